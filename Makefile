@@ -1,0 +1,50 @@
+# Thalweg: build, test, measure. `make help` lists the targets.
+.DEFAULT_GOAL := help
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.ONESHELL:
+
+CACHE := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/thalweg
+PYTHON := $(CACHE)/venv/bin/python
+TARGET := $(or $(CARGO_TARGET_DIR),$(CURDIR)/target)
+PYTEST := $(PYTHON) -m pytest -q -p no:cacheprovider
+E2E ?= tests/e2e
+
+# The cargo calls share one profile and one feature set on purpose: another would rebuild every dependency.
+.PHONY: help install build fmt lint unit e2e test long bench
+
+help: ## this list
+	@sed -n 's/^\([a-z0-9-]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 14
+
+install: ## install what build and tests need and this machine lacks
+	@tests/install
+
+build: ## the debug binary
+	@cargo build --locked
+
+fmt: ## check the formatting
+	@cargo fmt --all --check
+
+lint: fmt ## formatting and clippy, warnings are errors
+	@cargo clippy --locked --workspace --all-targets -- -D warnings
+
+unit: ## tests of the crates, SQL files and the law
+	@cargo test --locked --workspace
+
+e2e: install build ## end to end: the binary, a real Kafka, a real S3 server (E2E=path::test picks)
+	@THALWEG_BIN=$(TARGET)/debug/thalweg $(PYTEST) $(E2E)
+
+test: ## everything, cheapest first; installs what it needs
+	@$(MAKE) --no-print-directory install
+	$(MAKE) --no-print-directory lint
+	$(MAKE) --no-print-directory unit
+	$(MAKE) --no-print-directory e2e
+
+long: install ## the law on thousands of cases, and end to end on ten times the events
+	@THALWEG_LAW_CASES=$${THALWEG_LAW_CASES:-5000} cargo test --locked --workspace
+	THALWEG_E2E_EVENTS=$${THALWEG_E2E_EVENTS:-5000000} $(MAKE) --no-print-directory e2e
+
+bench: install ## micro benches, then the whole process (release build)
+	@cargo bench --locked --workspace
+	cargo build --locked --release
+	THALWEG_BIN=$(TARGET)/release/thalweg $(PYTHON) tests/e2e/bench.py

@@ -1,0 +1,197 @@
+//! The master dataset of a stream: one Delta table to which epochs are committed, rows and positions in one commit.
+//!
+//! Invariant: an epoch lands exactly once or never, and only on a table that stands at the epoch's `from` in every
+//! partition that it names. The table's rows are exactly the offsets below its frontier.
+
+mod serve;
+
+use std::sync::Arc;
+
+use arrow::datatypes::SchemaRef;
+use thalweg_schemas::dataset::MasterVersion;
+use thalweg_schemas::epoch::{Epoch, EpochOutcome};
+use thalweg_schemas::stream::StreamDefinition;
+use thalweg_schemas::warehouse::Warehouse;
+use thalweg_schemas::{Frontier, StreamName};
+use uuid::Uuid;
+
+pub use self::serve::serve;
+use crate::files::{discard, write_epoch};
+use crate::log::{Draft, Landing, Log, LogState, NewFile};
+use crate::{Error, Result};
+
+/// A stream's master dataset, opened. Any number of them may be open on one table.
+#[derive(Debug)]
+pub struct Archive {
+    stream: StreamName,
+    schema: SchemaRef,
+    origin: Frontier,
+    log: Log,
+    attempt: Option<Attempt>,
+    version: Option<Arc<MasterVersion>>,
+}
+
+/// The epoch that is being committed: kept over errors, so that the next try knows its own commit.
+#[derive(Debug, Clone)]
+struct Attempt {
+    id: Uuid,
+    from: Frontier,
+    to: Frontier,
+    /// Written files, once they are.
+    files: Option<Vec<NewFile>>,
+}
+
+impl Archive {
+    /// Opens the stream's table, which is created if there is none. Partitions that it does not name stand at `origin`.
+    ///
+    /// Errors: [`Error::MatchSchema`] if the table has other columns, [`Error::ReadLog`], [`Error::WriteLog`].
+    pub async fn open(
+        warehouse: &Warehouse,
+        stream: &StreamDefinition,
+        origin: Frontier,
+    ) -> Result<Self> {
+        let schema = stream.row_schema();
+        let folder = Warehouse::master_path(&stream.name);
+        let log = Log::open_or_create(warehouse.store(), folder, &schema).await?;
+        Ok(Self {
+            stream: stream.name.clone(),
+            schema,
+            origin,
+            log,
+            attempt: None,
+            version: None,
+        })
+    }
+
+    /// The newest version. One small request if nothing was committed since.
+    ///
+    /// Errors: [`Error::ReadLog`], [`Error::UnderstandLog`].
+    pub async fn latest(&mut self) -> Result<Arc<MasterVersion>> {
+        self.log.refresh().await?;
+        Ok(self.current())
+    }
+
+    fn current(&mut self) -> Arc<MasterVersion> {
+        let state = self.log.state();
+        match &self.version {
+            Some(version) if version.version == state.version => Arc::clone(version),
+            _ => {
+                let version = Arc::new(MasterVersion {
+                    stream: self.stream.clone(),
+                    version: state.version,
+                    frontier: state.note.next.or(&self.origin),
+                    mark: state.note.mark.or(&self.origin),
+                    files: state.files.values().cloned().collect(),
+                    last: state.note.last.clone().into_iter().collect(),
+                });
+                self.version = Some(Arc::clone(&version));
+                version
+            }
+        }
+    }
+
+    /// Commits an epoch: its rows, if it has any, in one file, and its positions. Called again with the same epoch
+    /// after an error, it finds out whether the first call's commit landed.
+    ///
+    /// Errors: [`Error::AcceptEpoch`] if the epoch contradicts itself; else storage failed and the outcome is unknown.
+    pub async fn commit(&mut self, epoch: &Epoch) -> Result<EpochOutcome> {
+        check(epoch)?;
+        self.log.refresh().await?;
+        if changes_nothing(self.log.state(), &self.origin, epoch) {
+            return Ok(EpochOutcome::Landed(self.current()));
+        }
+        let mut attempt = match self.attempt.take() {
+            Some(attempt) if attempt.from == epoch.from && attempt.to == epoch.to => attempt,
+            _ => Attempt {
+                id: Uuid::new_v4(),
+                from: epoch.from.clone(),
+                to: epoch.to.clone(),
+                files: None,
+            },
+        };
+        self.attempt = Some(attempt.clone());
+        if attempt.files.is_none() {
+            // A file for an epoch that is fenced already would be written in vain.
+            let files = if stands_at(self.log.state(), &self.origin, &epoch.from) {
+                let (store, folder) = (self.log.store(), self.log.folder());
+                let file = write_epoch(store, folder, attempt.id, &self.schema, epoch).await?;
+                file.into_iter().collect()
+            } else {
+                Vec::new()
+            };
+            attempt.files = Some(files);
+            self.attempt = Some(attempt.clone());
+        }
+        let files = attempt.files.unwrap_or_default();
+        let origin = &self.origin;
+        let landing = self
+            .log
+            .compare_and_set(attempt.id, |state| draft(state, origin, epoch, &files))
+            .await?;
+        self.attempt = None;
+        match landing {
+            Landing::Landed => Ok(EpochOutcome::Landed(self.current())),
+            Landing::Fenced => {
+                discard(self.log.store(), self.log.folder(), &files).await;
+                Ok(EpochOutcome::Fenced(self.current()))
+            }
+        }
+    }
+
+    /// Housekeeping between commits: a checkpoint of the log, if one is due. If it fails nothing is lost.
+    pub async fn tend(&mut self) {
+        if let Err(error) = self.log.checkpoint().await {
+            tracing::warn!(stream = %self.stream, %error, "no checkpoint written; opening the table takes longer");
+        }
+    }
+}
+
+/// True if the table stands at `from` in every partition that `from` names.
+fn stands_at(state: &LogState, origin: &Frontier, from: &Frontier) -> bool {
+    let at = state.note.next.or(origin);
+    from.iter().all(|(partition, offset)| at.get(partition) == offset)
+}
+
+/// True if the table stands where `epoch` ends, and `epoch` begins there.
+fn changes_nothing(state: &LogState, origin: &Frontier, epoch: &Epoch) -> bool {
+    let marked = || epoch.to.iter().all(|(p, to)| state.note.mark.named(p) == Some(to));
+    epoch.from == epoch.to
+        && stands_at(state, origin, &epoch.from)
+        && (!epoch.mark || marked())
+}
+
+/// The commit of `epoch` on `state`; none if the table stands elsewhere.
+fn draft(state: &LogState, origin: &Frontier, epoch: &Epoch, files: &[NewFile]) -> Option<Draft> {
+    stands_at(state, origin, &epoch.from).then(|| Draft {
+        adds: files.to_vec(),
+        next: epoch.to.advanced_since(&epoch.from),
+        mark: if epoch.mark {
+            epoch.to.clone()
+        } else {
+            Frontier::new()
+        },
+        last: epoch.last.clone(),
+        ..Draft::default()
+    })
+}
+
+fn check(epoch: &Epoch) -> Result<()> {
+    let reason = if !epoch.from.partitions().eq(epoch.to.partitions()) {
+        "its ends name different partitions"
+    } else if !epoch.to.covers(&epoch.from) {
+        "it ends before it starts"
+    } else if epoch.last.iter().any(|(p, m)| m.offset >= epoch.to.get(*p)) {
+        "a last message lies beyond its end"
+    } else {
+        return Ok(());
+    };
+    Err(Error::AcceptEpoch {
+        stream: epoch.stream.clone(),
+        from: Box::new(epoch.from.clone()),
+        to: Box::new(epoch.to.clone()),
+        reason: reason.to_owned(),
+    })
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,200 @@
+//! The audit: the realtime states that the speed layer holds, against the same range computed again from the master
+//! dataset, group by group.
+//!
+//! Invariant: both sides cover exactly the same offsets. Segments that arrived live and segments that were rebuilt are
+//! compared apart, because a rebuilt one is made from the very rows that it is compared with.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use arrow::record_batch::RecordBatch;
+use datafusion::execution::context::SessionState;
+use datafusion::logical_expr::{LogicalPlan, LogicalPlanBuilder};
+use thalweg_schemas::algebra::{Difference, ViewPlan, batches, collect};
+use thalweg_schemas::catalog::{Catalog, CatalogStream, CompiledView};
+use thalweg_schemas::dataset::MasterVersion;
+use thalweg_schemas::segment::{Provenance, Segment};
+use thalweg_schemas::snapshot::StreamSnapshot;
+use thalweg_schemas::tile::{ViewSegments, tile};
+use thalweg_schemas::warehouse::Warehouse;
+use thalweg_schemas::{Frontier, Offset, Partition, ViewId, ViewName, session};
+
+use crate::archive::Archive;
+use crate::run::rows;
+use crate::view_table::ViewTable;
+use crate::{Error, Result};
+
+/// Bytes that the computing side of an audit may use.
+const MEMORY: usize = 512 * 1024 * 1024;
+
+/// What an audit found.
+#[derive(Debug, Clone, serde::Serialize)]
+pub struct AuditReport {
+    pub view: ViewName,
+    pub id: ViewId,
+    /// The published cut.
+    pub cut: Frontier,
+    /// The range that was compared: from the first held segment to the newest mark that is archived.
+    pub from: Frontier,
+    pub to: Frontier,
+    pub parts: Vec<AuditPart>,
+}
+
+/// The segments of one kind.
+#[derive(Debug, Clone, serde::Serialize)]
+pub struct AuditPart {
+    pub provenance: Provenance,
+    pub segments: usize,
+    /// Offsets covered, gaps included.
+    pub offsets: i64,
+    /// Groups, per partition, that the master dataset has in the range.
+    pub groups: usize,
+    /// `left` is what the segments say, `right` what the master dataset says.
+    pub differences: Vec<Difference>,
+}
+
+impl AuditReport {
+    /// True if nothing differs.
+    pub fn is_equal(&self) -> bool {
+        self.parts.iter().all(|part| part.differences.is_empty())
+    }
+}
+
+/// Compares what `live` holds of `view`, up to the newest mark that is archived, with the master dataset: from the
+/// published cut or, where older segments are still held, from the first of those.
+///
+/// Errors: [`thalweg_schemas::Error::NotHeld`] if the segments do not reach from the published cut to the mark: they are
+/// being rebuilt, or the snapshot is older than the cut. Else storage or computing failed.
+pub async fn audit_view(
+    warehouse: &Warehouse,
+    catalog: &Catalog,
+    view: &CompiledView,
+    live: &StreamSnapshot,
+) -> Result<AuditReport> {
+    let plan = &view.plan;
+    let stream = catalog.streams.get(plan.stream()).ok_or_else(|| {
+        thalweg_schemas::Error::FindDefinition {
+            kind: "stream",
+            name: plan.stream().to_string(),
+        }
+    })?;
+    let mut archive =
+        Archive::open(warehouse, &stream.definition, stream.origin.clone()).await?;
+    let newest = archive.latest().await?;
+    // The snapshot may be older than the table; its own version is then the newest that it reaches.
+    let master = if live.frontier.covers(&newest.mark) {
+        newest
+    } else {
+        Arc::clone(&live.master)
+    };
+    let mut table = ViewTable::open(warehouse, plan.id(), plan.stored_schema()).await?;
+    let cut = match table.latest().await? {
+        Some(version) => version.cut.or(&stream.origin),
+        None => stream.origin.clone(),
+    };
+    let to = master.mark.max(&cut);
+    let nothing = ViewSegments::default();
+    let held = live.views.get(plan.id()).map_or(&nothing, |held| held);
+    let from = held_from(held, &cut, &to);
+    let tiles = tile(plan.id(), held, &from, &to)?;
+    let state = session::state(session::runtime(Some(warehouse), Some(MEMORY), None)?, 1);
+    let mut parts = Vec::new();
+    for provenance in [Provenance::Live, Provenance::Rebuilt] {
+        let of_kind: Vec<Arc<Segment>> = tiles
+            .iter()
+            .filter(|segment| segment.provenance == provenance)
+            .cloned()
+            .collect();
+        if !of_kind.is_empty() {
+            parts.push(compare(&state, plan, stream, &master, provenance, &of_kind).await?);
+        }
+    }
+    Ok(AuditReport {
+        view: view.definition.name.clone(),
+        id: plan.id().clone(),
+        cut,
+        from,
+        to,
+        parts,
+    })
+}
+
+/// Per partition, where the segments begin that reach `to` without a gap; never above `cut`.
+fn held_from(held: &ViewSegments, cut: &Frontier, to: &Frontier) -> Frontier {
+    let mut from = cut.clone();
+    for (partition, end) in to.iter() {
+        let mut at = end;
+        for segment in held.partitions.get(&partition).into_iter().flatten().rev() {
+            if segment.to == at && segment.from < at {
+                at = segment.from;
+            }
+        }
+        from.set(partition, at.min(cut.get(partition)));
+    }
+    from
+}
+
+async fn compare(
+    state: &SessionState,
+    plan: &ViewPlan,
+    stream: &CatalogStream,
+    master: &MasterVersion,
+    provenance: Provenance,
+    segments: &[Arc<Segment>],
+) -> Result<AuditPart> {
+    let held: Vec<RecordBatch> = segments.iter().map(|s| s.states.clone()).collect();
+    let held = batches("segments", Arc::clone(plan.state_schema()), held)?;
+    let left = collect(state, "merging segments", plan.merge(held)?).await?;
+    let ranges = ranges(segments);
+    let mut again: Option<LogicalPlan> = None;
+    for (from, to) in &ranges {
+        let states = plan.update(rows(&stream.definition, master, from, to)?.plan)?;
+        again = Some(match again {
+            None => states,
+            Some(others) => LogicalPlanBuilder::from(others)
+                .union(states)
+                .and_then(LogicalPlanBuilder::build)
+                .map_err(|source| Error::RunPlan {
+                    what: "planning the audit".into(),
+                    source,
+                })?,
+        });
+    }
+    let again = again.ok_or_else(|| Error::Broken("no segment to audit".into()))?;
+    let right = collect(state, "computing states again", plan.merge(again)?).await?;
+    Ok(AuditPart {
+        provenance,
+        segments: segments.len(),
+        offsets: ranges.iter().map(|(from, to)| to.distance(from)).sum(),
+        groups: right.iter().map(RecordBatch::num_rows).sum(),
+        differences: plan.differences(&left, &right)?,
+    })
+}
+
+/// The ranges that `segments` cover, neighbours joined: the first pair holds each partition's first range, and so on.
+fn ranges(segments: &[Arc<Segment>]) -> Vec<(Frontier, Frontier)> {
+    let mut stretches: BTreeMap<Partition, Vec<(Offset, Offset)>> = BTreeMap::new();
+    for segment in segments {
+        let of_partition = stretches.entry(segment.partition).or_default();
+        match of_partition.last_mut() {
+            Some((_, end)) if *end == segment.from => *end = segment.to,
+            _ => of_partition.push((segment.from, segment.to)),
+        }
+    }
+    let most = stretches.values().map(Vec::len).max().unwrap_or_default();
+    (0..most)
+        .map(|nth| {
+            let nth = |(p, ranges): (&Partition, &Vec<_>)| {
+                ranges.get(nth).map(|range: &(Offset, Offset)| (*p, *range))
+            };
+            let named = stretches.iter().filter_map(nth);
+            (
+                named.clone().map(|(p, (from, _))| (p, from)).collect(),
+                named.map(|(p, (_, to))| (p, to)).collect(),
+            )
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests;

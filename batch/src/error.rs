@@ -1,0 +1,119 @@
+//! The crate's error: what was being done to which table or file when it failed.
+//!
+//! Invariant: an error says nothing about whether a commit landed; only the log does.
+
+use deltalake_core::DeltaTableError;
+use parquet::errors::ParquetError;
+use thalweg_schemas::error::{plan_fault, store_fault};
+use thalweg_schemas::{Fault, Frontier, StreamName};
+
+/// Shorthand for results of this crate.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// What was being done when it failed.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error("reading the log of {table}: {source}")]
+    ReadLog {
+        table: String,
+        #[source]
+        source: Box<DeltaTableError>,
+    },
+    #[error("writing version {version} of {table}: {source}")]
+    WriteLog {
+        table: String,
+        version: u64,
+        #[source]
+        source: Box<DeltaTableError>,
+    },
+    /// The log holds something that this program would not have written.
+    #[error("version {version} of {table} cannot be understood: {reason}")]
+    UnderstandLog {
+        table: String,
+        version: u64,
+        reason: String,
+    },
+    #[error(
+        "the table {table} holds {found}, but is defined as {defined}; \
+         give the stream another name, or remove its folder if its rows are no longer wanted"
+    )]
+    MatchSchema {
+        table: String,
+        found: String,
+        defined: String,
+    },
+    #[error("the types of {table} cannot be stored in a Delta table: {reason}")]
+    MapSchema { table: String, reason: String },
+    #[error("reading or writing {path}: {source}")]
+    Store {
+        path: String,
+        #[source]
+        source: object_store::Error,
+    },
+    #[error("writing {path}: {source}")]
+    WriteFile {
+        path: String,
+        #[source]
+        source: ParquetError,
+    },
+    #[error("the epoch of stream `{stream}` from {from} to {to} is not one: {reason}")]
+    AcceptEpoch {
+        stream: StreamName,
+        from: Box<Frontier>,
+        to: Box<Frontier>,
+        reason: String,
+    },
+    #[error("{what}: {source}")]
+    RunPlan {
+        what: String,
+        #[source]
+        source: datafusion::error::DataFusionError,
+    },
+    #[error(transparent)]
+    Schemas(#[from] thalweg_schemas::Error),
+    #[error("broken promise: {0}")]
+    Broken(String),
+}
+
+impl Error {
+    /// Decides what becomes of the failed work.
+    pub fn fault(&self) -> Fault {
+        match self {
+            Error::ReadLog { source, .. } | Error::WriteLog { source, .. } => delta_fault(source),
+            Error::UnderstandLog { .. } | Error::AcceptEpoch { .. } | Error::Broken(_) => {
+                Fault::Bug
+            }
+            Error::MatchSchema { .. } | Error::MapSchema { .. } => Fault::User,
+            Error::Store { source, .. } => store_fault(source),
+            Error::WriteFile { source, .. } => root_fault(source).unwrap_or(Fault::Bug),
+            Error::RunPlan { source, .. } => plan_fault(source),
+            Error::Schemas(source) => source.fault(),
+        }
+    }
+}
+
+fn delta_fault(error: &DeltaTableError) -> Fault {
+    match error {
+        DeltaTableError::ObjectStore { source } => store_fault(source),
+        // The kernel flattens storage errors into text; it is only asked to read, so reading again is harmless.
+        DeltaTableError::VersionAlreadyExists(_) | DeltaTableError::KernelError(_) => {
+            Fault::Transient
+        }
+        other => root_fault(other).unwrap_or(Fault::Bug),
+    }
+}
+
+/// The fault of the storage error at the root of `error`, if there is one.
+fn root_fault(error: &(dyn std::error::Error + 'static)) -> Option<Fault> {
+    let mut at = Some(error);
+    while let Some(error) = at {
+        if let Some(store) = error.downcast_ref::<object_store::Error>() {
+            return Some(store_fault(store));
+        }
+        if error.is::<std::io::Error>() {
+            return Some(Fault::Transient);
+        }
+        at = error.source();
+    }
+    None
+}

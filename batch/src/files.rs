@@ -1,0 +1,293 @@
+//! Writing data files: an epoch's rows as one file, a plan's states as a row of files.
+//!
+//! Invariant: a file's name holds the id of the commit or run that it is written for and is never used for other
+//! content, so writing it again after an error, or leaving it behind, harms nothing.
+
+use std::sync::Arc;
+
+use arrow::array::{Array, AsArray};
+use arrow::compute::interleave_record_batch;
+use arrow::datatypes::{Int32Type, Int64Type, SchemaRef};
+use arrow::record_batch::RecordBatch;
+use object_store::buffered::BufWriter;
+use object_store::path::Path;
+use object_store::{ObjectStore, ObjectStoreExt, PutPayload};
+use parquet::arrow::{ArrowWriter, AsyncArrowWriter};
+use parquet::errors::ParquetError;
+use thalweg_schemas::dataset::OffsetSpan;
+use thalweg_schemas::epoch::Epoch;
+use thalweg_schemas::files::writer_properties;
+use thalweg_schemas::stream::{OFFSET, PARTITION};
+use thalweg_schemas::{Frontier, Offset, Partition};
+use uuid::Uuid;
+
+use crate::log::NewFile;
+use crate::{Error, Result};
+
+/// Rows that are gathered and encoded at once.
+const CHUNK_ROWS: usize = 64 * 1024;
+/// A file of states is closed at about this size, so that a filtered query opens few and a compaction rewrites little.
+const STATE_FILE_BYTES: usize = 128 * 1024 * 1024;
+
+/// Where a row stands, and where in the epoch's batches it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Position {
+    partition: i32,
+    offset: i64,
+    batch: u32,
+    row: u32,
+}
+
+/// The epoch's rows by partition and offset.
+///
+/// Errors: why `rows` are not the rows of `[from, to)` in `schema`.
+fn order(
+    rows: &[RecordBatch],
+    schema: &SchemaRef,
+    from: &Frontier,
+    to: &Frontier,
+) -> Result<Vec<Position>, String> {
+    let mut order = Vec::with_capacity(rows.iter().map(RecordBatch::num_rows).sum());
+    for (index, batch) in rows.iter().enumerate() {
+        if batch.schema() != *schema {
+            return Err(format!(
+                "a batch has the columns {}, the stream {schema}",
+                batch.schema()
+            ));
+        }
+        let partitions = column::<Int32Type>(batch, PARTITION)?;
+        let offsets = column::<Int64Type>(batch, OFFSET)?;
+        for (row, (partition, offset)) in partitions.iter().zip(offsets).enumerate() {
+            order.push(Position {
+                partition: *partition,
+                offset: *offset,
+                batch: u32::try_from(index).map_err(|e| e.to_string())?,
+                row: u32::try_from(row).map_err(|e| e.to_string())?,
+            });
+        }
+    }
+    order.sort_unstable();
+    for pair in order.windows(2) {
+        if (pair[0].partition, pair[0].offset) == (pair[1].partition, pair[1].offset) {
+            return Err(format!(
+                "offset {} of partition {} is in it twice",
+                pair[0].offset, pair[0].partition
+            ));
+        }
+    }
+    let outside = order.iter().find(|at| {
+        let partition = Partition(at.partition);
+        Offset(at.offset) < from.get(partition) || Offset(at.offset) >= to.get(partition)
+    });
+    match outside {
+        Some(at) => Err(format!(
+            "offset {} of partition {} is not in its range",
+            at.offset, at.partition
+        )),
+        None => Ok(order),
+    }
+}
+
+fn column<'a, T: arrow::datatypes::ArrowPrimitiveType>(
+    batch: &'a RecordBatch,
+    name: &str,
+) -> Result<&'a [T::Native], String> {
+    let column = batch
+        .column_by_name(name)
+        .and_then(|c| c.as_primitive_opt::<T>())
+        .filter(|c| c.null_count() == 0);
+    Ok(column.ok_or_else(|| format!("{name} is missing, null or of another type"))?.values())
+}
+
+fn span(order: &[Position]) -> Option<OffsetSpan> {
+    let offsets = order.iter().map(|at| at.offset);
+    Some(OffsetSpan {
+        partitions: (
+            Partition(order.first()?.partition),
+            Partition(order.last()?.partition),
+        ),
+        offsets: (Offset(offsets.clone().min()?), Offset(offsets.max()?)),
+    })
+}
+
+/// Writes the epoch's rows, sorted by partition and offset, as one file; `None` if it has none.
+///
+/// Errors: [`Error::AcceptEpoch`] if its rows are not those of its range, [`Error::Store`].
+pub(crate) async fn write_epoch(
+    store: &Arc<dyn ObjectStore>,
+    folder: &Path,
+    id: Uuid,
+    schema: &SchemaRef,
+    epoch: &Epoch,
+) -> Result<Option<NewFile>> {
+    let refused = |reason| Error::AcceptEpoch {
+        stream: epoch.stream.clone(),
+        from: Box::new(epoch.from.clone()),
+        to: Box::new(epoch.to.clone()),
+        reason,
+    };
+    let order = order(&epoch.rows, schema, &epoch.from, &epoch.to).map_err(refused)?;
+    let Some(span) = span(&order) else {
+        return Ok(None);
+    };
+    let name = format!("rows-{}.parquet", id.simple());
+    let path = folder.clone().join(name.as_str());
+    let rows = order.len() as u64;
+    let (batches, schema) = (epoch.rows.clone(), Arc::clone(schema));
+    // Encoding is seconds of computing for a large epoch: not on a thread that serves queries.
+    let encoded = tokio::task::spawn_blocking(move || encode(&batches, &order, &schema));
+    let bytes = encoded
+        .await
+        .map_err(|e| Error::Broken(format!("encoding {path}: {e}")))?
+        .map_err(|source| Error::WriteFile {
+            path: path.to_string(),
+            source,
+        })?;
+    let size = bytes.len() as u64;
+    store
+        .put(&path, PutPayload::from(bytes))
+        .await
+        .map_err(|source| Error::Store {
+            path: path.to_string(),
+            source,
+        })?;
+    Ok(Some(NewFile {
+        path: name,
+        size,
+        rows,
+        span: Some(span),
+    }))
+}
+
+fn encode(
+    batches: &[RecordBatch],
+    order: &[Position],
+    schema: &SchemaRef,
+) -> Result<Vec<u8>, ParquetError> {
+    let batches: Vec<&RecordBatch> = batches.iter().collect();
+    let properties = writer_properties(schema);
+    let mut writer = ArrowWriter::try_new(Vec::new(), Arc::clone(schema), Some(properties))?;
+    for chunk in order.chunks(CHUNK_ROWS) {
+        let indices: Vec<(usize, usize)> = chunk
+            .iter()
+            .map(|at| (at.batch as usize, at.row as usize))
+            .collect();
+        writer.write(&interleave_record_batch(&batches, &indices)?)?;
+    }
+    writer.into_inner()
+}
+
+/// Writes states as they come, in files of bounded size.
+pub(crate) struct StateFiles {
+    store: Arc<dyn ObjectStore>,
+    folder: Path,
+    schema: SchemaRef,
+    run: Uuid,
+    limit: usize,
+    open: Option<OpenFile>,
+    done: Vec<NewFile>,
+}
+
+struct OpenFile {
+    writer: AsyncArrowWriter<BufWriter>,
+    name: String,
+    rows: u64,
+}
+
+impl StateFiles {
+    pub(crate) fn new(
+        store: Arc<dyn ObjectStore>,
+        folder: Path,
+        schema: SchemaRef,
+        run: Uuid,
+    ) -> Self {
+        Self {
+            store,
+            folder,
+            schema,
+            run,
+            limit: STATE_FILE_BYTES,
+            open: None,
+            done: Vec::new(),
+        }
+    }
+
+    /// Errors: [`Error::WriteFile`].
+    pub(crate) async fn write(&mut self, batch: &RecordBatch) -> Result<()> {
+        if batch.num_rows() == 0 {
+            return Ok(());
+        }
+        let mut open = match self.open.take() {
+            Some(open) => open,
+            None => self.start()?,
+        };
+        let written = open.writer.write(batch).await;
+        written.map_err(|source| self.failed(&open.name, source))?;
+        open.rows += batch.num_rows() as u64;
+        if open.writer.bytes_written() + open.writer.in_progress_size() >= self.limit {
+            self.close(open).await
+        } else {
+            self.open = Some(open);
+            Ok(())
+        }
+    }
+
+    /// Closes the last file. The files are of no version until they are committed.
+    ///
+    /// Errors: [`Error::WriteFile`].
+    pub(crate) async fn finish(mut self) -> Result<Vec<NewFile>> {
+        if let Some(open) = self.open.take() {
+            self.close(open).await?;
+        }
+        Ok(self.done)
+    }
+
+    /// Removes what was written, after an error.
+    pub(crate) async fn abandon(self) {
+        discard(&self.store, &self.folder, &self.done).await;
+    }
+
+    fn start(&self) -> Result<OpenFile> {
+        let name = format!("states-{}-{}.parquet", self.run.simple(), self.done.len());
+        let path = self.folder.clone().join(name.as_str());
+        let writer = AsyncArrowWriter::try_new(
+            BufWriter::new(Arc::clone(&self.store), path),
+            Arc::clone(&self.schema),
+            Some(writer_properties(&self.schema)),
+        );
+        Ok(OpenFile {
+            writer: writer.map_err(|source| self.failed(&name, source))?,
+            name,
+            rows: 0,
+        })
+    }
+
+    async fn close(&mut self, mut open: OpenFile) -> Result<()> {
+        let finished = open.writer.finish().await;
+        finished.map_err(|source| self.failed(&open.name, source))?;
+        self.done.push(NewFile {
+            size: open.writer.bytes_written() as u64,
+            path: open.name,
+            rows: open.rows,
+            span: None,
+        });
+        Ok(())
+    }
+
+    fn failed(&self, name: &str, source: ParquetError) -> Error {
+        Error::WriteFile {
+            path: self.folder.clone().join(name).to_string(),
+            source,
+        }
+    }
+}
+
+/// Removes files that will not be committed. What cannot be removed now is found by the next vacuum.
+pub(crate) async fn discard(store: &Arc<dyn ObjectStore>, folder: &Path, files: &[NewFile]) {
+    for file in files {
+        let path = folder.clone().join(file.path.as_str());
+        if let Err(error) = store.delete(&path).await {
+            tracing::debug!(%path, %error, "left behind");
+        }
+    }
+}

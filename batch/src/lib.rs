@@ -1,0 +1,29 @@
+//! The batch layer: the master dataset of every stream, and the batch views that are computed from it.
+//!
+//! Modules are in the order in which data meets them: an epoch lands in the [`archive`]; a [`run`] reads one pinned
+//! version of it up to a cut and publishes states to a [`view_table`]; the [`schedule`] decides when; the [`audit`]
+//! proves that both layers agree. This is the only crate that knows Delta tables: no type of theirs leaves it.
+
+pub mod error;
+
+mod files;
+mod log;
+
+pub mod archive;
+pub mod view_table;
+
+pub mod choose;
+pub mod run;
+pub mod schedule;
+
+pub mod audit;
+
+#[cfg(test)]
+mod testing;
+
+pub use archive::Archive;
+pub use choose::Mode;
+pub use error::{Error, Result};
+pub use run::{BatchConfig, Outcome, Progress, RunReport, run_view};
+pub use schedule::schedule;
+pub use view_table::ViewTable;

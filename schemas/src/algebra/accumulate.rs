@@ -1,0 +1,297 @@
+//! The accumulators behind [`super::state_function`]: thin delegates to the planned aggregate's own.
+//!
+//! Invariant: states leave as a struct whose fields have exactly the declared state types, and come in the same way.
+
+use std::sync::Arc;
+
+use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, StructArray, new_empty_array};
+use arrow::compute::cast;
+use arrow::datatypes::Fields;
+use datafusion::common::{Result, ScalarValue, exec_err, internal_err};
+use datafusion::logical_expr::{Accumulator, EmitTo, GroupsAccumulator};
+use parking_lot::Mutex;
+
+use super::state_function::{Input, Output};
+
+/// The state columns inside the one struct column that a states-in form is given.
+fn unpack(values: &[ArrayRef]) -> Result<Vec<ArrayRef>> {
+    let [states] = values else {
+        return internal_err!("states come as one struct column, not {}", values.len());
+    };
+    let Some(states) = states.as_struct_opt() else {
+        return internal_err!("states come as a struct, not {}", states.data_type());
+    };
+    if states.null_count() > 0 {
+        return exec_err!("a state is null");
+    }
+    Ok(states.columns().to_vec())
+}
+
+/// State columns as one struct column of the declared types.
+fn pack(states: Vec<ArrayRef>, fields: &Fields) -> Result<ArrayRef> {
+    if states.len() != fields.len() {
+        return internal_err!("{} state columns, {} declared", states.len(), fields.len());
+    }
+    let columns = states
+        .into_iter()
+        .zip(fields)
+        .map(|(column, field)| {
+            if column.data_type() == field.data_type() {
+                Ok(column)
+            } else {
+                Ok(cast(&column, field.data_type())?)
+            }
+        })
+        .collect::<Result<Vec<_>>>()?;
+    Ok(Arc::new(StructArray::try_new(
+        fields.clone(),
+        columns,
+        None,
+    )?))
+}
+
+/// Grouped evaluation through the planned aggregate's groups accumulator.
+pub(super) struct PerGroup {
+    groups: Box<dyn GroupsAccumulator>,
+    state: Fields,
+    input: Input,
+    output: Output,
+}
+
+impl PerGroup {
+    pub(super) fn new(
+        groups: Box<dyn GroupsAccumulator>,
+        state: Fields,
+        input: Input,
+        output: Output,
+    ) -> Self {
+        Self {
+            groups,
+            state,
+            input,
+            output,
+        }
+    }
+}
+
+impl GroupsAccumulator for PerGroup {
+    fn update_batch(
+        &mut self,
+        values: &[ArrayRef],
+        group_indices: &[usize],
+        opt_filter: Option<&BooleanArray>,
+        total_num_groups: usize,
+    ) -> Result<()> {
+        match self.input {
+            Input::Rows => {
+                self.groups
+                    .update_batch(values, group_indices, opt_filter, total_num_groups)
+            }
+            Input::States if opt_filter.is_some() => internal_err!("states are never filtered"),
+            Input::States => {
+                self.groups
+                    .merge_batch(&unpack(values)?, group_indices, total_num_groups)
+            }
+        }
+    }
+
+    fn evaluate(&mut self, emit_to: EmitTo) -> Result<ArrayRef> {
+        match self.output {
+            Output::Values => self.groups.evaluate(emit_to),
+            Output::States => pack(self.groups.state(emit_to)?, &self.state),
+        }
+    }
+
+    fn state(&mut self, emit_to: EmitTo) -> Result<Vec<ArrayRef>> {
+        self.groups.state(emit_to)
+    }
+
+    fn merge_batch(
+        &mut self,
+        values: &[ArrayRef],
+        group_indices: &[usize],
+        total_num_groups: usize,
+    ) -> Result<()> {
+        self.groups
+            .merge_batch(values, group_indices, total_num_groups)
+    }
+
+    fn convert_to_state(
+        &self,
+        values: &[ArrayRef],
+        opt_filter: Option<&BooleanArray>,
+    ) -> Result<Vec<ArrayRef>> {
+        match self.input {
+            Input::Rows => self.groups.convert_to_state(values, opt_filter),
+            Input::States if opt_filter.is_some() => internal_err!("states are never filtered"),
+            Input::States => unpack(values),
+        }
+    }
+
+    fn size(&self) -> usize {
+        self.groups.size()
+    }
+}
+
+/// Ungrouped evaluation through a groups accumulator that has one group.
+pub(super) struct OneGroup {
+    /// Groups accumulators are not `Sync`, accumulators must be; nothing ever contends for it.
+    groups: Mutex<Box<dyn GroupsAccumulator>>,
+    state: Fields,
+    input: Input,
+    output: Output,
+    touched: bool,
+    /// As many zeros as the largest batch so far had rows.
+    zeros: Vec<usize>,
+}
+
+impl OneGroup {
+    pub(super) fn new(
+        groups: Box<dyn GroupsAccumulator>,
+        state: Fields,
+        input: Input,
+        output: Output,
+    ) -> Self {
+        Self {
+            groups: Mutex::new(groups),
+            state,
+            input,
+            output,
+            touched: false,
+            zeros: Vec::new(),
+        }
+    }
+
+    fn merge(&mut self, states: &[ArrayRef]) -> Result<()> {
+        let rows = states.first().map_or(0, |column| column.len());
+        self.touched = true;
+        self.zeros.resize(self.zeros.len().max(rows), 0);
+        self.groups.get_mut().merge_batch(states, &self.zeros[..rows], 1)
+    }
+
+    /// Makes the one group exist: an aggregate over nothing has a value too.
+    fn touch(&mut self) -> Result<()> {
+        if self.touched {
+            return Ok(());
+        }
+        let none: Vec<_> = self
+            .state
+            .iter()
+            .map(|f| new_empty_array(f.data_type()))
+            .collect();
+        self.merge(&none)
+    }
+}
+
+impl std::fmt::Debug for OneGroup {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("OneGroup")
+            .field("input", &self.input)
+            .field("output", &self.output)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Accumulator for OneGroup {
+    fn update_batch(&mut self, values: &[ArrayRef]) -> Result<()> {
+        match self.input {
+            Input::States => self.merge(&unpack(values)?),
+            Input::Rows => {
+                let rows = values.first().map_or(0, |column| column.len());
+                self.touched = true;
+                self.zeros.resize(self.zeros.len().max(rows), 0);
+                self.groups
+                    .get_mut()
+                    .update_batch(values, &self.zeros[..rows], None, 1)
+            }
+        }
+    }
+
+    fn evaluate(&mut self) -> Result<ScalarValue> {
+        self.touch()?;
+        let one = match self.output {
+            Output::Values => self.groups.get_mut().evaluate(EmitTo::All)?,
+            Output::States => pack(self.groups.get_mut().state(EmitTo::All)?, &self.state)?,
+        };
+        ScalarValue::try_from_array(&one, 0)
+    }
+
+    fn state(&mut self) -> Result<Vec<ScalarValue>> {
+        self.touch()?;
+        self.groups
+            .get_mut()
+            .state(EmitTo::All)?
+            .iter()
+            .map(|column| ScalarValue::try_from_array(column, 0))
+            .collect()
+    }
+
+    fn merge_batch(&mut self, states: &[ArrayRef]) -> Result<()> {
+        self.merge(states)
+    }
+
+    fn size(&self) -> usize {
+        self.groups.lock().size() + self.zeros.capacity() * size_of::<usize>()
+    }
+}
+
+/// Evaluation through the planned aggregate's plain accumulator, one per group.
+#[derive(Debug)]
+pub(super) struct PerValue {
+    value: Box<dyn Accumulator>,
+    state: Fields,
+    input: Input,
+    output: Output,
+}
+
+impl PerValue {
+    pub(super) fn new(
+        value: Box<dyn Accumulator>,
+        state: Fields,
+        input: Input,
+        output: Output,
+    ) -> Self {
+        Self {
+            value,
+            state,
+            input,
+            output,
+        }
+    }
+}
+
+impl Accumulator for PerValue {
+    fn update_batch(&mut self, values: &[ArrayRef]) -> Result<()> {
+        match self.input {
+            Input::Rows => self.value.update_batch(values),
+            Input::States => self.value.merge_batch(&unpack(values)?),
+        }
+    }
+
+    fn evaluate(&mut self) -> Result<ScalarValue> {
+        match self.output {
+            Output::Values => self.value.evaluate(),
+            Output::States => {
+                let columns = self
+                    .value
+                    .state()?
+                    .iter()
+                    .map(ScalarValue::to_array)
+                    .collect::<Result<Vec<_>>>()?;
+                ScalarValue::try_from_array(&pack(columns, &self.state)?, 0)
+            }
+        }
+    }
+
+    fn state(&mut self) -> Result<Vec<ScalarValue>> {
+        self.value.state()
+    }
+
+    fn merge_batch(&mut self, states: &[ArrayRef]) -> Result<()> {
+        self.value.merge_batch(states)
+    }
+
+    fn size(&self) -> usize {
+        self.value.size()
+    }
+}

@@ -1,0 +1,434 @@
+//! A compiled view: from the text of one aggregate query to the plans of update, merge and finish.
+//!
+//! Invariant: the id covers everything that a state's meaning depends on: the analysed plan, the aggregates as they
+//! are maintained, the types of the columns used and of the states, the engine's version and the session's settings.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
+use datafusion::common::{DFSchemaRef, ExprSchema, Result as PlanResult};
+use datafusion::datasource::empty::EmptyTable;
+use datafusion::error::DataFusionError;
+use datafusion::logical_expr::execution_props::ExecutionProps;
+use datafusion::logical_expr::expr::{AggregateFunction, Sort};
+use datafusion::logical_expr::physical_planning_context::PhysicalPlanningContext;
+use datafusion::logical_expr::{AggregateUDF, Expr, LogicalPlan, LogicalPlanBuilder, ScalarUDF};
+use datafusion::physical_expr::aggregate::{AggregateFunctionExpr, LoweredAggregateBuilder};
+
+use super::accept::{Equality, accept};
+use super::decompose::{
+    check_expressions, find_aggregate, position_column, replace_aggregate, replace_scan,
+};
+use super::plans;
+use super::state_function::{Input, Output, StateFunction};
+use super::storage::{StorageFunction, stored_type};
+use crate::stream::{OFFSET, PARTITION, StreamDefinition};
+use crate::view::ViewDefinition;
+use crate::{Error, Result, StreamName, ViewId, ViewName, session};
+
+/// One aggregate of a view, in its forms.
+#[derive(Debug, Clone)]
+pub struct Aggregate {
+    /// As SQL shows it.
+    pub name: String,
+    /// When two of its states are the same answer.
+    pub equality: Equality,
+    pub(super) planned: Arc<AggregateFunctionExpr>,
+    /// The call over rows: arguments, filter and order are the user's, the function is the wrapper.
+    update: Expr,
+    merge: Arc<AggregateUDF>,
+    pub(super) finish: Arc<AggregateUDF>,
+}
+
+/// One compiled view.
+#[derive(Debug, Clone)]
+pub struct ViewPlan {
+    id: ViewId,
+    name: ViewName,
+    stream: StreamName,
+    /// The analysed query.
+    query: LogicalPlan,
+    /// What lies below the aggregate, over the stream's scan.
+    input: LogicalPlan,
+    groups: Vec<Expr>,
+    pub(super) aggregates: Vec<Aggregate>,
+    /// What the plan above the aggregate sees.
+    aggregate_schema: DFSchemaRef,
+    state_schema: SchemaRef,
+    stored_schema: SchemaRef,
+    output_schema: SchemaRef,
+    warnings: Vec<String>,
+}
+
+impl ViewPlan {
+    /// Compiles `view` over `stream`.
+    ///
+    /// Errors: [`Error::RefuseDefinition`] for what cannot be maintained, [`Error::PlanView`] for what is not a
+    /// valid query of the stream.
+    pub async fn compile(view: &ViewDefinition, stream: &StreamDefinition) -> Result<ViewPlan> {
+        let planning = |source| Error::PlanView {
+            view: view.name.clone(),
+            source,
+        };
+        let session = session::context(session::runtime(None, None, None)?, 1);
+        let table = Arc::new(EmptyTable::new(stream.table_schema()));
+        session
+            .register_table(stream.name.as_str(), table)
+            .map_err(planning)?;
+        let state = session.state();
+        let raw = state
+            .create_logical_plan(&view.query)
+            .await
+            .map_err(planning)?;
+        find_aggregate(&raw)?;
+        check_expressions(&raw)?;
+        let query = state
+            .analyzer()
+            .execute_and_check(raw, state.config_options(), |_, _| {})
+            .map_err(planning)?;
+        let aggregate = find_aggregate(&query)?.clone();
+
+        let rows = plans::batches("rows", stream.row_schema(), Vec::new())?;
+        let over_rows = replace_scan(&aggregate.input, rows).map_err(planning)?;
+        let mut warnings = Vec::new();
+        let aggregates = aggregate
+            .aggr_expr
+            .iter()
+            .map(|expr| maintain(expr, &over_rows, &view.name, &mut warnings))
+            .collect::<Result<Vec<_>>>()?;
+
+        let mut plan = ViewPlan {
+            id: ViewId::of(&[]),
+            name: view.name.clone(),
+            stream: stream.name.clone(),
+            input: aggregate.input.as_ref().clone(),
+            groups: aggregate.group_expr.clone(),
+            aggregates,
+            aggregate_schema: Arc::clone(&aggregate.schema),
+            query,
+            state_schema: Arc::new(Schema::empty()),
+            stored_schema: Arc::new(Schema::empty()),
+            output_schema: Arc::new(Schema::empty()),
+            warnings,
+        };
+        let updated = plan.update_over(over_rows).map_err(planning)?;
+        plan.state_schema = Arc::new(all_nullable(updated.schema().as_arrow()));
+        plan.stored_schema = Arc::new(stored_schema(&plan.state_schema)?);
+        let states = plans::batches("states", Arc::clone(&plan.state_schema), Vec::new())?;
+        let finished = plan.finish(states)?;
+        plan.output_schema = Arc::new(finished.schema().as_arrow().clone());
+        plan.id = plan.identify(stream);
+        Ok(plan)
+    }
+
+    pub fn id(&self) -> &ViewId {
+        &self.id
+    }
+
+    pub fn stream(&self) -> &StreamName {
+        &self.stream
+    }
+
+    /// `_partition`, groups `g0…`, states `a0…` (structs).
+    pub fn state_schema(&self) -> &SchemaRef {
+        &self.state_schema
+    }
+
+    /// The same columns in types that Delta can hold.
+    pub fn stored_schema(&self) -> &SchemaRef {
+        &self.stored_schema
+    }
+
+    /// What a query of the view sees.
+    pub fn output_schema(&self) -> &SchemaRef {
+        &self.output_schema
+    }
+
+    /// How many group columns there are; 0 is a view of one row.
+    pub fn group_count(&self) -> usize {
+        self.groups.len()
+    }
+
+    pub fn aggregates(&self) -> &[Aggregate] {
+        &self.aggregates
+    }
+
+    /// The analysed query: computed over all rows at once it gives what the layers give together.
+    pub fn query(&self) -> &LogicalPlan {
+        &self.query
+    }
+
+    /// What a user should know, such as states that grow with every event.
+    pub fn warnings(&self) -> &[String] {
+        &self.warnings
+    }
+
+    /// Rows of the stream's row schema to states, one row per partition and group. Rejects are left out.
+    ///
+    /// Errors: [`Error::PlanView`].
+    pub fn update(&self, rows: LogicalPlan) -> Result<LogicalPlan> {
+        replace_scan(&self.input, rows)
+            .and_then(|rows| self.update_over(rows))
+            .map_err(|source| self.planning(source))
+    }
+
+    fn update_over(&self, rows: LogicalPlan) -> PlanResult<LogicalPlan> {
+        let partition = Expr::Column(position_column(&rows, PARTITION)?).alias(PARTITION);
+        let groups = self.groups.iter().enumerate();
+        let groups = groups.map(|(i, group)| group.clone().unalias().alias(group_name(i)));
+        let states = self.aggregates.iter().enumerate();
+        let states = states.map(|(i, a)| a.update.clone().alias(state_name(i)));
+        LogicalPlanBuilder::from(rows)
+            .aggregate(
+                std::iter::once(partition).chain(groups).collect::<Vec<_>>(),
+                states.collect::<Vec<_>>(),
+            )?
+            .build()
+    }
+
+    /// States to states, one row per partition and group.
+    ///
+    /// Errors: [`Error::PlanView`].
+    pub fn merge(&self, states: LogicalPlan) -> Result<LogicalPlan> {
+        self.combine(states, &[PARTITION], |a| &a.merge)
+            .map_err(|source| self.planning(source))
+    }
+
+    /// States to the view's rows: all partitions merged, HAVING and projection applied.
+    ///
+    /// Errors: [`Error::PlanView`].
+    pub fn finish(&self, states: LogicalPlan) -> Result<LogicalPlan> {
+        self.finish_over(states)
+            .map_err(|source| self.planning(source))
+    }
+
+    fn finish_over(&self, states: LogicalPlan) -> PlanResult<LogicalPlan> {
+        let finished = self.combine(states, &[], |a| &a.finish)?;
+        let names = (0..self.groups.len())
+            .map(group_name)
+            .chain((0..self.aggregates.len()).map(state_name));
+        let renamed = names
+            .zip(self.aggregate_schema.iter())
+            .map(|(name, (relation, field))| {
+                let column = Expr::Column(datafusion::common::Column::new_unqualified(name));
+                column.alias_qualified(relation.cloned(), field.name())
+            })
+            .collect::<Vec<_>>();
+        let values = LogicalPlanBuilder::from(finished).project(renamed)?.build()?;
+        let top = replace_aggregate(&self.query, values)?;
+        let columns = top.schema().columns();
+        let output = columns.into_iter().map(|column| {
+            let name = column.name.clone();
+            Expr::Column(column).alias(name)
+        });
+        let output = output.collect::<Vec<_>>();
+        LogicalPlanBuilder::from(top).project(output)?.build()
+    }
+
+    /// Groups states by `keys` and the view's groups, through one form of every aggregate.
+    fn combine(
+        &self,
+        states: LogicalPlan,
+        keys: &[&str],
+        form: impl Fn(&Aggregate) -> &Arc<AggregateUDF>,
+    ) -> PlanResult<LogicalPlan> {
+        let column = |name: &str| position_column(&states, name).map(Expr::Column);
+        let keys = keys.iter().map(|key| (*key).to_owned());
+        let groups = keys
+            .chain((0..self.groups.len()).map(group_name))
+            .map(|name| Ok(column(&name)?.alias(name)))
+            .collect::<PlanResult<Vec<_>>>()?;
+        let calls = self
+            .aggregates
+            .iter()
+            .enumerate()
+            .map(|(i, aggregate)| {
+                let name = state_name(i);
+                Ok(form(aggregate).call(vec![column(&name)?]).alias(name))
+            })
+            .collect::<PlanResult<Vec<_>>>()?;
+        LogicalPlanBuilder::from(states).aggregate(groups, calls)?.build()
+    }
+
+    /// States in the types in which Delta holds them.
+    ///
+    /// Errors: [`Error::PlanView`].
+    pub fn to_stored(&self, states: LogicalPlan) -> Result<LogicalPlan> {
+        self.convert(states, &self.stored_schema)
+    }
+
+    /// Stored states in the types that merge and finish take.
+    ///
+    /// Errors: [`Error::PlanView`].
+    pub fn from_stored(&self, stored: LogicalPlan) -> Result<LogicalPlan> {
+        self.convert(stored, &self.state_schema)
+    }
+
+    fn convert(&self, plan: LogicalPlan, to: &Schema) -> Result<LogicalPlan> {
+        let converted = to
+            .fields()
+            .iter()
+            .map(|field| {
+                let column = position_column(&plan, field.name())?;
+                let from = plan.schema().field_from_column(&column)?.data_type().clone();
+                let column = Expr::Column(column);
+                Ok(if from == *field.data_type() {
+                    column
+                } else {
+                    let function = StorageFunction::new(from, field.data_type().clone());
+                    ScalarUDF::new_from_impl(function).call(vec![column])
+                }
+                .alias(field.name()))
+            })
+            .collect::<PlanResult<Vec<_>>>();
+        converted
+            .and_then(|exprs| LogicalPlanBuilder::from(plan).project(exprs)?.build())
+            .map_err(|source| self.planning(source))
+    }
+
+    fn planning(&self, source: DataFusionError) -> Error {
+        Error::PlanView {
+            view: self.name.clone(),
+            source,
+        }
+    }
+
+    fn identify(&self, stream: &StreamDefinition) -> ViewId {
+        let mut columns = BTreeSet::new();
+        // The walk cannot fail: its closure does not.
+        let _ = self.query.apply(|node| {
+            for expr in node.expressions() {
+                columns.extend(expr.column_refs().into_iter().map(|c| c.name.clone()));
+            }
+            Ok(TreeNodeRecursion::Continue)
+        });
+        let schema = stream.table_schema();
+        let columns: Vec<String> = columns
+            .iter()
+            .filter_map(|name| schema.field_with_name(name).ok())
+            .map(|field| format!("{} {}", field.name(), field.data_type()))
+            .collect();
+        let options = session::config(1);
+        let options = options.options();
+        ViewId::of(&[
+            session::ENGINE,
+            self.stream.as_str(),
+            &self.query.display_indent().to_string(),
+            &format!("{:?}", self.aggregates.iter().map(|a| &a.name).collect::<Vec<_>>()),
+            &columns.join(", "),
+            &self.state_schema.to_string(),
+            &format!(
+                "time zone {:?}, nulls {}",
+                options.execution.time_zone, options.sql_parser.default_null_ordering
+            ),
+        ])
+    }
+}
+
+fn group_name(i: usize) -> String {
+    format!("g{i}")
+}
+
+fn state_name(i: usize) -> String {
+    format!("a{i}")
+}
+
+/// Plans one aggregate over `rows` and wraps it in its forms.
+fn maintain(
+    expr: &Expr,
+    rows: &LogicalPlan,
+    view: &ViewName,
+    warnings: &mut Vec<String>,
+) -> Result<Aggregate> {
+    let planning = |source| Error::PlanView {
+        view: view.clone(),
+        source,
+    };
+    let Expr::AggregateFunction(call) = expr.clone().unalias() else {
+        return Err(Error::Broken(format!("`{expr}` is not an aggregate call")));
+    };
+    let value = lower(&Expr::AggregateFunction(call.clone()), rows).map_err(planning)?;
+    let known = accept(&call, value.field().data_type())?;
+    let call = if known.ordered && !call.params.distinct {
+        break_ties(call, rows).map_err(planning)?
+    } else {
+        call
+    };
+    let whole = Expr::AggregateFunction(call.clone());
+    let planned = lower(&whole, rows).map_err(planning)?;
+    // Some combinations are refused by DataFusion only when the first accumulator is made.
+    planned.create_accumulator().map_err(planning)?;
+    let name = whole.schema_name().to_string();
+    if known.grows {
+        warnings.push(format!(
+            "the state of {name} grows with the number of events in a group"
+        ));
+    }
+    let key = format!("{whole:?}: {}", planned.field().data_type());
+    let form = |input, output| {
+        StateFunction::new(Arc::clone(&planned), &key, known.ordered, input, output)
+            .map(|function| Arc::new(AggregateUDF::new_from_impl(function)))
+            .map_err(planning)
+    };
+    Ok(Aggregate {
+        equality: known.equality,
+        update: Expr::AggregateFunction(AggregateFunction::new_udf(
+            form(Input::Rows, Output::States)?,
+            call.params.args,
+            // The planned aggregate is distinct; the wrapper must not be, or a rule would split it in two.
+            false,
+            call.params.filter,
+            call.params.order_by,
+            None,
+        )),
+        merge: form(Input::States, Output::States)?,
+        finish: form(Input::States, Output::Values)?,
+        planned,
+        name,
+    })
+}
+
+fn lower(expr: &Expr, rows: &LogicalPlan) -> PlanResult<Arc<AggregateFunctionExpr>> {
+    Ok(LoweredAggregateBuilder::new(
+        expr,
+        rows.schema(),
+        rows.schema().as_arrow(),
+        &ExecutionProps::new(),
+        &PhysicalPlanningContext::default(),
+    )
+    .build()?
+    .aggregate)
+}
+
+/// Adds `_partition, _offset` as last ordering keys: no two rows tie.
+fn break_ties(mut call: AggregateFunction, rows: &LogicalPlan) -> PlanResult<AggregateFunction> {
+    for name in [PARTITION, OFFSET] {
+        let column = Expr::Column(position_column(rows, name)?);
+        call.params.order_by.push(Sort::new(column, true, false));
+    }
+    Ok(call)
+}
+
+fn all_nullable(schema: &Schema) -> Schema {
+    let fields = schema.fields().iter();
+    Schema::new(
+        fields
+            .map(|f| Field::new(f.name(), f.data_type().clone(), true))
+            .collect::<Vec<_>>(),
+    )
+}
+
+fn stored_schema(states: &Schema) -> Result<Schema> {
+    let fields = states.fields().iter().map(|field| {
+        let stored: DataType = stored_type(field.data_type()).map_err(|reason| {
+            Error::refuse(
+                format!("{reason}."),
+                "Cast the expression to another type inside the query.",
+            )
+        })?;
+        Ok(Field::new(field.name(), stored, true))
+    });
+    Ok(Schema::new(fields.collect::<Result<Vec<_>>>()?))
+}

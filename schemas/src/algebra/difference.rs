@@ -1,0 +1,206 @@
+//! Comparing two sets of merged states group by group: what the audit says of both layers.
+//!
+//! Invariant: the comparison is below HAVING and below the projection: a group that the view would hide is compared
+//! too. What counts as equal is the aggregate's declared [`Equality`], nothing looser.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use arrow::array::{Array, ArrayRef, AsArray};
+use arrow::compute::{SortOptions, concat_batches, sort};
+use arrow::datatypes::{DataType, Float64Type};
+use arrow::record_batch::RecordBatch;
+use arrow::row::{OwnedRow, RowConverter, SortField};
+use datafusion::common::{Result as PlanResult, ScalarValue};
+use datafusion::error::DataFusionError;
+
+use super::accept::{DIGEST_TOLERANCE, Equality, FLOAT_TOLERANCE};
+use super::compile::{Aggregate, ViewPlan};
+use crate::{Error, Result};
+
+/// One aggregate of one group on which both sides do not agree.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub struct Difference {
+    /// `_partition` and the group's values, as text.
+    pub group: Vec<String>,
+    /// The aggregate as SQL shows it; `None` if one side lacks the group.
+    pub aggregate: Option<String>,
+    /// What each side says; `None` where it lacks the group.
+    pub left: Option<String>,
+    pub right: Option<String>,
+}
+
+impl ViewPlan {
+    /// Where two sets of states differ. Both have this view's state schema and one row per partition and group, as
+    /// [`ViewPlan::merge`] yields them.
+    ///
+    /// Errors: [`Error::RunPlan`] if the states cannot be read.
+    pub fn differences(
+        &self,
+        left: &[RecordBatch],
+        right: &[RecordBatch],
+    ) -> Result<Vec<Difference>> {
+        self.compare(left, right).map_err(|source| Error::RunPlan {
+            what: "comparing states",
+            source,
+        })
+    }
+
+    fn compare(&self, left: &[RecordBatch], right: &[RecordBatch]) -> PlanResult<Vec<Difference>> {
+        let left = concat_batches(self.state_schema(), left.iter())?;
+        let right = concat_batches(self.state_schema(), right.iter())?;
+        let keys = 1 + self.group_count();
+        let converter = RowConverter::new(
+            self.state_schema().fields()[..keys]
+                .iter()
+                .map(|field| SortField::new(field.data_type().clone()))
+                .collect(),
+        )?;
+        let left_rows = index(&converter, &left, keys)?;
+        let mut right_rows = index(&converter, &right, keys)?;
+        let mut differences = Vec::new();
+        for (key, l) in &left_rows {
+            let Some(r) = right_rows.remove(key) else {
+                differences.push(Difference {
+                    group: group_text(&left, *l, keys)?,
+                    aggregate: None,
+                    left: Some("present".into()),
+                    right: None,
+                });
+                continue;
+            };
+            for (i, aggregate) in self.aggregates().iter().enumerate() {
+                let (a, b) = (
+                    left.column(keys + i).slice(*l, 1),
+                    right.column(keys + i).slice(r, 1),
+                );
+                if !same(aggregate, &a, &b)? {
+                    differences.push(Difference {
+                        group: group_text(&left, *l, keys)?,
+                        aggregate: Some(aggregate.name.clone()),
+                        left: Some(value(aggregate, &a)?.to_string()),
+                        right: Some(value(aggregate, &b)?.to_string()),
+                    });
+                }
+            }
+        }
+        for r in right_rows.into_values() {
+            differences.push(Difference {
+                group: group_text(&right, r, keys)?,
+                aggregate: None,
+                left: None,
+                right: Some("present".into()),
+            });
+        }
+        differences.sort_by(|a, b| (&a.group, &a.aggregate).cmp(&(&b.group, &b.aggregate)));
+        Ok(differences)
+    }
+}
+
+/// Row numbers by group.
+fn index(
+    converter: &RowConverter,
+    states: &RecordBatch,
+    keys: usize,
+) -> PlanResult<HashMap<OwnedRow, usize>> {
+    let rows = converter.convert_columns(&states.columns()[..keys])?;
+    let index: HashMap<_, _> = rows.iter().enumerate().map(|(i, r)| (r.owned(), i)).collect();
+    if index.len() != states.num_rows() {
+        return Err(DataFusionError::Execution(
+            "a group occurs twice in merged states".into(),
+        ));
+    }
+    Ok(index)
+}
+
+fn group_text(states: &RecordBatch, row: usize, keys: usize) -> PlanResult<Vec<String>> {
+    states.columns()[..keys]
+        .iter()
+        .map(|column| Ok(ScalarValue::try_from_array(column, row)?.to_string()))
+        .collect()
+}
+
+/// What one state finishes to.
+fn value(aggregate: &Aggregate, state: &ArrayRef) -> PlanResult<ScalarValue> {
+    let columns = state.as_struct().columns();
+    if aggregate.planned.groups_accumulator_supported() {
+        let mut groups = aggregate.planned.create_groups_accumulator()?;
+        groups.merge_batch(columns, &[0], 1)?;
+        let values = groups.evaluate(datafusion::logical_expr::EmitTo::All)?;
+        return ScalarValue::try_from_array(&values, 0);
+    }
+    let mut accumulator = aggregate.planned.create_accumulator()?;
+    accumulator.merge_batch(columns)?;
+    accumulator.evaluate()
+}
+
+/// True if both states are the same answer, as the aggregate declares it.
+fn same(aggregate: &Aggregate, left: &ArrayRef, right: &ArrayRef) -> PlanResult<bool> {
+    if left == right {
+        return Ok(true);
+    }
+    match aggregate.equality {
+        Equality::States => Ok(false),
+        Equality::Multisets => {
+            let (left, right) = (left.as_struct(), right.as_struct());
+            for (l, r) in left.columns().iter().zip(right.columns()) {
+                if sorted(l)? != sorted(r)? {
+                    return Ok(false);
+                }
+            }
+            Ok(true)
+        }
+        Equality::Values => Ok(value(aggregate, left)? == value(aggregate, right)?),
+        Equality::Floats => {
+            let (l, r) = (value(aggregate, left)?, value(aggregate, right)?);
+            Ok(l == r || close(&l, &r, FLOAT_TOLERANCE, None)?)
+        }
+        Equality::Digests => {
+            let (l, r) = (value(aggregate, left)?, value(aggregate, right)?);
+            Ok(l == r || close(&l, &r, DIGEST_TOLERANCE, digest_range(left))?)
+        }
+    }
+}
+
+/// A state column with the elements of its list in order; other columns as they are.
+fn sorted(column: &ArrayRef) -> PlanResult<ArrayRef> {
+    let options = Some(SortOptions::default());
+    match column.data_type() {
+        DataType::List(_) => Ok(sort(&column.as_list::<i32>().value(0), options)?),
+        _ => Ok(Arc::clone(column)),
+    }
+}
+
+/// True if two numbers differ by at most `tolerance` of `scale`, or of the larger magnitude.
+fn close(
+    left: &ScalarValue,
+    right: &ScalarValue,
+    tolerance: f64,
+    scale: Option<f64>,
+) -> PlanResult<bool> {
+    let number = |v: &ScalarValue| -> PlanResult<Option<f64>> {
+        match v.cast_to(&DataType::Float64)? {
+            ScalarValue::Float64(number) => Ok(number),
+            _ => Ok(None),
+        }
+    };
+    let (Some(l), Some(r)) = (number(left)?, number(right)?) else {
+        return Ok(false);
+    };
+    if l.is_nan() || r.is_nan() {
+        return Ok(l.is_nan() && r.is_nan());
+    }
+    let scale = scale.unwrap_or_else(|| l.abs().max(r.abs()));
+    Ok((l - r).abs() <= tolerance * scale)
+}
+
+/// max - min of a t-digest's state, whose fields are: size, sum, count, max, min, centroids.
+fn digest_range(state: &ArrayRef) -> Option<f64> {
+    let columns = state.as_struct().columns();
+    let bound = |i: usize| {
+        let values = arrow::compute::cast(columns.get(i)?, &DataType::Float64).ok()?;
+        let values = values.as_primitive::<Float64Type>();
+        values.is_valid(0).then(|| values.value(0))
+    };
+    Some((bound(3)? - bound(4)?).abs())
+}

@@ -1,0 +1,27 @@
+//! The state algebra: one aggregate query as `update`, `merge` and `finish` over states that both layers share.
+//!
+//! ```text
+//!  rows ──update──▶ states ──┐
+//!  rows ──update──▶ states ──┴─merge──▶ states ──finish──▶ values
+//! ```
+//!
+//! Invariant: nothing here is written for one aggregate function; what DataFusion's accumulator does on rows and on
+//! states is all that is relied on, and what cannot be relied on is refused by [`accept`].
+
+mod accept;
+mod accumulate;
+mod compile;
+mod decompose;
+mod difference;
+mod plans;
+mod state_function;
+mod storage;
+
+pub use accept::Equality;
+pub use compile::{Aggregate, ViewPlan};
+pub use difference::Difference;
+pub use plans::{batches, between, collect, scan, stream};
+pub use storage::{from_stored, stored_type, to_stored};
+
+#[cfg(test)]
+mod tests;

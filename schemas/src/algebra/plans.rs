@@ -1,0 +1,94 @@
+//! Small pieces of plans that every layer puts together, and running them.
+//!
+//! Invariant: a range of rows is always cut by [`between`]: per partition, by offset, never by time or file.
+
+use std::sync::Arc;
+
+use arrow::datatypes::SchemaRef;
+use arrow::record_batch::RecordBatch;
+use datafusion::catalog::{MemTable, TableProvider};
+use datafusion::datasource::provider_as_source;
+use datafusion::error::DataFusionError;
+use datafusion::execution::SendableRecordBatchStream;
+use datafusion::execution::context::SessionState;
+use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder, lit};
+use datafusion::physical_plan::execute_stream;
+use datafusion::prelude::ident;
+use futures::TryStreamExt;
+
+use crate::stream::{OFFSET, PARTITION};
+use crate::{Error, Frontier, Result};
+
+fn planning(source: DataFusionError) -> Error {
+    Error::RunPlan {
+        what: "putting a plan together",
+        source,
+    }
+}
+
+/// All of `table`, shown as `name` by EXPLAIN.
+///
+/// Errors: [`Error::RunPlan`].
+pub fn scan(name: &str, table: Arc<dyn TableProvider>) -> Result<LogicalPlan> {
+    let name = datafusion::common::TableReference::bare(name);
+    LogicalPlanBuilder::scan(name, provider_as_source(table), None)
+        .and_then(LogicalPlanBuilder::build)
+        .map_err(planning)
+}
+
+/// Rows in memory, shown as `name` by EXPLAIN. All batches must have `schema`.
+///
+/// Errors: [`Error::RunPlan`].
+pub fn batches(name: &str, schema: SchemaRef, batches: Vec<RecordBatch>) -> Result<LogicalPlan> {
+    let table = MemTable::try_new(schema, vec![batches]).map_err(planning)?;
+    scan(name, Arc::new(table))
+}
+
+/// The rows of `rows` that lie in `[from, to)`.
+///
+/// Errors: [`Error::RunPlan`].
+pub fn between(rows: LogicalPlan, from: &Frontier, to: &Frontier) -> Result<LogicalPlan> {
+    let range = to
+        .iter()
+        .filter(|(p, end)| from.get(*p) < *end)
+        .map(|(p, end)| {
+            ident(PARTITION)
+                .eq(lit(p.0))
+                .and(ident(OFFSET).gt_eq(lit(from.get(p).0)))
+                .and(ident(OFFSET).lt(lit(end.0)))
+        })
+        .reduce(Expr::or)
+        .unwrap_or_else(|| lit(false));
+    LogicalPlanBuilder::from(rows)
+        .filter(range)
+        .and_then(LogicalPlanBuilder::build)
+        .map_err(planning)
+}
+
+/// Plans and starts `plan`.
+///
+/// Errors: [`Error::RunPlan`] with `what`.
+pub async fn stream(
+    state: &SessionState,
+    what: &'static str,
+    plan: LogicalPlan,
+) -> Result<SendableRecordBatchStream> {
+    let running = |source| Error::RunPlan { what, source };
+    let physical = state.create_physical_plan(&plan).await.map_err(running)?;
+    execute_stream(physical, state.task_ctx()).map_err(running)
+}
+
+/// Runs `plan` to its end.
+///
+/// Errors: [`Error::RunPlan`] with `what`.
+pub async fn collect(
+    state: &SessionState,
+    what: &'static str,
+    plan: LogicalPlan,
+) -> Result<Vec<RecordBatch>> {
+    stream(state, what, plan)
+        .await?
+        .try_collect()
+        .await
+        .map_err(|source| Error::RunPlan { what, source })
+}

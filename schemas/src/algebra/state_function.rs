@@ -1,0 +1,202 @@
+//! Wrapper functions around DataFusion's planned aggregates: rows or states in, states or values out.
+//!
+//! Invariant: a wrapper decides nothing about the aggregate; it only chooses which method of the planned
+//! aggregate's accumulator each method of its own calls. It always takes the same accumulator kind (groups, if the
+//! aggregate has one) whether the query is grouped or not, because the kinds may encode states differently.
+
+use std::hash::{Hash, Hasher};
+use std::sync::Arc;
+
+use arrow::datatypes::{DataType, Field, FieldRef, Fields};
+use datafusion::common::Result;
+use datafusion::logical_expr::function::{AccumulatorArgs, StateFieldsArgs};
+use datafusion::logical_expr::utils::AggregateOrderSensitivity;
+use datafusion::logical_expr::{
+    Accumulator, AggregateUDFImpl, GroupsAccumulator, Signature, Volatility,
+};
+use datafusion::physical_expr::aggregate::AggregateFunctionExpr;
+
+use super::accumulate::{OneGroup, PerGroup, PerValue};
+
+/// What a wrapper reads.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) enum Input {
+    /// The aggregate's own arguments.
+    Rows,
+    /// One struct column of states.
+    States,
+}
+
+/// What a wrapper yields.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) enum Output {
+    /// One struct of states.
+    States,
+    /// The aggregate's value.
+    Values,
+}
+
+/// One planned aggregate in one of its forms.
+#[derive(Debug, Clone)]
+pub(super) struct StateFunction {
+    name: String,
+    /// Tells apart aggregates whose names are alike; equal keys mean equal functions.
+    key: String,
+    signature: Signature,
+    planned: Arc<AggregateFunctionExpr>,
+    /// False if the aggregate's value does not depend on the order of rows, whatever it declares.
+    ordered: bool,
+    state: Fields,
+    input: Input,
+    output: Output,
+}
+
+impl StateFunction {
+    pub(super) fn new(
+        planned: Arc<AggregateFunctionExpr>,
+        key: &str,
+        ordered: bool,
+        input: Input,
+        output: Output,
+    ) -> Result<Self> {
+        let verb = match (input, output) {
+            (Input::Rows, Output::States) => "update",
+            (Input::States, Output::States) => "merge",
+            (Input::States, Output::Values) => "finish",
+            (Input::Rows, Output::Values) => "compute",
+        };
+        Ok(Self {
+            name: format!("{verb}[{}]", planned.fun().name()),
+            key: key.to_owned(),
+            signature: Signature::variadic_any(Volatility::Immutable),
+            state: state_fields(&planned)?,
+            planned,
+            ordered,
+            input,
+            output,
+        })
+    }
+
+    /// The struct type in which the aggregate's state travels.
+    pub(super) fn state_type(&self) -> DataType {
+        DataType::Struct(self.state.clone())
+    }
+}
+
+/// The planned aggregate's state as fields `s0`, `s1`, …: its own names hold characters that storage refuses.
+fn state_fields(planned: &AggregateFunctionExpr) -> Result<Fields> {
+    Ok(planned
+        .state_fields()?
+        .iter()
+        .enumerate()
+        .map(|(i, field)| Field::new(format!("s{i}"), field.data_type().clone(), true))
+        .collect())
+}
+
+impl PartialEq for StateFunction {
+    fn eq(&self, other: &Self) -> bool {
+        self.key == other.key && self.input == other.input && self.output == other.output
+    }
+}
+
+impl Eq for StateFunction {}
+
+impl Hash for StateFunction {
+    fn hash<H: Hasher>(&self, hasher: &mut H) {
+        (&self.key, self.input, self.output).hash(hasher);
+    }
+}
+
+impl AggregateUDFImpl for StateFunction {
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn signature(&self) -> &Signature {
+        &self.signature
+    }
+
+    fn return_type(&self, _: &[DataType]) -> Result<DataType> {
+        Ok(match self.output {
+            Output::States => self.state_type(),
+            Output::Values => self.planned.field().data_type().clone(),
+        })
+    }
+
+    fn return_field(&self, _: &[FieldRef]) -> Result<FieldRef> {
+        Ok(match self.output {
+            Output::States => Arc::new(Field::new(&self.name, self.state_type(), false)),
+            Output::Values => self.planned.field(),
+        })
+    }
+
+    fn is_nullable(&self) -> bool {
+        match self.output {
+            Output::States => false,
+            Output::Values => self.planned.is_nullable(),
+        }
+    }
+
+    fn state_fields(&self, _: StateFieldsArgs<'_>) -> Result<Vec<FieldRef>> {
+        self.planned.state_fields()
+    }
+
+    fn accumulator(&self, _: AccumulatorArgs<'_>) -> Result<Box<dyn Accumulator>> {
+        if self.planned.groups_accumulator_supported() {
+            let groups = self.planned.create_groups_accumulator()?;
+            return Ok(Box::new(OneGroup::new(
+                groups,
+                self.state.clone(),
+                self.input,
+                self.output,
+            )));
+        }
+        Ok(Box::new(PerValue::new(
+            self.planned.create_accumulator()?,
+            self.state.clone(),
+            self.input,
+            self.output,
+        )))
+    }
+
+    fn groups_accumulator_supported(&self, _: AccumulatorArgs<'_>) -> bool {
+        self.planned.groups_accumulator_supported()
+    }
+
+    fn create_groups_accumulator(
+        &self,
+        _: AccumulatorArgs<'_>,
+    ) -> Result<Box<dyn GroupsAccumulator>> {
+        Ok(Box::new(PerGroup::new(
+            self.planned.create_groups_accumulator()?,
+            self.state.clone(),
+            self.input,
+            self.output,
+        )))
+    }
+
+    /// Rows need the order that the aggregate needs; states carry theirs.
+    fn order_sensitivity(&self) -> AggregateOrderSensitivity {
+        match self.input {
+            Input::Rows if self.ordered => self.planned.order_sensitivity(),
+            _ => AggregateOrderSensitivity::Insensitive,
+        }
+    }
+
+    fn with_beneficial_ordering(
+        self: Arc<Self>,
+        beneficial_ordering: bool,
+    ) -> Result<Option<Arc<dyn AggregateUDFImpl>>> {
+        if self.input == Input::States || !self.ordered {
+            return Ok(None);
+        }
+        let planned = Arc::clone(&self.planned).with_beneficial_ordering(beneficial_ordering)?;
+        Ok(planned.map(|planned| {
+            Arc::new(StateFunction {
+                key: format!("{}; beneficial: {beneficial_ordering}", self.key),
+                planned: Arc::new(planned),
+                ..self.as_ref().clone()
+            }) as Arc<dyn AggregateUDFImpl>
+        }))
+    }
+}

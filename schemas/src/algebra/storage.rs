@@ -1,0 +1,177 @@
+//! The storage mapping of states: which type a state has in Delta, and the way there and back.
+//!
+//! Invariant: `from_stored(to_stored(x)) == x` bit for bit for every type that [`stored_type`] accepts. Field names
+//! of nested types are replaced by positions (`f0`, `f1`, …; lists hold `element`), because state names hold
+//! characters that Delta refuses.
+
+use std::sync::Arc;
+
+use arrow::array::{Array, ArrayRef, AsArray, ListArray, StructArray, make_array};
+use arrow::compute::{CastOptions, cast_with_options};
+use arrow::datatypes::{DataType, Field, FieldRef, TimeUnit};
+use datafusion::common::{Result, exec_err};
+use datafusion::logical_expr::{
+    ColumnarValue, ScalarFunctionArgs, ScalarUDFImpl, Signature, Volatility,
+};
+
+/// The type in which `state` is stored, or why it cannot be.
+pub fn stored_type(state: &DataType) -> std::result::Result<DataType, String> {
+    use DataType as T;
+    Ok(match state {
+        T::Boolean
+        | T::Int8
+        | T::Int16
+        | T::Int32
+        | T::Int64
+        | T::Float32
+        | T::Float64
+        | T::Utf8
+        | T::Binary
+        | T::Date32
+        | T::Decimal128(_, _)
+        | T::Timestamp(TimeUnit::Microsecond, None) => state.clone(),
+        T::UInt8 => T::Int16,
+        T::UInt16 => T::Int32,
+        T::UInt32 => T::Int64,
+        // The bits of the unsigned number: twice the range would need a decimal, and nobody reads states.
+        T::UInt64 => T::Int64,
+        T::Timestamp(_, _) | T::Date64 | T::Time64(_) | T::Duration(_) => T::Int64,
+        T::Time32(_) => T::Int32,
+        T::Utf8View | T::LargeUtf8 => T::Utf8,
+        T::BinaryView | T::LargeBinary | T::FixedSizeBinary(_) => T::Binary,
+        T::Dictionary(_, value) => stored_type(value)?,
+        T::List(item) => T::List(element(item)?),
+        T::Struct(fields) => T::Struct(
+            fields
+                .iter()
+                .enumerate()
+                .map(|(i, f)| Ok(Field::new(format!("f{i}"), stored_type(f.data_type())?, true)))
+                .collect::<std::result::Result<_, String>>()?,
+        ),
+        other => return Err(format!("a state of type {other} cannot be stored")),
+    })
+}
+
+fn element(item: &Field) -> std::result::Result<FieldRef, String> {
+    let stored = stored_type(item.data_type())?;
+    Ok(Arc::new(Field::new("element", stored, true)))
+}
+
+/// `array` in the type that [`stored_type`] gives for it.
+pub fn to_stored(array: &ArrayRef) -> Result<ArrayRef> {
+    match stored_type(array.data_type()) {
+        Ok(to) => convert(array, &to),
+        Err(reason) => exec_err!("{reason}"),
+    }
+}
+
+/// `array`, read from storage, in the type `state` that it had.
+pub fn from_stored(array: &ArrayRef, state: &DataType) -> Result<ArrayRef> {
+    convert(array, state)
+}
+
+/// One conversion for both ways: reinterprets numbers of one width, rebuilds nesting, casts the rest.
+fn convert(array: &ArrayRef, to: &DataType) -> Result<ArrayRef> {
+    use DataType as T;
+    let from = array.data_type();
+    if from == to {
+        return Ok(Arc::clone(array));
+    }
+    match (from, to) {
+        (T::Int64, wide) | (wide, T::Int64) if is_64_bits(wide) => reinterpret(array, to),
+        (T::Int32, T::Time32(_)) | (T::Time32(_), T::Int32) => reinterpret(array, to),
+        (T::List(_), T::List(item)) => {
+            let list: &ListArray = array.as_list();
+            let values = convert(list.values(), item.data_type())?;
+            Ok(Arc::new(ListArray::try_new(
+                Arc::clone(item),
+                list.offsets().clone(),
+                values,
+                list.nulls().cloned(),
+            )?))
+        }
+        (T::Struct(_), T::Struct(fields)) => {
+            let structs: &StructArray = array.as_struct();
+            if structs.num_columns() != fields.len() {
+                return exec_err!("a struct of {} fields is stored", structs.num_columns());
+            }
+            let columns = structs
+                .columns()
+                .iter()
+                .zip(fields)
+                .map(|(column, field)| convert(column, field.data_type()))
+                .collect::<Result<Vec<_>>>()?;
+            Ok(Arc::new(StructArray::try_new_with_length(
+                fields.clone(),
+                columns,
+                structs.nulls().cloned(),
+                structs.len(),
+            )?))
+        }
+        _ => {
+            let strict = CastOptions {
+                safe: false,
+                ..CastOptions::default()
+            };
+            Ok(cast_with_options(array, to, &strict)?)
+        }
+    }
+}
+
+fn is_64_bits(data_type: &DataType) -> bool {
+    use DataType as T;
+    matches!(
+        data_type,
+        T::UInt64 | T::Timestamp(_, _) | T::Date64 | T::Time64(_) | T::Duration(_)
+    )
+}
+
+/// The same bits under another type of the same width.
+fn reinterpret(array: &ArrayRef, to: &DataType) -> Result<ArrayRef> {
+    let data = array
+        .to_data()
+        .into_builder()
+        .data_type(to.clone())
+        .build()?;
+    Ok(make_array(data))
+}
+
+/// [`to_stored`] or [`from_stored`] as a function that plans can call.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(super) struct StorageFunction {
+    signature: Signature,
+    to: DataType,
+}
+
+impl StorageFunction {
+    pub(super) fn new(from: DataType, to: DataType) -> Self {
+        Self {
+            signature: Signature::exact(vec![from], Volatility::Immutable),
+            to,
+        }
+    }
+}
+
+impl ScalarUDFImpl for StorageFunction {
+    fn name(&self) -> &str {
+        "convert_state"
+    }
+
+    fn signature(&self) -> &Signature {
+        &self.signature
+    }
+
+    fn return_type(&self, _: &[DataType]) -> Result<DataType> {
+        Ok(self.to.clone())
+    }
+
+    fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
+        let [column] = &ColumnarValue::values_to_arrays(&args.args)?[..] else {
+            return exec_err!("convert_state takes one column");
+        };
+        Ok(ColumnarValue::Array(convert(column, &self.to)?))
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,341 @@
+//! What a change makes of a catalog: decisions only, nothing is read or written here.
+//!
+//! Invariant: a change that cannot be made whole is not made at all; the result holds exactly what the statements say,
+//! in their order.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use super::file::compile_view;
+use super::{Applied, Catalog, CatalogStream, CatalogView};
+use crate::ddl::Statement;
+use crate::stream::StreamDefinition;
+use crate::view::ViewDefinition;
+use crate::{Error, Frontier, Result, StreamName, ViewId, ViewName};
+
+/// A change somebody asks for.
+#[derive(Debug)]
+pub(super) enum Change {
+    Statements(Vec<Statement>),
+    /// Partitions of a stream that were found, and where they begin.
+    Origin(StreamName, Frontier),
+    /// The first cut of a view that was being built is published.
+    Promote(ViewName, ViewId),
+}
+
+/// What must be known of the warehouse besides the catalog.
+#[derive(Debug, Default)]
+pub(super) struct Facts {
+    /// Streams that have a master dataset.
+    pub(super) archived: BTreeSet<StreamName>,
+}
+
+/// The catalog after a change.
+#[derive(Debug)]
+pub(super) struct Decision {
+    /// `None`: there is nothing to write.
+    pub(super) catalog: Option<Catalog>,
+    /// One per statement; empty for other changes.
+    pub(super) applied: Vec<Applied>,
+    /// What is written down as the reason of the version.
+    pub(super) changes: Vec<String>,
+}
+
+impl Change {
+    /// Decides what `catalog` becomes; its version is left for the writer.
+    ///
+    /// Errors: the statement that cannot be applied, and why.
+    pub(super) async fn decide(&self, catalog: &Catalog, facts: &Facts) -> Result<Decision> {
+        let mut next = catalog.clone();
+        match self {
+            Change::Statements(statements) => {
+                let mut applied = Vec::new();
+                let mut changes = Vec::new();
+                for statement in statements {
+                    let (effect, warnings) = next.apply(statement, facts).await?;
+                    let action = match effect {
+                        Effect::Changed(action) => {
+                            changes.push(action.clone());
+                            action
+                        }
+                        Effect::Nothing(action) => action,
+                    };
+                    applied.push(Applied { action, warnings });
+                }
+                Ok(Decision {
+                    catalog: (!changes.is_empty()).then_some(next),
+                    applied,
+                    changes,
+                })
+            }
+            Change::Origin(name, found) => {
+                let stream = next.streams.get(name).ok_or_else(|| missing_stream(name))?;
+                let origin = stream.origin.or(found);
+                if origin == stream.origin {
+                    return Ok(Decision::nothing());
+                }
+                let stream = CatalogStream {
+                    definition: stream.definition.clone(),
+                    origin,
+                };
+                let change = format!("recorded the origin {} of stream {name}", stream.origin);
+                next.streams.insert(name.clone(), Arc::new(stream));
+                Ok(Decision::changed(next, change))
+            }
+            Change::Promote(name, id) => {
+                let view = next.views.get_mut(name).ok_or_else(|| missing_view(name))?;
+                match view.building.take_if(|view| view.plan.id() == id) {
+                    None => Ok(Decision::nothing()),
+                    built => {
+                        view.serving = built;
+                        Ok(Decision::changed(next, format!("view {name} serves {id}")))
+                    }
+                }
+            }
+        }
+    }
+}
+
+impl Decision {
+    fn nothing() -> Self {
+        Self {
+            catalog: None,
+            applied: Vec::new(),
+            changes: Vec::new(),
+        }
+    }
+
+    fn changed(catalog: Catalog, change: String) -> Self {
+        Self {
+            catalog: Some(catalog),
+            applied: Vec::new(),
+            changes: vec![change],
+        }
+    }
+}
+
+/// What a statement did to the catalog, in words.
+enum Effect {
+    Changed(String),
+    Nothing(String),
+}
+
+impl Catalog {
+    async fn apply(
+        &mut self,
+        statement: &Statement,
+        facts: &Facts,
+    ) -> Result<(Effect, Vec<String>)> {
+        match statement {
+            Statement::CreateStream {
+                definition,
+                or_replace,
+                if_not_exists,
+            } => {
+                let name = &definition.name;
+                if self.views.contains_key(name.as_str()) {
+                    return Err(exists("view", name.as_str()));
+                }
+                let effect = match self.streams.get(name) {
+                    None => self.create_stream(definition, facts)?,
+                    Some(_) if *if_not_exists => {
+                        Effect::Nothing(format!("stream {name} exists already"))
+                    }
+                    Some(_) if !or_replace => return Err(exists("stream", name.as_str())),
+                    Some(_) => self.replace_stream(definition, facts).await?,
+                };
+                Ok((effect, Vec::new()))
+            }
+            Statement::CreateView {
+                definition,
+                or_replace,
+                if_not_exists,
+            } => {
+                let name = &definition.name;
+                if self.streams.contains_key(name.as_str()) {
+                    return Err(exists("stream", name.as_str()));
+                }
+                match self.views.contains_key(name) {
+                    true if *if_not_exists => {
+                        let action = format!("view {name} exists already");
+                        Ok((Effect::Nothing(action), Vec::new()))
+                    }
+                    true if !or_replace => Err(exists("view", name.as_str())),
+                    _ => self.build_view(definition).await,
+                }
+            }
+            Statement::DropStream { name, if_exists } => {
+                let readers: BTreeSet<String> = self
+                    .views_of(name)
+                    .map(|view| format!("`{}`", view.definition.name))
+                    .collect();
+                if !readers.is_empty() {
+                    return Err(Error::DropStreamInUse {
+                        stream: name.clone(),
+                        views: readers.into_iter().collect::<Vec<_>>().join(", "),
+                    });
+                }
+                let effect = match self.streams.remove(name) {
+                    Some(stream) => {
+                        self.dropped.insert(name.clone(), stream);
+                        Effect::Changed(format!("dropped stream {name}; its archive is kept"))
+                    }
+                    None if *if_exists => Effect::Nothing(format!("there is no stream {name}")),
+                    None => return Err(missing_stream(name)),
+                };
+                Ok((effect, Vec::new()))
+            }
+            Statement::DropView { name, if_exists } => {
+                let effect = match self.views.remove(name) {
+                    Some(_) => Effect::Changed(format!("dropped view {name}")),
+                    None if *if_exists => Effect::Nothing(format!("there is no view {name}")),
+                    None => return Err(missing_view(name)),
+                };
+                Ok((effect, Vec::new()))
+            }
+            Statement::Query(sql) => Err(Error::refuse(
+                format!("`{}` is a query, not a definition.", first_words(sql)),
+                "Send queries on their own.",
+            )),
+        }
+    }
+
+    fn create_stream(&mut self, definition: &StreamDefinition, facts: &Facts) -> Result<Effect> {
+        let name = &definition.name;
+        let mut origin = Frontier::new();
+        if let Some(before) = self.dropped.remove(name) {
+            if facts.archived.contains(name) {
+                keep_shape(&before.definition, definition)?;
+                origin = before.origin.clone();
+            }
+        }
+        let action = match origin.is_empty() {
+            true => format!("created stream {name}"),
+            false => format!("created stream {name} over its archive"),
+        };
+        let stream = CatalogStream {
+            definition: definition.clone(),
+            origin,
+        };
+        self.streams.insert(name.clone(), Arc::new(stream));
+        Ok(Effect::Changed(action))
+    }
+
+    async fn replace_stream(
+        &mut self,
+        definition: &StreamDefinition,
+        facts: &Facts,
+    ) -> Result<Effect> {
+        let name = &definition.name;
+        let before = &self.streams[name];
+        if before.definition.sql == definition.sql {
+            return Ok(Effect::Nothing(format!("stream {name} is as it was")));
+        }
+        let read = self.views_of(name).next().is_some();
+        if read || facts.archived.contains(name) || !before.origin.is_empty() {
+            keep_shape(&before.definition, definition)?;
+        }
+        let stream = CatalogStream {
+            definition: definition.clone(),
+            origin: before.origin.clone(),
+        };
+        self.streams.insert(name.clone(), Arc::new(stream));
+        self.recompile(name).await?;
+        Ok(Effect::Changed(format!("replaced stream {name}")))
+    }
+
+    /// Compiles the views of a replaced stream again; one whose id changes is built anew.
+    async fn recompile(&mut self, stream: &StreamName) -> Result<()> {
+        for view in self.views.values_mut() {
+            for side in [&mut view.serving, &mut view.building] {
+                let Some(old) = side.as_ref().filter(|v| v.definition.stream == *stream) else {
+                    continue;
+                };
+                let new = compile_view(old.definition.clone(), &self.streams).await?;
+                *side = Some(new);
+            }
+        }
+        Ok(())
+    }
+
+    /// Makes `definition` the one that its name will serve.
+    async fn build_view(&mut self, definition: &ViewDefinition) -> Result<(Effect, Vec<String>)> {
+        let name = &definition.name;
+        let built = compile_view(definition.clone(), &self.streams).await?;
+        let warnings = built.plan.warnings().to_vec();
+        let id = built.plan.id();
+        let effect = match self.views.get_mut(name) {
+            None => {
+                let view = CatalogView {
+                    serving: None,
+                    building: Some(built),
+                };
+                self.views.insert(name.clone(), view);
+                Effect::Changed(format!("created view {name}"))
+            }
+            Some(view) if view.building.as_ref().is_some_and(|v| v.plan.id() == id) => {
+                Effect::Nothing(format!("view {name} is as it was"))
+            }
+            Some(view) if view.serving.as_ref().is_some_and(|v| v.plan.id() == id) => {
+                match view.building.take() {
+                    None => Effect::Nothing(format!("view {name} is as it was")),
+                    Some(_) => Effect::Changed(format!("view {name} stays what it serves")),
+                }
+            }
+            Some(view) => {
+                view.building = Some(built);
+                Effect::Changed(format!(
+                    "replaced view {name}; it is served once it is built"
+                ))
+            }
+        };
+        Ok((effect, warnings))
+    }
+}
+
+/// Refuses a stream whose rows would not fit to those that are archived or compiled already.
+fn keep_shape(before: &StreamDefinition, after: &StreamDefinition) -> Result<()> {
+    let name = &after.name;
+    let refuse = |what: &str| {
+        Err(Error::refuse(
+            format!("Stream `{name}` has an archive or views, so its {what} cannot change."),
+            "Create a stream with another name; options may change.",
+        ))
+    };
+    if before.columns != after.columns {
+        return refuse("columns");
+    }
+    if before.topic != after.topic {
+        return refuse("topic");
+    }
+    if before.format != after.format {
+        return refuse("format");
+    }
+    Ok(())
+}
+
+fn exists(kind: &'static str, name: &str) -> Error {
+    Error::CreateTwice {
+        kind,
+        name: name.to_owned(),
+    }
+}
+
+fn missing_stream(name: &StreamName) -> Error {
+    Error::FindDefinition {
+        kind: "stream",
+        name: name.to_string(),
+    }
+}
+
+fn missing_view(name: &ViewName) -> Error {
+    Error::FindDefinition {
+        kind: "view",
+        name: name.to_string(),
+    }
+}
+
+fn first_words(sql: &str) -> String {
+    let words: Vec<&str> = sql.split_whitespace().take(4).collect();
+    words.join(" ")
+}

@@ -1,0 +1,203 @@
+//! The catalog's file format: definitions as the text that defined them, and the ids they had when it was written.
+//!
+//! Invariant: whatever a compiled plan consists of is derived on loading; a file holds nothing that could contradict
+//! the text.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use super::{Catalog, CatalogStream, CatalogView, CompiledView};
+use crate::algebra::ViewPlan;
+use crate::ddl::{self, Statement};
+use crate::stream::StreamDefinition;
+use crate::view::ViewDefinition;
+use crate::{Error, Frontier, Result, StreamName, ViewId, ViewName, session};
+
+/// One numbered file.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct CatalogFile {
+    pub(super) version: u64,
+    /// By which the writer recognises its own file after an error.
+    pub(super) commit: Uuid,
+    /// The engine that computed the view ids.
+    engine: String,
+    /// When it was written, milliseconds since 1970.
+    written_ms: i64,
+    /// What this version changed, in words.
+    pub(super) changes: Vec<String>,
+    streams: BTreeMap<StreamName, StreamEntry>,
+    views: BTreeMap<ViewName, ViewEntry>,
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    dropped: BTreeMap<StreamName, StreamEntry>,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+struct StreamEntry {
+    sql: String,
+    origin: Frontier,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+struct ViewEntry {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    serving: Option<VersionEntry>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    building: Option<VersionEntry>,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+struct VersionEntry {
+    id: ViewId,
+    sql: String,
+}
+
+impl CatalogFile {
+    /// The file for `catalog`, which `changes` say how it came to be.
+    pub(super) fn of(catalog: &Catalog, changes: Vec<String>) -> Self {
+        Self {
+            version: catalog.version,
+            commit: Uuid::new_v4(),
+            engine: session::ENGINE.to_owned(),
+            written_ms: chrono::Utc::now().timestamp_millis(),
+            changes,
+            streams: stream_entries(&catalog.streams),
+            views: catalog
+                .views
+                .iter()
+                .map(|(name, view)| (name.clone(), ViewEntry::of(view)))
+                .collect(),
+            dropped: stream_entries(&catalog.dropped),
+        }
+    }
+
+    /// Parses and compiles everything in the file. A served view whose id differs from what this engine computes has
+    /// states that this engine must not touch, so it is being built anew.
+    ///
+    /// Errors: [`Error::ReadCatalog`] if a definition is not accepted any more.
+    pub(super) async fn compile(self, path: &str) -> Result<Catalog> {
+        let unreadable = |what: &str, e: Error| Error::ReadCatalog {
+            path: path.to_owned(),
+            reason: format!("{what}: {e}"),
+        };
+        let mut catalog = Catalog {
+            version: self.version,
+            ..Catalog::default()
+        };
+        for (entries, streams) in [
+            (self.streams, &mut catalog.streams),
+            (self.dropped, &mut catalog.dropped),
+        ] {
+            for (name, entry) in entries {
+                let definition = parse_stream(&entry.sql)
+                    .map_err(|e| unreadable(&format!("stream `{name}`"), e))?;
+                let origin = entry.origin;
+                streams.insert(name, Arc::new(CatalogStream { definition, origin }));
+            }
+        }
+        for (name, entry) in self.views {
+            let what = format!("view `{name}`");
+            let serving = compile_entry(&entry.serving, &catalog)
+                .await
+                .map_err(|e| unreadable(&what, e))?;
+            let building = compile_entry(&entry.building, &catalog)
+                .await
+                .map_err(|e| unreadable(&what, e))?;
+            let trusted = serving
+                .as_ref()
+                .zip(entry.serving.as_ref())
+                .is_some_and(|(view, entry)| *view.plan.id() == entry.id);
+            let view = if trusted {
+                CatalogView { serving, building }
+            } else {
+                CatalogView {
+                    serving: None,
+                    building: building.or(serving),
+                }
+            };
+            catalog.views.insert(name, view);
+        }
+        Ok(catalog)
+    }
+}
+
+impl ViewEntry {
+    fn of(view: &CatalogView) -> Self {
+        let entry = |view: &Arc<CompiledView>| VersionEntry {
+            id: view.plan.id().clone(),
+            sql: view.definition.sql.clone(),
+        };
+        Self {
+            serving: view.serving.as_ref().map(entry),
+            building: view.building.as_ref().map(entry),
+        }
+    }
+}
+
+fn stream_entries(
+    streams: &BTreeMap<StreamName, Arc<CatalogStream>>,
+) -> BTreeMap<StreamName, StreamEntry> {
+    streams
+        .iter()
+        .map(|(name, stream)| {
+            let entry = StreamEntry {
+                sql: stream.definition.sql.clone(),
+                origin: stream.origin.clone(),
+            };
+            (name.clone(), entry)
+        })
+        .collect()
+}
+
+async fn compile_entry(
+    entry: &Option<VersionEntry>,
+    catalog: &Catalog,
+) -> Result<Option<Arc<CompiledView>>> {
+    match entry {
+        None => Ok(None),
+        Some(entry) => Ok(Some(
+            compile_view(parse_view(&entry.sql)?, &catalog.streams).await?,
+        )),
+    }
+}
+
+/// Compiles a view over its stream.
+///
+/// Errors: [`Error::FindDefinition`] if the stream does not exist, and those of [`ViewPlan::compile`].
+pub(super) async fn compile_view(
+    definition: ViewDefinition,
+    streams: &BTreeMap<StreamName, Arc<CatalogStream>>,
+) -> Result<Arc<CompiledView>> {
+    let stream = streams
+        .get(&definition.stream)
+        .ok_or_else(|| Error::FindDefinition {
+            kind: "stream",
+            name: definition.stream.to_string(),
+        })?;
+    let plan = ViewPlan::compile(&definition, &stream.definition).await?;
+    Ok(Arc::new(CompiledView { definition, plan }))
+}
+
+fn parse_stream(sql: &str) -> Result<StreamDefinition> {
+    match single(sql)? {
+        Statement::CreateStream { definition, .. } => Ok(definition),
+        _ => Err(Error::Broken(format!("no stream is defined by: {sql}"))),
+    }
+}
+
+fn parse_view(sql: &str) -> Result<ViewDefinition> {
+    match single(sql)? {
+        Statement::CreateView { definition, .. } => Ok(definition),
+        _ => Err(Error::Broken(format!("no view is defined by: {sql}"))),
+    }
+}
+
+fn single(sql: &str) -> Result<Statement> {
+    let mut statements = ddl::parse(sql)?;
+    match (statements.pop(), statements.is_empty()) {
+        (Some(statement), true) => Ok(statement),
+        _ => Err(Error::Broken(format!("one statement was expected: {sql}"))),
+    }
+}

@@ -1,0 +1,219 @@
+//! Definitions in SQL: `CREATE EXTERNAL TABLE … STORED AS KAFKA` makes a stream, `CREATE MATERIALIZED VIEW` a view,
+//! `DROP` takes them away; whatever asks for data is handed on as it is.
+//!
+//! DataFusion's parser reads all of it, so there is no syntax to learn. What it understands and this platform does
+//! not do is refused with a sentence that says what to do instead; nothing is ignored in silence.
+//!
+//! Invariant: parsing looks at the text alone. Whether names exist is for the [`crate::catalog`] to say.
+
+mod column;
+mod pieces;
+mod stream;
+mod view;
+
+use datafusion::sql::parser::Statement as Parsed;
+use datafusion::sql::sqlparser::ast::{
+    Ident, ObjectName, ObjectNamePart, ObjectType, Query, SetExpr, Statement as Sql,
+};
+
+use crate::stream::StreamDefinition;
+use crate::view::ViewDefinition;
+use crate::{Error, Result, StreamName, ViewName};
+
+/// One statement of a file or a request.
+#[derive(Debug, Clone)]
+pub enum Statement {
+    CreateStream {
+        definition: StreamDefinition,
+        or_replace: bool,
+        if_not_exists: bool,
+    },
+    CreateView {
+        definition: ViewDefinition,
+        or_replace: bool,
+        if_not_exists: bool,
+    },
+    DropStream {
+        name: StreamName,
+        if_exists: bool,
+    },
+    DropView {
+        name: ViewName,
+        if_exists: bool,
+    },
+    /// `SELECT`, `WITH`, `VALUES`, `EXPLAIN`, `SHOW` or `DESCRIBE`, as it was written.
+    Query(String),
+}
+
+/// Reads statements separated by semicolons; comments may stand anywhere.
+///
+/// Errors: [`Error::ParseSql`] with the place in the whole of `sql`, counted from 1; [`Error::RefuseDefinition`] and
+/// [`Error::CheckName`] for statements that are understood but not accepted.
+pub fn parse(sql: &str) -> Result<Vec<Statement>> {
+    let mut statements = Vec::new();
+    for piece in pieces::split(sql)? {
+        let text = piece.text;
+        match piece.parse()? {
+            Parsed::CreateExternalTable(create) => {
+                statements.push(stream::create_stream(create, text)?);
+            }
+            Parsed::Statement(statement) => match *statement {
+                Sql::CreateView(create) => statements.push(view::create_view(create, text)?),
+                Sql::Drop {
+                    object_type,
+                    if_exists,
+                    names,
+                    cascade,
+                    purge,
+                    ..
+                } => {
+                    if cascade || purge {
+                        return Err(Error::refuse(
+                            "DROP takes away exactly what it names.",
+                            "Leave out CASCADE and PURGE, and drop the views of a stream first.",
+                        ));
+                    }
+                    for name in &names {
+                        statements.push(drop_one(object_type, name, if_exists)?);
+                    }
+                }
+                statement => {
+                    accept_query(&statement)?;
+                    statements.push(Statement::Query(text.to_owned()));
+                }
+            },
+            Parsed::Explain(explain) => {
+                if !is_query(&explain.statement) {
+                    return Err(Error::refuse(
+                        "EXPLAIN shows the plan of a query; a definition has none.",
+                        "Use EXPLAIN SELECT ….",
+                    ));
+                }
+                statements.push(Statement::Query(text.to_owned()));
+            }
+            Parsed::CopyTo(_) => {
+                return Err(Error::refuse(
+                    "COPY is not supported.",
+                    "Send the query to POST /v1/sql with `Accept: text/csv`, or use `thalweg sql --format csv`.",
+                ));
+            }
+            Parsed::Reset(_) => return Err(settings_are_fixed()),
+        }
+    }
+    Ok(statements)
+}
+
+fn drop_one(kind: ObjectType, name: &ObjectName, if_exists: bool) -> Result<Statement> {
+    let name = bare_name(name)?;
+    match kind {
+        ObjectType::Table => Ok(Statement::DropStream {
+            name: StreamName::new(&name)?,
+            if_exists,
+        }),
+        ObjectType::View | ObjectType::MaterializedView => Ok(Statement::DropView {
+            name: ViewName::new(&name)?,
+            if_exists,
+        }),
+        other => Err(Error::refuse(
+            format!("DROP {other} is not supported."),
+            "Use DROP TABLE for a stream and DROP MATERIALIZED VIEW for a view.",
+        )),
+    }
+}
+
+fn is_query(statement: &Parsed) -> bool {
+    match statement {
+        Parsed::Statement(statement) => accept_query(statement).is_ok(),
+        Parsed::Explain(inner) => is_query(&inner.statement),
+        _ => false,
+    }
+}
+
+/// Passes statements that ask for data and change nothing.
+fn accept_query(statement: &Sql) -> Result<()> {
+    match statement {
+        Sql::Query(query) if reads_only(query) => Ok(()),
+        Sql::ShowTables { .. }
+        | Sql::ShowColumns { .. }
+        | Sql::ShowVariable { .. }
+        | Sql::ShowFunctions { .. }
+        | Sql::ExplainTable { .. }
+        | Sql::Explain { .. } => Ok(()),
+        Sql::CreateTable(_) => Err(Error::refuse(
+            "A table of its own kind has no place here: data comes from Kafka.",
+            "Use CREATE EXTERNAL TABLE … STORED AS KAFKA LOCATION '<topic>'.",
+        )),
+        Sql::Insert(_) | Sql::Query(_) => Err(Error::refuse(
+            "Streams are written through Kafka, and views are computed from them.",
+            "Produce messages to the stream's topic.",
+        )),
+        Sql::Update(_) | Sql::Delete(_) | Sql::Merge(_) | Sql::Truncate(_) => Err(Error::refuse(
+            "Archived rows are never changed.",
+            "Filter them in the view or in the query (WHERE).",
+        )),
+        Sql::Set(_) => Err(settings_are_fixed()),
+        Sql::AlterTable(_) | Sql::AlterView { .. } => Err(Error::refuse(
+            "ALTER is not supported.",
+            "Use CREATE OR REPLACE with the whole definition.",
+        )),
+        Sql::StartTransaction { .. } | Sql::Commit { .. } | Sql::Rollback { .. } => {
+            Err(Error::refuse(
+                "There are no transactions over several requests.",
+                "Send definitions that belong together in one request: they take effect together.",
+            ))
+        }
+        other => {
+            let first = other.to_string();
+            let first = first.split_whitespace().next().unwrap_or("This").to_owned();
+            Err(Error::refuse(
+                format!("{first} statements like this one are not supported."),
+                "Use CREATE EXTERNAL TABLE, CREATE MATERIALIZED VIEW, DROP, SELECT, EXPLAIN, SHOW or DESCRIBE.",
+            ))
+        }
+    }
+}
+
+/// False for queries whose body writes, such as `WITH … INSERT`.
+fn reads_only(query: &Query) -> bool {
+    fn body(expr: &SetExpr) -> bool {
+        match expr {
+            SetExpr::Select(select) => select.into.is_none(),
+            SetExpr::Query(query) => reads_only(query),
+            SetExpr::SetOperation { left, right, .. } => body(left) && body(right),
+            SetExpr::Values(_) | SetExpr::Table(_) => true,
+            SetExpr::Insert(_) | SetExpr::Update(_) | SetExpr::Delete(_) | SetExpr::Merge(_) => {
+                false
+            }
+        }
+    }
+    body(&query.body)
+}
+
+fn settings_are_fixed() -> Error {
+    Error::refuse(
+        "Settings cannot be changed per session: what a view means depends on them.",
+        "Set limits in thalweg.toml.",
+    )
+}
+
+/// An identifier as SQL understands it: lower case unless quoted.
+fn normal(ident: &Ident) -> String {
+    match ident.quote_style {
+        Some(_) => ident.value.clone(),
+        None => ident.value.to_lowercase(),
+    }
+}
+
+/// The one part of a name without catalog and schema.
+fn bare_name(name: &ObjectName) -> Result<String> {
+    match name.0.as_slice() {
+        [ObjectNamePart::Identifier(ident)] => Ok(normal(ident)),
+        _ => Err(Error::refuse(
+            format!("`{name}` has a schema in front."),
+            "Streams and views have plain names.",
+        )),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,154 @@
+//! One text, many statements: each with its own text and with places that count from the start of the whole.
+//!
+//! Invariant: the parser sees only tokens with their places in the whole text, so no error is ever off by a statement.
+
+use datafusion::error::DataFusionError;
+use datafusion::sql::parser::{DFParserBuilder, Statement};
+use datafusion::sql::sqlparser::dialect::GenericDialect;
+use datafusion::sql::sqlparser::tokenizer::{Location, Token, TokenWithSpan, Tokenizer};
+
+use crate::error::Place;
+use crate::{Error, Result};
+
+/// How deep brackets may nest, and how many type brackets there may be: the parser's own limit leaves types out.
+const DEEPEST_NESTING: usize = 128;
+
+/// The text and the tokens of one statement.
+pub(super) struct Piece<'a> {
+    pub(super) text: &'a str,
+    tokens: Vec<TokenWithSpan>,
+    start: Location,
+    end: Location,
+}
+
+/// Cuts `sql` at its semicolons; empty statements vanish.
+pub(super) fn split(sql: &str) -> Result<Vec<Piece<'_>>> {
+    let tokens = Tokenizer::new(&GenericDialect {}, sql)
+        .tokenize_with_location()
+        .map_err(|e| Error::ParseSql {
+            message: e.message,
+            place: place(e.location),
+        })?;
+    let mut pieces = Vec::new();
+    for run in tokens.split(|t| t.token == Token::SemiColon) {
+        let mut words = run
+            .iter()
+            .filter(|t| !matches!(t.token, Token::Whitespace(_) | Token::EOF));
+        let Some(first) = words.next() else { continue };
+        let last = words.last().unwrap_or(first);
+        let (start, end) = (first.span.start, last.span.end);
+        pieces.push(Piece {
+            text: &sql[byte(sql, start)..byte(sql, end)],
+            tokens: run.to_vec(),
+            start,
+            end,
+        });
+    }
+    Ok(pieces)
+}
+
+impl Piece<'_> {
+    /// Errors: [`Error::ParseSql`].
+    pub(super) fn parse(self) -> Result<Statement> {
+        let (start, end) = (self.start, self.end);
+        if nests_too_deep(&self.tokens) {
+            return Err(Error::ParseSql {
+                message: format!("brackets nest deeper than {DEEPEST_NESTING}"),
+                place: place(start),
+            });
+        }
+        let mut statements = DFParserBuilder::new(self.tokens)
+            .build()
+            .and_then(|mut parser| parser.parse_statements())
+            .map_err(|e| explain(&e, start, end))?;
+        match (statements.pop_front(), statements.pop_front()) {
+            (Some(statement), None) => Ok(statement),
+            _ => Err(Error::ParseSql {
+                message: "expected one statement here".into(),
+                place: place(start),
+            }),
+        }
+    }
+}
+
+/// The parser's sentence with its place taken out of it; errors at the end of the text have none of their own.
+fn explain(error: &DataFusionError, start: Location, end: Location) -> Error {
+    let text = match error.find_root() {
+        DataFusionError::SQL(parser, _) => parser.to_string(),
+        other => other.strip_backtrace(),
+    };
+    let text = text.strip_prefix("sql parser error: ").unwrap_or(&text);
+    let (message, found) = match text.rsplit_once(" at Line: ") {
+        Some((message, at)) => (message, read_location(at)),
+        None => (text, None),
+    };
+    let fallback = if message.ends_with("found: EOF") {
+        end
+    } else {
+        start
+    };
+    Error::ParseSql {
+        message: message.replace("found: EOF", "found: the end of the statement"),
+        place: found.or(place(fallback)),
+    }
+}
+
+/// `3, Column: 14`
+fn read_location(text: &str) -> Option<Place> {
+    let (line, column) = text.split_once(", Column: ")?;
+    Some(Place {
+        line: line.parse().ok()?,
+        column: column.parse().ok()?,
+    })
+}
+
+fn place(at: Location) -> Option<Place> {
+    (at.line > 0).then_some(Place {
+        line: at.line,
+        column: at.column,
+    })
+}
+
+/// Where a location, which counts lines and characters from 1, lies in the text.
+fn byte(sql: &str, at: Location) -> usize {
+    let line_start: usize = sql
+        .split_inclusive('\n')
+        .take(at.line.saturating_sub(1) as usize)
+        .map(str::len)
+        .sum();
+    let before = at.column.saturating_sub(1) as usize;
+    sql[line_start..]
+        .char_indices()
+        .nth(before)
+        .map_or(sql.len(), |(byte, _)| line_start + byte)
+}
+
+/// True if brackets nest so deep that a parser working by recursion could run out of stack.
+fn nests_too_deep(tokens: &[TokenWithSpan]) -> bool {
+    let (mut depth, mut of_types) = (0usize, 0usize);
+    let mut before: Option<&Token> = None;
+    for token in tokens.iter().map(|t| &t.token) {
+        match token {
+            Token::Whitespace(_) => continue,
+            Token::LParen | Token::LBracket | Token::LBrace => depth += 1,
+            Token::RParen | Token::RBrace => depth = depth.saturating_sub(1),
+            Token::RBracket => {
+                depth = depth.saturating_sub(1);
+                of_types += usize::from(before == Some(&Token::LBracket));
+            }
+            Token::Lt => {
+                let word = before.map(ToString::to_string).unwrap_or_default();
+                let opens = ["array", "struct", "map"]
+                    .iter()
+                    .any(|name| word.eq_ignore_ascii_case(name));
+                of_types += usize::from(opens);
+            }
+            _ => {}
+        }
+        if depth.max(of_types) > DEEPEST_NESTING {
+            return true;
+        }
+        before = Some(token);
+    }
+    false
+}

@@ -1,0 +1,186 @@
+//! Frontiers: for every Kafka partition of a stream, the next offset. The only border between batch and speed.
+//!
+//! Invariant: a partition that a frontier does not name stands at offset 0, so frontiers over growing topics
+//! compare without knowing each other's partitions.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+/// A Kafka partition number.
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, Default,
+)]
+#[serde(transparent)]
+pub struct Partition(pub i32);
+
+/// A Kafka offset. As a border it is the *next* offset: everything below it is included.
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, Default,
+)]
+#[serde(transparent)]
+pub struct Offset(pub i64);
+
+impl fmt::Display for Partition {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl fmt::Display for Offset {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// Next offset per partition; serialised as `{"0": 12, "1": 7}`.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Frontier(BTreeMap<Partition, Offset>);
+
+impl Frontier {
+    /// The frontier below every event.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// The next offset of `partition`; 0 if it is not named.
+    pub fn get(&self, partition: Partition) -> Offset {
+        self.0.get(&partition).copied().unwrap_or_default()
+    }
+
+    /// The next offset of `partition`, if it is named.
+    pub fn named(&self, partition: Partition) -> Option<Offset> {
+        self.0.get(&partition).copied()
+    }
+
+    /// Names `partition` with exactly `offset`.
+    pub fn set(&mut self, partition: Partition, offset: Offset) {
+        self.0.insert(partition, offset);
+    }
+
+    /// Moves `partition` up to `offset`; never back.
+    pub fn advance(&mut self, partition: Partition, offset: Offset) {
+        let at = self.0.entry(partition).or_insert(offset);
+        *at = (*at).max(offset);
+    }
+
+    /// The partitions that are named, in order.
+    pub fn partitions(&self) -> impl Iterator<Item = Partition> + '_ {
+        self.0.keys().copied()
+    }
+
+    /// The named partitions with their next offsets, in order.
+    pub fn iter(&self) -> impl Iterator<Item = (Partition, Offset)> + '_ {
+        self.0.iter().map(|(p, o)| (*p, *o))
+    }
+
+    /// True if every partition stands at or above where `other` has it.
+    pub fn covers(&self, other: &Frontier) -> bool {
+        other.iter().all(|(p, o)| self.get(p) >= o)
+    }
+
+    /// Per partition the higher of both.
+    pub fn max(&self, other: &Frontier) -> Frontier {
+        let mut out = self.clone();
+        for (p, o) in other.iter() {
+            out.advance(p, o);
+        }
+        out
+    }
+
+    /// This frontier, with partitions that it does not name taken from `origin`.
+    pub fn or(&self, origin: &Frontier) -> Frontier {
+        let mut out = origin.clone();
+        out.0.extend(self.iter());
+        out
+    }
+
+    /// The partitions in which this frontier is above `from`, at their positions here.
+    pub fn advanced_since(&self, from: &Frontier) -> Frontier {
+        self.iter().filter(|(p, o)| *o > from.get(*p)).collect()
+    }
+
+    /// How many offsets lie between `from` and this frontier, gaps included.
+    pub fn distance(&self, from: &Frontier) -> i64 {
+        self.iter().map(|(p, o)| (o.0 - from.get(p).0).max(0)).sum()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+}
+
+impl FromIterator<(Partition, Offset)> for Frontier {
+    fn from_iter<I: IntoIterator<Item = (Partition, Offset)>>(iter: I) -> Self {
+        Frontier(iter.into_iter().collect())
+    }
+}
+
+impl fmt::Display for Frontier {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("{")?;
+        for (i, (p, o)) in self.iter().enumerate() {
+            if i > 0 {
+                f.write_str(", ")?;
+            }
+            write!(f, "{p}:{o}")?;
+        }
+        f.write_str("}")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn frontier(pairs: &[(i32, i64)]) -> Frontier {
+        pairs
+            .iter()
+            .map(|(p, o)| (Partition(*p), Offset(*o)))
+            .collect()
+    }
+
+    #[track_caller]
+    fn check_covers(upper: &[(i32, i64)], lower: &[(i32, i64)], expect: bool) {
+        assert_eq!(frontier(upper).covers(&frontier(lower)), expect);
+    }
+
+    #[test]
+    fn covers_compares_every_partition() {
+        check_covers(&[], &[], true);
+        check_covers(&[(0, 5)], &[(0, 5)], true);
+        check_covers(&[(0, 4)], &[(0, 5)], false);
+        check_covers(&[(0, 9)], &[(0, 5), (1, 1)], false);
+        check_covers(&[(0, 9)], &[(0, 5), (1, 0)], true);
+        check_covers(&[(0, 9), (1, 3)], &[(0, 5)], true);
+    }
+
+    #[test]
+    fn json_is_an_object_of_offsets() {
+        let text = serde_json::to_string(&frontier(&[(0, 12), (10, 7)])).unwrap();
+        assert_eq!(text, r#"{"0":12,"10":7}"#);
+        let back: Frontier = serde_json::from_str(&text).unwrap();
+        assert_eq!(back, frontier(&[(0, 12), (10, 7)]));
+    }
+
+    #[test]
+    fn unnamed_partitions_come_from_the_origin() {
+        let f = frontier(&[(0, 12)]).or(&frontier(&[(0, 3), (1, 4)]));
+        assert_eq!(f, frontier(&[(0, 12), (1, 4)]));
+    }
+
+    #[test]
+    fn advance_never_goes_back() {
+        let mut f = frontier(&[(0, 12)]);
+        f.advance(Partition(0), Offset(3));
+        f.advance(Partition(1), Offset(3));
+        assert_eq!(f, frontier(&[(0, 12), (1, 3)]));
+        assert_eq!(f.distance(&frontier(&[(0, 10)])), 5);
+    }
+}

@@ -1,0 +1,34 @@
+//! A segment: the realtime state of one view over one range of one partition.
+//!
+//! Invariant: a segment is a pure function of (view id, partition, from, to) and is never changed; replacing
+//! several neighbours by their merge yields a new segment.
+
+use arrow::record_batch::RecordBatch;
+
+use crate::{Offset, Partition, ViewId};
+
+/// How a segment came to be; the audit tells them apart.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, serde::Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Provenance {
+    /// Computed from messages as they arrived.
+    Live,
+    /// Computed again from archived rows.
+    Rebuilt,
+}
+
+/// States of the groups that occur in `[from, to)` of `partition`.
+#[derive(Debug, Clone)]
+pub struct Segment {
+    pub view: ViewId,
+    pub partition: Partition,
+    pub from: Offset,
+    pub to: Offset,
+    pub provenance: Provenance,
+    /// Rows of the view's state schema: `_partition`, then groups `g0…`, then states `a0…`. May have no rows.
+    pub states: RecordBatch,
+    /// Bytes that the states are charged for in the memory budget.
+    pub bytes: usize,
+    /// How many merges of neighbours made it: 0 is one micro-batch.
+    pub level: u8,
+}

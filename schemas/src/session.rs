@@ -1,0 +1,74 @@
+//! DataFusion sessions as every layer uses them: the settings that a view's meaning depends on, set in one place.
+//!
+//! Invariant: two sessions made here give the same plan for the same SQL, whatever their pool and parallelism.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use datafusion::execution::SessionStateBuilder;
+use datafusion::execution::context::{SessionContext, SessionState};
+use datafusion::execution::disk_manager::{DiskManagerBuilder, DiskManagerMode};
+use datafusion::execution::memory_pool::{FairSpillPool, MemoryPool, UnboundedMemoryPool};
+use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
+use datafusion::prelude::SessionConfig;
+
+use crate::warehouse::Warehouse;
+use crate::{Error, Result};
+
+/// The engine whose stored states can be trusted; part of every view id.
+pub const ENGINE: &str = concat!("datafusion ", "55", "; thalweg states 1");
+
+/// A runtime that knows the warehouse. `memory` in bytes; `None` is unbounded. Operators that can, spill to `spill`.
+///
+/// Errors: [`Error::RunPlan`] if the spill folder cannot be used.
+pub fn runtime(
+    warehouse: Option<&Warehouse>,
+    memory: Option<usize>,
+    spill: Option<PathBuf>,
+) -> Result<Arc<RuntimeEnv>> {
+    let pool: Arc<dyn MemoryPool> = match memory {
+        Some(bytes) => Arc::new(FairSpillPool::new(bytes)),
+        None => Arc::new(UnboundedMemoryPool::default()),
+    };
+    let mut builder = RuntimeEnvBuilder::new().with_memory_pool(pool);
+    if let Some(folder) = spill {
+        builder = builder.with_disk_manager_builder(
+            DiskManagerBuilder::default().with_mode(DiskManagerMode::Directories(vec![folder])),
+        );
+    }
+    let env = builder.build_arc().map_err(|source| Error::RunPlan {
+        what: "preparing a runtime",
+        source,
+    })?;
+    if let Some(warehouse) = warehouse {
+        warehouse.register(&env);
+    }
+    Ok(env)
+}
+
+/// The settings on which the meaning of SQL depends, and the parallelism, on which it does not.
+pub fn config(target_partitions: usize) -> SessionConfig {
+    let mut config = SessionConfig::new()
+        .with_target_partitions(target_partitions.max(1))
+        .with_information_schema(true)
+        .with_collect_statistics(false);
+    let options = config.options_mut();
+    // Canonical types have no views: the archive could not give them back.
+    options.sql_parser.map_string_types_to_utf8view = false;
+    options.execution.parquet.schema_force_view_types = false;
+    config
+}
+
+/// A session state with DataFusion's own functions and rules.
+pub fn state(env: Arc<RuntimeEnv>, target_partitions: usize) -> SessionState {
+    SessionStateBuilder::new()
+        .with_config(config(target_partitions))
+        .with_runtime_env(env)
+        .with_default_features()
+        .build()
+}
+
+/// A session over [`state`].
+pub fn context(env: Arc<RuntimeEnv>, target_partitions: usize) -> SessionContext {
+    SessionContext::new_with_state(state(env, target_partitions))
+}

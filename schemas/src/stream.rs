@@ -1,0 +1,93 @@
+//! A stream: a Kafka topic with a schema, as `CREATE EXTERNAL TABLE … STORED AS KAFKA` defines it.
+//!
+//! Invariant: [`StreamDefinition::row_schema`] has only canonical types; rows and rejects share it, a row has a null
+//! `_reject`, a reject has null columns.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
+
+use crate::StreamName;
+
+/// Kafka partition of a row, `Int32`.
+pub const PARTITION: &str = "_partition";
+/// Kafka offset of a row, `Int64`.
+pub const OFFSET: &str = "_offset";
+/// Kafka timestamp of a row, microseconds since 1970 without a zone.
+pub const TIMESTAMP: &str = "_timestamp";
+/// Why a message could not be decoded; null for rows.
+pub const REJECT: &str = "_reject";
+/// The message's bytes, for rejects only.
+pub const PAYLOAD: &str = "_payload";
+
+/// How messages are encoded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Format {
+    /// One JSON object per message.
+    Json,
+}
+
+/// A stream as it was defined.
+#[derive(Debug, Clone)]
+pub struct StreamDefinition {
+    pub name: StreamName,
+    pub topic: String,
+    /// The declared columns, canonical types; nullable unless declared `NOT NULL`.
+    pub columns: SchemaRef,
+    pub format: Format,
+    /// The column that says when an event happened.
+    pub event_time: Option<String>,
+    /// librdkafka properties of this stream, without the `kafka.` prefix.
+    pub kafka: BTreeMap<String, String>,
+    /// The statement as it was written.
+    pub sql: String,
+}
+
+impl StreamDefinition {
+    /// What is archived: `_partition, _offset, _timestamp`, the columns (all nullable), `_reject, _payload`.
+    pub fn row_schema(&self) -> SchemaRef {
+        let mut fields = leading_fields();
+        fields.extend(
+            self.columns
+                .fields()
+                .iter()
+                .map(|f| Field::new(f.name(), f.data_type().clone(), true)),
+        );
+        fields.push(Field::new(REJECT, DataType::Utf8, true));
+        fields.push(Field::new(PAYLOAD, DataType::Binary, true));
+        Arc::new(Schema::new(fields))
+    }
+
+    /// What queries see: the columns, then `_partition, _offset, _timestamp`. Rejects are left out.
+    pub fn table_schema(&self) -> SchemaRef {
+        let mut fields: Vec<Field> = self
+            .columns
+            .fields()
+            .iter()
+            .map(|f| f.as_ref().clone())
+            .collect();
+        fields.extend(leading_fields());
+        Arc::new(Schema::new(fields))
+    }
+
+    /// What `rejects.<stream>` shows: `_partition, _offset, _timestamp, _reject, _payload`.
+    pub fn reject_schema(&self) -> SchemaRef {
+        let mut fields = leading_fields();
+        fields.push(Field::new(REJECT, DataType::Utf8, false));
+        fields.push(Field::new(PAYLOAD, DataType::Binary, true));
+        Arc::new(Schema::new(fields))
+    }
+}
+
+fn leading_fields() -> Vec<Field> {
+    vec![
+        Field::new(PARTITION, DataType::Int32, false),
+        Field::new(OFFSET, DataType::Int64, false),
+        Field::new(
+            TIMESTAMP,
+            DataType::Timestamp(TimeUnit::Microsecond, None),
+            true,
+        ),
+    ]
+}

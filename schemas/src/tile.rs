@@ -1,0 +1,106 @@
+//! Tiling: choosing the segments that cover `[from, to)` of every partition without gap or overlap.
+//!
+//! Invariant: what [`tile`] returns covers exactly what was asked for, each offset once; anything else is
+//! [`Error::NotHeld`]. A stale, forged or missing segment can make an answer late, never wrong.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use crate::segment::Segment;
+use crate::{Error, Frontier, Offset, Partition, Result, ViewId};
+
+/// The segments of one view, per partition, ordered by `from`.
+#[derive(Debug, Clone, Default)]
+pub struct ViewSegments {
+    pub partitions: BTreeMap<Partition, Vec<Arc<Segment>>>,
+}
+
+impl ViewSegments {
+    pub fn bytes(&self) -> usize {
+        self.iter().map(|s| s.bytes).sum()
+    }
+
+    pub fn iter(&self) -> impl Iterator<Item = &Arc<Segment>> {
+        self.partitions.values().flatten()
+    }
+}
+
+/// The segments of `view` that tile `[from, to)` in every partition that either frontier names.
+///
+/// Errors: [`Error::NotHeld`] naming the first partition that cannot be tiled.
+pub fn tile(
+    view: &ViewId,
+    held: &ViewSegments,
+    from: &Frontier,
+    to: &Frontier,
+) -> Result<Vec<Arc<Segment>>> {
+    let not_held = |partition: Partition, reason: String| Error::NotHeld {
+        what: format!("view {view}, partition {partition}"),
+        from: Box::new(from.clone()),
+        to: Box::new(to.clone()),
+        reason,
+    };
+    let mut tiles = Vec::new();
+    for partition in from.max(to).partitions() {
+        let (start, end) = (from.get(partition), to.get(partition));
+        let held = held
+            .partitions
+            .get(&partition)
+            .map_or(&[][..], Vec::as_slice);
+        match tile_partition(view, partition, held, start, end) {
+            Ok(found) => tiles.extend(found),
+            Err(reason) => return Err(not_held(partition, reason)),
+        }
+    }
+    Ok(tiles)
+}
+
+/// The segments that tile `[from, to)` of one partition, or why none do.
+fn tile_partition(
+    view: &ViewId,
+    partition: Partition,
+    held: &[Arc<Segment>],
+    from: Offset,
+    to: Offset,
+) -> Result<Vec<Arc<Segment>>, String> {
+    if from > to {
+        return Err(format!("asked from {from} down to {to}"));
+    }
+    let mut at = from;
+    let mut tiles = Vec::new();
+    for segment in held {
+        if at == to {
+            break;
+        }
+        if segment.to <= at && segment.from < segment.to {
+            continue;
+        }
+        if segment.view != *view || segment.partition != partition {
+            return Err(format!(
+                "a segment of view {} partition {} is filed here",
+                segment.view, segment.partition
+            ));
+        }
+        if segment.from != at || segment.to <= segment.from {
+            return Err(format!(
+                "the segment {}..{} does not start at {at}",
+                segment.from, segment.to
+            ));
+        }
+        if segment.to > to {
+            return Err(format!(
+                "the segment {}..{} ends above {to}",
+                segment.from, segment.to
+            ));
+        }
+        at = segment.to;
+        tiles.push(Arc::clone(segment));
+    }
+    if at != to {
+        return Err(format!("segments end at {at}, below {to}"));
+    }
+    Ok(tiles)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,143 @@
+//! HTTP: routes, errors as JSON, and an orderly end.
+//!
+//! Invariant: every answer that is not 2xx is `{"error": {"code", "message", …}}`, whoever made it.
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::{DefaultBodyLimit, Request};
+use axum::http::{HeaderMap, Method, StatusCode, header};
+use axum::middleware::{self, Next};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use axum::serve::ListenerExt;
+use serde_json::json;
+use thalweg_schemas::Fault;
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+
+use crate::engine::Engine;
+use crate::sources::{ServingConfig, Sources};
+use crate::{Error, Result};
+
+mod calls;
+mod encode;
+mod health;
+mod sql;
+
+/// The longest request body, in bytes.
+const REQUEST_BYTES: usize = 4 << 20;
+
+/// Serves until `cancel`; running queries then have the configured grace to end.
+///
+/// Errors: [`Error::Serve`] if the listener fails, [`Error::Shared`] if the spill folder cannot be used.
+pub async fn serve(
+    listener: TcpListener,
+    config: ServingConfig,
+    sources: Sources,
+    cancel: CancellationToken,
+) -> Result<()> {
+    let grace = config.shutdown_grace;
+    let engine = Arc::new(Engine::new(config, sources)?);
+    let listener = listener.tap_io(|stream| {
+        if let Err(error) = stream.set_nodelay(true) {
+            tracing::debug!(%error, "TCP_NODELAY could not be set");
+        }
+    });
+    let server = axum::serve(listener, routes(engine))
+        .with_graceful_shutdown(cancel.clone().cancelled_owned());
+    let overdue = async {
+        cancel.cancelled().await;
+        tokio::time::sleep(grace).await;
+    };
+    tokio::select! {
+        ended = server.into_future() => ended.map_err(Error::Serve),
+        () = overdue => {
+            tracing::info!("queries were cut off by the shutdown");
+            Ok(())
+        }
+    }
+}
+
+fn routes(engine: Arc<Engine>) -> Router {
+    Router::new()
+        .route("/v1/sql", post(sql::run))
+        .route("/v1/streams", get(health::streams))
+        .route("/v1/views", get(health::views))
+        .route("/v1/audit", post(calls::audit))
+        .route("/v1/batch/run", post(calls::batch))
+        .route("/healthz", get(health::alive))
+        .route("/readyz", get(health::ready))
+        .route("/metrics", get(health::metrics))
+        .fallback(no_such_path)
+        .method_not_allowed_fallback(no_such_method)
+        .layer(DefaultBodyLimit::max(REQUEST_BYTES))
+        .layer(middleware::from_fn(refuse_other_sites))
+        .with_state(engine)
+}
+
+async fn no_such_path(request: Request) -> Error {
+    refused(
+        "no_such_path",
+        StatusCode::NOT_FOUND,
+        format!(
+            "there is nothing at {}; SQL goes to POST /v1/sql",
+            request.uri().path()
+        ),
+    )
+}
+
+async fn no_such_method(request: Request) -> Error {
+    refused(
+        "no_such_method",
+        StatusCode::METHOD_NOT_ALLOWED,
+        format!("{} does not take {}", request.uri().path(), request.method()),
+    )
+}
+
+/// Pages of other sites may not make a browser change or read anything here.
+async fn refuse_other_sites(request: Request, next: Next) -> Response {
+    if request.method() == Method::GET || same_site(request.headers()) {
+        return next.run(request).await;
+    }
+    refused(
+        "other_site",
+        StatusCode::FORBIDDEN,
+        "the request comes from a page of another site".into(),
+    )
+    .into_response()
+}
+
+fn same_site(headers: &HeaderMap) -> bool {
+    let text = |name| headers.get(name).and_then(|value| value.to_str().ok());
+    match (text(header::ORIGIN), text(header::HOST)) {
+        (None, _) => true,
+        (Some(origin), Some(host)) => origin
+            .split_once("://")
+            .is_some_and(|(_, origin_host)| origin_host == host),
+        (Some(_), None) => false,
+    }
+}
+
+fn refused(code: &'static str, status: StatusCode, reason: String) -> Error {
+    Error::ReadRequest {
+        code,
+        status: status.as_u16(),
+        reason,
+    }
+}
+
+impl IntoResponse for Error {
+    fn into_response(self) -> Response {
+        let answer = self.answer();
+        if self.fault() == Fault::Bug {
+            tracing::error!(error = %self, "a request failed by a fault of the server");
+        }
+        let status =
+            StatusCode::from_u16(answer.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        (status, axum::Json(json!({ "error": answer }))).into_response()
+    }
+}
+
+#[cfg(test)]
+mod tests;

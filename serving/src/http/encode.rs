@@ -1,0 +1,280 @@
+//! Answers as JSON and CSV, batch by batch.
+//!
+//! Invariant: nothing is rounded and nothing is lost in JSON: integers are numbers, decimals are strings, floats are
+//! the shortest numbers that read back equal, NaN and infinities are strings, binary is hexadecimal.
+
+use std::sync::Arc;
+
+use arrow::array::{
+    Array, ArrayRef, AsArray, ArrowPrimitiveType, PrimitiveArray, StringBuilder,
+};
+use arrow::csv::WriterBuilder;
+use arrow::datatypes::{
+    DataType, Field, FieldRef, Float16Type, Float32Type, Float64Type, Schema, SchemaRef,
+};
+use arrow::error::ArrowError;
+use arrow::json::writer::{
+    Encoder as ValueEncoder, EncoderFactory, EncoderOptions, NullableEncoder, make_encoder,
+};
+use arrow::record_batch::RecordBatch;
+use arrow::util::display::{ArrayFormatter, FormatOptions};
+use axum::http::HeaderValue;
+use serde_json::json;
+
+use crate::{Error, Result};
+
+/// How an answer is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Format {
+    /// `{"columns": [{"name", "type"}], "frontier": {…}, "rows": [[…]]}`
+    Json,
+    /// A line of names, then a line per row; nested values are JSON texts.
+    Csv,
+}
+
+impl Format {
+    pub(super) fn content_type(self) -> HeaderValue {
+        HeaderValue::from_static(match self {
+            Format::Json => "application/json",
+            Format::Csv => "text/csv; charset=utf-8",
+        })
+    }
+}
+
+/// Writes one answer: `begin`, `batch` for each batch, `end`.
+pub(super) struct Encoder {
+    format: Format,
+    schema: SchemaRef,
+    frontier: String,
+    options: EncoderOptions,
+    rows: bool,
+}
+
+impl Encoder {
+    /// `frontier` is JSON.
+    ///
+    /// Errors: [`Error::Encode`] if a column has a type that cannot be written.
+    pub(super) fn new(format: Format, schema: SchemaRef, frontier: &str) -> Result<Self> {
+        let options = EncoderOptions::default()
+            .with_explicit_nulls(true)
+            .with_encoder_factory(Arc::new(ExactNumbers));
+        Ok(Self {
+            format,
+            schema,
+            frontier: frontier.to_owned(),
+            options,
+            rows: false,
+        })
+    }
+
+    pub(super) fn begin(&mut self, out: &mut Vec<u8>) -> Result<()> {
+        match self.format {
+            Format::Json => {
+                let columns: Vec<_> = self
+                    .schema
+                    .fields()
+                    .iter()
+                    .map(|f| json!({"name": f.name(), "type": f.data_type().to_string()}))
+                    .collect();
+                let columns = serde_json::Value::Array(columns);
+                let head = format!(
+                    "{{\"columns\":{columns},\"frontier\":{},\"rows\":[",
+                    self.frontier
+                );
+                out.extend_from_slice(head.as_bytes());
+                Ok(())
+            }
+            Format::Csv => {
+                let flat = flat_schema(&self.schema);
+                write_csv(&RecordBatch::new_empty(flat), true, out)
+            }
+        }
+    }
+
+    pub(super) fn batch(&mut self, batch: &RecordBatch, out: &mut Vec<u8>) -> Result<()> {
+        match self.format {
+            Format::Json => self.json_rows(batch, out).map_err(Error::Encode),
+            Format::Csv => write_csv(&self.flat(batch).map_err(Error::Encode)?, false, out),
+        }
+    }
+
+    pub(super) fn end(&mut self, out: &mut Vec<u8>) -> Result<()> {
+        if self.format == Format::Json {
+            out.extend_from_slice(b"]}\n");
+        }
+        Ok(())
+    }
+
+    fn json_rows(&mut self, batch: &RecordBatch, out: &mut Vec<u8>) -> Result<(), ArrowError> {
+        let schema = batch.schema();
+        let mut columns = schema
+            .fields()
+            .iter()
+            .zip(batch.columns())
+            .map(|(field, column)| make_encoder(field, column, &self.options))
+            .collect::<Result<Vec<_>, _>>()?;
+        for row in 0..batch.num_rows() {
+            out.extend_from_slice(if self.rows { b",\n[" } else { b"\n[" });
+            self.rows = true;
+            for (i, column) in columns.iter_mut().enumerate() {
+                if i > 0 {
+                    out.push(b',');
+                }
+                write_value(column, row, out);
+            }
+            out.push(b']');
+        }
+        Ok(())
+    }
+
+    /// The batch with nested columns as JSON texts.
+    fn flat(&self, batch: &RecordBatch) -> Result<RecordBatch, ArrowError> {
+        let schema = batch.schema();
+        let columns = schema
+            .fields()
+            .iter()
+            .zip(batch.columns())
+            .map(|(field, column)| {
+                if field.data_type().is_nested() {
+                    json_texts(field, column, &self.options)
+                } else {
+                    Ok(Arc::clone(column))
+                }
+            })
+            .collect::<Result<Vec<_>, _>>()?;
+        let rows = arrow::array::RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
+        RecordBatch::try_new_with_options(flat_schema(&schema), columns, &rows)
+    }
+}
+
+fn write_value(column: &mut NullableEncoder<'_>, row: usize, out: &mut Vec<u8>) {
+    if column.is_null(row) {
+        out.extend_from_slice(b"null");
+    } else {
+        column.encode(row, out);
+    }
+}
+
+fn json_texts(
+    field: &FieldRef,
+    column: &ArrayRef,
+    options: &EncoderOptions,
+) -> Result<ArrayRef, ArrowError> {
+    let mut values = make_encoder(field, column, options)?;
+    let mut texts = StringBuilder::new();
+    let mut text = Vec::new();
+    for row in 0..column.len() {
+        if values.is_null(row) {
+            texts.append_null();
+        } else {
+            text.clear();
+            values.encode(row, &mut text);
+            texts.append_value(String::from_utf8_lossy(&text));
+        }
+    }
+    Ok(Arc::new(texts.finish()))
+}
+
+fn flat_schema(schema: &Schema) -> SchemaRef {
+    let fields = schema.fields().iter().map(|field| {
+        if field.data_type().is_nested() {
+            Arc::new(Field::new(field.name(), DataType::Utf8, true))
+        } else {
+            Arc::clone(field)
+        }
+    });
+    Arc::new(Schema::new(fields.collect::<Vec<_>>()))
+}
+
+fn write_csv(batch: &RecordBatch, header: bool, out: &mut Vec<u8>) -> Result<()> {
+    WriterBuilder::new()
+        .with_header(header)
+        .build(out)
+        .write(batch)
+        .map_err(Error::Encode)
+}
+
+/// Floats that JSON has no number for, and decimals that a reader's floats would round, become strings.
+#[derive(Debug)]
+struct ExactNumbers;
+
+impl EncoderFactory for ExactNumbers {
+    fn make_default_encoder<'a>(
+        &self,
+        _field: &'a FieldRef,
+        array: &'a dyn Array,
+        _options: &'a EncoderOptions,
+    ) -> Result<Option<NullableEncoder<'a>>, ArrowError> {
+        let encoder: Box<dyn ValueEncoder + 'a> = match array.data_type() {
+            DataType::Float16 => Box::new(Floats(array.as_primitive::<Float16Type>())),
+            DataType::Float32 => Box::new(Floats(array.as_primitive::<Float32Type>())),
+            DataType::Float64 => Box::new(Floats(array.as_primitive::<Float64Type>())),
+            decimal if decimal.is_decimal() => {
+                let options = FormatOptions::new().with_display_error(true);
+                let formatter = ArrayFormatter::try_new(array, &options)?;
+                Box::new(Quoted(formatter))
+            }
+            _ => return Ok(None),
+        };
+        Ok(Some(NullableEncoder::new(encoder, array.nulls().cloned())))
+    }
+}
+
+struct Floats<'a, T: ArrowPrimitiveType>(&'a PrimitiveArray<T>);
+
+impl<T> ValueEncoder for Floats<'_, T>
+where
+    T: ArrowPrimitiveType,
+    T::Native: ShortestFloat,
+{
+    fn encode(&mut self, row: usize, out: &mut Vec<u8>) {
+        self.0.value(row).write(out);
+    }
+}
+
+/// Writing a float as the shortest number that reads back equal.
+trait ShortestFloat {
+    fn write(self, out: &mut Vec<u8>);
+}
+
+impl ShortestFloat for f64 {
+    fn write(self, out: &mut Vec<u8>) {
+        if self.is_finite() {
+            // serde_json writes finite floats only, and into a vector it cannot fail.
+            out.extend_from_slice(serde_json::Value::from(self).to_string().as_bytes());
+        } else {
+            write_not_finite(self, out);
+        }
+    }
+}
+
+impl ShortestFloat for f32 {
+    fn write(self, out: &mut Vec<u8>) {
+        if self.is_finite() {
+            out.extend_from_slice(format!("{self:?}").as_bytes());
+        } else {
+            write_not_finite(f64::from(self), out);
+        }
+    }
+}
+
+fn write_not_finite(value: f64, out: &mut Vec<u8>) {
+    out.extend_from_slice(if value.is_nan() {
+        b"\"NaN\""
+    } else if value > 0.0 {
+        b"\"Infinity\""
+    } else {
+        b"\"-Infinity\""
+    });
+}
+
+struct Quoted<'a>(ArrayFormatter<'a>);
+
+impl ValueEncoder for Quoted<'_> {
+    fn encode(&mut self, row: usize, out: &mut Vec<u8>) {
+        out.extend_from_slice(format!("\"{}\"", self.0.value(row)).as_bytes());
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,172 @@
+//! `POST /v1/sql`: SQL in, JSON or CSV out, streamed.
+//!
+//! Invariant: the frontier is in the head of every answer. An answer that breaks off after its head was sent ends
+//! without its last chunk, so no client can take it for a whole one.
+
+use std::sync::Arc;
+
+use axum::body::{Body, Bytes};
+use axum::extract::State;
+use axum::extract::rejection::BytesRejection;
+use axum::http::{HeaderMap, HeaderValue, header};
+use axum::response::{IntoResponse, Response};
+use futures::stream::{self, StreamExt};
+use serde::Deserialize;
+
+use super::encode::{Encoder, Format};
+use crate::engine::{Answer, Batches, Engine};
+use crate::{Error, Result};
+
+/// The answer's frontiers as JSON: `{"sensor_data":{"0":123}}`.
+const FRONTIER: &str = "thalweg-frontier";
+
+/// Answers up to this many bytes are complete before their head is sent, so their errors have a status.
+const WHOLE_BYTES: usize = 256 << 10;
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct SqlRequest {
+    sql: String,
+}
+
+pub(super) async fn run(
+    State(engine): State<Arc<Engine>>,
+    headers: HeaderMap,
+    body: std::result::Result<Bytes, BytesRejection>,
+) -> Result<Response> {
+    let body = body.map_err(|rejection| Error::ReadRequest {
+        code: "bad_request",
+        status: rejection.status().as_u16(),
+        reason: rejection.body_text(),
+    })?;
+    let format = accepted(headers.get(header::ACCEPT))?;
+    let sql = text(headers.get(header::CONTENT_TYPE), &body)?;
+    let answer = engine.run(&sql).await?;
+    respond(answer, format).await
+}
+
+fn bad_request(reason: String) -> Error {
+    Error::ReadRequest {
+        code: "bad_request",
+        status: 400,
+        reason,
+    }
+}
+
+/// The SQL of a request: the body itself, or the `sql` of a JSON body.
+fn text(content_type: Option<&HeaderValue>, body: &[u8]) -> Result<String> {
+    let content_type = content_type.and_then(|v| v.to_str().ok()).unwrap_or("");
+    if content_type.trim_start().starts_with("application/json") {
+        return serde_json::from_slice::<SqlRequest>(body)
+            .map(|request| request.sql)
+            .map_err(|e| bad_request(format!("the body is not {{\"sql\": \"…\"}}: {e}")));
+    }
+    match std::str::from_utf8(body) {
+        Ok(sql) => Ok(sql.to_owned()),
+        Err(e) => Err(bad_request(format!("the body is not UTF-8: {e}"))),
+    }
+}
+
+/// The first format of `Accept` that can be given; JSON if anything goes.
+fn accepted(accept: Option<&HeaderValue>) -> Result<Format> {
+    let accept = accept.and_then(|v| v.to_str().ok()).unwrap_or("*/*");
+    for range in accept.split(',') {
+        match range.split(';').next().unwrap_or("").trim() {
+            "application/json" | "application/*" | "*/*" | "" => return Ok(Format::Json),
+            "text/csv" | "text/*" => return Ok(Format::Csv),
+            _ => {}
+        }
+    }
+    Err(Error::ReadRequest {
+        code: "not_acceptable",
+        status: 406,
+        reason: format!("answers are application/json or text/csv, not {accept}"),
+    })
+}
+
+/// Small answers whole, large ones streamed.
+async fn respond(answer: Answer, format: Format) -> Result<Response> {
+    let frontier = serde_json::to_string(&answer.frontier)
+        .map_err(|e| Error::Serve(std::io::Error::other(e)))?;
+    let mut encoder = Encoder::new(format, answer.schema, &frontier)?;
+    let mut batches = answer.batches;
+    let mut head = Vec::new();
+    encoder.begin(&mut head)?;
+    let mut ended = false;
+    while head.len() < WHOLE_BYTES {
+        match batches.next().await {
+            Some(batch) => encoder.batch(&batch?, &mut head)?,
+            None => {
+                encoder.end(&mut head)?;
+                ended = true;
+                break;
+            }
+        }
+    }
+    let body = if ended {
+        Body::from(head)
+    } else {
+        stream_rest(head, encoder, batches)
+    };
+    let frontier = HeaderValue::from_str(&frontier)
+        .map_err(|e| Error::Serve(std::io::Error::other(e)))?;
+    let mut response = body.into_response();
+    let headers = response.headers_mut();
+    headers.insert(FRONTIER, frontier);
+    headers.insert(header::CONTENT_TYPE, format.content_type());
+    Ok(response)
+}
+
+/// `head`, then a chunk per batch. Dropping the body drops the query.
+fn stream_rest(head: Vec<u8>, encoder: Encoder, batches: Batches) -> Body {
+    let rest = stream::try_unfold(Some((encoder, batches)), |running| async move {
+        let Some((mut encoder, mut batches)) = running else {
+            return Ok(None);
+        };
+        let mut chunk = Vec::new();
+        match batches.next().await {
+            Some(batch) => encoder.batch(&batch?, &mut chunk)?,
+            None => {
+                encoder.end(&mut chunk)?;
+                return Ok(Some((Bytes::from(chunk), None)));
+            }
+        }
+        Ok::<_, Error>(Some((Bytes::from(chunk), Some((encoder, batches)))))
+    });
+    let rest = rest.inspect(|chunk| {
+        if let Err(error) = chunk {
+            tracing::info!(%error, "an answer broke off");
+        }
+    });
+    Body::from_stream(stream::iter([Ok(Bytes::from(head))]).chain(rest))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check_accept(accept: Option<&str>, expect: Option<Format>) {
+        let header = accept.map(|a| HeaderValue::from_str(a).unwrap());
+        assert_eq!(accepted(header.as_ref()).ok(), expect, "{accept:?}");
+    }
+
+    #[test]
+    fn the_first_known_format_is_taken() {
+        check_accept(None, Some(Format::Json));
+        check_accept(Some("*/*"), Some(Format::Json));
+        check_accept(Some("text/csv"), Some(Format::Csv));
+        check_accept(Some("text/html, text/csv;q=0.9"), Some(Format::Csv));
+        check_accept(Some("application/json, text/csv"), Some(Format::Json));
+        check_accept(Some("image/png"), None);
+    }
+
+    #[test]
+    fn sql_is_the_body_or_a_field_of_it() {
+        let json = HeaderValue::from_static("application/json; charset=utf-8");
+        assert_eq!(text(Some(&json), br#"{"sql": "SELECT 1"}"#).unwrap(), "SELECT 1");
+        assert!(text(Some(&json), br#"{"query": "SELECT 1"}"#).is_err());
+        assert_eq!(text(None, b"SELECT 1").unwrap(), "SELECT 1");
+        assert!(text(None, b"SELECT '\xff'").is_err());
+    }
+}

@@ -1,0 +1,26 @@
+//! The serving layer: SQL over streams and views, each query at one frontier per stream, and HTTP around it.
+//!
+//! The way of a query: [`sources`] show what the other layers publish; [`pin`] takes one immutable view of them;
+//! [`tables`] turns the pin into logical plans (batch states and realtime segments under one `finish`); [`names`]
+//! gives the plans their SQL names; [`engine`] plans and runs under limits; [`http`] speaks to clients.
+//!
+//! Invariant: nothing is read from a source after the pin; an answer and the frontier it carries cannot disagree.
+
+pub mod error;
+pub mod sources;
+
+mod names;
+mod pin;
+mod tables;
+
+mod engine;
+mod statements;
+
+mod http;
+mod metrics;
+mod status;
+
+pub use error::{Error, Result};
+pub use http::serve;
+pub use metrics::{Metrics, RunSummary};
+pub use sources::{BatchRequest, Call, CallError, ServingConfig, Sources};

@@ -1,0 +1,207 @@
+//! Metrics in Prometheus' text format: counters of this process, and what the sources show at the time of a scrape.
+//!
+//! Invariant: a value that a source holds is read from it at each scrape, never copied into a counter beforehand.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::time::Instant;
+
+use parking_lot::Mutex;
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
+use prometheus_client::registry::Registry;
+use serde::Serialize;
+use thalweg_schemas::ViewName;
+
+use crate::Error;
+
+mod live;
+
+pub(crate) use live::encode;
+
+/// One recomputation of a view, as `status` and metrics show it.
+#[derive(Debug, Clone, Serialize)]
+pub struct RunSummary {
+    #[serde(skip)]
+    pub view: ViewName,
+    /// `incremental` or `full`.
+    pub mode: String,
+    /// `published`, `nothing_new`, `fenced` or `failed`.
+    pub outcome: String,
+    /// Rows of the master dataset that were read.
+    pub rows: u64,
+    /// Groups that were written.
+    pub groups: u64,
+    pub seconds: f64,
+    /// When it ended, milliseconds since 1970.
+    pub finished_ms: i64,
+    pub error: Option<String>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OutcomeLabel {
+    outcome: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct RunLabels {
+    view: String,
+    mode: String,
+    outcome: String,
+}
+
+type Histograms<L> = Family<L, Histogram, fn() -> Histogram>;
+
+/// Counters of this process. Made first, so that whoever runs recomputations can record them.
+pub struct Metrics {
+    registry: Registry,
+    queries: Histograms<OutcomeLabel>,
+    running: Gauge,
+    runs: Histograms<RunLabels>,
+    run_rows: Family<RunLabels, Counter>,
+    epoch_seconds: Counter<f64, AtomicU64>,
+    epochs: Counter,
+    last_runs: Mutex<HashMap<ViewName, RunSummary>>,
+}
+
+impl fmt::Debug for Metrics {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Metrics")
+    }
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Metrics {
+    pub fn new() -> Self {
+        let mut registry = Registry::with_prefix("thalweg");
+        let queries = Histograms::new_with_constructor(query_buckets);
+        let runs = Histograms::new_with_constructor(run_buckets);
+        let metrics = Self {
+            queries,
+            running: Gauge::default(),
+            runs,
+            run_rows: Family::default(),
+            epoch_seconds: Counter::default(),
+            epochs: Counter::default(),
+            last_runs: Mutex::default(),
+            registry: Registry::default(),
+        };
+        registry.register(
+            "query_seconds",
+            "Time from a request to the last byte of its answer, by outcome: ok, cancelled or the error's code",
+            metrics.queries.clone(),
+        );
+        registry.register(
+            "queries_running",
+            "Queries that are running",
+            metrics.running.clone(),
+        );
+        registry.register(
+            "batch_run_seconds",
+            "Time of recomputations, by view, mode and outcome",
+            metrics.runs.clone(),
+        );
+        registry.register(
+            "batch_run_rows",
+            "Rows of the master dataset read by recomputations",
+            metrics.run_rows.clone(),
+        );
+        registry.register(
+            "archive_commits",
+            "Epochs committed to master datasets by this process",
+            metrics.epochs.clone(),
+        );
+        registry.register(
+            "archive_commit_seconds",
+            "Time spent in commits to master datasets",
+            metrics.epoch_seconds.clone(),
+        );
+        Self {
+            registry,
+            ..metrics
+        }
+    }
+
+    /// Records a recomputation that has ended.
+    pub fn record_run(&self, run: RunSummary) {
+        let labels = RunLabels {
+            view: run.view.to_string(),
+            mode: run.mode.clone(),
+            outcome: run.outcome.clone(),
+        };
+        self.runs.get_or_create(&labels).observe(run.seconds);
+        self.run_rows.get_or_create(&labels).inc_by(run.rows);
+        self.last_runs.lock().insert(run.view.clone(), run);
+    }
+
+    /// Records an epoch that was committed.
+    pub fn record_commit(&self, seconds: f64) {
+        self.epochs.inc();
+        self.epoch_seconds.inc_by(seconds);
+    }
+
+    /// The newest recomputation of `view` that this process has run.
+    pub(crate) fn last_run(&self, view: &ViewName) -> Option<RunSummary> {
+        self.last_runs.lock().get(view).cloned()
+    }
+
+    /// Follows one query from here to its end.
+    pub(crate) fn track_query(self: &Arc<Self>) -> Track {
+        self.running.inc();
+        Track {
+            metrics: Arc::clone(self),
+            started: Instant::now(),
+            outcome: "cancelled",
+        }
+    }
+}
+
+fn query_buckets() -> Histogram {
+    Histogram::new(exponential_buckets(0.001, 2.0, 17))
+}
+
+fn run_buckets() -> Histogram {
+    Histogram::new(exponential_buckets(0.05, 2.0, 16))
+}
+
+/// A query in flight; counted as `cancelled` if it is dropped before it ended.
+pub(crate) struct Track {
+    metrics: Arc<Metrics>,
+    started: Instant,
+    outcome: &'static str,
+}
+
+impl Track {
+    pub(crate) fn finish(&mut self, outcome: &'static str) {
+        self.outcome = outcome;
+    }
+
+    /// Notes the failure and passes the error on.
+    pub(crate) fn failed(&mut self, error: Error) -> Error {
+        self.outcome = error.answer().code;
+        error
+    }
+}
+
+impl Drop for Track {
+    fn drop(&mut self) {
+        self.metrics.running.dec();
+        let outcome = OutcomeLabel {
+            outcome: self.outcome.to_owned(),
+        };
+        self.metrics
+            .queries
+            .get_or_create(&outcome)
+            .observe(self.started.elapsed().as_secs_f64());
+    }
+}

@@ -1,0 +1,254 @@
+//! The names of a query: `public` (streams and views), `batch` and `speed` (one side of a view), `rejects`.
+//!
+//! Invariant: what a query reads is built from its pins; every other table of the catalog can be described (SHOW
+//! TABLES, `information_schema`), not read.
+
+use std::any::Any;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
+
+use arrow::datatypes::SchemaRef;
+use async_trait::async_trait;
+use datafusion::catalog::{
+    CatalogProvider, MemoryCatalogProviderList, CatalogProviderList, SchemaProvider, Session,
+    TableProvider,
+};
+use datafusion::common::{TableReference, not_impl_err};
+use datafusion::datasource::TableType;
+use datafusion::error::Result as EngineResult;
+use datafusion::logical_expr::Expr;
+use datafusion::physical_plan::ExecutionPlan;
+use thalweg_schemas::StreamName;
+use thalweg_schemas::catalog::{Catalog, CatalogStream, CompiledView};
+
+use crate::pin::{Pin, Wanted};
+use crate::tables::{self, Side};
+use crate::{Error, Result};
+
+/// The one SQL catalog.
+pub(crate) const CATALOG: &str = "thalweg";
+/// The schema of names without one.
+pub(crate) const PUBLIC: &str = "public";
+const BATCH: &str = "batch";
+const SPEED: &str = "speed";
+const REJECTS: &str = "rejects";
+const SCHEMAS: [&str; 4] = [PUBLIC, BATCH, SPEED, REJECTS];
+
+/// What a name stands for.
+#[derive(Debug, Clone)]
+pub(crate) enum Named {
+    Rows(Arc<CatalogStream>),
+    Rejects(Arc<CatalogStream>),
+    View(Arc<CompiledView>, Side),
+}
+
+impl Named {
+    fn schema(&self) -> SchemaRef {
+        match self {
+            Named::Rows(stream) => stream.definition.table_schema(),
+            Named::Rejects(stream) => stream.definition.reject_schema(),
+            Named::View(view, _) => Arc::clone(view.plan.output_schema()),
+        }
+    }
+
+    fn definition(&self) -> &str {
+        match self {
+            Named::Rows(stream) | Named::Rejects(stream) => &stream.definition.sql,
+            Named::View(view, _) => &view.definition.sql,
+        }
+    }
+
+    fn table(&self, pins: &BTreeMap<StreamName, Pin>) -> Result<Option<Arc<dyn TableProvider>>> {
+        let stream = match self {
+            Named::Rows(stream) | Named::Rejects(stream) => &stream.definition.name,
+            Named::View(view, _) => view.plan.stream(),
+        };
+        let Some(pin) = pins.get(stream) else {
+            return Ok(None);
+        };
+        match self {
+            Named::Rows(_) => tables::rows(pin).map(Some),
+            Named::Rejects(_) => tables::rejects(pin).map(Some),
+            Named::View(view, side) => match pin.views.get(view.plan.id()) {
+                Some(pinned) => tables::view(pin, pinned, *side).map(Some),
+                None => Ok(None),
+            },
+        }
+    }
+}
+
+/// All names of `catalog`, by schema. A view that is being built has none yet, unless an older version serves.
+pub(crate) fn all_names(catalog: &Catalog) -> HashMap<&'static str, BTreeMap<String, Named>> {
+    let mut names: HashMap<&'static str, BTreeMap<String, Named>> =
+        SCHEMAS.iter().map(|s| (*s, BTreeMap::new())).collect();
+    let mut add = |schema, name: &str, named| {
+        if let Some(tables) = names.get_mut(schema) {
+            tables.insert(name.to_owned(), named);
+        }
+    };
+    for (name, stream) in &catalog.streams {
+        add(PUBLIC, name.as_str(), Named::Rows(Arc::clone(stream)));
+        add(REJECTS, name.as_str(), Named::Rejects(Arc::clone(stream)));
+    }
+    for (name, view) in &catalog.views {
+        if let Some(view) = &view.serving {
+            for (schema, side) in [
+                (PUBLIC, Side::Merged),
+                (BATCH, Side::Batch),
+                (SPEED, Side::Speed),
+            ] {
+                add(schema, name.as_str(), Named::View(Arc::clone(view), side));
+            }
+        }
+    }
+    names
+}
+
+/// What must be pinned so that `references` can be read. Names that mean nothing are left to the planner, which
+/// knows their place in the text.
+///
+/// Errors: [`Error::NotReady`] for a view that is being built for the first time.
+pub(crate) fn wanted(
+    catalog: &Catalog,
+    references: &[TableReference],
+) -> Result<BTreeMap<StreamName, Wanted>> {
+    let names = all_names(catalog);
+    let mut wanted: BTreeMap<StreamName, Wanted> = BTreeMap::new();
+    for reference in references {
+        if reference.catalog().is_some_and(|c| c != CATALOG) {
+            continue;
+        }
+        let schema = reference.schema().unwrap_or(PUBLIC);
+        let Some(named) = names.get(schema).and_then(|t| t.get(reference.table())) else {
+            if schema != REJECTS && SCHEMAS.contains(&schema) {
+                refuse_building(catalog, reference.table())?;
+            }
+            continue;
+        };
+        let stream = match named {
+            Named::Rows(stream) | Named::Rejects(stream) => stream,
+            Named::View(view, _) => match catalog.streams.get(view.plan.stream()) {
+                Some(stream) => stream,
+                None => continue,
+            },
+        };
+        let of_stream = wanted
+            .entry(stream.definition.name.clone())
+            .or_insert_with(|| Wanted {
+                stream: Arc::clone(stream),
+                rows: false,
+                views: BTreeMap::new(),
+            });
+        match named {
+            Named::Rows(_) | Named::Rejects(_) => of_stream.rows = true,
+            Named::View(view, _) => {
+                let id = view.plan.id().clone();
+                of_stream.views.insert(id, Arc::clone(view));
+            }
+        }
+    }
+    Ok(wanted)
+}
+
+fn refuse_building(catalog: &Catalog, table: &str) -> Result<()> {
+    let building = catalog
+        .views
+        .iter()
+        .any(|(name, view)| name.as_str() == table && view.building.is_some());
+    if building {
+        return Err(Error::NotReady {
+            what: format!("view `{table}`"),
+            reason: "it is being built; it answers once its first batch version is published"
+                .into(),
+        });
+    }
+    Ok(())
+}
+
+/// The SQL catalog of one query.
+///
+/// Errors: [`Error::Shared`] if a table at a pin cannot be planned.
+pub(crate) fn catalog_list(
+    catalog: &Catalog,
+    pins: &BTreeMap<StreamName, Pin>,
+) -> Result<Arc<dyn CatalogProviderList>> {
+    let mut schemas: HashMap<&'static str, Arc<dyn SchemaProvider>> = HashMap::new();
+    for (schema, names) in all_names(catalog) {
+        let mut tables = BTreeMap::new();
+        for (name, named) in names {
+            let table = match named.table(pins)? {
+                Some(table) => table,
+                None => Arc::new(Described(named)),
+            };
+            tables.insert(name, table);
+        }
+        schemas.insert(schema, Arc::new(Tables(tables)));
+    }
+    let list = MemoryCatalogProviderList::new();
+    list.register_catalog(CATALOG.to_owned(), Arc::new(Schemas(schemas)));
+    Ok(Arc::new(list))
+}
+
+#[derive(Debug)]
+struct Schemas(HashMap<&'static str, Arc<dyn SchemaProvider>>);
+
+impl CatalogProvider for Schemas {
+    fn schema_names(&self) -> Vec<String> {
+        let names: BTreeSet<&str> = self.0.keys().copied().collect();
+        names.into_iter().map(str::to_owned).collect()
+    }
+
+    fn schema(&self, name: &str) -> Option<Arc<dyn SchemaProvider>> {
+        self.0.get(name).cloned()
+    }
+}
+
+#[derive(Debug)]
+struct Tables(BTreeMap<String, Arc<dyn TableProvider>>);
+
+#[async_trait]
+impl SchemaProvider for Tables {
+    fn table_names(&self) -> Vec<String> {
+        self.0.keys().cloned().collect()
+    }
+
+    async fn table(&self, name: &str) -> EngineResult<Option<Arc<dyn TableProvider>>> {
+        Ok(self.0.get(name).cloned())
+    }
+
+    fn table_exist(&self, name: &str) -> bool {
+        self.0.contains_key(name)
+    }
+}
+
+/// A table that the query does not read: its columns and definition only.
+#[derive(Debug)]
+struct Described(Named);
+
+#[async_trait]
+impl TableProvider for Described {
+    fn schema(&self) -> SchemaRef {
+        self.0.schema()
+    }
+
+    fn table_type(&self) -> TableType {
+        match self.0 {
+            Named::View(..) => TableType::View,
+            Named::Rows(_) | Named::Rejects(_) => TableType::Base,
+        }
+    }
+
+    fn get_table_definition(&self) -> Option<&str> {
+        Some(self.0.definition())
+    }
+
+    async fn scan(
+        &self,
+        _state: &dyn Session,
+        _projection: Option<&Vec<usize>>,
+        _filters: &[Expr],
+        _limit: Option<usize>,
+    ) -> EngineResult<Arc<dyn ExecutionPlan>> {
+        not_impl_err!("a table that was not pinned for this query is read")
+    }
+}

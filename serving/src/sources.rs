@@ -1,0 +1,99 @@
+//! What the serving layer is given: where the other layers publish, what it may call, and its limits.
+//!
+//! Invariant: sources are only read; the one thing that serving changes is the catalog, through its store.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::future::BoxFuture;
+use thalweg_schemas::catalog::{Catalog, CatalogStore};
+use thalweg_schemas::dataset::Published;
+use thalweg_schemas::snapshot::StreamHandle;
+use thalweg_schemas::warehouse::Warehouse;
+use thalweg_schemas::{Fault, StreamName, ViewName};
+use tokio::sync::{Notify, watch};
+
+use crate::metrics::Metrics;
+
+/// Limits of the serving layer.
+#[derive(Debug, Clone)]
+pub struct ServingConfig {
+    /// From the request to the last byte of its answer.
+    pub query_timeout: Duration,
+    /// Bytes that the operators of one query may hold; those that can, spill beyond it.
+    pub query_memory: usize,
+    /// Queries that run at the same time; others wait for `queue_wait`.
+    pub max_queries: usize,
+    pub queue_wait: Duration,
+    /// How long a query waits for state that tiles from its batch version before it answers `not_held`.
+    pub pin_wait: Duration,
+    /// Parallelism of one query.
+    pub target_partitions: usize,
+    /// Where operators spill; the system's folder if not given.
+    pub spill: Option<PathBuf>,
+    /// How long running queries may go on after a shutdown was asked for.
+    pub shutdown_grace: Duration,
+}
+
+impl Default for ServingConfig {
+    fn default() -> Self {
+        Self {
+            query_timeout: Duration::from_secs(60),
+            query_memory: 256 << 20,
+            max_queries: 16,
+            queue_wait: Duration::from_secs(5),
+            pin_wait: Duration::from_secs(5),
+            target_partitions: std::thread::available_parallelism().map_or(1, usize::from),
+            spill: None,
+            shutdown_grace: Duration::from_secs(5),
+        }
+    }
+}
+
+/// Why a callback failed, in words for the client.
+#[derive(Debug)]
+pub struct CallError {
+    pub fault: Fault,
+    pub message: String,
+}
+
+/// Something that another layer does on request; the answer is JSON for the client.
+pub type Call<A> =
+    Arc<dyn Fn(A) -> BoxFuture<'static, Result<serde_json::Value, CallError>> + Send + Sync>;
+
+/// A recomputation that a client asks for.
+#[derive(Debug, Clone)]
+pub struct BatchRequest {
+    /// All views, if not given.
+    pub view: Option<ViewName>,
+    /// From the origin instead of from the last cut.
+    pub full: bool,
+}
+
+/// Where the other layers publish, and what may be asked of them.
+#[derive(Clone)]
+pub struct Sources {
+    pub catalog: watch::Receiver<Arc<Catalog>>,
+    pub catalogs: CatalogStore,
+    pub published: watch::Receiver<Arc<Published>>,
+    pub streams: watch::Receiver<Arc<HashMap<StreamName, StreamHandle>>>,
+    pub warehouse: Warehouse,
+    /// Poked after the catalog was changed here, so that whoever follows it looks at once.
+    pub changed: Arc<Notify>,
+    /// `POST /v1/audit`: all views, if none is named.
+    pub audit: Call<Option<ViewName>>,
+    /// `POST /v1/batch/run`.
+    pub batch: Call<BatchRequest>,
+    pub metrics: Arc<Metrics>,
+}
+
+impl fmt::Debug for Sources {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Sources")
+            .field("catalog", &self.catalog.borrow().version)
+            .finish_non_exhaustive()
+    }
+}

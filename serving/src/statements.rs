@@ -1,0 +1,84 @@
+//! What a request's SQL asks for: definitions to apply, or one query.
+//!
+//! Invariant: a request is one or the other; a query never runs against a catalog that half of its text has changed.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use arrow::array::{ArrayRef, StringArray};
+use arrow::datatypes::{DataType, Field, Schema};
+use arrow::record_batch::RecordBatch;
+use futures::stream;
+use thalweg_schemas::ddl::{self, Statement};
+
+use crate::engine::Answer;
+use crate::sources::Sources;
+use crate::{Error, Result};
+
+/// How long an answer to a definition waits until this process follows the new catalog.
+const FOLLOW_WAIT: Duration = Duration::from_secs(5);
+
+/// What a text holds.
+pub(crate) enum Request {
+    Definitions(Vec<Statement>),
+    /// Exactly one query: the text itself, so that places in it are the user's.
+    Query,
+}
+
+/// Errors: [`Error::Shared`] if it cannot be parsed, [`Error::MixStatements`], [`Error::ReadRequest`] if it is empty.
+pub(crate) fn read(sql: &str) -> Result<Request> {
+    let statements = ddl::parse(sql)?;
+    if statements.is_empty() {
+        return Err(Error::ReadRequest {
+            code: "empty",
+            status: 400,
+            reason: "the request holds no SQL statement".into(),
+        });
+    }
+    let queries = statements
+        .iter()
+        .filter(|s| matches!(s, Statement::Query(_)))
+        .count();
+    match (queries, statements.len() - queries) {
+        (1, 0) => Ok(Request::Query),
+        (0, _) => Ok(Request::Definitions(statements)),
+        (queries, definitions) => Err(Error::MixStatements {
+            definitions,
+            queries,
+        }),
+    }
+}
+
+/// Applies `definitions` in one catalog version and waits until this process follows it. The answer has a row per
+/// statement: `action`, and `warning` if there is one.
+///
+/// Errors: [`Error::Shared`].
+pub(crate) async fn apply(sources: &Sources, definitions: Vec<Statement>) -> Result<Answer> {
+    let applied = sources.catalogs.apply(definitions).await?;
+    sources.changed.notify_one();
+    let version = sources.catalogs.load().await?.version;
+    let mut catalog = sources.catalog.clone();
+    let followed = catalog.wait_for(|c| c.version >= version);
+    if tokio::time::timeout(FOLLOW_WAIT, followed).await.is_err() {
+        tracing::warn!(version, "the catalog was changed but is not followed yet");
+    }
+    let actions = applied.iter().map(|a| Some(a.action.clone()));
+    let warnings = applied
+        .iter()
+        .map(|a| (!a.warnings.is_empty()).then(|| a.warnings.join("\n")));
+    let columns: Vec<ArrayRef> = vec![
+        Arc::new(actions.collect::<StringArray>()),
+        Arc::new(warnings.collect::<StringArray>()),
+    ];
+    let schema = Arc::new(Schema::new(vec![
+        Field::new("action", DataType::Utf8, false),
+        Field::new("warning", DataType::Utf8, true),
+    ]));
+    let batch = RecordBatch::try_new(Arc::clone(&schema), columns).map_err(Error::Encode)?;
+    Ok(Answer {
+        schema,
+        frontier: BTreeMap::new(),
+        batches: Box::pin(stream::iter([Ok(batch)])),
+    })
+}

@@ -1,0 +1,166 @@
+//! Tables at a pin: logical plans that put archive and memory, or batch states and segments, under one name.
+//!
+//! ```text
+//!  view:    finish( union( from_stored(batch files), segments ) )
+//!  stream:  union( archive files below A, rows in memory from A to F )
+//! ```
+//!
+//! Invariant: the plans are plain projections, filters, unions and the algebra's aggregates, inlined into the query,
+//! so DataFusion's own rules push filters and columns through them to both sides.
+
+use std::sync::Arc;
+
+use datafusion::catalog::TableProvider;
+use datafusion::catalog::view::ViewTable;
+use datafusion::error::DataFusionError;
+use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder};
+use datafusion::prelude::ident;
+use thalweg_schemas::algebra::{batches, between, scan};
+use thalweg_schemas::dataset::DataFile;
+use thalweg_schemas::files::ParquetFiles;
+use thalweg_schemas::stream::{OFFSET, PARTITION, PAYLOAD, REJECT, TIMESTAMP};
+use thalweg_schemas::{Error as SharedError, Result as SharedResult};
+
+use crate::Result;
+use crate::pin::{Pin, PinnedView};
+
+/// Which part of a view a table shows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) enum Side {
+    /// Both layers, at the pin's frontier.
+    Merged,
+    /// Batch states alone, below the cut.
+    Batch,
+    /// Realtime segments alone, from the cut to the pin's frontier.
+    Speed,
+}
+
+/// A view's answer as a table.
+///
+/// Errors: [`crate::Error::Shared`] if the algebra cannot plan it.
+pub(crate) fn view(pin: &Pin, pinned: &PinnedView, side: Side) -> Result<Arc<dyn TableProvider>> {
+    let plan = &pinned.view.plan;
+    let states = match side {
+        Side::Merged => union(batch_states(pinned)?, segment_states(pin, pinned)?)?,
+        Side::Batch => batch_states(pinned)?,
+        Side::Speed => segment_states(pin, pinned)?,
+    };
+    let finished = plan.finish(states)?;
+    Ok(Arc::new(ViewTable::new(
+        finished,
+        Some(pinned.view.definition.sql.clone()),
+    )))
+}
+
+fn batch_states(pinned: &PinnedView) -> SharedResult<LogicalPlan> {
+    let plan = &pinned.view.plan;
+    let name = format!("{} batch below {}", pinned.view.definition.name, pinned.cut);
+    if pinned.batch.files.is_empty() {
+        return batches(&name, Arc::clone(plan.state_schema()), Vec::new());
+    }
+    let files = ParquetFiles::new(
+        Arc::clone(plan.stored_schema()),
+        pinned.batch.files.to_vec(),
+    );
+    plan.from_stored(scan(&name, Arc::new(files))?)
+}
+
+fn segment_states(pin: &Pin, pinned: &PinnedView) -> SharedResult<LogicalPlan> {
+    let name = format!(
+        "{} speed from {} to {}",
+        pinned.view.definition.name,
+        pinned.cut,
+        pin.frontier()
+    );
+    let states = pinned.tiles.iter().map(|tile| tile.states.clone());
+    batches(
+        &name,
+        Arc::clone(pinned.view.plan.state_schema()),
+        states.filter(|s| s.num_rows() > 0).collect(),
+    )
+}
+
+/// A stream's rows below the pin's frontier as a table; rejects are left out.
+///
+/// Errors: [`crate::Error::Shared`].
+pub(crate) fn rows(pin: &Pin) -> Result<Arc<dyn TableProvider>> {
+    let definition = &pin.stream.definition;
+    let columns: Vec<String> = definition
+        .table_schema()
+        .fields()
+        .iter()
+        .map(|f| f.name().clone())
+        .collect();
+    let columns = columns.iter().map(String::as_str).collect::<Vec<_>>();
+    table(pin, ident(REJECT).is_null(), &columns)
+}
+
+/// The messages of a stream that could not be decoded, as a table.
+///
+/// Errors: [`crate::Error::Shared`].
+pub(crate) fn rejects(pin: &Pin) -> Result<Arc<dyn TableProvider>> {
+    let columns = [PARTITION, OFFSET, TIMESTAMP, REJECT, PAYLOAD];
+    table(pin, ident(REJECT).is_not_null(), &columns)
+}
+
+fn table(pin: &Pin, keep: Expr, columns: &[&str]) -> Result<Arc<dyn TableProvider>> {
+    let select = |plan: LogicalPlan| {
+        let columns = columns.iter().map(|name| ident(*name).alias(*name));
+        LogicalPlanBuilder::from(plan)
+            .filter(keep.clone())?
+            .project(columns.collect::<Vec<_>>())?
+            .build()
+    };
+    let archive = select(archive_rows(pin)?).map_err(planning)?;
+    let memory = select(memory_rows(pin)?).map_err(planning)?;
+    Ok(Arc::new(ViewTable::new(
+        union(archive, memory)?,
+        Some(pin.stream.definition.sql.clone()),
+    )))
+}
+
+fn archive_rows(pin: &Pin) -> SharedResult<LogicalPlan> {
+    let definition = &pin.stream.definition;
+    let master = &pin.snapshot.master;
+    let name = format!("{} archive below {}", definition.name, master.frontier);
+    let schema = definition.row_schema();
+    if master.files.is_empty() {
+        return batches(&name, schema, Vec::new());
+    }
+    let files: Vec<DataFile> = master.files.to_vec();
+    scan(&name, Arc::new(ParquetFiles::new(schema, files)))
+}
+
+fn memory_rows(pin: &Pin) -> SharedResult<LogicalPlan> {
+    let definition = &pin.stream.definition;
+    let archived = &pin.snapshot.master.frontier;
+    let name = format!(
+        "{} memory from {archived} to {}",
+        definition.name,
+        pin.frontier()
+    );
+    let held = pin.rows.iter().flat_map(|chunk| chunk.batches.clone());
+    let plan = batches(&name, definition.row_schema(), held.collect())?;
+    // Chunks end where epochs end, so a chunk seldom lies on both sides of the archive's frontier.
+    if pin.rows.iter().all(|chunk| chunk.from.covers(archived)) {
+        return Ok(plan);
+    }
+    between(plan, archived, pin.frontier())
+}
+
+fn union(left: LogicalPlan, right: LogicalPlan) -> SharedResult<LogicalPlan> {
+    LogicalPlanBuilder::from(left)
+        .union(right)
+        .and_then(LogicalPlanBuilder::build)
+        .map_err(planning)
+}
+
+fn planning(source: DataFusionError) -> SharedError {
+    SharedError::RunPlan {
+        what: "putting a table together",
+        source,
+    }
+}
+
+#[cfg(test)]
+mod tests;

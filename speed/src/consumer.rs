@@ -1,0 +1,246 @@
+//! The thread that drains librdkafka into batches.
+//!
+//! Invariant: positions are read right after draining, on the same thread, and never go back. Only offsets below
+//! them are in the batches handed over so far.
+
+use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
+use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
+use rdkafka::error::KafkaError;
+use rdkafka::message::{BorrowedMessage, Message};
+use rdkafka::topic_partition_list::Offset as KafkaOffset;
+use rdkafka::{ClientContext, Statistics};
+use thalweg_schemas::dataset::LastMessage;
+use thalweg_schemas::decode::Messages;
+use thalweg_schemas::{Frontier, Offset, Partition};
+
+use crate::assignment::Topic;
+use crate::identity::fingerprint;
+use crate::source::{Command, Drained, Feed};
+use crate::{Error, Result};
+
+/// How long an idle thread waits before it looks for commands.
+const IDLE: Duration = Duration::from_millis(50);
+/// A queue that stays empty for this long ends the micro-batch.
+const QUIET: Duration = Duration::from_millis(2);
+/// A micro-batch of huge messages ends here.
+const MAX_BYTES: usize = 32 << 20;
+
+/// What librdkafka tells besides messages: the high watermarks in its statistics.
+#[derive(Default)]
+pub(crate) struct Watch {
+    high: Mutex<HashMap<String, Frontier>>,
+}
+
+impl ClientContext for Watch {
+    fn stats(&self, statistics: Statistics) {
+        let mut high = self.high.lock();
+        for (topic, stats) in statistics.topics {
+            let known = high.entry(topic).or_default();
+            for (id, partition) in stats.partitions {
+                if id >= 0 && partition.hi_offset >= 0 {
+                    known.advance(Partition(id), Offset(partition.hi_offset));
+                }
+            }
+        }
+    }
+
+    fn log(&self, level: rdkafka::config::RDKafkaLogLevel, facility: &str, message: &str) {
+        // Connection troubles are told by the errors that the consumer returns; this is for looking closer.
+        tracing::debug!(?level, facility, "librdkafka: {message}");
+    }
+
+    fn error(&self, error: KafkaError, reason: &str) {
+        tracing::debug!(%error, "librdkafka: {reason}");
+    }
+}
+
+impl ConsumerContext for Watch {}
+
+/// When a micro-batch is full.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct BatchLimits {
+    pub(crate) rows: usize,
+    pub(crate) wait: Duration,
+}
+
+/// Identity of a message.
+pub(crate) fn last_message(
+    offset: i64,
+    timestamp_ms: Option<i64>,
+    key: Option<&[u8]>,
+    payload: Option<&[u8]>,
+) -> LastMessage {
+    LastMessage {
+        offset: Offset(offset),
+        timestamp_ms: timestamp_ms.unwrap_or(-1),
+        hash: fingerprint(key, payload),
+    }
+}
+
+/// Starts the thread, reading `topic` from `at` on. It ends when the loop drops its source, or with an error that it
+/// hands over.
+pub(crate) fn start(topic: Topic, at: Frontier, limits: BatchLimits, feed: Feed) -> Result<()> {
+    topic.assign(&at)?;
+    let consumer = Arc::clone(&topic.consumer);
+    let name = topic.name.clone();
+    let spawned = std::thread::Builder::new()
+        .name(format!("kafka-{name}"))
+        .spawn(move || {
+            let mut drain = Drain {
+                topic,
+                positions: at,
+                ends: BTreeSet::new(),
+                high: Frontier::new(),
+                limits,
+            };
+            while !feed.is_closed() {
+                match drain.step(&consumer, &feed) {
+                    Ok(None) => {}
+                    Ok(Some(batch)) => {
+                        if !feed.send(Ok(batch)) {
+                            break;
+                        }
+                    }
+                    Err(error) => {
+                        feed.send(Err(error));
+                        break;
+                    }
+                }
+            }
+        });
+    spawned
+        .map(drop)
+        .map_err(|_| Error::ConsumerStopped { topic: name })
+}
+
+struct Drain {
+    topic: Topic,
+    positions: Frontier,
+    ends: BTreeSet<Partition>,
+    high: Frontier,
+    limits: BatchLimits,
+}
+
+impl Drain {
+    /// Follows commands, drains one micro-batch and reads the positions. `None` if nothing has changed.
+    fn step(&mut self, consumer: &BaseConsumer<Watch>, feed: &Feed) -> Result<Option<Drained>> {
+        while let Ok(command) = feed.commands.try_recv() {
+            self.follow(consumer, command)?;
+        }
+        let ends = self.ends.clone();
+        let mut messages = Messages::new();
+        let mut newest: HashMap<Partition, BorrowedMessage<'_>> = HashMap::new();
+        let mut wait = IDLE;
+        let mut deadline = None;
+        while let Some(polled) = consumer.poll(wait) {
+            match polled {
+                Ok(message) => {
+                    let partition = Partition(message.partition());
+                    messages.push(
+                        partition,
+                        Offset(message.offset()),
+                        message.timestamp().to_millis(),
+                        message.payload(),
+                    );
+                    if newest.insert(partition, message).is_none() {
+                        self.ends.remove(&partition);
+                    }
+                }
+                Err(KafkaError::PartitionEOF(p)) => {
+                    self.ends.insert(Partition(p));
+                    // The end is news: do not wait for messages to tell it.
+                    deadline.get_or_insert_with(Instant::now);
+                }
+                Err(error) => self.topic.weigh(error, &self.positions.to_string())?,
+            }
+            if messages.len() >= self.limits.rows || messages.bytes() >= MAX_BYTES {
+                break;
+            }
+            let now = Instant::now();
+            let left = deadline
+                .get_or_insert(now + self.limits.wait)
+                .saturating_duration_since(now);
+            wait = left.min(QUIET);
+        }
+        let last: HashMap<Partition, LastMessage> = newest
+            .into_iter()
+            .map(|(p, m)| {
+                let time = m.timestamp().to_millis();
+                (p, last_message(m.offset(), time, m.key(), m.payload()))
+            })
+            .collect();
+        let moved = self.read_positions(consumer, &last)?;
+        let high = self.read_high(consumer);
+        if messages.is_empty() && !moved && !high && ends == self.ends {
+            return Ok(None);
+        }
+        Ok(Some(Drained {
+            messages,
+            positions: self.positions.clone(),
+            last,
+            ends: self.ends.clone(),
+            high: self.high.clone(),
+        }))
+    }
+
+    /// True if a position has moved.
+    fn read_positions(
+        &mut self,
+        consumer: &BaseConsumer<Watch>,
+        last: &HashMap<Partition, LastMessage>,
+    ) -> Result<bool> {
+        let before = self.positions.clone();
+        let positions = consumer
+            .position()
+            .map_err(|source| self.topic.consume_error(source))?;
+        for element in positions.elements_for_topic(&self.topic.name) {
+            // A partition that has given nothing yet has no position: it stands where it was assigned.
+            if let KafkaOffset::Offset(offset) = element.offset() {
+                self.positions
+                    .advance(Partition(element.partition()), Offset(offset));
+            }
+        }
+        for (partition, message) in last {
+            if self.positions.get(*partition) <= message.offset {
+                return Err(Error::Broken(format!(
+                    "partition {partition} of topic {} gave offset {} and stands at {}",
+                    self.topic.name,
+                    message.offset,
+                    self.positions.get(*partition)
+                )));
+            }
+        }
+        Ok(self.positions != before)
+    }
+
+    /// True if there is news of a high watermark.
+    fn read_high(&mut self, consumer: &BaseConsumer<Watch>) -> bool {
+        let known = consumer.context().high.lock();
+        match known.get(&self.topic.name) {
+            Some(high) if *high != self.high => {
+                self.high = high.clone();
+                true
+            }
+            _ => false,
+        }
+    }
+
+    fn follow(&mut self, consumer: &BaseConsumer<Watch>, command: Command) -> Result<()> {
+        let followed = match command {
+            Command::Pause => consumer.pause(&self.topic.list(&self.positions)?),
+            Command::Resume => consumer.resume(&self.topic.list(&self.positions)?),
+            Command::Assign(gained) => {
+                let list = self.topic.list(&gained)?;
+                for (partition, offset) in gained.iter() {
+                    self.positions.set(partition, offset);
+                }
+                consumer.incremental_assign(&list)
+            }
+        };
+        followed.map_err(|source| self.topic.consume_error(source))
+    }
+}

@@ -1,0 +1,260 @@
+//! Rows in memory, epoch by epoch: the open one, the one on its way to the archive, and those that landed.
+//!
+//! Invariant: epochs follow each other without gaps, chunks never cross an epoch's end, and an epoch leaves memory
+//! only after it has landed.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use arrow::compute::concat_batches;
+use arrow::datatypes::SchemaRef;
+use arrow::record_batch::RecordBatch;
+use thalweg_schemas::dataset::LastMessage;
+use thalweg_schemas::snapshot::RowsChunk;
+use thalweg_schemas::{Frontier, Partition};
+
+use crate::Result;
+
+/// Neighbours of one size class that become one chunk.
+const FAN_IN: usize = 8;
+/// Chunks are not made larger than this by copying.
+const CHUNK_ROWS: usize = 65_536;
+const CHUNK_BYTES: usize = 32 << 20;
+
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Stage {
+    Open,
+    OnItsWay,
+    /// Since when.
+    Landed(Duration),
+}
+
+/// A chunk and how often it was merged from smaller ones.
+#[derive(Debug, Clone)]
+struct Sized {
+    class: u8,
+    rows: usize,
+    chunk: Arc<RowsChunk>,
+}
+
+/// The rows of one epoch.
+#[derive(Debug)]
+pub(crate) struct EpochRows {
+    pub(crate) from: Frontier,
+    pub(crate) to: Frontier,
+    chunks: Vec<Sized>,
+    stage: Stage,
+    /// When its first chunk came.
+    since: Option<Duration>,
+    last: HashMap<Partition, LastMessage>,
+}
+
+impl EpochRows {
+    fn open(from: Frontier) -> Self {
+        Self {
+            to: from.clone(),
+            from,
+            chunks: Vec::new(),
+            stage: Stage::Open,
+            since: None,
+            last: HashMap::new(),
+        }
+    }
+
+    pub(crate) fn chunks(&self) -> impl Iterator<Item = &Arc<RowsChunk>> {
+        self.chunks.iter().map(|sized| &sized.chunk)
+    }
+
+    /// Its batches in the order of reading.
+    pub(crate) fn batches(&self) -> Vec<RecordBatch> {
+        self.chunks()
+            .flat_map(|chunk| chunk.batches.iter().cloned())
+            .collect()
+    }
+
+    fn bytes(&self) -> usize {
+        self.chunks().map(|chunk| chunk.bytes).sum()
+    }
+}
+
+/// What the archive is to be given.
+#[derive(Debug)]
+pub(crate) struct CutEpoch {
+    pub(crate) from: Frontier,
+    pub(crate) to: Frontier,
+    pub(crate) rows: Vec<RecordBatch>,
+    pub(crate) last: HashMap<Partition, LastMessage>,
+}
+
+/// All rows in memory. The last epoch is the open one.
+#[derive(Debug)]
+pub(crate) struct Epochs {
+    schema: SchemaRef,
+    list: VecDeque<EpochRows>,
+}
+
+impl Epochs {
+    /// Nothing in memory; the first epoch starts at `from`.
+    pub(crate) fn new(schema: SchemaRef, from: Frontier) -> Self {
+        Self {
+            schema,
+            list: VecDeque::from([EpochRows::open(from)]),
+        }
+    }
+
+    fn last(&mut self) -> &mut EpochRows {
+        self.list.back_mut().expect("there is always an open epoch")
+    }
+
+    /// Where reading stands.
+    pub(crate) fn frontier(&self) -> &Frontier {
+        &self.list.back().expect("there is always an open epoch").to
+    }
+
+    /// Adds what was read between the frontier and `to`.
+    pub(crate) fn push(
+        &mut self,
+        now: Duration,
+        to: Frontier,
+        rows: RecordBatch,
+        last: HashMap<Partition, LastMessage>,
+    ) -> Result<()> {
+        let schema = Arc::clone(&self.schema);
+        let open = self.last();
+        let count = rows.num_rows();
+        let chunk = RowsChunk {
+            from: std::mem::replace(&mut open.to, to.clone()),
+            to,
+            bytes: if count == 0 {
+                0
+            } else {
+                rows.get_array_memory_size()
+            },
+            batches: if count == 0 { vec![] } else { vec![rows] },
+        };
+        open.since.get_or_insert(now);
+        open.last.extend(last);
+        open.chunks.push(Sized {
+            class: 0,
+            rows: count,
+            chunk: Arc::new(chunk),
+        });
+        while let Some(at) = mergeable(&open.chunks) {
+            let run: Vec<Sized> = open.chunks.split_off(at);
+            open.chunks.push(merge(&schema, run)?);
+        }
+        Ok(())
+    }
+
+    /// Names a partition that was found later, so that the next chunks start where it does.
+    pub(crate) fn gain(&mut self, gained: &Frontier) {
+        let open = self.last();
+        for (partition, offset) in gained.iter() {
+            open.from.advance(partition, offset);
+            open.to.advance(partition, offset);
+        }
+    }
+
+    /// Bytes of the open epoch, and since when it has something; `None` while nothing has advanced.
+    pub(crate) fn open(&self) -> Option<(usize, Duration)> {
+        let open = self.list.back()?;
+        open.since.map(|since| (open.bytes(), since))
+    }
+
+    pub(crate) fn is_on_its_way(&self) -> bool {
+        self.list.iter().any(|epoch| epoch.stage == Stage::OnItsWay)
+    }
+
+    /// Ends the open epoch and opens the next. `None` if nothing has advanced.
+    pub(crate) fn cut(&mut self) -> Option<CutEpoch> {
+        let open = self.last();
+        open.since?;
+        open.stage = Stage::OnItsWay;
+        let cut = CutEpoch {
+            from: open.from.clone(),
+            to: open.to.clone(),
+            rows: open.batches(),
+            last: open.last.clone(),
+        };
+        self.list.push_back(EpochRows::open(cut.to.clone()));
+        Some(cut)
+    }
+
+    /// The epoch on its way has landed.
+    pub(crate) fn land(&mut self, now: Duration) {
+        for epoch in &mut self.list {
+            if epoch.stage == Stage::OnItsWay {
+                epoch.stage = Stage::Landed(now);
+            }
+        }
+    }
+
+    /// Lets go of the oldest epochs that landed longer than `grace` ago and that no one of
+    /// `holds` reads from there on. True if something went.
+    pub(crate) fn trim(&mut self, now: Duration, grace: Duration, holds: &[&Frontier]) -> bool {
+        let before = self.list.len();
+        while let Some(EpochRows {
+            stage: Stage::Landed(at),
+            to,
+            ..
+        }) = self.list.front()
+        {
+            let needed = holds.iter().any(|hold| !hold.covers(to));
+            if needed || *at + grace > now {
+                break;
+            }
+            self.list.pop_front();
+        }
+        before != self.list.len()
+    }
+
+    /// Epochs that reach above `from`, oldest first.
+    pub(crate) fn above<'a>(&'a self, from: &'a Frontier) -> impl Iterator<Item = &'a EpochRows> {
+        self.list.iter().filter(|epoch| !from.covers(&epoch.to))
+    }
+
+    pub(crate) fn chunks(&self) -> Vec<Arc<RowsChunk>> {
+        self.list
+            .iter()
+            .flat_map(|epoch| epoch.chunks().cloned())
+            .collect()
+    }
+
+    pub(crate) fn bytes(&self) -> usize {
+        self.list.iter().map(EpochRows::bytes).sum()
+    }
+}
+
+/// Where the last run of small chunks of one class starts, if it is long enough to become one.
+fn mergeable(chunks: &[Sized]) -> Option<usize> {
+    let at = chunks.len().checked_sub(FAN_IN)?;
+    let run = &chunks[at..];
+    let alike = run.iter().all(|sized| sized.class == run[0].class);
+    let rows: usize = run.iter().map(|sized| sized.rows).sum();
+    let bytes: usize = run.iter().map(|sized| sized.chunk.bytes).sum();
+    (alike && rows <= CHUNK_ROWS && bytes <= CHUNK_BYTES).then_some(at)
+}
+
+fn merge(schema: &SchemaRef, run: Vec<Sized>) -> Result<Sized> {
+    let batches: Vec<&RecordBatch> = run.iter().flat_map(|s| &s.chunk.batches).collect();
+    let rows = concat_batches(schema, batches)?;
+    let count = rows.num_rows();
+    Ok(Sized {
+        class: run[0].class + 1,
+        rows: count,
+        chunk: Arc::new(RowsChunk {
+            from: run[0].chunk.from.clone(),
+            to: run[run.len() - 1].chunk.to.clone(),
+            bytes: if count == 0 {
+                0
+            } else {
+                rows.get_array_memory_size()
+            },
+            batches: if count == 0 { vec![] } else { vec![rows] },
+        }),
+    })
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,183 @@
+//! The crate's error: what was being done with which topic and partition when it failed, and whose fault that is.
+//!
+//! Invariant: [`Error::fault`] and [`weigh`] are the only places where wait, retry or stop is decided.
+
+use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
+use thalweg_schemas::error::Fault;
+use thalweg_schemas::{Offset, Partition, StreamName};
+
+/// Shorthand for results of this crate.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// What was being done when it failed.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error("the Kafka client of stream `{stream}` cannot be configured: {source}")]
+    Configure {
+        stream: StreamName,
+        #[source]
+        source: KafkaError,
+    },
+    #[error("asking Kafka at {brokers} about topic `{topic}`: {source}")]
+    Survey {
+        topic: String,
+        brokers: String,
+        #[source]
+        source: KafkaError,
+    },
+    #[error("topic `{topic}` does not exist on {brokers}; create it, or correct LOCATION or bootstrap.servers")]
+    FindTopic { topic: String, brokers: String },
+    #[error(
+        "partition {partition} of topic `{topic}` has gone, but offsets below {archived} are archived: \
+         the topic was recreated. Define a new stream for it"
+    )]
+    PartitionGone {
+        topic: String,
+        partition: Partition,
+        archived: Offset,
+    },
+    #[error(
+        "Kafka has deleted messages that were not read yet: partition {partition} of topic `{topic}` starts at {low}, \
+         the stream stands at {next}. The messages between are lost; define a new stream, and give the topic a longer \
+         retention"
+    )]
+    Expired {
+        topic: String,
+        partition: Partition,
+        next: Offset,
+        low: Offset,
+    },
+    #[error(
+        "partition {partition} of topic `{topic}` ends at {high}, but offsets below {next} were read before: the topic \
+         was recreated or its log truncated. Restore it, or define a new stream"
+    )]
+    Truncated {
+        topic: String,
+        partition: Partition,
+        next: Offset,
+        high: Offset,
+    },
+    #[error(
+        "the message at offset {offset} in partition {partition} of topic `{topic}` is not the one that was archived: \
+         the topic was recreated. Define a new stream for it"
+    )]
+    Recreated {
+        topic: String,
+        partition: Partition,
+        offset: Offset,
+    },
+    #[error("reading back the last archived messages of topic `{topic}` took too long (partitions {missing:?})")]
+    ReadBack {
+        topic: String,
+        missing: Vec<Partition>,
+    },
+    #[error(
+        "Kafka does not have the next offset of a partition of topic `{topic}` any more (the stream stands at {at}): \
+         messages were deleted before they were read, or the topic was recreated. Define a new stream"
+    )]
+    OffsetGone { topic: String, at: String },
+    #[error("reading topic `{topic}`: {source}")]
+    Consume {
+        topic: String,
+        #[source]
+        source: KafkaError,
+    },
+    #[error("the consumer thread of topic `{topic}` has stopped")]
+    ConsumerStopped { topic: String },
+    #[error("stream `{stream}` has lost its {what}: it has stopped")]
+    Disconnected {
+        stream: StreamName,
+        what: &'static str,
+    },
+    #[error(
+        "the last epoch of stream `{stream}` was not archived in time; its messages are read again from Kafka at the \
+         next start"
+    )]
+    LastEpoch { stream: StreamName },
+    #[error("splitting states by partition: {0}")]
+    Split(#[from] arrow::error::ArrowError),
+    #[error("a task of stream `{stream}` failed: {source}")]
+    Task {
+        stream: StreamName,
+        #[source]
+        source: tokio::task::JoinError,
+    },
+    #[error("broken promise: {0}")]
+    Broken(String),
+    #[error(transparent)]
+    Shared(#[from] thalweg_schemas::Error),
+}
+
+impl Error {
+    /// Decides what becomes of the stream.
+    pub fn fault(&self) -> Fault {
+        match self {
+            Error::Configure { .. }
+            | Error::FindTopic { .. }
+            | Error::PartitionGone { .. }
+            | Error::Expired { .. }
+            | Error::Truncated { .. }
+            | Error::Recreated { .. }
+            | Error::OffsetGone { .. } => Fault::User,
+            Error::ReadBack { .. } | Error::LastEpoch { .. } => Fault::Transient,
+            Error::ConsumerStopped { .. } | Error::Disconnected { .. } => Fault::Transient,
+            Error::Survey { source, .. } | Error::Consume { source, .. } => {
+                match source.rdkafka_error_code().map(weigh) {
+                    Some(Verdict::Stop(fault)) => fault,
+                    _ => Fault::Transient,
+                }
+            }
+            Error::Split(_) | Error::Task { .. } | Error::Broken(_) => Fault::Bug,
+            Error::Shared(source) => source.fault(),
+        }
+    }
+}
+
+/// What an error that librdkafka reports means for the consumer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Verdict {
+    /// librdkafka tells us that it is reconnecting or retrying; reading goes on by itself.
+    Wait,
+    /// The position does not exist in the log.
+    OffsetGone,
+    Stop(Fault),
+}
+
+/// Weighs an error code met while consuming.
+pub(crate) fn weigh(code: Code) -> Verdict {
+    match code {
+        Code::BrokerTransportFailure
+        | Code::AllBrokersDown
+        | Code::Resolve
+        | Code::OperationTimedOut
+        | Code::RequestTimedOut
+        | Code::BrokerNotAvailable
+        | Code::ReplicaNotAvailable
+        | Code::LeaderNotAvailable
+        | Code::NotLeaderForPartition
+        | Code::NetworkException
+        | Code::NodeUpdate
+        | Code::BrokerDestroy
+        | Code::DestroyBroker
+        // The group is only a name here: its coordinator and its permissions are not needed to read.
+        | Code::WaitingForCoordinator
+        | Code::CoordinatorLoadInProgress
+        | Code::CoordinatorNotAvailable
+        | Code::NotCoordinator
+        | Code::GroupAuthorizationFailed => Verdict::Wait,
+        Code::AutoOffsetReset | Code::OffsetOutOfRange | Code::NoOffset | Code::LogTruncation => {
+            Verdict::OffsetGone
+        }
+        Code::UnknownTopicOrPartition
+        | Code::UnknownTopic
+        | Code::UnknownPartition
+        | Code::TopicAuthorizationFailed
+        | Code::ClusterAuthorizationFailed
+        | Code::Authentication
+        | Code::SaslAuthenticationFailed
+        | Code::UnsupportedSASLMechanism
+        | Code::SSL
+        | Code::InvalidTopic => Verdict::Stop(Fault::User),
+        _ => Verdict::Stop(Fault::Transient),
+    }
+}

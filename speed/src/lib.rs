@@ -1,0 +1,39 @@
+//! The speed layer: from a Kafka topic to epochs for the archive and realtime segments for readers.
+//!
+//! ```text
+//!  Kafka ─▶ consumer (thread) ─▶ Messages ─▶ ingest ─┬─▶ epochs ─▶ archive
+//!                                                    └─▶ segments ─▶ StreamSnapshot ─▶ readers
+//! ```
+//!
+//! Modules are in the order in which data meets them. Nothing here is worth keeping: all state is rebuilt from the
+//! master dataset and the tail of the Kafka log. This is the only crate that knows rdkafka, and it does not know how
+//! the archive is stored.
+
+mod clock;
+mod config;
+mod error;
+
+mod assignment;
+mod consumer;
+mod identity;
+mod source;
+
+mod epochs;
+mod health;
+mod held;
+mod levels;
+mod rebuild;
+mod retain;
+mod update;
+
+mod budget;
+mod current;
+mod ingest;
+mod run;
+
+pub use clock::Clock;
+pub use config::SpeedConfig;
+pub use error::{Error, Result};
+pub use ingest::{Ended, ingest};
+pub use run::{Links, record_origins, run};
+pub use source::{Command, Drained, Source};

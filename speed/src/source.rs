@@ -1,0 +1,111 @@
+//! Where the ingest loop gets messages from: a channel that a consumer thread fills.
+//!
+//! Invariant: `positions` were read on the thread that drained `messages`, right after draining: everything below
+//! them is in this batch or an earlier one.
+
+use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc as commands;
+
+use thalweg_schemas::dataset::LastMessage;
+use thalweg_schemas::decode::Messages;
+use thalweg_schemas::{Frontier, Partition};
+use tokio::sync::{mpsc, watch};
+
+use crate::Result;
+
+/// Batches that may wait for the loop: one is drained while another is decoded.
+const DEPTH: usize = 2;
+
+/// What one draining brought.
+#[derive(Default)]
+pub struct Drained {
+    pub messages: Messages,
+    /// Next offset of every assigned partition. It may move without a message: transaction markers have offsets.
+    pub positions: Frontier,
+    /// The last message of each partition that has one in `messages`.
+    pub last: HashMap<Partition, LastMessage>,
+    /// Partitions that stand at the end of their log.
+    pub ends: BTreeSet<Partition>,
+    /// High watermarks as last heard of.
+    pub high: Frontier,
+}
+
+/// What the loop tells the consumer.
+#[derive(Debug)]
+pub enum Command {
+    /// Stop fetching; batches that are drained already still come.
+    Pause,
+    Resume,
+    /// Read these partitions too, from these offsets.
+    Assign(Frontier),
+}
+
+/// The loop's end of a consumer.
+pub struct Source {
+    pub(crate) batches: mpsc::Receiver<Result<Drained>>,
+    pub(crate) commands: commands::Sender<Command>,
+    /// How many partitions the topic has.
+    pub(crate) partitions: watch::Receiver<i32>,
+    queued: Arc<AtomicUsize>,
+}
+
+/// The consumer's end.
+pub struct Feed {
+    batches: mpsc::Sender<Result<Drained>>,
+    pub commands: commands::Receiver<Command>,
+    queued: Arc<AtomicUsize>,
+}
+
+impl Source {
+    /// A source and what feeds it.
+    pub fn new(partitions: watch::Receiver<i32>) -> (Feed, Source) {
+        let (batches, receiver) = mpsc::channel(DEPTH);
+        let (sender, commands) = commands::channel();
+        let queued = Arc::<AtomicUsize>::default();
+        let feed = Feed {
+            batches,
+            commands,
+            queued: Arc::clone(&queued),
+        };
+        let source = Source {
+            batches: receiver,
+            commands: sender,
+            partitions,
+            queued,
+        };
+        (feed, source)
+    }
+
+    /// The next batch; `None` once the consumer has stopped.
+    pub(crate) async fn next(&mut self) -> Option<Result<Drained>> {
+        let next = self.batches.recv().await;
+        if let Some(Ok(drained)) = &next {
+            self.queued
+                .fetch_sub(drained.messages.bytes(), Ordering::Relaxed);
+        }
+        next
+    }
+
+    /// Bytes of messages that wait for the loop.
+    pub(crate) fn queued_bytes(&self) -> usize {
+        self.queued.load(Ordering::Relaxed)
+    }
+}
+
+impl Feed {
+    /// Waits for room and hands `batch` over. False once the loop has ended.
+    pub fn send(&self, batch: Result<Drained>) -> bool {
+        if let Ok(drained) = &batch {
+            self.queued
+                .fetch_add(drained.messages.bytes(), Ordering::Relaxed);
+        }
+        self.batches.blocking_send(batch).is_ok()
+    }
+
+    /// True once the loop has ended.
+    pub fn is_closed(&self) -> bool {
+        self.batches.is_closed()
+    }
+}

@@ -1,0 +1,230 @@
+//! `thalweg batch run`: recompute views now, on the warehouse itself.
+//!
+//! Invariant: it publishes as the scheduler does, by compare-and-set; run beside a server, one of both is fenced and
+//! no answer changes.
+
+use std::io::IsTerminal;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result};
+use clap::{Args, Subcommand};
+use thalweg_batch::{BatchConfig, Mode, Outcome, Progress, RunReport, ViewTable, run_view};
+use thalweg_schemas::ViewName;
+use thalweg_schemas::catalog::{Catalog, CatalogStore, CompiledView};
+use thalweg_schemas::warehouse::Warehouse;
+
+use crate::cli::{self, RunFlags, WarehouseFlags};
+use crate::config::LogFormat;
+use crate::{logging, platform, terminal};
+
+const EXAMPLES: &str = "\
+Examples:
+  thalweg batch run
+  thalweg batch run --view device_minutes --full
+  thalweg batch run --warehouse s3://bucket/thalweg --batch-memory 4GiB";
+
+/// How often progress is a new line, if stderr is no terminal.
+const LINE_EVERY: Duration = Duration::from_secs(5);
+
+/// Work of the batch layer, without a server
+#[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
+pub(crate) struct Arguments {
+    #[command(subcommand)]
+    work: Work,
+}
+
+#[derive(Debug, Subcommand)]
+enum Work {
+    Run(RunArguments),
+}
+
+/// Bring views up to the newest mark of the archive
+///
+/// A running `thalweg up` sees the new states within about a second.
+#[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
+struct RunArguments {
+    /// Only this view [default: all]
+    #[arg(long, value_name = "VIEW")]
+    view: Option<String>,
+    /// From the origin, instead of from the last cut
+    #[arg(long)]
+    full: bool,
+    #[command(flatten)]
+    warehouse: WarehouseFlags,
+    #[command(flatten)]
+    run: RunFlags,
+}
+
+pub(crate) async fn run(arguments: Arguments) -> Result<ExitCode> {
+    let Work::Run(arguments) = arguments.work;
+    let settings = cli::settings(&arguments.warehouse, &[cli::table(&arguments.run)])?;
+    logging::start("warn", LogFormat::Text)?;
+    let name = arguments.view.as_deref().map(ViewName::new).transpose()?;
+    let mode = if arguments.full {
+        Mode::Full
+    } else {
+        Mode::Incremental
+    };
+    let warehouse = settings.open_warehouse()?;
+    let catalogs = CatalogStore::new(warehouse.clone());
+    let catalog = catalogs.load().await?;
+    let config = platform::batch_config(&settings);
+    let views = choose(&catalog, name.as_ref())?;
+    if views.is_empty() {
+        terminal::err("there is no view; `thalweg apply FILE.sql` creates some");
+    }
+    for view in views {
+        let report = run_one(&warehouse, &catalogs, &catalog, &view, mode, &config).await?;
+        terminal::out(&describe(&report))?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The compiled views of `name`, or of all: those that are served and those being built.
+///
+/// Errors: there is no such view.
+pub(crate) fn choose(
+    catalog: &Catalog,
+    name: Option<&ViewName>,
+) -> Result<Vec<Arc<CompiledView>>, thalweg_schemas::Error> {
+    if let Some(name) = name.filter(|name| !catalog.views.contains_key(*name)) {
+        return Err(thalweg_schemas::Error::FindDefinition {
+            kind: "view",
+            name: name.to_string(),
+        });
+    }
+    let wanted = |view: &&Arc<CompiledView>| name.is_none_or(|name| view.definition.name == *name);
+    Ok(catalog.compiled().filter(wanted).cloned().collect())
+}
+
+async fn run_one(
+    warehouse: &Warehouse,
+    catalogs: &CatalogStore,
+    catalog: &Catalog,
+    view: &Arc<CompiledView>,
+    mode: Mode,
+    config: &BatchConfig,
+) -> Result<RunReport> {
+    let name = &view.definition.name;
+    let mut shown = ProgressLine::new(name);
+    let report = run_view(warehouse, catalog, view, mode, config, |p| shown.show(p)).await;
+    shown.end();
+    let report = report.with_context(|| format!("view `{name}`"))?;
+    promote(warehouse, catalogs, catalog, view).await?;
+    Ok(report)
+}
+
+/// Lets the view's name point to states that are published now.
+async fn promote(
+    warehouse: &Warehouse,
+    catalogs: &CatalogStore,
+    catalog: &Catalog,
+    view: &Arc<CompiledView>,
+) -> Result<()> {
+    let (name, id) = (&view.definition.name, view.plan.id());
+    let building = catalog.views[name]
+        .building
+        .as_ref()
+        .is_some_and(|b| b.plan.id() == id);
+    if building {
+        let mut table = ViewTable::open(warehouse, id, view.plan.stored_schema()).await?;
+        if table.latest().await?.is_some() {
+            catalogs.promote(name, id).await?;
+        }
+    }
+    Ok(())
+}
+
+fn describe(report: &RunReport) -> String {
+    let view = &report.view;
+    match &report.outcome {
+        Outcome::Published => format!(
+            "{view}: {} rows into {} groups in {:.1?}, cut at {}",
+            terminal::grouped(report.rows_read),
+            terminal::grouped(report.groups),
+            report.elapsed,
+            report.to
+        ),
+        Outcome::NothingNew => format!("{view}: nothing new since the cut at {}", report.to),
+        Outcome::Fenced => format!("{view}: another run published first; nothing to do"),
+        Outcome::Failed { reason, .. } => format!("{view}: {reason}"),
+    }
+}
+
+/// Progress on stderr: one line that changes on a terminal, a line now and then elsewhere.
+struct ProgressLine<'a> {
+    view: &'a ViewName,
+    on_terminal: bool,
+    shown: bool,
+    last: Instant,
+}
+
+impl<'a> ProgressLine<'a> {
+    fn new(view: &'a ViewName) -> Self {
+        let on_terminal = std::io::stderr().is_terminal();
+        Self {
+            view,
+            on_terminal,
+            shown: false,
+            last: Instant::now(),
+        }
+    }
+
+    fn show(&mut self, progress: Progress) {
+        let line = progress_line(self.view, progress);
+        if self.on_terminal {
+            terminal::err_again(&line);
+            self.shown = true;
+        } else if self.last.elapsed() >= LINE_EVERY {
+            terminal::err(&line);
+            self.last = Instant::now();
+        }
+    }
+
+    fn end(&self) {
+        if self.shown {
+            terminal::err_again("");
+        }
+    }
+}
+
+fn progress_line(view: &ViewName, progress: Progress) -> String {
+    let read = terminal::grouped(progress.rows_read);
+    match progress.rows_expected.filter(|rows| *rows > 0) {
+        Some(expected) => {
+            let percent = (progress.rows_read.min(expected) * 100) / expected;
+            format!(
+                "{view}: {read} of {} rows, {percent}%",
+                terminal::grouped(expected)
+            )
+        }
+        None => format!("{view}: {read} rows"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn progress_is_rows_and_percent() {
+        let view = ViewName::new("v").unwrap();
+        let line = |rows_read, rows_expected| {
+            progress_line(
+                &view,
+                Progress {
+                    rows_read,
+                    rows_expected,
+                    states_written: 0,
+                },
+            )
+        };
+        assert_eq!(line(1500, Some(6000)), "v: 1 500 of 6 000 rows, 25%");
+        assert_eq!(line(0, Some(0)), "v: 0 rows");
+        assert_eq!(line(7, None), "v: 7 rows");
+    }
+}

@@ -1,0 +1,96 @@
+//! Asking a running server over HTTP.
+//!
+//! Invariant: every failure names the address that was asked and, if nobody answered, what to do about it.
+
+use anyhow::{Context, Result, bail};
+use reqwest::{Method, RequestBuilder, Response, Url};
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+
+use crate::cli::{ServerFlags, Usage};
+
+/// A server's address.
+pub(crate) struct Client {
+    url: Url,
+    http: reqwest::Client,
+}
+
+/// The body of an error answer.
+#[derive(Deserialize)]
+struct Refusal {
+    error: RefusalBody,
+}
+
+#[derive(Deserialize)]
+struct RefusalBody {
+    message: String,
+    line: Option<u64>,
+    column: Option<u64>,
+}
+
+impl Client {
+    /// Errors: [`Usage`] if the address is no HTTP URL.
+    pub(crate) fn new(flags: &ServerFlags) -> Result<Self> {
+        let url = Url::parse(&flags.url)
+            .ok()
+            .filter(|url| url.scheme() == "http" && url.has_host());
+        let Some(url) = url else {
+            let advice = "write http://HOST:PORT, as `thalweg up` prints it";
+            return Err(Usage(format!(
+                "--url: `{}` is not an address; {advice}",
+                flags.url
+            ))
+            .into());
+        };
+        let http = reqwest::Client::builder().no_proxy().build()?;
+        Ok(Self { url, http })
+    }
+
+    pub(crate) fn request(&self, method: Method, path: &str) -> Result<RequestBuilder> {
+        Ok(self.http.request(method, self.url.join(path)?))
+    }
+
+    /// Sends; an error answer becomes an error with the server's sentence and its place in the SQL.
+    pub(crate) async fn send(&self, request: RequestBuilder) -> Result<Response> {
+        let response = request.send().await.with_context(|| self.silence())?;
+        let status = response.status();
+        if status.is_success() {
+            return Ok(response);
+        }
+        let body = response.text().await.unwrap_or_default();
+        match serde_json::from_str::<Refusal>(&body) {
+            Ok(Refusal { error }) => match (error.line, error.column) {
+                (Some(line), Some(column)) => {
+                    bail!("{} (line {line}, column {column})", error.message)
+                }
+                _ => bail!("{}", error.message),
+            },
+            Err(_) => bail!("{} answered {status}: {}", self.url, body.trim()),
+        }
+    }
+
+    /// The JSON that `path` answers with.
+    pub(crate) async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T> {
+        let response = self.send(self.request(Method::GET, path)?).await?;
+        self.json(response).await
+    }
+
+    pub(crate) async fn json<T: DeserializeOwned>(&self, response: Response) -> Result<T> {
+        let broke_off = || format!("the answer of {} broke off", self.url);
+        self.shape(response.json().await.with_context(broke_off)?)
+    }
+
+    /// An answer as the type that this version expects.
+    pub(crate) fn shape<T: DeserializeOwned>(&self, answer: Value) -> Result<T> {
+        serde_json::from_value(answer)
+            .with_context(|| format!("{} runs another version of thalweg", self.url))
+    }
+
+    fn silence(&self) -> String {
+        format!(
+            "nobody answers at {}; start `thalweg up`, or say with --url where it runs",
+            self.url
+        )
+    }
+}

@@ -1,0 +1,278 @@
+//! Settings: the embedded defaults, then a file, then the environment, then flags.
+//!
+//! Invariant: `thalweg.toml` beside this file names every key; a key that it does not name is refused wherever it
+//! is given.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+use std::time::Duration;
+
+use anyhow::{Context, Result, anyhow, bail};
+use bytesize::ByteSize;
+use serde::{Deserialize, Deserializer, de};
+use thalweg_schemas::warehouse::Warehouse;
+use toml::{Table, Value};
+
+/// The default file, which documents every key.
+pub(crate) const DEFAULTS: &str = include_str!("thalweg.toml");
+
+/// The file that is read from the current folder if it is there.
+const FILE: &str = "thalweg.toml";
+const PREFIX: &str = "THALWEG_";
+/// Variables of the commands that are not settings of the platform.
+const NOT_SETTINGS: [&str; 2] = ["THALWEG_CONFIG", "THALWEG_URL"];
+
+/// Every setting, resolved. The fields are documented in `thalweg.toml`.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Settings {
+    data_dir: PathBuf,
+    warehouse: String,
+    pub(crate) http_addr: SocketAddr,
+    pub(crate) log_level: String,
+    pub(crate) log_format: LogFormat,
+    #[serde(deserialize_with = "count")]
+    pub(crate) micro_batch_rows: usize,
+    #[serde(deserialize_with = "duration")]
+    pub(crate) micro_batch_wait: Duration,
+    #[serde(deserialize_with = "size")]
+    pub(crate) epoch_bytes: usize,
+    #[serde(deserialize_with = "duration")]
+    pub(crate) epoch_interval: Duration,
+    #[serde(deserialize_with = "duration")]
+    pub(crate) mark_interval: Duration,
+    #[serde(deserialize_with = "duration")]
+    pub(crate) grace: Duration,
+    #[serde(deserialize_with = "size")]
+    pub(crate) memory_budget: usize,
+    #[serde(deserialize_with = "duration")]
+    pub(crate) batch_interval: Duration,
+    #[serde(deserialize_with = "size")]
+    pub(crate) batch_memory: usize,
+    spill_dir: PathBuf,
+    #[serde(deserialize_with = "threads")]
+    pub(crate) batch_threads: usize,
+    #[serde(deserialize_with = "count")]
+    pub(crate) compact_files: usize,
+    #[serde(deserialize_with = "duration")]
+    pub(crate) file_grace: Duration,
+    #[serde(deserialize_with = "duration")]
+    pub(crate) query_timeout: Duration,
+    #[serde(deserialize_with = "size")]
+    pub(crate) query_memory: usize,
+    #[serde(deserialize_with = "threads")]
+    pub(crate) query_threads: usize,
+    #[serde(deserialize_with = "count")]
+    pub(crate) max_queries: usize,
+    #[serde(deserialize_with = "duration")]
+    pub(crate) shutdown_timeout: Duration,
+    #[serde(deserialize_with = "dotted")]
+    pub(crate) kafka: BTreeMap<String, String>,
+    #[serde(deserialize_with = "dotted")]
+    storage: BTreeMap<String, String>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum LogFormat {
+    Text,
+    Json,
+}
+
+impl Settings {
+    /// Reads the layers of this process: `file` or what stands in for it, the environment, then `flags`.
+    ///
+    /// Errors name the layer and the key.
+    pub(crate) fn load(file: Option<&Path>, flags: Table) -> Result<Self> {
+        let mut layers = Vec::new();
+        let named = file.or_else(|| Path::new(FILE).exists().then(|| Path::new(FILE)));
+        if let Some(path) = named {
+            let text = std::fs::read_to_string(path)
+                .with_context(|| format!("the settings file {} cannot be read", path.display()))?;
+            let table = text
+                .parse()
+                .map_err(|e| anyhow!("the settings file {}: {e}", path.display()))?;
+            layers.push((format!("the settings file {}", path.display()), table));
+        }
+        layers.push(("the environment".to_owned(), environment(std::env::vars())?));
+        layers.push(("the flags".to_owned(), flags));
+        resolve(layers)
+    }
+
+    pub(crate) fn spill_dir(&self) -> PathBuf {
+        match self.spill_dir.as_os_str().is_empty() {
+            true => self.data_dir.join("spill"),
+            false => self.spill_dir.clone(),
+        }
+    }
+
+    /// Opens the warehouse; a local one is created.
+    pub(crate) fn open_warehouse(&self) -> Result<Warehouse> {
+        let url = match self.warehouse.as_str() {
+            "" => self
+                .data_dir
+                .join("warehouse")
+                .to_string_lossy()
+                .into_owned(),
+            url => url.to_owned(),
+        };
+        Ok(Warehouse::open(&url, &self.storage)?)
+    }
+}
+
+/// Lays `layers` over the defaults, checking after each so that an error can name its layer.
+fn resolve(layers: Vec<(String, Table)>) -> Result<Settings> {
+    let mut table: Table = DEFAULTS.parse().context("the embedded thalweg.toml")?;
+    let mut settings = Settings::deserialize(table.clone()).context("the embedded thalweg.toml")?;
+    for (name, layer) in layers {
+        refuse_unknown(&name, &table, &layer)?;
+        for (key, value) in layer {
+            match (table.get_mut(&key), value) {
+                (Some(Value::Table(below)), Value::Table(above)) => below.extend(flatten(above)),
+                (_, value) => drop(table.insert(key, value)),
+            }
+        }
+        settings = Settings::deserialize(table.clone())
+            .map_err(|e| anyhow!("{name}: {}", e.to_string().trim().replace('\n', " ")))?;
+    }
+    Ok(settings)
+}
+
+fn refuse_unknown(layer: &str, known: &Table, given: &Table) -> Result<()> {
+    for key in given.keys().filter(|key| !known.contains_key(*key)) {
+        let near = known
+            .keys()
+            .filter(|k| k.contains(key.as_str()) || key.contains(k.as_str()))
+            .max_by_key(|k| k.len());
+        match near {
+            Some(near) => bail!("{layer}: `{key}` is not a setting; did you mean `{near}`?"),
+            None => bail!("{layer}: `{key}` is not a setting; `thalweg config` lists them all"),
+        }
+    }
+    Ok(())
+}
+
+/// The layer of `THALWEG_…` variables.
+fn environment(variables: impl Iterator<Item = (String, String)>) -> Result<Table> {
+    let mut layer = Table::new();
+    let mut maps = [("kafka", ".", Table::new()), ("storage", "_", Table::new())];
+    for (name, value) in variables {
+        let Some(key) = name.strip_prefix(PREFIX) else {
+            continue;
+        };
+        if NOT_SETTINGS.contains(&name.as_str()) {
+            continue;
+        }
+        let key = key.to_lowercase();
+        let map = maps.iter_mut().find_map(|(map, dot, table)| {
+            Some((key.strip_prefix(*map)?.strip_prefix('_')?, *dot, table))
+        });
+        match map {
+            Some((inner, dot, table)) => table.insert(inner.replace('_', dot), value.into()),
+            None => layer.insert(key, value.into()),
+        };
+    }
+    for (name, _, table) in maps {
+        layer.insert(name.to_owned(), table.into());
+    }
+    Ok(layer)
+}
+
+/// TOML reads `a.b = 1` as nested tables; librdkafka's properties have dots in their names.
+fn flatten(table: Table) -> Table {
+    let mut flat = Table::new();
+    for (key, value) in table {
+        match value {
+            Value::Table(inner) => {
+                flat.extend(
+                    flatten(inner)
+                        .into_iter()
+                        .map(|(k, v)| (format!("{key}.{k}"), v)),
+                );
+            }
+            value => drop(flat.insert(key, value)),
+        }
+    }
+    flat
+}
+
+fn dotted<'de, D: Deserializer<'de>>(from: D) -> Result<BTreeMap<String, String>, D::Error> {
+    let table = Table::deserialize(from)?;
+    flatten(table)
+        .into_iter()
+        .map(|(key, value)| match value {
+            Value::String(text) => Ok((key, text)),
+            Value::Integer(_) | Value::Float(_) | Value::Boolean(_) => Ok((key, value.to_string())),
+            _ => Err(de::Error::custom(format!(
+                "`{key}` must be a string or a number"
+            ))),
+        })
+        .collect()
+}
+
+/// Parses "60s", "1m 30s"; not zero.
+pub(crate) fn parse_duration(text: &str) -> Result<Duration, String> {
+    match humantime::parse_duration(text) {
+        Ok(Duration::ZERO) => Err("a duration above zero is needed".to_owned()),
+        Ok(duration) => Ok(duration),
+        Err(e) => Err(format!(
+            "`{text}` is not a duration ({e}); write 250ms, 60s, 10m or 2h"
+        )),
+    }
+}
+
+/// Parses "64MiB", "1GB", "4096"; not zero.
+pub(crate) fn parse_size(text: &str) -> Result<usize, String> {
+    match ByteSize::from_str(text).map(|size| usize::try_from(size.as_u64())) {
+        Ok(Ok(0)) => Err("a size above zero is needed".to_owned()),
+        Ok(Ok(bytes)) => Ok(bytes),
+        _ => Err(format!(
+            "`{text}` is not a size; write 64MiB, 1GiB or a number of bytes"
+        )),
+    }
+}
+
+/// Parses a whole number.
+pub(crate) fn parse_count(text: &str) -> Result<usize, String> {
+    text.parse()
+        .map_err(|_| format!("`{text}` is not a whole number"))
+}
+
+/// A value as text: files may write numbers bare, the environment cannot.
+fn text<'de, D: Deserializer<'de>>(from: D) -> Result<String, D::Error> {
+    match Value::deserialize(from)? {
+        Value::String(text) => Ok(text),
+        value @ Value::Integer(_) => Ok(value.to_string()),
+        other => Err(de::Error::custom(format!(
+            "`{other}` is neither a string nor a number"
+        ))),
+    }
+}
+
+fn duration<'de, D: Deserializer<'de>>(from: D) -> Result<Duration, D::Error> {
+    parse_duration(&text(from)?).map_err(de::Error::custom)
+}
+
+fn size<'de, D: Deserializer<'de>>(from: D) -> Result<usize, D::Error> {
+    parse_size(&text(from)?).map_err(de::Error::custom)
+}
+
+fn count<'de, D: Deserializer<'de>>(from: D) -> Result<usize, D::Error> {
+    match parse_count(&text(from)?) {
+        Ok(0) => Err(de::Error::custom("a number above zero is needed")),
+        other => other.map_err(de::Error::custom),
+    }
+}
+
+/// Threads; 0 stands for one per core.
+fn threads<'de, D: Deserializer<'de>>(from: D) -> Result<usize, D::Error> {
+    match parse_count(&text(from)?).map_err(de::Error::custom)? {
+        0 => Ok(std::thread::available_parallelism().map_or(1, usize::from)),
+        n => Ok(n),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,53 @@
+//! Following the catalog: what another process or a client has defined reaches this one's layers.
+//!
+//! Invariant: versions are shown in order, none twice.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use thalweg_schemas::Fault;
+use thalweg_schemas::catalog::{Catalog, CatalogStore};
+use tokio::sync::{Notify, watch};
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+use super::Stopped;
+
+/// How soon a change made by another process is seen.
+const POLL: Duration = Duration::from_millis(500);
+
+/// Shows every new version of the catalog until `cancel`. Looks at once when `changed` is poked.
+///
+/// Errors: the catalog cannot be understood, or storage refuses to show it.
+pub(crate) async fn follow(
+    catalogs: CatalogStore,
+    shown: watch::Sender<Arc<Catalog>>,
+    changed: Arc<Notify>,
+    cancel: CancellationToken,
+) -> Result<(), Stopped> {
+    let mut reachable = true;
+    loop {
+        tokio::select! {
+            () = cancel.cancelled() => return Ok(()),
+            () = changed.notified() => {}
+            () = tokio::time::sleep(POLL) => {}
+        }
+        let known = Arc::clone(&shown.borrow());
+        match catalogs.refresh(&known).await {
+            Ok(news) => {
+                reachable = true;
+                if let Some(catalog) = news {
+                    info!(version = catalog.version, "the catalog changed");
+                    shown.send_replace(catalog);
+                }
+            }
+            Err(e) if e.fault() == Fault::Transient => {
+                if reachable {
+                    warn!("the catalog cannot be read for now: {e}");
+                }
+                reachable = false;
+            }
+            Err(e) => return Err(e.into()),
+        }
+    }
+}

@@ -1,0 +1,315 @@
+//! One task per stream of the catalog: its archive and its speed layer, started, restarted and ended together.
+//!
+//! Invariant: a stream has at most one task; a changed definition starts a new one after the old has ended.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::future::join_all;
+use thalweg_batch::Archive;
+use thalweg_schemas::StreamName;
+use thalweg_schemas::catalog::{Catalog, CatalogStore, CatalogStream};
+use thalweg_schemas::dataset::Published;
+use thalweg_schemas::snapshot::{StreamHandle, StreamSnapshot};
+use thalweg_schemas::warehouse::Warehouse;
+use thalweg_speed::SpeedConfig;
+use tokio::sync::{Notify, mpsc, watch};
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+use super::Stopped;
+use super::supervise::supervise;
+
+/// Epochs on their way to the archive; the speed layer has one in flight.
+const EPOCHS: usize = 1;
+
+type Handles = Arc<HashMap<StreamName, StreamHandle>>;
+type Snapshots = watch::Sender<Option<Arc<StreamSnapshot>>>;
+
+/// What every stream's task is given.
+#[derive(Clone)]
+pub(crate) struct Wiring {
+    pub(crate) config: SpeedConfig,
+    pub(crate) warehouse: Warehouse,
+    pub(crate) catalogs: CatalogStore,
+    pub(crate) catalog: watch::Receiver<Arc<Catalog>>,
+    pub(crate) published: watch::Receiver<Arc<Published>>,
+    /// Poked when memory is short, so that recomputation frees some.
+    pub(crate) pressure: Arc<Notify>,
+    /// How long a dropped stream may take to archive what it holds.
+    pub(crate) end_within: Duration,
+}
+
+struct StreamTask {
+    /// The definition that it runs, as written.
+    sql: String,
+    cancel: CancellationToken,
+    handle: StreamHandle,
+    task: JoinHandle<Result<(), Stopped>>,
+}
+
+/// What has to change so that exactly the streams of the catalog run.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Changes {
+    end: Vec<StreamName>,
+    start: Vec<StreamName>,
+}
+
+/// `running` and `wanted` are definitions by name; one that differs is ended and started.
+fn changes(
+    running: &BTreeMap<StreamName, String>,
+    wanted: &BTreeMap<StreamName, String>,
+) -> Changes {
+    let differs = |a: &BTreeMap<_, _>, b: &BTreeMap<StreamName, String>| {
+        let names = a.iter().filter(|(name, sql)| b.get(name) != Some(sql));
+        names
+            .map(|(name, _): (&StreamName, _)| name.clone())
+            .collect()
+    };
+    Changes {
+        end: differs(running, wanted),
+        start: differs(wanted, running),
+    }
+}
+
+/// Keeps one task per stream until `cancel`, then lets all archive what they hold.
+///
+/// Errors: a stream broke a promise, or could not archive what it held at the end.
+pub(crate) async fn run(
+    mut wiring: Wiring,
+    shown: watch::Sender<Handles>,
+    cancel: CancellationToken,
+) -> Result<(), Stopped> {
+    let mut tasks: BTreeMap<StreamName, StreamTask> = BTreeMap::new();
+    // Tasks report their end here, so that a broken promise is noticed at once.
+    let ended = Arc::new(Notify::new());
+    loop {
+        let catalog = Arc::clone(&wiring.catalog.borrow_and_update());
+        reconcile(&mut tasks, &catalog, &wiring, &ended).await?;
+        let handles: HashMap<_, _> = tasks
+            .iter()
+            .map(|(name, task)| (name.clone(), task.handle.clone()))
+            .collect();
+        shown.send_replace(Arc::new(handles));
+        tokio::select! {
+            () = cancel.cancelled() => break,
+            changed = wiring.catalog.changed() => if changed.is_err() { break },
+            () = ended.notified() => first_end(&mut tasks).await?,
+        }
+    }
+    for task in tasks.values() {
+        task.cancel.cancel();
+    }
+    let ends = join_all(tasks.into_values().map(|task| task.task)).await;
+    ends.into_iter().try_for_each(flatten)
+}
+
+async fn reconcile(
+    tasks: &mut BTreeMap<StreamName, StreamTask>,
+    catalog: &Catalog,
+    wiring: &Wiring,
+    ended: &Arc<Notify>,
+) -> Result<(), Stopped> {
+    let running = tasks
+        .iter()
+        .map(|(name, task)| (name.clone(), task.sql.clone()))
+        .collect();
+    let wanted = catalog
+        .streams
+        .iter()
+        .map(|(name, stream)| (name.clone(), stream.definition.sql.clone()))
+        .collect();
+    let changes = changes(&running, &wanted);
+    for name in changes.end {
+        if let Some(mut task) = tasks.remove(&name) {
+            task.cancel.cancel();
+            match tokio::time::timeout(wiring.end_within, &mut task.task).await {
+                Ok(end) => flatten(end)?,
+                Err(_) => {
+                    task.task.abort();
+                    warn!(
+                        "{}",
+                        Stopped::late(&format!("stream `{name}`"), wiring.end_within)
+                    );
+                }
+            }
+            info!(stream = %name, "stream ended");
+        }
+    }
+    for name in changes.start {
+        let sql = catalog.streams[&name].definition.sql.clone();
+        info!(stream = %name, "stream started");
+        tasks.insert(
+            name.clone(),
+            StreamTask::spawn(name, sql, wiring.clone(), Arc::clone(ended)),
+        );
+    }
+    Ok(())
+}
+
+/// The outcome of the tasks that have ended: none should have.
+async fn first_end(tasks: &mut BTreeMap<StreamName, StreamTask>) -> Result<(), Stopped> {
+    let finished = tasks
+        .iter()
+        .find(|(_, task)| task.task.is_finished())
+        .map(|(name, _)| name.clone());
+    match finished.and_then(|name| tasks.remove(&name)) {
+        Some(task) => flatten(task.task.await),
+        None => Ok(()),
+    }
+}
+
+fn flatten(end: Result<Result<(), Stopped>, tokio::task::JoinError>) -> Result<(), Stopped> {
+    end.unwrap_or_else(|panic| {
+        Err(Stopped::broken(format!(
+            "a stream's task panicked: {panic}"
+        )))
+    })
+}
+
+impl StreamTask {
+    fn spawn(name: StreamName, sql: String, wiring: Wiring, ended: Arc<Notify>) -> Self {
+        let cancel = CancellationToken::new();
+        let (snapshots, seen_snapshots) = watch::channel(None);
+        let (failure, seen_failure) = watch::channel(None);
+        let token = cancel.clone();
+        let task = tokio::spawn(async move {
+            let part = format!("stream {name}");
+            let attempt = || attempt(&name, &wiring, &snapshots, &failure, &token);
+            let end = supervise(&part, &token, &failure, attempt).await;
+            ended.notify_one();
+            end
+        });
+        let handle = StreamHandle {
+            snapshots: seen_snapshots,
+            failure: seen_failure,
+        };
+        Self {
+            sql,
+            cancel,
+            handle,
+            task,
+        }
+    }
+}
+
+/// Runs a stream's archive and speed layer until one of them ends.
+async fn attempt(
+    name: &StreamName,
+    wiring: &Wiring,
+    snapshots: &Snapshots,
+    failure: &watch::Sender<Option<String>>,
+    cancel: &CancellationToken,
+) -> Result<(), Stopped> {
+    let stream = wiring.catalog.borrow().streams.get(name).cloned();
+    let Some(stream) = stream else {
+        return Ok(());
+    };
+    let mut archive =
+        Archive::open(&wiring.warehouse, &stream.definition, stream.origin.clone()).await?;
+    let (versions, masters) = watch::channel(archive.latest().await?);
+    let (requests, epochs) = mpsc::channel(EPOCHS);
+    // The archive must outlive the speed layer, which hands it a last epoch: it has a token of its own, and ends by
+    // itself when nobody can send it epochs any more.
+    let archive_end = CancellationToken::new();
+    let speed_end = cancel.child_token();
+    let _ends_with_this = archive_end.clone().drop_guard();
+    let mut archiving = tokio::spawn(thalweg_batch::archive::serve(
+        archive,
+        epochs,
+        versions,
+        archive_end,
+    ));
+    let mut seen = snapshots.subscribe();
+    let speed = speed(
+        stream,
+        wiring,
+        requests,
+        masters,
+        snapshots.clone(),
+        speed_end.clone(),
+    );
+    tokio::pin!(speed);
+    let mut works = false;
+    let (speed_outcome, archive_outcome) = loop {
+        tokio::select! {
+            outcome = &mut speed => break (outcome, archiving.await),
+            outcome = &mut archiving => {
+                speed_end.cancel();
+                break (speed.await, outcome);
+            }
+            Ok(()) = seen.changed(), if !works => {
+                works = true;
+                failure.send_replace(None);
+            }
+        }
+    };
+    let archive_outcome = archive_outcome.map_err(|panic| {
+        Stopped::broken(format!("the archive of stream `{name}` panicked: {panic}"))
+    })?;
+    // If both failed, the archive's failure is the cause of the other.
+    archive_outcome?;
+    speed_outcome
+}
+
+async fn speed(
+    stream: Arc<CatalogStream>,
+    wiring: &Wiring,
+    archive: mpsc::Sender<thalweg_schemas::epoch::EpochRequest>,
+    masters: watch::Receiver<Arc<thalweg_schemas::dataset::MasterVersion>>,
+    snapshots: Snapshots,
+    cancel: CancellationToken,
+) -> Result<(), Stopped> {
+    thalweg_speed::run(
+        wiring.config.clone(),
+        stream,
+        wiring.catalogs.clone(),
+        wiring.catalog.clone(),
+        wiring.published.clone(),
+        wiring.warehouse.clone(),
+        archive,
+        masters,
+        snapshots,
+        Arc::clone(&wiring.pressure),
+        cancel,
+    )
+    .await?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn streams(pairs: &[(&str, &str)]) -> BTreeMap<StreamName, String> {
+        pairs
+            .iter()
+            .map(|(n, sql)| (StreamName::new(n).unwrap(), (*sql).to_owned()))
+            .collect()
+    }
+
+    #[track_caller]
+    fn check(running: &[(&str, &str)], wanted: &[(&str, &str)], end: &[&str], start: &[&str]) {
+        let names = |names: &[&str]| names.iter().map(|n| StreamName::new(n).unwrap()).collect();
+        let expect = Changes {
+            end: names(end),
+            start: names(start),
+        };
+        assert_eq!(changes(&streams(running), &streams(wanted)), expect);
+    }
+
+    #[test]
+    fn only_what_differs_changes() {
+        check(&[], &[], &[], &[]);
+        check(&[], &[("a", "1"), ("b", "1")], &[], &["a", "b"]);
+        check(&[("a", "1"), ("b", "1")], &[("b", "1")], &["a"], &[]);
+        check(
+            &[("a", "1"), ("b", "1")],
+            &[("a", "2"), ("b", "1")],
+            &["a"],
+            &["a"],
+        );
+    }
+}

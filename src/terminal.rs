@@ -1,0 +1,114 @@
+//! What people see: lines on stdout and stderr, tables, and errors as one sentence.
+//!
+//! Invariant: stdout carries what was asked for and nothing else; everything about it goes to stderr.
+
+use std::io::Write;
+
+use comfy_table::{CellAlignment, Table, presets};
+
+/// A line on stdout.
+///
+/// Errors: stdout is closed, as when `head` has read enough.
+pub(crate) fn out(line: &str) -> anyhow::Result<()> {
+    let mut stdout = std::io::stdout().lock();
+    writeln!(stdout, "{line}")?;
+    stdout.flush()?;
+    Ok(())
+}
+
+/// A line on stderr. If that is closed there is nobody left to tell.
+pub(crate) fn err(line: &str) {
+    let _ = writeln!(std::io::stderr().lock(), "{line}");
+}
+
+/// Replaces the last line of a terminal's stderr.
+pub(crate) fn err_again(line: &str) {
+    let mut stderr = std::io::stderr().lock();
+    let _ = write!(stderr, "\r\x1b[K{line}");
+    let _ = stderr.flush();
+}
+
+/// A table of `rows` under `head`; columns of `right` are aligned to the right.
+pub(crate) fn table(head: &[String], right: &[bool], rows: &[Vec<String>]) -> String {
+    let mut table = Table::new();
+    table.load_preset(presets::NOTHING).set_header(head);
+    table.add_rows(rows);
+    for (i, right) in right.iter().enumerate() {
+        if let Some(column) = table.column_mut(i) {
+            column.set_padding((if i == 0 { 0 } else { 1 }, 1));
+            if *right {
+                column.set_cell_alignment(CellAlignment::Right);
+            }
+        }
+    }
+    table.trim_fmt()
+}
+
+/// An error and its causes in one line; causes that an outer sentence quotes already are left out.
+pub(crate) fn sentence(error: &anyhow::Error) -> String {
+    let mut text = String::new();
+    for cause in error.chain() {
+        let cause = cause.to_string();
+        if text.is_empty() {
+            text = cause;
+        } else if !text.contains(&cause) {
+            text = format!("{text}: {cause}");
+        }
+    }
+    text.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+/// A whole number with spaces between thousands: 1 234 567.
+pub(crate) fn grouped(n: u64) -> String {
+    let digits = n.to_string();
+    let mut text = String::new();
+    for (i, digit) in digits.chars().enumerate() {
+        if i > 0 && (digits.len() - i).is_multiple_of(3) {
+            text.push(' ');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use anyhow::Context;
+
+    use super::*;
+
+    #[test]
+    fn errors_become_one_line() {
+        let inner = Err::<(), _>(anyhow::anyhow!("no\n route"));
+        let error = inner.context("asking x").unwrap_err();
+        assert_eq!(sentence(&error), "asking x: no route");
+        let quoted = Err::<(), _>(anyhow::anyhow!("no route")).context("asking x: no route");
+        assert_eq!(sentence(&quoted.unwrap_err()), "asking x: no route");
+    }
+
+    #[test]
+    fn thousands_are_grouped() {
+        for (n, text) in [
+            (0, "0"),
+            (999, "999"),
+            (1000, "1 000"),
+            (1_234_567, "1 234 567"),
+        ] {
+            assert_eq!(grouped(n), text);
+        }
+    }
+
+    #[test]
+    fn tables_align_numbers_to_the_right() {
+        let head = ["name".to_owned(), "n".to_owned()];
+        let rows = [
+            vec!["a".to_owned(), "1".to_owned()],
+            vec!["bcdef".to_owned(), "100".to_owned()],
+        ];
+        let lines: Vec<String> = table(&head, &[false, true], &rows)
+            .lines()
+            .map(|l| l.trim_end().to_owned())
+            .collect();
+        assert_eq!(lines, ["name     n", "a        1", "bcdef  100"]);
+    }
+}

@@ -1,0 +1,265 @@
+//! One random history: epochs and marks committed to a real Delta table, recomputations at random times, restarts,
+//! micro-batches above the cut, rebuilt or live, merged in random order; then the merged answer against one query.
+//!
+//! Invariant: the history uses the product's own archive, recomputation and plans; only the reading of Kafka and of
+//! HTTP is left out.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use arrow::record_batch::RecordBatch;
+use arrow::compute::{concat_batches, filter_record_batch, is_null};
+use datafusion::execution::SessionState;
+use datafusion::logical_expr::LogicalPlanBuilder;
+use object_store::memory::InMemory;
+use rand::Rng;
+use rand::rngs::StdRng;
+use thalweg_batch::{Archive, BatchConfig, Mode, ViewTable, run_view};
+use thalweg_schemas::algebra::{ViewPlan, batches, between, collect, scan};
+use thalweg_schemas::catalog::{Catalog, CatalogStream, CatalogView, CompiledView};
+use thalweg_schemas::dataset::MasterVersion;
+use thalweg_schemas::epoch::{Epoch, EpochOutcome};
+use thalweg_schemas::files::ParquetFiles;
+use thalweg_schemas::view::ViewDefinition;
+use thalweg_schemas::warehouse::Warehouse;
+use thalweg_schemas::{Frontier, Offset, ViewName, session};
+use url::Url;
+
+use crate::answers::assert_same;
+use crate::queries::Query;
+use crate::rows::{Place, places, rows, stream};
+
+/// What all steps of one history share.
+struct Setting {
+    warehouse: Warehouse,
+    catalog: Catalog,
+    view: Arc<CompiledView>,
+    state: SessionState,
+    config: BatchConfig,
+    /// Keeps a folder warehouse alive.
+    _folder: tempfile::TempDir,
+}
+
+/// Runs one history of `query` and asserts that every answer on the way is the one query's answer.
+pub async fn check(seed: u64, rng: &mut StdRng, query: &Query) {
+    let (places, end) = places(rng);
+    let all = rows(rng, &places);
+    let setting = setting(seed, rng, query).await;
+    let context = format!("THALWEG_LAW_SEED={seed}: {}", query.view);
+
+    let mut archive = Archive::open(&setting.warehouse, &stream(), Frontier::new())
+        .await
+        .unwrap_or_else(|e| panic!("{context}: {e}"));
+    let mut read = 0;
+    let mut at: Frontier = end.partitions().map(|p| (p, Offset(0))).collect();
+    let mut ends = vec![(0, at.clone())];
+    for _ in 0..rng.random_range(0..5) {
+        let upto = rng.random_range(read..=places.len());
+        let to = position(&at, &places[read..upto]);
+        let mark = rng.random_bool(0.6);
+        let epoch = Epoch {
+            stream: stream().name,
+            from: at.clone(),
+            to: to.clone(),
+            rows: slices(rng, &all, read, upto),
+            mark,
+            last: HashMap::new(),
+        };
+        let outcome = archive.commit(&epoch).await;
+        let outcome = outcome.unwrap_or_else(|e| panic!("{context}: {e}"));
+        assert!(matches!(outcome, EpochOutcome::Landed(_)), "{context}");
+        (read, at) = (upto, to);
+        ends.push((read, at.clone()));
+        if rng.random_bool(0.3) {
+            archive = Archive::open(&setting.warehouse, &stream(), Frontier::new())
+                .await
+                .unwrap();
+        }
+        if rng.random_bool(0.6) {
+            recompute(rng, &setting, &context).await;
+        }
+        if rng.random_bool(0.3) {
+            // An answer in the middle: everything below the archive frontier.
+            let got = answer(rng, &setting, &mut archive, &all, &ends, (read, &at)).await;
+            let expect = whole(query, &all, read).await;
+            assert_same(&got, &expect, query.groups, &query.tolerances, &context);
+        }
+    }
+    let got = answer(rng, &setting, &mut archive, &all, &ends, (places.len(), &end)).await;
+    let expect = whole(query, &all, places.len()).await;
+    assert_same(&got, &expect, query.groups, &query.tolerances, &context);
+}
+
+async fn setting(seed: u64, rng: &mut StdRng, query: &Query) -> Setting {
+    let folder = tempfile::tempdir().unwrap();
+    let warehouse = if rng.random_bool(0.5) {
+        Warehouse::open(folder.path().to_str().unwrap(), &BTreeMap::new()).unwrap()
+    } else {
+        let url = Url::parse("memory:///").unwrap();
+        Warehouse::over(url, Arc::new(InMemory::new()))
+    };
+    let definition = ViewDefinition {
+        name: ViewName::new("v").unwrap(),
+        stream: stream().name,
+        query: query.view.clone(),
+        sql: query.view.clone(),
+    };
+    let plan = ViewPlan::compile(&definition, &stream())
+        .await
+        .unwrap_or_else(|e| panic!("THALWEG_LAW_SEED={seed}: {}: {e}", query.view));
+    let view = Arc::new(CompiledView { definition, plan });
+    let catalog = Catalog {
+        version: 1,
+        streams: BTreeMap::from([(
+            stream().name,
+            Arc::new(CatalogStream {
+                definition: stream(),
+                origin: Frontier::new(),
+            }),
+        )]),
+        views: BTreeMap::from([(
+            view.definition.name.clone(),
+            CatalogView {
+                serving: None,
+                building: Some(Arc::clone(&view)),
+            },
+        )]),
+    };
+    let bounded = rng.random_bool(0.5);
+    let memory = bounded.then_some(32 << 20);
+    let env = session::runtime(Some(&warehouse), memory, Some(folder.path().join("spill"))).unwrap();
+    let target_partitions = rng.random_range(1..=3);
+    Setting {
+        state: session::state(env, target_partitions),
+        config: BatchConfig {
+            memory: memory.unwrap_or(1 << 30),
+            spill: folder.path().join("spill"),
+            compact_files: rng.random_range(2..4),
+            target_partitions,
+            ..BatchConfig::default()
+        },
+        warehouse,
+        catalog,
+        view,
+        _folder: folder,
+    }
+}
+
+/// The frontier after reading `places` from `at`.
+fn position(at: &Frontier, places: &[Place]) -> Frontier {
+    let mut to = at.clone();
+    for place in places {
+        to.advance(place.partition, Offset(place.offset.0 + 1));
+    }
+    to
+}
+
+/// `[from, to)` of `all` as one or more batches, as micro-batches leave them.
+fn slices(rng: &mut StdRng, all: &RecordBatch, from: usize, to: usize) -> Vec<RecordBatch> {
+    let mut slices = Vec::new();
+    let mut at = from;
+    while at < to {
+        let end = rng.random_range(at + 1..=to);
+        slices.push(all.slice(at, end - at));
+        at = end;
+    }
+    slices
+}
+
+async fn recompute(rng: &mut StdRng, setting: &Setting, context: &str) {
+    let mode = match rng.random_bool(0.3) {
+        true => Mode::Full,
+        false => Mode::Incremental,
+    };
+    let (warehouse, catalog) = (&setting.warehouse, &setting.catalog);
+    run_view(warehouse, catalog, &setting.view, mode, &setting.config, |_| {})
+        .await
+        .unwrap_or_else(|e| panic!("{context}: {e}"));
+}
+
+/// The merged answer at `to`: batch states below B, realtime states from B up.
+async fn answer(
+    rng: &mut StdRng,
+    setting: &Setting,
+    archive: &mut Archive,
+    all: &RecordBatch,
+    ends: &[(usize, Frontier)],
+    to: (usize, &Frontier),
+) -> Vec<RecordBatch> {
+    let plan = &setting.view.plan;
+    let mut table = ViewTable::open(&setting.warehouse, plan.id(), plan.stored_schema())
+        .await
+        .unwrap();
+    let version = table.latest().await.unwrap();
+    let (cut, files) = match &version {
+        Some(version) => (version.cut.clone(), version.files.to_vec()),
+        None => (Frontier::new(), Vec::new()),
+    };
+    let mut states = Vec::new();
+    let mut read = ends
+        .iter()
+        .rev()
+        .find(|(_, end)| end.covers(&cut) && cut.covers(end))
+        .expect("a cut is the end of an epoch")
+        .0;
+    if rng.random_bool(0.4) {
+        let master = archive.latest().await.unwrap();
+        let archived = &ends.last().unwrap().1;
+        assert!(master.frontier.covers(archived) && archived.covers(&master.frontier));
+        states.push(rebuild(setting, &master, &cut).await);
+        read = ends.last().unwrap().0;
+    }
+    for batch in slices(rng, all, read, to.0) {
+        let rows = batches("micro-batch", batch.schema(), vec![batch]).unwrap();
+        states.push(run(setting, plan.update(rows).unwrap()).await);
+    }
+    while states.len() > 1 && rng.random_bool(0.8) {
+        let first = rng.random_range(0..states.len() - 1);
+        let last = rng.random_range(first + 1..states.len());
+        let neighbours: Vec<RecordBatch> = states.drain(first..=last).flatten().collect();
+        let merged = batches("segments", Arc::clone(plan.state_schema()), neighbours).unwrap();
+        states.insert(first, run(setting, plan.merge(merged).unwrap()).await);
+    }
+    let states = states.into_iter().flatten().collect();
+    let segments = batches("segments", Arc::clone(plan.state_schema()), states).unwrap();
+    let stored = ParquetFiles::new(Arc::clone(plan.stored_schema()), files);
+    let batch = plan.from_stored(scan("batch", Arc::new(stored)).unwrap()).unwrap();
+    let both = LogicalPlanBuilder::from(batch).union(segments).unwrap();
+    run(setting, plan.finish(both.build().unwrap()).unwrap()).await
+}
+
+/// States of the archived rows above `cut`, as a restart computes them.
+async fn rebuild(setting: &Setting, master: &MasterVersion, cut: &Frontier) -> Vec<RecordBatch> {
+    let plan = &setting.view.plan;
+    let files = ParquetFiles::new(stream().row_schema(), master.files.to_vec());
+    let rows = scan("archive", Arc::new(files)).unwrap();
+    let rows = between(rows, cut, &master.frontier).unwrap();
+    run(setting, plan.update(rows).unwrap()).await
+}
+
+async fn run(setting: &Setting, plan: datafusion::logical_expr::LogicalPlan) -> Vec<RecordBatch> {
+    let text = plan.display_indent().to_string();
+    collect(&setting.state, "the law", plan)
+        .await
+        .unwrap_or_else(|e| panic!("{}: {e}\n{text}", setting.view.definition.query))
+}
+
+/// One query over the first `count` messages read, by DataFusion alone.
+async fn whole(query: &Query, all: &RecordBatch, count: usize) -> Vec<RecordBatch> {
+    let read = all.slice(0, count);
+    let read = concat_batches(&read.schema(), [&read]).unwrap();
+    let kept = is_null(read.column_by_name("_reject").unwrap()).unwrap();
+    let kept = filter_record_batch(&read, &kept).unwrap();
+    let schema = stream().table_schema();
+    let columns = schema
+        .fields()
+        .iter()
+        .map(|f| Arc::clone(kept.column_by_name(f.name()).unwrap()))
+        .collect();
+    let table = RecordBatch::try_new(schema, columns).unwrap();
+    let session = session::context(session::runtime(None, None, None).unwrap(), 1);
+    session.register_batch("events", table).unwrap();
+    let answer = session.sql(&query.whole).await;
+    let answer = answer.unwrap_or_else(|e| panic!("{}: {e}", query.whole));
+    answer.collect().await.unwrap_or_else(|e| panic!("{}: {e}", query.whole))
+}

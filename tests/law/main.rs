@@ -1,0 +1,44 @@
+//! The law, as a property test through the real Delta round trip: for any events, any cuts, any order and any number
+//! of restarts, `finish(merge(batch states below B, realtime states from B to F))` is one query over all rows below F.
+//!
+//! Invariant: the expected answer is computed by DataFusion alone, from SQL, over all rows at once; nothing of the
+//! algebra takes part in it. `THALWEG_LAW_CASES` sets how many random histories are tried, `THALWEG_LAW_SEED` the
+//! first one; a failure names its seed.
+
+mod answers;
+mod history;
+mod queries;
+mod rows;
+
+use rand::SeedableRng;
+use rand::rngs::StdRng;
+
+fn setting(name: &str, default: u64) -> u64 {
+    std::env::var(name).map_or(default, |text| {
+        text.parse()
+            .unwrap_or_else(|_| panic!("{name} must be a number, not `{text}`"))
+    })
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_history_gives_the_answer_of_one_query() {
+    let cases = setting("THALWEG_LAW_CASES", 300);
+    let first = setting("THALWEG_LAW_SEED", 1);
+    for seed in first..first + cases {
+        let mut rng = StdRng::seed_from_u64(seed);
+        let query = queries::random(&mut rng);
+        history::check(seed, &mut rng, &query).await;
+    }
+}
+
+/// Each aggregate that CREATE accepts gets histories of its own, so that none is left to chance.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_accepted_aggregate_obeys_the_law() {
+    for (i, query) in queries::each_aggregate().into_iter().enumerate() {
+        for round in 0..2 {
+            let seed = 1_000_000 + 10 * i as u64 + round;
+            let mut rng = StdRng::seed_from_u64(seed);
+            history::check(seed, &mut rng, &query).await;
+        }
+    }
+}
