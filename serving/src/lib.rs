@@ -24,3 +24,6 @@ pub use error::{Error, Result};
 pub use http::serve;
 pub use metrics::{Metrics, RunSummary};
 pub use sources::{BatchRequest, Call, CallError, ServingConfig, Sources};
+
+#[cfg(test)]
+mod fixture;

@@ -44,6 +44,11 @@ pub(crate) enum Step {
     Wait,
 }
 
+/// True if both stand at the same offsets, whether or not they name partitions that stand at 0.
+pub(crate) fn same(a: &Frontier, b: &Frontier) -> bool {
+    a.covers(b) && b.covers(a)
+}
+
 /// The state of one stream.
 pub(crate) struct Current {
     pub(crate) stream: Arc<CatalogStream>,
@@ -136,7 +141,7 @@ impl Current {
     pub(crate) fn cut(&mut self, mark: bool) -> Option<CutEpoch> {
         let cut = match self.epochs.cut() {
             Some(cut) => cut,
-            None if mark && self.marked != self.archived => CutEpoch {
+            None if mark && self.lacks_mark() => CutEpoch {
                 from: self.archived.clone(),
                 to: self.archived.clone(),
                 rows: Vec::new(),
@@ -155,7 +160,7 @@ impl Current {
 
     /// True if rows are archived above the newest mark.
     pub(crate) fn lacks_mark(&self) -> bool {
-        self.marked != self.archived
+        !self.marked.covers(&self.archived)
     }
 
     /// The epoch on its way is in `version`.
@@ -175,7 +180,7 @@ impl Current {
     /// What to do about a view that is published at `cut`.
     pub(crate) fn step(&self, view: &ViewId, cut: &Frontier) -> Step {
         if let Some(held) = self.views.get(view) {
-            if held.cuts.newest() == Some(cut) {
+            if held.cuts.newest().is_some_and(|newest| same(newest, cut)) {
                 return Step::Nothing;
             }
             if held.tiles_from(cut, self.frontier()) {

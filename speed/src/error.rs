@@ -25,7 +25,9 @@ pub enum Error {
         #[source]
         source: KafkaError,
     },
-    #[error("topic `{topic}` does not exist on {brokers}; create it, or correct LOCATION or bootstrap.servers")]
+    #[error(
+        "topic `{topic}` does not exist on {brokers}; create it, or correct LOCATION or bootstrap.servers"
+    )]
     FindTopic { topic: String, brokers: String },
     #[error(
         "partition {partition} of topic `{topic}` has gone, but offsets below {archived} are archived: \
@@ -66,7 +68,18 @@ pub enum Error {
         partition: Partition,
         offset: Offset,
     },
-    #[error("reading back the last archived messages of topic `{topic}` took too long (partitions {missing:?})")]
+    #[error(
+        "the archive of stream `{stream}` was opened before it was known that partition {partition} starts at {start}; \
+         open it again"
+    )]
+    Origin {
+        stream: StreamName,
+        partition: Partition,
+        start: Offset,
+    },
+    #[error(
+        "reading back the last archived messages of topic `{topic}` took too long (partitions {missing:?})"
+    )]
     ReadBack {
         topic: String,
         missing: Vec<Partition>,
@@ -119,7 +132,9 @@ impl Error {
             | Error::Truncated { .. }
             | Error::Recreated { .. }
             | Error::OffsetGone { .. } => Fault::User,
-            Error::ReadBack { .. } | Error::LastEpoch { .. } => Fault::Transient,
+            Error::ReadBack { .. } | Error::LastEpoch { .. } | Error::Origin { .. } => {
+                Fault::Transient
+            }
             Error::ConsumerStopped { .. } | Error::Disconnected { .. } => Fault::Transient,
             Error::Survey { source, .. } | Error::Consume { source, .. } => {
                 match source.rdkafka_error_code().map(weigh) {

@@ -183,16 +183,19 @@ mod tests {
     #[test]
     fn lag_ends_where_the_log_ends() {
         let mut health = health();
-        let lags = |health: &Health| -> Vec<i64> {
-            health.partitions().values().map(|h| h.lag).collect()
-        };
+        let lags =
+            |health: &Health| -> Vec<i64> { health.partitions().values().map(|h| h.lag).collect() };
         health.place(&at(&[(0, 5), (1, 0)]), &at(&[(0, 9)]), &BTreeSet::new());
         assert_eq!(lags(&health), [4, 0]);
         // A transaction marker at 8 is no message.
         let ends = BTreeSet::from([Partition(0)]);
         health.place(&at(&[(0, 8), (1, 3)]), &at(&[(0, 9), (1, 9)]), &ends);
         assert_eq!(lags(&health), [0, 6]);
-        health.place(&at(&[(0, 12), (1, 3)]), &at(&[(0, 9), (1, 9)]), &BTreeSet::new());
+        health.place(
+            &at(&[(0, 12), (1, 3)]),
+            &at(&[(0, 9), (1, 9)]),
+            &BTreeSet::new(),
+        );
         assert_eq!(lags(&health), [0, 6]);
     }
 

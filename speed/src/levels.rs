@@ -100,7 +100,12 @@ mod tests {
     }
 
     #[track_caller]
-    fn check(list: &[(i64, u8, Provenance)], end: i64, borders: &[i64], expect: Option<Range<usize>>) {
+    fn check(
+        list: &[(i64, u8, Provenance)],
+        end: i64,
+        borders: &[i64],
+        expect: Option<Range<usize>>,
+    ) {
         let borders = borders.iter().map(|b| Offset(*b)).collect();
         assert_eq!(next_run(&spans(list, end), &borders), expect);
     }
@@ -135,7 +140,12 @@ mod tests {
 
     #[test]
     fn live_and_rebuilt_stay_apart() {
-        let list = [(0, 0, Rebuilt), (10, 0, Rebuilt), (20, 0, Live), (30, 0, Live)];
+        let list = [
+            (0, 0, Rebuilt),
+            (10, 0, Rebuilt),
+            (20, 0, Live),
+            (30, 0, Live),
+        ];
         check(&list, 40, &[40], Some(2..4));
         check(&list[..3], 30, &[30], Some(0..2));
         check(&[(0, 0, Rebuilt), (20, 0, Live)], 40, &[40], None);

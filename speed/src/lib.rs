@@ -34,6 +34,6 @@ mod run;
 pub use clock::Clock;
 pub use config::SpeedConfig;
 pub use error::{Error, Result};
-pub use ingest::{Ended, ingest};
+pub use ingest::{Ended, Start, ingest};
 pub use run::{Links, record_origins, run};
-pub use source::{Command, Drained, Source};
+pub use source::{Command, Drained, Feed, Source};

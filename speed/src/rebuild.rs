@@ -63,17 +63,28 @@ pub(crate) async fn rebuild(state: Arc<SessionState>, job: Rebuild) -> Result<Re
     for (from, to) in pieces(&job.cut, &job.marks, &job.archived) {
         segments.extend(update_archived(&state, &job, &from, &to).await?);
     }
-    let mut reached = job.archived.clone();
-    for stretch in &job.memory {
-        segments.extend(update_memory(&state, &job.view, &job.schema, stretch).await?);
-        reached = stretch.to.clone();
-    }
-    Ok(Rebuilt {
+    let archived = Rebuilt {
         view: job.view,
         cut: job.cut,
-        reached,
+        reached: job.archived,
         segments,
-    })
+    };
+    continue_rebuild(state, job.schema, archived, job.memory).await
+}
+
+/// Adds what was read from where a rebuild reached.
+pub(crate) async fn continue_rebuild(
+    state: Arc<SessionState>,
+    schema: SchemaRef,
+    mut rebuilt: Rebuilt,
+    memory: Vec<Stretch>,
+) -> Result<Rebuilt> {
+    for stretch in memory {
+        let added = update_memory(&state, &rebuilt.view, &schema, &stretch).await?;
+        rebuilt.segments.extend(added);
+        rebuilt.reached = stretch.to;
+    }
+    Ok(rebuilt)
 }
 
 async fn update_archived(
@@ -146,7 +157,10 @@ mod tests {
     #[test]
     fn a_range_is_cut_at_the_marks_inside() {
         type Pairs<'a> = &'a [(i32, i64)];
-        let check = |from: Pairs<'_>, marks: &[Pairs<'_>], to: Pairs<'_>, expect: &[(Pairs<'_>, Pairs<'_>)]| {
+        let check = |from: Pairs<'_>,
+                     marks: &[Pairs<'_>],
+                     to: Pairs<'_>,
+                     expect: &[(Pairs<'_>, Pairs<'_>)]| {
             let marks: Vec<_> = marks.iter().map(|m| at(m)).collect();
             let expect: Vec<_> = expect.iter().map(|(f, t)| (at(f), at(t))).collect();
             assert_eq!(pieces(&at(from), &marks, &at(to)), expect);

@@ -156,8 +156,7 @@ mod tests {
     use arrow::array::{ArrayRef, Int64Array};
 
     fn states(rows: &[(i32, i64)]) -> RecordBatch {
-        let partitions: ArrayRef =
-            Arc::new(Int32Array::from_iter_values(rows.iter().map(|r| r.0)));
+        let partitions: ArrayRef = Arc::new(Int32Array::from_iter_values(rows.iter().map(|r| r.0)));
         let groups: ArrayRef = Arc::new(Int64Array::from_iter_values(rows.iter().map(|r| r.1)));
         RecordBatch::try_from_iter([("_partition", partitions), ("g0", groups)]).unwrap()
     }

@@ -133,7 +133,7 @@ impl Catalog {
                 if_not_exists,
             } => {
                 let name = &definition.name;
-                if self.views.contains_key(name.as_str()) {
+                if self.views.keys().any(|view| view.as_str() == name.as_str()) {
                     return Err(exists("view", name.as_str()));
                 }
                 let effect = match self.streams.get(name) {
@@ -152,7 +152,7 @@ impl Catalog {
                 if_not_exists,
             } => {
                 let name = &definition.name;
-                if self.streams.contains_key(name.as_str()) {
+                if self.streams.keys().any(|stream| stream.as_str() == name.as_str()) {
                     return Err(exists("stream", name.as_str()));
                 }
                 match self.views.contains_key(name) {
@@ -244,15 +244,15 @@ impl Catalog {
         Ok(Effect::Changed(format!("replaced stream {name}")))
     }
 
-    /// Compiles the views of a replaced stream again; one whose id changes is built anew.
+    /// Compiles the views of a replaced stream again; a served one whose id changes is built anew.
     async fn recompile(&mut self, stream: &StreamName) -> Result<()> {
         for view in self.views.values_mut() {
             for side in [&mut view.serving, &mut view.building] {
                 let Some(old) = side.as_ref().filter(|v| v.definition.stream == *stream) else {
                     continue;
                 };
-                let new = compile_view(old.definition.clone(), &self.streams).await?;
-                *side = Some(new);
+                let definition = old.definition.clone();
+                *side = Some(compile_view(definition, &self.streams).await?);
             }
         }
         Ok(())

@@ -225,47 +225,23 @@ struct Floats<'a, T: ArrowPrimitiveType>(&'a PrimitiveArray<T>);
 impl<T> ValueEncoder for Floats<'_, T>
 where
     T: ArrowPrimitiveType,
-    T::Native: ShortestFloat,
+    T::Native: Into<f64>,
 {
     fn encode(&mut self, row: usize, out: &mut Vec<u8>) {
-        self.0.value(row).write(out);
-    }
-}
-
-/// Writing a float as the shortest number that reads back equal.
-trait ShortestFloat {
-    fn write(self, out: &mut Vec<u8>);
-}
-
-impl ShortestFloat for f64 {
-    fn write(self, out: &mut Vec<u8>) {
-        if self.is_finite() {
-            // serde_json writes finite floats only, and into a vector it cannot fail.
-            out.extend_from_slice(serde_json::Value::from(self).to_string().as_bytes());
+        let value = self.0.value(row);
+        let wide: f64 = value.into();
+        let text = if wide.is_finite() {
+            // Debug is the shortest text that reads back equal, and a JSON number.
+            format!("{value:?}")
+        } else if wide.is_nan() {
+            "\"NaN\"".to_owned()
+        } else if wide > 0.0 {
+            "\"Infinity\"".to_owned()
         } else {
-            write_not_finite(self, out);
-        }
+            "\"-Infinity\"".to_owned()
+        };
+        out.extend_from_slice(text.as_bytes());
     }
-}
-
-impl ShortestFloat for f32 {
-    fn write(self, out: &mut Vec<u8>) {
-        if self.is_finite() {
-            out.extend_from_slice(format!("{self:?}").as_bytes());
-        } else {
-            write_not_finite(f64::from(self), out);
-        }
-    }
-}
-
-fn write_not_finite(value: f64, out: &mut Vec<u8>) {
-    out.extend_from_slice(if value.is_nan() {
-        b"\"NaN\""
-    } else if value > 0.0 {
-        b"\"Infinity\""
-    } else {
-        b"\"-Infinity\""
-    });
 }
 
 struct Quoted<'a>(ArrayFormatter<'a>);

@@ -1,0 +1,253 @@
+//! The catalog's files in the warehouse: read, and written by creating the next number.
+//!
+//! Invariant: after any error of a write its outcome is unknown, so the file is read again: with this writer's commit
+//! id it landed, with another's the change is decided anew, without a file it may be tried again.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::TryStreamExt;
+use object_store::path::Path;
+use object_store::{Error as StoreError, ObjectStore, ObjectStoreExt, PutMode, PutPayload};
+
+use super::change::{Change, Facts};
+use super::file::CatalogFile;
+use super::{Applied, Catalog};
+use crate::ddl::Statement;
+use crate::warehouse::Warehouse;
+use crate::{Error, Frontier, Result, StreamName, ViewId, ViewName};
+
+/// How often a change is decided anew or tried again before its writer is told.
+const ATTEMPTS: u32 = 8;
+/// Pause before the second attempt at a failed write; doubled each time.
+const FIRST_PAUSE: Duration = Duration::from_millis(50);
+/// Digits of a file's number; they keep the listing in order.
+const DIGITS: usize = 8;
+
+/// Reads and changes the catalog of one warehouse; cheap to clone, holds no state.
+#[derive(Debug, Clone)]
+pub struct CatalogStore {
+    warehouse: Warehouse,
+}
+
+/// What became of an attempt to create a file.
+#[derive(Debug)]
+enum Written {
+    Landed,
+    /// Another writer has the number.
+    Taken,
+    /// Nothing was written.
+    Failed(Error),
+}
+
+impl CatalogStore {
+    pub fn new(warehouse: Warehouse) -> Self {
+        Self { warehouse }
+    }
+
+    /// The newest version; an empty one if there is none.
+    ///
+    /// Errors: [`Error::Store`], [`Error::ReadCatalog`].
+    pub async fn load(&self) -> Result<Arc<Catalog>> {
+        match self.newest().await? {
+            None => Ok(Arc::new(Catalog::default())),
+            Some(version) => {
+                let file = self.read(version).await?.ok_or_else(|| Error::ReadCatalog {
+                    path: path(version).to_string(),
+                    reason: "it was listed and is not there; catalog files must not be removed"
+                        .into(),
+                })?;
+                Ok(Arc::new(file.compile(path(version).as_ref()).await?))
+            }
+        }
+    }
+
+    /// The newest version, if there is a newer one than `known`. Costs one request if there is none.
+    ///
+    /// Errors: [`Error::Store`], [`Error::ReadCatalog`].
+    pub async fn refresh(&self, known: &Arc<Catalog>) -> Result<Option<Arc<Catalog>>> {
+        let mut newest = None;
+        let mut version = known.version + 1;
+        while let Some(file) = self.read(version).await? {
+            newest = Some(file);
+            version += 1;
+        }
+        match newest {
+            None => Ok(None),
+            Some(file) => {
+                let path = path(file.version);
+                Ok(Some(Arc::new(file.compile(path.as_ref()).await?)))
+            }
+        }
+    }
+
+    /// Applies all statements in one new version, or none of them.
+    ///
+    /// Errors: what is wrong with the first statement that cannot be applied; [`Error::WriteCatalog`] if other
+    /// writers were faster too often.
+    pub async fn apply(&self, statements: Vec<Statement>) -> Result<Vec<Applied>> {
+        let (_, applied) = self.change(Change::Statements(statements)).await?;
+        Ok(applied)
+    }
+
+    /// Records where partitions of a stream begin that have no origin yet; those that have one keep it. Returns the
+    /// catalog in which they are recorded.
+    ///
+    /// Errors: [`Error::FindDefinition`], [`Error::Store`], [`Error::WriteCatalog`].
+    pub async fn record_origin(
+        &self,
+        stream: &StreamName,
+        origins: &Frontier,
+    ) -> Result<Arc<Catalog>> {
+        let change = Change::Origin(stream.clone(), origins.clone());
+        Ok(self.change(change).await?.0)
+    }
+
+    /// Lets the name serve the view `id`, if that is what is being built for it. Anything else (it is served
+    /// already, or has been replaced meanwhile) changes nothing.
+    ///
+    /// Errors: [`Error::FindDefinition`], [`Error::Store`], [`Error::WriteCatalog`].
+    pub async fn promote(&self, view: &ViewName, id: &ViewId) -> Result<Arc<Catalog>> {
+        let change = Change::Promote(view.clone(), id.clone());
+        Ok(self.change(change).await?.0)
+    }
+
+    async fn change(&self, change: Change) -> Result<(Arc<Catalog>, Vec<Applied>)> {
+        let facts = self.facts(&change).await?;
+        let mut catalog = self.load().await?;
+        let mut pause = FIRST_PAUSE;
+        for attempt in 1.. {
+            let decision = change.decide(&catalog, &facts).await?;
+            let Some(mut next) = decision.catalog else {
+                return Ok((catalog, decision.applied));
+            };
+            next.version = catalog.version + 1;
+            let file = CatalogFile::of(&next, decision.changes);
+            match self.write(&file).await? {
+                Written::Landed => return Ok((Arc::new(next), decision.applied)),
+                _ if attempt == ATTEMPTS => {
+                    return Err(Error::WriteCatalog {
+                        version: next.version,
+                    });
+                }
+                Written::Taken => {
+                    catalog = self.refresh(&catalog).await?.unwrap_or(catalog);
+                }
+                Written::Failed(error) if error.fault() != crate::Fault::Transient => {
+                    return Err(error);
+                }
+                Written::Failed(error) => {
+                    tracing::warn!(%error, version = next.version, "writing the catalog again");
+                    tokio::time::sleep(pause).await;
+                    pause *= 2;
+                }
+            }
+        }
+        unreachable!("the loop ends by returning")
+    }
+
+    /// Creates the file; never overwrites one.
+    async fn write(&self, file: &CatalogFile) -> Result<Written> {
+        let path = path(file.version);
+        let bytes = serde_json::to_vec_pretty(file)
+            .map_err(|e| Error::Broken(format!("a catalog file cannot be written: {e}")))?;
+        let put = self
+            .warehouse
+            .store()
+            .put_opts(&path, PutPayload::from(bytes), PutMode::Create.into())
+            .await;
+        let Err(source) = put else {
+            return Ok(Written::Landed);
+        };
+        // Not even "it exists" is an answer: object_store may have retried a write of its own that landed.
+        match self.read(file.version).await? {
+            Some(found) if found.commit == file.commit => Ok(Written::Landed),
+            Some(_) => Ok(Written::Taken),
+            None => Ok(Written::Failed(Error::Store {
+                path: path.to_string(),
+                source,
+            })),
+        }
+    }
+
+    async fn read(&self, version: u64) -> Result<Option<CatalogFile>> {
+        let path = path(version);
+        let failed = |source| Error::Store {
+            path: path.to_string(),
+            source,
+        };
+        let bytes = match self.warehouse.store().get(&path).await {
+            Ok(found) => found.bytes().await.map_err(failed)?,
+            Err(StoreError::NotFound { .. }) => return Ok(None),
+            Err(source) => return Err(failed(source)),
+        };
+        let unreadable = |reason: String| Error::ReadCatalog {
+            path: path.to_string(),
+            reason,
+        };
+        let file: CatalogFile =
+            serde_json::from_slice(&bytes).map_err(|e| unreadable(e.to_string()))?;
+        if file.version != version {
+            return Err(unreadable(format!("it says it is version {}", file.version)));
+        }
+        Ok(Some(file))
+    }
+
+    /// The highest number there is.
+    async fn newest(&self) -> Result<Option<u64>> {
+        let folder = Warehouse::catalog_path();
+        let store = self.warehouse.store();
+        let newest = store
+            .list(Some(&folder))
+            .try_fold(None, |newest, object| {
+                let number = object.location.filename().and_then(number);
+                std::future::ready(Ok(newest.max(number)))
+            })
+            .await
+            .map_err(|source| Error::Store {
+                path: folder.to_string(),
+                source,
+            })?;
+        Ok(newest)
+    }
+
+    /// Looks up what deciding on `change` takes.
+    async fn facts(&self, change: &Change) -> Result<Facts> {
+        let mut facts = Facts::default();
+        let Change::Statements(statements) = change else {
+            return Ok(facts);
+        };
+        for statement in statements {
+            if let Statement::CreateStream { definition, .. } = statement {
+                if self.is_archived(&definition.name).await? {
+                    facts.archived.insert(definition.name.clone());
+                }
+            }
+        }
+        Ok(facts)
+    }
+
+    async fn is_archived(&self, stream: &StreamName) -> Result<bool> {
+        let folder = Warehouse::master_path(stream);
+        let store = self.warehouse.store();
+        let first = store.list(Some(&folder)).try_next().await;
+        first
+            .map(|found| found.is_some())
+            .map_err(|source| Error::Store {
+                path: folder.to_string(),
+                source,
+            })
+    }
+}
+
+/// `catalog/00000012.json`
+fn path(version: u64) -> Path {
+    Warehouse::catalog_path().join(format!("{version:0DIGITS$}.json"))
+}
+
+/// The number in a file's name; `None` for anything else that lies there.
+fn number(name: &str) -> Option<u64> {
+    let digits = name.strip_suffix(".json")?;
+    (digits.len() >= DIGITS && digits.bytes().all(|b| b.is_ascii_digit()))
+        .then(|| digits.parse().ok())?
+}

@@ -1,0 +1,375 @@
+//! The ingest loop of one stream: from drained batches to snapshots for readers and epochs for the archive.
+//!
+//! ```text
+//!  batch ─▶ decode ─▶ update every held view ─▶ advance ─▶ snapshot
+//!  upkeep after each event: trim, memory, epoch due?, merges, snapshot if something changed
+//! ```
+//!
+//! Invariant: one event is handled at a time and to its end, so what readers are shown stands at one frontier; what
+//! runs beside the loop (merges, rebuilds) works on immutable segments and pinned versions only.
+
+mod epoch;
+mod views;
+
+use std::future::pending;
+use std::sync::Arc;
+use std::time::Duration;
+
+use datafusion::execution::context::SessionState;
+use thalweg_schemas::catalog::CatalogStream;
+use thalweg_schemas::dataset::MasterVersion;
+use thalweg_schemas::decode::{Decoder, Messages};
+use thalweg_schemas::epoch::EpochOutcome;
+use thalweg_schemas::session;
+use thalweg_schemas::{Frontier, Offset, Partition};
+use tokio::sync::{oneshot, watch};
+use tokio::task::JoinSet;
+use tokio::time::MissedTickBehavior;
+use tokio_util::sync::CancellationToken;
+
+use self::views::Done;
+use crate::budget::{Load, relieve};
+use crate::config::SpeedConfig;
+use crate::current::{Current, same};
+use crate::run::Links;
+use crate::source::{Command, Drained, Source};
+use crate::{Error, Result};
+
+/// How often the clock is looked at when nothing else happens.
+const TICK: Duration = Duration::from_millis(50);
+
+/// Where ingesting starts.
+pub struct Start {
+    pub stream: Arc<CatalogStream>,
+    /// O, for every partition.
+    pub origin: Frontier,
+    /// The newest version; reading starts at its frontier.
+    pub master: Arc<MasterVersion>,
+    /// High watermarks of all partitions: what is to be read before the stream counts as caught up.
+    pub high: Frontier,
+    /// A frontier below which nothing may be answered, because readers have seen it.
+    pub floor: Frontier,
+}
+
+/// Why ingesting ended without an error.
+#[derive(Debug)]
+pub enum Ended {
+    /// As asked; everything read is archived.
+    ShutDown,
+    /// Someone else archives this stream: resume from this version.
+    Fenced(Arc<MasterVersion>),
+}
+
+/// Ingests what `source` brings until `cancel`, then archives what is left.
+///
+/// Errors: what the source hands over, a layer that has gone, a broken promise. Nothing is lost by any of them.
+pub async fn ingest(
+    config: &SpeedConfig,
+    start: Start,
+    source: Source,
+    links: &mut Links,
+    cancel: &CancellationToken,
+) -> Result<Ended> {
+    let mut ingest = Ingest::new(config, start, source, links)?;
+    ingest.reconcile();
+    ingest.show();
+    let mut tick = tokio::time::interval(TICK);
+    tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        let event = tokio::select! {
+            () = cancel.cancelled() => return ingest.shut_down().await,
+            _ = tick.tick() => Event::Tick,
+            event = ingest.next_event() => event?,
+        };
+        if let Some(ended) = ingest.handle(event).await? {
+            return Ok(ended);
+        }
+        ingest.upkeep().await?;
+    }
+}
+
+/// What the loop waits for.
+enum Event {
+    Batch(Drained),
+    Outcome(EpochOutcome),
+    Done(Done),
+    Master,
+    /// The catalog or the published versions have changed.
+    Views,
+    /// The topic has so many partitions now.
+    Grown(i32),
+    Tick,
+}
+
+/// An epoch that the archive has been given.
+struct InFlight {
+    to: Frontier,
+    reply: oneshot::Receiver<EpochOutcome>,
+}
+
+struct Ingest<'a> {
+    config: &'a SpeedConfig,
+    links: &'a mut Links,
+    source: Source,
+    /// How many partitions the topic has.
+    partitions: watch::Receiver<i32>,
+    current: Current,
+    /// Absent only while a batch is decoded.
+    decoder: Option<Decoder>,
+    /// For micro-batches and merges, which are small.
+    session: Arc<SessionState>,
+    /// For rebuilds: bounded, spills.
+    rebuild_session: Arc<SessionState>,
+    jobs: JoinSet<Result<Done>>,
+    in_flight: Option<InFlight>,
+    last_mark: Option<Duration>,
+    last_asked: Option<Duration>,
+}
+
+impl<'a> Ingest<'a> {
+    fn new(
+        config: &'a SpeedConfig,
+        start: Start,
+        source: Source,
+        links: &'a mut Links,
+    ) -> Result<Self> {
+        let unbounded = session::runtime(Some(&links.warehouse), None, None)?;
+        let bounded = session::runtime(Some(&links.warehouse), Some(config.memory_budget), None)?;
+        Ok(Self {
+            decoder: Some(Decoder::new(&start.stream.definition)?),
+            current: Current::new(start),
+            partitions: source.partitions.clone(),
+            config,
+            links,
+            source,
+            session: Arc::new(session::state(unbounded, 1)),
+            rebuild_session: Arc::new(session::state(bounded, 1)),
+            jobs: JoinSet::new(),
+            in_flight: None,
+            last_mark: None,
+            last_asked: None,
+        })
+    }
+
+    fn now(&self) -> Duration {
+        self.config.clock.now()
+    }
+
+    fn disconnected(&self, what: &'static str) -> Error {
+        Error::Disconnected {
+            stream: self.current.stream.definition.name.clone(),
+            what,
+        }
+    }
+
+    fn consumer_stopped(&self) -> Error {
+        Error::ConsumerStopped {
+            topic: self.current.stream.definition.topic.clone(),
+        }
+    }
+
+    async fn next_event(&mut self) -> Result<Event> {
+        tokio::select! {
+            batch = self.source.next() => match batch {
+                Some(batch) => Ok(Event::Batch(batch?)),
+                None => Err(self.consumer_stopped()),
+            },
+            outcome = outcome(&mut self.in_flight) => match outcome {
+                Some(outcome) => Ok(Event::Outcome(outcome)),
+                None => Err(self.disconnected("archive")),
+            },
+            Some(done) = self.jobs.join_next() => match done {
+                Ok(done) => Ok(Event::Done(done?)),
+                Err(source) => Err(self.task_failed(source)),
+            },
+            changed = self.links.masters.changed() => match changed {
+                Ok(()) => Ok(Event::Master),
+                Err(_) => Err(self.disconnected("archive")),
+            },
+            changed = self.links.published.changed() => match changed {
+                Ok(()) => Ok(Event::Views),
+                Err(_) => Err(self.disconnected("batch layer")),
+            },
+            changed = self.links.catalog.changed() => match changed {
+                Ok(()) => Ok(Event::Views),
+                Err(_) => Err(self.disconnected("catalog")),
+            },
+            changed = self.partitions.changed() => match changed {
+                Ok(()) => Ok(Event::Grown(*self.partitions.borrow_and_update())),
+                Err(_) => Err(self.consumer_stopped()),
+            },
+        }
+    }
+
+    async fn handle(&mut self, event: Event) -> Result<Option<Ended>> {
+        match event {
+            Event::Batch(drained) => self.take(drained).await?,
+            Event::Outcome(outcome) => return Ok(self.settle(outcome)),
+            Event::Done(done) => self.finish(done).await?,
+            Event::Master => return Ok(self.follow_master()),
+            Event::Views => self.reconcile(),
+            Event::Grown(count) => self.grow(count).await?,
+            Event::Tick => {}
+        }
+        Ok(None)
+    }
+
+    /// One micro-batch: after this, rows and all held views stand at its positions.
+    async fn take(&mut self, drained: Drained) -> Result<()> {
+        let to = self.current.frontier().max(&drained.positions);
+        if !drained.messages.is_empty() || to != *self.current.frontier() {
+            let rows = self.decode(drained.messages).await?;
+            let segments = self.update_views(&rows, &to).await?;
+            let now = self.now();
+            self.current
+                .advance(now, to, rows, drained.last, segments)?;
+        }
+        self.current.place(&drained.high, drained.ends);
+        Ok(())
+    }
+
+    async fn decode(&mut self, messages: Messages) -> Result<arrow::record_batch::RecordBatch> {
+        let mut decoder = match self.decoder.take() {
+            Some(decoder) => decoder,
+            None => Decoder::new(&self.current.stream.definition)?,
+        };
+        // Decoding is what costs most; the threads that answer queries must not wait for it.
+        let decoding = tokio::task::spawn_blocking(move || {
+            let decoded = decoder.decode(&messages);
+            (decoder, decoded)
+        });
+        let (decoder, decoded) = decoding.await.map_err(|source| self.task_failed(source))?;
+        self.decoder = Some(decoder);
+        Ok(decoded?.rows)
+    }
+
+    fn task_failed(&self, source: tokio::task::JoinError) -> Error {
+        Error::Task {
+            stream: self.current.stream.definition.name.clone(),
+            source,
+        }
+    }
+
+    /// The master dataset has a new version: the same rows in other files, or someone else's epoch.
+    fn follow_master(&mut self) -> Option<Ended> {
+        let version = Arc::clone(&self.links.masters.borrow_and_update());
+        if version.version <= self.current.master.version {
+            return None;
+        }
+        let frontier = version.frontier.or(&self.current.origin);
+        if same(&frontier, &self.current.archived) {
+            self.current.adopt(version);
+            self.reconcile();
+            return None;
+        }
+        // Ours shows up here before, after or without its reply, which decides.
+        if self.in_flight.is_some() {
+            return None;
+        }
+        Some(Ended::Fenced(version))
+    }
+
+    /// Partitions that the topic did not have before start at 0, in the catalog before anything is read.
+    async fn grow(&mut self, count: i32) -> Result<()> {
+        let gained: Frontier = (0..count)
+            .map(Partition)
+            .filter(|p| self.current.frontier().named(*p).is_none())
+            .map(|p| (p, Offset(0)))
+            .collect();
+        if gained.is_empty() {
+            return Ok(());
+        }
+        let name = self.current.stream.definition.name.clone();
+        self.links.catalogs.record_origin(&name, &gained).await?;
+        tracing::info!(stream = %name, partitions = %gained, "the topic has grown");
+        self.current.gain(&gained);
+        self.command(Command::Assign(gained))?;
+        if self.current.paused {
+            self.command(Command::Pause)?;
+        }
+        Ok(())
+    }
+
+    fn command(&self, command: Command) -> Result<()> {
+        self.source
+            .commands
+            .send(command)
+            .map_err(|_| self.consumer_stopped())
+    }
+
+    /// What is due after every event.
+    async fn upkeep(&mut self) -> Result<()> {
+        let now = self.now();
+        self.current.trim(now, self.config.grace);
+        self.watch_memory(now).await?;
+        self.cut_if_due(now).await?;
+        self.start_merges();
+        if self.current.dirty {
+            self.show();
+        }
+        Ok(())
+    }
+
+    fn used(&self) -> usize {
+        self.current.bytes() + self.source.queued_bytes()
+    }
+
+    async fn watch_memory(&mut self, now: Duration) -> Result<()> {
+        let mut relief = relieve(self.load(now));
+        if relief.end_grace {
+            self.current.trim(now, Duration::ZERO);
+            relief = relieve(self.load(now));
+        }
+        if relief.cut_epoch {
+            self.cut_epoch(now, true).await?;
+        }
+        if relief.ask_batch {
+            self.last_asked = Some(now);
+            self.links.pressure.notify_one();
+        }
+        if let Some(pause) = relief.pause {
+            self.command(if pause {
+                Command::Pause
+            } else {
+                Command::Resume
+            })?;
+            tracing::info!(
+                stream = %self.current.stream.definition.name,
+                used = self.used(),
+                budget = self.config.memory_budget,
+                "{}",
+                if pause { "memory budget reached: reading pauses" } else { "reading resumes" }
+            );
+            self.current.paused = pause;
+            self.current.dirty = true;
+        }
+        Ok(())
+    }
+
+    fn load(&self, now: Duration) -> Load {
+        Load {
+            used: self.used(),
+            budget: self.config.memory_budget,
+            paused: self.current.paused,
+            unarchived: self.current.epochs.open().is_some(),
+            on_its_way: self.in_flight.is_some(),
+            asked_ago: self.last_asked.map(|asked| now.saturating_sub(asked)),
+        }
+    }
+
+    fn show(&mut self) {
+        let snapshot = self
+            .current
+            .snapshot(self.used(), self.config.memory_budget);
+        self.links.snapshots.send_replace(Some(Arc::new(snapshot)));
+        self.current.dirty = false;
+    }
+}
+
+/// The outcome of the epoch in flight, `None` if the archive has dropped it; waits for ever if there is none.
+async fn outcome(in_flight: &mut Option<InFlight>) -> Option<EpochOutcome> {
+    match in_flight {
+        Some(epoch) => (&mut epoch.reply).await.ok(),
+        None => pending().await,
+    }
+}

@@ -1,0 +1,118 @@
+//! The ingest loop's side towards the archive: when an epoch ends, what its outcome means, the last one at the end.
+//!
+//! Invariant: one epoch is in flight at most, and its rows stay in memory until its version is shown with them.
+
+use std::time::Duration;
+
+use thalweg_schemas::epoch::{Epoch, EpochOutcome, EpochRequest};
+use tokio::sync::oneshot;
+
+use super::{Ended, InFlight, Ingest, outcome};
+use crate::current::same;
+use crate::{Error, Result};
+
+/// How long the archive may take for what is left at shutdown.
+const LAST_EPOCH: Duration = Duration::from_secs(60);
+
+impl Ingest<'_> {
+    /// Ends the epoch if it is large or old enough, or if a mark is missing for too long.
+    pub(super) async fn cut_if_due(&mut self, now: Duration) -> Result<()> {
+        if self.in_flight.is_some() {
+            return Ok(());
+        }
+        let mark = self
+            .last_mark
+            .is_none_or(|last| last + self.config.mark_interval <= now);
+        let due = match self.current.epochs.open() {
+            Some((bytes, since)) => {
+                bytes >= self.config.epoch_bytes || since + self.config.epoch_interval <= now
+            }
+            // Nothing to archive, but a mark lets the batch layer go as far as the archive does.
+            None => mark && self.last_mark.is_some() && self.current.lacks_mark(),
+        };
+        if due {
+            self.cut_epoch(now, mark).await?;
+        }
+        Ok(())
+    }
+
+    /// Hands the open epoch to the archive, if there is anything to hand over.
+    pub(super) async fn cut_epoch(&mut self, now: Duration, mark: bool) -> Result<()> {
+        let Some(cut) = self.current.cut(mark) else {
+            return Ok(());
+        };
+        if mark {
+            self.last_mark = Some(now);
+        }
+        let to = cut.to.clone();
+        let (sender, reply) = oneshot::channel();
+        let request = EpochRequest {
+            epoch: Epoch {
+                stream: self.current.stream.definition.name.clone(),
+                from: cut.from,
+                to: cut.to,
+                rows: cut.rows,
+                mark,
+                last: cut.last,
+            },
+            reply: sender,
+        };
+        self.in_flight = Some(InFlight { to, reply });
+        self.links
+            .archive
+            .send(request)
+            .await
+            .map_err(|_| self.disconnected("archive"))
+    }
+
+    /// What the outcome of the epoch in flight means.
+    pub(super) fn settle(&mut self, outcome: EpochOutcome) -> Option<Ended> {
+        let in_flight = self.in_flight.take()?;
+        let version = match outcome {
+            EpochOutcome::Landed(version) => version,
+            EpochOutcome::Fenced(version) => return Some(Ended::Fenced(version)),
+        };
+        if !same(&version.frontier.or(&self.current.origin), &in_flight.to) {
+            // It landed, and someone else went on from there.
+            return Some(Ended::Fenced(version));
+        }
+        let now = self.now();
+        self.current.land(now, version);
+        let ended = self.follow_master();
+        // A cut may have waited for this version.
+        self.reconcile();
+        ended
+    }
+
+    /// Archives what is held, its end a mark, so that the next process starts from little.
+    pub(super) async fn shut_down(&mut self) -> Result<Ended> {
+        self.jobs.abort_all();
+        let name = self.current.stream.definition.name.clone();
+        let archiving = async {
+            loop {
+                if self.in_flight.is_none() {
+                    self.cut_epoch(self.now(), true).await?;
+                }
+                if self.in_flight.is_none() {
+                    return Ok(());
+                }
+                match outcome(&mut self.in_flight).await {
+                    None => return Err(self.disconnected("archive")),
+                    // What was held is someone else's: there is nothing left to do for it.
+                    Some(EpochOutcome::Fenced(_)) => return Ok(()),
+                    Some(landed) => {
+                        if self.settle(landed).is_some() {
+                            return Ok(());
+                        }
+                    }
+                }
+            }
+        };
+        match tokio::time::timeout(LAST_EPOCH, archiving).await {
+            Ok(archived) => archived?,
+            Err(_) => return Err(Error::LastEpoch { stream: name }),
+        }
+        self.show();
+        Ok(Ended::ShutDown)
+    }
+}

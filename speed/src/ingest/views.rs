@@ -1,0 +1,190 @@
+//! The ingest loop's side towards views: which are held, updating them, merging their segments, rebuilding them.
+//!
+//! Invariant: a view is shown only while its segments reach from its cut to the frontier; until then it is rebuilt
+//! beside the loop.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use arrow::record_batch::RecordBatch;
+use futures::future::try_join_all;
+use thalweg_schemas::algebra;
+use thalweg_schemas::catalog::CompiledView;
+use thalweg_schemas::segment::{Provenance, Segment};
+use thalweg_schemas::{Frontier, ViewId};
+
+use super::Ingest;
+use crate::current::{Pending, Step};
+use crate::rebuild::{Rebuild, Rebuilt, continue_rebuild, rebuild, update_memory};
+use crate::update::{empty, merge, update};
+use crate::{Error, Result};
+
+/// More rows than this between where a rebuild reached and the frontier are worked off beside the loop.
+const INLINE_ROWS: usize = 200_000;
+
+/// What a job beside the loop gives.
+pub(super) enum Done {
+    Merged(ViewId, Vec<Segment>),
+    Rebuilt(Rebuilt),
+}
+
+impl Ingest<'_> {
+    /// The segments of every held view from the frontier to `to`; `rows` are what was read there.
+    pub(super) async fn update_views(
+        &self,
+        rows: &RecordBatch,
+        to: &Frontier,
+    ) -> Result<Vec<(ViewId, Vec<Segment>)>> {
+        let from = self.current.frontier();
+        let views = self.current.views.values().map(|held| &held.view);
+        if rows.num_rows() == 0 {
+            return views
+                .map(|view| {
+                    let segments = empty(&view.plan, (from, to), Provenance::Live)?;
+                    Ok((view.plan.id().clone(), segments))
+                })
+                .collect();
+        }
+        let plan = algebra::batches("messages", rows.schema(), vec![rows.clone()])?;
+        let updates = views.map(|view| {
+            let (view, plan) = (Arc::clone(view), plan.clone());
+            let (from, to) = (from.clone(), to.clone());
+            let session = Arc::clone(&self.session);
+            let updating = tokio::spawn(async move {
+                let range = (&from, &to);
+                let segments = update(&session, &view.plan, plan, range, Provenance::Live).await?;
+                Ok::<_, Error>((view.plan.id().clone(), segments))
+            });
+            async { updating.await.map_err(|source| self.task_failed(source))? }
+        });
+        try_join_all(updates).await
+    }
+
+    /// Starts a merge for each view that has neighbours to merge and no merge running.
+    pub(super) fn start_merges(&mut self) {
+        let borders = self.current.borders();
+        for (id, held) in &mut self.current.views {
+            if held.merging {
+                continue;
+            }
+            let runs = held.runs(&borders);
+            if runs.is_empty() {
+                continue;
+            }
+            held.merging = true;
+            let (id, view) = (id.clone(), Arc::clone(&held.view));
+            let session = Arc::clone(&self.session);
+            self.jobs.spawn(async move {
+                let merged = merge(session, &view.plan, &runs).await?;
+                Ok(Done::Merged(id, merged))
+            });
+        }
+    }
+
+    pub(super) async fn finish(&mut self, done: Done) -> Result<()> {
+        match done {
+            Done::Merged(id, merged) => {
+                if let Some(held) = self.current.views.get_mut(&id) {
+                    held.merging = false;
+                    held.replace(merged);
+                    self.current.dirty = true;
+                }
+                Ok(())
+            }
+            Done::Rebuilt(rebuilt) => self.catch_up(rebuilt).await,
+        }
+    }
+
+    /// Holds exactly the views that the catalog names and the batch layer has published.
+    pub(super) fn reconcile(&mut self) {
+        let catalog = Arc::clone(&self.links.catalog.borrow_and_update());
+        let published = Arc::clone(&self.links.published.borrow_and_update());
+        let stream = self.current.stream.definition.name.clone();
+        let wanted: BTreeMap<ViewId, Arc<CompiledView>> = catalog
+            .views_of(&stream)
+            .map(|view| (view.plan.id().clone(), Arc::clone(view)))
+            .collect();
+        let held = self.current.views.len();
+        self.current.views.retain(|id, _| wanted.contains_key(id));
+        self.current
+            .rebuilds
+            .retain(|id, _| wanted.contains_key(id));
+        self.current.dirty |= held != self.current.views.len();
+        for (id, view) in wanted {
+            let Some(version) = published.versions.get(&id) else {
+                continue;
+            };
+            let cut = version.cut.or(&self.current.origin);
+            match self.current.step(&id, &cut) {
+                Step::Nothing | Step::Wait => {}
+                Step::Note => {
+                    let now = self.now();
+                    if let Some(held) = self.current.views.get_mut(&id) {
+                        held.cuts.record(now, cut);
+                    }
+                }
+                Step::Rebuild => self.start_rebuild(view, cut),
+            }
+        }
+    }
+
+    fn start_rebuild(&mut self, view: Arc<CompiledView>, cut: Frontier) {
+        tracing::info!(view = %view.definition.name, from = %cut, to = %self.current.frontier(), "rebuilding");
+        let job = Rebuild {
+            schema: self.current.stream.definition.row_schema(),
+            master: Arc::clone(&self.current.master),
+            archived: self.current.archived.clone(),
+            marks: self.current.marks_above(&cut),
+            memory: self.current.stretches(&self.current.archived),
+            cut: cut.clone(),
+            view: Arc::clone(&view),
+        };
+        self.pend(&view, cut);
+        let session = Arc::clone(&self.rebuild_session);
+        self.jobs
+            .spawn(async move { Ok(Done::Rebuilt(rebuild(session, job).await?)) });
+    }
+
+    fn pend(&mut self, view: &CompiledView, cut: Frontier) {
+        let hold = self.current.frontier().clone();
+        self.current
+            .rebuilds
+            .insert(view.plan.id().clone(), Pending { cut, hold });
+    }
+
+    /// Works off what was read while a rebuild ran, then lets its view join the live ones.
+    async fn catch_up(&mut self, mut rebuilt: Rebuilt) -> Result<()> {
+        let id = rebuilt.view.plan.id().clone();
+        let expected = self.current.rebuilds.get(&id);
+        if expected.is_none_or(|pending| pending.cut != rebuilt.cut) {
+            // The view was dropped meanwhile, perhaps even created again.
+            return Ok(());
+        }
+        let stretches = self.current.stretches(&rebuilt.reached);
+        let schema = self.current.stream.definition.row_schema();
+        let rows: usize = stretches
+            .iter()
+            .flat_map(|stretch| &stretch.batches)
+            .map(RecordBatch::num_rows)
+            .sum();
+        if rows > INLINE_ROWS {
+            self.pend(&Arc::clone(&rebuilt.view), rebuilt.cut.clone());
+            let session = Arc::clone(&self.rebuild_session);
+            self.jobs.spawn(async move {
+                let rebuilt = continue_rebuild(session, schema, rebuilt, stretches).await?;
+                Ok(Done::Rebuilt(rebuilt))
+            });
+            return Ok(());
+        }
+        for stretch in &stretches {
+            let added = update_memory(&self.session, &rebuilt.view, &schema, stretch).await?;
+            rebuilt.segments.extend(added);
+        }
+        let now = self.now();
+        tracing::info!(view = %rebuilt.view.definition.name, segments = rebuilt.segments.len(), "rebuilt");
+        self.current.join(now, rebuilt)?;
+        // The batch layer may have published a newer cut while this one was rebuilt.
+        self.reconcile();
+        Ok(())
+    }
+}
