@@ -149,15 +149,19 @@ impl Archive {
 /// True if the table stands at `from` in every partition that `from` names.
 fn stands_at(state: &LogState, origin: &Frontier, from: &Frontier) -> bool {
     let at = state.note.next.or(origin);
-    from.iter().all(|(partition, offset)| at.get(partition) == offset)
+    from.iter()
+        .all(|(partition, offset)| at.get(partition) == offset)
 }
 
 /// True if the table stands where `epoch` ends, and `epoch` begins there.
 fn changes_nothing(state: &LogState, origin: &Frontier, epoch: &Epoch) -> bool {
-    let marked = || epoch.to.iter().all(|(p, to)| state.note.mark.named(p) == Some(to));
-    epoch.from == epoch.to
-        && stands_at(state, origin, &epoch.from)
-        && (!epoch.mark || marked())
+    let marked = || {
+        epoch
+            .to
+            .iter()
+            .all(|(p, to)| state.note.mark.named(p) == Some(to))
+    };
+    epoch.from == epoch.to && stands_at(state, origin, &epoch.from) && (!epoch.mark || marked())
 }
 
 /// The commit of `epoch` on `state`; none if the table stands elsewhere.

@@ -78,8 +78,7 @@ pub async fn audit_view(
             name: plan.stream().to_string(),
         }
     })?;
-    let mut archive =
-        Archive::open(warehouse, &stream.definition, stream.origin.clone()).await?;
+    let mut archive = Archive::open(warehouse, &stream.definition, stream.origin.clone()).await?;
     let newest = archive.latest().await?;
     // The snapshot may be older than the table; its own version is then the newest that it reaches.
     let master = if live.frontier.covers(&newest.mark) {

@@ -78,7 +78,12 @@ mod tests {
     #[test]
     fn every_case() {
         use Mode::{Full as F, Incremental as I};
-        type Case<'a> = (Option<(&'a [(i32, i64)], usize)>, &'a [(i32, i64)], Mode, Work);
+        type Case<'a> = (
+            Option<(&'a [(i32, i64)], usize)>,
+            &'a [(i32, i64)],
+            Mode,
+            Work,
+        );
         let cases: &[Case<'_>] = &[
             // Nothing published: everything, even if that is no row.
             (None, &[(0, 0)], I, Work::Full),
@@ -101,14 +106,18 @@ mod tests {
             // The pinned version is older than the published one.
             (Some((&[(0, 9)], 1)), &[(0, 8)], I, Work::Nothing),
             (Some((&[(0, 9)], 1)), &[(0, 8)], F, Work::Nothing),
-            (Some((&[(0, 9), (1, 2)], 1)), &[(0, 10), (1, 1)], I, Work::Nothing),
+            (
+                Some((&[(0, 9), (1, 2)], 1)),
+                &[(0, 10), (1, 1)],
+                I,
+                Work::Nothing,
+            ),
         ];
         for (published, mark, mode, expect) in cases {
             let cut = published.map(|(cut, files)| (at(cut), files));
-            let standing = cut.as_ref().map(|(cut, files)| Standing {
-                cut,
-                files: *files,
-            });
+            let standing = cut
+                .as_ref()
+                .map(|(cut, files)| Standing { cut, files: *files });
             let got = choose(standing, &at(mark), *mode, 3);
             assert_eq!(got, *expect, "{published:?} {mark:?} {mode:?}");
         }

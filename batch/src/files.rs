@@ -96,7 +96,9 @@ fn column<'a, T: arrow::datatypes::ArrowPrimitiveType>(
         .column_by_name(name)
         .and_then(|c| c.as_primitive_opt::<T>())
         .filter(|c| c.null_count() == 0);
-    Ok(column.ok_or_else(|| format!("{name} is missing, null or of another type"))?.values())
+    Ok(column
+        .ok_or_else(|| format!("{name} is missing, null or of another type"))?
+        .values())
 }
 
 fn span(order: &[Position]) -> Option<OffsetSpan> {

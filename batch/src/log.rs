@@ -7,6 +7,7 @@
 //! delta-rs checks a commit against the versions that follow its snapshot and then moves it up; a draft decided on
 //! positions may not be moved. So the entry is written directly, through delta-rs's log store.
 
+mod entry;
 mod state;
 
 use std::collections::{BTreeMap, HashMap};
@@ -14,15 +15,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arrow::datatypes::SchemaRef;
-use deltalake_core::kernel::engine::arrow_conversion::TryIntoKernel;
-use deltalake_core::kernel::transaction::{CommitData, TransactionError};
-use deltalake_core::kernel::{
-    Action, Add, EagerSnapshot, Protocol, Remove, StructType, Transaction, new_metadata,
-};
+use deltalake_core::kernel::transaction::TransactionError;
+use deltalake_core::kernel::{Action, EagerSnapshot};
 use deltalake_core::logstore::{
     CommitOrBytes, LogStoreRef, StorageConfig, default_logstore, get_actions,
 };
-use deltalake_core::protocol::{DeltaOperation, SaveMode};
 use deltalake_core::{DeltaTable, DeltaTableError, checkpoints};
 use object_store::ObjectStore;
 use object_store::path::Path;
@@ -32,7 +29,6 @@ use thalweg_schemas::{Fault, Frontier, Partition};
 use url::Url;
 use uuid::Uuid;
 
-use self::state::{MARK, NEXT, Stats};
 pub(crate) use self::state::{LogState, Note, Published};
 use crate::{Error, Result};
 
@@ -107,12 +103,12 @@ impl Log {
             Err(DeltaTableError::NotATable(_)) => return Ok(None),
             Err(source) => return Err(read(source)),
         };
-        let defined = kernel_schema(&folder, schema)?;
+        let defined = entry::kernel_schema(&folder, schema)?;
         if *snapshot.schema() != defined {
             return Err(Error::MatchSchema {
                 table: folder.to_string(),
-                found: columns(&snapshot.schema()),
-                defined: columns(&defined),
+                found: entry::columns(&snapshot.schema()),
+                defined: entry::columns(&defined),
             });
         }
         let files = snapshot
@@ -246,8 +242,8 @@ impl Log {
     /// Writes the entry of the next version, if nobody has.
     async fn write(&mut self, id: Uuid, draft: Draft) -> Result<(), TransactionError> {
         let now = chrono::Utc::now().timestamp_millis();
-        let actions = self.actions(id, draft, now);
-        let bytes = bytes_of(actions.clone())?;
+        let actions = entry::changes(&self.state, id, draft, now);
+        let bytes = entry::bytes(actions.clone())?;
         self.delta
             .write_commit_entry(self.state.version + 1, CommitOrBytes::LogBytes(bytes), id)
             .await?;
@@ -256,47 +252,6 @@ impl Log {
                 msg: "a commit that this process wrote".into(),
                 source: Box::new(e),
             })
-    }
-
-    fn actions(&self, id: Uuid, draft: Draft, now: i64) -> Vec<Action> {
-        let old = &self.state.note;
-        let mut last = old.last.clone();
-        last.extend(draft.last);
-        let note = Note {
-            commit: id,
-            next: draft.next.or(&old.next),
-            mark: draft.mark.or(&old.mark),
-            last,
-            published: draft.published.or_else(|| old.published.clone()),
-        };
-        let mode = if draft.replace {
-            SaveMode::Overwrite
-        } else {
-            SaveMode::Append
-        };
-        let mut actions = vec![commit_info(&note, mode, now)];
-        for (kind, positions) in [(NEXT, &draft.next), (MARK, &draft.mark)] {
-            actions.extend(positions.iter().map(|(partition, offset)| {
-                Action::Txn(Transaction::new_with_last_update(
-                    format!("{kind}{partition}"),
-                    offset.0,
-                    Some(now),
-                ))
-            }));
-        }
-        if draft.replace {
-            actions.extend(self.state.files.iter().map(|(path, file)| {
-                Action::Remove(Remove {
-                    path: path.clone(),
-                    data_change: true,
-                    deletion_timestamp: Some(now),
-                    size: i64::try_from(file.size).ok(),
-                    ..Remove::default()
-                })
-            }));
-        }
-        actions.extend(draft.adds.into_iter().map(|file| add(file, now)));
-        actions
     }
 
     /// Writes a checkpoint if one is due, and drops log entries that no reader can want. Loses nothing if it fails.
@@ -345,10 +300,12 @@ impl Log {
     }
 }
 
-/// delta-rs's own log store over our store. Its location is a local one, whatever the store is: only for local
-/// locations does delta-rs's kernel sort what it lists, and no store promises an order.
+/// delta-rs's own log store over our store. Its kernel believes in the order of listings unless the location is a local
+/// path, which it then looks for on the disk, or an S3 directory bucket, which it knows by name. No store promises an
+/// order, so every location is named like one.
 fn log_store(store: &Arc<dyn ObjectStore>, folder: &Path) -> LogStoreRef {
-    let location = Url::parse(&format!("file:///{folder}/")).expect("folders are valid URL paths");
+    let location = Url::parse(&format!("thalweg://warehouse--x-s3/{folder}/"));
+    let location = location.expect("folders are valid URL paths");
     default_logstore(
         Arc::new(PrefixStore::new(Arc::clone(store), folder.clone())),
         Arc::clone(store),
@@ -357,103 +314,22 @@ fn log_store(store: &Arc<dyn ObjectStore>, folder: &Path) -> LogStoreRef {
     )
 }
 
-fn kernel_schema(folder: &Path, schema: &SchemaRef) -> Result<StructType> {
-    schema
-        .as_ref()
-        .try_into_kernel()
-        .map_err(|e| Error::MapSchema {
-            table: folder.to_string(),
-            reason: e.to_string(),
-        })
-}
-
-fn columns(schema: &StructType) -> String {
-    let columns: Vec<String> = schema
-        .fields()
-        .map(|f| format!("{} {}", f.name(), f.data_type()))
-        .collect();
-    columns.join(", ")
-}
-
-/// Version 0: the protocol, the schema, and a note that nothing is in it.
+/// Writes version 0.
 async fn create(delta: &LogStoreRef, folder: &Path, schema: &SchemaRef) -> Result<()> {
-    let failed = |source| Error::WriteLog {
+    let failed = |source: DeltaTableError| Error::WriteLog {
         table: folder.to_string(),
         version: 0,
         source: Box::new(source),
     };
-    // Timestamps without a zone are a feature of Delta's newest protocol; every table declares it, so that two tables
-    // never differ in what a reader must know.
-    let protocol: Protocol = serde_json::from_value(serde_json::json!({
-        "minReaderVersion": 3,
-        "minWriterVersion": 7,
-        "readerFeatures": ["timestampNtz"],
-        "writerFeatures": ["timestampNtz"],
-    }))
-    .map_err(|e| failed(e.into()))?;
-    let metadata = new_metadata(
-        &kernel_schema(folder, schema)?,
-        Vec::<String>::new(),
-        // Log entries are dropped here, below checkpoints: a stray writer would drop those that hold our notes.
-        [("delta.enableExpiredLogCleanup", "false")],
-    )
-    .map_err(failed)?;
     let id = Uuid::new_v4();
-    let note = Note {
-        commit: id,
-        ..Note::default()
-    };
-    let actions = vec![
-        commit_info(
-            &note,
-            SaveMode::ErrorIfExists,
-            chrono::Utc::now().timestamp_millis(),
-        ),
-        Action::Protocol(protocol),
-        Action::Metadata(metadata),
-    ];
-    let bytes = bytes_of(actions).map_err(|e| failed(e.into()))?;
+    let now = chrono::Utc::now().timestamp_millis();
+    let schema = entry::kernel_schema(folder, schema)?;
+    let actions = entry::creation(&schema, id, now).map_err(failed)?;
+    let bytes = entry::bytes(actions).map_err(|e| failed(e.into()))?;
     delta
         .write_commit_entry(0, CommitOrBytes::LogBytes(bytes), id)
         .await
         .map_err(|e| failed(e.into()))
-}
-
-fn commit_info(note: &Note, mode: SaveMode, now: i64) -> Action {
-    let operation = DeltaOperation::Write {
-        mode,
-        partition_by: None,
-        predicate: None,
-    };
-    let mut info = operation.get_commit_info();
-    info.timestamp = Some(now);
-    info.engine_info = Some(concat!("thalweg ", env!("CARGO_PKG_VERSION")).to_owned());
-    let note = serde_json::to_value(note).expect("a note is plain JSON");
-    if let serde_json::Value::Object(fields) = note {
-        info.info.extend(fields);
-    }
-    Action::CommitInfo(info)
-}
-
-fn bytes_of(actions: Vec<Action>) -> Result<bytes::Bytes, TransactionError> {
-    let operation = DeltaOperation::Write {
-        mode: SaveMode::Append,
-        partition_by: None,
-        predicate: None,
-    };
-    CommitData::new(actions, operation, HashMap::new(), Vec::new()).get_bytes()
-}
-
-fn add(file: NewFile, now: i64) -> Action {
-    let stats = serde_json::to_string(&Stats::new(file.rows, file.span));
-    Action::Add(Add {
-        path: file.path,
-        size: i64::try_from(file.size).unwrap_or(i64::MAX),
-        modification_time: now,
-        data_change: true,
-        stats: Some(stats.expect("statistics are plain JSON")),
-        ..Add::default()
-    })
 }
 
 /// The newest note at or below `version`: other programs' commits carry none.

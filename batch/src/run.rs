@@ -129,8 +129,7 @@ pub async fn run_view(
             name: plan.stream().to_string(),
         }
     })?;
-    let mut archive =
-        Archive::open(warehouse, &stream.definition, stream.origin.clone()).await?;
+    let mut archive = Archive::open(warehouse, &stream.definition, stream.origin.clone()).await?;
     let master = archive.latest().await?;
     let mut table = ViewTable::open(warehouse, plan.id(), plan.stored_schema()).await?;
     let base = table.latest().await?;
@@ -273,7 +272,11 @@ async fn compute(
             source: e.into(),
         })?;
     let env = session::runtime(Some(warehouse), Some(config.memory), Some(spill))?;
-    let state = session::state(env, config.target_partitions);
+    let mut state = session::state(env, config.target_partitions);
+    // What every sort sets aside for merging what it spilled: by default more than a small budget has for all of them.
+    let share = config.memory / config.target_partitions.max(1) / 16;
+    let options = state.config_mut().options_mut();
+    options.execution.sort_spill_reservation_bytes = share.clamp(1 << 20, 10 << 20);
     let written = write_states(&state, plan, &mut files, rows_expected, &mut progress).await;
     match written {
         Ok(rows_read) => Ok((files.finish().await?, rows_read)),
@@ -296,8 +299,7 @@ async fn write_states(
         source,
     };
     let physical = state.create_physical_plan(&plan).await.map_err(running)?;
-    let mut states =
-        execute_stream(Arc::clone(&physical), state.task_ctx()).map_err(running)?;
+    let mut states = execute_stream(Arc::clone(&physical), state.task_ctx()).map_err(running)?;
     let mut ticks = tokio::time::interval(Duration::from_millis(500));
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let mut states_written = 0;

@@ -158,7 +158,11 @@ impl Rounds<'_> {
                 again |= self.run_serving(&known).await?;
                 due = Instant::now() + self.config.interval;
             }
-            let rest = if again { due.min(Instant::now() + RETRY) } else { due };
+            let rest = if again {
+                due.min(Instant::now() + RETRY)
+            } else {
+                due
+            };
             tokio::select! {
                 () = tokio::time::sleep_until(rest) => {
                     if again {

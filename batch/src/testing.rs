@@ -7,9 +7,11 @@ use std::collections::{BTreeMap, HashMap};
 use std::future::Future;
 use std::sync::{Arc, Mutex};
 
-use arrow::array::{ArrayRef, RecordBatch, new_null_array};
+use arrow::array::{ArrayRef, AsArray, Float64Array, RecordBatch, StringArray, new_null_array};
 use arrow::compute::concat_batches;
-use arrow::datatypes::{DataType, Field, Fields, Schema, SchemaRef, TimeUnit};
+use arrow::datatypes::{
+    DataType, Field, Fields, Int32Type, Int64Type, Schema, SchemaRef, TimeUnit,
+};
 use async_trait::async_trait;
 use datafusion::prelude::col;
 use futures::StreamExt;
@@ -17,15 +19,18 @@ use futures::stream::{self, BoxStream};
 use object_store::memory::InMemory;
 use object_store::path::Path;
 use object_store::{
-    CopyOptions, Error, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta, ObjectStore,
-    PutMultipartOptions, PutOptions, PutPayload, PutResult, Result,
+    CopyOptions, Error, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta,
+    ObjectStore, PutMultipartOptions, PutOptions, PutPayload, PutResult, Result,
 };
+use thalweg_schemas::algebra::ViewPlan;
+use thalweg_schemas::catalog::{Catalog, CatalogStream, CatalogView, CompiledView};
 use thalweg_schemas::dataset::{DataFile, LastMessage};
 use thalweg_schemas::epoch::Epoch;
 use thalweg_schemas::files::ParquetFiles;
 use thalweg_schemas::stream::{Format, OFFSET, PARTITION, StreamDefinition};
+use thalweg_schemas::view::ViewDefinition;
 use thalweg_schemas::warehouse::Warehouse;
-use thalweg_schemas::{Frontier, Offset, Partition, StreamName, session};
+use thalweg_schemas::{Frontier, Offset, Partition, StreamName, ViewName, session};
 use tokio::sync::watch;
 use url::Url;
 
@@ -92,11 +97,21 @@ impl FaultyStore {
         match &mut trouble.0 {
             Trouble::Kill { at, after } if *at == count => {
                 self.dead.send_replace(true);
-                if *after { Fate::FailAfter } else { Fate::FailBefore }
+                if *after {
+                    Fate::FailAfter
+                } else {
+                    Fate::FailBefore
+                }
             }
-            Trouble::Fail { part, after, times } if writes && *times > 0 && path.contains(*part) => {
+            Trouble::Fail { part, after, times }
+                if writes && *times > 0 && path.contains(*part) =>
+            {
                 *times -= 1;
-                if *after { Fate::FailAfter } else { Fate::FailBefore }
+                if *after {
+                    Fate::FailAfter
+                } else {
+                    Fate::FailBefore
+                }
             }
             _ => Fate::Work,
         }
@@ -216,7 +231,10 @@ pub(crate) fn stream() -> StreamDefinition {
         ("day", DataType::Date32),
         ("fine", DataType::Boolean),
         ("raw", DataType::Binary),
-        ("tags", DataType::List(Arc::new(Field::new_list_field(DataType::Utf8, true)))),
+        (
+            "tags",
+            DataType::List(Arc::new(Field::new_list_field(DataType::Utf8, true))),
+        ),
         ("info", DataType::Struct(info)),
     ];
     let fields: Vec<Field> = columns
@@ -273,8 +291,8 @@ pub(crate) fn epoch(from: &[(i32, i64)], to: &[(i32, i64)], mark: bool) -> Epoch
         .filter(|part| !part.is_empty())
         .map(|part| rows_at(&schema, part, &[]))
         .collect();
-    let last = to.advanced_since(&from).iter().map(|(p, o)| (p, last(o.0 - 1)));
-    let last: HashMap<_, _> = last.collect();
+    let advanced = to.advanced_since(&from);
+    let last: HashMap<_, _> = advanced.iter().map(|(p, o)| (p, last(o.0 - 1))).collect();
     Epoch {
         stream: stream.name,
         from,
@@ -310,9 +328,13 @@ pub(crate) async fn read(
 
 /// The positions of all rows in `files`, in order, each as often as it occurs.
 pub(crate) async fn positions(warehouse: &Warehouse, files: &[DataFile]) -> Vec<(i32, i64)> {
-    use arrow::array::AsArray;
-    use arrow::datatypes::{Int32Type, Int64Type};
-    let rows = read(warehouse, &stream().row_schema(), files, &[PARTITION, OFFSET]).await;
+    let rows = read(
+        warehouse,
+        &stream().row_schema(),
+        files,
+        &[PARTITION, OFFSET],
+    )
+    .await;
     let partitions = rows[PARTITION].as_primitive::<Int32Type>();
     let offsets = rows[OFFSET].as_primitive::<Int64Type>();
     partitions
@@ -321,4 +343,69 @@ pub(crate) async fn positions(warehouse: &Warehouse, files: &[DataFile]) -> Vec<
         .copied()
         .zip(offsets.values().iter().copied())
         .collect()
+}
+
+/// A catalog of [`stream`] and these views, all being built.
+pub(crate) async fn catalog(origin: &[(i32, i64)], views: &[(&str, &str)]) -> Catalog {
+    let stream = stream();
+    let mut catalog = Catalog {
+        version: 1,
+        ..Catalog::default()
+    };
+    for (name, query) in views {
+        let definition = ViewDefinition {
+            name: ViewName::new(name).unwrap(),
+            stream: stream.name.clone(),
+            query: (*query).to_owned(),
+            sql: (*query).to_owned(),
+        };
+        let plan = ViewPlan::compile(&definition, &stream).await.unwrap();
+        let view = CatalogView {
+            serving: None,
+            building: Some(Arc::new(CompiledView { definition, plan })),
+        };
+        catalog.views.insert(ViewName::new(name).unwrap(), view);
+    }
+    let known = CatalogStream {
+        definition: stream.clone(),
+        origin: at(origin),
+    };
+    catalog.streams.insert(stream.name, Arc::new(known));
+    catalog
+}
+
+/// The view of that name.
+pub(crate) fn view(catalog: &Catalog, name: &str) -> Arc<CompiledView> {
+    let view = &catalog.views[&ViewName::new(name).unwrap()];
+    Arc::clone(view.building.as_ref().unwrap())
+}
+
+/// As [`epoch`], with a device (four of them), a count (the offset) and a temperature in every row.
+pub(crate) fn measured(from: &[(i32, i64)], to: &[(i32, i64)], mark: bool) -> Epoch {
+    let mut epoch = epoch(from, to, mark);
+    for batch in &mut epoch.rows {
+        let offsets = batch[OFFSET].as_primitive::<Int64Type>().clone();
+        let partitions = batch[PARTITION].as_primitive::<Int32Type>().clone();
+        let places: Vec<(i32, i64)> = partitions
+            .values()
+            .iter()
+            .copied()
+            .zip(offsets.values().iter().copied())
+            .collect();
+        let devices = places
+            .iter()
+            .map(|(p, o)| format!("d{}", (o + i64::from(*p)) % 4));
+        let columns: Vec<(&str, ArrayRef)> = vec![
+            ("device", Arc::new(StringArray::from_iter_values(devices))),
+            ("count", Arc::new(offsets)),
+            (
+                "temperature",
+                Arc::new(Float64Array::from_iter_values(
+                    places.iter().map(|(_, o)| *o as f64),
+                )),
+            ),
+        ];
+        *batch = rows_at(&batch.schema(), &places, &columns);
+    }
+    epoch
 }

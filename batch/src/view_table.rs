@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use arrow::datatypes::SchemaRef;
 use futures::TryStreamExt;
-use object_store::{ObjectStoreExt, ObjectStore};
 use object_store::path::Path;
+use object_store::{ObjectStore, ObjectStoreExt};
 use thalweg_schemas::dataset::BatchVersion;
 use thalweg_schemas::warehouse::Warehouse;
 use thalweg_schemas::{Frontier, ViewId};
@@ -88,7 +88,11 @@ impl ViewTable {
     fn current(&mut self) -> Option<Arc<BatchVersion>> {
         let state = self.log.as_ref()?.state();
         let published = state.note.published.as_ref()?;
-        if self.version.as_ref().is_none_or(|v| v.version != state.version) {
+        if self
+            .version
+            .as_ref()
+            .is_none_or(|v| v.version != state.version)
+        {
             self.version = Some(Arc::new(BatchVersion {
                 view: self.view.clone(),
                 version: state.version,
@@ -175,7 +179,9 @@ impl ViewTable {
         }
         match self.vacuum(grace).await {
             Ok(0) => {}
-            Ok(files) => tracing::debug!(view = %self.view, files, "removed files that are not needed"),
+            Ok(files) => {
+                tracing::debug!(view = %self.view, files, "removed files that are not needed")
+            }
             Err(error) => {
                 tracing::warn!(view = %self.view, %error, "files that are not needed are kept");
             }

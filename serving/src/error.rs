@@ -23,7 +23,9 @@ pub enum Error {
         "a request holds either definitions or exactly one query; this one has {definitions} definitions and {queries} queries"
     )]
     MixStatements { definitions: usize, queries: usize },
-    #[error("{0} is not possible here: queries read, and only CREATE and DROP of streams and views change anything")]
+    #[error(
+        "{0} is not possible here: queries read, and only CREATE and DROP of streams and views change anything"
+    )]
     ChangeByQuery(String),
     #[error("{}", sentence(.source))]
     PlanQuery {

@@ -47,9 +47,12 @@ pub(crate) const DEFINITIONS: &str = "
 
 /// The frontier at these offsets of partitions 0 and 1.
 pub(crate) fn at(first: i64, second: i64) -> Frontier {
-    [(Partition(0), Offset(first)), (Partition(1), Offset(second))]
-        .into_iter()
-        .collect()
+    [
+        (Partition(0), Offset(first)),
+        (Partition(1), Offset(second)),
+    ]
+    .into_iter()
+    .collect()
 }
 
 /// Message `offset` of `partition`: every seventh cannot be decoded; values add up without rounding.
@@ -109,8 +112,7 @@ impl World {
             snapshots: snapshot_receiver,
             failure: failure_receiver,
         };
-        let (streams, streams_receiver) =
-            watch::channel(Arc::new(HashMap::from([(name, handle)])));
+        let (streams, streams_receiver) = watch::channel(Arc::new(HashMap::from([(name, handle)])));
         let sources = Sources {
             catalog: catalog_receiver,
             catalogs,
@@ -204,7 +206,11 @@ impl World {
                     .to_stored(batches("states", states.schema(), vec![states]).unwrap())
                     .unwrap();
                 let stored = collect(&self.state, "storing", stored).await.unwrap();
-                let name = format!("views/{}/{}-{i}.parquet", view.plan.id(), cut.distance(&at(0, 0)));
+                let name = format!(
+                    "views/{}/{}-{i}.parquet",
+                    view.plan.id(),
+                    cut.distance(&at(0, 0))
+                );
                 files.push(self.write(&name, view.plan.stored_schema(), &stored));
             }
             let id = view.plan.id().clone();
@@ -218,7 +224,8 @@ impl World {
             };
             versions.insert(id, Arc::new(version));
         }
-        self.published.send_replace(Arc::new(Published { versions }));
+        self.published
+            .send_replace(Arc::new(Published { versions }));
     }
 
     /// A snapshot at `to` whose segments start at `cut` and are cut at odd places.
@@ -280,7 +287,10 @@ impl World {
 
     fn master(&self, archived: &Frontier) -> MasterVersion {
         let rows = self.rows(&at(0, 0), archived);
-        let name = format!("streams/sensor_data/{}.parquet", archived.distance(&at(0, 0)));
+        let name = format!(
+            "streams/sensor_data/{}.parquet",
+            archived.distance(&at(0, 0))
+        );
         let files = match rows.num_rows() {
             0 => Vec::new(),
             _ => vec![self.write(&name, &rows.schema(), &[rows.clone()])],
@@ -378,7 +388,10 @@ impl World {
     }
 
     pub(crate) fn view_id(&self, name: &str) -> ViewId {
-        let view = self.views().into_iter().find(|v| v.definition.name.as_str() == name);
+        let view = self
+            .views()
+            .into_iter()
+            .find(|v| v.definition.name.as_str() == name);
         view.unwrap().plan.id().clone()
     }
 

@@ -91,7 +91,11 @@ async fn no_such_method(request: Request) -> Error {
     refused(
         "no_such_method",
         StatusCode::METHOD_NOT_ALLOWED,
-        format!("{} does not take {}", request.uri().path(), request.method()),
+        format!(
+            "{} does not take {}",
+            request.uri().path(),
+            request.method()
+        ),
     )
 }
 

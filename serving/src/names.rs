@@ -3,14 +3,13 @@
 //! Invariant: what a query reads is built from its pins; every other table of the catalog can be described (SHOW
 //! TABLES, `information_schema`), not read.
 
-use std::any::Any;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use arrow::datatypes::SchemaRef;
 use async_trait::async_trait;
 use datafusion::catalog::{
-    CatalogProvider, MemoryCatalogProviderList, CatalogProviderList, SchemaProvider, Session,
+    CatalogProvider, CatalogProviderList, MemoryCatalogProviderList, SchemaProvider, Session,
     TableProvider,
 };
 use datafusion::common::{TableReference, not_impl_err};

@@ -161,6 +161,3 @@ fn planning(source: DataFusionError) -> SharedError {
         source,
     }
 }
-
-#[cfg(test)]
-mod tests;

@@ -162,10 +162,6 @@ impl Epochs {
         open.since.map(|since| (open.bytes(), since))
     }
 
-    pub(crate) fn is_on_its_way(&self) -> bool {
-        self.list.iter().any(|epoch| epoch.stage == Stage::OnItsWay)
-    }
-
     /// Ends the open epoch and opens the next. `None` if nothing has advanced.
     pub(crate) fn cut(&mut self) -> Option<CutEpoch> {
         let open = self.last();

@@ -16,6 +16,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use datafusion::execution::context::SessionState;
+use parking_lot::Mutex;
 use thalweg_schemas::catalog::CatalogStream;
 use thalweg_schemas::dataset::MasterVersion;
 use thalweg_schemas::decode::{Decoder, Messages};
@@ -115,7 +116,8 @@ struct Ingest<'a> {
     partitions: watch::Receiver<i32>,
     current: Current,
     /// Absent only while a batch is decoded.
-    decoder: Option<Decoder>,
+    /// Taken while a micro-batch is decoded. Decoders are not `Sync`; nothing ever contends for it.
+    decoder: Mutex<Option<Decoder>>,
     /// For micro-batches and merges, which are small.
     session: Arc<SessionState>,
     /// For rebuilds: bounded, spills.
@@ -136,7 +138,7 @@ impl<'a> Ingest<'a> {
         let unbounded = session::runtime(Some(&links.warehouse), None, None)?;
         let bounded = session::runtime(Some(&links.warehouse), Some(config.memory_budget), None)?;
         Ok(Self {
-            decoder: Some(Decoder::new(&start.stream.definition)?),
+            decoder: Mutex::new(Some(Decoder::new(&start.stream.definition)?)),
             current: Current::new(start),
             partitions: source.partitions.clone(),
             config,
@@ -229,7 +231,7 @@ impl<'a> Ingest<'a> {
     }
 
     async fn decode(&mut self, messages: Messages) -> Result<arrow::record_batch::RecordBatch> {
-        let mut decoder = match self.decoder.take() {
+        let mut decoder = match self.decoder.get_mut().take() {
             Some(decoder) => decoder,
             None => Decoder::new(&self.current.stream.definition)?,
         };
@@ -239,7 +241,7 @@ impl<'a> Ingest<'a> {
             (decoder, decoded)
         });
         let (decoder, decoded) = decoding.await.map_err(|source| self.task_failed(source))?;
-        self.decoder = Some(decoder);
+        *self.decoder.get_mut() = Some(decoder);
         Ok(decoded?.rows)
     }
 

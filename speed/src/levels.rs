@@ -130,8 +130,8 @@ mod tests {
     #[test]
     fn a_border_is_never_crossed() {
         check(&run(0, 8, 0), 80, &[40], Some(0..4));
-        check(&run(0, 9, 0), 90, &[10], None);
-        check(&run(0, 9, 0), 90, &[0, 10], None);
+        check(&run(0, 8, 0), 80, &[10], None);
+        check(&run(0, 9, 0), 90, &[0, 10], Some(1..9));
         check(&run(0, 9, 0), 90, &[80], Some(0..8));
         // The end of the list is a border: nothing will be added below it.
         check(&run(0, 2, 0), 20, &[20], Some(0..2));

@@ -13,7 +13,7 @@ use thalweg_schemas::catalog::{Catalog, CatalogStore, CatalogStream};
 use thalweg_schemas::dataset::Published;
 use thalweg_schemas::snapshot::{StreamHandle, StreamSnapshot};
 use thalweg_schemas::warehouse::Warehouse;
-use thalweg_speed::SpeedConfig;
+use thalweg_speed::{SpeedConfig, record_origins};
 use tokio::sync::{Notify, mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -207,8 +207,12 @@ async fn attempt(
     let Some(stream) = stream else {
         return Ok(());
     };
-    let mut archive =
-        Archive::open(&wiring.warehouse, &stream.definition, stream.origin.clone()).await?;
+    // The archive is told where partitions begin that it does not name yet.
+    let origin = tokio::select! {
+        () = cancel.cancelled() => return Ok(()),
+        origin = record_origins(&wiring.config, &stream, &wiring.catalogs) => origin?,
+    };
+    let mut archive = Archive::open(&wiring.warehouse, &stream.definition, origin).await?;
     let (versions, masters) = watch::channel(archive.latest().await?);
     let (requests, epochs) = mpsc::channel(EPOCHS);
     // The archive must outlive the speed layer, which hands it a last epoch: it has a token of its own, and ends by

@@ -150,7 +150,8 @@ mod tests {
     async fn transient_failures_are_tried_again() {
         let (failure, seen) = watch::channel(None);
         let mut left = 2;
-        let outcome = supervise("x", &CancellationToken::new(), &failure, || {
+        let cancel = CancellationToken::new();
+        let outcome = supervise("x", &cancel, &failure, || {
             left -= 1;
             std::future::ready(if left > 0 {
                 Err(stopped(Fault::Transient))
@@ -165,7 +166,8 @@ mod tests {
     #[tokio::test]
     async fn a_broken_promise_is_not() {
         let (failure, _) = watch::channel(None);
-        let outcome = supervise("x", &CancellationToken::new(), &failure, || async {
+        let cancel = CancellationToken::new();
+        let outcome = supervise("x", &cancel, &failure, || async {
             Err(stopped(Fault::Bug))
         });
         assert_eq!(outcome.await.unwrap_err().fault, Fault::Bug);

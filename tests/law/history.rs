@@ -110,6 +110,7 @@ async fn setting(seed: u64, rng: &mut StdRng, query: &Query) -> Setting {
     let view = Arc::new(CompiledView { definition, plan });
     let catalog = Catalog {
         version: 1,
+        dropped: Default::default(),
         streams: BTreeMap::from([(
             stream().name,
             Arc::new(CatalogStream {

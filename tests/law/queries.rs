@@ -42,13 +42,14 @@ const AGGREGATES: &[(&str, Tolerance)] = &[
     ("sum(f)", Float),
     ("sum(r)", Float),
     ("sum(DISTINCT g)", Float),
-    ("avg(i)", Float),
+    ("avg(i % 1000)", Float),
     ("avg(d)", Exact),
     ("avg(f)", Float),
     ("avg(DISTINCT g)", Float),
     ("avg(DISTINCT d)", Exact),
     ("min(i)", Exact),
     ("min(f)", Exact),
+    ("max(f) FILTER (WHERE i <> 7)", Exact),
     ("max(f)", Exact),
     ("min(r)", Exact),
     ("max(r)", Exact),
@@ -70,8 +71,6 @@ const AGGREGATES: &[(&str, Tolerance)] = &[
     ("median(f)", Exact),
     ("median(d)", Exact),
     ("median(DISTINCT i)", Exact),
-    ("percentile_cont(g, 0.75)", Float),
-    ("percentile_cont(0.25) WITHIN GROUP (ORDER BY g DESC)", Float),
     ("approx_distinct(s)", Exact),
     ("approx_distinct(i)", Exact),
     ("approx_distinct(small)", Exact),
@@ -106,8 +105,6 @@ const AGGREGATES: &[(&str, Tolerance)] = &[
     ("first_value(i ORDER BY t/*ties*/) IGNORE NULLS", Exact),
     ("last_value(s ORDER BY day/*ties*/) IGNORE NULLS", Exact),
     ("first_value(bin ORDER BY f/*ties*/)", Exact),
-    ("nth_value(i, 2 ORDER BY t/*ties*/)", Exact),
-    ("nth_value(s, 3 ORDER BY i DESC/*ties*/)", Exact),
     ("array_agg(i ORDER BY t/*ties*/)", Exact),
     ("array_agg(s ORDER BY f DESC/*ties*/) FILTER (WHERE b)", Exact),
     ("array_agg(DISTINCT s ORDER BY s)", Exact),
@@ -116,7 +113,15 @@ const AGGREGATES: &[(&str, Tolerance)] = &[
     ("string_agg(DISTINCT k, ',' ORDER BY k)", Exact),
     ("sum(i) * 2 + count(*)", Exact),
     ("CASE WHEN count(*) > 3 THEN max(s) ELSE 'few' END", Exact),
-    ("sum(CAST(i AS DOUBLE)) / count(*)", Float),
+    ("sum(CAST(i % 1000 AS DOUBLE)) / count(*)", Float),
+];
+
+/// DataFusion's own grouped min and max of floats depend on where a NaN stood; ordering does not.
+const FLOAT_ORDER: &[(&str, &str)] = &[
+    ("min(f)", "first_value(f ORDER BY f NULLS LAST)"),
+    ("max(f)", "last_value(f ORDER BY f NULLS FIRST)"),
+    ("min(r)", "first_value(r ORDER BY r NULLS LAST)"),
+    ("max(r)", "last_value(r ORDER BY r NULLS FIRST)"),
 ];
 
 const GROUPS: &[&[&str]] = &[
@@ -145,9 +150,13 @@ fn query(groups: &[&str], aggregates: &[(&str, Tolerance)], filter: &str, having
         _ => format!(" GROUP BY {}", groups.join(", ")),
     };
     let text = format!("SELECT {} FROM events {filter}{by} {having}", items.join(", "));
+    let mut whole = text.replace(TIES, ", _partition, _offset");
+    for (call, total) in FLOAT_ORDER {
+        whole = whole.replace(call, total);
+    }
     Query {
         view: text.replace(TIES, ""),
-        whole: text.replace(TIES, ", _partition, _offset"),
+        whole,
         groups: groups.len(),
         tolerances: aggregates.iter().map(|(_, t)| *t).collect(),
     }

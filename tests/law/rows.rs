@@ -105,11 +105,11 @@ pub fn rows(rng: &mut StdRng, places: &[Place]) -> RecordBatch {
             _ => r.random_range(-1000..1000),
         }))),
         Arc::new(Float64Array::from(column(rng, n, |r| match r.random_range(0..4) {
-            0 => pick(r, &[0.0, -0.0, f64::NAN, 1e15, -1e15, 1e-300, f64::MIN_POSITIVE, 0.1]),
+            0 => pick(r, &[0.0, -0.0, f64::NAN, 1e6, -1e6, 1e-300, f64::MIN_POSITIVE, 0.1]),
             _ => r.random_range(-100.0..100.0),
         }))),
         Arc::new(Float64Array::from(column(rng, n, |r| r.random_range(-500.0..500.0)))),
-        Arc::new(Float32Array::from(column(rng, n, |r| pick(r, &[0.5_f32, -2.25, 1e10, 3.0, f32::NAN])))),
+        Arc::new(Float32Array::from(column(rng, n, |r| pick(r, &[0.5_f32, -2.25, 1e4, 3.0, f32::NAN])))),
         Arc::new(
             Decimal128Array::from(column(rng, n, |r| match r.random_range(0..5) {
                 0 => pick(r, &[99_999_999_999_999_999_999, -99_999_999_999_999_999_999, 1, 0]),

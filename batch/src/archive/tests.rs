@@ -1,4 +1,7 @@
-//! The commit traps of the master dataset: every way in which a commit can end, and what the table says afterwards.
+//! The master dataset: what lands in it, how it comes back, and what is refused. Its races and failures are in `traps`.
+
+mod serving;
+mod traps;
 
 use std::sync::Arc;
 
@@ -7,14 +10,11 @@ use arrow::array::{
     Int64Array, ListArray, StringArray, StructArray, TimestampMicrosecondArray,
 };
 use arrow::buffer::NullBuffer;
-use arrow::datatypes::{DataType, Utf8Type};
+use arrow::datatypes::DataType;
 use object_store::ObjectStore;
 use object_store::memory::InMemory;
-use thalweg_schemas::epoch::EpochRequest;
 use thalweg_schemas::stream::{OFFSET, PARTITION, PAYLOAD, REJECT};
 use thalweg_schemas::{Fault, Partition};
-use tokio::sync::{mpsc, oneshot, watch};
-use tokio_util::sync::CancellationToken;
 
 use super::*;
 use crate::testing::{
@@ -36,7 +36,9 @@ fn fenced(outcome: EpochOutcome) -> Arc<MasterVersion> {
 }
 
 async fn open(warehouse: &Warehouse) -> Archive {
-    Archive::open(warehouse, &stream(), at(&[(0, 0), (1, 5)])).await.unwrap()
+    Archive::open(warehouse, &stream(), at(&[(0, 0), (1, 5)]))
+        .await
+        .unwrap()
 }
 
 /// What [`epoch`] puts at every offset below these.
@@ -70,7 +72,12 @@ async fn check_landing_and_reopening(warehouse: &Warehouse) {
     assert_eq!(again.mark, version.mark);
     assert_eq!(again.files, version.files);
     assert_eq!(again.last, version.last);
-    assert!(again.files.iter().all(|f| f.span.is_some() && f.rows.is_some()));
+    assert!(
+        again
+            .files
+            .iter()
+            .all(|f| f.span.is_some() && f.rows.is_some())
+    );
     let expect = all_below(&[(0, 0), (1, 5)], &[(0, 3), (1, 9), (2, 1)]);
     assert_eq!(positions(warehouse, &again.files).await, expect);
 }
@@ -88,19 +95,32 @@ async fn epochs_land_and_are_found_again() {
 async fn files_hold_rows_in_order_and_say_what_they_span() {
     let (warehouse, _) = faulty_warehouse();
     let version = landed(
-        open(&warehouse).await.commit(&epoch(&[(0, 0), (1, 5)], &[(0, 3), (1, 7)], true)).await.unwrap(),
+        open(&warehouse)
+            .await
+            .commit(&epoch(&[(0, 0), (1, 5)], &[(0, 3), (1, 7)], true))
+            .await
+            .unwrap(),
     );
     let span = version.files[0].span.unwrap();
     assert_eq!(span.partitions, (Partition(0), Partition(1)));
     assert_eq!((span.offsets.0.0, span.offsets.1.0), (0, 6));
     assert_eq!(version.files[0].rows, Some(5));
     let path = object_store::path::Path::from(version.files[0].path.as_str());
-    let found = warehouse.store().get_opts(&path, Default::default()).await.unwrap();
+    let found = warehouse
+        .store()
+        .get_opts(&path, Default::default())
+        .await
+        .unwrap();
     let bytes = found.bytes().await.unwrap();
     assert_eq!(bytes.len() as u64, version.files[0].size);
-    let reader = parquet::arrow::arrow_reader::ParquetRecordBatchReader::try_new(bytes, 100).unwrap();
+    let reader =
+        parquet::arrow::arrow_reader::ParquetRecordBatchReader::try_new(bytes, 100).unwrap();
     let rows: Vec<_> = reader.map(Result::unwrap).collect();
-    let expect = rows_at(&stream().row_schema(), &[(0, 0), (0, 1), (0, 2), (1, 5), (1, 6)], &[]);
+    let expect = rows_at(
+        &stream().row_schema(),
+        &[(0, 0), (0, 1), (0, 2), (1, 5), (1, 6)],
+        &[],
+    );
     assert_eq!(rows[0].column(0), expect.column(0));
     assert_eq!(rows[0].column(1), expect.column(1));
 }
@@ -111,7 +131,10 @@ async fn every_type_comes_back_bit_for_bit() {
     let schema = stream().row_schema();
     let odd_nan = f64::from_bits(0x7ff8_0000_dead_beef);
     let tags = ListArray::new(
-        Arc::new(arrow::datatypes::Field::new_list_field(DataType::Utf8, true)),
+        Arc::new(arrow::datatypes::Field::new_list_field(
+            DataType::Utf8,
+            true,
+        )),
         arrow::buffer::OffsetBuffer::new(vec![0, 2, 2, 2, 3].into()),
         Arc::new(StringArray::from(vec![Some("a"), None, Some("")])),
         Some(NullBuffer::from(vec![true, true, false, true])),
@@ -123,27 +146,108 @@ async fn every_type_comes_back_bit_for_bit() {
         info,
         vec![
             Arc::new(Int64Array::from(vec![Some(i64::MIN), None, None, Some(0)])),
-            Arc::new(Float32Array::from(vec![Some(f32::NAN), Some(-0.0), None, None])),
+            Arc::new(Float32Array::from(vec![
+                Some(f32::NAN),
+                Some(-0.0),
+                None,
+                None,
+            ])),
         ],
         Some(NullBuffer::from(vec![true, true, false, true])),
     );
     let long = "ü".repeat(10_000);
     let columns: Vec<(&str, ArrayRef)> = vec![
-        ("device", Arc::new(StringArray::from(vec![Some(""), Some(long.as_str()), None, Some("x")]))),
-        ("ts", Arc::new(TimestampMicrosecondArray::from(vec![Some(i64::MIN), Some(i64::MAX), None, Some(-1)]))),
-        ("temperature", Arc::new(Float64Array::from(vec![Some(odd_nan), Some(-0.0), None, Some(f64::MIN_POSITIVE / 2.0)]))),
-        ("count", Arc::new(Int64Array::from(vec![Some(i64::MIN), Some(i64::MAX), None, Some(0)]))),
-        ("amount", Arc::new(
-            Decimal128Array::from(vec![Some(99_999_999_999_999_999_999), Some(-1), None, Some(0)])
-                .with_precision_and_scale(20, 4).unwrap(),
-        )),
-        ("day", Arc::new(Date32Array::from(vec![Some(-719_162), Some(2_932_896), None, Some(0)]))),
-        ("fine", Arc::new(BooleanArray::from(vec![Some(true), Some(false), None, Some(true)]))),
-        ("raw", Arc::new(BinaryArray::from_opt_vec(vec![Some(b"\x00\xff"), Some(b""), None, Some(b"x")]))),
+        (
+            "device",
+            Arc::new(StringArray::from(vec![
+                Some(""),
+                Some(long.as_str()),
+                None,
+                Some("x"),
+            ])),
+        ),
+        (
+            "ts",
+            Arc::new(TimestampMicrosecondArray::from(vec![
+                Some(i64::MIN),
+                Some(i64::MAX),
+                None,
+                Some(-1),
+            ])),
+        ),
+        (
+            "temperature",
+            Arc::new(Float64Array::from(vec![
+                Some(odd_nan),
+                Some(-0.0),
+                None,
+                Some(f64::MIN_POSITIVE / 2.0),
+            ])),
+        ),
+        (
+            "count",
+            Arc::new(Int64Array::from(vec![
+                Some(i64::MIN),
+                Some(i64::MAX),
+                None,
+                Some(0),
+            ])),
+        ),
+        (
+            "amount",
+            Arc::new(
+                Decimal128Array::from(vec![
+                    Some(99_999_999_999_999_999_999),
+                    Some(-1),
+                    None,
+                    Some(0),
+                ])
+                .with_precision_and_scale(20, 4)
+                .unwrap(),
+            ),
+        ),
+        (
+            "day",
+            Arc::new(Date32Array::from(vec![
+                Some(-719_162),
+                Some(2_932_896),
+                None,
+                Some(0),
+            ])),
+        ),
+        (
+            "fine",
+            Arc::new(BooleanArray::from(vec![
+                Some(true),
+                Some(false),
+                None,
+                Some(true),
+            ])),
+        ),
+        (
+            "raw",
+            Arc::new(BinaryArray::from_opt_vec(vec![
+                Some(b"\x00\xff"),
+                Some(b""),
+                None,
+                Some(b"x"),
+            ])),
+        ),
         ("tags", Arc::new(tags)),
         ("info", Arc::new(info)),
-        (REJECT, Arc::new(StringArray::from(vec![None, None, Some("not JSON"), None]))),
-        (PAYLOAD, Arc::new(BinaryArray::from_opt_vec(vec![None, None, Some(b"{\x00"), None]))),
+        (
+            REJECT,
+            Arc::new(StringArray::from(vec![None, None, Some("not JSON"), None])),
+        ),
+        (
+            PAYLOAD,
+            Arc::new(BinaryArray::from_opt_vec(vec![
+                None,
+                None,
+                Some(b"{\x00"),
+                None,
+            ])),
+        ),
     ];
     let rows = rows_at(&schema, &[(0, 0), (0, 1), (0, 2), (0, 3)], &columns);
     let mut epoch = epoch(&[(0, 0)], &[(0, 4)], true);
@@ -153,131 +257,18 @@ async fn every_type_comes_back_bit_for_bit() {
     let back = read(&warehouse, &schema, &version.files, &[PARTITION, OFFSET]).await;
     // Equality of arrays is IEEE's, by which a NaN differs from itself: compare what is in the buffers.
     let bits = |rows: &arrow::record_batch::RecordBatch| {
-        let column = rows["temperature"].as_any().downcast_ref::<Float64Array>().unwrap();
-        column.iter().map(|v| v.map(f64::to_bits)).collect::<Vec<_>>()
+        let column = rows["temperature"]
+            .as_any()
+            .downcast_ref::<Float64Array>()
+            .unwrap();
+        column
+            .iter()
+            .map(|v| v.map(f64::to_bits))
+            .collect::<Vec<_>>()
     };
     assert_eq!(bits(&back), bits(&rows));
     assert_eq!(format!("{back:?}"), format!("{rows:?}"));
     assert_eq!(back.schema().field(0).data_type(), &DataType::Int32);
-    assert!(DataType::Utf8 == <Utf8Type as arrow::datatypes::ByteArrayType>::DATA_TYPE);
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn two_writers_of_one_range_leave_one_epoch() {
-    let (warehouse, _) = faulty_warehouse();
-    let (mut one, mut two) = (open(&warehouse).await, open(&warehouse).await);
-    let range = epoch(&[(0, 0)], &[(0, 3)], true);
-    landed(one.commit(&range).await.unwrap());
-    let seen = fenced(two.commit(&range).await.unwrap());
-    assert_eq!(seen.frontier, at(&[(0, 3), (1, 5)]));
-    // Having read where the table stands, it goes on.
-    landed(two.commit(&epoch(&[(0, 3)], &[(0, 5)], true)).await.unwrap());
-    let seen = fenced(one.commit(&epoch(&[(0, 3)], &[(0, 4)], true)).await.unwrap());
-    assert_eq!(positions(&warehouse, &seen.files).await, all_below(&[], &[(0, 5)]));
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn writers_of_other_partitions_do_not_fence_each_other() {
-    let (warehouse, _) = faulty_warehouse();
-    let (mut one, mut two) = (open(&warehouse).await, open(&warehouse).await);
-    landed(one.commit(&epoch(&[(0, 0)], &[(0, 3)], true)).await.unwrap());
-    landed(two.commit(&epoch(&[(1, 5)], &[(1, 6)], false)).await.unwrap());
-    let version = landed(one.commit(&epoch(&[(0, 3)], &[(0, 4)], false)).await.unwrap());
-    assert_eq!(version.frontier, at(&[(0, 4), (1, 6)]));
-    assert_eq!(version.mark, at(&[(0, 3), (1, 5)]));
-    assert_eq!(version.last[&Partition(1)], last(5));
-    let expect = all_below(&[(1, 5)], &[(0, 4), (1, 6)]);
-    assert_eq!(positions(&warehouse, &version.files).await, expect);
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn racing_writers_leave_every_offset_once() {
-    let (warehouse, _) = faulty_warehouse();
-    open(&warehouse).await;
-    let writers = (0..4).map(|_| {
-        let warehouse = warehouse.clone();
-        tokio::spawn(async move {
-            let mut archive = open(&warehouse).await;
-            loop {
-                let stands = archive.latest().await.unwrap().frontier.get(Partition(0)).0;
-                if stands >= 40 {
-                    return;
-                }
-                let next = epoch(&[(0, stands)], &[(0, stands + 2)], false);
-                archive.commit(&next).await.unwrap();
-            }
-        })
-    });
-    for writer in writers.collect::<Vec<_>>() {
-        writer.await.unwrap();
-    }
-    let version = open(&warehouse).await.latest().await.unwrap();
-    assert_eq!(version.version, 20);
-    assert_eq!(positions(&warehouse, &version.files).await, all_below(&[], &[(0, 40)]));
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_write_that_fails_or_lands_and_then_fails_is_committed_once() {
-    for part in ["_delta_log", "rows-"] {
-        for after in [false, true] {
-            for times in [1, 2, 9] {
-                let (warehouse, store) = faulty_warehouse();
-                let mut archive = open(&warehouse).await;
-                store.set(Trouble::Fail { part, after, times });
-                let range = epoch(&[(0, 0), (1, 5)], &[(0, 3), (1, 7)], true);
-                let mut tries = 0;
-                let version = loop {
-                    tries += 1;
-                    assert!(tries < 20, "{part} {after} {times}");
-                    match archive.commit(&range).await {
-                        Ok(outcome) => break landed(outcome),
-                        Err(error) => assert_eq!(error.fault(), Fault::Transient, "{error}"),
-                    }
-                };
-                assert_eq!(version.version, 1, "{part} {after} {times}");
-                let expect = all_below(&[(1, 5)], &[(0, 3), (1, 7)]);
-                assert_eq!(positions(&warehouse, &version.files).await, expect);
-            }
-        }
-    }
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn killed_at_any_step_every_epoch_lands_once() {
-    let mut completed = [false; 2];
-    for after in [false, true] {
-        for step in 1..100 {
-            let (warehouse, store) = faulty_warehouse();
-            let mut archive = open(&warehouse).await;
-            landed(archive.commit(&epoch(&[(0, 0)], &[(0, 2)], true)).await.unwrap());
-            store.set(Trouble::Kill { at: step, after });
-            let second = epoch(&[(0, 2), (1, 5)], &[(0, 4), (1, 8)], true);
-            let done = store.until_killed(archive.commit(&second)).await;
-            drop(archive);
-            store.set(Trouble::None);
-
-            let mut archive = open(&warehouse).await;
-            let found = archive.latest().await.unwrap();
-            if let Some(outcome) = done {
-                assert_eq!(landed(outcome.unwrap()).version, found.version);
-                completed[usize::from(after)] = true;
-            }
-            // A new process reads on from where the table stands.
-            if found.frontier == second.from {
-                landed(archive.commit(&second).await.unwrap());
-            }
-            let third = epoch(&[(0, 4), (1, 8)], &[(0, 5), (1, 8)], false);
-            let version = landed(archive.commit(&third).await.unwrap());
-            assert_eq!(version.version, 3, "{step} {after}");
-            let expect = all_below(&[(1, 5)], &[(0, 5), (1, 8)]);
-            assert_eq!(positions(&warehouse, &version.files).await, expect, "{step} {after}");
-            if completed[usize::from(after)] {
-                assert!(step > 2, "the steps of a commit were counted");
-                break;
-            }
-        }
-    }
-    assert_eq!(completed, [true, true]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -334,7 +325,9 @@ async fn another_schema_is_refused() {
     let mut fields: Vec<_> = other.columns.fields().iter().cloned().collect();
     fields.pop();
     other.columns = Arc::new(arrow::datatypes::Schema::new(fields));
-    let error = Archive::open(&warehouse, &other, Frontier::new()).await.unwrap_err();
+    let error = Archive::open(&warehouse, &other, Frontier::new())
+        .await
+        .unwrap_err();
     assert!(matches!(error, Error::MatchSchema { .. }), "{error}");
     assert_eq!(error.fault(), Fault::User);
 }
@@ -358,12 +351,16 @@ async fn a_log_with_checkpoints_says_the_same() {
     let store = warehouse.store();
     // Only what follows the newest checkpoint is left of the log.
     let mut checkpoints = 0;
-    let listed: Vec<_> = futures::TryStreamExt::try_collect(store.list(Some(&log))).await.unwrap();
+    let listed: Vec<_> = futures::TryStreamExt::try_collect(store.list(Some(&log)))
+        .await
+        .unwrap();
     for meta in listed {
         let name = meta.location.filename().unwrap();
         checkpoints += usize::from(name.ends_with(".checkpoint.parquet"));
         if name.ends_with(".json") && name < "00000000000000000040.json" {
-            object_store::ObjectStoreExt::delete(&store, &meta.location).await.unwrap();
+            object_store::ObjectStoreExt::delete(&store, &meta.location)
+                .await
+                .unwrap();
         }
     }
     assert_eq!(checkpoints, 2);
@@ -376,62 +373,34 @@ async fn a_log_with_checkpoints_says_the_same() {
     assert_eq!(after.files, before.files);
     commit_many(&mut reopened, 47, 3).await;
     let version = archive.latest().await.unwrap();
-    assert_eq!(positions(&warehouse, &version.files).await, all_below(&[], &[(0, 50)]));
+    assert_eq!(
+        positions(&warehouse, &version.files).await,
+        all_below(&[], &[(0, 50)])
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_checkpoint_that_fails_fails_no_commit() {
     let (warehouse, store) = faulty_warehouse();
     let mut archive = open(&warehouse).await;
-    store.set(Trouble::Fail { part: "checkpoint", after: false, times: 1000 });
+    store.set(Trouble::Fail {
+        part: "checkpoint",
+        after: false,
+        times: 1000,
+    });
     commit_many(&mut archive, 0, 25).await;
-    store.set(Trouble::Fail { part: "checkpoint", after: true, times: 1000 });
+    store.set(Trouble::Fail {
+        part: "checkpoint",
+        after: true,
+        times: 1000,
+    });
     commit_many(&mut archive, 25, 5).await;
     store.set(Trouble::None);
     commit_many(&mut archive, 30, 1).await;
     let version = open(&warehouse).await.latest().await.unwrap();
     assert_eq!(version.version, 31);
-    assert_eq!(positions(&warehouse, &version.files).await, all_below(&[], &[(0, 31)]));
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn the_loop_outlasts_storage_that_fails_and_ends_with_its_senders() {
-    let (warehouse, store) = faulty_warehouse();
-    let mut archive = open(&warehouse).await;
-    let (versions, watched) = watch::channel(archive.latest().await.unwrap());
-    let (requests, receiver) = mpsc::channel(4);
-    let running = tokio::spawn(serve(archive, receiver, versions, CancellationToken::new()));
-    store.set(Trouble::Fail { part: "_delta_log", after: true, times: 6 });
-    let mut replies = Vec::new();
-    for offset in 0..3 {
-        let (reply, outcome) = oneshot::channel();
-        let epoch = epoch(&[(0, offset)], &[(0, offset + 1)], false);
-        requests.send(EpochRequest { epoch, reply }).await.unwrap();
-        replies.push(outcome);
-    }
-    drop(requests);
-    for reply in replies {
-        landed(reply.await.unwrap());
-    }
-    running.await.unwrap().unwrap();
-    let version = watched.borrow().clone();
-    assert_eq!(version.frontier, at(&[(0, 3), (1, 5)]));
-    assert_eq!(positions(&warehouse, &version.files).await, all_below(&[], &[(0, 3)]));
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn the_loop_gives_up_when_cancelled_and_drops_the_reply() {
-    let (warehouse, store) = faulty_warehouse();
-    let mut archive = open(&warehouse).await;
-    let (versions, _watched) = watch::channel(archive.latest().await.unwrap());
-    let (requests, receiver) = mpsc::channel(4);
-    let cancel = CancellationToken::new();
-    store.set(Trouble::Fail { part: "rows-", after: false, times: 1000 });
-    let running = tokio::spawn(serve(archive, receiver, versions, cancel.clone()));
-    let (reply, outcome) = oneshot::channel();
-    let epoch = epoch(&[(0, 0)], &[(0, 1)], false);
-    requests.send(EpochRequest { epoch, reply }).await.unwrap();
-    cancel.cancel();
-    assert!(outcome.await.is_err());
-    assert_eq!(running.await.unwrap().unwrap_err().fault(), Fault::Transient);
+    assert_eq!(
+        positions(&warehouse, &version.files).await,
+        all_below(&[], &[(0, 31)])
+    );
 }

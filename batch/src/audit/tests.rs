@@ -1,1 +1,154 @@
-//! Tests.
+//! The audit over segments that are right, and over segments that were forged.
+
+use std::collections::HashMap;
+
+use arrow::compute::concat_batches;
+use thalweg_schemas::algebra::between;
+
+use super::*;
+use crate::choose::Mode;
+use crate::run::{BatchConfig, run_view};
+use crate::testing::{at, catalog, faulty_warehouse, measured, stream, view};
+
+const VIEW: &str =
+    "SELECT device, count(*) AS n, sum(count) AS total FROM sensor_data GROUP BY device";
+
+/// The state of `[from, to)` of one partition, over the rows of an epoch.
+async fn segment(
+    view: &CompiledView,
+    rows: &[RecordBatch],
+    partition: i32,
+    (from, to): (i64, i64),
+    provenance: Provenance,
+) -> Arc<Segment> {
+    let plan = &view.plan;
+    let state = session::state(session::runtime(None, None, None).unwrap(), 1);
+    let rows = batches("rows", stream().row_schema(), rows.to_vec()).unwrap();
+    let rows = between(rows, &at(&[(partition, from)]), &at(&[(partition, to)])).unwrap();
+    let states = collect(&state, "test", plan.update(rows).unwrap())
+        .await
+        .unwrap();
+    Arc::new(Segment {
+        view: plan.id().clone(),
+        partition: Partition(partition),
+        from: Offset(from),
+        to: Offset(to),
+        provenance,
+        states: concat_batches(plan.state_schema(), &states).unwrap(),
+        bytes: 0,
+        level: 0,
+    })
+}
+
+fn snapshot(
+    view: &CompiledView,
+    master: Arc<MasterVersion>,
+    frontier: Frontier,
+    segments: Vec<Arc<Segment>>,
+) -> StreamSnapshot {
+    let mut held = ViewSegments::default();
+    for segment in segments {
+        held.partitions
+            .entry(segment.partition)
+            .or_default()
+            .push(segment);
+    }
+    StreamSnapshot {
+        stream: stream().name,
+        origin: at(&[(0, 0), (1, 0)]),
+        frontier,
+        caught_up: true,
+        master,
+        rows: Vec::new(),
+        views: HashMap::from([(view.plan.id().clone(), Arc::new(held))]),
+        health: BTreeMap::new(),
+        memory_bytes: 0,
+        memory_budget: 0,
+        paused: false,
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn right_segments_are_equal_and_forged_ones_are_not() {
+    let (warehouse, _) = faulty_warehouse();
+    let folder = tempfile::tempdir().unwrap();
+    let config = BatchConfig {
+        spill: folder.path().to_owned(),
+        ..BatchConfig::default()
+    };
+    let origin = &[(0, 0), (1, 0)];
+    let catalog = catalog(origin, &[("v", VIEW)]).await;
+    let view = view(&catalog, "v");
+    let mut archive = Archive::open(&warehouse, &stream(), at(origin))
+        .await
+        .unwrap();
+    archive
+        .commit(&measured(origin, &[(0, 10), (1, 4)], true))
+        .await
+        .unwrap();
+    run_view(&warehouse, &catalog, &view, Mode::Full, &config, |_| ())
+        .await
+        .unwrap();
+    let above = measured(&[(0, 10), (1, 4)], &[(0, 30), (1, 20)], true);
+    archive.commit(&above).await.unwrap();
+    let master = archive.latest().await.unwrap();
+    let all = measured(origin, &[(0, 30), (1, 20)], true).rows;
+
+    use Provenance::{Live, Rebuilt};
+    let mut segments = vec![
+        // Below the cut, still held.
+        segment(&view, &all, 0, (4, 10), Live).await,
+        segment(&view, &all, 0, (10, 15), Rebuilt).await,
+        segment(&view, &all, 0, (15, 22), Live).await,
+        segment(&view, &all, 0, (22, 30), Live).await,
+        segment(&view, &all, 1, (4, 20), Rebuilt).await,
+    ];
+    let audit = |segments: &[Arc<Segment>], reached: &[(i32, i64)]| {
+        let live = snapshot(&view, Arc::clone(&master), at(reached), segments.to_vec());
+        let (warehouse, catalog, view) = (warehouse.clone(), catalog.clone(), Arc::clone(&view));
+        async move { audit_view(&warehouse, &catalog, &view, &live).await }
+    };
+    let report = audit(&segments, &[(0, 33), (1, 20)]).await.unwrap();
+    assert!(report.is_equal(), "{report:?}");
+    assert_eq!(report.cut, at(&[(0, 10), (1, 4)]));
+    assert_eq!(report.from, at(&[(0, 4), (1, 4)]));
+    assert_eq!(report.to, at(&[(0, 30), (1, 20)]));
+    let parts: Vec<_> = report
+        .parts
+        .iter()
+        .map(|p| (p.provenance, p.segments, p.offsets))
+        .collect();
+    assert_eq!(parts, [(Live, 3, 6 + 15), (Rebuilt, 2, 5 + 16)]);
+    assert!(report.parts.iter().all(|p| p.groups > 0));
+
+    // One row too few in a live segment: its groups differ, the rebuilt ones do not.
+    let good = Arc::clone(&segments[2]);
+    let mut forged = segment(&view, &all, 0, (15, 21), Live)
+        .await
+        .as_ref()
+        .clone();
+    forged.to = Offset(22);
+    segments[2] = Arc::new(forged);
+    let report = audit(&segments, &[(0, 30), (1, 20)]).await.unwrap();
+    assert!(!report.is_equal());
+    assert_eq!(report.parts[0].differences.len(), 2, "{report:?}");
+    assert_eq!(report.parts[0].differences[0].group[0], "0");
+    assert!(report.parts[1].differences.is_empty());
+    segments[2] = good;
+
+    // A gap is not held.
+    let gap = segments.remove(1);
+    let error = audit(&segments, &[(0, 30), (1, 20)]).await.unwrap_err();
+    let not_held = matches!(
+        error,
+        Error::Schemas(thalweg_schemas::Error::NotHeld { .. })
+    );
+    assert!(not_held, "{error}");
+    segments.insert(1, gap);
+    assert!(
+        audit(&segments, &[(0, 30), (1, 20)])
+            .await
+            .unwrap()
+            .is_equal()
+    );
+}

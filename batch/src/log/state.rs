@@ -162,7 +162,11 @@ pub(crate) struct Stats {
 
 #[derive(Debug, Default, Serialize, Deserialize)]
 struct Bounds {
-    #[serde(rename = "_partition", default, skip_serializing_if = "Option::is_none")]
+    #[serde(
+        rename = "_partition",
+        default,
+        skip_serializing_if = "Option::is_none"
+    )]
     partition: Option<Partition>,
     #[serde(rename = "_offset", default, skip_serializing_if = "Option::is_none")]
     offset: Option<Offset>,

@@ -1,1 +1,146 @@
-//! Tests.
+//! The schedule against a real catalog: new views are built and promoted, and every publication is seen.
+
+use thalweg_schemas::ddl::parse;
+use thalweg_schemas::epoch::Epoch;
+use thalweg_schemas::stream::StreamDefinition;
+use thalweg_schemas::{StreamName, ViewName};
+
+use super::*;
+use crate::archive::Archive;
+use crate::testing::{Trouble, at, faulty_warehouse, rows_at};
+
+const STREAM: &str = "CREATE EXTERNAL TABLE events (k STRING, x BIGINT) STORED AS KAFKA LOCATION 'events' \
+     OPTIONS ('format' 'json', 'kafka.bootstrap.servers' 'localhost:9092');";
+const VIEW: &str =
+    "CREATE MATERIALIZED VIEW counts AS SELECT k, count(*) AS n FROM events GROUP BY k;";
+const LONG: Duration = Duration::from_secs(60);
+
+fn name() -> ViewName {
+    ViewName::new("counts").unwrap()
+}
+
+async fn archived(warehouse: &Warehouse, stream: &StreamDefinition, from: i64, to: i64) {
+    let places: Vec<(i32, i64)> = (from..to).map(|offset| (0, offset)).collect();
+    let epoch = Epoch {
+        stream: stream.name.clone(),
+        from: at(&[(0, from)]),
+        to: at(&[(0, to)]),
+        rows: vec![rows_at(&stream.row_schema(), &places, &[])],
+        mark: true,
+        last: HashMap::new(),
+    };
+    let mut archive = Archive::open(warehouse, stream, at(&[(0, 0)]))
+        .await
+        .unwrap();
+    archive.commit(&epoch).await.unwrap();
+}
+
+/// Waits until a version of `id` is announced at `cut`.
+async fn announced(published: &mut watch::Receiver<Arc<Published>>, id: &ViewId, cut: i64) {
+    let there = published.wait_for(|published| {
+        let version = published.versions.get(id);
+        version.is_some_and(|version| version.cut == at(&[(0, cut)]))
+    });
+    tokio::time::timeout(LONG, there).await.unwrap().unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn new_views_are_built_promoted_and_followed() {
+    let (warehouse, store) = faulty_warehouse();
+    let catalogs = CatalogStore::new(warehouse.clone());
+    catalogs.apply(parse(STREAM).unwrap()).await.unwrap();
+    let stream = StreamName::new("events").unwrap();
+    let known = catalogs
+        .record_origin(&stream, &at(&[(0, 0)]))
+        .await
+        .unwrap();
+    let definition = known.streams[&stream].definition.clone();
+    archived(&warehouse, &definition, 0, 7).await;
+
+    let folder = tempfile::tempdir().unwrap();
+    let config = BatchConfig {
+        interval: LONG * 60,
+        spill: folder.path().to_owned(),
+        ..BatchConfig::default()
+    };
+    let (catalog, watched) = watch::channel(known);
+    let (published, mut versions) = watch::channel(Arc::default());
+    let wake = Arc::new(Notify::new());
+    let (runs, mut reports) = mpsc::unbounded_channel();
+    let cancel = CancellationToken::new();
+    let running = tokio::spawn(schedule(
+        warehouse.clone(),
+        catalogs.clone(),
+        watched,
+        published,
+        config.clone(),
+        Arc::clone(&wake),
+        runs,
+        cancel.clone(),
+    ));
+
+    // A view that is created is built though its first run meets a storage that fails, and promoted.
+    catalogs.apply(parse(VIEW).unwrap()).await.unwrap();
+    store.set(Trouble::Fail {
+        part: "states-",
+        after: false,
+        times: 1,
+    });
+    let created = catalogs.load().await.unwrap();
+    let view = Arc::clone(created.views[&name()].building.as_ref().unwrap());
+    let id = view.plan.id().clone();
+    catalog.send_replace(created);
+    announced(&mut versions, &id, 7).await;
+    let failed = reports.recv().await.unwrap();
+    assert!(
+        matches!(
+            failed.outcome,
+            Outcome::Failed {
+                fault: Fault::Transient,
+                ..
+            }
+        ),
+        "{:?}",
+        failed.outcome
+    );
+    assert_eq!(reports.recv().await.unwrap().outcome, Outcome::Published);
+    let deadline = Instant::now() + LONG;
+    let served = loop {
+        let now = catalogs.load().await.unwrap();
+        if now.views[&name()].serving.is_some() {
+            break now;
+        }
+        assert!(Instant::now() < deadline, "not promoted");
+        tokio::task::yield_now().await;
+    };
+    assert!(served.views[&name()].building.is_none());
+    catalog.send_replace(Arc::clone(&served));
+
+    // Woken, it runs before its interval is over.
+    archived(&warehouse, &definition, 7, 9).await;
+    wake.notify_one();
+    announced(&mut versions, &id, 9).await;
+
+    // What another process publishes is seen without any run here.
+    archived(&warehouse, &definition, 9, 12).await;
+    let view = served.views[&name()].serving.as_ref().unwrap();
+    run_view(&warehouse, &served, view, Mode::Full, &config, |_| ())
+        .await
+        .unwrap();
+    announced(&mut versions, &id, 12).await;
+
+    // A view that is dropped is forgotten.
+    catalogs
+        .apply(parse("DROP VIEW counts").unwrap())
+        .await
+        .unwrap();
+    catalog.send_replace(catalogs.load().await.unwrap());
+    let forgotten = versions.wait_for(|published| published.versions.is_empty());
+    tokio::time::timeout(LONG, forgotten)
+        .await
+        .unwrap()
+        .unwrap();
+
+    cancel.cancel();
+    running.await.unwrap().unwrap();
+}

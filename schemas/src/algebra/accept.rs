@@ -36,6 +36,8 @@ pub(super) struct Trait {
     pub(super) ordered: bool,
     /// The state grows with the number of events in a group.
     pub(super) grows: bool,
+    /// Maintained over keys in total order instead of floats.
+    pub(super) by_float_keys: bool,
 }
 
 const fn of(equality: Equality, ordered: bool, grows: bool) -> Trait {
@@ -43,6 +45,7 @@ const fn of(equality: Equality, ordered: bool, grows: bool) -> Trait {
         equality,
         ordered,
         grows,
+        by_float_keys: false,
     }
 }
 
@@ -62,18 +65,34 @@ pub(super) fn accept(call: &AggregateFunction, value: &DataType) -> Result<Trait
         "count" | "regr_count" | "bit_and" | "bit_or" | "bit_xor" | "bool_and" | "bool_or" => {
             of(Equality::States, false, false)
         }
-        "min" | "max" => of(Equality::Values, false, false),
+        "min" | "max" => Trait {
+            by_float_keys: float,
+            ..of(Equality::States, false, false)
+        },
         "sum" | "avg" if !float => of(Equality::States, false, false),
         "sum" | "avg" | "var" | "var_pop" | "stddev" | "stddev_pop" | "covar_samp"
         | "covar_pop" | "corr" | "regr_slope" | "regr_intercept" | "regr_r2" | "regr_avgx"
         | "regr_avgy" | "regr_sxx" | "regr_syy" | "regr_sxy" => of(Equality::Floats, false, false),
-        "median" | "percentile_cont" => of(Equality::Multisets, false, true),
+        // DataFusion 55 interpolates on the wrong side once its states are merged.
+        "percentile_cont" => {
+            return Err(Error::refuse(
+                "percentile_cont() cannot be merged from partial results reliably.",
+                "Use median(x), or approx_percentile_cont(x, p).",
+            ));
+        }
+        "median" => of(Equality::Multisets, false, true),
         "approx_distinct" => of(Equality::Values, false, false),
         "approx_percentile_cont" | "approx_percentile_cont_with_weight" | "approx_median" => {
             of(Equality::Digests, false, false)
         }
         "first_value" | "last_value" => of(Equality::Values, true, false),
-        "nth_value" => of(Equality::Values, true, true),
+        // DataFusion 55 merges its states wrongly when the wanted row is null.
+        "nth_value" => {
+            return Err(Error::refuse(
+                "nth_value() cannot be merged from partial results reliably.",
+                "Keep array_agg(x ORDER BY …) in the view and take element n of it when you query, or use first_value.",
+            ));
+        }
         "array_agg" | "string_agg" => of(Equality::Values, true, true),
         "any_value" => {
             return Err(Error::refuse(

@@ -21,6 +21,7 @@ use super::accept::{Equality, accept};
 use super::decompose::{
     check_expressions, find_aggregate, position_column, replace_aggregate, replace_scan,
 };
+use super::float_order::FloatKey;
 use super::plans;
 use super::state_function::{Input, Output, StateFunction};
 use super::storage::{StorageFunction, stored_type};
@@ -36,6 +37,10 @@ pub struct Aggregate {
     /// When two of its states are the same answer.
     pub equality: Equality,
     pub(super) planned: Arc<AggregateFunctionExpr>,
+    /// Whether its states are made by a groups accumulator.
+    pub(super) by_groups: bool,
+    /// The float type to which finished keys are turned back; see [`super::float_order`].
+    pub(super) float: Option<DataType>,
     /// The call over rows: arguments, filter and order are the user's, the function is the wrapper.
     update: Expr,
     merge: Arc<AggregateUDF>,
@@ -93,10 +98,11 @@ impl ViewPlan {
         let rows = plans::batches("rows", stream.row_schema(), Vec::new())?;
         let over_rows = replace_scan(&aggregate.input, rows).map_err(planning)?;
         let mut warnings = Vec::new();
+        let grouped = !aggregate.group_expr.is_empty();
         let aggregates = aggregate
             .aggr_expr
             .iter()
-            .map(|expr| maintain(expr, &over_rows, &view.name, &mut warnings))
+            .map(|expr| maintain(expr, &over_rows, grouped, &view.name, &mut warnings))
             .collect::<Result<Vec<_>>>()?;
 
         let mut plan = ViewPlan {
@@ -209,11 +215,20 @@ impl ViewPlan {
         let names = (0..self.groups.len())
             .map(group_name)
             .chain((0..self.aggregates.len()).map(state_name));
+        let floats = vec![None; self.groups.len()];
+        let floats = floats.into_iter().chain(self.aggregates.iter().map(|a| a.float.clone()));
         let renamed = names
+            .zip(floats)
             .zip(self.aggregate_schema.iter())
-            .map(|(name, (relation, field))| {
+            .map(|((name, float), (relation, field))| {
                 let column = Expr::Column(datafusion::common::Column::new_unqualified(name));
-                column.alias_qualified(relation.cloned(), field.name())
+                let value = match float {
+                    Some(float) => {
+                        ScalarUDF::new_from_impl(FloatKey::from_key(float)).call(vec![column])
+                    }
+                    None => column,
+                };
+                value.alias_qualified(relation.cloned(), field.name())
             })
             .collect::<Vec<_>>();
         let values = LogicalPlanBuilder::from(finished).project(renamed)?.build()?;
@@ -339,6 +354,7 @@ fn state_name(i: usize) -> String {
 fn maintain(
     expr: &Expr,
     rows: &LogicalPlan,
+    grouped: bool,
     view: &ViewName,
     warnings: &mut Vec<String>,
 ) -> Result<Aggregate> {
@@ -351,11 +367,16 @@ fn maintain(
     };
     let value = lower(&Expr::AggregateFunction(call.clone()), rows).map_err(planning)?;
     let known = accept(&call, value.field().data_type())?;
-    let call = if known.ordered && !call.params.distinct {
+    let mut call = if known.ordered && !call.params.distinct {
         break_ties(call, rows).map_err(planning)?
     } else {
         call
     };
+    let float = known.by_float_keys.then(|| value.field().data_type().clone());
+    if float.is_some() {
+        let key = ScalarUDF::new_from_impl(FloatKey::to_key());
+        call.params.args = vec![key.call(call.params.args)];
+    }
     let whole = Expr::AggregateFunction(call.clone());
     let planned = lower(&whole, rows).map_err(planning)?;
     // Some combinations are refused by DataFusion only when the first accumulator is made.
@@ -366,9 +387,10 @@ fn maintain(
             "the state of {name} grows with the number of events in a group"
         ));
     }
-    let key = format!("{whole:?}: {}", planned.field().data_type());
+    let key = format!("{whole:?}: {}; grouped: {grouped}", planned.field().data_type());
     let form = |input, output| {
-        StateFunction::new(Arc::clone(&planned), &key, known.ordered, input, output)
+        let planned = Arc::clone(&planned);
+        StateFunction::new(planned, &key, known.ordered, grouped, input, output)
             .map(|function| Arc::new(AggregateUDF::new_from_impl(function)))
             .map_err(planning)
     };
@@ -385,6 +407,8 @@ fn maintain(
         )),
         merge: form(Input::States, Output::States)?,
         finish: form(Input::States, Output::Values)?,
+        float,
+        by_groups: grouped && planned.groups_accumulator_supported(),
         planned,
         name,
     })

@@ -123,7 +123,7 @@ fn group_text(states: &RecordBatch, row: usize, keys: usize) -> PlanResult<Vec<S
 /// What one state finishes to.
 fn value(aggregate: &Aggregate, state: &ArrayRef) -> PlanResult<ScalarValue> {
     let columns = state.as_struct().columns();
-    if aggregate.planned.groups_accumulator_supported() {
+    if aggregate.by_groups {
         let mut groups = aggregate.planned.create_groups_accumulator()?;
         groups.merge_batch(columns, &[0], 1)?;
         let values = groups.evaluate(datafusion::logical_expr::EmitTo::All)?;

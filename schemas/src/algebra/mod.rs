@@ -13,6 +13,7 @@ mod accumulate;
 mod compile;
 mod decompose;
 mod difference;
+mod float_order;
 mod plans;
 mod state_function;
 mod storage;

@@ -1,8 +1,9 @@
 //! Wrapper functions around DataFusion's planned aggregates: rows or states in, states or values out.
 //!
 //! Invariant: a wrapper decides nothing about the aggregate; it only chooses which method of the planned
-//! aggregate's accumulator each method of its own calls. It always takes the same accumulator kind (groups, if the
-//! aggregate has one) whether the query is grouped or not, because the kinds may encode states differently.
+//! aggregate's accumulator each method of its own calls. All forms of one view take the same kind of accumulator, the
+//! kind that one query over all rows would take (groups for a grouped view, plain for a global one): the kinds encode
+//! some states differently, and differ on NaN and on empty input.
 
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
@@ -46,6 +47,8 @@ pub(super) struct StateFunction {
     planned: Arc<AggregateFunctionExpr>,
     /// False if the aggregate's value does not depend on the order of rows, whatever it declares.
     ordered: bool,
+    /// True in a view with groups.
+    grouped: bool,
     state: Fields,
     input: Input,
     output: Output,
@@ -56,6 +59,7 @@ impl StateFunction {
         planned: Arc<AggregateFunctionExpr>,
         key: &str,
         ordered: bool,
+        grouped: bool,
         input: Input,
         output: Output,
     ) -> Result<Self> {
@@ -72,9 +76,15 @@ impl StateFunction {
             state: state_fields(&planned)?,
             planned,
             ordered,
+            grouped,
             input,
             output,
         })
+    }
+
+    /// Whether states are made by the aggregate's groups accumulator.
+    fn by_groups(&self) -> bool {
+        self.grouped && self.planned.groups_accumulator_supported()
     }
 
     /// The struct type in which the aggregate's state travels.
@@ -142,7 +152,7 @@ impl AggregateUDFImpl for StateFunction {
     }
 
     fn accumulator(&self, _: AccumulatorArgs<'_>) -> Result<Box<dyn Accumulator>> {
-        if self.planned.groups_accumulator_supported() {
+        if self.by_groups() {
             let groups = self.planned.create_groups_accumulator()?;
             return Ok(Box::new(OneGroup::new(
                 groups,
@@ -160,7 +170,7 @@ impl AggregateUDFImpl for StateFunction {
     }
 
     fn groups_accumulator_supported(&self, _: AccumulatorArgs<'_>) -> bool {
-        self.planned.groups_accumulator_supported()
+        self.by_groups()
     }
 
     fn create_groups_accumulator(

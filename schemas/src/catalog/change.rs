@@ -244,16 +244,23 @@ impl Catalog {
         Ok(Effect::Changed(format!("replaced stream {name}")))
     }
 
-    /// Compiles the views of a replaced stream again; a served one whose id changes is built anew.
+    /// Compiles the views of a replaced stream again. A served one whose id changes has states of another meaning,
+    /// so it is built anew.
     async fn recompile(&mut self, stream: &StreamName) -> Result<()> {
         for view in self.views.values_mut() {
+            let mut moved = None;
             for side in [&mut view.serving, &mut view.building] {
-                let Some(old) = side.as_ref().filter(|v| v.definition.stream == *stream) else {
+                let Some(old) = side.take_if(|v| v.definition.stream == *stream) else {
                     continue;
                 };
-                let definition = old.definition.clone();
-                *side = Some(compile_view(definition, &self.streams).await?);
+                let new = compile_view(old.definition.clone(), &self.streams).await?;
+                if new.plan.id() == old.plan.id() {
+                    *side = Some(new);
+                } else {
+                    moved = Some(new);
+                }
             }
+            view.building = view.building.take().or(moved);
         }
         Ok(())
     }

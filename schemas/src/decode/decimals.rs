@@ -10,14 +10,23 @@ use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use arrow::error::ArrowError;
 use arrow::json::ReaderBuilder;
 
-use super::Reason;
-
 /// Digits that fit into 64 bits: with an exponent no intermediate value of the parser can wrap.
 const DIGITS_WITH_EXPONENT: usize = 19;
 /// Exponents of more digits say nothing that a DECIMAL could hold.
 const EXPONENT_DIGITS: usize = 3;
 /// Without an exponent digits beyond the scale are dropped one by one, so more are harmless, up to a byte's range.
 const DIGITS: usize = 200;
+
+/// What the guard makes of a message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Sight {
+    /// The parser can be trusted with it.
+    Harmless,
+    /// A DECIMAL column has a number that the parser gets wrong.
+    Dangerous,
+    /// It is no row of this stream, whatever its numbers are.
+    Broken,
+}
 
 /// Looks for dangerous numbers in the DECIMAL columns of a stream.
 #[derive(Debug)]
@@ -39,23 +48,24 @@ impl DecimalGuard {
         (!texts.fields().is_empty()).then_some(Self { texts })
     }
 
-    /// Why the message cannot be read, if it has a dangerous number in a DECIMAL column. `text` is UTF-8.
-    pub(super) fn look(&self, text: &[u8]) -> Result<Option<Reason>, ArrowError> {
-        if !is_dangerous(text) {
-            return Ok(None);
+    /// Looks at a message that is UTF-8.
+    ///
+    /// Errors: only what no message can cause.
+    pub(super) fn look(&self, text: &[u8]) -> Result<Sight, ArrowError> {
+        // An escape may hide anything.
+        if !text.contains(&b'\\') && !is_dangerous(text) {
+            return Ok(Sight::Harmless);
         }
         // Something in the message looks dangerous; only now it pays to find out whether it is in such a column.
         let mut decoder = ReaderBuilder::new(self.texts.clone())
             .with_batch_size(1)
             .with_coerce_primitive(true)
             .build_decoder()?;
-        let Ok(Some(batch)) = decoder.decode(text).and_then(|_| decoder.flush()) else {
-            // Not valid, or not of these types: the reader that comes next says so.
-            return Ok(None);
-        };
-        Ok(batch.columns().iter().any(|c| any_dangerous(c)).then(|| {
-            "a number has more digits or a larger exponent than a DECIMAL can hold".into()
-        }))
+        Ok(match decoder.decode(text).and_then(|_| decoder.flush()) {
+            Ok(Some(batch)) if batch.columns().iter().any(|c| any_dangerous(c)) => Sight::Dangerous,
+            Ok(_) => Sight::Harmless,
+            Err(_) => Sight::Broken,
+        })
     }
 }
 

@@ -13,6 +13,8 @@
 //! Invariant: no byte of a message reaches the row of another. arrow-json reads a stream of objects, so after each
 //! message it must stand between two objects, exactly one object further on; if not, its state is thrown away.
 
+use std::borrow::Cow;
+
 use arrow::compute::concat_batches;
 use arrow::datatypes::{Schema, SchemaRef};
 use arrow::error::ArrowError;
@@ -20,7 +22,7 @@ use arrow::json::ReaderBuilder;
 use arrow::json::reader::Decoder as ObjectDecoder;
 use arrow::record_batch::RecordBatch;
 
-use super::decimals::DecimalGuard;
+use super::decimals::{DecimalGuard, Sight};
 use super::{Messages, Parsed, Reason};
 use crate::canonical;
 
@@ -30,6 +32,8 @@ const LONGEST_RUN: usize = 1024;
 const LONGEST_RUN_BYTES: usize = 64 << 20;
 /// How deep objects and lists may nest. arrow-json prints an unexpected value by recursion.
 const DEEPEST_NESTING: usize = 128;
+
+const WRONG_TYPE: Reason = Cow::Borrowed("a value is not of its column's type");
 
 /// Reads JSON messages into the columns of a schema.
 #[derive(Debug)]
@@ -129,10 +133,16 @@ impl JsonReader {
                 format!("objects and lists nest deeper than {DEEPEST_NESTING}").into(),
             ));
         }
-        match &self.decimals {
-            Some(guard) => guard.look(text),
-            None => Ok(None),
-        }
+        let Some(guard) = &self.decimals else {
+            return Ok(None);
+        };
+        Ok(match guard.look(text)? {
+            Sight::Harmless => None,
+            Sight::Dangerous => {
+                Some("a number has more digits or a larger exponent than a DECIMAL can hold".into())
+            }
+            Sight::Broken => Some(syntax_fault(text).unwrap_or(WRONG_TYPE)),
+        })
     }
 
     /// Reads the messages at the positions `run`, none of them twice as far as the result goes.
@@ -258,19 +268,23 @@ fn nests_too_deep(text: &[u8]) -> bool {
     false
 }
 
-/// Says why `text` is not one JSON object.
+/// Says why `text`, which arrow-json did not take, is not one JSON object.
 fn explain_syntax(text: &[u8]) -> Reason {
+    syntax_fault(text).unwrap_or("the message is not valid JSON".into())
+}
+
+/// What is wrong with `text` as one JSON value, if a stricter parser knows.
+fn syntax_fault(text: &[u8]) -> Option<Reason> {
     use serde::de::IgnoredAny;
     let mut values = serde_json::Deserializer::from_slice(text).into_iter::<IgnoredAny>();
     match values.next() {
-        None => "the message is empty".into(),
-        Some(Err(e)) if e.is_eof() => "the JSON object is not complete".into(),
-        Some(Err(e)) => format!("the message is not valid JSON: {e}").into(),
-        Some(Ok(_)) => match values.next() {
-            Some(Ok(_)) => "the message holds more than one JSON value".into(),
-            Some(Err(_)) => "something follows the JSON object".into(),
-            None => "the message is not valid JSON".into(),
-        },
+        None => Some("the message is empty".into()),
+        Some(Err(e)) if e.is_eof() => Some("the JSON object is not complete".into()),
+        Some(Err(e)) => Some(format!("the message is not valid JSON: {e}").into()),
+        Some(Ok(_)) => values.next().map(|more| match more {
+            Ok(_) => "the message holds more than one JSON value".into(),
+            Err(_) => "something follows the JSON object".into(),
+        }),
     }
 }
 
@@ -287,5 +301,5 @@ fn explain_value(columns: &SchemaRef, payload: &[u8]) -> Result<Reason, ArrowErr
             return Ok(format!("the value of `{}` is not a valid {wanted}", field.name()).into());
         }
     }
-    Ok("a value is not of its column's type".into())
+    Ok(WRONG_TYPE)
 }

@@ -5,9 +5,7 @@
 
 use std::sync::Arc;
 
-use arrow::array::{
-    Array, ArrayRef, AsArray, ArrowPrimitiveType, PrimitiveArray, StringBuilder,
-};
+use arrow::array::{Array, ArrayRef, ArrowPrimitiveType, AsArray, PrimitiveArray, StringBuilder};
 use arrow::csv::WriterBuilder;
 use arrow::datatypes::{
     DataType, Field, FieldRef, Float16Type, Float32Type, Float64Type, Schema, SchemaRef,

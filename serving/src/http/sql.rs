@@ -108,8 +108,8 @@ async fn respond(answer: Answer, format: Format) -> Result<Response> {
     } else {
         stream_rest(head, encoder, batches)
     };
-    let frontier = HeaderValue::from_str(&frontier)
-        .map_err(|e| Error::Serve(std::io::Error::other(e)))?;
+    let frontier =
+        HeaderValue::from_str(&frontier).map_err(|e| Error::Serve(std::io::Error::other(e)))?;
     let mut response = body.into_response();
     let headers = response.headers_mut();
     headers.insert(FRONTIER, frontier);
@@ -164,7 +164,10 @@ mod tests {
     #[test]
     fn sql_is_the_body_or_a_field_of_it() {
         let json = HeaderValue::from_static("application/json; charset=utf-8");
-        assert_eq!(text(Some(&json), br#"{"sql": "SELECT 1"}"#).unwrap(), "SELECT 1");
+        assert_eq!(
+            text(Some(&json), br#"{"sql": "SELECT 1"}"#).unwrap(),
+            "SELECT 1"
+        );
         assert!(text(Some(&json), br#"{"query": "SELECT 1"}"#).is_err());
         assert_eq!(text(None, b"SELECT 1").unwrap(), "SELECT 1");
         assert!(text(None, b"SELECT '\xff'").is_err());

@@ -138,7 +138,10 @@ impl Live {
             let snapshot = streams
                 .get(compiled.plan.stream())
                 .and_then(|handle| handle.snapshots.borrow().clone());
-            if let Some(held) = snapshot.as_ref().and_then(|s| s.views.get(compiled.plan.id())) {
+            if let Some(held) = snapshot
+                .as_ref()
+                .and_then(|s| s.views.get(compiled.plan.id()))
+            {
                 set(&self.segments, &labels, count(held.iter().count()));
                 set(&self.segment_bytes, &labels, count(held.bytes()));
             }
@@ -161,25 +164,97 @@ impl Live {
 
     fn into_registry(self) -> Registry {
         let mut all = Registry::with_prefix("thalweg");
-        all.register("stream_up", "1 while a stream's speed layer runs, 0 while it is stopped by an error", self.up);
-        all.register("stream_caught_up", "1 once a stream has read what its log held at the start", self.caught_up);
-        all.register("paused", "1 while reading from Kafka is paused because the memory budget is reached", self.paused);
-        all.register("memory_bytes", "Bytes held in rows and segments", self.memory);
-        all.register("memory_budget_bytes", "The budget for rows and segments", self.budget);
-        all.register("archive_version", "Version of the master dataset: the number of its commits", self.archive_version);
-        all.register("archive_files", "Files of the master dataset", self.archive_files);
+        all.register(
+            "stream_up",
+            "1 while a stream's speed layer runs, 0 while it is stopped by an error",
+            self.up,
+        );
+        all.register(
+            "stream_caught_up",
+            "1 once a stream has read what its log held at the start",
+            self.caught_up,
+        );
+        all.register(
+            "paused",
+            "1 while reading from Kafka is paused because the memory budget is reached",
+            self.paused,
+        );
+        all.register(
+            "memory_bytes",
+            "Bytes held in rows and segments",
+            self.memory,
+        );
+        all.register(
+            "memory_budget_bytes",
+            "The budget for rows and segments",
+            self.budget,
+        );
+        all.register(
+            "archive_version",
+            "Version of the master dataset: the number of its commits",
+            self.archive_version,
+        );
+        all.register(
+            "archive_files",
+            "Files of the master dataset",
+            self.archive_files,
+        );
         all.register("events", "Rows read since the process started", self.events);
-        all.register("rejects", "Messages that could not be decoded since the process started", self.rejects);
-        all.register("lag", "Messages that are in Kafka and not yet read", self.lag);
-        all.register("frontier", "The next offset to be read: everything below it is answered", self.frontier);
-        all.register("archive_frontier", "The next offset to be archived", self.archive_frontier);
-        all.register("latest_event_timestamp_seconds", "Latest event time seen since the process started", self.latest_event);
-        all.register("segments", "Realtime segments held for a view", self.segments);
-        all.register("segment_bytes", "Bytes of the realtime segments held for a view", self.segment_bytes);
-        all.register("batch_version", "Version of a view's batch states", self.batch_version);
-        all.register("batch_files", "Files of a view's newest batch states", self.batch_files);
-        all.register("batch_published_timestamp_seconds", "When a view's newest batch states were published", self.batch_published);
-        all.register("cut", "The frontier of a view's newest batch states", self.cut);
+        all.register(
+            "rejects",
+            "Messages that could not be decoded since the process started",
+            self.rejects,
+        );
+        all.register(
+            "lag",
+            "Messages that are in Kafka and not yet read",
+            self.lag,
+        );
+        all.register(
+            "frontier",
+            "The next offset to be read: everything below it is answered",
+            self.frontier,
+        );
+        all.register(
+            "archive_frontier",
+            "The next offset to be archived",
+            self.archive_frontier,
+        );
+        all.register(
+            "latest_event_timestamp_seconds",
+            "Latest event time seen since the process started",
+            self.latest_event,
+        );
+        all.register(
+            "segments",
+            "Realtime segments held for a view",
+            self.segments,
+        );
+        all.register(
+            "segment_bytes",
+            "Bytes of the realtime segments held for a view",
+            self.segment_bytes,
+        );
+        all.register(
+            "batch_version",
+            "Version of a view's batch states",
+            self.batch_version,
+        );
+        all.register(
+            "batch_files",
+            "Files of a view's newest batch states",
+            self.batch_files,
+        );
+        all.register(
+            "batch_published_timestamp_seconds",
+            "When a view's newest batch states were published",
+            self.batch_published,
+        );
+        all.register(
+            "cut",
+            "The frontier of a view's newest batch states",
+            self.cut,
+        );
         all
     }
 }
