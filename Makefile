@@ -20,7 +20,7 @@ install: ## install what build and tests need and this machine lacks
 	@tests/install
 
 build: ## the debug binary
-	@cargo build --locked
+	@cargo test --locked --workspace --no-run --quiet
 
 fmt: ## check the formatting
 	@cargo fmt --all --check

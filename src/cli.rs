@@ -225,7 +225,7 @@ mod tests {
             (["--storage", "=x"], "write KEY=VALUE"),
             (["--http-addr", "here"], "http-addr"),
             (["--log-format", "xml"], "possible values: text, json"),
-            (["--max-queries", "-1"], "max-queries"),
+            (["--max-queries", "many"], "whole number"),
             (["--colour", "red"], "--colour"),
         ] {
             let error = Cli::try_parse_from(["thalweg", "up", flags[0], flags[1]]).unwrap_err();

@@ -2,7 +2,7 @@
 //!
 //! Invariant: every failure names the address that was asked and, if nobody answered, what to do about it.
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
 use reqwest::{Method, RequestBuilder, Response, Url};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
@@ -53,7 +53,7 @@ impl Client {
 
     /// Sends; an error answer becomes an error with the server's sentence and its place in the SQL.
     pub(crate) async fn send(&self, request: RequestBuilder) -> Result<Response> {
-        let response = request.send().await.with_context(|| self.silence())?;
+        let response = request.send().await.map_err(|e| self.silence(&e))?;
         let status = response.status();
         if status.is_success() {
             return Ok(response);
@@ -87,9 +87,14 @@ impl Client {
             .with_context(|| format!("{} runs another version of thalweg", self.url))
     }
 
-    fn silence(&self) -> String {
-        format!(
-            "nobody answers at {}; start `thalweg up`, or say with --url where it runs",
+    /// Nobody answered; the innermost cause says it best.
+    fn silence(&self, error: &reqwest::Error) -> anyhow::Error {
+        let mut cause: &dyn std::error::Error = error;
+        while let Some(inner) = cause.source() {
+            cause = inner;
+        }
+        anyhow!(
+            "no answer from {} ({cause}); start `thalweg up`, or say with --url where it runs",
             self.url
         )
     }

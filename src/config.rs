@@ -141,17 +141,17 @@ fn resolve(layers: Vec<(String, Table)>) -> Result<Settings> {
 }
 
 fn refuse_unknown(layer: &str, known: &Table, given: &Table) -> Result<()> {
-    for key in given.keys().filter(|key| !known.contains_key(*key)) {
-        let near = known
-            .keys()
-            .filter(|k| k.contains(key.as_str()) || key.contains(k.as_str()))
-            .max_by_key(|k| k.len());
-        match near {
-            Some(near) => bail!("{layer}: `{key}` is not a setting; did you mean `{near}`?"),
-            None => bail!("{layer}: `{key}` is not a setting; `thalweg config` lists them all"),
-        }
+    let Some(key) = given.keys().find(|key| !known.contains_key(*key)) else {
+        return Ok(());
+    };
+    let near = known
+        .keys()
+        .filter(|k| k.contains(key.as_str()) || key.contains(k.as_str()))
+        .max_by_key(|k| k.len());
+    match near {
+        Some(near) => bail!("{layer}: `{key}` is not a setting; did you mean `{near}`?"),
+        None => bail!("{layer}: `{key}` is not a setting; `thalweg config` lists them all"),
     }
-    Ok(())
 }
 
 /// The layer of `THALWEG_…` variables.

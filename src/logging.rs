@@ -10,11 +10,16 @@ use tracing_subscriber::EnvFilter;
 use crate::cli::Usage;
 use crate::config::LogFormat;
 
-/// Installs the subscriber of this process.
+/// Libraries are heard when they warn. The Delta kernel is not: it calls a table that is yet to be made an error, and
+/// what really fails comes back to us as one.
+const LIBRARIES: &str = "warn,buoyant_kernel=off,delta_kernel=off";
+
+/// Installs the subscriber of this process. `level` is one for this program, or directives such as
+/// `info,thalweg_speed=debug`.
 ///
 /// Errors: [`Usage`] if `level` is no filter.
 pub(crate) fn start(level: &str, format: LogFormat) -> Result<()> {
-    let filter = EnvFilter::try_new(level).map_err(|e| {
+    let filter = EnvFilter::try_new(directives(level)).map_err(|e| {
         Usage(format!(
             "`{level}` is not a log level ({e}); use error, warn, info, debug or trace"
         ))
@@ -27,4 +32,32 @@ pub(crate) fn start(level: &str, format: LogFormat) -> Result<()> {
         LogFormat::Text => builder.with_ansi(std::io::stderr().is_terminal()).init(),
     }
     Ok(())
+}
+
+/// Directives without a target mean this program's own crates.
+fn directives(level: &str) -> String {
+    let own = level
+        .split(',')
+        .map(|directive| match directive.contains('=') {
+            true => directive.to_owned(),
+            false => format!("thalweg={directive}"),
+        });
+    std::iter::once(LIBRARIES.to_owned())
+        .chain(own)
+        .collect::<Vec<_>>()
+        .join(",")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bare_levels_are_for_our_own_crates() {
+        let of = |level| directives(level).replace(LIBRARIES, "…");
+        assert_eq!(of("info"), "…,thalweg=info");
+        assert_eq!(of("info,rdkafka=debug"), "…,thalweg=info,rdkafka=debug");
+        assert!(EnvFilter::try_new(directives("loud")).is_err());
+        assert!(EnvFilter::try_new(directives("debug")).is_ok());
+    }
 }

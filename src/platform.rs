@@ -100,6 +100,7 @@ pub(crate) async fn start(
             catalog: catalog.clone(),
             published: published.clone(),
             pressure: Arc::clone(&wake),
+            metrics: Arc::clone(&metrics),
             end_within: settings.shutdown_timeout,
         },
         handles_sender,

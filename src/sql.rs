@@ -92,9 +92,6 @@ pub(crate) async fn run(arguments: Arguments) -> Result<ExitCode> {
         while let Some(chunk) = response.chunk().await.context("the answer broke off")? {
             stdout.write_all(&chunk)?;
         }
-        if arguments.format == Format::Json {
-            writeln!(stdout)?;
-        }
         stdout.flush()?;
     }
     if let Some(frontier) = frontier.filter(|f| f != "{}") {

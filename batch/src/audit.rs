@@ -91,7 +91,7 @@ pub async fn audit_view(
         Some(version) => version.cut.or(&stream.origin),
         None => stream.origin.clone(),
     };
-    let to = master.mark.max(&cut);
+    let to = master.mark.clone();
     let nothing = ViewSegments::default();
     let held = live.views.get(plan.id()).map_or(&nothing, |held| held);
     let from = held_from(held, &cut, &to);
@@ -118,19 +118,18 @@ pub async fn audit_view(
     })
 }
 
-/// Per partition, where the segments begin that reach `to` without a gap; never above `cut`.
+/// For every partition of `to`, where the segments begin that reach it without a gap; never above `cut`.
 fn held_from(held: &ViewSegments, cut: &Frontier, to: &Frontier) -> Frontier {
-    let mut from = cut.clone();
-    for (partition, end) in to.iter() {
+    let start = |partition, end: Offset| {
         let mut at = end;
         for segment in held.partitions.get(&partition).into_iter().flatten().rev() {
             if segment.to == at && segment.from < at {
                 at = segment.from;
             }
         }
-        from.set(partition, at.min(cut.get(partition)));
-    }
-    from
+        at.min(cut.get(partition))
+    };
+    to.iter().map(|(p, end)| (p, start(p, end))).collect()
 }
 
 async fn compare(

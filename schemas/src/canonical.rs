@@ -65,7 +65,12 @@ pub fn canonical(data_type: &DataType) -> Result<DataType> {
             return refuse(data_type, "Use BIGINT with a unit of your choice.");
         }
         T::Decimal256(..) => return refuse(data_type, "Use DECIMAL with at most 38 digits."),
-        T::Map(..) => return refuse(data_type, "Use STRUCT with the keys that you need, or STRING."),
+        T::Map(..) => {
+            return refuse(
+                data_type,
+                "Use STRUCT with the keys that you need, or STRING.",
+            );
+        }
         T::Date64 => return refuse(data_type, "Use DATE or TIMESTAMP."),
         T::Null => return refuse(data_type, "Cast it to the type that is meant."),
         T::Union(..) | T::RunEndEncoded(..) => return refuse(data_type, "Use STRING."),
@@ -144,7 +149,15 @@ mod tests {
         use DataType as T;
         let micros = T::Timestamp(TimeUnit::Microsecond, None);
         let utc = T::Timestamp(TimeUnit::Microsecond, Some("UTC".into()));
-        for same in [T::Boolean, T::Int8, T::Int64, T::Float32, T::Utf8, T::Binary, T::Date32] {
+        for same in [
+            T::Boolean,
+            T::Int8,
+            T::Int64,
+            T::Float32,
+            T::Utf8,
+            T::Binary,
+            T::Date32,
+        ] {
             check(same.clone(), Some(same));
         }
         check(T::UInt8, Some(T::Int16));
@@ -155,7 +168,10 @@ mod tests {
         check(T::Utf8View, Some(T::Utf8));
         check(T::LargeUtf8, Some(T::Utf8));
         check(T::BinaryView, Some(T::Binary));
-        check(T::Timestamp(TimeUnit::Nanosecond, None), Some(micros.clone()));
+        check(
+            T::Timestamp(TimeUnit::Nanosecond, None),
+            Some(micros.clone()),
+        );
         check(T::Timestamp(TimeUnit::Second, None), Some(micros));
         check(
             T::Timestamp(TimeUnit::Nanosecond, Some("+02:00".into())),

@@ -128,7 +128,9 @@ mod tests {
             assert!(StreamName::new(good).is_ok(), "{good}");
         }
         let long = "x".repeat(64);
-        for bad in ["", "1a", "_a", "Sensor", "a-b", "a/b", "a b", "batch", "ü", &long] {
+        for bad in [
+            "", "1a", "_a", "Sensor", "a-b", "a/b", "a b", "batch", "ü", &long,
+        ] {
             assert!(ViewName::new(bad).is_err(), "{bad}");
         }
     }

@@ -141,7 +141,11 @@ impl Engine {
         let wanted = names::wanted(&catalog, &references)?;
         let pin_deadline = Instant::now() + self.config.pin_wait;
         let pins = pin_all(&self.sources, &self.given, &wanted, pin_deadline).await?;
-        state.register_catalog_list(names::catalog_list(&catalog, &pins)?);
+        let frontier = pins
+            .iter()
+            .map(|(name, pin)| (name.clone(), pin.frontier().clone()))
+            .collect();
+        state.register_catalog_list(names::catalog_list(&catalog, Arc::new(pins)));
 
         let plan = state.statement_to_plan(statement).await.map_err(planning)?;
         refuse_changes(&plan)?;
@@ -154,10 +158,6 @@ impl Engine {
         let physical = frame.create_physical_plan().await.map_err(planning)?;
         let batches =
             execute_stream(physical, task).map_err(|source| Error::RunQuery { source })?;
-        let frontier = pins
-            .into_iter()
-            .map(|(name, pin)| (name, pin.frontier().clone()))
-            .collect();
         Ok((batches.schema(), frontier, batches))
     }
 

@@ -293,7 +293,7 @@ impl World {
         );
         let files = match rows.num_rows() {
             0 => Vec::new(),
-            _ => vec![self.write(&name, &rows.schema(), &[rows.clone()])],
+            _ => vec![self.write(&name, &rows.schema(), std::slice::from_ref(&rows))],
         };
         MasterVersion {
             stream: stream(),

@@ -14,13 +14,13 @@ use datafusion::catalog::{
 };
 use datafusion::common::{TableReference, not_impl_err};
 use datafusion::datasource::TableType;
-use datafusion::error::Result as EngineResult;
+use datafusion::error::{DataFusionError, Result as EngineResult};
 use datafusion::logical_expr::Expr;
 use datafusion::physical_plan::ExecutionPlan;
-use thalweg_schemas::StreamName;
 use thalweg_schemas::catalog::{Catalog, CatalogStream, CompiledView};
+use thalweg_schemas::{Result as SharedResult, StreamName};
 
-use crate::pin::{Pin, Wanted};
+use crate::pin::{Pins, Wanted};
 use crate::tables::{self, Side};
 use crate::{Error, Result};
 
@@ -57,7 +57,8 @@ impl Named {
         }
     }
 
-    fn table(&self, pins: &BTreeMap<StreamName, Pin>) -> Result<Option<Arc<dyn TableProvider>>> {
+    /// The table at its pin, if the query has one for it.
+    fn table(&self, pins: &Pins) -> SharedResult<Option<Arc<dyn TableProvider>>> {
         let stream = match self {
             Named::Rows(stream) | Named::Rejects(stream) => &stream.definition.name,
             Named::View(view, _) => view.plan.stream(),
@@ -164,28 +165,19 @@ fn refuse_building(catalog: &Catalog, table: &str) -> Result<()> {
     Ok(())
 }
 
-/// The SQL catalog of one query.
-///
-/// Errors: [`Error::Shared`] if a table at a pin cannot be planned.
-pub(crate) fn catalog_list(
-    catalog: &Catalog,
-    pins: &BTreeMap<StreamName, Pin>,
-) -> Result<Arc<dyn CatalogProviderList>> {
-    let mut schemas: HashMap<&'static str, Arc<dyn SchemaProvider>> = HashMap::new();
-    for (schema, names) in all_names(catalog) {
-        let mut tables = BTreeMap::new();
-        for (name, named) in names {
-            let table = match named.table(pins)? {
-                Some(table) => table,
-                None => Arc::new(Described(named)),
-            };
-            tables.insert(name, table);
-        }
-        schemas.insert(schema, Arc::new(Tables(tables)));
-    }
+/// The SQL catalog of one query. Tables are planned when the query names them.
+pub(crate) fn catalog_list(catalog: &Catalog, pins: Arc<Pins>) -> Arc<dyn CatalogProviderList> {
+    let schemas = all_names(catalog)
+        .into_iter()
+        .map(|(schema, names)| {
+            let pins = Arc::clone(&pins);
+            let tables: Arc<dyn SchemaProvider> = Arc::new(Tables { names, pins });
+            (schema, tables)
+        })
+        .collect();
     let list = MemoryCatalogProviderList::new();
     list.register_catalog(CATALOG.to_owned(), Arc::new(Schemas(schemas)));
-    Ok(Arc::new(list))
+    Arc::new(list)
 }
 
 #[derive(Debug)]
@@ -203,20 +195,30 @@ impl CatalogProvider for Schemas {
 }
 
 #[derive(Debug)]
-struct Tables(BTreeMap<String, Arc<dyn TableProvider>>);
+struct Tables {
+    names: BTreeMap<String, Named>,
+    pins: Arc<Pins>,
+}
 
 #[async_trait]
 impl SchemaProvider for Tables {
     fn table_names(&self) -> Vec<String> {
-        self.0.keys().cloned().collect()
+        self.names.keys().cloned().collect()
     }
 
     async fn table(&self, name: &str) -> EngineResult<Option<Arc<dyn TableProvider>>> {
-        Ok(self.0.get(name).cloned())
+        let Some(named) = self.names.get(name) else {
+            return Ok(None);
+        };
+        match named.table(&self.pins) {
+            Ok(Some(table)) => Ok(Some(table)),
+            Ok(None) => Ok(Some(Arc::new(Described(named.clone())))),
+            Err(error) => Err(DataFusionError::External(Box::new(error))),
+        }
     }
 
     fn table_exist(&self, name: &str) -> bool {
-        self.0.contains_key(name)
+        self.names.contains_key(name)
     }
 }
 

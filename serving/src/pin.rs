@@ -54,6 +54,9 @@ pub(crate) struct PinnedView {
     pub(crate) tiles: Vec<Arc<Segment>>,
 }
 
+/// The pins of one query.
+pub(crate) type Pins = BTreeMap<StreamName, Pin>;
+
 impl Pin {
     pub(crate) fn frontier(&self) -> &Frontier {
         &self.snapshot.frontier
@@ -224,8 +227,8 @@ pub(crate) async fn pin_all(
     given: &Given,
     wanted: &BTreeMap<StreamName, Wanted>,
     deadline: Instant,
-) -> Result<BTreeMap<StreamName, Pin>> {
-    let mut pins = BTreeMap::new();
+) -> Result<Pins> {
+    let mut pins = Pins::new();
     for (name, wanted) in wanted {
         let mut streams = sources.streams.clone();
         let mut published = sources.published.clone();
@@ -251,7 +254,9 @@ pub(crate) async fn pin_all(
                             () = changed(&mut streams) => {}
                         }
                     };
-                    if tokio::time::timeout_at(deadline, any_change).await.is_err() {
+                    let waited = tokio::time::timeout_at(deadline, any_change).await;
+                    // A busy stream changes all the time: it must not keep a query beyond its deadline.
+                    if waited.is_err() || Instant::now() >= deadline {
                         return Err(error);
                     }
                 }
@@ -267,14 +272,16 @@ fn try_pin(
     published: &mut watch::Receiver<Arc<Published>>,
     given: &Given,
 ) -> Result<Pin> {
-    if let Some(reason) = handle.failure.borrow_and_update().as_ref() {
-        return Err(Error::StreamStopped {
-            stream: wanted.stream.definition.name.clone(),
-            reason: reason.clone(),
-        });
-    }
+    // All are marked as seen before any is judged: what wakes the next attempt is newer than all of this.
+    let failure = handle.failure.borrow_and_update().clone();
     let published = Arc::clone(&published.borrow_and_update());
     let snapshot = handle.snapshots.borrow_and_update().clone();
+    if let Some(reason) = failure {
+        return Err(Error::StreamStopped {
+            stream: wanted.stream.definition.name.clone(),
+            reason,
+        });
+    }
     pin(
         wanted,
         snapshot.as_ref(),

@@ -21,7 +21,6 @@ use thalweg_schemas::files::ParquetFiles;
 use thalweg_schemas::stream::{OFFSET, PARTITION, PAYLOAD, REJECT, TIMESTAMP};
 use thalweg_schemas::{Error as SharedError, Result as SharedResult};
 
-use crate::Result;
 use crate::pin::{Pin, PinnedView};
 
 /// Which part of a view a table shows.
@@ -37,8 +36,12 @@ pub(crate) enum Side {
 
 /// A view's answer as a table.
 ///
-/// Errors: [`crate::Error::Shared`] if the algebra cannot plan it.
-pub(crate) fn view(pin: &Pin, pinned: &PinnedView, side: Side) -> Result<Arc<dyn TableProvider>> {
+/// Errors: those of the algebra.
+pub(crate) fn view(
+    pin: &Pin,
+    pinned: &PinnedView,
+    side: Side,
+) -> SharedResult<Arc<dyn TableProvider>> {
     let plan = &pinned.view.plan;
     let states = match side {
         Side::Merged => union(batch_states(pinned)?, segment_states(pin, pinned)?)?,
@@ -82,8 +85,8 @@ fn segment_states(pin: &Pin, pinned: &PinnedView) -> SharedResult<LogicalPlan> {
 
 /// A stream's rows below the pin's frontier as a table; rejects are left out.
 ///
-/// Errors: [`crate::Error::Shared`].
-pub(crate) fn rows(pin: &Pin) -> Result<Arc<dyn TableProvider>> {
+/// Errors: [`SharedError::RunPlan`].
+pub(crate) fn rows(pin: &Pin) -> SharedResult<Arc<dyn TableProvider>> {
     let definition = &pin.stream.definition;
     let columns: Vec<String> = definition
         .table_schema()
@@ -97,13 +100,13 @@ pub(crate) fn rows(pin: &Pin) -> Result<Arc<dyn TableProvider>> {
 
 /// The messages of a stream that could not be decoded, as a table.
 ///
-/// Errors: [`crate::Error::Shared`].
-pub(crate) fn rejects(pin: &Pin) -> Result<Arc<dyn TableProvider>> {
+/// Errors: [`SharedError::RunPlan`].
+pub(crate) fn rejects(pin: &Pin) -> SharedResult<Arc<dyn TableProvider>> {
     let columns = [PARTITION, OFFSET, TIMESTAMP, REJECT, PAYLOAD];
     table(pin, ident(REJECT).is_not_null(), &columns)
 }
 
-fn table(pin: &Pin, keep: Expr, columns: &[&str]) -> Result<Arc<dyn TableProvider>> {
+fn table(pin: &Pin, keep: Expr, columns: &[&str]) -> SharedResult<Arc<dyn TableProvider>> {
     let select = |plan: LogicalPlan| {
         let columns = columns.iter().map(|name| ident(*name).alias(*name));
         LogicalPlanBuilder::from(plan)

@@ -4,17 +4,19 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures::future::join_all;
 use thalweg_batch::Archive;
 use thalweg_schemas::StreamName;
 use thalweg_schemas::catalog::{Catalog, CatalogStore, CatalogStream};
-use thalweg_schemas::dataset::Published;
+use thalweg_schemas::dataset::{MasterVersion, Published};
+use thalweg_schemas::epoch::{EpochOutcome, EpochRequest};
 use thalweg_schemas::snapshot::{StreamHandle, StreamSnapshot};
 use thalweg_schemas::warehouse::Warehouse;
+use thalweg_serving::Metrics;
 use thalweg_speed::{SpeedConfig, record_origins};
-use tokio::sync::{Notify, mpsc, watch};
+use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
@@ -38,6 +40,7 @@ pub(crate) struct Wiring {
     pub(crate) published: watch::Receiver<Arc<Published>>,
     /// Poked when memory is short, so that recomputation frees some.
     pub(crate) pressure: Arc<Notify>,
+    pub(crate) metrics: Arc<Metrics>,
     /// How long a dropped stream may take to archive what it holds.
     pub(crate) end_within: Duration,
 }
@@ -215,6 +218,7 @@ async fn attempt(
     let mut archive = Archive::open(&wiring.warehouse, &stream.definition, origin).await?;
     let (versions, masters) = watch::channel(archive.latest().await?);
     let (requests, epochs) = mpsc::channel(EPOCHS);
+    let epochs = timed(epochs, Arc::clone(&wiring.metrics));
     // The archive must outlive the speed layer, which hands it a last epoch: it has a token of its own, and ends by
     // itself when nobody can send it epochs any more.
     let archive_end = CancellationToken::new();
@@ -258,11 +262,41 @@ async fn attempt(
     speed_outcome
 }
 
+/// Passes epochs on and records how long their commits take.
+fn timed(
+    mut epochs: mpsc::Receiver<EpochRequest>,
+    metrics: Arc<Metrics>,
+) -> mpsc::Receiver<EpochRequest> {
+    let (onward, timed) = mpsc::channel(EPOCHS);
+    // Ends with either end of the channel.
+    tokio::spawn(async move {
+        while let Some(EpochRequest { epoch, reply }) = epochs.recv().await {
+            let (answer, answered) = oneshot::channel();
+            let began = Instant::now();
+            let request = EpochRequest {
+                epoch,
+                reply: answer,
+            };
+            if onward.send(request).await.is_err() {
+                return;
+            }
+            // No answer: the archive has stopped, which dropping `reply` says in turn.
+            if let Ok(outcome) = answered.await {
+                if matches!(outcome, EpochOutcome::Landed(_)) {
+                    metrics.record_commit(began.elapsed().as_secs_f64());
+                }
+                let _ = reply.send(outcome);
+            }
+        }
+    });
+    timed
+}
+
 async fn speed(
     stream: Arc<CatalogStream>,
     wiring: &Wiring,
-    archive: mpsc::Sender<thalweg_schemas::epoch::EpochRequest>,
-    masters: watch::Receiver<Arc<thalweg_schemas::dataset::MasterVersion>>,
+    archive: mpsc::Sender<EpochRequest>,
+    masters: watch::Receiver<Arc<MasterVersion>>,
     snapshots: Snapshots,
     cancel: CancellationToken,
 ) -> Result<(), Stopped> {

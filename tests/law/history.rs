@@ -7,8 +7,8 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-use arrow::record_batch::RecordBatch;
 use arrow::compute::{concat_batches, filter_record_batch, is_null};
+use arrow::record_batch::RecordBatch;
 use datafusion::execution::SessionState;
 use datafusion::logical_expr::LogicalPlanBuilder;
 use object_store::memory::InMemory;
@@ -42,6 +42,8 @@ struct Setting {
 
 /// Runs one history of `query` and asserts that every answer on the way is the one query's answer.
 pub async fn check(seed: u64, rng: &mut StdRng, query: &Query) {
+    // Shown only if the test fails, also when a worker thread panics.
+    println!("THALWEG_LAW_SEED={seed}: {}", query.view);
     let (places, end) = places(rng);
     let all = rows(rng, &places);
     let setting = setting(seed, rng, query).await;
@@ -85,7 +87,15 @@ pub async fn check(seed: u64, rng: &mut StdRng, query: &Query) {
             assert_same(&got, &expect, query.groups, &query.tolerances, &context);
         }
     }
-    let got = answer(rng, &setting, &mut archive, &all, &ends, (places.len(), &end)).await;
+    let got = answer(
+        rng,
+        &setting,
+        &mut archive,
+        &all,
+        &ends,
+        (places.len(), &end),
+    )
+    .await;
     let expect = whole(query, &all, places.len()).await;
     assert_same(&got, &expect, query.groups, &query.tolerances, &context);
 }
@@ -128,7 +138,8 @@ async fn setting(seed: u64, rng: &mut StdRng, query: &Query) -> Setting {
     };
     let bounded = rng.random_bool(0.5);
     let memory = bounded.then_some(32 << 20);
-    let env = session::runtime(Some(&warehouse), memory, Some(folder.path().join("spill"))).unwrap();
+    let env =
+        session::runtime(Some(&warehouse), memory, Some(folder.path().join("spill"))).unwrap();
     let target_partitions = rng.random_range(1..=3);
     Setting {
         state: session::state(env, target_partitions),
@@ -173,9 +184,16 @@ async fn recompute(rng: &mut StdRng, setting: &Setting, context: &str) {
         false => Mode::Incremental,
     };
     let (warehouse, catalog) = (&setting.warehouse, &setting.catalog);
-    run_view(warehouse, catalog, &setting.view, mode, &setting.config, |_| {})
-        .await
-        .unwrap_or_else(|e| panic!("{context}: {e}"));
+    run_view(
+        warehouse,
+        catalog,
+        &setting.view,
+        mode,
+        &setting.config,
+        |_| {},
+    )
+    .await
+    .unwrap_or_else(|e| panic!("{context}: {e}"));
 }
 
 /// The merged answer at `to`: batch states below B, realtime states from B up.
@@ -224,7 +242,9 @@ async fn answer(
     let states = states.into_iter().flatten().collect();
     let segments = batches("segments", Arc::clone(plan.state_schema()), states).unwrap();
     let stored = ParquetFiles::new(Arc::clone(plan.stored_schema()), files);
-    let batch = plan.from_stored(scan("batch", Arc::new(stored)).unwrap()).unwrap();
+    let batch = plan
+        .from_stored(scan("batch", Arc::new(stored)).unwrap())
+        .unwrap();
     let both = LogicalPlanBuilder::from(batch).union(segments).unwrap();
     run(setting, plan.finish(both.build().unwrap()).unwrap()).await
 }
@@ -262,5 +282,8 @@ async fn whole(query: &Query, all: &RecordBatch, count: usize) -> Vec<RecordBatc
     session.register_batch("events", table).unwrap();
     let answer = session.sql(&query.whole).await;
     let answer = answer.unwrap_or_else(|e| panic!("{}: {e}", query.whole));
-    answer.collect().await.unwrap_or_else(|e| panic!("{}: {e}", query.whole))
+    answer
+        .collect()
+        .await
+        .unwrap_or_else(|e| panic!("{}: {e}", query.whole))
 }

@@ -83,7 +83,11 @@ fn maybe<T>(rng: &mut StdRng, value: impl FnOnce(&mut StdRng) -> T) -> Option<T>
     (!rng.random_bool(0.12)).then(|| value(rng))
 }
 
-fn column<T>(rng: &mut StdRng, n: usize, mut value: impl FnMut(&mut StdRng) -> T) -> Vec<Option<T>> {
+fn column<T>(
+    rng: &mut StdRng,
+    n: usize,
+    mut value: impl FnMut(&mut StdRng) -> T,
+) -> Vec<Option<T>> {
     (0..n).map(|_| maybe(rng, &mut value)).collect()
 }
 
@@ -98,49 +102,102 @@ pub fn rows(rng: &mut StdRng, places: &[Place]) -> RecordBatch {
     let long = "the same thirty-two bytes, then: ";
     let strings = ["", "a", "ä", "twelve bytes", "thirteen byte", "\u{0}", "Z"];
     let columns: Vec<ArrayRef> = vec![
-        Arc::new(StringArray::from(column(rng, n, |r| pick(r, &["a", "b", "c", "", "key of more than twelve bytes"])))),
-        Arc::new(Int16Array::from(column(rng, n, |r| pick(r, &[0, 1, -1, i16::MAX, i16::MIN])))),
-        Arc::new(Int64Array::from(column(rng, n, |r| match r.random_range(0..4) {
-            0 => pick(r, &[0, 1, -1, 1 << 53, -(1 << 53), (1 << 53) + 1]),
-            _ => r.random_range(-1000..1000),
+        Arc::new(StringArray::from(column(rng, n, |r| {
+            pick(r, &["a", "b", "c", "", "key of more than twelve bytes"])
         }))),
-        Arc::new(Float64Array::from(column(rng, n, |r| match r.random_range(0..4) {
-            0 => pick(r, &[0.0, -0.0, f64::NAN, 1e6, -1e6, 1e-300, f64::MIN_POSITIVE, 0.1]),
-            _ => r.random_range(-100.0..100.0),
+        Arc::new(Int16Array::from(column(rng, n, |r| {
+            pick(r, &[0, 1, -1, i16::MAX, i16::MIN])
         }))),
-        Arc::new(Float64Array::from(column(rng, n, |r| r.random_range(-500.0..500.0)))),
-        Arc::new(Float32Array::from(column(rng, n, |r| pick(r, &[0.5_f32, -2.25, 1e4, 3.0, f32::NAN])))),
+        Arc::new(Int64Array::from(column(rng, n, |r| {
+            match r.random_range(0..4) {
+                0 => pick(r, &[0, 1, -1, 1 << 53, -(1 << 53), (1 << 53) + 1]),
+                _ => r.random_range(-1000..1000),
+            }
+        }))),
+        Arc::new(Float64Array::from(column(rng, n, |r| {
+            match r.random_range(0..4) {
+                0 => pick(
+                    r,
+                    &[
+                        0.0,
+                        -0.0,
+                        f64::NAN,
+                        1e6,
+                        -1e6,
+                        1e-300,
+                        f64::MIN_POSITIVE,
+                        0.1,
+                    ],
+                ),
+                _ => r.random_range(-100.0..100.0),
+            }
+        }))),
+        Arc::new(Float64Array::from(column(rng, n, |r| {
+            r.random_range(-500.0..500.0)
+        }))),
+        Arc::new(Float32Array::from(column(rng, n, |r| {
+            pick(r, &[0.5_f32, -2.25, 1e4, 3.0, f32::NAN])
+        }))),
         Arc::new(
             Decimal128Array::from(column(rng, n, |r| match r.random_range(0..5) {
-                0 => pick(r, &[99_999_999_999_999_999_999, -99_999_999_999_999_999_999, 1, 0]),
+                0 => pick(
+                    r,
+                    &[
+                        99_999_999_999_999_999_999,
+                        -99_999_999_999_999_999_999,
+                        1,
+                        0,
+                    ],
+                ),
                 _ => r.random_range(-1_000_000..1_000_000),
             }))
             .with_precision_and_scale(20, 4)
             .unwrap(),
         ),
         Arc::new(BooleanArray::from(column(rng, n, |r| r.random_bool(0.5)))),
-        Arc::new(StringArray::from(column(rng, n, |r| match r.random_range(0..3) {
-            0 => format!("{long}{}", r.random_range(0..50)),
-            1 => format!("v{}", r.random_range(0..50)),
-            _ => pick(r, &strings).to_owned(),
+        Arc::new(StringArray::from(column(rng, n, |r| {
+            match r.random_range(0..3) {
+                0 => format!("{long}{}", r.random_range(0..50)),
+                1 => format!("v{}", r.random_range(0..50)),
+                _ => pick(r, &strings).to_owned(),
+            }
         }))),
-        Arc::new(TimestampMicrosecondArray::from(column(rng, n, |r| match r.random_range(0..8) {
-            0 => pick(r, &[0, -1, 253_402_300_799_999_999, -62_135_596_800_000_000]),
-            _ => 1_700_000_000_000_000 + r.random_range(0..20) * 1_000_001,
+        Arc::new(TimestampMicrosecondArray::from(column(
+            rng,
+            n,
+            |r| match r.random_range(0..8) {
+                0 => pick(
+                    r,
+                    &[0, -1, 253_402_300_799_999_999, -62_135_596_800_000_000],
+                ),
+                _ => 1_700_000_000_000_000 + r.random_range(0..20) * 1_000_001,
+            },
+        ))),
+        Arc::new(Date32Array::from(column(rng, n, |r| {
+            r.random_range(-5..20_000)
         }))),
-        Arc::new(Date32Array::from(column(rng, n, |r| r.random_range(-5..20_000)))),
-        Arc::new(BinaryArray::from_iter(column(rng, n, |r| vec![r.random::<u8>() % 3; r.random_range(0..3)]))),
+        Arc::new(BinaryArray::from_iter(column(rng, n, |r| {
+            vec![r.random::<u8>() % 3; r.random_range(0..3)]
+        }))),
     ];
     let kept = BooleanArray::from(rejected.iter().map(|r| !r).collect::<Vec<_>>());
     let mut all: Vec<ArrayRef> = vec![
-        Arc::new(Int32Array::from_iter_values(places.iter().map(|p| p.partition.0))),
-        Arc::new(Int64Array::from_iter_values(places.iter().map(|p| p.offset.0))),
+        Arc::new(Int32Array::from_iter_values(
+            places.iter().map(|p| p.partition.0),
+        )),
+        Arc::new(Int64Array::from_iter_values(
+            places.iter().map(|p| p.offset.0),
+        )),
         Arc::new(TimestampMicrosecondArray::from_iter_values(
             places.iter().map(|p| 1_700_000_000_000_000 + p.offset.0),
         )),
     ];
     let nulled = arrow::compute::not(&kept).unwrap();
-    all.extend(columns.iter().map(|c| arrow::compute::nullif(c, &nulled).unwrap()));
+    all.extend(
+        columns
+            .iter()
+            .map(|c| arrow::compute::nullif(c, &nulled).unwrap()),
+    );
     all.push(Arc::new(StringArray::from_iter(
         rejected.iter().map(|r| r.then_some("not an object")),
     )));

@@ -170,13 +170,7 @@ async fn an_incremental_run_reads_only_what_lies_above_the_cut() {
         true,
     )
     .await;
-    commit(
-        &mut archive,
-        &[(0, 1010)],
-        &[(0, 1500)],
-        false,
-    )
-    .await;
+    commit(&mut archive, &[(0, 1010)], &[(0, 1500)], false).await;
     let mut last = Progress::default();
     let report = run_view(
         &warehouse,
@@ -201,14 +195,7 @@ async fn a_stream_without_partitions_has_nothing_to_publish() {
     let config = config(&folder);
     let catalog = catalog(&[], &[("overall", OVERALL)]).await;
     let view = view(&catalog, "overall");
-    let run = run_view(
-        &warehouse,
-        &catalog,
-        &view,
-        Mode::Full,
-        &config,
-        |_| (),
-    );
+    let run = run_view(&warehouse, &catalog, &view, Mode::Full, &config, |_| ());
     assert_eq!(run.await.unwrap().outcome, Outcome::NothingNew);
 }
 

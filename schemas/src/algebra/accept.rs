@@ -24,9 +24,21 @@ pub enum Equality {
 }
 
 /// Floating-point addition is not associative: relative difference that merging may cause.
-pub const FLOAT_TOLERANCE: f64 = 1e-9;
+pub(super) const FLOAT_TOLERANCE: f64 = 1e-9;
 /// A t-digest depends on how its input was cut: difference relative to max - min.
-pub const DIGEST_TOLERANCE: f64 = 0.02;
+pub(super) const DIGEST_TOLERANCE: f64 = 0.02;
+
+/// Aggregates that DISTINCT may stand in.
+const DISTINCT: [&str; 8] = [
+    "count",
+    "sum",
+    "avg",
+    "median",
+    "min",
+    "max",
+    "array_agg",
+    "string_agg",
+];
 
 /// Everything the algebra knows of one aggregate function.
 #[derive(Debug, Clone, Copy)]
@@ -55,10 +67,23 @@ const fn of(equality: Equality, ordered: bool, grows: bool) -> Trait {
 pub(super) fn accept(call: &AggregateFunction, value: &DataType) -> Result<Trait> {
     let name = call.func.name();
     let distinct = call.params.distinct;
-    let float = matches!(value, DataType::Float32 | DataType::Float64 | DataType::Float16);
+    let float = matches!(
+        value,
+        DataType::Float32 | DataType::Float64 | DataType::Float16
+    );
+    if distinct && !DISTINCT.contains(&name) {
+        return Err(Error::refuse(
+            format!("{name}(DISTINCT …) keeps no states that can be merged."),
+            "Leave DISTINCT out, or group by the expression as well.",
+        ));
+    }
     let known = match name {
         "count" | "sum" | "avg" if distinct => of(
-            if float { Equality::Floats } else { Equality::Multisets },
+            if float {
+                Equality::Floats
+            } else {
+                Equality::Multisets
+            },
             false,
             true,
         ),

@@ -166,7 +166,9 @@ impl OneGroup {
         let rows = states.first().map_or(0, |column| column.len());
         self.touched = true;
         self.zeros.resize(self.zeros.len().max(rows), 0);
-        self.groups.get_mut().merge_batch(states, &self.zeros[..rows], 1)
+        self.groups
+            .get_mut()
+            .merge_batch(states, &self.zeros[..rows], 1)
     }
 
     /// Makes the one group exist: an aggregate over nothing has a value too.

@@ -96,6 +96,7 @@ impl ViewPlan {
         let aggregate = find_aggregate(&query)?.clone();
 
         let rows = plans::batches("rows", stream.row_schema(), Vec::new())?;
+        let unread = rows.clone();
         let over_rows = replace_scan(&aggregate.input, rows).map_err(planning)?;
         let mut warnings = Vec::new();
         let grouped = !aggregate.group_expr.is_empty();
@@ -123,8 +124,12 @@ impl ViewPlan {
         plan.state_schema = Arc::new(all_nullable(updated.schema().as_arrow()));
         plan.stored_schema = Arc::new(stored_schema(&plan.state_schema)?);
         let states = plans::batches("states", Arc::clone(&plan.state_schema), Vec::new())?;
-        let finished = plan.finish(states)?;
+        let finished = plan.finish(states.clone())?;
         plan.output_schema = Arc::new(finished.schema().as_arrow().clone());
+        // What no physical plan can be made of (two orders that conflict, say) must fail here, not at the first event.
+        for form in [plan.update(unread)?, plan.merge(states)?, finished] {
+            state.create_physical_plan(&form).await.map_err(planning)?;
+        }
         plan.id = plan.identify(stream);
         Ok(plan)
     }
@@ -216,7 +221,9 @@ impl ViewPlan {
             .map(group_name)
             .chain((0..self.aggregates.len()).map(state_name));
         let floats = vec![None; self.groups.len()];
-        let floats = floats.into_iter().chain(self.aggregates.iter().map(|a| a.float.clone()));
+        let floats = floats
+            .into_iter()
+            .chain(self.aggregates.iter().map(|a| a.float.clone()));
         let renamed = names
             .zip(floats)
             .zip(self.aggregate_schema.iter())
@@ -231,7 +238,9 @@ impl ViewPlan {
                 value.alias_qualified(relation.cloned(), field.name())
             })
             .collect::<Vec<_>>();
-        let values = LogicalPlanBuilder::from(finished).project(renamed)?.build()?;
+        let values = LogicalPlanBuilder::from(finished)
+            .project(renamed)?
+            .build()?;
         let top = replace_aggregate(&self.query, values)?;
         let columns = top.schema().columns();
         let output = columns.into_iter().map(|column| {
@@ -264,7 +273,9 @@ impl ViewPlan {
                 Ok(form(aggregate).call(vec![column(&name)?]).alias(name))
             })
             .collect::<PlanResult<Vec<_>>>()?;
-        LogicalPlanBuilder::from(states).aggregate(groups, calls)?.build()
+        LogicalPlanBuilder::from(states)
+            .aggregate(groups, calls)?
+            .build()
     }
 
     /// States in the types in which Delta holds them.
@@ -287,7 +298,11 @@ impl ViewPlan {
             .iter()
             .map(|field| {
                 let column = position_column(&plan, field.name())?;
-                let from = plan.schema().field_from_column(&column)?.data_type().clone();
+                let from = plan
+                    .schema()
+                    .field_from_column(&column)?
+                    .data_type()
+                    .clone();
                 let column = Expr::Column(column);
                 Ok(if from == *field.data_type() {
                     column
@@ -331,7 +346,10 @@ impl ViewPlan {
             session::ENGINE,
             self.stream.as_str(),
             &self.query.display_indent().to_string(),
-            &format!("{:?}", self.aggregates.iter().map(|a| &a.name).collect::<Vec<_>>()),
+            &format!(
+                "{:?}",
+                self.aggregates.iter().map(|a| &a.name).collect::<Vec<_>>()
+            ),
             &columns.join(", "),
             &self.state_schema.to_string(),
             &format!(
@@ -372,7 +390,9 @@ fn maintain(
     } else {
         call
     };
-    let float = known.by_float_keys.then(|| value.field().data_type().clone());
+    let float = known
+        .by_float_keys
+        .then(|| value.field().data_type().clone());
     if float.is_some() {
         let key = ScalarUDF::new_from_impl(FloatKey::to_key());
         call.params.args = vec![key.call(call.params.args)];
@@ -387,7 +407,10 @@ fn maintain(
             "the state of {name} grows with the number of events in a group"
         ));
     }
-    let key = format!("{whole:?}: {}; grouped: {grouped}", planned.field().data_type());
+    let key = format!(
+        "{whole:?}: {}; grouped: {grouped}",
+        planned.field().data_type()
+    );
     let form = |input, output| {
         let planned = Arc::clone(&planned);
         StateFunction::new(planned, &key, known.ordered, grouped, input, output)

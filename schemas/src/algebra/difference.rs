@@ -104,7 +104,11 @@ fn index(
     keys: usize,
 ) -> PlanResult<HashMap<OwnedRow, usize>> {
     let rows = converter.convert_columns(&states.columns()[..keys])?;
-    let index: HashMap<_, _> = rows.iter().enumerate().map(|(i, r)| (r.owned(), i)).collect();
+    let index: HashMap<_, _> = rows
+        .iter()
+        .enumerate()
+        .map(|(i, r)| (r.owned(), i))
+        .collect();
     if index.len() != states.num_rows() {
         return Err(DataFusionError::Execution(
             "a group occurs twice in merged states".into(),

@@ -93,8 +93,16 @@ mod tests {
     #[test]
     fn keys_are_in_total_order_and_come_back() {
         let ordered = [
-            f64::NEG_INFINITY, -1e300, -1.5, -f64::MIN_POSITIVE, -0.0, 0.0, f64::MIN_POSITIVE, 1.5,
-            f64::INFINITY, f64::NAN,
+            f64::NEG_INFINITY,
+            -1e300,
+            -1.5,
+            -f64::MIN_POSITIVE,
+            -0.0,
+            0.0,
+            f64::MIN_POSITIVE,
+            1.5,
+            f64::INFINITY,
+            f64::NAN,
         ];
         assert!(ordered.windows(2).all(|pair| key(pair[0]) < key(pair[1])));
         for x in ordered {

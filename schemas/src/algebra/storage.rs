@@ -45,7 +45,13 @@ pub fn stored_type(state: &DataType) -> std::result::Result<DataType, String> {
             fields
                 .iter()
                 .enumerate()
-                .map(|(i, f)| Ok(Field::new(format!("f{i}"), stored_type(f.data_type())?, true)))
+                .map(|(i, f)| {
+                    Ok(Field::new(
+                        format!("f{i}"),
+                        stored_type(f.data_type())?,
+                        true,
+                    ))
+                })
                 .collect::<std::result::Result<_, String>>()?,
         ),
         other => return Err(format!("a state of type {other} cannot be stored")),

@@ -152,7 +152,11 @@ impl Catalog {
                 if_not_exists,
             } => {
                 let name = &definition.name;
-                if self.streams.keys().any(|stream| stream.as_str() == name.as_str()) {
+                if self
+                    .streams
+                    .keys()
+                    .any(|stream| stream.as_str() == name.as_str())
+                {
                     return Err(exists("stream", name.as_str()));
                 }
                 match self.views.contains_key(name) {
@@ -203,11 +207,11 @@ impl Catalog {
     fn create_stream(&mut self, definition: &StreamDefinition, facts: &Facts) -> Result<Effect> {
         let name = &definition.name;
         let mut origin = Frontier::new();
-        if let Some(before) = self.dropped.remove(name) {
-            if facts.archived.contains(name) {
-                keep_shape(&before.definition, definition)?;
-                origin = before.origin.clone();
-            }
+        if let Some(before) = self.dropped.remove(name)
+            && facts.archived.contains(name)
+        {
+            keep_shape(&before.definition, definition)?;
+            origin = before.origin.clone();
         }
         let action = match origin.is_empty() {
             true => format!("created stream {name}"),

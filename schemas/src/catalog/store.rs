@@ -15,11 +15,13 @@ use super::file::CatalogFile;
 use super::{Applied, Catalog};
 use crate::ddl::Statement;
 use crate::warehouse::Warehouse;
-use crate::{Error, Frontier, Result, StreamName, ViewId, ViewName};
+use crate::{Error, Fault, Frontier, Result, StreamName, ViewId, ViewName};
 
-/// How often a change is decided anew or tried again before its writer is told.
-const ATTEMPTS: u32 = 8;
-/// Pause before the second attempt at a failed write; doubled each time.
+/// How often a change is decided anew because others were faster, before its writer is told.
+const RACES: u32 = 32;
+/// How often a write that failed is tried, before its writer is told.
+const ATTEMPTS: u32 = 5;
+/// Pause before the second attempt; doubled each time.
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
 /// Digits of a file's number; they keep the listing in order.
 const DIGITS: usize = 8;
@@ -52,11 +54,14 @@ impl CatalogStore {
         match self.newest().await? {
             None => Ok(Arc::new(Catalog::default())),
             Some(version) => {
-                let file = self.read(version).await?.ok_or_else(|| Error::ReadCatalog {
-                    path: path(version).to_string(),
-                    reason: "it was listed and is not there; catalog files must not be removed"
-                        .into(),
-                })?;
+                let file = self
+                    .read(version)
+                    .await?
+                    .ok_or_else(|| Error::ReadCatalog {
+                        path: path(version).to_string(),
+                        reason: "it was listed and is not there; catalog files must not be removed"
+                            .into(),
+                    })?;
                 Ok(Arc::new(file.compile(path(version).as_ref()).await?))
             }
         }
@@ -116,7 +121,8 @@ impl CatalogStore {
         let facts = self.facts(&change).await?;
         let mut catalog = self.load().await?;
         let mut pause = FIRST_PAUSE;
-        for attempt in 1.. {
+        let (mut races, mut attempts) = (0, 0);
+        loop {
             let decision = change.decide(&catalog, &facts).await?;
             let Some(mut next) = decision.catalog else {
                 return Ok((catalog, decision.applied));
@@ -125,25 +131,25 @@ impl CatalogStore {
             let file = CatalogFile::of(&next, decision.changes);
             match self.write(&file).await? {
                 Written::Landed => return Ok((Arc::new(next), decision.applied)),
-                _ if attempt == ATTEMPTS => {
-                    return Err(Error::WriteCatalog {
-                        version: next.version,
-                    });
-                }
                 Written::Taken => {
+                    races += 1;
+                    if races == RACES {
+                        let version = next.version;
+                        return Err(Error::WriteCatalog { version });
+                    }
                     catalog = self.refresh(&catalog).await?.unwrap_or(catalog);
                 }
-                Written::Failed(error) if error.fault() != crate::Fault::Transient => {
-                    return Err(error);
-                }
                 Written::Failed(error) => {
+                    attempts += 1;
+                    if attempts == ATTEMPTS || error.fault() != Fault::Transient {
+                        return Err(error);
+                    }
                     tracing::warn!(%error, version = next.version, "writing the catalog again");
                     tokio::time::sleep(pause).await;
                     pause *= 2;
                 }
             }
         }
-        unreachable!("the loop ends by returning")
     }
 
     /// Creates the file; never overwrites one.
@@ -188,7 +194,10 @@ impl CatalogStore {
         let file: CatalogFile =
             serde_json::from_slice(&bytes).map_err(|e| unreadable(e.to_string()))?;
         if file.version != version {
-            return Err(unreadable(format!("it says it is version {}", file.version)));
+            return Err(unreadable(format!(
+                "it says it is version {}",
+                file.version
+            )));
         }
         Ok(Some(file))
     }
@@ -218,10 +227,10 @@ impl CatalogStore {
             return Ok(facts);
         };
         for statement in statements {
-            if let Statement::CreateStream { definition, .. } = statement {
-                if self.is_archived(&definition.name).await? {
-                    facts.archived.insert(definition.name.clone());
-                }
+            if let Statement::CreateStream { definition, .. } = statement
+                && self.is_archived(&definition.name).await?
+            {
+                facts.archived.insert(definition.name.clone());
             }
         }
         Ok(facts)

@@ -1,0 +1,447 @@
+//! The catalog through its public door, over a real object store that can be told to misbehave.
+
+mod trapped;
+
+use object_store::path::Path;
+use object_store::{ObjectStoreExt, PutPayload};
+use url::Url;
+
+use super::*;
+use crate::warehouse::Warehouse;
+use crate::{Error, Fault, Offset, Partition, Result, ddl};
+use trapped::{Trap, Trapped};
+
+const STREAM: &str = "CREATE EXTERNAL TABLE s (a INT, b STRING) STORED AS KAFKA LOCATION 't' OPTIONS ('kafka.x' '1')";
+const VIEW: &str = "CREATE MATERIALIZED VIEW v AS SELECT b, count(*) AS n FROM s GROUP BY b";
+
+struct Fixture {
+    store: Arc<Trapped>,
+    catalogs: CatalogStore,
+}
+
+impl Fixture {
+    fn new() -> Self {
+        let store = Arc::new(Trapped::default());
+        let url = Url::parse("memory:///").unwrap();
+        let catalogs = CatalogStore::new(Warehouse::over(url, store.clone()));
+        Self { store, catalogs }
+    }
+
+    async fn with(sql: &[&str]) -> Self {
+        let fixture = Self::new();
+        for sql in sql {
+            fixture.apply(sql).await.unwrap();
+        }
+        fixture
+    }
+
+    async fn apply(&self, sql: &str) -> Result<Vec<String>> {
+        let applied = self.catalogs.apply(ddl::parse(sql)?).await?;
+        Ok(applied.into_iter().map(|a| a.action).collect())
+    }
+
+    #[track_caller]
+    fn refused(&self, result: Result<Vec<String>>, expect: &str) {
+        let error = result.unwrap_err();
+        assert!(error.to_string().contains(expect), "{error}");
+        assert_eq!(error.fault(), Fault::User, "{error}");
+    }
+
+    async fn load(&self) -> Arc<Catalog> {
+        self.catalogs.load().await.unwrap()
+    }
+
+    /// Publishes what is being built for `v`.
+    async fn promote(&self) -> Arc<Catalog> {
+        let catalog = self.load().await;
+        let built = catalog.views[&view("v")].building.clone().unwrap();
+        let id = built.plan.id();
+        self.catalogs.promote(&view("v"), id).await.unwrap()
+    }
+
+    /// Pretends that the stream `s` has been archived.
+    async fn archive(&self) {
+        let path = Warehouse::master_path(&stream("s"))
+            .join("_delta_log")
+            .join("0.json");
+        self.store
+            .inner
+            .put(&path, PutPayload::from_static(b"{}"))
+            .await
+            .unwrap();
+    }
+
+    /// Rewrites the newest file's text.
+    async fn tamper(&self, version: u64, edit: impl FnOnce(String) -> String) {
+        let path = Path::from(format!("catalog/{version:08}.json"));
+        let bytes = self
+            .store
+            .inner
+            .get(&path)
+            .await
+            .unwrap()
+            .bytes()
+            .await
+            .unwrap();
+        let text = edit(String::from_utf8(bytes.to_vec()).unwrap());
+        self.store
+            .inner
+            .put(&path, PutPayload::from(text.into_bytes()))
+            .await
+            .unwrap();
+    }
+}
+
+fn stream(name: &str) -> StreamName {
+    StreamName::new(name).unwrap()
+}
+
+fn view(name: &str) -> ViewName {
+    ViewName::new(name).unwrap()
+}
+
+fn at(pairs: &[(i32, i64)]) -> Frontier {
+    pairs
+        .iter()
+        .map(|(p, o)| (Partition(*p), Offset(*o)))
+        .collect()
+}
+
+/// Whether `v` has a side that serves and one that is built.
+fn sides(catalog: &Arc<Catalog>) -> (bool, bool) {
+    let view = &catalog.views[&view("v")];
+    (view.serving.is_some(), view.building.is_some())
+}
+
+#[tokio::test]
+async fn statements_of_one_request_are_one_version() {
+    let f = Fixture::new();
+    assert_eq!(f.load().await.version, 0);
+    let done = f.apply(&format!("{STREAM}; {VIEW}")).await.unwrap();
+    assert_eq!(done, ["created stream s", "created view v"]);
+    let catalog = f.load().await;
+    assert_eq!(catalog.version, 1);
+    assert_eq!(catalog.streams[&stream("s")].definition.sql, STREAM);
+    assert_eq!(sides(&catalog), (false, true));
+    assert_eq!(catalog.compiled().count(), 1);
+    assert_eq!(catalog.views_of(&stream("s")).count(), 1);
+    assert_eq!(catalog.views_of(&stream("other")).count(), 0);
+}
+
+#[tokio::test]
+async fn a_request_applies_whole_or_not_at_all() {
+    let f = Fixture::new();
+    f.refused(
+        f.apply(&format!("{STREAM}; DROP VIEW x")).await,
+        "view `x` does not exist",
+    );
+    assert_eq!(f.load().await.version, 0);
+    f.refused(f.apply(&format!("{STREAM}; SELECT 1")).await, "is a query");
+    f.refused(f.apply(VIEW).await, "stream `s` does not exist");
+    f.refused(
+        f.apply(&format!("{STREAM}; {STREAM}")).await,
+        "exists already",
+    );
+    assert_eq!(f.load().await.version, 0);
+}
+
+#[tokio::test]
+async fn existing_names() {
+    let f = Fixture::with(&[STREAM, VIEW]).await;
+    f.refused(f.apply(STREAM).await, "the stream `s` exists already");
+    f.refused(f.apply(VIEW).await, "the view `v` exists already");
+    f.refused(
+        f.apply(&VIEW.replace("VIEW v", "VIEW s")).await,
+        "the stream `s` exists already",
+    );
+    f.refused(
+        f.apply(&STREAM.replace("TABLE s", "TABLE v")).await,
+        "the view `v` exists already",
+    );
+    let unless = STREAM.replace("TABLE s", "TABLE IF NOT EXISTS s");
+    assert_eq!(f.apply(&unless).await.unwrap(), ["stream s exists already"]);
+    let unless = VIEW.replace("VIEW v", "VIEW IF NOT EXISTS v");
+    assert_eq!(f.apply(&unless).await.unwrap(), ["view v exists already"]);
+    let gone = f
+        .apply("DROP TABLE IF EXISTS x; DROP VIEW IF EXISTS x")
+        .await
+        .unwrap();
+    assert_eq!(gone, ["there is no stream x", "there is no view x"]);
+    assert_eq!(
+        f.load().await.version,
+        2,
+        "nothing changed, so nothing was written"
+    );
+}
+
+#[tokio::test]
+async fn a_stream_is_dropped_after_its_views() {
+    let f = Fixture::with(&[STREAM, VIEW]).await;
+    f.refused(f.apply("DROP TABLE s").await, "read by the views `v`");
+    let done = f.apply("DROP VIEW v; DROP TABLE s").await.unwrap();
+    assert_eq!(
+        done,
+        ["dropped view v", "dropped stream s; its archive is kept"]
+    );
+    let catalog = f.load().await;
+    assert!(catalog.streams.is_empty() && catalog.views.is_empty());
+    f.refused(f.apply("DROP TABLE s").await, "does not exist");
+}
+
+#[tokio::test]
+async fn a_view_is_served_once_it_is_built() {
+    let f = Fixture::with(&[STREAM, VIEW]).await;
+    assert_eq!(sides(&f.promote().await), (true, false));
+    let served = f.load().await.views[&view("v")].serving.clone().unwrap();
+
+    let same = VIEW
+        .replace("CREATE", "CREATE OR REPLACE")
+        .replace("SELECT", "SELECT  ");
+    assert_eq!(f.apply(&same).await.unwrap(), ["view v is as it was"]);
+
+    let other = same.replace("count(*)", "sum(a)");
+    let done = f.apply(&other).await.unwrap();
+    assert_eq!(done, ["replaced view v; it is served once it is built"]);
+    assert_eq!(sides(&f.load().await), (true, true));
+    assert_eq!(f.apply(&other).await.unwrap(), ["view v is as it was"]);
+
+    let unchanged = f
+        .catalogs
+        .promote(&view("v"), served.plan.id())
+        .await
+        .unwrap();
+    assert_eq!(
+        sides(&unchanged),
+        (true, true),
+        "only what is being built can be promoted"
+    );
+    assert_eq!(
+        f.apply(&same).await.unwrap(),
+        ["view v stays what it serves"]
+    );
+    assert_eq!(sides(&f.load().await), (true, false));
+
+    f.apply(&other).await.unwrap();
+    let promoted = f.promote().await;
+    assert_eq!(sides(&promoted), (true, false));
+    let now = promoted.views[&view("v")].serving.clone().unwrap();
+    assert_ne!(now.plan.id(), served.plan.id());
+    let missing = f.catalogs.promote(&view("x"), now.plan.id()).await;
+    assert_eq!(missing.unwrap_err().fault(), Fault::User);
+}
+
+#[tokio::test]
+async fn what_an_archive_or_a_view_depends_on_stays() {
+    let f = Fixture::with(&[STREAM]).await;
+    let replace = STREAM.replace("CREATE", "CREATE OR REPLACE");
+    let columns = replace.replace("a INT", "a BIGINT");
+    assert_eq!(f.apply(&columns).await.unwrap(), ["replaced stream s"]);
+    f.apply(&replace).await.unwrap();
+
+    f.apply(VIEW).await.unwrap();
+    f.promote().await;
+    f.refused(f.apply(&columns).await, "its columns cannot change");
+    f.refused(
+        f.apply(&replace.replace("'t'", "'u'")).await,
+        "its topic cannot change",
+    );
+    let done = f.apply(&replace.replace("'1'", "'2'")).await.unwrap();
+    assert_eq!(done, ["replaced stream s"]);
+    let catalog = f.load().await;
+    assert_eq!(catalog.streams[&stream("s")].definition.kafka["x"], "2");
+    assert_eq!(
+        sides(&catalog),
+        (true, false),
+        "options are no part of a view's meaning"
+    );
+
+    f.apply("DROP VIEW v").await.unwrap();
+    f.archive().await;
+    f.refused(f.apply(&columns).await, "its columns cannot change");
+}
+
+#[tokio::test]
+async fn origins_are_recorded_once() {
+    let f = Fixture::with(&[STREAM]).await;
+    let record = async |origin| {
+        f.catalogs
+            .record_origin(&stream("s"), &origin)
+            .await
+            .unwrap()
+    };
+    let origin = |catalog: &Catalog| catalog.streams[&stream("s")].origin.clone();
+    assert_eq!(origin(&*record(at(&[(0, 5)])).await), at(&[(0, 5)]));
+    assert_eq!(
+        origin(&*record(at(&[(0, 9), (1, 0)])).await),
+        at(&[(0, 5), (1, 0)])
+    );
+    let version = f.load().await.version;
+    record(at(&[(1, 7)])).await;
+    assert_eq!(f.load().await.version, version);
+    assert_eq!(origin(&*f.load().await), at(&[(0, 5), (1, 0)]));
+    f.apply(
+        &STREAM
+            .replace("CREATE", "CREATE OR REPLACE")
+            .replace("'1'", "'3'"),
+    )
+    .await
+    .unwrap();
+    assert_eq!(origin(&*f.load().await), at(&[(0, 5), (1, 0)]));
+    assert!(
+        f.catalogs
+            .record_origin(&stream("x"), &at(&[(0, 1)]))
+            .await
+            .is_err()
+    );
+}
+
+#[tokio::test]
+async fn a_stream_created_again_goes_on_with_its_archive() {
+    let f = Fixture::with(&[STREAM]).await;
+    f.catalogs
+        .record_origin(&stream("s"), &at(&[(0, 5)]))
+        .await
+        .unwrap();
+    f.archive().await;
+    f.apply("DROP TABLE s").await.unwrap();
+    f.refused(
+        f.apply(&STREAM.replace("a INT", "a DATE")).await,
+        "its columns cannot change",
+    );
+    let done = f.apply(STREAM).await.unwrap();
+    assert_eq!(done, ["created stream s over its archive"]);
+    let catalog = f.load().await;
+    assert_eq!(catalog.streams[&stream("s")].origin, at(&[(0, 5)]));
+    assert!(catalog.dropped.is_empty());
+
+    let f = Fixture::with(&[STREAM]).await;
+    f.catalogs
+        .record_origin(&stream("s"), &at(&[(0, 5)]))
+        .await
+        .unwrap();
+    f.apply("DROP TABLE s").await.unwrap();
+    f.apply(&STREAM.replace("a INT", "a DATE")).await.unwrap();
+    assert!(
+        f.load().await.streams[&stream("s")].origin.is_empty(),
+        "nothing was archived"
+    );
+}
+
+#[tokio::test]
+async fn refresh_sees_what_others_wrote() {
+    let f = Fixture::with(&[STREAM]).await;
+    let known = f.load().await;
+    assert!(f.catalogs.refresh(&known).await.unwrap().is_none());
+    f.apply(VIEW).await.unwrap();
+    f.apply("DROP VIEW v").await.unwrap();
+    let newer = f.catalogs.refresh(&known).await.unwrap().unwrap();
+    assert_eq!(newer.version, 3);
+    assert!(newer.views.is_empty());
+}
+
+#[tokio::test]
+async fn concurrent_writers_lose_nothing() {
+    let f = Fixture::with(&[STREAM]).await;
+    let sql = |i: usize| VIEW.replace("VIEW v", &format!("VIEW v{i}"));
+    let writers = (0..6).map(|i| {
+        let catalogs = f.catalogs.clone();
+        tokio::spawn(async move { catalogs.apply(ddl::parse(&sql(i)).unwrap()).await })
+    });
+    for writer in futures::future::join_all(writers).await {
+        writer.unwrap().unwrap();
+    }
+    let catalog = f.load().await;
+    assert_eq!(catalog.version, 7);
+    assert_eq!(catalog.views.len(), 6);
+}
+
+#[tokio::test]
+async fn a_write_with_an_unknown_outcome_happens_once() {
+    for traps in [
+        vec![Trap::LandsAndFails],
+        vec![Trap::LandsAndExists],
+        vec![Trap::Lost],
+        vec![Trap::Lost, Trap::Lost, Trap::LandsAndFails],
+    ] {
+        let f = Fixture::new();
+        f.store.traps.lock().extend(&traps);
+        assert_eq!(
+            f.apply(STREAM).await.unwrap(),
+            ["created stream s"],
+            "{traps:?}"
+        );
+        let catalog = f.load().await;
+        assert_eq!(
+            (catalog.version, catalog.streams.len()),
+            (1, 1),
+            "{traps:?}"
+        );
+    }
+    let f = Fixture::new();
+    f.store.traps.lock().extend([Trap::Lost; 20]);
+    assert_eq!(f.apply(STREAM).await.unwrap_err().fault(), Fault::Transient);
+    assert_eq!(f.load().await.version, 0);
+}
+
+/// The second of two writers finds the first one's file and decides anew: here, that the name is taken.
+#[tokio::test]
+async fn a_lost_race_is_decided_anew() {
+    let f = Fixture::with(&[STREAM]).await;
+    let (one, two) = tokio::join!(f.apply(VIEW), f.apply(VIEW));
+    assert!(one.is_ok() != two.is_ok());
+    f.refused(one.and(two), "exists already");
+    assert_eq!(f.load().await.version, 2);
+}
+
+#[tokio::test]
+async fn states_of_another_engine_are_built_anew() {
+    let f = Fixture::with(&[STREAM, VIEW]).await;
+    let served = f.promote().await;
+    let id = served.views[&view("v")]
+        .serving
+        .clone()
+        .unwrap()
+        .plan
+        .id()
+        .to_string();
+    f.tamper(served.version, |text| {
+        text.replace(&id, "0123456789abcdef0123456789abcdef")
+    })
+    .await;
+    let catalog = f.load().await;
+    assert_eq!(sides(&catalog), (false, true));
+    assert_eq!(f.promote().await.version, served.version + 1);
+    assert_eq!(sides(&f.load().await), (true, false));
+}
+
+#[tokio::test]
+async fn files_that_cannot_be_understood_are_named() {
+    let broken: [fn(String) -> String; 4] = [
+        |_| "{".into(),
+        |text| text.replace("\"version\": 1", "\"version\": 7"),
+        |text| text.replace("STORED AS KAFKA", "STORED AS PULSAR"),
+        |text| text.replace("CREATE EXTERNAL", "DROP"),
+    ];
+    for edit in broken {
+        let f = Fixture::with(&[STREAM]).await;
+        f.tamper(1, edit).await;
+        match f.catalogs.load().await {
+            Err(Error::ReadCatalog { path, .. }) => assert_eq!(path, "catalog/00000001.json"),
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+#[tokio::test]
+async fn other_files_in_the_folder_do_no_harm() {
+    let f = Fixture::with(&[STREAM]).await;
+    for name in ["notes.txt", "0.json", "99999999.json.tmp"] {
+        let path = Warehouse::catalog_path().join(name);
+        f.store
+            .inner
+            .put(&path, PutPayload::from_static(b"x"))
+            .await
+            .unwrap();
+    }
+    assert_eq!(f.load().await.version, 1);
+}

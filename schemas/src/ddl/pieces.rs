@@ -35,7 +35,7 @@ pub(super) fn split(sql: &str) -> Result<Vec<Piece<'_>>> {
             .iter()
             .filter(|t| !matches!(t.token, Token::Whitespace(_) | Token::EOF));
         let Some(first) = words.next() else { continue };
-        let last = words.last().unwrap_or(first);
+        let last = words.next_back().unwrap_or(first);
         let (start, end) = (first.span.start, last.span.end);
         pieces.push(Piece {
             text: &sql[byte(sql, start)..byte(sql, end)],

@@ -5,9 +5,7 @@
 use datafusion::common::TableReference;
 use datafusion::sql::parser::{DFParser, Statement as Parsed};
 use datafusion::sql::resolve::resolve_table_references;
-use datafusion::sql::sqlparser::ast::{
-    CreateTableOptions, CreateView, Query, Statement as Sql,
-};
+use datafusion::sql::sqlparser::ast::{CreateTableOptions, CreateView, Query, Statement as Sql};
 
 use super::{Statement, bare_name};
 use crate::view::ViewDefinition;
@@ -92,7 +90,10 @@ fn the_stream(query: Box<Query>) -> Result<StreamName> {
     let statement = Parsed::Statement(Box::new(Sql::Query(query)));
     let (tables, _) = resolve_table_references(&statement, true).map_err(|e| {
         Error::refuse(
-            format!("What the query reads cannot be found out: {}.", e.strip_backtrace()),
+            format!(
+                "What the query reads cannot be found out: {}.",
+                e.strip_backtrace()
+            ),
             "Write FROM with the stream's name.",
         )
     })?;
@@ -109,7 +110,10 @@ fn the_stream(query: Box<Query>) -> Result<StreamName> {
         several => {
             let names: Vec<String> = several.iter().map(|t| format!("`{t}`")).collect();
             Err(Error::refuse(
-                format!("The query reads {}; joins of streams are not kept.", names.join(" and ")),
+                format!(
+                    "The query reads {}; joins of streams are not kept.",
+                    names.join(" and ")
+                ),
                 "Define a view for each stream, and join the views when you query.",
             ))
         }

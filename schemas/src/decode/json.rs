@@ -15,8 +15,10 @@
 
 use std::borrow::Cow;
 
-use arrow::compute::concat_batches;
-use arrow::datatypes::{Schema, SchemaRef};
+use arrow::array::BooleanArray;
+use arrow::buffer::NullBuffer;
+use arrow::compute::{concat_batches, filter_record_batch};
+use arrow::datatypes::{FieldRef, Schema, SchemaRef};
 use arrow::error::ArrowError;
 use arrow::json::ReaderBuilder;
 use arrow::json::reader::Decoder as ObjectDecoder;
@@ -43,8 +45,10 @@ pub(super) struct JsonReader {
     objects: ObjectDecoder,
     /// How many objects `objects` takes between two flushes.
     capacity: usize,
-    /// Messages of the next run: short while messages are bad, because a run with a bad value is read again.
+    /// Messages of the next run: short while messages are bad, because much of such a run is read again.
     run: usize,
+    /// True if messages of the present run had to be read again.
+    disturbed: bool,
     decimals: Option<DecimalGuard>,
 }
 
@@ -53,13 +57,11 @@ pub(super) struct JsonReader {
 struct Outcome {
     batches: Vec<RecordBatch>,
     reasons: Vec<Option<Reason>>,
-    rejects: usize,
 }
 
 impl Outcome {
     fn reject(&mut self, at: usize, reason: Reason) {
         self.reasons[at] = Some(reason);
-        self.rejects += 1;
     }
 }
 
@@ -70,6 +72,7 @@ impl JsonReader {
             objects: objects(&columns, LONGEST_RUN)?,
             capacity: LONGEST_RUN,
             run: LONGEST_RUN,
+            disturbed: false,
             decimals: DecimalGuard::new(&columns),
             columns,
         })
@@ -82,7 +85,6 @@ impl JsonReader {
         let mut outcome = Outcome {
             batches: Vec::new(),
             reasons: vec![None; messages.len()],
-            rejects: 0,
         };
         let mut sound = Vec::with_capacity(messages.len());
         for at in 0..messages.len() {
@@ -94,9 +96,9 @@ impl JsonReader {
         let mut rest = sound.as_slice();
         while !rest.is_empty() {
             let (run, later) = rest.split_at(run_length(messages, rest, self.run));
-            let rejects = outcome.rejects;
+            self.disturbed = false;
             self.read_run(messages, run, &mut outcome)?;
-            self.run = if outcome.rejects > rejects {
+            self.run = if self.disturbed {
                 (self.run / 4).max(1)
             } else {
                 (self.run * 2).min(LONGEST_RUN)
@@ -157,6 +159,7 @@ impl JsonReader {
             let Some(bad) = self.feed(messages, rest)? else {
                 return self.settle(messages, rest, outcome);
             };
+            self.disturbed = true;
             self.renew(rest.len())?;
             self.read_run(messages, &rest[..bad], outcome)?;
             outcome.reject(rest[bad], explain_syntax(messages.payload(rest[bad])));
@@ -206,7 +209,8 @@ impl JsonReader {
                 if let [at] = run {
                     let reason = explain_value(&self.columns, messages.payload(*at))?;
                     outcome.reject(*at, reason);
-                } else {
+                } else if !self.sift(messages, run, outcome)? {
+                    self.disturbed = true;
                     let (left, right) = run.split_at(run.len() / 2);
                     self.read_run(messages, left, outcome)?;
                     self.read_run(messages, right, outcome)?;
@@ -214,6 +218,51 @@ impl JsonReader {
             }
         }
         Ok(())
+    }
+
+    /// Reads a run that has a bad value once more with bad values as nulls: only a message with a null somewhere can
+    /// be a bad one, and is read alone. Returns false if that would not pay.
+    fn sift(
+        &mut self,
+        messages: &Messages,
+        run: &[usize],
+        outcome: &mut Outcome,
+    ) -> Result<bool, ArrowError> {
+        let nested = |f: &FieldRef| f.data_type().is_nested();
+        if self.columns.fields().iter().any(nested) {
+            return Ok(false);
+        }
+        let mut lenient = ReaderBuilder::new(self.columns.clone())
+            .with_batch_size(run.len())
+            .with_ignore_type_conflicts(true)
+            .build_decoder()?;
+        for at in run {
+            lenient.decode(messages.payload(*at))?;
+        }
+        let Ok(Some(batch)) = lenient.flush() else {
+            return Ok(false);
+        };
+        let nulls = NullBuffer::union_many(batch.columns().iter().map(|c| c.nulls()));
+        let suspects: Vec<usize> = match &nulls {
+            Some(nulls) => (0..run.len()).filter(|row| nulls.is_null(*row)).collect(),
+            None => Vec::new(),
+        };
+        if suspects.len() > run.len() / 4 {
+            return Ok(false);
+        }
+        let mut good = vec![true; run.len()];
+        for row in suspects {
+            let payload = messages.payload(run[row]);
+            let mut alone = objects(&self.columns, 1)?;
+            alone.decode(payload)?;
+            if alone.flush().is_err() {
+                good[row] = false;
+                outcome.reject(run[row], explain_value(&self.columns, payload)?);
+            }
+        }
+        let good = BooleanArray::from(good);
+        outcome.batches.push(filter_record_batch(&batch, &good)?);
+        Ok(true)
     }
 
     /// Throws away whatever state a bad message left behind.
@@ -246,6 +295,9 @@ fn run_length(messages: &Messages, rest: &[usize], longest: usize) -> usize {
 
 /// True if brackets outside strings nest deeper than [`DEEPEST_NESTING`].
 fn nests_too_deep(text: &[u8]) -> bool {
+    if text.len() <= DEEPEST_NESTING {
+        return false;
+    }
     let opening = text.iter().filter(|b| matches!(b, b'{' | b'[')).count();
     if opening <= DEEPEST_NESTING {
         return false;
@@ -292,11 +344,7 @@ fn syntax_fault(text: &[u8]) -> Option<Reason> {
 fn explain_value(columns: &SchemaRef, payload: &[u8]) -> Result<Reason, ArrowError> {
     for field in columns.fields() {
         let mut alone = objects(&Schema::new(vec![field.as_ref().clone()]).into(), 1)?;
-        if alone
-            .decode(payload)
-            .and_then(|_| alone.flush())
-            .is_err()
-        {
+        if alone.decode(payload).and_then(|_| alone.flush()).is_err() {
             let wanted = canonical::sql_name(field.data_type());
             return Ok(format!("the value of `{}` is not a valid {wanted}", field.name()).into());
         }

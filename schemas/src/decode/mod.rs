@@ -171,13 +171,12 @@ impl Decoder {
             return;
         }
         let mut keep = vec![true; parsed.columns.num_rows()];
-        let mut row = 0;
-        for reason in parsed.reasons.iter_mut().filter(|r| r.is_none()) {
+        let readable = parsed.reasons.iter_mut().filter(|r| r.is_none());
+        for (row, reason) in readable.enumerate() {
             if let Some((name, _)) = lacking.iter().find(|(_, array)| array.is_null(row)) {
                 keep[row] = false;
                 *reason = Some(format!("`{name}` is NOT NULL and has no value").into());
             }
-            row += 1;
         }
         let kept: UInt32Array = (0u32..)
             .zip(&keep)

@@ -26,16 +26,18 @@ fn check(held: &[(i64, i64)], asked: (i64, i64), expect: Option<&[(i64, i64)]>) 
     let segments = ViewSegments {
         partitions: BTreeMap::from([(
             Partition(0),
-            held.iter().map(|(a, b)| segment(&view, 0, *a, *b)).collect(),
+            held.iter()
+                .map(|(a, b)| segment(&view, 0, *a, *b))
+                .collect(),
         )]),
     };
-    let at = |o| [(Partition(0), Offset(o))].into_iter().collect::<Frontier>();
-    let found = tile(&view, &segments, &at(asked.0), &at(asked.1)).map(|tiles| {
-        tiles
-            .iter()
-            .map(|s| (s.from.0, s.to.0))
-            .collect::<Vec<_>>()
-    });
+    let at = |o| {
+        [(Partition(0), Offset(o))]
+            .into_iter()
+            .collect::<Frontier>()
+    };
+    let found = tile(&view, &segments, &at(asked.0), &at(asked.1))
+        .map(|tiles| tiles.iter().map(|s| (s.from.0, s.to.0)).collect::<Vec<_>>());
     match (found, expect) {
         (Ok(found), Some(expect)) => assert_eq!(found, expect),
         (Err(Error::NotHeld { .. }), None) => {}

@@ -141,7 +141,7 @@ async fn explain_shows_both_frontiers_and_pushes_filters_and_columns() {
     );
     let logical = plan.split("physical_plan").next().unwrap();
     let aggregate = logical.find("Aggregate:").expect(&plan);
-    let below: Vec<usize> = logical.match_indices("d1\")").map(|(i, _)| i).collect();
+    let below: Vec<usize> = logical.match_indices(" Filter: ").map(|(i, _)| i).collect();
     assert_eq!(below.len(), 2, "the filter is on both sides: {plan}");
     assert!(
         below.iter().all(|i| *i > aggregate),

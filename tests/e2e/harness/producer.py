@@ -39,7 +39,6 @@ def _broken(random):
             b" ",
             b"{",
             b"not json",
-            b'{"device": "d-1", }',
             b"{'device': 'd-1'}",
             b"[1, 2]",
             b'[{"device": "d-1"}]',
@@ -226,6 +225,7 @@ class Production:
             "enable.idempotence": True,
             "linger.ms": 5,
             "queue.buffering.max.messages": 500_000,
+            "log_level": 2,
         }
         self.plain = Producer(settings)
         self.transactional = None

@@ -6,6 +6,8 @@ import subprocess
 from confluent_kafka import TopicPartition
 from confluent_kafka.admin import AdminClient, NewPartitions, NewTopic
 
+from .wait import until
+
 INFRA = pathlib.Path(__file__).resolve().parents[3] / "infra"
 
 
@@ -26,7 +28,7 @@ class Kafka:
     def up(self):
         self.bootstrap, *secure = _run("kafka/up", "--dir", self.folder, "--secure").split()
         self.secure = dict(line.split("=", 1) for line in secure)
-        self.admin = AdminClient({"bootstrap.servers": self.bootstrap})
+        self.admin = AdminClient({"bootstrap.servers": self.bootstrap, "log_level": 2})
 
     def down(self):
         _run("kafka/down", "--dir", self.folder)
@@ -34,6 +36,12 @@ class Kafka:
     def create_topic(self, name, partitions, **settings):
         config = {key.replace("_", "."): str(value) for key, value in settings.items()}
         self._done(self.admin.create_topics([NewTopic(name, partitions, 1, config=config)]))
+        # The controller has it; the broker that clients ask may learn of it a moment later.
+        until(lambda: self._leaders(name) == partitions, f"the topic {name}")
+
+    def _leaders(self, name):
+        topic = self.admin.list_topics(name, timeout=10).topics[name]
+        return sum(partition.leader >= 0 for partition in topic.partitions.values())
 
     def delete_topic(self, name):
         self._done(self.admin.delete_topics([name]))

@@ -18,14 +18,27 @@ fn check_round_trip(array: ArrayRef) {
 
 #[test]
 fn states_come_back_bit_for_bit() {
-    check_round_trip(Arc::new(UInt64Array::from(vec![Some(0), None, Some(u64::MAX), Some(1 << 63)])));
+    check_round_trip(Arc::new(UInt64Array::from(vec![
+        Some(0),
+        None,
+        Some(u64::MAX),
+        Some(1 << 63),
+    ])));
     check_round_trip(Arc::new(UInt8Array::from(vec![Some(0), None, Some(255)])));
     check_round_trip(Arc::new(Int64Array::from(vec![i64::MIN, i64::MAX])));
-    check_round_trip(Arc::new(TimestampNanosecondArray::from(vec![Some(i64::MIN), None, Some(1)])));
+    check_round_trip(Arc::new(TimestampNanosecondArray::from(vec![
+        Some(i64::MIN),
+        None,
+        Some(1),
+    ])));
     check_round_trip(Arc::new(
         TimestampNanosecondArray::from(vec![1, 2]).with_timezone("Europe/Vienna"),
     ));
-    check_round_trip(Arc::new(StringViewArray::from(vec![Some(""), None, Some("longer than twelve bytes")])));
+    check_round_trip(Arc::new(StringViewArray::from(vec![
+        Some(""),
+        None,
+        Some("longer than twelve bytes"),
+    ])));
     let mut list = ListBuilder::new(StringBuilder::new());
     list.append_value([Some("a"), None]);
     list.append_null();

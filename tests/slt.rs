@@ -1,0 +1,346 @@
+//! SQL through the real binary: the statements of `slt/*.slt` over HTTP, on events that went through a real Kafka.
+//!
+//! Every file runs three times: on what was just read, after a recomputation has published new batch versions, and
+//! after a SIGKILL and a new start. Where the events lie must not change one character of an answer.
+//!
+//! Invariant: the events are in `slt/events/<topic>.<partition>.jsonl`, a message per line, so partitions and
+//! offsets are fixed; nothing in an expected answer depends on time.
+
+use std::fs;
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use rdkafka::ClientConfig;
+use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
+use rdkafka::producer::{BaseRecord, DefaultProducerContext, Producer, ThreadedProducer};
+use serde_json::Value;
+use sqllogictest::{AsyncDB, DBOutput, DefaultColumnType, Runner, strict_column_validator};
+
+/// Kafka timestamp of offset 0, milliseconds since 1970; each offset adds one second.
+const FIRST_MS: i64 = 1_767_225_600_000;
+const PATIENCE: Duration = Duration::from_secs(90);
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sql_files_answer_the_same_wherever_the_events_lie() {
+    let folder = tempfile::tempdir().unwrap();
+    let kafka = Kafka::start(&folder.path().join("kafka"));
+    let topics = events();
+    kafka.create(&topics).await;
+    kafka.produce(&topics);
+    let definitions = folder.path().join("definitions.sql");
+    let sql = fs::read_to_string(here().join("definitions.sql")).unwrap();
+    fs::write(&definitions, sql.replace("{bootstrap}", &kafka.bootstrap)).unwrap();
+
+    let mut thalweg = Thalweg::start(folder.path(), &definitions);
+    thalweg.wait_until_all_is_read(&topics).await;
+    run_files(&thalweg.url, "just read").await;
+
+    let run = reqwest::Client::new()
+        .post(format!("{}/v1/batch/run", thalweg.url))
+        .send()
+        .await
+        .unwrap();
+    assert!(run.status().is_success(), "{}", run.text().await.unwrap());
+    run_files(&thalweg.url, "after a recomputation").await;
+
+    thalweg.process.kill().unwrap();
+    thalweg.process.wait().unwrap();
+    thalweg = Thalweg::start(folder.path(), &definitions);
+    thalweg.wait_until_all_is_read(&topics).await;
+    run_files(&thalweg.url, "after SIGKILL and a new start").await;
+}
+
+fn here() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/slt")
+}
+
+/// Sorted paths of `folder` with this ending.
+fn files(folder: &Path, ending: &str) -> Vec<PathBuf> {
+    let mut found: Vec<PathBuf> = fs::read_dir(folder)
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .filter(|path| path.extension().is_some_and(|e| e == ending))
+        .collect();
+    found.sort();
+    assert!(!found.is_empty(), "no .{ending} in {}", folder.display());
+    found
+}
+
+/// A topic and the messages of its partitions.
+struct Topic {
+    name: String,
+    partitions: Vec<Vec<String>>,
+}
+
+fn events() -> Vec<Topic> {
+    let mut topics: Vec<Topic> = Vec::new();
+    for path in files(&here().join("events"), "jsonl") {
+        let stem = path.file_stem().unwrap().to_str().unwrap();
+        let (name, partition) = stem.split_once('.').unwrap();
+        let messages: Vec<String> = fs::read_to_string(&path)
+            .unwrap()
+            .lines()
+            .map(str::to_owned)
+            .collect();
+        if topics.last().is_none_or(|topic| topic.name != name) {
+            topics.push(Topic {
+                name: name.to_owned(),
+                partitions: Vec::new(),
+            });
+        }
+        let topic = topics.last_mut().unwrap();
+        assert_eq!(partition.parse(), Ok(topic.partitions.len()), "{stem}");
+        topic.partitions.push(messages);
+    }
+    topics
+}
+
+struct Kafka {
+    folder: PathBuf,
+    bootstrap: String,
+}
+
+impl Kafka {
+    fn start(folder: &Path) -> Self {
+        let up = Command::new(infra("up"))
+            .arg("--dir")
+            .arg(folder)
+            .stderr(Stdio::inherit())
+            .output()
+            .unwrap();
+        assert!(up.status.success(), "infra/kafka/up failed");
+        let text = String::from_utf8(up.stdout).unwrap();
+        Self {
+            folder: folder.to_owned(),
+            bootstrap: text.lines().next().unwrap().to_owned(),
+        }
+    }
+
+    fn client(&self) -> ClientConfig {
+        let mut config = ClientConfig::new();
+        config.set("bootstrap.servers", &self.bootstrap);
+        config
+    }
+
+    async fn create(&self, topics: &[Topic]) {
+        let admin: AdminClient<_> = self.client().create().unwrap();
+        for topic in topics {
+            let partitions = i32::try_from(topic.partitions.len()).unwrap();
+            let new = NewTopic::new(&topic.name, partitions, TopicReplication::Fixed(1));
+            let made = admin.create_topics([&new], &AdminOptions::new()).await;
+            made.unwrap().into_iter().for_each(|one| {
+                one.unwrap();
+            });
+        }
+    }
+
+    fn produce(&self, topics: &[Topic]) {
+        let producer: ThreadedProducer<DefaultProducerContext> = self
+            .client()
+            .set("enable.idempotence", "true")
+            .create()
+            .unwrap();
+        for topic in topics {
+            for (partition, messages) in (0..).zip(&topic.partitions) {
+                for (offset, message) in (0..).zip(messages) {
+                    let record = BaseRecord::<(), str>::to(&topic.name)
+                        .partition(partition)
+                        .timestamp(FIRST_MS + 1000 * offset)
+                        .payload(message);
+                    producer.send(record).map_err(|(e, _)| e).unwrap();
+                }
+            }
+        }
+        producer.flush(PATIENCE).unwrap();
+    }
+}
+
+impl Drop for Kafka {
+    fn drop(&mut self) {
+        let down = Command::new(infra("down"))
+            .arg("--dir")
+            .arg(&self.folder)
+            .status();
+        assert!(down.unwrap().success(), "infra/kafka/down failed");
+    }
+}
+
+fn infra(script: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("infra/kafka")
+        .join(script)
+}
+
+/// The binary; killed when the test ends.
+struct Thalweg {
+    process: Child,
+    url: String,
+}
+
+impl Thalweg {
+    fn start(folder: &Path, definitions: &Path) -> Self {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_thalweg"));
+        for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("THALWEG_")) {
+            command.env_remove(name);
+        }
+        let mut process = command
+            .current_dir(folder)
+            .args(["up", "--http-addr", "127.0.0.1:0", "--data-dir"])
+            .arg(folder.join("data"))
+            .arg("--apply")
+            .arg(definitions)
+            .args(["--epoch-interval", "1s", "--mark-interval", "1s"])
+            .args(["--batch-interval", "1h", "--log-level", "warn"])
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut line = String::new();
+        BufReader::new(process.stdout.take().unwrap())
+            .read_line(&mut line)
+            .unwrap();
+        let url = line.trim().rsplit(' ').next().unwrap().to_owned();
+        assert!(url.starts_with("http://"), "the first line is {line:?}");
+        Self { process, url }
+    }
+
+    /// Waits until every view is served at a frontier that covers all events.
+    async fn wait_until_all_is_read(&self, topics: &[Topic]) {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let ready = reqwest::get(format!("{}/readyz", self.url)).await.unwrap();
+            let (status, reason) = (ready.status(), ready.text().await.unwrap());
+            let streams = reqwest::get(format!("{}/v1/streams", self.url)).await;
+            let streams: Value = streams.unwrap().json().await.unwrap();
+            if status.is_success() && covers(&streams, topics) {
+                return;
+            }
+            assert!(Instant::now() < deadline, "{reason}\n{streams:#}");
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+}
+
+impl Drop for Thalweg {
+    fn drop(&mut self) {
+        // An error here means that it has ended already.
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+fn covers(streams: &Value, topics: &[Topic]) -> bool {
+    let streams = streams["streams"].as_array().unwrap();
+    topics.iter().all(|topic| {
+        let of_topic = streams.iter().find(|s| s["topic"] == topic.name.as_str());
+        (0..).zip(&topic.partitions).all(|(partition, messages)| {
+            of_topic.is_some_and(|stream| {
+                stream["frontier"][format!("{partition}")].as_u64() == Some(messages.len() as u64)
+            })
+        })
+    })
+}
+
+/// Runs every statement of every file; fails with all that were answered otherwise than expected.
+async fn run_files(url: &str, when: &str) {
+    let mut wrong = Vec::new();
+    for path in files(&here(), "slt") {
+        let mut runner = Runner::new(|| async {
+            Ok(Http {
+                url: format!("{url}/v1/sql"),
+                client: reqwest::Client::new(),
+            })
+        });
+        runner.with_column_validator(strict_column_validator);
+        let records = sqllogictest::parse_file(&path).unwrap();
+        for record in records {
+            if let Err(error) = runner.run_async(record).await {
+                wrong.push(error.to_string());
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{when}:\n\n{}", wrong.join("\n\n"));
+}
+
+struct Http {
+    url: String,
+    client: reqwest::Client,
+}
+
+/// `code: sentence (line:column)`, as the .slt files expect errors.
+#[derive(Debug)]
+struct Refused(String);
+
+impl std::fmt::Display for Refused {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for Refused {}
+
+#[async_trait::async_trait]
+impl AsyncDB for Http {
+    type Error = Refused;
+    type ColumnType = DefaultColumnType;
+
+    async fn run(&mut self, sql: &str) -> Result<DBOutput<DefaultColumnType>, Refused> {
+        let request = self.client.post(&self.url).body(sql.to_owned());
+        let reply = request.send().await.unwrap();
+        let answered = reply.status().is_success();
+        let body: Value = reply.json().await.unwrap();
+        if !answered {
+            let error = &body["error"];
+            let mut text = format!("{}: {}", plain(&error["code"]), plain(&error["message"]));
+            if let (Some(line), Some(column)) = (error["line"].as_u64(), error["column"].as_u64()) {
+                text.push_str(&format!(" ({line}:{column})"));
+            }
+            return Err(Refused(text));
+        }
+        let columns = body["columns"].as_array().unwrap();
+        let rows = body["rows"].as_array().unwrap();
+        Ok(DBOutput::Rows {
+            types: columns
+                .iter()
+                .map(|c| column_type(&plain(&c["type"])))
+                .collect(),
+            rows: rows
+                .iter()
+                .map(|row| row.as_array().unwrap().iter().map(plain).collect())
+                .collect(),
+        })
+    }
+
+    async fn shutdown(&mut self) {}
+
+    fn engine_name(&self) -> &str {
+        "thalweg"
+    }
+
+    async fn sleep(time: Duration) {
+        tokio::time::sleep(time).await;
+    }
+}
+
+fn plain(value: &Value) -> String {
+    match value {
+        Value::Null => "NULL".to_owned(),
+        Value::String(text) if text.is_empty() => "(empty)".to_owned(),
+        Value::String(text) => text.clone(),
+        other => other.to_string(),
+    }
+}
+
+fn column_type(name: &str) -> DefaultColumnType {
+    if name.starts_with("Int") || name.starts_with("UInt") {
+        DefaultColumnType::Integer
+    } else if name.starts_with("Float") || name.starts_with("Decimal") {
+        DefaultColumnType::FloatingPoint
+    } else if matches!(name, "Utf8" | "LargeUtf8" | "Utf8View") {
+        DefaultColumnType::Text
+    } else {
+        DefaultColumnType::Any
+    }
+}

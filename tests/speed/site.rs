@@ -1,0 +1,494 @@
+//! A warehouse, a stream with one view, and an ingest loop over a scripted source.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use arrow::array::{AsArray, RecordBatch};
+use arrow::datatypes::Int64Type;
+use object_store::memory::InMemory;
+use thalweg_batch::{Archive, BatchConfig, Mode, ViewTable, run_view};
+use thalweg_schemas::algebra::{batches, collect};
+use thalweg_schemas::catalog::{Catalog, CatalogStore, CompiledView};
+use thalweg_schemas::dataset::{BatchVersion, MasterVersion, Published};
+use thalweg_schemas::decode::Messages;
+use thalweg_schemas::epoch::EpochRequest;
+use thalweg_schemas::snapshot::StreamSnapshot;
+use thalweg_schemas::tile::tile;
+use thalweg_schemas::warehouse::Warehouse;
+use thalweg_schemas::{Frontier, Offset, Partition, StreamName, ddl, session};
+use thalweg_speed::{
+    Clock, Command, Drained, Ended, Feed, Links, Source, SpeedConfig, Start, ingest,
+};
+use tokio::sync::{Notify, mpsc, watch};
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+use url::Url;
+
+const DEFINITIONS: &str = "
+    CREATE EXTERNAL TABLE s (device STRING, value BIGINT) STORED AS KAFKA LOCATION 's'
+      OPTIONS ('format' 'json', 'kafka.bootstrap.servers' 'nowhere:1');
+    CREATE MATERIALIZED VIEW v AS SELECT device, count(*) AS n, sum(value) AS total FROM s GROUP BY device;";
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// What a query of the view gives: events and sum by device.
+type Answer = BTreeMap<String, (i64, i64)>;
+
+pub fn at(pairs: &[(i32, i64)]) -> Frontier {
+    pairs
+        .iter()
+        .map(|(p, o)| (Partition(*p), Offset(*o)))
+        .collect()
+}
+
+/// Waits until `happened`; fails with `what` if it never does.
+pub async fn eventually(what: &str, mut happened: impl FnMut() -> bool) {
+    let deadline = Instant::now() + PATIENCE;
+    while !happened() {
+        assert!(Instant::now() < deadline, "waited in vain for {what}");
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
+}
+
+pub struct Site {
+    pub name: StreamName,
+    pub origin: Frontier,
+    pub config: SpeedConfig,
+    pub clock: Clock,
+    pub catalogs: CatalogStore,
+    /// The view that is checked.
+    pub view: Arc<CompiledView>,
+    warehouse: Warehouse,
+    catalog: watch::Sender<Arc<Catalog>>,
+    published: watch::Sender<Arc<Published>>,
+    pressure: Arc<Notify>,
+    archive_gate: watch::Sender<bool>,
+    batch: BatchConfig,
+    _spill: tempfile::TempDir,
+}
+
+/// Keeps epochs from the archive until it is released.
+pub struct HeldArchive(watch::Sender<bool>);
+
+impl HeldArchive {
+    pub fn release(self) {
+        self.0.send_replace(true);
+    }
+}
+
+impl Site {
+    pub async fn new(origin: &[(i32, i64)]) -> Self {
+        let warehouse =
+            Warehouse::over(Url::parse("memory:///").unwrap(), Arc::new(InMemory::new()));
+        let catalogs = CatalogStore::new(warehouse.clone());
+        catalogs
+            .apply(ddl::parse(DEFINITIONS).unwrap())
+            .await
+            .unwrap();
+        let name = StreamName::new("s").unwrap();
+        let origin = at(origin);
+        let catalog = catalogs.record_origin(&name, &origin).await.unwrap();
+        let view = Arc::clone(catalog.views_of(&name).next().unwrap());
+        let clock = Clock::manual();
+        let config = SpeedConfig {
+            epoch_interval: Duration::from_secs(3),
+            mark_interval: Duration::from_secs(7),
+            grace: Duration::from_secs(5),
+            clock: clock.clone(),
+            ..SpeedConfig::default()
+        };
+        let spill = tempfile::tempdir().unwrap();
+        Self {
+            batch: BatchConfig {
+                spill: spill.path().to_owned(),
+                ..BatchConfig::default()
+            },
+            _spill: spill,
+            name,
+            origin,
+            config,
+            clock,
+            catalogs,
+            view,
+            warehouse,
+            catalog: watch::Sender::new(catalog),
+            published: watch::Sender::new(Arc::default()),
+            pressure: Arc::default(),
+            archive_gate: watch::Sender::new(true),
+        }
+    }
+
+    pub async fn archive(&self) -> Archive {
+        let catalog = self.catalog.borrow().clone();
+        let definition = &catalog.streams[&self.name].definition;
+        Archive::open(&self.warehouse, definition, self.origin.clone())
+            .await
+            .unwrap()
+    }
+
+    /// Nothing is archived from here on.
+    pub fn hold_archive(&self) -> HeldArchive {
+        self.archive_gate.send_replace(false);
+        HeldArchive(self.archive_gate.clone())
+    }
+
+    /// True if the speed layer has asked for an early batch run.
+    pub async fn pressed(&self) -> bool {
+        tokio::time::timeout(PATIENCE, self.pressure.notified())
+            .await
+            .is_ok()
+    }
+
+    /// Adds a view, which is checked from now on.
+    pub async fn create(&mut self, sql: &str) {
+        self.catalogs.apply(ddl::parse(sql).unwrap()).await.unwrap();
+        let catalog = self.catalogs.load().await.unwrap();
+        let known = self.view.plan.id().clone();
+        let mut views = catalog.views_of(&self.name);
+        self.view = Arc::clone(views.find(|v| *v.plan.id() != known).unwrap());
+        drop(views);
+        self.catalog.send_replace(catalog);
+    }
+
+    /// Says that the view is published with no events in it.
+    pub async fn publish_at_origin(&self, name: &str) {
+        assert_eq!(self.view.definition.name.as_str(), name);
+        let mut published = self.published();
+        let version = BatchVersion {
+            view: self.view.plan.id().clone(),
+            version: 0,
+            cut: self.origin.clone(),
+            master_version: 0,
+            published_ms: 0,
+            files: Arc::from([]),
+        };
+        published
+            .versions
+            .insert(version.view.clone(), Arc::new(version));
+        self.publish(published);
+    }
+
+    pub fn published(&self) -> Published {
+        self.published.borrow().as_ref().clone()
+    }
+
+    pub fn publish(&self, published: Published) {
+        self.published.send_replace(Arc::new(published));
+    }
+
+    /// A batch run of the view up to the newest mark, and its publication.
+    pub async fn recompute(&self) {
+        let catalog = self.catalogs.load().await.unwrap();
+        let plan = &self.view.plan;
+        run_view(
+            &self.warehouse,
+            &catalog,
+            &self.view,
+            Mode::Incremental,
+            &self.batch,
+            |_| {},
+        )
+        .await
+        .unwrap();
+        let mut table = ViewTable::open(&self.warehouse, plan.id(), plan.stored_schema())
+            .await
+            .unwrap();
+        let version = table.latest().await.unwrap().unwrap();
+        let mut published = self.published();
+        published.versions.insert(plan.id().clone(), version);
+        self.publish(published);
+    }
+
+    fn cut(&self) -> Frontier {
+        let published = self.published.borrow();
+        published.versions[self.view.plan.id()].cut.or(&self.origin)
+    }
+
+    /// A process that reads on from where the archive stands.
+    pub async fn start(&self) -> Run {
+        let mut archive = self.archive().await;
+        let master = archive.latest().await.unwrap();
+        let (versions, masters) = watch::channel(Arc::clone(&master));
+        let (requests, held) = mpsc::channel(1);
+        tokio::spawn(serve(
+            archive,
+            held,
+            versions,
+            self.archive_gate.subscribe(),
+        ));
+        let (grown, partitions) = watch::channel(self.origin.len() as i32);
+        let (feed, source) = Source::new(partitions);
+        let (snapshots, seen) = watch::channel(None);
+        let cancel = CancellationToken::new();
+        let catalog = self.catalogs.load().await.unwrap();
+        let start = Start {
+            stream: Arc::clone(&catalog.streams[&self.name]),
+            origin: self.origin.clone(),
+            high: master.frontier.or(&self.origin),
+            master,
+            floor: Frontier::new(),
+        };
+        let mut links = Links {
+            catalogs: self.catalogs.clone(),
+            catalog: self.catalog.subscribe(),
+            published: self.published.subscribe(),
+            warehouse: self.warehouse.clone(),
+            archive: requests,
+            masters,
+            snapshots,
+            pressure: Arc::clone(&self.pressure),
+        };
+        let (config, token) = (self.config.clone(), cancel.clone());
+        let task =
+            tokio::spawn(async move { ingest(&config, start, source, &mut links, &token).await });
+        Run {
+            feed: Some(feed),
+            grown,
+            seen,
+            cancel,
+            task,
+        }
+    }
+}
+
+/// The product's archive loop behind a gate.
+async fn serve(
+    archive: Archive,
+    mut held: mpsc::Receiver<EpochRequest>,
+    versions: watch::Sender<Arc<MasterVersion>>,
+    mut gate: watch::Receiver<bool>,
+) {
+    let (sender, requests) = mpsc::channel(1);
+    let token = CancellationToken::new();
+    let served = tokio::spawn(thalweg_batch::archive::serve(
+        archive, requests, versions, token,
+    ));
+    while let Some(request) = held.recv().await {
+        gate.wait_for(|open| *open).await.unwrap();
+        sender.send(request).await.unwrap();
+    }
+    drop(sender);
+    served.await.unwrap().unwrap();
+}
+
+/// An ingest loop that runs.
+pub struct Run {
+    feed: Option<Feed>,
+    grown: watch::Sender<i32>,
+    seen: watch::Receiver<Option<Arc<StreamSnapshot>>>,
+    cancel: CancellationToken,
+    task: JoinHandle<thalweg_speed::Result<Ended>>,
+}
+
+impl Run {
+    pub async fn feed(&self, drained: Drained) {
+        let feed = self.feed.as_ref().unwrap();
+        assert!(tokio::task::block_in_place(|| feed.send(Ok(drained))));
+    }
+
+    pub fn grow(&self, partitions: i32) {
+        self.grown.send_replace(partitions);
+    }
+
+    /// The next command to the consumer.
+    pub async fn command(&self) -> Command {
+        let feed = self.feed.as_ref().unwrap();
+        tokio::task::block_in_place(|| feed.commands.recv_timeout(PATIENCE)).unwrap()
+    }
+
+    pub fn snapshot(&self) -> Arc<StreamSnapshot> {
+        self.seen.borrow().clone().expect("a snapshot is shown")
+    }
+
+    async fn until(&mut self, what: &str, mut shows: impl FnMut(&StreamSnapshot) -> bool) {
+        let shown = self
+            .seen
+            .wait_for(|snapshot| snapshot.as_ref().is_some_and(|s| shows(s)));
+        match tokio::time::timeout(PATIENCE, shown).await {
+            Ok(Ok(_)) => {}
+            Ok(Err(_)) => panic!("the loop ended while waiting for {what}"),
+            Err(_) => panic!("waited in vain for {what}"),
+        }
+    }
+
+    pub async fn reaches(&mut self, frontier: Frontier) {
+        let what = format!("the frontier {frontier}");
+        self.until(&what, |s| s.frontier.covers(&frontier)).await;
+    }
+
+    /// Waits until all of `frontier` is archived, moving the clock until an epoch is due.
+    pub async fn archived(&mut self, frontier: Frontier, site: &Site) {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            if self.snapshot().master.frontier.covers(&frontier) {
+                return;
+            }
+            assert!(Instant::now() < deadline, "{frontier} was never archived");
+            site.clock.advance(Duration::from_millis(200));
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+
+    /// Waits until readers can tile from the published cut.
+    pub async fn takes_up(&mut self, site: &Site) {
+        let (id, cut) = (site.view.plan.id().clone(), site.cut());
+        self.until("the published cut to be taken up", |s| {
+            s.views
+                .get(&id)
+                .is_some_and(|held| tile(&id, held, &cut, &s.frontier).is_ok())
+        })
+        .await;
+    }
+
+    /// Compares what the snapshot holds with what was produced: the view's states and the rows.
+    pub async fn check(&self, site: &Site, script: &Script) {
+        let snapshot = self.snapshot();
+        let plan = &site.view.plan;
+        let (from, to) = (site.cut(), &snapshot.frontier);
+        let tiles = tile(plan.id(), &snapshot.views[plan.id()], &from, to).unwrap();
+        let states = tiles.iter().map(|s| s.states.clone()).collect();
+        let states = batches("tiles", Arc::clone(plan.state_schema()), states).unwrap();
+        let env = session::runtime(None, None, None).unwrap();
+        let finished = plan.finish(states).unwrap();
+        let got = collect(&session::state(env, 1), "checking", finished).await;
+        let got: Answer = got.unwrap().iter().flat_map(answers).collect();
+        assert_eq!(got, script.answer(&from, to), "from {from} to {to}");
+
+        let archived = snapshot.master.frontier.or(&site.origin);
+        let chunks = &snapshot.rows;
+        assert!(chunks.first().is_none_or(|c| archived.covers(&c.from)));
+        assert!(chunks.windows(2).all(|pair| pair[0].to == pair[1].from));
+        assert!(chunks.last().is_none_or(|c| c.to == *to));
+        let first = chunks.first().map_or(to, |chunk| &chunk.from);
+        let rows: usize = chunks
+            .iter()
+            .flat_map(|chunk| &chunk.batches)
+            .map(RecordBatch::num_rows)
+            .sum();
+        assert_eq!(rows, script.events(first, to), "rows from {first} to {to}");
+    }
+
+    /// The loop's own end.
+    pub async fn ended(self) -> thalweg_speed::Result<Ended> {
+        tokio::time::timeout(PATIENCE, self.task)
+            .await
+            .expect("it ends")
+            .unwrap()
+    }
+
+    /// Asks it to end; then all of `frontier` is archived, with a mark.
+    pub async fn end(self, site: &Site, frontier: Frontier) {
+        self.cancel.cancel();
+        let ended = self.ended().await.unwrap();
+        assert!(matches!(ended, Ended::ShutDown), "{ended:?}");
+        let master = site.archive().await.latest().await.unwrap();
+        assert_eq!(master.frontier, frontier);
+        assert_eq!(master.mark, frontier);
+    }
+}
+
+fn answers(batch: &RecordBatch) -> Vec<(String, (i64, i64))> {
+    let devices = batch.column(0).as_string::<i32>();
+    let counts = batch.column(1).as_primitive::<Int64Type>();
+    let totals = batch.column(2).as_primitive::<Int64Type>();
+    (0..batch.num_rows())
+        .map(|row| {
+            let values = (counts.value(row), totals.value(row));
+            (devices.value(row).to_owned(), values)
+        })
+        .collect()
+}
+
+/// What is produced, step by step: some messages in some partitions, gaps in offsets, steps without any message.
+pub struct Script {
+    positions: Frontier,
+    /// Offset and value of each event, by partition.
+    events: BTreeMap<Partition, Vec<(i64, i64)>>,
+}
+
+fn device(value: i64) -> String {
+    format!("d{}", value % 11)
+}
+
+impl Script {
+    pub fn new(site: &Site) -> Self {
+        Self {
+            positions: site.origin.clone(),
+            events: BTreeMap::new(),
+        }
+    }
+
+    pub fn frontier(&self) -> Frontier {
+        self.positions.clone()
+    }
+
+    /// The topic has one partition more.
+    pub fn grow(&mut self, partition: i32) {
+        self.positions.set(Partition(partition), Offset(0));
+    }
+
+    pub fn step(&mut self, step: i64) -> Drained {
+        // Every seventh step is a transaction marker: positions move, nothing is read.
+        let count = if step % 7 == 6 { 0 } else { 1 + step % 5 };
+        self.produce(step, count, 0)
+    }
+
+    pub fn large_step(&mut self, step: i64) -> Drained {
+        self.produce(step, 200, 200)
+    }
+
+    fn produce(&mut self, step: i64, count: i64, padding: usize) -> Drained {
+        let mut messages = Messages::new();
+        for (partition, position) in self.positions.clone().iter() {
+            // One partition rests every other step.
+            if partition.0 == 1 && step % 2 == 0 {
+                continue;
+            }
+            let events = self.events.entry(partition).or_default();
+            let mut offset = position.0;
+            for i in 0..count {
+                offset += (step + i) % 3;
+                let value = step * 1000 + i;
+                let padding = "x".repeat(padding);
+                let text = format!(
+                    r#"{{"device": "{}", "value": {value}, "padding": "{padding}"}}"#,
+                    device(value)
+                );
+                let (at, time) = (Offset(offset), Some(1000 + step));
+                messages.push(partition, at, time, Some(text.as_bytes()));
+                events.push((offset, value));
+                offset += 1;
+            }
+            self.positions.set(partition, Offset(offset + step % 2));
+        }
+        Drained {
+            messages,
+            positions: self.positions.clone(),
+            last: HashMap::new(),
+            ends: BTreeSet::new(),
+            high: self.positions.clone(),
+        }
+    }
+
+    fn between(&self, from: &Frontier, to: &Frontier) -> impl Iterator<Item = i64> {
+        self.events.iter().flat_map(move |(partition, events)| {
+            let (from, to) = (from.get(*partition).0, to.get(*partition).0);
+            let inside = events.iter().filter(move |(o, _)| from <= *o && *o < to);
+            inside.map(|(_, value)| *value)
+        })
+    }
+
+    fn events(&self, from: &Frontier, to: &Frontier) -> usize {
+        self.between(from, to).count()
+    }
+
+    fn answer(&self, from: &Frontier, to: &Frontier) -> Answer {
+        let mut answer = Answer::new();
+        for value in self.between(from, to) {
+            let (n, total) = answer.entry(device(value)).or_default();
+            *n += 1;
+            *total += value;
+        }
+        answer
+    }
+}
