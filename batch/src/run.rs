@@ -186,8 +186,16 @@ pub async fn run_view(
         master_version: master.version,
     };
     report.outcome = match table.publish(base, publication).await? {
-        PublishOutcome::Published(_) => Outcome::Published,
-        PublishOutcome::Fenced(_) => Outcome::Fenced,
+        PublishOutcome::Published(version) => {
+            let (view, version) = (&report.view, version.version);
+            tracing::info!(%view, version, cut = %report.to, "published");
+            Outcome::Published
+        }
+        PublishOutcome::Fenced(winner) => {
+            let (view, winner) = (&report.view, winner.map(|v| v.version));
+            tracing::info!(%view, ?winner, "another run published first");
+            Outcome::Fenced
+        }
     };
     table.tend(config.grace).await;
     report.elapsed = started.elapsed();

@@ -102,13 +102,13 @@ pub(crate) fn rows(from: u64, rows: usize, devices: u64) -> RecordBatch {
 /// Event `i` as a message of about 110 bytes.
 pub(crate) fn message(i: u64) -> String {
     format!(
-        r#"{{"device":"{}","room":{},"ts":"2026-01-01T00:{:02}:{:02}.{:03}Z","temperature":{:.2},"load":{}}}"#,
+        r#"{{"device":"{}","room":{},"ts":"2026-01-01T00:{:02}:{:02}.{:06}Z","temperature":{:.6},"load":{}}}"#,
         device(i, 100_000),
         (scatter(i) >> 40) % 4,
         i / 60_000 % 60,
         i / 1000 % 60,
-        i % 1000,
+        i % 1000 * 1000,
         temperature(i),
-        i % 1000
+        i % 1000 * 1_000_001
     )
 }

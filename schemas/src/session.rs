@@ -56,6 +56,7 @@ pub fn config(target_partitions: usize) -> SessionConfig {
     // Canonical types have no views: the archive could not give them back.
     options.sql_parser.map_string_types_to_utf8view = false;
     options.execution.parquet.schema_force_view_types = false;
+    options.execution.time_zone = Some("+00:00".into());
     config
 }
 

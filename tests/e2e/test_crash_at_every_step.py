@@ -30,9 +30,9 @@ class Site:
         self.server = thalweg(
             warehouse=f"s3://thalweg/{topic}",
             storage=s3.reached_through(proxy.endpoint),
-            epoch_interval="100ms",
-            mark_interval="200ms",
-            batch_interval="300ms",
+            epoch_interval="200ms",
+            mark_interval="400ms",
+            batch_interval="500ms",
         )
         self.server.start()
         self.server.ddl(stream(kafka, topic))

@@ -263,7 +263,7 @@ def test_reading_pauses_when_memory_is_full_and_goes_on_after(thalweg, kafka, to
     until(lambda: archived(server) == production.record.ends(), "a first commit")
     idle = resident(server)
     fault = proxy.arm(HOLD, r"^PUT .*/streams/", times=ALWAYS)
-    production.send(300_000)
+    production.send(200_000)
     status = until(lambda: _paused(server), lambda: f"reading to pause: {status_of(server)}")
     assert status["memory_bytes"] < 1.5 * budget
     assert sum(server.sql("SELECT count(*) FROM sensor_data").frontier["sensor_data"].values()) < sum(

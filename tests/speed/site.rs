@@ -13,7 +13,7 @@ use thalweg_schemas::catalog::{Catalog, CatalogStore, CompiledView};
 use thalweg_schemas::dataset::{BatchVersion, MasterVersion, Published};
 use thalweg_schemas::decode::Messages;
 use thalweg_schemas::epoch::EpochRequest;
-use thalweg_schemas::snapshot::StreamSnapshot;
+use thalweg_schemas::snapshot::{RowsChunk, StreamSnapshot};
 use thalweg_schemas::tile::tile;
 use thalweg_schemas::warehouse::Warehouse;
 use thalweg_schemas::{Frontier, Offset, Partition, StreamName, ddl, session};
@@ -34,7 +34,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// What a query of the view gives: events and sum by device.
 type Answer = BTreeMap<String, (i64, i64)>;
 
-pub fn at(pairs: &[(i32, i64)]) -> Frontier {
+pub(crate) fn at(pairs: &[(i32, i64)]) -> Frontier {
     pairs
         .iter()
         .map(|(p, o)| (Partition(*p), Offset(*o)))
@@ -42,7 +42,7 @@ pub fn at(pairs: &[(i32, i64)]) -> Frontier {
 }
 
 /// Waits until `happened`; fails with `what` if it never does.
-pub async fn eventually(what: &str, mut happened: impl FnMut() -> bool) {
+pub(crate) async fn eventually(what: &str, mut happened: impl FnMut() -> bool) {
     let deadline = Instant::now() + PATIENCE;
     while !happened() {
         assert!(Instant::now() < deadline, "waited in vain for {what}");
@@ -50,14 +50,14 @@ pub async fn eventually(what: &str, mut happened: impl FnMut() -> bool) {
     }
 }
 
-pub struct Site {
-    pub name: StreamName,
-    pub origin: Frontier,
-    pub config: SpeedConfig,
-    pub clock: Clock,
-    pub catalogs: CatalogStore,
+pub(crate) struct Site {
+    pub(crate) name: StreamName,
+    pub(crate) origin: Frontier,
+    pub(crate) config: SpeedConfig,
+    pub(crate) clock: Clock,
+    pub(crate) catalogs: CatalogStore,
     /// The view that is checked.
-    pub view: Arc<CompiledView>,
+    pub(crate) view: Arc<CompiledView>,
     warehouse: Warehouse,
     catalog: watch::Sender<Arc<Catalog>>,
     published: watch::Sender<Arc<Published>>,
@@ -68,16 +68,16 @@ pub struct Site {
 }
 
 /// Keeps epochs from the archive until it is released.
-pub struct HeldArchive(watch::Sender<bool>);
+pub(crate) struct HeldArchive(watch::Sender<bool>);
 
 impl HeldArchive {
-    pub fn release(self) {
+    pub(crate) fn release(self) {
         self.0.send_replace(true);
     }
 }
 
 impl Site {
-    pub async fn new(origin: &[(i32, i64)]) -> Self {
+    pub(crate) async fn new(origin: &[(i32, i64)]) -> Self {
         let warehouse =
             Warehouse::over(Url::parse("memory:///").unwrap(), Arc::new(InMemory::new()));
         let catalogs = CatalogStore::new(warehouse.clone());
@@ -118,7 +118,7 @@ impl Site {
         }
     }
 
-    pub async fn archive(&self) -> Archive {
+    pub(crate) async fn archive(&self) -> Archive {
         let catalog = self.catalog.borrow().clone();
         let definition = &catalog.streams[&self.name].definition;
         Archive::open(&self.warehouse, definition, self.origin.clone())
@@ -127,20 +127,20 @@ impl Site {
     }
 
     /// Nothing is archived from here on.
-    pub fn hold_archive(&self) -> HeldArchive {
+    pub(crate) fn hold_archive(&self) -> HeldArchive {
         self.archive_gate.send_replace(false);
         HeldArchive(self.archive_gate.clone())
     }
 
     /// True if the speed layer has asked for an early batch run.
-    pub async fn pressed(&self) -> bool {
+    pub(crate) async fn pressed(&self) -> bool {
         tokio::time::timeout(PATIENCE, self.pressure.notified())
             .await
             .is_ok()
     }
 
     /// Adds a view, which is checked from now on.
-    pub async fn create(&mut self, sql: &str) {
+    pub(crate) async fn create(&mut self, sql: &str) {
         self.catalogs.apply(ddl::parse(sql).unwrap()).await.unwrap();
         let catalog = self.catalogs.load().await.unwrap();
         let known = self.view.plan.id().clone();
@@ -151,7 +151,7 @@ impl Site {
     }
 
     /// Says that the view is published with no events in it.
-    pub async fn publish_at_origin(&self, name: &str) {
+    pub(crate) async fn publish_at_origin(&self, name: &str) {
         assert_eq!(self.view.definition.name.as_str(), name);
         let mut published = self.published();
         let version = BatchVersion {
@@ -168,16 +168,16 @@ impl Site {
         self.publish(published);
     }
 
-    pub fn published(&self) -> Published {
+    pub(crate) fn published(&self) -> Published {
         self.published.borrow().as_ref().clone()
     }
 
-    pub fn publish(&self, published: Published) {
+    pub(crate) fn publish(&self, published: Published) {
         self.published.send_replace(Arc::new(published));
     }
 
     /// A batch run of the view up to the newest mark, and its publication.
-    pub async fn recompute(&self) {
+    pub(crate) async fn recompute(&self) {
         let catalog = self.catalogs.load().await.unwrap();
         let plan = &self.view.plan;
         run_view(
@@ -205,7 +205,7 @@ impl Site {
     }
 
     /// A process that reads on from where the archive stands.
-    pub async fn start(&self) -> Run {
+    pub(crate) async fn start(&self) -> Run {
         let mut archive = self.archive().await;
         let master = archive.latest().await.unwrap();
         let (versions, masters) = watch::channel(Arc::clone(&master));
@@ -272,7 +272,7 @@ async fn serve(
 }
 
 /// An ingest loop that runs.
-pub struct Run {
+pub(crate) struct Run {
     feed: Option<Feed>,
     grown: watch::Sender<i32>,
     seen: watch::Receiver<Option<Arc<StreamSnapshot>>>,
@@ -281,22 +281,22 @@ pub struct Run {
 }
 
 impl Run {
-    pub async fn feed(&self, drained: Drained) {
+    pub(crate) async fn feed(&self, drained: Drained) {
         let feed = self.feed.as_ref().unwrap();
         assert!(tokio::task::block_in_place(|| feed.send(Ok(drained))));
     }
 
-    pub fn grow(&self, partitions: i32) {
+    pub(crate) fn grow(&self, partitions: i32) {
         self.grown.send_replace(partitions);
     }
 
     /// The next command to the consumer.
-    pub async fn command(&self) -> Command {
+    pub(crate) async fn command(&self) -> Command {
         let feed = self.feed.as_ref().unwrap();
         tokio::task::block_in_place(|| feed.commands.recv_timeout(PATIENCE)).unwrap()
     }
 
-    pub fn snapshot(&self) -> Arc<StreamSnapshot> {
+    pub(crate) fn snapshot(&self) -> Arc<StreamSnapshot> {
         self.seen.borrow().clone().expect("a snapshot is shown")
     }
 
@@ -311,13 +311,13 @@ impl Run {
         }
     }
 
-    pub async fn reaches(&mut self, frontier: Frontier) {
+    pub(crate) async fn reaches(&mut self, frontier: Frontier) {
         let what = format!("the frontier {frontier}");
         self.until(&what, |s| s.frontier.covers(&frontier)).await;
     }
 
     /// Waits until all of `frontier` is archived, moving the clock until an epoch is due.
-    pub async fn archived(&mut self, frontier: Frontier, site: &Site) {
+    pub(crate) async fn archived(&mut self, frontier: Frontier, site: &Site) {
         let deadline = Instant::now() + PATIENCE;
         loop {
             if self.snapshot().master.frontier.covers(&frontier) {
@@ -330,7 +330,7 @@ impl Run {
     }
 
     /// Waits until readers can tile from the published cut.
-    pub async fn takes_up(&mut self, site: &Site) {
+    pub(crate) async fn takes_up(&mut self, site: &Site) {
         let (id, cut) = (site.view.plan.id().clone(), site.cut());
         self.until("the published cut to be taken up", |s| {
             s.views
@@ -341,7 +341,7 @@ impl Run {
     }
 
     /// Compares what the snapshot holds with what was produced: the view's states and the rows.
-    pub async fn check(&self, site: &Site, script: &Script) {
+    pub(crate) async fn check(&self, site: &Site, script: &Script) {
         let snapshot = self.snapshot();
         let plan = &site.view.plan;
         let (from, to) = (site.cut(), &snapshot.frontier);
@@ -357,8 +357,10 @@ impl Run {
         let archived = snapshot.master.frontier.or(&site.origin);
         let chunks = &snapshot.rows;
         assert!(chunks.first().is_none_or(|c| archived.covers(&c.from)));
-        assert!(chunks.windows(2).all(|pair| pair[0].to == pair[1].from));
-        assert!(chunks.last().is_none_or(|c| c.to == *to));
+        let joins = |a: &Frontier, b: &Frontier| a.covers(b) && b.covers(a);
+        let gapless = |pair: &[Arc<RowsChunk>]| joins(&pair[0].to, &pair[1].from);
+        assert!(chunks.windows(2).all(gapless));
+        assert!(chunks.last().is_none_or(|c| joins(&c.to, to)));
         let first = chunks.first().map_or(to, |chunk| &chunk.from);
         let rows: usize = chunks
             .iter()
@@ -369,7 +371,7 @@ impl Run {
     }
 
     /// The loop's own end.
-    pub async fn ended(self) -> thalweg_speed::Result<Ended> {
+    pub(crate) async fn ended(self) -> thalweg_speed::Result<Ended> {
         tokio::time::timeout(PATIENCE, self.task)
             .await
             .expect("it ends")
@@ -377,7 +379,7 @@ impl Run {
     }
 
     /// Asks it to end; then all of `frontier` is archived, with a mark.
-    pub async fn end(self, site: &Site, frontier: Frontier) {
+    pub(crate) async fn end(self, site: &Site, frontier: Frontier) {
         self.cancel.cancel();
         let ended = self.ended().await.unwrap();
         assert!(matches!(ended, Ended::ShutDown), "{ended:?}");
@@ -400,7 +402,7 @@ fn answers(batch: &RecordBatch) -> Vec<(String, (i64, i64))> {
 }
 
 /// What is produced, step by step: some messages in some partitions, gaps in offsets, steps without any message.
-pub struct Script {
+pub(crate) struct Script {
     positions: Frontier,
     /// Offset and value of each event, by partition.
     events: BTreeMap<Partition, Vec<(i64, i64)>>,
@@ -411,29 +413,29 @@ fn device(value: i64) -> String {
 }
 
 impl Script {
-    pub fn new(site: &Site) -> Self {
+    pub(crate) fn new(site: &Site) -> Self {
         Self {
             positions: site.origin.clone(),
             events: BTreeMap::new(),
         }
     }
 
-    pub fn frontier(&self) -> Frontier {
+    pub(crate) fn frontier(&self) -> Frontier {
         self.positions.clone()
     }
 
     /// The topic has one partition more.
-    pub fn grow(&mut self, partition: i32) {
+    pub(crate) fn grow(&mut self, partition: i32) {
         self.positions.set(Partition(partition), Offset(0));
     }
 
-    pub fn step(&mut self, step: i64) -> Drained {
+    pub(crate) fn step(&mut self, step: i64) -> Drained {
         // Every seventh step is a transaction marker: positions move, nothing is read.
         let count = if step % 7 == 6 { 0 } else { 1 + step % 5 };
         self.produce(step, count, 0)
     }
 
-    pub fn large_step(&mut self, step: i64) -> Drained {
+    pub(crate) fn large_step(&mut self, step: i64) -> Drained {
         self.produce(step, 200, 200)
     }
 

@@ -105,7 +105,7 @@ fn rows() -> RecordBatch {
                 Some(100),
                 Some(-25),
                 None,
-                Some(99_999_999_99),
+                Some(9_999_999_999),
                 Some(1),
                 None,
                 Some(0),
@@ -198,7 +198,7 @@ fn text(batches: &[RecordBatch]) -> Vec<String> {
                     ScalarValue::Float64(Some(x)) if x != 0.0 && x.is_finite() => {
                         format!("{x:.9e}")
                     }
-                    ScalarValue::Float64(Some(x)) if x == 0.0 => "0".into(),
+                    ScalarValue::Float64(Some(0.0)) => "0".into(),
                     other => other.to_string(),
                 }
             });
@@ -428,7 +428,6 @@ async fn wrong_queries_are_planning_errors() {
         "SELECT k, count(*) FROM events",
         "SELECT sum(s) FROM events",
         "SELECT count(*) FROM elsewhere",
-        "SELECT string_agg(s, ',' ORDER BY t), string_agg(k, ',' ORDER BY f) FROM events",
     ] {
         let error = compile(query).await.unwrap_err();
         assert!(

@@ -404,3 +404,28 @@ async fn a_dropped_stream_of_the_same_name_starts_anew() {
     world.published.send_replace(Arc::new(Published::default()));
     rows(&engine, "SELECT * FROM sensor_data").await;
 }
+
+#[tokio::test]
+async fn zz_probe() {
+    let world = World::standing(&at(4, 4), &at(4, 4), &at(9, 9)).await;
+    let config = ServingConfig {
+        query_timeout: Duration::from_millis(300),
+        query_memory: 1 << 20,
+        max_queries: 1,
+        queue_wait: Duration::from_millis(20),
+        ..world.config()
+    };
+    let engine = Engine::new(config, world.sources.clone()).unwrap();
+    for sql in [
+        "SELECT count(*) FROM generate_series(1, 1000000) a, generate_series(1, 1000000) b WHERE (a.value * b.value) % 7 = 3",
+        "SELECT count(*) FROM generate_series(1, 1000) a, generate_series(1, 100000) b, generate_series(1, 100000) c WHERE (a.value * b.value) % 7 = 3",
+        "SELECT max(value % 3) FROM generate_series(1, 100000000000)",
+        "SELECT value % 3, count(*) FROM generate_series(1, 100000000000) GROUP BY 1",
+        "SELECT array_agg(value) FROM generate_series(1, 2000000)",
+        "SELECT value FROM generate_series(1, 100000000000) ORDER BY value % 10 LIMIT 5",
+    ] {
+        let t = std::time::Instant::now();
+        let c = code(&engine, sql).await;
+        eprintln!("PROBE {c} {:?} {sql}", t.elapsed());
+    }
+}
