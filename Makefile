@@ -10,7 +10,8 @@ TARGET := $(or $(CARGO_TARGET_DIR),$(CURDIR)/target)
 PYTEST := $(PYTHON) -m pytest -q -p no:cacheprovider
 E2E ?= tests/e2e
 
-# The cargo calls share one profile and one feature set on purpose: another would rebuild every dependency.
+# The cargo calls share one profile and one feature set on purpose: another would rebuild every dependency. What is
+# selected decides the features, so all select the whole workspace with its tests (never `-p`, never a plain build).
 .PHONY: help install build fmt lint unit e2e test long bench
 
 help: ## this list
@@ -41,7 +42,7 @@ test: ## everything, cheapest first; installs what it needs
 	$(MAKE) --no-print-directory e2e
 
 long: install ## the law on thousands of cases, and end to end on ten times the events
-	@THALWEG_LAW_CASES=$${THALWEG_LAW_CASES:-5000} cargo test --locked --workspace
+	@LAW_CASES=$${LAW_CASES:-5000} cargo test --locked --workspace
 	THALWEG_E2E_EVENTS=$${THALWEG_E2E_EVENTS:-5000000} $(MAKE) --no-print-directory e2e
 
 bench: install ## micro benches, then the whole process (release build)

@@ -45,6 +45,22 @@ pub struct StreamDefinition {
 }
 
 impl StreamDefinition {
+    /// The statement as users may see it: passwords, secrets and keys among the Kafka properties are masked.
+    pub fn shown_sql(&self) -> String {
+        let secret = |property: &str| {
+            ["password", "secret", "key.pem", "jaas", "token"]
+                .iter()
+                .any(|word| property.contains(word))
+        };
+        let quoted = |value: &str| format!("'{}'", value.replace('\'', "''"));
+        self.kafka
+            .iter()
+            .filter(|(property, _)| secret(property))
+            .fold(self.sql.clone(), |sql, (_, value)| {
+                sql.replace(&quoted(value), "'***'")
+            })
+    }
+
     /// What is archived: `_partition, _offset, _timestamp`, the columns (all nullable), `_reject, _payload`.
     pub fn row_schema(&self) -> SchemaRef {
         let mut fields = leading_fields();
@@ -90,4 +106,27 @@ fn leading_fields() -> Vec<Field> {
             true,
         ),
     ]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn secrets_are_masked_wherever_sql_is_shown() {
+        let properties = [("sasl.password", "it's 9"), ("sasl.username", "ann")];
+        let stream = StreamDefinition {
+            name: StreamName::new("s").unwrap(),
+            topic: "s".into(),
+            columns: Arc::new(Schema::empty()),
+            format: Format::Json,
+            event_time: None,
+            kafka: properties.map(|(k, v)| (k.to_owned(), v.to_owned())).into(),
+            sql: "… ('kafka.sasl.password' 'it''s 9', 'kafka.sasl.username' 'ann')".into(),
+        };
+        assert_eq!(
+            stream.shown_sql(),
+            "… ('kafka.sasl.password' '***', 'kafka.sasl.username' 'ann')"
+        );
+    }
 }

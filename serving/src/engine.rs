@@ -1,7 +1,10 @@
 //! Running one query: its names, its pins, its plan, its limits.
 //!
-//! Invariant: whatever ends a query (its last row, an error, the time limit, a client that is gone) drops its plan's
-//! stream, and with it every task, its memory and its permit.
+//! Queries run on threads of their own: an operator that works long without a pause holds up neither ingestion nor
+//! the time limit's answer.
+//!
+//! Invariant: whatever ends a query (its last row, an error, the time limit, a client that is gone) aborts its task,
+//! and the task's end frees every operator, its memory and its permit.
 
 use std::collections::BTreeMap;
 use std::pin::Pin as StdPin;
@@ -19,9 +22,11 @@ use datafusion::execution::session_state::SessionStateBuilder;
 use datafusion::logical_expr::LogicalPlan;
 use datafusion::physical_plan::execute_stream;
 use futures::stream::{self, Stream, StreamExt};
-use thalweg_schemas::{Frontier, StreamName, session};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use thalweg_schemas::{Error as SharedError, Frontier, StreamName, session};
+use tokio::runtime::{Handle, Runtime};
+use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::time::{Instant, timeout_at};
+use tokio_util::task::AbortOnDropHandle;
 
 use crate::metrics::Track;
 use crate::names;
@@ -48,10 +53,11 @@ pub(crate) struct Engine {
     base: SessionState,
     permits: Arc<Semaphore>,
     given: Given,
+    threads: Threads,
 }
 
 impl Engine {
-    /// Errors: [`Error::Shared`] if the spill folder cannot be used.
+    /// Errors: [`Error::Shared`] if the spill folder cannot be used, [`Error::StartThreads`].
     pub(crate) fn new(config: ServingConfig, sources: Sources) -> Result<Self> {
         let env = session::runtime(Some(&sources.warehouse), None, config.spill.clone())?;
         let mut settings =
@@ -65,7 +71,9 @@ impl Engine {
             .with_runtime_env(env)
             .with_default_features()
             .build();
+        let threads = Threads::start(config.target_partitions)?;
         Ok(Self {
+            threads,
             permits: Arc::new(Semaphore::new(config.max_queries.max(1))),
             given: Given::default(),
             base,
@@ -77,7 +85,7 @@ impl Engine {
     /// Applies the definitions or starts the query that `sql` holds.
     ///
     /// Errors: every variant of [`Error`] that has a code below 500, and those of a query that cannot start.
-    pub(crate) async fn run(&self, sql: &str) -> Result<Answer> {
+    pub(crate) async fn run(self: &Arc<Self>, sql: &str) -> Result<Answer> {
         let mut track = self.sources.metrics.track_query();
         let deadline = Instant::now() + self.config.query_timeout;
         let started = match statements::read(sql) {
@@ -94,16 +102,16 @@ impl Engine {
             Err(error) => Err(error),
         };
         match started {
-            Ok((schema, frontier, batches, permit)) => Ok(Answer {
-                schema,
-                frontier,
-                batches: self.limited(batches, deadline, track, permit),
+            Ok(Started { head, running }) => Ok(Answer {
+                schema: head.schema,
+                frontier: head.frontier,
+                batches: self.limited(running, deadline, track),
             }),
             Err(error) => Err(track.failed(error)),
         }
     }
 
-    async fn start_in_time(&self, sql: &str, deadline: Instant) -> Result<Started> {
+    async fn start_in_time(self: &Arc<Self>, sql: &str, deadline: Instant) -> Result<Started> {
         let permits = Arc::clone(&self.permits).acquire_owned();
         let permit = match tokio::time::timeout(self.config.queue_wait, permits).await {
             Ok(Ok(permit)) => permit,
@@ -113,21 +121,47 @@ impl Engine {
                 });
             }
         };
-        match timeout_at(deadline, self.start(sql)).await {
-            Ok(Ok((schema, frontier, batches))) => Ok((schema, frontier, batches, permit)),
-            Ok(Err(error)) => Err(error),
+        let (head_sender, head) = oneshot::channel();
+        let (sender, batches) = mpsc::channel(BATCHES_AHEAD);
+        let (engine, sql) = (Arc::clone(self), sql.to_owned());
+        let work = async move {
+            let mut plan = match engine.start(&sql).await {
+                Ok((head, plan)) => {
+                    if head_sender.send(Ok(head)).is_err() {
+                        return;
+                    }
+                    plan
+                }
+                Err(error) => {
+                    // If nobody listens any more, nobody needs to know.
+                    let _ = head_sender.send(Err(error));
+                    return;
+                }
+            };
+            while let Some(batch) = plan.next().await {
+                if sender.send(batch).await.is_err() {
+                    return;
+                }
+            }
+        };
+        // The limit holds here too: a client that has stopped reading must not keep a permit.
+        let task = self.threads.spawn(async move {
+            let _permit = permit;
+            timeout_at(deadline, work).await.is_ok()
+        });
+        let running = Running { batches, task };
+        match timeout_at(deadline, head).await {
+            Ok(Ok(Ok(head))) => Ok(Started { head, running }),
+            Ok(Ok(Err(error))) => Err(error),
+            Ok(Err(_)) => Err(match running.task.await {
+                Ok(_) => self.timeout(),
+                Err(_) => panicked(),
+            }),
             Err(_) => Err(self.timeout()),
         }
     }
 
-    async fn start(
-        &self,
-        sql: &str,
-    ) -> Result<(
-        SchemaRef,
-        BTreeMap<StreamName, Frontier>,
-        SendableRecordBatchStream,
-    )> {
+    async fn start(&self, sql: &str) -> Result<(Head, SendableRecordBatchStream)> {
         let planning = |source: DataFusionError| Error::PlanQuery { source };
         let mut state = self.base.clone();
         let dialect = state.config_options().sql_parser.dialect;
@@ -158,7 +192,11 @@ impl Engine {
         let physical = frame.create_physical_plan().await.map_err(planning)?;
         let batches =
             execute_stream(physical, task).map_err(|source| Error::RunQuery { source })?;
-        Ok((batches.schema(), frontier, batches))
+        let head = Head {
+            schema: batches.schema(),
+            frontier,
+        };
+        Ok((head, batches))
     }
 
     /// The shared runtime with a memory pool of its own.
@@ -169,30 +207,27 @@ impl Engine {
             .map_err(|source| Error::RunQuery { source })
     }
 
-    fn limited(
-        &self,
-        batches: SendableRecordBatchStream,
-        deadline: Instant,
-        track: Track,
-        permit: OwnedSemaphorePermit,
-    ) -> Batches {
-        let running = Running {
-            batches,
-            track,
-            _permit: permit,
-        };
+    fn limited(&self, running: Running, deadline: Instant, track: Track) -> Batches {
         let seconds = self.config.query_timeout.as_secs_f64();
-        Box::pin(stream::try_unfold(running, move |mut running| async move {
-            match timeout_at(deadline, running.batches.next()).await {
-                Ok(Some(Ok(batch))) => Ok(Some((batch, running))),
-                Ok(Some(Err(source))) => Err(running.track.failed(Error::RunQuery { source })),
-                Ok(None) => {
-                    running.track.finish("ok");
-                    Ok(None)
+        let rest = stream::try_unfold(
+            (running, track),
+            move |(mut running, mut track)| async move {
+                match timeout_at(deadline, running.batches.recv()).await {
+                    Ok(Some(Ok(batch))) => Ok(Some((batch, (running, track)))),
+                    Ok(Some(Err(source))) => Err(track.failed(Error::RunQuery { source })),
+                    Ok(None) => match (&mut running.task).await {
+                        Ok(true) => {
+                            track.finish("ok");
+                            Ok(None)
+                        }
+                        Ok(false) => Err(track.failed(Error::Timeout { seconds })),
+                        Err(_) => Err(track.failed(panicked())),
+                    },
+                    Err(_) => Err(track.failed(Error::Timeout { seconds })),
                 }
-                Err(_) => Err(running.track.failed(Error::Timeout { seconds })),
-            }
-        }))
+            },
+        );
+        Box::pin(rest)
     }
 
     fn timeout(&self) -> Error {
@@ -202,18 +237,64 @@ impl Engine {
     }
 }
 
-type Started = (
-    SchemaRef,
-    BTreeMap<StreamName, Frontier>,
-    SendableRecordBatchStream,
-    OwnedSemaphorePermit,
-);
+/// Batches that a query may compute before its client has taken the last one.
+const BATCHES_AHEAD: usize = 2;
 
-/// What lives as long as a query runs.
+/// What is known of an answer before its first row.
+struct Head {
+    schema: SchemaRef,
+    frontier: BTreeMap<StreamName, Frontier>,
+}
+
+struct Started {
+    head: Head,
+    running: Running,
+}
+
+/// A query's task, aborted when this is dropped.
 struct Running {
-    batches: SendableRecordBatchStream,
-    track: Track,
-    _permit: OwnedSemaphorePermit,
+    batches: mpsc::Receiver<Result<RecordBatch, DataFusionError>>,
+    /// True if it came to its end, false if time ran out.
+    task: AbortOnDropHandle<bool>,
+}
+
+/// A task that ended without a last word has panicked.
+fn panicked() -> Error {
+    Error::Shared(SharedError::Broken("a query's task panicked".into()))
+}
+
+/// The threads on which queries run.
+struct Threads {
+    handle: Handle,
+    runtime: Option<Runtime>,
+}
+
+impl Threads {
+    fn start(count: usize) -> Result<Self> {
+        tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(count.max(1))
+            .thread_name("query")
+            .enable_all()
+            .build()
+            .map(|runtime| Self {
+                handle: runtime.handle().clone(),
+                runtime: Some(runtime),
+            })
+            .map_err(Error::StartThreads)
+    }
+
+    fn spawn(&self, query: impl Future<Output = bool> + Send + 'static) -> AbortOnDropHandle<bool> {
+        AbortOnDropHandle::new(self.handle.spawn(query))
+    }
+}
+
+impl Drop for Threads {
+    fn drop(&mut self) {
+        // Waiting for running queries would block a thread that must not be blocked.
+        if let Some(runtime) = self.runtime.take() {
+            runtime.shutdown_background();
+        }
+    }
 }
 
 /// Queries read: whatever would change something is refused, EXPLAIN of it too.

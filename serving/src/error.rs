@@ -57,6 +57,8 @@ pub enum Error {
     Call { fault: Fault, message: String },
     #[error("encoding an answer: {0}")]
     Encode(#[source] arrow::error::ArrowError),
+    #[error("starting the threads for queries: {0}")]
+    StartThreads(#[source] std::io::Error),
     #[error("serving HTTP: {0}")]
     Serve(#[source] std::io::Error),
 }
@@ -88,6 +90,7 @@ impl Error {
             | Error::NotHeld { .. }
             | Error::StreamStopped { .. }
             | Error::TooBusy { .. }
+            | Error::StartThreads(_)
             | Error::Serve(_) => Fault::Transient,
             Error::Shared(inner) => inner.fault(),
             Error::Call { fault, .. } => *fault,
@@ -124,7 +127,7 @@ impl Error {
                 Fault::Transient => (503, "unavailable"),
                 Fault::Bug => (500, "internal"),
             },
-            Error::Encode(_) | Error::Serve(_) => (500, "internal"),
+            Error::Encode(_) | Error::StartThreads(_) | Error::Serve(_) => (500, "internal"),
         }
     }
 

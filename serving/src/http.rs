@@ -30,7 +30,8 @@ const REQUEST_BYTES: usize = 4 << 20;
 
 /// Serves until `cancel`; running queries then have the configured grace to end.
 ///
-/// Errors: [`Error::Serve`] if the listener fails, [`Error::Shared`] if the spill folder cannot be used.
+/// Errors: [`Error::Serve`] if the listener fails, [`Error::Shared`] if the spill folder cannot be used,
+/// [`Error::StartThreads`].
 pub async fn serve(
     listener: TcpListener,
     config: ServingConfig,

@@ -50,10 +50,11 @@ impl Named {
         }
     }
 
-    fn definition(&self) -> &str {
+    /// The statement as users may see it.
+    fn definition(&self) -> String {
         match self {
-            Named::Rows(stream) | Named::Rejects(stream) => &stream.definition.sql,
-            Named::View(view, _) => &view.definition.sql,
+            Named::Rows(stream) | Named::Rejects(stream) => stream.definition.shown_sql(),
+            Named::View(view, _) => view.definition.sql.clone(),
         }
     }
 
@@ -212,7 +213,10 @@ impl SchemaProvider for Tables {
         };
         match named.table(&self.pins) {
             Ok(Some(table)) => Ok(Some(table)),
-            Ok(None) => Ok(Some(Arc::new(Described(named.clone())))),
+            Ok(None) => Ok(Some(Arc::new(Described {
+                definition: named.definition(),
+                named: named.clone(),
+            }))),
             Err(error) => Err(DataFusionError::External(Box::new(error))),
         }
     }
@@ -224,23 +228,26 @@ impl SchemaProvider for Tables {
 
 /// A table that the query does not read: its columns and definition only.
 #[derive(Debug)]
-struct Described(Named);
+struct Described {
+    named: Named,
+    definition: String,
+}
 
 #[async_trait]
 impl TableProvider for Described {
     fn schema(&self) -> SchemaRef {
-        self.0.schema()
+        self.named.schema()
     }
 
     fn table_type(&self) -> TableType {
-        match self.0 {
+        match self.named {
             Named::View(..) => TableType::View,
             Named::Rows(_) | Named::Rejects(_) => TableType::Base,
         }
     }
 
     fn get_table_definition(&self) -> Option<&str> {
-        Some(self.0.definition())
+        Some(&self.definition)
     }
 
     async fn scan(

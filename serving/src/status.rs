@@ -139,7 +139,7 @@ fn stream_status(stream: &CatalogStream, handle: Option<&StreamHandle>) -> Strea
         memory_budget: snapshot.map_or(0, |s| s.memory_budget),
         paused: snapshot.is_some_and(|s| s.paused),
         partitions: snapshot.map(partitions).unwrap_or_default(),
-        sql: stream.definition.sql.clone(),
+        sql: stream.definition.shown_sql(),
     }
 }
 

@@ -118,7 +118,7 @@ fn table(pin: &Pin, keep: Expr, columns: &[&str]) -> SharedResult<Arc<dyn TableP
     let memory = select(memory_rows(pin)?).map_err(planning)?;
     Ok(Arc::new(ViewTable::new(
         union(archive, memory)?,
-        Some(pin.stream.definition.sql.clone()),
+        Some(pin.stream.definition.shown_sql()),
     )))
 }
 

@@ -19,7 +19,7 @@ use thalweg_schemas::{Frontier, Offset, Partition};
 
 use crate::assignment::Topic;
 use crate::identity::fingerprint;
-use crate::source::{Command, Drained, Feed};
+use crate::source::{Command, Drained, Feed, Offer};
 use crate::{Error, Result};
 
 /// How long an idle thread waits before it looks for commands.
@@ -92,23 +92,16 @@ pub(crate) fn start(topic: Topic, at: Frontier, limits: BatchLimits, feed: Feed)
         .spawn(move || {
             let mut drain = Drain {
                 topic,
+                pending: None,
                 positions: at,
                 ends: BTreeSet::new(),
                 high: Frontier::new(),
                 limits,
             };
             while !feed.is_closed() {
-                match drain.step(&consumer, &feed) {
-                    Ok(None) => {}
-                    Ok(Some(batch)) => {
-                        if !feed.send(Ok(batch)) {
-                            break;
-                        }
-                    }
-                    Err(error) => {
-                        feed.send(Err(error));
-                        break;
-                    }
+                if let Err(error) = drain.step(&consumer, &feed) {
+                    feed.send(Err(error));
+                    break;
                 }
             }
         });
@@ -119,6 +112,8 @@ pub(crate) fn start(topic: Topic, at: Frontier, limits: BatchLimits, feed: Feed)
 
 struct Drain {
     topic: Topic,
+    /// Drained, but the loop is busy: it grows until it is taken or full.
+    pending: Option<Drained>,
     positions: Frontier,
     ends: BTreeSet<Partition>,
     high: Frontier,
@@ -126,29 +121,58 @@ struct Drain {
 }
 
 impl Drain {
-    /// Follows commands, drains one micro-batch and reads the positions. `None` if nothing has changed.
-    fn step(&mut self, consumer: &BaseConsumer<Watch>, feed: &Feed) -> Result<Option<Drained>> {
+    /// Follows commands, drains what there is into one micro-batch, and offers it to the loop.
+    fn step(&mut self, consumer: &BaseConsumer<Watch>, feed: &Feed) -> Result<()> {
         while let Ok(command) = feed.commands.try_recv() {
             self.follow(consumer, command)?;
         }
-        let ends = self.ends.clone();
-        let mut messages = Messages::new();
+        let offered_before = self.pending.is_some();
+        let mut batch = self.pending.take().unwrap_or_default();
+        let ended = self.ends.clone();
+        let wait = if offered_before { QUIET } else { IDLE };
+        self.drain(consumer, &mut batch, wait)?;
+        let moved = self.read_positions(consumer, &batch.last)?;
+        let high = self.read_high(consumer);
+        let news = moved || high || ended != self.ends || !batch.messages.is_empty();
+        if !news && !offered_before {
+            return Ok(());
+        }
+        batch.positions = self.positions.clone();
+        batch.ends = self.ends.clone();
+        batch.high = self.high.clone();
+        if self.is_full(&batch.messages) {
+            feed.send(Ok(batch));
+        } else if let Offer::Refused(batch) = feed.offer(batch) {
+            self.pending = Some(*batch);
+        }
+        Ok(())
+    }
+
+    fn is_full(&self, messages: &Messages) -> bool {
+        messages.len() >= self.limits.rows || messages.bytes() >= MAX_BYTES
+    }
+
+    /// Takes messages until the batch is full or old enough, or none comes; waits for the first one as long as `wait`.
+    fn drain(
+        &mut self,
+        consumer: &BaseConsumer<Watch>,
+        batch: &mut Drained,
+        mut wait: Duration,
+    ) -> Result<()> {
         let mut newest: HashMap<Partition, BorrowedMessage<'_>> = HashMap::new();
-        let mut wait = IDLE;
         let mut deadline = None;
         while let Some(polled) = consumer.poll(wait) {
             match polled {
                 Ok(message) => {
                     let partition = Partition(message.partition());
-                    messages.push(
+                    batch.messages.push(
                         partition,
                         Offset(message.offset()),
                         message.timestamp().to_millis(),
                         message.payload(),
                     );
-                    if newest.insert(partition, message).is_none() {
-                        self.ends.remove(&partition);
-                    }
+                    self.ends.remove(&partition);
+                    newest.insert(partition, message);
                 }
                 Err(KafkaError::PartitionEOF(p)) => {
                     self.ends.insert(Partition(p));
@@ -157,7 +181,7 @@ impl Drain {
                 }
                 Err(error) => self.topic.weigh(error, &self.positions.to_string())?,
             }
-            if messages.len() >= self.limits.rows || messages.bytes() >= MAX_BYTES {
+            if self.is_full(&batch.messages) {
                 break;
             }
             let now = Instant::now();
@@ -166,25 +190,12 @@ impl Drain {
                 .saturating_duration_since(now);
             wait = left.min(QUIET);
         }
-        let last: HashMap<Partition, LastMessage> = newest
-            .into_iter()
-            .map(|(p, m)| {
-                let time = m.timestamp().to_millis();
-                (p, last_message(m.offset(), time, m.key(), m.payload()))
-            })
-            .collect();
-        let moved = self.read_positions(consumer, &last)?;
-        let high = self.read_high(consumer);
-        if messages.is_empty() && !moved && !high && ends == self.ends {
-            return Ok(None);
+        for (partition, m) in newest {
+            let time = m.timestamp().to_millis();
+            let last = last_message(m.offset(), time, m.key(), m.payload());
+            batch.last.insert(partition, last);
         }
-        Ok(Some(Drained {
-            messages,
-            positions: self.positions.clone(),
-            last,
-            ends: self.ends.clone(),
-            high: self.high.clone(),
-        }))
+        Ok(())
     }
 
     /// True if a position has moved.

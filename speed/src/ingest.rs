@@ -13,7 +13,7 @@ mod views;
 
 use std::future::pending;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use datafusion::execution::context::SessionState;
 use parking_lot::Mutex;
@@ -220,8 +220,17 @@ impl<'a> Ingest<'a> {
     async fn take(&mut self, drained: Drained) -> Result<()> {
         let to = self.current.frontier().max(&drained.positions);
         if !drained.messages.is_empty() || to != *self.current.frontier() {
+            let started = Instant::now();
             let rows = self.decode(drained.messages).await?;
+            let decoded = started.elapsed();
             let segments = self.update_views(&rows, &to).await?;
+            tracing::debug!(
+                stream = %self.current.stream.definition.name,
+                rows = rows.num_rows(),
+                ?decoded,
+                updated = ?started.elapsed(),
+                "micro-batch"
+            );
             let now = self.now();
             self.current
                 .advance(now, to, rows, drained.last, segments)?;

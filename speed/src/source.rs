@@ -11,12 +11,14 @@ use std::sync::mpsc as commands;
 use thalweg_schemas::dataset::LastMessage;
 use thalweg_schemas::decode::Messages;
 use thalweg_schemas::{Frontier, Partition};
+use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{mpsc, watch};
 
 use crate::Result;
 
-/// Batches that may wait for the loop: one is drained while another is decoded.
-const DEPTH: usize = 2;
+/// Batches that may wait for the loop. One: while it waits, the consumer makes the next one larger, so that a slow
+/// loop gets fewer and larger batches instead of a queue of small ones.
+const DEPTH: usize = 1;
 
 /// What one draining brought.
 #[derive(Default)]
@@ -94,14 +96,40 @@ impl Source {
     }
 }
 
+/// What became of a batch that was offered.
+pub(crate) enum Offer {
+    Taken,
+    /// Another one waits already.
+    Refused(Box<Drained>),
+    Ended,
+}
+
 impl Feed {
     /// Waits for room and hands `batch` over. False once the loop has ended.
     pub fn send(&self, batch: Result<Drained>) -> bool {
-        if let Ok(drained) = &batch {
+        self.charge(&batch);
+        self.batches.blocking_send(batch).is_ok()
+    }
+
+    /// Hands `batch` over if no other waits.
+    pub(crate) fn offer(&self, batch: Drained) -> Offer {
+        match self.batches.try_reserve() {
+            Ok(permit) => {
+                let batch = Ok(batch);
+                self.charge(&batch);
+                permit.send(batch);
+                Offer::Taken
+            }
+            Err(TrySendError::Full(())) => Offer::Refused(Box::new(batch)),
+            Err(TrySendError::Closed(())) => Offer::Ended,
+        }
+    }
+
+    fn charge(&self, batch: &Result<Drained>) {
+        if let Ok(drained) = batch {
             self.queued
                 .fetch_add(drained.messages.bytes(), Ordering::Relaxed);
         }
-        self.batches.blocking_send(batch).is_ok()
     }
 
     /// True once the loop has ended.

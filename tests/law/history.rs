@@ -43,11 +43,11 @@ struct Setting {
 /// Runs one history of `query` and asserts that every answer on the way is the one query's answer.
 pub async fn check(seed: u64, rng: &mut StdRng, query: &Query) {
     // Shown only if the test fails, also when a worker thread panics.
-    println!("THALWEG_LAW_SEED={seed}: {}", query.view);
+    println!("LAW_SEED={seed}: {}", query.view);
     let (places, end) = places(rng);
     let all = rows(rng, &places);
     let setting = setting(seed, rng, query).await;
-    let context = format!("THALWEG_LAW_SEED={seed}: {}", query.view);
+    let context = format!("LAW_SEED={seed}: {}", query.view);
 
     let mut archive = Archive::open(&setting.warehouse, &stream(), Frontier::new())
         .await
@@ -116,7 +116,7 @@ async fn setting(seed: u64, rng: &mut StdRng, query: &Query) -> Setting {
     };
     let plan = ViewPlan::compile(&definition, &stream())
         .await
-        .unwrap_or_else(|e| panic!("THALWEG_LAW_SEED={seed}: {}: {e}", query.view));
+        .unwrap_or_else(|e| panic!("LAW_SEED={seed}: {}: {e}", query.view));
     let view = Arc::new(CompiledView { definition, plan });
     let catalog = Catalog {
         version: 1,

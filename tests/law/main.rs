@@ -2,7 +2,7 @@
 //! of restarts, `finish(merge(batch states below B, realtime states from B to F))` is one query over all rows below F.
 //!
 //! Invariant: the expected answer is computed by DataFusion alone, from SQL, over all rows at once; nothing of the
-//! algebra takes part in it. `THALWEG_LAW_CASES` sets how many random histories are tried, `THALWEG_LAW_SEED` the
+//! algebra takes part in it. `LAW_CASES` sets how many random histories are tried, `LAW_SEED` the
 //! first one; a failure names its seed.
 
 #![allow(clippy::print_stdout, unreachable_pub)]
@@ -24,8 +24,8 @@ fn setting(name: &str, default: u64) -> u64 {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_history_gives_the_answer_of_one_query() {
-    let cases = setting("THALWEG_LAW_CASES", 300);
-    let first = setting("THALWEG_LAW_SEED", 1);
+    let cases = setting("LAW_CASES", 300);
+    let first = setting("LAW_SEED", 1);
     for seed in first..first + cases {
         let mut rng = StdRng::seed_from_u64(seed);
         let query = queries::random(&mut rng);

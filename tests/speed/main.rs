@@ -57,7 +57,7 @@ async fn segments_tile_from_every_cut_while_epochs_marks_and_recomputations_go_b
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_new_view_is_rebuilt_from_the_archive_and_from_memory() {
-    let site = Site::new(&[(0, 0), (1, 7)]).await;
+    let mut site = Site::new(&[(0, 0), (1, 7)]).await;
     site.recompute().await;
     let mut run = site.start().await;
     let mut script = Script::new(&site);
@@ -152,7 +152,7 @@ async fn another_writer_fences() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn reading_pauses_at_the_budget_and_nothing_is_dropped() {
-    let site = Site::new(&[(0, 0), (1, 7)]).await;
+    let mut site = Site::new(&[(0, 0), (1, 7)]).await;
     site.config.memory_budget = 2 << 20;
     site.recompute().await;
     let archiving = site.hold_archive();
@@ -225,7 +225,7 @@ async fn a_partition_found_later_is_in_the_catalog_before_it_is_read() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn shutting_down_with_nothing_new_still_leaves_a_mark() {
-    let site = Site::new(&[(0, 0)]).await;
+    let mut site = Site::new(&[(0, 0)]).await;
     site.config.mark_interval = Duration::from_secs(3600);
     site.recompute().await;
     let mut run = site.start().await;

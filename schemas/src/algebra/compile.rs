@@ -11,41 +11,18 @@ use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::common::{DFSchemaRef, ExprSchema, Result as PlanResult};
 use datafusion::datasource::empty::EmptyTable;
 use datafusion::error::DataFusionError;
-use datafusion::logical_expr::execution_props::ExecutionProps;
-use datafusion::logical_expr::expr::{AggregateFunction, Sort};
-use datafusion::logical_expr::physical_planning_context::PhysicalPlanningContext;
 use datafusion::logical_expr::{AggregateUDF, Expr, LogicalPlan, LogicalPlanBuilder, ScalarUDF};
-use datafusion::physical_expr::aggregate::{AggregateFunctionExpr, LoweredAggregateBuilder};
 
-use super::accept::{Equality, accept};
 use super::decompose::{
     check_expressions, find_aggregate, position_column, replace_aggregate, replace_scan,
 };
 use super::float_order::FloatKey;
+use super::maintain::{Aggregate, maintain};
 use super::plans;
-use super::state_function::{Input, Output, StateFunction};
 use super::storage::{StorageFunction, stored_type};
-use crate::stream::{OFFSET, PARTITION, StreamDefinition};
+use crate::stream::{PARTITION, StreamDefinition};
 use crate::view::ViewDefinition;
 use crate::{Error, Result, StreamName, ViewId, ViewName, session};
-
-/// One aggregate of a view, in its forms.
-#[derive(Debug, Clone)]
-pub struct Aggregate {
-    /// As SQL shows it.
-    pub name: String,
-    /// When two of its states are the same answer.
-    pub equality: Equality,
-    pub(super) planned: Arc<AggregateFunctionExpr>,
-    /// Whether its states are made by a groups accumulator.
-    pub(super) by_groups: bool,
-    /// The float type to which finished keys are turned back; see [`super::float_order`].
-    pub(super) float: Option<DataType>,
-    /// The call over rows: arguments, filter and order are the user's, the function is the wrapper.
-    update: Expr,
-    merge: Arc<AggregateUDF>,
-    pub(super) finish: Arc<AggregateUDF>,
-}
 
 /// One compiled view.
 #[derive(Debug, Clone)]
@@ -366,96 +343,6 @@ fn group_name(i: usize) -> String {
 
 fn state_name(i: usize) -> String {
     format!("a{i}")
-}
-
-/// Plans one aggregate over `rows` and wraps it in its forms.
-fn maintain(
-    expr: &Expr,
-    rows: &LogicalPlan,
-    grouped: bool,
-    view: &ViewName,
-    warnings: &mut Vec<String>,
-) -> Result<Aggregate> {
-    let planning = |source| Error::PlanView {
-        view: view.clone(),
-        source,
-    };
-    let Expr::AggregateFunction(call) = expr.clone().unalias() else {
-        return Err(Error::Broken(format!("`{expr}` is not an aggregate call")));
-    };
-    let value = lower(&Expr::AggregateFunction(call.clone()), rows).map_err(planning)?;
-    let known = accept(&call, value.field().data_type())?;
-    let mut call = if known.ordered && !call.params.distinct {
-        break_ties(call, rows).map_err(planning)?
-    } else {
-        call
-    };
-    let float = known
-        .by_float_keys
-        .then(|| value.field().data_type().clone());
-    if float.is_some() {
-        let key = ScalarUDF::new_from_impl(FloatKey::to_key());
-        call.params.args = vec![key.call(call.params.args)];
-    }
-    let whole = Expr::AggregateFunction(call.clone());
-    let planned = lower(&whole, rows).map_err(planning)?;
-    // Some combinations are refused by DataFusion only when the first accumulator is made.
-    planned.create_accumulator().map_err(planning)?;
-    let name = whole.schema_name().to_string();
-    if known.grows {
-        warnings.push(format!(
-            "the state of {name} grows with the number of events in a group"
-        ));
-    }
-    let key = format!(
-        "{whole:?}: {}; grouped: {grouped}",
-        planned.field().data_type()
-    );
-    let form = |input, output| {
-        let planned = Arc::clone(&planned);
-        StateFunction::new(planned, &key, known.ordered, grouped, input, output)
-            .map(|function| Arc::new(AggregateUDF::new_from_impl(function)))
-            .map_err(planning)
-    };
-    Ok(Aggregate {
-        equality: known.equality,
-        update: Expr::AggregateFunction(AggregateFunction::new_udf(
-            form(Input::Rows, Output::States)?,
-            call.params.args,
-            // The planned aggregate is distinct; the wrapper must not be, or a rule would split it in two.
-            false,
-            call.params.filter,
-            call.params.order_by,
-            None,
-        )),
-        merge: form(Input::States, Output::States)?,
-        finish: form(Input::States, Output::Values)?,
-        float,
-        by_groups: grouped && planned.groups_accumulator_supported(),
-        planned,
-        name,
-    })
-}
-
-fn lower(expr: &Expr, rows: &LogicalPlan) -> PlanResult<Arc<AggregateFunctionExpr>> {
-    Ok(LoweredAggregateBuilder::new(
-        expr,
-        rows.schema(),
-        rows.schema().as_arrow(),
-        &ExecutionProps::new(),
-        &PhysicalPlanningContext::default(),
-    )
-    .build()?
-    .aggregate)
-}
-
-/// Adds `_partition, _offset` as last ordering keys: no two rows tie.
-fn break_ties(mut call: AggregateFunction, rows: &LogicalPlan) -> PlanResult<AggregateFunction> {
-    for name in [PARTITION, OFFSET] {
-        let column = Expr::Column(position_column(rows, name)?);
-        call.params.order_by.push(Sort::new(column, true, false));
-    }
-    Ok(call)
 }
 
 fn all_nullable(schema: &Schema) -> Schema {

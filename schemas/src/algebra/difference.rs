@@ -15,7 +15,8 @@ use datafusion::common::{Result as PlanResult, ScalarValue};
 use datafusion::error::DataFusionError;
 
 use super::accept::{DIGEST_TOLERANCE, Equality, FLOAT_TOLERANCE};
-use super::compile::{Aggregate, ViewPlan};
+use super::compile::ViewPlan;
+use super::maintain::Aggregate;
 use crate::{Error, Result};
 
 /// One aggregate of one group on which both sides do not agree.

@@ -14,13 +14,15 @@ mod compile;
 mod decompose;
 mod difference;
 mod float_order;
+mod maintain;
 mod plans;
 mod state_function;
 mod storage;
 
 pub use accept::Equality;
-pub use compile::{Aggregate, ViewPlan};
+pub use compile::ViewPlan;
 pub use difference::Difference;
+pub use maintain::Aggregate;
 pub use plans::{batches, between, collect, scan, stream};
 pub use storage::{from_stored, stored_type, to_stored};
 
