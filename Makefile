@@ -47,5 +47,5 @@ long: install ## the law on thousands of cases, and end to end on ten times the 
 
 bench: install ## micro benches, then the whole process (release build)
 	@cargo bench --locked --workspace
-	cargo build --locked --release
+	cargo build --locked --release --bins --example bare_consumer
 	THALWEG_BIN=$(TARGET)/release/thalweg $(PYTHON) tests/e2e/bench.py

@@ -160,6 +160,10 @@ fn engine_code(error: &DataFusionError, user: &'static str) -> (u16, &'static st
     }
     match (error.find_root(), plan_fault(error)) {
         (DataFusionError::ResourcesExhausted(_), _) => (507, "memory_limit"),
+        // How DataFusion 55's nested-loop join says that its first batch is over the limit already.
+        (DataFusionError::Internal(text), _) if text.contains("no data to spill") => {
+            (507, "memory_limit")
+        }
         (_, Fault::User) => (400, user),
         (_, Fault::Transient) => (503, "storage"),
         (_, Fault::Bug) => (500, "internal"),
