@@ -136,7 +136,8 @@ impl<'a> Ingest<'a> {
         links: &'a mut Links,
     ) -> Result<Self> {
         let unbounded = session::runtime(Some(&links.warehouse), None, None)?;
-        let bounded = session::runtime(Some(&links.warehouse), Some(config.memory_budget), None)?;
+        let bounded =
+            session::runtime(Some(&links.warehouse), Some(config.memory_budget / 2), None)?;
         Ok(Self {
             decoder: Mutex::new(Some(Decoder::new(&start.stream.definition)?)),
             current: Current::new(start),

@@ -3,6 +3,7 @@
 //!
 //! Invariant: every snapshot that is shown is checked, not only the last one.
 
+mod script;
 mod site;
 
 use std::sync::Arc;
@@ -13,7 +14,8 @@ use thalweg_schemas::segment::Provenance;
 use thalweg_schemas::{Frontier, Partition};
 use thalweg_speed::{Command, Ended};
 
-use site::{Script, Site, at, eventually};
+use script::Script;
+use site::{Site, at, eventually};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn segments_tile_from_every_cut_while_epochs_marks_and_recomputations_go_by() {

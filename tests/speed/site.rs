@@ -1,6 +1,5 @@
 //! A warehouse, a stream with one view, and an ingest loop over a scripted source.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -11,7 +10,6 @@ use thalweg_batch::{Archive, BatchConfig, Mode, ViewTable, run_view};
 use thalweg_schemas::algebra::{batches, collect};
 use thalweg_schemas::catalog::{Catalog, CatalogStore, CompiledView};
 use thalweg_schemas::dataset::{BatchVersion, MasterVersion, Published};
-use thalweg_schemas::decode::Messages;
 use thalweg_schemas::epoch::EpochRequest;
 use thalweg_schemas::snapshot::{RowsChunk, StreamSnapshot};
 use thalweg_schemas::tile::tile;
@@ -25,14 +23,13 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use url::Url;
 
+use crate::script::{Answer, Script};
+
 const DEFINITIONS: &str = "
     CREATE EXTERNAL TABLE s (device STRING, value BIGINT) STORED AS KAFKA LOCATION 's'
       OPTIONS ('format' 'json', 'kafka.bootstrap.servers' 'nowhere:1');
     CREATE MATERIALIZED VIEW v AS SELECT device, count(*) AS n, sum(value) AS total FROM s GROUP BY device;";
 const PATIENCE: Duration = Duration::from_secs(60);
-
-/// What a query of the view gives: events and sum by device.
-type Answer = BTreeMap<String, (i64, i64)>;
 
 pub(crate) fn at(pairs: &[(i32, i64)]) -> Frontier {
     pairs
@@ -399,98 +396,4 @@ fn answers(batch: &RecordBatch) -> Vec<(String, (i64, i64))> {
             (devices.value(row).to_owned(), values)
         })
         .collect()
-}
-
-/// What is produced, step by step: some messages in some partitions, gaps in offsets, steps without any message.
-pub(crate) struct Script {
-    positions: Frontier,
-    /// Offset and value of each event, by partition.
-    events: BTreeMap<Partition, Vec<(i64, i64)>>,
-}
-
-fn device(value: i64) -> String {
-    format!("d{}", value % 11)
-}
-
-impl Script {
-    pub(crate) fn new(site: &Site) -> Self {
-        Self {
-            positions: site.origin.clone(),
-            events: BTreeMap::new(),
-        }
-    }
-
-    pub(crate) fn frontier(&self) -> Frontier {
-        self.positions.clone()
-    }
-
-    /// The topic has one partition more.
-    pub(crate) fn grow(&mut self, partition: i32) {
-        self.positions.set(Partition(partition), Offset(0));
-    }
-
-    pub(crate) fn step(&mut self, step: i64) -> Drained {
-        // Every seventh step is a transaction marker: positions move, nothing is read.
-        let count = if step % 7 == 6 { 0 } else { 1 + step % 5 };
-        self.produce(step, count, 0)
-    }
-
-    pub(crate) fn large_step(&mut self, step: i64) -> Drained {
-        self.produce(step, 200, 200)
-    }
-
-    fn produce(&mut self, step: i64, count: i64, padding: usize) -> Drained {
-        let mut messages = Messages::new();
-        for (partition, position) in self.positions.clone().iter() {
-            // One partition rests every other step.
-            if partition.0 == 1 && step % 2 == 0 {
-                continue;
-            }
-            let events = self.events.entry(partition).or_default();
-            let mut offset = position.0;
-            for i in 0..count {
-                offset += (step + i) % 3;
-                let value = step * 1000 + i;
-                let padding = "x".repeat(padding);
-                let text = format!(
-                    r#"{{"device": "{}", "value": {value}, "padding": "{padding}"}}"#,
-                    device(value)
-                );
-                let (at, time) = (Offset(offset), Some(1000 + step));
-                messages.push(partition, at, time, Some(text.as_bytes()));
-                events.push((offset, value));
-                offset += 1;
-            }
-            self.positions.set(partition, Offset(offset + step % 2));
-        }
-        Drained {
-            messages,
-            positions: self.positions.clone(),
-            last: HashMap::new(),
-            ends: BTreeSet::new(),
-            high: self.positions.clone(),
-        }
-    }
-
-    fn between(&self, from: &Frontier, to: &Frontier) -> impl Iterator<Item = i64> {
-        self.events.iter().flat_map(move |(partition, events)| {
-            let (from, to) = (from.get(*partition).0, to.get(*partition).0);
-            let inside = events.iter().filter(move |(o, _)| from <= *o && *o < to);
-            inside.map(|(_, value)| *value)
-        })
-    }
-
-    fn events(&self, from: &Frontier, to: &Frontier) -> usize {
-        self.between(from, to).count()
-    }
-
-    fn answer(&self, from: &Frontier, to: &Frontier) -> Answer {
-        let mut answer = Answer::new();
-        for value in self.between(from, to) {
-            let (n, total) = answer.entry(device(value)).or_default();
-            *n += 1;
-            *total += value;
-        }
-        answer
-    }
 }
