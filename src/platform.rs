@@ -14,10 +14,12 @@ use std::sync::Arc;
 use thalweg_batch::BatchConfig;
 use thalweg_schemas::catalog::CatalogStore;
 use thalweg_schemas::dataset::Published;
+use thalweg_schemas::threads::Threads;
 use thalweg_schemas::warehouse::Warehouse;
 use thalweg_serving::{Metrics, ServingConfig, Sources};
 use thalweg_speed::SpeedConfig;
 use tokio::net::TcpListener;
+use tokio::runtime::Handle;
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -37,13 +39,14 @@ struct Part {
 impl Part {
     fn spawn(
         name: &'static str,
+        threads: &Handle,
         cancel: CancellationToken,
         work: impl Future<Output = Result<(), Stopped>> + Send + 'static,
     ) -> Self {
         Self {
             name,
             cancel,
-            task: tokio::spawn(work),
+            task: threads.spawn(work),
         }
     }
 
@@ -106,7 +109,14 @@ pub(crate) async fn start(
         handles_sender,
         streams_end.clone(),
     );
+    let threads = Threads::start("batch", settings.batch_threads).map_err(|e| {
+        Stopped::broken(format!(
+            "threads for the batch layer cannot be started: {e}"
+        ))
+    })?;
+    let (here, computing) = (Handle::current(), Arc::new(threads));
     let batch = batch::Batch {
+        threads: Arc::clone(&computing),
         warehouse: warehouse.clone(),
         catalogs: catalogs.clone(),
         catalog: catalog.clone(),
@@ -134,10 +144,10 @@ pub(crate) async fn start(
     );
     Ok(Platform {
         parts: [
-            Part::spawn("serving", serving_end, serving),
-            Part::spawn("the speed layer", streams_end, streams),
-            Part::spawn("the batch layer", batch_end, schedule),
-            Part::spawn("the catalog", catalog_end, follow),
+            Part::spawn("serving", &here, serving_end, serving),
+            Part::spawn("the speed layer", &here, streams_end, streams),
+            Part::spawn("the batch layer", computing.handle(), batch_end, schedule),
+            Part::spawn("the catalog", &here, catalog_end, follow),
         ],
         shutdown_timeout: settings.shutdown_timeout,
     })

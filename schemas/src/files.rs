@@ -11,6 +11,7 @@ use datafusion::catalog::{Session, TableProvider};
 use datafusion::common::DFSchema;
 use datafusion::datasource::TableType;
 use datafusion::datasource::listing::PartitionedFile;
+use datafusion::datasource::physical_plan::parquet::CachedParquetFileReaderFactory;
 use datafusion::datasource::physical_plan::{FileGroup, FileScanConfigBuilder, ParquetSource};
 use datafusion::datasource::source::DataSourceExec;
 use datafusion::error::Result;
@@ -68,6 +69,13 @@ impl TableProvider for ParquetFiles {
     ) -> Result<Arc<dyn ExecutionPlan>> {
         let mut source = ParquetSource::new(Arc::clone(&self.schema))
             .with_table_parquet_options(state.default_table_options().parquet);
+        // Files never change under their name, so a footer that was read once is good for as long as it is cached.
+        let env = state.runtime_env();
+        source =
+            source.with_parquet_file_reader_factory(Arc::new(CachedParquetFileReaderFactory::new(
+                env.object_store(Warehouse::store_url())?,
+                env.cache_manager.get_file_metadata_cache(),
+            )));
         if let Some(filter) = conjunction(filters.to_vec()) {
             let schema = DFSchema::try_from(Arc::clone(&self.schema))?;
             source = source.with_predicate(state.create_physical_expr(filter, &schema)?);

@@ -18,6 +18,7 @@ pub mod decode;
 
 pub mod algebra;
 pub mod session;
+pub mod threads;
 
 pub mod warehouse;
 

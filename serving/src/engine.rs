@@ -22,8 +22,8 @@ use datafusion::execution::session_state::SessionStateBuilder;
 use datafusion::logical_expr::LogicalPlan;
 use datafusion::physical_plan::execute_stream;
 use futures::stream::{self, Stream, StreamExt};
+use thalweg_schemas::threads::Threads;
 use thalweg_schemas::{Error as SharedError, Frontier, StreamName, session};
-use tokio::runtime::{Handle, Runtime};
 use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::time::{Instant, timeout_at};
 use tokio_util::task::AbortOnDropHandle;
@@ -71,7 +71,8 @@ impl Engine {
             .with_runtime_env(env)
             .with_default_features()
             .build();
-        let threads = Threads::start(config.target_partitions)?;
+        let threads =
+            Threads::start("query", config.target_partitions).map_err(Error::StartThreads)?;
         Ok(Self {
             threads,
             permits: Arc::new(Semaphore::new(config.max_queries.max(1))),
@@ -261,40 +262,6 @@ struct Running {
 /// A task that ended without a last word has panicked.
 fn panicked() -> Error {
     Error::Shared(SharedError::Broken("a query's task panicked".into()))
-}
-
-/// The threads on which queries run.
-struct Threads {
-    handle: Handle,
-    runtime: Option<Runtime>,
-}
-
-impl Threads {
-    fn start(count: usize) -> Result<Self> {
-        tokio::runtime::Builder::new_multi_thread()
-            .worker_threads(count.max(1))
-            .thread_name("query")
-            .enable_all()
-            .build()
-            .map(|runtime| Self {
-                handle: runtime.handle().clone(),
-                runtime: Some(runtime),
-            })
-            .map_err(Error::StartThreads)
-    }
-
-    fn spawn(&self, query: impl Future<Output = bool> + Send + 'static) -> AbortOnDropHandle<bool> {
-        AbortOnDropHandle::new(self.handle.spawn(query))
-    }
-}
-
-impl Drop for Threads {
-    fn drop(&mut self) {
-        // Waiting for running queries would block a thread that must not be blocked.
-        if let Some(runtime) = self.runtime.take() {
-            runtime.shutdown_background();
-        }
-    }
 }
 
 /// Queries read: whatever would change something is refused, EXPLAIN of it too.

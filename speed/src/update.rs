@@ -40,6 +40,17 @@ pub(crate) async fn update(
     segments(plan, &ranges, &states, provenance, 0)
 }
 
+/// [`update`] over rows in memory that are all of `[from, to)`: what every micro-batch runs, without planning.
+pub(crate) async fn update_batch(
+    state: &SessionState,
+    plan: &ViewPlan,
+    rows: RecordBatch,
+    (from, to): (&Frontier, &Frontier),
+) -> Result<Vec<Segment>> {
+    let states = plan.update_batches(state.task_ctx(), vec![rows]).await?;
+    segments(plan, &ranges(from, to), &states, Provenance::Live, 0)
+}
+
 /// The segments over `[from, to)` when nothing was read there.
 pub(crate) fn empty(
     plan: &ViewPlan,
@@ -78,8 +89,7 @@ pub(crate) async fn merge(
     let states = if inputs.is_empty() {
         Vec::new()
     } else {
-        let inputs = algebra::batches("segments", Arc::clone(plan.state_schema()), inputs)?;
-        algebra::collect(&state, "merging segments", plan.merge(inputs)?).await?
+        plan.merge_batches(state.task_ctx(), inputs).await?
     };
     segments(plan, &ranges, &states, provenance, level.saturating_add(1))
 }

@@ -13,6 +13,7 @@ use thalweg_batch::{BatchConfig, Mode, Outcome, RunReport, run_view, schedule};
 use thalweg_schemas::catalog::{Catalog, CatalogStore, CompiledView};
 use thalweg_schemas::dataset::Published;
 use thalweg_schemas::snapshot::StreamHandle;
+use thalweg_schemas::threads::Threads;
 use thalweg_schemas::warehouse::Warehouse;
 use thalweg_schemas::{Fault, StreamName, ViewName};
 use thalweg_serving::{BatchRequest, Call, CallError, Metrics, RunSummary};
@@ -30,6 +31,8 @@ const AUDIT_PAUSE: Duration = Duration::from_millis(500);
 /// What runs and audits need.
 #[derive(Clone)]
 pub(crate) struct Batch {
+    /// Where it computes.
+    pub(crate) threads: Arc<Threads>,
     pub(crate) warehouse: Warehouse,
     pub(crate) catalogs: CatalogStore,
     pub(crate) catalog: watch::Receiver<Arc<Catalog>>,
@@ -78,13 +81,32 @@ impl Batch {
     /// `POST /v1/batch/run`.
     pub(crate) fn run_call(&self) -> Call<BatchRequest> {
         let batch = self.clone();
-        Arc::new(move |request| batch.clone().run(request).boxed())
+        Arc::new(move |request| batch.clone().compute(Self::run, request).boxed())
     }
 
     /// `POST /v1/audit`.
     pub(crate) fn audit_call(&self) -> Call<Option<ViewName>> {
         let batch = self.clone();
-        Arc::new(move |view| batch.clone().audit(view).boxed())
+        Arc::new(move |view| batch.clone().compute(Self::audit, view).boxed())
+    }
+
+    /// Runs `work` on the batch layer's threads; a client that goes away ends it.
+    async fn compute<Request, Work>(
+        self,
+        work: impl FnOnce(Self, Request) -> Work,
+        request: Request,
+    ) -> Result<Value, CallError>
+    where
+        Work: Future<Output = Result<Value, CallError>> + Send + 'static,
+    {
+        let threads = Arc::clone(&self.threads);
+        let working = threads.spawn(work(self, request));
+        working.await.unwrap_or_else(|panic| {
+            Err(CallError {
+                fault: Fault::Bug,
+                message: format!("the batch layer panicked: {panic}"),
+            })
+        })
     }
 
     async fn run(self, request: BatchRequest) -> Result<Value, CallError> {

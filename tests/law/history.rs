@@ -229,15 +229,15 @@ async fn answer(
         read = ends.last().unwrap().0;
     }
     for batch in slices(rng, all, read, to.0) {
-        let rows = batches("micro-batch", batch.schema(), vec![batch]).unwrap();
-        states.push(run(setting, plan.update(rows).unwrap()).await);
+        let task = setting.state.task_ctx();
+        states.push(plan.update_batches(task, vec![batch]).await.unwrap());
     }
     while states.len() > 1 && rng.random_bool(0.8) {
         let first = rng.random_range(0..states.len() - 1);
         let last = rng.random_range(first + 1..states.len());
         let neighbours: Vec<RecordBatch> = states.drain(first..=last).flatten().collect();
-        let merged = batches("segments", Arc::clone(plan.state_schema()), neighbours).unwrap();
-        states.insert(first, run(setting, plan.merge(merged).unwrap()).await);
+        let task = setting.state.task_ctx();
+        states.insert(first, plan.merge_batches(task, neighbours).await.unwrap());
     }
     let states = states.into_iter().flatten().collect();
     let segments = batches("segments", Arc::clone(plan.state_schema()), states).unwrap();

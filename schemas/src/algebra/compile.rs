@@ -7,11 +7,14 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use arrow::record_batch::RecordBatch;
 use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::common::{DFSchemaRef, ExprSchema, Result as PlanResult};
 use datafusion::datasource::empty::EmptyTable;
 use datafusion::error::DataFusionError;
+use datafusion::execution::TaskContext;
 use datafusion::logical_expr::{AggregateUDF, Expr, LogicalPlan, LogicalPlanBuilder, ScalarUDF};
+use datafusion::physical_plan::empty::EmptyExec;
 
 use super::decompose::{
     check_expressions, find_aggregate, position_column, replace_aggregate, replace_scan,
@@ -19,6 +22,7 @@ use super::decompose::{
 use super::float_order::FloatKey;
 use super::maintain::{Aggregate, maintain};
 use super::plans;
+use super::prepared::{Prepared, Slot};
 use super::storage::{StorageFunction, stored_type};
 use crate::stream::{PARTITION, StreamDefinition};
 use crate::view::ViewDefinition;
@@ -41,6 +45,9 @@ pub struct ViewPlan {
     state_schema: SchemaRef,
     stored_schema: SchemaRef,
     output_schema: SchemaRef,
+    /// Update over rows, and merge over states, ready to run.
+    prepared_update: Prepared,
+    prepared_merge: Prepared,
     warnings: Vec<String>,
 }
 
@@ -72,7 +79,7 @@ impl ViewPlan {
             .map_err(planning)?;
         let aggregate = find_aggregate(&query)?.clone();
 
-        let rows = plans::batches("rows", stream.row_schema(), Vec::new())?;
+        let rows = slot("rows", &stream.row_schema())?;
         let unread = rows.clone();
         let over_rows = replace_scan(&aggregate.input, rows).map_err(planning)?;
         let mut warnings = Vec::new();
@@ -95,18 +102,24 @@ impl ViewPlan {
             state_schema: Arc::new(Schema::empty()),
             stored_schema: Arc::new(Schema::empty()),
             output_schema: Arc::new(Schema::empty()),
+            prepared_update: Prepared::new(Arc::new(EmptyExec::new(stream.row_schema()))),
+            prepared_merge: Prepared::new(Arc::new(EmptyExec::new(stream.row_schema()))),
             warnings,
         };
         let updated = plan.update_over(over_rows).map_err(planning)?;
         plan.state_schema = Arc::new(all_nullable(updated.schema().as_arrow()));
         plan.stored_schema = Arc::new(stored_schema(&plan.state_schema)?);
-        let states = plans::batches("states", Arc::clone(&plan.state_schema), Vec::new())?;
+        let states = slot("states", &plan.state_schema)?;
         let finished = plan.finish(states.clone())?;
         plan.output_schema = Arc::new(finished.schema().as_arrow().clone());
         // What no physical plan can be made of (two orders that conflict, say) must fail here, not at the first event.
-        for form in [plan.update(unread)?, plan.merge(states)?, finished] {
-            state.create_physical_plan(&form).await.map_err(planning)?;
-        }
+        let physical = async |form: LogicalPlan| {
+            let physical = state.create_physical_plan(&form).await;
+            physical.map(Prepared::new).map_err(planning)
+        };
+        plan.prepared_update = physical(plan.update(unread)?).await?;
+        plan.prepared_merge = physical(plan.merge(states)?).await?;
+        physical(finished).await?;
         plan.id = plan.identify(stream);
         Ok(plan)
     }
@@ -160,6 +173,30 @@ impl ViewPlan {
         replace_scan(&self.input, rows)
             .and_then(|rows| self.update_over(rows))
             .map_err(|source| self.planning(source))
+    }
+
+    /// What [`Self::update`] gives over `rows`, which have the stream's row schema; planned when the view was compiled.
+    ///
+    /// Errors: [`Error::RunPlan`].
+    pub async fn update_batches(
+        &self,
+        task: Arc<TaskContext>,
+        rows: Vec<RecordBatch>,
+    ) -> Result<Vec<RecordBatch>> {
+        let update = &self.prepared_update;
+        update.run("updating a view", task, rows).await
+    }
+
+    /// What [`Self::merge`] gives over `states`; planned when the view was compiled.
+    ///
+    /// Errors: [`Error::RunPlan`].
+    pub async fn merge_batches(
+        &self,
+        task: Arc<TaskContext>,
+        states: Vec<RecordBatch>,
+    ) -> Result<Vec<RecordBatch>> {
+        let merge = &self.prepared_merge;
+        merge.run("merging segments", task, states).await
     }
 
     fn update_over(&self, rows: LogicalPlan) -> PlanResult<LogicalPlan> {
@@ -335,6 +372,10 @@ impl ViewPlan {
             ),
         ])
     }
+}
+
+fn slot(name: &str, schema: &SchemaRef) -> Result<LogicalPlan> {
+    plans::scan(name, Arc::new(Slot::new(Arc::clone(schema))))
 }
 
 fn group_name(i: usize) -> String {

@@ -16,6 +16,7 @@ mod difference;
 mod float_order;
 mod maintain;
 mod plans;
+mod prepared;
 mod state_function;
 mod storage;
 

@@ -8,7 +8,6 @@ use std::sync::Arc;
 
 use arrow::record_batch::RecordBatch;
 use futures::future::try_join_all;
-use thalweg_schemas::algebra;
 use thalweg_schemas::catalog::CompiledView;
 use thalweg_schemas::segment::{Provenance, Segment};
 use thalweg_schemas::{Frontier, ViewId};
@@ -16,7 +15,7 @@ use thalweg_schemas::{Frontier, ViewId};
 use super::Ingest;
 use crate::current::{Pending, Step};
 use crate::rebuild::{Rebuild, Rebuilt, continue_rebuild, rebuild, update_memory};
-use crate::update::{empty, merge, update};
+use crate::update::{empty, merge, update_batch};
 use crate::{Error, Result};
 
 /// More rows than this between where a rebuild reached and the frontier are worked off beside the loop.
@@ -45,14 +44,12 @@ impl Ingest<'_> {
                 })
                 .collect();
         }
-        let plan = algebra::batches("messages", rows.schema(), vec![rows.clone()])?;
         let updates = views.map(|view| {
-            let (view, plan) = (Arc::clone(view), plan.clone());
+            let (view, rows) = (Arc::clone(view), rows.clone());
             let (from, to) = (from.clone(), to.clone());
             let session = Arc::clone(&self.session);
             let updating = tokio::spawn(async move {
-                let range = (&from, &to);
-                let segments = update(&session, &view.plan, plan, range, Provenance::Live).await?;
+                let segments = update_batch(&session, &view.plan, rows, (&from, &to)).await?;
                 Ok::<_, Error>((view.plan.id().clone(), segments))
             });
             async { updating.await.map_err(|source| self.task_failed(source))? }
