@@ -19,6 +19,7 @@ use crate::health::{CatchUp, Health};
 use crate::held::{Borders, HeldView};
 use crate::ingest::Start;
 use crate::rebuild::{Rebuilt, Stretch};
+use crate::source::Link;
 
 /// Marks that are remembered; a cut at an older one costs a rebuild.
 const MARKS: usize = 256;
@@ -67,6 +68,8 @@ pub(crate) struct Current {
     high: Frontier,
     ends: BTreeSet<Partition>,
     catch_up: CatchUp,
+    /// Why the brokers do not answer.
+    away: Option<String>,
     pub(crate) paused: bool,
     /// True if readers have not been shown the newest state.
     pub(crate) dirty: bool,
@@ -84,8 +87,9 @@ impl Current {
             views: BTreeMap::new(),
             rebuilds: BTreeMap::new(),
             marks: VecDeque::from([marked.clone()]),
-            catch_up: CatchUp::new(start.high.clone(), start.floor),
-            high: start.high,
+            catch_up: CatchUp::new(start.floor),
+            high: Frontier::new(),
+            away: None,
             origin: start.origin,
             master: start.master,
             archived,
@@ -116,6 +120,16 @@ impl Current {
         }
         self.health.count(&rows);
         self.epochs.push(now, to, rows, last)
+    }
+
+    /// Takes over how the brokers stand.
+    pub(crate) fn connect(&mut self, link: Link) {
+        self.away = link.away;
+        if let Some(high) = link.high {
+            self.catch_up.aim(high.clone());
+            self.place(&high, self.ends.clone());
+        }
+        self.dirty = true;
     }
 
     /// Takes over what is known of the log's end.
@@ -271,6 +285,7 @@ impl Current {
             origin: self.origin.clone(),
             frontier: self.frontier().clone(),
             caught_up: self.catch_up.is_done(),
+            waiting: self.away.clone(),
             master: Arc::clone(&self.master),
             rows: self.epochs.chunks(),
             views: self

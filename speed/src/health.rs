@@ -85,8 +85,8 @@ impl Health {
 /// Whether reading has reached what the log held when its partitions were assigned.
 #[derive(Debug)]
 pub(crate) struct CatchUp {
-    /// High watermarks at assignment.
-    target: Frontier,
+    /// High watermarks at assignment; unknown until then.
+    target: Option<Frontier>,
     /// A frontier that was shown to readers before; nothing may be answered below it.
     floor: Frontier,
     /// Partitions whose end was met: with an open transaction, the high watermark is out of reach.
@@ -95,20 +95,29 @@ pub(crate) struct CatchUp {
 }
 
 impl CatchUp {
-    pub(crate) fn new(target: Frontier, floor: Frontier) -> Self {
+    pub(crate) fn new(floor: Frontier) -> Self {
         Self {
-            target,
+            target: None,
             floor,
             ended: BTreeSet::new(),
             done: false,
         }
     }
 
+    /// The partitions were assigned; `target` is what is to be read.
+    pub(crate) fn aim(&mut self, target: Frontier) {
+        self.target = Some(target);
+    }
+
     pub(crate) fn observe(&mut self, frontier: &Frontier, ends: &BTreeSet<Partition>) {
         self.ended.extend(ends);
-        let mut targets = self.target.iter();
+        let Some(target) = &self.target else {
+            return;
+        };
         self.done |= frontier.covers(&self.floor)
-            && targets.all(|(p, high)| frontier.get(p) >= high || self.ended.contains(&p));
+            && target
+                .iter()
+                .all(|(p, high)| frontier.get(p) >= high || self.ended.contains(&p));
     }
 
     pub(crate) fn is_done(&self) -> bool {
@@ -201,7 +210,10 @@ mod tests {
 
     #[test]
     fn caught_up_is_every_partition_at_its_end_and_above_what_was_shown() {
-        let mut catch_up = CatchUp::new(at(&[(0, 5), (1, 7)]), at(&[(0, 6)]));
+        let mut catch_up = CatchUp::new(at(&[(0, 6)]));
+        catch_up.observe(&at(&[(0, 9), (1, 9)]), &BTreeSet::new());
+        assert!(!catch_up.is_done(), "nobody knows yet how much there is");
+        catch_up.aim(at(&[(0, 5), (1, 7)]));
         let mut check = |frontier: &[(i32, i64)], ends: &[i32], done| {
             let ends = ends.iter().map(|p| Partition(*p)).collect();
             catch_up.observe(&at(frontier), &ends);

@@ -9,6 +9,7 @@
 //! runs beside the loop (merges, rebuilds) works on immutable segments and pinned versions only.
 
 mod epoch;
+mod memory;
 mod views;
 
 use std::future::pending;
@@ -29,11 +30,11 @@ use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 
 use self::views::Done;
-use crate::budget::{Load, relieve};
-use crate::config::SpeedConfig;
+use crate::budget::Shares;
+use crate::config::{SpeedConfig, queue_of};
 use crate::current::{Current, same};
 use crate::run::Links;
-use crate::source::{Command, Drained, Source};
+use crate::source::{Command, Drained, Link, Source};
 use crate::{Error, Result};
 
 /// How often the clock is looked at when nothing else happens.
@@ -46,8 +47,6 @@ pub struct Start {
     pub origin: Frontier,
     /// The newest version; reading starts at its frontier.
     pub master: Arc<MasterVersion>,
-    /// High watermarks of all partitions: what is to be read before the stream counts as caught up.
-    pub high: Frontier,
     /// A frontier below which nothing may be answered, because readers have seen it.
     pub floor: Frontier,
 }
@@ -99,6 +98,8 @@ enum Event {
     Views,
     /// The topic has so many partitions now.
     Grown(i32),
+    /// The brokers have been reached, or are away.
+    Link(Link),
     Tick,
 }
 
@@ -114,8 +115,11 @@ struct Ingest<'a> {
     source: Source,
     /// How many partitions the topic has.
     partitions: watch::Receiver<i32>,
+    link: watch::Receiver<Link>,
     current: Current,
-    /// Absent only while a batch is decoded.
+    shares: Shares,
+    /// Bytes of messages at which a micro-batch ends.
+    batch_limit: usize,
     /// Taken while a micro-batch is decoded. Decoders are not `Sync`; nothing ever contends for it.
     decoder: Mutex<Option<Decoder>>,
     /// For micro-batches and merges, which are small.
@@ -136,12 +140,20 @@ impl<'a> Ingest<'a> {
         links: &'a mut Links,
     ) -> Result<Self> {
         let unbounded = session::runtime(Some(&links.warehouse), None, None)?;
-        let bounded =
-            session::runtime(Some(&links.warehouse), Some(config.memory_budget / 2), None)?;
+        let definition = &start.stream.definition;
+        let shares = Shares::of(config.memory_budget, queue_of(config, &definition.kafka));
+        let bounded = session::runtime(Some(&links.warehouse), Some(shares.rebuild), None)?;
+        let decoder = Decoder::new(definition)?;
+        let mut current = Current::new(start);
+        current.epochs.limit_chunks(shares.batch);
+        source.limit_batches(shares.first_batch());
         Ok(Self {
-            decoder: Mutex::new(Some(Decoder::new(&start.stream.definition)?)),
-            current: Current::new(start),
+            decoder: Mutex::new(Some(decoder)),
+            current,
+            shares,
+            batch_limit: shares.first_batch(),
             partitions: source.partitions.clone(),
+            link: source.link.clone(),
             config,
             links,
             source,
@@ -201,6 +213,8 @@ impl<'a> Ingest<'a> {
                 Ok(()) => Ok(Event::Grown(*self.partitions.borrow_and_update())),
                 Err(_) => Err(self.consumer_stopped()),
             },
+            // When the consumer has gone, its batches say so.
+            Ok(()) = self.link.changed() => Ok(Event::Link(self.link.borrow_and_update().clone())),
         }
     }
 
@@ -212,6 +226,7 @@ impl<'a> Ingest<'a> {
             Event::Master => return Ok(self.follow_master()),
             Event::Views => self.reconcile(),
             Event::Grown(count) => self.grow(count).await?,
+            Event::Link(link) => self.current.connect(link),
             Event::Tick => {}
         }
         Ok(None)
@@ -222,6 +237,7 @@ impl<'a> Ingest<'a> {
         let to = self.current.frontier().max(&drained.positions);
         if !drained.messages.is_empty() || to != *self.current.frontier() {
             let started = Instant::now();
+            let raw = drained.messages.memory();
             let rows = self.decode(drained.messages).await?;
             let decoded = started.elapsed();
             let segments = self.update_views(&rows, &to).await?;
@@ -232,6 +248,9 @@ impl<'a> Ingest<'a> {
                 updated = ?started.elapsed(),
                 "micro-batch"
             );
+            let states = segments.iter().flat_map(|(_, segments)| segments);
+            let states: usize = states.map(|segment| segment.bytes).sum();
+            self.size_batches(raw, rows.get_array_memory_size() + states);
             let now = self.now();
             self.current
                 .advance(now, to, rows, drained.last, segments)?;
@@ -320,53 +339,6 @@ impl<'a> Ingest<'a> {
             self.show();
         }
         Ok(())
-    }
-
-    fn used(&self) -> usize {
-        self.current.bytes() + self.source.queued_bytes()
-    }
-
-    async fn watch_memory(&mut self, now: Duration) -> Result<()> {
-        let mut relief = relieve(self.load(now));
-        if relief.end_grace {
-            self.current.trim(now, Duration::ZERO);
-            relief = relieve(self.load(now));
-        }
-        if relief.cut_epoch {
-            self.cut_epoch(now, true).await?;
-        }
-        if relief.ask_batch {
-            self.last_asked = Some(now);
-            self.links.pressure.notify_one();
-        }
-        if let Some(pause) = relief.pause {
-            self.command(if pause {
-                Command::Pause
-            } else {
-                Command::Resume
-            })?;
-            tracing::info!(
-                stream = %self.current.stream.definition.name,
-                used = self.used(),
-                budget = self.config.memory_budget,
-                "{}",
-                if pause { "memory budget reached: reading pauses" } else { "reading resumes" }
-            );
-            self.current.paused = pause;
-            self.current.dirty = true;
-        }
-        Ok(())
-    }
-
-    fn load(&self, now: Duration) -> Load {
-        Load {
-            used: self.used(),
-            budget: self.config.memory_budget,
-            paused: self.current.paused,
-            unarchived: self.current.epochs.open().is_some(),
-            on_its_way: self.in_flight.is_some(),
-            asked_ago: self.last_asked.map(|asked| now.saturating_sub(asked)),
-        }
     }
 
     fn show(&mut self) {

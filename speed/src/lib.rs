@@ -12,6 +12,7 @@
 mod clock;
 mod config;
 mod error;
+mod secrets;
 
 mod assignment;
 mod consumer;
@@ -35,5 +36,6 @@ pub use clock::Clock;
 pub use config::SpeedConfig;
 pub use error::{Error, Result};
 pub use ingest::{Ended, Start, ingest};
+pub use rebuild::rebuild_range;
 pub use run::{Links, record_origins, run};
-pub use source::{Command, Drained, Feed, Source};
+pub use source::{Command, Drained, Feed, Link, Source};

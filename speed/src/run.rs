@@ -1,9 +1,12 @@
-//! Running one stream: survey the topic, check that it continues the archive, read, and start over when fenced.
+//! Running one stream: show what is archived, survey the topic, check that it continues the archive, read, and start
+//! over when fenced.
 //!
 //! Invariant: origins are in the catalog before anything is read.
 
 use std::collections::BTreeMap;
+use std::pin::pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 use thalweg_schemas::catalog::{Catalog, CatalogStore, CatalogStream};
 use thalweg_schemas::dataset::{MasterVersion, Published};
@@ -19,8 +22,11 @@ use crate::config::SpeedConfig;
 use crate::consumer::{self, BatchLimits};
 use crate::identity::{Watermarks, check_watermarks, new_origins};
 use crate::ingest::{Ended, Start, ingest};
-use crate::source::Source;
+use crate::source::{Feed, Source};
 use crate::{Error, Result};
+
+/// How long to wait before brokers that are away are asked again.
+const ASK_AGAIN: Duration = Duration::from_secs(1);
 
 /// What connects a stream to the other layers.
 pub struct Links {
@@ -38,8 +44,9 @@ pub struct Links {
     pub pressure: Arc<Notify>,
 }
 
-/// Writes the origins of partitions that the catalog does not know yet, and gives those of all partitions. To be
-/// called before the archive is opened, which is told the origin.
+/// Where the stream's partitions begin. Kafka is asked only if the catalog does not know of any yet; a partition that
+/// it does not know begins at 0 and is recorded when it is found. To be called before the archive is opened, which is
+/// told the origin.
 ///
 /// Errors: the topic does not exist, Kafka or the warehouse cannot be reached.
 pub async fn record_origins(
@@ -47,6 +54,11 @@ pub async fn record_origins(
     stream: &CatalogStream,
     catalogs: &CatalogStore,
 ) -> Result<Frontier> {
+    let catalog = catalogs.load().await?;
+    let known = recorded(&catalog, stream)?;
+    if !known.is_empty() {
+        return Ok(known);
+    }
     let topic = Topic::open(config, &stream.definition)?;
     Ok(survey(&topic, stream, catalogs).await?.1)
 }
@@ -99,7 +111,8 @@ pub async fn run(
     }
 }
 
-/// One assignment of all partitions, from the archive frontier on.
+/// One assignment of all partitions, from the archive frontier on. What is archived is shown at once; Kafka is reached
+/// beside it, which may take as long as it takes.
 async fn session(
     config: &SpeedConfig,
     stream: &Arc<CatalogStream>,
@@ -108,11 +121,9 @@ async fn session(
     cancel: &CancellationToken,
 ) -> Result<Ended> {
     let topic = Topic::open(config, &stream.definition)?;
-    let surveyed = tokio::select! {
-        () = cancel.cancelled() => return Ok(Ended::ShutDown),
-        surveyed = survey(&topic, stream, &links.catalogs) => surveyed?,
-    };
-    let (log, origin) = surveyed;
+    let catalogs = links.catalogs.clone();
+    let catalog = catalogs.load().await?;
+    let origin = recorded(&catalog, stream)?;
     let newest = Arc::clone(&links.masters.borrow_and_update());
     let master = if newest.version > known.version {
         newest
@@ -120,34 +131,81 @@ async fn session(
         known
     };
     check_origin(stream, &origin, &master)?;
-    let next = master.frontier.or(&origin);
-    check_watermarks(&topic.name, &log, &next)?;
-    let (checked, archived) = (topic.clone(), Arc::clone(&master));
-    let marks = log.clone();
-    let checking = blocking(stream, move || checked.check_last(&marks, &archived.last));
-    tokio::select! {
-        () = cancel.cancelled() => return Ok(Ended::ShutDown),
-        checked = checking => checked?,
-    }
-    tracing::info!(stream = %stream.definition.name, topic = topic.name, from = %next, "reading");
-
-    let (grown, partitions) = watch::channel(log.len() as i32);
-    tokio::spawn(topic.clone().discover(grown));
+    let (grown, partitions) = watch::channel(0);
     let (feed, source) = Source::new(partitions);
-    let limits = BatchLimits {
-        rows: config.micro_batch_rows,
-        wait: config.micro_batch_wait,
+    let from = Reading {
+        at: master.frontier.or(&origin),
+        master: Arc::clone(&master),
     };
-    consumer::start(topic, next, limits, feed)?;
+    let connecting = connect(config, topic, stream, &catalogs, from, grown, feed);
     let shown = links.snapshots.borrow().clone();
     let start = Start {
         stream: Arc::clone(stream),
         origin,
         master,
-        high: log.iter().map(|(p, marks)| (*p, marks.high)).collect(),
         floor: shown.map_or_else(Frontier::new, |s| s.frontier.clone()),
     };
-    ingest(config, start, source, links, cancel).await
+    let mut ingesting = pin!(ingest(config, start, source, links, cancel));
+    tokio::select! {
+        ended = &mut ingesting => return ended,
+        connected = connecting => connected?,
+    }
+    ingesting.await
+}
+
+/// What is read on from.
+struct Reading {
+    /// Partitions that are found only now are not in it: the loop assigns them.
+    at: Frontier,
+    master: Arc<MasterVersion>,
+}
+
+/// Finds the topic, checks that its log continues the archive, and starts reading it. While the brokers are away it
+/// says so and tries again.
+async fn connect(
+    config: &SpeedConfig,
+    topic: Topic,
+    stream: &CatalogStream,
+    catalogs: &CatalogStore,
+    from: Reading,
+    grown: watch::Sender<i32>,
+    feed: Feed,
+) -> Result<()> {
+    let log = loop {
+        match checked(&topic, stream, catalogs, &from.master).await {
+            Ok(found) => break found,
+            Err(error) if error.awaits_kafka() => {
+                let reason = error.to_string();
+                tracing::warn!(stream = %stream.definition.name, "waiting for Kafka: {reason}");
+                feed.away(Some(reason));
+                tokio::time::sleep(ASK_AGAIN).await;
+            }
+            Err(error) => return Err(error),
+        }
+    };
+    tracing::info!(stream = %stream.definition.name, topic = topic.name, from = %from.at, "reading");
+    grown.send_replace(log.len() as i32);
+    tokio::spawn(topic.clone().discover(grown));
+    let limits = BatchLimits {
+        rows: config.micro_batch_rows,
+        wait: config.micro_batch_wait,
+    };
+    feed.assigned(log.iter().map(|(p, marks)| (*p, marks.high)).collect());
+    consumer::start(topic, from.at, limits, feed)
+}
+
+/// The topic's watermarks, once it is certain that the log continues the archive.
+async fn checked(
+    topic: &Topic,
+    stream: &CatalogStream,
+    catalogs: &CatalogStore,
+    master: &Arc<MasterVersion>,
+) -> Result<BTreeMap<Partition, Watermarks>> {
+    let (log, origin) = survey(topic, stream, catalogs).await?;
+    check_watermarks(&topic.name, &log, &master.frontier.or(&origin))?;
+    let (asked, archived, marks) = (topic.clone(), Arc::clone(master), log.clone());
+    blocking(stream, move || asked.check_last(&marks, &archived.last)).await?;
+    Ok(log)
 }
 
 /// The topic's watermarks, and the origins of all its partitions, recorded.
@@ -158,22 +216,25 @@ async fn survey(
 ) -> Result<(BTreeMap<Partition, Watermarks>, Frontier)> {
     let asked = topic.clone();
     let log = blocking(stream, move || asked.survey()).await?;
-    let name = &stream.definition.name;
     // The newest catalog: an origin that is there must not be taken for a first sight.
     let mut catalog = catalogs.load().await?;
-    let origin = |catalog: &Catalog| -> Result<Frontier> {
-        let stream = catalog.streams.get(name);
-        let stream = stream.ok_or_else(|| SharedError::FindDefinition {
-            kind: "stream",
-            name: name.to_string(),
-        })?;
-        Ok(stream.origin.clone())
-    };
-    let missing = new_origins(&origin(&catalog)?, &log);
+    let missing = new_origins(&recorded(&catalog, stream)?, &log);
     if !missing.is_empty() {
+        let name = &stream.definition.name;
         catalog = catalogs.record_origin(name, &missing).await?;
     }
-    Ok((log, origin(&catalog)?))
+    Ok((log, recorded(&catalog, stream)?))
+}
+
+/// The origins that `catalog` knows of `stream`.
+fn recorded(catalog: &Catalog, stream: &CatalogStream) -> Result<Frontier> {
+    let name = &stream.definition.name;
+    let stream = catalog.streams.get(name);
+    let stream = stream.ok_or_else(|| SharedError::FindDefinition {
+        kind: "stream",
+        name: name.to_string(),
+    })?;
+    Ok(stream.origin.clone())
 }
 
 /// An archive that was opened before the origins were known would take partitions to start at 0.

@@ -215,14 +215,14 @@ impl Site {
         ));
         let (grown, partitions) = watch::channel(self.origin.len() as i32);
         let (feed, source) = Source::new(partitions);
+        feed.assigned(master.frontier.or(&self.origin));
         let (snapshots, seen) = watch::channel(None);
         let cancel = CancellationToken::new();
         let catalog = self.catalogs.load().await.unwrap();
         let start = Start {
             stream: Arc::clone(&catalog.streams[&self.name]),
             origin: self.origin.clone(),
-            high: master.frontier.or(&self.origin),
-            master,
+            master: Arc::clone(&master),
             floor: Frontier::new(),
         };
         let mut links = Links {
