@@ -108,7 +108,7 @@ class Record:
         """Per stream and partition, the offset up to which every message is in the record."""
         ends = {}
         for stream, partition, count, last in self._load().execute(
-            "SELECT stream, partition, count(*), max(offset) FROM sent GROUP BY 1, 2"
+            "SELECT stream, _partition, count(*), max(_offset) FROM sent GROUP BY 1, 2"
         ).fetchall():  # fmt: skip
             assert count == last + 1, f"the record of {stream}/{partition} has a hole below {last}"
             ends.setdefault(stream, {})[partition] = last + 1
@@ -121,19 +121,19 @@ class Record:
     def below(self, frontier):
         """DuckDB whose tables hold exactly what was sent below `frontier`, and `rejects` what is no row."""
         db = self._load()
-        db.execute("CREATE TABLE frontier (stream VARCHAR, partition INTEGER, next BIGINT)")
+        db.execute("CREATE TABLE frontier (stream VARCHAR, _partition INTEGER, next BIGINT)")
         db.executemany(
             "INSERT INTO frontier VALUES (?, ?, ?)",
             [(s, p, next) for s, parts in frontier.items() for p, next in parts.items()],
         )
-        below = "FROM sent JOIN frontier USING (stream, partition) WHERE \"offset\" < next"
+        below = "FROM sent JOIN frontier USING (stream, _partition) WHERE _offset < next"
         for stream, columns in COLUMNS.items():
-            fields = ", ".join(f"(row->>'{name}')::{kind} AS {name}" for name, kind in columns.items())
+            fields = ", ".join(f"(said->>'{name}')::{kind} AS {name}" for name, kind in columns.items())
             db.execute(
-                f'CREATE TABLE {stream} AS SELECT {fields}, partition AS _partition, "offset" AS _offset'
-                f" {below} AND stream = '{stream}' AND json_type(row) = 'OBJECT'"
+                f"CREATE TABLE {stream} AS SELECT {fields}, _partition, _offset"
+                f" {below} AND stream = '{stream}' AND json_type(said) = 'OBJECT'"
             )
-        db.execute(f"CREATE TABLE rejects AS SELECT stream, partition {below} AND json_type(row) = 'NULL'")
+        db.execute(f"CREATE TABLE rejects AS SELECT stream {below} AND coalesce(json_type(said), 'NULL') = 'NULL'")
         return db
 
     def _load(self):
@@ -144,7 +144,8 @@ class Record:
         db.execute("SET TimeZone = 'UTC'")
         columns = "{stream: 'VARCHAR', partition: 'INTEGER', \"offset\": 'BIGINT', \"row\": 'JSON'}"
         db.execute(
-            f"CREATE TABLE sent AS FROM read_json('{whole}', format = 'newline_delimited', columns = {columns})"
+            f'CREATE TABLE sent AS SELECT stream, "partition" AS _partition, "offset" AS _offset, "row" AS said'
+            f" FROM read_json('{whole}', format = 'newline_delimited', columns = {columns})"
         )
         return db
 

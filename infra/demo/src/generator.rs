@@ -17,7 +17,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use futures::future::try_join_all;
+use futures::future::{join_all, try_join_all};
 use rdkafka::ClientConfig;
 use rdkafka::producer::FutureProducer;
 use tokio::sync::watch;
@@ -35,7 +35,7 @@ use crate::{Error, Result};
 /// Partitions of a topic that is created here.
 const PARTITIONS: i32 = 4;
 /// After this long without an acknowledgement a message has failed.
-const DELIVERY: Duration = Duration::from_secs(60);
+const DELIVERY: Duration = Duration::from_secs(300);
 
 /// What is sent, how fast and where to.
 #[derive(Debug, Clone)]
@@ -105,11 +105,13 @@ impl Plan {
             }
         });
         let feeds = try_join_all(feeds).await?.into_iter();
+        // One that fails ends the others, in order: what was sent to them is recorded.
+        let stop = cancel.child_token();
         let feeds = feeds.map(|(stream, script, rate, first, end, record)| {
             let feed = Feed::new(stream, script, first, end, producer.clone(), record);
-            feed.run(rate, cancel, sent)
+            feed.run(rate, &stop, sent)
         });
-        let tallies = try_join_all(feeds).await?;
-        Ok(Summary::new(self.seed, tallies))
+        let tallies: Result<Vec<_>> = join_all(feeds).await.into_iter().collect();
+        Ok(Summary::new(self.seed, tallies?))
     }
 }

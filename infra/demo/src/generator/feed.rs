@@ -22,8 +22,8 @@ use crate::{Error, Result};
 
 /// How often the clock is looked at.
 const TICK: Duration = Duration::from_millis(10);
-/// Messages in flight at most; librdkafka's own queue has room for more.
-const IN_FLIGHT: usize = 10_000;
+/// Messages in flight at most: enough for any rate on one machine, few enough to wait for in the end.
+const IN_FLIGHT: usize = 2_000;
 /// What is sent before acknowledgements are looked at again.
 const AT_ONCE: u64 = 2_000;
 
@@ -39,6 +39,8 @@ pub(super) struct Feed {
     record: Option<Record>,
     in_flight: FuturesOrdered<BoxFuture<'static, Settled>>,
     tally: Tally,
+    /// How many of them others know of.
+    told: u64,
 }
 
 impl Feed {
@@ -59,36 +61,52 @@ impl Feed {
             record,
             in_flight: FuturesOrdered::new(),
             tally: Tally::new(stream, first),
+            told: 0,
         }
     }
 
-    /// Sends until the end or `cancel`, then waits for what is in flight.
+    /// Sends until the end, an error or `cancel`, which an error sets off for the other feeds too; then waits for what
+    /// is in flight, so that all of it is recorded.
     pub(super) async fn run(
         mut self,
         rate: Rate,
         cancel: &CancellationToken,
         sent: &watch::Sender<u64>,
     ) -> Result<Tally> {
+        let sending = self.send_all(rate, cancel, sent).await;
+        if sending.is_err() {
+            cancel.cancel();
+        }
+        let mut outcome = sending;
+        while let Some(settled) = self.in_flight.next().await {
+            outcome = outcome.and(self.settle(settled));
+        }
+        self.tell(sent)?;
+        outcome.map(|()| self.tally)
+    }
+
+    async fn send_all(
+        &mut self,
+        rate: Rate,
+        cancel: &CancellationToken,
+        sent: &watch::Sender<u64>,
+    ) -> Result<()> {
         let began = Instant::now();
         let mut pace = Pace::new(rate, Duration::ZERO);
         let mut ticks = tokio::time::interval(TICK);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut told = 0;
         while !cancel.is_cancelled() && self.end.is_none_or(|end| self.next < end) {
             tokio::select! {
                 () = cancel.cancelled() => {}
                 Some(settled) = self.in_flight.next() => self.settle(settled)?,
                 _ = ticks.tick() => {
-                    pace.sent(self.send(pace.due(began.elapsed()))?);
-                    self.tell(&mut told, sent)?;
+                    let due = pace.due(began.elapsed());
+                    pace.sent(self.send(due)?);
+                    self.tell(sent)?;
                 }
             }
         }
-        while let Some(settled) = self.in_flight.next().await {
-            self.settle(settled)?;
-        }
-        self.tell(&mut told, sent)?;
-        Ok(self.tally)
+        Ok(())
     }
 
     /// Hands up to `due` messages over, as far as there is room; how many it was.
@@ -144,10 +162,11 @@ impl Feed {
     }
 
     /// Lets others see what was acknowledged since.
-    fn tell(&self, told: &mut u64, sent: &watch::Sender<u64>) -> Result<()> {
-        if *told < self.tally.messages {
-            sent.send_modify(|all| *all += self.tally.messages - *told);
-            *told = self.tally.messages;
+    fn tell(&mut self, sent: &watch::Sender<u64>) -> Result<()> {
+        let new = self.tally.messages - self.told;
+        if new > 0 {
+            sent.send_modify(|all| *all += new);
+            self.told += new;
             if let Some(record) = &self.record {
                 record.flush()?;
             }
