@@ -16,11 +16,10 @@ use rama::{Context, Service};
 use tansu_broker::coordinator::group::administrator::Controller;
 use tansu_broker::service::services;
 use tansu_storage::{BrokerRegistrationRequest, Storage, StorageContainer};
-use thalweg_schemas::threads::Threads;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::task::JoinSet;
+use tokio::runtime::{Builder, Handle, Runtime};
+use tokio::task::{JoinHandle, JoinSet};
 use tokio_util::sync::CancellationToken;
-use tokio_util::task::AbortOnDropHandle;
 use url::Url;
 use uuid::Uuid;
 
@@ -44,8 +43,8 @@ pub struct Broker {
     address: SocketAddr,
     log: PathBuf,
     cancel: CancellationToken,
-    serving: AbortOnDropHandle<()>,
-    _threads: Threads,
+    serving: JoinHandle<()>,
+    threads: OwnThreads,
     _place: Place,
     _lock: File,
 }
@@ -68,23 +67,21 @@ impl Broker {
         };
         let log = folder.join("log.db");
         let place = locate(&log).map_err(unopened)?;
-        let threads =
-            Threads::start("broker", THREADS).map_err(|e| unopened(format!("no threads: {e}")))?;
-        let cancel = CancellationToken::new();
-        let opening = open(place.url().clone(), address);
+        let threads = OwnThreads::start().map_err(|e| unopened(format!("no threads: {e}")))?;
         // On those threads, because the storage starts a task of its own where it is opened.
         let storage = threads
-            .spawn(opening)
+            .spawn(open(place.url().clone(), address))
             .await
             .map_err(|panic| unopened(panic.to_string()))?
             .map_err(|e| unopened(e.to_string()))?;
+        let cancel = CancellationToken::new();
         let serving = threads.spawn(serve(listener, storage, cancel.clone()));
         Ok(Self {
             address,
             log,
             cancel,
             serving,
-            _threads: threads,
+            threads,
             _place: place,
             _lock: lock,
         })
@@ -109,6 +106,50 @@ impl Broker {
         self.cancel.cancel();
         // A panic in there has been told where it happened; the log is safe in any case.
         let _ = tokio::time::timeout(DRAIN * 2, self.serving).await;
+        self.threads.end().await;
+    }
+}
+
+/// The broker's threads. The storage has a task on them that nobody can wait for: it is gone when they have ended.
+struct OwnThreads {
+    handle: Handle,
+    runtime: Option<Runtime>,
+}
+
+impl OwnThreads {
+    fn start() -> io::Result<Self> {
+        let runtime = Builder::new_multi_thread()
+            .worker_threads(THREADS)
+            .thread_name("broker")
+            .enable_all()
+            .build()?;
+        Ok(Self {
+            handle: runtime.handle().clone(),
+            runtime: Some(runtime),
+        })
+    }
+
+    fn spawn<T: Send + 'static>(
+        &self,
+        work: impl Future<Output = T> + Send + 'static,
+    ) -> JoinHandle<T> {
+        self.handle.spawn(work)
+    }
+
+    async fn end(mut self) {
+        if let Some(runtime) = self.runtime.take() {
+            let ending = tokio::task::spawn_blocking(move || runtime.shutdown_timeout(DRAIN));
+            let _ = ending.await;
+        }
+    }
+}
+
+impl Drop for OwnThreads {
+    fn drop(&mut self) {
+        // Waiting for the threads would block one that must not be blocked.
+        if let Some(runtime) = self.runtime.take() {
+            runtime.shutdown_background();
+        }
     }
 }
 
