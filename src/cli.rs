@@ -11,7 +11,7 @@ use serde::Serialize;
 use toml::Table;
 
 use crate::config::{Settings, parse_count, parse_duration, parse_size};
-use crate::{apply, audit, batch, sql, status, up};
+use crate::{apply, audit, batch, demo, sql, status, up};
 
 /// The command was used wrongly: exit code 2.
 #[derive(Debug)]
@@ -27,6 +27,7 @@ impl std::error::Error for Usage {}
 
 const EXAMPLES: &str = "\
 Examples:
+  thalweg up --demo                             see it work, with nothing installed
   thalweg up --apply definitions.sql            start everything, with these streams and views
   thalweg sql \"SELECT * FROM device_minutes\"    ask it
   thalweg status                                how far everything is
@@ -52,6 +53,7 @@ pub(crate) enum Command {
     Status(status::Arguments),
     Audit(audit::Arguments),
     Batch(batch::Arguments),
+    Demo(demo::Arguments),
     /// Print the default settings, a file that documents every key
     ///
     /// Save it as thalweg.toml and change what should differ; keys that are left out keep their defaults.
@@ -100,6 +102,9 @@ pub(crate) struct RunFlags {
     compact_files: Option<String>,
 }
 
+/// Where `thalweg up` answers unless told otherwise.
+pub(crate) const DEFAULT_URL: &str = "http://127.0.0.1:8642";
+
 /// Which server a command asks.
 #[derive(Debug, Args)]
 pub(crate) struct ServerFlags {
@@ -108,7 +113,7 @@ pub(crate) struct ServerFlags {
         long,
         value_name = "URL",
         env = "THALWEG_URL",
-        default_value = "http://127.0.0.1:8642"
+        default_value = DEFAULT_URL
     )]
     pub(crate) url: String,
 }
@@ -117,9 +122,19 @@ pub(crate) struct ServerFlags {
 ///
 /// Errors: [`Usage`], naming the layer and the key.
 pub(crate) fn settings(warehouse: &WarehouseFlags, groups: &[Table]) -> Result<Settings> {
+    settings_over(Table::new(), warehouse, groups)
+}
+
+/// As [`settings`], with other defaults for some.
+pub(crate) fn settings_over(
+    defaults: Table,
+    warehouse: &WarehouseFlags,
+    groups: &[Table],
+) -> Result<Settings> {
     let mut flags = table(warehouse);
     flags.extend(groups.iter().flat_map(|group| group.clone()));
-    Settings::load(warehouse.config.as_deref(), flags).map_err(|e| Usage(format!("{e:#}")).into())
+    Settings::load(defaults, warehouse.config.as_deref(), flags)
+        .map_err(|e| Usage(format!("{e:#}")).into())
 }
 
 /// Flags as settings; those not given are left out.

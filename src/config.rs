@@ -84,11 +84,12 @@ pub(crate) enum LogFormat {
 }
 
 impl Settings {
-    /// Reads the layers of this process: `file` or what stands in for it, the environment, then `flags`.
+    /// Reads the layers of this process: `defaults` over the embedded ones, `file` or what stands in for it, the
+    /// environment, then `flags`.
     ///
     /// Errors name the layer and the key.
-    pub(crate) fn load(file: Option<&Path>, flags: Table) -> Result<Self> {
-        let mut layers = Vec::new();
+    pub(crate) fn load(defaults: Table, file: Option<&Path>, flags: Table) -> Result<Self> {
+        let mut layers = vec![("the command's own defaults".to_owned(), defaults)];
         let named = file.or_else(|| Path::new(FILE).exists().then(|| Path::new(FILE)));
         if let Some(path) = named {
             let text = std::fs::read_to_string(path)
@@ -101,6 +102,10 @@ impl Settings {
         layers.push(("the environment".to_owned(), environment(std::env::vars())?));
         layers.push(("the flags".to_owned(), flags));
         resolve(layers)
+    }
+
+    pub(crate) fn data_dir(&self) -> &Path {
+        &self.data_dir
     }
 
     pub(crate) fn spill_dir(&self) -> PathBuf {

@@ -11,12 +11,14 @@ mod terminal;
 mod apply;
 mod audit;
 mod batch;
+mod demo;
 mod sql;
 mod status;
 mod up;
 
 mod client;
 mod platform;
+mod signals;
 
 use std::process::ExitCode;
 
@@ -51,6 +53,7 @@ async fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Status(arguments) => status::run(arguments).await,
         Command::Audit(arguments) => audit::run(arguments).await,
         Command::Batch(arguments) => batch::run(arguments).await,
+        Command::Demo(arguments) => demo::run(arguments).await,
         Command::Config => terminal::out(config::DEFAULTS.trim_end()).map(|()| ExitCode::SUCCESS),
     }
 }
@@ -75,6 +78,7 @@ fn report(error: &anyhow::Error) -> ExitCode {
 
 fn fault(error: &anyhow::Error) -> Option<Fault> {
     let stopped = error.downcast_ref::<platform::Stopped>().map(|e| e.fault);
+    let stopped = stopped.or_else(|| Some(error.downcast_ref::<thalweg_demo::Error>()?.fault()));
     stopped.or_else(|| {
         error
             .downcast_ref::<thalweg_schemas::Error>()

@@ -27,7 +27,7 @@ use tracing::{error, info, warn};
 
 use crate::config::Settings;
 
-pub(crate) use supervise::Stopped;
+pub(crate) use supervise::{Stopped, supervise};
 
 /// One long-lived part of the process.
 struct Part {

@@ -2,6 +2,8 @@
 //!
 //! Invariant: the line on stdout comes once the port accepts; exit code 0 means that everything held was archived.
 
+mod demo;
+
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -10,14 +12,17 @@ use anyhow::{Context, Result};
 use clap::Args;
 use serde::Serialize;
 use tokio::net::TcpListener;
-use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::cli::{self, RunFlags, WarehouseFlags, checked, checked_duration};
 use crate::config::{Settings, parse_count, parse_size};
+use crate::signals::Signals;
 use crate::{apply, logging, platform, terminal};
+
+use self::demo::{Demo, DemoFlags};
 
 const EXAMPLES: &str = "\
 Examples:
+  thalweg up --demo
   thalweg up --kafka bootstrap.servers=localhost:9092 --apply definitions.sql
   thalweg up --data-dir /tmp/second --http-addr 127.0.0.1:8643
   thalweg up --config thalweg.toml --log-format json
@@ -27,8 +32,8 @@ Examples:
 Every setting is a key of the settings file, an environment variable and a flag: epoch_bytes, THALWEG_EPOCH_BYTES,
 --epoch-bytes. `thalweg config` documents them. SIGTERM and SIGINT archive what is held; a second one ends at once.";
 
-/// Exit code of a process that a second signal ended: 128 + SIGINT.
-const INTERRUPTED: i32 = 130;
+/// What a second signal leaves behind.
+const LOST: &str = "what was held is read from Kafka again by the next start";
 
 /// Start everything: read Kafka, archive, keep views, answer SQL
 #[derive(Debug, Args)]
@@ -37,6 +42,8 @@ pub(crate) struct Arguments {
     /// SQL file whose definitions are applied first; repeat for more
     #[arg(long, value_name = "FILE")]
     apply: Vec<PathBuf>,
+    #[command(flatten)]
+    demo: DemoFlags,
     #[command(flatten)]
     warehouse: WarehouseFlags,
     #[command(flatten)]
@@ -131,14 +138,14 @@ impl Arguments {
             cli::table(&self.run),
             cli::table(&self.query),
         ];
-        cli::settings(&self.warehouse, &groups)
+        cli::settings_over(self.demo.defaults(), &self.warehouse, &groups)
     }
 }
 
 pub(crate) async fn run(arguments: Arguments) -> Result<ExitCode> {
-    let settings = arguments.settings()?;
+    let mut settings = arguments.settings()?;
     logging::start(&settings.log_level, settings.log_format)?;
-    let definitions = apply::read(&arguments.apply)?;
+    let own = apply::read(&arguments.apply)?;
     let signals = Signals::listen()?;
 
     let listener = TcpListener::bind(settings.http_addr)
@@ -151,6 +158,12 @@ pub(crate) async fn run(arguments: Arguments) -> Result<ExitCode> {
         })?;
     let address = listener.local_addr()?;
     let warehouse = settings.open_warehouse()?;
+    let demo = Demo::start(&arguments.demo, &mut settings).await?;
+    let mut definitions = match demo {
+        Some(_) => demo::definitions()?,
+        None => Vec::new(),
+    };
+    definitions.extend(own);
     if !definitions.is_empty() {
         for applied in apply::apply(&warehouse, definitions).await? {
             tracing::info!(action = applied.action, warnings = ?applied.warnings, "applied");
@@ -158,40 +171,10 @@ pub(crate) async fn run(arguments: Arguments) -> Result<ExitCode> {
     }
     let platform = platform::start(&settings, warehouse, listener).await?;
     terminal::out(&format!("thalweg is listening on http://{address}"))?;
-    platform.until(signals.first()).await?;
+    let stop = signals.first(LOST);
+    match demo {
+        Some(demo) => demo.run(platform, address, stop).await?,
+        None => platform.until(stop).await?,
+    }
     Ok(ExitCode::SUCCESS)
-}
-
-/// SIGTERM and SIGINT.
-struct Signals {
-    terminate: Signal,
-    interrupt: Signal,
-}
-
-impl Signals {
-    fn listen() -> Result<Self> {
-        Ok(Self {
-            terminate: signal(SignalKind::terminate())?,
-            interrupt: signal(SignalKind::interrupt())?,
-        })
-    }
-
-    async fn next(&mut self) {
-        tokio::select! {
-            _ = self.terminate.recv() => {}
-            _ = self.interrupt.recv() => {}
-        }
-    }
-
-    /// Ready at the first signal; from then on the next one ends the process at once.
-    async fn first(mut self) {
-        self.next().await;
-        tokio::spawn(async move {
-            self.next().await;
-            terminal::err(
-                "error: a second signal; what was held is read from Kafka again by the next start",
-            );
-            std::process::exit(INTERRUPTED);
-        });
-    }
 }

@@ -9,6 +9,7 @@
 
 mod change;
 mod file;
+mod memo;
 mod store;
 
 use std::collections::BTreeMap;

@@ -16,7 +16,8 @@ use super::Stopped;
 /// How soon a change made by another process is seen.
 const POLL: Duration = Duration::from_millis(500);
 
-/// Shows every new version of the catalog until `cancel`. Looks at once when `changed` is poked.
+/// Shows every new version of the catalog until `cancel`. Looks at once when this process has changed it: when `changed`
+/// is poked, or a change by way of `catalogs` has landed.
 ///
 /// Errors: the catalog cannot be understood, or storage refuses to show it.
 pub(crate) async fn follow(
@@ -30,6 +31,7 @@ pub(crate) async fn follow(
         tokio::select! {
             () = cancel.cancelled() => return Ok(()),
             () = changed.notified() => {}
+            () = catalogs.landed() => {}
             () = tokio::time::sleep(POLL) => {}
         }
         let known = Arc::clone(&shown.borrow());

@@ -72,7 +72,8 @@ stopped_from!(
     thalweg_schemas::Error,
     thalweg_speed::Error,
     thalweg_batch::Error,
-    thalweg_serving::Error
+    thalweg_serving::Error,
+    thalweg_demo::Error
 );
 
 /// How long to wait before the next attempt after `failures` in a row; `None`: there is none.

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+use super::memo::Memo;
 use super::{Catalog, CatalogStream, CatalogView, CompiledView};
 use crate::algebra::ViewPlan;
 use crate::ddl::{self, Statement};
@@ -77,7 +78,7 @@ impl CatalogFile {
     /// states that this engine must not touch, so it is being built anew.
     ///
     /// Errors: [`Error::ReadCatalog`] if a definition is not accepted any more.
-    pub(super) async fn compile(self, path: &str) -> Result<Catalog> {
+    pub(super) async fn compile(self, path: &str, memo: &Memo) -> Result<Catalog> {
         let unreadable = |what: &str, e: Error| Error::ReadCatalog {
             path: path.to_owned(),
             reason: format!("{what}: {e}"),
@@ -99,10 +100,10 @@ impl CatalogFile {
         }
         for (name, entry) in self.views {
             let what = format!("view `{name}`");
-            let serving = compile_entry(&entry.serving, &catalog)
+            let serving = compile_entry(&entry.serving, &catalog, memo)
                 .await
                 .map_err(|e| unreadable(&what, e))?;
-            let building = compile_entry(&entry.building, &catalog)
+            let building = compile_entry(&entry.building, &catalog, memo)
                 .await
                 .map_err(|e| unreadable(&what, e))?;
             let trusted = serving
@@ -119,6 +120,7 @@ impl CatalogFile {
             };
             catalog.views.insert(name, view);
         }
+        memo.remember(&catalog);
         Ok(catalog)
     }
 }
@@ -154,12 +156,15 @@ fn stream_entries(
 async fn compile_entry(
     entry: &Option<VersionEntry>,
     catalog: &Catalog,
+    memo: &Memo,
 ) -> Result<Option<Arc<CompiledView>>> {
-    match entry {
-        None => Ok(None),
-        Some(entry) => Ok(Some(
-            compile_view(parse_view(&entry.sql)?, &catalog.streams).await?,
-        )),
+    let Some(entry) = entry else {
+        return Ok(None);
+    };
+    let definition = parse_view(&entry.sql)?;
+    match memo.find(&definition, &catalog.streams) {
+        Some(view) => Ok(Some(view)),
+        None => Ok(Some(compile_view(definition, &catalog.streams).await?)),
     }
 }
 

@@ -9,9 +9,11 @@ use std::time::Duration;
 use futures::TryStreamExt;
 use object_store::path::Path;
 use object_store::{Error as StoreError, ObjectStore, ObjectStoreExt, PutMode, PutPayload};
+use tokio::sync::Notify;
 
 use super::change::{Change, Facts};
 use super::file::CatalogFile;
+use super::memo::Memo;
 use super::{Applied, Catalog};
 use crate::ddl::Statement;
 use crate::warehouse::Warehouse;
@@ -26,10 +28,12 @@ const FIRST_PAUSE: Duration = Duration::from_millis(50);
 /// Digits of a file's number; they keep the listing in order.
 const DIGITS: usize = 8;
 
-/// Reads and changes the catalog of one warehouse; cheap to clone, holds no state.
+/// Reads and changes the catalog of one warehouse; cheap to clone. What it remembers saves work and decides nothing.
 #[derive(Debug, Clone)]
 pub struct CatalogStore {
     warehouse: Warehouse,
+    memo: Memo,
+    landed: Arc<Notify>,
 }
 
 /// What became of an attempt to create a file.
@@ -44,7 +48,16 @@ enum Written {
 
 impl CatalogStore {
     pub fn new(warehouse: Warehouse) -> Self {
-        Self { warehouse }
+        Self {
+            warehouse,
+            memo: Memo::default(),
+            landed: Arc::default(),
+        }
+    }
+
+    /// Ready once a change that was made through this store or a clone of it has landed; for one follower.
+    pub async fn landed(&self) {
+        self.landed.notified().await;
     }
 
     /// The newest version; an empty one if there is none.
@@ -62,7 +75,9 @@ impl CatalogStore {
                         reason: "it was listed and is not there; catalog files must not be removed"
                             .into(),
                     })?;
-                Ok(Arc::new(file.compile(path(version).as_ref()).await?))
+                Ok(Arc::new(
+                    file.compile(path(version).as_ref(), &self.memo).await?,
+                ))
             }
         }
     }
@@ -81,7 +96,9 @@ impl CatalogStore {
             None => Ok(None),
             Some(file) => {
                 let path = path(file.version);
-                Ok(Some(Arc::new(file.compile(path.as_ref()).await?)))
+                Ok(Some(Arc::new(
+                    file.compile(path.as_ref(), &self.memo).await?,
+                )))
             }
         }
     }
@@ -130,7 +147,11 @@ impl CatalogStore {
             next.version = catalog.version + 1;
             let file = CatalogFile::of(&next, decision.changes);
             match self.write(&file).await? {
-                Written::Landed => return Ok((Arc::new(next), decision.applied)),
+                Written::Landed => {
+                    self.memo.remember(&next);
+                    self.landed.notify_one();
+                    return Ok((Arc::new(next), decision.applied));
+                }
                 Written::Taken => {
                     races += 1;
                     if races == RACES {

@@ -1,0 +1,187 @@
+//! The three streams: their definitions in SQL, and what their messages say.
+//!
+//! ```text
+//!  (seed, stream, position) ─▶ fate: as usual, late, a duplicate, malformed ─▶ event ─▶ key and payload
+//! ```
+//!
+//! Event time is driven by the position: sent twice as fast, time passes twice as fast. Invariant: a message depends on
+//! seed, faults, stream and position alone.
+
+mod chance;
+mod fate;
+mod logins;
+mod sensors;
+mod stocks;
+
+use std::fmt;
+use std::str::FromStr;
+
+use chrono::{DateTime, SecondsFormat};
+use serde::Serialize;
+
+use self::chance::Dice;
+pub use self::fate::{Fate, Faults};
+
+/// Where event time begins: 2026-01-01T00:00:00Z, in milliseconds.
+const START: i64 = 1_767_225_600_000;
+
+/// A stream of the demo; its topic has the same name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum DemoStream {
+    SensorData,
+    LoginAttempts,
+    StockPrices,
+}
+
+impl DemoStream {
+    pub const ALL: [DemoStream; 3] = [
+        DemoStream::SensorData,
+        DemoStream::LoginAttempts,
+        DemoStream::StockPrices,
+    ];
+
+    pub fn name(self) -> &'static str {
+        match self {
+            DemoStream::SensorData => "sensor_data",
+            DemoStream::LoginAttempts => "login_attempts",
+            DemoStream::StockPrices => "stock_prices",
+        }
+    }
+
+    /// The stream and its views, as SQL to be read and applied.
+    pub fn definitions(self) -> &'static str {
+        match self {
+            DemoStream::SensorData => include_str!("../../../schemas/demo/sensor_data.sql"),
+            DemoStream::LoginAttempts => include_str!("../../../schemas/demo/login_attempts.sql"),
+            DemoStream::StockPrices => include_str!("../../../schemas/demo/stock_prices.sql"),
+        }
+    }
+
+    /// Its part of all messages, in tenths. With [`DemoStream::step`] it makes time pass alike in all streams.
+    pub fn share(self) -> u32 {
+        match self {
+            DemoStream::SensorData => 5,
+            DemoStream::LoginAttempts => 2,
+            DemoStream::StockPrices => 3,
+        }
+    }
+
+    /// Event time from one message to the next, in milliseconds.
+    fn step(self) -> i64 {
+        300 / i64::from(self.share())
+    }
+}
+
+impl fmt::Display for DemoStream {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+impl FromStr for DemoStream {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let found = Self::ALL.into_iter().find(|s| s.name() == text.trim());
+        found.ok_or_else(|| {
+            let names = Self::ALL.map(DemoStream::name).join(", ");
+            format!("`{text}` is not one of the demo's streams: {names}")
+        })
+    }
+}
+
+/// What is sent for one position.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Message {
+    pub fate: Fate,
+    /// False if it cannot be decoded.
+    pub is_row: bool,
+    pub key: String,
+    pub payload: Vec<u8>,
+}
+
+/// An event before it is text.
+struct Event {
+    key: String,
+    payload: Vec<u8>,
+}
+
+impl Event {
+    fn of(key: &str, fields: &impl Serialize) -> Self {
+        Self {
+            key: key.to_owned(),
+            payload: serde_json::to_vec(fields).expect("fields are strings and numbers"),
+        }
+    }
+}
+
+/// All messages of one stream.
+#[derive(Debug, Clone)]
+pub struct Script {
+    stream: DemoStream,
+    seed: u64,
+    faults: Faults,
+}
+
+impl Script {
+    pub fn new(stream: DemoStream, seed: u64, faults: Faults) -> Self {
+        Self {
+            stream,
+            seed,
+            faults,
+        }
+    }
+
+    /// The message at `position`.
+    pub fn message(&self, position: u64) -> Message {
+        let fate = self.fate(position);
+        match fate {
+            Fate::Duplicate { of } => Message {
+                fate,
+                ..self.original(of, self.fate(of))
+            },
+            _ => self.original(position, fate),
+        }
+    }
+
+    fn fate(&self, position: u64) -> Fate {
+        self.faults.fate(&mut self.dice("fate", position), position)
+    }
+
+    /// The message as it is sent for the first time; a duplicate's position has an event of its own too, for another
+    /// duplicate to repeat.
+    fn original(&self, position: u64, fate: Fate) -> Message {
+        let mut dice = self.dice("event", position);
+        let clock = START + position as i64 * self.stream.step();
+        let ts = clock - fate::delay(&mut dice, fate);
+        let event = match self.stream {
+            DemoStream::SensorData => sensors::event(self.seed, &mut dice, ts),
+            DemoStream::LoginAttempts => logins::event(self.seed, &mut dice, ts),
+            DemoStream::StockPrices => stocks::event(self.seed, &mut dice, ts),
+        };
+        let is_row = fate != Fate::Malformed;
+        Message {
+            fate,
+            is_row,
+            payload: if is_row {
+                event.payload
+            } else {
+                fate::mangle(&mut dice, event.payload)
+            },
+            key: event.key,
+        }
+    }
+
+    fn dice(&self, what: &str, position: u64) -> Dice {
+        Dice::new(self.seed, &[self.stream.name(), what], position)
+    }
+}
+
+/// A time as text.
+fn iso(ms: i64) -> String {
+    let time = DateTime::from_timestamp_millis(ms).unwrap_or_default();
+    time.to_rfc3339_opts(SecondsFormat::Millis, true)
+}
+
+#[cfg(test)]
+mod tests;
