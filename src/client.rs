@@ -11,6 +11,7 @@ use serde_json::Value;
 use crate::cli::{ServerFlags, Usage};
 
 /// A server's address.
+#[derive(Clone)]
 pub(crate) struct Client {
     url: Url,
     http: reqwest::Client,

@@ -4,6 +4,7 @@
 
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use rustyline::error::ReadlineError;
@@ -25,13 +26,14 @@ const PROMPT: &str = "thalweg> ";
 /// Inputs that are remembered.
 const REMEMBERED: usize = 10_000;
 
+/// How old the names that TAB offers may be when a prompt appears.
+const NAMES_AGE: Duration = Duration::from_secs(5);
+
 type Prompt = Editor<Editing, FileHistory>;
 
 pub(super) async fn run(mut session: Session, with_history: bool) -> Result<ExitCode> {
     session.timing = true;
     session.paging = true;
-    // From here on Ctrl-C is for what runs, not for the shell.
-    let _heard = signal(SignalKind::interrupt()).context("Ctrl-C cannot be heard")?;
     session.names.refresh_tables(&session.client).await?;
     session.names.refresh_functions(&session.client).await?;
     let is_public = |table: &&Table| table.schema == PUBLIC;
@@ -46,7 +48,16 @@ pub(super) async fn run(mut session: Session, with_history: bool) -> Result<Exit
     ))?;
     let history = if with_history { history_file() } else { None };
     let mut prompt = editor(&session, history.as_ref())?;
+    // From here on Ctrl-C is for what runs, not for the shell.
+    let _heard = signal(SignalKind::interrupt()).context("Ctrl-C cannot be heard")?;
+    let mut refreshed = Instant::now();
     loop {
+        if refreshed.elapsed() > NAMES_AGE {
+            refreshed = Instant::now();
+            let (names, client) = (session.names.clone(), session.client.clone());
+            // The prompt does not wait for it, and without new names completion is only less helpful.
+            tokio::spawn(async move { names.refresh_tables(&client).await });
+        }
         let line = match tokio::task::block_in_place(|| prompt.readline(PROMPT)) {
             Ok(line) => line,
             Err(ReadlineError::Interrupted) => continue,

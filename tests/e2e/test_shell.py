@@ -26,6 +26,7 @@ def site(kafka, tmp_path_factory):
     server.ddl(stream(kafka, "shell"))
     server.ddl(STREAM_TOTALS.ddl)
     server.reached("sensor_data", production.record.ends())
+    assert server.sql("SELECT events FROM stream_totals").rows == [(2,)]
     yield server
     server.close()
 
