@@ -45,8 +45,8 @@ Examples:
 
 A stream, a view, batch.VIEW, speed.VIEW and rejects.STREAM are tables.
 
-The shell keeps its history in $XDG_STATE_HOME/thalweg or ~/.local/state/thalweg, and shows answers that are longer
-or wider than the screen in $PAGER, or in `less -S`; PAGER= turns that off.";
+The shell keeps its history in $XDG_STATE_HOME/thalweg or ~/.local/state/thalweg.
+Answers larger than the screen go through $PAGER, or `less -S`; PAGER= turns that off.";
 
 /// Ask a running server, in SQL; without a statement, open the shell
 ///

@@ -120,7 +120,8 @@ pub(super) fn parse(line: &str) -> Result<Command, String> {
         "\\watch" => pause(rest).map(Command::Watch),
         "\\i" => match unquoted(rest) {
             "" => Err("`\\i` needs a file: `\\i views.sql`".to_owned()),
-            file => Ok(Command::Include(file.into())),
+            // As TAB writes spaces.
+            file => Ok(Command::Include(file.replace("\\ ", " ").into())),
         },
         "\\status" => Ok(Command::Status(
             rest.split_whitespace().map(str::to_owned).collect(),
@@ -216,6 +217,7 @@ mod tests {
         check("\\watch 0.5", Command::Watch(Duration::from_millis(500)));
         check("\\watch 1m", Command::Watch(Duration::from_secs(60)));
         check("\\i a b.sql", Command::Include("a b.sql".into()));
+        check("\\i a\\ b.sql", Command::Include("a b.sql".into()));
         check("\\i 'a b.sql'", Command::Include("a b.sql".into()));
         check("\\status --json", Command::Status(vec!["--json".into()]));
         check("\\?", Command::Help);

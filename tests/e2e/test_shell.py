@@ -169,9 +169,10 @@ def test_long_answers_go_through_the_pager(site, tmp_path):
 
 
 def test_definitions_work_and_are_completed(site, shell):
-    shell.ask("CREATE MATERIALIZED VIEW shell_made AS SELECT count(*) AS made FROM sensor_data;", r"\(1 row")
+    view = "shell_made AS SELECT count(*) AS made FROM sensor_data;"
+    shell.ask(f"CREATE MATERIALIZED VIEW {view}", r"\(1 row")
     until(lambda: site.sql("SELECT made FROM shell_made").rows == [(2,)], "the view")
-    shell.ask("CREATE MATERIALIZED VIEW IF NOT EXISTS shell_made AS SELECT count(*) AS made FROM sensor_data;", r"\(1 row")
+    shell.ask(f"CREATE MATERIALIZED VIEW IF NOT EXISTS {view}", r"\(1 row")
     shell.type("SELECT made FROM shell_m" + TAB)
     shell.expect("shell_made")
     shell.ask(";", r"2 *\n\(1 row")

@@ -11,7 +11,7 @@ import termios
 import time
 
 from .thalweg import binary, environment
-from .wait import TimedOut
+from .wait import TimedOut, until
 
 ESCAPES = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]|\x1b[()][0-9A-B]|\r|\x07")
 
@@ -64,8 +64,12 @@ class Terminal:
         deadline = time.monotonic() + timeout
         while self._more(max(0, deadline - time.monotonic())):
             pass
-        _, status = os.waitpid(self.pid, 0)
-        self.code = os.waitstatus_to_exitcode(status)
+
+        def gone():
+            pid, status = os.waitpid(self.pid, os.WNOHANG)
+            return [os.waitstatus_to_exitcode(status)] if pid else None
+
+        [self.code] = until(gone, lambda: f"the command to end:\n{self.text()[self.read :]}", timeout=10)
         return self.code
 
     def text(self):
