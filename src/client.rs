@@ -11,6 +11,7 @@ use serde_json::Value;
 use crate::cli::{ServerFlags, Usage};
 
 /// A server's address.
+#[derive(Clone)]
 pub(crate) struct Client {
     url: Url,
     http: reqwest::Client,
@@ -25,9 +26,28 @@ struct Refusal {
 #[derive(Deserialize)]
 struct RefusalBody {
     message: String,
-    line: Option<u64>,
-    column: Option<u64>,
+    line: Option<usize>,
+    column: Option<usize>,
 }
+
+/// The server's own sentence for what it does not answer, and the place in the SQL: line and column, from 1.
+#[derive(Debug)]
+pub(crate) struct Refused {
+    pub(crate) message: String,
+    pub(crate) place: Option<(usize, usize)>,
+}
+
+impl std::fmt::Display for Refused {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.message)?;
+        match self.place {
+            Some((line, column)) => write!(f, " (line {line}, column {column})"),
+            None => Ok(()),
+        }
+    }
+}
+
+impl std::error::Error for Refused {}
 
 impl Client {
     /// Errors: [`Usage`] if the address is no HTTP URL.
@@ -51,7 +71,9 @@ impl Client {
         Ok(self.http.request(method, self.url.join(path)?))
     }
 
-    /// Sends; an error answer becomes an error with the server's sentence and its place in the SQL.
+    /// Sends.
+    ///
+    /// Errors: [`Refused`] for an error answer.
     pub(crate) async fn send(&self, request: RequestBuilder) -> Result<Response> {
         let response = request.send().await.map_err(|e| self.silence(&e))?;
         let status = response.status();
@@ -60,12 +82,11 @@ impl Client {
         }
         let body = response.text().await.unwrap_or_default();
         match serde_json::from_str::<Refusal>(&body) {
-            Ok(Refusal { error }) => match (error.line, error.column) {
-                (Some(line), Some(column)) => {
-                    bail!("{} (line {line}, column {column})", error.message)
-                }
-                _ => bail!("{}", error.message),
-            },
+            Ok(Refusal { error }) => Err(Refused {
+                message: error.message,
+                place: error.line.zip(error.column),
+            }
+            .into()),
             Err(_) => bail!("{} answered {status}: {}", self.url, body.trim()),
         }
     }

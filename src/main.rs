@@ -60,12 +60,7 @@ async fn run(command: Command) -> anyhow::Result<ExitCode> {
 
 /// Says why in one line and chooses the exit code.
 fn report(error: &anyhow::Error) -> ExitCode {
-    let closed_pipe = |cause: &(dyn std::error::Error + 'static)| {
-        cause
-            .downcast_ref::<std::io::Error>()
-            .is_some_and(|e| e.kind() == std::io::ErrorKind::BrokenPipe)
-    };
-    if error.chain().any(closed_pipe) {
+    if terminal::is_closed(error) {
         return ExitCode::SUCCESS;
     }
     terminal::err(&format!("error: {}", terminal::sentence(error)));

@@ -1,147 +1,146 @@
-//! `thalweg sql`: one query or definition over HTTP, printed as a table, CSV or JSON.
+//! `thalweg sql`: one statement, a script of them, or the shell; answers as tables, CSV or JSON.
 //!
-//! Invariant: stdout has the rows alone; the frontier at which they are exact goes to stderr.
+//! Invariant: stdout has the rows alone; what is said about them (count, time, the frontier at which they are exact)
+//! goes to stderr.
 
-use std::io::{Read, Write};
+use std::io::{IsTerminal, Read};
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Context, Result};
-use clap::{Args, ValueEnum};
-use reqwest::Method;
-use reqwest::header::{ACCEPT, CONTENT_TYPE};
-use serde::Deserialize;
-use serde_json::Value;
+use clap::Args;
 
-use crate::cli::ServerFlags;
-use crate::client::Client;
+use crate::cli::{ServerFlags, Usage};
+use crate::client::{Client, Refused};
 use crate::terminal;
+
+mod ask;
+mod commands;
+mod complete;
+mod describe;
+mod editor;
+mod excerpt;
+mod names;
+mod pager;
+mod render;
+mod script;
+mod session;
+mod shell;
+mod split;
+mod words;
+
+use ask::Wishes;
+use render::Format;
+use script::Script;
+use session::Session;
 
 const EXAMPLES: &str = "\
 Examples:
+  thalweg sql                                        the shell: TAB completes, \\? helps
   thalweg sql \"SELECT device, max(peak) FROM device_minutes GROUP BY device\"
   thalweg sql \"SELECT * FROM rejects.sensor_data\" --format csv > rejects.csv
+  thalweg sql --file views.sql --file report.sql     statement by statement, up to the first error
+  thalweg sql < report.sql
   thalweg sql - --format json < query.sql
   thalweg sql --stale \"SELECT * FROM device_minutes\"      while Kafka is away: what is archived
   thalweg sql \"SHOW TABLES\"
 
-A stream, a view, batch.VIEW, speed.VIEW and rejects.STREAM are tables.";
+A stream, a view, batch.VIEW, speed.VIEW and rejects.STREAM are tables.
 
-const STALE: &str = "thalweg-stale";
+The shell keeps its history in $XDG_STATE_HOME/thalweg or ~/.local/state/thalweg.
+Answers larger than the screen go through $PAGER, or `less -S`; PAGER= turns that off.";
 
-/// Ask a running server, in SQL
+/// Ask a running server, in SQL; without a statement, open the shell
 ///
-/// The frontier at which the answer is exact (next offset per partition) is printed on stderr.
+/// The frontier at which the answer is exact (next offset per partition) is printed on stderr. If stdin is no
+/// terminal, its statements are run one after the other, as --file does.
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct Arguments {
-    /// The statement; `-` reads it from stdin
+    /// The statement; `-` reads one from stdin
     #[arg(value_name = "SQL")]
-    sql: String,
-    #[arg(long, value_enum, default_value_t = Format::Table)]
+    sql: Option<String>,
+    /// Run the statements and \commands of a file, up to the first error; repeat for more
+    #[arg(short, long, value_name = "FILE", conflicts_with = "sql")]
+    file: Vec<PathBuf>,
+    /// Go on with the next statement of a script after an error; the exit code is 1 all the same
+    #[arg(long, conflicts_with = "sql")]
+    keep_going: bool,
     /// How rows are printed
+    #[arg(long, value_enum, default_value_t = Format::Table)]
     format: Format,
     /// Take an answer that may lie below earlier ones while a stream has not caught up, as when Kafka is away
     #[arg(long)]
     stale: bool,
+    /// Neither read nor write the shell's history
+    #[arg(long)]
+    no_history: bool,
     #[command(flatten)]
     server: ServerFlags,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum Format {
-    Table,
-    Csv,
-    Json,
-}
-
-#[derive(Deserialize)]
-struct Answer {
-    columns: Vec<Column>,
-    rows: Vec<Vec<Value>>,
-}
-
-#[derive(Deserialize)]
-struct Column {
-    name: String,
-    #[serde(rename = "type")]
-    kind: String,
-}
-
 pub(crate) async fn run(arguments: Arguments) -> Result<ExitCode> {
-    let mut sql = arguments.sql;
-    if sql == "-" {
-        sql.clear();
-        std::io::stdin()
-            .read_to_string(&mut sql)
-            .context("stdin cannot be read")?;
-    }
     let client = Client::new(&arguments.server)?;
-    let accept = match arguments.format {
-        Format::Csv => "text/csv",
-        Format::Table | Format::Json => "application/json",
+    let mut session = Session::new(client, arguments.server.url, arguments.format);
+    session.wishes = Wishes {
+        stale: arguments.stale,
     };
-    let mut request = client
-        .request(Method::POST, "/v1/sql")?
-        .header(CONTENT_TYPE, "text/plain")
-        .header(ACCEPT, accept)
-        .body(sql);
-    if arguments.stale {
-        request = request.header(STALE, "allow");
-    }
-    let mut response = client.send(request).await?;
-    let frontier = response
-        .headers()
-        .get("thalweg-frontier")
-        .and_then(|value| value.to_str().ok())
-        .map(str::to_owned);
-    let stale = response.headers().contains_key(STALE);
-    if arguments.format == Format::Table {
-        print(&client.json(response).await?)?;
-    } else {
-        let mut stdout = std::io::stdout().lock();
-        while let Some(chunk) = response.chunk().await.context("the answer broke off")? {
-            stdout.write_all(&chunk)?;
+    match arguments.sql {
+        Some(sql) if sql == "-" => one(&mut session, &read_stdin()?).await,
+        Some(sql) => one(&mut session, &sql).await,
+        None if !arguments.file.is_empty() => {
+            let mut scripts = Vec::new();
+            for file in &arguments.file {
+                scripts.push(Script::new(&file.to_string_lossy(), read_file(file)?));
+            }
+            run_scripts(&mut session, &scripts, arguments.keep_going).await
         }
-        stdout.flush()?;
+        None if std::io::stdin().is_terminal() => shell::run(session, !arguments.no_history).await,
+        None => {
+            let script = Script::new("stdin", read_stdin()?);
+            run_scripts(&mut session, &[script], arguments.keep_going).await
+        }
     }
-    if let Some(frontier) = frontier.filter(|f| f != "{}") {
-        let stale = if stale {
-            " (stale: later events are in Kafka)"
-        } else {
-            ""
-        };
-        terminal::err(&format!("exact at {frontier}{stale}"));
-    }
-    Ok(ExitCode::SUCCESS)
 }
 
-fn print(answer: &Answer) -> Result<()> {
-    let head: Vec<String> = answer.columns.iter().map(|c| c.name.clone()).collect();
-    let right: Vec<bool> = answer.columns.iter().map(|c| is_number(&c.kind)).collect();
-    let rows: Vec<Vec<String>> = answer
-        .rows
-        .iter()
-        .map(|row| row.iter().map(cell).collect())
-        .collect();
-    terminal::out(&terminal::table(&head, &right, &rows))?;
-    let plural = if rows.len() == 1 { "" } else { "s" };
-    terminal::err(&format!(
-        "({} row{plural})",
-        terminal::grouped(rows.len() as u64)
-    ));
-    Ok(())
-}
-
-fn is_number(kind: &str) -> bool {
-    ["Int", "UInt", "Float", "Decimal"]
-        .iter()
-        .any(|prefix| kind.starts_with(prefix))
-}
-
-fn cell(value: &Value) -> String {
-    match value {
-        Value::Null => String::new(),
-        Value::String(text) => text.clone(),
-        other => other.to_string(),
+async fn one(session: &mut Session, sql: &str) -> Result<ExitCode> {
+    match session.statement(sql).await {
+        Ok(()) => Ok(ExitCode::SUCCESS),
+        Err(error) if error.is::<Refused>() => {
+            terminal::err(&excerpt::explain(&error, sql, None));
+            Ok(ExitCode::FAILURE)
+        }
+        Err(error) => Err(error),
     }
+}
+
+async fn run_scripts(
+    session: &mut Session,
+    scripts: &[Script],
+    keep_going: bool,
+) -> Result<ExitCode> {
+    let mut code = ExitCode::SUCCESS;
+    for script in scripts {
+        let end = script::run(session, script, keep_going).await?;
+        if end.failed {
+            code = ExitCode::FAILURE;
+        }
+        if end.quit || (end.failed && !keep_going) {
+            break;
+        }
+    }
+    Ok(code)
+}
+
+fn read_stdin() -> Result<String> {
+    let mut text = String::new();
+    std::io::stdin()
+        .read_to_string(&mut text)
+        .context("stdin cannot be read")?;
+    Ok(text)
+}
+
+fn read_file(file: &Path) -> Result<String> {
+    std::fs::read_to_string(file)
+        .map_err(|e| Usage(format!("{} cannot be read: {e}", file.display())).into())
 }

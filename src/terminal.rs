@@ -44,6 +44,15 @@ pub(crate) fn table(head: &[String], right: &[bool], rows: &[Vec<String>]) -> St
     table.trim_fmt()
 }
 
+/// Nobody reads stdout any more, as when `head` or a pager has seen enough.
+pub(crate) fn is_closed(error: &anyhow::Error) -> bool {
+    error.chain().any(|cause| {
+        cause
+            .downcast_ref::<std::io::Error>()
+            .is_some_and(|e| e.kind() == std::io::ErrorKind::BrokenPipe)
+    })
+}
+
 /// An error and its causes in one line; causes that an outer sentence quotes already are left out.
 pub(crate) fn sentence(error: &anyhow::Error) -> String {
     let mut text = String::new();

@@ -45,7 +45,7 @@ def failed(done, *words, code=None):
         ["nonsense"],
         ["up", "--nonsense"],
         ["up", "surplus"],
-        ["sql"],
+        ["sql", "--nonsense"],
         ["apply"],
         ["batch"],
         ["batch", "nonsense"],

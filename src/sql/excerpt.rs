@@ -1,0 +1,153 @@
+//! Errors as they are shown: the sentence, and the line of SQL with a caret under the place that the server names.
+//!
+//! Invariant: the first line is the whole reason; a place outside the text adds nothing.
+
+use crate::client::Refused;
+use crate::terminal;
+
+/// Characters of a line around the place.
+const WINDOW: usize = 100;
+
+/// Where a statement stands in a script.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Origin<'a> {
+    pub(super) name: &'a str,
+    pub(super) line: usize,
+    pub(super) column: usize,
+}
+
+/// `error: …`, with what `sql` has at the place.
+pub(super) fn explain(error: &anyhow::Error, sql: &str, origin: Option<Origin<'_>>) -> String {
+    let refused = error.downcast_ref::<Refused>();
+    let place = refused.and_then(|refused| refused.place);
+    let sentence = match (refused, origin) {
+        // The script's line and column take the place of the statement's.
+        (Some(refused), Some(_)) => refused
+            .message
+            .split_whitespace()
+            .collect::<Vec<_>>()
+            .join(" "),
+        _ => terminal::sentence(error),
+    };
+    let mut text = match origin {
+        Some(origin) => format!("error: {}: {sentence}", located(origin, place)),
+        None => format!("error: {sentence}"),
+    };
+    if let Some(lines) = place.and_then(|(line, column)| excerpt(sql, line, column)) {
+        text.push('\n');
+        text.push_str(&lines);
+    }
+    text
+}
+
+/// `FILE:LINE:COLUMN` of the place, or of the statement's start.
+fn located(origin: Origin<'_>, place: Option<(usize, usize)>) -> String {
+    let (line, column) = match place {
+        Some((1, column)) => (origin.line, origin.column + column - 1),
+        Some((line, column)) => (origin.line + line - 1, column),
+        None => return format!("{}:{}", origin.name, origin.line),
+    };
+    format!("{}:{line}:{column}", origin.name)
+}
+
+/// The line and a caret under its column; both counted from 1.
+fn excerpt(sql: &str, line: usize, column: usize) -> Option<String> {
+    let line: Vec<char> = sql.lines().nth(line.checked_sub(1)?)?.chars().collect();
+    let at = column.checked_sub(1)?;
+    if at > line.len() {
+        return None;
+    }
+    let from = at.saturating_sub(WINDOW / 2);
+    let to = line.len().min(from + WINDOW);
+    let before = if from > 0 { "…" } else { "" };
+    let after = if to < line.len() { "…" } else { "" };
+    // One character per character: a tab would be wider in one line than in the other.
+    let shown: String = line[from..to]
+        .iter()
+        .map(|c| if c.is_control() { ' ' } else { *c })
+        .collect();
+    let gap = " ".repeat(before.chars().count() + at - from);
+    Some(format!("  {before}{shown}{after}\n  {gap}^"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check(
+        place: Option<(usize, usize)>,
+        sql: &str,
+        origin: Option<(usize, usize)>,
+        expect: &str,
+    ) {
+        let error = Refused {
+            message: "no\n column x".to_owned(),
+            place,
+        };
+        let name = "a.sql";
+        let origin = origin.map(|(line, column)| Origin { name, line, column });
+        assert_eq!(explain(&error.into(), sql, origin), expect);
+    }
+
+    #[test]
+    fn the_place_is_shown() {
+        check(None, "SELECT x", None, "error: no column x");
+        check(
+            Some((1, 8)),
+            "SELECT x",
+            None,
+            "error: no column x (line 1, column 8)\n  SELECT x\n         ^",
+        );
+        check(
+            Some((2, 2)),
+            "SELECT\n\tx",
+            None,
+            "error: no column x (line 2, column 2)\n   x\n   ^",
+        );
+        check(
+            Some((1, 2)),
+            "ü",
+            None,
+            "error: no column x (line 1, column 2)\n  ü\n   ^",
+        );
+    }
+
+    #[test]
+    fn a_script_is_named() {
+        check(None, "x", Some((3, 5)), "error: a.sql:3: no column x");
+        check(
+            Some((1, 1)),
+            "x",
+            Some((3, 5)),
+            "error: a.sql:3:5: no column x\n  x\n  ^",
+        );
+        check(
+            Some((2, 1)),
+            "a\nx",
+            Some((3, 5)),
+            "error: a.sql:4:1: no column x\n  x\n  ^",
+        );
+    }
+
+    #[test]
+    fn places_outside_add_nothing() {
+        for place in [(2, 1), (1, 9), (0, 1), (1, 0)] {
+            assert_eq!(excerpt("SELECT", place.0, place.1), None, "{place:?}");
+        }
+        assert_eq!(excerpt("", 1, 1), None);
+    }
+
+    #[test]
+    fn long_lines_are_cut_around_it() {
+        let sql = format!("{}x{}", "a".repeat(200), "b".repeat(200));
+        let shown = excerpt(&sql, 1, 201).unwrap();
+        let expect = format!(
+            "  …{}x{}…\n  {}^",
+            "a".repeat(50),
+            "b".repeat(49),
+            " ".repeat(51)
+        );
+        assert_eq!(shown, expect);
+    }
+}
