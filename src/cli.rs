@@ -11,7 +11,7 @@ use serde::Serialize;
 use toml::Table;
 
 use crate::config::{Settings, parse_count, parse_duration, parse_size};
-use crate::{apply, audit, batch, sql, status, up};
+use crate::{apply, audit, batch, check, completions, init, sql, status, up};
 
 /// The command was used wrongly: exit code 2.
 #[derive(Debug)]
@@ -27,6 +27,7 @@ impl std::error::Error for Usage {}
 
 const EXAMPLES: &str = "\
 Examples:
+  thalweg init site                             a project to start from
   thalweg up --apply definitions.sql            start everything, with these streams and views
   thalweg sql \"SELECT * FROM device_minutes\"    ask it
   thalweg status                                how far everything is
@@ -47,6 +48,8 @@ pub(crate) struct Cli {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     Up(Box<up::Arguments>),
+    Init(init::Arguments),
+    Check(check::Arguments),
     Apply(apply::Arguments),
     Sql(sql::Arguments),
     Status(status::Arguments),
@@ -59,6 +62,7 @@ pub(crate) enum Command {
         after_help = "Examples:\n  thalweg config > thalweg.toml\n  thalweg up --config thalweg.toml"
     )]
     Config,
+    Completions(completions::Arguments),
 }
 
 /// Which warehouse, and the file with the rest of the settings.

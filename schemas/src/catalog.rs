@@ -8,7 +8,9 @@
 //! compute, whatever the file says.
 
 mod change;
+mod check;
 mod file;
+mod locate;
 mod store;
 
 use std::collections::BTreeMap;
@@ -19,6 +21,7 @@ use crate::stream::StreamDefinition;
 use crate::view::ViewDefinition;
 use crate::{Frontier, StreamName, ViewName};
 
+pub use check::{Checked, Finding, Severity, check};
 pub use store::CatalogStore;
 
 /// One version of the catalog. Version 0 is empty and has no file.

@@ -6,6 +6,7 @@
 //! Layout: `catalog/NNNNNNNN.json`, `streams/<stream>/` and `views/<view id>/` (Delta tables).
 
 use std::collections::BTreeMap;
+use std::io::ErrorKind;
 use std::sync::Arc;
 
 use datafusion::execution::object_store::ObjectStoreUrl;
@@ -16,6 +17,8 @@ use object_store::prefix::PrefixStore;
 use url::Url;
 
 use crate::{Error, Result, StreamName, ViewId};
+
+const ELSEWHERE: &str = "--data-dir or --warehouse name another place";
 
 /// An opened warehouse; cheap to clone.
 #[derive(Debug, Clone)]
@@ -48,7 +51,8 @@ impl Warehouse {
                     .to_file_path()
                     .map_err(|()| fail("a file URL has three slashes: file:///path".into()))?;
                 std::fs::create_dir_all(&path)
-                    .map_err(|e| fail(format!("the folder cannot be created: {e}")))?;
+                    .map_err(|e| fail(format!("the folder cannot be created: {e}; {ELSEWHERE}")))?;
+                check_writable(&path).map_err(fail)?;
                 let local = object_store::local::LocalFileSystem::new_with_prefix(&path)
                     .map_err(|e| fail(e.to_string()))?;
                 Arc::new(local)
@@ -110,5 +114,26 @@ impl Warehouse {
     /// Folder of the catalog's numbered files.
     pub fn catalog_path() -> Path {
         Path::from("catalog")
+    }
+}
+
+/// Tries to create a file. A disk that is full for now is no reason to refuse: its time comes.
+fn check_writable(folder: &std::path::Path) -> Result<(), String> {
+    let probe = folder.join(format!(".thalweg-{}", std::process::id()));
+    match std::fs::File::create(&probe) {
+        Ok(_) => {
+            // Another opening by this process may have removed it.
+            let _ = std::fs::remove_file(&probe);
+            Ok(())
+        }
+        Err(e)
+            if matches!(
+                e.kind(),
+                ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem
+            ) =>
+        {
+            Err(format!("the folder cannot be written: {e}; {ELSEWHERE}"))
+        }
+        Err(_) => Ok(()),
     }
 }
