@@ -13,6 +13,7 @@ use super::Catalog;
 use super::change::{Change, Facts};
 use super::locate::locate;
 use crate::algebra::diagnose;
+use crate::complaint::Complaint;
 use crate::ddl::pieces::{self, Piece};
 use crate::ddl::{self, Statement};
 use crate::error::Place;
@@ -107,7 +108,13 @@ impl Check {
                     }
                 }
                 Err(error) => {
-                    self.broken.extend(defined(&words));
+                    // What a DROP names was never expected to be defined here.
+                    if matches!(
+                        statement,
+                        Statement::CreateStream { .. } | Statement::CreateView { .. }
+                    ) {
+                        self.broken.extend(defined(&words));
+                    }
                     self.failed(piece, &words, &statement, &error).await;
                 }
             }
@@ -245,7 +252,7 @@ fn explain(error: &Error) -> (String, Option<String>) {
             Some(instead.clone()),
         ),
         Error::PlanView { source, .. } => (
-            crate::complaint::Complaint::sentence(source),
+            Complaint::sentence(source),
             None,
         ),
         other => match other.to_string().split_once("; ") {

@@ -147,17 +147,26 @@ fn names_are_checked_against_each_other() {
 }
 
 #[tokio::test]
+async fn a_drop_does_not_define_what_it_names() {
+    let view = "DROP TABLE x; CREATE MATERIALIZED VIEW v AS SELECT count(*) AS n FROM x";
+    let told = found(&[view]).await;
+    assert_eq!(told.len(), 2, "{told:?}");
+    assert!(told[0].starts_with("0:1:12+1 warning"), "{told:?}");
+    assert!(told[1].starts_with("0:1:71+1 error"), "{told:?}");
+}
+
+#[tokio::test]
 async fn what_only_follows_from_an_error_is_not_told() {
     let texts = [
         "CREATE EXTERNAL TABLE x (a UUID) STORED AS KAFKA LOCATION 'x';",
         "CREATE MATERIALIZED VIEW v AS SELECT count(*) AS n FROM x; DROP VIEW v",
     ];
-    let found = found(&texts).await;
-    assert_eq!(found.len(), 1, "{found:?}");
-    assert!(found[0].starts_with("0:1:26+1 error: Column `a`"), "{found:?}");
+    let told = found(&texts).await;
+    assert_eq!(told.len(), 1, "{told:?}");
+    assert!(told[0].starts_with("0:1:26+1 error: Column `a`"), "{told:?}");
     let texts = ["CREATE EXTERNAL TABLE x 'open", texts[1]];
     assert_eq!(
-        super::tests::found(&texts).await,
+        found(&texts).await,
         ["0:1:25+1 error: Unterminated string literal"]
     );
 }
