@@ -32,12 +32,7 @@ pub(crate) struct Arguments {
 
 pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
     let mut script = Vec::new();
-    generate(
-        arguments.shell,
-        &mut Cli::command(),
-        "thalweg",
-        &mut script,
-    );
+    generate(arguments.shell, &mut Cli::command(), "thalweg", &mut script);
     terminal::out(String::from_utf8(script)?.trim_end())?;
     Ok(ExitCode::SUCCESS)
 }

@@ -128,7 +128,10 @@ mod tests {
         assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
         write(folder.path(), true).unwrap();
         assert_ne!(std::fs::read_to_string(&mine).unwrap(), "mine");
-        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), FILES.len());
+        assert_eq!(
+            std::fs::read_dir(folder.path()).unwrap().count(),
+            FILES.len()
+        );
     }
 
     #[test]

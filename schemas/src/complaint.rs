@@ -12,6 +12,9 @@ use crate::nearest::nearest;
 
 /// How many columns are listed when none is like the one that was asked for.
 const LISTED: usize = 12;
+const NO_MATCH: &str = "No function matches the given name";
+const GROUP_IT: &str =
+    "add it to GROUP BY, or take max(…), min(…) or first_value(… ORDER BY …) of it";
 
 /// One thing that is wrong with a query.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -35,26 +38,29 @@ impl Complaint {
     }
 
     fn of(error: &DataFusionError) -> Self {
-        let (message, help) = match error.find_root() {
-            DataFusionError::SchemaError(schema, _) => match schema.as_ref() {
+        let diagnostic = error.diagnostic();
+        let (message, help) = match (error.find_root(), diagnostic) {
+            (DataFusionError::SchemaError(schema, _), _) => match schema.as_ref() {
                 SchemaError::FieldNotFound {
                     field,
                     valid_fields,
                 } => missing_column(field, valid_fields),
                 other => (other.to_string(), None),
             },
-            root => (plain(root), None),
+            (_, Some(diagnostic)) => (diagnostic.message.clone(), None),
+            (root, None) => plain(root),
         };
-        let diagnostic = error.diagnostic();
-        let said = |more: &String| !message.contains(more.trim_end_matches('?'));
         let more: Vec<String> = diagnostic
             .iter()
             .flat_map(|d| {
                 let notes = d.notes.iter().map(|note| &note.message);
                 notes.chain(d.helps.iter().map(|help| &help.message))
             })
-            .filter(|more| said(more))
-            .cloned()
+            // It recommends what no view can have.
+            .map(|more| match more.contains("ANY_VALUE") {
+                true => GROUP_IT.to_owned(),
+                false => more.clone(),
+            })
             .collect();
         let place = |at: Location| Place {
             line: at.line,
@@ -101,8 +107,8 @@ fn missing_column(field: &Column, valid: &[Column]) -> (String, Option<String>) 
     (message, help)
 }
 
-/// The root's own sentence, without label and trace.
-fn plain(root: &DataFusionError) -> String {
+/// The root's own sentence without label and trace, and what may help.
+fn plain(root: &DataFusionError) -> (String, Option<String>) {
     let text = match root {
         DataFusionError::Plan(text)
         | DataFusionError::Execution(text)
@@ -114,7 +120,18 @@ fn plain(root: &DataFusionError) -> String {
         other => other.to_string(),
     };
     let text = text.split(DataFusionError::BACK_TRACE_SEP).next();
-    text.unwrap_or_default().trim().to_owned()
+    let text = text.unwrap_or_default();
+    // What comes before is the attempts of the engine, each with its own apology.
+    let text = text.find(NO_MATCH).map_or(text, |at| &text[at..]);
+    let (message, help) = match text.split_once("Candidate functions:") {
+        Some((message, candidates)) => (message, Some(candidates)),
+        None => (text, None),
+    };
+    let one_line = |text: &str| text.split_whitespace().collect::<Vec<_>>().join(" ");
+    (
+        one_line(message).trim_end_matches('.').to_owned(),
+        help.map(|candidates| format!("there are {}", one_line(candidates))),
+    )
 }
 
 #[cfg(test)]
@@ -159,6 +176,15 @@ mod tests {
         );
         check(missing("x", &[]), &["there is no column `x`"]);
         check(DataFusionError::Plan("no".into()).context("outer"), &["no"]);
+        let signature = "Internal error: tried.\nFile a bug. No function matches the given name and argument types \
+            'sum(Utf8)'.\n\tCandidate functions:\n\tsum(Int64)\n\tsum(Float64)";
+        check(
+            DataFusionError::Plan(signature.into()),
+            &[
+                "No function matches the given name and argument types 'sum(Utf8)'; \
+              there are sum(Int64) sum(Float64)",
+            ],
+        );
     }
 
     #[test]
@@ -169,6 +195,10 @@ mod tests {
         );
         let placed = DataFusionError::Plan("bad".into())
             .with_diagnostic(Diagnostic::new_error("bad", Some(span)).with_help("do that", None));
+        let ungrouped = DataFusionError::Plan("long".into()).with_diagnostic(
+            Diagnostic::new_error("'a' must be grouped", None).with_help("use ANY_VALUE(a)", None),
+        );
+        check(ungrouped, &[&format!("'a' must be grouped; {GROUP_IT}")]);
         let both = DataFusionError::Collection(vec![placed, missing("y", &[])]);
         let place = |line, column| Place { line, column };
         assert_eq!(

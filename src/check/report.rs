@@ -207,24 +207,12 @@ mod tests {
         check(
             "ab",
             finding(Severity::Warning, 12, 3, 9),
-            &[
-                "warning: no",
-                "  --> a.sql:12:3",
-                "   |",
-                "12 | ",
-                "   | ^",
-            ],
+            &["warning: no", "  --> a.sql:12:3", "   |", "12 | ", "   | ^"],
         );
         check(
             "ab",
             finding(Severity::Warning, 1, 3, 1),
-            &[
-                "warning: no",
-                " --> a.sql:1:3",
-                "  |",
-                "1 | ab",
-                "  |   ^",
-            ],
+            &["warning: no", " --> a.sql:1:3", "  |", "1 | ab", "  |   ^"],
         );
     }
 

@@ -36,7 +36,7 @@ pub(super) fn of_stream(stream: &Stream) -> (String, Vec<String>) {
             partition.frontier,
             partition.archive_frontier,
             partition.lag,
-            latest.map_or_else(String::new, |at| format!(", latest event {at}")),
+            latest.map_or_else(String::new, |at| format!(", latest {}", second(at))),
         ));
     }
     (format!("{}, topic {}", stream.name, stream.topic), lines)
@@ -68,6 +68,11 @@ pub(super) fn of_view(view: &View) -> (String, Vec<String>) {
     let warnings = view.warnings.iter();
     lines.extend(warnings.map(|warning| format!(" warning: {warning}")));
     (format!("{}, over {}", view.name, view.stream), lines)
+}
+
+/// `2026-11-24T17:00:01.25Z` as `2026-11-24 17:00:01`.
+fn second(iso: &str) -> String {
+    iso.get(..19).unwrap_or(iso).replace('T', " ")
 }
 
 /// `0:497 1:503`

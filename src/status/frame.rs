@@ -45,8 +45,7 @@ fn title(screen: &Screen) -> Line<'static> {
     if let Some(sample) = screen.history.newest() {
         let process = &sample.process;
         title.push_str(&format!(
-            "   thalweg {}, up {}   queries: {} running, {} answered, {} failed",
-            process.version,
+            "  up {}  queries: {} running, {} answered, {} failed",
             span(process.uptime_seconds),
             process.queries_running,
             grouped(process.queries_answered),
@@ -129,8 +128,8 @@ fn draw_streams(
         [
             Constraint::Fill(1),
             Constraint::Length(11),
-            Constraint::Length(7),
-            Constraint::Length(7),
+            Constraint::Length(6),
+            Constraint::Length(6),
             Constraint::Length(10),
             Constraint::Length(7),
             Constraint::Length(4),
@@ -189,13 +188,13 @@ fn draw_views(frame: &mut Frame<'_>, views: &[View], selected: Option<usize>, ar
     let table = Table::new(
         views.iter().map(view_row),
         [
-            Constraint::Fill(1),
-            Constraint::Length(13),
+            Constraint::Fill(3),
+            Constraint::Fill(2),
             Constraint::Length(9),
             Constraint::Length(7),
             Constraint::Length(7),
-            Constraint::Length(8),
-            Constraint::Length(18),
+            Constraint::Length(5),
+            Constraint::Length(15),
         ],
     )
     .header(
@@ -205,7 +204,7 @@ fn draw_views(frame: &mut Frame<'_>, views: &[View], selected: Option<usize>, ar
             Cell::from("status"),
             right("age"),
             right("groups"),
-            right("segments"),
+            right("segs"),
             Cell::from("last run"),
         ])
         .style(FAINT),
@@ -248,7 +247,11 @@ fn right(text: &str) -> Cell<'static> {
 
 /// `published 1.2s`
 pub(super) fn outcome(run: &Run) -> String {
-    format!("{} {:.1}s", run.outcome.replace('_', " "), run.seconds)
+    let outcome = match run.outcome.as_str() {
+        "nothing_new" => "unchanged",
+        other => other,
+    };
+    format!("{outcome} {:.1}s", run.seconds)
 }
 
 /// A count in at most six characters: 123456, 1234k, 12M.

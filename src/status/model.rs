@@ -75,7 +75,6 @@ pub(super) struct Run {
 
 #[derive(Debug, Clone, Deserialize)]
 pub(super) struct Process {
-    pub(super) version: String,
     pub(super) uptime_seconds: f64,
     pub(super) queries_running: i64,
     pub(super) queries_answered: u64,
@@ -176,7 +175,6 @@ pub(super) mod tests {
             streams,
             views: Vec::new(),
             process: Process {
-                version: "0.1.0".into(),
                 uptime_seconds: 100.0 + seconds as f64,
                 queries_running: 1,
                 queries_answered: 1234,

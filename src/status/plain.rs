@@ -34,9 +34,7 @@ fn stream_text(stream: &Stream) -> String {
         text.push_str(&format!("\n  {failure}"));
     }
     if let Some(failure) = &stream.archive_failure {
-        text.push_str(&format!(
-            "\n  not archived for now, tried again: {failure}"
-        ));
+        text.push_str(&format!("\n  not archived for now, tried again: {failure}"));
     }
     if !stream.partitions.is_empty() {
         let rows: Vec<Vec<String>> = stream.partitions.iter().map(partition_row).collect();
@@ -102,7 +100,10 @@ fn views_text(views: &[View]) -> String {
     for view in views {
         let error = view.last_run.as_ref().and_then(|run| run.error.as_ref());
         if let Some(error) = error {
-            text.push_str(&format!("\n  the last run of {} failed: {error}", view.name));
+            text.push_str(&format!(
+                "\n  the last run of {} failed: {error}",
+                view.name
+            ));
         }
     }
     text

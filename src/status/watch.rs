@@ -92,11 +92,7 @@ fn read_keys() -> mpsc::Receiver<std::io::Result<Event>> {
 }
 
 /// Looks every so often; ends with the receiver.
-fn ask(
-    client: Client,
-    began: Instant,
-    every: Duration,
-) -> mpsc::Receiver<Result<Sample, String>> {
+fn ask(client: Client, began: Instant, every: Duration) -> mpsc::Receiver<Result<Sample, String>> {
     let (sender, answers) = mpsc::channel(1);
     tokio::spawn(async move {
         loop {

@@ -147,7 +147,8 @@ fn refuse_expression(expr: &Expr) -> Option<Error> {
             )
         }
         Expr::WindowFunction(_) => (
-            "Window functions (OVER) look at neighbouring rows, which may be in another layer.".into(),
+            "Window functions (OVER) look at neighbouring rows, which may be in another layer."
+                .into(),
             "Aggregate in the view, and use window functions in the queries that read it.",
         ),
         Expr::ScalarSubquery(_) | Expr::InSubquery(_) | Expr::Exists(_) => (

@@ -251,10 +251,7 @@ fn explain(error: &Error) -> (String, Option<String>) {
             reason.trim_end_matches('.').to_owned(),
             Some(instead.clone()),
         ),
-        Error::PlanView { source, .. } => (
-            Complaint::sentence(source),
-            None,
-        ),
+        Error::PlanView { source, .. } => (Complaint::sentence(source), None),
         other => match other.to_string().split_once("; ") {
             Some((message, help)) => (message.to_owned(), Some(help.to_owned())),
             None => (other.to_string(), None),

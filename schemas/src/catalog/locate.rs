@@ -106,16 +106,21 @@ fn find(quote: &Quote, statement: &[&TokenWithSpan]) -> Option<Span> {
         Quote::Text(text) => {
             let whole = |t: &&&TokenWithSpan| same(&text_of(&t.token), text);
             let single = statement.iter().find(whole).map(|t| t.span);
-            single.or_else(|| {
-                let words = tokens(text);
-                let (at, _) = longest(&words, statement).filter(|(_, n)| *n == words.len())?;
-                Some(statement[at].span.union(&statement[at + words.len() - 1].span))
-            })
-            .or_else(|| {
-                let (_, last) = text.rsplit_once('.')?;
-                let inner = |t: &&&TokenWithSpan| same(&text_of(&t.token), last);
-                statement.iter().find(inner).map(|t| t.span)
-            })
+            single
+                .or_else(|| {
+                    let words = tokens(text);
+                    let (at, _) = longest(&words, statement).filter(|(_, n)| *n == words.len())?;
+                    Some(
+                        statement[at]
+                            .span
+                            .union(&statement[at + words.len() - 1].span),
+                    )
+                })
+                .or_else(|| {
+                    let (_, last) = text.rsplit_once('.')?;
+                    let inner = |t: &&&TokenWithSpan| same(&text_of(&t.token), last);
+                    statement.iter().find(inner).map(|t| t.span)
+                })
         }
         Quote::Call(text) => {
             let (at, _) = longest(&tokens(text), statement).filter(|(_, n)| *n >= 2)?;
@@ -205,12 +210,20 @@ mod tests {
         check(STREAM, "Column `ä` is bad", "1:44-47");
         check(STREAM, "STORED AS CSV is not supported.", "2:3-16");
         check(STREAM, "There is no option 'fromat'.", "2:40-48");
-        check(STREAM, "LOCATION 'x/y' is not the name of a topic.", "2:26-31");
+        check(
+            STREAM,
+            "LOCATION 'x/y' is not the name of a topic.",
+            "2:26-31",
+        );
     }
 
     #[test]
     fn what_does_not_stand_there_is_not() {
-        check(VIEW, "The archive's format does not take the stream's name", "nowhere");
+        check(
+            VIEW,
+            "The archive's format does not take the stream's name",
+            "nowhere",
+        );
         check(VIEW, "first_value() is not `there`", "nowhere");
         check(VIEW, "", "nowhere");
         check(VIEW, "`` '' ( (x", "nowhere");

@@ -75,8 +75,7 @@ impl Piece<'_> {
 
     /// Its tokens without spaces and comments; there is at least one.
     pub(crate) fn words(&self) -> Vec<&TokenWithSpan> {
-        let meaningful =
-            |t: &&TokenWithSpan| !matches!(t.token, Token::Whitespace(_) | Token::EOF);
+        let meaningful = |t: &&TokenWithSpan| !matches!(t.token, Token::Whitespace(_) | Token::EOF);
         self.tokens.iter().filter(meaningful).collect()
     }
 

@@ -42,9 +42,14 @@ class Terminal:
     def press(self, keys):
         os.write(self.fd, keys.encode())
 
-    def forget(self):
-        """What was drawn so far does not count any more."""
+    def redrawn(self, lines, columns):
+        """All of the screen at this size: only what has changed is drawn otherwise."""
+        self.resize(lines + 1, columns)
+        self._read(0.3)
         self.output = ""
+        self.resize(lines, columns)
+        self.shows("quit")
+        return self.text()
 
     def text(self):
         return re.sub(r"\s+", "", ESCAPES.sub("", self.output))
