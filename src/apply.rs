@@ -5,11 +5,11 @@
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use clap::Args;
 use thalweg_schemas::catalog::{Applied, CatalogStore};
 use thalweg_schemas::ddl::{self, Statement};
-use thalweg_schemas::{Error, warehouse::Warehouse};
+use thalweg_schemas::{Error, Fault, warehouse::Warehouse};
 
 use crate::cli::{self, Usage, WarehouseFlags};
 use crate::terminal;
@@ -91,5 +91,11 @@ pub(crate) async fn apply(
     statements: Vec<Statement>,
 ) -> Result<Vec<Applied>> {
     let applied = CatalogStore::new(warehouse.clone()).apply(statements).await;
-    applied.context("nothing was applied")
+    applied.map_err(|e| {
+        let advice = match e.fault() {
+            Fault::User => "nothing was applied (`thalweg check FILE` shows the place)",
+            _ => "nothing was applied",
+        };
+        anyhow::Error::from(e).context(advice)
+    })
 }

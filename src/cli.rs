@@ -11,7 +11,7 @@ use serde::Serialize;
 use toml::Table;
 
 use crate::config::{Settings, parse_count, parse_duration, parse_size};
-use crate::{apply, audit, batch, demo, sql, status, up};
+use crate::{apply, audit, batch, check, completions, demo, init, sql, status, up};
 
 /// The command was used wrongly: exit code 2.
 #[derive(Debug)]
@@ -28,6 +28,7 @@ impl std::error::Error for Usage {}
 const EXAMPLES: &str = "\
 Examples:
   thalweg up --demo                             see it work, with nothing installed
+  thalweg init site                             a project to start from
   thalweg up --apply definitions.sql            start everything, with these streams and views
   thalweg sql \"SELECT * FROM device_minutes\"    ask it
   thalweg status                                how far everything is
@@ -48,6 +49,8 @@ pub(crate) struct Cli {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     Up(Box<up::Arguments>),
+    Init(init::Arguments),
+    Check(check::Arguments),
     Apply(apply::Arguments),
     Sql(sql::Arguments),
     Status(status::Arguments),
@@ -61,6 +64,7 @@ pub(crate) enum Command {
         after_help = "Examples:\n  thalweg config > thalweg.toml\n  thalweg up --config thalweg.toml"
     )]
     Config,
+    Completions(completions::Arguments),
 }
 
 /// Which warehouse, and the file with the rest of the settings.

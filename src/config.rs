@@ -12,6 +12,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, anyhow, bail};
 use bytesize::ByteSize;
 use serde::{Deserialize, Deserializer, de};
+use thalweg_schemas::nearest::nearest;
 use thalweg_schemas::warehouse::{Fsync, Warehouse};
 use toml::{Table, Value};
 
@@ -155,10 +156,11 @@ fn refuse_unknown(layer: &str, known: &Table, given: &Table) -> Result<()> {
     let Some(key) = given.keys().find(|key| !known.contains_key(*key)) else {
         return Ok(());
     };
-    let near = known
-        .keys()
-        .filter(|k| k.contains(key.as_str()) || key.contains(k.as_str()))
-        .max_by_key(|k| k.len());
+    let contains = |k: &&String| k.contains(key.as_str()) || key.contains(k.as_str());
+    let near = nearest(key, known.keys().map(String::as_str)).or_else(|| {
+        let longest = known.keys().filter(contains).max_by_key(|k| k.len());
+        longest.map(String::as_str)
+    });
     match near {
         Some(near) => bail!("{layer}: `{key}` is not a setting; did you mean `{near}`?"),
         None => bail!("{layer}: `{key}` is not a setting; `thalweg config` lists them all"),

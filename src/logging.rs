@@ -26,6 +26,8 @@ pub(crate) fn start(level: &str, format: LogFormat) -> Result<()> {
     })?;
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
+        // A log on a full disk loses lines; telling so on the same log would end the process.
+        .log_internal_errors(false)
         .with_writer(std::io::stderr);
     match format {
         LogFormat::Json => builder.json().flatten_event(true).init(),

@@ -1,23 +1,32 @@
-//! `thalweg status`: streams, partitions and views of a running server as tables.
+//! `thalweg status`: streams, partitions and views of a running server, once, again and again, or live.
 //!
-//! Invariant: it shows what the server says, and computes nothing but the layout.
+//! Invariant: it shows what the server says; rates alone are computed here, from what it said before.
 
-use std::collections::BTreeMap;
+mod details;
+mod frame;
+mod model;
+mod plain;
+mod screen;
+mod watch;
+
 use std::process::ExitCode;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use clap::Args;
-use serde::Deserialize;
 use serde_json::Value;
 
 use crate::cli::ServerFlags;
 use crate::client::Client;
 use crate::terminal;
 
+use self::model::{Sample, Streams, Views};
+
 const EXAMPLES: &str = "\
 Examples:
   thalweg status
+  thalweg status --watch                        live: rates, lag, memory, runs; q quits
+  thalweg status --watch 10 >> status.log       not to a terminal: the same text every 10 seconds
   thalweg status --url http://10.0.0.7:8642
   thalweg status --json | jq '.streams[].lag'
 
@@ -30,174 +39,95 @@ pub(crate) struct Arguments {
     /// Print everything the server knows, as JSON
     #[arg(long)]
     json: bool,
+    /// Look again and again, every so many seconds [default: 1]
+    #[arg(long, value_name = "SECONDS", num_args = 0..=1, default_missing_value = "1", value_parser = parse_seconds)]
+    watch: Option<Duration>,
     #[command(flatten)]
     server: ServerFlags,
 }
 
-#[derive(Deserialize)]
-struct Streams {
-    streams: Vec<Stream>,
-}
-
-#[derive(Deserialize)]
-struct Stream {
-    name: String,
-    topic: String,
-    status: String,
-    failure: Option<String>,
-    lag: i64,
-    memory_bytes: u64,
-    memory_budget: u64,
-    paused: bool,
-    partitions: BTreeMap<i32, Partition>,
-}
-
-#[derive(Deserialize)]
-struct Partition {
-    frontier: i64,
-    archive_frontier: i64,
-    lag: i64,
-    rows: u64,
-    rejects: u64,
-    latest_event: Option<String>,
-}
-
-#[derive(Deserialize)]
-struct Views {
-    views: Vec<View>,
-}
-
-#[derive(Deserialize)]
-struct View {
-    name: String,
-    stream: String,
-    status: String,
-    building: Option<String>,
-    cut: Option<BTreeMap<i32, i64>>,
-    age_seconds: Option<f64>,
-    batch_rows: Option<u64>,
-    segments: Option<u64>,
+fn parse_seconds(text: &str) -> Result<Duration, String> {
+    let seconds: f64 = text.parse().unwrap_or(f64::NAN);
+    if (0.1..=86_400.0).contains(&seconds) {
+        Ok(Duration::from_secs_f64(seconds))
+    } else {
+        Err("write a number of seconds from 0.1 on".to_owned())
+    }
 }
 
 pub(crate) async fn run(arguments: Arguments) -> Result<ExitCode> {
     let client = Client::new(&arguments.server)?;
-    let streams: Value = client.get("/v1/streams").await?;
-    let views: Value = client.get("/v1/views").await?;
-    let Streams { streams: shown } = client.shape(streams.clone())?;
-    let stopped = shown.iter().any(|stream| stream.failure.is_some());
-    if arguments.json {
-        let both = serde_json::json!({"streams": streams["streams"], "views": views["views"]});
-        terminal::out(&serde_json::to_string_pretty(&both)?)?;
-    } else {
-        let Views { views } = client.shape(views)?;
-        print_streams(&shown)?;
-        print_views(&views)?;
-    }
-    Ok(if stopped {
-        ExitCode::FAILURE
-    } else {
-        ExitCode::SUCCESS
-    })
-}
-
-fn print_streams(streams: &[Stream]) -> Result<()> {
-    if streams.is_empty() {
-        return terminal::out("no streams; `thalweg apply FILE.sql` creates them");
-    }
-    for stream in streams {
-        let memory = format!(
-            "{} of {}",
-            bytesize::ByteSize(stream.memory_bytes),
-            bytesize::ByteSize(stream.memory_budget)
-        );
-        let paused = if stream.paused { ", paused" } else { "" };
-        terminal::out(&format!(
-            "stream {} (topic {}): {}{paused}, lag {}, memory {memory}",
-            stream.name,
-            stream.topic,
-            stream.status.replace('_', " "),
-            stream.lag
-        ))?;
-        if let Some(failure) = &stream.failure {
-            terminal::out(&format!("  {failure}"))?;
+    match arguments.watch {
+        Some(every) if !arguments.json && terminal::is_terminal() => {
+            watch::live(client, &arguments.server.url, every).await
         }
-        let rows: Vec<Vec<String>> = stream.partitions.iter().map(partition_row).collect();
-        if !rows.is_empty() {
-            let head = [
-                "  partition",
-                "frontier",
-                "archived",
-                "lag",
-                "rows",
-                "rejects",
-                "latest event",
-            ];
-            print_table(&head, &[true, true, true, true, true, true, false], &rows)?;
+        Some(every) => watch::plain(client, every, arguments.json).await,
+        None => {
+            let answer = Answer::of(&client).await?;
+            let stopped = answer.sample(&client, Duration::ZERO)?.streams;
+            terminal::out(&answer.text(&client, arguments.json)?)?;
+            let stopped = stopped.iter().any(|stream| stream.failure.is_some());
+            Ok(ExitCode::from(u8::from(stopped)))
         }
-        terminal::out("")?;
     }
-    Ok(())
 }
 
-fn partition_row((number, partition): (&i32, &Partition)) -> Vec<String> {
-    vec![
-        number.to_string(),
-        partition.frontier.to_string(),
-        partition.archive_frontier.to_string(),
-        partition.lag.to_string(),
-        partition.rows.to_string(),
-        partition.rejects.to_string(),
-        partition.latest_event.clone().unwrap_or_default(),
-    ]
+/// What the server answered.
+struct Answer {
+    streams: Value,
+    views: Value,
+    process: Value,
 }
 
-fn print_views(views: &[View]) -> Result<()> {
-    if views.is_empty() {
-        return Ok(());
-    }
-    let number = |n: Option<u64>| n.map(|n| n.to_string()).unwrap_or_default();
-    let rows: Vec<Vec<String>> = views
-        .iter()
-        .map(|view| {
-            let replacing = view
-                .building
-                .as_ref()
-                .map_or("", |_| ", replacement building");
-            let cut = view.cut.iter().flatten().map(|(p, o)| format!("{p}:{o}"));
-            let cut: Vec<String> = cut.collect();
-            vec![
-                view.name.clone(),
-                view.stream.clone(),
-                format!("{}{replacing}", view.status),
-                view.age_seconds.map(age).unwrap_or_default(),
-                number(view.batch_rows),
-                number(view.segments),
-                cut.join(" "),
-            ]
+impl Answer {
+    async fn of(client: &Client) -> Result<Self> {
+        Ok(Self {
+            streams: client.get("/v1/streams").await?,
+            views: client.get("/v1/views").await?,
+            process: client.get("/v1/process").await?,
         })
-        .collect();
-    let head = [
-        "view",
-        "stream",
-        "status",
-        "batch age",
-        "batch rows",
-        "segments",
-        "cut",
-    ];
-    print_table(
-        &head,
-        &[false, false, false, true, true, true, false],
-        &rows,
-    )
+    }
+
+    fn sample(&self, client: &Client, at: Duration) -> Result<Sample> {
+        let Streams { streams } = client.shape(self.streams.clone())?;
+        let Views { views } = client.shape(self.views.clone())?;
+        Ok(Sample {
+            at,
+            streams,
+            views,
+            process: client.shape(self.process.clone())?,
+        })
+    }
+
+    fn text(&self, client: &Client, json: bool) -> Result<String> {
+        if json {
+            let all = serde_json::json!({
+                "streams": self.streams["streams"],
+                "views": self.views["views"],
+                "process": self.process,
+            });
+            return Ok(serde_json::to_string_pretty(&all)?);
+        }
+        let sample = self.sample(client, Duration::ZERO)?;
+        Ok(plain::text(&sample.streams, &sample.views))
+    }
 }
 
-fn print_table(head: &[&str], right: &[bool], rows: &[Vec<String>]) -> Result<()> {
-    let head: Vec<String> = head.iter().map(|&text| text.to_owned()).collect();
-    terminal::out(&terminal::table(&head, right, rows))
+/// One look, counted from `began`.
+async fn look(client: &Client, began: Instant) -> Result<Sample> {
+    let answer = Answer::of(client).await?;
+    answer.sample(client, began.elapsed())
 }
 
-/// Whole seconds: "1m 5s".
-fn age(seconds: f64) -> String {
-    humantime::format_duration(Duration::from_secs(seconds.max(0.0) as u64)).to_string()
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn seconds_are_positive_and_not_tiny() {
+        assert_eq!(parse_seconds("2.5"), Ok(Duration::from_millis(2500)));
+        for bad in ["0", "-1", "nan", "inf", "soon", "", "1e9", "0.01"] {
+            assert!(parse_seconds(bad).is_err(), "{bad}");
+        }
+    }
 }

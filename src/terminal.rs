@@ -2,9 +2,10 @@
 //!
 //! Invariant: stdout carries what was asked for and nothing else; everything about it goes to stderr.
 
-use std::io::Write;
+use std::io::{IsTerminal, Write};
 
 use comfy_table::{CellAlignment, Table, presets};
+use datafusion::error::DataFusionError;
 
 /// A line on stdout.
 ///
@@ -14,6 +15,16 @@ pub(crate) fn out(line: &str) -> anyhow::Result<()> {
     writeln!(stdout, "{line}")?;
     stdout.flush()?;
     Ok(())
+}
+
+/// True if stdout shows colours: it is a terminal, and nobody has asked for none (https://no-color.org).
+pub(crate) fn is_coloured() -> bool {
+    let refused = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+    !refused && is_terminal()
+}
+
+pub(crate) fn is_terminal() -> bool {
+    std::io::stdout().is_terminal()
 }
 
 /// A line on stderr. If that is closed there is nobody left to tell.
@@ -57,6 +68,10 @@ pub(crate) fn is_closed(error: &anyhow::Error) -> bool {
 pub(crate) fn sentence(error: &anyhow::Error) -> String {
     let mut text = String::new();
     for cause in error.chain() {
+        // The engine's errors are put into words by the sentence around them.
+        if !text.is_empty() && cause.is::<DataFusionError>() {
+            break;
+        }
         let cause = cause.to_string();
         if text.is_empty() {
             text = cause;

@@ -4,11 +4,12 @@
 
 mod demo;
 
+use std::io::ErrorKind;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use anyhow::{Context, Result};
+use anyhow::{Result, anyhow};
 use clap::Args;
 use serde::Serialize;
 use tokio::net::TcpListener;
@@ -150,12 +151,7 @@ pub(crate) async fn run(arguments: Arguments) -> Result<ExitCode> {
 
     let listener = TcpListener::bind(settings.http_addr)
         .await
-        .with_context(|| {
-            format!(
-                "{} cannot be listened on; --http-addr names another address",
-                settings.http_addr
-            )
-        })?;
+        .map_err(|e| cannot_listen(settings.http_addr, &e))?;
     let address = listener.local_addr()?;
     let warehouse = settings.open_warehouse()?;
     let demo = Demo::start(&arguments.demo, &mut settings).await?;
@@ -177,4 +173,15 @@ pub(crate) async fn run(arguments: Arguments) -> Result<ExitCode> {
         None => platform.until(stop).await?,
     }
     Ok(ExitCode::SUCCESS)
+}
+
+fn cannot_listen(address: SocketAddr, error: &std::io::Error) -> anyhow::Error {
+    match error.kind() {
+        ErrorKind::AddrInUse => anyhow!(
+            "{address} is in use, perhaps by another `thalweg up`; end that one, or take another port with --http-addr"
+        ),
+        _ => anyhow!(
+            "{address} cannot be listened on: {error}; take another address with --http-addr"
+        ),
+    }
 }

@@ -8,7 +8,9 @@
 //! compute, whatever the file says.
 
 mod change;
+mod check;
 mod file;
+mod locate;
 mod memo;
 mod store;
 
@@ -20,6 +22,7 @@ use crate::stream::StreamDefinition;
 use crate::view::ViewDefinition;
 use crate::{Frontier, StreamName, ViewName};
 
+pub use check::{Checked, Finding, Severity, check};
 pub use store::CatalogStore;
 
 /// One version of the catalog. Version 0 is empty and has no file.

@@ -7,7 +7,7 @@
 //! Invariant: parsing looks at the text alone. Whether names exist is for the [`crate::catalog`] to say.
 
 mod column;
-mod pieces;
+pub(crate) mod pieces;
 mod stream;
 mod view;
 
@@ -16,6 +16,7 @@ use datafusion::sql::sqlparser::ast::{
     Ident, ObjectName, ObjectNamePart, ObjectType, Query, SetExpr, Statement as Sql,
 };
 
+use self::pieces::Piece;
 use crate::stream::StreamDefinition;
 use crate::view::ViewDefinition;
 use crate::{Error, Result, StreamName, ViewName};
@@ -52,55 +53,60 @@ pub enum Statement {
 pub fn parse(sql: &str) -> Result<Vec<Statement>> {
     let mut statements = Vec::new();
     for piece in pieces::split(sql)? {
-        let text = piece.text;
-        match piece.parse()? {
-            Parsed::CreateExternalTable(create) => {
-                statements.push(stream::create_stream(create, text)?);
-            }
-            Parsed::Statement(statement) => match *statement {
-                Sql::CreateView(create) => statements.push(view::create_view(create, text)?),
-                Sql::Drop {
-                    object_type,
-                    if_exists,
-                    names,
-                    cascade,
-                    purge,
-                    ..
-                } => {
-                    if cascade || purge {
-                        return Err(Error::refuse(
-                            "DROP takes away exactly what it names.",
-                            "Leave out CASCADE and PURGE, and drop the views of a stream first.",
-                        ));
-                    }
-                    for name in &names {
-                        statements.push(drop_one(object_type, name, if_exists)?);
-                    }
-                }
-                statement => {
-                    accept_query(&statement)?;
-                    statements.push(Statement::Query(text.to_owned()));
-                }
-            },
-            Parsed::Explain(explain) => {
-                if !is_query(&explain.statement) {
-                    return Err(Error::refuse(
-                        "EXPLAIN shows the plan of a query; a definition has none.",
-                        "Use EXPLAIN SELECT ….",
-                    ));
-                }
-                statements.push(Statement::Query(text.to_owned()));
-            }
-            Parsed::CopyTo(_) => {
-                return Err(Error::refuse(
-                    "COPY is not supported.",
-                    "Send the query to POST /v1/sql with `Accept: text/csv`, or use `thalweg sql --format csv`.",
-                ));
-            }
-            Parsed::Reset(_) => return Err(settings_are_fixed()),
-        }
+        statements.extend(read(&piece)?);
     }
     Ok(statements)
+}
+
+/// Reads one statement; `DROP` of several names makes several.
+///
+/// Errors: as [`parse`].
+pub(crate) fn read(piece: &Piece<'_>) -> Result<Vec<Statement>> {
+    let text = piece.text;
+    let statement = match piece.parse()? {
+        Parsed::CreateExternalTable(create) => stream::create_stream(create, text)?,
+        Parsed::Statement(statement) => match *statement {
+            Sql::CreateView(create) => view::create_view(create, text)?,
+            Sql::Drop {
+                object_type,
+                if_exists,
+                names,
+                cascade,
+                purge,
+                ..
+            } => {
+                if cascade || purge {
+                    return Err(Error::refuse(
+                        "DROP takes away exactly what it names.",
+                        "Leave out CASCADE and PURGE, and drop the views of a stream first.",
+                    ));
+                }
+                let drop = |name| drop_one(object_type, name, if_exists);
+                return names.iter().map(drop).collect();
+            }
+            statement => {
+                accept_query(&statement)?;
+                Statement::Query(text.to_owned())
+            }
+        },
+        Parsed::Explain(explain) => {
+            if !is_query(&explain.statement) {
+                return Err(Error::refuse(
+                    "EXPLAIN shows the plan of a query; a definition has none.",
+                    "Use EXPLAIN SELECT ….",
+                ));
+            }
+            Statement::Query(text.to_owned())
+        }
+        Parsed::CopyTo(_) => {
+            return Err(Error::refuse(
+                "COPY is not supported.",
+                "Send the query to POST /v1/sql with `Accept: text/csv`, or use `thalweg sql --format csv`.",
+            ));
+        }
+        Parsed::Reset(_) => return Err(settings_are_fixed()),
+    };
+    Ok(vec![statement])
 }
 
 fn drop_one(kind: ObjectType, name: &ObjectName, if_exists: bool) -> Result<Statement> {

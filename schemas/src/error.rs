@@ -2,6 +2,7 @@
 //!
 //! Invariant: [`Error::fault`] is the only place where retry, reject or exit is decided.
 
+use crate::complaint::Complaint;
 use crate::{Frontier, StreamName, ViewName};
 
 /// Shorthand for results of this crate.
@@ -57,7 +58,7 @@ pub enum Error {
         #[source]
         source: object_store::Error,
     },
-    #[error("view `{view}`: {source}")]
+    #[error("view `{view}`: {}", Complaint::sentence(.source))]
     PlanView {
         view: ViewName,
         #[source]

@@ -4,9 +4,11 @@
 //! Modules are in the order in which data meets them. Nothing here talks to Kafka, Delta or a client: I/O goes
 //! through an [`object_store`] handle or a DataFusion plan only.
 
+pub mod complaint;
 pub mod error;
 pub mod frontier;
 pub mod name;
+pub mod nearest;
 
 pub mod canonical;
 pub mod catalog;

@@ -77,4 +77,6 @@ pub struct StreamHandle {
     pub snapshots: tokio::sync::watch::Receiver<Option<Arc<StreamSnapshot>>>,
     /// Set while the stream's speed layer is stopped by an error: the sentence for `status`.
     pub failure: tokio::sync::watch::Receiver<Option<String>>,
+    /// Set while the archive fails to take an epoch, and tries again: rows are served from memory.
+    pub archive_failure: tokio::sync::watch::Receiver<Option<String>>,
 }

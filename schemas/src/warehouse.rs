@@ -8,6 +8,7 @@
 mod local;
 
 use std::collections::BTreeMap;
+use std::io::ErrorKind;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -35,6 +36,7 @@ pub enum Fsync {
     /// It is when the operating system sees fit: a power failure may take commits that were acknowledged.
     Never,
 }
+const ELSEWHERE: &str = "--data-dir or --warehouse name another place";
 
 /// An opened warehouse; cheap to clone.
 #[derive(Debug, Clone)]
@@ -72,7 +74,8 @@ impl Warehouse {
                     .to_file_path()
                     .map_err(|()| fail("a file URL has three slashes: file:///path".into()))?;
                 std::fs::create_dir_all(&path)
-                    .map_err(|e| fail(format!("the folder cannot be created: {e}")))?;
+                    .map_err(|e| fail(format!("the folder cannot be created: {e}; {ELSEWHERE}")))?;
+                check_writable(&path).map_err(fail)?;
                 match fsync {
                     Fsync::Always => {
                         Arc::new(local::DurableDisk::open(&path).map_err(|e| fail(e.to_string()))?)
@@ -163,4 +166,25 @@ fn open_s3(
         }
     }
     Ok(Arc::new(PrefixStore::new(builder.build()?, prefix)))
+}
+
+/// Tries to create a file. A disk that is full for now is no reason to refuse: its time comes.
+fn check_writable(folder: &std::path::Path) -> Result<(), String> {
+    let probe = folder.join(format!(".thalweg-{}", std::process::id()));
+    match std::fs::File::create(&probe) {
+        Ok(_) => {
+            // Another opening by this process may have removed it.
+            let _ = std::fs::remove_file(&probe);
+            Ok(())
+        }
+        Err(e)
+            if matches!(
+                e.kind(),
+                ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem
+            ) =>
+        {
+            Err(format!("the folder cannot be written: {e}; {ELSEWHERE}"))
+        }
+        Err(_) => Ok(()),
+    }
 }

@@ -4,6 +4,7 @@
 
 use datafusion::error::DataFusionError;
 use serde::Serialize;
+use thalweg_schemas::complaint::Complaint;
 use thalweg_schemas::error::{Place, plan_fault};
 use thalweg_schemas::{Error as SharedError, Fault, StreamName};
 
@@ -27,12 +28,12 @@ pub enum Error {
         "{0} is not possible here: queries read, and only CREATE and DROP of streams and views change anything"
     )]
     ChangeByQuery(String),
-    #[error("{}", sentence(.source))]
+    #[error("{}", Complaint::sentence(.source))]
     PlanQuery {
         #[source]
         source: DataFusionError,
     },
-    #[error("{}", sentence(.source))]
+    #[error("{}", Complaint::sentence(.source))]
     RunQuery {
         #[source]
         source: DataFusionError,
@@ -135,11 +136,8 @@ impl Error {
         match self {
             Error::Shared(SharedError::ParseSql { place, .. }) => *place,
             Error::PlanQuery { source } => {
-                let start = source.diagnostic()?.span?.start;
-                (start.line > 0).then_some(Place {
-                    line: start.line,
-                    column: start.column,
-                })
+                let (start, _) = Complaint::all(source).first()?.span?;
+                Some(start)
             }
             _ => None,
         }
@@ -187,34 +185,4 @@ fn shared_code(error: &SharedError) -> (u16, &'static str) {
             Fault::Bug => (500, "internal"),
         },
     }
-}
-
-/// The engine's sentence without its labels and traces, with what its diagnostics add.
-fn sentence(error: &DataFusionError) -> String {
-    let root = error.find_root();
-    let text = match root {
-        DataFusionError::Plan(text)
-        | DataFusionError::Execution(text)
-        | DataFusionError::NotImplemented(text)
-        | DataFusionError::Configuration(text)
-        | DataFusionError::ResourcesExhausted(text) => text.clone(),
-        DataFusionError::SchemaError(inner, _) => inner.to_string(),
-        DataFusionError::SQL(inner, _) => inner.to_string(),
-        DataFusionError::ArrowError(inner, _) => inner.to_string(),
-        other => other.to_string(),
-    };
-    let mut text = text
-        .split(DataFusionError::BACK_TRACE_SEP)
-        .next()
-        .unwrap_or_default()
-        .trim()
-        .to_owned();
-    if let Some(diagnostic) = error.diagnostic() {
-        let notes = diagnostic.notes.iter().map(|n| &n.message);
-        for more in notes.chain(diagnostic.helps.iter().map(|h| &h.message)) {
-            text.push_str("; ");
-            text.push_str(more);
-        }
-    }
-    text
 }

@@ -79,6 +79,7 @@ pub(crate) struct World {
     pub(crate) streams: watch::Sender<Arc<HashMap<StreamName, StreamHandle>>>,
     pub(crate) snapshots: watch::Sender<Option<Arc<StreamSnapshot>>>,
     pub(crate) failure: watch::Sender<Option<String>>,
+    pub(crate) archive_failure: watch::Sender<Option<String>>,
     pub(crate) state: SessionState,
     folder: TempDir,
 }
@@ -108,9 +109,11 @@ impl World {
         let (published, published_receiver) = watch::channel(Arc::new(Published::default()));
         let (snapshots, snapshot_receiver) = watch::channel(None);
         let (failure, failure_receiver) = watch::channel(None);
+        let (archive_failure, archive_failure_receiver) = watch::channel(None);
         let handle = StreamHandle {
             snapshots: snapshot_receiver,
             failure: failure_receiver,
+            archive_failure: archive_failure_receiver,
         };
         let (streams, streams_receiver) = watch::channel(Arc::new(HashMap::from([(name, handle)])));
         let sources = Sources {
@@ -143,6 +146,7 @@ impl World {
             streams,
             snapshots,
             failure,
+            archive_failure,
             state: session::state(env, 2),
             folder,
         }

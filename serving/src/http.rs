@@ -65,6 +65,7 @@ fn routes(engine: Arc<Engine>) -> Router {
         .route("/v1/sql", post(sql::run))
         .route("/v1/streams", get(health::streams))
         .route("/v1/views", get(health::views))
+        .route("/v1/process", get(health::process))
         .route("/v1/audit", post(calls::audit))
         .route("/v1/batch/run", post(calls::batch))
         .route("/healthz", get(health::alive))

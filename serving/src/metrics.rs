@@ -5,8 +5,8 @@
 use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
-use std::time::Instant;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 use prometheus_client::encoding::EncodeLabelSet;
@@ -67,6 +67,16 @@ pub struct Metrics {
     epoch_seconds: Counter<f64, AtomicU64>,
     epochs: Counter,
     last_runs: Mutex<HashMap<ViewName, RunSummary>>,
+    started: Instant,
+    answered: AtomicU64,
+    failed: AtomicU64,
+}
+
+/// Queries of this process.
+pub(crate) struct Queries {
+    pub(crate) running: i64,
+    pub(crate) answered: u64,
+    pub(crate) failed: u64,
 }
 
 impl fmt::Debug for Metrics {
@@ -95,6 +105,9 @@ impl Metrics {
             epochs: Counter::default(),
             last_runs: Mutex::default(),
             registry: Registry::default(),
+            started: Instant::now(),
+            answered: AtomicU64::default(),
+            failed: AtomicU64::default(),
         };
         registry.register(
             "query_seconds",
@@ -155,6 +168,18 @@ impl Metrics {
         self.last_runs.lock().get(view).cloned()
     }
 
+    pub(crate) fn uptime(&self) -> Duration {
+        self.started.elapsed()
+    }
+
+    pub(crate) fn queries(&self) -> Queries {
+        Queries {
+            running: self.running.get(),
+            answered: self.answered.load(Ordering::Relaxed),
+            failed: self.failed.load(Ordering::Relaxed),
+        }
+    }
+
     /// Follows one query from here to its end.
     pub(crate) fn track_query(self: &Arc<Self>) -> Track {
         self.running.inc();
@@ -196,6 +221,11 @@ impl Track {
 impl Drop for Track {
     fn drop(&mut self) {
         self.metrics.running.dec();
+        let count = match self.outcome {
+            "ok" => &self.metrics.answered,
+            _ => &self.metrics.failed,
+        };
+        count.fetch_add(1, Ordering::Relaxed);
         let outcome = OutcomeLabel {
             outcome: self.outcome.to_owned(),
         };

@@ -30,6 +30,8 @@ struct StreamStatus {
     failure: Option<String>,
     /// True if queries are answered, if only at the frontier that was reached before Kafka went away.
     answers: bool,
+    /// Why rows are not archived at the moment. They are served from memory, and archiving is tried again.
+    archive_failure: Option<String>,
     origin: Frontier,
     frontier: Option<Frontier>,
     archive_frontier: Option<Frontier>,
@@ -96,6 +98,29 @@ struct ViewStatus {
     sql: String,
 }
 
+/// `GET /v1/process`.
+#[derive(Debug, Serialize)]
+pub(crate) struct Process {
+    version: &'static str,
+    uptime_seconds: f64,
+    queries_running: i64,
+    /// Since the process started; definitions count too.
+    queries_answered: u64,
+    queries_failed: u64,
+}
+
+/// The process itself.
+pub(crate) fn process(sources: &Sources) -> Process {
+    let queries = sources.metrics.queries();
+    Process {
+        version: env!("CARGO_PKG_VERSION"),
+        uptime_seconds: sources.metrics.uptime().as_secs_f64(),
+        queries_running: queries.running,
+        queries_answered: queries.answered,
+        queries_failed: queries.failed,
+    }
+}
+
 /// All streams of the catalog.
 pub(crate) fn streams(sources: &Sources) -> Streams {
     let catalog = sources.catalog.borrow().clone();
@@ -110,6 +135,7 @@ pub(crate) fn streams(sources: &Sources) -> Streams {
 
 fn stream_status(stream: &CatalogStream, handle: Option<&StreamHandle>) -> StreamStatus {
     let failure = handle.and_then(|h| h.failure.borrow().clone());
+    let archive_failure = handle.and_then(|h| h.archive_failure.borrow().clone());
     let snapshot = handle.and_then(|h| h.snapshots.borrow().clone());
     let snapshot = snapshot.as_deref();
     let waiting = snapshot.and_then(|s| s.waiting.clone());
@@ -128,6 +154,7 @@ fn stream_status(stream: &CatalogStream, handle: Option<&StreamHandle>) -> Strea
         status,
         failure: failure.or(waiting),
         answers,
+        archive_failure,
         origin: stream.origin.clone(),
         frontier: snapshot.map(|s| s.frontier.clone()),
         archive_frontier: snapshot.map(|s| s.master.frontier.clone()),

@@ -41,7 +41,7 @@ pub(crate) struct Topic {
 impl Topic {
     /// A client for `stream`'s topic; nothing is asked of Kafka yet.
     ///
-    /// Errors: [`Error::Configure`], [`Error::Secret`].
+    /// Errors: [`Error::FindBrokers`], [`Error::Configure`], [`Error::Secret`].
     pub(crate) fn open(config: &SpeedConfig, stream: &StreamDefinition) -> Result<Self> {
         let mut client = ClientConfig::new();
         let properties = kafka_properties(&stream.name, config, &stream.kafka);
@@ -49,6 +49,12 @@ impl Topic {
         for (key, value) in &properties {
             client.set(key, value);
         }
+        let brokers = ["bootstrap.servers", "metadata.broker.list"]
+            .iter()
+            .find_map(|key| properties.get(*key).cloned())
+            .ok_or_else(|| Error::FindBrokers {
+                stream: stream.name.clone(),
+            })?;
         let consumer = client
             .create_with_context(Watch::default())
             .map_err(|source| Error::Configure {
@@ -57,11 +63,7 @@ impl Topic {
             })?;
         Ok(Self {
             name: stream.topic.clone(),
-            brokers: properties
-                .get("bootstrap.servers")
-                .or_else(|| properties.get("metadata.broker.list"))
-                .cloned()
-                .unwrap_or_else(|| "(no bootstrap.servers)".into()),
+            brokers,
             consumer: Arc::new(consumer),
         })
     }

@@ -28,7 +28,12 @@ pub enum Error {
         reference: String,
         reason: String,
     },
-    #[error("asking Kafka at {brokers} about topic `{topic}`: {source}")]
+    #[error(
+        "stream `{stream}` does not say where Kafka is; give bootstrap.servers: --kafka bootstrap.servers=HOST:PORT, \
+         [kafka] in thalweg.toml, or 'kafka.bootstrap.servers' in the stream's OPTIONS"
+    )]
+    FindBrokers { stream: StreamName },
+    #[error("Kafka at {brokers} cannot be asked about topic `{topic}`: {}", silence(.source))]
     Survey {
         topic: String,
         brokers: String,
@@ -146,6 +151,7 @@ impl Error {
         match self {
             Error::Configure { .. }
             | Error::Secret { .. }
+            | Error::FindBrokers { .. }
             | Error::FindTopic { .. }
             | Error::PartitionGone { .. }
             | Error::Expired { .. }
@@ -165,6 +171,21 @@ impl Error {
             Error::Split(_) | Error::Task { .. } | Error::Broken(_) => Fault::Bug,
             Error::Shared(source) => source.fault(),
         }
+    }
+}
+
+/// What librdkafka says, after what it means for whoever has just started.
+fn silence(source: &KafkaError) -> String {
+    match source.rdkafka_error_code() {
+        Some(
+            Code::BrokerTransportFailure
+            | Code::AllBrokersDown
+            | Code::OperationTimedOut
+            | Code::Resolve,
+        ) => {
+            format!("no broker answers there; start it, or correct bootstrap.servers ({source})")
+        }
+        _ => source.to_string(),
     }
 }
 

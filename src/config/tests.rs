@@ -69,6 +69,8 @@ fn later_layers_win() {
 #[test]
 fn bad_values_are_refused() {
     refused("epoch_byte = '1MiB'", "did you mean `epoch_bytes`");
+    refused("http_adr = 'x'", "did you mean `http_addr`");
+    refused("epoch_bites = '1MiB'", "did you mean `epoch_bytes`");
     refused("colour = 'red'", "`colour` is not a setting");
     refused("epoch_bytes = '1 potato'", "write 64MiB");
     refused("epoch_bytes = 0", "above zero");

@@ -45,6 +45,13 @@ pub(crate) struct Wiring {
     pub(crate) end_within: Duration,
 }
 
+/// What a stream shows of itself: the writing ends of its [`StreamHandle`].
+struct Shown {
+    snapshots: Snapshots,
+    failure: watch::Sender<Option<String>>,
+    archive_failure: watch::Sender<Option<String>>,
+}
+
 struct StreamTask {
     /// The definition that it runs, as written.
     sql: String,
@@ -177,17 +184,24 @@ impl StreamTask {
         let cancel = CancellationToken::new();
         let (snapshots, seen_snapshots) = watch::channel(None);
         let (failure, seen_failure) = watch::channel(None);
+        let (archive_failure, seen_archive_failure) = watch::channel(None);
         let token = cancel.clone();
         let task = tokio::spawn(async move {
             let part = format!("stream {name}");
-            let attempt = || attempt(&name, &wiring, &snapshots, &failure, &token);
-            let end = supervise(&part, &token, &failure, attempt).await;
+            let shown = Shown {
+                snapshots,
+                failure,
+                archive_failure,
+            };
+            let attempt = || attempt(&name, &wiring, &shown, &token);
+            let end = supervise(&part, &token, &shown.failure, attempt).await;
             ended.notify_one();
             end
         });
         let handle = StreamHandle {
             snapshots: seen_snapshots,
             failure: seen_failure,
+            archive_failure: seen_archive_failure,
         };
         Self {
             sql,
@@ -202,10 +216,11 @@ impl StreamTask {
 async fn attempt(
     name: &StreamName,
     wiring: &Wiring,
-    snapshots: &Snapshots,
-    failure: &watch::Sender<Option<String>>,
+    shown: &Shown,
     cancel: &CancellationToken,
 ) -> Result<(), Stopped> {
+    // Another archive is opened: what stood in the way of the last one is over, or shows again.
+    shown.archive_failure.send_replace(None);
     let stream = wiring.catalog.borrow().streams.get(name).cloned();
     let Some(stream) = stream else {
         return Ok(());
@@ -228,15 +243,16 @@ async fn attempt(
         archive,
         epochs,
         versions,
+        shown.archive_failure.clone(),
         archive_end,
     ));
-    let mut seen = snapshots.subscribe();
+    let mut seen = shown.snapshots.subscribe();
     let speed = speed(
         stream,
         wiring,
         requests,
         masters,
-        snapshots.clone(),
+        shown.snapshots.clone(),
         speed_end.clone(),
     );
     tokio::pin!(speed);
@@ -254,7 +270,7 @@ async fn attempt(
                     snapshot.has_reached_kafka() || snapshot.waiting.is_some()
                 });
                 if works {
-                    failure.send_replace(None);
+                    shown.failure.send_replace(None);
                 }
             }
         }

@@ -10,7 +10,7 @@ from harness.producer import Production
 from harness.thalweg import Refused, Thalweg, free_port, run
 from harness.wait import until
 
-COMMANDS = ["up", "apply", "sql", "status", "audit", "batch run"]
+COMMANDS = ["up", "init", "check", "completions", "apply", "sql", "status", "audit", "batch run"]
 
 
 @pytest.mark.parametrize("command", COMMANDS)

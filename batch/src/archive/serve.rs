@@ -18,14 +18,15 @@ use crate::Result;
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 
-/// Commits what is requested until the senders are gone. While storage fails it tries again, ever more slowly, unless
-/// `cancel` says that nobody can wait any longer.
+/// Commits what is requested until the senders are gone. While storage fails, `failure` says why, and it tries again,
+/// ever more slowly, unless `cancel` says that nobody can wait any longer.
 ///
 /// Errors: what trying again cannot mend, or what failed last when it was cancelled. The epoch's reply is dropped.
 pub async fn serve(
     mut archive: Archive,
     mut requests: mpsc::Receiver<EpochRequest>,
     versions: watch::Sender<Arc<MasterVersion>>,
+    failure: watch::Sender<Option<String>>,
     cancel: CancellationToken,
 ) -> Result<()> {
     while let Some(EpochRequest { epoch, reply }) = requests.recv().await {
@@ -38,13 +39,23 @@ pub async fn serve(
             if error.fault() != Fault::Transient || cancel.is_cancelled() {
                 return Err(error);
             }
-            tracing::warn!(stream = %epoch.stream, %error, ?pause, "the epoch is not archived yet");
+            let reason = error.to_string();
+            // One line tells it; the attempts that follow are for who looks closer.
+            if failure.borrow().as_ref() == Some(&reason) {
+                tracing::debug!(stream = %epoch.stream, reason, ?pause, "the epoch is not archived yet");
+            } else {
+                tracing::warn!(stream = %epoch.stream, reason, "the epoch is not archived yet; it is tried again");
+                failure.send_replace(Some(reason));
+            }
             tokio::select! {
                 () = tokio::time::sleep(pause) => {}
                 () = cancel.cancelled() => {}
             }
             pause = (pause * 2).min(LONGEST_PAUSE);
         };
+        if failure.send_replace(None).is_some() {
+            tracing::info!(stream = %epoch.stream, "archiving works again");
+        }
         let (EpochOutcome::Landed(version) | EpochOutcome::Fenced(version)) = &outcome;
         versions.send_replace(Arc::clone(version));
         // A sender that has stopped waiting reads the outcome from the table when it comes back.

@@ -57,15 +57,15 @@ fn check_input(plan: &LogicalPlan) -> Result<()> {
 fn refuse_node(plan: &LogicalPlan) -> Error {
     let (reason, instead) = match plan {
         LogicalPlan::Sort(_) => (
-            "A view has no order of its own.",
-            "Leave ORDER BY out here and add it to the queries that read the view.",
+            "ORDER BY: a view has no order of its own.",
+            "Leave it out here and add it to the queries that read the view.",
         ),
         LogicalPlan::Limit(_) => (
             "LIMIT keeps different groups as events arrive, so it cannot be maintained.",
             "Leave it out here and add it to the queries that read the view.",
         ),
         LogicalPlan::Window(_) => (
-            "Window functions look at neighbouring rows, which may be in another layer.",
+            "Window functions (OVER) look at neighbouring rows, which may be in another layer.",
             "Aggregate in the view, and use window functions in the queries that read it.",
         ),
         LogicalPlan::Join(_) | LogicalPlan::Subquery(_) => (
@@ -147,7 +147,8 @@ fn refuse_expression(expr: &Expr) -> Option<Error> {
             )
         }
         Expr::WindowFunction(_) => (
-            "Window functions look at neighbouring rows, which may be in another layer.".into(),
+            "Window functions (OVER) look at neighbouring rows, which may be in another layer."
+                .into(),
             "Aggregate in the view, and use window functions in the queries that read it.",
         ),
         Expr::ScalarSubquery(_) | Expr::InSubquery(_) | Expr::Exists(_) => (

@@ -55,6 +55,13 @@ pub(super) fn maintain(
     };
     let value = lower(&Expr::AggregateFunction(call.clone()), rows).map_err(planning)?;
     let known = accept(&call, value.field().data_type())?;
+    if known.grows {
+        let asked = Expr::AggregateFunction(call.clone());
+        warnings.push(format!(
+            "the state of {} grows with the number of events in a group",
+            asked.schema_name()
+        ));
+    }
     let mut call = if known.ordered && !call.params.distinct {
         break_ties(call, rows).map_err(planning)?
     } else {
@@ -72,11 +79,6 @@ pub(super) fn maintain(
     // Some combinations are refused by DataFusion only when the first accumulator is made.
     planned.create_accumulator().map_err(planning)?;
     let name = whole.schema_name().to_string();
-    if known.grows {
-        warnings.push(format!(
-            "the state of {name} grows with the number of events in a group"
-        ));
-    }
     let key = format!(
         "{whole:?}: {}; grouped: {grouped}",
         planned.field().data_type()

@@ -12,6 +12,7 @@ mod accept;
 mod accumulate;
 mod compile;
 mod decompose;
+mod diagnose;
 mod difference;
 mod float_order;
 mod maintain;
@@ -22,6 +23,7 @@ mod storage;
 
 pub use accept::Equality;
 pub use compile::ViewPlan;
+pub use diagnose::diagnose;
 pub use difference::Difference;
 pub use maintain::Aggregate;
 pub use plans::{batches, between, collect, scan, stream};

@@ -5,6 +5,7 @@
 use datafusion::error::DataFusionError;
 use datafusion::sql::parser::{DFParserBuilder, Statement};
 use datafusion::sql::sqlparser::dialect::GenericDialect;
+use datafusion::sql::sqlparser::keywords::Keyword;
 use datafusion::sql::sqlparser::tokenizer::{Location, Token, TokenWithSpan, Tokenizer};
 
 use crate::error::Place;
@@ -14,15 +15,16 @@ use crate::{Error, Result};
 const DEEPEST_NESTING: usize = 128;
 
 /// The text and the tokens of one statement.
-pub(super) struct Piece<'a> {
-    pub(super) text: &'a str,
+pub(crate) struct Piece<'a> {
+    pub(crate) text: &'a str,
+    whole: &'a str,
     tokens: Vec<TokenWithSpan>,
     start: Location,
     end: Location,
 }
 
 /// Cuts `sql` at its semicolons; empty statements vanish.
-pub(super) fn split(sql: &str) -> Result<Vec<Piece<'_>>> {
+pub(crate) fn split(sql: &str) -> Result<Vec<Piece<'_>>> {
     let tokens = Tokenizer::new(&GenericDialect {}, sql)
         .tokenize_with_location()
         .map_err(|e| Error::ParseSql {
@@ -39,6 +41,7 @@ pub(super) fn split(sql: &str) -> Result<Vec<Piece<'_>>> {
         let (start, end) = (first.span.start, last.span.end);
         pieces.push(Piece {
             text: &sql[byte(sql, start)..byte(sql, end)],
+            whole: sql,
             tokens: run.to_vec(),
             start,
             end,
@@ -49,7 +52,7 @@ pub(super) fn split(sql: &str) -> Result<Vec<Piece<'_>>> {
 
 impl Piece<'_> {
     /// Errors: [`Error::ParseSql`].
-    pub(super) fn parse(self) -> Result<Statement> {
+    pub(super) fn parse(&self) -> Result<Statement> {
         let (start, end) = (self.start, self.end);
         if nests_too_deep(&self.tokens) {
             return Err(Error::ParseSql {
@@ -57,7 +60,7 @@ impl Piece<'_> {
                 place: place(start),
             });
         }
-        let mut statements = DFParserBuilder::new(self.tokens)
+        let mut statements = DFParserBuilder::new(self.tokens.clone())
             .build()
             .and_then(|mut parser| parser.parse_statements())
             .map_err(|e| explain(&e, start, end))?;
@@ -68,6 +71,33 @@ impl Piece<'_> {
                 place: place(start),
             }),
         }
+    }
+
+    /// Its tokens without spaces and comments; there is at least one.
+    pub(crate) fn words(&self) -> Vec<&TokenWithSpan> {
+        let meaningful = |t: &&TokenWithSpan| !matches!(t.token, Token::Whitespace(_) | Token::EOF);
+        self.tokens.iter().filter(meaningful).collect()
+    }
+
+    /// The query after the first `AS` outside of brackets, moved by line ends and spaces to where it stands in the
+    /// whole text: places in it are places in the whole.
+    pub(crate) fn query_in_place(&self) -> Option<(String, Location)> {
+        let words = self.words();
+        let mut depth = 0usize;
+        let at = words.iter().position(|t| {
+            match &t.token {
+                Token::LParen => depth += 1,
+                Token::RParen => depth = depth.saturating_sub(1),
+                Token::Word(word) => return depth == 0 && word.keyword == Keyword::AS,
+                _ => {}
+            }
+            false
+        })?;
+        let start = words.get(at + 1)?.span.start;
+        let lines = "\n".repeat(usize::try_from(start.line).ok()?.saturating_sub(1));
+        let spaces = " ".repeat(usize::try_from(start.column).ok()?.saturating_sub(1));
+        let query = &self.whole[byte(self.whole, start)..byte(self.whole, self.end)];
+        Some((format!("{lines}{spaces}{query}"), start))
     }
 }
 

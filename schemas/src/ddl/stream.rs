@@ -9,6 +9,7 @@ use datafusion::sql::parser::CreateExternalTable;
 use datafusion::sql::sqlparser::ast::{TableConstraint, Value};
 
 use super::{Statement, bare_name, column};
+use crate::nearest::nearest;
 use crate::stream::{Format, StreamDefinition};
 use crate::{Error, Result, StreamName};
 
@@ -150,33 +151,13 @@ fn read_options(options: Vec<(String, Value)>) -> Result<BTreeMap<String, String
 }
 
 fn nearest_option(key: &str) -> String {
-    let near = [FORMAT, EVENT_TIME]
-        .into_iter()
-        .map(|known| (distance(key, known), known))
-        .min();
-    match near {
-        Some((distance, known)) if distance <= 3 => format!("Did you mean '{known}'?"),
-        _ if key.contains('.') => {
+    match nearest(key, [FORMAT, EVENT_TIME]) {
+        Some(known) => format!("Did you mean '{known}'?"),
+        None if key.contains('.') => {
             format!("Did you mean '{KAFKA}{}'?", key.trim_start_matches('.'))
         }
-        _ => format!(
+        None => format!(
             "Options are '{FORMAT}', '{EVENT_TIME}' and librdkafka's properties as '{KAFKA}<property>'."
         ),
     }
-}
-
-/// Levenshtein's distance, in characters.
-fn distance(left: &str, right: &str) -> usize {
-    let right: Vec<char> = right.chars().collect();
-    let mut row: Vec<usize> = (0..=right.len()).collect();
-    for (i, l) in left.chars().enumerate() {
-        let mut diagonal = row[0];
-        row[0] = i + 1;
-        for (j, r) in right.iter().enumerate() {
-            let replace = diagonal + usize::from(l != *r);
-            diagonal = row[j + 1];
-            row[j + 1] = replace.min(row[j] + 1).min(diagonal + 1);
-        }
-    }
-    row[right.len()]
 }

@@ -11,7 +11,7 @@ use axum::response::{IntoResponse, Response};
 use serde_json::json;
 
 use crate::engine::Engine;
-use crate::status::{self, Streams, Views};
+use crate::status::{self, Process, Streams, Views};
 use crate::{Error, Result, metrics as scrape};
 
 pub(super) async fn streams(State(engine): State<Arc<Engine>>) -> Json<Streams> {
@@ -20,6 +20,10 @@ pub(super) async fn streams(State(engine): State<Arc<Engine>>) -> Json<Streams> 
 
 pub(super) async fn views(State(engine): State<Arc<Engine>>) -> Json<Views> {
     Json(status::views(&engine.sources))
+}
+
+pub(super) async fn process(State(engine): State<Arc<Engine>>) -> Json<Process> {
+    Json(status::process(&engine.sources))
 }
 
 /// The process answers.

@@ -312,6 +312,40 @@ async fn a_client_may_allow_a_stale_answer_and_is_told_of_it() {
 }
 
 #[tokio::test]
+async fn an_archive_in_trouble_is_told_and_serves_on() {
+    let server = Server::start().await;
+    let full = "no space left";
+    server
+        .world
+        .archive_failure
+        .send_replace(Some(full.to_owned()));
+    let streams: Value = server.get("/v1/streams").await.json().await.unwrap();
+    assert_eq!(streams["streams"][0]["archive_failure"], full);
+    assert_eq!(streams["streams"][0]["status"], "running");
+    assert_eq!(server.get("/readyz").await.status(), 200);
+}
+
+#[tokio::test]
+async fn the_process_counts_its_queries() {
+    let server = Server::start().await;
+    for sql in ["SELECT readings FROM totals", "SELECT nothing FROM totals"] {
+        server.sql(sql).await.text().await.unwrap();
+    }
+    // A query is counted once its last byte has left, which its reader may see first.
+    let counted = async {
+        loop {
+            let process: Value = server.get("/v1/process").await.json().await.unwrap();
+            let counts = ["running", "answered", "failed"].map(|c| format!("queries_{c}"));
+            if counts.map(|count| process[count].as_i64().unwrap()) == [0, 1, 1] {
+                return process;
+            }
+        }
+    };
+    let process = tokio::time::timeout(Duration::from_secs(10), counted).await;
+    assert!(process.unwrap()["uptime_seconds"].as_f64().unwrap() > 0.0);
+}
+
+#[tokio::test]
 async fn other_layers_are_called() {
     let server = Server::start().await;
     let reply = server.post("/v1/audit?view=totals").send().await.unwrap();

@@ -15,7 +15,9 @@ async fn the_loop_outlasts_storage_that_fails_and_ends_with_its_senders() {
     let mut archive = open(&warehouse).await;
     let (versions, watched) = watch::channel(archive.latest().await.unwrap());
     let (requests, receiver) = mpsc::channel(4);
-    let running = tokio::spawn(serve(archive, receiver, versions, CancellationToken::new()));
+    let (failure, mut failing) = watch::channel(None);
+    let cancel = CancellationToken::new();
+    let running = tokio::spawn(serve(archive, receiver, versions, failure, cancel));
     store.set(Trouble::Fail {
         part: "_delta_log",
         after: true,
@@ -29,6 +31,9 @@ async fn the_loop_outlasts_storage_that_fails_and_ends_with_its_senders() {
         replies.push(outcome);
     }
     drop(requests);
+    let said = failing.wait_for(Option::is_some).await.unwrap().clone();
+    assert!(said.unwrap().contains("_delta_log"));
+    failing.wait_for(Option::is_none).await.unwrap();
     for reply in replies {
         landed(reply.await.unwrap());
     }
@@ -53,7 +58,8 @@ async fn the_loop_gives_up_when_cancelled_and_drops_the_reply() {
         after: false,
         times: 1000,
     });
-    let running = tokio::spawn(serve(archive, receiver, versions, cancel.clone()));
+    let (failure, _failing) = watch::channel(None);
+    let running = tokio::spawn(serve(archive, receiver, versions, failure, cancel.clone()));
     let (reply, outcome) = oneshot::channel();
     let epoch = epoch(&[(0, 0)], &[(0, 1)], false);
     requests.send(EpochRequest { epoch, reply }).await.unwrap();

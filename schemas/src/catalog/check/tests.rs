@@ -1,0 +1,203 @@
+//! Texts in, findings out: `text:line:column+width severity: message (help)`.
+
+use super::*;
+
+const STREAM: &str = "CREATE EXTERNAL TABLE s (device STRING, ts TIMESTAMP, temperature DOUBLE)\n  \
+    STORED AS KAFKA LOCATION 't' OPTIONS ('event_time' 'ts');\n";
+
+fn show(finding: &Finding) -> String {
+    let severity = match finding.severity {
+        Severity::Error => "error",
+        Severity::Warning => "warning",
+    };
+    let help = finding.help.iter().map(|help| format!(" ({help})"));
+    format!(
+        "{}:{}:{}+{} {severity}: {}{}",
+        finding.text,
+        finding.place.line,
+        finding.place.column,
+        finding.width,
+        finding.message,
+        help.collect::<String>()
+    )
+}
+
+async fn found(texts: &[&str]) -> Vec<String> {
+    let texts: Vec<String> = texts.iter().map(|&text| text.to_owned()).collect();
+    check(&texts).await.findings.iter().map(show).collect()
+}
+
+/// `sql` follows the stream, from line 3 on.
+#[track_caller]
+fn expect(sql: &str, expect: &[&str]) {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .build()
+        .unwrap();
+    let text = format!("{STREAM}{sql}");
+    assert_eq!(runtime.block_on(found(&[&text])), expect, "{sql}");
+}
+
+#[tokio::test]
+async fn sound_definitions_give_counts() {
+    let view =
+        "CREATE MATERIALIZED VIEW v AS SELECT device, max(temperature) AS peak FROM s GROUP BY 1";
+    let checked = check(&[STREAM.to_owned(), view.to_owned()]).await;
+    assert_eq!(checked.findings, []);
+    assert_eq!((checked.streams, checked.views), (1, 1));
+    assert_eq!(check(&["-- nothing\n;;".to_owned()]).await.findings, []);
+}
+
+#[test]
+fn columns_and_functions_have_places() {
+    expect(
+        "CREATE MATERIALIZED VIEW v AS\n  SELECT divice,\n    max(temprature) AS peak FROM s GROUP BY 1",
+        &[
+            "0:4:10+6 error: there is no column `divice` (did you mean `device`?)",
+            "0:5:9+10 error: there is no column `temprature` (did you mean `temperature`?)",
+        ],
+    );
+    expect(
+        "CREATE MATERIALIZED VIEW v AS SELECT s.pressure, count(*) AS n FROM s GROUP BY 1",
+        &["0:3:38+10 error: there is no column `s.pressure` (columns are device, ts, temperature)"],
+    );
+    expect(
+        "CREATE MATERIALIZED VIEW v AS SELECT\n  mux(temperature) AS n FROM s",
+        &["0:4:3+3 error: Invalid function 'mux' (Possible function 'max')"],
+    );
+    expect(
+        "CREATE MATERIALIZED VIEW v AS SELECT count(*) AS n FROM s WHERE temperature",
+        &[
+            "0:3:31+6 error: Cannot create filter with non-boolean predicate 's.temperature' returning Float64",
+        ],
+    );
+}
+
+#[test]
+fn refusals_have_places() {
+    expect(
+        "CREATE MATERIALIZED VIEW v AS SELECT count(*) AS n\n  FROM s WHERE ts > now()",
+        &[
+            "0:4:21+3 error: now() gives another value when the batch layer computes it again \
+           (Use the event's own time or a column, or apply the function when you query.)",
+        ],
+    );
+    expect(
+        "CREATE MATERIALIZED VIEW v AS SELECT device, count(*) AS n FROM s GROUP BY 1\n  ORDER BY n",
+        &["0:4:3+8 error: ORDER BY: a view has no order of its own \
+           (Leave it out here and add it to the queries that read the view.)"],
+    );
+    expect(
+        "CREATE MATERIALIZED VIEW v AS SELECT percentile_cont(temperature, 0.5) AS n FROM s",
+        &[
+            "0:3:38+15 error: percentile_cont() cannot be merged from partial results reliably \
+           (Use median(x), or approx_percentile_cont(x, p).)",
+        ],
+    );
+    expect(
+        "CREATE MATERIALIZED VIEW v AS\n  SELECT device, temperature FROM s",
+        &[
+            "0:4:3+6 error: A view is an aggregate query, and this one has no aggregate \
+           (Add an aggregate or GROUP BY, or query the stream itself: it is a table.)",
+        ],
+    );
+    expect(
+        "CREATE EXTERNAL TABLE x (a INT,\n  b UUID) STORED AS KAFKA LOCATION 'x'",
+        &[
+            "0:4:3+1 error: Column `b`: the type UUID is not known (Types are BOOLEAN, TINYINT, SMALLINT, INT, BIGINT, \
+           REAL, DOUBLE, DECIMAL(p, s), STRING, BYTEA, DATE, TIMESTAMP, TIMESTAMP WITH TIME ZONE, <type>[] and \
+           STRUCT<name type, …>.)",
+        ],
+    );
+    expect(
+        "CREATE EXTERNAL TABLE x (a INT) STORED AS KAFKA LOCATION 'x' OPTIONS ('fromat' 'json')",
+        &["0:3:71+8 error: There is no option 'fromat' (Did you mean 'format'?)"],
+    );
+    expect(
+        "SELECT 1",
+        &["0:3:1+6 error: `SELECT 1` is a query, not a definition (Send queries on their own.)"],
+    );
+}
+
+#[test]
+fn syntax_errors_do_not_hide_what_follows() {
+    expect(
+        "CREATE MATERIALIZED VIEW v AS\n  SELEC 1;\nDROP TABLE s CASCADE;",
+        &[
+            "0:4:3+5 error: Expected: SELECT, VALUES, or a subquery in the query body, found: SELEC",
+            "0:5:14+7 error: DROP takes away exactly what it names \
+             (Leave out CASCADE and PURGE, and drop the views of a stream first.)",
+        ],
+    );
+}
+
+#[test]
+fn warnings_are_told_where_they_arise() {
+    expect(
+        "CREATE MATERIALIZED VIEW v AS SELECT count(*) AS n,\n  count(DISTINCT device) AS devices FROM s",
+        &[
+            "0:4:3+5 warning: the state of count(DISTINCT device) grows with the number of events in a group",
+        ],
+    );
+    expect(
+        "DROP VIEW v",
+        &[
+            "0:3:11+1 warning: the view `v` is not defined in these files \
+           (IF EXISTS makes it right whether or not the warehouse has it)",
+        ],
+    );
+}
+
+#[test]
+fn names_are_checked_against_each_other() {
+    expect(
+        "CREATE MATERIALIZED VIEW s AS SELECT count(*) AS n FROM s",
+        &[
+            "0:3:26+1 error: the stream `s` exists already (use CREATE OR REPLACE, or IF NOT EXISTS)",
+        ],
+    );
+    expect(
+        "CREATE MATERIALIZED VIEW v AS SELECT count(*) AS n FROM ss",
+        &["0:3:57+2 error: the stream `ss` is not defined in these files (did you mean `s`?)"],
+    );
+    expect(
+        "CREATE MATERIALIZED VIEW v AS SELECT count(*) AS n FROM s; DROP TABLE s",
+        &["0:3:71+1 error: stream `s` is read by the views `v` (drop them first)"],
+    );
+}
+
+#[tokio::test]
+async fn a_drop_does_not_define_what_it_names() {
+    let view = "DROP TABLE x; CREATE MATERIALIZED VIEW v AS SELECT count(*) AS n FROM x";
+    let told = found(&[view]).await;
+    assert_eq!(told.len(), 2, "{told:?}");
+    assert!(told[0].starts_with("0:1:12+1 warning"), "{told:?}");
+    assert!(told[1].starts_with("0:1:71+1 error"), "{told:?}");
+}
+
+#[tokio::test]
+async fn what_only_follows_from_an_error_is_not_told() {
+    let texts = [
+        "CREATE EXTERNAL TABLE x (a UUID) STORED AS KAFKA LOCATION 'x';",
+        "CREATE MATERIALIZED VIEW v AS SELECT count(*) AS n FROM x; DROP VIEW v",
+    ];
+    let told = found(&texts).await;
+    assert_eq!(told.len(), 1, "{told:?}");
+    assert!(
+        told[0].starts_with("0:1:26+1 error: Column `a`"),
+        "{told:?}"
+    );
+    let texts = ["CREATE EXTERNAL TABLE x 'open", texts[1]];
+    assert_eq!(
+        found(&texts).await,
+        ["0:1:25+1 error: Unterminated string literal"]
+    );
+}
+
+#[tokio::test]
+async fn a_stream_may_be_in_another_text() {
+    let view = "CREATE MATERIALIZED VIEW v AS SELECT count(*) AS n FROM s";
+    assert_eq!(found(&[STREAM, view]).await, [] as [&str; 0]);
+    let alone = "0:1:57+1 error: the stream `s` is not defined in these files \
+        (define it before this view, or name the file that does as well)";
+    assert_eq!(found(&[view, STREAM]).await, [alone]);
+}

@@ -1,0 +1,59 @@
+//! The known word that a mistyped one was meant to be, for "did you mean".
+//!
+//! Invariant: nothing is offered that takes more edits than a slip of the fingers makes.
+
+/// The closest of `known` to `word`, if it is close enough to be what was meant; whatever the case.
+pub fn nearest<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    let word = word.to_lowercase();
+    let slips = (word.chars().count() / 2).min(3);
+    known
+        .into_iter()
+        .map(|known| (distance(&word, &known.to_lowercase()), known))
+        .filter(|(edits, _)| *edits <= slips)
+        .min()
+        .map(|(_, known)| known)
+}
+
+/// Levenshtein's distance, in characters.
+fn distance(left: &str, right: &str) -> usize {
+    let right: Vec<char> = right.chars().collect();
+    let mut row: Vec<usize> = (0..=right.len()).collect();
+    for (i, l) in left.chars().enumerate() {
+        let mut diagonal = row[0];
+        row[0] = i + 1;
+        for (j, r) in right.iter().enumerate() {
+            let replace = diagonal + usize::from(l != *r);
+            diagonal = row[j + 1];
+            row[j + 1] = replace.min(row[j] + 1).min(diagonal + 1);
+        }
+    }
+    row[right.len()]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check(word: &str, expect: Option<&str>) {
+        let known = ["device", "temperature", "ts", "http_addr", "epoch_bytes"];
+        assert_eq!(nearest(word, known), expect, "{word}");
+    }
+
+    #[test]
+    fn slips_are_recognised() {
+        check("divice", Some("device"));
+        check("temprature", Some("temperature"));
+        check("http_adr", Some("http_addr"));
+        check("Device", Some("device"));
+        check("epoch_bits", Some("epoch_bytes"));
+    }
+
+    #[test]
+    fn other_words_are_not() {
+        check("pressure", None);
+        check("a", None);
+        check("xy", None);
+        check("", None);
+    }
+}

@@ -1,0 +1,82 @@
+//! The selected stream or view in sentences: what its line in the table has no room for.
+//!
+//! Invariant: what needs a hand (a failure, a pause) comes first, so that a small screen does not cut it off.
+
+use std::collections::BTreeMap;
+
+use bytesize::ByteSize;
+
+use super::frame::outcome;
+use super::model::{Stream, View};
+use crate::terminal::grouped;
+
+/// A title and lines.
+pub(super) fn of_stream(stream: &Stream) -> (String, Vec<String>) {
+    let mut lines = Vec::new();
+    if let Some(failure) = &stream.failure {
+        lines.push(format!(" stopped: {failure}"));
+    }
+    if let Some(failure) = &stream.archive_failure {
+        lines.push(format!(" not archived for now: {failure}"));
+    }
+    if stream.paused {
+        lines.push(" reading pauses: the memory budget is reached; nothing is lost".to_owned());
+    }
+    lines.push(format!(
+        " memory {} of {}; {} rows and {} rejects read by this process",
+        ByteSize(stream.memory_bytes),
+        ByteSize(stream.memory_budget),
+        grouped(stream.rows),
+        grouped(stream.rejects),
+    ));
+    for (number, partition) in &stream.partitions {
+        let latest = partition.latest_event.as_ref();
+        lines.push(format!(
+            " partition {number}: read to {}, archived to {}, lag {}{}",
+            partition.frontier,
+            partition.archive_frontier,
+            partition.lag,
+            latest.map_or_else(String::new, |at| format!(", latest {}", second(at))),
+        ));
+    }
+    (format!("{}, topic {}", stream.name, stream.topic), lines)
+}
+
+pub(super) fn of_view(view: &View) -> (String, Vec<String>) {
+    let mut lines = Vec::new();
+    if let Some(run) = &view.last_run {
+        lines.push(match &run.error {
+            Some(error) => format!(" last run {}: {error}", outcome(run)),
+            None => format!(
+                " last run ({}): {}, {} rows read, {} groups written",
+                run.mode,
+                outcome(run),
+                grouped(run.rows),
+                grouped(run.groups)
+            ),
+        });
+    }
+    if let Some(cut) = &view.cut {
+        lines.push(format!(" batch layer up to   {}", positions(cut)));
+    }
+    if let Some(frontier) = &view.frontier {
+        lines.push(format!(" answers up to       {}", positions(frontier)));
+    }
+    if view.building.is_some() {
+        lines.push(" its replacement is being built; until then this one is served".to_owned());
+    }
+    let warnings = view.warnings.iter();
+    lines.extend(warnings.map(|warning| format!(" warning: {warning}")));
+    (format!("{}, over {}", view.name, view.stream), lines)
+}
+
+/// `2026-11-24T17:00:01.25Z` as `2026-11-24 17:00:01`.
+fn second(iso: &str) -> String {
+    iso.get(..19).unwrap_or(iso).replace('T', " ")
+}
+
+/// `0:497 1:503`
+pub(super) fn positions(frontier: &BTreeMap<i32, i64>) -> String {
+    let pairs = frontier.iter().map(|(p, offset)| format!("{p}:{offset}"));
+    pairs.collect::<Vec<_>>().join(" ")
+}

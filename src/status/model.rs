@@ -1,0 +1,228 @@
+//! What a server says of itself, and how fast it moves between two looks.
+//!
+//! Invariant: a rate is never made from samples of two processes.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::time::Duration;
+
+use serde::Deserialize;
+
+/// Rates are over the samples of this long: jumpy enough to be live, steady enough to be read.
+const WINDOW: Duration = Duration::from_secs(10);
+
+#[derive(Debug, Clone, Deserialize)]
+pub(super) struct Streams {
+    pub(super) streams: Vec<Stream>,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+pub(super) struct Stream {
+    pub(super) name: String,
+    pub(super) topic: String,
+    pub(super) status: String,
+    pub(super) failure: Option<String>,
+    pub(super) archive_failure: Option<String>,
+    pub(super) lag: i64,
+    pub(super) rows: u64,
+    pub(super) rejects: u64,
+    pub(super) latest_event: Option<String>,
+    pub(super) memory_bytes: u64,
+    pub(super) memory_budget: u64,
+    pub(super) paused: bool,
+    pub(super) partitions: BTreeMap<i32, Partition>,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+pub(super) struct Partition {
+    pub(super) frontier: i64,
+    pub(super) archive_frontier: i64,
+    pub(super) lag: i64,
+    pub(super) rows: u64,
+    pub(super) rejects: u64,
+    pub(super) latest_event: Option<String>,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+pub(super) struct Views {
+    pub(super) views: Vec<View>,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+pub(super) struct View {
+    pub(super) name: String,
+    pub(super) stream: String,
+    pub(super) status: String,
+    pub(super) building: Option<String>,
+    pub(super) cut: Option<BTreeMap<i32, i64>>,
+    pub(super) frontier: Option<BTreeMap<i32, i64>>,
+    pub(super) age_seconds: Option<f64>,
+    pub(super) batch_rows: Option<u64>,
+    pub(super) segments: Option<u64>,
+    pub(super) warnings: Vec<String>,
+    pub(super) last_run: Option<Run>,
+}
+
+/// A recomputation.
+#[derive(Debug, Clone, Deserialize)]
+pub(super) struct Run {
+    pub(super) mode: String,
+    pub(super) outcome: String,
+    pub(super) rows: u64,
+    pub(super) groups: u64,
+    pub(super) seconds: f64,
+    pub(super) error: Option<String>,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+pub(super) struct Process {
+    pub(super) uptime_seconds: f64,
+    pub(super) queries_running: i64,
+    pub(super) queries_answered: u64,
+    pub(super) queries_failed: u64,
+}
+
+/// Everything at one time.
+#[derive(Debug, Clone)]
+pub(super) struct Sample {
+    /// Since the watching began.
+    pub(super) at: Duration,
+    pub(super) streams: Vec<Stream>,
+    pub(super) views: Vec<View>,
+    pub(super) process: Process,
+}
+
+impl Stream {
+    fn messages(&self) -> u64 {
+        self.rows + self.rejects
+    }
+
+    /// Messages that are read and not archived yet.
+    pub(super) fn unarchived(&self) -> i64 {
+        let partitions = self.partitions.values();
+        partitions.map(|p| p.frontier - p.archive_frontier).sum()
+    }
+}
+
+/// The samples of the last while, oldest first.
+#[derive(Debug, Default)]
+pub(super) struct History(VecDeque<Sample>);
+
+impl History {
+    pub(super) fn push(&mut self, sample: Sample) {
+        let restarted = |last: &Sample| {
+            sample.process.uptime_seconds < last.process.uptime_seconds || sample.at < last.at
+        };
+        if self.newest().is_some_and(restarted) {
+            self.0.clear();
+        }
+        // One that is older than the window stays, so that slow sampling has a rate too.
+        let old = |at: Duration| at + WINDOW < sample.at;
+        while self.0.len() > 1 && old(self.0[1].at) {
+            self.0.pop_front();
+        }
+        self.0.push_back(sample);
+    }
+
+    pub(super) fn newest(&self) -> Option<&Sample> {
+        self.0.back()
+    }
+
+    /// Messages a second that `stream` has read lately; none before the second sample or after a restart of the
+    /// stream.
+    pub(super) fn rate(&self, stream: &str) -> Option<f64> {
+        let of = |sample: &Sample| {
+            let found = sample.streams.iter().find(|s| s.name == stream)?;
+            Some((sample.at, found.messages()))
+        };
+        let mut counts = self.0.iter().rev().map_while(of);
+        let (end, last) = counts.next()?;
+        let mut next = last;
+        let steady = counts.take_while(|(_, count)| {
+            let grows = *count <= next;
+            next = *count;
+            grows
+        });
+        let (start, first) = steady.last()?;
+        let seconds = (end.checked_sub(start)?).as_secs_f64();
+        (seconds > 0.0).then(|| (last - first) as f64 / seconds)
+    }
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    /// A stream called `s` that has read `rows` and 2 rejects.
+    pub(crate) fn stream(rows: u64) -> Stream {
+        serde_json::from_value(json!({
+            "name": "s", "topic": "t", "status": "running", "failure": null, "archive_failure": null, "lag": 5,
+            "rows": rows, "rejects": 2, "latest_event": "2026-11-24T17:00:01.250000Z",
+            "memory_bytes": 104_857_600, "memory_budget": 1_073_741_824, "paused": false,
+            "partitions": {
+                "0": {"frontier": 1000, "archive_frontier": 400, "lag": 5, "rows": rows, "rejects": 2,
+                    "latest_event": "2026-11-24T17:00:01.250000Z"},
+                "1": {"frontier": 0, "archive_frontier": 0, "lag": 0, "rows": 0, "rejects": 0, "latest_event": null}
+            }
+        }))
+        .unwrap()
+    }
+
+    pub(crate) fn sample(seconds: u64, streams: Vec<Stream>) -> Sample {
+        Sample {
+            at: Duration::from_secs(seconds),
+            streams,
+            views: Vec::new(),
+            process: Process {
+                uptime_seconds: 100.0 + seconds as f64,
+                queries_running: 1,
+                queries_answered: 1234,
+                queries_failed: 2,
+            },
+        }
+    }
+
+    /// `counts` are seconds and rows.
+    #[track_caller]
+    fn check(counts: &[(u64, u64)], expect: Option<f64>) {
+        let mut history = History::default();
+        for (seconds, rows) in counts {
+            history.push(sample(*seconds, vec![stream(*rows)]));
+        }
+        assert_eq!(history.rate("s"), expect, "{counts:?}");
+        assert_eq!(history.rate("other"), None);
+    }
+
+    #[test]
+    fn rates_are_over_the_last_while() {
+        check(&[], None);
+        check(&[(0, 10)], None);
+        check(&[(0, 10), (2, 30)], Some(10.0));
+        check(&[(0, 10), (2, 10)], Some(0.0));
+        check(&[(0, 10), (0, 30)], None);
+        check(&[(0, 0), (1, 0), (12, 1100), (13, 1200)], Some(100.0));
+        check(&[(0, 0), (60, 600)], Some(10.0));
+    }
+
+    #[test]
+    fn a_stream_that_starts_over_starts_counting() {
+        check(&[(0, 500), (1, 600), (2, 0)], None);
+        check(&[(0, 500), (1, 600), (2, 0), (3, 40)], Some(40.0));
+    }
+
+    #[test]
+    fn another_process_is_another_history() {
+        let mut history = History::default();
+        history.push(sample(0, vec![stream(10)]));
+        let mut other = sample(2, vec![stream(1000)]);
+        other.process.uptime_seconds = 1.0;
+        history.push(other);
+        assert_eq!(history.rate("s"), None);
+    }
+
+    #[test]
+    fn what_is_not_archived_is_counted() {
+        assert_eq!(stream(0).unarchived(), 600);
+    }
+}

@@ -1,0 +1,123 @@
+//! The status as text, for pipes, logs and one look.
+//!
+//! Invariant: it shows what the server says, and computes nothing but the layout.
+
+use std::time::Duration;
+
+use super::details::positions;
+use super::model::{Partition, Stream, View};
+use crate::terminal;
+
+pub(super) fn text(streams: &[Stream], views: &[View]) -> String {
+    if streams.is_empty() {
+        return "no streams; `thalweg apply FILE.sql` creates them".to_owned();
+    }
+    let mut parts: Vec<String> = streams.iter().map(stream_text).collect();
+    if !views.is_empty() {
+        parts.push(views_text(views));
+    }
+    parts.join("\n\n")
+}
+
+fn stream_text(stream: &Stream) -> String {
+    let memory = format!(
+        "{} of {}",
+        bytesize::ByteSize(stream.memory_bytes),
+        bytesize::ByteSize(stream.memory_budget)
+    );
+    let paused = if stream.paused { ", paused" } else { "" };
+    let mut text = format!(
+        "stream {} (topic {}): {}{paused}, lag {}, memory {memory}",
+        stream.name,
+        stream.topic,
+        stream.status.replace('_', " "),
+        stream.lag
+    );
+    if let Some(failure) = &stream.failure {
+        text.push_str(&format!("\n  {failure}"));
+    }
+    if let Some(failure) = &stream.archive_failure {
+        text.push_str(&format!("\n  not archived for now, tried again: {failure}"));
+    }
+    if !stream.partitions.is_empty() {
+        let rows: Vec<Vec<String>> = stream.partitions.iter().map(partition_row).collect();
+        let head = [
+            "  partition",
+            "frontier",
+            "archived",
+            "lag",
+            "rows",
+            "rejects",
+            "latest event",
+        ];
+        let right = [true, true, true, true, true, true, false];
+        text.push('\n');
+        text.push_str(&table(&head, &right, &rows));
+    }
+    text
+}
+
+fn partition_row((number, partition): (&i32, &Partition)) -> Vec<String> {
+    vec![
+        number.to_string(),
+        partition.frontier.to_string(),
+        partition.archive_frontier.to_string(),
+        partition.lag.to_string(),
+        partition.rows.to_string(),
+        partition.rejects.to_string(),
+        partition.latest_event.clone().unwrap_or_default(),
+    ]
+}
+
+fn views_text(views: &[View]) -> String {
+    let number = |n: Option<u64>| n.map(|n| n.to_string()).unwrap_or_default();
+    let rows: Vec<Vec<String>> = views
+        .iter()
+        .map(|view| {
+            let replacing = match &view.building {
+                Some(_) => ", replacement building",
+                None => "",
+            };
+            vec![
+                view.name.clone(),
+                view.stream.clone(),
+                format!("{}{replacing}", view.status),
+                view.age_seconds.map(age).unwrap_or_default(),
+                number(view.batch_rows),
+                number(view.segments),
+                view.cut.as_ref().map(positions).unwrap_or_default(),
+            ]
+        })
+        .collect();
+    let head = [
+        "view",
+        "stream",
+        "status",
+        "batch age",
+        "batch rows",
+        "segments",
+        "cut",
+    ];
+    let right = [false, false, false, true, true, true, false];
+    let mut text = table(&head, &right, &rows);
+    for view in views {
+        let error = view.last_run.as_ref().and_then(|run| run.error.as_ref());
+        if let Some(error) = error {
+            text.push_str(&format!(
+                "\n  the last run of {} failed: {error}",
+                view.name
+            ));
+        }
+    }
+    text
+}
+
+fn table(head: &[&str], right: &[bool], rows: &[Vec<String>]) -> String {
+    let head: Vec<String> = head.iter().map(|&text| text.to_owned()).collect();
+    terminal::table(&head, right, rows)
+}
+
+/// Whole seconds: "1m 5s".
+fn age(seconds: f64) -> String {
+    humantime::format_duration(Duration::from_secs(seconds.max(0.0) as u64)).to_string()
+}
