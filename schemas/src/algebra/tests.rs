@@ -535,7 +535,8 @@ async fn check_rounding(call: &str, values: &[f64], change: fn(&mut [f64]), same
     let mut changed = values.to_vec();
     change(&mut changed);
     let forth = table((0..).zip(values.iter().copied()).collect());
-    let back = table((0..).zip(changed).rev().collect());
+    let back: Vec<(i64, f64)> = (0..).zip(changed).collect();
+    let back = table(back.into_iter().rev().collect());
     for group in ["", "GROUP BY k"] {
         let plan = compile(&format!("SELECT {call} AS x FROM events {group}"))
             .await
