@@ -201,7 +201,12 @@ async fn compare(
     let left = collect(state, "merging segments", plan.merge(held)?).await?;
     let ranges = ranges(segments);
     let mut again: Option<LogicalPlan> = None;
+    let mut magnitudes = Vec::new();
     for (from, to) in &ranges {
+        let read = rows(&stream.definition, master, from, to)?.plan;
+        if let Some(sums) = plan.magnitudes(read)? {
+            magnitudes.extend(collect(state, "adding up magnitudes", sums).await?);
+        }
         let states = plan.update(rows(&stream.definition, master, from, to)?.plan)?;
         again = Some(match again {
             None => states,
@@ -222,7 +227,7 @@ async fn compare(
         segments: segments.len(),
         offsets: ranges.iter().map(|(from, to)| to.distance(from)).sum(),
         groups: right.iter().map(RecordBatch::num_rows).sum(),
-        differences: plan.differences(&left, &right)?,
+        differences: plan.differences(&left, &right, &magnitudes)?,
     })
 }
 

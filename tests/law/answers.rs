@@ -1,4 +1,7 @@
-//! Comparing two answers row by row, with the tolerance that each aggregate declares.
+//! Comparing two answers row by row. What may differ is the rounding of floats, and it is judged by the magnitudes
+//! that went into a value, never by the value: when 1e15 and -1e15 cancel, what is left has the rounding of 1e15.
+//!
+//! Invariant: the magnitudes come from SQL over all rows at once, group by group, like the expected answer itself.
 
 use std::collections::BTreeMap;
 
@@ -6,40 +9,106 @@ use arrow::datatypes::DataType;
 use arrow::record_batch::RecordBatch;
 use datafusion::common::ScalarValue;
 
-/// How much a column of an answer may differ.
+/// Rounding of up to 240 additions in any order, relative to the sum of the magnitudes: 240 times 2^-53 is 3e-14.
+const ROUNDING: f64 = 1e-12;
+/// Quantile sketches: a share of the range of the values.
+const DIGEST: f64 = 0.02;
+
+/// How a column of an answer is judged. The names in it are SQL expressions over the rows.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub enum Tolerance {
+pub enum Judge {
     Exact,
-    /// Floating-point sums: 1e-9 of the magnitudes that were added.
-    Float,
-    /// Quantile sketches: 2 % of the range.
-    Digest,
+    Sum(&'static str),
+    Mean(&'static str),
+    Variance(&'static str),
+    /// A square root, which may be as far off as its square may be.
+    Deviation(&'static str),
+    Covariance(&'static str, &'static str),
+    Correlation(&'static str, &'static str),
+    /// Of y and x, as in `regr_slope(y, x)`; a correlation's square is judged as a correlation.
+    Slope(&'static str, &'static str),
+    Intercept(&'static str, &'static str),
+    /// Sums of products of deviations.
+    Products(&'static str, &'static str),
+    Digest(&'static str),
 }
 
-/// What is added has a magnitude of at most 1e6, 240 times.
-fn allowed(tolerance: Tolerance, left: f64, right: f64) -> f64 {
-    match tolerance {
-        Tolerance::Exact => 0.0,
-        Tolerance::Float => 1e-9 * left.abs().max(right.abs()).max(1e4),
-        Tolerance::Digest => 0.02 * 1000.0,
+impl Judge {
+    /// What a value's error is relative to, as SQL; none for what is exact.
+    pub fn scale(self) -> Option<String> {
+        use Judge as J;
+        let float = |x: &str| format!("CAST({x} AS DOUBLE)");
+        // Of pairs only those count that have both.
+        let both = |x: &str, y: &str| {
+            let only = |a, b| format!("CASE WHEN ({b}) IS NOT NULL THEN CAST({a} AS DOUBLE) END");
+            (only(x, y), only(y, x))
+        };
+        let slope = |x: &str, y: &str| {
+            format!(
+                "(sqrt(avg({x} * {x}) * avg({y} * {y})) + sqrt(var_pop({y}) / var_pop({x})) * avg({x} * {x})) / var_pop({x})"
+            )
+        };
+        Some(match self {
+            J::Exact => return None,
+            J::Sum(x) => format!("sum(abs({}))", float(x)),
+            J::Mean(x) => format!("avg(abs({}))", float(x)),
+            J::Variance(x) | J::Deviation(x) => format!("2 * avg({0} * {0})", float(x)),
+            J::Covariance(x, y) => {
+                let (x, y) = both(x, y);
+                format!("2 * sqrt(avg({x} * {x}) * avg({y} * {y}))")
+            }
+            J::Correlation(x, y) => {
+                let (x, y) = both(x, y);
+                format!("2 * (avg({x} * {x}) / var_pop({x}) + avg({y} * {y}) / var_pop({y}))")
+            }
+            J::Slope(y, x) => {
+                let (x, y) = both(x, y);
+                format!("2 * {}", slope(&x, &y))
+            }
+            J::Intercept(y, x) => {
+                let (x, y) = both(x, y);
+                format!("avg(abs({y})) + 2 * avg(abs({x})) * {}", slope(&x, &y))
+            }
+            J::Products(x, y) => {
+                let (x, y) = both(x, y);
+                format!("2 * sqrt(sum({x} * {x}) * sum({y} * {y}))")
+            }
+            J::Digest(x) => format!("max({x}) - min({x})"),
+        })
+    }
+
+    fn same(self, left: &ScalarValue, right: &ScalarValue, scale: &ScalarValue) -> bool {
+        if left == right {
+            return true;
+        }
+        if self == Self::Exact {
+            let number = |v: &ScalarValue| v.data_type().is_floating().then(|| number(v)).flatten();
+            return number(left)
+                .zip(number(right))
+                .is_some_and(|(l, r)| l == r || l.is_nan() && r.is_nan());
+        }
+        let (Some(mut l), Some(mut r)) = (number(left), number(right)) else {
+            return false;
+        };
+        if l.is_nan() || r.is_nan() {
+            return l.is_nan() && r.is_nan();
+        }
+        if matches!(self, Self::Deviation(_)) {
+            (l, r) = (l * l, r * r);
+        }
+        let share = if matches!(self, Self::Digest(_)) {
+            DIGEST
+        } else {
+            ROUNDING
+        };
+        number(scale).is_some_and(|scale| (l - r).abs() <= share * scale)
     }
 }
 
-fn same(left: &ScalarValue, right: &ScalarValue, tolerance: Tolerance) -> bool {
-    if left == right {
-        return true;
-    }
-    let number = |v: &ScalarValue| match v.cast_to(&DataType::Float64) {
-        Ok(ScalarValue::Float64(x)) => x,
+fn number(value: &ScalarValue) -> Option<f64> {
+    match value.cast_to(&DataType::Float64) {
+        Ok(ScalarValue::Float64(number)) => number,
         _ => None,
-    };
-    if !left.data_type().is_floating() {
-        return false;
-    }
-    match (number(left), number(right)) {
-        (Some(l), Some(r)) if l.is_nan() || r.is_nan() => l.is_nan() && r.is_nan(),
-        (Some(l), Some(r)) => (l - r).abs() <= allowed(tolerance, l, r),
-        _ => false,
     }
 }
 
@@ -62,25 +131,45 @@ fn keyed(batches: &[RecordBatch], groups: usize) -> Keyed {
     rows
 }
 
-/// Asserts that `got` is `expect`; `context` is printed if it is not.
+/// What one query says, and the scale of each of its values.
+#[derive(Debug)]
+pub struct Expected {
+    pub values: Vec<RecordBatch>,
+    /// One column per judge that has a scale, after the groups.
+    pub scales: Vec<RecordBatch>,
+}
+
+/// Asserts that `got` is `expected`; `context` is printed if it is not.
 pub fn assert_same(
     got: &[RecordBatch],
-    expect: &[RecordBatch],
+    expected: &Expected,
     groups: usize,
-    tolerances: &[Tolerance],
+    judges: &[Judge],
     context: &str,
 ) {
-    let (got, expect) = (keyed(got, groups), keyed(expect, groups));
+    let (got, expect) = (keyed(got, groups), keyed(&expected.values, groups));
+    let scales = keyed(&expected.scales, groups);
+    let keys = expect.keys().collect::<Vec<_>>();
     assert_eq!(
         got.keys().collect::<Vec<_>>(),
-        expect.keys().collect::<Vec<_>>(),
+        keys,
         "groups differ: {context}"
     );
+    assert_eq!(
+        scales.keys().collect::<Vec<_>>(),
+        keys,
+        "scales differ: {context}"
+    );
     for (key, right) in &expect {
-        for ((l, r), tolerance) in got[key].iter().zip(right).zip(tolerances) {
+        let mut scales = scales[key].iter();
+        for ((l, r), judge) in got[key].iter().zip(right).zip(judges) {
+            let scale = match judge {
+                Judge::Exact => &ScalarValue::Null,
+                _ => scales.next().expect("a scale for every inexact column"),
+            };
             assert!(
-                same(l, r, *tolerance),
-                "group {key}: {l:?}, but one query gives {r:?}: {context}"
+                judge.same(l, r, scale),
+                "group {key}: {l:?}, but one query gives {r:?} (scale {scale}): {context}"
             );
         }
     }

@@ -25,7 +25,7 @@ use thalweg_schemas::warehouse::Warehouse;
 use thalweg_schemas::{Frontier, Offset, ViewName, session};
 use url::Url;
 
-use crate::answers::assert_same;
+use crate::answers::{Expected, assert_same};
 use crate::queries::Query;
 use crate::rows::{Place, places, rows, stream};
 
@@ -84,7 +84,7 @@ pub async fn check(seed: u64, rng: &mut StdRng, query: &Query) {
             // An answer in the middle: everything below the archive frontier.
             let got = answer(rng, &setting, &mut archive, &all, &ends, (read, &at)).await;
             let expect = whole(query, &all, read).await;
-            assert_same(&got, &expect, query.groups, &query.tolerances, &context);
+            assert_same(&got, &expect, query.groups, &query.judges, &context);
         }
     }
     let got = answer(
@@ -97,7 +97,7 @@ pub async fn check(seed: u64, rng: &mut StdRng, query: &Query) {
     )
     .await;
     let expect = whole(query, &all, places.len()).await;
-    assert_same(&got, &expect, query.groups, &query.tolerances, &context);
+    assert_same(&got, &expect, query.groups, &query.judges, &context);
 }
 
 async fn setting(seed: u64, rng: &mut StdRng, query: &Query) -> Setting {
@@ -265,8 +265,8 @@ async fn run(setting: &Setting, plan: datafusion::logical_expr::LogicalPlan) -> 
         .unwrap_or_else(|e| panic!("{}: {e}\n{text}", setting.view.definition.query))
 }
 
-/// One query over the first `count` messages read, by DataFusion alone.
-async fn whole(query: &Query, all: &RecordBatch, count: usize) -> Vec<RecordBatch> {
+/// One query over the first `count` messages read, by DataFusion alone, and the scales by which it is judged.
+async fn whole(query: &Query, all: &RecordBatch, count: usize) -> Expected {
     let read = all.slice(0, count);
     let read = concat_batches(&read.schema(), [&read]).unwrap();
     let kept = is_null(read.column_by_name("_reject").unwrap()).unwrap();
@@ -280,10 +280,16 @@ async fn whole(query: &Query, all: &RecordBatch, count: usize) -> Vec<RecordBatc
     let table = RecordBatch::try_new(schema, columns).unwrap();
     let session = session::context(session::runtime(None, None, None).unwrap(), 1);
     session.register_batch("events", table).unwrap();
-    let answer = session.sql(&query.whole).await;
-    let answer = answer.unwrap_or_else(|e| panic!("{}: {e}", query.whole));
-    answer
-        .collect()
-        .await
-        .unwrap_or_else(|e| panic!("{}: {e}", query.whole))
+    let answer = async |sql: &str| {
+        let frame = session.sql(sql).await;
+        let frame = frame.unwrap_or_else(|e| panic!("{sql}: {e}"));
+        frame
+            .collect()
+            .await
+            .unwrap_or_else(|e| panic!("{sql}: {e}"))
+    };
+    Expected {
+        values: answer(&query.whole).await,
+        scales: answer(&query.scales).await,
+    }
 }

@@ -4,25 +4,30 @@ use rand::Rng;
 use rand::rngs::StdRng;
 use rand::seq::IndexedRandom;
 
-use crate::answers::Tolerance;
+use crate::answers::Judge;
 
 /// A query in two spellings: as a user writes the view, and with the tie-break that the algebra adds by itself.
 #[derive(Debug, Clone)]
 pub struct Query {
     pub view: String,
     pub whole: String,
+    /// The scales of the inexact columns, over the same groups.
+    pub scales: String,
     /// How many of the output columns are the group.
     pub groups: usize,
     /// One per aggregate column.
-    pub tolerances: Vec<Tolerance>,
+    pub judges: Vec<Judge>,
 }
 
 const TIES: &str = "/*ties*/";
 
-use Tolerance::{Digest, Exact, Float};
+use Judge::{
+    Correlation, Covariance, Deviation, Digest, Exact, Intercept, Mean, Products, Slope, Sum,
+    Variance,
+};
 
-/// Calls and what may differ; `/*ties*/` is where the tie-break stands in the direct query.
-const AGGREGATES: &[(&str, Tolerance)] = &[
+/// Calls and how they are judged; `/*ties*/` is where the tie-break stands in the direct query.
+const AGGREGATES: &[(&str, Judge)] = &[
     ("count(*)", Exact),
     ("count(s)", Exact),
     ("count(*) FILTER (WHERE f > 0)", Exact),
@@ -39,18 +44,25 @@ const AGGREGATES: &[(&str, Tolerance)] = &[
     ("sum(d)", Exact),
     ("sum(DISTINCT i)", Exact),
     ("sum(DISTINCT d)", Exact),
-    ("sum(f)", Float),
-    ("sum(r)", Float),
-    ("sum(DISTINCT g)", Float),
-    ("avg(i % 1000)", Float),
+    ("sum(f)", Sum("f")),
+    ("sum(h)", Sum("h")),
+    ("sum(h) FILTER (WHERE b)", Sum("h")),
+    ("sum(r)", Sum("r")),
+    ("sum(DISTINCT g)", Sum("g")),
+    ("sum(DISTINCT h)", Sum("h")),
+    ("avg(i)", Mean("i")),
+    ("avg(small)", Mean("small")),
     ("avg(d)", Exact),
-    ("avg(f)", Float),
-    ("avg(DISTINCT g)", Float),
+    ("avg(f)", Mean("f")),
+    ("avg(h)", Mean("h")),
+    ("avg(r)", Mean("r")),
+    ("avg(DISTINCT g)", Mean("g")),
     ("avg(DISTINCT d)", Exact),
     ("min(i)", Exact),
     ("min(f)", Exact),
     ("max(f) FILTER (WHERE i <> 7)", Exact),
     ("max(f)", Exact),
+    ("max(h)", Exact),
     ("min(r)", Exact),
     ("max(r)", Exact),
     ("max(d)", Exact),
@@ -68,6 +80,7 @@ const AGGREGATES: &[(&str, Tolerance)] = &[
     ("bool_or(b)", Exact),
     ("median(i)", Exact),
     ("median(f)", Exact),
+    ("median(h)", Exact),
     ("median(d)", Exact),
     ("median(DISTINCT i)", Exact),
     ("max(DISTINCT s)", Exact),
@@ -78,30 +91,47 @@ const AGGREGATES: &[(&str, Tolerance)] = &[
     ("approx_distinct(t)", Exact),
     ("approx_distinct(bin)", Exact),
     ("approx_distinct(b)", Exact),
-    ("approx_percentile_cont(g, 0.5)", Digest),
+    ("approx_percentile_cont(g, 0.5)", Digest("g")),
     (
         "approx_percentile_cont(0.9) WITHIN GROUP (ORDER BY g)",
-        Digest,
+        Digest("g"),
     ),
-    ("approx_percentile_cont(g, 0.1, 200)", Digest),
-    ("approx_percentile_cont_with_weight(g, 1, 0.5)", Digest),
-    ("approx_median(g)", Digest),
-    ("var(g)", Float),
-    ("var_pop(g)", Float),
-    ("stddev(g)", Float),
-    ("stddev_pop(g)", Float),
-    ("corr(g, i % 100)", Float),
-    ("covar_samp(g, i % 100)", Float),
-    ("covar_pop(g, g)", Float),
-    ("regr_slope(g, i % 100)", Float),
-    ("regr_intercept(g, i % 100)", Float),
+    ("approx_percentile_cont(g, 0.1, 200)", Digest("g")),
+    ("approx_percentile_cont_with_weight(g, 1, 0.5)", Digest("g")),
+    ("approx_median(g)", Digest("g")),
+    ("var(g)", Variance("g")),
+    ("var(h)", Variance("h")),
+    ("var_pop(g)", Variance("g")),
+    ("var_pop(i)", Variance("i")),
+    ("stddev(g)", Deviation("g")),
+    ("stddev(h)", Deviation("h")),
+    ("stddev_pop(g)", Deviation("g")),
+    ("corr(g, i % 100)", Correlation("g", "i % 100")),
+    ("covar_samp(g, i % 100)", Covariance("g", "i % 100")),
+    ("covar_samp(h, g)", Covariance("h", "g")),
+    ("covar_pop(g, g)", Covariance("g", "g")),
+    ("covar_pop(h, i)", Covariance("h", "i")),
+    ("regr_slope(g, i % 100)", Slope("g", "i % 100")),
+    ("regr_intercept(g, i % 100)", Intercept("g", "i % 100")),
     ("regr_count(g, i)", Exact),
-    ("regr_r2(g, i % 100)", Float),
-    ("regr_avgx(g, i % 100)", Float),
-    ("regr_avgy(g, i % 100)", Float),
-    ("regr_sxx(g, i % 100)", Float),
-    ("regr_syy(g, i % 100)", Float),
-    ("regr_sxy(g, i % 100)", Float),
+    ("regr_r2(g, i % 100)", Correlation("g", "i % 100")),
+    (
+        "regr_avgx(g, i % 100)",
+        Mean("CASE WHEN g IS NOT NULL THEN i % 100 END"),
+    ),
+    (
+        "regr_avgy(h, i % 100)",
+        Mean("CASE WHEN i IS NOT NULL THEN h END"),
+    ),
+    (
+        "regr_sxx(g, i)",
+        Products("CASE WHEN g IS NOT NULL THEN i END", "i"),
+    ),
+    (
+        "regr_syy(h, i)",
+        Products("h", "CASE WHEN i IS NOT NULL THEN h END"),
+    ),
+    ("regr_sxy(h, i % 100)", Products("h", "i % 100")),
     ("first_value(i ORDER BY t/*ties*/)", Exact),
     ("first_value(s ORDER BY t DESC NULLS LAST/*ties*/)", Exact),
     ("last_value(f ORDER BY t, s/*ties*/)", Exact),
@@ -120,13 +150,14 @@ const AGGREGATES: &[(&str, Tolerance)] = &[
     ("string_agg(DISTINCT k, ',' ORDER BY k)", Exact),
     ("sum(i) * 2 + count(*)", Exact),
     ("CASE WHEN count(*) > 3 THEN max(s) ELSE 'few' END", Exact),
-    ("sum(CAST(i % 1000 AS DOUBLE)) / count(*)", Float),
+    ("sum(CAST(i AS DOUBLE)) / count(i)", Mean("i")),
 ];
 
 /// DataFusion's own grouped min and max of floats depend on where a NaN stood; ordering does not.
 const FLOAT_ORDER: &[(&str, &str)] = &[
     ("min(f)", "first_value(f ORDER BY f NULLS LAST)"),
     ("max(f)", "last_value(f ORDER BY f NULLS FIRST)"),
+    ("max(h)", "last_value(h ORDER BY h NULLS FIRST)"),
     ("min(r)", "first_value(r ORDER BY r NULLS LAST)"),
     ("max(r)", "last_value(r ORDER BY r NULLS FIRST)"),
 ];
@@ -155,7 +186,7 @@ const FILTERS: &[&str] = &[
     "WHERE t IS NOT NULL",
 ];
 
-fn query(groups: &[&str], aggregates: &[(&str, Tolerance)], filter: &str, having: &str) -> Query {
+fn query(groups: &[&str], aggregates: &[(&str, Judge)], filter: &str, having: &str) -> Query {
     let groups: Vec<&str> = groups
         .iter()
         .filter(|g| !g.starts_with("day %"))
@@ -166,20 +197,23 @@ fn query(groups: &[&str], aggregates: &[(&str, Tolerance)], filter: &str, having
         .enumerate()
         .map(|(i, g)| format!("{g} AS grp{i}"))
         .collect();
-    items.extend(
-        aggregates
-            .iter()
-            .enumerate()
-            .map(|(i, (a, _))| format!("{a} AS agg{i}")),
-    );
+    let mut scales = items.clone();
+    for (i, (call, judge)) in aggregates.iter().enumerate() {
+        items.push(format!("{call} AS agg{i}"));
+        scales.extend(judge.scale().map(|scale| format!("{scale} AS scale{i}")));
+    }
+    if scales.len() == groups.len() {
+        scales.push("count(*) AS rows".into());
+    }
     let by = match groups.len() {
         0 => String::new(),
         _ => format!(" GROUP BY {}", groups.join(", ")),
     };
-    let text = format!(
-        "SELECT {} FROM events {filter}{by} {having}",
-        items.join(", ")
-    );
+    let select = |items: &[String]| {
+        let items = items.join(", ");
+        format!("SELECT {items} FROM events {filter}{by} {having}")
+    };
+    let text = select(&items);
     let mut whole = text.replace(TIES, ", _partition, _offset");
     for (call, total) in FLOAT_ORDER {
         whole = whole.replace(call, total);
@@ -188,20 +222,15 @@ fn query(groups: &[&str], aggregates: &[(&str, Tolerance)], filter: &str, having
         view: text.replace(TIES, ""),
         whole,
         groups: groups.len(),
-        tolerances: aggregates.iter().map(|(_, t)| *t).collect(),
+        scales: select(&scales),
+        judges: aggregates.iter().map(|(_, judge)| *judge).collect(),
     }
 }
 
 /// One to five random aggregates over a random group, perhaps filtered, perhaps with HAVING.
 pub fn random(rng: &mut StdRng) -> Query {
     let count = rng.random_range(1..=5);
-    let mut aggregates: Vec<_> = AGGREGATES.choose_multiple(rng, count).copied().collect();
-    // Of string_agg DataFusion plans only one order per query.
-    let mut ordered = 0;
-    aggregates.retain(|(call, _)| {
-        ordered += i32::from(call.starts_with("string_agg"));
-        !call.starts_with("string_agg") || ordered == 1
-    });
+    let aggregates: Vec<_> = AGGREGATES.choose_multiple(rng, count).copied().collect();
     let groups = GROUPS.choose(rng).unwrap();
     let having = if rng.random_bool(0.2) {
         "HAVING count(*) > 2"

@@ -21,6 +21,7 @@ pub fn stream() -> StreamDefinition {
         ("i", DataType::Int64),
         ("f", DataType::Float64),
         ("g", DataType::Float64),
+        ("h", DataType::Float64),
         ("r", DataType::Float32),
         ("d", DataType::Decimal128(20, 4)),
         ("b", DataType::Boolean),
@@ -95,6 +96,32 @@ fn pick<T: Copy>(rng: &mut StdRng, pool: &[T]) -> T {
     *pool.choose(rng).unwrap()
 }
 
+/// Two of the largest wrap around in a sum of integers, which is associative all the same.
+const INTEGERS: &[i64] = &[
+    0,
+    1,
+    -1,
+    1 << 53,
+    -(1 << 53),
+    (1 << 53) + 1,
+    i64::MAX,
+    i64::MIN,
+    i64::MAX / 1000,
+    i64::MIN / 1000,
+];
+
+/// Floats of which some cancel and leave nothing but the rounding of the others; never NaN, which would hide it.
+fn huge_and_tiny(rng: &mut StdRng) -> f64 {
+    if rng.random_bool(0.005) {
+        return pick(rng, &[1e100, -1e100]);
+    }
+    match rng.random_range(0..4) {
+        0 => pick(rng, &[1e15, -1e15, 1e15 + 0.125, 9e15]),
+        1 => pick(rng, &[1e-9, -1e-9, 1e-300, 0.0, -0.0, 0.1]),
+        _ => rng.random_range(-1.0..1.0) * 10f64.powi(rng.random_range(-12..18)),
+    }
+}
+
 /// Rows at `places`, of the stream's row schema; about one in fifteen is a reject.
 pub fn rows(rng: &mut StdRng, places: &[Place]) -> RecordBatch {
     let n = places.len();
@@ -110,7 +137,7 @@ pub fn rows(rng: &mut StdRng, places: &[Place]) -> RecordBatch {
         }))),
         Arc::new(Int64Array::from(column(rng, n, |r| {
             match r.random_range(0..4) {
-                0 => pick(r, &[0, 1, -1, 1 << 53, -(1 << 53), (1 << 53) + 1]),
+                0 => pick(r, INTEGERS),
                 _ => r.random_range(-1000..1000),
             }
         }))),
@@ -122,8 +149,9 @@ pub fn rows(rng: &mut StdRng, places: &[Place]) -> RecordBatch {
                         0.0,
                         -0.0,
                         f64::NAN,
-                        1e6,
-                        -1e6,
+                        1e15,
+                        -1e15,
+                        1e300,
                         1e-300,
                         f64::MIN_POSITIVE,
                         0.1,
@@ -135,8 +163,9 @@ pub fn rows(rng: &mut StdRng, places: &[Place]) -> RecordBatch {
         Arc::new(Float64Array::from(column(rng, n, |r| {
             r.random_range(-500.0..500.0)
         }))),
+        Arc::new(Float64Array::from(column(rng, n, huge_and_tiny))),
         Arc::new(Float32Array::from(column(rng, n, |r| {
-            pick(r, &[0.5_f32, -2.25, 1e4, 3.0, f32::NAN])
+            pick(r, &[0.5_f32, -2.25, 3.0e38, -3.0e38, 1e-30, 3.0, f32::NAN])
         }))),
         Arc::new(
             Decimal128Array::from(column(rng, n, |r| match r.random_range(0..5) {

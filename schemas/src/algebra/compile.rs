@@ -200,17 +200,38 @@ impl ViewPlan {
     }
 
     fn update_over(&self, rows: LogicalPlan) -> PlanResult<LogicalPlan> {
+        let states = self.aggregates.iter().enumerate();
+        let states = states.map(|(i, a)| a.update.clone().alias(state_name(i)));
+        self.group_rows(rows, states.collect())
+    }
+
+    fn group_rows(&self, rows: LogicalPlan, calls: Vec<Expr>) -> PlanResult<LogicalPlan> {
         let partition = Expr::Column(position_column(&rows, PARTITION)?).alias(PARTITION);
         let groups = self.groups.iter().enumerate();
         let groups = groups.map(|(i, group)| group.clone().unalias().alias(group_name(i)));
-        let states = self.aggregates.iter().enumerate();
-        let states = states.map(|(i, a)| a.update.clone().alias(state_name(i)));
+        let keys = std::iter::once(partition).chain(groups).collect::<Vec<_>>();
         LogicalPlanBuilder::from(rows)
-            .aggregate(
-                std::iter::once(partition).chain(groups).collect::<Vec<_>>(),
-                states.collect::<Vec<_>>(),
-            )?
+            .aggregate(keys, calls)?
             .build()
+    }
+
+    /// Rows of the stream's row schema to the magnitudes that float sums in states are judged by, per partition and
+    /// group; `None` if there are no such sums. See [`super::rounding`].
+    ///
+    /// Errors: [`Error::PlanView`].
+    pub fn magnitudes(&self, rows: LogicalPlan) -> Result<Option<LogicalPlan>> {
+        let calls = self.aggregates.iter().flat_map(|a| &a.magnitudes);
+        let named = calls.enumerate();
+        let magnitudes: Vec<Expr> = named
+            .map(|(i, call)| call.clone().alias(format!("m{i}")))
+            .collect();
+        if magnitudes.is_empty() {
+            return Ok(None);
+        }
+        replace_scan(&self.input, rows)
+            .and_then(|rows| self.group_rows(rows, magnitudes))
+            .map(Some)
+            .map_err(|source| self.planning(source))
     }
 
     /// States to states, one row per partition and group.

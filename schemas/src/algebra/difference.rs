@@ -14,9 +14,10 @@ use arrow::row::{OwnedRow, RowConverter, SortField};
 use datafusion::common::{Result as PlanResult, ScalarValue};
 use datafusion::error::DataFusionError;
 
-use super::accept::{DIGEST_TOLERANCE, Equality, FLOAT_TOLERANCE};
+use super::accept::{DIGEST_TOLERANCE, Equality};
 use super::compile::ViewPlan;
 use super::maintain::Aggregate;
+use super::rounding::agree;
 use crate::{Error, Result};
 
 /// One aggregate of one group on which both sides do not agree.
@@ -33,21 +34,29 @@ pub struct Difference {
 
 impl ViewPlan {
     /// Where two sets of states differ. Both have this view's state schema and one row per partition and group, as
-    /// [`ViewPlan::merge`] yields them.
+    /// [`ViewPlan::merge`] yields them. `magnitudes` is what [`ViewPlan::magnitudes`] gave over the rows of the range,
+    /// in as many pieces as you like; without it float sums are judged by what is left of them.
     ///
     /// Errors: [`Error::RunPlan`] if the states cannot be read.
     pub fn differences(
         &self,
         left: &[RecordBatch],
         right: &[RecordBatch],
+        magnitudes: &[RecordBatch],
     ) -> Result<Vec<Difference>> {
-        self.compare(left, right).map_err(|source| Error::RunPlan {
-            what: "comparing states",
-            source,
-        })
+        self.compare(left, right, magnitudes)
+            .map_err(|source| Error::RunPlan {
+                what: "comparing states",
+                source,
+            })
     }
 
-    fn compare(&self, left: &[RecordBatch], right: &[RecordBatch]) -> PlanResult<Vec<Difference>> {
+    fn compare(
+        &self,
+        left: &[RecordBatch],
+        right: &[RecordBatch],
+        magnitudes: &[RecordBatch],
+    ) -> PlanResult<Vec<Difference>> {
         let left = concat_batches(self.state_schema(), left.iter())?;
         let right = concat_batches(self.state_schema(), right.iter())?;
         let keys = 1 + self.group_count();
@@ -57,6 +66,7 @@ impl ViewPlan {
                 .map(|field| SortField::new(field.data_type().clone()))
                 .collect(),
         )?;
+        let magnitudes = add_up(&converter, magnitudes, keys)?;
         let left_rows = index(&converter, &left, keys)?;
         let mut right_rows = index(&converter, &right, keys)?;
         let mut differences = Vec::new();
@@ -70,12 +80,16 @@ impl ViewPlan {
                 });
                 continue;
             };
+            let mut sums = magnitudes.get(key).map_or(&[][..], Vec::as_slice);
             for (i, aggregate) in self.aggregates().iter().enumerate() {
+                let own = aggregate.magnitudes.len().min(sums.len());
+                let (own, others) = sums.split_at(own);
+                sums = others;
                 let (a, b) = (
                     left.column(keys + i).slice(*l, 1),
                     right.column(keys + i).slice(r, 1),
                 );
-                if !same(aggregate, &a, &b)? {
+                if !same(aggregate, &a, &b, own)? {
                     differences.push(Difference {
                         group: group_text(&left, *l, keys)?,
                         aggregate: Some(aggregate.name.clone()),
@@ -118,6 +132,33 @@ fn index(
     Ok(index)
 }
 
+/// The magnitudes of each group, added up.
+fn add_up(
+    converter: &RowConverter,
+    batches: &[RecordBatch],
+    keys: usize,
+) -> PlanResult<HashMap<OwnedRow, Vec<f64>>> {
+    let mut sums: HashMap<OwnedRow, Vec<f64>> = HashMap::new();
+    for batch in batches {
+        let (groups, columns) = batch.columns().split_at(keys);
+        let groups = converter.convert_columns(groups)?;
+        for (at, group) in groups.iter().enumerate() {
+            let sums = sums
+                .entry(group.owned())
+                .or_insert_with(|| vec![0.0; columns.len()]);
+            for (sum, column) in sums.iter_mut().zip(columns) {
+                let column = column.as_primitive::<Float64Type>();
+                *sum += if column.is_valid(at) {
+                    column.value(at)
+                } else {
+                    0.0
+                };
+            }
+        }
+    }
+    Ok(sums)
+}
+
 fn group_text(states: &RecordBatch, row: usize, keys: usize) -> PlanResult<Vec<String>> {
     states.columns()[..keys]
         .iter()
@@ -140,7 +181,12 @@ fn value(aggregate: &Aggregate, state: &ArrayRef) -> PlanResult<ScalarValue> {
 }
 
 /// True if both states are the same answer, as the aggregate declares it.
-fn same(aggregate: &Aggregate, left: &ArrayRef, right: &ArrayRef) -> PlanResult<bool> {
+fn same(
+    aggregate: &Aggregate,
+    left: &ArrayRef,
+    right: &ArrayRef,
+    magnitudes: &[f64],
+) -> PlanResult<bool> {
     if left == right {
         return Ok(true);
     }
@@ -156,13 +202,10 @@ fn same(aggregate: &Aggregate, left: &ArrayRef, right: &ArrayRef) -> PlanResult<
             Ok(true)
         }
         Equality::Values => Ok(value(aggregate, left)? == value(aggregate, right)?),
-        Equality::Floats => {
-            let (l, r) = (value(aggregate, left)?, value(aggregate, right)?);
-            Ok(l == r || close(&l, &r, FLOAT_TOLERANCE, None)?)
-        }
+        Equality::Floats => agree(aggregate, left, right, magnitudes),
         Equality::Digests => {
             let (l, r) = (value(aggregate, left)?, value(aggregate, right)?);
-            Ok(l == r || close(&l, &r, DIGEST_TOLERANCE, digest_range(left))?)
+            Ok(l == r || close(&l, &r, digest_range(left))?)
         }
     }
 }
@@ -176,13 +219,8 @@ fn sorted(column: &ArrayRef) -> PlanResult<ArrayRef> {
     }
 }
 
-/// True if two numbers differ by at most `tolerance` of `scale`, or of the larger magnitude.
-fn close(
-    left: &ScalarValue,
-    right: &ScalarValue,
-    tolerance: f64,
-    scale: Option<f64>,
-) -> PlanResult<bool> {
+/// True if two numbers differ by at most [`DIGEST_TOLERANCE`] of `range`, or of the larger magnitude.
+fn close(left: &ScalarValue, right: &ScalarValue, range: Option<f64>) -> PlanResult<bool> {
     let number = |v: &ScalarValue| -> PlanResult<Option<f64>> {
         match v.cast_to(&DataType::Float64)? {
             ScalarValue::Float64(number) => Ok(number),
@@ -195,8 +233,8 @@ fn close(
     if l.is_nan() || r.is_nan() {
         return Ok(l.is_nan() && r.is_nan());
     }
-    let scale = scale.unwrap_or_else(|| l.abs().max(r.abs()));
-    Ok((l - r).abs() <= tolerance * scale)
+    let range = range.unwrap_or_else(|| l.abs().max(r.abs()));
+    Ok((l - r).abs() <= DIGEST_TOLERANCE * range)
 }
 
 /// max - min of a t-digest's state, whose fields are: size, sum, count, max, min, centroids.

@@ -16,6 +16,7 @@ use datafusion::physical_expr::aggregate::{AggregateFunctionExpr, LoweredAggrega
 use super::accept::{Equality, accept};
 use super::decompose::position_column;
 use super::float_order::FloatKey;
+use super::rounding::magnitudes;
 use super::state_function::{Input, Output, StateFunction};
 use crate::stream::{OFFSET, PARTITION};
 use crate::{Error, Result, ViewName};
@@ -27,6 +28,8 @@ pub struct Aggregate {
     pub name: String,
     /// When two of its states are the same answer.
     pub equality: Equality,
+    /// Over rows: what the rounding of its states is relative to, if they do not tell.
+    pub(super) magnitudes: Vec<Expr>,
     pub(super) planned: Arc<AggregateFunctionExpr>,
     /// Whether its states are made by a groups accumulator.
     pub(super) by_groups: bool,
@@ -91,6 +94,10 @@ pub(super) fn maintain(
     };
     Ok(Aggregate {
         equality: known.equality,
+        magnitudes: match known.equality {
+            Equality::Floats => magnitudes(&call),
+            _ => vec![],
+        },
         update: Expr::AggregateFunction(AggregateFunction::new_udf(
             form(Input::Rows, Output::States)?,
             call.params.args,

@@ -18,6 +18,7 @@ mod float_order;
 mod maintain;
 mod plans;
 mod prepared;
+mod rounding;
 mod state_function;
 mod storage;
 

@@ -6,8 +6,11 @@
 //! Invariant: the batch has one row per message, in the order of the messages, whatever bytes arrive; a row's content
 //! depends on its own message alone.
 
-mod decimals;
+mod columns;
+mod fields;
 mod json;
+mod numbers;
+mod texts;
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -120,13 +123,13 @@ type Reason = Cow<'static, str>;
 /// What a format's reader makes of a run of messages.
 #[derive(Debug)]
 struct Parsed {
-    /// The declared columns of the messages that could be read, in order.
+    /// The declared columns, one row per message; a reject's values mean nothing.
     columns: RecordBatch,
-    /// Why a message could not be read; null positions are the rows of `columns`, in order.
+    /// Why a message could not be read.
     reasons: Vec<Option<Reason>>,
 }
 
-/// Decodes one stream; keeps its buffers between calls.
+/// Decodes one stream.
 #[derive(Debug)]
 pub struct Decoder {
     stream: StreamName,
@@ -172,31 +175,17 @@ impl Decoder {
 
     /// Turns rows into rejects that lack a value where the stream declares `NOT NULL`.
     fn enforce_not_null(&self, parsed: &mut Parsed) {
-        let lacking: Vec<(&str, &ArrayRef)> = self
-            .columns
-            .fields()
-            .iter()
-            .zip(parsed.columns.columns())
-            .filter(|(field, array)| !field.is_nullable() && array.null_count() > 0)
-            .map(|(field, array)| (field.name().as_str(), array))
-            .collect();
-        if lacking.is_empty() {
-            return;
-        }
-        let mut keep = vec![true; parsed.columns.num_rows()];
-        let readable = parsed.reasons.iter_mut().filter(|r| r.is_none());
-        for (row, reason) in readable.enumerate() {
-            if let Some((name, _)) = lacking.iter().find(|(_, array)| array.is_null(row)) {
-                keep[row] = false;
-                *reason = Some(format!("`{name}` is NOT NULL and has no value").into());
+        for (field, array) in self.columns.fields().iter().zip(parsed.columns.columns()) {
+            if field.is_nullable() || array.null_count() == 0 {
+                continue;
+            }
+            for (row, reason) in parsed.reasons.iter_mut().enumerate() {
+                if reason.is_none() && array.is_null(row) {
+                    let lacks = format!("`{}` is NOT NULL and has no value", field.name());
+                    *reason = Some(lacks.into());
+                }
             }
         }
-        let kept: UInt32Array = (0u32..)
-            .zip(&keep)
-            .filter_map(|(row, keep)| keep.then_some(row))
-            .collect();
-        parsed.columns = arrow::compute::take_record_batch(&parsed.columns, &kept)
-            .expect("positions lie within the batch they were counted from");
     }
 
     /// Puts the leading columns, the declared ones and the rejects' own side by side.
@@ -212,16 +201,9 @@ impl Decoder {
         if rejects == 0 {
             arrays.extend(parsed.columns.columns().iter().map(Arc::clone));
         } else {
-            let mut next = 0u32;
-            let rows: UInt32Array = parsed
-                .reasons
-                .iter()
-                .map(|reason| {
-                    reason.is_none().then(|| {
-                        next += 1;
-                        next - 1
-                    })
-                })
+            let rows: UInt32Array = (0u32..)
+                .zip(&parsed.reasons)
+                .map(|(row, reason)| reason.is_none().then_some(row))
                 .collect();
             for column in parsed.columns.columns() {
                 arrays.push(take(column, &rows, None)?);

@@ -1,0 +1,136 @@
+//! How far two float states of one group may be apart and still be the same answer.
+//!
+//! Floats are rounded after every addition, so the order of additions shows, in proportion to what was added: not to
+//! what is left of it. 1e15 - 1e15 + 1e-9 may be 1e-9 or 0. So a state is judged by the magnitudes that went into it.
+//! Variances, correlations and regressions tell them by their states (counts, means and sums of squared deviations);
+//! sums, means and covariances do not, so for them they are added up from the rows of the range that is compared.
+//!
+//! Invariant: states are compared field by field, below the division or root that a value is made with: a correlation
+//! of what hardly varies may be anything, the moments that it is made of may not.
+
+use arrow::array::{Array, ArrayRef, AsArray};
+use arrow::datatypes::{DataType, Float64Type};
+use datafusion::common::Result as PlanResult;
+use datafusion::functions::math::expr_fn::abs;
+use datafusion::functions_aggregate::sum::sum_udaf;
+use datafusion::logical_expr::expr::AggregateFunction;
+use datafusion::logical_expr::{Expr, cast};
+
+use super::accept::FLOAT_TOLERANCE;
+use super::maintain::Aggregate;
+
+/// The sums over the rows that say what went into the states of `call`, where these do not tell: the magnitudes for
+/// plain sums and means, the squares of both arguments for covariances.
+pub(super) fn magnitudes(call: &AggregateFunction) -> Vec<Expr> {
+    let float = |argument: &Expr| cast(argument.clone(), DataType::Float64);
+    let addends: Vec<Expr> = match (call.func.name(), call.params.args.as_slice()) {
+        _ if call.params.distinct => vec![],
+        ("sum" | "avg", [x]) => vec![abs(float(x))],
+        ("covar_samp" | "covar_pop", [x, y]) => vec![float(x) * float(x), float(y) * float(y)],
+        _ => vec![],
+    };
+    let sum = |addend| {
+        let filter = call.params.filter.clone();
+        AggregateFunction::new_udf(sum_udaf(), vec![addend], false, filter, vec![], None)
+    };
+    addends
+        .into_iter()
+        .map(|addend| Expr::AggregateFunction(sum(addend)))
+        .collect()
+}
+
+/// True if two states of `aggregate` differ by rounding only. `magnitudes` are those of [`magnitudes`]; without them,
+/// what is left of the sums stands for them.
+pub(super) fn agree(
+    aggregate: &Aggregate,
+    left: &ArrayRef,
+    right: &ArrayRef,
+    magnitudes: &[f64],
+) -> PlanResult<bool> {
+    let (left, right) = (fields(left)?, fields(right)?);
+    if let ([Field::List(left)], [Field::List(right)]) = (left.as_slice(), right.as_slice()) {
+        // The values themselves, of DISTINCT.
+        let mut pairs = left.iter().zip(right);
+        return Ok(left.len() == right.len() && pairs.all(|(l, r)| l.total_cmp(r).is_eq()));
+    }
+    let (left, right) = (numbers(&left), numbers(&right));
+    let larger: Vec<f64> = left
+        .iter()
+        .zip(&right)
+        .map(|(l, r)| l.unwrap_or(0.0).abs().max(r.unwrap_or(0.0).abs()))
+        .collect();
+    let scales = scales(aggregate, &larger, magnitudes);
+    let mut pairs = left.into_iter().zip(right).zip(scales);
+    Ok(pairs.all(|((l, r), scale)| match (l, r) {
+        (Some(l), Some(r)) if l.is_nan() || r.is_nan() => l.is_nan() && r.is_nan(),
+        (Some(l), Some(r)) => l == r || (l - r).abs() <= FLOAT_TOLERANCE * scale,
+        (l, r) => l.is_none() && r.is_none(),
+    }))
+}
+
+/// A field of a state.
+#[derive(Debug)]
+enum Field {
+    Number(Option<f64>),
+    /// In order.
+    List(Vec<f64>),
+}
+
+fn fields(state: &ArrayRef) -> PlanResult<Vec<Field>> {
+    let read = |column: &ArrayRef| {
+        if let DataType::List(_) = column.data_type() {
+            let items = column.as_list::<i32>().value(0);
+            let items = arrow::compute::cast(&items, &DataType::Float64)?;
+            let items = items.as_primitive::<Float64Type>().iter();
+            let mut items: Vec<f64> = items.flatten().collect();
+            items.sort_by(f64::total_cmp);
+            return Ok(Field::List(items));
+        }
+        let value = arrow::compute::cast(column, &DataType::Float64)?;
+        let value = value.as_primitive::<Float64Type>();
+        Ok(Field::Number(value.is_valid(0).then(|| value.value(0))))
+    };
+    state.as_struct().columns().iter().map(read).collect()
+}
+
+fn numbers(fields: &[Field]) -> Vec<Option<f64>> {
+    let number = |field: &Field| match field {
+        Field::Number(number) => *number,
+        Field::List(_) => None,
+    };
+    fields.iter().map(number).collect()
+}
+
+/// What each field's rounding is relative to. Which field is what is the engine's affair: counts (which are exact),
+/// means, and sums of squared deviations (`m2`) or of products, in an order of each function's own.
+fn scales(aggregate: &Aggregate, fields: &[f64], magnitudes: &[f64]) -> Vec<f64> {
+    let rms = |n: f64, mean: f64, m2: f64| (m2 / n.max(1.0) + mean * mean).sqrt();
+    let of_rows = |i: usize, otherwise: f64| magnitudes.get(i).copied().unwrap_or(otherwise);
+    let name = aggregate.planned.fun().name();
+    match (name, fields) {
+        ("sum", [sum]) => vec![of_rows(0, *sum)],
+        ("avg", [_, sum]) => vec![0.0, of_rows(0, *sum)],
+        ("var" | "var_pop" | "stddev" | "stddev_pop", [n, mean, m2]) => {
+            let x = rms(*n, *mean, *m2);
+            vec![0.0, x, n * x * x]
+        }
+        ("covar_samp" | "covar_pop", [n, x, y, _]) => {
+            let (xx, yy) = (of_rows(0, n * x * x), of_rows(1, n * y * y));
+            let n = n.max(1.0);
+            vec![0.0, (xx / n).sqrt(), (yy / n).sqrt(), (xx * yy).sqrt()]
+        }
+        ("corr", [n, _, _, _, xx, yy]) if aggregate.by_groups => {
+            let (x, y) = ((n * xx).sqrt(), (n * yy).sqrt());
+            vec![0.0, x, y, (xx * yy).sqrt(), *xx, *yy]
+        }
+        ("corr", [n, mean_x, m2_x, mean_y, m2_y, _]) => {
+            let (x, y) = (rms(*n, *mean_x, *m2_x), rms(*n, *mean_y, *m2_y));
+            vec![0.0, x, n * x * x, y, n * y * y, n * x * y]
+        }
+        (_, [n, mean_x, mean_y, m2_x, m2_y, _]) => {
+            let (x, y) = (rms(*n, *mean_x, *m2_x), rms(*n, *mean_y, *m2_y));
+            vec![0.0, x, y, n * x * x, n * y * y, n * x * y]
+        }
+        _ => fields.to_vec(),
+    }
+}

@@ -1,0 +1,361 @@
+//! Columns being filled, one JSON value at a time. What each type takes is said in [`super::json`].
+//!
+//! Invariant: every [`Column::append`] makes a column one entry longer, also if the value is refused: then the entry is
+//! null, and the whole message is a reject.
+
+use std::borrow::Cow;
+use std::sync::Arc;
+
+use arrow::array::{
+    ArrayRef, ArrowPrimitiveType, BinaryBuilder, BooleanBuilder, Date32Builder, Decimal128Builder,
+    Float32Builder, Float64Builder, Int8Builder, Int16Builder, Int32Builder, Int64Builder,
+    ListArray, NullBufferBuilder, PrimitiveBuilder, StringBuilder, StructArray,
+    TimestampMicrosecondBuilder,
+};
+use arrow::buffer::OffsetBuffer;
+use arrow::datatypes::{DataType, FieldRef, Fields, TimeUnit};
+use arrow::error::ArrowError;
+use serde_json::value::RawValue;
+
+use super::fields::{Names, Slots};
+use super::numbers::{self, Misfit};
+use super::texts;
+use crate::canonical::sql_name;
+
+/// Why a value is not of its column's type: what follows "the value of `a` is not a valid INT: ".
+pub(super) type Why = Cow<'static, str>;
+
+/// The values of one column, of one of the canonical types.
+#[derive(Debug)]
+pub(super) enum Column {
+    Boolean(BooleanBuilder),
+    Int8(Int8Builder),
+    Int16(Int16Builder),
+    Int32(Int32Builder),
+    Int64(Int64Builder),
+    Float32(Float32Builder),
+    Float64(Float64Builder),
+    Decimal(Decimal128Builder, u8, i8),
+    Text(StringBuilder),
+    Bytes(BinaryBuilder),
+    Date(Date32Builder),
+    Timestamp(TimestampMicrosecondBuilder),
+    List(Box<List>),
+    Struct(Box<Struct>),
+}
+
+/// Lists, their items end to end.
+#[derive(Debug)]
+pub(super) struct List {
+    item: FieldRef,
+    items: Column,
+    ends: Vec<i32>,
+    length: i32,
+    present: NullBufferBuilder,
+}
+
+/// Objects, field by field.
+#[derive(Debug)]
+pub(super) struct Struct {
+    fields: Fields,
+    names: Names,
+    columns: Vec<Column>,
+    present: NullBufferBuilder,
+}
+
+impl Column {
+    /// An empty column with room for `rows` entries.
+    ///
+    /// Errors: a type that is not canonical.
+    pub(super) fn new(data_type: &DataType, rows: usize) -> Result<Self, ArrowError> {
+        use DataType as T;
+        Ok(match data_type {
+            T::Boolean => Self::Boolean(BooleanBuilder::with_capacity(rows)),
+            T::Int8 => Self::Int8(Int8Builder::with_capacity(rows)),
+            T::Int16 => Self::Int16(Int16Builder::with_capacity(rows)),
+            T::Int32 => Self::Int32(Int32Builder::with_capacity(rows)),
+            T::Int64 => Self::Int64(Int64Builder::with_capacity(rows)),
+            T::Float32 => Self::Float32(Float32Builder::with_capacity(rows)),
+            T::Float64 => Self::Float64(Float64Builder::with_capacity(rows)),
+            T::Decimal128(precision, scale) => Self::Decimal(
+                Decimal128Builder::with_capacity(rows).with_data_type(data_type.clone()),
+                *precision,
+                *scale,
+            ),
+            T::Utf8 => Self::Text(StringBuilder::with_capacity(rows, rows * 8)),
+            T::Binary => Self::Bytes(BinaryBuilder::with_capacity(rows, rows * 8)),
+            T::Date32 => Self::Date(Date32Builder::with_capacity(rows)),
+            T::Timestamp(TimeUnit::Microsecond, _) => Self::Timestamp(
+                TimestampMicrosecondBuilder::with_capacity(rows).with_data_type(data_type.clone()),
+            ),
+            T::List(item) => Self::List(Box::new(List {
+                items: Self::new(item.data_type(), rows)?,
+                item: Arc::clone(item),
+                ends: Vec::with_capacity(rows),
+                length: 0,
+                present: NullBufferBuilder::new(rows),
+            })),
+            T::Struct(fields) => Self::Struct(Box::new(Struct {
+                names: Names::new(fields),
+                columns: columns(fields, rows)?,
+                fields: fields.clone(),
+                present: NullBufferBuilder::new(rows),
+            })),
+            other => {
+                return Err(ArrowError::NotYetImplemented(format!(
+                    "{other} is no canonical type"
+                )));
+            }
+        })
+    }
+
+    /// Adds what `raw`, one JSON value, stands for; nothing is null.
+    pub(super) fn append(&mut self, raw: Option<&str>) -> Result<(), Why> {
+        let raw = raw.filter(|raw| *raw != "null");
+        match self {
+            Self::Boolean(builder) => {
+                let value = match raw {
+                    None => Ok(None),
+                    Some("true") => Ok(Some(true)),
+                    Some("false") => Ok(Some(false)),
+                    Some(raw) => Err(Why::Borrowed(kind(raw))),
+                };
+                builder.append_option(*value.as_ref().unwrap_or(&None));
+                value.map(|_| ())
+            }
+            Self::Int8(builder) => number(builder, raw, numbers::whole),
+            Self::Int16(builder) => number(builder, raw, numbers::whole),
+            Self::Int32(builder) => number(builder, raw, numbers::whole),
+            Self::Int64(builder) => number(builder, raw, numbers::whole),
+            Self::Float32(builder) => float(builder, raw, [f32::NAN, f32::INFINITY]),
+            Self::Float64(builder) => float(builder, raw, [f64::NAN, f64::INFINITY]),
+            Self::Decimal(builder, precision, scale) => number(builder, raw, |text| {
+                let value = numbers::scaled(text, *scale)?;
+                let limit = 10u128.pow(u32::from(*precision));
+                if value.unsigned_abs() < limit {
+                    Ok(value)
+                } else {
+                    Err(Misfit::Range)
+                }
+            }),
+            Self::Text(builder) => {
+                let text = raw.map(text).transpose();
+                match &text {
+                    Ok(text) => builder.append_option(text.as_deref()),
+                    Err(_) => builder.append_null(),
+                }
+                text.map(|_| ())
+            }
+            Self::Bytes(builder) => {
+                let read = |raw| texts::bytes(&text(raw)?).ok_or(NOT_HEXADECIMAL);
+                let bytes = raw.map(read).transpose();
+                match &bytes {
+                    Ok(bytes) => builder.append_option(bytes.as_deref()),
+                    Err(_) => builder.append_null(),
+                }
+                bytes.map(|_| ())
+            }
+            Self::Date(builder) => value(builder, raw, |raw| {
+                if !raw.starts_with('"') {
+                    return whole(raw);
+                }
+                texts::days(&text(raw)?).ok_or("it is not written as YYYY-MM-DD".into())
+            }),
+            Self::Timestamp(builder) => value(builder, raw, |raw| {
+                if !raw.starts_with('"') {
+                    return whole(raw);
+                }
+                texts::micros(&text(raw)?).ok_or("it is not a time as in RFC 3339".into())
+            }),
+            Self::List(list) => list.append(raw),
+            Self::Struct(object) => object.append(raw),
+        }
+    }
+
+    /// What was appended, as an array.
+    pub(super) fn finish(self) -> Result<ArrayRef, ArrowError> {
+        Ok(match self {
+            Self::Boolean(mut builder) => Arc::new(builder.finish()),
+            Self::Int8(mut builder) => Arc::new(builder.finish()),
+            Self::Int16(mut builder) => Arc::new(builder.finish()),
+            Self::Int32(mut builder) => Arc::new(builder.finish()),
+            Self::Int64(mut builder) => Arc::new(builder.finish()),
+            Self::Float32(mut builder) => Arc::new(builder.finish()),
+            Self::Float64(mut builder) => Arc::new(builder.finish()),
+            Self::Decimal(mut builder, ..) => Arc::new(builder.finish()),
+            Self::Text(mut builder) => Arc::new(builder.finish()),
+            Self::Bytes(mut builder) => Arc::new(builder.finish()),
+            Self::Date(mut builder) => Arc::new(builder.finish()),
+            Self::Timestamp(mut builder) => Arc::new(builder.finish()),
+            Self::List(list) => {
+                let mut list = *list;
+                let ends = std::iter::once(0).chain(list.ends).collect();
+                Arc::new(ListArray::try_new(
+                    list.item,
+                    OffsetBuffer::new(ends),
+                    list.items.finish()?,
+                    list.present.finish(),
+                )?)
+            }
+            Self::Struct(object) => {
+                let mut object = *object;
+                let rows = object.present.len();
+                let columns = object.columns.into_iter().map(Self::finish);
+                Arc::new(StructArray::try_new_with_length(
+                    object.fields,
+                    columns.collect::<Result<_, _>>()?,
+                    object.present.finish(),
+                    rows,
+                )?)
+            }
+        })
+    }
+}
+
+/// Empty columns for `fields`.
+pub(super) fn columns(fields: &Fields, rows: usize) -> Result<Vec<Column>, ArrowError> {
+    let empty = fields.iter().map(|f| Column::new(f.data_type(), rows));
+    empty.collect()
+}
+
+impl List {
+    fn append(&mut self, raw: Option<&str>) -> Result<(), Why> {
+        let items: Result<Option<Vec<&RawValue>>, Why> = raw
+            .map(|raw| match serde_json::from_str(raw) {
+                Ok(items) if raw.starts_with('[') => Ok(items),
+                _ => Err(kind(raw).into()),
+            })
+            .transpose();
+        let mut refused = items.as_ref().err().cloned();
+        for (at, item) in items.iter().flatten().flatten().enumerate() {
+            self.length += 1;
+            if let Err(why) = self.items.append(Some(item.get()))
+                && refused.is_none()
+            {
+                let wanted = sql_name(self.item.data_type());
+                refused = Some(format!("item {} is not a valid {wanted}: {why}", at + 1).into());
+            }
+        }
+        self.ends.push(self.length);
+        self.present.append(matches!(items, Ok(Some(_))));
+        refused.map_or(Ok(()), Err)
+    }
+}
+
+impl Struct {
+    fn append(&mut self, raw: Option<&str>) -> Result<(), Why> {
+        let mut slots = Slots::new(self.columns.len());
+        let filled: Result<(), Why> = match raw {
+            Some(raw) if raw.starts_with('{') => match slots.fill(&self.names, raw) {
+                Ok(None) => Ok(()),
+                Ok(Some(twice)) => Err(format!("`{}` occurs twice", self.names.name(twice)).into()),
+                Err(error) => Err(error.to_string().into()),
+            },
+            Some(raw) => Err(kind(raw).into()),
+            None => Ok(()),
+        };
+        let mut refused = filled.err();
+        for (at, column) in self.columns.iter_mut().enumerate() {
+            if let Err(why) = column.append(slots.raw(at))
+                && refused.is_none()
+            {
+                let field = &self.fields[at];
+                let wanted = sql_name(field.data_type());
+                refused = Some(format!("`{}` is not a valid {wanted}: {why}", field.name()).into());
+            }
+        }
+        self.present.append(raw.is_some());
+        refused.map_or(Ok(()), Err)
+    }
+}
+
+const NOT_HEXADECIMAL: Why = Cow::Borrowed("it is not pairs of hexadecimal digits");
+
+/// What a JSON value is, for one that is not what it should be.
+fn kind(raw: &str) -> &'static str {
+    match raw.as_bytes().first() {
+        Some(b'"') => "it is text",
+        Some(b't' | b'f') => "it is a boolean",
+        Some(b'{') => "it is an object",
+        Some(b'[') => "it is a list",
+        _ => "it is a number",
+    }
+}
+
+/// The text of a JSON string.
+fn text(raw: &str) -> Result<Cow<'_, str>, Why> {
+    if !raw.starts_with('"') {
+        return Err(kind(raw).into());
+    }
+    texts::unquote(raw).ok_or("half of a surrogate pair is missing".into())
+}
+
+/// The digits of a JSON number, or of a text that holds one.
+fn digits(raw: &str) -> Result<Cow<'_, str>, Why> {
+    match raw.as_bytes().first() {
+        Some(b'-' | b'0'..=b'9') => Ok(Cow::Borrowed(raw)),
+        Some(b'"') => match text(raw)? {
+            digits if texts::is_number(&digits) => Ok(digits),
+            _ => Err("its text is not a number".into()),
+        },
+        _ => Err(kind(raw).into()),
+    }
+}
+
+/// The number of a column that takes text as well, but no number in text.
+fn whole<T: TryFrom<i64>>(raw: &str) -> Result<T, Why> {
+    numbers::whole(&digits(raw)?).map_err(explain)
+}
+
+fn explain(misfit: Misfit) -> Why {
+    match misfit {
+        Misfit::Fraction => "it has more decimal places".into(),
+        Misfit::Range => "it is out of range".into(),
+    }
+}
+
+/// Appends a value, or null if there is none or it is refused.
+fn value<P: ArrowPrimitiveType>(
+    builder: &mut PrimitiveBuilder<P>,
+    raw: Option<&str>,
+    read: impl FnOnce(&str) -> Result<P::Native, Why>,
+) -> Result<(), Why> {
+    let Some(raw) = raw else {
+        builder.append_null();
+        return Ok(());
+    };
+    match read(raw) {
+        Ok(value) => builder.append_value(value),
+        Err(why) => {
+            builder.append_null();
+            return Err(why);
+        }
+    }
+    Ok(())
+}
+
+fn number<P: ArrowPrimitiveType>(
+    builder: &mut PrimitiveBuilder<P>,
+    raw: Option<&str>,
+    read: impl FnOnce(&str) -> Result<P::Native, Misfit>,
+) -> Result<(), Why> {
+    value(builder, raw, |raw| read(&digits(raw)?).map_err(explain))
+}
+
+/// Like [`number`]; `specials` are what `"NaN"` and `"Infinity"` stand for.
+fn float<P>(
+    builder: &mut PrimitiveBuilder<P>,
+    raw: Option<&str>,
+    [nan, infinity]: [P::Native; 2],
+) -> Result<(), Why>
+where
+    P: ArrowPrimitiveType,
+    P::Native: numbers::Float + std::ops::Neg<Output = P::Native>,
+{
+    value(builder, raw, |raw| match raw {
+        "\"NaN\"" => Ok(nan),
+        "\"Infinity\"" => Ok(infinity),
+        "\"-Infinity\"" => Ok(-infinity),
+        _ => numbers::nearest(&digits(raw)?).map_err(explain),
+    })
+}

@@ -1,0 +1,133 @@
+//! The keys of JSON objects, matched with the names of columns.
+//!
+//! Invariant: an object that fills slots is valid JSON to its last byte, also where nobody asks for a value.
+
+use std::collections::HashMap;
+use std::fmt;
+
+use arrow::datatypes::Fields;
+use serde::de::{DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, Visitor};
+use serde_json::value::RawValue;
+
+/// The names of columns or fields, and where each of them is.
+#[derive(Debug)]
+pub(super) struct Names {
+    names: Vec<String>,
+    places: HashMap<String, usize>,
+}
+
+impl Names {
+    pub(super) fn new(fields: &Fields) -> Self {
+        let names: Vec<String> = fields.iter().map(|f| f.name().clone()).collect();
+        let places = names.iter().enumerate().map(|(at, n)| (n.clone(), at));
+        Self {
+            places: places.collect(),
+            names,
+        }
+    }
+
+    pub(super) fn name(&self, at: usize) -> &str {
+        &self.names[at]
+    }
+
+    /// Where `key` is; `guess` is where it is if objects have their keys in the order of the columns.
+    fn find(&self, key: &str, guess: usize) -> Option<usize> {
+        match self.names.get(guess) {
+            Some(name) if name == key => Some(guess),
+            _ => self.places.get(key).copied(),
+        }
+    }
+}
+
+/// The values of one object that have a column, as they are written.
+#[derive(Debug)]
+pub(super) struct Slots<'a>(Vec<Option<&'a str>>);
+
+impl<'a> Slots<'a> {
+    /// Empty slots.
+    pub(super) fn new(count: usize) -> Self {
+        Self(vec![None; count])
+    }
+
+    /// Reads `object`, one JSON object and nothing else; names the first column that has two values in it.
+    ///
+    /// Errors: `object` is something else.
+    pub(super) fn fill(
+        &mut self,
+        names: &Names,
+        object: &'a str,
+    ) -> Result<Option<usize>, serde_json::Error> {
+        self.0.fill(None);
+        let mut json = serde_json::Deserializer::from_str(object);
+        let twice = json.deserialize_map(Fill {
+            names,
+            slots: &mut self.0,
+        })?;
+        json.end()?;
+        Ok(twice)
+    }
+
+    /// The value of column `at`, if the object has one.
+    pub(super) fn raw(&self, at: usize) -> Option<&'a str> {
+        self.0[at]
+    }
+}
+
+struct Fill<'s, 'a> {
+    names: &'s Names,
+    slots: &'s mut [Option<&'a str>],
+}
+
+impl<'a> Visitor<'a> for Fill<'_, 'a> {
+    type Value = Option<usize>;
+
+    fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("an object")
+    }
+
+    fn visit_map<A: MapAccess<'a>>(self, mut object: A) -> Result<Self::Value, A::Error> {
+        let (mut twice, mut guess) = (None, 0);
+        let key = |guess| Key {
+            names: self.names,
+            guess,
+        };
+        while let Some(found) = object.next_key_seed(key(guess))? {
+            let Some(at) = found else {
+                object.next_value::<IgnoredAny>()?;
+                continue;
+            };
+            let raw: &'a RawValue = object.next_value()?;
+            if self.slots[at].replace(raw.get()).is_some() {
+                twice.get_or_insert(at);
+            }
+            guess = at + 1;
+        }
+        Ok(twice)
+    }
+}
+
+/// Finds where a key is, without keeping it.
+struct Key<'s> {
+    names: &'s Names,
+    guess: usize,
+}
+
+impl<'a> DeserializeSeed<'a> for Key<'_> {
+    type Value = Option<usize>;
+
+    fn deserialize<D: Deserializer<'a>>(self, key: D) -> Result<Self::Value, D::Error> {
+        key.deserialize_str(self)
+    }
+}
+
+impl Visitor<'_> for Key<'_> {
+    type Value = Option<usize>;
+
+    fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("a key")
+    }
+
+    fn visit_str<E: Error>(self, key: &str) -> Result<Self::Value, E> {
+        Ok(self.names.find(key, self.guess))
+    }
+}

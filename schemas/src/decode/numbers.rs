@@ -1,0 +1,213 @@
+//! Numbers of JSON, read exactly or not at all.
+//!
+//! A number is taken from its digits, never by way of a float, so `9007199254740993`, `1.10` and `12e-1` are what they
+//! say. Only DOUBLE and REAL round, to the nearest value that they have, because that is what they are; but they
+//! have no value for what is beyond their range.
+//!
+//! Invariant: what is returned equals what was written, or, for floats, is the nearest value to it.
+
+use std::str::FromStr;
+
+/// Why a number is not of its column's type.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Misfit {
+    /// It has digits below the last decimal place that the type has.
+    Fraction,
+    /// Its magnitude is beyond what the type can hold.
+    Range,
+}
+
+/// The whole number that `text`, a number by JSON's grammar, stands for: `1`, `1.0`, `12e2`.
+pub(super) fn whole<T: TryFrom<i64>>(text: &str) -> Result<T, Misfit> {
+    let value = match short(text) {
+        Some(value) => value,
+        None => i64::try_from(scaled(text, 0)?).map_err(|_| Misfit::Range)?,
+    };
+    T::try_from(value).map_err(|_| Misfit::Range)
+}
+
+/// Up to 18 digits and a sign, which cannot overflow: what nearly all whole numbers are.
+fn short(text: &str) -> Option<i64> {
+    let digits = text.strip_prefix('-').unwrap_or(text).as_bytes();
+    if digits.len() > 18 {
+        return None;
+    }
+    let mut value = 0i64;
+    for digit in digits {
+        if !digit.is_ascii_digit() {
+            return None;
+        }
+        value = value * 10 + i64::from(digit - b'0');
+    }
+    Some(if text.len() > digits.len() {
+        -value
+    } else {
+        value
+    })
+}
+
+/// `text`, a number by JSON's grammar, times 10 to the power of `scale`, which must be a whole number: what a DECIMAL
+/// is kept as.
+pub(super) fn scaled(text: &str, scale: i8) -> Result<i128, Misfit> {
+    let (negative, text) = match text.strip_prefix('-') {
+        Some(rest) => (true, rest),
+        None => (false, text),
+    };
+    let (mantissa, mut power) = match text.find(['e', 'E']) {
+        Some(at) => (&text[..at], exponent(&text[at + 1..])),
+        None => (text, 0),
+    };
+    let (integer, fraction) = mantissa.split_once('.').unwrap_or((mantissa, ""));
+    let fraction = fraction.trim_end_matches('0');
+    power += i64::from(scale) - fraction.len() as i64;
+
+    // Zeros count only once another digit follows: `1000e-3` is 1, however many zeros there are.
+    let mut value = 0i128;
+    let mut zeros = 0u32;
+    let mut overflow = false;
+    for digit in integer.bytes().chain(fraction.bytes()) {
+        match digit {
+            b'0' if value == 0 => {}
+            b'0' => zeros += 1,
+            _ => {
+                let longer = 10i128
+                    .checked_pow(zeros + 1)
+                    .and_then(|shift| value.checked_mul(shift))
+                    .and_then(|value| value.checked_add(i128::from(digit - b'0')));
+                overflow |= longer.is_none();
+                value = longer.unwrap_or(i128::MAX / 10);
+                zeros = 0;
+            }
+        }
+    }
+    if value == 0 {
+        return Ok(0);
+    }
+    power += i64::from(zeros);
+    if power < 0 {
+        return Err(Misfit::Fraction);
+    }
+    if overflow {
+        return Err(Misfit::Range);
+    }
+    let shift = u32::try_from(power)
+        .ok()
+        .and_then(|p| 10i128.checked_pow(p));
+    let value = shift
+        .and_then(|shift| value.checked_mul(shift))
+        .ok_or(Misfit::Range)?;
+    Ok(if negative { -value } else { value })
+}
+
+/// What stands behind the `e`; beyond 32 bits the sign alone decides what becomes of the number.
+fn exponent(text: &str) -> i64 {
+    match text.parse::<i32>() {
+        Ok(exponent) => i64::from(exponent),
+        Err(_) if text.starts_with('-') => i64::MIN / 4,
+        Err(_) => i64::MAX / 4,
+    }
+}
+
+/// A float type: `f64` or `f32`.
+pub(super) trait Float: FromStr + Copy {
+    fn is_finite(self) -> bool;
+}
+
+impl Float for f64 {
+    fn is_finite(self) -> bool {
+        self.is_finite()
+    }
+}
+
+impl Float for f32 {
+    fn is_finite(self) -> bool {
+        self.is_finite()
+    }
+}
+
+/// The float nearest to `text`, a number by JSON's grammar. What is closest to zero is zero.
+pub(super) fn nearest<T: Float>(text: &str) -> Result<T, Misfit> {
+    match text.parse::<T>() {
+        Ok(value) if value.is_finite() => Ok(value),
+        _ => Err(Misfit::Range),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check(text: &str, scale: i8, expect: Result<i128, Misfit>) {
+        assert_eq!(scaled(text, scale), expect, "{text} at scale {scale}");
+        if scale == 0 {
+            let expect = expect.and_then(|v| i64::try_from(v).map_err(|_| Misfit::Range));
+            assert_eq!(whole::<i64>(text), expect, "{text}");
+        }
+    }
+
+    const FRACTION: Result<i128, Misfit> = Err(Misfit::Fraction);
+    const RANGE: Result<i128, Misfit> = Err(Misfit::Range);
+
+    #[test]
+    fn whole_numbers_are_exact() {
+        check("0", 0, Ok(0));
+        check("-0", 0, Ok(0));
+        check("-0.000e99", 0, Ok(0));
+        check("0e99999999999999999999", 0, Ok(0));
+        check("1.0", 0, Ok(1));
+        check("1e3", 0, Ok(1000));
+        check("1E+3", 0, Ok(1000));
+        check("-1200e-2", 0, Ok(-12));
+        check("12.50e1", 0, Ok(125));
+        check("9007199254740993", 0, Ok(9_007_199_254_740_993));
+        check("9007199254740993.0", 0, Ok(9_007_199_254_740_993));
+        check("9223372036854775807", 0, Ok(i64::MAX.into()));
+        check("-9223372036854775808", 0, Ok(i64::MIN.into()));
+        check("9223372036854775808", 0, Ok(i128::from(i64::MAX) + 1));
+        check(&format!("1{}e-60", "0".repeat(60)), 0, Ok(1));
+        check(&format!("1.{}", "0".repeat(500)), 0, Ok(1));
+        check("1.5", 0, FRACTION);
+        check("12e-1", 0, FRACTION);
+        check("1e-99999999999999999999", 0, FRACTION);
+        check("1e99999999999999999999", 0, RANGE);
+        check("1e39", 0, RANGE);
+        check("1e65537", 0, RANGE);
+        check(&"9".repeat(300), 0, RANGE);
+        check(&format!("0.{}", "3".repeat(300)), 0, FRACTION);
+        assert_eq!(whole::<i8>("127"), Ok(127));
+        assert_eq!(whole::<i8>("128"), Err(Misfit::Range));
+        assert_eq!(whole::<i32>("-2147483649"), Err(Misfit::Range));
+    }
+
+    #[test]
+    fn decimals_are_exact() {
+        check("1.10", 2, Ok(110));
+        check("-12.5", 2, Ok(-1250));
+        check("1.5e3", 2, Ok(150_000));
+        check("123e-2", 2, Ok(123));
+        check("1.2300000", 2, Ok(123));
+        check("1.239", 2, FRACTION);
+        check("1e-3", 2, FRACTION);
+        check("1e36", 2, Ok(10i128.pow(38)));
+        check("1e37", 2, RANGE);
+        check(
+            "99999999999999999999999999999999999999",
+            0,
+            Ok(10i128.pow(38) - 1),
+        );
+    }
+
+    #[test]
+    fn floats_are_the_nearest() {
+        assert_eq!(nearest("0.1"), Ok(0.1f64));
+        assert_eq!(nearest("9007199254740993"), Ok(9_007_199_254_740_992f64));
+        assert_eq!(nearest("1.7976931348623157e308"), Ok(f64::MAX));
+        assert_eq!(nearest("5e-324"), Ok(5e-324f64));
+        assert_eq!(nearest("1e-400"), Ok(0.0f64));
+        assert_eq!(nearest::<f64>("1e999"), Err(Misfit::Range));
+        assert_eq!(nearest::<f64>("-1.8e308"), Err(Misfit::Range));
+        assert_eq!(nearest::<f32>("3.5e38"), Err(Misfit::Range));
+        assert_eq!(nearest("16777217"), Ok(16_777_216f32));
+    }
+}
