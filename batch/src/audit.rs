@@ -170,13 +170,16 @@ pub async fn audit_published(
     let files = ParquetFiles::new(Arc::clone(plan.stored_schema()), version.files.to_vec());
     let published = plan.from_stored(scan("states", Arc::new(files))?)?;
     let right = collect(&state, "reading batch states", plan.merge(published)?).await?;
+    let mut archive = Archive::open(warehouse, &stream.definition, from.clone()).await?;
+    let master = archive.latest().await?;
+    let magnitudes = magnitudes(&state, plan, stream, &master, (&from, &to)).await?;
     let part = AuditPart {
         provenance: Provenance::Rebuilt,
         against: Against::Published,
         segments: tiles.len(),
         offsets: to.distance(&from),
         groups: right.iter().map(RecordBatch::num_rows).sum(),
-        differences: plan.differences(&left, &right)?,
+        differences: plan.differences(&left, &right, &magnitudes)?,
     };
     Ok(AuditReport {
         view: view.definition.name.clone(),
@@ -186,6 +189,21 @@ pub async fn audit_published(
         to,
         parts: vec![part],
     })
+}
+
+/// By what float sums over `[from, to)` are judged; nothing if the view has none.
+async fn magnitudes(
+    state: &SessionState,
+    plan: &ViewPlan,
+    stream: &CatalogStream,
+    master: &MasterVersion,
+    (from, to): (&Frontier, &Frontier),
+) -> Result<Vec<RecordBatch>> {
+    let read = rows(&stream.definition, master, from, to)?.plan;
+    match plan.magnitudes(read)? {
+        Some(sums) => Ok(collect(state, "adding up magnitudes", sums).await?),
+        None => Ok(Vec::new()),
+    }
 }
 
 async fn compare(
@@ -201,12 +219,9 @@ async fn compare(
     let left = collect(state, "merging segments", plan.merge(held)?).await?;
     let ranges = ranges(segments);
     let mut again: Option<LogicalPlan> = None;
-    let mut magnitudes = Vec::new();
+    let mut sums = Vec::new();
     for (from, to) in &ranges {
-        let read = rows(&stream.definition, master, from, to)?.plan;
-        if let Some(sums) = plan.magnitudes(read)? {
-            magnitudes.extend(collect(state, "adding up magnitudes", sums).await?);
-        }
+        sums.extend(magnitudes(state, plan, stream, master, (from, to)).await?);
         let states = plan.update(rows(&stream.definition, master, from, to)?.plan)?;
         again = Some(match again {
             None => states,
@@ -227,7 +242,7 @@ async fn compare(
         segments: segments.len(),
         offsets: ranges.iter().map(|(from, to)| to.distance(from)).sum(),
         groups: right.iter().map(RecordBatch::num_rows).sum(),
-        differences: plan.differences(&left, &right, &magnitudes)?,
+        differences: plan.differences(&left, &right, &sums)?,
     })
 }
 

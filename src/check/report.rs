@@ -20,7 +20,7 @@ pub(super) fn text(
         shown.push_str(&render(&names[finding.text], text, finding, coloured));
         shown.push_str("\n\n");
     }
-    shown + &summary(checked)
+    shown + summary(checked).as_str()
 }
 
 /// An object with all findings; lines and columns count from 1, `end_column` is the first after the mark.
