@@ -131,10 +131,10 @@ fn keyed(batches: &[RecordBatch], groups: usize) -> Keyed {
     rows
 }
 
-/// What one query says, and the scale of each of its values.
+/// What one query for each aggregate says, and the scale of each of its values.
 #[derive(Debug)]
 pub struct Expected {
-    pub values: Vec<RecordBatch>,
+    pub values: Vec<Vec<RecordBatch>>,
     /// One column per judge that has a scale, after the groups.
     pub scales: Vec<RecordBatch>,
 }
@@ -147,7 +147,15 @@ pub fn assert_same(
     judges: &[Judge],
     context: &str,
 ) {
-    let (got, expect) = (keyed(got, groups), keyed(&expected.values, groups));
+    let got = keyed(got, groups);
+    let mut expect = Keyed::new();
+    for (at, values) in expected.values.iter().enumerate() {
+        for (key, mut value) in keyed(values, groups) {
+            let row = expect.entry(key).or_default();
+            assert_eq!(row.len(), at, "single queries differ in groups: {context}");
+            row.push(value.swap_remove(0));
+        }
+    }
     let scales = keyed(&expected.scales, groups);
     let keys = expect.keys().collect::<Vec<_>>();
     assert_eq!(
@@ -161,6 +169,7 @@ pub fn assert_same(
         "scales differ: {context}"
     );
     for (key, right) in &expect {
+        assert_eq!(right.len(), judges.len(), "group {key}: {context}");
         let mut scales = scales[key].iter();
         for ((l, r), judge) in got[key].iter().zip(right).zip(judges) {
             let scale = match judge {

@@ -6,11 +6,13 @@ use rand::seq::IndexedRandom;
 
 use crate::answers::Judge;
 
-/// A query in two spellings: as a user writes the view, and with the tie-break that the algebra adds by itself.
+/// A query in two spellings: as a user writes the view, and each of its aggregates alone with the tie-break that the
+/// algebra adds by itself: DataFusion plans only one order of `string_agg` per query. A `count(*)` beside it keeps a
+/// lone DISTINCT from being planned as two GROUP BYs, for which 0.0 and -0.0 are one value; for accumulators, two.
 #[derive(Debug, Clone)]
 pub struct Query {
     pub view: String,
-    pub whole: String,
+    pub whole: Vec<String>,
     /// The scales of the inexact columns, over the same groups.
     pub scales: String,
     /// How many of the output columns are the group.
@@ -150,7 +152,7 @@ const AGGREGATES: &[(&str, Judge)] = &[
     ("string_agg(DISTINCT k, ',' ORDER BY k)", Exact),
     ("sum(i) * 2 + count(*)", Exact),
     ("CASE WHEN count(*) > 3 THEN max(s) ELSE 'few' END", Exact),
-    ("sum(CAST(i AS DOUBLE)) / count(i)", Mean("i")),
+    ("sum(i / 2.0) / count(i)", Mean("i")),
 ];
 
 /// DataFusion's own grouped min and max of floats depend on where a NaN stood; ordering does not.
@@ -197,6 +199,7 @@ fn query(groups: &[&str], aggregates: &[(&str, Judge)], filter: &str, having: &s
         .enumerate()
         .map(|(i, g)| format!("{g} AS grp{i}"))
         .collect();
+    let keys = items.clone();
     let mut scales = items.clone();
     for (i, (call, judge)) in aggregates.iter().enumerate() {
         items.push(format!("{call} AS agg{i}"));
@@ -213,14 +216,19 @@ fn query(groups: &[&str], aggregates: &[(&str, Judge)], filter: &str, having: &s
         let items = items.join(", ");
         format!("SELECT {items} FROM events {filter}{by} {having}")
     };
-    let text = select(&items);
-    let mut whole = text.replace(TIES, ", _partition, _offset");
-    for (call, total) in FLOAT_ORDER {
-        whole = whole.replace(call, total);
-    }
+    let alone = |item: &String| {
+        let mut items = keys.clone();
+        items.push(item.replace(TIES, ", _partition, _offset"));
+        items.push("count(*) AS rows".into());
+        let mut whole = select(&items);
+        for (call, total) in FLOAT_ORDER {
+            whole = whole.replace(call, total);
+        }
+        whole
+    };
     Query {
-        view: text.replace(TIES, ""),
-        whole,
+        view: select(&items).replace(TIES, ""),
+        whole: items[groups.len()..].iter().map(alone).collect(),
         groups: groups.len(),
         scales: select(&scales),
         judges: aggregates.iter().map(|(_, judge)| *judge).collect(),
