@@ -12,9 +12,8 @@ use crate::answers::Judge;
 #[derive(Debug, Clone)]
 pub struct Query {
     pub view: String,
+    /// After the groups: the aggregate, and its judge's scale.
     pub whole: Vec<String>,
-    /// The scales of the inexact columns, over the same groups.
-    pub scales: String,
     /// How many of the output columns are the group.
     pub groups: usize,
     /// One per aggregate column.
@@ -200,13 +199,8 @@ fn query(groups: &[&str], aggregates: &[(&str, Judge)], filter: &str, having: &s
         .map(|(i, g)| format!("{g} AS grp{i}"))
         .collect();
     let keys = items.clone();
-    let mut scales = items.clone();
-    for (i, (call, judge)) in aggregates.iter().enumerate() {
+    for (i, (call, _)) in aggregates.iter().enumerate() {
         items.push(format!("{call} AS agg{i}"));
-        scales.extend(judge.scale().map(|scale| format!("{scale} AS scale{i}")));
-    }
-    if scales.len() == groups.len() {
-        scales.push("count(*) AS rows".into());
     }
     let by = match groups.len() {
         0 => String::new(),
@@ -216,21 +210,21 @@ fn query(groups: &[&str], aggregates: &[(&str, Judge)], filter: &str, having: &s
         let items = items.join(", ");
         format!("SELECT {items} FROM events {filter}{by} {having}")
     };
-    let alone = |item: &String| {
+    let alone = |(call, judge): &(&str, Judge)| {
         let mut items = keys.clone();
-        items.push(item.replace(TIES, ", _partition, _offset"));
-        items.push("count(*) AS rows".into());
-        let mut whole = select(&items);
-        for (call, total) in FLOAT_ORDER {
-            whole = whole.replace(call, total);
+        let mut call = call.replace(TIES, ", _partition, _offset");
+        for (float, total) in FLOAT_ORDER {
+            call = call.replace(float, total);
         }
-        whole
+        items.push(format!("{call} AS value"));
+        items.push(format!("{} AS scale", judge.scale()));
+        items.push("count(*) AS rows".into());
+        select(&items)
     };
     Query {
         view: select(&items).replace(TIES, ""),
-        whole: items[groups.len()..].iter().map(alone).collect(),
+        whole: aggregates.iter().map(alone).collect(),
         groups: groups.len(),
-        scales: select(&scales),
         judges: aggregates.iter().map(|(_, judge)| *judge).collect(),
     }
 }
