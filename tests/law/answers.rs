@@ -34,8 +34,8 @@ pub enum Judge {
 }
 
 impl Judge {
-    /// What a value's error is relative to, as SQL; none for what is exact.
-    pub fn scale(self) -> Option<String> {
+    /// What a value's error is relative to, as SQL.
+    pub fn scale(self) -> String {
         use Judge as J;
         let float = |x: &str| format!("CAST({x} AS DOUBLE)");
         // Of pairs only those count that have both.
@@ -48,8 +48,8 @@ impl Judge {
                 "(sqrt(avg({x} * {x}) * avg({y} * {y})) + sqrt(var_pop({y}) / var_pop({x})) * avg({x} * {x})) / var_pop({x})"
             )
         };
-        Some(match self {
-            J::Exact => return None,
+        match self {
+            J::Exact => "0".into(),
             J::Sum(x) => format!("sum(abs({}))", float(x)),
             J::Mean(x) => format!("avg(abs({}))", float(x)),
             J::Variance(x) | J::Deviation(x) => format!("2 * avg({0} * {0})", float(x)),
@@ -74,7 +74,7 @@ impl Judge {
                 format!("2 * sqrt(sum({x} * {x}) * sum({y} * {y}))")
             }
             J::Digest(x) => format!("max({x}) - min({x})"),
-        })
+        }
     }
 
     fn same(self, left: &ScalarValue, right: &ScalarValue, scale: &ScalarValue) -> bool {
@@ -131,45 +131,28 @@ fn keyed(batches: &[RecordBatch], groups: usize) -> Keyed {
     rows
 }
 
-/// What one query says, and the scale of each of its values.
-#[derive(Debug)]
-pub struct Expected {
-    pub values: Vec<RecordBatch>,
-    /// One column per judge that has a scale, after the groups.
-    pub scales: Vec<RecordBatch>,
-}
-
-/// Asserts that `got` is `expected`; `context` is printed if it is not.
+/// Asserts that `got` is what `expected` says, which has one answer for each of its aggregates: the value and the
+/// scale that it is judged by. `context` is printed if it is not.
 pub fn assert_same(
     got: &[RecordBatch],
-    expected: &Expected,
+    expected: &[Vec<RecordBatch>],
     groups: usize,
     judges: &[Judge],
     context: &str,
 ) {
-    let (got, expect) = (keyed(got, groups), keyed(&expected.values, groups));
-    let scales = keyed(&expected.scales, groups);
-    let keys = expect.keys().collect::<Vec<_>>();
-    assert_eq!(
-        got.keys().collect::<Vec<_>>(),
-        keys,
-        "groups differ: {context}"
-    );
-    assert_eq!(
-        scales.keys().collect::<Vec<_>>(),
-        keys,
-        "scales differ: {context}"
-    );
-    for (key, right) in &expect {
-        let mut scales = scales[key].iter();
-        for ((l, r), judge) in got[key].iter().zip(right).zip(judges) {
-            let scale = match judge {
-                Judge::Exact => &ScalarValue::Null,
-                _ => scales.next().expect("a scale for every inexact column"),
-            };
+    let got = keyed(got, groups);
+    for (at, (answer, judge)) in expected.iter().zip(judges).enumerate() {
+        let expect = keyed(answer, groups);
+        assert_eq!(
+            got.keys().collect::<Vec<_>>(),
+            expect.keys().collect::<Vec<_>>(),
+            "groups differ: {context}"
+        );
+        for (key, cells) in &expect {
+            let (left, right, scale) = (&got[key][at], &cells[0], &cells[1]);
             assert!(
-                judge.same(l, r, scale),
-                "group {key}: {l:?}, but one query gives {r:?} (scale {scale}): {context}"
+                judge.same(left, right, scale),
+                "group {key}: {left:?}, but one query gives {right:?} (scale {scale}): {context}"
             );
         }
     }

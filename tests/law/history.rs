@@ -25,7 +25,7 @@ use thalweg_schemas::warehouse::Warehouse;
 use thalweg_schemas::{Frontier, Offset, ViewName, session};
 use url::Url;
 
-use crate::answers::{Expected, assert_same};
+use crate::answers::assert_same;
 use crate::queries::Query;
 use crate::rows::{Place, places, rows, stream};
 
@@ -265,8 +265,8 @@ async fn run(setting: &Setting, plan: datafusion::logical_expr::LogicalPlan) -> 
         .unwrap_or_else(|e| panic!("{}: {e}\n{text}", setting.view.definition.query))
 }
 
-/// One query over the first `count` messages read, by DataFusion alone, and the scales by which it is judged.
-async fn whole(query: &Query, all: &RecordBatch, count: usize) -> Expected {
+/// One query for each aggregate over the first `count` messages read, by DataFusion alone.
+async fn whole(query: &Query, all: &RecordBatch, count: usize) -> Vec<Vec<RecordBatch>> {
     let read = all.slice(0, count);
     let read = concat_batches(&read.schema(), [&read]).unwrap();
     let kept = is_null(read.column_by_name("_reject").unwrap()).unwrap();
@@ -288,8 +288,9 @@ async fn whole(query: &Query, all: &RecordBatch, count: usize) -> Expected {
             .await
             .unwrap_or_else(|e| panic!("{sql}: {e}"))
     };
-    Expected {
-        values: answer(&query.whole).await,
-        scales: answer(&query.scales).await,
+    let mut answers = Vec::new();
+    for sql in &query.whole {
+        answers.push(answer(sql).await);
     }
+    answers
 }

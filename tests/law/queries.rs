@@ -6,13 +6,14 @@ use rand::seq::IndexedRandom;
 
 use crate::answers::Judge;
 
-/// A query in two spellings: as a user writes the view, and with the tie-break that the algebra adds by itself.
+/// A query in two spellings: as a user writes the view, and each of its aggregates alone with the tie-break that the
+/// algebra adds by itself: DataFusion plans only one order of `string_agg` per query. A `count(*)` beside it keeps a
+/// lone DISTINCT from being planned as two GROUP BYs, for which 0.0 and -0.0 are one value; for accumulators, two.
 #[derive(Debug, Clone)]
 pub struct Query {
     pub view: String,
-    pub whole: String,
-    /// The scales of the inexact columns, over the same groups.
-    pub scales: String,
+    /// After the groups: the aggregate, and its judge's scale.
+    pub whole: Vec<String>,
     /// How many of the output columns are the group.
     pub groups: usize,
     /// One per aggregate column.
@@ -150,7 +151,7 @@ const AGGREGATES: &[(&str, Judge)] = &[
     ("string_agg(DISTINCT k, ',' ORDER BY k)", Exact),
     ("sum(i) * 2 + count(*)", Exact),
     ("CASE WHEN count(*) > 3 THEN max(s) ELSE 'few' END", Exact),
-    ("sum(CAST(i AS DOUBLE)) / count(i)", Mean("i")),
+    ("sum(i / 2.0) / count(i)", Mean("i")),
 ];
 
 /// DataFusion's own grouped min and max of floats depend on where a NaN stood; ordering does not.
@@ -197,13 +198,9 @@ fn query(groups: &[&str], aggregates: &[(&str, Judge)], filter: &str, having: &s
         .enumerate()
         .map(|(i, g)| format!("{g} AS grp{i}"))
         .collect();
-    let mut scales = items.clone();
-    for (i, (call, judge)) in aggregates.iter().enumerate() {
+    let keys = items.clone();
+    for (i, (call, _)) in aggregates.iter().enumerate() {
         items.push(format!("{call} AS agg{i}"));
-        scales.extend(judge.scale().map(|scale| format!("{scale} AS scale{i}")));
-    }
-    if scales.len() == groups.len() {
-        scales.push("count(*) AS rows".into());
     }
     let by = match groups.len() {
         0 => String::new(),
@@ -213,16 +210,21 @@ fn query(groups: &[&str], aggregates: &[(&str, Judge)], filter: &str, having: &s
         let items = items.join(", ");
         format!("SELECT {items} FROM events {filter}{by} {having}")
     };
-    let text = select(&items);
-    let mut whole = text.replace(TIES, ", _partition, _offset");
-    for (call, total) in FLOAT_ORDER {
-        whole = whole.replace(call, total);
-    }
+    let alone = |(call, judge): &(&str, Judge)| {
+        let mut items = keys.clone();
+        let mut call = call.replace(TIES, ", _partition, _offset");
+        for (float, total) in FLOAT_ORDER {
+            call = call.replace(float, total);
+        }
+        items.push(format!("{call} AS value"));
+        items.push(format!("{} AS scale", judge.scale()));
+        items.push("count(*) AS rows".into());
+        select(&items)
+    };
     Query {
-        view: text.replace(TIES, ""),
-        whole,
+        view: select(&items).replace(TIES, ""),
+        whole: aggregates.iter().map(alone).collect(),
         groups: groups.len(),
-        scales: select(&scales),
         judges: aggregates.iter().map(|(_, judge)| *judge).collect(),
     }
 }

@@ -27,9 +27,11 @@ pub(super) fn is_number(text: &str) -> bool {
 
 /// Microseconds since 1970 of a date, or of a date and time with or without an offset; without one UTC is meant.
 pub(super) fn micros(text: &str) -> Option<i64> {
-    // Names of time zones mean what a database of the day says.
-    if !text.ends_with(|c: char| c.is_ascii_digit() || c == 'Z' || c == 'z') || odd_offset(text) {
-        return None;
+    match text.as_bytes().last() {
+        Some(b'Z' | b'z') => {}
+        Some(b'0'..=b'9') if !odd_offset(text) => {}
+        // Names of time zones mean what a database of the day says.
+        _ => return None,
     }
     let time = string_to_datetime(&Utc, text).ok()?;
     // A leap second has no number of its own: it would become the second after it.
