@@ -60,7 +60,7 @@ pub(super) async fn begin(
     let response = client.send(request).await?;
     let headers = response.headers();
     let stale = if headers.contains_key(STALE) {
-        " (stale: later events are in Kafka)"
+        " (stale: later events may be in Kafka)"
     } else {
         ""
     };
