@@ -30,6 +30,16 @@ use crate::terminal;
 
 /// Property that says where Kafka is.
 const SERVERS: &str = "bootstrap.servers";
+/// How the generator treats the embedded broker. On a busy machine it may be slow to answer; a producer that gives up
+/// and sends again would send twice, and asks an idempotent one's questions that this broker fails at.
+/// And its storage does one thing after the other: many small requests cost it much, a large one keeps readers waiting.
+const PATIENT: [(&str, &str); 5] = [
+    ("enable.idempotence", "false"),
+    ("linger.ms", "50"),
+    ("batch.num.messages", "200"),
+    ("request.timeout.ms", "300000"),
+    ("socket.timeout.ms", "300000"),
+];
 /// What a demo has otherwise than a production: layers whose work can be watched, and a screen that stays readable.
 const DEFAULTS: &str = r#"
 epoch_interval = "5s"
@@ -81,8 +91,10 @@ impl DemoFlags {
     }
 
     fn plan(&self, broker: SocketAddr) -> Plan {
+        let mut kafka = BTreeMap::from([(SERVERS.to_owned(), broker.to_string())]);
+        kafka.extend(PATIENT.map(|(key, value)| (key.to_owned(), value.to_owned())));
         Plan {
-            kafka: BTreeMap::from([(SERVERS.to_owned(), broker.to_string())]),
+            kafka,
             streams: DemoStream::ALL.to_vec(),
             rate: self.demo_rate.unwrap_or(Rate::PerSecond(2000.0)),
             seed: self.demo_seed.unwrap_or(1),
@@ -129,7 +141,8 @@ impl Demo {
         let broker = Broker::start(&data.join("broker"), flags.demo_broker).await?;
         let plan = flags.plan(broker.address());
         plan.prepare().await?;
-        settings.kafka.extend(plan.kafka.clone());
+        let servers = broker.address().to_string();
+        settings.kafka.insert(SERVERS.to_owned(), servers);
         Ok(Some(Self {
             broker,
             plan,

@@ -69,13 +69,15 @@ impl Broker {
         let place = locate(&log).map_err(unopened)?;
         let threads = OwnThreads::start().map_err(|e| unopened(format!("no threads: {e}")))?;
         // On those threads, because the storage starts a task of its own where it is opened.
+        let url = place.url().clone();
         let storage = threads
-            .spawn(open(place.url().clone(), address))
+            .spawn(open(url.clone(), address))
             .await
             .map_err(|panic| unopened(panic.to_string()))?
             .map_err(|e| unopened(e.to_string()))?;
         let cancel = CancellationToken::new();
-        let serving = threads.spawn(serve(listener, storage, cancel.clone()));
+        let reopen = move || open(url.clone(), address);
+        let serving = threads.spawn(serve(listener, storage, reopen, cancel.clone()));
         Ok(Self {
             address,
             log,
@@ -213,25 +215,66 @@ async fn open(storage: Url, address: SocketAddr) -> Result<StorageContainer, tan
     Ok(storage)
 }
 
-/// Answers clients until `cancel`.
-async fn serve(
+/// Answers clients until `cancel`. The storage is one task, which a request that it was not made for ends for good; then
+/// it is opened anew, and clients connect again.
+async fn serve<Opening>(
     listener: std::net::TcpListener,
-    storage: StorageContainer,
+    mut storage: StorageContainer,
+    reopen: impl Fn() -> Opening,
     cancel: CancellationToken,
-) {
+) where
+    Opening: Future<Output = Result<StorageContainer, tansu_storage::Error>>,
+{
     let listener = match TcpListener::from_std(listener) {
         Ok(listener) => listener,
         Err(error) => return tracing::error!(%error, "the embedded broker cannot listen"),
     };
+    loop {
+        match answer_all(&listener, storage, &cancel).await {
+            Ended::Stopped => return,
+            Ended::StorageGone => tracing::warn!("the embedded broker opens its log again"),
+        }
+        storage = loop {
+            match reopen().await {
+                Ok(storage) => break storage,
+                Err(error) => tracing::error!(%error, "the embedded broker cannot open its log"),
+            }
+            tokio::select! {
+                () = cancel.cancelled() => return,
+                () = tokio::time::sleep(REST) => {}
+            }
+        };
+    }
+}
+
+/// Why clients are no longer answered.
+enum Ended {
+    Stopped,
+    StorageGone,
+}
+
+async fn answer_all(
+    listener: &TcpListener,
+    storage: StorageContainer,
+    cancel: &CancellationToken,
+) -> Ended {
     let groups = match Controller::with_storage(storage.clone()) {
         Ok(groups) => groups,
-        Err(error) => return tracing::error!(%error, "the embedded broker has no groups"),
+        Err(error) => {
+            tracing::error!(%error, "the embedded broker has no groups");
+            return Ended::Stopped;
+        }
     };
     let mut connections = JoinSet::new();
     loop {
         tokio::select! {
             () = cancel.cancelled() => break,
-            Some(_) = connections.join_next() => {}
+            Some(ended) = connections.join_next() => {
+                if matches!(ended, Ok(Err(error)) if is_of_storage(&error)) {
+                    connections.shutdown().await;
+                    return Ended::StorageGone;
+                }
+            }
             accepted = listener.accept() => match accepted {
                 Ok((stream, _)) => {
                     connections.spawn(answer(stream, groups.clone(), storage.clone()));
@@ -246,23 +289,28 @@ async fn serve(
     // Its own clients have gone by now; others are not waited for longer than this.
     let ended = async { while connections.join_next().await.is_some() {} };
     let _ = tokio::time::timeout(DRAIN, ended).await;
+    Ended::Stopped
 }
 
-/// Answers one client until it goes.
+/// Answers one client until it goes, which is an error too.
 async fn answer(
     stream: TcpStream,
     groups: Controller<StorageContainer>,
     storage: StorageContainer,
-) {
+) -> Result<(), tansu_broker::Error> {
     // Without it a small answer waits for the client's acknowledgement.
     let _ = stream.set_nodelay(true);
-    let outcome = match services(CLUSTER, groups, storage, None) {
-        Ok(service) => service.serve(Context::default(), stream).await,
-        Err(error) => Err(error),
-    };
-    if let Err(error) = outcome {
-        tracing::debug!(%error, "a client of the embedded broker has gone");
-    }
+    let service = services(CLUSTER, groups, storage, None)?;
+    service.serve(Context::default(), stream).await
+}
+
+/// The storage's task does not answer any more.
+fn is_of_storage(error: &tansu_broker::Error) -> bool {
+    use tansu_storage::Error::{OneshotRecv, UnableToSend};
+    matches!(
+        error,
+        tansu_broker::Error::Storage(UnableToSend | OneshotRecv)
+    )
 }
 
 #[cfg(test)]

@@ -20,8 +20,7 @@ fn client(broker: &Broker) -> ClientConfig {
         .set("group.id", "test")
         .set("isolation.level", "read_committed")
         .set("enable.partition.eof", "true")
-        .set("fetch.wait.max.ms", "20")
-        .set("enable.idempotence", "true");
+        .set("fetch.wait.max.ms", "20");
     client
 }
 
