@@ -256,9 +256,10 @@ async fn serve(
     mut gate: watch::Receiver<bool>,
 ) {
     let (sender, requests) = mpsc::channel(1);
+    let (failure, _unread) = watch::channel(None);
     let token = CancellationToken::new();
     let served = tokio::spawn(thalweg_batch::archive::serve(
-        archive, requests, versions, token,
+        archive, requests, versions, failure, token,
     ));
     while let Some(request) = held.recv().await {
         gate.wait_for(|open| *open).await.unwrap();

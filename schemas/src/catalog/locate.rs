@@ -201,15 +201,15 @@ mod tests {
 
     #[test]
     fn what_is_quoted_is_found() {
-        check(VIEW, "now() gives another value.", "2:45-48");
+        check(VIEW, "now() gives another value.", "2:44-47");
         check(VIEW, "the state of count(DISTINCT device) grows", "2:20-25");
         check(VIEW, "GROUPING SETS, CUBE and ROLLUP are not", "3:19-32");
         check(VIEW, "ORDER BY: a view has no order", "3:44-52");
         check(VIEW, "stream `S` does not exist", "3:8-9");
-        check(STREAM, "Column `a.b`: no", "1:36-37");
-        check(STREAM, "Column `ä` is bad", "1:44-47");
+        check(STREAM, "Column `a.b`: no", "1:35-36");
+        check(STREAM, "Column `ä` is bad", "1:43-46");
         check(STREAM, "STORED AS CSV is not supported.", "2:3-16");
-        check(STREAM, "There is no option 'fromat'.", "2:40-48");
+        check(STREAM, "There is no option 'fromat'.", "2:41-49");
         check(
             STREAM,
             "LOCATION 'x/y' is not the name of a topic.",

@@ -67,7 +67,7 @@ fn columns_and_functions_have_places() {
     expect(
         "CREATE MATERIALIZED VIEW v AS SELECT count(*) AS n FROM s WHERE temperature",
         &[
-            "0:3:31+6 error: Cannot create filter with non-boolean predicate 's.temperature' returning Float64",
+            "0:3:65+11 error: Cannot create filter with non-boolean predicate 's.temperature' returning Float64",
         ],
     );
 }
@@ -114,7 +114,7 @@ fn refusals_have_places() {
     );
     expect(
         "SELECT 1",
-        &["0:3:1+6 error: `SELECT 1` is a query, not a definition (Send queries on their own.)"],
+        &["0:3:1+8 error: `SELECT 1` is a query, not a definition (Send queries on their own.)"],
     );
 }
 
@@ -124,7 +124,7 @@ fn syntax_errors_do_not_hide_what_follows() {
         "CREATE MATERIALIZED VIEW v AS\n  SELEC 1;\nDROP TABLE s CASCADE;",
         &[
             "0:4:3+5 error: Expected: SELECT, VALUES, or a subquery in the query body, found: SELEC",
-            "0:5:14+7 error: DROP takes away exactly what it names \
+            "0:5:1+4 error: DROP takes away exactly what it names \
              (Leave out CASCADE and PURGE, and drop the views of a stream first.)",
         ],
     );
