@@ -53,5 +53,5 @@ bench: install ## micro benches, then the whole process (release build)
 bench-dev: export CARGO_PROFILE_DEV_OPT_LEVEL = 3
 bench-dev: install ## the same with the dependencies of the tests (opt-level 1): minutes to build, figures are lower bounds
 	@cargo bench --locked --workspace --profile dev --bench layers
-	cargo test --locked --workspace --bins --example bare_consumer --no-run
+	cargo build --locked --workspace --bins --example bare_consumer
 	THALWEG_BIN=$(TARGET)/debug/thalweg $(PYTHON) tests/e2e/bench.py
