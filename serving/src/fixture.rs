@@ -275,6 +275,7 @@ impl World {
             origin: at(0, 0),
             frontier: to.clone(),
             caught_up: true,
+            current: Default::default(),
             master: Arc::new(self.master(archived)),
             rows: vec![chunk(&below, &middle), chunk(&middle, to)],
             views,

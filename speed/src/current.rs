@@ -271,6 +271,7 @@ impl Current {
             origin: self.origin.clone(),
             frontier: self.frontier().clone(),
             caught_up: self.catch_up.is_done(),
+            current: self.catch_up.partitions(self.frontier()),
             master: Arc::clone(&self.master),
             rows: self.epochs.chunks(),
             views: self

@@ -9,7 +9,7 @@ use arrow::array::{Array, Int32Array, TimestampMicrosecondArray};
 use arrow::record_batch::RecordBatch;
 use thalweg_schemas::snapshot::PartitionHealth;
 use thalweg_schemas::stream::{PARTITION, REJECT, StreamDefinition, TIMESTAMP};
-use thalweg_schemas::{Frontier, Partition};
+use thalweg_schemas::{Frontier, Offset, Partition};
 
 /// Health of every partition since the process started.
 #[derive(Debug)]
@@ -114,6 +114,18 @@ impl CatchUp {
     pub(crate) fn is_done(&self) -> bool {
         self.done
     }
+
+    /// The partitions of `frontier` that have caught up, whatever the others do.
+    pub(crate) fn partitions(&self, frontier: &Frontier) -> BTreeSet<Partition> {
+        let is_done = |p: Partition, at: Offset| {
+            let reached = at >= self.target.get(p) || self.ended.contains(&p);
+            self.done || (reached && at >= self.floor.get(p))
+        };
+        let all = frontier.iter();
+        all.filter(|(p, at)| is_done(*p, *at))
+            .map(|(p, _)| p)
+            .collect()
+    }
 }
 
 #[cfg(test)]
@@ -123,8 +135,8 @@ mod tests {
 
     use arrow::array::{ArrayRef, StringArray};
     use arrow::datatypes::Schema;
+    use thalweg_schemas::StreamName;
     use thalweg_schemas::stream::Format;
-    use thalweg_schemas::{Offset, StreamName};
 
     fn health() -> Health {
         Health::new(&StreamDefinition {

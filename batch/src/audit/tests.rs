@@ -58,6 +58,7 @@ fn snapshot(
         origin: at(&[(0, 0), (1, 0)]),
         frontier,
         caught_up: true,
+        current: Default::default(),
         master,
         rows: Vec::new(),
         views: HashMap::from([(view.plan.id().clone(), Arc::new(held))]),
