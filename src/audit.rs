@@ -1,6 +1,6 @@
 //! `thalweg audit`: do both layers say the same about the same events?
 //!
-//! Invariant: exit code 0 means that everything compared was equal, and the output says how much that was.
+//! Invariant: exit code 0 means that something was compared and all of it was equal; the output says how much that was.
 
 use std::collections::BTreeMap;
 use std::process::ExitCode;
@@ -21,7 +21,14 @@ Examples:
   thalweg audit --json | jq '.audits[].parts'
 
 What is compared: the speed layer's segments up to the newest archived mark, and the same range computed again
-from the archive. Exit code 1 if a group differs.";
+from the archive. Where it holds none, as after a start with everything archived, it rebuilds all that lies below
+the cut, which takes as long as a full recomputation, and that is compared with the published batch states.
+
+Exit codes: 0 all that was compared is equal; 1 a group differs, or the server failed; 2 wrong usage;
+3 there was nothing to compare: no view has an archived mark above its stream's origin yet.";
+
+/// Exit code if there was nothing to compare.
+const NOTHING: u8 = 3;
 
 /// How many differing groups are printed of each part.
 const SHOWN: usize = 20;
@@ -56,6 +63,7 @@ struct Audit {
 #[derive(Deserialize)]
 struct Part {
     provenance: String,
+    against: String,
     segments: usize,
     offsets: i64,
     groups: usize,
@@ -86,17 +94,19 @@ pub(crate) async fn run(arguments: Arguments) -> Result<ExitCode> {
     }
     let parts = || report.audits.iter().flat_map(|audit| &audit.parts);
     let equal = parts().all(|part| part.differences.is_empty());
-    Ok(if equal {
-        ExitCode::SUCCESS
-    } else {
-        ExitCode::FAILURE
+    Ok(match (equal, parts().next()) {
+        (true, Some(_)) => ExitCode::SUCCESS,
+        (true, None) => ExitCode::from(NOTHING),
+        (false, _) => ExitCode::FAILURE,
     })
 }
 
 fn print(audit: &Audit) -> Result<()> {
     let view = &audit.view;
     if audit.parts.is_empty() {
-        return terminal::out(&format!("{view}: nothing to compare below the newest mark"));
+        return terminal::out(&format!(
+            "{view}: nothing to compare: nothing is archived below a mark yet; `thalweg status` shows how far it is"
+        ));
     }
     let range = format!("from {:?} to {:?}", audit.from, audit.to);
     for part in &audit.parts {
@@ -104,12 +114,13 @@ fn print(audit: &Audit) -> Result<()> {
             0 => "equal".to_owned(),
             n => format!("{n} DIFFER"),
         };
+        let against = part.other_side();
         terminal::out(&format!(
-            "{view}: {verdict}: {} {} segments, {} offsets, {} groups, {range}",
+            "{view}: {verdict}: {} {} segments against the {against}, {} offsets, {} groups, {range}",
             part.segments, part.provenance, part.offsets, part.groups
         ))?;
         for difference in part.differences.iter().take(SHOWN) {
-            terminal::out(&describe(difference))?;
+            terminal::out(&describe(difference, against))?;
         }
         if part.differences.len() > SHOWN {
             terminal::out(&format!(
@@ -121,12 +132,21 @@ fn print(audit: &Audit) -> Result<()> {
     Ok(())
 }
 
-fn describe(difference: &Difference) -> String {
+impl Part {
+    fn other_side(&self) -> &'static str {
+        match self.against.as_str() {
+            "published" => "batch states",
+            _ => "archive",
+        }
+    }
+}
+
+fn describe(difference: &Difference, against: &str) -> String {
     let group = difference.group.join(", ");
     let side = |text: &Option<String>| text.clone().unwrap_or_else(|| "absent".to_owned());
     let what = difference.aggregate.as_deref().unwrap_or("the group");
     format!(
-        "  ({group}) {what}: speed {}, archive {}",
+        "  ({group}) {what}: speed {}, {against} {}",
         side(&difference.left),
         side(&difference.right)
     )

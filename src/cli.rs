@@ -74,6 +74,9 @@ pub(crate) struct WarehouseFlags {
     /// Where streams are archived and views kept: file:///path or s3://bucket/prefix
     #[arg(long, value_name = "URL")]
     warehouse: Option<String>,
+    /// Force every write to a local disk at once; false is faster, and a power failure may take commits [default: true]
+    #[arg(long, value_name = "BOOL", value_parser = ["true", "false"])]
+    fsync: Option<String>,
     /// Option of the object store, as aws_endpoint=http://127.0.0.1:9000; repeat for more
     #[arg(long, value_name = "KEY=VALUE", value_parser = parse_pair)]
     #[serde(serialize_with = "as_table")]

@@ -12,7 +12,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, anyhow, bail};
 use bytesize::ByteSize;
 use serde::{Deserialize, Deserializer, de};
-use thalweg_schemas::warehouse::Warehouse;
+use thalweg_schemas::warehouse::{Fsync, Warehouse};
 use toml::{Table, Value};
 
 /// The default file, which documents every key.
@@ -30,6 +30,8 @@ const NOT_SETTINGS: [&str; 2] = ["THALWEG_CONFIG", "THALWEG_URL"];
 pub(crate) struct Settings {
     data_dir: PathBuf,
     warehouse: String,
+    #[serde(deserialize_with = "switch")]
+    fsync: bool,
     pub(crate) http_addr: SocketAddr,
     pub(crate) log_level: String,
     pub(crate) log_format: LogFormat,
@@ -118,7 +120,11 @@ impl Settings {
                 .into_owned(),
             url => url.to_owned(),
         };
-        Ok(Warehouse::open(&url, &self.storage)?)
+        let fsync = match self.fsync {
+            true => Fsync::Always,
+            false => Fsync::Never,
+        };
+        Ok(Warehouse::open_with(&url, &self.storage, fsync)?)
     }
 }
 
@@ -263,6 +269,19 @@ fn count<'de, D: Deserializer<'de>>(from: D) -> Result<usize, D::Error> {
     match parse_count(&text(from)?) {
         Ok(0) => Err(de::Error::custom("a number above zero is needed")),
         other => other.map_err(de::Error::custom),
+    }
+}
+
+/// On or off; the environment has only texts.
+fn switch<'de, D: Deserializer<'de>>(from: D) -> Result<bool, D::Error> {
+    match Value::deserialize(from)? {
+        Value::Boolean(on) => Ok(on),
+        Value::String(text) => text
+            .parse()
+            .map_err(|_| de::Error::custom(format!("`{text}` is neither true nor false"))),
+        other => Err(de::Error::custom(format!(
+            "`{other}` is neither true nor false"
+        ))),
     }
 }
 

@@ -21,9 +21,12 @@ Examples:
   thalweg sql \"SELECT device, max(peak) FROM device_minutes GROUP BY device\"
   thalweg sql \"SELECT * FROM rejects.sensor_data\" --format csv > rejects.csv
   thalweg sql - --format json < query.sql
+  thalweg sql --stale \"SELECT * FROM device_minutes\"      while Kafka is away: what is archived
   thalweg sql \"SHOW TABLES\"
 
 A stream, a view, batch.VIEW, speed.VIEW and rejects.STREAM are tables.";
+
+const STALE: &str = "thalweg-stale";
 
 /// Ask a running server, in SQL
 ///
@@ -37,6 +40,9 @@ pub(crate) struct Arguments {
     #[arg(long, value_enum, default_value_t = Format::Table)]
     /// How rows are printed
     format: Format,
+    /// Take an answer that may lie below earlier ones while a stream has not caught up, as when Kafka is away
+    #[arg(long)]
+    stale: bool,
     #[command(flatten)]
     server: ServerFlags,
 }
@@ -74,17 +80,21 @@ pub(crate) async fn run(arguments: Arguments) -> Result<ExitCode> {
         Format::Csv => "text/csv",
         Format::Table | Format::Json => "application/json",
     };
-    let request = client
+    let mut request = client
         .request(Method::POST, "/v1/sql")?
         .header(CONTENT_TYPE, "text/plain")
         .header(ACCEPT, accept)
         .body(sql);
+    if arguments.stale {
+        request = request.header(STALE, "allow");
+    }
     let mut response = client.send(request).await?;
     let frontier = response
         .headers()
         .get("thalweg-frontier")
         .and_then(|value| value.to_str().ok())
         .map(str::to_owned);
+    let stale = response.headers().contains_key(STALE);
     if arguments.format == Format::Table {
         print(&client.json(response).await?)?;
     } else {
@@ -95,7 +105,12 @@ pub(crate) async fn run(arguments: Arguments) -> Result<ExitCode> {
         stdout.flush()?;
     }
     if let Some(frontier) = frontier.filter(|f| f != "{}") {
-        terminal::err(&format!("exact at {frontier}"));
+        let stale = if stale {
+            " (stale: later events are in Kafka)"
+        } else {
+            ""
+        };
+        terminal::err(&format!("exact at {frontier}{stale}"));
     }
     Ok(ExitCode::SUCCESS)
 }

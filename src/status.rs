@@ -113,7 +113,10 @@ fn print_streams(streams: &[Stream]) -> Result<()> {
         let paused = if stream.paused { ", paused" } else { "" };
         terminal::out(&format!(
             "stream {} (topic {}): {}{paused}, lag {}, memory {memory}",
-            stream.name, stream.topic, stream.status, stream.lag
+            stream.name,
+            stream.topic,
+            stream.status.replace('_', " "),
+            stream.lag
         ))?;
         if let Some(failure) = &stream.failure {
             terminal::out(&format!("  {failure}"))?;

@@ -1,5 +1,6 @@
 //! The audit: the realtime states that the speed layer holds, against the same range computed again from the master
-//! dataset, group by group.
+//! dataset, group by group. Where it holds none below the newest mark, segments that it rebuilds for the audit, against
+//! the batch states that are published.
 //!
 //! Invariant: both sides cover exactly the same offsets. Segments that arrived live and segments that were rebuilt are
 //! compared apart, because a rebuilt one is made from the very rows that it is compared with.
@@ -10,9 +11,10 @@ use std::sync::Arc;
 use arrow::record_batch::RecordBatch;
 use datafusion::execution::context::SessionState;
 use datafusion::logical_expr::{LogicalPlan, LogicalPlanBuilder};
-use thalweg_schemas::algebra::{Difference, ViewPlan, batches, collect};
+use thalweg_schemas::algebra::{Difference, ViewPlan, batches, collect, scan};
 use thalweg_schemas::catalog::{Catalog, CatalogStream, CompiledView};
-use thalweg_schemas::dataset::MasterVersion;
+use thalweg_schemas::dataset::{BatchVersion, MasterVersion};
+use thalweg_schemas::files::ParquetFiles;
 use thalweg_schemas::segment::{Provenance, Segment};
 use thalweg_schemas::snapshot::StreamSnapshot;
 use thalweg_schemas::tile::{ViewSegments, tile};
@@ -44,13 +46,24 @@ pub struct AuditReport {
 #[derive(Debug, Clone, serde::Serialize)]
 pub struct AuditPart {
     pub provenance: Provenance,
+    pub against: Against,
     pub segments: usize,
     /// Offsets covered, gaps included.
     pub offsets: i64,
-    /// Groups, per partition, that the master dataset has in the range.
+    /// Groups, per partition, that the other side has in the range.
     pub groups: usize,
-    /// `left` is what the segments say, `right` what the master dataset says.
+    /// `left` is what the segments say, `right` what the other side says.
     pub differences: Vec<Difference>,
+}
+
+/// What segments were compared with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Against {
+    /// States computed again from the rows of the master dataset.
+    Archive,
+    /// The batch states that readers are given.
+    Published,
 }
 
 impl AuditReport {
@@ -132,6 +145,49 @@ fn held_from(held: &ViewSegments, cut: &Frontier, to: &Frontier) -> Frontier {
     to.iter().map(|(p, end)| (p, start(p, end))).collect()
 }
 
+/// Compares segments from the stream's origin to the cut of `version` with the batch states of that version.
+///
+/// Errors: [`thalweg_schemas::Error::NotHeld`] if they do not cover that; else storage or computing failed.
+pub async fn audit_published(
+    warehouse: &Warehouse,
+    stream: &CatalogStream,
+    view: &CompiledView,
+    version: &BatchVersion,
+    segments: Vec<Segment>,
+) -> Result<AuditReport> {
+    let plan = &view.plan;
+    let (from, to) = (stream.origin.clone(), version.cut.or(&stream.origin));
+    let mut held = ViewSegments::default();
+    for segment in segments {
+        let of_partition = held.partitions.entry(segment.partition).or_default();
+        of_partition.push(Arc::new(segment));
+    }
+    let tiles = tile(plan.id(), &held, &from, &to)?;
+    let state = session::state(session::runtime(Some(warehouse), Some(MEMORY), None)?, 1);
+    let states = tiles.iter().map(|s| s.states.clone()).collect();
+    let states = batches("segments", Arc::clone(plan.state_schema()), states)?;
+    let left = collect(&state, "merging segments", plan.merge(states)?).await?;
+    let files = ParquetFiles::new(Arc::clone(plan.stored_schema()), version.files.to_vec());
+    let published = plan.from_stored(scan("states", Arc::new(files))?)?;
+    let right = collect(&state, "reading batch states", plan.merge(published)?).await?;
+    let part = AuditPart {
+        provenance: Provenance::Rebuilt,
+        against: Against::Published,
+        segments: tiles.len(),
+        offsets: to.distance(&from),
+        groups: right.iter().map(RecordBatch::num_rows).sum(),
+        differences: plan.differences(&left, &right)?,
+    };
+    Ok(AuditReport {
+        view: view.definition.name.clone(),
+        id: plan.id().clone(),
+        cut: to.clone(),
+        from,
+        to,
+        parts: vec![part],
+    })
+}
+
 async fn compare(
     state: &SessionState,
     plan: &ViewPlan,
@@ -162,6 +218,7 @@ async fn compare(
     let right = collect(state, "computing states again", plan.merge(again)?).await?;
     Ok(AuditPart {
         provenance,
+        against: Against::Archive,
         segments: segments.len(),
         offsets: ranges.iter().map(|(from, to)| to.distance(from)).sum(),
         groups: right.iter().map(RecordBatch::num_rows).sum(),

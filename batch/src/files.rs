@@ -9,6 +9,7 @@ use arrow::array::{Array, AsArray};
 use arrow::compute::interleave_record_batch;
 use arrow::datatypes::{Int32Type, Int64Type, SchemaRef};
 use arrow::record_batch::RecordBatch;
+use bytes::Bytes;
 use object_store::buffered::BufWriter;
 use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt, PutPayload};
@@ -24,6 +25,8 @@ use uuid::Uuid;
 use crate::log::NewFile;
 use crate::{Error, Result};
 
+/// A larger file is sent in parts of this size.
+const PART_BYTES: usize = 8 << 20;
 /// Rows that are gathered and encoded at once.
 const CHUNK_ROWS: usize = 64 * 1024;
 /// A file of states is closed at about this size, so that a filtered query opens few and a compaction rewrites little.
@@ -146,19 +149,42 @@ pub(crate) async fn write_epoch(
             source,
         })?;
     let size = bytes.len() as u64;
-    store
-        .put(&path, PutPayload::from(bytes))
-        .await
-        .map_err(|source| Error::Store {
-            path: path.to_string(),
-            source,
-        })?;
+    let stored = match bytes.len() <= PART_BYTES {
+        true => store.put(&path, PutPayload::from(bytes)).await.map(drop),
+        // A request has a time limit, which a slow store would never keep for all of it.
+        false => put_in_parts(store, &path, bytes.into()).await,
+    };
+    stored.map_err(|source| Error::Store {
+        path: path.to_string(),
+        source,
+    })?;
     Ok(Some(NewFile {
         path: name,
         size,
         rows,
         span: Some(span),
     }))
+}
+
+async fn put_in_parts(
+    store: &Arc<dyn ObjectStore>,
+    path: &Path,
+    bytes: Bytes,
+) -> object_store::Result<()> {
+    let mut upload = store.put_multipart(path).await?;
+    let sending = async {
+        for start in (0..bytes.len()).step_by(PART_BYTES) {
+            let end = bytes.len().min(start + PART_BYTES);
+            upload.put_part(bytes.slice(start..end).into()).await?;
+        }
+        upload.complete().await
+    };
+    let sent = sending.await;
+    if sent.is_err() {
+        // Parts that stay behind are the store's to clean up.
+        let _ = upload.abort().await;
+    }
+    sent.map(drop)
 }
 
 fn encode(

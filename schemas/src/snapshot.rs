@@ -48,18 +48,28 @@ pub struct StreamSnapshot {
     pub caught_up: bool,
     /// The partitions for which that is true by themselves.
     pub current: BTreeSet<Partition>,
+    /// Why the brokers do not answer, while they do not. What is held stands; nothing is added to it.
+    pub waiting: Option<String>,
     /// The newest archived version; `rows` reach from its frontier or below up to `frontier`.
     pub master: Arc<MasterVersion>,
     /// In the order of reading, without gaps.
     pub rows: Vec<Arc<RowsChunk>>,
     /// Views that are held; one that is missing is being rebuilt.
     pub views: HashMap<ViewId, Arc<ViewSegments>>,
+    /// Empty until Kafka has been reached.
     pub health: BTreeMap<Partition, PartitionHealth>,
-    /// Bytes held in rows and segments, and the budget.
+    /// Bytes held in messages, rows, segments and rebuilds, and the budget.
     pub memory_bytes: usize,
     pub memory_budget: usize,
     /// True while reading from Kafka is paused because the budget is reached.
     pub paused: bool,
+}
+
+impl StreamSnapshot {
+    /// False until Kafka has said what is in the log: what is shown by then comes from the archive alone.
+    pub fn has_reached_kafka(&self) -> bool {
+        !self.health.is_empty()
+    }
 }
 
 /// Where readers find a stream's newest snapshot, and why there is none.

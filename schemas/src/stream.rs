@@ -44,18 +44,53 @@ pub struct StreamDefinition {
     pub sql: String,
 }
 
+/// What a Kafka property is instead of its value: looked up when a client is made, stored nowhere.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reference<'a> {
+    /// `${env:NAME}`
+    Environment(&'a str),
+    /// `${file:/path}`: the file's text without its last line break.
+    File(&'a str),
+}
+
+/// Reads a whole value as a reference.
+pub fn reference(value: &str) -> Option<Reference<'_>> {
+    let inner = value.strip_prefix("${")?.strip_suffix('}')?;
+    match inner.split_once(':')? {
+        ("env", name) if !name.is_empty() => Some(Reference::Environment(name)),
+        ("file", path) if !path.is_empty() => Some(Reference::File(path)),
+        _ => None,
+    }
+}
+
 impl StreamDefinition {
-    /// The statement as users may see it: passwords, secrets and keys among the Kafka properties are masked.
-    pub fn shown_sql(&self) -> String {
+    /// Kafka properties whose values are secrets and written out.
+    pub fn written_secrets(&self) -> impl Iterator<Item = (&str, &str)> {
         let secret = |property: &str| {
             ["password", "secret", "key.pem", "jaas", "token"]
                 .iter()
                 .any(|word| property.contains(word))
         };
+        let properties = self.kafka.iter().map(|(k, v)| (k.as_str(), v.as_str()));
+        properties.filter(move |(property, value)| secret(property) && reference(value).is_none())
+    }
+
+    /// What its user should know of, although it is accepted.
+    pub fn warnings(&self) -> Vec<String> {
+        self.written_secrets()
+            .map(|(property, _)| {
+                format!(
+                    "the value of 'kafka.{property}' is stored in the catalog as it is written here; \
+                     '${{env:NAME}}' or '${{file:/path}}' in its place is looked up by each `thalweg up` and stored nowhere"
+                )
+            })
+            .collect()
+    }
+
+    /// The statement as users may see it: passwords, secrets and keys among the Kafka properties are masked.
+    pub fn shown_sql(&self) -> String {
         let quoted = |value: &str| format!("'{}'", value.replace('\'', "''"));
-        self.kafka
-            .iter()
-            .filter(|(property, _)| secret(property))
+        self.written_secrets()
             .fold(self.sql.clone(), |sql, (_, value)| {
                 sql.replace(&quoted(value), "'***'")
             })
@@ -118,8 +153,38 @@ mod tests {
     use super::*;
 
     #[test]
+    fn references_are_whole_values() {
+        let check = |value, expect| assert_eq!(reference(value), expect, "{value}");
+        check(
+            "${env:KAFKA_PASSWORD}",
+            Some(Reference::Environment("KAFKA_PASSWORD")),
+        );
+        check(
+            "${file:/run/secrets/a:b}",
+            Some(Reference::File("/run/secrets/a:b")),
+        );
+        for value in [
+            "",
+            "x",
+            "${env:}",
+            "${file:}",
+            "${vault:x}",
+            "x${env:A}",
+            "${env:A}x",
+            "${env}",
+            "$env:A",
+        ] {
+            check(value, None);
+        }
+    }
+
+    #[test]
     fn secrets_are_masked_wherever_sql_is_shown() {
-        let properties = [("sasl.password", "it's 9"), ("sasl.username", "ann")];
+        let properties = [
+            ("sasl.password", "it's 9"),
+            ("sasl.username", "ann"),
+            ("ssl.key.password", "${env:KEY}"),
+        ];
         let stream = StreamDefinition {
             name: StreamName::new("s").unwrap(),
             topic: "s".into(),
@@ -127,11 +192,14 @@ mod tests {
             format: Format::Json,
             event_time: None,
             kafka: properties.map(|(k, v)| (k.to_owned(), v.to_owned())).into(),
-            sql: "… ('kafka.sasl.password' 'it''s 9', 'kafka.sasl.username' 'ann')".into(),
+            sql: "… ('kafka.sasl.password' 'it''s 9', 'kafka.sasl.username' 'ann', 'kafka.ssl.key.password' '${env:KEY}')".into(),
         };
         assert_eq!(
             stream.shown_sql(),
-            "… ('kafka.sasl.password' '***', 'kafka.sasl.username' 'ann')"
+            "… ('kafka.sasl.password' '***', 'kafka.sasl.username' 'ann', 'kafka.ssl.key.password' '${env:KEY}')"
         );
+        let warnings = stream.warnings();
+        assert_eq!(warnings.len(), 1, "{warnings:?}");
+        assert!(warnings[0].contains("kafka.sasl.password") && !warnings[0].contains("it's 9"));
     }
 }

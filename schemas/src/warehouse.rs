@@ -5,17 +5,36 @@
 //!
 //! Layout: `catalog/NNNNNNNN.json`, `streams/<stream>/` and `views/<view id>/` (Delta tables).
 
+mod local;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use datafusion::execution::object_store::ObjectStoreUrl;
 use datafusion::execution::runtime_env::RuntimeEnv;
-use object_store::ObjectStore;
+use object_store::aws::{AmazonS3Builder, AmazonS3ConfigKey};
+use object_store::local::LocalFileSystem;
 use object_store::path::Path;
 use object_store::prefix::PrefixStore;
+use object_store::{BackoffConfig, ClientConfigKey, ObjectStore, ObjectStoreScheme, RetryConfig};
 use url::Url;
 
 use crate::{Error, Result, StreamName, ViewId};
+
+/// A request to an object store that takes longer is given up and tried again; `timeout` among the options overrides it.
+const REQUEST_TIMEOUT: &str = "10s";
+/// A request is tried again for this long; then the caller hears of it, and decides.
+const RETRY: Duration = Duration::from_secs(60);
+
+/// Whether writes to a local disk are forced to it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fsync {
+    /// What is written is on the disk when the write returns.
+    Always,
+    /// It is when the operating system sees fit: a power failure may take commits that were acknowledged.
+    Never,
+}
 
 /// An opened warehouse; cheap to clone.
 #[derive(Debug, Clone)]
@@ -25,11 +44,16 @@ pub struct Warehouse {
 }
 
 impl Warehouse {
+    /// [`Warehouse::open_with`], durable.
+    pub fn open(url: &str, options: &BTreeMap<String, String>) -> Result<Self> {
+        Self::open_with(url, options, Fsync::Always)
+    }
+
     /// Opens `url`: `file:///path`, a plain path, or `s3://bucket/prefix`. `options` are object_store's own keys
-    /// (`aws_endpoint`, `aws_access_key_id`, …). A local folder is created.
+    /// (`aws_endpoint`, `aws_access_key_id`, `timeout`, …). A local folder is created.
     ///
     /// Errors: [`Error::OpenWarehouse`].
-    pub fn open(url: &str, options: &BTreeMap<String, String>) -> Result<Self> {
+    pub fn open_with(url: &str, options: &BTreeMap<String, String>, fsync: Fsync) -> Result<Self> {
         let fail = |reason: String| Error::OpenWarehouse {
             url: url.to_owned(),
             reason,
@@ -49,20 +73,21 @@ impl Warehouse {
                     .map_err(|()| fail("a file URL has three slashes: file:///path".into()))?;
                 std::fs::create_dir_all(&path)
                     .map_err(|e| fail(format!("the folder cannot be created: {e}")))?;
-                let local = object_store::local::LocalFileSystem::new_with_prefix(&path)
-                    .map_err(|e| fail(e.to_string()))?;
-                Arc::new(local)
+                match fsync {
+                    Fsync::Always => {
+                        Arc::new(local::DurableDisk::open(&path).map_err(|e| fail(e.to_string()))?)
+                    }
+                    Fsync::Never => Arc::new(
+                        LocalFileSystem::new_with_prefix(&path).map_err(|e| fail(e.to_string()))?,
+                    ),
+                }
             }
             "s3" | "s3a" => {
-                let (store, prefix) = object_store::parse_url_opts(
-                    &parsed,
-                    std::env::vars()
-                        .filter(|(k, _)| k.starts_with("AWS_"))
-                        .map(|(k, v)| (k.to_ascii_lowercase(), v))
-                        .chain(options.clone()),
-                )
-                .map_err(|e| fail(e.to_string()))?;
-                Arc::new(PrefixStore::new(store, prefix))
+                let variables = std::env::vars()
+                    .filter(|(k, _)| k.starts_with("AWS_"))
+                    .map(|(k, v)| (k.to_ascii_lowercase(), v));
+                open_s3(&parsed, variables.chain(options.clone()))
+                    .map_err(|e| fail(e.to_string()))?
             }
             other => {
                 return Err(fail(format!(
@@ -111,4 +136,31 @@ impl Warehouse {
     pub fn catalog_path() -> Path {
         Path::from("catalog")
     }
+}
+
+/// The store of an `s3://bucket/prefix`, rooted there. Options that are not S3's are left for others.
+fn open_s3(
+    url: &Url,
+    options: impl Iterator<Item = (String, String)>,
+) -> object_store::Result<Arc<dyn ObjectStore>> {
+    let (_, prefix) = ObjectStoreScheme::parse(url)?;
+    let timeout = AmazonS3ConfigKey::Client(ClientConfigKey::Timeout);
+    let mut builder = AmazonS3Builder::new()
+        .with_url(url.to_string())
+        .with_config(timeout, REQUEST_TIMEOUT)
+        .with_retry(RetryConfig {
+            backoff: BackoffConfig {
+                init_backoff: Duration::from_millis(100),
+                max_backoff: Duration::from_secs(5),
+                base: 2.0,
+            },
+            max_retries: usize::MAX,
+            retry_timeout: RETRY,
+        });
+    for (key, value) in options {
+        if let Ok(key) = key.to_ascii_lowercase().parse() {
+            builder = builder.with_config(key, value);
+        }
+    }
+    Ok(Arc::new(PrefixStore::new(builder.build()?, prefix)))
 }

@@ -30,7 +30,7 @@ use tokio_util::task::AbortOnDropHandle;
 
 use crate::metrics::Track;
 use crate::names;
-use crate::pin::{Given, pin_all};
+use crate::pin::{Given, Stale, pin_all};
 use crate::sources::{ServingConfig, Sources};
 use crate::statements::{self, Request};
 use crate::{Error, Result};
@@ -42,7 +42,31 @@ pub(crate) type Batches = StdPin<Box<dyn Stream<Item = Result<RecordBatch>> + Se
 pub(crate) struct Answer {
     pub(crate) schema: SchemaRef,
     pub(crate) frontier: BTreeMap<StreamName, Frontier>,
+    /// It may lie below earlier answers, which its client has allowed.
+    pub(crate) stale: bool,
     pub(crate) batches: Batches,
+}
+
+/// What a client sends: a text alone asks for an answer that is not stale.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Asked<'a> {
+    pub(crate) sql: &'a str,
+    pub(crate) allows: Stale,
+}
+
+impl<'a> From<&'a str> for Asked<'a> {
+    fn from(sql: &'a str) -> Self {
+        Self {
+            sql,
+            allows: Stale::Refuse,
+        }
+    }
+}
+
+impl<'a> From<&'a String> for Asked<'a> {
+    fn from(sql: &'a String) -> Self {
+        sql.as_str().into()
+    }
 }
 
 /// Everything that queries share.
@@ -86,7 +110,8 @@ impl Engine {
     /// Applies the definitions or starts the query that `sql` holds.
     ///
     /// Errors: every variant of [`Error`] that has a code below 500, and those of a query that cannot start.
-    pub(crate) async fn run(self: &Arc<Self>, sql: &str) -> Result<Answer> {
+    pub(crate) async fn run<'a>(self: &Arc<Self>, asked: impl Into<Asked<'a>>) -> Result<Answer> {
+        let Asked { sql, allows } = asked.into();
         let mut track = self.sources.metrics.track_query();
         let deadline = Instant::now() + self.config.query_timeout;
         let started = match statements::read(sql) {
@@ -99,20 +124,26 @@ impl Engine {
                     Err(error) => Err(track.failed(error)),
                 };
             }
-            Ok(Request::Query) => self.start_in_time(sql, deadline).await,
+            Ok(Request::Query) => self.start_in_time(sql, allows, deadline).await,
             Err(error) => Err(error),
         };
         match started {
             Ok(Started { head, running }) => Ok(Answer {
                 schema: head.schema,
                 frontier: head.frontier,
+                stale: head.stale,
                 batches: self.limited(running, deadline, track),
             }),
             Err(error) => Err(track.failed(error)),
         }
     }
 
-    async fn start_in_time(self: &Arc<Self>, sql: &str, deadline: Instant) -> Result<Started> {
+    async fn start_in_time(
+        self: &Arc<Self>,
+        sql: &str,
+        allows: Stale,
+        deadline: Instant,
+    ) -> Result<Started> {
         let permits = Arc::clone(&self.permits).acquire_owned();
         let permit = match tokio::time::timeout(self.config.queue_wait, permits).await {
             Ok(Ok(permit)) => permit,
@@ -126,7 +157,7 @@ impl Engine {
         let (sender, batches) = mpsc::channel(BATCHES_AHEAD);
         let (engine, sql) = (Arc::clone(self), sql.to_owned());
         let work = async move {
-            let mut plan = match engine.start(&sql).await {
+            let mut plan = match engine.start(&sql, allows).await {
                 Ok((head, plan)) => {
                     if head_sender.send(Ok(head)).is_err() {
                         return;
@@ -162,7 +193,7 @@ impl Engine {
         }
     }
 
-    async fn start(&self, sql: &str) -> Result<(Head, SendableRecordBatchStream)> {
+    async fn start(&self, sql: &str, allows: Stale) -> Result<(Head, SendableRecordBatchStream)> {
         let planning = |source: DataFusionError| Error::PlanQuery { source };
         let mut state = self.base.clone();
         let dialect = state.config_options().sql_parser.dialect;
@@ -175,7 +206,8 @@ impl Engine {
         self.given.keep(|name| catalog.streams.contains_key(name));
         let wanted = names::wanted(&catalog, &references)?;
         let pin_deadline = Instant::now() + self.config.pin_wait;
-        let pins = pin_all(&self.sources, &self.given, &wanted, pin_deadline).await?;
+        let pins = pin_all(&self.sources, &self.given, &wanted, allows, pin_deadline).await?;
+        let stale = pins.values().any(|pin| pin.stale);
         let frontier = pins
             .iter()
             .map(|(name, pin)| (name.clone(), pin.frontier().clone()))
@@ -196,6 +228,7 @@ impl Engine {
         let head = Head {
             schema: batches.schema(),
             frontier,
+            stale,
         };
         Ok((head, batches))
     }
@@ -245,6 +278,7 @@ const BATCHES_AHEAD: usize = 2;
 struct Head {
     schema: SchemaRef,
     frontier: BTreeMap<StreamName, Frontier>,
+    stale: bool,
 }
 
 struct Started {

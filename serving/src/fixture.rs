@@ -276,6 +276,7 @@ impl World {
             frontier: to.clone(),
             caught_up: true,
             current: Default::default(),
+            waiting: None,
             master: Arc::new(self.master(archived)),
             rows: vec![chunk(&below, &middle), chunk(&middle, to)],
             views,

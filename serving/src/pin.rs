@@ -6,7 +6,7 @@
 //! ```
 //!
 //! Invariant: all tables of a stream in one query stand at the pin's one F, and no pin stands below an F that was
-//! given out before.
+//! given out before, unless its client has allowed that and is told.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -24,6 +24,17 @@ use tokio::time::Instant;
 use crate::sources::Sources;
 use crate::{Error, Result};
 
+/// Whether a client takes an answer that may lie below earlier ones.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Stale {
+    Allow,
+    Refuse,
+}
+
+/// How a client says so.
+const ALLOW_STALE: &str = "send the header `thalweg-stale: allow` or \"stale\": true beside \"sql\", or use \
+                           `thalweg sql --stale`";
+
 /// What a query needs of one stream.
 #[derive(Debug, Clone)]
 pub(crate) struct Wanted {
@@ -38,6 +49,8 @@ pub(crate) struct Wanted {
 pub(crate) struct Pin {
     pub(crate) stream: Arc<CatalogStream>,
     pub(crate) snapshot: Arc<StreamSnapshot>,
+    /// It may lie below earlier answers, and its client allows that.
+    pub(crate) stale: bool,
     /// Chunks that hold what `[A, F)` needs; empty unless rows are wanted.
     pub(crate) rows: Vec<Arc<RowsChunk>>,
     pub(crate) views: BTreeMap<ViewId, PinnedView>,
@@ -63,15 +76,22 @@ impl Pin {
     }
 }
 
+/// True if `snapshot` is all that there is for now, and may lie below what was answered before.
+fn is_stale(snapshot: &StreamSnapshot, given: &Frontier) -> bool {
+    !snapshot.caught_up || !snapshot.frontier.covers(given)
+}
+
 /// Pins one snapshot, or says why it cannot be done with it.
 ///
-/// `given` is the highest frontier of the stream that was given out.
+/// `given` is the highest frontier of the stream that was given out. A client that `allows` it is answered below that,
+/// and while the stream has not caught up.
 /// Errors: [`Error::NotReady`], [`Error::NotHeld`].
 pub(crate) fn pin(
     wanted: &Wanted,
     snapshot: Option<&Arc<StreamSnapshot>>,
     published: &Published,
     given: &Frontier,
+    allows: Stale,
 ) -> Result<Pin> {
     let name = &wanted.stream.definition.name;
     let not_ready = |reason: String| Error::NotReady {
@@ -83,13 +103,24 @@ pub(crate) fn pin(
         reason,
     };
     let snapshot = snapshot.ok_or_else(|| not_ready("it is starting".into()))?;
-    if !snapshot.caught_up {
+    let allowed = allows == Stale::Allow;
+    if !snapshot.caught_up && !allowed {
+        if let Some(why) = &snapshot.waiting {
+            return Err(not_ready(format!(
+                "it waits for Kafka ({why}). What is archived can be asked at {}, which may lie below earlier \
+                 answers: {ALLOW_STALE}",
+                snapshot.frontier
+            )));
+        }
+        if !snapshot.has_reached_kafka() {
+            return Err(not_ready("it has not reached Kafka yet".into()));
+        }
         let lag: i64 = snapshot.health.values().map(|h| h.lag).sum();
         return Err(not_ready(format!(
             "it is catching up with Kafka, {lag} messages are left"
         )));
     }
-    if !snapshot.frontier.covers(given) {
+    if !snapshot.frontier.covers(given) && !allowed {
         return Err(not_held(format!(
             "it stands at {}, below {given} which was already answered",
             snapshot.frontier
@@ -115,6 +146,7 @@ pub(crate) fn pin(
         .collect::<Result<_>>()?;
     Ok(Pin {
         stream: Arc::clone(&wanted.stream),
+        stale: is_stale(snapshot, given),
         snapshot: Arc::clone(snapshot),
         rows,
         views,
@@ -226,6 +258,7 @@ pub(crate) async fn pin_all(
     sources: &Sources,
     given: &Given,
     wanted: &BTreeMap<StreamName, Wanted>,
+    allows: Stale,
     deadline: Instant,
 ) -> Result<Pins> {
     let mut pins = Pins::new();
@@ -238,7 +271,7 @@ pub(crate) async fn pin_all(
                 what: format!("stream `{name}`"),
                 reason: "it is starting".into(),
             })?;
-            match try_pin(wanted, &mut handle, &mut published, given) {
+            match try_pin(wanted, &mut handle, &mut published, given, allows) {
                 Ok(pin) => {
                     given.raise(&pin);
                     pins.insert(name.clone(), pin);
@@ -271,23 +304,23 @@ fn try_pin(
     handle: &mut StreamHandle,
     published: &mut watch::Receiver<Arc<Published>>,
     given: &Given,
+    allows: Stale,
 ) -> Result<Pin> {
     // All are marked as seen before any is judged: what wakes the next attempt is newer than all of this.
     let failure = handle.failure.borrow_and_update().clone();
     let published = Arc::clone(&published.borrow_and_update());
     let snapshot = handle.snapshots.borrow_and_update().clone();
-    if let Some(reason) = failure {
+    let shown = allows == Stale::Allow && snapshot.is_some();
+    if let Some(reason) = failure.clone().filter(|_| !shown) {
         return Err(Error::StreamStopped {
             stream: wanted.stream.definition.name.clone(),
             reason,
         });
     }
-    pin(
-        wanted,
-        snapshot.as_ref(),
-        &published,
-        &given.of(&wanted.stream),
-    )
+    let given = given.of(&wanted.stream);
+    let mut pin = pin(wanted, snapshot.as_ref(), &published, &given, allows)?;
+    pin.stale |= failure.is_some();
+    Ok(pin)
 }
 
 /// Waits for a change; a source that has ended never changes again.

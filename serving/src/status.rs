@@ -24,10 +24,12 @@ pub(crate) struct Streams {
 struct StreamStatus {
     name: String,
     topic: String,
-    /// `starting`, `catching_up`, `running` or `stopped`.
+    /// `starting`, `waiting_for_kafka`, `catching_up`, `running` or `stopped`.
     status: &'static str,
-    /// Why it is stopped, and what to do.
+    /// Why it is stopped or waits, and what to do.
     failure: Option<String>,
+    /// True if queries are answered, if only at the frontier that was reached before Kafka went away.
+    answers: bool,
     origin: Frontier,
     frontier: Option<Frontier>,
     archive_frontier: Option<Frontier>,
@@ -110,9 +112,12 @@ fn stream_status(stream: &CatalogStream, handle: Option<&StreamHandle>) -> Strea
     let failure = handle.and_then(|h| h.failure.borrow().clone());
     let snapshot = handle.and_then(|h| h.snapshots.borrow().clone());
     let snapshot = snapshot.as_deref();
+    let waiting = snapshot.and_then(|s| s.waiting.clone());
+    let answers = failure.is_none() && snapshot.is_some_and(|s| s.caught_up);
     let status = match (&failure, snapshot) {
         (Some(_), _) => "stopped",
         (None, None) => "starting",
+        (None, Some(_)) if waiting.is_some() => "waiting_for_kafka",
         (None, Some(s)) if !s.caught_up => "catching_up",
         (None, Some(_)) => "running",
     };
@@ -121,7 +126,8 @@ fn stream_status(stream: &CatalogStream, handle: Option<&StreamHandle>) -> Strea
         name: stream.definition.name.to_string(),
         topic: stream.definition.topic.clone(),
         status,
-        failure,
+        failure: failure.or(waiting),
+        answers,
         origin: stream.origin.clone(),
         frontier: snapshot.map(|s| s.frontier.clone()),
         archive_frontier: snapshot.map(|s| s.master.frontier.clone()),
@@ -230,7 +236,7 @@ pub(crate) fn not_ready(sources: &Sources) -> Vec<String> {
     let mut reasons = Vec::new();
     for stream in catalog.streams.values() {
         let shown = stream_status(stream, handles.get(&stream.definition.name));
-        if shown.status != "running" {
+        if !shown.answers {
             let reason = shown.failure.unwrap_or_else(|| shown.status.to_owned());
             reasons.push(format!("stream `{}`: {reason}", shown.name));
         }

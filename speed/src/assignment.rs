@@ -20,6 +20,7 @@ use crate::config::{SpeedConfig, kafka_properties};
 use crate::consumer::{Watch, last_message};
 use crate::error::{Verdict, weigh};
 use crate::identity::{Watermarks, check_message};
+use crate::secrets::resolve;
 use crate::{Error, Result};
 
 /// How long one question to the brokers may take.
@@ -40,10 +41,11 @@ pub(crate) struct Topic {
 impl Topic {
     /// A client for `stream`'s topic; nothing is asked of Kafka yet.
     ///
-    /// Errors: [`Error::Configure`].
+    /// Errors: [`Error::Configure`], [`Error::Secret`].
     pub(crate) fn open(config: &SpeedConfig, stream: &StreamDefinition) -> Result<Self> {
         let mut client = ClientConfig::new();
-        let properties = kafka_properties(&stream.name, &config.kafka, &stream.kafka);
+        let properties = kafka_properties(&stream.name, config, &stream.kafka);
+        let properties = resolve(&stream.name, properties)?;
         for (key, value) in &properties {
             client.set(key, value);
         }

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use thalweg_schemas::{Partition, StreamName};
 
+use crate::budget::queue_bytes;
 use crate::clock::Clock;
 
 /// Which partitions of every stream this process reads.
@@ -63,7 +64,7 @@ pub struct SpeedConfig {
     pub epoch_interval: Duration,
     /// An epoch's end is a mark if the last mark is older than this.
     pub mark_interval: Duration,
-    /// Bytes of rows and states at which reading pauses.
+    /// Bytes that messages, rows and states may take: reading pauses before it is passed. See `budget.rs`.
     pub memory_budget: usize,
     /// How long readers may go on with what newer versions have replaced.
     pub grace: Duration,
@@ -87,16 +88,18 @@ impl Default for SpeedConfig {
     }
 }
 
-/// Properties that users may change. The queue is small because it is not charged to the memory budget, and its
-/// back-off short because the default of one second would idle a reader that drains faster than it.
-const DEFAULTS: [(&str, &str); 6] = [
+/// Properties that users may change. The back-off is short because the default of one second would idle a reader that
+/// drains faster than it.
+const DEFAULTS: [(&str, &str); 5] = [
     ("client.id", "thalweg"),
     ("fetch.queue.backoff.ms", "5"),
     ("fetch.wait.max.ms", "100"),
-    ("queued.max.messages.kbytes", "32768"),
     ("socket.keepalive.enable", "true"),
     ("statistics.interval.ms", "1000"),
 ];
+
+const QUEUE: &str = "queued.max.messages.kbytes";
+const LONGEST_MESSAGE: &str = "message.max.bytes";
 
 /// Properties that are part of the promise: the frontier is the only position, and nothing is skipped silently.
 const FIXED: [(&str, &str); 5] = [
@@ -107,10 +110,13 @@ const FIXED: [(&str, &str); 5] = [
     ("isolation.level", "read_committed"),
 ];
 
-/// Every librdkafka property for `stream`.
+/// A whole fetch response is in memory at once. librdkafka refuses a smaller `fetch.max.bytes` than a message may have.
+const SMALLEST_FETCH: usize = 1 << 20;
+
+/// Every librdkafka property for `stream`, secrets as they were written.
 pub(crate) fn kafka_properties(
     stream: &StreamName,
-    common: &BTreeMap<String, String>,
+    config: &SpeedConfig,
     own: &BTreeMap<String, String>,
 ) -> BTreeMap<String, String> {
     let pairs = |list: &[(&str, &str)]| -> Vec<(String, String)> {
@@ -119,9 +125,15 @@ pub(crate) fn kafka_properties(
             .collect()
     };
     let mut out: BTreeMap<String, String> = pairs(&DEFAULTS).into_iter().collect();
+    let queue = queue_bytes(config.memory_budget);
+    out.insert(QUEUE.into(), (queue >> 10).to_string());
+    if !config.kafka.contains_key(LONGEST_MESSAGE) && !own.contains_key(LONGEST_MESSAGE) {
+        let fetch = queue.max(SMALLEST_FETCH);
+        out.insert("fetch.max.bytes".into(), fetch.to_string());
+    }
     // librdkafka wants a group for every consumer; nothing is committed to it.
     out.insert("group.id".into(), format!("thalweg-{stream}"));
-    out.extend(common.clone());
+    out.extend(config.kafka.clone());
     out.extend(own.clone());
     out.extend(pairs(&FIXED));
     out
@@ -161,7 +173,7 @@ pub(crate) fn member_properties(
         .iter()
         .map(|(k, v)| ((*k).to_owned(), (*v).to_owned()))
         .collect();
-    out.extend(kafka_properties(stream, &config.kafka, own));
+    out.extend(kafka_properties(stream, config, own));
     let mut set = |key: &str, value: String| out.insert(key.to_owned(), value);
     set("partition.assignment.strategy", "cooperative-sticky".into());
     set("statistics.interval.ms", "0".into());
@@ -181,9 +193,34 @@ pub(crate) fn member_properties(
     out
 }
 
+/// What librdkafka may fetch ahead for `stream`: its user's word, or what follows from the budget.
+pub(crate) fn queue_of(config: &SpeedConfig, own: &BTreeMap<String, String>) -> usize {
+    let set = own.get(QUEUE).or_else(|| config.kafka.get(QUEUE));
+    set.and_then(|kib| kib.trim().parse::<usize>().ok())
+        .map_or_else(
+            || queue_bytes(config.memory_budget),
+            |kib| kib.saturating_mul(1024),
+        )
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn of(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
+        pairs
+            .iter()
+            .map(|(k, v)| ((*k).to_owned(), (*v).to_owned()))
+            .collect()
+    }
+
+    fn config(kafka: &[(&str, &str)], memory_budget: usize) -> SpeedConfig {
+        SpeedConfig {
+            kafka: of(kafka),
+            memory_budget,
+            ..SpeedConfig::default()
+        }
+    }
 
     #[test]
     fn a_member_is_named_for_its_group_its_stream_and_its_address() {
@@ -254,15 +291,9 @@ mod tests {
 
     #[test]
     fn the_stream_wins_over_the_configuration_and_the_promise_over_both() {
-        let of = |pairs: &[(&str, &str)]| -> BTreeMap<String, String> {
-            pairs
-                .iter()
-                .map(|(k, v)| ((*k).to_owned(), (*v).to_owned()))
-                .collect()
-        };
         let all = kafka_properties(
             &StreamName::new("s").unwrap(),
-            &of(&[("bootstrap.servers", "a"), ("fetch.wait.max.ms", "7")]),
+            &config(&[("bootstrap.servers", "a"), ("fetch.wait.max.ms", "7")], 1),
             &of(&[
                 ("bootstrap.servers", "b"),
                 ("auto.offset.reset", "earliest"),
@@ -272,5 +303,28 @@ mod tests {
         assert_eq!(all["fetch.wait.max.ms"], "7");
         assert_eq!(all["auto.offset.reset"], "error");
         assert_eq!(all["group.id"], "thalweg-s");
+    }
+
+    #[test]
+    fn what_is_fetched_ahead_follows_from_the_budget() {
+        let check = |common: &[(&str, &str)], own: &[(&str, &str)], budget, kib: &str, fetch| {
+            let (config, own) = (config(common, budget), of(own));
+            let all = kafka_properties(&StreamName::new("s").unwrap(), &config, &own);
+            assert_eq!(all[QUEUE], kib);
+            assert_eq!(queue_of(&config, &own), kib.parse::<usize>().unwrap() << 10);
+            assert_eq!(all.get("fetch.max.bytes").map(String::as_str), fetch);
+        };
+        check(&[], &[], 1 << 30, "32768", Some("33554432"));
+        check(&[], &[], 16 << 20, "1024", Some("1048576"));
+        check(&[], &[], 2 << 20, "128", Some("1048576"));
+        check(&[(QUEUE, "7")], &[], 1 << 30, "7", Some("33554432"));
+        check(
+            &[(QUEUE, "7")],
+            &[(QUEUE, "9")],
+            1 << 30,
+            "9",
+            Some("33554432"),
+        );
+        check(&[], &[(LONGEST_MESSAGE, "5000000")], 1 << 20, "128", None);
     }
 }

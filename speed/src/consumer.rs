@@ -5,6 +5,7 @@
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
@@ -28,17 +29,18 @@ const IDLE: Duration = Duration::from_millis(50);
 const QUIET: Duration = Duration::from_millis(2);
 /// How long librdkafka may take to end the assignment of a partition that is assigned again.
 const FORGET: Duration = Duration::from_secs(5);
-/// A micro-batch of huge messages ends here.
-const MAX_BYTES: usize = 32 << 20;
 
-/// What librdkafka tells besides messages: the high watermarks in its statistics.
+/// What librdkafka tells besides messages, in its statistics: high watermarks, and whether a broker is connected.
 #[derive(Default)]
 pub(crate) struct Watch {
     high: Mutex<HashMap<String, Frontier>>,
+    alone: AtomicBool,
 }
 
 impl ClientContext for Watch {
     fn stats(&self, statistics: Statistics) {
+        let connected = statistics.brokers.values().any(|b| b.state == "UP");
+        self.alone.store(!connected, Ordering::Relaxed);
         let mut high = self.high.lock();
         for (topic, stats) in statistics.topics {
             let known = high.entry(topic).or_default();
@@ -62,7 +64,7 @@ impl ClientContext for Watch {
 
 impl ConsumerContext for Watch {}
 
-/// When a micro-batch is full.
+/// When a micro-batch is full, besides its bytes, which the loop limits.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct BatchLimits {
     pub(crate) rows: usize,
@@ -101,8 +103,11 @@ pub(crate) fn start(topic: Topic, at: Frontier, limits: BatchLimits, feed: Feed)
                 high: Frontier::new(),
                 limits,
             };
+            let at = drain.positions.clone();
+            let mut begun = drain.forget_old_positions(&consumer, &at);
             while !feed.is_closed() {
-                if let Err(error) = drain.step(&consumer, &feed) {
+                begun = begun.and_then(|()| drain.step(&consumer, &feed));
+                if let Err(error) = begun {
                     feed.send(Err(error));
                     break;
                 }
@@ -132,6 +137,7 @@ impl Drain {
             let changes = matches!(command, Command::Assign(_) | Command::Unassign(_));
             if let Some(pending) = self.pending.take_if(|_| changes) {
                 // What was drained under one assignment is not mixed with what is drained under the next.
+                feed.keeps(0);
                 feed.send(Ok(pending));
             }
             self.assignment += u64::from(changes);
@@ -141,7 +147,14 @@ impl Drain {
         let mut batch = self.pending.take().unwrap_or_default();
         let ended = self.ends.clone();
         let wait = if offered_before { QUIET } else { IDLE };
-        self.drain(consumer, &mut batch, wait)?;
+        let limit = feed.batch_limit();
+        self.drain(consumer, &mut batch, wait, limit)?;
+        feed.away(consumer.context().alone.load(Ordering::Relaxed).then(|| {
+            format!(
+                "no broker is connected ({} was asked); reading goes on as soon as one is",
+                self.topic.brokers
+            )
+        }));
         let moved = self.read_positions(consumer, &batch.last)?;
         let high = self.read_high(consumer);
         let news = moved || high || ended != self.ends || !batch.messages.is_empty();
@@ -152,16 +165,22 @@ impl Drain {
         batch.ends = self.ends.clone();
         batch.high = self.high.clone();
         batch.assignment = self.assignment;
-        if self.is_full(&batch.messages) {
+        if self.is_full(&batch.messages, limit) {
+            feed.keeps(0);
             feed.send(Ok(batch));
-        } else if let Offer::Refused(batch) = feed.offer(batch) {
-            self.pending = Some(*batch);
+            return Ok(());
         }
+        let kept = match feed.offer(batch) {
+            Offer::Refused(batch) => Some(*batch),
+            Offer::Taken | Offer::Ended => None,
+        };
+        feed.keeps(kept.as_ref().map_or(0, |batch| batch.messages.memory()));
+        self.pending = kept;
         Ok(())
     }
 
-    fn is_full(&self, messages: &Messages) -> bool {
-        messages.len() >= self.limits.rows || messages.bytes() >= MAX_BYTES
+    fn is_full(&self, messages: &Messages, limit: usize) -> bool {
+        messages.len() >= self.limits.rows || messages.memory() >= limit
     }
 
     /// Takes messages until the batch is full or old enough, or none comes; waits for the first one as long as `wait`.
@@ -170,6 +189,7 @@ impl Drain {
         consumer: &BaseConsumer<Watch>,
         batch: &mut Drained,
         mut wait: Duration,
+        limit: usize,
     ) -> Result<()> {
         let mut newest: HashMap<Partition, BorrowedMessage<'_>> = HashMap::new();
         let mut deadline = None;
@@ -199,7 +219,7 @@ impl Drain {
                 Err(KafkaError::PartitionEOF(_)) => {}
                 Err(error) => self.topic.weigh(error, &self.positions.to_string())?,
             }
-            if self.is_full(&batch.messages) {
+            if self.is_full(&batch.messages, limit) {
                 break;
             }
             let now = Instant::now();

@@ -22,6 +22,7 @@ use crate::health::{CatchUp, Health};
 use crate::held::{Borders, HeldView};
 use crate::ingest::Start;
 use crate::rebuild::{Rebuilt, Stretch};
+use crate::source::Link;
 
 /// Marks that are remembered; a cut at an older one costs a rebuild.
 const MARKS: usize = 256;
@@ -75,6 +76,8 @@ pub(crate) struct Current {
     high: Frontier,
     ends: BTreeSet<Partition>,
     catch_up: CatchUp,
+    /// Why the brokers do not answer.
+    away: Option<String>,
     pub(crate) paused: bool,
     /// True if readers have not been shown the newest state.
     pub(crate) dirty: bool,
@@ -85,7 +88,6 @@ impl Current {
         let mine = |all: Frontier| all.within(start.partitions.iter().copied());
         let archived = mine(start.master.frontier.or(&start.origin));
         let marked = mine(start.master.mark.or(&start.origin));
-        let high = mine(start.high);
         let row_schema = start.stream.definition.row_schema();
         Self {
             health: Health::new(&start.stream.definition),
@@ -94,8 +96,9 @@ impl Current {
             views: BTreeMap::new(),
             rebuilds: BTreeMap::new(),
             marks: VecDeque::from([marked.clone()]),
-            catch_up: CatchUp::new(high.clone(), start.floor),
-            high,
+            catch_up: CatchUp::new(start.floor),
+            high: Frontier::new(),
+            away: None,
             origin: start.origin,
             master: start.master,
             archived,
@@ -128,6 +131,16 @@ impl Current {
         self.epochs.push(now, to, rows, last)
     }
 
+    /// Takes over how the brokers stand.
+    pub(crate) fn connect(&mut self, link: Link) {
+        self.away = link.away;
+        if let Some(high) = link.high {
+            self.catch_up.aim(&high);
+            self.place(&high, self.ends.clone());
+        }
+        self.dirty = true;
+    }
+
     /// Takes over what is known of the log's end.
     pub(crate) fn place(&mut self, high: &Frontier, ends: BTreeSet<Partition>) {
         self.high = self.high.max(high);
@@ -157,7 +170,7 @@ impl Current {
         self.marked = mark.or(&self.marked);
         self.marks.push_back(mark);
         self.high = gained.high.or(&self.high);
-        self.catch_up.gain(&gained.high);
+        self.catch_up.gain(at, &gained.high);
         for held in self.views.values_mut() {
             held.gain(at);
         }
@@ -354,6 +367,7 @@ impl Current {
             frontier: self.frontier().clone(),
             caught_up: self.catch_up.is_done(self.frontier()),
             current: self.catch_up.partitions().clone(),
+            waiting: self.away.clone(),
             master: Arc::clone(&self.master),
             rows: self.epochs.chunks(),
             views: self

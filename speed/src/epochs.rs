@@ -118,6 +118,7 @@ pub(crate) struct CutEpoch {
 pub(crate) struct Epochs {
     schema: SchemaRef,
     list: VecDeque<EpochRows>,
+    chunk_bytes: usize,
 }
 
 impl Epochs {
@@ -126,7 +127,13 @@ impl Epochs {
         Self {
             schema,
             list: VecDeque::from([EpochRows::open(from)]),
+            chunk_bytes: CHUNK_BYTES,
         }
+    }
+
+    /// Copies no more than `bytes` at once, because a copy is there twice while it is made.
+    pub(crate) fn limit_chunks(&mut self, bytes: usize) {
+        self.chunk_bytes = bytes.min(CHUNK_BYTES);
     }
 
     fn last(&mut self) -> &mut EpochRows {
@@ -146,7 +153,7 @@ impl Epochs {
         rows: RecordBatch,
         last: HashMap<Partition, LastMessage>,
     ) -> Result<()> {
-        let schema = Arc::clone(&self.schema);
+        let (schema, chunk_bytes) = (Arc::clone(&self.schema), self.chunk_bytes);
         let open = self.last();
         let count = rows.num_rows();
         let chunk = RowsChunk {
@@ -166,7 +173,7 @@ impl Epochs {
             rows: count,
             chunk: Arc::new(chunk),
         });
-        while let Some(at) = mergeable(&open.chunks) {
+        while let Some(at) = mergeable(&open.chunks, chunk_bytes) {
             let run: Vec<Sized> = open.chunks.split_off(at);
             open.chunks.push(merge(&schema, run)?);
         }
@@ -270,13 +277,13 @@ impl Epochs {
 }
 
 /// Where the last run of small chunks of one class starts, if it is long enough to become one.
-fn mergeable(chunks: &[Sized]) -> Option<usize> {
+fn mergeable(chunks: &[Sized], chunk_bytes: usize) -> Option<usize> {
     let at = chunks.len().checked_sub(FAN_IN)?;
     let run = &chunks[at..];
     let alike = run.iter().all(|sized| sized.class == run[0].class);
     let rows: usize = run.iter().map(|sized| sized.rows).sum();
     let bytes: usize = run.iter().map(|sized| sized.chunk.bytes).sum();
-    (alike && rows <= CHUNK_ROWS && bytes <= CHUNK_BYTES).then_some(at)
+    (alike && rows <= CHUNK_ROWS && bytes <= chunk_bytes).then_some(at)
 }
 
 fn merge(schema: &SchemaRef, run: Vec<Sized>) -> Result<Sized> {

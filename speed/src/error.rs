@@ -18,6 +18,16 @@ pub enum Error {
         #[source]
         source: KafkaError,
     },
+    #[error(
+        "the Kafka property 'kafka.{property}' of stream `{stream}` refers to {reference}, but {reason}"
+    )]
+    Secret {
+        stream: StreamName,
+        property: String,
+        /// As it was written.
+        reference: String,
+        reason: String,
+    },
     #[error("asking Kafka at {brokers} about topic `{topic}`: {source}")]
     Survey {
         topic: String,
@@ -139,10 +149,20 @@ pub enum Error {
 }
 
 impl Error {
+    /// True if it is the brokers' absence, which passes by itself: what is archived can be shown meanwhile.
+    pub(crate) fn awaits_kafka(&self) -> bool {
+        let of_brokers = matches!(
+            self,
+            Error::Survey { .. } | Error::Consume { .. } | Error::ReadBack { .. }
+        );
+        of_brokers && self.fault() == Fault::Transient
+    }
+
     /// Decides what becomes of the stream.
     pub fn fault(&self) -> Fault {
         match self {
             Error::Configure { .. }
+            | Error::Secret { .. }
             | Error::FindTopic { .. }
             | Error::PartitionGone { .. }
             | Error::Expired { .. }

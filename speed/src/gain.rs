@@ -167,22 +167,25 @@ pub(crate) async fn survey(
 ) -> Result<(BTreeMap<Partition, Watermarks>, Frontier)> {
     let (asked, of) = (topic.clone(), partitions.cloned());
     let log = blocking(stream, move || asked.survey(of.as_ref())).await?;
-    let name = &stream.definition.name;
     // The newest catalog: an origin that is there must not be taken for a first sight.
     let mut catalog = catalogs.load().await?;
-    let origin = |catalog: &Catalog| -> Result<Frontier> {
-        let stream = catalog.streams.get(name);
-        let stream = stream.ok_or_else(|| SharedError::FindDefinition {
-            kind: "stream",
-            name: name.to_string(),
-        })?;
-        Ok(stream.origin.clone())
-    };
-    let missing = new_origins(&origin(&catalog)?, &log);
+    let missing = new_origins(&recorded(&catalog, stream)?, &log);
     if !missing.is_empty() {
+        let name = &stream.definition.name;
         catalog = catalogs.record_origin(name, &missing).await?;
     }
-    Ok((log, origin(&catalog)?))
+    Ok((log, recorded(&catalog, stream)?))
+}
+
+/// The origins that `catalog` knows of `stream`.
+pub(crate) fn recorded(catalog: &Catalog, stream: &CatalogStream) -> Result<Frontier> {
+    let name = &stream.definition.name;
+    let stream = catalog.streams.get(name);
+    let stream = stream.ok_or_else(|| SharedError::FindDefinition {
+        kind: "stream",
+        name: name.to_string(),
+    })?;
+    Ok(stream.origin.clone())
 }
 
 /// Checks that the logs of `partitions` continue the archive: watermarks, and the last archived messages.
@@ -204,7 +207,7 @@ pub(crate) async fn check(
 }
 
 /// An archive that was opened before the origins were known would take partitions to start at 0.
-fn check_origin(
+pub(crate) fn check_origin(
     stream: &CatalogStream,
     origin: &Frontier,
     master: &MasterVersion,

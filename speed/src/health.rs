@@ -89,7 +89,7 @@ impl Health {
 /// Which partitions have reached what their logs held when they were assigned.
 #[derive(Debug)]
 pub(crate) struct CatchUp {
-    /// High watermarks at assignment.
+    /// High watermarks at assignment; of a partition that it does not name, it is not known yet.
     target: Frontier,
     /// A frontier that was shown to readers before; nothing may be answered below it.
     floor: Frontier,
@@ -99,18 +99,25 @@ pub(crate) struct CatchUp {
 }
 
 impl CatchUp {
-    pub(crate) fn new(target: Frontier, floor: Frontier) -> Self {
+    pub(crate) fn new(floor: Frontier) -> Self {
         Self {
-            target,
+            target: Frontier::new(),
             floor,
             ended: BTreeSet::new(),
             done: BTreeSet::new(),
         }
     }
 
-    /// More partitions were assigned.
-    pub(crate) fn gain(&mut self, target: &Frontier) {
+    /// Partitions were assigned; `target` is what is to be read of them.
+    pub(crate) fn aim(&mut self, target: &Frontier) {
         self.target = target.or(&self.target);
+        self.done.clear();
+    }
+
+    /// More partitions are read, from `at` on.
+    pub(crate) fn gain(&mut self, at: &Frontier, target: &Frontier) {
+        // Of one that the topic has just been given, nothing can have been shown before.
+        self.target = target.or(&self.target).or(at);
     }
 
     /// Partitions have gone, which were shown at `frontier`.
@@ -124,16 +131,18 @@ impl CatchUp {
     pub(crate) fn observe(&mut self, frontier: &Frontier, ends: &BTreeSet<Partition>) {
         self.ended.extend(ends);
         let reached = |p: Partition, at: Offset| {
-            let end = at >= self.target.get(p) || self.ended.contains(&p);
+            let target = self.target.named(p);
+            let end = target.is_some_and(|high| at >= high || self.ended.contains(&p));
             end && at >= self.floor.get(p)
         };
         let reached = frontier.iter().filter(|(p, at)| reached(*p, *at));
         self.done.extend(reached.map(|(p, _)| p));
     }
 
-    /// True if all of `frontier` have.
+    /// True if all have that are read or were found: those of `frontier`, and those of the target that are to come.
     pub(crate) fn is_done(&self, frontier: &Frontier) -> bool {
-        frontier.partitions().all(|p| self.done.contains(&p))
+        let mut all = frontier.partitions().chain(self.target.partitions());
+        all.all(|p| self.done.contains(&p))
     }
 
     pub(crate) fn partitions(&self) -> &BTreeSet<Partition> {
@@ -226,7 +235,13 @@ mod tests {
 
     #[test]
     fn caught_up_is_every_partition_at_its_end_and_above_what_was_shown() {
-        let mut catch_up = CatchUp::new(at(&[(0, 5), (1, 7)]), at(&[(0, 6)]));
+        let mut catch_up = CatchUp::new(at(&[(0, 6)]));
+        catch_up.observe(&at(&[(0, 9), (1, 9)]), &BTreeSet::new());
+        assert!(
+            catch_up.partitions().is_empty(),
+            "nobody knows how much there is"
+        );
+        catch_up.aim(&at(&[(0, 5), (1, 7)]));
         let mut check = |frontier: &[(i32, i64)], ends: &[i32], done: &[i32]| {
             let (frontier, ends) = (at(frontier), ends.iter().map(|p| Partition(*p)).collect());
             catch_up.observe(&frontier, &ends);
@@ -243,11 +258,16 @@ mod tests {
     #[test]
     fn a_partition_that_comes_back_catches_up_again() {
         let (lost, zero) = (BTreeSet::from([Partition(1)]), BTreeSet::new());
-        let mut catch_up = CatchUp::new(at(&[(0, 5), (1, 7)]), Frontier::new());
+        let mut catch_up = CatchUp::new(Frontier::new());
+        catch_up.aim(&at(&[(0, 5), (1, 7)]));
         catch_up.observe(&at(&[(0, 5), (1, 9)]), &zero);
         catch_up.lose(&lost, &at(&[(0, 5), (1, 9)]));
         assert!(catch_up.is_done(&at(&[(0, 5)])));
-        catch_up.gain(&at(&[(1, 8)]));
+        assert!(
+            !catch_up.is_done(&at(&[(0, 5), (1, 5)])),
+            "it is read again"
+        );
+        catch_up.gain(&at(&[(1, 5)]), &at(&[(1, 8)]));
         // Its end is below what was shown of it.
         catch_up.observe(&at(&[(0, 5), (1, 8)]), &lost);
         assert!(!catch_up.is_done(&at(&[(0, 5), (1, 8)])));

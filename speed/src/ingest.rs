@@ -9,6 +9,7 @@
 //! runs beside the loop (merges, rebuilds) works on immutable segments and pinned versions only.
 
 mod epoch;
+mod memory;
 mod partitions;
 mod views;
 
@@ -32,12 +33,12 @@ use tokio_util::sync::CancellationToken;
 
 use self::partitions::rows_that_count;
 use self::views::Done;
-use crate::budget::{Load, relieve};
+use crate::budget::Shares;
 use crate::change::{Change, Lost};
-use crate::config::SpeedConfig;
+use crate::config::{SpeedConfig, queue_of};
 use crate::current::{Current, same};
 use crate::run::Links;
-use crate::source::{Command, Drained, Source};
+use crate::source::{Command, Drained, Link, Source};
 use crate::{Error, Result};
 
 /// How often the clock is looked at when nothing else happens.
@@ -54,8 +55,6 @@ pub struct Start {
     pub partitions: BTreeSet<Partition>,
     /// Those that come and go later. Nobody has to hold the other end.
     pub changes: mpsc::Receiver<Change>,
-    /// High watermarks of all partitions: what is to be read before the stream counts as caught up.
-    pub high: Frontier,
     /// A frontier below which nothing may be answered, because readers have seen it.
     pub floor: Frontier,
 }
@@ -108,6 +107,8 @@ enum Event {
     /// The topic has so many partitions now.
     Grown(i32),
     Change(Change),
+    /// The brokers have been reached, or are away.
+    Link(Link),
     Tick,
 }
 
@@ -130,7 +131,11 @@ struct Ingest<'a> {
     since: HashMap<Partition, u64>,
     /// Partitions that go as soon as they are archived.
     leaving: Vec<Lost>,
+    link: watch::Receiver<Link>,
     current: Current,
+    shares: Shares,
+    /// Bytes of messages at which a micro-batch ends.
+    batch_limit: usize,
     /// Taken while a micro-batch is decoded. Decoders are not `Sync`; nothing ever contends for it.
     decoder: Mutex<Option<Decoder>>,
     /// For micro-batches and merges, which are small.
@@ -152,18 +157,27 @@ impl<'a> Ingest<'a> {
         source: Source,
         links: &'a mut Links,
     ) -> Result<Self> {
-        let (_, none) = mpsc::channel(1);
         let unbounded = session::runtime(Some(&links.warehouse), None, None)?;
-        let bounded =
-            session::runtime(Some(&links.warehouse), Some(config.memory_budget / 2), None)?;
+        let definition = &start.stream.definition;
+        let shares = Shares::of(config.memory_budget, queue_of(config, &definition.kafka));
+        let bounded = session::runtime(Some(&links.warehouse), Some(shares.rebuild), None)?;
+        let decoder = Decoder::new(definition)?;
+        let (_, none) = mpsc::channel(1);
+        let changes = std::mem::replace(&mut start.changes, none);
+        let mut current = Current::new(start);
+        current.epochs.limit_chunks(shares.batch);
+        source.limit_batches(shares.first_batch());
         Ok(Self {
-            decoder: Mutex::new(Some(Decoder::new(&start.stream.definition)?)),
-            changes: std::mem::replace(&mut start.changes, none),
+            decoder: Mutex::new(Some(decoder)),
+            changes,
             assignment: 0,
             since: HashMap::new(),
             leaving: Vec::new(),
-            current: Current::new(start),
+            current,
+            shares,
+            batch_limit: shares.first_batch(),
             partitions: source.partitions.clone(),
+            link: source.link.clone(),
             config,
             links,
             source,
@@ -225,6 +239,8 @@ impl<'a> Ingest<'a> {
                 Err(_) => Err(self.consumer_stopped()),
             },
             Some(change) = self.changes.recv() => Ok(Event::Change(change)),
+            // When the consumer has gone, its batches say so.
+            Ok(()) = self.link.changed() => Ok(Event::Link(self.link.borrow_and_update().clone())),
         }
     }
 
@@ -237,6 +253,7 @@ impl<'a> Ingest<'a> {
             Event::Views => self.reconcile(),
             Event::Grown(count) => self.grow(count).await?,
             Event::Change(change) => self.change(change)?,
+            Event::Link(link) => self.current.connect(link),
             Event::Tick => {}
         }
         Ok(None)
@@ -251,6 +268,7 @@ impl<'a> Ingest<'a> {
         drained.ends.retain(|p| counted.contains(p));
         if !drained.messages.is_empty() || to != *self.current.frontier() {
             let started = Instant::now();
+            let raw = drained.messages.memory();
             let rows = self.decode(drained.messages).await?;
             let rows = rows_that_count(rows, &counted, &drained.positions)?;
             let decoded = started.elapsed();
@@ -262,6 +280,9 @@ impl<'a> Ingest<'a> {
                 updated = ?started.elapsed(),
                 "micro-batch"
             );
+            let states = segments.iter().flat_map(|(_, segments)| segments);
+            let states: usize = states.map(|segment| segment.bytes).sum();
+            self.size_batches(raw, rows.get_array_memory_size() + states);
             let now = self.now();
             self.current
                 .advance(now, to, rows, drained.last, segments)?;
@@ -330,53 +351,6 @@ impl<'a> Ingest<'a> {
             self.show();
         }
         Ok(())
-    }
-
-    fn used(&self) -> usize {
-        self.current.bytes() + self.source.queued_bytes()
-    }
-
-    async fn watch_memory(&mut self, now: Duration) -> Result<()> {
-        let mut relief = relieve(self.load(now));
-        if relief.end_grace {
-            self.current.trim(now, Duration::ZERO);
-            relief = relieve(self.load(now));
-        }
-        if relief.cut_epoch {
-            self.cut_epoch(now, true).await?;
-        }
-        if relief.ask_batch {
-            self.last_asked = Some(now);
-            self.links.pressure.notify_one();
-        }
-        if let Some(pause) = relief.pause {
-            self.command(if pause {
-                Command::Pause
-            } else {
-                Command::Resume
-            })?;
-            tracing::info!(
-                stream = %self.current.stream.definition.name,
-                used = self.used(),
-                budget = self.config.memory_budget,
-                "{}",
-                if pause { "memory budget reached: reading pauses" } else { "reading resumes" }
-            );
-            self.current.paused = pause;
-            self.current.dirty = true;
-        }
-        Ok(())
-    }
-
-    fn load(&self, now: Duration) -> Load {
-        Load {
-            used: self.used(),
-            budget: self.config.memory_budget,
-            paused: self.current.paused,
-            unarchived: self.current.epochs.open().is_some(),
-            on_its_way: self.in_flight.is_some(),
-            asked_ago: self.last_asked.map(|asked| now.saturating_sub(asked)),
-        }
     }
 
     fn show(&mut self) {

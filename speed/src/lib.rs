@@ -13,6 +13,7 @@
 mod clock;
 mod config;
 mod error;
+mod secrets;
 
 mod assignment;
 mod change;
@@ -44,5 +45,6 @@ pub use config::{Assignment, SpeedConfig};
 pub use error::{Error, Result};
 pub use ingest::{Ended, Start, ingest};
 pub use members::members;
+pub use rebuild::rebuild_range;
 pub use run::{Links, record_origins, run};
-pub use source::{Command, Drained, Feed, Source};
+pub use source::{Command, Drained, Feed, Link, Source};

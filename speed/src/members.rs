@@ -10,6 +10,7 @@ use rdkafka::consumer::{BaseConsumer, Consumer};
 use thalweg_schemas::stream::StreamDefinition;
 
 use crate::config::{Assignment, SpeedConfig, WORKER, group, kafka_properties};
+use crate::secrets::resolve;
 use crate::{Error, Result};
 
 /// How long the coordinator may take.
@@ -18,14 +19,15 @@ const ASK: Duration = Duration::from_secs(5);
 /// Flight addresses (`host:port`) of the workers that are in the group of `stream`, in order; none if there is no such
 /// group. Of `config`, the group's name and Kafka's properties count. Blocks.
 ///
-/// Errors: [`Error::Configure`], [`Error::Members`].
+/// Errors: [`Error::Configure`], [`Error::Secret`], [`Error::Members`].
 pub fn members(config: &SpeedConfig, stream: &StreamDefinition) -> Result<Vec<String>> {
     let id = match &config.assignment {
         Assignment::Group { id, .. } => id.as_deref(),
         Assignment::All | Assignment::Static(_) => None,
     };
     let group = group(&stream.name, id, &stream.kafka);
-    let properties = kafka_properties(&stream.name, &config.kafka, &stream.kafka);
+    let properties = kafka_properties(&stream.name, config, &stream.kafka);
+    let properties = resolve(&stream.name, properties)?;
     let client: ClientConfig = properties.into_iter().collect();
     let client: BaseConsumer = client.create().map_err(|source| Error::Configure {
         stream: stream.name.clone(),

@@ -27,6 +27,7 @@ use tokio::sync::mpsc;
 
 use crate::config::{SpeedConfig, member_properties};
 use crate::error::{Verdict, weigh_group};
+use crate::secrets::resolve;
 use crate::{Error, Result};
 
 /// How long a revoked partition may take to be archived before the group is given it back all the same. It must stay
@@ -62,14 +63,15 @@ pub(crate) struct Membership {
 impl Membership {
     /// Joins the group of `stream`; its partitions come as news.
     ///
-    /// Errors: [`Error::Configure`], [`Error::Join`].
+    /// Errors: [`Error::Configure`], [`Error::Secret`].
     pub(crate) fn join(config: &SpeedConfig, stream: &StreamDefinition) -> Result<Self> {
         let configure = |source| Error::Configure {
             stream: stream.name.clone(),
             source,
         };
         let (sender, news) = mpsc::unbounded_channel();
-        let consumer: BaseConsumer<Member> = member_properties(&stream.name, config, &stream.kafka)
+        let properties = member_properties(&stream.name, config, &stream.kafka);
+        let consumer: BaseConsumer<Member> = resolve(&stream.name, properties)?
             .into_iter()
             .collect::<rdkafka::ClientConfig>()
             .create_with_context(Member {

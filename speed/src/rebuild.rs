@@ -19,7 +19,9 @@ use thalweg_schemas::catalog::CompiledView;
 use thalweg_schemas::dataset::{DataFile, MasterVersion};
 use thalweg_schemas::files::ParquetFiles;
 use thalweg_schemas::segment::{Provenance, Segment};
-use thalweg_schemas::{Frontier, Partition};
+use thalweg_schemas::stream::StreamDefinition;
+use thalweg_schemas::warehouse::Warehouse;
+use thalweg_schemas::{Frontier, Offset, Partition, session};
 
 use crate::Result;
 use crate::update::{empty, update};
@@ -58,6 +60,36 @@ pub(crate) struct Rebuilt {
     pub(crate) view: Arc<CompiledView>,
     pub(crate) reached: Frontier,
     pub(crate) segments: Vec<Segment>,
+}
+
+/// The segments of `view` over the archived range `[from, to)`, as a start would rebuild them: in two halves, so that
+/// there is something to merge.
+///
+/// Errors: storage or computing failed.
+pub async fn rebuild_range(
+    warehouse: &Warehouse,
+    stream: &StreamDefinition,
+    view: Arc<CompiledView>,
+    master: Arc<MasterVersion>,
+    from: &Frontier,
+    to: &Frontier,
+    memory: usize,
+) -> Result<Vec<Segment>> {
+    let half = |p: Partition| Offset((from.get(p).0 + to.get(p).0) / 2);
+    let middle = to.partitions().map(|p| (p, half(p))).collect();
+    let job = Rebuild {
+        id: 0,
+        view,
+        schema: stream.row_schema(),
+        cut: from.clone(),
+        master,
+        archived: to.clone(),
+        marks: vec![middle],
+        memory: Vec::new(),
+    };
+    let env = session::runtime(Some(warehouse), Some(memory), None)?;
+    let rebuilt = rebuild(Arc::new(session::state(env, 1)), job).await?;
+    Ok(rebuilt.segments)
 }
 
 /// Runs the rebuild.
@@ -148,7 +180,6 @@ fn pieces(from: &Frontier, marks: &[Frontier], to: &Frontier) -> Vec<(Frontier, 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use thalweg_schemas::Offset;
 
     fn at(pairs: &[(i32, i64)]) -> Frontier {
         pairs

@@ -1,16 +1,21 @@
-//! Running one stream: survey the topic, check that it continues the archive, read, and start over when fenced.
+//! Running one stream: show what is archived, survey the topic, check that it continues the archive, read, and start
+//! over when fenced.
 //!
 //! Invariant: origins are in the catalog before anything is read. A membership outlives what is fenced: the group is
 //! not left because a commit was lost.
 
+use std::collections::{BTreeMap, BTreeSet};
+use std::future::pending;
+use std::pin::pin;
 use std::sync::Arc;
+use std::time::Duration;
 
-use thalweg_schemas::Frontier;
 use thalweg_schemas::catalog::{Catalog, CatalogStore, CatalogStream};
 use thalweg_schemas::dataset::{MasterVersion, Published};
 use thalweg_schemas::epoch::EpochRequest;
 use thalweg_schemas::snapshot::StreamSnapshot;
 use thalweg_schemas::warehouse::Warehouse;
+use thalweg_schemas::{Frontier, Partition};
 use tokio::sync::{Notify, mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
@@ -18,11 +23,14 @@ use crate::Result;
 use crate::assignment::Topic;
 use crate::config::{Assignment, SpeedConfig};
 use crate::consumer::{self, BatchLimits};
-use crate::gain::{Taker, check, high, survey};
-use crate::identity::check_watermarks;
+use crate::gain::{Taker, check, check_origin, high, recorded, survey};
+use crate::identity::{Watermarks, check_watermarks};
 use crate::ingest::{Ended, Start, ingest};
 use crate::membership::Membership;
-use crate::source::Source;
+use crate::source::{Feed, Source};
+
+/// How long to wait before brokers that are away are asked again.
+const ASK_AGAIN: Duration = Duration::from_secs(1);
 
 /// What connects a stream to the other layers.
 pub struct Links {
@@ -40,8 +48,9 @@ pub struct Links {
     pub pressure: Arc<Notify>,
 }
 
-/// Writes the origins of partitions that the catalog does not know yet, and gives those of all partitions. To be
-/// called before the archive is opened, which is told the origin.
+/// Where the stream's partitions begin. Kafka is asked only if the catalog does not know of any yet; a partition that
+/// it does not know begins at 0 and is recorded when it is found. To be called before the archive is opened, which is
+/// told the origin.
 ///
 /// Errors: the topic does not exist, Kafka or the warehouse cannot be reached.
 pub async fn record_origins(
@@ -49,6 +58,11 @@ pub async fn record_origins(
     stream: &CatalogStream,
     catalogs: &CatalogStore,
 ) -> Result<Frontier> {
+    let catalog = catalogs.load().await?;
+    let known = recorded(&catalog, stream)?;
+    if !known.is_empty() {
+        return Ok(known);
+    }
     let topic = Topic::open(config, &stream.definition)?;
     Ok(survey(&topic, stream, catalogs, None).await?.1)
 }
@@ -120,8 +134,8 @@ async fn sessions(
     }
 }
 
-/// From the archive frontier on until the end, or until fenced: what is read from the start on, and what the group
-/// gives and takes.
+/// From the archive frontier on until the end, or until fenced. What is archived is shown at once; Kafka is reached
+/// beside it, which may take as long as it takes, and so is the group followed.
 async fn session(
     config: &SpeedConfig,
     stream: &Arc<CatalogStream>,
@@ -131,12 +145,9 @@ async fn session(
     cancel: &CancellationToken,
 ) -> Result<Ended> {
     let topic = Topic::open(config, &stream.definition)?;
-    let surveyed = tokio::select! {
-        () = cancel.cancelled() => return Ok(Ended::ShutDown),
-        surveyed = survey(&topic, stream, &links.catalogs, None) => surveyed?,
-    };
-    let (log, origin) = surveyed;
-    let partitions = config.assignment.at_start(log.keys().copied());
+    let catalogs = links.catalogs.clone();
+    let catalog = catalogs.load().await?;
+    let origin = recorded(&catalog, stream)?;
     let newest = Arc::clone(&links.masters.borrow_and_update());
     let master = if newest.version > known.version {
         newest
@@ -144,48 +155,115 @@ async fn session(
         known
     };
     let next = master.frontier.or(&origin);
-    // Partitions that are archived and gone are everybody's concern, whoever read them.
-    let gone = next.partitions().filter(|p| !log.contains_key(p));
-    check_watermarks(&topic.name, &log, &next.within(gone))?;
-    tokio::select! {
-        () = cancel.cancelled() => return Ok(Ended::ShutDown),
-        checked = check(&topic, stream, &log, &origin, &master, &partitions) => checked?,
-    }
-    let next = next.within(partitions.iter().copied());
-    tracing::info!(stream = %stream.definition.name, topic = topic.name, from = %next, "reading");
-
-    let (grown, found) = watch::channel(log.len() as i32);
-    tokio::spawn(topic.clone().discover(grown));
+    let partitions = config.assignment.at_start(next.partitions());
+    check_origin(stream, &origin, &master, &partitions)?;
+    let (grown, found) = watch::channel(0);
     let (feed, source) = Source::new(found);
-    let limits = BatchLimits {
-        rows: config.micro_batch_rows,
-        wait: config.micro_batch_wait,
+    let from = Reading {
+        at: next.within(partitions.iter().copied()),
+        master: Arc::clone(&master),
     };
-    consumer::start(topic, next, limits, feed)?;
-    let shown = links.snapshots.borrow().clone();
+    let connecting = connect(config, topic, stream, &catalogs, from, grown, feed);
     let (sender, changes) = mpsc::channel(1);
+    let following = match membership {
+        None => None,
+        Some(membership) => {
+            let taker = Taker {
+                stream: Arc::clone(stream),
+                catalogs: catalogs.clone(),
+                probe: Topic::open(config, &stream.definition)?,
+                archive: links.archive.clone(),
+                masters: links.masters.clone(),
+                changes: sender,
+            };
+            Some(taker.follow(membership))
+        }
+    };
+    // Ends with an error only: without a group, never.
+    let following = async {
+        match following {
+            Some(following) => following.await,
+            None => pending().await,
+        }
+    };
+    let shown = links.snapshots.borrow().clone();
     let start = Start {
         stream: Arc::clone(stream),
         origin,
         master,
         partitions,
         changes,
-        high: high(&log),
         floor: shown.map_or_else(Frontier::new, |s| s.frontier.clone()),
     };
-    let Some(membership) = membership else {
-        return ingest(config, start, source, links, cancel).await;
-    };
-    let taker = Taker {
-        stream: Arc::clone(stream),
-        catalogs: links.catalogs.clone(),
-        probe: Topic::open(config, &stream.definition)?,
-        archive: links.archive.clone(),
-        masters: links.masters.clone(),
-        changes: sender,
-    };
+    let mut ingesting = pin!(ingest(config, start, source, links, cancel));
+    let mut following = pin!(following);
     tokio::select! {
-        ended = ingest(config, start, source, links, cancel) => ended,
-        Err(failed) = taker.follow(membership) => Err(failed),
+        ended = &mut ingesting => return ended,
+        connected = connecting => connected?,
+        Err(failed) = &mut following => return Err(failed),
     }
+    tokio::select! {
+        ended = ingesting => ended,
+        Err(failed) = following => Err(failed),
+    }
+}
+
+/// What is read on from.
+struct Reading {
+    /// Partitions that are found only now are not in it: the loop assigns them.
+    at: Frontier,
+    master: Arc<MasterVersion>,
+}
+
+/// Finds the topic, checks that its log continues the archive, and starts reading it. While the brokers are away it
+/// says so and tries again.
+async fn connect(
+    config: &SpeedConfig,
+    topic: Topic,
+    stream: &CatalogStream,
+    catalogs: &CatalogStore,
+    from: Reading,
+    grown: watch::Sender<i32>,
+    feed: Feed,
+) -> Result<()> {
+    let mine: BTreeSet<Partition> = from.at.partitions().collect();
+    let log = loop {
+        match checked(&topic, stream, catalogs, &from.master, &mine).await {
+            Ok(found) => break found,
+            Err(error) if error.awaits_kafka() => {
+                let reason = error.to_string();
+                tracing::warn!(stream = %stream.definition.name, "waiting for Kafka: {reason}");
+                feed.away(Some(reason));
+                tokio::time::sleep(ASK_AGAIN).await;
+            }
+            Err(error) => return Err(error),
+        }
+    };
+    tracing::info!(stream = %stream.definition.name, topic = topic.name, from = %from.at, "reading");
+    grown.send_replace(log.len() as i32);
+    tokio::spawn(topic.clone().discover(grown));
+    let limits = BatchLimits {
+        rows: config.micro_batch_rows,
+        wait: config.micro_batch_wait,
+    };
+    let read = config.assignment.at_start(log.keys().copied());
+    feed.assigned(high(&log).within(read));
+    consumer::start(topic, from.at, limits, feed)
+}
+
+/// The topic's watermarks, once it is certain that the log continues the archive in the partitions that are read here.
+async fn checked(
+    topic: &Topic,
+    stream: &CatalogStream,
+    catalogs: &CatalogStore,
+    master: &Arc<MasterVersion>,
+    mine: &BTreeSet<Partition>,
+) -> Result<BTreeMap<Partition, Watermarks>> {
+    let (log, origin) = survey(topic, stream, catalogs, None).await?;
+    let next = master.frontier.or(&origin);
+    // Partitions that are archived and gone are everybody's concern, whoever reads them.
+    let gone = next.partitions().filter(|p| !log.contains_key(p));
+    check_watermarks(&topic.name, &log, &next.within(gone))?;
+    check(topic, stream, &log, &origin, master, mine).await?;
+    Ok(log)
 }

@@ -19,6 +19,8 @@ use crate::Result;
 /// Batches that may wait for the loop. One: while it waits, the consumer makes the next one larger, so that a slow
 /// loop gets fewer and larger batches instead of a queue of small ones.
 const DEPTH: usize = 1;
+/// Where a micro-batch ends until the loop has said so.
+const FIRST_LIMIT: usize = 64 << 10;
 
 /// What one draining brought.
 #[derive(Default)]
@@ -48,20 +50,51 @@ pub enum Command {
     Unassign(BTreeSet<Partition>),
 }
 
+/// How the brokers stand.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Link {
+    /// High watermarks when the partitions were assigned; `None` until then.
+    pub high: Option<Frontier>,
+    /// Why the brokers do not answer, while they do not.
+    pub away: Option<String>,
+}
+
+/// What both ends see of the way between them, in bytes.
+struct Way {
+    /// Messages in the channel.
+    queued: AtomicUsize,
+    /// Messages that the consumer keeps until the channel has room.
+    pending: AtomicUsize,
+    /// Where a micro-batch ends.
+    limit: AtomicUsize,
+}
+
+impl Default for Way {
+    fn default() -> Self {
+        Self {
+            queued: AtomicUsize::default(),
+            pending: AtomicUsize::default(),
+            limit: AtomicUsize::new(FIRST_LIMIT),
+        }
+    }
+}
+
 /// The loop's end of a consumer.
 pub struct Source {
     pub(crate) batches: mpsc::Receiver<Result<Drained>>,
     pub(crate) commands: commands::Sender<Command>,
     /// How many partitions the topic has.
     pub(crate) partitions: watch::Receiver<i32>,
-    queued: Arc<AtomicUsize>,
+    pub(crate) link: watch::Receiver<Link>,
+    way: Arc<Way>,
 }
 
 /// The consumer's end.
 pub struct Feed {
     batches: mpsc::Sender<Result<Drained>>,
     pub commands: commands::Receiver<Command>,
-    queued: Arc<AtomicUsize>,
+    link: watch::Sender<Link>,
+    way: Arc<Way>,
 }
 
 impl Source {
@@ -69,17 +102,20 @@ impl Source {
     pub fn new(partitions: watch::Receiver<i32>) -> (Feed, Source) {
         let (batches, receiver) = mpsc::channel(DEPTH);
         let (sender, commands) = commands::channel();
-        let queued = Arc::<AtomicUsize>::default();
+        let (sent_link, link) = watch::channel(Link::default());
+        let way = Arc::<Way>::default();
         let feed = Feed {
             batches,
             commands,
-            queued: Arc::clone(&queued),
+            link: sent_link,
+            way: Arc::clone(&way),
         };
         let source = Source {
             batches: receiver,
             commands: sender,
             partitions,
-            queued,
+            link,
+            way,
         };
         (feed, source)
     }
@@ -88,15 +124,21 @@ impl Source {
     pub(crate) async fn next(&mut self) -> Option<Result<Drained>> {
         let next = self.batches.recv().await;
         if let Some(Ok(drained)) = &next {
-            self.queued
-                .fetch_sub(drained.messages.bytes(), Ordering::Relaxed);
+            self.way
+                .queued
+                .fetch_sub(drained.messages.memory(), Ordering::Relaxed);
         }
         next
     }
 
-    /// Bytes of messages that wait for the loop.
-    pub(crate) fn queued_bytes(&self) -> usize {
-        self.queued.load(Ordering::Relaxed)
+    /// Bytes of messages that have left librdkafka and wait for the loop.
+    pub(crate) fn waiting_bytes(&self) -> usize {
+        self.way.queued.load(Ordering::Relaxed) + self.way.pending.load(Ordering::Relaxed)
+    }
+
+    /// Ends micro-batches at so many bytes from now on.
+    pub(crate) fn limit_batches(&self, bytes: usize) {
+        self.way.limit.store(bytes, Ordering::Relaxed);
     }
 }
 
@@ -131,9 +173,37 @@ impl Feed {
 
     fn charge(&self, batch: &Result<Drained>) {
         if let Ok(drained) = batch {
-            self.queued
-                .fetch_add(drained.messages.bytes(), Ordering::Relaxed);
+            self.way
+                .queued
+                .fetch_add(drained.messages.memory(), Ordering::Relaxed);
         }
+    }
+
+    /// Bytes of messages at which a micro-batch is to end.
+    pub(crate) fn batch_limit(&self) -> usize {
+        self.way.limit.load(Ordering::Relaxed)
+    }
+
+    /// Counts what the consumer keeps because the loop is busy.
+    pub(crate) fn keeps(&self, bytes: usize) {
+        self.way.pending.store(bytes, Ordering::Relaxed);
+    }
+
+    /// All partitions are assigned; `high` is what was in their logs then.
+    pub fn assigned(&self, high: Frontier) {
+        self.link.send_replace(Link {
+            high: Some(high),
+            away: None,
+        });
+    }
+
+    /// Says why the brokers do not answer, or that they do.
+    pub fn away(&self, reason: Option<String>) {
+        self.link.send_if_modified(|link| {
+            let news = link.away != reason;
+            link.away = reason;
+            news
+        });
     }
 
     /// True once the loop has ended.

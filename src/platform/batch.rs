@@ -8,8 +8,10 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use futures::FutureExt;
 use serde_json::{Value, json};
-use thalweg_batch::audit::{AuditReport, audit_view};
-use thalweg_batch::{BatchConfig, Mode, Outcome, RunReport, run_view, schedule};
+use thalweg_batch::audit::{AuditReport, audit_published, audit_view};
+use thalweg_batch::{
+    Archive, BatchConfig, Mode, Outcome, RunReport, ViewTable, run_view, schedule,
+};
 use thalweg_schemas::catalog::{Catalog, CatalogStore, CompiledView};
 use thalweg_schemas::dataset::Published;
 use thalweg_schemas::snapshot::StreamHandle;
@@ -17,6 +19,7 @@ use thalweg_schemas::threads::Threads;
 use thalweg_schemas::warehouse::Warehouse;
 use thalweg_schemas::{Fault, StreamName, ViewName};
 use thalweg_serving::{BatchRequest, Call, CallError, Metrics, RunSummary};
+use thalweg_speed::rebuild_range;
 use tokio::sync::{Notify, mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
@@ -139,7 +142,7 @@ impl Batch {
     async fn audit_one(
         &self,
         catalog: &Catalog,
-        view: &CompiledView,
+        view: &Arc<CompiledView>,
     ) -> Result<AuditReport, CallError> {
         let stream = view.plan.stream();
         let starting = || CallError {
@@ -156,9 +159,48 @@ impl Batch {
                     // Whether the wait ends by a new snapshot, by its time or by the stream's end: look again.
                     let _ = tokio::time::timeout(AUDIT_PAUSE, snapshots.changed()).await;
                 }
+                Ok(report) if report.parts.is_empty() => {
+                    return self.audit_rebuilt(catalog, view, report).await;
+                }
                 outcome => return outcome.map_err(failed),
             }
         }
+    }
+
+    /// Nothing is held below the newest mark: the speed layer rebuilds what lies between the origin and the cut, and
+    /// that is compared with what is published. `nothing` is the answer if there is nothing there.
+    async fn audit_rebuilt(
+        &self,
+        catalog: &Catalog,
+        view: &Arc<CompiledView>,
+        nothing: AuditReport,
+    ) -> Result<AuditReport, CallError> {
+        let plan = &view.plan;
+        let Some(stream) = catalog.streams.get(plan.stream()) else {
+            return Ok(nothing);
+        };
+        let table = ViewTable::open(&self.warehouse, plan.id(), plan.stored_schema());
+        let mut table = table.await.map_err(failed)?;
+        let version = match table.latest().await.map_err(failed)? {
+            Some(version) if version.cut.distance(&stream.origin) > 0 => version,
+            _ => return Ok(nothing),
+        };
+        let archive = Archive::open(&self.warehouse, &stream.definition, stream.origin.clone());
+        let mut archive = archive.await.map_err(failed)?;
+        let cut = version.cut.or(&stream.origin);
+        let segments = rebuild_range(
+            &self.warehouse,
+            &stream.definition,
+            Arc::clone(view),
+            archive.latest().await.map_err(failed)?,
+            &stream.origin,
+            &cut,
+            self.config.memory,
+        );
+        let segments = segments.await.map_err(failed)?;
+        audit_published(&self.warehouse, stream, view, &version, segments)
+            .await
+            .map_err(failed)
     }
 }
 

@@ -249,8 +249,13 @@ async fn attempt(
                 break (speed.await, outcome);
             }
             Ok(()) = seen.changed(), if !works => {
-                works = true;
-                failure.send_replace(None);
+                // What comes from the archive alone says nothing of whether Kafka's log continues it.
+                works = seen.borrow_and_update().as_ref().is_some_and(|snapshot| {
+                    snapshot.has_reached_kafka() || snapshot.waiting.is_some()
+                });
+                if works {
+                    failure.send_replace(None);
+                }
             }
         }
     };

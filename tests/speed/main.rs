@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use thalweg_schemas::epoch::{Epoch, EpochOutcome};
 use thalweg_schemas::segment::Provenance;
+use thalweg_schemas::snapshot::StreamSnapshot;
 use thalweg_schemas::{Frontier, Partition};
 use thalweg_speed::{Command, Ended};
 
@@ -178,8 +179,17 @@ async fn reading_pauses_at_the_budget_and_nothing_is_dropped() {
             break snapshot;
         }
     };
-    // Merged states are smaller; below 80 % it would have gone on.
-    assert!(paused.memory_bytes > (2 << 20) / 10 * 8);
+    // Merged states are smaller; far below the budget it would have gone on.
+    assert!(
+        paused.memory_bytes > (2 << 20) / 2,
+        "{}",
+        paused.memory_bytes
+    );
+    let within_budget = |snapshot: &StreamSnapshot| {
+        let (held, budget) = (snapshot.memory_bytes, snapshot.memory_budget);
+        assert!(held <= budget, "{held} bytes of {budget}");
+    };
+    within_budget(&paused);
     assert!(matches!(run.command().await, Command::Pause));
     assert_eq!(
         paused.rows[0].from, site.origin,
@@ -190,6 +200,7 @@ async fn reading_pauses_at_the_budget_and_nothing_is_dropped() {
     // Batches that were drained before the pause still come.
     run.feed(script.large_step(step)).await;
     run.reaches(script.frontier()).await;
+    within_budget(&run.snapshot());
     archiving.release();
     // States go when a recomputation covers them, rows when they have landed.
     loop {

@@ -222,6 +222,8 @@ impl Site {
         ));
         let (grown, partitions) = watch::channel(self.origin.len() as i32);
         let (feed, source) = Source::new(partitions);
+        let high = master.frontier.or(&self.origin);
+        feed.assigned(high.within(partitions.iter().copied()));
         let (snapshots, seen) = watch::channel(None);
         let cancel = CancellationToken::new();
         let catalog = self.catalogs.load().await.unwrap();
@@ -231,8 +233,7 @@ impl Site {
             changes,
             stream: Arc::clone(&catalog.streams[&self.name]),
             origin: self.origin.clone(),
-            high: master.frontier.or(&self.origin),
-            master,
+            master: Arc::clone(&master),
             floor: Frontier::new(),
         };
         let mut links = Links {

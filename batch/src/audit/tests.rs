@@ -59,6 +59,7 @@ fn snapshot(
         frontier,
         caught_up: true,
         current: Default::default(),
+        waiting: None,
         master,
         rows: Vec::new(),
         views: HashMap::from([(view.plan.id().clone(), Arc::new(held))]),
@@ -152,4 +153,72 @@ async fn right_segments_are_equal_and_forged_ones_are_not() {
             .unwrap()
             .is_equal()
     );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rebuilt_segments_are_compared_with_what_is_published() {
+    let (warehouse, _) = faulty_warehouse();
+    let folder = tempfile::tempdir().unwrap();
+    let config = BatchConfig {
+        spill: folder.path().to_owned(),
+        ..BatchConfig::default()
+    };
+    let origin = &[(0, 0), (1, 0)];
+    let catalog = catalog(origin, &[("v", VIEW)]).await;
+    let view = view(&catalog, "v");
+    let mut archive = Archive::open(&warehouse, &stream(), at(origin))
+        .await
+        .unwrap();
+    let ends: [&[(i32, i64)]; 3] = [origin, &[(0, 10), (1, 4)], &[(0, 30), (1, 20)]];
+    for range in ends.windows(2) {
+        let epoch = measured(range[0], range[1], true);
+        archive.commit(&epoch).await.unwrap();
+        run_view(
+            &warehouse,
+            &catalog,
+            &view,
+            Mode::Incremental,
+            &config,
+            |_| (),
+        )
+        .await
+        .unwrap();
+    }
+    let mut table = ViewTable::open(&warehouse, view.plan.id(), view.plan.stored_schema())
+        .await
+        .unwrap();
+    let version = table.latest().await.unwrap().unwrap();
+    let all = measured(origin, ends[2], true).rows;
+    let stream = catalog.streams.values().next().unwrap();
+    let audit = |last: i64| {
+        let (warehouse, view, all, version) = (&warehouse, &view, &all, &version);
+        async move {
+            let mut forged = segment(view, all, 1, (0, last), Provenance::Rebuilt)
+                .await
+                .as_ref()
+                .clone();
+            forged.to = Offset(20);
+            let segments = vec![
+                segment(view, all, 0, (0, 15), Provenance::Rebuilt)
+                    .await
+                    .as_ref()
+                    .clone(),
+                segment(view, all, 0, (15, 30), Provenance::Rebuilt)
+                    .await
+                    .as_ref()
+                    .clone(),
+                forged,
+            ];
+            audit_published(warehouse, stream, view, version, segments).await
+        }
+    };
+    let report = audit(20).await.unwrap();
+    assert!(report.is_equal(), "{report:?}");
+    let part = &report.parts[0];
+    assert_eq!(
+        (part.segments, part.offsets, part.against),
+        (3, 50, Against::Published)
+    );
+    assert!(part.groups > 0);
+    assert!(!audit(19).await.unwrap().is_equal());
 }

@@ -144,7 +144,11 @@ impl Catalog {
                     Some(_) if !or_replace => return Err(exists("stream", name.as_str())),
                     Some(_) => self.replace_stream(definition, facts).await?,
                 };
-                Ok((effect, Vec::new()))
+                let warnings = match &effect {
+                    Effect::Changed(_) => definition.warnings(),
+                    Effect::Nothing(_) => Vec::new(),
+                };
+                Ok((effect, warnings))
             }
             Statement::CreateView {
                 definition,

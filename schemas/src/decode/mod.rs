@@ -75,6 +75,19 @@ impl Messages {
         self.payloads.len()
     }
 
+    /// Bytes that this holds in memory.
+    pub fn memory(&self) -> usize {
+        fn of<T>(column: &Vec<T>) -> usize {
+            column.capacity() * size_of::<T>()
+        }
+        of(&self.partitions)
+            + of(&self.offsets)
+            + of(&self.timestamps_us)
+            + of(&self.payloads)
+            + of(&self.ends)
+            + of(&self.present)
+    }
+
     /// Forgets the messages, keeps the memory.
     pub fn clear(&mut self) {
         self.partitions.clear();

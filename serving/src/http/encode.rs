@@ -24,7 +24,7 @@ use crate::{Error, Result};
 /// How an answer is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Format {
-    /// `{"columns": [{"name", "type"}], "frontier": {…}, "rows": [[…]]}`
+    /// `{"columns": [{"name", "type"}], "frontier": {…}, "rows": [[…]]}`; `"stale": true` before the rows if it is
     Json,
     /// A line of names, then a line per row; nested values are JSON texts.
     Csv,
@@ -44,6 +44,7 @@ pub(super) struct Encoder {
     format: Format,
     schema: SchemaRef,
     frontier: String,
+    stale: bool,
     options: EncoderOptions,
     rows: bool,
 }
@@ -52,7 +53,12 @@ impl Encoder {
     /// `frontier` is JSON.
     ///
     /// Errors: [`Error::Encode`] if a column has a type that cannot be written.
-    pub(super) fn new(format: Format, schema: SchemaRef, frontier: &str) -> Result<Self> {
+    pub(super) fn new(
+        format: Format,
+        schema: SchemaRef,
+        frontier: &str,
+        stale: bool,
+    ) -> Result<Self> {
         let options = EncoderOptions::default()
             .with_explicit_nulls(true)
             .with_encoder_factory(Arc::new(ExactNumbers));
@@ -60,6 +66,7 @@ impl Encoder {
             format,
             schema,
             frontier: frontier.to_owned(),
+            stale,
             options,
             rows: false,
         })
@@ -75,8 +82,9 @@ impl Encoder {
                     .map(|f| json!({"name": f.name(), "type": f.data_type().to_string()}))
                     .collect();
                 let columns = serde_json::Value::Array(columns);
+                let stale = if self.stale { "\"stale\":true," } else { "" };
                 let head = format!(
-                    "{{\"columns\":{columns},\"frontier\":{},\"rows\":[",
+                    "{{\"columns\":{columns},\"frontier\":{},{stale}\"rows\":[",
                     self.frontier
                 );
                 out.extend_from_slice(head.as_bytes());

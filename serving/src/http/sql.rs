@@ -14,11 +14,14 @@ use futures::stream::{self, StreamExt};
 use serde::Deserialize;
 
 use super::encode::{Encoder, Format};
-use crate::engine::{Answer, Batches, Engine};
+use crate::engine::{Answer, Asked, Batches, Engine};
+use crate::pin::Stale;
 use crate::{Error, Result};
 
 /// The answer's frontiers as JSON: `{"sensor_data":{"0":123}}`.
 const FRONTIER: &str = "thalweg-frontier";
+/// In a request, `allow`: an answer may lie below earlier ones while Kafka is away. In an answer, `true`: it may.
+const STALE: &str = "thalweg-stale";
 
 /// Answers up to this many bytes are complete before their head is sent, so their errors have a status.
 const WHOLE_BYTES: usize = 256 << 10;
@@ -27,6 +30,8 @@ const WHOLE_BYTES: usize = 256 << 10;
 #[serde(deny_unknown_fields)]
 struct SqlRequest {
     sql: String,
+    #[serde(default)]
+    stale: bool,
 }
 
 pub(super) async fn run(
@@ -40,8 +45,13 @@ pub(super) async fn run(
         reason: rejection.body_text(),
     })?;
     let format = accepted(headers.get(header::ACCEPT))?;
-    let sql = text(headers.get(header::CONTENT_TYPE), &body)?;
-    let answer = engine.run(&sql).await?;
+    let asked = read(headers.get(header::CONTENT_TYPE), &body)?;
+    let allows = match asked.stale || allows_stale(headers.get(STALE))? {
+        true => Stale::Allow,
+        false => Stale::Refuse,
+    };
+    let sql = asked.sql.as_str();
+    let answer = engine.run(Asked { sql, allows }).await?;
     respond(answer, format).await
 }
 
@@ -53,16 +63,26 @@ fn bad_request(reason: String) -> Error {
     }
 }
 
+fn allows_stale(header: Option<&HeaderValue>) -> Result<bool> {
+    match header.map(HeaderValue::as_bytes) {
+        None => Ok(false),
+        Some(b"allow") => Ok(true),
+        Some(_) => Err(bad_request(format!("the header {STALE} can be `allow`"))),
+    }
+}
+
 /// The SQL of a request: the body itself, or the `sql` of a JSON body.
-fn text(content_type: Option<&HeaderValue>, body: &[u8]) -> Result<String> {
+fn read(content_type: Option<&HeaderValue>, body: &[u8]) -> Result<SqlRequest> {
     let content_type = content_type.and_then(|v| v.to_str().ok()).unwrap_or("");
     if content_type.trim_start().starts_with("application/json") {
-        return serde_json::from_slice::<SqlRequest>(body)
-            .map(|request| request.sql)
+        return serde_json::from_slice(body)
             .map_err(|e| bad_request(format!("the body is not {{\"sql\": \"…\"}}: {e}")));
     }
     match std::str::from_utf8(body) {
-        Ok(sql) => Ok(sql.to_owned()),
+        Ok(sql) => Ok(SqlRequest {
+            sql: sql.to_owned(),
+            stale: false,
+        }),
         Err(e) => Err(bad_request(format!("the body is not UTF-8: {e}"))),
     }
 }
@@ -88,7 +108,7 @@ fn accepted(accept: Option<&HeaderValue>) -> Result<Format> {
 async fn respond(answer: Answer, format: Format) -> Result<Response> {
     let frontier = serde_json::to_string(&answer.frontier)
         .map_err(|e| Error::Serve(std::io::Error::other(e)))?;
-    let mut encoder = Encoder::new(format, answer.schema, &frontier)?;
+    let mut encoder = Encoder::new(format, answer.schema, &frontier, answer.stale)?;
     let mut batches = answer.batches;
     let mut head = Vec::new();
     encoder.begin(&mut head)?;
@@ -113,6 +133,9 @@ async fn respond(answer: Answer, format: Format) -> Result<Response> {
     let mut response = body.into_response();
     let headers = response.headers_mut();
     headers.insert(FRONTIER, frontier);
+    if answer.stale {
+        headers.insert(STALE, HeaderValue::from_static("true"));
+    }
     headers.insert(header::CONTENT_TYPE, format.content_type());
     Ok(response)
 }
@@ -164,12 +187,32 @@ mod tests {
     #[test]
     fn sql_is_the_body_or_a_field_of_it() {
         let json = HeaderValue::from_static("application/json; charset=utf-8");
-        assert_eq!(
-            text(Some(&json), br#"{"sql": "SELECT 1"}"#).unwrap(),
-            "SELECT 1"
+        let check = |kind: Option<&HeaderValue>, body: &[u8], expect: Option<(&str, bool)>| {
+            let got = read(kind, body).ok();
+            let got = got.as_ref().map(|asked| (asked.sql.as_str(), asked.stale));
+            assert_eq!(got, expect, "{}", String::from_utf8_lossy(body));
+        };
+        let json = Some(&json);
+        check(json, br#"{"sql": "SELECT 1"}"#, Some(("SELECT 1", false)));
+        check(
+            json,
+            br#"{"sql": "SELECT 1", "stale": true}"#,
+            Some(("SELECT 1", true)),
         );
-        assert!(text(Some(&json), br#"{"query": "SELECT 1"}"#).is_err());
-        assert_eq!(text(None, b"SELECT 1").unwrap(), "SELECT 1");
-        assert!(text(None, b"SELECT '\xff'").is_err());
+        check(json, br#"{"sql": "SELECT 1", "stale": "yes"}"#, None);
+        check(json, br#"{"query": "SELECT 1"}"#, None);
+        check(None, b"SELECT 1", Some(("SELECT 1", false)));
+        check(None, b"SELECT '\xff'", None);
+    }
+
+    #[test]
+    fn stale_answers_are_allowed_by_one_word() {
+        let check = |value: Option<&'static str>, expect: Option<bool>| {
+            let header = value.map(HeaderValue::from_static);
+            assert_eq!(allows_stale(header.as_ref()).ok(), expect, "{value:?}");
+        };
+        check(None, Some(false));
+        check(Some("allow"), Some(true));
+        check(Some("true"), None);
     }
 }

@@ -263,6 +263,55 @@ async fn readiness_names_what_is_missing() {
 }
 
 #[tokio::test]
+async fn a_client_may_allow_a_stale_answer_and_is_told_of_it() {
+    let server = Server::start().await;
+    let allowed = |sql: &str| {
+        let request = server.post("/v1/sql").header("thalweg-stale", "allow");
+        request.body(sql.to_owned()).send()
+    };
+    let stale = |reply: &Reply| reply.headers().get("thalweg-stale").is_some();
+    let totals = "SELECT * FROM totals";
+    let fresh = allowed(totals).await.unwrap();
+    assert!(!stale(&fresh));
+    let fresh: Value = fresh.json().await.unwrap();
+    assert_eq!(fresh.get("stale"), None);
+
+    server.world.alter(|s| {
+        s.caught_up = false;
+        s.waiting = Some("no broker".into());
+    });
+    let (status, code, body) = error(server.sql(totals).await).await;
+    assert_eq!((status, code.as_str()), (503, "not_ready"));
+    let said = body["message"].as_str().unwrap();
+    for word in ["no broker", "thalweg-stale: allow", "thalweg sql --stale"] {
+        assert!(said.contains(word), "{said}");
+    }
+    let reply = allowed(totals).await.unwrap();
+    assert!(stale(&reply));
+    let reply: Value = reply.json().await.unwrap();
+    assert_eq!(reply["stale"], json!(true));
+    assert_eq!(reply["rows"], fresh["rows"]);
+    assert_eq!(reply["frontier"], fresh["frontier"]);
+    let streams: Value = server.get("/v1/streams").await.json().await.unwrap();
+    let stream = &streams["streams"][0];
+    assert_eq!(stream["status"], "waiting_for_kafka");
+    assert_eq!(stream["failure"], "no broker");
+    assert_eq!(server.get("/readyz").await.status(), 503);
+    // A broker that goes away later takes nothing from what is held.
+    server.world.alter(|s| s.caught_up = true);
+    assert!(!stale(&server.sql(totals).await));
+    assert_eq!(server.get("/readyz").await.status(), 200);
+
+    server
+        .world
+        .failure
+        .send_replace(Some("the topic was recreated".into()));
+    assert!(stale(&allowed(totals).await.unwrap()));
+    let refused = server.post("/v1/sql").header("thalweg-stale", "yes");
+    assert_eq!(refused.body(totals).send().await.unwrap().status(), 400);
+}
+
+#[tokio::test]
 async fn other_layers_are_called() {
     let server = Server::start().await;
     let reply = server.post("/v1/audit?view=totals").send().await.unwrap();

@@ -24,8 +24,10 @@ impl Ingest<'_> {
             .last_mark
             .is_none_or(|last| last + self.config.mark_interval <= now);
         let due = match self.current.epochs.open() {
+            // Half of what may be held: else reading would pause before the archive is given anything.
             Some((bytes, since)) => {
-                bytes >= self.config.epoch_bytes || since + self.config.epoch_interval <= now
+                bytes >= self.config.epoch_bytes.min(self.shares.limit / 2)
+                    || since + self.config.epoch_interval <= now
             }
             // Nothing to archive, but a mark lets the batch layer go as far as the archive does.
             None => mark && self.last_mark.is_some() && self.current.lacks_mark(),
