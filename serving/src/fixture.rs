@@ -279,6 +279,7 @@ impl World {
             origin: at(0, 0),
             frontier: to.clone(),
             caught_up: true,
+            current: Default::default(),
             waiting: None,
             master: Arc::new(self.master(archived)),
             rows: vec![chunk(&below, &middle), chunk(&middle, to)],
