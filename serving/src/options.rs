@@ -86,7 +86,10 @@ impl Options {
                     }
                     let (name, value) = setting(&words)?;
                     self.set(&name, &value)?;
-                    taken.push((statement[0].span.start, statement.last().map(|t| t.span.end)));
+                    taken.push((
+                        statement[0].span.start,
+                        statement.last().map(|t| t.span.end),
+                    ));
                 }
                 _ => others += 1,
             }
@@ -206,7 +209,10 @@ mod tests {
         check("SELECT 1", Ok(("SELECT 1", options(None, false))));
         check(
             "SET thalweg.partial = 'allow'; SELECT 1",
-            Ok(("                               SELECT 1", options(None, true))),
+            Ok((
+                "                               SELECT 1",
+                options(None, true),
+            )),
         );
         check(
             "set Thalweg.PARTIAL to allow;\n-- é\nSELECT 'é; SET thalweg.x'",
@@ -231,13 +237,25 @@ mod tests {
 
     #[test]
     fn what_means_nothing_is_refused() {
-        check("SET thalweg.partial = 'allow'", Err("put the query behind it"));
-        check("SELECT 1; SET thalweg.partial = 'allow'", Err("in front of"));
+        check(
+            "SET thalweg.partial = 'allow'",
+            Err("put the query behind it"),
+        );
+        check(
+            "SELECT 1; SET thalweg.partial = 'allow'",
+            Err("in front of"),
+        );
         check("SET thalweg.partial = 'yes'; SELECT 1", Err("not `yes`"));
-        check("SET thalweg.parts = 'x'; SELECT 1", Err("no option `thalweg.parts`"));
+        check(
+            "SET thalweg.parts = 'x'; SELECT 1",
+            Err("no option `thalweg.parts`"),
+        );
         check("SET thalweg.partial; SELECT 1", Err("is set as in"));
         check("SET thalweg.min_frontier = '{'; SELECT 1", Err("is not:"));
-        check("SET thalweg.min_frontier = '{\"s\":{\"0\":\"x\"}}'; SELECT 1", Err("is not:"));
+        check(
+            "SET thalweg.min_frontier = '{\"s\":{\"0\":\"x\"}}'; SELECT 1",
+            Err("is not:"),
+        );
         check("SELECT 'open", Err("Unterminated"));
     }
 

@@ -159,7 +159,12 @@ pub(crate) async fn pin_all(
     for (name, wanted) in wanted {
         let floor = || Floor {
             given: given.of(&wanted.stream),
-            asked: terms.options.min_frontier.get(name).cloned().unwrap_or_default(),
+            asked: terms
+                .options
+                .min_frontier
+                .get(name)
+                .cloned()
+                .unwrap_or_default(),
         };
         let pin = match &sources.realtime {
             Realtime::Here(streams) => {

@@ -186,7 +186,9 @@ fn encode(values: &ArrayRef) -> Result<String, ArrowError> {
 
 fn decode(text: &str) -> Result<ArrayRef, ArrowError> {
     let malformed = |reason: String| ArrowError::ParseError(reason);
-    let bytes = STANDARD.decode(text).map_err(|e| malformed(e.to_string()))?;
+    let bytes = STANDARD
+        .decode(text)
+        .map_err(|e| malformed(e.to_string()))?;
     let mut batches = StreamReader::try_new(bytes.as_slice(), None)?;
     let batch = batches
         .next()

@@ -97,7 +97,11 @@ fn segments_of_another_view_or_partition_are_refused() {
 /// Chunks as ranges of partition 0, what is asked for, and how many chunks hold it.
 #[track_caller]
 fn check_rows(chunks: &[(i64, i64)], from: i64, to: i64, expect: Option<usize>) {
-    let at = |o| [(Partition(0), Offset(o))].into_iter().collect::<Frontier>();
+    let at = |o| {
+        [(Partition(0), Offset(o))]
+            .into_iter()
+            .collect::<Frontier>()
+    };
     let chunks: Vec<_> = chunks
         .iter()
         .map(|(from, to)| {

@@ -71,12 +71,7 @@ fn try_pin(
             reason,
         });
     }
-    pin(
-        wanted,
-        snapshot.as_ref(),
-        &published,
-        floor,
-    )
+    pin(wanted, snapshot.as_ref(), &published, floor)
 }
 
 /// Pins one snapshot, or says why it cannot be done with it.
@@ -113,7 +108,7 @@ pub(super) fn pin(
             return Err(not_held(format!("it stands at {at}, below {bound} {why}")));
         }
     }
-    let rows = wanted.rows.then(|| {
+    let rows = || -> Result<PinnedRows> {
         let archived = &snapshot.master.frontier;
         let above = rows_above(archived, &snapshot.rows, &snapshot.frontier);
         Ok(PinnedRows {
@@ -121,7 +116,8 @@ pub(super) fn pin(
             archived: archived.clone(),
             above: RowsAbove::Here(above.map_err(not_held)?),
         })
-    });
+    };
+    let rows = wanted.rows.then(rows).transpose()?;
     let views = wanted
         .views
         .values()
@@ -133,7 +129,7 @@ pub(super) fn pin(
     Ok(Pin {
         stream: Arc::clone(&wanted.stream),
         frontier: snapshot.frontier.clone(),
-        rows: rows.transpose()?,
+        rows,
         views,
         partial: BTreeSet::new(),
     })

@@ -71,10 +71,7 @@ impl Needs {
         all.map(|from| from.get(partition)).collect()
     }
 
-    fn partitions<'a>(
-        &self,
-        answers: impl Iterator<Item = &'a PinAnswer>,
-    ) -> BTreeSet<Partition> {
+    fn partitions<'a>(&self, answers: impl Iterator<Item = &'a PinAnswer>) -> BTreeSet<Partition> {
         let starts = self.views.values().chain(&self.rows);
         let floors = self.floor.given.iter().chain(self.floor.asked.iter());
         let above = floors.filter(|(_, offset)| offset.0 > 0).map(|(p, _)| p);

@@ -201,7 +201,9 @@ impl RemoteTable {
 
 /// `0: 5..9, 3: 7..8`, for EXPLAIN.
 fn range(from: &Frontier, to: &Frontier) -> String {
-    let ranges = to.iter().map(|(p, end)| format!("{p}: {}..{end}", from.get(p)));
+    let ranges = to
+        .iter()
+        .map(|(p, end)| format!("{p}: {}..{end}", from.get(p)));
     ranges.collect::<Vec<_>>().join(", ")
 }
 
@@ -231,7 +233,12 @@ impl DisplayAs for RemoteExec {
             let comma = if i == 0 { "" } else { ", " };
             write!(f, "{comma}{} ({})", read.worker.address(), read.range)?;
         }
-        let columns: Vec<&str> = self.projected.fields().iter().map(|c| c.name().as_str()).collect();
+        let columns: Vec<&str> = self
+            .projected
+            .fields()
+            .iter()
+            .map(|c| c.name().as_str())
+            .collect();
         write!(f, "], columns=[{}], sent filters=[", columns.join(", "))?;
         for (i, filter) in self.filters.iter().enumerate() {
             let comma = if i == 0 { "" } else { ", " };

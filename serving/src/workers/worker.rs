@@ -50,10 +50,16 @@ impl Worker {
         runtime: Handle,
         counts: Arc<Counts>,
     ) -> Self {
-        let token = config.token.as_ref().map(|token| format!("Bearer {token}").parse());
+        let token = config
+            .token
+            .as_ref()
+            .map(|token| format!("Bearer {token}").parse());
         let (token, unusable) = match token.transpose() {
             Ok(token) => (token, None),
-            Err(_) => (None, Some("cannot be asked: the token is not printable".to_owned())),
+            Err(_) => (
+                None,
+                Some("cannot be asked: the token is not printable".to_owned()),
+            ),
         };
         let channel = {
             let _on = runtime.enter();
@@ -80,10 +86,7 @@ impl Worker {
     /// Pins; the pin is released when it is dropped, and also if nobody waits for it any more.
     ///
     /// Errors: why there is none, as the end of a sentence about the worker.
-    pub(super) async fn pin(
-        self: &Arc<Self>,
-        request: Arc<PinRequest>,
-    ) -> Result<HeldPin, String> {
+    pub(super) async fn pin(self: &Arc<Self>, request: Arc<PinRequest>) -> Result<HeldPin, String> {
         self.check_up()?;
         let worker = Arc::clone(self);
         let asking = self.runtime.spawn(async move {
@@ -161,8 +164,7 @@ impl Worker {
             Err(reason) => self.mark_down(reason.clone()),
         }
         let answer = answer?;
-        serde_json::from_slice(&answer)
-            .map_err(|e| format!("runs another version of thalweg: {e}"))
+        serde_json::from_slice(&answer).map_err(|e| format!("runs another version of thalweg: {e}"))
     }
 
     async fn act(&self, action: &str, body: Vec<u8>) -> Result<Vec<u8>, String> {
@@ -200,7 +202,9 @@ impl Worker {
             loop {
                 tokio::time::sleep(pause).await;
                 // A worker that is not listed any more is not asked any more.
-                let Some(worker) = worker.upgrade() else { return };
+                let Some(worker) = worker.upgrade() else {
+                    return;
+                };
                 match worker.act(STATUS, Vec::new()).await {
                     Ok(_) => {
                         *worker.down.lock() = None;
@@ -226,7 +230,11 @@ impl Worker {
 }
 
 fn channel(address: &str, config: &WorkersConfig) -> Result<Channel, String> {
-    let scheme = if config.tls_ca.is_some() { "https" } else { "http" };
+    let scheme = if config.tls_ca.is_some() {
+        "https"
+    } else {
+        "http"
+    };
     let endpoint = Endpoint::from_shared(format!("{scheme}://{address}"))
         .map_err(|_| format!("`{address}` is no address; write HOST:PORT"))?
         .connect_timeout(config.ask_within)

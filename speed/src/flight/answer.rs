@@ -59,9 +59,7 @@ pub(super) fn partitions(
             let held = match (known.get(id), snapshot.views.get(id)) {
                 (None, _) => Held::NotHeld(format!("view {id} is not known there")),
                 (Some(_), None) => Held::NotHeld("its realtime state is being rebuilt".into()),
-                (Some(_), Some(held)) => {
-                    ranges(id, held, partition, from.get(partition), frontier)
-                }
+                (Some(_), Some(held)) => ranges(id, held, partition, from.get(partition), frontier),
             };
             (id.clone(), held)
         });

@@ -86,7 +86,9 @@ fn states(kept: &Kept, ticket: &StatesTicket) -> Result<(LogicalPlan, SchemaRef)
     let groups: Vec<usize> = (1..=view.plan.group_count()).collect();
     let groups = schema.project(&groups).map_err(invalid)?;
     for filter in &ticket.filters {
-        let condition = filter.condition(&groups).map_err(Status::invalid_argument)?;
+        let condition = filter
+            .condition(&groups)
+            .map_err(Status::invalid_argument)?;
         plan = LogicalPlanBuilder::from(plan)
             .filter(condition)
             .and_then(LogicalPlanBuilder::build)
@@ -114,13 +116,21 @@ fn rows(
     for (partition, to) in to.iter() {
         let found = rows_between(&kept.snapshot.rows, partition, from.get(partition), to);
         let found = found.map_err(not_held)?;
-        held.extend(kept.snapshot.rows.iter().enumerate().filter_map(|(i, chunk)| {
-            let used = found.iter().any(|found| Arc::ptr_eq(found, chunk));
-            used.then_some(i)
-        }));
+        held.extend(
+            kept.snapshot
+                .rows
+                .iter()
+                .enumerate()
+                .filter_map(|(i, chunk)| {
+                    let used = found.iter().any(|found| Arc::ptr_eq(found, chunk));
+                    used.then_some(i)
+                }),
+        );
     }
     let held = held.iter().map(|i| &kept.snapshot.rows[*i]);
-    let held = held.flat_map(|chunk| chunk.batches.iter().cloned()).collect();
+    let held = held
+        .flat_map(|chunk| chunk.batches.iter().cloned())
+        .collect();
     let schema = &kept.row_schema;
     let plan = batches("rows", Arc::clone(schema), held)
         .and_then(|rows| between(rows, from, &to))

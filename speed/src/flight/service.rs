@@ -103,10 +103,7 @@ impl Service {
                 self.pins.release(pin);
                 Ok(Vec::new())
             }
-            STATUS => write_json(&answer::status(
-                &self.worker,
-                self.streams.borrow().iter(),
-            )),
+            STATUS => write_json(&answer::status(&self.worker, self.streams.borrow().iter())),
             other => Err(Status::unimplemented(format!(
                 "there is no action `{other}`; `ListActions` names those that there are"
             ))),

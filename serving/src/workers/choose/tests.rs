@@ -69,7 +69,9 @@ fn check(
     let expected: BTreeMap<usize, Frontier> =
         shares.iter().map(|(i, share)| (*i, at(share))).collect();
     assert_eq!(chosen.shares, expected, "{chosen:?}");
-    let union = expected.values().fold(Frontier::new(), |all, share| all.max(share));
+    let union = expected
+        .values()
+        .fold(Frontier::new(), |all, share| all.max(share));
     assert_eq!(chosen.frontier, union);
     let partitions: Vec<i32> = chosen.unheld.keys().map(|p| p.0).collect();
     let wanted: Vec<i32> = unheld.iter().map(|(p, _)| *p).collect();
@@ -107,21 +109,45 @@ fn what_does_not_tile_is_not_believed() {
     // A forged one that is higher does not win over an honest one.
     let forged: &[Part<'_>] = &[(0, 99, true, &[(5, 98)]), other];
     let honest: &[Part<'_>] = &[(0, 9, true, &[(5, 9)])];
-    check(&needs(), &[forged, honest], &[(0, &[(1, 5)]), (1, &[(0, 9)])], &[]);
+    check(
+        &needs(),
+        &[forged, honest],
+        &[(0, &[(1, 5)]), (1, &[(0, 9)])],
+        &[],
+    );
 }
 
 #[test]
 fn partitions_that_nobody_names_are_missed_whoever_knows_them() {
     let one: &[Part<'_>] = &[(0, 9, true, &[(5, 9)])];
-    check(&needs(), &[one], &[(0, &[(0, 9)])], &[(1, "no worker reads it")]);
+    check(
+        &needs(),
+        &[one],
+        &[(0, &[(0, 9)])],
+        &[(1, "no worker reads it")],
+    );
     // Known to a worker alone.
-    let grown: &[Part<'_>] = &[(0, 9, true, &[(5, 9)]), (1, 5, true, &[]), (2, 3, false, &[(0, 3)])];
-    check(&needs(), &[grown], &[(0, &[(0, 9), (1, 5)])], &[(2, "catching up")]);
+    let grown: &[Part<'_>] = &[
+        (0, 9, true, &[(5, 9)]),
+        (1, 5, true, &[]),
+        (2, 3, false, &[(0, 3)]),
+    ];
+    check(
+        &needs(),
+        &[grown],
+        &[(0, &[(0, 9), (1, 5)])],
+        &[(2, "catching up")],
+    );
     // Known to the cut alone.
     let mut cut = needs();
     cut.views.insert(view(), at(&[(0, 5), (1, 5), (4, 8)]));
     let both: &[Part<'_>] = &[(0, 9, true, &[(5, 9)]), (1, 5, true, &[])];
-    check(&cut, &[both], &[(0, &[(0, 9), (1, 5)])], &[(4, "no worker reads it")]);
+    check(
+        &cut,
+        &[both],
+        &[(0, &[(0, 9), (1, 5)])],
+        &[(4, "no worker reads it")],
+    );
 }
 
 #[test]
@@ -129,10 +155,18 @@ fn nothing_is_answered_below_the_floor() {
     let both: &[Part<'_>] = &[(0, 9, true, &[(5, 9)]), (1, 5, true, &[])];
     let mut given = needs();
     given.floor.given = at(&[(0, 10)]);
-    check(&given, &[both], &[(0, &[(1, 5)])], &[(0, "below 10 which was already answered")]);
+    check(
+        &given,
+        &[both],
+        &[(0, &[(1, 5)])],
+        &[(0, "below 10 which was already answered")],
+    );
     let mut asked = needs();
     asked.floor.asked = at(&[(1, 6), (7, 1), (8, 0)]);
-    let reasons = [(1, "below 6 which the request asks for"), (7, "no worker reads it")];
+    let reasons = [
+        (1, "below 6 which the request asks for"),
+        (7, "no worker reads it"),
+    ];
     check(&asked, &[both], &[(0, &[(0, 9)])], &reasons);
 }
 
@@ -149,9 +183,15 @@ fn silence_and_refusals_are_named() {
     let chosen = choose(&needs(), &answers);
     let reason = &chosen.unheld[&Partition(1)];
     assert!(reason.contains("worker b does not answer"), "{reason}");
-    assert!(reason.contains("worker c: it knows another definition"), "{reason}");
+    assert!(
+        reason.contains("worker c: it knows another definition"),
+        "{reason}"
+    );
     let none = choose(&needs(), &[]);
-    assert_eq!(sentence(&none.unheld), "partitions 0, 1: no worker is known");
+    assert_eq!(
+        sentence(&none.unheld),
+        "partitions 0, 1: no worker is known"
+    );
 }
 
 #[test]
@@ -165,7 +205,11 @@ fn views_and_rows_must_all_be_held() {
     for (p, rows) in rows {
         whole.partitions.get_mut(&Partition(p)).unwrap().rows = Some(rows);
     }
-    assert!(decide(&needs, std::slice::from_ref(&whole)).unheld.is_empty());
+    assert!(
+        decide(&needs, std::slice::from_ref(&whole))
+            .unheld
+            .is_empty()
+    );
     for part in whole.partitions.values_mut() {
         part.views.clear();
     }
