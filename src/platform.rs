@@ -16,7 +16,7 @@ use thalweg_schemas::catalog::CatalogStore;
 use thalweg_schemas::dataset::Published;
 use thalweg_schemas::threads::Threads;
 use thalweg_schemas::warehouse::Warehouse;
-use thalweg_serving::{Metrics, ServingConfig, Sources};
+use thalweg_serving::{Metrics, Realtime, ServingConfig, Sources};
 use thalweg_speed::SpeedConfig;
 use tokio::net::TcpListener;
 use tokio::runtime::Handle;
@@ -128,7 +128,9 @@ pub(crate) async fn start(
         catalog,
         catalogs,
         published,
-        streams: handles,
+        realtime: Realtime::Here(handles),
+        // Snapshots of this process bring their own.
+        masters: watch::channel(Arc::default()).1,
         warehouse,
         changed,
         audit: batch.audit_call(),

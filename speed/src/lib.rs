@@ -39,6 +39,8 @@ mod current;
 mod ingest;
 mod run;
 
+pub mod flight;
+
 pub use change::{Change, Gained, Lost};
 pub use clock::Clock;
 pub use config::{Assignment, SpeedConfig};
