@@ -5,12 +5,16 @@
 
 mod cli;
 mod config;
+mod flags;
 mod logging;
+mod signals;
 mod terminal;
 
 mod apply;
 mod audit;
 mod batch;
+mod serve;
+mod speed;
 mod sql;
 mod status;
 mod up;
@@ -46,11 +50,13 @@ fn main() -> ExitCode {
 async fn run(command: Command) -> anyhow::Result<ExitCode> {
     match command {
         Command::Up(arguments) => up::run(*arguments).await,
+        Command::Speed(arguments) => speed::run(*arguments).await,
+        Command::Batch(arguments) => batch::run(*arguments).await,
+        Command::Serve(arguments) => serve::run(*arguments).await,
         Command::Apply(arguments) => apply::run(arguments).await,
         Command::Sql(arguments) => sql::run(arguments).await,
         Command::Status(arguments) => status::run(arguments).await,
         Command::Audit(arguments) => audit::run(arguments).await,
-        Command::Batch(arguments) => batch::run(arguments).await,
         Command::Config => terminal::out(config::DEFAULTS.trim_end()).map(|()| ExitCode::SUCCESS),
     }
 }

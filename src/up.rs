@@ -2,33 +2,28 @@
 //!
 //! Invariant: the line on stdout comes once the port accepts; exit code 0 means that everything held was archived.
 
-use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use clap::Args;
-use serde::Serialize;
-use tokio::net::TcpListener;
-use tokio::signal::unix::{Signal, SignalKind, signal};
 
-use crate::cli::{self, RunFlags, WarehouseFlags, checked, checked_duration};
-use crate::config::{Settings, parse_count, parse_size};
+use crate::cli::{self, RunFlags, WarehouseFlags};
+use crate::config::Settings;
+use crate::flags::{BatchFlags, KafkaFlags, ProcessFlags, QueryFlags, SpeedFlags};
+use crate::signals::Signals;
 use crate::{apply, logging, platform, terminal};
 
 const EXAMPLES: &str = "\
 Examples:
   thalweg up --kafka bootstrap.servers=localhost:9092 --apply definitions.sql
-  thalweg up --data-dir /tmp/second --http-addr 127.0.0.1:8643
+  thalweg up --data-dir /tmp/second --http-addr 127.0.0.1:8652
   thalweg up --config thalweg.toml --log-format json
   thalweg up --warehouse s3://bucket/thalweg --storage aws_endpoint=http://127.0.0.1:9000 \\
     --storage aws_allow_http=true --storage aws_region=us-east-1
 
 Every setting is a key of the settings file, an environment variable and a flag: epoch_bytes, THALWEG_EPOCH_BYTES,
 --epoch-bytes. `thalweg config` documents them. SIGTERM and SIGINT archive what is held; a second one ends at once.";
-
-/// Exit code of a process that a second signal ended: 128 + SIGINT.
-const INTERRUPTED: i32 = 130;
 
 /// Start everything: read Kafka, archive, keep views, answer SQL
 #[derive(Debug, Args)]
@@ -42,6 +37,8 @@ pub(crate) struct Arguments {
     #[command(flatten)]
     process: ProcessFlags,
     #[command(flatten)]
+    kafka: KafkaFlags,
+    #[command(flatten)]
     speed: SpeedFlags,
     #[command(flatten)]
     batch: BatchFlags,
@@ -51,81 +48,11 @@ pub(crate) struct Arguments {
     query: QueryFlags,
 }
 
-#[derive(Debug, Args, Serialize)]
-struct ProcessFlags {
-    /// Where HTTP is answered; port 0 takes a free one [default: 127.0.0.1:8642]
-    #[arg(long, value_name = "ADDRESS:PORT")]
-    http_addr: Option<SocketAddr>,
-    /// error, warn, info, debug, trace, or per module: info,thalweg_speed=debug [default: info]
-    #[arg(long, value_name = "LEVEL")]
-    log_level: Option<String>,
-    /// How logs are written to stderr [default: text]
-    #[arg(long, value_name = "FORMAT", value_parser = ["text", "json"])]
-    log_format: Option<String>,
-    /// How long a signal may take to archive what is held [default: 60s]
-    #[arg(long, value_name = "DURATION", value_parser = checked_duration)]
-    shutdown_timeout: Option<String>,
-}
-
-#[derive(Debug, Args, Serialize)]
-struct SpeedFlags {
-    /// Property of librdkafka for every stream, as bootstrap.servers=HOST:PORT; repeat for more
-    #[arg(long, value_name = "KEY=VALUE", value_parser = cli::parse_pair)]
-    #[serde(serialize_with = "cli::as_table")]
-    kafka: Vec<(String, String)>,
-    /// Messages after which a micro-batch ends [default: 65536]
-    #[arg(long, value_name = "N", value_parser = checked(parse_count))]
-    micro_batch_rows: Option<String>,
-    /// Time after which a micro-batch ends [default: 20ms]
-    #[arg(long, value_name = "DURATION", value_parser = checked_duration)]
-    micro_batch_wait: Option<String>,
-    /// Size at which an epoch is archived [default: 256MiB]
-    #[arg(long, value_name = "SIZE", value_parser = checked(parse_size))]
-    epoch_bytes: Option<String>,
-    /// Age at which an epoch is archived [default: 60s]
-    #[arg(long, value_name = "DURATION", value_parser = checked_duration)]
-    epoch_interval: Option<String>,
-    /// Time between marks, where recomputations may cut [default: 60s]
-    #[arg(long, value_name = "DURATION", value_parser = checked_duration)]
-    mark_interval: Option<String>,
-    /// How long archived rows and covered segments stay in memory [default: 60s]
-    #[arg(long, value_name = "DURATION", value_parser = checked_duration)]
-    grace: Option<String>,
-    /// Memory of a stream's rows and state, at which reading pauses [default: 1GiB]
-    #[arg(long, value_name = "SIZE", value_parser = checked(parse_size))]
-    memory_budget: Option<String>,
-}
-
-#[derive(Debug, Args, Serialize)]
-struct BatchFlags {
-    /// Time between recomputations of every view [default: 10m]
-    #[arg(long, value_name = "DURATION", value_parser = checked_duration)]
-    batch_interval: Option<String>,
-    /// How long replaced files stay in the warehouse [default: 10m]
-    #[arg(long, value_name = "DURATION", value_parser = checked_duration)]
-    file_grace: Option<String>,
-}
-
-#[derive(Debug, Args, Serialize)]
-struct QueryFlags {
-    /// Time that a query may take [default: 60s]
-    #[arg(long, value_name = "DURATION", value_parser = checked_duration)]
-    query_timeout: Option<String>,
-    /// Memory that a query may take [default: 512MiB]
-    #[arg(long, value_name = "SIZE", value_parser = checked(parse_size))]
-    query_memory: Option<String>,
-    /// Threads of one query, 0 for one per core [default: 0]
-    #[arg(long, value_name = "N", value_parser = checked(parse_count))]
-    query_threads: Option<String>,
-    /// Queries that run at the same time [default: 32]
-    #[arg(long, value_name = "N", value_parser = checked(parse_count))]
-    max_queries: Option<String>,
-}
-
 impl Arguments {
     pub(crate) fn settings(&self) -> Result<Settings> {
         let groups = [
             cli::table(&self.process),
+            cli::table(&self.kafka),
             cli::table(&self.speed),
             cli::table(&self.batch),
             cli::table(&self.run),
@@ -141,14 +68,7 @@ pub(crate) async fn run(arguments: Arguments) -> Result<ExitCode> {
     let definitions = apply::read(&arguments.apply)?;
     let signals = Signals::listen()?;
 
-    let listener = TcpListener::bind(settings.http_addr)
-        .await
-        .with_context(|| {
-            format!(
-                "{} cannot be listened on; --http-addr names another address",
-                settings.http_addr
-            )
-        })?;
+    let listener = platform::listen("http_addr", settings.http_addr).await?;
     let address = listener.local_addr()?;
     let warehouse = settings.open_warehouse()?;
     if !definitions.is_empty() {
@@ -156,42 +76,8 @@ pub(crate) async fn run(arguments: Arguments) -> Result<ExitCode> {
             tracing::info!(action = applied.action, warnings = ?applied.warnings, "applied");
         }
     }
-    let platform = platform::start(&settings, warehouse, listener).await?;
+    let platform = platform::up(&settings, warehouse, listener).await?;
     terminal::out(&format!("thalweg is listening on http://{address}"))?;
     platform.until(signals.first()).await?;
     Ok(ExitCode::SUCCESS)
-}
-
-/// SIGTERM and SIGINT.
-struct Signals {
-    terminate: Signal,
-    interrupt: Signal,
-}
-
-impl Signals {
-    fn listen() -> Result<Self> {
-        Ok(Self {
-            terminate: signal(SignalKind::terminate())?,
-            interrupt: signal(SignalKind::interrupt())?,
-        })
-    }
-
-    async fn next(&mut self) {
-        tokio::select! {
-            _ = self.terminate.recv() => {}
-            _ = self.interrupt.recv() => {}
-        }
-    }
-
-    /// Ready at the first signal; from then on the next one ends the process at once.
-    async fn first(mut self) {
-        self.next().await;
-        tokio::spawn(async move {
-            self.next().await;
-            terminal::err(
-                "error: a second signal; what was held is read from Kafka again by the next start",
-            );
-            std::process::exit(INTERRUPTED);
-        });
-    }
 }

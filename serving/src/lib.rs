@@ -21,7 +21,7 @@ mod metrics;
 mod status;
 
 pub use error::{Error, Result};
-pub use http::serve;
+pub use http::{Probes, probe, serve};
 pub use metrics::{Metrics, RunSummary};
 pub use sources::{BatchRequest, Call, CallError, ServingConfig, Sources};
 

@@ -10,7 +10,7 @@ from harness.producer import Production
 from harness.thalweg import Refused, Thalweg, free_port, run
 from harness.wait import until
 
-COMMANDS = ["up", "apply", "sql", "status", "audit", "batch run"]
+COMMANDS = ["up", "speed", "batch", "serve", "apply", "sql", "status", "audit", "batch run"]
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -47,8 +47,9 @@ def failed(done, *words, code=None):
         ["up", "surplus"],
         ["sql"],
         ["apply"],
-        ["batch"],
         ["batch", "nonsense"],
+        ["batch", "--batch-interval", "1m", "run"],
+        ["serve", "--partitions", "1"],
     ],
     ids=lambda a: " ".join(a) or "nothing",
 )
