@@ -153,7 +153,7 @@ impl Lease {
     /// Lets go.
     pub(crate) async fn release(mut self) {
         self.over = true;
-        self.leases.clone().release(self.number, &self.me).await;
+        self.leases.clone().release(&self.me).await;
     }
 }
 
@@ -164,21 +164,25 @@ impl Drop for Lease {
             return;
         }
         if let Ok(runtime) = tokio::runtime::Handle::try_current() {
-            let (leases, number, me) = (self.leases.clone(), self.number, self.me.clone());
-            runtime.spawn(async move { leases.release(number, &me).await });
+            let (leases, me) = (self.leases.clone(), self.me.clone());
+            runtime.spawn(async move { leases.release(&me).await });
         }
     }
 }
 
 impl Leases {
-    async fn release(self, number: u64, me: &Holder) {
-        // A renewal that was cut off may have landed above.
-        for number in [number + 1, number + 2] {
-            match self.create(number, me, true).await {
-                Ok(true) => return,
-                Ok(false) => {}
-                Err(error) => tracing::debug!(%error, "a lease was not released; it ends by time"),
+    /// Lets go of what `me` holds, if it still does.
+    async fn release(self, me: &Holder) {
+        let released = async {
+            match self.newest().await? {
+                Some((number, file)) if file.holder.id == me.id && !file.released => {
+                    self.create(number + 1, me, true).await
+                }
+                _ => Ok(true),
             }
+        };
+        if let Err(error) = released.await {
+            tracing::debug!(%error, "a lease was not released; it ends by time");
         }
     }
 

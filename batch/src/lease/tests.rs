@@ -93,6 +93,9 @@ async fn one_that_does_not_come_back_is_replaced_and_finds_out() {
         assert!(until > clock.now_ms());
         assert_eq!(next.renew().await.unwrap(), Kept::Yes);
     }
+    // Letting go of what was lost takes it from nobody.
+    stopped.leases.clone().release(&stopped.me).await;
+    assert_eq!(held(&warehouse, &clock).await, next.me.id);
     next.release().await;
     assert_eq!(stopped.renew().await.unwrap(), Kept::Lost(None));
 }
