@@ -22,6 +22,8 @@ Examples:
   thalweg sql \"SELECT * FROM rejects.sensor_data\" --format csv > rejects.csv
   thalweg sql - --format json < query.sql
   thalweg sql \"SHOW TABLES\"
+  thalweg sql \"SELECT * FROM totals\" --min-frontier '{\"sensor_data\": {\"0\": 1234}}'
+  thalweg sql \"SELECT * FROM totals\" --partial
 
 A stream, a view, batch.VIEW, speed.VIEW and rejects.STREAM are tables.";
 
@@ -37,6 +39,15 @@ pub(crate) struct Arguments {
     #[arg(long, value_enum, default_value_t = Format::Table)]
     /// How rows are printed
     format: Format,
+    /// Wait until the answer covers this frontier: the next offset per stream and partition, as JSON
+    ///
+    /// What an earlier answer printed on stderr, for reads that never go back; or the offset after a produced message,
+    /// for an answer that has seen it.
+    #[arg(long, value_name = "JSON")]
+    min_frontier: Option<String>,
+    /// Answer without what no speed worker holds, as the batch layer left it; which partitions is said on stderr
+    #[arg(long)]
+    partial: bool,
     #[command(flatten)]
     server: ServerFlags,
 }
@@ -74,17 +85,23 @@ pub(crate) async fn run(arguments: Arguments) -> Result<ExitCode> {
         Format::Csv => "text/csv",
         Format::Table | Format::Json => "application/json",
     };
-    let request = client
+    let mut request = client
         .request(Method::POST, "/v1/sql")?
         .header(CONTENT_TYPE, "text/plain")
         .header(ACCEPT, accept)
         .body(sql);
+    if let Some(frontier) = arguments.min_frontier {
+        request = request.header("thalweg-min-frontier", frontier);
+    }
+    if arguments.partial {
+        request = request.header("thalweg-partial", "allow");
+    }
     let mut response = client.send(request).await?;
-    let frontier = response
-        .headers()
-        .get("thalweg-frontier")
-        .and_then(|value| value.to_str().ok())
-        .map(str::to_owned);
+    let header = |name| {
+        let value = response.headers().get(name)?;
+        value.to_str().ok().map(str::to_owned)
+    };
+    let (frontier, partial) = (header("thalweg-frontier"), header("thalweg-partial"));
     if arguments.format == Format::Table {
         print(&client.json(response).await?)?;
     } else {
@@ -96,6 +113,11 @@ pub(crate) async fn run(arguments: Arguments) -> Result<ExitCode> {
     }
     if let Some(frontier) = frontier.filter(|f| f != "{}") {
         terminal::err(&format!("exact at {frontier}"));
+    }
+    if let Some(partial) = partial {
+        terminal::err(&format!(
+            "partial: no speed worker holds {partial}; there it stands where the batch layer does"
+        ));
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -14,6 +14,8 @@
 //! Invariant: everything that is read under one pin stands at the frontier which the pin's answer named. What a worker
 //! says is only ever used if it tiles from where the reader asked, so a stale or wrong worker makes an answer late.
 
+mod filter;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
@@ -101,7 +103,8 @@ impl Held {
 pub enum Ticket {
     /// States of a view from S to the pin's frontier, neighbours merged; of the view's state schema.
     States(StatesTicket),
-    /// Every segment as it is held, one batch each, with a [`SegmentHead`] as the batch's metadata: for audits.
+    /// Every segment that ends above `from` in the partitions that it names, as it is held: a schema whose metadata
+    /// is the [`SegmentHead`], then the states. For audits.
     Segments {
         pin: String,
         view: ViewId,

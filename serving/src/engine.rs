@@ -6,7 +6,7 @@
 //! Invariant: whatever ends a query (its last row, an error, the time limit, a client that is gone) aborts its task,
 //! and the task's end frees every operator, its memory and its permit.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::pin::Pin as StdPin;
 use std::sync::Arc;
 
@@ -23,14 +23,16 @@ use datafusion::logical_expr::LogicalPlan;
 use datafusion::physical_plan::execute_stream;
 use futures::stream::{self, Stream, StreamExt};
 use thalweg_schemas::threads::Threads;
-use thalweg_schemas::{Error as SharedError, Frontier, StreamName, session};
+use thalweg_schemas::{Error as SharedError, Partition, StreamName, session};
 use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::time::{Instant, timeout_at};
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::metrics::Track;
 use crate::names;
-use crate::pin::{Given, pin_all};
+use crate::options::{Frontiers, Options};
+use crate::pin::{Given, Terms, pin_all};
+use crate::readiness::Readiness;
 use crate::sources::{ServingConfig, Sources};
 use crate::statements::{self, Request};
 use crate::{Error, Result};
@@ -38,10 +40,15 @@ use crate::{Error, Result};
 /// Batches of an answer, in order.
 pub(crate) type Batches = StdPin<Box<dyn Stream<Item = Result<RecordBatch>> + Send>>;
 
+/// Partitions that an answer leaves to the batch layer, by stream.
+pub(crate) type Partial = BTreeMap<StreamName, BTreeSet<Partition>>;
+
 /// An answer whose frontier is known before its first row.
 pub(crate) struct Answer {
     pub(crate) schema: SchemaRef,
-    pub(crate) frontier: BTreeMap<StreamName, Frontier>,
+    pub(crate) frontier: Frontiers,
+    /// Empty unless the request allows it and it was needed.
+    pub(crate) partial: Partial,
     pub(crate) batches: Batches,
 }
 
@@ -54,6 +61,7 @@ pub(crate) struct Engine {
     permits: Arc<Semaphore>,
     given: Given,
     threads: Threads,
+    pub(crate) readiness: Readiness,
 }
 
 impl Engine {
@@ -77,6 +85,7 @@ impl Engine {
             threads,
             permits: Arc::new(Semaphore::new(config.max_queries.max(1))),
             given: Given::default(),
+            readiness: Readiness::default(),
             base,
             sources,
             config,
@@ -86,10 +95,14 @@ impl Engine {
     /// Applies the definitions or starts the query that `sql` holds.
     ///
     /// Errors: every variant of [`Error`] that has a code below 500, and those of a query that cannot start.
-    pub(crate) async fn run(self: &Arc<Self>, sql: &str) -> Result<Answer> {
+    pub(crate) async fn run(self: &Arc<Self>, sql: &str, mut options: Options) -> Result<Answer> {
         let mut track = self.sources.metrics.track_query();
         let deadline = Instant::now() + self.config.query_timeout;
-        let started = match statements::read(sql) {
+        let sql = match options.take(sql) {
+            Ok(sql) => sql,
+            Err(error) => return Err(track.failed(error)),
+        };
+        let started = match statements::read(&sql) {
             Ok(Request::Definitions(list)) => {
                 return match statements::apply(&self.sources, list).await {
                     Ok(answer) => {
@@ -99,20 +112,26 @@ impl Engine {
                     Err(error) => Err(track.failed(error)),
                 };
             }
-            Ok(Request::Query) => self.start_in_time(sql, deadline).await,
+            Ok(Request::Query) => self.start_in_time(&sql, options, deadline).await,
             Err(error) => Err(error),
         };
         match started {
             Ok(Started { head, running }) => Ok(Answer {
                 schema: head.schema,
                 frontier: head.frontier,
+                partial: head.partial,
                 batches: self.limited(running, deadline, track),
             }),
             Err(error) => Err(track.failed(error)),
         }
     }
 
-    async fn start_in_time(self: &Arc<Self>, sql: &str, deadline: Instant) -> Result<Started> {
+    async fn start_in_time(
+        self: &Arc<Self>,
+        sql: &str,
+        options: Options,
+        deadline: Instant,
+    ) -> Result<Started> {
         let permits = Arc::clone(&self.permits).acquire_owned();
         let permit = match tokio::time::timeout(self.config.queue_wait, permits).await {
             Ok(Ok(permit)) => permit,
@@ -126,12 +145,12 @@ impl Engine {
         let (sender, batches) = mpsc::channel(BATCHES_AHEAD);
         let (engine, sql) = (Arc::clone(self), sql.to_owned());
         let work = async move {
-            let mut plan = match engine.start(&sql).await {
-                Ok((head, plan)) => {
+            let (first, mut plan) = match engine.start_surely(&sql, &options).await {
+                Ok((head, first, plan)) => {
                     if head_sender.send(Ok(head)).is_err() {
                         return;
                     }
-                    plan
+                    (first, plan)
                 }
                 Err(error) => {
                     // If nobody listens any more, nobody needs to know.
@@ -139,10 +158,12 @@ impl Engine {
                     return;
                 }
             };
-            while let Some(batch) = plan.next().await {
+            let mut next = first;
+            while let Some(batch) = next {
                 if sender.send(batch).await.is_err() {
                     return;
                 }
+                next = plan.next().await;
             }
         };
         // The limit holds here too: a client that has stopped reading must not keep a permit.
@@ -162,7 +183,27 @@ impl Engine {
         }
     }
 
-    async fn start(&self, sql: &str) -> Result<(Head, SendableRecordBatchStream)> {
+    /// The query with its first batch. A worker that fails before it is a reason to pin anew, a few times: nothing was
+    /// sent yet.
+    async fn start_surely(&self, sql: &str, options: &Options) -> Result<(Head, First, Rest)> {
+        let mut lost = 0;
+        loop {
+            let (head, mut plan) = self.start(sql, options).await?;
+            match plan.next().await {
+                Some(Err(source)) => {
+                    let error = Error::RunQuery { source };
+                    lost += 1;
+                    if lost == ATTEMPTS || !error.is_worker_lost() {
+                        return Err(error);
+                    }
+                    tracing::info!(%error, "a query pins again");
+                }
+                first => return Ok((head, first, plan)),
+            }
+        }
+    }
+
+    async fn start(&self, sql: &str, options: &Options) -> Result<(Head, Rest)> {
         let planning = |source: DataFusionError| Error::PlanQuery { source };
         let mut state = self.base.clone();
         let dialect = state.config_options().sql_parser.dialect;
@@ -173,12 +214,29 @@ impl Engine {
 
         let catalog = Arc::clone(&self.sources.catalog.borrow());
         self.given.keep(|name| catalog.streams.contains_key(name));
+        let unknown = |name: &&StreamName| !catalog.streams.contains_key(*name);
+        if let Some(name) = options.min_frontier.keys().find(unknown) {
+            return Err(Error::ReadRequest {
+                code: "bad_option",
+                status: 400,
+                reason: format!("min_frontier names the stream `{name}`, which does not exist"),
+            });
+        }
         let wanted = names::wanted(&catalog, &references)?;
-        let pin_deadline = Instant::now() + self.config.pin_wait;
-        let pins = pin_all(&self.sources, &self.given, &wanted, pin_deadline).await?;
+        let terms = Terms {
+            options,
+            deadline: Instant::now() + self.config.pin_wait,
+            keep: self.config.query_timeout,
+        };
+        let pins = pin_all(&self.sources, &self.given, &wanted, &terms).await?;
         let frontier = pins
             .iter()
-            .map(|(name, pin)| (name.clone(), pin.frontier().clone()))
+            .map(|(name, pin)| (name.clone(), pin.frontier.clone()))
+            .collect();
+        let partial = pins
+            .iter()
+            .filter(|(_, pin)| !pin.partial.is_empty())
+            .map(|(name, pin)| (name.clone(), pin.partial.clone()))
             .collect();
         state.register_catalog_list(names::catalog_list(&catalog, Arc::new(pins)));
 
@@ -196,6 +254,7 @@ impl Engine {
         let head = Head {
             schema: batches.schema(),
             frontier,
+            partial,
         };
         Ok((head, batches))
     }
@@ -241,10 +300,18 @@ impl Engine {
 /// Batches that a query may compute before its client has taken the last one.
 const BATCHES_AHEAD: usize = 2;
 
+/// How often a query is started while workers fail under it.
+const ATTEMPTS: usize = 3;
+
+/// The first batch of an answer, if it has one, and the others.
+type First = Option<Result<RecordBatch, DataFusionError>>;
+type Rest = SendableRecordBatchStream;
+
 /// What is known of an answer before its first row.
 struct Head {
     schema: SchemaRef,
-    frontier: BTreeMap<StreamName, Frontier>,
+    frontier: Frontiers,
+    partial: Partial,
 }
 
 struct Started {

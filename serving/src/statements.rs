@@ -79,6 +79,7 @@ pub(crate) async fn apply(sources: &Sources, definitions: Vec<Statement>) -> Res
     Ok(Answer {
         schema,
         frontier: BTreeMap::new(),
+        partial: BTreeMap::new(),
         batches: Box::pin(stream::iter([Ok(batch)])),
     })
 }

@@ -115,6 +115,15 @@ pub enum Error {
         #[source]
         source: tokio::task::JoinError,
     },
+    #[error("starting the threads that serve other processes: {0}")]
+    StartThreads(#[source] std::io::Error),
+    #[error(
+        "the certificate or its key cannot be used: {}; both must be PEM and belong together",
+        innermost(.0)
+    )]
+    ServeTls(#[source] tonic::transport::Error),
+    #[error("serving other processes over Arrow Flight: {}", innermost(.0))]
+    Serve(#[source] tonic::transport::Error),
     #[error("broken promise: {0}")]
     Broken(String),
     #[error(transparent)]
@@ -131,7 +140,9 @@ impl Error {
             | Error::Expired { .. }
             | Error::Truncated { .. }
             | Error::Recreated { .. }
-            | Error::OffsetGone { .. } => Fault::User,
+            | Error::OffsetGone { .. }
+            | Error::ServeTls(_) => Fault::User,
+            Error::StartThreads(_) | Error::Serve(_) => Fault::Transient,
             Error::ReadBack { .. } | Error::LastEpoch { .. } | Error::Origin { .. } => {
                 Fault::Transient
             }
@@ -146,6 +157,15 @@ impl Error {
             Error::Shared(source) => source.fault(),
         }
     }
+}
+
+/// The cause that says most: what is around it is called `transport error`.
+fn innermost(error: &tonic::transport::Error) -> String {
+    let mut cause: &dyn std::error::Error = error;
+    while let Some(inner) = cause.source() {
+        cause = inner;
+    }
+    cause.to_string()
 }
 
 /// What an error that librdkafka reports means for the consumer.

@@ -31,6 +31,8 @@ mod current;
 mod ingest;
 mod run;
 
+pub mod flight;
+
 pub use clock::Clock;
 pub use config::SpeedConfig;
 pub use error::{Error, Result};

@@ -24,7 +24,7 @@ use crate::{Error, Result};
 /// How an answer is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Format {
-    /// `{"columns": [{"name", "type"}], "frontier": {…}, "rows": [[…]]}`
+    /// `{"columns": [{"name", "type"}], "frontier": {…}, "partial": {…}, "rows": [[…]]}`
     Json,
     /// A line of names, then a line per row; nested values are JSON texts.
     Csv,
@@ -44,15 +44,21 @@ pub(super) struct Encoder {
     format: Format,
     schema: SchemaRef,
     frontier: String,
+    partial: Option<String>,
     options: EncoderOptions,
     rows: bool,
 }
 
 impl Encoder {
-    /// `frontier` is JSON.
+    /// `frontier` and `partial` are JSON.
     ///
     /// Errors: [`Error::Encode`] if a column has a type that cannot be written.
-    pub(super) fn new(format: Format, schema: SchemaRef, frontier: &str) -> Result<Self> {
+    pub(super) fn new(
+        format: Format,
+        schema: SchemaRef,
+        frontier: &str,
+        partial: Option<&str>,
+    ) -> Result<Self> {
         let options = EncoderOptions::default()
             .with_explicit_nulls(true)
             .with_encoder_factory(Arc::new(ExactNumbers));
@@ -60,6 +66,7 @@ impl Encoder {
             format,
             schema,
             frontier: frontier.to_owned(),
+            partial: partial.map(str::to_owned),
             options,
             rows: false,
         })
@@ -75,8 +82,10 @@ impl Encoder {
                     .map(|f| json!({"name": f.name(), "type": f.data_type().to_string()}))
                     .collect();
                 let columns = serde_json::Value::Array(columns);
+                let partial = self.partial.as_ref();
+                let partial = partial.map_or_else(String::new, |p| format!("\"partial\":{p},"));
                 let head = format!(
-                    "{{\"columns\":{columns},\"frontier\":{},\"rows\":[",
+                    "{{\"columns\":{columns},\"frontier\":{},{partial}\"rows\":[",
                     self.frontier
                 );
                 out.extend_from_slice(head.as_bytes());

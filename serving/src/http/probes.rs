@@ -21,7 +21,8 @@ use tokio_util::sync::CancellationToken;
 
 use super::health::{alive, openmetrics};
 use super::{no_such_method, no_such_path};
-use crate::metrics::{Metrics, encode_local};
+use crate::metrics::{Metrics, encode};
+use crate::standing::here;
 use crate::{Error, Result};
 
 /// What a process shows of itself.
@@ -81,12 +82,8 @@ async fn metrics(State(probes): State<Probes>) -> Result<Response> {
     let catalog = probes.catalog.borrow().clone();
     let published = probes.published.borrow().clone();
     let streams = probes.streams.borrow().clone();
-    openmetrics(encode_local(
-        &probes.metrics,
-        &catalog,
-        &published,
-        &streams,
-    ))
+    let standings = here(&catalog, &streams);
+    openmetrics(encode(&probes.metrics, &catalog, &published, &standings))
 }
 
 #[cfg(test)]

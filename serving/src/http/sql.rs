@@ -15,10 +15,17 @@ use serde::Deserialize;
 
 use super::encode::{Encoder, Format};
 use crate::engine::{Answer, Batches, Engine};
+use crate::options::Options;
 use crate::{Error, Result};
 
 /// The answer's frontiers as JSON: `{"sensor_data":{"0":123}}`.
 const FRONTIER: &str = "thalweg-frontier";
+
+/// Partitions that are left to the batch layer, as JSON: `{"sensor_data":[3]}`. In a request: whether that may be.
+const PARTIAL: &str = "thalweg-partial";
+
+/// Headers of a request that are options.
+const OPTIONS: [&str; 2] = ["min-frontier", "partial"];
 
 /// Answers up to this many bytes are complete before their head is sent, so their errors have a status.
 const WHOLE_BYTES: usize = 256 << 10;
@@ -27,6 +34,10 @@ const WHOLE_BYTES: usize = 256 << 10;
 #[serde(deny_unknown_fields)]
 struct SqlRequest {
     sql: String,
+    /// `{"sensor_data": {"0": 123}}`.
+    min_frontier: Option<serde_json::Value>,
+    /// `allow` or `refuse`.
+    partial: Option<String>,
 }
 
 pub(super) async fn run(
@@ -40,8 +51,9 @@ pub(super) async fn run(
         reason: rejection.body_text(),
     })?;
     let format = accepted(headers.get(header::ACCEPT))?;
-    let sql = text(headers.get(header::CONTENT_TYPE), &body)?;
-    let answer = engine.run(&sql).await?;
+    let mut options = from_headers(&headers)?;
+    let sql = text(headers.get(header::CONTENT_TYPE), &body, &mut options)?;
+    let answer = engine.run(&sql, options).await?;
     respond(answer, format).await
 }
 
@@ -53,13 +65,32 @@ fn bad_request(reason: String) -> Error {
     }
 }
 
-/// The SQL of a request: the body itself, or the `sql` of a JSON body.
-fn text(content_type: Option<&HeaderValue>, body: &[u8]) -> Result<String> {
+fn from_headers(headers: &HeaderMap) -> Result<Options> {
+    let mut options = Options::default();
+    for name in OPTIONS {
+        if let Some(value) = headers.get(format!("thalweg-{name}")) {
+            let value = value
+                .to_str()
+                .map_err(|_| bad_request(format!("the header thalweg-{name} is not ASCII")))?;
+            options.set(name, value)?;
+        }
+    }
+    Ok(options)
+}
+
+/// The SQL of a request: the body itself, or the `sql` of a JSON body, whose other fields are options.
+fn text(content_type: Option<&HeaderValue>, body: &[u8], options: &mut Options) -> Result<String> {
     let content_type = content_type.and_then(|v| v.to_str().ok()).unwrap_or("");
     if content_type.trim_start().starts_with("application/json") {
-        return serde_json::from_slice::<SqlRequest>(body)
-            .map(|request| request.sql)
-            .map_err(|e| bad_request(format!("the body is not {{\"sql\": \"…\"}}: {e}")));
+        let request: SqlRequest = serde_json::from_slice(body)
+            .map_err(|e| bad_request(format!("the body is not {{\"sql\": \"…\"}}: {e}")))?;
+        if let Some(frontier) = request.min_frontier {
+            options.set("min_frontier", &frontier.to_string())?;
+        }
+        if let Some(partial) = request.partial {
+            options.set("partial", &partial)?;
+        }
+        return Ok(request.sql);
     }
     match std::str::from_utf8(body) {
         Ok(sql) => Ok(sql.to_owned()),
@@ -88,7 +119,14 @@ fn accepted(accept: Option<&HeaderValue>) -> Result<Format> {
 async fn respond(answer: Answer, format: Format) -> Result<Response> {
     let frontier = serde_json::to_string(&answer.frontier)
         .map_err(|e| Error::Serve(std::io::Error::other(e)))?;
-    let mut encoder = Encoder::new(format, answer.schema, &frontier)?;
+    let partial = match answer.partial.is_empty() {
+        true => None,
+        false => Some(
+            serde_json::to_string(&answer.partial)
+                .map_err(|e| Error::Serve(std::io::Error::other(e)))?,
+        ),
+    };
+    let mut encoder = Encoder::new(format, answer.schema, &frontier, partial.as_deref())?;
     let mut batches = answer.batches;
     let mut head = Vec::new();
     encoder.begin(&mut head)?;
@@ -108,11 +146,15 @@ async fn respond(answer: Answer, format: Format) -> Result<Response> {
     } else {
         stream_rest(head, encoder, batches)
     };
-    let frontier =
-        HeaderValue::from_str(&frontier).map_err(|e| Error::Serve(std::io::Error::other(e)))?;
+    let header_of = |text: &str| {
+        HeaderValue::from_str(text).map_err(|e| Error::Serve(std::io::Error::other(e)))
+    };
     let mut response = body.into_response();
     let headers = response.headers_mut();
-    headers.insert(FRONTIER, frontier);
+    headers.insert(FRONTIER, header_of(&frontier)?);
+    if let Some(partial) = partial {
+        headers.insert(PARTIAL, header_of(&partial)?);
+    }
     headers.insert(header::CONTENT_TYPE, format.content_type());
     Ok(response)
 }
@@ -162,13 +204,33 @@ mod tests {
     }
 
     #[test]
+    fn options_come_with_headers_and_with_the_body_which_wins() {
+        let mut headers = HeaderMap::new();
+        headers.insert("thalweg-partial", HeaderValue::from_static("allow"));
+        let frontier = HeaderValue::from_static(r#"{"s":{"0":7}}"#);
+        headers.insert("thalweg-min-frontier", frontier);
+        let mut options = from_headers(&headers).unwrap();
+        assert!(options.partial);
+        assert_eq!(options.min_frontier.len(), 1);
+        let json = HeaderValue::from_static("application/json");
+        let body = br#"{"sql": "SELECT 1", "partial": "refuse", "min_frontier": {}}"#;
+        text(Some(&json), body, &mut options).unwrap();
+        assert_eq!(options, Options::default());
+        headers.insert("thalweg-partial", HeaderValue::from_static("perhaps"));
+        assert!(from_headers(&headers).is_err());
+    }
+
+    #[test]
     fn sql_is_the_body_or_a_field_of_it() {
         let json = HeaderValue::from_static("application/json; charset=utf-8");
+        let mut options = Options::default();
+        let mut text = |content, body: &[u8]| text(content, body, &mut options);
         assert_eq!(
             text(Some(&json), br#"{"sql": "SELECT 1"}"#).unwrap(),
             "SELECT 1"
         );
         assert!(text(Some(&json), br#"{"query": "SELECT 1"}"#).is_err());
+        assert!(text(Some(&json), br#"{"sql": "SELECT 1", "partial": "x"}"#).is_err());
         assert_eq!(text(None, b"SELECT 1").unwrap(), "SELECT 1");
         assert!(text(None, b"SELECT '\xff'").is_err());
     }

@@ -187,7 +187,15 @@ class Thalweg(Client):
         return self
 
     def ready(self, timeout=60):
-        self._until(lambda: self.get("/readyz").status_code == 200, "readiness", timeout)
+        """Ready, and no view is being built any more: views that are do not keep a process from being ready."""
+
+        def all_is_served():
+            if self.get("/readyz").status_code != 200:
+                return False
+            views = self.get("/v1/views").json()["views"]
+            return all(view["status"] == "serving" and view["segments"] is not None for view in views)
+
+        self._until(all_is_served, "readiness", timeout)
         return self
 
     def alive(self):
