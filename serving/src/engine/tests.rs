@@ -387,7 +387,7 @@ async fn limits_end_a_query() {
     // Its permit is free when its task has ended, a moment after it was aborted.
     let _ = engine.permits.acquire().await.unwrap();
     rows(&engine, "SELECT 1").await;
-    let text = crate::metrics::encode(&world.sources).unwrap();
+    let text = crate::metrics::encode(&world.sources, &Default::default()).unwrap();
     for outcome in ["ok", "timeout", "memory_limit", "too_busy", "cancelled"] {
         let counted = format!("thalweg_query_seconds_count{{outcome=\"{outcome}\"}} 1");
         assert!(text.contains(&counted), "{outcome}: {text}");

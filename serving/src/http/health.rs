@@ -46,12 +46,8 @@ pub(super) async fn ready(State(engine): State<Arc<Engine>>) -> Result<Response>
 }
 
 pub(super) async fn metrics(State(engine): State<Arc<Engine>>) -> Result<Response> {
-    let sources = &engine.sources;
-    let catalog = Arc::clone(&sources.catalog.borrow());
-    let published = Arc::clone(&sources.published.borrow());
-    let standings = standings(sources).await;
-    let metrics = &sources.metrics;
-    openmetrics(scrape::encode(metrics, &catalog, &published, &standings))
+    let standings = standings(&engine.sources).await;
+    openmetrics(scrape::encode(&engine.sources, &standings))
 }
 
 /// The answer to a scrape.

@@ -21,7 +21,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::health::{alive, openmetrics};
 use super::{no_such_method, no_such_path};
-use crate::metrics::{Metrics, encode};
+use crate::metrics::{Metrics, encode_of};
 use crate::standing::here;
 use crate::{Error, Result};
 
@@ -83,7 +83,7 @@ async fn metrics(State(probes): State<Probes>) -> Result<Response> {
     let published = probes.published.borrow().clone();
     let streams = probes.streams.borrow().clone();
     let standings = here(&catalog, &streams);
-    openmetrics(encode(&probes.metrics, &catalog, &published, &standings))
+    openmetrics(encode_of(&probes.metrics, &catalog, &published, &standings))
 }
 
 #[cfg(test)]

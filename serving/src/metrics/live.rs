@@ -15,6 +15,7 @@ use thalweg_schemas::dataset::Published;
 use thalweg_schemas::{Frontier, StreamName};
 
 use crate::metrics::Metrics;
+use crate::sources::Sources;
 use crate::standing::{Standing, Standings};
 use crate::workers::Workers;
 
@@ -75,7 +76,14 @@ struct Live {
 }
 
 /// The text of a scrape: this process' counters, then what the sources show.
-pub(crate) fn encode(
+pub(crate) fn encode(sources: &Sources, standings: &Standings) -> Result<String, std::fmt::Error> {
+    let catalog = sources.catalog.borrow().clone();
+    let published = sources.published.borrow().clone();
+    encode_of(&sources.metrics, &catalog, &published, standings)
+}
+
+/// As [`encode`], for a process without queries.
+pub(crate) fn encode_of(
     metrics: &Metrics,
     catalog: &Catalog,
     published: &Published,
