@@ -106,7 +106,7 @@ pub(crate) struct WorkerFlags {
     /// Key of the certificate (PEM)
     #[arg(long, value_name = "FILE")]
     tls_key: Option<PathBuf>,
-    /// Consumer group by which workers share a stream [default: thalweg-STREAM]
+    /// What the names of the consumer groups begin with by which workers share streams [default: thalweg]
     #[arg(long, value_name = "NAME")]
     group_id: Option<String>,
     /// Name of this worker that outlives a restart: its partitions wait for it
@@ -126,7 +126,7 @@ pub(crate) struct ReplicaFlags {
     /// Authority of the workers' certificates (PEM); with it they are spoken to over TLS
     #[arg(long, value_name = "FILE")]
     tls_ca: Option<PathBuf>,
-    /// Consumer group by which workers share a stream, for --workers group [default: thalweg-STREAM]
+    /// For --workers group: what the names of the consumer groups begin with [default: thalweg]
     #[arg(long, value_name = "NAME")]
     group_id: Option<String>,
 }

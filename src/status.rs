@@ -21,7 +21,7 @@ Examples:
   thalweg status --url http://10.0.0.7:8642
   thalweg status --json | jq '.streams[].lag'
 
-Exit code 1 if a stream is stopped.";
+Exit code 1 if a stream is stopped, or if there are partitions that no speed worker holds.";
 
 /// Show streams, lag, frontiers, rejects, and views with the age of their batch version
 #[derive(Debug, Args)]
@@ -37,6 +37,16 @@ pub(crate) struct Arguments {
 #[derive(Deserialize)]
 struct Streams {
     streams: Vec<Stream>,
+    /// If the realtime side is in other processes.
+    #[serde(default)]
+    workers: Vec<Worker>,
+}
+
+#[derive(Deserialize)]
+struct Worker {
+    address: String,
+    up: bool,
+    reason: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -45,6 +55,8 @@ struct Stream {
     topic: String,
     status: String,
     failure: Option<String>,
+    #[serde(default)]
+    unheld: BTreeMap<i32, String>,
     lag: i64,
     memory_bytes: u64,
     memory_budget: u64,
@@ -60,6 +72,7 @@ struct Partition {
     rows: u64,
     rejects: u64,
     latest_event: Option<String>,
+    worker: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -83,13 +96,22 @@ pub(crate) async fn run(arguments: Arguments) -> Result<ExitCode> {
     let client = Client::new(&arguments.server)?;
     let streams: Value = client.get("/v1/streams").await?;
     let views: Value = client.get("/v1/views").await?;
-    let Streams { streams: shown } = client.shape(streams.clone())?;
-    let stopped = shown.iter().any(|stream| stream.failure.is_some());
+    let Streams {
+        streams: shown,
+        workers,
+    } = client.shape(streams.clone())?;
+    let stopped = shown
+        .iter()
+        .any(|stream| stream.failure.is_some() || !stream.unheld.is_empty());
     if arguments.json {
-        let both = serde_json::json!({"streams": streams["streams"], "views": views["views"]});
+        let mut both = serde_json::json!({"streams": streams["streams"], "views": views["views"]});
+        if let Some(workers) = streams.get("workers") {
+            both["workers"] = workers.clone();
+        }
         terminal::out(&serde_json::to_string_pretty(&both)?)?;
     } else {
         let Views { views } = client.shape(views)?;
+        print_workers(&workers)?;
         print_streams(&shown)?;
         print_views(&views)?;
     }
@@ -98,6 +120,21 @@ pub(crate) async fn run(arguments: Arguments) -> Result<ExitCode> {
     } else {
         ExitCode::SUCCESS
     })
+}
+
+fn print_workers(workers: &[Worker]) -> Result<()> {
+    for worker in workers {
+        let state = match (&worker.reason, worker.up) {
+            (_, true) => "up".to_owned(),
+            (Some(reason), false) => format!("down: it {reason}"),
+            (None, false) => "down".to_owned(),
+        };
+        terminal::out(&format!("worker {}: {state}", worker.address))?;
+    }
+    if !workers.is_empty() {
+        terminal::out("")?;
+    }
+    Ok(())
 }
 
 fn print_streams(streams: &[Stream]) -> Result<()> {
@@ -118,8 +155,14 @@ fn print_streams(streams: &[Stream]) -> Result<()> {
         if let Some(failure) = &stream.failure {
             terminal::out(&format!("  {failure}"))?;
         }
+        for (partition, reason) in &stream.unheld {
+            terminal::out(&format!(
+                "  partition {partition} is held by nobody: {reason}"
+            ))?;
+        }
         let rows: Vec<Vec<String>> = stream.partitions.iter().map(partition_row).collect();
         if !rows.is_empty() {
+            let apart = stream.partitions.values().any(|p| p.worker.is_some());
             let head = [
                 "  partition",
                 "frontier",
@@ -128,8 +171,11 @@ fn print_streams(streams: &[Stream]) -> Result<()> {
                 "rows",
                 "rejects",
                 "latest event",
+                "worker",
             ];
-            print_table(&head, &[true, true, true, true, true, true, false], &rows)?;
+            let head = &head[..if apart { 8 } else { 7 }];
+            let right = [true, true, true, true, true, true, false, false];
+            print_table(head, &right[..head.len()], &rows)?;
         }
         terminal::out("")?;
     }
@@ -137,7 +183,7 @@ fn print_streams(streams: &[Stream]) -> Result<()> {
 }
 
 fn partition_row((number, partition): (&i32, &Partition)) -> Vec<String> {
-    vec![
+    let mut row = vec![
         number.to_string(),
         partition.frontier.to_string(),
         partition.archive_frontier.to_string(),
@@ -145,7 +191,9 @@ fn partition_row((number, partition): (&i32, &Partition)) -> Vec<String> {
         partition.rows.to_string(),
         partition.rejects.to_string(),
         partition.latest_event.clone().unwrap_or_default(),
-    ]
+    ];
+    row.extend(partition.worker.clone());
+    row
 }
 
 fn print_views(views: &[View]) -> Result<()> {
