@@ -13,8 +13,7 @@ use object_store::memory::InMemory;
 use reqwest::Client;
 use serde_json::Value;
 use thalweg_batch::{Archive, BatchConfig, Mode, ViewTable, run_view};
-use thalweg_schemas::algebra::between;
-use thalweg_schemas::algebra::{batches, collect};
+use thalweg_schemas::algebra::{batches, between, collect};
 use thalweg_schemas::catalog::{Catalog, CatalogStore, CompiledView};
 use thalweg_schemas::dataset::{MasterVersion, Published};
 use thalweg_schemas::decode::{Decoder, Messages};
@@ -23,7 +22,7 @@ use thalweg_schemas::segment::{Provenance, Segment};
 use thalweg_schemas::snapshot::{PartitionHealth, RowsChunk, StreamHandle, StreamSnapshot};
 use thalweg_schemas::tile::ViewSegments;
 use thalweg_schemas::warehouse::Warehouse;
-use thalweg_schemas::{Frontier, Offset, Partition, StreamName, ViewId, ddl, session};
+use thalweg_schemas::{Frontier, Offset, Partition, StreamName, ddl, session};
 use thalweg_serving::{Metrics, Realtime, ServingConfig, Sources, Workers, WorkersConfig};
 use thalweg_speed::flight::{FlightConfig, ServerTls, serve};
 use tokio::net::TcpListener;
@@ -134,8 +133,8 @@ impl World {
                 messages.push(partition, Offset(offset), time, Some(text.as_bytes()));
             }
         }
-        let mut decoder = Decoder::new(&catalog.streams[&stream()].definition).unwrap();
-        decoder.decode(&messages).unwrap().rows
+        let decoder = Decoder::new(&catalog.streams[&stream()].definition);
+        decoder.unwrap().decode(&messages).unwrap().rows
     }
 
     pub(crate) fn master(&self) -> Arc<MasterVersion> {
@@ -355,12 +354,6 @@ impl World {
     pub(crate) async fn over(&self, workers: &[&Worker]) -> Server {
         let addresses: Vec<String> = workers.iter().map(|w| w.address.clone()).collect();
         self.there(&addresses, patient()).await
-    }
-
-    pub(crate) fn view_id(&self, name: &str) -> ViewId {
-        let views = self.views();
-        let view = views.iter().find(|v| v.definition.name.as_str() == name);
-        view.unwrap().plan.id().clone()
     }
 }
 

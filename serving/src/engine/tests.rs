@@ -5,11 +5,13 @@ use datafusion::catalog::MemTable;
 use datafusion::prelude::SessionContext;
 use futures::TryStreamExt;
 use std::time::Duration;
+use thalweg_schemas::Frontier;
 use thalweg_schemas::catalog::Catalog;
 use thalweg_schemas::dataset::Published;
 
 use super::*;
 use crate::fixture::{World, at};
+use crate::standing::Standings;
 
 fn engine(world: &World) -> Arc<Engine> {
     Arc::new(Engine::new(world.config(), world.sources.clone()).unwrap())
@@ -387,7 +389,7 @@ async fn limits_end_a_query() {
     // Its permit is free when its task has ended, a moment after it was aborted.
     let _ = engine.permits.acquire().await.unwrap();
     rows(&engine, "SELECT 1").await;
-    let text = crate::metrics::encode(&world.sources, &Default::default()).unwrap();
+    let text = crate::metrics::encode(&world.sources, &Standings::default()).unwrap();
     for outcome in ["ok", "timeout", "memory_limit", "too_busy", "cancelled"] {
         let counted = format!("thalweg_query_seconds_count{{outcome=\"{outcome}\"}} 1");
         assert!(text.contains(&counted), "{outcome}: {text}");

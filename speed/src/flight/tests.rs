@@ -13,7 +13,7 @@ use thalweg_schemas::segment::{Provenance, Segment};
 use thalweg_schemas::snapshot::{RowsChunk, StreamSnapshot};
 use thalweg_schemas::tile::ViewSegments;
 use thalweg_schemas::{Frontier, Offset, Partition, ViewId};
-use tonic::transport::Channel;
+use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Request};
 
 use super::*;
@@ -180,8 +180,9 @@ impl Served {
             watch::channel(Arc::new(HashMap::from([(name(), handle)]))).1,
             cancel.clone(),
         ));
+        let channel = Endpoint::from_shared(url).unwrap().connect_lazy();
         Self {
-            client: FlightServiceClient::connect(url).await.unwrap(),
+            client: FlightServiceClient::new(channel),
             token: "secret",
             cancel,
             task,
