@@ -19,7 +19,7 @@ use tokio::runtime::Handle;
 use tokio::sync::{Notify, watch};
 use tracing::warn;
 
-use super::{Base, Part, Platform, Stopped, probes, streams};
+use super::{Base, Part, Platform, probes, streams};
 use crate::config::{Settings, advertised};
 
 /// Starts a worker that answers replicas at `flight`, and probes at `http`.
