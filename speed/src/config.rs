@@ -30,27 +30,6 @@ pub struct SpeedConfig {
     /// How long readers may go on with what newer versions have replaced.
     pub grace: Duration,
     pub clock: Clock,
-    pub assignment: Assignment,
-}
-
-/// Which partitions this process reads.
-#[derive(Debug, Clone, Default)]
-pub enum Assignment {
-    #[default]
-    All,
-    Static(std::collections::BTreeSet<thalweg_schemas::Partition>),
-    Group {
-        id: Option<String>,
-        instance: Option<String>,
-        advertise: String,
-    },
-}
-
-pub fn members(
-    _: &SpeedConfig,
-    _: &thalweg_schemas::stream::StreamDefinition,
-) -> crate::Result<Vec<String>> {
-    Ok(vec![])
 }
 
 impl Default for SpeedConfig {
@@ -65,7 +44,6 @@ impl Default for SpeedConfig {
             memory_budget: 1 << 30,
             grace: Duration::from_secs(60),
             clock: Clock::system(),
-            assignment: Assignment::All,
         }
     }
 }

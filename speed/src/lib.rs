@@ -34,7 +34,7 @@ mod run;
 pub mod flight;
 
 pub use clock::Clock;
-pub use config::{Assignment, SpeedConfig, members};
+pub use config::SpeedConfig;
 pub use error::{Error, Result};
 pub use ingest::{Ended, Start, ingest};
 pub use run::{Links, record_origins, run};
