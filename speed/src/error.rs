@@ -95,6 +95,23 @@ pub enum Error {
         #[source]
         source: KafkaError,
     },
+    #[error("joining the consumer group that shares topic `{topic}`: {source}")]
+    Join {
+        topic: String,
+        #[source]
+        source: KafkaError,
+    },
+    #[error(
+        "another process is in the consumer group of topic `{topic}` under the same instance id; give every worker an \
+         id of its own"
+    )]
+    Instance { topic: String },
+    #[error("asking Kafka who is in the consumer group `{group}`: {source}")]
+    Members {
+        group: String,
+        #[source]
+        source: KafkaError,
+    },
     #[error("the consumer thread of topic `{topic}` has stopped")]
     ConsumerStopped { topic: String },
     #[error("stream `{stream}` has lost its {what}: it has stopped")]
@@ -141,12 +158,19 @@ impl Error {
             | Error::Truncated { .. }
             | Error::Recreated { .. }
             | Error::OffsetGone { .. }
-            | Error::ServeTls(_) => Fault::User,
+            | Error::ServeTls(_)
+            | Error::Instance { .. } => Fault::User,
             Error::StartThreads(_) | Error::Serve(_) => Fault::Transient,
             Error::ReadBack { .. } | Error::LastEpoch { .. } | Error::Origin { .. } => {
                 Fault::Transient
             }
             Error::ConsumerStopped { .. } | Error::Disconnected { .. } => Fault::Transient,
+            Error::Join { source, .. } | Error::Members { source, .. } => {
+                match source.rdkafka_error_code().map(weigh_group) {
+                    Some(Verdict::Stop(fault)) => fault,
+                    _ => Fault::Transient,
+                }
+            }
             Error::Survey { source, .. } | Error::Consume { source, .. } => {
                 match source.rdkafka_error_code().map(weigh) {
                     Some(Verdict::Stop(fault)) => fault,
@@ -214,5 +238,21 @@ pub(crate) fn weigh(code: Code) -> Verdict {
         | Code::SSL
         | Code::InvalidTopic => Verdict::Stop(Fault::User),
         _ => Verdict::Stop(Fault::Transient),
+    }
+}
+
+/// Weighs an error code of a member of the group: here the coordinator and its permissions are needed, and whatever can
+/// pass is waited for, because the group is joined again by itself.
+pub(crate) fn weigh_group(code: Code) -> Verdict {
+    match code {
+        Code::GroupAuthorizationFailed
+        | Code::InconsistentGroupProtocol
+        | Code::InvalidSessionTimeout
+        | Code::InvalidGroupId => Verdict::Stop(Fault::User),
+        Code::Fatal | Code::FencedInstanceId => Verdict::Stop(Fault::Transient),
+        code => match weigh(code) {
+            Verdict::Stop(Fault::User) => Verdict::Stop(Fault::User),
+            _ => Verdict::Wait,
+        },
     }
 }

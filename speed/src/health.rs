@@ -77,12 +77,16 @@ impl Health {
         }
     }
 
+    pub(crate) fn lose(&mut self, lost: &BTreeSet<Partition>) {
+        self.partitions.retain(|p, _| !lost.contains(p));
+    }
+
     pub(crate) fn partitions(&self) -> &BTreeMap<Partition, PartitionHealth> {
         &self.partitions
     }
 }
 
-/// Whether reading has reached what the log held when its partitions were assigned.
+/// Which partitions have reached what their logs held when they were assigned.
 #[derive(Debug)]
 pub(crate) struct CatchUp {
     /// High watermarks at assignment.
@@ -91,7 +95,7 @@ pub(crate) struct CatchUp {
     floor: Frontier,
     /// Partitions whose end was met: with an open transaction, the high watermark is out of reach.
     ended: BTreeSet<Partition>,
-    done: bool,
+    done: BTreeSet<Partition>,
 }
 
 impl CatchUp {
@@ -100,31 +104,40 @@ impl CatchUp {
             target,
             floor,
             ended: BTreeSet::new(),
-            done: false,
+            done: BTreeSet::new(),
         }
+    }
+
+    /// More partitions were assigned.
+    pub(crate) fn gain(&mut self, target: &Frontier) {
+        self.target = target.or(&self.target);
+    }
+
+    /// Partitions have gone, which were shown at `frontier`.
+    pub(crate) fn lose(&mut self, lost: &BTreeSet<Partition>, frontier: &Frontier) {
+        self.floor = self.floor.max(&frontier.within(lost.iter().copied()));
+        self.target.remove(lost);
+        self.ended.retain(|p| !lost.contains(p));
+        self.done.retain(|p| !lost.contains(p));
     }
 
     pub(crate) fn observe(&mut self, frontier: &Frontier, ends: &BTreeSet<Partition>) {
         self.ended.extend(ends);
-        let mut targets = self.target.iter();
-        self.done |= frontier.covers(&self.floor)
-            && targets.all(|(p, high)| frontier.get(p) >= high || self.ended.contains(&p));
-    }
-
-    pub(crate) fn is_done(&self) -> bool {
-        self.done
-    }
-
-    /// The partitions of `frontier` that have caught up, whatever the others do.
-    pub(crate) fn partitions(&self, frontier: &Frontier) -> BTreeSet<Partition> {
-        let is_done = |p: Partition, at: Offset| {
-            let reached = at >= self.target.get(p) || self.ended.contains(&p);
-            self.done || (reached && at >= self.floor.get(p))
+        let reached = |p: Partition, at: Offset| {
+            let end = at >= self.target.get(p) || self.ended.contains(&p);
+            end && at >= self.floor.get(p)
         };
-        let all = frontier.iter();
-        all.filter(|(p, at)| is_done(*p, *at))
-            .map(|(p, _)| p)
-            .collect()
+        let reached = frontier.iter().filter(|(p, at)| reached(*p, *at));
+        self.done.extend(reached.map(|(p, _)| p));
+    }
+
+    /// True if all of `frontier` have.
+    pub(crate) fn is_done(&self, frontier: &Frontier) -> bool {
+        frontier.partitions().all(|p| self.done.contains(&p))
+    }
+
+    pub(crate) fn partitions(&self) -> &BTreeSet<Partition> {
+        &self.done
     }
 }
 
@@ -214,14 +227,31 @@ mod tests {
     #[test]
     fn caught_up_is_every_partition_at_its_end_and_above_what_was_shown() {
         let mut catch_up = CatchUp::new(at(&[(0, 5), (1, 7)]), at(&[(0, 6)]));
-        let mut check = |frontier: &[(i32, i64)], ends: &[i32], done| {
-            let ends = ends.iter().map(|p| Partition(*p)).collect();
-            catch_up.observe(&at(frontier), &ends);
-            assert_eq!(catch_up.is_done(), done, "{frontier:?}");
+        let mut check = |frontier: &[(i32, i64)], ends: &[i32], done: &[i32]| {
+            let (frontier, ends) = (at(frontier), ends.iter().map(|p| Partition(*p)).collect());
+            catch_up.observe(&frontier, &ends);
+            let got: Vec<i32> = catch_up.partitions().iter().map(|p| p.0).collect();
+            assert_eq!(got, done, "{frontier}");
+            assert_eq!(catch_up.is_done(&frontier), done.len() == 2, "{frontier}");
         };
-        check(&[(0, 5), (1, 0)], &[], false);
-        check(&[(0, 5), (1, 4)], &[1], false);
-        check(&[(0, 6), (1, 4)], &[], true);
-        check(&[(0, 6), (1, 4)], &[], true);
+        check(&[(0, 5), (1, 0)], &[], &[]);
+        check(&[(0, 5), (1, 4)], &[1], &[1]);
+        check(&[(0, 6), (1, 4)], &[], &[0, 1]);
+        check(&[(0, 6), (1, 4)], &[], &[0, 1]);
+    }
+
+    #[test]
+    fn a_partition_that_comes_back_catches_up_again() {
+        let (lost, zero) = (BTreeSet::from([Partition(1)]), BTreeSet::new());
+        let mut catch_up = CatchUp::new(at(&[(0, 5), (1, 7)]), Frontier::new());
+        catch_up.observe(&at(&[(0, 5), (1, 9)]), &zero);
+        catch_up.lose(&lost, &at(&[(0, 5), (1, 9)]));
+        assert!(catch_up.is_done(&at(&[(0, 5)])));
+        catch_up.gain(&at(&[(1, 8)]));
+        // Its end is below what was shown of it.
+        catch_up.observe(&at(&[(0, 5), (1, 8)]), &lost);
+        assert!(!catch_up.is_done(&at(&[(0, 5), (1, 8)])));
+        catch_up.observe(&at(&[(0, 5), (1, 9)]), &zero);
+        assert!(catch_up.is_done(&at(&[(0, 5), (1, 9)])));
     }
 }

@@ -1,26 +1,28 @@
 //! Running one stream: survey the topic, check that it continues the archive, read, and start over when fenced.
 //!
-//! Invariant: origins are in the catalog before anything is read.
+//! Invariant: origins are in the catalog before anything is read. A membership outlives what is fenced: the group is
+//! not left because a commit was lost.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use thalweg_schemas::Frontier;
 use thalweg_schemas::catalog::{Catalog, CatalogStore, CatalogStream};
 use thalweg_schemas::dataset::{MasterVersion, Published};
 use thalweg_schemas::epoch::EpochRequest;
 use thalweg_schemas::snapshot::StreamSnapshot;
 use thalweg_schemas::warehouse::Warehouse;
-use thalweg_schemas::{Error as SharedError, Frontier, Partition};
 use tokio::sync::{Notify, mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
+use crate::Result;
 use crate::assignment::Topic;
-use crate::config::SpeedConfig;
+use crate::config::{Assignment, SpeedConfig};
 use crate::consumer::{self, BatchLimits};
-use crate::identity::{Watermarks, check_watermarks, new_origins};
+use crate::gain::{Taker, check, high, survey};
+use crate::identity::check_watermarks;
 use crate::ingest::{Ended, Start, ingest};
+use crate::membership::Membership;
 use crate::source::Source;
-use crate::{Error, Result};
 
 /// What connects a stream to the other layers.
 pub struct Links {
@@ -48,7 +50,7 @@ pub async fn record_origins(
     catalogs: &CatalogStore,
 ) -> Result<Frontier> {
     let topic = Topic::open(config, &stream.definition)?;
-    Ok(survey(&topic, stream, catalogs).await?.1)
+    Ok(survey(&topic, stream, catalogs, None).await?.1)
 }
 
 /// Ingests `stream` until `cancel`, then archives what it holds. `masters` must be of an archive that was opened with
@@ -82,16 +84,35 @@ pub async fn run(
         snapshots,
         pressure,
     };
+    let mut membership = match &config.assignment {
+        Assignment::Group { .. } => Some(Membership::join(&config, &stream.definition)?),
+        Assignment::All | Assignment::Static(_) => None,
+    };
+    let outcome = sessions(&config, &stream, &mut links, &mut membership, &cancel).await;
+    // What was held is archived: now others may have it.
+    if let Some(membership) = membership {
+        membership.leave().await;
+    }
+    outcome
+}
+
+async fn sessions(
+    config: &SpeedConfig,
+    stream: &Arc<CatalogStream>,
+    links: &mut Links,
+    membership: &mut Option<Membership>,
+    cancel: &CancellationToken,
+) -> Result<()> {
     let mut known = Arc::clone(&links.masters.borrow());
     loop {
-        let session = session(&config, &stream, known, &mut links, &cancel);
+        let session = session(config, stream, known, links, membership.as_mut(), cancel);
         match session.await? {
             Ended::ShutDown => return Ok(()),
             Ended::Fenced(version) => {
                 tracing::warn!(
                     stream = %stream.definition.name,
                     at = %version.frontier,
-                    "another process archives this stream: resuming from the table"
+                    "another process archives what is read here: resuming from the table"
                 );
                 known = version;
             }
@@ -99,105 +120,72 @@ pub async fn run(
     }
 }
 
-/// One assignment of all partitions, from the archive frontier on.
+/// From the archive frontier on until the end, or until fenced: what is read from the start on, and what the group
+/// gives and takes.
 async fn session(
     config: &SpeedConfig,
     stream: &Arc<CatalogStream>,
     known: Arc<MasterVersion>,
     links: &mut Links,
+    membership: Option<&mut Membership>,
     cancel: &CancellationToken,
 ) -> Result<Ended> {
     let topic = Topic::open(config, &stream.definition)?;
     let surveyed = tokio::select! {
         () = cancel.cancelled() => return Ok(Ended::ShutDown),
-        surveyed = survey(&topic, stream, &links.catalogs) => surveyed?,
+        surveyed = survey(&topic, stream, &links.catalogs, None) => surveyed?,
     };
     let (log, origin) = surveyed;
+    let partitions = config.assignment.at_start(log.keys().copied());
     let newest = Arc::clone(&links.masters.borrow_and_update());
     let master = if newest.version > known.version {
         newest
     } else {
         known
     };
-    check_origin(stream, &origin, &master)?;
     let next = master.frontier.or(&origin);
-    check_watermarks(&topic.name, &log, &next)?;
-    let (checked, archived) = (topic.clone(), Arc::clone(&master));
-    let marks = log.clone();
-    let checking = blocking(stream, move || checked.check_last(&marks, &archived.last));
+    // Partitions that are archived and gone are everybody's concern, whoever read them.
+    let gone = next.partitions().filter(|p| !log.contains_key(p));
+    check_watermarks(&topic.name, &log, &next.within(gone))?;
     tokio::select! {
         () = cancel.cancelled() => return Ok(Ended::ShutDown),
-        checked = checking => checked?,
+        checked = check(&topic, stream, &log, &origin, &master, &partitions) => checked?,
     }
+    let next = next.within(partitions.iter().copied());
     tracing::info!(stream = %stream.definition.name, topic = topic.name, from = %next, "reading");
 
-    let (grown, partitions) = watch::channel(log.len() as i32);
+    let (grown, found) = watch::channel(log.len() as i32);
     tokio::spawn(topic.clone().discover(grown));
-    let (feed, source) = Source::new(partitions);
+    let (feed, source) = Source::new(found);
     let limits = BatchLimits {
         rows: config.micro_batch_rows,
         wait: config.micro_batch_wait,
     };
     consumer::start(topic, next, limits, feed)?;
     let shown = links.snapshots.borrow().clone();
+    let (sender, changes) = mpsc::channel(1);
     let start = Start {
         stream: Arc::clone(stream),
         origin,
         master,
-        high: log.iter().map(|(p, marks)| (*p, marks.high)).collect(),
+        partitions,
+        changes,
+        high: high(&log),
         floor: shown.map_or_else(Frontier::new, |s| s.frontier.clone()),
     };
-    ingest(config, start, source, links, cancel).await
-}
-
-/// The topic's watermarks, and the origins of all its partitions, recorded.
-async fn survey(
-    topic: &Topic,
-    stream: &CatalogStream,
-    catalogs: &CatalogStore,
-) -> Result<(BTreeMap<Partition, Watermarks>, Frontier)> {
-    let asked = topic.clone();
-    let log = blocking(stream, move || asked.survey()).await?;
-    let name = &stream.definition.name;
-    // The newest catalog: an origin that is there must not be taken for a first sight.
-    let mut catalog = catalogs.load().await?;
-    let origin = |catalog: &Catalog| -> Result<Frontier> {
-        let stream = catalog.streams.get(name);
-        let stream = stream.ok_or_else(|| SharedError::FindDefinition {
-            kind: "stream",
-            name: name.to_string(),
-        })?;
-        Ok(stream.origin.clone())
+    let Some(membership) = membership else {
+        return ingest(config, start, source, links, cancel).await;
     };
-    let missing = new_origins(&origin(&catalog)?, &log);
-    if !missing.is_empty() {
-        catalog = catalogs.record_origin(name, &missing).await?;
+    let taker = Taker {
+        stream: Arc::clone(stream),
+        catalogs: links.catalogs.clone(),
+        probe: Topic::open(config, &stream.definition)?,
+        archive: links.archive.clone(),
+        masters: links.masters.clone(),
+        changes: sender,
+    };
+    tokio::select! {
+        ended = ingest(config, start, source, links, cancel) => ended,
+        Err(failed) = taker.follow(membership) => Err(failed),
     }
-    Ok((log, origin(&catalog)?))
-}
-
-/// An archive that was opened before the origins were known would take partitions to start at 0.
-fn check_origin(stream: &CatalogStream, origin: &Frontier, master: &MasterVersion) -> Result<()> {
-    let unknown = origin
-        .iter()
-        .find(|(p, start)| master.frontier.get(*p) < *start);
-    match unknown {
-        None => Ok(()),
-        Some((partition, start)) => Err(Error::Origin {
-            stream: stream.definition.name.clone(),
-            partition,
-            start,
-        }),
-    }
-}
-
-async fn blocking<T: Send + 'static>(
-    stream: &CatalogStream,
-    work: impl FnOnce() -> Result<T> + Send + 'static,
-) -> Result<T> {
-    let done = tokio::task::spawn_blocking(work).await;
-    done.map_err(|source| Error::Task {
-        stream: stream.definition.name.clone(),
-        source,
-    })?
 }

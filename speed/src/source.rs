@@ -32,6 +32,8 @@ pub struct Drained {
     pub ends: BTreeSet<Partition>,
     /// High watermarks as last heard of.
     pub high: Frontier,
+    /// How many commands that change the assignment were followed before this was drained.
+    pub assignment: u64,
 }
 
 /// What the loop tells the consumer.
@@ -42,6 +44,8 @@ pub enum Command {
     Resume,
     /// Read these partitions too, from these offsets.
     Assign(Frontier),
+    /// Read these no longer.
+    Unassign(BTreeSet<Partition>),
 }
 
 /// The loop's end of a consumer.
