@@ -86,6 +86,9 @@ def frontiers(by_stream):
 class Client:
     """One connection to a server. Keeps the greatest frontier that its answers carried, and fails on one below it."""
 
+    # Refusals that waiting cures.
+    passing = frozenset({"not_ready"})
+
     def __init__(self, url):
         self.url = url
         self.http = requests.Session()
@@ -109,13 +112,13 @@ class Client:
         return answer
 
     def sql(self, sql, timeout=60):
-        """Asks until the server is ready to answer: `not_ready` is the one refusal that waiting cures."""
+        """Asks until the server is ready to answer."""
         deadline = time.monotonic() + timeout
         while True:
             try:
                 return self.ask(sql)
             except Refused as refused:
-                if refused.code != "not_ready" or time.monotonic() > deadline:
+                if refused.code not in self.passing or time.monotonic() > deadline:
                     raise
             time.sleep(0.05)
 
@@ -264,7 +267,7 @@ class Thalweg(Client):
             try:
                 return self.ask(sql)
             except Refused as refused:
-                if refused.code == "not_ready":
+                if refused.code in self.passing:
                     return None
                 raise
 
