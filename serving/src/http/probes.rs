@@ -82,7 +82,9 @@ async fn metrics(State(probes): State<Probes>) -> Result<Response> {
     let catalog = probes.catalog.borrow().clone();
     let published = probes.published.borrow().clone();
     let streams = probes.streams.borrow().clone();
-    let standings = here(&catalog, &streams);
+    let mut standings = here(&catalog, &streams);
+    // A stream that is not read here does not stand still here.
+    standings.streams.retain(|name, _| streams.contains_key(name));
     openmetrics(encode_of(&probes.metrics, &catalog, &published, &standings))
 }
 
