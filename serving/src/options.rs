@@ -1,5 +1,5 @@
-//! What a request may ask for beside its SQL: a frontier that its answer must cover, and answers without the partitions
-//! that nobody holds.
+//! What a request may ask for beside its SQL: a frontier that its answer must cover, answers below earlier ones, and
+//! answers without the partitions that nobody holds.
 //!
 //! They stand in headers, in the JSON body or in `SET thalweg.…` in front of the query; what is nearer to the query
 //! wins. Invariant: a text's `SET` statements are blanked, not cut out, so that places in it stay the user's.
@@ -26,7 +26,14 @@ pub(crate) struct Options {
     pub(crate) min_frontier: Frontiers,
     /// What nobody holds is answered as of the batch layer alone, and named in the answer.
     pub(crate) partial: bool,
+    /// The answer may lie below earlier ones while this process has not caught up, as when Kafka is away; it says so.
+    /// Never below `min_frontier`.
+    pub(crate) stale: bool,
 }
+
+/// How a client allows stale answers.
+pub(crate) const ALLOW_STALE: &str = "send the header `thalweg-stale: allow` or \"stale\": true beside \"sql\", or \
+                                      use `thalweg sql --stale`";
 
 impl Options {
     /// Takes one option over. `name` is its SQL name without `thalweg.`; a dash counts as an underscore.
@@ -41,20 +48,11 @@ impl Options {
                     ))
                 })?;
             }
-            "partial" => {
-                self.partial = match value {
-                    "allow" => true,
-                    "refuse" => false,
-                    other => {
-                        return Err(refused(format!(
-                            "partial is `allow` or `refuse`, not `{other}`"
-                        )));
-                    }
-                };
-            }
+            "partial" => self.partial = allows("partial", value)?,
+            "stale" => self.stale = allows("stale", value)?,
             other => {
                 return Err(refused(format!(
-                    "there is no option `thalweg.{other}`; there are thalweg.min_frontier and thalweg.partial"
+                    "there is no option `thalweg.{other}`; there are thalweg.min_frontier, thalweg.partial and thalweg.stale"
                 )));
             }
         }
@@ -100,6 +98,16 @@ impl Options {
             ));
         }
         Ok(Cow::Owned(blank_below(sql, end)))
+    }
+}
+
+fn allows(name: &str, value: &str) -> Result<bool> {
+    match value {
+        "allow" => Ok(true),
+        "refuse" => Ok(false),
+        other => Err(refused(format!(
+            "{name} is `allow` or `refuse`, not `{other}`"
+        ))),
     }
 }
 
@@ -194,6 +202,7 @@ mod tests {
         Options {
             min_frontier: frontier.map(at).into_iter().collect(),
             partial,
+            stale: false,
         }
     }
 
@@ -221,6 +230,16 @@ mod tests {
                 options(Some(7), false),
             )),
         );
+        check(
+            "SET thalweg.stale = 'allow'; SELECT 1",
+            Ok((
+                "                             SELECT 1",
+                Options {
+                    stale: true,
+                    ..Options::default()
+                },
+            )),
+        );
         // Other settings are refused where statements are read.
         check(
             "SET datafusion.x = 1; SELECT 1",
@@ -239,6 +258,7 @@ mod tests {
             Err("in front of"),
         );
         check("SET thalweg.partial = 'yes'; SELECT 1", Err("not `yes`"));
+        check("SET thalweg.stale = 'yes'; SELECT 1", Err("not `yes`"));
         check(
             "SET thalweg.parts = 'x'; SELECT 1",
             Err("no option `thalweg.parts`"),

@@ -2,10 +2,10 @@
 //!
 //! Invariant: a partition counts as held only if a worker that answers has caught up with it.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
-use thalweg_schemas::catalog::CatalogStream;
+use thalweg_schemas::catalog::{Catalog, CatalogStream};
 use thalweg_schemas::dataset::MasterVersion;
 use thalweg_schemas::remote::{WorkerStatus, WorkerStream};
 use thalweg_schemas::snapshot::{PartitionHealth, StreamHandle};
@@ -254,21 +254,23 @@ pub(crate) struct Standings {
     pub(crate) workers: Option<(Workers, Statuses)>,
 }
 
+/// How the streams stand that this process reads.
+pub(crate) fn here(catalog: &Catalog, handles: &HashMap<StreamName, StreamHandle>) -> Standings {
+    let stand = |name: &StreamName| {
+        let handle = handles.get(name);
+        (name.clone(), handle.map(Standing::here).unwrap_or_default())
+    };
+    Standings {
+        streams: catalog.streams.keys().map(stand).collect(),
+        workers: None,
+    }
+}
+
 /// How all streams stand now. Of workers it is at most a second old.
 pub(crate) async fn standings(sources: &Sources) -> Standings {
     let catalog = sources.catalog.borrow().clone();
     match &sources.realtime {
-        Realtime::Here(streams) => {
-            let handles = streams.borrow().clone();
-            let stand = |name: &StreamName| {
-                let handle = handles.get(name);
-                (name.clone(), handle.map(Standing::here).unwrap_or_default())
-            };
-            Standings {
-                streams: catalog.streams.keys().map(stand).collect(),
-                workers: None,
-            }
-        }
+        Realtime::Here(streams) => here(&catalog, &streams.borrow()),
         Realtime::There(workers) => {
             let statuses = workers.statuses().await;
             let masters = sources.masters.borrow().clone();

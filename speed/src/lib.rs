@@ -6,9 +6,9 @@
 //! ```
 //!
 //! Which partitions are read is fixed, or follows from a consumer group: then they come and go while the loop runs
-//! (`membership`, `gain`, `change`). Modules are in the order in which data meets them. Nothing here is worth keeping: all state is rebuilt from the
-//! master dataset and the tail of the Kafka log. This is the only crate that knows rdkafka, and it does not know how
-//! the archive is stored.
+//! (`membership`, `gain`, `change`). Modules are in the order in which data meets them. Nothing here is worth keeping: all
+//! state is rebuilt from the master dataset and the tail of the Kafka log. This is the only crate that knows rdkafka, and it
+//! does not know how the archive is stored.
 
 mod clock;
 mod config;

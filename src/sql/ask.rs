@@ -78,7 +78,7 @@ pub(super) async fn begin(
     let header = |name| headers.get(name).and_then(|value| value.to_str().ok());
     let partial = header(PARTIAL).map_or_else(String::new, |partitions| {
         format!(
-            "\npartial: no speed worker holds {partitions}; there it stands where the batch layer does"
+            "; partial: no speed worker holds {partitions}; there it stands where the batch layer does"
         )
     });
     let standing = header("thalweg-frontier")

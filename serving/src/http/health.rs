@@ -51,8 +51,12 @@ pub(super) async fn ready(State(engine): State<Arc<Engine>>) -> Result<Response>
 
 pub(super) async fn metrics(State(engine): State<Arc<Engine>>) -> Result<Response> {
     let standings = standings(&engine.sources).await;
-    let text = scrape::encode(&engine.sources, &standings)
-        .map_err(|error| Error::Serve(std::io::Error::other(error)))?;
+    openmetrics(scrape::encode(&engine.sources, &standings))
+}
+
+/// The answer to a scrape.
+pub(super) fn openmetrics(text: std::result::Result<String, std::fmt::Error>) -> Result<Response> {
+    let text = text.map_err(|error| Error::Serve(std::io::Error::other(error)))?;
     let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
     Ok(([(header::CONTENT_TYPE, kind)], text).into_response())
 }

@@ -14,6 +14,7 @@ use thalweg_schemas::catalog::Catalog;
 use thalweg_schemas::dataset::Published;
 use thalweg_schemas::{Frontier, StreamName};
 
+use crate::metrics::Metrics;
 use crate::sources::Sources;
 use crate::standing::{Standing, Standings};
 use crate::workers::Workers;
@@ -76,15 +77,25 @@ struct Live {
 
 /// The text of a scrape: this process' counters, then what the sources show.
 pub(crate) fn encode(sources: &Sources, standings: &Standings) -> Result<String, std::fmt::Error> {
+    let catalog = sources.catalog.borrow().clone();
+    let published = sources.published.borrow().clone();
+    encode_of(&sources.metrics, &catalog, &published, standings)
+}
+
+/// As [`encode`], for a process without queries.
+pub(crate) fn encode_of(
+    metrics: &Metrics,
+    catalog: &Catalog,
+    published: &Published,
+    standings: &Standings,
+) -> Result<String, std::fmt::Error> {
     let live = Live::default();
     for (name, standing) in &standings.streams {
         live.add_stream(name, standing);
     }
-    let catalog = sources.catalog.borrow().clone();
-    let published = sources.published.borrow().clone();
-    live.add_views(standings, &catalog, &published);
+    live.add_views(standings, catalog, published);
     let mut text = String::new();
-    encode_registry(&mut text, &sources.metrics.registry)?;
+    encode_registry(&mut text, &metrics.registry)?;
     let mut registry = Registry::with_prefix("thalweg");
     if let Some((workers, statuses)) = &standings.workers {
         for (address, status) in statuses.iter() {
