@@ -106,7 +106,12 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let project = folder.path().join("a/b");
         write(&project, false).unwrap();
-        let settings = Settings::load(Table::new(), Some(&project.join("thalweg.toml")), Table::new()).unwrap();
+        let settings = Settings::load(
+            Table::new(),
+            Some(&project.join("thalweg.toml")),
+            Table::new(),
+        )
+        .unwrap();
         assert_eq!(settings.kafka["bootstrap.servers"], "localhost:9092");
         let sql = std::fs::read_to_string(project.join("definitions.sql")).unwrap();
         let checked = thalweg_schemas::catalog::check(&[sql]).await;
