@@ -11,9 +11,7 @@ use serde::Serialize;
 use toml::Table;
 
 use crate::config::{Settings, parse_count, parse_duration, parse_size};
-use crate::{
-    apply, audit, batch, check, completions, demo, init, serve, speed, sql, status, up,
-};
+use crate::{apply, audit, batch, check, completions, demo, init, serve, speed, sql, status, up};
 
 /// The command was used wrongly: exit code 2.
 #[derive(Debug)]

@@ -188,9 +188,9 @@ fn cannot_listen(name: &str, address: SocketAddr, error: &std::io::Error) -> any
         ErrorKind::AddrInUse => anyhow!(
             "{address} is in use, perhaps by another `{other}`; end that one, or take another port with --{flag}"
         ),
-        _ => anyhow!(
-            "{address} cannot be listened on: {error}; take another address with --{flag}"
-        ),
+        _ => {
+            anyhow!("{address} cannot be listened on: {error}; take another address with --{flag}")
+        }
     }
 }
 

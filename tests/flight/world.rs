@@ -205,6 +205,7 @@ impl World {
             frontier: to.clone(),
             caught_up: true,
             current: to.partitions().collect(),
+            waiting: None,
             master: self.master(),
             rows: vec![chunk(&below, &middle), chunk(&middle, to)],
             views,
@@ -287,6 +288,7 @@ impl World {
         let handle = StreamHandle {
             snapshots: snapshots.subscribe(),
             failure: failure.subscribe(),
+            archive_failure: watch::channel(None).1,
         };
         let streams = watch::Sender::new(Arc::new(HashMap::from([(stream(), handle)])));
         let config = FlightConfig {
@@ -341,6 +343,7 @@ impl World {
         let handle = StreamHandle {
             snapshots: watch::channel(Some(Arc::new(snapshot))).1,
             failure: watch::channel(None).1,
+            archive_failure: watch::channel(None).1,
         };
         let streams = Arc::new(HashMap::from([(stream(), handle)]));
         let realtime = Realtime::Here(watch::channel(streams).1);

@@ -83,6 +83,7 @@ impl Workers {
             current: chosen.frontier.partitions().collect(),
             frontier: chosen.frontier,
             caught_up: true,
+            waiting: None,
             master,
             rows: Vec::new(),
             views: views.collect(),

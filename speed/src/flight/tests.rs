@@ -36,6 +36,7 @@ pub(super) fn snapshot(to: &[(i32, i64)]) -> StreamSnapshot {
         current: frontier.partitions().collect(),
         frontier,
         caught_up: true,
+        waiting: None,
         master: Arc::new(MasterVersion {
             stream: name(),
             version: 0,
@@ -165,6 +166,7 @@ impl Served {
         let handle = StreamHandle {
             snapshots: watch::channel(Some(Arc::new(snapshot(&[(0, 9)])))).1,
             failure: watch::channel(None).1,
+            archive_failure: watch::channel(None).1,
         };
         let config = FlightConfig {
             worker: "w".into(),

@@ -15,7 +15,8 @@ fn encode(format: Format, columns: Vec<(&str, ArrayRef)>) -> String {
             .map(|(name, column)| (name, column, true)),
     )
     .unwrap();
-    let mut encoder = Encoder::new(format, batch.schema(), r#"{"s":{"0":3}}"#, false, None).unwrap();
+    let mut encoder =
+        Encoder::new(format, batch.schema(), r#"{"s":{"0":3}}"#, false, None).unwrap();
     let mut out = Vec::new();
     encoder.begin(&mut out).unwrap();
     encoder.batch(&batch, &mut out).unwrap();
