@@ -70,7 +70,10 @@ fn behind(catalog: &Catalog, streams: &HashMap<StreamName, StreamHandle>) -> Vec
                 let mut behind = snapshot.frontier.partitions();
                 behind
                     .any(|partition| !snapshot.current.contains(&partition))
-                    .then(|| "catching up".to_owned())
+                    .then(|| match &snapshot.waiting {
+                        Some(why) => format!("it waits for Kafka ({why})"),
+                        None => "catching up".to_owned(),
+                    })
             }
         }
     };

@@ -484,3 +484,21 @@ async fn places_stay_the_users_behind_an_option() {
     let place = error.answer().place.unwrap();
     assert_eq!((place.line, place.column), (2, 8));
 }
+
+#[tokio::test]
+async fn a_stale_answer_may_lie_below_earlier_ones_but_not_below_what_is_asked_for() {
+    let (archived, cut) = (at(4, 4), at(4, 4));
+    let world = World::standing(&archived, &cut, &at(9, 9)).await;
+    let engine = engine(&world);
+    let totals = "SELECT * FROM totals";
+    rows(&engine, totals).await;
+    let lower = world.snapshot(&archived, &cut, &at(6, 6)).await;
+    world.snapshots.send_replace(Some(Arc::new(lower)));
+    assert_eq!(code(&engine, totals).await, "not_held");
+    let stale = |more: &str| format!("SET thalweg.stale = 'allow'; {more}{totals}");
+    let answer = engine.run(&stale(""), Options::default()).await.unwrap();
+    assert!(answer.stale);
+    assert_eq!(answer.frontier.values().next(), Some(&at(6, 6)));
+    let asks = stale(r#"SET thalweg.min_frontier = '{"sensor_data": {"0": 9}}'; "#);
+    assert_eq!(code(&engine, &asks).await, "not_held");
+}
