@@ -68,7 +68,7 @@ impl Options {
         let tokens = Tokenizer::new(&GenericDialect {}, sql)
             .tokenize_with_location()
             .map_err(|e| malformed(e.message, e.location))?;
-        let (mut taken, mut others) = (Vec::new(), 0);
+        let (mut end, mut others) = (None, 0);
         for statement in tokens.split_inclusive(|t| t.token == Token::SemiColon) {
             let words: Vec<&TokenWithSpan> = statement
                 .iter()
@@ -86,23 +86,19 @@ impl Options {
                     }
                     let (name, value) = setting(&words)?;
                     self.set(&name, &value)?;
-                    taken.push((
-                        statement[0].span.start,
-                        statement.last().map(|t| t.span.end),
-                    ));
+                    end = statement.last().map(|token| token.span.end);
                 }
                 _ => others += 1,
             }
         }
-        if taken.is_empty() {
+        let Some(end) = end else {
             return Ok(Cow::Borrowed(sql));
-        }
+        };
         if others == 0 {
             return Err(refused(
                 "SET holds for the query in the same request; put the query behind it: SET thalweg.partial = 'allow'; SELECT …".into(),
             ));
         }
-        let end = taken.iter().rev().find_map(|(_, end)| *end);
         Ok(Cow::Owned(blank_below(sql, end)))
     }
 }
@@ -138,10 +134,7 @@ fn setting(words: &[&TokenWithSpan]) -> Result<(String, String)> {
 }
 
 /// Every character below `end` as a space; lines stay lines.
-fn blank_below(sql: &str, end: Option<Location>) -> String {
-    let Some(end) = end else {
-        return sql.to_owned();
-    };
+fn blank_below(sql: &str, end: Location) -> String {
     let (mut line, mut column) = (1, 1);
     let blanked = sql.chars().map(|c| {
         let below = (line, column) < (end.line, end.column);

@@ -26,8 +26,8 @@ use thalweg_schemas::{Frontier, Offset, Partition, StreamName, ddl, session};
 use thalweg_serving::{Metrics, Realtime, ServingConfig, Sources, Workers, WorkersConfig};
 use thalweg_speed::flight::{FlightConfig, ServerTls, serve};
 use tokio::net::TcpListener;
+use tokio::runtime::{Builder, Runtime};
 use tokio::sync::{Notify, watch};
-use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use url::Url;
 
@@ -279,7 +279,8 @@ impl World {
         tls: Option<ServerTls>,
         listen: &str,
     ) -> Worker {
-        let listener = TcpListener::bind(listen).await.unwrap();
+        let listener = std::net::TcpListener::bind(listen).unwrap();
+        listener.set_nonblocking(true).unwrap();
         let address = listener.local_addr().unwrap().to_string();
         let snapshots = watch::Sender::new(Some(Arc::new(snapshot)));
         let failure = watch::Sender::new(None);
@@ -294,23 +295,25 @@ impl World {
             tls,
             threads: 1,
         };
-        let cancel = CancellationToken::new();
         let catalog = watch::Sender::new(self.catalog.borrow().clone());
-        let task = tokio::spawn(serve(
-            listener,
-            config,
-            catalog.subscribe(),
-            streams.subscribe(),
-            cancel.clone(),
-        ));
+        let runtime = Builder::new_multi_thread()
+            .worker_threads(1)
+            .enable_all()
+            .build()
+            .unwrap();
+        let (known, shown) = (catalog.subscribe(), streams.subscribe());
+        runtime.spawn(async move {
+            let listener = TcpListener::from_std(listener).unwrap();
+            let cancel = CancellationToken::new();
+            serve(listener, config, known, shown, cancel).await.unwrap();
+        });
         Worker {
             address,
             snapshots,
             failure,
             catalog,
             _streams: streams,
-            cancel,
-            task,
+            runtime: Some(runtime),
         }
     }
 
@@ -372,15 +375,16 @@ pub(crate) struct Worker {
     pub(crate) failure: watch::Sender<Option<String>>,
     pub(crate) catalog: watch::Sender<Arc<Catalog>>,
     _streams: watch::Sender<Arc<HashMap<StreamName, StreamHandle>>>,
-    cancel: CancellationToken,
-    task: JoinHandle<thalweg_speed::Result<()>>,
+    /// Its own, so that it can be killed with all of its connections.
+    runtime: Option<Runtime>,
 }
 
 impl Worker {
     /// Gone as after SIGKILL: connections break.
     pub(crate) async fn kill(mut self) {
-        self.task.abort();
-        assert!((&mut self.task).await.is_err());
+        let runtime = self.runtime.take().unwrap();
+        let ending = move || runtime.shutdown_timeout(Duration::from_secs(30));
+        tokio::task::spawn_blocking(ending).await.unwrap();
     }
 
     pub(crate) fn show(&self, snapshot: StreamSnapshot) {
@@ -390,7 +394,9 @@ impl Worker {
 
 impl Drop for Worker {
     fn drop(&mut self) {
-        self.cancel.cancel();
+        if let Some(runtime) = self.runtime.take() {
+            runtime.shutdown_background();
+        }
     }
 }
 
