@@ -34,10 +34,11 @@ const SERVERS: &str = "bootstrap.servers";
 /// How the generator treats the embedded broker. On a busy machine it may be slow to answer; a producer that gives up
 /// and sends again would send twice, and asks an idempotent one's questions that this broker fails at.
 /// And its storage does one thing after the other: many small requests cost it much, a large one keeps readers waiting.
-const PATIENT: [(&str, &str); 5] = [
+const PATIENT: [(&str, &str); 6] = [
     ("enable.idempotence", "false"),
     ("linger.ms", "50"),
-    ("batch.num.messages", "200"),
+    ("batch.num.messages", "100"),
+    ("max.in.flight", "5"),
     ("request.timeout.ms", "300000"),
     ("socket.timeout.ms", "300000"),
 ];

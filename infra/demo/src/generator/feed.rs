@@ -9,7 +9,7 @@ use futures::StreamExt;
 use futures::future::BoxFuture;
 use futures::stream::FuturesOrdered;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
-use rdkafka::producer::{FutureProducer, FutureRecord};
+use rdkafka::producer::{FutureProducer, FutureRecord, Producer, PurgeConfig};
 use tokio::sync::watch;
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
@@ -26,6 +26,9 @@ const TICK: Duration = Duration::from_millis(10);
 const IN_FLIGHT: usize = 2_000;
 /// What is sent before acknowledgements are looked at again.
 const AT_ONCE: u64 = 2_000;
+
+/// What becomes of a message that was not sent.
+const PURGED: KafkaError = KafkaError::MessageProduction(RDKafkaErrorCode::PurgeQueue);
 
 /// A message and where it arrived.
 type Settled = (Message, Result<(i32, i64)>);
@@ -73,11 +76,14 @@ impl Feed {
         cancel: &CancellationToken,
         sent: &watch::Sender<u64>,
     ) -> Result<Tally> {
-        let sending = self.send_all(rate, cancel, sent).await;
-        if sending.is_err() {
+        let mut outcome = self.send_all(rate, cancel, sent).await;
+        if outcome.is_err() {
             cancel.cancel();
         }
-        let mut outcome = sending;
+        if cancel.is_cancelled() {
+            // What librdkafka has not sent yet need not be sent any more.
+            self.producer.purge(PurgeConfig::default().queue());
+        }
         while let Some(settled) = self.in_flight.next().await {
             outcome = outcome.and(self.settle(settled));
         }
@@ -153,7 +159,10 @@ impl Feed {
     }
 
     fn settle(&mut self, (message, place): Settled) -> Result<()> {
-        let (partition, offset) = place?;
+        let (partition, offset) = match place {
+            Err(Error::Deliver { source, .. }) if source == PURGED => return Ok(()),
+            place => place?,
+        };
         self.tally.add(&message, partition, offset);
         if let Some(record) = &self.record {
             record.add(self.stream, &message, partition, offset)?;
