@@ -174,7 +174,7 @@ impl Current {
         for held in self.views.values_mut() {
             held.gain(at);
         }
-        self.place(&Frontier::new(), BTreeSet::new());
+        self.place(&Frontier::new(), self.ends.clone());
     }
 
     /// True if everything that was read of these partitions is archived, under a mark.

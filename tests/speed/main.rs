@@ -3,6 +3,7 @@
 //!
 //! Invariant: every snapshot that is shown is checked, not only the last one.
 
+mod kafka;
 mod partitions;
 mod script;
 mod site;

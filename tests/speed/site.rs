@@ -57,10 +57,10 @@ pub(crate) struct Site {
     pub(crate) catalogs: CatalogStore,
     /// The view that is checked.
     pub(crate) view: Arc<CompiledView>,
-    warehouse: Warehouse,
-    catalog: watch::Sender<Arc<Catalog>>,
-    published: watch::Sender<Arc<Published>>,
-    pressure: Arc<Notify>,
+    pub(crate) warehouse: Warehouse,
+    pub(crate) catalog: watch::Sender<Arc<Catalog>>,
+    pub(crate) published: watch::Sender<Arc<Published>>,
+    pub(crate) pressure: Arc<Notify>,
     archive_gate: watch::Sender<bool>,
     batch: BatchConfig,
     _spill: tempfile::TempDir,
@@ -77,11 +77,17 @@ impl HeldArchive {
 
 impl Site {
     pub(crate) async fn new(origin: &[(i32, i64)]) -> Self {
+        Self::reading("nowhere:1", origin).await
+    }
+
+    /// Its stream is on these brokers.
+    pub(crate) async fn reading(brokers: &str, origin: &[(i32, i64)]) -> Self {
+        let definitions = DEFINITIONS.replace("nowhere:1", brokers);
         let warehouse =
             Warehouse::over(Url::parse("memory:///").unwrap(), Arc::new(InMemory::new()));
         let catalogs = CatalogStore::new(warehouse.clone());
         catalogs
-            .apply(ddl::parse(DEFINITIONS).unwrap())
+            .apply(ddl::parse(&definitions).unwrap())
             .await
             .unwrap();
         let name = StreamName::new("s").unwrap();
