@@ -113,8 +113,9 @@ impl Member {
         let mut archive = site.archive().await;
         let (versions, masters) = watch::channel(archive.latest().await.unwrap());
         let (requests, epochs) = mpsc::channel(1);
-        let serving =
-            thalweg_batch::archive::serve(archive, epochs, versions, CancellationToken::new());
+        let (failure, _unread) = watch::channel(None);
+        let token = CancellationToken::new();
+        let serving = thalweg_batch::archive::serve(archive, epochs, versions, failure, token);
         tokio::spawn(serving);
         let catalog = site.catalogs.load().await.unwrap();
         let (snapshots, seen) = watch::channel(None);
