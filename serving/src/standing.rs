@@ -345,6 +345,19 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn workers_that_hold_on_without_kafka_are_asked_and_say_so() {
+        let mut away = worker(at(7, 9), &[0, 1], &["a"]);
+        away.waiting = Some("no broker".into());
+        away.archive_failure = Some("the disk is full".into());
+        let standing = stand(vec![Ok(away)]).await;
+        assert_eq!(standing.word(), "waiting_for_kafka");
+        assert_eq!(standing.reason(), Some("worker w0: no broker"));
+        let trouble = standing.archive_failure.as_deref();
+        assert_eq!(trouble, Some("worker w0: the disk is full"));
+        assert_eq!(standing.not_ready(), None);
+    }
+
+    #[tokio::test]
     async fn a_zombie_is_no_holder_and_silence_is_named() {
         let zombie = worker(at(5, 5), &[0, 1], &["a"]);
         let reads = worker(only(0, 7), &[0], &["a"]);
@@ -356,6 +369,12 @@ mod tests {
         let standing = stand(vec![Ok(behind)]).await;
         assert_eq!(standing.word(), "not_held");
         assert!(standing.not_ready().unwrap().contains("catching up"));
+
+        let mut away = worker(at(5, 5), &[], &["a"]);
+        away.waiting = Some("no broker".into());
+        let standing = stand(vec![Ok(away)]).await;
+        let reason = standing.not_ready().unwrap();
+        assert!(reason.contains("waits for Kafka (no broker)"), "{reason}");
 
         let standing = stand(vec![Err("does not answer".into())]).await;
         let reason = standing.not_ready().unwrap();

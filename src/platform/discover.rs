@@ -111,17 +111,9 @@ mod tests {
         check(dns("[::1]"), &["[::1]:7"]).await;
         // Without a stream there is no group to ask.
         check(WorkersAt::Group, &[]).await;
-        let nowhere = look(
-            &dns("no-such-host.invalid"),
-            &SpeedConfig::default(),
-            &Catalog::default(),
-        );
-        assert!(
-            nowhere
-                .await
-                .unwrap_err()
-                .starts_with("no-such-host.invalid: ")
-        );
+        let at = dns("no-such-host.invalid");
+        let nowhere = look(&at, &SpeedConfig::default(), &Catalog::default()).await;
+        assert!(nowhere.unwrap_err().starts_with("no-such-host.invalid: "));
     }
 
     #[tokio::test]
