@@ -84,7 +84,9 @@ async fn metrics(State(probes): State<Probes>) -> Result<Response> {
     let streams = probes.streams.borrow().clone();
     let mut standings = here(&catalog, &streams);
     // A stream that is not read here does not stand still here.
-    standings.streams.retain(|name, _| streams.contains_key(name));
+    standings
+        .streams
+        .retain(|name, _| streams.contains_key(name));
     openmetrics(encode_of(&probes.metrics, &catalog, &published, &standings))
 }
 
