@@ -1,6 +1,6 @@
 //! What a plan reads from workers: one partition of the plan per worker, fetched when it is asked for.
 //!
-//! Invariant: what is read lies under the query's pins, which live as long as any plan that reads them. Filters that
+//! Invariant: what is read lies under the query's pins, which live as long as any stream that reads them. Filters that
 //! are sent only spare traffic: the plan filters again.
 
 use std::fmt::Write as _;
@@ -166,7 +166,7 @@ impl TableProvider for RemoteTable {
             reads,
             filters,
             projected,
-            _shares: Arc::clone(&self.shares),
+            shares: Arc::clone(&self.shares),
         }))
     }
 }
@@ -222,8 +222,8 @@ struct RemoteExec {
     filters: Vec<GroupFilter>,
     projected: SchemaRef,
     properties: Arc<PlanProperties>,
-    /// Released when the last plan that reads under them is gone.
-    _shares: Shares,
+    /// Released when the last stream that reads under them is gone: a plan is dropped before its streams are polled.
+    shares: Shares,
 }
 
 impl DisplayAs for RemoteExec {
@@ -293,6 +293,7 @@ impl ExecutionPlan for RemoteExec {
         };
         let schema = Arc::clone(&self.projected);
         let to_schema = Arc::clone(&schema);
+        let shares = Arc::clone(&self.shares);
         let address = read.worker.address().to_owned();
         let messages = async move { read.worker.read(&read.ticket).await.map_err(external) };
         let batches = stream::once(messages)
@@ -307,7 +308,10 @@ impl ExecutionPlan for RemoteExec {
                     DecodedPayload::Schema(_) | DecodedPayload::None => None,
                 }))
             })
-            .map(move |batch| as_projected(batch?, &to_schema));
+            .map(move |batch| {
+                let _kept: &Shares = &shares;
+                as_projected(batch?, &to_schema)
+            });
         Ok(Box::pin(RecordBatchStreamAdapter::new(schema, batches)))
     }
 }
