@@ -12,7 +12,7 @@ E2E ?= tests/e2e
 
 # The cargo calls share one profile and one feature set on purpose: another would rebuild every dependency. What is
 # selected decides the features, so all select the whole workspace with its tests (never `-p`, never a plain build).
-.PHONY: help install build fmt lint unit e2e test long bench
+.PHONY: help install build fmt lint unit e2e test long bench bench-dev
 
 help: ## this list
 	@sed -n 's/^\([a-z0-9-]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 14
@@ -50,3 +50,9 @@ bench: install ## micro benches, then the whole process (release build)
 	@cargo bench --locked --workspace
 	cargo build --locked --release --bins --example bare_consumer
 	THALWEG_BIN=$(TARGET)/release/thalweg $(PYTHON) tests/e2e/bench.py
+
+bench-dev: export CARGO_PROFILE_DEV_OPT_LEVEL = 3
+bench-dev: install ## the same with the dependencies of the tests (opt-level 1): minutes to build, figures are lower bounds
+	@cargo bench --locked --workspace --profile dev --bench layers
+	cargo test --locked --workspace --bins --example bare_consumer --no-run
+	THALWEG_BIN=$(TARGET)/debug/thalweg $(PYTHON) tests/e2e/bench.py

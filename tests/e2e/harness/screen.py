@@ -44,11 +44,10 @@ class Screen:
 
     def redrawn(self, lines, columns):
         """All of the screen at this size: only what has changed is drawn otherwise."""
-        self.resize(lines + 1, columns)
-        self._read(0.3)
-        self.output = ""
-        self.resize(lines, columns)
-        self.shows("quit")
+        for height in (lines + 1, lines):
+            self.output = ""
+            self.resize(height, columns)
+            self.shows("quit")
         return self.text()
 
     def text(self):
