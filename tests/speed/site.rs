@@ -226,8 +226,8 @@ impl Site {
             versions,
             self.archive_gate.subscribe(),
         ));
-        let (grown, partitions) = watch::channel(self.origin.len() as i32);
-        let (feed, source) = Source::new(partitions);
+        let (grown, found) = watch::channel(self.origin.len() as i32);
+        let (feed, source) = Source::new(found);
         let high = master.frontier.or(&self.origin);
         feed.assigned(high.within(partitions.iter().copied()));
         let (snapshots, seen) = watch::channel(None);
