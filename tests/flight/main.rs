@@ -261,9 +261,9 @@ async fn audits_compare_what_workers_hold() {
     let (_sender, addresses) =
         tokio::sync::watch::channel([&a, &b, &c].map(|w| w.address.clone()).to_vec());
     let workers = thalweg_serving::Workers::new(addresses, world::patient());
-    // Above the published cut and below what is held.
+    // Above the published cut and below what is held, where segments end: none spans a mark.
     world
-        .archive(&at(&[(0, 60), (1, 54), (2, 46), (3, 30)]))
+        .archive(&at(&[(0, 60), (1, 53), (2, 45), (3, 30)]))
         .await;
     let catalog = world.catalog.borrow().clone();
     let published = world.published.borrow().clone();
