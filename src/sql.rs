@@ -106,7 +106,7 @@ pub(crate) async fn run(arguments: Arguments) -> Result<ExitCode> {
     }
     if let Some(frontier) = frontier.filter(|f| f != "{}") {
         let stale = if stale {
-            " (stale: later events are in Kafka)"
+            " (stale: Kafka may hold later events)"
         } else {
             ""
         };

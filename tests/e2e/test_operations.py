@@ -408,7 +408,7 @@ def test_an_audit_after_a_restart_compares_what_it_rebuilds(thalweg, kafka, topi
     is_exact(server, production)
     assert server.stop() == 0
     server.start()
-    assert server.cli("batch", "run").returncode == 0
+    assert server.http.post(f"{server.url}/v1/batch/run", timeout=60).status_code == 200
     server.stop()
     server.start()
     audit = server.cli("audit")
@@ -425,6 +425,7 @@ def test_a_password_may_be_a_reference(thalweg, kafka, topic, tmp_path):
     failure = until(lambda: status_of(server)["failure"], "the stream to fail")
     assert "kafka.sasl.password" in failure and str(secret) in failure, failure
     secret.write_text(kafka.secure["sasl.password"] + "\n")
+    until(lambda: status_of(server)["status"] == "running", lambda: f"another look at the file\n{server.tail()}")
     server.reached("sensor_data", production.record.ends())
     stored = "".join(path.read_text() for path in (server.folder / "data/warehouse/catalog").iterdir())
     assert kafka.secure["sasl.password"] not in stored and "${file:" in stored
