@@ -26,9 +26,8 @@ build: ## the debug binary
 fmt: ## check the formatting
 	@cargo fmt --all --check
 
-lint: fmt ## formatting, clippy (warnings are errors), and the files for containers
+lint: fmt ## formatting and clippy, warnings are errors
 	@cargo clippy --locked --workspace --all-targets -- -D warnings
-	infra/lint
 
 unit: ## tests of the crates, SQL files and the law
 	@cargo test --locked --workspace

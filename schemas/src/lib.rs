@@ -28,7 +28,6 @@ pub mod dataset;
 pub mod epoch;
 pub mod files;
 
-pub mod remote;
 pub mod segment;
 pub mod snapshot;
 pub mod tile;

@@ -34,8 +34,6 @@ pub struct Drained {
     pub ends: BTreeSet<Partition>,
     /// High watermarks as last heard of.
     pub high: Frontier,
-    /// How many commands that change the assignment were followed before this was drained.
-    pub assignment: u64,
 }
 
 /// What the loop tells the consumer.
@@ -46,8 +44,6 @@ pub enum Command {
     Resume,
     /// Read these partitions too, from these offsets.
     Assign(Frontier),
-    /// Read these no longer.
-    Unassign(BTreeSet<Partition>),
 }
 
 /// How the brokers stand.

@@ -10,20 +10,7 @@ from harness.producer import Production
 from harness.thalweg import Refused, Thalweg, free_port, run
 from harness.wait import until
 
-COMMANDS = [
-    "up",
-    "speed",
-    "batch",
-    "serve",
-    "init",
-    "check",
-    "completions",
-    "apply",
-    "sql",
-    "status",
-    "audit",
-    "batch run",
-]
+COMMANDS = ["up", "init", "check", "completions", "apply", "sql", "status", "audit", "batch run"]
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -60,9 +47,8 @@ def failed(done, *words, code=None):
         ["up", "surplus"],
         ["sql", "--nonsense"],
         ["apply"],
+        ["batch"],
         ["batch", "nonsense"],
-        ["batch", "--batch-interval", "1m", "run"],
-        ["serve", "--partitions", "1"],
     ],
     ids=lambda a: " ".join(a) or "nothing",
 )

@@ -1,6 +1,6 @@
 //! How the server is doing: for people, for orchestrators and for Prometheus.
 //!
-//! Invariant: nothing here waits for a query or for storage; workers in other processes are asked within their bound.
+//! Invariant: nothing here waits for a query or for storage.
 
 use std::sync::Arc;
 
@@ -11,16 +11,15 @@ use axum::response::{IntoResponse, Response};
 use serde_json::json;
 
 use crate::engine::Engine;
-use crate::standing::standings;
 use crate::status::{self, Process, Streams, Views};
-use crate::{Error, Result, metrics as scrape, readiness};
+use crate::{Error, Result, metrics as scrape};
 
 pub(super) async fn streams(State(engine): State<Arc<Engine>>) -> Json<Streams> {
-    Json(status::streams(&engine.sources).await)
+    Json(status::streams(&engine.sources))
 }
 
 pub(super) async fn views(State(engine): State<Arc<Engine>>) -> Json<Views> {
-    Json(status::views(&engine.sources).await)
+    Json(status::views(&engine.sources))
 }
 
 pub(super) async fn process(State(engine): State<Arc<Engine>>) -> Json<Process> {
@@ -32,13 +31,9 @@ pub(super) async fn alive() -> Json<serde_json::Value> {
     Json(json!({ "status": "ok" }))
 }
 
-/// Everything that was ready before, or at first everything that the catalog serves, can be answered.
+/// Every stream has caught up and every view is served.
 pub(super) async fn ready(State(engine): State<Arc<Engine>>) -> Result<Response> {
-    let catalog = Arc::clone(&engine.sources.catalog.borrow());
-    let published = Arc::clone(&engine.sources.published.borrow());
-    let standings = standings(&engine.sources).await;
-    let facts = readiness::facts(&catalog, &published, &standings);
-    let reasons = engine.readiness.judge(facts);
+    let reasons = status::not_ready(&engine.sources);
     if reasons.is_empty() {
         Ok(Json(json!({ "status": "ready" })).into_response())
     } else {
@@ -50,13 +45,8 @@ pub(super) async fn ready(State(engine): State<Arc<Engine>>) -> Result<Response>
 }
 
 pub(super) async fn metrics(State(engine): State<Arc<Engine>>) -> Result<Response> {
-    let standings = standings(&engine.sources).await;
-    openmetrics(scrape::encode(&engine.sources, &standings))
-}
-
-/// The answer to a scrape.
-pub(super) fn openmetrics(text: std::result::Result<String, std::fmt::Error>) -> Result<Response> {
-    let text = text.map_err(|error| Error::Serve(std::io::Error::other(error)))?;
+    let text = scrape::encode(&engine.sources)
+        .map_err(|error| Error::Serve(std::io::Error::other(error)))?;
     let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
     Ok(([(header::CONTENT_TYPE, kind)], text).into_response())
 }

@@ -74,14 +74,12 @@ impl Ingest<'_> {
             EpochOutcome::Landed(version) => version,
             EpochOutcome::Fenced(version) => return Some(Ended::Fenced(version)),
         };
-        let to = &in_flight.to;
-        let there = version.frontier.or(&self.current.origin);
-        if !same(&there.within(to.partitions()), to) {
+        if !same(&version.frontier.or(&self.current.origin), &in_flight.to) {
             // It landed, and someone else went on from there.
             return Some(Ended::Fenced(version));
         }
         let now = self.now();
-        self.current.land(now, to, version);
+        self.current.land(now, version);
         let ended = self.follow_master();
         // A cut may have waited for this version.
         self.reconcile();

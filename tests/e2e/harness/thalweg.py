@@ -86,9 +86,6 @@ def frontiers(by_stream):
 class Client:
     """One connection to a server. Keeps the greatest frontier that its answers carried, and fails on one below it."""
 
-    # Refusals that waiting cures.
-    passing = frozenset({"not_ready"})
-
     def __init__(self, url):
         self.url = url
         self.http = requests.Session()
@@ -100,25 +97,23 @@ class Client:
     def __exit__(self, *_):
         self.http.close()
 
-    def ask(self, sql, **headers):
+    def ask(self, sql):
         """One request. Raises Refused for an error answer."""
-        headers = {name.replace("_", "-"): value for name, value in headers.items()}
-        response = self.http.post(f"{self.url}/v1/sql", json={"sql": sql}, headers=headers, timeout=120)
+        response = self.http.post(f"{self.url}/v1/sql", json={"sql": sql}, timeout=120)
         if response.status_code != 200:
             raise Refused(response.status_code, response.json()["error"])
         answer = Answer(response.json(), response.headers["thalweg-frontier"])
-        answer.partial = response.headers.get("thalweg-partial")
         self._never_back(answer.frontier, sql)
         return answer
 
     def sql(self, sql, timeout=60):
-        """Asks until the server is ready to answer."""
+        """Asks until the server is ready to answer: `not_ready` is the one refusal that waiting cures."""
         deadline = time.monotonic() + timeout
         while True:
             try:
                 return self.ask(sql)
             except Refused as refused:
-                if refused.code not in self.passing or time.monotonic() > deadline:
+                if refused.code != "not_ready" or time.monotonic() > deadline:
                     raise
             time.sleep(0.05)
 
@@ -135,14 +130,12 @@ class Client:
 class Thalweg(Client):
     """A process and everything that can be done to it."""
 
-    def __init__(self, folder, *, role="up", warehouse=None, storage=None, kafka=None, environment=None, **options):
-        """`options` are flags of `thalweg up` or of another role, with underscores for dashes."""
+    def __init__(self, folder, *, warehouse=None, storage=None, kafka=None, **options):
+        """`options` are flags of `thalweg up`, with underscores for dashes."""
         self.port = free_port()
         super().__init__(f"http://127.0.0.1:{self.port}")
         self.folder = pathlib.Path(folder)
         self.folder.mkdir(parents=True, exist_ok=True)
-        self.role = role
-        self.environment = environment or {}
         self.warehouse = warehouse
         self.storage = storage or {}
         self.kafka = kafka or {}
@@ -164,7 +157,7 @@ class Thalweg(Client):
     def start(self, ready=True, timeout=60):
         assert not self.alive(), "started twice"
         self.starts += 1
-        flags = [self.role, *self.where(), "--http-addr", f"127.0.0.1:{self.port}"]
+        flags = ["up", *self.where(), "--http-addr", f"127.0.0.1:{self.port}"]
         for key, value in self.kafka.items():
             flags += ["--kafka", f"{key}={value}"]
         for key, value in self.options.items():
@@ -173,12 +166,7 @@ class Thalweg(Client):
         self.out = self.folder / f"thalweg.{self.starts}.out"
         with self.log.open("wb") as log, self.out.open("wb") as out:
             self.process = subprocess.Popen(
-                [binary(), *flags],
-                stdin=subprocess.DEVNULL,
-                stdout=out,
-                stderr=log,
-                env={**environment(), **self.environment},
-                cwd=self.folder,
+                [binary(), *flags], stdin=subprocess.DEVNULL, stdout=out, stderr=log, env=environment(), cwd=self.folder
             )
         if ready:
             self.listening(timeout)
@@ -186,19 +174,11 @@ class Thalweg(Client):
         return self
 
     def listening(self, timeout=60):
-        self._until(lambda: " is listening on http://" in self.out.read_text(), "the listening line", timeout)
+        self._until(lambda: "thalweg is listening on http://" in self.out.read_text(), "the listening line", timeout)
         return self
 
     def ready(self, timeout=60):
-        """Ready, and no view is being built any more: views that are do not keep a process from being ready."""
-
-        def all_is_served():
-            if self.get("/readyz").status_code != 200:
-                return False
-            views = self.get("/v1/views").json()["views"]
-            return all(view["status"] == "serving" and view["segments"] is not None for view in views)
-
-        self._until(all_is_served, "readiness", timeout)
+        self._until(lambda: self.get("/readyz").status_code == 200, "readiness", timeout)
         return self
 
     def alive(self):
@@ -213,13 +193,6 @@ class Thalweg(Client):
         """SIGTERM: a graceful end. Returns the exit code."""
         self.process.send_signal(signal.SIGTERM)
         return self.process.wait(timeout)
-
-    def pause(self):
-        """SIGSTOP: alive for the system, silent for everyone else."""
-        self.process.send_signal(signal.SIGSTOP)
-
-    def resume(self):
-        self.process.send_signal(signal.SIGCONT)
 
     def died(self, timeout=60):
         """Waits for the process to end by itself and returns its exit code."""
@@ -267,7 +240,7 @@ class Thalweg(Client):
             try:
                 return self.ask(sql)
             except Refused as refused:
-                if refused.code in self.passing:
+                if refused.code == "not_ready":
                     return None
                 raise
 
