@@ -26,8 +26,9 @@ build: ## the debug binary
 fmt: ## check the formatting
 	@cargo fmt --all --check
 
-lint: fmt ## formatting and clippy, warnings are errors
+lint: fmt ## formatting, clippy (warnings are errors), and the files for containers
 	@cargo clippy --locked --workspace --all-targets -- -D warnings
+	infra/lint
 
 unit: ## tests of the crates, SQL files and the law
 	@cargo test --locked --workspace

@@ -1,7 +1,7 @@
-//! `thalweg batch run`: recompute views now, on the warehouse itself.
+//! `thalweg batch`: recompute views, on their schedule until a signal or once and now, on the warehouse itself.
 //!
-//! Invariant: it publishes as the scheduler does, by compare-and-set; run beside a server, one of both is fenced and
-//! no answer changes.
+//! Invariant: whoever recomputes publishes by compare-and-set and holds the view's lease, so that two never do the same
+//! work and no answer depends on who did it.
 
 use std::io::IsTerminal;
 use std::process::ExitCode;
@@ -17,23 +17,49 @@ use thalweg_schemas::warehouse::Warehouse;
 
 use crate::cli::{self, RunFlags, WarehouseFlags};
 use crate::config::LogFormat;
+use crate::flags::{BatchFlags, ProcessFlags};
+use crate::signals::Signals;
 use crate::{logging, platform, terminal};
 
 const EXAMPLES: &str = "\
 Examples:
+  thalweg batch --warehouse s3://bucket/thalweg --batch-interval 5m
   thalweg batch run
   thalweg batch run --view device_minutes --full
-  thalweg batch run --warehouse s3://bucket/thalweg --batch-memory 4GiB";
+
+Without a subcommand it brings every view up to date on the interval, until a signal. A second one beside it takes over
+what the first one leaves.";
+
+const RUN_EXAMPLES: &str = "\
+Examples:
+  thalweg batch run
+  thalweg batch run --view device_minutes --full --wait
+  thalweg batch run --warehouse s3://bucket/thalweg --batch-memory 4GiB
+
+Exit code 1 if a view is being computed by another process; --wait waits for it.";
 
 /// How often progress is a new line, if stderr is no terminal.
 const LINE_EVERY: Duration = Duration::from_secs(5);
+/// How often a view that is being computed elsewhere is looked at again.
+const LOOK: Duration = Duration::from_secs(1);
 
-/// Work of the batch layer, without a server
+/// What a second signal leaves behind.
+const LOST: &str = "a run that was cut off has published nothing, and its lease runs out by itself";
+
+/// Recompute views on their schedule; `batch run` does it once and now
 #[derive(Debug, Args)]
-#[command(after_help = EXAMPLES)]
+#[command(after_help = EXAMPLES, args_conflicts_with_subcommands = true)]
 pub(crate) struct Arguments {
     #[command(subcommand)]
-    work: Work,
+    work: Option<Work>,
+    #[command(flatten)]
+    warehouse: WarehouseFlags,
+    #[command(flatten)]
+    process: ProcessFlags,
+    #[command(flatten)]
+    batch: BatchFlags,
+    #[command(flatten)]
+    run: RunFlags,
 }
 
 #[derive(Debug, Subcommand)]
@@ -43,9 +69,9 @@ enum Work {
 
 /// Bring views up to the newest mark of the archive
 ///
-/// A running `thalweg up` sees the new states within about a second.
+/// Running servers see the new states within about a second.
 #[derive(Debug, Args)]
-#[command(after_help = EXAMPLES)]
+#[command(after_help = RUN_EXAMPLES)]
 struct RunArguments {
     /// Only this view [default: all]
     #[arg(long, value_name = "VIEW")]
@@ -53,6 +79,9 @@ struct RunArguments {
     /// From the origin, instead of from the last cut
     #[arg(long)]
     full: bool,
+    /// Wait for views that another process is computing, instead of leaving them to it
+    #[arg(long)]
+    wait: bool,
     #[command(flatten)]
     warehouse: WarehouseFlags,
     #[command(flatten)]
@@ -60,7 +89,31 @@ struct RunArguments {
 }
 
 pub(crate) async fn run(arguments: Arguments) -> Result<ExitCode> {
-    let Work::Run(arguments) = arguments.work;
+    match arguments.work {
+        Some(Work::Run(arguments)) => run_now(arguments).await,
+        None => keep_schedule(arguments).await,
+    }
+}
+
+async fn keep_schedule(arguments: Arguments) -> Result<ExitCode> {
+    let groups = [
+        cli::table(&arguments.process),
+        cli::table(&arguments.batch),
+        cli::table(&arguments.run),
+    ];
+    let settings = cli::settings(&arguments.warehouse, &groups)?;
+    logging::start(&settings.log_level, settings.log_format)?;
+    let signals = Signals::listen()?;
+    let http = platform::listen("http_addr", settings.http_addr).await?;
+    let address = http.local_addr()?;
+    let warehouse = settings.open_warehouse()?;
+    let platform = platform::batch(&settings, warehouse, http).await?;
+    terminal::out(&format!("thalweg batch is listening on http://{address}"))?;
+    platform.until(signals.first(LOST)).await?;
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn run_now(arguments: RunArguments) -> Result<ExitCode> {
     let settings = cli::settings(&arguments.warehouse, &[cli::table(&arguments.run)])?;
     logging::start("warn", LogFormat::Text)?;
     let name = arguments.view.as_deref().map(ViewName::new).transpose()?;
@@ -77,11 +130,31 @@ pub(crate) async fn run(arguments: Arguments) -> Result<ExitCode> {
     if views.is_empty() {
         terminal::err("there is no view; `thalweg apply FILE.sql` creates some");
     }
+    let mut busy = false;
     for view in views {
-        let report = run_one(&warehouse, &catalogs, &catalog, &view, mode, &config).await?;
+        let mut waiting = false;
+        let report = loop {
+            let run = run_one(&warehouse, &catalogs, &catalog, &view, mode, &config);
+            let report = run.await?;
+            match &report.outcome {
+                Outcome::Busy { holder, .. } if arguments.wait => {
+                    if !waiting {
+                        terminal::err(&format!("{}: waiting for {holder}", report.view));
+                    }
+                    waiting = true;
+                    tokio::time::sleep(LOOK).await;
+                }
+                _ => break report,
+            }
+        };
+        busy |= matches!(report.outcome, Outcome::Busy { .. });
         terminal::out(&describe(&report))?;
     }
-    Ok(ExitCode::SUCCESS)
+    Ok(if busy {
+        ExitCode::FAILURE
+    } else {
+        ExitCode::SUCCESS
+    })
 }
 
 /// The compiled views of `name`, or of all: those that are served and those being built.
@@ -151,6 +224,9 @@ fn describe(report: &RunReport) -> String {
         ),
         Outcome::NothingNew => format!("{view}: nothing new since the cut at {}", report.to),
         Outcome::Fenced => format!("{view}: another run published first; nothing to do"),
+        Outcome::Busy { holder, .. } => {
+            format!("{view}: {holder} is computing it; --wait waits for that")
+        }
         Outcome::Failed { reason, .. } => format!("{view}: {reason}"),
     }
 }

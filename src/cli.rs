@@ -11,7 +11,7 @@ use serde::Serialize;
 use toml::Table;
 
 use crate::config::{Settings, parse_count, parse_duration, parse_size};
-use crate::{apply, audit, batch, check, completions, demo, init, sql, status, up};
+use crate::{apply, audit, batch, check, completions, demo, init, serve, speed, sql, status, up};
 
 /// The command was used wrongly: exit code 2.
 #[derive(Debug)]
@@ -33,6 +33,9 @@ Examples:
   thalweg sql \"SELECT * FROM device_minutes\"    ask it
   thalweg status                                how far everything is
 
+`thalweg up` is all of it in one process. Apart: `thalweg speed` and `thalweg serve`, as many as are needed, and
+`thalweg batch`.
+
 `thalweg COMMAND --help` has more. Settings: `thalweg config > thalweg.toml`.";
 
 /// Exact SQL answers over streams: one view, two layers, one frontier.
@@ -49,13 +52,15 @@ pub(crate) struct Cli {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     Up(Box<up::Arguments>),
+    Speed(Box<speed::Arguments>),
+    Batch(Box<batch::Arguments>),
+    Serve(Box<serve::Arguments>),
     Init(init::Arguments),
     Check(check::Arguments),
     Apply(apply::Arguments),
     Sql(sql::Arguments),
     Status(status::Arguments),
     Audit(audit::Arguments),
-    Batch(batch::Arguments),
     Demo(demo::Arguments),
     /// Print the default settings, a file that documents every key
     ///
@@ -112,7 +117,7 @@ pub(crate) const DEFAULT_URL: &str = "http://127.0.0.1:8642";
 /// Which server a command asks.
 #[derive(Debug, Args)]
 pub(crate) struct ServerFlags {
-    /// Address of a running `thalweg up`
+    /// Address of a running `thalweg up` or `thalweg serve`
     #[arg(
         long,
         value_name = "URL",
@@ -235,6 +240,33 @@ mod tests {
         assert_eq!(settings.kafka["bootstrap.servers"], "a:1,b:2");
         assert_eq!(settings.kafka["x"], "a=b");
         assert_eq!(settings.spill_dir(), std::path::Path::new("/tmp/x/spill"));
+    }
+
+    #[test]
+    fn flags_of_one_role_are_unknown_to_the_others() {
+        for (line, part) in [
+            ("speed --partitions 3-1", "write 0-15,20"),
+            ("speed --workers a:1", "--workers"),
+            ("speed --cluster-token x", "--cluster-token"),
+            ("serve --workers here", "write HOST:PORT"),
+            ("serve --partitions 1", "--partitions"),
+            ("batch --kafka a=b", "--kafka"),
+            ("batch --batch-interval 1m run", "run"),
+        ] {
+            let words = std::iter::once("thalweg").chain(line.split(' '));
+            let error = Cli::try_parse_from(words).unwrap_err();
+            assert!(error.to_string().contains(part), "{line}: {error}");
+        }
+        for line in [
+            "speed --partitions 0-3,7 --flight-addr 127.0.0.1:0 --group-instance a",
+            "serve --workers dns:speed:8643 --tls-ca ca.pem",
+            "serve --workers group --kafka a=b --group-id g",
+            "batch --batch-interval 1m",
+            "batch run --wait",
+        ] {
+            let words = std::iter::once("thalweg").chain(line.split(' '));
+            assert!(Cli::try_parse_from(words).is_ok(), "{line}");
+        }
     }
 
     #[test]

@@ -3,7 +3,9 @@
 //! Invariant: `thalweg.toml` beside this file names every key; a key that it does not name is refused wherever it
 //! is given.
 
-use std::collections::BTreeMap;
+mod roles;
+
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
@@ -12,9 +14,12 @@ use std::time::Duration;
 use anyhow::{Context, Result, anyhow, bail};
 use bytesize::ByteSize;
 use serde::{Deserialize, Deserializer, de};
+use thalweg_schemas::Partition;
 use thalweg_schemas::nearest::nearest;
 use thalweg_schemas::warehouse::{Fsync, Warehouse};
 use toml::{Table, Value};
+
+pub(crate) use self::roles::{Cluster, WorkersAt, advertised, parse_partitions, parse_workers};
 
 /// The default file, which documents every key.
 pub(crate) const DEFAULTS: &str = include_str!("thalweg.toml");
@@ -71,6 +76,18 @@ pub(crate) struct Settings {
     pub(crate) max_queries: usize,
     #[serde(deserialize_with = "duration")]
     pub(crate) shutdown_timeout: Duration,
+    pub(crate) flight_addr: SocketAddr,
+    pub(crate) flight_advertise: String,
+    #[serde(deserialize_with = "roles::workers")]
+    pub(crate) workers: WorkersAt,
+    cluster_token: String,
+    tls_cert: PathBuf,
+    tls_key: PathBuf,
+    tls_ca: PathBuf,
+    pub(crate) group_id: String,
+    pub(crate) group_instance: String,
+    #[serde(deserialize_with = "roles::partitions")]
+    pub(crate) partitions: Option<BTreeSet<Partition>>,
     #[serde(deserialize_with = "dotted")]
     pub(crate) kafka: BTreeMap<String, String>,
     #[serde(deserialize_with = "dotted")]
@@ -113,6 +130,16 @@ impl Settings {
         match self.spill_dir.as_os_str().is_empty() {
             true => self.data_dir.join("spill"),
             false => self.spill_dir.clone(),
+        }
+    }
+
+    /// How Flight is spoken.
+    pub(crate) fn cluster(&self) -> Cluster {
+        Cluster {
+            token: self.cluster_token.clone(),
+            tls_cert: self.tls_cert.clone(),
+            tls_key: self.tls_key.clone(),
+            tls_ca: self.tls_ca.clone(),
         }
     }
 

@@ -5,6 +5,7 @@
 
 mod cli;
 mod config;
+mod flags;
 mod logging;
 mod terminal;
 
@@ -15,6 +16,8 @@ mod check;
 mod completions;
 mod demo;
 mod init;
+mod serve;
+mod speed;
 mod sql;
 mod status;
 mod up;
@@ -51,13 +54,15 @@ fn main() -> ExitCode {
 async fn run(command: Command) -> anyhow::Result<ExitCode> {
     match command {
         Command::Up(arguments) => up::run(*arguments).await,
+        Command::Speed(arguments) => speed::run(*arguments).await,
+        Command::Batch(arguments) => batch::run(*arguments).await,
+        Command::Serve(arguments) => serve::run(*arguments).await,
         Command::Init(arguments) => init::run(&arguments),
         Command::Check(arguments) => check::run(arguments).await,
         Command::Apply(arguments) => apply::run(arguments).await,
         Command::Sql(arguments) => sql::run(arguments).await,
         Command::Status(arguments) => status::run(arguments).await,
         Command::Audit(arguments) => audit::run(arguments).await,
-        Command::Batch(arguments) => batch::run(arguments).await,
         Command::Demo(arguments) => demo::run(arguments).await,
         Command::Completions(arguments) => completions::run(&arguments),
         Command::Config => terminal::out(config::DEFAULTS.trim_end()).map(|()| ExitCode::SUCCESS),

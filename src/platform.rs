@@ -1,23 +1,35 @@
-//! All layers in one process: who gets which channel, in which order they end, and what a failure means.
+//! What a process is made of, whichever role it has: its parts, in which order they end, and what a failure means.
 //!
-//! Layers know only `schemas`; here they are wired. Invariant: whatever part fails, either it is started again, or
-//! the process ends and says why; no part is missing silently.
+//! Layers know only `schemas`; here they are wired, one file for each role. Invariant: whatever part fails, either it is
+//! started again, or the process ends and says why; no part is missing silently.
 
-mod batch;
+mod audit;
+mod calls;
+mod discover;
 mod follow;
+mod probes;
 mod streams;
 mod supervise;
 
-use std::collections::HashMap;
-use std::sync::Arc;
+mod batch;
+mod serve;
+mod speed;
+mod up;
 
-use thalweg_batch::BatchConfig;
-use thalweg_schemas::catalog::CatalogStore;
+use std::io::ErrorKind;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::anyhow;
+use futures::FutureExt;
+use futures::future::select_all;
+use thalweg_batch::{BatchConfig, Clock};
+use thalweg_schemas::catalog::{Catalog, CatalogStore};
 use thalweg_schemas::dataset::Published;
-use thalweg_schemas::threads::Threads;
 use thalweg_schemas::warehouse::Warehouse;
-use thalweg_serving::{Metrics, ServingConfig, Sources};
-use thalweg_speed::SpeedConfig;
+use thalweg_serving::{Metrics, ServingConfig};
+use thalweg_speed::{Assignment, SpeedConfig};
 use tokio::net::TcpListener;
 use tokio::runtime::Handle;
 use tokio::sync::{Notify, watch};
@@ -27,7 +39,11 @@ use tracing::{error, info, warn};
 
 use crate::config::Settings;
 
-pub(crate) use supervise::{Stopped, supervise};
+pub(crate) use self::batch::batch;
+pub(crate) use self::serve::serve;
+pub(crate) use self::speed::speed;
+pub(crate) use self::supervise::{Stopped, supervise};
+pub(crate) use self::up::up;
 
 /// One long-lived part of the process.
 struct Part {
@@ -37,17 +53,18 @@ struct Part {
 }
 
 impl Part {
-    fn spawn(
+    /// Starts `work`, which is to end when it is cancelled and not before.
+    fn spawn<Work>(
         name: &'static str,
         threads: &Handle,
-        cancel: CancellationToken,
-        work: impl Future<Output = Result<(), Stopped>> + Send + 'static,
-    ) -> Self {
-        Self {
-            name,
-            cancel,
-            task: threads.spawn(work),
-        }
+        work: impl FnOnce(CancellationToken) -> Work,
+    ) -> Self
+    where
+        Work: Future<Output = Result<(), Stopped>> + Send + 'static,
+    {
+        let cancel = CancellationToken::new();
+        let task = threads.spawn(work(cancel.clone()));
+        Self { name, cancel, task }
     }
 
     /// Waits for the part's end; a panic is a broken promise.
@@ -61,96 +78,8 @@ impl Part {
 
 /// Everything that runs, in the order in which it is stopped.
 pub(crate) struct Platform {
-    parts: [Part; 4],
-    shutdown_timeout: std::time::Duration,
-}
-
-/// Starts every layer on an opened warehouse.
-///
-/// Errors: the catalog cannot be read.
-pub(crate) async fn start(
-    settings: &Settings,
-    warehouse: Warehouse,
-    listener: TcpListener,
-) -> Result<Platform, Stopped> {
-    std::fs::create_dir_all(settings.spill_dir()).map_err(|e| {
-        Stopped::user(format!(
-            "the folder {} cannot be created: {e}",
-            settings.spill_dir().display()
-        ))
-    })?;
-    let catalogs = CatalogStore::new(warehouse.clone());
-    let (catalog_sender, catalog) = watch::channel(catalogs.load().await?);
-    let (published_sender, published) = watch::channel(Arc::new(Published::default()));
-    let (handles_sender, handles) = watch::channel(Arc::new(HashMap::new()));
-    let changed = Arc::new(Notify::new());
-    let wake = Arc::new(Notify::new());
-    let metrics = Arc::new(Metrics::new());
-    let [serving_end, streams_end, batch_end, catalog_end] =
-        std::array::from_fn(|_| CancellationToken::new());
-
-    let follow = follow::follow(
-        catalogs.clone(),
-        catalog_sender,
-        Arc::clone(&changed),
-        catalog_end.clone(),
-    );
-    let streams = streams::run(
-        streams::Wiring {
-            config: speed_config(settings),
-            warehouse: warehouse.clone(),
-            catalogs: catalogs.clone(),
-            catalog: catalog.clone(),
-            published: published.clone(),
-            pressure: Arc::clone(&wake),
-            metrics: Arc::clone(&metrics),
-            end_within: settings.shutdown_timeout,
-        },
-        handles_sender,
-        streams_end.clone(),
-    );
-    let threads = Threads::start("batch", settings.batch_threads).map_err(|e| {
-        Stopped::broken(format!(
-            "threads for the batch layer cannot be started: {e}"
-        ))
-    })?;
-    let (here, computing) = (Handle::current(), Arc::new(threads));
-    let batch = batch::Batch {
-        threads: Arc::clone(&computing),
-        warehouse: warehouse.clone(),
-        catalogs: catalogs.clone(),
-        catalog: catalog.clone(),
-        streams: handles.clone(),
-        config: batch_config(settings),
-        metrics: Arc::clone(&metrics),
-    };
-    let sources = Sources {
-        catalog,
-        catalogs,
-        published,
-        streams: handles,
-        warehouse,
-        changed,
-        audit: batch.audit_call(),
-        batch: batch.run_call(),
-        metrics,
-    };
-    let schedule = batch.schedule(wake, published_sender, batch_end.clone());
-    let serving = serve(
-        listener,
-        serving_config(settings),
-        sources,
-        serving_end.clone(),
-    );
-    Ok(Platform {
-        parts: [
-            Part::spawn("serving", &here, serving_end, serving),
-            Part::spawn("the speed layer", &here, streams_end, streams),
-            Part::spawn("the batch layer", computing.handle(), batch_end, schedule),
-            Part::spawn("the catalog", &here, catalog_end, follow),
-        ],
-        shutdown_timeout: settings.shutdown_timeout,
-    })
+    parts: Vec<Part>,
+    shutdown_timeout: Duration,
 }
 
 impl Platform {
@@ -158,13 +87,15 @@ impl Platform {
     ///
     /// Errors: the first part that failed, or that did not end in time.
     pub(crate) async fn until(mut self, stop: impl Future<Output = ()>) -> Result<(), Stopped> {
-        let [serving, speed, batch, catalog] = &mut self.parts;
-        let early = tokio::select! {
-            () = stop => None,
-            end = serving.ended() => Some(("serving", end)),
-            end = speed.ended() => Some(("the speed layer", end)),
-            end = batch.ended() => Some(("the batch layer", end)),
-            end = catalog.ended() => Some(("the catalog", end)),
+        let early = {
+            let ends = self.parts.iter_mut().map(|part| {
+                let name = part.name;
+                part.ended().map(move |end| (name, end)).boxed()
+            });
+            tokio::select! {
+                () = stop => None,
+                (end, _, _) = select_all(ends) => Some(end),
+            }
         };
         let mut outcome = match early {
             None => Ok(()),
@@ -174,7 +105,7 @@ impl Platform {
             ))),
         };
         match &outcome {
-            Ok(()) => info!("shutting down: no new queries, then archiving what is held"),
+            Ok(()) => info!("shutting down"),
             Err(stopped) => error!(fault = ?stopped.fault, "{stopped}; shutting down"),
         }
         for part in &mut self.parts {
@@ -198,17 +129,83 @@ impl Platform {
     }
 }
 
-async fn serve(
-    listener: TcpListener,
-    config: ServingConfig,
-    sources: Sources,
-    end: CancellationToken,
-) -> Result<(), Stopped> {
-    Ok(thalweg_serving::serve(listener, config, sources, end).await?)
+/// What every role has: the warehouse, its definitions, and counters.
+#[derive(Clone)]
+struct Base {
+    warehouse: Warehouse,
+    catalogs: CatalogStore,
+    catalog: watch::Receiver<Arc<Catalog>>,
+    /// Poked when the catalog was changed here.
+    changed: Arc<Notify>,
+    metrics: Arc<Metrics>,
 }
 
-fn speed_config(settings: &Settings) -> SpeedConfig {
+impl Base {
+    /// Reads the catalog; the part follows it.
+    ///
+    /// Errors: the catalog cannot be read.
+    async fn open(warehouse: Warehouse) -> Result<(Self, Part), Stopped> {
+        let catalogs = CatalogStore::new(warehouse.clone());
+        let (shown, catalog) = watch::channel(catalogs.load().await?);
+        let base = Self {
+            warehouse,
+            catalogs: catalogs.clone(),
+            catalog,
+            changed: Arc::new(Notify::new()),
+            metrics: Arc::new(Metrics::new()),
+        };
+        let changed = Arc::clone(&base.changed);
+        let following = Part::spawn("the catalog", &Handle::current(), |end| {
+            follow::follow(catalogs, shown, changed, end)
+        });
+        Ok((base, following))
+    }
+
+    /// What is published by others; the part follows it.
+    fn published(&self) -> (watch::Receiver<Arc<Published>>, Part) {
+        let (shown, published) = watch::channel(Arc::default());
+        let (warehouse, catalog) = (self.warehouse.clone(), self.catalog.clone());
+        let part = Part::spawn("batch versions", &Handle::current(), |end| {
+            follow::published(warehouse, catalog, shown, end)
+        });
+        (published, part)
+    }
+}
+
+/// Binds `address`, which the setting `name` gives.
+pub(crate) async fn listen(name: &str, address: SocketAddr) -> anyhow::Result<TcpListener> {
+    let bound = TcpListener::bind(address).await;
+    bound.map_err(|error| cannot_listen(name, address, &error))
+}
+
+fn cannot_listen(name: &str, address: SocketAddr, error: &std::io::Error) -> anyhow::Error {
+    let flag = name.replace('_', "-");
+    let other = match name {
+        "flight_addr" => "thalweg speed",
+        _ => "thalweg up",
+    };
+    match error.kind() {
+        ErrorKind::AddrInUse => anyhow!(
+            "{address} is in use, perhaps by another `{other}`; end that one, or take another port with --{flag}"
+        ),
+        _ => {
+            anyhow!("{address} cannot be listened on: {error}; take another address with --{flag}")
+        }
+    }
+}
+
+/// The folder for what is spilled, created.
+fn spill_folder(settings: &Settings) -> Result<(), Stopped> {
+    let folder = settings.spill_dir();
+    std::fs::create_dir_all(&folder).map_err(|e| {
+        let folder = folder.display();
+        Stopped::user(format!("the folder {folder} cannot be created: {e}"))
+    })
+}
+
+fn speed_config(settings: &Settings, assignment: Assignment) -> SpeedConfig {
     SpeedConfig {
+        assignment,
         kafka: settings.kafka.clone(),
         micro_batch_rows: settings.micro_batch_rows,
         micro_batch_wait: settings.micro_batch_wait,
@@ -230,6 +227,7 @@ pub(crate) fn batch_config(settings: &Settings) -> BatchConfig {
         compact_files: settings.compact_files,
         target_partitions: settings.batch_threads,
         grace: settings.file_grace,
+        clock: Clock::System,
     }
 }
 

@@ -44,6 +44,8 @@ Examples:
   thalweg sql - --format json < query.sql
   thalweg sql --stale \"SELECT * FROM device_minutes\"      while Kafka is away: what is archived
   thalweg sql \"SHOW TABLES\"
+  thalweg sql \"SELECT * FROM totals\" --min-frontier '{\"sensor_data\": {\"0\": 1234}}'
+  thalweg sql \"SELECT * FROM totals\" --partial
 
 A stream, a view, batch.VIEW, speed.VIEW and rejects.STREAM are tables.
 
@@ -72,6 +74,15 @@ pub(crate) struct Arguments {
     /// Take an answer that may lie below earlier ones while a stream has not caught up, as when Kafka is away
     #[arg(long)]
     stale: bool,
+    /// Wait until the answer covers this frontier: the next offset per stream and partition, as JSON
+    ///
+    /// What an earlier answer printed on stderr, for reads that never go back; or the offset after a produced message,
+    /// for an answer that has seen it.
+    #[arg(long, value_name = "JSON")]
+    min_frontier: Option<String>,
+    /// Answer without what no speed worker holds, as the batch layer left it; which partitions is said on stderr
+    #[arg(long)]
+    partial: bool,
     /// Neither read nor write the shell's history
     #[arg(long)]
     no_history: bool,
@@ -84,6 +95,8 @@ pub(crate) async fn run(arguments: Arguments) -> Result<ExitCode> {
     let mut session = Session::new(client, arguments.server.url, arguments.format);
     session.wishes = Wishes {
         stale: arguments.stale,
+        min_frontier: arguments.min_frontier,
+        partial: arguments.partial,
     };
     match arguments.sql {
         Some(sql) if sql == "-" => one(&mut session, &read_stdin()?).await,

@@ -30,7 +30,7 @@ Examples:
   thalweg status --url http://10.0.0.7:8642
   thalweg status --json | jq '.streams[].lag'
 
-Exit code 1 if a stream is stopped.";
+Exit code 1 if a stream is stopped, or if there are partitions that no speed worker holds.";
 
 /// Show streams, lag, frontiers, rejects, and views with the age of their batch version
 #[derive(Debug, Args)]
@@ -66,7 +66,9 @@ pub(crate) async fn run(arguments: Arguments) -> Result<ExitCode> {
             let answer = Answer::of(&client).await?;
             let stopped = answer.sample(&client, Duration::ZERO)?.streams;
             terminal::out(&answer.text(&client, arguments.json)?)?;
-            let stopped = stopped.iter().any(|stream| stream.failure.is_some());
+            let stopped = stopped
+                .iter()
+                .any(|stream| stream.failure.is_some() || !stream.unheld.is_empty());
             Ok(ExitCode::from(u8::from(stopped)))
         }
     }
@@ -89,11 +91,12 @@ impl Answer {
     }
 
     fn sample(&self, client: &Client, at: Duration) -> Result<Sample> {
-        let Streams { streams } = client.shape(self.streams.clone())?;
+        let Streams { streams, workers } = client.shape(self.streams.clone())?;
         let Views { views } = client.shape(self.views.clone())?;
         Ok(Sample {
             at,
             streams,
+            workers,
             views,
             process: client.shape(self.process.clone())?,
         })
@@ -101,15 +104,18 @@ impl Answer {
 
     fn text(&self, client: &Client, json: bool) -> Result<String> {
         if json {
-            let all = serde_json::json!({
+            let mut all = serde_json::json!({
                 "streams": self.streams["streams"],
                 "views": self.views["views"],
                 "process": self.process,
             });
+            if let Some(workers) = self.streams.get("workers") {
+                all["workers"] = workers.clone();
+            }
             return Ok(serde_json::to_string_pretty(&all)?);
         }
         let sample = self.sample(client, Duration::ZERO)?;
-        Ok(plain::text(&sample.streams, &sample.views))
+        Ok(plain::text(&sample))
     }
 }
 

@@ -4,18 +4,15 @@
 
 mod demo;
 
-use std::io::ErrorKind;
-use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use anyhow::{Result, anyhow};
+use anyhow::Result;
 use clap::Args;
-use serde::Serialize;
-use tokio::net::TcpListener;
 
-use crate::cli::{self, RunFlags, WarehouseFlags, checked, checked_duration};
-use crate::config::{Settings, parse_count, parse_size};
+use crate::cli::{self, RunFlags, WarehouseFlags};
+use crate::config::Settings;
+use crate::flags::{BatchFlags, KafkaFlags, ProcessFlags, QueryFlags, SpeedFlags};
 use crate::signals::Signals;
 use crate::{apply, logging, platform, terminal};
 
@@ -25,7 +22,7 @@ const EXAMPLES: &str = "\
 Examples:
   thalweg up --demo
   thalweg up --kafka bootstrap.servers=localhost:9092 --apply definitions.sql
-  thalweg up --data-dir /tmp/second --http-addr 127.0.0.1:8643
+  thalweg up --data-dir /tmp/second --http-addr 127.0.0.1:8652
   thalweg up --config thalweg.toml --log-format json
   thalweg up --warehouse s3://bucket/thalweg --storage aws_endpoint=http://127.0.0.1:9000 \\
     --storage aws_allow_http=true --storage aws_region=us-east-1
@@ -50,6 +47,8 @@ pub(crate) struct Arguments {
     #[command(flatten)]
     process: ProcessFlags,
     #[command(flatten)]
+    kafka: KafkaFlags,
+    #[command(flatten)]
     speed: SpeedFlags,
     #[command(flatten)]
     batch: BatchFlags,
@@ -59,81 +58,11 @@ pub(crate) struct Arguments {
     query: QueryFlags,
 }
 
-#[derive(Debug, Args, Serialize)]
-struct ProcessFlags {
-    /// Where HTTP is answered; port 0 takes a free one [default: 127.0.0.1:8642]
-    #[arg(long, value_name = "ADDRESS:PORT")]
-    http_addr: Option<SocketAddr>,
-    /// error, warn, info, debug, trace, or per module: info,thalweg_speed=debug [default: info]
-    #[arg(long, value_name = "LEVEL")]
-    log_level: Option<String>,
-    /// How logs are written to stderr [default: text]
-    #[arg(long, value_name = "FORMAT", value_parser = ["text", "json"])]
-    log_format: Option<String>,
-    /// How long a signal may take to archive what is held [default: 60s]
-    #[arg(long, value_name = "DURATION", value_parser = checked_duration)]
-    shutdown_timeout: Option<String>,
-}
-
-#[derive(Debug, Args, Serialize)]
-struct SpeedFlags {
-    /// Property of librdkafka for every stream, as bootstrap.servers=HOST:PORT; repeat for more
-    #[arg(long, value_name = "KEY=VALUE", value_parser = cli::parse_pair)]
-    #[serde(serialize_with = "cli::as_table")]
-    kafka: Vec<(String, String)>,
-    /// Messages after which a micro-batch ends [default: 65536]
-    #[arg(long, value_name = "N", value_parser = checked(parse_count))]
-    micro_batch_rows: Option<String>,
-    /// Time after which a micro-batch ends [default: 20ms]
-    #[arg(long, value_name = "DURATION", value_parser = checked_duration)]
-    micro_batch_wait: Option<String>,
-    /// Size at which an epoch is archived [default: 256MiB]
-    #[arg(long, value_name = "SIZE", value_parser = checked(parse_size))]
-    epoch_bytes: Option<String>,
-    /// Age at which an epoch is archived [default: 60s]
-    #[arg(long, value_name = "DURATION", value_parser = checked_duration)]
-    epoch_interval: Option<String>,
-    /// Time between marks, where recomputations may cut [default: 60s]
-    #[arg(long, value_name = "DURATION", value_parser = checked_duration)]
-    mark_interval: Option<String>,
-    /// How long archived rows and covered segments stay in memory [default: 60s]
-    #[arg(long, value_name = "DURATION", value_parser = checked_duration)]
-    grace: Option<String>,
-    /// Memory of a stream's rows and state, at which reading pauses [default: 1GiB]
-    #[arg(long, value_name = "SIZE", value_parser = checked(parse_size))]
-    memory_budget: Option<String>,
-}
-
-#[derive(Debug, Args, Serialize)]
-struct BatchFlags {
-    /// Time between recomputations of every view [default: 10m]
-    #[arg(long, value_name = "DURATION", value_parser = checked_duration)]
-    batch_interval: Option<String>,
-    /// How long replaced files stay in the warehouse [default: 10m]
-    #[arg(long, value_name = "DURATION", value_parser = checked_duration)]
-    file_grace: Option<String>,
-}
-
-#[derive(Debug, Args, Serialize)]
-struct QueryFlags {
-    /// Time that a query may take [default: 60s]
-    #[arg(long, value_name = "DURATION", value_parser = checked_duration)]
-    query_timeout: Option<String>,
-    /// Memory that a query may take [default: 512MiB]
-    #[arg(long, value_name = "SIZE", value_parser = checked(parse_size))]
-    query_memory: Option<String>,
-    /// Threads of one query, 0 for one per core [default: 0]
-    #[arg(long, value_name = "N", value_parser = checked(parse_count))]
-    query_threads: Option<String>,
-    /// Queries that run at the same time [default: 32]
-    #[arg(long, value_name = "N", value_parser = checked(parse_count))]
-    max_queries: Option<String>,
-}
-
 impl Arguments {
     pub(crate) fn settings(&self) -> Result<Settings> {
         let groups = [
             cli::table(&self.process),
+            cli::table(&self.kafka),
             cli::table(&self.speed),
             cli::table(&self.batch),
             cli::table(&self.run),
@@ -149,9 +78,7 @@ pub(crate) async fn run(arguments: Arguments) -> Result<ExitCode> {
     let own = apply::read(&arguments.apply)?;
     let signals = Signals::listen()?;
 
-    let listener = TcpListener::bind(settings.http_addr)
-        .await
-        .map_err(|e| cannot_listen(settings.http_addr, &e))?;
+    let listener = platform::listen("http_addr", settings.http_addr).await?;
     let address = listener.local_addr()?;
     let warehouse = settings.open_warehouse()?;
     let demo = Demo::start(&arguments.demo, &mut settings).await?;
@@ -165,7 +92,7 @@ pub(crate) async fn run(arguments: Arguments) -> Result<ExitCode> {
             tracing::info!(action = applied.action, warnings = ?applied.warnings, "applied");
         }
     }
-    let platform = platform::start(&settings, warehouse, listener).await?;
+    let platform = platform::up(&settings, warehouse, listener).await?;
     terminal::out(&format!("thalweg is listening on http://{address}"))?;
     let stop = signals.first(LOST);
     match demo {
@@ -173,15 +100,4 @@ pub(crate) async fn run(arguments: Arguments) -> Result<ExitCode> {
         None => platform.until(stop).await?,
     }
     Ok(ExitCode::SUCCESS)
-}
-
-fn cannot_listen(address: SocketAddr, error: &std::io::Error) -> anyhow::Error {
-    match error.kind() {
-        ErrorKind::AddrInUse => anyhow!(
-            "{address} is in use, perhaps by another `thalweg up`; end that one, or take another port with --http-addr"
-        ),
-        _ => anyhow!(
-            "{address} cannot be listened on: {error}; take another address with --http-addr"
-        ),
-    }
 }

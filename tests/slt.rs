@@ -214,7 +214,9 @@ impl Thalweg {
             let (status, reason) = (ready.status(), ready.text().await.unwrap());
             let streams = reqwest::get(format!("{}/v1/streams", self.url)).await;
             let streams: Value = streams.unwrap().json().await.unwrap();
-            if status.is_success() && covers(&streams, topics) {
+            let views = reqwest::get(format!("{}/v1/views", self.url)).await;
+            let views: Value = views.unwrap().json().await.unwrap();
+            if status.is_success() && covers(&streams, topics) && all_served(&views) {
                 return;
             }
             assert!(Instant::now() < deadline, "{reason}\n{streams:#}");
@@ -229,6 +231,14 @@ impl Drop for Thalweg {
         let _ = self.process.kill();
         let _ = self.process.wait();
     }
+}
+
+/// Views that are being built do not keep a process from being ready.
+fn all_served(views: &Value) -> bool {
+    let views = views["views"].as_array().unwrap();
+    views
+        .iter()
+        .all(|view| view["status"] == "serving" && !view["segments"].is_null())
 }
 
 fn covers(streams: &Value, topics: &[Topic]) -> bool {

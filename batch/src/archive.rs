@@ -53,14 +53,40 @@ impl Archive {
         let schema = stream.row_schema();
         let folder = Warehouse::master_path(&stream.name);
         let log = Log::open_or_create(warehouse.store(), folder, &schema).await?;
-        Ok(Self {
+        Ok(Self::over(stream, origin, schema, log))
+    }
+
+    /// Opens the stream's table to read it; `None` if nobody has created it yet.
+    ///
+    /// Errors: [`Error::MatchSchema`], [`Error::ReadLog`].
+    pub(crate) async fn find(
+        warehouse: &Warehouse,
+        stream: &StreamDefinition,
+        origin: Frontier,
+    ) -> Result<Option<Self>> {
+        let schema = stream.row_schema();
+        let folder = Warehouse::master_path(&stream.name);
+        let log = Log::open(warehouse.store(), folder, &schema).await?;
+        Ok(log.map(|log| Self::over(stream, origin, schema, log)))
+    }
+
+    fn over(stream: &StreamDefinition, origin: Frontier, schema: SchemaRef, log: Log) -> Self {
+        Self {
             stream: stream.name.clone(),
             schema,
             origin,
             log,
             attempt: None,
             version: None,
-        })
+        }
+    }
+
+    /// Learns where partitions begin that were not there when it was opened.
+    pub(crate) fn know_origin(&mut self, origin: Frontier) {
+        if self.origin != origin {
+            self.origin = origin;
+            self.version = None;
+        }
     }
 
     /// The newest version. One small request if nothing was committed since.

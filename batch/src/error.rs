@@ -69,6 +69,8 @@ pub enum Error {
         #[source]
         source: datafusion::error::DataFusionError,
     },
+    #[error("the lease in {path} was not taken: {reason}")]
+    Lease { path: String, reason: String },
     #[error(transparent)]
     Schemas(#[from] thalweg_schemas::Error),
     #[error("broken promise: {0}")]
@@ -85,6 +87,7 @@ impl Error {
             }
             Error::MatchSchema { .. } | Error::MapSchema { .. } => Fault::User,
             Error::Store { source, .. } => store_fault(source),
+            Error::Lease { .. } => Fault::Transient,
             Error::WriteFile { source, .. } => root_fault(source).unwrap_or(Fault::Bug),
             Error::RunPlan { source, .. } => plan_fault(source),
             Error::Schemas(source) => source.fault(),

@@ -1,11 +1,12 @@
 //! The batch layer: the master dataset of every stream, and the batch views that are computed from it.
 //!
 //! Modules are in the order in which data meets them: an epoch lands in the [`archive`]; a [`run`] reads one pinned
-//! version of it up to a cut and publishes states to a [`view_table`]; the [`schedule`] decides when; the [`audit`]
-//! proves that both layers agree. This is the only crate that knows Delta tables: no type of theirs leaves it.
+//! version of it up to a cut and publishes states to a [`view_table`], one run of a view at a time by its [`lease`]; the
+//! [`schedule`] decides when; [`follow`] tells what is there, whoever wrote it; the [`audit`] proves that both layers agree. This is the only crate that knows Delta tables: no type of theirs leaves it.
 
 pub mod error;
 
+mod clock;
 mod files;
 mod log;
 
@@ -13,7 +14,10 @@ pub mod archive;
 pub mod view_table;
 
 pub mod choose;
+pub mod lease;
 pub mod run;
+
+pub mod follow;
 pub mod schedule;
 
 pub mod audit;
@@ -23,7 +27,9 @@ mod testing;
 
 pub use archive::Archive;
 pub use choose::Mode;
+pub use clock::Clock;
 pub use error::{Error, Result};
+pub use follow::{follow_masters, follow_published};
 pub use run::{BatchConfig, Outcome, Progress, RunReport, run_view};
 pub use schedule::schedule;
 pub use view_table::ViewTable;

@@ -3,30 +3,26 @@
 //! Invariant: what is published at a cut B is a function of the rows below B alone: rows are chosen by `_partition` and
 //! `_offset` in one pinned version, never by which files are new.
 
+mod compute;
+
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use datafusion::execution::context::SessionState;
-use datafusion::logical_expr::{LogicalPlan, LogicalPlanBuilder};
-use datafusion::physical_plan::{ExecutionPlan, execute_stream};
-use datafusion::prelude::ident;
-use futures::StreamExt;
-use thalweg_schemas::algebra::{ViewPlan, between, scan};
-use thalweg_schemas::catalog::{Catalog, CompiledView};
+use thalweg_schemas::catalog::{Catalog, CatalogStream, CompiledView};
 use thalweg_schemas::dataset::{BatchVersion, MasterVersion};
-use thalweg_schemas::files::ParquetFiles;
-use thalweg_schemas::stream::{OFFSET, PARTITION, StreamDefinition};
 use thalweg_schemas::warehouse::Warehouse;
-use thalweg_schemas::{Fault, Frontier, ViewId, ViewName, session};
+use thalweg_schemas::{Fault, Frontier, ViewId, ViewName};
 use uuid::Uuid;
 
+pub(crate) use self::compute::rows;
+use self::compute::{compute, states};
+use crate::Result;
 use crate::archive::Archive;
 use crate::choose::{Mode, Standing, Work, choose};
-use crate::files::StateFiles;
-use crate::log::NewFile;
+use crate::clock::Clock;
+use crate::lease::{self, Holder, Kept, Lease, Taken};
 use crate::view_table::{Publication, PublishOutcome, ViewTable};
-use crate::{Error, Result};
 
 /// How runs compute and when.
 #[derive(Debug, Clone)]
@@ -43,6 +39,8 @@ pub struct BatchConfig {
     pub target_partitions: usize,
     /// How long files are kept after the last version that needs them.
     pub grace: Duration,
+    /// By which leases end.
+    pub clock: Clock,
 }
 
 impl Default for BatchConfig {
@@ -54,6 +52,7 @@ impl Default for BatchConfig {
             compact_files: 8,
             target_partitions: 2,
             grace: Duration::from_secs(600),
+            clock: Clock::System,
         }
     }
 }
@@ -78,6 +77,11 @@ pub enum Outcome {
     NothingNew,
     /// Another run published first; this one's work is dropped.
     Fenced,
+    /// Someone else computes the view, until then at least unless its lease is renewed (milliseconds since 1970).
+    Busy {
+        holder: String,
+        until_ms: i64,
+    },
     /// It could not be computed; the view stays at its cut.
     Failed {
         reason: String,
@@ -110,7 +114,8 @@ fn as_millis<S: serde::Serializer>(duration: &Duration, to: S) -> Result<S::Ok, 
     to.serialize_u128(duration.as_millis())
 }
 
-/// Computes `view` up to the newest mark and publishes it. `progress` is called about twice a second.
+/// Computes `view` up to the newest mark and publishes it, unless someone else is at it. `progress` is called about twice
+/// a second.
 ///
 /// Errors: storage, planning and computing, each as its own variant. Nothing is published then.
 pub async fn run_view(
@@ -122,227 +127,201 @@ pub async fn run_view(
     progress: impl FnMut(Progress),
 ) -> Result<RunReport> {
     let started = Instant::now();
-    let plan = &view.plan;
-    let stream = catalog.streams.get(plan.stream()).ok_or_else(|| {
-        thalweg_schemas::Error::FindDefinition {
-            kind: "stream",
-            name: plan.stream().to_string(),
-        }
-    })?;
-    let mut archive = Archive::open(warehouse, &stream.definition, stream.origin.clone()).await?;
-    let master = archive.latest().await?;
-    let mut table = ViewTable::open(warehouse, plan.id(), plan.stored_schema()).await?;
-    let base = table.latest().await?;
-    let base = base.as_deref();
-    let standing = base.map(|base| Standing {
-        cut: &base.cut,
-        files: base.files.len(),
-    });
-    let work = choose(standing, &master.mark, mode, config.compact_files);
-    let from = match (work, base) {
-        (Work::Append | Work::AppendAndCompact, Some(base)) => base.cut.or(&stream.origin),
-        (Work::Nothing, Some(base)) => base.cut.clone(),
-        _ => stream.origin.clone(),
-    };
-    let mut report = RunReport {
-        view: view.definition.name.clone(),
-        id: plan.id().clone(),
-        mode,
-        to: master.mark.clone(),
-        from,
-        rows_read: 0,
-        groups: 0,
-        files: 0,
-        bytes: 0,
-        elapsed: Duration::ZERO,
-        outcome: Outcome::NothingNew,
-    };
-    if work == Work::Nothing {
-        report.to = report.from.clone();
-        report.elapsed = started.elapsed();
-        return Ok(report);
+    let mut run = Run::open(warehouse, catalog, view, mode, config).await?;
+    let mut report = run.assess().await?.report;
+    // Who finds nothing to do needs no lease, which is what most runs find.
+    if report.outcome != Outcome::NothingNew {
+        report.outcome = match lease::take(warehouse, view.plan.id(), &config.clock).await? {
+            Taken::Held { holder, until_ms } => busy(&holder, until_ms),
+            Taken::Mine(mut lease) => {
+                let outcome = run.under(&mut lease, &mut report, progress).await;
+                lease.release().await;
+                outcome?
+            }
+        };
     }
-    let rows = rows(&stream.definition, &master, &report.from, &report.to)?;
-    let states = states(plan, work, rows.plan, base)?;
-    let run = Uuid::new_v4();
-    let (files, rows_read) = compute(
-        warehouse,
-        config,
-        states,
-        table.writer(run),
-        rows.expected,
-        progress,
-    )
-    .await?;
-    report.rows_read = rows_read;
-    report.files = files.len();
-    report.groups = files.iter().map(|f| f.rows).sum();
-    report.bytes = files.iter().map(|f| f.size).sum();
-    let publication = Publication {
-        run,
-        files,
-        replace: work != Work::Append,
-        cut: report.to.clone(),
-        master_version: master.version,
-    };
-    report.outcome = match table.publish(base, publication).await? {
-        PublishOutcome::Published(version) => {
-            let (view, version) = (&report.view, version.version);
-            tracing::info!(%view, version, cut = %report.to, "published");
-            Outcome::Published
-        }
-        PublishOutcome::Fenced(winner) => {
-            let (view, winner) = (&report.view, winner.map(|v| v.version));
-            tracing::info!(%view, ?winner, "another run published first");
-            Outcome::Fenced
-        }
-    };
-    table.tend(config.grace).await;
     report.elapsed = started.elapsed();
     Ok(report)
 }
 
-/// Rows of a pinned version.
-pub(crate) struct Rows {
-    pub(crate) plan: LogicalPlan,
-    pub(crate) expected: Option<u64>,
+fn busy(holder: &Holder, until_ms: i64) -> Outcome {
+    Outcome::Busy {
+        holder: holder.to_string(),
+        until_ms,
+    }
 }
 
-/// The rows and rejects of `[from, to)` in `master`.
-pub(crate) fn rows(
-    stream: &StreamDefinition,
-    master: &MasterVersion,
-    from: &Frontier,
-    to: &Frontier,
-) -> Result<Rows> {
-    let files: Vec<_> = master
-        .files
-        .iter()
-        .filter(|file| file.touches(from, to))
-        .cloned()
-        .collect();
-    let expected = files.iter().map(|file| file.rows).sum();
-    let table = Arc::new(ParquetFiles::new(stream.row_schema(), files));
-    let plan = between(scan(stream.name.as_str(), table)?, from, to)?;
-    Ok(Rows { plan, expected })
+/// What one run works on.
+struct Run<'a> {
+    warehouse: &'a Warehouse,
+    stream: &'a CatalogStream,
+    view: &'a CompiledView,
+    mode: Mode,
+    config: &'a BatchConfig,
+    archive: Archive,
+    table: ViewTable,
 }
 
-/// The plan of the states to be stored, sorted by group so that a filter on groups finds them in few row groups.
-fn states(
-    plan: &ViewPlan,
+/// What there is to do on a pinned version, and a report of it in which nothing is done yet.
+struct Assessed {
+    master: Arc<MasterVersion>,
+    base: Option<Arc<BatchVersion>>,
     work: Work,
-    rows: LogicalPlan,
-    base: Option<&BatchVersion>,
-) -> Result<LogicalPlan> {
-    let new = plan.update(rows)?;
-    let states = match (work, base) {
-        (Work::AppendAndCompact, Some(base)) => {
-            let files = ParquetFiles::new(Arc::clone(plan.stored_schema()), base.files.to_vec());
-            let old = plan.from_stored(scan("states", Arc::new(files))?)?;
-            let both = LogicalPlanBuilder::from(old)
-                .union(new)
-                .and_then(LogicalPlanBuilder::build)
-                .map_err(|source| planning(plan, source))?;
-            plan.merge(both)?
-        }
-        _ => new,
-    };
-    let groups = plan.stored_schema().fields()[1..=plan.group_count()].iter();
-    let keys = groups.map(|f| f.name().as_str()).chain([PARTITION]);
-    LogicalPlanBuilder::from(plan.to_stored(states)?)
-        .sort(keys.map(|key| ident(key).sort(true, false)))
-        .and_then(LogicalPlanBuilder::build)
-        .map_err(|source| planning(plan, source))
+    report: RunReport,
 }
 
-fn planning(plan: &ViewPlan, source: datafusion::error::DataFusionError) -> Error {
-    Error::RunPlan {
-        what: format!("planning states of view {}", plan.id()),
-        source,
-    }
-}
-
-/// Runs the plan within the memory that is allowed, its output going to files as it comes; the files, and how many rows
-/// of the master dataset were read.
-async fn compute(
-    warehouse: &Warehouse,
-    config: &BatchConfig,
-    plan: LogicalPlan,
-    mut files: StateFiles,
-    rows_expected: Option<u64>,
-    mut progress: impl FnMut(Progress),
-) -> Result<(Vec<NewFile>, u64)> {
-    let spill = config.spill.clone();
-    tokio::fs::create_dir_all(&spill)
-        .await
-        .map_err(|e| Error::RunPlan {
-            what: format!("creating the spill folder {}", spill.display()),
-            source: e.into(),
-        })?;
-    let env = session::runtime(Some(warehouse), Some(config.memory), Some(spill))?;
-    let mut state = session::state(env, config.target_partitions);
-    // What every sort sets aside for merging what it spilled: by default more than a small budget has for all of them.
-    let share = config.memory / config.target_partitions.max(1) / 16;
-    let options = state.config_mut().options_mut();
-    options.execution.sort_spill_reservation_bytes = share.clamp(1 << 20, 10 << 20);
-    let written = write_states(&state, plan, &mut files, rows_expected, &mut progress).await;
-    match written {
-        Ok(rows_read) => Ok((files.finish().await?, rows_read)),
-        Err(error) => {
-            files.abandon().await;
-            Err(error)
-        }
-    }
-}
-
-async fn write_states(
-    state: &SessionState,
-    plan: LogicalPlan,
-    files: &mut StateFiles,
-    rows_expected: Option<u64>,
-    progress: &mut impl FnMut(Progress),
-) -> Result<u64> {
-    let running = |source| Error::RunPlan {
-        what: "computing states".to_owned(),
-        source,
-    };
-    let physical = state.create_physical_plan(&plan).await.map_err(running)?;
-    let mut states = execute_stream(Arc::clone(&physical), state.task_ctx()).map_err(running)?;
-    let mut ticks = tokio::time::interval(Duration::from_millis(500));
-    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    let mut states_written = 0;
-    loop {
-        tokio::select! {
-            batch = states.next() => {
-                let Some(batch) = batch else { break };
-                let batch = batch.map_err(running)?;
-                files.write(&batch).await?;
-                states_written += batch.num_rows() as u64;
+impl<'a> Run<'a> {
+    async fn open(
+        warehouse: &'a Warehouse,
+        catalog: &'a Catalog,
+        view: &'a CompiledView,
+        mode: Mode,
+        config: &'a BatchConfig,
+    ) -> Result<Self> {
+        let plan = &view.plan;
+        let stream = catalog.streams.get(plan.stream()).ok_or_else(|| {
+            thalweg_schemas::Error::FindDefinition {
+                kind: "stream",
+                name: plan.stream().to_string(),
             }
-            _ = ticks.tick() => progress(Progress {
-                rows_read: rows_read(&physical),
-                rows_expected,
-                states_written,
-            }),
-        }
+        })?;
+        let (definition, origin) = (&stream.definition, stream.origin.clone());
+        Ok(Self {
+            warehouse,
+            stream,
+            view,
+            mode,
+            config,
+            archive: Archive::open(warehouse, definition, origin).await?,
+            table: ViewTable::open(warehouse, plan.id(), plan.stored_schema()).await?,
+        })
     }
-    let rows_read = rows_read(&physical);
-    progress(Progress {
-        rows_read,
-        rows_expected,
-        states_written,
-    });
-    Ok(rows_read)
+
+    /// Pins the newest versions and chooses what to do. The report's outcome is `NothingNew` if that is nothing.
+    async fn assess(&mut self) -> Result<Assessed> {
+        let master = self.archive.latest().await?;
+        let base = self.table.latest().await?;
+        let standing = base.as_deref().map(|base| Standing {
+            cut: &base.cut,
+            files: base.files.len(),
+        });
+        let compact = self.config.compact_files;
+        let work = choose(standing, &master.mark, self.mode, compact);
+        let origin = &self.stream.origin;
+        let (from, to) = match (work, &base) {
+            (Work::Append | Work::AppendAndCompact, Some(base)) => {
+                (base.cut.or(origin), master.mark.clone())
+            }
+            (Work::Nothing, Some(base)) => (base.cut.clone(), base.cut.clone()),
+            (Work::Nothing, None) => (origin.clone(), origin.clone()),
+            _ => (origin.clone(), master.mark.clone()),
+        };
+        let report = RunReport {
+            view: self.view.definition.name.clone(),
+            id: self.view.plan.id().clone(),
+            mode: self.mode,
+            from,
+            to,
+            rows_read: 0,
+            groups: 0,
+            files: 0,
+            bytes: 0,
+            elapsed: Duration::ZERO,
+            outcome: match work {
+                Work::Nothing => Outcome::NothingNew,
+                _ => Outcome::Fenced,
+            },
+        };
+        Ok(Assessed {
+            master,
+            base,
+            work,
+            report,
+        })
+    }
+
+    /// Computes and publishes while `lease` is held. What others published before it was taken counts.
+    async fn under(
+        &mut self,
+        lease: &mut Lease,
+        report: &mut RunReport,
+        progress: impl FnMut(Progress),
+    ) -> Result<Outcome> {
+        let assessed = self.assess().await?;
+        *report = assessed.report;
+        let (work, base) = (assessed.work, assessed.base.as_deref());
+        if work == Work::Nothing {
+            return Ok(Outcome::NothingNew);
+        }
+        let run = Uuid::new_v4();
+        let rows = rows(
+            &self.stream.definition,
+            &assessed.master,
+            &report.from,
+            &report.to,
+        )?;
+        let states = states(&self.view.plan, work, rows.plan, base)?;
+        let files = self.table.writer(run);
+        let computing = compute(
+            self.warehouse,
+            self.config,
+            states,
+            files,
+            rows.expected,
+            progress,
+        );
+        let (files, rows_read) = match lease.hold(computing).await {
+            Ok(computed) => computed?,
+            Err(taken) => return Ok(lost(&report.view, taken)),
+        };
+        report.rows_read = rows_read;
+        report.files = files.len();
+        report.groups = files.iter().map(|f| f.rows).sum();
+        report.bytes = files.iter().map(|f| f.size).sum();
+        // Someone who was stopped meanwhile learns here that the view is another's now.
+        match lease.renew().await {
+            Ok(Kept::Yes) => {}
+            Ok(Kept::Lost(taken)) => {
+                self.table.drop_files(&files).await;
+                return Ok(lost(&report.view, taken));
+            }
+            Err(error) => {
+                self.table.drop_files(&files).await;
+                return Err(error);
+            }
+        }
+        let publication = Publication {
+            run,
+            files,
+            replace: work != Work::Append,
+            cut: report.to.clone(),
+            master_version: assessed.master.version,
+        };
+        let view = &report.view;
+        let outcome = match self.table.publish(base, publication).await? {
+            PublishOutcome::Published(version) => {
+                tracing::info!(%view, version = version.version, cut = %report.to, "published");
+                Outcome::Published
+            }
+            PublishOutcome::Fenced(winner) => {
+                let winner = winner.map(|v| v.version);
+                tracing::info!(%view, ?winner, "another run published first");
+                Outcome::Fenced
+            }
+        };
+        self.table.tend(self.config.grace).await;
+        Ok(outcome)
+    }
 }
 
-/// What the scans of the master dataset have given out so far; they are the ones with an offset.
-fn rows_read(plan: &Arc<dyn ExecutionPlan>) -> u64 {
-    if plan.children().is_empty() {
-        let of_master = plan.schema().column_with_name(OFFSET).is_some();
-        let rows = plan.metrics().and_then(|m| m.output_rows());
-        return rows.filter(|_| of_master).unwrap_or_default() as u64;
+/// A run that has lost its lease has published nothing.
+fn lost(view: &ViewName, taken: Option<(Holder, i64)>) -> Outcome {
+    tracing::warn!(%view, by = ?taken.as_ref().map(|(holder, _)| holder.to_string()),
+        "another run has taken the view over; this one is dropped");
+    match taken {
+        Some((holder, until_ms)) => busy(&holder, until_ms),
+        None => Outcome::Fenced,
     }
-    plan.children().into_iter().map(rows_read).sum()
 }
 
 #[cfg(test)]

@@ -1,15 +1,14 @@
-//! When views run: new ones at once, all of them on an interval or when memory is short; and what is published is
-//! followed, whoever published it.
+//! When views run: new ones at once, all of them on an interval or when memory is short.
 //!
 //! Invariant: a view is promoted only after a version of it is announced, so a name never points to states that readers
 //! cannot find.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
 use thalweg_schemas::catalog::{Catalog, CatalogStore, CompiledView};
-use thalweg_schemas::dataset::{BatchVersion, Published};
+use thalweg_schemas::dataset::Published;
 use thalweg_schemas::warehouse::Warehouse;
 use thalweg_schemas::{Fault, Frontier, ViewId};
 use tokio::sync::{Notify, mpsc, watch};
@@ -17,12 +16,11 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::choose::Mode;
+use crate::follow::{announce, follow_published};
 use crate::run::{BatchConfig, Outcome, RunReport, run_view};
 use crate::view_table::ViewTable;
 use crate::{Error, Result};
 
-/// How often the state tables are looked at.
-const POLL: Duration = Duration::from_secs(1);
 /// The shortest time between two rounds of runs, and the time before what failed is tried again.
 const SHORTEST_REST: Duration = Duration::from_millis(200);
 const RETRY: Duration = Duration::from_secs(5);
@@ -52,85 +50,17 @@ pub async fn schedule(
         runs,
         promoted: HashSet::new(),
     };
+    let following = follow_published(
+        warehouse.clone(),
+        catalog.clone(),
+        published.clone(),
+        cancel.clone(),
+    );
     tokio::select! {
         () = cancel.cancelled() => Ok(()),
-        ended = follow(&warehouse, catalog.clone(), &published) => ended,
+        ended = following => ended,
         ended = rounds.run(catalog, &wake) => ended,
     }
-}
-
-/// Announces versions as they appear in the state tables.
-async fn follow(
-    warehouse: &Warehouse,
-    catalog: watch::Receiver<Arc<Catalog>>,
-    published: &watch::Sender<Arc<Published>>,
-) -> Result<()> {
-    let mut tables: HashMap<ViewId, ViewTable> = HashMap::new();
-    let mut ticks = tokio::time::interval(POLL);
-    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    loop {
-        ticks.tick().await;
-        let views: HashMap<ViewId, Arc<CompiledView>> = catalog
-            .borrow()
-            .compiled()
-            .map(|view| (view.plan.id().clone(), Arc::clone(view)))
-            .collect();
-        tables.retain(|id, _| views.contains_key(id));
-        forget_others(published, &views);
-        for (id, view) in &views {
-            match latest(warehouse, &mut tables, id, view).await {
-                Ok(Some(version)) => announce(published, version),
-                Ok(None) => {}
-                Err(error) if error.fault() == Fault::Transient => {
-                    tracing::warn!(view = %view.definition.name, %error, "published versions are not seen");
-                }
-                Err(error) => return Err(error),
-            }
-        }
-    }
-}
-
-async fn latest(
-    warehouse: &Warehouse,
-    tables: &mut HashMap<ViewId, ViewTable>,
-    id: &ViewId,
-    view: &CompiledView,
-) -> Result<Option<Arc<BatchVersion>>> {
-    if !tables.contains_key(id) {
-        let table = ViewTable::open(warehouse, id, view.plan.stored_schema()).await?;
-        tables.insert(id.clone(), table);
-    }
-    match tables.get_mut(id) {
-        Some(table) => table.latest().await,
-        None => Ok(None),
-    }
-}
-
-fn announce(published: &watch::Sender<Arc<Published>>, version: Arc<BatchVersion>) {
-    published.send_if_modified(|published| {
-        let known = published.versions.get(&version.view);
-        if known.is_some_and(|known| known.version >= version.version) {
-            return false;
-        }
-        Arc::make_mut(published)
-            .versions
-            .insert(version.view.clone(), version);
-        true
-    });
-}
-
-fn forget_others(
-    published: &watch::Sender<Arc<Published>>,
-    views: &HashMap<ViewId, Arc<CompiledView>>,
-) {
-    published.send_if_modified(|published| {
-        if published.versions.keys().all(|id| views.contains_key(id)) {
-            return false;
-        }
-        let versions = &mut Arc::make_mut(published).versions;
-        versions.retain(|id, _| views.contains_key(id));
-        true
-    });
 }
 
 /// The runs, one after the other: each may use all the memory that is allowed.
@@ -191,7 +121,9 @@ impl Rounds<'_> {
             if self.promoted.contains(id) {
                 continue;
             }
-            again |= self.run_one(catalog, building).await?;
+            let outcome = self.run_one(catalog, building).await?;
+            // If the process that computes it fails, a view that nobody can ask yet must not wait for the interval.
+            again |= may_pass(&outcome) || matches!(outcome, Outcome::Busy { .. });
             let schema = building.plan.stored_schema();
             let mut table = ViewTable::open(self.warehouse, id, schema).await?;
             if let Some(version) = table.latest().await? {
@@ -215,13 +147,13 @@ impl Rounds<'_> {
     async fn run_serving(&mut self, catalog: &Catalog) -> Result<bool> {
         let mut again = false;
         for view in catalog.views.values().filter_map(|v| v.serving.as_ref()) {
-            again |= self.run_one(catalog, view).await?;
+            again |= may_pass(&self.run_one(catalog, view).await?);
         }
         Ok(again)
     }
 
-    /// Runs one view and reports it; true if it failed in a way that may pass.
-    async fn run_one(&mut self, catalog: &Catalog, view: &Arc<CompiledView>) -> Result<bool> {
+    /// Runs one view and reports it. One that another process computes is left to it, without a word.
+    async fn run_one(&mut self, catalog: &Catalog, view: &Arc<CompiledView>) -> Result<Outcome> {
         let started = Instant::now();
         let mode = Mode::Incremental;
         let run = run_view(self.warehouse, catalog, view, mode, &self.config, |_| ()).await;
@@ -230,22 +162,30 @@ impl Rounds<'_> {
             Err(error) if error.fault() == Fault::Bug => return Err(error),
             Err(error) => failed(view, mode, started.elapsed(), &error),
         };
-        let again = match &report.outcome {
+        let outcome = report.outcome.clone();
+        match &outcome {
             Outcome::Failed { reason, fault } => {
                 tracing::warn!(view = %report.view, reason, ?fault, "the view was not computed");
-                *fault == Fault::Transient
             }
             Outcome::Published => {
                 tracing::info!(view = %report.view, cut = %report.to, rows = report.rows_read,
                     groups = report.groups, elapsed = ?report.elapsed, "published");
-                false
             }
-            Outcome::NothingNew | Outcome::Fenced => false,
-        };
+            Outcome::Busy { holder, .. } => {
+                tracing::debug!(view = %report.view, holder, "the view is computed elsewhere");
+                return Ok(outcome);
+            }
+            Outcome::NothingNew | Outcome::Fenced => {}
+        }
         // Whoever counts runs may have gone; the runs go on.
         let _ = self.runs.send(report);
-        Ok(again)
+        Ok(outcome)
     }
+}
+
+/// True if running again may end better.
+fn may_pass(outcome: &Outcome) -> bool {
+    matches!(outcome, Outcome::Failed { fault, .. } if *fault == Fault::Transient)
 }
 
 fn failed(view: &CompiledView, mode: Mode, elapsed: Duration, error: &Error) -> RunReport {

@@ -115,6 +115,11 @@ impl ViewTable {
         )
     }
 
+    /// Removes files of a run that is not published.
+    pub(crate) async fn drop_files(&self, files: &[NewFile]) {
+        discard(&self.store, &self.folder, files).await;
+    }
+
     /// Publishes what a run computed from `base`, the version that it started from.
     ///
     /// Errors: [`Error::WriteLog`], [`Error::ReadLog`]: whether it landed is unknown; [`Error::Broken`] if the cut would

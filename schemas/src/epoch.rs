@@ -15,7 +15,8 @@ use crate::{Frontier, Partition, StreamName};
 #[derive(Debug, Clone)]
 pub struct Epoch {
     pub stream: StreamName,
-    /// Positions of every partition that the writer owns, as it believes the archive to be.
+    /// Positions of every partition that the writer owns, as it believes the archive to be. An epoch that names none
+    /// changes nothing: its outcome is the newest version, read anew.
     pub from: Frontier,
     /// Positions after this epoch; names the same partitions as `from`.
     pub to: Frontier,

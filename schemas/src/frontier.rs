@@ -3,7 +3,7 @@
 //! Invariant: a partition that a frontier does not name stands at offset 0, so frontiers over growing topics
 //! compare without knowing each other's partitions.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
@@ -97,6 +97,17 @@ impl Frontier {
         out
     }
 
+    /// This frontier in exactly these partitions.
+    pub fn within(&self, partitions: impl IntoIterator<Item = Partition>) -> Frontier {
+        let named = partitions.into_iter().map(|p| (p, self.get(p)));
+        named.collect()
+    }
+
+    /// Names these partitions no longer.
+    pub fn remove(&mut self, partitions: &BTreeSet<Partition>) {
+        self.0.retain(|p, _| !partitions.contains(p));
+    }
+
     /// The partitions in which this frontier is above `from`, at their positions here.
     pub fn advanced_since(&self, from: &Frontier) -> Frontier {
         self.iter().filter(|(p, o)| *o > from.get(*p)).collect()
@@ -173,6 +184,17 @@ mod tests {
     fn unnamed_partitions_come_from_the_origin() {
         let f = frontier(&[(0, 12)]).or(&frontier(&[(0, 3), (1, 4)]));
         assert_eq!(f, frontier(&[(0, 12), (1, 4)]));
+    }
+
+    #[test]
+    fn a_frontier_is_cut_to_some_partitions() {
+        let whole = frontier(&[(0, 12), (1, 3), (2, 9)]);
+        let some = [Partition(1), Partition(7)];
+        assert_eq!(whole.within(some), frontier(&[(1, 3), (7, 0)]));
+        assert_eq!(whole.within([]), frontier(&[]));
+        let mut rest = whole;
+        rest.remove(&some.into());
+        assert_eq!(rest, frontier(&[(0, 12), (2, 9)]));
     }
 
     #[test]

@@ -28,6 +28,7 @@ pub mod dataset;
 pub mod epoch;
 pub mod files;
 
+pub mod remote;
 pub mod segment;
 pub mod snapshot;
 pub mod tile;

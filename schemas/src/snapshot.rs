@@ -2,7 +2,7 @@
 //!
 //! Invariant: everything in a snapshot stands at its one `frontier`; readers never see half an update.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use arrow::record_batch::RecordBatch;
@@ -22,7 +22,7 @@ pub struct RowsChunk {
 }
 
 /// How a partition is doing, for status and metrics.
-#[derive(Debug, Clone, Default, serde::Serialize)]
+#[derive(Debug, Clone, Default, serde::Serialize, serde::Deserialize)]
 pub struct PartitionHealth {
     /// Kafka's high watermark, the next offset that it will assign.
     pub high_watermark: Option<Offset>,
@@ -46,6 +46,8 @@ pub struct StreamSnapshot {
     /// True once `frontier` has reached what the log held when its partitions were assigned: only then is
     /// nothing answered below a frontier that an earlier process may have given out.
     pub caught_up: bool,
+    /// The partitions for which that is true by themselves.
+    pub current: BTreeSet<Partition>,
     /// Why the brokers do not answer, while they do not. What is held stands; nothing is added to it.
     pub waiting: Option<String>,
     /// The newest archived version; `rows` reach from its frontier or below up to `frontier`.

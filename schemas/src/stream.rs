@@ -96,6 +96,11 @@ impl StreamDefinition {
             })
     }
 
+    /// By which processes find out whether they know the same definition: 32 hexadecimal digits of the statement's hash.
+    pub fn fingerprint(&self) -> String {
+        blake3::hash(self.sql.as_bytes()).to_hex()[..32].to_owned()
+    }
+
     /// What is archived: `_partition, _offset, _timestamp`, the columns (all nullable), `_reject, _payload`.
     pub fn row_schema(&self) -> SchemaRef {
         let mut fields = leading_fields();

@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::segment::Segment;
+use crate::snapshot::RowsChunk;
 use crate::{Error, Frontier, Offset, Partition, Result, ViewId};
 
 /// The segments of one view, per partition, ordered by `from`.
@@ -100,6 +101,37 @@ fn tile_partition(
         return Err(format!("segments end at {at}, below {to}"));
     }
     Ok(tiles)
+}
+
+/// The chunks that hold rows of `[from, to)` of one partition, or why they leave a gap or overlap.
+pub fn rows_between(
+    chunks: &[Arc<RowsChunk>],
+    partition: Partition,
+    from: Offset,
+    to: Offset,
+) -> Result<Vec<Arc<RowsChunk>>, String> {
+    if from > to {
+        return Err(format!("asked from {from} down to {to}"));
+    }
+    let mut at = from;
+    let mut found = Vec::new();
+    for chunk in chunks {
+        let (start, end) = (chunk.from.get(partition), chunk.to.get(partition));
+        if start == end || end <= from || from == to {
+            continue;
+        }
+        // Only the first may begin below what is asked for: its rows are filtered.
+        let continues = start == at || (found.is_empty() && start < at);
+        if !continues {
+            return Err(format!("the rows {start}..{end} do not continue at {at}"));
+        }
+        at = end;
+        found.push(Arc::clone(chunk));
+    }
+    if at != to {
+        return Err(format!("rows end at {at}, not at {to}"));
+    }
+    Ok(found)
 }
 
 #[cfg(test)]

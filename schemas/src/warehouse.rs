@@ -3,7 +3,8 @@
 //!
 //! Invariant: every path in this program is relative to the warehouse's root, so the same layout works anywhere.
 //!
-//! Layout: `catalog/NNNNNNNN.json`, `streams/<stream>/` and `views/<view id>/` (Delta tables).
+//! Layout: `catalog/NNNNNNNN.json`, `streams/<stream>/` and `views/<view id>/` (Delta tables),
+//! `leases/<view id>/NNNNNNNN.json`.
 
 mod local;
 
@@ -133,6 +134,11 @@ impl Warehouse {
     /// Folder of a view's batch states.
     pub fn view_path(view: &ViewId) -> Path {
         Path::from_iter(["views", view.as_str()])
+    }
+
+    /// Folder of the numbered files that say who computes a view.
+    pub fn lease_path(view: &ViewId) -> Path {
+        Path::from_iter(["leases", view.as_str()])
     }
 
     /// Folder of the catalog's numbered files.

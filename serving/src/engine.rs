@@ -6,7 +6,7 @@
 //! Invariant: whatever ends a query (its last row, an error, the time limit, a client that is gone) aborts its task,
 //! and the task's end frees every operator, its memory and its permit.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::pin::Pin as StdPin;
 use std::sync::Arc;
 
@@ -23,14 +23,16 @@ use datafusion::logical_expr::LogicalPlan;
 use datafusion::physical_plan::execute_stream;
 use futures::stream::{self, Stream, StreamExt};
 use thalweg_schemas::threads::Threads;
-use thalweg_schemas::{Error as SharedError, Frontier, StreamName, session};
+use thalweg_schemas::{Error as SharedError, Partition, StreamName, session};
 use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::time::{Instant, timeout_at};
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::metrics::Track;
 use crate::names;
-use crate::pin::{Given, Stale, pin_all};
+use crate::options::{Frontiers, Options};
+use crate::pin::{Given, Terms, pin_all};
+use crate::readiness::Readiness;
 use crate::sources::{ServingConfig, Sources};
 use crate::statements::{self, Request};
 use crate::{Error, Result};
@@ -38,35 +40,18 @@ use crate::{Error, Result};
 /// Batches of an answer, in order.
 pub(crate) type Batches = StdPin<Box<dyn Stream<Item = Result<RecordBatch>> + Send>>;
 
+/// Partitions that an answer leaves to the batch layer, by stream.
+pub(crate) type Partial = BTreeMap<StreamName, BTreeSet<Partition>>;
+
 /// An answer whose frontier is known before its first row.
 pub(crate) struct Answer {
     pub(crate) schema: SchemaRef,
-    pub(crate) frontier: BTreeMap<StreamName, Frontier>,
+    pub(crate) frontier: Frontiers,
     /// It may lie below earlier answers, which its client has allowed.
     pub(crate) stale: bool,
+    /// Empty unless the request allows it and it was needed.
+    pub(crate) partial: Partial,
     pub(crate) batches: Batches,
-}
-
-/// What a client sends: a text alone asks for an answer that is not stale.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Asked<'a> {
-    pub(crate) sql: &'a str,
-    pub(crate) allows: Stale,
-}
-
-impl<'a> From<&'a str> for Asked<'a> {
-    fn from(sql: &'a str) -> Self {
-        Self {
-            sql,
-            allows: Stale::Refuse,
-        }
-    }
-}
-
-impl<'a> From<&'a String> for Asked<'a> {
-    fn from(sql: &'a String) -> Self {
-        sql.as_str().into()
-    }
 }
 
 /// Everything that queries share.
@@ -78,6 +63,7 @@ pub(crate) struct Engine {
     permits: Arc<Semaphore>,
     given: Given,
     threads: Threads,
+    pub(crate) readiness: Readiness,
 }
 
 impl Engine {
@@ -101,6 +87,7 @@ impl Engine {
             threads,
             permits: Arc::new(Semaphore::new(config.max_queries.max(1))),
             given: Given::default(),
+            readiness: Readiness::default(),
             base,
             sources,
             config,
@@ -110,11 +97,14 @@ impl Engine {
     /// Applies the definitions or starts the query that `sql` holds.
     ///
     /// Errors: every variant of [`Error`] that has a code below 500, and those of a query that cannot start.
-    pub(crate) async fn run<'a>(self: &Arc<Self>, asked: impl Into<Asked<'a>>) -> Result<Answer> {
-        let Asked { sql, allows } = asked.into();
+    pub(crate) async fn run(self: &Arc<Self>, sql: &str, mut options: Options) -> Result<Answer> {
         let mut track = self.sources.metrics.track_query();
         let deadline = Instant::now() + self.config.query_timeout;
-        let started = match statements::read(sql) {
+        let sql = match options.take(sql) {
+            Ok(sql) => sql,
+            Err(error) => return Err(track.failed(error)),
+        };
+        let started = match statements::read(&sql) {
             Ok(Request::Definitions(list)) => {
                 return match statements::apply(&self.sources, list).await {
                     Ok(answer) => {
@@ -124,7 +114,7 @@ impl Engine {
                     Err(error) => Err(track.failed(error)),
                 };
             }
-            Ok(Request::Query) => self.start_in_time(sql, allows, deadline).await,
+            Ok(Request::Query) => self.start_in_time(&sql, options, deadline).await,
             Err(error) => Err(error),
         };
         match started {
@@ -132,6 +122,7 @@ impl Engine {
                 schema: head.schema,
                 frontier: head.frontier,
                 stale: head.stale,
+                partial: head.partial,
                 batches: self.limited(running, deadline, track),
             }),
             Err(error) => Err(track.failed(error)),
@@ -141,7 +132,7 @@ impl Engine {
     async fn start_in_time(
         self: &Arc<Self>,
         sql: &str,
-        allows: Stale,
+        options: Options,
         deadline: Instant,
     ) -> Result<Started> {
         let permits = Arc::clone(&self.permits).acquire_owned();
@@ -157,12 +148,12 @@ impl Engine {
         let (sender, batches) = mpsc::channel(BATCHES_AHEAD);
         let (engine, sql) = (Arc::clone(self), sql.to_owned());
         let work = async move {
-            let mut plan = match engine.start(&sql, allows).await {
-                Ok((head, plan)) => {
+            let (first, mut plan) = match engine.start_surely(&sql, &options).await {
+                Ok((head, first, plan)) => {
                     if head_sender.send(Ok(head)).is_err() {
                         return;
                     }
-                    plan
+                    (first, plan)
                 }
                 Err(error) => {
                     // If nobody listens any more, nobody needs to know.
@@ -170,10 +161,12 @@ impl Engine {
                     return;
                 }
             };
-            while let Some(batch) = plan.next().await {
+            let mut next = first;
+            while let Some(batch) = next {
                 if sender.send(batch).await.is_err() {
                     return;
                 }
+                next = plan.next().await;
             }
         };
         // The limit holds here too: a client that has stopped reading must not keep a permit.
@@ -193,7 +186,27 @@ impl Engine {
         }
     }
 
-    async fn start(&self, sql: &str, allows: Stale) -> Result<(Head, SendableRecordBatchStream)> {
+    /// The query with its first batch. A worker that fails before it is a reason to pin anew, a few times: nothing was
+    /// sent yet.
+    async fn start_surely(&self, sql: &str, options: &Options) -> Result<(Head, First, Rest)> {
+        let mut lost = 0;
+        loop {
+            let (head, mut plan) = self.start(sql, options).await?;
+            match plan.next().await {
+                Some(Err(source)) => {
+                    let error = Error::RunQuery { source };
+                    lost += 1;
+                    if lost == ATTEMPTS || !error.is_worker_lost() {
+                        return Err(error);
+                    }
+                    tracing::info!(%error, "a query pins again");
+                }
+                first => return Ok((head, first, plan)),
+            }
+        }
+    }
+
+    async fn start(&self, sql: &str, options: &Options) -> Result<(Head, Rest)> {
         let planning = |source: DataFusionError| Error::PlanQuery { source };
         let mut state = self.base.clone();
         let dialect = state.config_options().sql_parser.dialect;
@@ -204,13 +217,30 @@ impl Engine {
 
         let catalog = Arc::clone(&self.sources.catalog.borrow());
         self.given.keep(|name| catalog.streams.contains_key(name));
+        let unknown = |name: &&StreamName| !catalog.streams.contains_key(*name);
+        if let Some(name) = options.min_frontier.keys().find(unknown) {
+            return Err(Error::ReadRequest {
+                code: "bad_option",
+                status: 400,
+                reason: format!("min_frontier names the stream `{name}`, which does not exist"),
+            });
+        }
         let wanted = names::wanted(&catalog, &references)?;
-        let pin_deadline = Instant::now() + self.config.pin_wait;
-        let pins = pin_all(&self.sources, &self.given, &wanted, allows, pin_deadline).await?;
+        let terms = Terms {
+            options,
+            deadline: Instant::now() + self.config.pin_wait,
+            keep: self.config.query_timeout,
+        };
+        let pins = pin_all(&self.sources, &self.given, &wanted, &terms).await?;
         let stale = pins.values().any(|pin| pin.stale);
         let frontier = pins
             .iter()
-            .map(|(name, pin)| (name.clone(), pin.frontier().clone()))
+            .map(|(name, pin)| (name.clone(), pin.frontier.clone()))
+            .collect();
+        let partial = pins
+            .iter()
+            .filter(|(_, pin)| !pin.partial.is_empty())
+            .map(|(name, pin)| (name.clone(), pin.partial.clone()))
             .collect();
         state.register_catalog_list(names::catalog_list(&catalog, Arc::new(pins)));
 
@@ -229,6 +259,7 @@ impl Engine {
             schema: batches.schema(),
             frontier,
             stale,
+            partial,
         };
         Ok((head, batches))
     }
@@ -274,11 +305,19 @@ impl Engine {
 /// Batches that a query may compute before its client has taken the last one.
 const BATCHES_AHEAD: usize = 2;
 
+/// How often a query is started while workers fail under it.
+const ATTEMPTS: usize = 3;
+
+/// The first batch of an answer, if it has one, and the others.
+type First = Option<Result<RecordBatch, DataFusionError>>;
+type Rest = SendableRecordBatchStream;
+
 /// What is known of an answer before its first row.
 struct Head {
     schema: SchemaRef,
-    frontier: BTreeMap<StreamName, Frontier>,
+    frontier: Frontiers,
     stale: bool,
+    partial: Partial,
 }
 
 struct Started {

@@ -46,6 +46,9 @@ pub enum Error {
     NotHeld { stream: StreamName, reason: String },
     #[error("stream `{stream}` has stopped: {reason}")]
     StreamStopped { stream: StreamName, reason: String },
+    /// It was chosen for a part of the answer and then failed. Asked again, another one may answer.
+    #[error("a speed worker failed while the query read from it: {worker} {reason}; try again")]
+    AskWorker { worker: String, reason: String },
     #[error("{running} queries are running, which is the limit; try again in a moment")]
     TooBusy { running: usize },
     #[error("the query took longer than its limit of {seconds} s")]
@@ -83,19 +86,34 @@ impl Error {
             | Error::MixStatements { .. }
             | Error::ChangeByQuery(_)
             | Error::Timeout { .. } => Fault::User,
-            Error::PlanQuery { source } | Error::RunQuery { source } => match shared(source) {
-                Some(inner) => inner.fault(),
-                None => plan_fault(source),
-            },
+            Error::PlanQuery { source } | Error::RunQuery { source } => {
+                match (own(source), shared(source)) {
+                    (Some(inner), _) => inner.fault(),
+                    (_, Some(inner)) => inner.fault(),
+                    _ => plan_fault(source),
+                }
+            }
             Error::NotReady { .. }
             | Error::NotHeld { .. }
             | Error::StreamStopped { .. }
+            | Error::AskWorker { .. }
             | Error::TooBusy { .. }
             | Error::StartThreads(_)
             | Error::Serve(_) => Fault::Transient,
             Error::Shared(inner) => inner.fault(),
             Error::Call { fault, .. } => *fault,
             Error::Encode(_) => Fault::Bug,
+        }
+    }
+
+    /// True if a worker failed that was asked for a part of the answer: pinned again, another one may answer.
+    pub(crate) fn is_worker_lost(&self) -> bool {
+        match self {
+            Error::AskWorker { .. } => true,
+            Error::RunQuery { source } | Error::PlanQuery { source } => {
+                own(source).is_some_and(Self::is_worker_lost)
+            }
+            _ => false,
         }
     }
 
@@ -118,6 +136,7 @@ impl Error {
             Error::NotReady { .. } => (503, "not_ready"),
             Error::NotHeld { .. } => (503, "not_held"),
             Error::StreamStopped { .. } => (503, "stream_stopped"),
+            Error::AskWorker { .. } => (503, "worker_failed"),
             Error::TooBusy { .. } => (503, "too_busy"),
             Error::Timeout { .. } => (504, "timeout"),
             Error::PlanQuery { source } => engine_code(source, "invalid_query"),
@@ -152,7 +171,18 @@ fn shared(error: &DataFusionError) -> Option<&SharedError> {
     }
 }
 
+/// An error of this crate that travelled through the engine.
+fn own(error: &DataFusionError) -> Option<&Error> {
+    match error.find_root() {
+        DataFusionError::External(inner) => inner.downcast_ref(),
+        _ => None,
+    }
+}
+
 fn engine_code(error: &DataFusionError, user: &'static str) -> (u16, &'static str) {
+    if let Some(inner) = own(error) {
+        return inner.status_and_code();
+    }
     if let Some(inner) = shared(error) {
         return shared_code(inner);
     }

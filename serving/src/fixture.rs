@@ -26,7 +26,7 @@ use thalweg_schemas::warehouse::Warehouse;
 use thalweg_schemas::{Frontier, Offset, Partition, StreamName, ViewId, ddl, session};
 use tokio::sync::{Notify, watch};
 
-use crate::sources::{CallError, ServingConfig, Sources};
+use crate::sources::{CallError, Realtime, ServingConfig, Sources};
 use crate::{Metrics, RunSummary};
 
 pub(crate) const DEFINITIONS: &str = "
@@ -120,7 +120,8 @@ impl World {
             catalog: catalog_receiver,
             catalogs,
             published: published_receiver,
-            streams: streams_receiver,
+            realtime: Realtime::Here(streams_receiver),
+            masters: watch::channel(Arc::default()).1,
             warehouse,
             changed: Arc::new(Notify::new()),
             audit: Arc::new(|view| {
@@ -279,6 +280,7 @@ impl World {
             origin: at(0, 0),
             frontier: to.clone(),
             caught_up: true,
+            current: to.partitions().collect(),
             waiting: None,
             master: Arc::new(self.master(archived)),
             rows: vec![chunk(&below, &middle), chunk(&middle, to)],

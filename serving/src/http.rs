@@ -23,7 +23,10 @@ use crate::{Error, Result};
 mod calls;
 mod encode;
 mod health;
+mod probes;
 mod sql;
+
+pub use self::probes::{Probes, probe};
 
 /// The longest request body, in bytes.
 const REQUEST_BYTES: usize = 4 << 20;

@@ -1,6 +1,7 @@
 //! The serving layer: SQL over streams and views, each query at one frontier per stream, and HTTP around it.
 //!
-//! The way of a query: [`sources`] show what the other layers publish; [`pin`] takes one immutable view of them;
+//! The realtime side is in this process, or in [`workers`]. The way of a query: [`sources`] show what the other layers
+//! publish; [`pin`] takes one immutable view of them;
 //! [`tables`] turns the pin into logical plans (batch states and realtime segments under one `finish`); [`names`]
 //! gives the plans their SQL names; [`engine`] plans and runs under limits; [`http`] speaks to clients.
 //!
@@ -8,6 +9,9 @@
 
 pub mod error;
 pub mod sources;
+pub mod workers;
+
+mod options;
 
 mod names;
 mod pin;
@@ -18,12 +22,15 @@ mod statements;
 
 mod http;
 mod metrics;
+mod readiness;
+mod standing;
 mod status;
 
 pub use error::{Error, Result};
-pub use http::serve;
+pub use http::{Probes, probe, serve};
 pub use metrics::{Metrics, RunSummary};
-pub use sources::{BatchRequest, Call, CallError, ServingConfig, Sources};
+pub use sources::{BatchRequest, Call, CallError, Realtime, ServingConfig, Sources};
+pub use workers::{Workers, WorkersConfig};
 
 #[cfg(test)]
 mod fixture;

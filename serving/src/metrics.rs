@@ -22,7 +22,7 @@ use crate::Error;
 
 mod live;
 
-pub(crate) use live::encode;
+pub(crate) use live::{encode, encode_of};
 
 /// One recomputation of a view, as `status` and metrics show it.
 #[derive(Debug, Clone, Serialize)]

@@ -68,8 +68,15 @@ impl Named {
             return Ok(None);
         };
         match self {
-            Named::Rows(_) => tables::rows(pin).map(Some),
-            Named::Rejects(_) => tables::rejects(pin).map(Some),
+            Named::Rows(_) => pin
+                .rows
+                .as_ref()
+                .map(|rows| tables::rows(pin, rows))
+                .transpose(),
+            Named::Rejects(_) => {
+                let rejects = |rows| tables::rejects(pin, rows);
+                pin.rows.as_ref().map(rejects).transpose()
+            }
             Named::View(view, side) => match pin.views.get(view.plan.id()) {
                 Some(pinned) => tables::view(pin, pinned, *side).map(Some),
                 None => Ok(None),

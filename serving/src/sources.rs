@@ -10,13 +10,14 @@ use std::time::Duration;
 
 use futures::future::BoxFuture;
 use thalweg_schemas::catalog::{Catalog, CatalogStore};
-use thalweg_schemas::dataset::Published;
+use thalweg_schemas::dataset::{MasterVersion, Published};
 use thalweg_schemas::snapshot::StreamHandle;
 use thalweg_schemas::warehouse::Warehouse;
 use thalweg_schemas::{Fault, StreamName, ViewName};
 use tokio::sync::{Notify, watch};
 
 use crate::metrics::Metrics;
+use crate::workers::Workers;
 
 /// Limits of the serving layer.
 #[derive(Debug, Clone)]
@@ -73,13 +74,25 @@ pub struct BatchRequest {
     pub full: bool,
 }
 
+/// Where the realtime side of streams is.
+#[derive(Debug, Clone)]
+pub enum Realtime {
+    /// In this process.
+    Here(watch::Receiver<Arc<HashMap<StreamName, StreamHandle>>>),
+    /// In other processes.
+    There(Workers),
+}
+
 /// Where the other layers publish, and what may be asked of them.
 #[derive(Clone)]
 pub struct Sources {
     pub catalog: watch::Receiver<Arc<Catalog>>,
     pub catalogs: CatalogStore,
     pub published: watch::Receiver<Arc<Published>>,
-    pub streams: watch::Receiver<Arc<HashMap<StreamName, StreamHandle>>>,
+    pub realtime: Realtime,
+    /// The newest version of every master dataset; read only if the realtime side is elsewhere: a snapshot of this
+    /// process brings its own.
+    pub masters: watch::Receiver<Arc<HashMap<StreamName, Arc<MasterVersion>>>>,
     pub warehouse: Warehouse,
     /// Poked after the catalog was changed here, so that whoever follows it looks at once.
     pub changed: Arc<Notify>,

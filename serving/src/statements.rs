@@ -80,6 +80,7 @@ pub(crate) async fn apply(sources: &Sources, definitions: Vec<Statement>) -> Res
         schema,
         frontier: BTreeMap::new(),
         stale: false,
+        partial: BTreeMap::new(),
         batches: Box::pin(stream::iter([Ok(batch)])),
     })
 }

@@ -6,25 +6,38 @@ use std::collections::BTreeMap;
 
 use chrono::{DateTime, SecondsFormat, Utc};
 use serde::Serialize;
-use thalweg_schemas::catalog::{Catalog, CatalogStream, CatalogView, CompiledView};
+use thalweg_schemas::catalog::{CatalogStream, CatalogView, CompiledView};
 use thalweg_schemas::dataset::Published;
-use thalweg_schemas::snapshot::{PartitionHealth, StreamHandle, StreamSnapshot};
+use thalweg_schemas::remote::WorkerStatus;
+use thalweg_schemas::snapshot::PartitionHealth;
 use thalweg_schemas::{Frontier, Offset, Partition, ViewName};
 
 use crate::metrics::RunSummary;
 use crate::sources::Sources;
+use crate::standing::{Standing, Standings, standings};
 
-/// `GET /v1/streams`: `{"streams": [...]}`.
+/// `GET /v1/streams`: `{"streams": [...]}`, and `"workers": [...]` if the realtime side is in other processes.
 #[derive(Debug, Serialize)]
 pub(crate) struct Streams {
     streams: Vec<StreamStatus>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    workers: Option<Vec<WorkerShown>>,
+}
+
+#[derive(Debug, Serialize)]
+struct WorkerShown {
+    address: String,
+    up: bool,
+    /// Why it is not asked, if it is not up.
+    reason: Option<String>,
+    status: Option<WorkerStatus>,
 }
 
 #[derive(Debug, Serialize)]
 struct StreamStatus {
     name: String,
     topic: String,
-    /// `starting`, `waiting_for_kafka`, `catching_up`, `running` or `stopped`.
+    /// `starting`, `waiting_for_kafka`, `catching_up`, `not_held`, `running` or `stopped`.
     status: &'static str,
     /// Why it is stopped or waits, and what to do.
     failure: Option<String>,
@@ -32,6 +45,9 @@ struct StreamStatus {
     answers: bool,
     /// Why rows are not archived at the moment. They are served from memory, and archiving is tried again.
     archive_failure: Option<String>,
+    /// Partitions that no worker holds, and why.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    unheld: BTreeMap<Partition, String>,
     origin: Frontier,
     frontier: Option<Frontier>,
     archive_frontier: Option<Frontier>,
@@ -61,6 +77,9 @@ struct PartitionStatus {
     rows: u64,
     rejects: u64,
     latest_event: Option<String>,
+    /// Which worker holds it, if workers do.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    worker: Option<String>,
 }
 
 /// `GET /v1/views`: `{"views": [...]}`.
@@ -122,45 +141,52 @@ pub(crate) fn process(sources: &Sources) -> Process {
 }
 
 /// All streams of the catalog.
-pub(crate) fn streams(sources: &Sources) -> Streams {
+pub(crate) async fn streams(sources: &Sources) -> Streams {
     let catalog = sources.catalog.borrow().clone();
-    let handles = sources.streams.borrow().clone();
-    let streams = catalog
-        .streams
-        .values()
-        .map(|stream| stream_status(stream, handles.get(&stream.definition.name)))
-        .collect();
-    Streams { streams }
+    let standings = standings(sources).await;
+    let unknown = Standing::default();
+    let streams = catalog.streams.iter().map(|(name, stream)| {
+        let standing = standings.streams.get(name).unwrap_or(&unknown);
+        stream_status(stream, standing)
+    });
+    Streams {
+        streams: streams.collect(),
+        workers: standings.workers.map(|(_, statuses)| {
+            let workers = statuses
+                .iter()
+                .map(|(address, status)| worker(address, status));
+            workers.collect()
+        }),
+    }
 }
 
-fn stream_status(stream: &CatalogStream, handle: Option<&StreamHandle>) -> StreamStatus {
-    let failure = handle.and_then(|h| h.failure.borrow().clone());
-    let archive_failure = handle.and_then(|h| h.archive_failure.borrow().clone());
-    let snapshot = handle.and_then(|h| h.snapshots.borrow().clone());
-    let snapshot = snapshot.as_deref();
-    let waiting = snapshot.and_then(|s| s.waiting.clone());
-    let answers = failure.is_none() && snapshot.is_some_and(|s| s.caught_up);
-    let status = match (&failure, snapshot) {
-        (Some(_), _) => "stopped",
-        (None, None) => "starting",
-        (None, Some(_)) if waiting.is_some() => "waiting_for_kafka",
-        (None, Some(s)) if !s.caught_up => "catching_up",
-        (None, Some(_)) => "running",
-    };
-    let health = || snapshot.iter().flat_map(|s| s.health.values());
+fn worker(address: &str, status: &Result<WorkerStatus, String>) -> WorkerShown {
+    WorkerShown {
+        address: address.to_owned(),
+        up: status.is_ok(),
+        reason: status.as_ref().err().cloned(),
+        status: status.as_ref().ok().cloned(),
+    }
+}
+
+fn stream_status(stream: &CatalogStream, standing: &Standing) -> StreamStatus {
+    let health = || standing.health.values();
+    let master = standing.master.as_deref();
+    let holders = standing.holders.as_ref();
     StreamStatus {
         name: stream.definition.name.to_string(),
         topic: stream.definition.topic.clone(),
-        status,
-        failure: failure.or(waiting),
-        answers,
-        archive_failure,
+        status: standing.word(),
+        failure: standing.reason().map(str::to_owned),
+        answers: standing.answers(),
+        archive_failure: standing.archive_failure.clone(),
+        unheld: holders.map(|h| h.unheld.clone()).unwrap_or_default(),
         origin: stream.origin.clone(),
-        frontier: snapshot.map(|s| s.frontier.clone()),
-        archive_frontier: snapshot.map(|s| s.master.frontier.clone()),
-        mark: snapshot.map(|s| s.master.mark.clone()),
-        archive_version: snapshot.map(|s| s.master.version),
-        archive_files: snapshot.map(|s| s.master.files.len()),
+        frontier: standing.frontier.clone(),
+        archive_frontier: master.map(|m| m.frontier.clone()),
+        mark: master.map(|m| m.mark.clone()),
+        archive_version: master.map(|m| m.version),
+        archive_files: master.map(|m| m.files.len()),
         lag: health().map(|h| h.lag).sum(),
         rows: health().map(|h| h.rows).sum(),
         rejects: health().map(|h| h.rejects).sum(),
@@ -168,50 +194,57 @@ fn stream_status(stream: &CatalogStream, handle: Option<&StreamHandle>) -> Strea
             .filter_map(|h| h.latest_event_us)
             .max()
             .and_then(iso),
-        memory_bytes: snapshot.map_or(0, |s| s.memory_bytes),
-        memory_budget: snapshot.map_or(0, |s| s.memory_budget),
-        paused: snapshot.is_some_and(|s| s.paused),
-        partitions: snapshot.map(partitions).unwrap_or_default(),
+        memory_bytes: standing.memory_bytes,
+        memory_budget: standing.memory_budget,
+        paused: standing.paused,
+        partitions: partitions(standing),
         sql: stream.definition.shown_sql(),
     }
 }
 
-fn partitions(snapshot: &StreamSnapshot) -> BTreeMap<Partition, PartitionStatus> {
+fn partitions(standing: &Standing) -> BTreeMap<Partition, PartitionStatus> {
     let unknown = PartitionHealth::default();
-    snapshot
+    let partition = |(partition, frontier): (Partition, Offset)| {
+        let health = standing.health.get(&partition).unwrap_or(&unknown);
+        let archived = standing.master.as_ref().map(|m| m.frontier.get(partition));
+        let holders = standing.holders.as_ref();
+        let status = PartitionStatus {
+            frontier,
+            archive_frontier: archived.unwrap_or_default(),
+            high_watermark: health.high_watermark,
+            lag: health.lag,
+            rows: health.rows,
+            rejects: health.rejects,
+            latest_event: health.latest_event_us.and_then(iso),
+            worker: holders.and_then(|h| h.held.get(&partition).cloned()),
+        };
+        (partition, status)
+    };
+    standing
         .frontier
         .iter()
-        .map(|(partition, frontier)| {
-            let health = snapshot.health.get(&partition).unwrap_or(&unknown);
-            let status = PartitionStatus {
-                frontier,
-                archive_frontier: snapshot.master.frontier.get(partition),
-                high_watermark: health.high_watermark,
-                lag: health.lag,
-                rows: health.rows,
-                rejects: health.rejects,
-                latest_event: health.latest_event_us.and_then(iso),
-            };
-            (partition, status)
-        })
+        .flat_map(Frontier::iter)
+        .map(partition)
         .collect()
 }
 
 /// All views of the catalog.
-pub(crate) fn views(sources: &Sources) -> Views {
+pub(crate) async fn views(sources: &Sources) -> Views {
+    let standings = standings(sources).await;
     let catalog = sources.catalog.borrow().clone();
     let published = sources.published.borrow().clone();
     let now_ms = Utc::now().timestamp_millis();
     let views = catalog
         .views
         .iter()
-        .filter_map(|(name, view)| view_status(sources, &published, now_ms, name, view))
+        .filter_map(|(name, view)| view_status(sources, &standings, &published, now_ms, name, view))
         .collect();
     Views { views }
 }
 
 fn view_status(
     sources: &Sources,
+    standings: &Standings,
     published: &Published,
     now_ms: i64,
     name: &ViewName,
@@ -223,12 +256,8 @@ fn view_status(
         (Some(_), Some(building)) => Some(building.plan.id().to_string()),
         _ => None,
     };
-    let snapshot = sources
-        .streams
-        .borrow()
-        .get(shown.plan.stream())
-        .and_then(|handle| handle.snapshots.borrow().clone());
-    let held = snapshot.as_ref().and_then(|s| s.views.get(id));
+    let standing = standings.streams.get(shown.plan.stream());
+    let held = standing.and_then(|s| s.views.get(id));
     let batch = published.versions.get(id);
     Some(ViewStatus {
         name: name.clone(),
@@ -241,59 +270,18 @@ fn view_status(
         id: id.to_string(),
         building: replacing,
         cut: batch.map(|b| b.cut.clone()),
-        frontier: snapshot.as_ref().map(|s| s.frontier.clone()),
+        frontier: standing.and_then(|s| s.frontier.clone()),
         published: batch.and_then(|b| iso(b.published_ms.saturating_mul(1000))),
         age_seconds: batch.map(|b| (now_ms - b.published_ms) as f64 / 1e3),
         batch_version: batch.map(|b| b.version),
         batch_files: batch.map(|b| b.files.len()),
         batch_rows: batch.and_then(|b| b.files.iter().map(|f| f.rows).sum()),
-        segments: held.map(|h| h.iter().count()),
-        segment_bytes: held.map(|h| h.bytes()),
+        segments: held.map(|h| h.segments),
+        segment_bytes: held.and_then(|h| h.bytes),
         warnings: shown.plan.warnings().to_vec(),
         last_run: sources.metrics.last_run(name),
         sql: shown.definition.sql.clone(),
     })
-}
-
-/// Why the server cannot answer everything that the catalog names, if it cannot: one sentence per stream or view.
-pub(crate) fn not_ready(sources: &Sources) -> Vec<String> {
-    let catalog = sources.catalog.borrow().clone();
-    let handles = sources.streams.borrow().clone();
-    let published = sources.published.borrow().clone();
-    let mut reasons = Vec::new();
-    for stream in catalog.streams.values() {
-        let shown = stream_status(stream, handles.get(&stream.definition.name));
-        if !shown.answers {
-            let reason = shown.failure.unwrap_or_else(|| shown.status.to_owned());
-            reasons.push(format!("stream `{}`: {reason}", shown.name));
-        }
-    }
-    reasons.extend(views_not_ready(&catalog, &published, |view| {
-        handles
-            .get(view.plan.stream())
-            .and_then(|handle| handle.snapshots.borrow().clone())
-            .is_some_and(|s| s.views.contains_key(view.plan.id()))
-    }));
-    reasons
-}
-
-fn views_not_ready(
-    catalog: &Catalog,
-    published: &Published,
-    held: impl Fn(&CompiledView) -> bool,
-) -> Vec<String> {
-    catalog
-        .views
-        .iter()
-        .filter_map(|(name, view)| match &view.serving {
-            None => Some(format!("view `{name}`: building")),
-            Some(v) if !published.versions.contains_key(v.plan.id()) => {
-                Some(format!("view `{name}`: no batch version is known yet"))
-            }
-            Some(v) if !held(v) => Some(format!("view `{name}`: rebuilding its realtime state")),
-            Some(_) => None,
-        })
-        .collect()
 }
 
 /// Microseconds since 1970 as ISO 8601 in UTC; none if it is no date.

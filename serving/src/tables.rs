@@ -21,7 +21,8 @@ use thalweg_schemas::files::ParquetFiles;
 use thalweg_schemas::stream::{OFFSET, PARTITION, PAYLOAD, REJECT, TIMESTAMP};
 use thalweg_schemas::{Error as SharedError, Result as SharedResult};
 
-use crate::pin::{Pin, PinnedView};
+use crate::pin::{Pin, PinnedRows, PinnedView, RowsAbove, Tiles};
+use crate::workers::scan::RemoteTable;
 
 /// Which part of a view a table shows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -71,22 +72,28 @@ fn batch_states(pinned: &PinnedView) -> SharedResult<LogicalPlan> {
 fn segment_states(pin: &Pin, pinned: &PinnedView) -> SharedResult<LogicalPlan> {
     let name = format!(
         "{} speed from {} to {}",
-        pinned.view.definition.name,
-        pinned.cut,
-        pin.frontier()
+        pinned.view.definition.name, pinned.cut, pin.frontier
     );
-    let states = pinned.tiles.iter().map(|tile| tile.states.clone());
-    batches(
-        &name,
-        Arc::clone(pinned.view.plan.state_schema()),
-        states.filter(|s| s.num_rows() > 0).collect(),
-    )
+    let plan = &pinned.view.plan;
+    let schema = Arc::clone(plan.state_schema());
+    match &pinned.tiles {
+        Tiles::Here(tiles) => {
+            let states = tiles.iter().map(|tile| tile.states.clone());
+            batches(&name, schema, states.filter(|s| s.num_rows() > 0).collect())
+        }
+        Tiles::There(shares) => {
+            let (from, shares) = (pinned.cut.clone(), Arc::clone(shares));
+            let groups = plan.group_count();
+            let states = RemoteTable::states(plan.id().clone(), schema, groups, from, shares);
+            scan(&name, Arc::new(states))
+        }
+    }
 }
 
 /// A stream's rows below the pin's frontier as a table; rejects are left out.
 ///
 /// Errors: [`SharedError::RunPlan`].
-pub(crate) fn rows(pin: &Pin) -> SharedResult<Arc<dyn TableProvider>> {
+pub(crate) fn rows(pin: &Pin, rows: &PinnedRows) -> SharedResult<Arc<dyn TableProvider>> {
     let definition = &pin.stream.definition;
     let columns: Vec<String> = definition
         .table_schema()
@@ -95,18 +102,23 @@ pub(crate) fn rows(pin: &Pin) -> SharedResult<Arc<dyn TableProvider>> {
         .map(|f| f.name().clone())
         .collect();
     let columns = columns.iter().map(String::as_str).collect::<Vec<_>>();
-    table(pin, ident(REJECT).is_null(), &columns)
+    table(pin, rows, ident(REJECT).is_null(), &columns)
 }
 
 /// The messages of a stream that could not be decoded, as a table.
 ///
 /// Errors: [`SharedError::RunPlan`].
-pub(crate) fn rejects(pin: &Pin) -> SharedResult<Arc<dyn TableProvider>> {
+pub(crate) fn rejects(pin: &Pin, rows: &PinnedRows) -> SharedResult<Arc<dyn TableProvider>> {
     let columns = [PARTITION, OFFSET, TIMESTAMP, REJECT, PAYLOAD];
-    table(pin, ident(REJECT).is_not_null(), &columns)
+    table(pin, rows, ident(REJECT).is_not_null(), &columns)
 }
 
-fn table(pin: &Pin, keep: Expr, columns: &[&str]) -> SharedResult<Arc<dyn TableProvider>> {
+fn table(
+    pin: &Pin,
+    rows: &PinnedRows,
+    keep: Expr,
+    columns: &[&str],
+) -> SharedResult<Arc<dyn TableProvider>> {
     let select = |plan: LogicalPlan| {
         let columns = columns.iter().map(|name| ident(*name).alias(*name));
         LogicalPlanBuilder::from(plan)
@@ -114,17 +126,17 @@ fn table(pin: &Pin, keep: Expr, columns: &[&str]) -> SharedResult<Arc<dyn TableP
             .project(columns.collect::<Vec<_>>())?
             .build()
     };
-    let archive = select(archive_rows(pin)?).map_err(planning)?;
-    let memory = select(memory_rows(pin)?).map_err(planning)?;
+    let archive = select(archive_rows(pin, rows)?).map_err(planning)?;
+    let memory = select(memory_rows(pin, rows)?).map_err(planning)?;
     Ok(Arc::new(ViewTable::new(
         union(archive, memory)?,
         Some(pin.stream.definition.shown_sql()),
     )))
 }
 
-fn archive_rows(pin: &Pin) -> SharedResult<LogicalPlan> {
+fn archive_rows(pin: &Pin, rows: &PinnedRows) -> SharedResult<LogicalPlan> {
     let definition = &pin.stream.definition;
-    let master = &pin.snapshot.master;
+    let master = &rows.master;
     let name = format!("{} archive below {}", definition.name, master.frontier);
     let schema = definition.row_schema();
     if master.files.is_empty() {
@@ -134,21 +146,28 @@ fn archive_rows(pin: &Pin) -> SharedResult<LogicalPlan> {
     scan(&name, Arc::new(ParquetFiles::new(schema, files)))
 }
 
-fn memory_rows(pin: &Pin) -> SharedResult<LogicalPlan> {
+fn memory_rows(pin: &Pin, rows: &PinnedRows) -> SharedResult<LogicalPlan> {
     let definition = &pin.stream.definition;
-    let archived = &pin.snapshot.master.frontier;
+    let archived = &rows.archived;
     let name = format!(
         "{} memory from {archived} to {}",
-        definition.name,
-        pin.frontier()
+        definition.name, pin.frontier
     );
-    let held = pin.rows.iter().flat_map(|chunk| chunk.batches.clone());
-    let plan = batches(&name, definition.row_schema(), held.collect())?;
+    let schema = definition.row_schema();
+    let chunks = match &rows.above {
+        RowsAbove::Here(chunks) => chunks,
+        RowsAbove::There(shares) => {
+            let rows = RemoteTable::rows(schema, archived.clone(), Arc::clone(shares));
+            return scan(&name, Arc::new(rows));
+        }
+    };
+    let held = chunks.iter().flat_map(|chunk| chunk.batches.clone());
+    let plan = batches(&name, schema, held.collect())?;
     // Chunks end where epochs end, so a chunk seldom lies on both sides of the archive's frontier.
-    if pin.rows.iter().all(|chunk| chunk.from.covers(archived)) {
+    if chunks.iter().all(|chunk| chunk.from.covers(archived)) {
         return Ok(plan);
     }
-    between(plan, archived, pin.frontier())
+    between(plan, archived, &pin.frontier)
 }
 
 fn union(left: LogicalPlan, right: LogicalPlan) -> SharedResult<LogicalPlan> {

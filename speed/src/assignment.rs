@@ -2,7 +2,7 @@
 //!
 //! Invariant: no message is handed on before the log was found to continue the archive.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -100,11 +100,19 @@ impl Topic {
         }
     }
 
-    /// First and next offset of every partition. Blocks.
+    /// First and next offset of these partitions, or of every one. Blocks.
     ///
     /// Errors: as [`Topic::partitions`].
-    pub(crate) fn survey(&self) -> Result<BTreeMap<Partition, Watermarks>> {
-        (0..self.partitions()?)
+    pub(crate) fn survey(
+        &self,
+        of: Option<&BTreeSet<Partition>>,
+    ) -> Result<BTreeMap<Partition, Watermarks>> {
+        let asked: Vec<i32> = match of {
+            Some(partitions) => partitions.iter().map(|p| p.0).collect(),
+            None => (0..self.partitions()?).collect(),
+        };
+        asked
+            .into_iter()
             .map(|p| {
                 let (low, high) = self
                     .consumer
@@ -164,7 +172,8 @@ impl Topic {
                 Some(Err(source)) => self.weigh(source, "where the archive ends")?,
             }
         }
-        Ok(())
+        // A client that only checks is not to go on fetching.
+        self.assign(&Frontier::new())
     }
 
     /// Reads from `at` on, and from nothing else.

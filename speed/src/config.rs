@@ -3,17 +3,55 @@
 //! Invariant: a property of the stream wins over the configuration, and what the exactness of answers rests on wins
 //! over both.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use thalweg_schemas::StreamName;
+use thalweg_schemas::{Partition, StreamName};
 
 use crate::budget::queue_bytes;
 use crate::clock::Clock;
 
+/// Which partitions of every stream this process reads.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum Assignment {
+    /// All of them, also those that the topic is given later.
+    #[default]
+    All,
+    /// These, as far as the topic has them, now or later.
+    Static(BTreeSet<Partition>),
+    /// Those that a Kafka consumer group gives it; they come and go.
+    Group {
+        /// What the group's name begins with, `thalweg` if `None`; the stream's name follows. A stream's own
+        /// `kafka.group.id` is taken as it is.
+        id: Option<String>,
+        /// For static membership: a name of this process that it keeps over restarts.
+        instance: Option<String>,
+        /// Where others reach this process by Arrow Flight, `host:port`.
+        advertise: String,
+    },
+}
+
+impl Assignment {
+    /// True if a partition that the topic is given later is read here without anybody saying so.
+    pub(crate) fn takes_found(&self, partition: Partition) -> bool {
+        match self {
+            Assignment::All => true,
+            Assignment::Static(range) => range.contains(&partition),
+            // The group says so.
+            Assignment::Group { .. } => false,
+        }
+    }
+
+    /// Those of `found` that are read from the start on.
+    pub(crate) fn at_start(&self, found: impl Iterator<Item = Partition>) -> BTreeSet<Partition> {
+        found.filter(|p| self.takes_found(*p)).collect()
+    }
+}
+
 /// How every stream is ingested.
 #[derive(Debug, Clone)]
 pub struct SpeedConfig {
+    pub assignment: Assignment,
     /// librdkafka properties for every stream; the stream's own win.
     pub kafka: BTreeMap<String, String>,
     /// A micro-batch ends at this many messages …
@@ -36,6 +74,7 @@ pub struct SpeedConfig {
 impl Default for SpeedConfig {
     fn default() -> Self {
         Self {
+            assignment: Assignment::All,
             kafka: BTreeMap::new(),
             micro_batch_rows: 65_536,
             micro_batch_wait: Duration::from_millis(20),
@@ -100,6 +139,60 @@ pub(crate) fn kafka_properties(
     out
 }
 
+/// What a worker's client in the group is called, before its Flight address.
+pub(crate) const WORKER: &str = "thalweg-speed@";
+
+/// Of the membership client, where users say nothing. A worker that dies is missed after the session's time; one that
+/// is alive hears of a change with its next heartbeat, twice per partition that moves, hence often. Partitions that the
+/// topic is given later are looked for as often as elsewhere.
+const MEMBER_DEFAULTS: [(&str, &str); 3] = [
+    ("session.timeout.ms", "6000"),
+    ("heartbeat.interval.ms", "500"),
+    ("topic.metadata.refresh.interval.ms", "10000"),
+];
+
+/// The group that reads `stream`.
+pub(crate) fn group(
+    stream: &StreamName,
+    id: Option<&str>,
+    own: &BTreeMap<String, String>,
+) -> String {
+    match own.get("group.id") {
+        Some(group) => group.clone(),
+        None => format!("{}-{stream}", id.unwrap_or("thalweg")),
+    }
+}
+
+/// Every librdkafka property of the client that is a member of the group and reads nothing.
+pub(crate) fn member_properties(
+    stream: &StreamName,
+    config: &SpeedConfig,
+    own: &BTreeMap<String, String>,
+) -> BTreeMap<String, String> {
+    let mut out: BTreeMap<String, String> = MEMBER_DEFAULTS
+        .iter()
+        .map(|(k, v)| ((*k).to_owned(), (*v).to_owned()))
+        .collect();
+    out.extend(kafka_properties(stream, config, own));
+    let mut set = |key: &str, value: String| out.insert(key.to_owned(), value);
+    set("partition.assignment.strategy", "cooperative-sticky".into());
+    set("statistics.interval.ms", "0".into());
+    if let Assignment::Group {
+        id,
+        instance,
+        advertise,
+    } = &config.assignment
+    {
+        set("group.id", group(stream, id.as_deref(), own));
+        set("client.id", format!("{WORKER}{advertise}"));
+        if let Some(instance) = instance {
+            // One client per stream: two of one name would drive each other out of a group that they share.
+            set("group.instance.id", format!("{instance}-{stream}"));
+        }
+    }
+    out
+}
+
 /// What librdkafka may fetch ahead for `stream`: its user's word, or what follows from the budget.
 pub(crate) fn queue_of(config: &SpeedConfig, own: &BTreeMap<String, String>) -> usize {
     let set = own.get(QUEUE).or_else(|| config.kafka.get(QUEUE));
@@ -127,6 +220,73 @@ mod tests {
             memory_budget,
             ..SpeedConfig::default()
         }
+    }
+
+    #[test]
+    fn a_member_is_named_for_its_group_its_stream_and_its_address() {
+        type Pairs<'a> = &'a [(&'a str, &'a str)];
+        let check =
+            |id: Option<&str>, instance: Option<&str>, own: Pairs<'_>, expect: Pairs<'_>| {
+                let config = SpeedConfig {
+                    assignment: Assignment::Group {
+                        id: id.map(str::to_owned),
+                        instance: instance.map(str::to_owned),
+                        advertise: "here:9200".into(),
+                    },
+                    ..SpeedConfig::default()
+                };
+                let own = own
+                    .iter()
+                    .map(|(k, v)| ((*k).into(), (*v).into()))
+                    .collect();
+                let all = member_properties(&StreamName::new("s").unwrap(), &config, &own);
+                for (key, value) in expect {
+                    assert_eq!(all.get(*key).map_or("", String::as_str), *value, "{key}");
+                }
+            };
+        let names = [
+            ("group.id", "thalweg-s"),
+            ("client.id", "thalweg-speed@here:9200"),
+            ("group.instance.id", ""),
+            ("enable.auto.commit", "false"),
+            ("session.timeout.ms", "6000"),
+        ];
+        check(None, None, &[], &names);
+        check(
+            Some("a"),
+            Some("w1"),
+            &[],
+            &[("group.id", "a-s"), ("group.instance.id", "w1-s")],
+        );
+        let own = [
+            ("group.id", "mine"),
+            ("session.timeout.ms", "9000"),
+            ("client.id", "x"),
+        ];
+        let kept = [
+            ("group.id", "mine"),
+            ("session.timeout.ms", "9000"),
+            names[1],
+        ];
+        check(Some("a"), None, &own, &kept);
+    }
+
+    #[test]
+    fn found_partitions_are_taken_by_range() {
+        let check = |assignment: &Assignment, expect: &[i32]| {
+            let got = assignment.at_start((0..4).map(Partition));
+            let got: Vec<i32> = got.iter().map(|p| p.0).collect();
+            assert_eq!(got, expect, "{assignment:?}");
+        };
+        check(&Assignment::All, &[0, 1, 2, 3]);
+        let range = [1, 2, 9].map(Partition).into();
+        check(&Assignment::Static(range), &[1, 2]);
+        let group = Assignment::Group {
+            id: None,
+            instance: None,
+            advertise: "a:1".into(),
+        };
+        check(&group, &[]);
     }
 
     #[test]

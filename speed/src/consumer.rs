@@ -27,6 +27,8 @@ use crate::{Error, Result};
 const IDLE: Duration = Duration::from_millis(50);
 /// A queue that stays empty for this long ends the micro-batch.
 const QUIET: Duration = Duration::from_millis(2);
+/// How long librdkafka may take to end the assignment of a partition that is assigned again.
+const FORGET: Duration = Duration::from_secs(5);
 
 /// What librdkafka tells besides messages, in its statistics: high watermarks, and whether a broker is connected.
 #[derive(Default)]
@@ -96,12 +98,16 @@ pub(crate) fn start(topic: Topic, at: Frontier, limits: BatchLimits, feed: Feed)
                 topic,
                 pending: None,
                 positions: at,
+                assignment: 0,
                 ends: BTreeSet::new(),
                 high: Frontier::new(),
                 limits,
             };
+            let at = drain.positions.clone();
+            let mut begun = drain.forget_old_positions(&consumer, &at);
             while !feed.is_closed() {
-                if let Err(error) = drain.step(&consumer, &feed) {
+                begun = begun.and_then(|()| drain.step(&consumer, &feed));
+                if let Err(error) = begun {
                     feed.send(Err(error));
                     break;
                 }
@@ -117,6 +123,8 @@ struct Drain {
     /// Drained, but the loop is busy: it grows until it is taken or full.
     pending: Option<Drained>,
     positions: Frontier,
+    /// How many commands have changed what is read.
+    assignment: u64,
     ends: BTreeSet<Partition>,
     high: Frontier,
     limits: BatchLimits,
@@ -126,6 +134,13 @@ impl Drain {
     /// Follows commands, drains what there is into one micro-batch, and offers it to the loop.
     fn step(&mut self, consumer: &BaseConsumer<Watch>, feed: &Feed) -> Result<()> {
         while let Ok(command) = feed.commands.try_recv() {
+            let changes = matches!(command, Command::Assign(_) | Command::Unassign(_));
+            if let Some(pending) = self.pending.take_if(|_| changes) {
+                // What was drained under one assignment is not mixed with what is drained under the next.
+                feed.keeps(0);
+                feed.send(Ok(pending));
+            }
+            self.assignment += u64::from(changes);
             self.follow(consumer, command)?;
         }
         let offered_before = self.pending.is_some();
@@ -149,6 +164,7 @@ impl Drain {
         batch.positions = self.positions.clone();
         batch.ends = self.ends.clone();
         batch.high = self.high.clone();
+        batch.assignment = self.assignment;
         if self.is_full(&batch.messages, limit) {
             feed.keeps(0);
             feed.send(Ok(batch));
@@ -181,6 +197,9 @@ impl Drain {
             match polled {
                 Ok(message) => {
                     let partition = Partition(message.partition());
+                    if self.positions.named(partition).is_none() {
+                        continue;
+                    }
                     batch.messages.push(
                         partition,
                         Offset(message.offset()),
@@ -190,11 +209,14 @@ impl Drain {
                     self.ends.remove(&partition);
                     newest.insert(partition, message);
                 }
-                Err(KafkaError::PartitionEOF(p)) => {
+                Err(KafkaError::PartitionEOF(p))
+                    if self.positions.named(Partition(p)).is_some() =>
+                {
                     self.ends.insert(Partition(p));
                     // The end is news: do not wait for messages to tell it.
                     deadline.get_or_insert_with(Instant::now);
                 }
+                Err(KafkaError::PartitionEOF(_)) => {}
                 Err(error) => self.topic.weigh(error, &self.positions.to_string())?,
             }
             if self.is_full(&batch.messages, limit) {
@@ -226,9 +248,11 @@ impl Drain {
             .map_err(|source| self.topic.consume_error(source))?;
         for element in positions.elements_for_topic(&self.topic.name) {
             // A partition that has given nothing yet has no position: it stands where it was assigned.
-            if let KafkaOffset::Offset(offset) = element.offset() {
-                self.positions
-                    .advance(Partition(element.partition()), Offset(offset));
+            let partition = Partition(element.partition());
+            if let KafkaOffset::Offset(offset) = element.offset()
+                && self.positions.named(partition).is_some()
+            {
+                self.positions.advance(partition, Offset(offset));
             }
         }
         for (partition, message) in last {
@@ -258,6 +282,7 @@ impl Drain {
 
     fn follow(&mut self, consumer: &BaseConsumer<Watch>, command: Command) -> Result<()> {
         let followed = match command {
+            Command::Pause | Command::Resume if self.positions.is_empty() => Ok(()),
             Command::Pause => consumer.pause(&self.topic.list(&self.positions)?),
             Command::Resume => consumer.resume(&self.topic.list(&self.positions)?),
             Command::Assign(gained) => {
@@ -265,9 +290,48 @@ impl Drain {
                 for (partition, offset) in gained.iter() {
                     self.positions.set(partition, offset);
                 }
-                consumer.incremental_assign(&list)
+                let assigned = consumer.incremental_assign(&list);
+                if assigned.is_ok() {
+                    self.forget_old_positions(consumer, &gained)?;
+                }
+                assigned
+            }
+            Command::Unassign(lost) => {
+                let list = self
+                    .topic
+                    .list(&self.positions.within(lost.iter().copied()))?;
+                self.positions.remove(&lost);
+                self.ends.retain(|p| !lost.contains(p));
+                consumer.incremental_unassign(&list)
             }
         };
         followed.map_err(|source| self.topic.consume_error(source))
+    }
+
+    /// A partition that comes back has no position until this thread polls a message of it; while librdkafka still ends
+    /// the assignment before, it tells the position of that one, which may lie above what is to be read again.
+    fn forget_old_positions(
+        &self,
+        consumer: &BaseConsumer<Watch>,
+        gained: &Frontier,
+    ) -> Result<()> {
+        let deadline = Instant::now() + FORGET;
+        while Instant::now() < deadline {
+            let told = consumer
+                .position()
+                .map_err(|source| self.topic.consume_error(source))?;
+            let old = told.elements_for_topic(&self.topic.name);
+            let old = old.iter().any(|element| {
+                let again = gained.named(Partition(element.partition())).is_some();
+                again && matches!(element.offset(), KafkaOffset::Offset(_))
+            });
+            if !old {
+                return Ok(());
+            }
+            std::thread::sleep(QUIET);
+        }
+        Err(Error::ConsumerStopped {
+            topic: self.topic.name.clone(),
+        })
     }
 }

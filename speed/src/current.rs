@@ -1,6 +1,8 @@
 //! How one stream stands: rows, segments, positions and what is archived. No I/O and no waiting happens here.
 //!
 //! Invariant: rows, views and health stand at one frontier between two calls, so a snapshot may be taken at any time.
+//! The frontier names the partitions that are read here, and so do `archived` and `marked`: what is told of others is
+//! not looked at.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
@@ -14,6 +16,7 @@ use thalweg_schemas::snapshot::StreamSnapshot;
 use thalweg_schemas::{Frontier, Partition, ViewId};
 
 use crate::Result;
+use crate::change::Gained;
 use crate::epochs::{CutEpoch, Epochs};
 use crate::health::{CatchUp, Health};
 use crate::held::{Borders, HeldView};
@@ -29,7 +32,11 @@ const REBUILD_MARKS: usize = 4;
 /// A rebuild that is under way.
 #[derive(Debug)]
 pub(crate) struct Pending {
+    pub(crate) id: u64,
+    /// Where the view is published, in all partitions.
     pub(crate) cut: Frontier,
+    /// What is rebuilt and still read here.
+    pub(crate) partitions: BTreeSet<Partition>,
     /// Rows from here on must stay in memory until it is done.
     pub(crate) hold: Frontier,
 }
@@ -40,7 +47,8 @@ pub(crate) enum Step {
     Nothing,
     /// Readers can tile from the new cut.
     Note,
-    Rebuild,
+    /// In these partitions they cannot.
+    Rebuild(BTreeSet<Partition>),
     /// The cut lies above what this process knows to be archived.
     Wait,
 }
@@ -77,8 +85,9 @@ pub(crate) struct Current {
 
 impl Current {
     pub(crate) fn new(start: Start) -> Self {
-        let archived = start.master.frontier.or(&start.origin);
-        let marked = start.master.mark.or(&start.origin);
+        let mine = |all: Frontier| all.within(start.partitions.iter().copied());
+        let archived = mine(start.master.frontier.or(&start.origin));
+        let marked = mine(start.master.mark.or(&start.origin));
         let row_schema = start.stream.definition.row_schema();
         Self {
             health: Health::new(&start.stream.definition),
@@ -126,7 +135,7 @@ impl Current {
     pub(crate) fn connect(&mut self, link: Link) {
         self.away = link.away;
         if let Some(high) = link.high {
-            self.catch_up.aim(high.clone());
+            self.catch_up.aim(&high);
             self.place(&high, self.ends.clone());
         }
         self.dirty = true;
@@ -142,13 +151,58 @@ impl Current {
         self.dirty = true;
     }
 
-    /// Partitions that were found later, from their origins.
-    pub(crate) fn gain(&mut self, gained: &Frontier) {
-        self.origin = self.origin.max(gained);
-        self.archived = self.archived.max(gained);
-        self.marked = self.marked.max(gained);
-        self.epochs.gain(gained);
+    /// What a version says, in the partitions that are read here.
+    pub(crate) fn mine(&self, told: &Frontier) -> Frontier {
+        told.or(&self.origin).within(self.frontier().partitions())
+    }
+
+    /// Partitions are read here from now on. Those of held views whose cut is elsewhere are to be rebuilt.
+    pub(crate) fn gain(&mut self, gained: &Gained) {
+        let at = &gained.at;
+        self.origin = gained.origin.or(&self.origin);
+        self.archived = at.or(&self.archived);
+        self.epochs.gain(at);
+        if gained.master.version > self.master.version {
+            self.master = Arc::clone(&gained.master);
+        }
+        let told = gained.master.mark.or(&self.origin);
+        let mark = told.within(at.partitions());
+        self.marked = mark.or(&self.marked);
+        self.marks.push_back(mark);
+        self.high = gained.high.or(&self.high);
+        self.catch_up.gain(at, &gained.high);
+        for held in self.views.values_mut() {
+            held.gain(at);
+        }
+        self.place(&Frontier::new(), self.ends.clone());
+    }
+
+    /// True if everything that was read of these partitions is archived, under a mark.
+    pub(crate) fn is_safe(&self, partitions: &BTreeSet<Partition>) -> bool {
+        let read = self.frontier().within(partitions.iter().copied());
+        self.marked.covers(&read)
+    }
+
+    /// Partitions are not read here any more: all that is held of them goes.
+    pub(crate) fn lose(&mut self, lost: &BTreeSet<Partition>) -> Result<()> {
+        self.catch_up.lose(lost, self.epochs.frontier());
+        self.epochs.lose(lost)?;
+        for frontier in [&mut self.archived, &mut self.marked, &mut self.high] {
+            frontier.remove(lost);
+        }
+        for mark in &mut self.marks {
+            mark.remove(lost);
+        }
+        self.ends.retain(|p| !lost.contains(p));
+        self.health.lose(lost);
+        for held in self.views.values_mut() {
+            held.lose(lost);
+        }
+        for pending in self.rebuilds.values_mut() {
+            pending.partitions.retain(|p| !lost.contains(p));
+        }
         self.dirty = true;
+        Ok(())
     }
 
     /// Ends the open epoch. `None` if it would be empty, and no mark is missing either.
@@ -177,71 +231,98 @@ impl Current {
         !self.marked.covers(&self.archived)
     }
 
-    /// The epoch on its way is in `version`.
-    pub(crate) fn land(&mut self, now: Duration, version: Arc<MasterVersion>) {
+    /// The epoch on its way, which ends at `to`, is in `version`. Partitions may have come since it was cut.
+    pub(crate) fn land(&mut self, now: Duration, to: &Frontier, version: Arc<MasterVersion>) {
         self.epochs.land(now);
-        self.archived = version.frontier.or(&self.origin);
-        self.adopt(version);
+        self.archived = to.or(&self.archived);
+        let marked = version.mark.or(&self.origin).within(to.partitions());
+        self.marked = marked.or(&self.marked);
+        if version.version > self.master.version {
+            self.master = version;
+        }
+        self.dirty = true;
     }
 
-    /// A newer version of the master dataset at the same frontier.
+    /// A newer version of the master dataset that stands at the same frontier here.
     pub(crate) fn adopt(&mut self, version: Arc<MasterVersion>) {
-        self.marked = version.mark.or(&self.origin);
+        self.marked = self.mine(&version.mark);
         self.master = version;
         self.dirty = true;
     }
 
     /// What to do about a view that is published at `cut`.
     pub(crate) fn step(&self, view: &ViewId, cut: &Frontier) -> Step {
+        let mut partitions: BTreeSet<Partition> = self.frontier().partitions().collect();
         if let Some(held) = self.views.get(view) {
-            if held.cuts.newest().is_some_and(|newest| same(newest, cut)) {
-                return Step::Nothing;
-            }
-            if held.tiles_from(cut, self.frontier()) {
-                return Step::Note;
+            partitions = held.gaps(cut, self.frontier());
+            if partitions.is_empty() {
+                let known = held.cuts.newest().is_some_and(|newest| same(newest, cut));
+                return if known { Step::Nothing } else { Step::Note };
             }
         }
         if self.rebuilds.contains_key(view) {
             // When it is done, the cut is looked at again.
             Step::Nothing
-        } else if !self.archived.covers(cut) {
+        } else if !self
+            .archived
+            .covers(&cut.within(partitions.iter().copied()))
+        {
             Step::Wait
         } else {
-            Step::Rebuild
+            Step::Rebuild(partitions)
         }
     }
 
-    /// Marks between `cut` and the archive frontier, oldest first.
+    /// Marks between `cut` and the archive frontier, oldest first, in the partitions of `cut`.
     pub(crate) fn marks_above(&self, cut: &Frontier) -> Vec<Frontier> {
-        let inside = |mark: &&Frontier| self.archived.covers(mark) && !cut.covers(mark);
-        let inside: Vec<&Frontier> = self.marks.iter().filter(inside).collect();
-        let from = inside.len().saturating_sub(REBUILD_MARKS);
-        inside[from..].iter().map(|mark| (*mark).clone()).collect()
+        let here = |mark: &Frontier| -> Frontier {
+            let named = mark.iter().filter(|(p, _)| cut.named(*p).is_some());
+            named.collect()
+        };
+        let inside = |mark: &Frontier| self.archived.covers(mark) && !cut.covers(mark);
+        let marks = self.marks.iter().map(here);
+        let mut inside: Vec<Frontier> = marks.filter(inside).collect();
+        inside.split_off(inside.len().saturating_sub(REBUILD_MARKS))
     }
 
-    /// Rows in memory from `from` on, epoch by epoch.
+    /// Rows in memory from `from` on, epoch by epoch, in the partitions of `from`.
     pub(crate) fn stretches(&self, from: &Frontier) -> Vec<Stretch> {
+        let here = |frontier: &Frontier| frontier.within(from.partitions()).max(from);
         self.epochs
             .above(from)
             .map(|epoch| Stretch {
-                from: epoch.from.max(from),
-                to: epoch.to.clone(),
+                from: here(&epoch.from),
+                to: here(&epoch.to),
                 batches: epoch
                     .chunks()
-                    .filter(|chunk| !from.covers(&chunk.to))
+                    .filter(|chunk| here(&chunk.to) != *from)
                     .flat_map(|chunk| chunk.batches.iter().cloned())
                     .collect(),
             })
+            .filter(|stretch| stretch.from != stretch.to)
             .collect()
     }
 
-    /// A rebuilt view that has reached the frontier joins the live ones.
+    /// What was rebuilt has reached the frontier and joins what is live.
     pub(crate) fn join(&mut self, now: Duration, rebuilt: Rebuilt) -> Result<()> {
-        let mut held = HeldView::new(rebuilt.view, now, rebuilt.cut);
-        held.extend(rebuilt.segments)?;
-        let id = held.view.plan.id().clone();
-        self.rebuilds.remove(&id);
-        self.views.insert(id, held);
+        let id = rebuilt.view.plan.id().clone();
+        let Some(Pending {
+            cut, partitions, ..
+        }) = self.rebuilds.remove(&id)
+        else {
+            return Ok(());
+        };
+        let mut segments = rebuilt.segments;
+        segments.retain(|segment| partitions.contains(&segment.partition));
+        let frontier = self.epochs.frontier();
+        let held = self.views.entry(id).or_insert_with(|| {
+            // Partitions that came while it ran are next.
+            let mut held = HeldView::new(rebuilt.view, now, cut.clone());
+            let late = frontier.partitions().filter(|p| !partitions.contains(p));
+            held.gain(&frontier.within(late));
+            held
+        });
+        held.join(now, cut, &partitions, segments)?;
         self.dirty = true;
         Ok(())
     }
@@ -284,7 +365,8 @@ impl Current {
             stream: self.stream.definition.name.clone(),
             origin: self.origin.clone(),
             frontier: self.frontier().clone(),
-            caught_up: self.catch_up.is_done(),
+            caught_up: self.catch_up.is_done(self.frontier()),
+            current: self.catch_up.partitions().clone(),
             waiting: self.away.clone(),
             master: Arc::clone(&self.master),
             rows: self.epochs.chunks(),

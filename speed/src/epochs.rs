@@ -1,9 +1,9 @@
 //! Rows in memory, epoch by epoch: the open one, the one on its way to the archive, and those that landed.
 //!
 //! Invariant: epochs follow each other without gaps, chunks never cross an epoch's end, and an epoch leaves memory
-//! only after it has landed.
+//! only after it has landed. Frontiers name the partitions that were read at the time, and rows are of no others.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,6 +15,7 @@ use thalweg_schemas::snapshot::RowsChunk;
 use thalweg_schemas::{Frontier, Partition};
 
 use crate::Result;
+use crate::select::rows_of;
 
 /// Neighbours of one size class that become one chunk.
 const FAN_IN: usize = 8;
@@ -36,6 +37,31 @@ struct Sized {
     class: u8,
     rows: usize,
     chunk: Arc<RowsChunk>,
+}
+
+impl Sized {
+    fn without(&self, lost: &BTreeSet<Partition>) -> Result<Self> {
+        let (mut from, mut to) = (self.chunk.from.clone(), self.chunk.to.clone());
+        from.remove(lost);
+        to.remove(lost);
+        let mut batches = Vec::with_capacity(self.chunk.batches.len());
+        for batch in &self.chunk.batches {
+            let kept = rows_of(batch, |p| !lost.contains(&p))?;
+            if kept.num_rows() > 0 {
+                batches.push(kept);
+            }
+        }
+        Ok(Self {
+            class: self.class,
+            rows: batches.iter().map(RecordBatch::num_rows).sum(),
+            chunk: Arc::new(RowsChunk {
+                from,
+                to,
+                bytes: batches.iter().map(RecordBatch::get_array_memory_size).sum(),
+                batches,
+            }),
+        })
+    }
 }
 
 /// The rows of one epoch.
@@ -154,13 +180,34 @@ impl Epochs {
         Ok(())
     }
 
-    /// Names a partition that was found later, so that the next chunks start where it does.
+    /// Names partitions that came later, so that the next chunks start where they do.
     pub(crate) fn gain(&mut self, gained: &Frontier) {
         let open = self.last();
         for (partition, offset) in gained.iter() {
             open.from.advance(partition, offset);
             open.to.advance(partition, offset);
         }
+    }
+
+    /// Forgets partitions and their rows. What is on its way to the archive must not be theirs.
+    pub(crate) fn lose(&mut self, lost: &BTreeSet<Partition>) -> Result<()> {
+        for epoch in &mut self.list {
+            epoch.from.remove(lost);
+            epoch.to.remove(lost);
+            epoch.last.retain(|p, _| !lost.contains(p));
+            for sized in &mut epoch.chunks {
+                if sized.chunk.to.partitions().any(|p| lost.contains(&p)) {
+                    *sized = sized.without(lost)?;
+                }
+            }
+            epoch
+                .chunks
+                .retain(|sized| sized.chunk.from != sized.chunk.to);
+            if epoch.stage == Stage::Open && epoch.chunks.is_empty() {
+                epoch.since = None;
+            }
+        }
+        Ok(())
     }
 
     /// Bytes of the open epoch, and since when it has something; `None` while nothing has advanced.
@@ -247,7 +294,11 @@ fn merge(schema: &SchemaRef, run: Vec<Sized>) -> Result<Sized> {
         class: run[0].class + 1,
         rows: count,
         chunk: Arc::new(RowsChunk {
-            from: run[0].chunk.from.clone(),
+            // A partition that came in the midst of the run starts where it came.
+            from: run
+                .iter()
+                .rev()
+                .fold(Frontier::new(), |later, sized| sized.chunk.from.or(&later)),
             to: run[run.len() - 1].chunk.to.clone(),
             bytes: if count == 0 {
                 0

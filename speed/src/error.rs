@@ -110,6 +110,23 @@ pub enum Error {
         #[source]
         source: KafkaError,
     },
+    #[error("joining the consumer group that shares topic `{topic}`: {source}")]
+    Join {
+        topic: String,
+        #[source]
+        source: KafkaError,
+    },
+    #[error(
+        "another process is in the consumer group of topic `{topic}` under the same instance id; give every worker an \
+         id of its own"
+    )]
+    Instance { topic: String },
+    #[error("asking Kafka who is in the consumer group `{group}`: {source}")]
+    Members {
+        group: String,
+        #[source]
+        source: KafkaError,
+    },
     #[error("the consumer thread of topic `{topic}` has stopped")]
     ConsumerStopped { topic: String },
     #[error("stream `{stream}` has lost its {what}: it has stopped")]
@@ -130,6 +147,15 @@ pub enum Error {
         #[source]
         source: tokio::task::JoinError,
     },
+    #[error("starting the threads that serve other processes: {0}")]
+    StartThreads(#[source] std::io::Error),
+    #[error(
+        "the certificate or its key cannot be used: {}; both must be PEM and belong together",
+        innermost(.0)
+    )]
+    ServeTls(#[source] tonic::transport::Error),
+    #[error("serving other processes over Arrow Flight: {}", innermost(.0))]
+    Serve(#[source] tonic::transport::Error),
     #[error("broken promise: {0}")]
     Broken(String),
     #[error(transparent)]
@@ -157,11 +183,20 @@ impl Error {
             | Error::Expired { .. }
             | Error::Truncated { .. }
             | Error::Recreated { .. }
-            | Error::OffsetGone { .. } => Fault::User,
+            | Error::OffsetGone { .. }
+            | Error::Instance { .. }
+            | Error::ServeTls(_) => Fault::User,
+            Error::StartThreads(_) | Error::Serve(_) => Fault::Transient,
             Error::ReadBack { .. } | Error::LastEpoch { .. } | Error::Origin { .. } => {
                 Fault::Transient
             }
             Error::ConsumerStopped { .. } | Error::Disconnected { .. } => Fault::Transient,
+            Error::Join { source, .. } | Error::Members { source, .. } => {
+                match source.rdkafka_error_code().map(weigh_group) {
+                    Some(Verdict::Stop(fault)) => fault,
+                    _ => Fault::Transient,
+                }
+            }
             Error::Survey { source, .. } | Error::Consume { source, .. } => {
                 match source.rdkafka_error_code().map(weigh) {
                     Some(Verdict::Stop(fault)) => fault,
@@ -187,6 +222,15 @@ fn silence(source: &KafkaError) -> String {
         }
         _ => source.to_string(),
     }
+}
+
+/// The cause that says most: what is around it is called `transport error`.
+fn innermost(error: &tonic::transport::Error) -> String {
+    let mut cause: &dyn std::error::Error = error;
+    while let Some(inner) = cause.source() {
+        cause = inner;
+    }
+    cause.to_string()
 }
 
 /// What an error that librdkafka reports means for the consumer.
@@ -235,5 +279,21 @@ pub(crate) fn weigh(code: Code) -> Verdict {
         | Code::SSL
         | Code::InvalidTopic => Verdict::Stop(Fault::User),
         _ => Verdict::Stop(Fault::Transient),
+    }
+}
+
+/// Weighs an error code of a member of the group: here the coordinator and its permissions are needed, and whatever can
+/// pass is waited for, because the group is joined again by itself.
+pub(crate) fn weigh_group(code: Code) -> Verdict {
+    match code {
+        Code::GroupAuthorizationFailed
+        | Code::InconsistentGroupProtocol
+        | Code::InvalidSessionTimeout
+        | Code::InvalidGroupId => Verdict::Stop(Fault::User),
+        Code::Fatal | Code::FencedInstanceId => Verdict::Stop(Fault::Transient),
+        code => match weigh(code) {
+            Verdict::Stop(Fault::User) => Verdict::Stop(Fault::User),
+            _ => Verdict::Wait,
+        },
     }
 }

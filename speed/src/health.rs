@@ -9,7 +9,7 @@ use arrow::array::{Array, Int32Array, TimestampMicrosecondArray};
 use arrow::record_batch::RecordBatch;
 use thalweg_schemas::snapshot::PartitionHealth;
 use thalweg_schemas::stream::{PARTITION, REJECT, StreamDefinition, TIMESTAMP};
-use thalweg_schemas::{Frontier, Partition};
+use thalweg_schemas::{Frontier, Offset, Partition};
 
 /// Health of every partition since the process started.
 #[derive(Debug)]
@@ -77,51 +77,76 @@ impl Health {
         }
     }
 
+    pub(crate) fn lose(&mut self, lost: &BTreeSet<Partition>) {
+        self.partitions.retain(|p, _| !lost.contains(p));
+    }
+
     pub(crate) fn partitions(&self) -> &BTreeMap<Partition, PartitionHealth> {
         &self.partitions
     }
 }
 
-/// Whether reading has reached what the log held when its partitions were assigned.
+/// Which partitions have reached what their logs held when they were assigned.
 #[derive(Debug)]
 pub(crate) struct CatchUp {
-    /// High watermarks at assignment; unknown until then.
-    target: Option<Frontier>,
+    /// High watermarks at assignment; of a partition that it does not name, it is not known yet.
+    target: Frontier,
     /// A frontier that was shown to readers before; nothing may be answered below it.
     floor: Frontier,
     /// Partitions whose end was met: with an open transaction, the high watermark is out of reach.
     ended: BTreeSet<Partition>,
-    done: bool,
+    done: BTreeSet<Partition>,
 }
 
 impl CatchUp {
     pub(crate) fn new(floor: Frontier) -> Self {
         Self {
-            target: None,
+            target: Frontier::new(),
             floor,
             ended: BTreeSet::new(),
-            done: false,
+            done: BTreeSet::new(),
         }
     }
 
-    /// The partitions were assigned; `target` is what is to be read.
-    pub(crate) fn aim(&mut self, target: Frontier) {
-        self.target = Some(target);
+    /// Partitions were assigned; `target` is what is to be read of them.
+    pub(crate) fn aim(&mut self, target: &Frontier) {
+        self.target = target.or(&self.target);
+        self.done.clear();
+    }
+
+    /// More partitions are read, from `at` on.
+    pub(crate) fn gain(&mut self, at: &Frontier, target: &Frontier) {
+        // Of one that the topic has just been given, nothing can have been shown before.
+        self.target = target.or(&self.target).or(at);
+    }
+
+    /// Partitions have gone, which were shown at `frontier`.
+    pub(crate) fn lose(&mut self, lost: &BTreeSet<Partition>, frontier: &Frontier) {
+        self.floor = self.floor.max(&frontier.within(lost.iter().copied()));
+        self.target.remove(lost);
+        self.ended.retain(|p| !lost.contains(p));
+        self.done.retain(|p| !lost.contains(p));
     }
 
     pub(crate) fn observe(&mut self, frontier: &Frontier, ends: &BTreeSet<Partition>) {
         self.ended.extend(ends);
-        let Some(target) = &self.target else {
-            return;
+        let reached = |p: Partition, at: Offset| {
+            let target = self.target.named(p);
+            let end = target.is_some_and(|high| at >= high || self.ended.contains(&p));
+            end && at >= self.floor.get(p)
         };
-        self.done |= frontier.covers(&self.floor)
-            && target
-                .iter()
-                .all(|(p, high)| frontier.get(p) >= high || self.ended.contains(&p));
+        let reached = frontier.iter().filter(|(p, at)| reached(*p, *at));
+        self.done.extend(reached.map(|(p, _)| p));
     }
 
-    pub(crate) fn is_done(&self) -> bool {
-        self.done
+    /// True if all have that are read or were found: those of `frontier`, and those of the target that are to come.
+    pub(crate) fn is_done(&self, frontier: &Frontier) -> bool {
+        let mut all = frontier.partitions().chain(self.target.partitions());
+        all.all(|p| self.done.contains(&p))
+    }
+
+    pub(crate) fn partitions(&self) -> &BTreeSet<Partition> {
+        &self.done
     }
 }
 
@@ -132,8 +157,8 @@ mod tests {
 
     use arrow::array::{ArrayRef, StringArray};
     use arrow::datatypes::Schema;
+    use thalweg_schemas::StreamName;
     use thalweg_schemas::stream::Format;
-    use thalweg_schemas::{Offset, StreamName};
 
     fn health() -> Health {
         Health::new(&StreamDefinition {
@@ -212,16 +237,41 @@ mod tests {
     fn caught_up_is_every_partition_at_its_end_and_above_what_was_shown() {
         let mut catch_up = CatchUp::new(at(&[(0, 6)]));
         catch_up.observe(&at(&[(0, 9), (1, 9)]), &BTreeSet::new());
-        assert!(!catch_up.is_done(), "nobody knows yet how much there is");
-        catch_up.aim(at(&[(0, 5), (1, 7)]));
-        let mut check = |frontier: &[(i32, i64)], ends: &[i32], done| {
-            let ends = ends.iter().map(|p| Partition(*p)).collect();
-            catch_up.observe(&at(frontier), &ends);
-            assert_eq!(catch_up.is_done(), done, "{frontier:?}");
+        assert!(
+            catch_up.partitions().is_empty(),
+            "nobody knows how much there is"
+        );
+        catch_up.aim(&at(&[(0, 5), (1, 7)]));
+        let mut check = |frontier: &[(i32, i64)], ends: &[i32], done: &[i32]| {
+            let (frontier, ends) = (at(frontier), ends.iter().map(|p| Partition(*p)).collect());
+            catch_up.observe(&frontier, &ends);
+            let got: Vec<i32> = catch_up.partitions().iter().map(|p| p.0).collect();
+            assert_eq!(got, done, "{frontier}");
+            assert_eq!(catch_up.is_done(&frontier), done.len() == 2, "{frontier}");
         };
-        check(&[(0, 5), (1, 0)], &[], false);
-        check(&[(0, 5), (1, 4)], &[1], false);
-        check(&[(0, 6), (1, 4)], &[], true);
-        check(&[(0, 6), (1, 4)], &[], true);
+        check(&[(0, 5), (1, 0)], &[], &[]);
+        check(&[(0, 5), (1, 4)], &[1], &[1]);
+        check(&[(0, 6), (1, 4)], &[], &[0, 1]);
+        check(&[(0, 6), (1, 4)], &[], &[0, 1]);
+    }
+
+    #[test]
+    fn a_partition_that_comes_back_catches_up_again() {
+        let (lost, zero) = (BTreeSet::from([Partition(1)]), BTreeSet::new());
+        let mut catch_up = CatchUp::new(Frontier::new());
+        catch_up.aim(&at(&[(0, 5), (1, 7)]));
+        catch_up.observe(&at(&[(0, 5), (1, 9)]), &zero);
+        catch_up.lose(&lost, &at(&[(0, 5), (1, 9)]));
+        assert!(catch_up.is_done(&at(&[(0, 5)])));
+        assert!(
+            !catch_up.is_done(&at(&[(0, 5), (1, 5)])),
+            "it is read again"
+        );
+        catch_up.gain(&at(&[(1, 5)]), &at(&[(1, 8)]));
+        // Its end is below what was shown of it.
+        catch_up.observe(&at(&[(0, 5), (1, 8)]), &lost);
+        assert!(!catch_up.is_done(&at(&[(0, 5), (1, 8)])));
+        catch_up.observe(&at(&[(0, 5), (1, 9)]), &zero);
+        assert!(catch_up.is_done(&at(&[(0, 5), (1, 9)])));
     }
 }

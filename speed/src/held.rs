@@ -1,7 +1,7 @@
 //! A view that is held: its segments from the oldest cut that readers may use up to the frontier.
 //!
 //! Invariant: each partition's segments follow each other without gap or overlap; one that does not continue the last
-//! is refused, not filed.
+//! is refused, not filed. Of a partition whose segments are being rebuilt there are none until they join.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -24,6 +24,8 @@ pub(crate) type Borders = BTreeMap<Partition, BTreeSet<Offset>>;
 pub(crate) struct HeldView {
     pub(crate) view: Arc<CompiledView>,
     pub(crate) cuts: Cuts,
+    /// Partitions whose segments are being rebuilt.
+    lacks: BTreeSet<Partition>,
     /// True while a merge of some of the segments is running.
     pub(crate) merging: bool,
     /// Replaced when it changes; readers keep what they have.
@@ -36,6 +38,7 @@ impl HeldView {
     pub(crate) fn new(view: Arc<CompiledView>, now: Duration, cut: Frontier) -> Self {
         Self {
             view,
+            lacks: BTreeSet::new(),
             cuts: Cuts::starting_at(now, cut),
             merging: false,
             segments: Arc::default(),
@@ -55,6 +58,9 @@ impl HeldView {
     pub(crate) fn extend(&mut self, added: Vec<Segment>) -> Result<()> {
         let held = Arc::make_mut(&mut self.segments);
         for segment in added {
+            if self.lacks.contains(&segment.partition) {
+                continue;
+            }
             let list = held.partitions.entry(segment.partition).or_default();
             let continues = list.last().is_none_or(|last| last.to == segment.from);
             if !continues || segment.view != *self.view.plan.id() || segment.from >= segment.to {
@@ -72,14 +78,49 @@ impl HeldView {
         Ok(())
     }
 
-    /// True if readers can tile from `cut` up to `frontier`.
-    pub(crate) fn tiles_from(&self, cut: &Frontier, frontier: &Frontier) -> bool {
-        cut.max(frontier).partitions().all(|partition| {
+    /// The partitions of `frontier` in which readers cannot tile from `cut` up to it.
+    pub(crate) fn gaps(&self, cut: &Frontier, frontier: &Frontier) -> BTreeSet<Partition> {
+        let tiles = |partition: Partition, to: Offset| {
             let at = cut.get(partition);
             let list = self.segments.partitions.get(&partition);
-            at == frontier.get(partition)
-                || list.is_some_and(|list| list.iter().any(|segment| segment.from == at))
-        })
+            at == to || list.is_some_and(|list| list.iter().any(|segment| segment.from == at))
+        };
+        let all = frontier.iter();
+        all.filter(|(p, to)| self.lacks.contains(p) || !tiles(*p, *to))
+            .map(|(p, _)| p)
+            .collect()
+    }
+
+    /// Partitions that are read from `frontier` on: their segments are to be rebuilt, unless the newest cut is there.
+    pub(crate) fn gain(&mut self, gained: &Frontier) {
+        let cut = self.cuts.newest();
+        let beyond = gained
+            .iter()
+            .filter(|(p, at)| cut.is_none_or(|cut| cut.get(*p) != *at));
+        self.lacks.extend(beyond.map(|(p, _)| p));
+    }
+
+    /// Forgets partitions.
+    pub(crate) fn lose(&mut self, lost: &BTreeSet<Partition>) {
+        self.lacks.retain(|p| !lost.contains(p));
+        let held = Arc::make_mut(&mut self.segments);
+        held.partitions.retain(|p, _| !lost.contains(p));
+        self.bytes = held.bytes();
+    }
+
+    /// Puts rebuilt segments, from `cut` to the frontier, in the place of what is held of these partitions.
+    pub(crate) fn join(
+        &mut self,
+        now: Duration,
+        cut: Frontier,
+        partitions: &BTreeSet<Partition>,
+        segments: Vec<Segment>,
+    ) -> Result<()> {
+        self.lose(partitions);
+        if self.cuts.newest() != Some(&cut) {
+            self.cuts.record(now, cut);
+        }
+        self.extend(segments)
     }
 
     /// The next runs to merge, at most one per partition.

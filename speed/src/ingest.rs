@@ -10,8 +10,10 @@
 
 mod epoch;
 mod memory;
+mod partitions;
 mod views;
 
+use std::collections::{BTreeSet, HashMap};
 use std::future::pending;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -23,14 +25,16 @@ use thalweg_schemas::dataset::MasterVersion;
 use thalweg_schemas::decode::{Decoder, Messages};
 use thalweg_schemas::epoch::EpochOutcome;
 use thalweg_schemas::session;
-use thalweg_schemas::{Frontier, Offset, Partition};
-use tokio::sync::{oneshot, watch};
+use thalweg_schemas::{Frontier, Partition};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 
+use self::partitions::rows_that_count;
 use self::views::Done;
 use crate::budget::Shares;
+use crate::change::{Change, Lost};
 use crate::config::{SpeedConfig, queue_of};
 use crate::current::{Current, same};
 use crate::run::Links;
@@ -47,6 +51,10 @@ pub struct Start {
     pub origin: Frontier,
     /// The newest version; reading starts at its frontier.
     pub master: Arc<MasterVersion>,
+    /// The partitions that are read from the start on.
+    pub partitions: BTreeSet<Partition>,
+    /// Those that come and go later. Nobody has to hold the other end.
+    pub changes: mpsc::Receiver<Change>,
     /// A frontier below which nothing may be answered, because readers have seen it.
     pub floor: Frontier,
 }
@@ -56,7 +64,7 @@ pub struct Start {
 pub enum Ended {
     /// As asked; everything read is archived.
     ShutDown,
-    /// Someone else archives this stream: resume from this version.
+    /// Someone else archives a partition that was read here: resume from this version.
     Fenced(Arc<MasterVersion>),
 }
 
@@ -98,6 +106,7 @@ enum Event {
     Views,
     /// The topic has so many partitions now.
     Grown(i32),
+    Change(Change),
     /// The brokers have been reached, or are away.
     Link(Link),
     Tick,
@@ -115,6 +124,13 @@ struct Ingest<'a> {
     source: Source,
     /// How many partitions the topic has.
     partitions: watch::Receiver<i32>,
+    changes: mpsc::Receiver<Change>,
+    /// How many commands have changed what the consumer reads.
+    assignment: u64,
+    /// As of which of them a partition is read; 0 for those that were from the start on.
+    since: HashMap<Partition, u64>,
+    /// Partitions that go as soon as they are archived.
+    leaving: Vec<Lost>,
     link: watch::Receiver<Link>,
     current: Current,
     shares: Shares,
@@ -127,6 +143,8 @@ struct Ingest<'a> {
     /// For rebuilds: bounded, spills.
     rebuild_session: Arc<SessionState>,
     jobs: JoinSet<Result<Done>>,
+    /// How many rebuilds were started.
+    rebuilds: u64,
     in_flight: Option<InFlight>,
     last_mark: Option<Duration>,
     last_asked: Option<Duration>,
@@ -135,7 +153,7 @@ struct Ingest<'a> {
 impl<'a> Ingest<'a> {
     fn new(
         config: &'a SpeedConfig,
-        start: Start,
+        mut start: Start,
         source: Source,
         links: &'a mut Links,
     ) -> Result<Self> {
@@ -144,11 +162,17 @@ impl<'a> Ingest<'a> {
         let shares = Shares::of(config.memory_budget, queue_of(config, &definition.kafka));
         let bounded = session::runtime(Some(&links.warehouse), Some(shares.rebuild), None)?;
         let decoder = Decoder::new(definition)?;
+        let (_, none) = mpsc::channel(1);
+        let changes = std::mem::replace(&mut start.changes, none);
         let mut current = Current::new(start);
         current.epochs.limit_chunks(shares.batch);
         source.limit_batches(shares.first_batch());
         Ok(Self {
             decoder: Mutex::new(Some(decoder)),
+            changes,
+            assignment: 0,
+            since: HashMap::new(),
+            leaving: Vec::new(),
             current,
             shares,
             batch_limit: shares.first_batch(),
@@ -160,6 +184,7 @@ impl<'a> Ingest<'a> {
             session: Arc::new(session::state(unbounded, 1)),
             rebuild_session: Arc::new(session::state(bounded, 1)),
             jobs: JoinSet::new(),
+            rebuilds: 0,
             in_flight: None,
             last_mark: None,
             last_asked: None,
@@ -213,6 +238,7 @@ impl<'a> Ingest<'a> {
                 Ok(()) => Ok(Event::Grown(*self.partitions.borrow_and_update())),
                 Err(_) => Err(self.consumer_stopped()),
             },
+            Some(change) = self.changes.recv() => Ok(Event::Change(change)),
             // When the consumer has gone, its batches say so.
             Ok(()) = self.link.changed() => Ok(Event::Link(self.link.borrow_and_update().clone())),
         }
@@ -226,6 +252,7 @@ impl<'a> Ingest<'a> {
             Event::Master => return Ok(self.follow_master()),
             Event::Views => self.reconcile(),
             Event::Grown(count) => self.grow(count).await?,
+            Event::Change(change) => self.change(change)?,
             Event::Link(link) => self.current.connect(link),
             Event::Tick => {}
         }
@@ -233,12 +260,17 @@ impl<'a> Ingest<'a> {
     }
 
     /// One micro-batch: after this, rows and all held views stand at its positions.
-    async fn take(&mut self, drained: Drained) -> Result<()> {
-        let to = self.current.frontier().max(&drained.positions);
+    async fn take(&mut self, mut drained: Drained) -> Result<()> {
+        let counted = self.counted(&drained);
+        let positions = drained.positions.within(counted.iter().copied());
+        let to = self.current.frontier().max(&positions);
+        drained.last.retain(|p, _| counted.contains(p));
+        drained.ends.retain(|p| counted.contains(p));
         if !drained.messages.is_empty() || to != *self.current.frontier() {
             let started = Instant::now();
             let raw = drained.messages.memory();
             let rows = self.decode(drained.messages).await?;
+            let rows = rows_that_count(rows, &counted, &drained.positions)?;
             let decoded = started.elapsed();
             let segments = self.update_views(&rows, &to).await?;
             tracing::debug!(
@@ -287,7 +319,7 @@ impl<'a> Ingest<'a> {
         if version.version <= self.current.master.version {
             return None;
         }
-        let frontier = version.frontier.or(&self.current.origin);
+        let frontier = self.current.mine(&version.frontier);
         if same(&frontier, &self.current.archived) {
             self.current.adopt(version);
             self.reconcile();
@@ -298,27 +330,6 @@ impl<'a> Ingest<'a> {
             return None;
         }
         Some(Ended::Fenced(version))
-    }
-
-    /// Partitions that the topic did not have before start at 0, in the catalog before anything is read.
-    async fn grow(&mut self, count: i32) -> Result<()> {
-        let gained: Frontier = (0..count)
-            .map(Partition)
-            .filter(|p| self.current.frontier().named(*p).is_none())
-            .map(|p| (p, Offset(0)))
-            .collect();
-        if gained.is_empty() {
-            return Ok(());
-        }
-        let name = self.current.stream.definition.name.clone();
-        self.links.catalogs.record_origin(&name, &gained).await?;
-        tracing::info!(stream = %name, partitions = %gained, "the topic has grown");
-        self.current.gain(&gained);
-        self.command(Command::Assign(gained))?;
-        if self.current.paused {
-            self.command(Command::Pause)?;
-        }
-        Ok(())
     }
 
     fn command(&self, command: Command) -> Result<()> {
@@ -332,6 +343,7 @@ impl<'a> Ingest<'a> {
     async fn upkeep(&mut self) -> Result<()> {
         let now = self.now();
         self.current.trim(now, self.config.grace);
+        self.let_go(now).await?;
         self.watch_memory(now).await?;
         self.cut_if_due(now).await?;
         self.start_merges();

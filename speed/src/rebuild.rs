@@ -6,7 +6,8 @@
 //!  |________ Rebuilt ________|_________ Rebuilt ________|_______ Live _______|
 //! ```
 //!
-//! Invariant: what it gives tiles from the cut to where it reached, with borders at every mark it was told of.
+//! Invariant: what it gives tiles from the cut to where it reached, with borders at every mark it was told of. All its
+//! frontiers name the same partitions: those that are rebuilt, which need not be all that are read.
 
 use std::sync::Arc;
 
@@ -37,6 +38,8 @@ pub(crate) struct Stretch {
 /// What to rebuild from.
 #[derive(Debug)]
 pub(crate) struct Rebuild {
+    /// By which the loop recognises it.
+    pub(crate) id: u64,
     pub(crate) view: Arc<CompiledView>,
     /// Of the stream's rows.
     pub(crate) schema: SchemaRef,
@@ -50,11 +53,11 @@ pub(crate) struct Rebuild {
     pub(crate) memory: Vec<Stretch>,
 }
 
-/// Segments from `cut` to `reached`.
+/// Segments up to `reached`, which names the partitions that were rebuilt.
 #[derive(Debug)]
 pub(crate) struct Rebuilt {
+    pub(crate) id: u64,
     pub(crate) view: Arc<CompiledView>,
-    pub(crate) cut: Frontier,
     pub(crate) reached: Frontier,
     pub(crate) segments: Vec<Segment>,
 }
@@ -75,6 +78,7 @@ pub async fn rebuild_range(
     let half = |p: Partition| Offset((from.get(p).0 + to.get(p).0) / 2);
     let middle = to.partitions().map(|p| (p, half(p))).collect();
     let job = Rebuild {
+        id: 0,
         view,
         schema: stream.row_schema(),
         cut: from.clone(),
@@ -95,8 +99,8 @@ pub(crate) async fn rebuild(state: Arc<SessionState>, job: Rebuild) -> Result<Re
         segments.extend(update_archived(&state, &job, &from, &to).await?);
     }
     let archived = Rebuilt {
+        id: job.id,
         view: job.view,
-        cut: job.cut,
         reached: job.archived,
         segments,
     };
@@ -113,7 +117,7 @@ pub(crate) async fn continue_rebuild(
     for stretch in memory {
         let added = update_memory(&state, &rebuilt.view, &schema, &stretch).await?;
         rebuilt.segments.extend(added);
-        rebuilt.reached = stretch.to;
+        rebuilt.reached = rebuilt.reached.max(&stretch.to);
     }
     Ok(rebuilt)
 }

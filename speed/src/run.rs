@@ -1,9 +1,11 @@
 //! Running one stream: show what is archived, survey the topic, check that it continues the archive, read, and start
 //! over when fenced.
 //!
-//! Invariant: origins are in the catalog before anything is read.
+//! Invariant: origins are in the catalog before anything is read. A membership outlives what is fenced: the group is
+//! not left because a commit was lost.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::future::pending;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,17 +15,19 @@ use thalweg_schemas::dataset::{MasterVersion, Published};
 use thalweg_schemas::epoch::EpochRequest;
 use thalweg_schemas::snapshot::StreamSnapshot;
 use thalweg_schemas::warehouse::Warehouse;
-use thalweg_schemas::{Error as SharedError, Frontier, Partition};
+use thalweg_schemas::{Frontier, Partition};
 use tokio::sync::{Notify, mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
+use crate::Result;
 use crate::assignment::Topic;
-use crate::config::SpeedConfig;
+use crate::config::{Assignment, SpeedConfig};
 use crate::consumer::{self, BatchLimits};
-use crate::identity::{Watermarks, check_watermarks, new_origins};
+use crate::gain::{Taker, check, check_origin, high, recorded, survey};
+use crate::identity::{Watermarks, check_watermarks};
 use crate::ingest::{Ended, Start, ingest};
+use crate::membership::Membership;
 use crate::source::{Feed, Source};
-use crate::{Error, Result};
 
 /// How long to wait before brokers that are away are asked again.
 const ASK_AGAIN: Duration = Duration::from_secs(1);
@@ -60,7 +64,7 @@ pub async fn record_origins(
         return Ok(known);
     }
     let topic = Topic::open(config, &stream.definition)?;
-    Ok(survey(&topic, stream, catalogs).await?.1)
+    Ok(survey(&topic, stream, catalogs, None).await?.1)
 }
 
 /// Ingests `stream` until `cancel`, then archives what it holds. `masters` must be of an archive that was opened with
@@ -94,16 +98,35 @@ pub async fn run(
         snapshots,
         pressure,
     };
+    let mut membership = match &config.assignment {
+        Assignment::Group { .. } => Some(Membership::join(&config, &stream.definition)?),
+        Assignment::All | Assignment::Static(_) => None,
+    };
+    let outcome = sessions(&config, &stream, &mut links, &mut membership, &cancel).await;
+    // What was held is archived: now others may have it.
+    if let Some(membership) = membership {
+        membership.leave().await;
+    }
+    outcome
+}
+
+async fn sessions(
+    config: &SpeedConfig,
+    stream: &Arc<CatalogStream>,
+    links: &mut Links,
+    membership: &mut Option<Membership>,
+    cancel: &CancellationToken,
+) -> Result<()> {
     let mut known = Arc::clone(&links.masters.borrow());
     loop {
-        let session = session(&config, &stream, known, &mut links, &cancel);
+        let session = session(config, stream, known, links, membership.as_mut(), cancel);
         match session.await? {
             Ended::ShutDown => return Ok(()),
             Ended::Fenced(version) => {
                 tracing::warn!(
                     stream = %stream.definition.name,
                     at = %version.frontier,
-                    "another process archives this stream: resuming from the table"
+                    "another process archives what is read here: resuming from the table"
                 );
                 known = version;
             }
@@ -111,13 +134,14 @@ pub async fn run(
     }
 }
 
-/// One assignment of all partitions, from the archive frontier on. What is archived is shown at once; Kafka is reached
-/// beside it, which may take as long as it takes.
+/// From the archive frontier on until the end, or until fenced. What is archived is shown at once; Kafka is reached
+/// beside it, which may take as long as it takes, and so is the group followed.
 async fn session(
     config: &SpeedConfig,
     stream: &Arc<CatalogStream>,
     known: Arc<MasterVersion>,
     links: &mut Links,
+    membership: Option<&mut Membership>,
     cancel: &CancellationToken,
 ) -> Result<Ended> {
     let topic = Topic::open(config, &stream.definition)?;
@@ -130,27 +154,58 @@ async fn session(
     } else {
         known
     };
-    check_origin(stream, &origin, &master)?;
-    let (grown, partitions) = watch::channel(0);
-    let (feed, source) = Source::new(partitions);
+    let next = master.frontier.or(&origin);
+    let partitions = config.assignment.at_start(next.partitions());
+    check_origin(stream, &origin, &master, &partitions)?;
+    let (grown, found) = watch::channel(0);
+    let (feed, source) = Source::new(found);
     let from = Reading {
-        at: master.frontier.or(&origin),
+        at: next.within(partitions.iter().copied()),
         master: Arc::clone(&master),
     };
     let connecting = connect(config, topic, stream, &catalogs, from, grown, feed);
+    let (sender, changes) = mpsc::channel(1);
+    let following = match membership {
+        None => None,
+        Some(membership) => {
+            let taker = Taker {
+                stream: Arc::clone(stream),
+                catalogs: catalogs.clone(),
+                probe: Topic::open(config, &stream.definition)?,
+                archive: links.archive.clone(),
+                masters: links.masters.clone(),
+                changes: sender,
+            };
+            Some(taker.follow(membership))
+        }
+    };
+    // Ends with an error only: without a group, never.
+    let following = async {
+        match following {
+            Some(following) => following.await,
+            None => pending().await,
+        }
+    };
     let shown = links.snapshots.borrow().clone();
     let start = Start {
         stream: Arc::clone(stream),
         origin,
         master,
+        partitions,
+        changes,
         floor: shown.map_or_else(Frontier::new, |s| s.frontier.clone()),
     };
     let mut ingesting = pin!(ingest(config, start, source, links, cancel));
+    let mut following = pin!(following);
     tokio::select! {
         ended = &mut ingesting => return ended,
         connected = connecting => connected?,
+        Err(failed) = &mut following => return Err(failed),
     }
-    ingesting.await
+    tokio::select! {
+        ended = ingesting => ended,
+        Err(failed) = following => Err(failed),
+    }
 }
 
 /// What is read on from.
@@ -171,8 +226,9 @@ async fn connect(
     grown: watch::Sender<i32>,
     feed: Feed,
 ) -> Result<()> {
+    let mine: BTreeSet<Partition> = from.at.partitions().collect();
     let log = loop {
-        match checked(&topic, stream, catalogs, &from.master).await {
+        match checked(&topic, stream, catalogs, &from.master, &mine).await {
             Ok(found) => break found,
             Err(error) if error.awaits_kafka() => {
                 let reason = error.to_string();
@@ -190,75 +246,24 @@ async fn connect(
         rows: config.micro_batch_rows,
         wait: config.micro_batch_wait,
     };
-    feed.assigned(log.iter().map(|(p, marks)| (*p, marks.high)).collect());
+    let read = config.assignment.at_start(log.keys().copied());
+    feed.assigned(high(&log).within(read));
     consumer::start(topic, from.at, limits, feed)
 }
 
-/// The topic's watermarks, once it is certain that the log continues the archive.
+/// The topic's watermarks, once it is certain that the log continues the archive in the partitions that are read here.
 async fn checked(
     topic: &Topic,
     stream: &CatalogStream,
     catalogs: &CatalogStore,
     master: &Arc<MasterVersion>,
+    mine: &BTreeSet<Partition>,
 ) -> Result<BTreeMap<Partition, Watermarks>> {
-    let (log, origin) = survey(topic, stream, catalogs).await?;
-    check_watermarks(&topic.name, &log, &master.frontier.or(&origin))?;
-    let (asked, archived, marks) = (topic.clone(), Arc::clone(master), log.clone());
-    blocking(stream, move || asked.check_last(&marks, &archived.last)).await?;
+    let (log, origin) = survey(topic, stream, catalogs, None).await?;
+    let next = master.frontier.or(&origin);
+    // Partitions that are archived and gone are everybody's concern, whoever reads them.
+    let gone = next.partitions().filter(|p| !log.contains_key(p));
+    check_watermarks(&topic.name, &log, &next.within(gone))?;
+    check(topic, stream, &log, &origin, master, mine).await?;
     Ok(log)
-}
-
-/// The topic's watermarks, and the origins of all its partitions, recorded.
-async fn survey(
-    topic: &Topic,
-    stream: &CatalogStream,
-    catalogs: &CatalogStore,
-) -> Result<(BTreeMap<Partition, Watermarks>, Frontier)> {
-    let asked = topic.clone();
-    let log = blocking(stream, move || asked.survey()).await?;
-    // The newest catalog: an origin that is there must not be taken for a first sight.
-    let mut catalog = catalogs.load().await?;
-    let missing = new_origins(&recorded(&catalog, stream)?, &log);
-    if !missing.is_empty() {
-        let name = &stream.definition.name;
-        catalog = catalogs.record_origin(name, &missing).await?;
-    }
-    Ok((log, recorded(&catalog, stream)?))
-}
-
-/// The origins that `catalog` knows of `stream`.
-fn recorded(catalog: &Catalog, stream: &CatalogStream) -> Result<Frontier> {
-    let name = &stream.definition.name;
-    let stream = catalog.streams.get(name);
-    let stream = stream.ok_or_else(|| SharedError::FindDefinition {
-        kind: "stream",
-        name: name.to_string(),
-    })?;
-    Ok(stream.origin.clone())
-}
-
-/// An archive that was opened before the origins were known would take partitions to start at 0.
-fn check_origin(stream: &CatalogStream, origin: &Frontier, master: &MasterVersion) -> Result<()> {
-    let unknown = origin
-        .iter()
-        .find(|(p, start)| master.frontier.get(*p) < *start);
-    match unknown {
-        None => Ok(()),
-        Some((partition, start)) => Err(Error::Origin {
-            stream: stream.definition.name.clone(),
-            partition,
-            start,
-        }),
-    }
-}
-
-async fn blocking<T: Send + 'static>(
-    stream: &CatalogStream,
-    work: impl FnOnce() -> Result<T> + Send + 'static,
-) -> Result<T> {
-    let done = tokio::task::spawn_blocking(work).await;
-    done.map_err(|source| Error::Task {
-        stream: stream.definition.name.clone(),
-        source,
-    })?
 }

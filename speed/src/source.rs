@@ -34,6 +34,8 @@ pub struct Drained {
     pub ends: BTreeSet<Partition>,
     /// High watermarks as last heard of.
     pub high: Frontier,
+    /// How many commands that change the assignment were followed before this was drained.
+    pub assignment: u64,
 }
 
 /// What the loop tells the consumer.
@@ -44,6 +46,8 @@ pub enum Command {
     Resume,
     /// Read these partitions too, from these offsets.
     Assign(Frontier),
+    /// Read these no longer.
+    Unassign(BTreeSet<Partition>),
 }
 
 /// How the brokers stand.

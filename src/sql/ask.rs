@@ -31,6 +31,10 @@ pub(super) struct Column {
 pub(super) struct Wishes {
     /// It may lie below earlier ones while a stream has not caught up.
     pub(super) stale: bool,
+    /// It must cover this frontier, as JSON.
+    pub(super) min_frontier: Option<String>,
+    /// It may do without the partitions that no speed worker holds.
+    pub(super) partial: bool,
 }
 
 /// An answer whose rows are still to be read.
@@ -41,6 +45,7 @@ pub(super) struct Begun {
 }
 
 const STALE: &str = "thalweg-stale";
+const PARTIAL: &str = "thalweg-partial";
 
 /// Errors: [`crate::client::Refused`] if the server does not answer it.
 pub(super) async fn begin(
@@ -57,6 +62,12 @@ pub(super) async fn begin(
     if wishes.stale {
         request = request.header(STALE, "allow");
     }
+    if wishes.partial {
+        request = request.header(PARTIAL, "allow");
+    }
+    if let Some(frontier) = &wishes.min_frontier {
+        request = request.header("thalweg-min-frontier", frontier);
+    }
     let response = client.send(request).await?;
     let headers = response.headers();
     let stale = if headers.contains_key(STALE) {
@@ -64,11 +75,15 @@ pub(super) async fn begin(
     } else {
         ""
     };
-    let standing = headers
-        .get("thalweg-frontier")
-        .and_then(|value| value.to_str().ok())
+    let header = |name| headers.get(name).and_then(|value| value.to_str().ok());
+    let partial = header(PARTIAL).map_or_else(String::new, |partitions| {
+        format!(
+            "; partial: no speed worker holds {partitions}; there it stands where the batch layer does"
+        )
+    });
+    let standing = header("thalweg-frontier")
         .filter(|frontier| *frontier != "{}")
-        .map(|frontier| format!("exact at {frontier}{stale}"));
+        .map(|frontier| format!("exact at {frontier}{stale}{partial}"));
     Ok(Begun { response, standing })
 }
 

@@ -19,6 +19,11 @@ pub(super) fn of_stream(stream: &Stream) -> (String, Vec<String>) {
     if let Some(failure) = &stream.archive_failure {
         lines.push(format!(" not archived for now: {failure}"));
     }
+    for (partition, reason) in &stream.unheld {
+        lines.push(format!(
+            " partition {partition} is held by nobody: {reason}"
+        ));
+    }
     if stream.paused {
         lines.push(" reading pauses: the memory budget is reached; nothing is lost".to_owned());
     }
@@ -31,12 +36,14 @@ pub(super) fn of_stream(stream: &Stream) -> (String, Vec<String>) {
     ));
     for (number, partition) in &stream.partitions {
         let latest = partition.latest_event.as_ref();
+        let worker = partition.worker.as_ref();
         lines.push(format!(
-            " partition {number}: read to {}, archived to {}, lag {}{}",
+            " partition {number}: read to {}, archived to {}, lag {}{}{}",
             partition.frontier,
             partition.archive_frontier,
             partition.lag,
             latest.map_or_else(String::new, |at| format!(", latest {}", second(at))),
+            worker.map_or_else(String::new, |worker| format!(", at {worker}")),
         ));
     }
     (format!("{}, topic {}", stream.name, stream.topic), lines)

@@ -13,6 +13,17 @@ const WINDOW: Duration = Duration::from_secs(10);
 #[derive(Debug, Clone, Deserialize)]
 pub(super) struct Streams {
     pub(super) streams: Vec<Stream>,
+    /// If the realtime side is in other processes.
+    #[serde(default)]
+    pub(super) workers: Vec<Worker>,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+pub(super) struct Worker {
+    pub(super) address: String,
+    pub(super) up: bool,
+    /// Why it is not up.
+    pub(super) reason: Option<String>,
 }
 
 #[derive(Debug, Clone, Deserialize)]
@@ -22,6 +33,9 @@ pub(super) struct Stream {
     pub(super) status: String,
     pub(super) failure: Option<String>,
     pub(super) archive_failure: Option<String>,
+    /// Partitions that no worker holds, and why.
+    #[serde(default)]
+    pub(super) unheld: BTreeMap<i32, String>,
     pub(super) lag: i64,
     pub(super) rows: u64,
     pub(super) rejects: u64,
@@ -40,6 +54,8 @@ pub(super) struct Partition {
     pub(super) rows: u64,
     pub(super) rejects: u64,
     pub(super) latest_event: Option<String>,
+    /// Which worker holds it, if workers do.
+    pub(super) worker: Option<String>,
 }
 
 #[derive(Debug, Clone, Deserialize)]
@@ -87,6 +103,7 @@ pub(super) struct Sample {
     /// Since the watching began.
     pub(super) at: Duration,
     pub(super) streams: Vec<Stream>,
+    pub(super) workers: Vec<Worker>,
     pub(super) views: Vec<View>,
     pub(super) process: Process,
 }
@@ -173,6 +190,7 @@ pub(super) mod tests {
         Sample {
             at: Duration::from_secs(seconds),
             streams,
+            workers: Vec::new(),
             views: Vec::new(),
             process: Process {
                 uptime_seconds: 100.0 + seconds as f64,

@@ -5,18 +5,32 @@
 use std::time::Duration;
 
 use super::details::positions;
-use super::model::{Partition, Stream, View};
+use super::model::{Partition, Sample, Stream, View, Worker};
 use crate::terminal;
 
-pub(super) fn text(streams: &[Stream], views: &[View]) -> String {
-    if streams.is_empty() {
-        return "no streams; `thalweg apply FILE.sql` creates them".to_owned();
+pub(super) fn text(sample: &Sample) -> String {
+    let mut parts = Vec::new();
+    if !sample.workers.is_empty() {
+        let workers: Vec<String> = sample.workers.iter().map(worker_text).collect();
+        parts.push(workers.join("\n"));
     }
-    let mut parts: Vec<String> = streams.iter().map(stream_text).collect();
-    if !views.is_empty() {
-        parts.push(views_text(views));
+    if sample.streams.is_empty() {
+        parts.push("no streams; `thalweg apply FILE.sql` creates them".to_owned());
+    }
+    parts.extend(sample.streams.iter().map(stream_text));
+    if !sample.views.is_empty() {
+        parts.push(views_text(&sample.views));
     }
     parts.join("\n\n")
+}
+
+fn worker_text(worker: &Worker) -> String {
+    let state = match (&worker.reason, worker.up) {
+        (_, true) => "up".to_owned(),
+        (Some(reason), false) => format!("down: it {reason}"),
+        (None, false) => "down".to_owned(),
+    };
+    format!("worker {}: {state}", worker.address)
 }
 
 fn stream_text(stream: &Stream) -> String {
@@ -39,7 +53,13 @@ fn stream_text(stream: &Stream) -> String {
     if let Some(failure) = &stream.archive_failure {
         text.push_str(&format!("\n  not archived for now, tried again: {failure}"));
     }
+    for (partition, reason) in &stream.unheld {
+        text.push_str(&format!(
+            "\n  partition {partition} is held by nobody: {reason}"
+        ));
+    }
     if !stream.partitions.is_empty() {
+        let apart = stream.partitions.values().any(|p| p.worker.is_some());
         let rows: Vec<Vec<String>> = stream.partitions.iter().map(partition_row).collect();
         let head = [
             "  partition",
@@ -49,16 +69,18 @@ fn stream_text(stream: &Stream) -> String {
             "rows",
             "rejects",
             "latest event",
+            "worker",
         ];
-        let right = [true, true, true, true, true, true, false];
+        let head = &head[..if apart { 8 } else { 7 }];
+        let right = [true, true, true, true, true, true, false, false];
         text.push('\n');
-        text.push_str(&table(&head, &right, &rows));
+        text.push_str(&table(head, &right[..head.len()], &rows));
     }
     text
 }
 
 fn partition_row((number, partition): (&i32, &Partition)) -> Vec<String> {
-    vec![
+    let mut row = vec![
         number.to_string(),
         partition.frontier.to_string(),
         partition.archive_frontier.to_string(),
@@ -66,7 +88,9 @@ fn partition_row((number, partition): (&i32, &Partition)) -> Vec<String> {
         partition.rows.to_string(),
         partition.rejects.to_string(),
         partition.latest_event.clone().unwrap_or_default(),
-    ]
+    ];
+    row.extend(partition.worker.clone());
+    row
 }
 
 fn views_text(views: &[View]) -> String {

@@ -8,9 +8,10 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use clap::Args;
 use reqwest::Method;
+use serde_json::Value;
 use thalweg_demo::DemoStream;
 use thalweg_demo::broker::Broker;
 use thalweg_demo::generator::{Plan, Rate};
@@ -222,8 +223,7 @@ async fn ready(address: SocketAddr) -> Result<()> {
     let patient_until = Instant::now() + PATIENCE;
     let mut told = false;
     loop {
-        let request = client.request(Method::GET, "/readyz")?;
-        let Err(reason) = client.send(request).await else {
+        let Err(reason) = answers(&client).await else {
             return Ok(());
         };
         if !told && Instant::now() > patient_until {
@@ -231,6 +231,18 @@ async fn ready(address: SocketAddr) -> Result<()> {
             told = true;
         }
         tokio::time::sleep(READY_POLL).await;
+    }
+}
+
+/// Errors: why something does not answer yet. A view that is still being built keeps no server from being ready, but
+/// nobody can be told to ask it.
+async fn answers(client: &Client) -> Result<()> {
+    client.send(client.request(Method::GET, "/readyz")?).await?;
+    let views: Value = client.get("/v1/views").await?;
+    let views = views["views"].as_array().map_or(&[][..], Vec::as_slice);
+    match views.iter().find(|view| view["status"] != "serving") {
+        Some(view) => bail!("view {} is being built", view["name"]),
+        None => Ok(()),
     }
 }
 

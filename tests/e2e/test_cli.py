@@ -10,7 +10,20 @@ from harness.producer import Production
 from harness.thalweg import Refused, Thalweg, free_port, run
 from harness.wait import until
 
-COMMANDS = ["up", "init", "check", "completions", "apply", "sql", "status", "audit", "batch run"]
+COMMANDS = [
+    "up",
+    "speed",
+    "batch",
+    "serve",
+    "init",
+    "check",
+    "completions",
+    "apply",
+    "sql",
+    "status",
+    "audit",
+    "batch run",
+]
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -47,8 +60,9 @@ def failed(done, *words, code=None):
         ["up", "surplus"],
         ["sql", "--nonsense"],
         ["apply"],
-        ["batch"],
         ["batch", "nonsense"],
+        ["batch", "--batch-interval", "1m", "run"],
+        ["serve", "--partitions", "1"],
     ],
     ids=lambda a: " ".join(a) or "nothing",
 )

@@ -3,8 +3,11 @@
 //!
 //! Invariant: every snapshot that is shown is checked, not only the last one.
 
+mod kafka;
+mod partitions;
 mod script;
 mod site;
+mod worker;
 
 use std::sync::Arc;
 use std::time::Duration;

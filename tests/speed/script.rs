@@ -16,6 +16,8 @@ pub(crate) struct Script {
     positions: Frontier,
     /// Offset and value of each event, by partition.
     events: BTreeMap<Partition, Vec<(i64, i64)>>,
+    /// How often what is read was changed.
+    assignment: u64,
 }
 
 fn device(value: i64) -> String {
@@ -27,6 +29,7 @@ impl Script {
         Self {
             positions: site.origin.clone(),
             events: BTreeMap::new(),
+            assignment: 0,
         }
     }
 
@@ -37,6 +40,7 @@ impl Script {
     /// The topic has one partition more.
     pub(crate) fn grow(&mut self, partition: i32) {
         self.positions.set(Partition(partition), Offset(0));
+        self.assignment += 1;
     }
 
     pub(crate) fn step(&mut self, step: i64) -> Drained {
@@ -79,6 +83,33 @@ impl Script {
             last: HashMap::new(),
             ends: BTreeSet::new(),
             high: self.positions.clone(),
+            assignment: self.assignment,
+        }
+    }
+
+    /// What a consumer of the partitions of `to` drains between two positions.
+    pub(crate) fn drained(&self, from: &Frontier, to: &Frontier, assignment: u64) -> Drained {
+        let mut messages = Messages::new();
+        for (partition, end) in to.iter() {
+            let events = self.events.get(&partition).map_or(&[][..], Vec::as_slice);
+            let inside = from.get(partition).0..end.0;
+            for (offset, value) in events.iter().filter(|(o, _)| inside.contains(o)) {
+                let text = format!(r#"{{"device": "{}", "value": {value}}}"#, device(*value));
+                messages.push(
+                    partition,
+                    Offset(*offset),
+                    Some(1000),
+                    Some(text.as_bytes()),
+                );
+            }
+        }
+        Drained {
+            messages,
+            positions: to.clone(),
+            last: HashMap::new(),
+            ends: BTreeSet::new(),
+            high: self.positions.clone(),
+            assignment,
         }
     }
 

@@ -1,5 +1,6 @@
 //! A warehouse, a stream with one view, and an ingest loop over a scripted source.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -11,12 +12,13 @@ use thalweg_schemas::algebra::{batches, collect};
 use thalweg_schemas::catalog::{Catalog, CatalogStore, CompiledView};
 use thalweg_schemas::dataset::{BatchVersion, MasterVersion, Published};
 use thalweg_schemas::epoch::EpochRequest;
+use thalweg_schemas::segment::Segment;
 use thalweg_schemas::snapshot::{RowsChunk, StreamSnapshot};
 use thalweg_schemas::tile::tile;
 use thalweg_schemas::warehouse::Warehouse;
 use thalweg_schemas::{Frontier, Offset, Partition, StreamName, ddl, session};
 use thalweg_speed::{
-    Clock, Command, Drained, Ended, Feed, Links, Source, SpeedConfig, Start, ingest,
+    Change, Clock, Command, Drained, Ended, Feed, Links, Source, SpeedConfig, Start, ingest,
 };
 use tokio::sync::{Notify, mpsc, watch};
 use tokio::task::JoinHandle;
@@ -55,10 +57,10 @@ pub(crate) struct Site {
     pub(crate) catalogs: CatalogStore,
     /// The view that is checked.
     pub(crate) view: Arc<CompiledView>,
-    warehouse: Warehouse,
-    catalog: watch::Sender<Arc<Catalog>>,
-    published: watch::Sender<Arc<Published>>,
-    pressure: Arc<Notify>,
+    pub(crate) warehouse: Warehouse,
+    pub(crate) catalog: watch::Sender<Arc<Catalog>>,
+    pub(crate) published: watch::Sender<Arc<Published>>,
+    pub(crate) pressure: Arc<Notify>,
     archive_gate: watch::Sender<bool>,
     batch: BatchConfig,
     _spill: tempfile::TempDir,
@@ -75,11 +77,17 @@ impl HeldArchive {
 
 impl Site {
     pub(crate) async fn new(origin: &[(i32, i64)]) -> Self {
+        Self::reading("nowhere:1", origin).await
+    }
+
+    /// Its stream is on these brokers.
+    pub(crate) async fn reading(brokers: &str, origin: &[(i32, i64)]) -> Self {
+        let definitions = DEFINITIONS.replace("nowhere:1", brokers);
         let warehouse =
             Warehouse::over(Url::parse("memory:///").unwrap(), Arc::new(InMemory::new()));
         let catalogs = CatalogStore::new(warehouse.clone());
         catalogs
-            .apply(ddl::parse(DEFINITIONS).unwrap())
+            .apply(ddl::parse(&definitions).unwrap())
             .await
             .unwrap();
         let name = StreamName::new("s").unwrap();
@@ -196,13 +204,18 @@ impl Site {
         self.publish(published);
     }
 
-    fn cut(&self) -> Frontier {
+    pub(crate) fn cut(&self) -> Frontier {
         let published = self.published.borrow();
         published.versions[self.view.plan.id()].cut.or(&self.origin)
     }
 
-    /// A process that reads on from where the archive stands.
+    /// A process that reads all partitions on from where the archive stands.
     pub(crate) async fn start(&self) -> Run {
+        self.start_with(self.origin.partitions().collect()).await
+    }
+
+    /// A process that reads these partitions to begin with.
+    pub(crate) async fn start_with(&self, partitions: BTreeSet<Partition>) -> Run {
         let mut archive = self.archive().await;
         let master = archive.latest().await.unwrap();
         let (versions, masters) = watch::channel(Arc::clone(&master));
@@ -213,13 +226,17 @@ impl Site {
             versions,
             self.archive_gate.subscribe(),
         ));
-        let (grown, partitions) = watch::channel(self.origin.len() as i32);
-        let (feed, source) = Source::new(partitions);
-        feed.assigned(master.frontier.or(&self.origin));
+        let (grown, found) = watch::channel(self.origin.len() as i32);
+        let (feed, source) = Source::new(found);
+        let high = master.frontier.or(&self.origin);
+        feed.assigned(high.within(partitions.iter().copied()));
         let (snapshots, seen) = watch::channel(None);
         let cancel = CancellationToken::new();
         let catalog = self.catalogs.load().await.unwrap();
+        let (changing, changes) = mpsc::channel(1);
         let start = Start {
+            partitions,
+            changes,
             stream: Arc::clone(&catalog.streams[&self.name]),
             origin: self.origin.clone(),
             master: Arc::clone(&master),
@@ -241,6 +258,7 @@ impl Site {
         Run {
             feed: Some(feed),
             grown,
+            changes: changing,
             seen,
             cancel,
             task,
@@ -273,6 +291,7 @@ async fn serve(
 pub(crate) struct Run {
     feed: Option<Feed>,
     grown: watch::Sender<i32>,
+    changes: mpsc::Sender<Change>,
     seen: watch::Receiver<Option<Arc<StreamSnapshot>>>,
     cancel: CancellationToken,
     task: JoinHandle<thalweg_speed::Result<Ended>>,
@@ -282,6 +301,10 @@ impl Run {
     pub(crate) async fn feed(&self, drained: Drained) {
         let feed = self.feed.as_ref().unwrap();
         assert!(tokio::task::block_in_place(|| feed.send(Ok(drained))));
+    }
+
+    pub(crate) async fn change(&self, change: Change) {
+        self.changes.send(change).await.unwrap();
     }
 
     pub(crate) fn grow(&self, partitions: i32) {
@@ -298,7 +321,11 @@ impl Run {
         self.seen.borrow().clone().expect("a snapshot is shown")
     }
 
-    async fn until(&mut self, what: &str, mut shows: impl FnMut(&StreamSnapshot) -> bool) {
+    pub(crate) async fn until(
+        &mut self,
+        what: &str,
+        mut shows: impl FnMut(&StreamSnapshot) -> bool,
+    ) {
         let shown = self
             .seen
             .wait_for(|snapshot| snapshot.as_ref().is_some_and(|s| shows(s)));
@@ -344,12 +371,7 @@ impl Run {
         let plan = &site.view.plan;
         let (from, to) = (site.cut(), &snapshot.frontier);
         let tiles = tile(plan.id(), &snapshot.views[plan.id()], &from, to).unwrap();
-        let states = tiles.iter().map(|s| s.states.clone()).collect();
-        let states = batches("tiles", Arc::clone(plan.state_schema()), states).unwrap();
-        let env = session::runtime(None, None, None).unwrap();
-        let finished = plan.finish(states).unwrap();
-        let got = collect(&session::state(env, 1), "checking", finished).await;
-        let got: Answer = got.unwrap().iter().flat_map(answers).collect();
+        let got = finish(&site.view, &tiles).await;
         assert_eq!(got, script.answer(&from, to), "from {from} to {to}");
 
         let archived = snapshot.master.frontier.or(&site.origin);
@@ -366,6 +388,11 @@ impl Run {
             .map(RecordBatch::num_rows)
             .sum();
         assert_eq!(rows, script.events(first, to), "rows from {first} to {to}");
+    }
+
+    /// Asks it to end.
+    pub(crate) fn cancel(&self) {
+        self.cancel.cancel();
     }
 
     /// The loop's own end.
@@ -385,6 +412,17 @@ impl Run {
         assert_eq!(master.frontier, frontier);
         assert_eq!(master.mark, frontier);
     }
+}
+
+/// The view's answer over what these segments hold.
+pub(crate) async fn finish(view: &CompiledView, tiles: &[Arc<Segment>]) -> Answer {
+    let plan = &view.plan;
+    let states = tiles.iter().map(|s| s.states.clone()).collect();
+    let states = batches("tiles", Arc::clone(plan.state_schema()), states).unwrap();
+    let env = session::runtime(None, None, None).unwrap();
+    let finished = plan.finish(states).unwrap();
+    let got = collect(&session::state(env, 1), "checking", finished).await;
+    got.unwrap().iter().flat_map(answers).collect()
 }
 
 fn answers(batch: &RecordBatch) -> Vec<(String, (i64, i64))> {

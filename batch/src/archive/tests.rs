@@ -292,6 +292,18 @@ async fn epochs_without_rows_move_positions_without_files() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_epoch_that_names_no_partition_reads_the_log_anew() {
+    let (warehouse, _) = faulty_warehouse();
+    let (mut ours, mut theirs) = (open(&warehouse).await, open(&warehouse).await);
+    ours.latest().await.unwrap();
+    let first = epoch(&[(0, 0)], &[(0, 3)], true);
+    let committed = landed(theirs.commit(&first).await.unwrap());
+    let seen = landed(ours.commit(&epoch(&[], &[], false)).await.unwrap());
+    assert_eq!(seen.version, committed.version);
+    assert_eq!(seen.frontier, at(&[(0, 3), (1, 5)]));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn epochs_that_contradict_themselves_are_refused() {
     let (warehouse, _) = faulty_warehouse();
     let mut archive = open(&warehouse).await;

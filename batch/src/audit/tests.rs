@@ -58,6 +58,7 @@ fn snapshot(
         origin: at(&[(0, 0), (1, 0)]),
         frontier,
         caught_up: true,
+        current: Default::default(),
         waiting: None,
         master,
         rows: Vec::new(),

@@ -3,8 +3,10 @@
 use arrow::compute::concat_batches;
 use arrow::record_batch::RecordBatch;
 use arrow::util::pretty::pretty_format_batches;
-use thalweg_schemas::algebra::collect;
+use thalweg_schemas::algebra::{collect, scan};
 use thalweg_schemas::epoch::EpochOutcome;
+use thalweg_schemas::files::ParquetFiles;
+use thalweg_schemas::session;
 
 use super::*;
 use crate::testing::{Trouble, at, catalog, faulty_warehouse, measured, stream, view};
@@ -227,7 +229,10 @@ async fn killed_at_any_step_a_run_is_published_once_or_not() {
         for step in 1..200 {
             let (warehouse, store) = faulty_warehouse();
             let folder = tempfile::tempdir().unwrap();
-            let config = config(&folder);
+            let config = BatchConfig {
+                clock: Clock::manual(),
+                ..config(&folder)
+            };
             let catalog = catalog(&[(0, 0)], &[("by_device", BY_DEVICE)]).await;
             let view = view(&catalog, "by_device");
             let mut archive = archive(&warehouse, &catalog).await;
@@ -241,6 +246,8 @@ async fn killed_at_any_step_a_run_is_published_once_or_not() {
             let run = run_view(&warehouse, &catalog, &view, mode, &config, |_| ());
             completed = store.until_killed(run).await.is_some();
             store.set(Trouble::None);
+            // What the dead one held is over by then.
+            config.clock.advance(Duration::from_secs(60));
             run_view(&warehouse, &catalog, &view, mode, &config, |_| ())
                 .await
                 .unwrap();
@@ -258,4 +265,69 @@ async fn killed_at_any_step_a_run_is_published_once_or_not() {
         }
         assert!(completed);
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_run_at_a_time_and_one_that_was_stopped_drops_its_work() {
+    let (warehouse, store) = faulty_warehouse();
+    let folder = tempfile::tempdir().unwrap();
+    let config = BatchConfig {
+        clock: Clock::manual(),
+        ..config(&folder)
+    };
+    let catalog = catalog(&[(0, 0)], &[("overall", OVERALL)]).await;
+    let view = view(&catalog, "overall");
+    let mut archive = archive(&warehouse, &catalog).await;
+    commit(&mut archive, &[(0, 0)], &[(0, 30)], true).await;
+    let id = view.plan.id();
+    let other = || async { lease::take(&warehouse, id, &config.clock).await.unwrap() };
+    let waiting = |work: &dyn Fn()| tokio::task::block_in_place(work);
+
+    // While this one computes, no other gets the lease; then it is stopped for so long that another does.
+    let taken = std::sync::Mutex::new(None);
+    let report = run_view(&warehouse, &catalog, &view, Mode::Full, &config, |_| {
+        waiting(&|| {
+            let mut taken = taken.lock().unwrap();
+            if taken.is_some() {
+                return;
+            }
+            let here = tokio::runtime::Handle::current();
+            assert!(matches!(here.block_on(other()), Taken::Held { .. }));
+            config.clock.advance(Duration::from_secs(60));
+            *taken = Some(here.block_on(other()));
+        });
+    });
+    let outcome = report.await.unwrap().outcome;
+    let Some(Taken::Mine(theirs)) = taken.into_inner().unwrap() else {
+        panic!("the other one did not get it")
+    };
+    assert!(matches!(outcome, Outcome::Busy { .. }), "{outcome:?}");
+    let mut table = ViewTable::open(&warehouse, id, view.plan.stored_schema())
+        .await
+        .unwrap();
+    assert!(table.latest().await.unwrap().is_none());
+
+    // Whoever comes now is told who has it, and reads nothing.
+    let run = run_view(&warehouse, &catalog, &view, Mode::Full, &config, |_| ());
+    let report = run.await.unwrap();
+    let Outcome::Busy { holder, until_ms } = report.outcome else {
+        panic!("{:?}", report.outcome)
+    };
+    assert!(holder.starts_with(&format!("process {} on ", std::process::id())));
+    assert!(until_ms > config.clock.now_ms());
+    assert_eq!(report.rows_read, 0);
+    theirs.release().await;
+
+    // A run that fails lets go as well.
+    store.set(Trouble::Fail {
+        part: "states-",
+        after: false,
+        times: 1,
+    });
+    let mode = Mode::Incremental;
+    run_view(&warehouse, &catalog, &view, mode, &config, |_| ())
+        .await
+        .unwrap_err();
+    let run = run_view(&warehouse, &catalog, &view, mode, &config, |_| ());
+    assert_eq!(run.await.unwrap().outcome, Outcome::Published);
 }

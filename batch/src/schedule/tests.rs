@@ -1,5 +1,7 @@
 //! The schedule against a real catalog: new views are built and promoted, and every publication is seen.
 
+use std::collections::HashMap;
+
 use thalweg_schemas::ddl::parse;
 use thalweg_schemas::epoch::Epoch;
 use thalweg_schemas::stream::StreamDefinition;
@@ -7,6 +9,7 @@ use thalweg_schemas::{StreamName, ViewName};
 
 use super::*;
 use crate::archive::Archive;
+use crate::lease::{self, Taken};
 use crate::testing::{Trouble, at, faulty_warehouse, rows_at};
 
 const STREAM: &str = "CREATE EXTERNAL TABLE events (k STRING, x BIGINT) STORED AS KAFKA LOCATION 'events' \
@@ -143,4 +146,45 @@ async fn new_views_are_built_promoted_and_followed() {
 
     cancel.cancel();
     running.await.unwrap().unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_another_process_computes_is_left_to_it() {
+    let (warehouse, _) = faulty_warehouse();
+    let catalogs = CatalogStore::new(warehouse.clone());
+    catalogs.apply(parse(STREAM).unwrap()).await.unwrap();
+    let stream = StreamName::new("events").unwrap();
+    let known = catalogs
+        .record_origin(&stream, &at(&[(0, 0)]))
+        .await
+        .unwrap();
+    archived(&warehouse, &known.streams[&stream].definition, 0, 7).await;
+    catalogs.apply(parse(VIEW).unwrap()).await.unwrap();
+    let known = catalogs.load().await.unwrap();
+    let id = known.views[&name()].building.as_ref().unwrap().plan.id();
+
+    let folder = tempfile::tempdir().unwrap();
+    let config = BatchConfig {
+        spill: folder.path().to_owned(),
+        ..BatchConfig::default()
+    };
+    let Taken::Mine(theirs) = lease::take(&warehouse, id, &config.clock).await.unwrap() else {
+        panic!("nobody held it")
+    };
+    let (runs, mut reports) = mpsc::unbounded_channel();
+    let (published, _) = watch::channel(Arc::default());
+    let mut rounds = Rounds {
+        warehouse: &warehouse,
+        catalogs,
+        published: &published,
+        config,
+        runs,
+        promoted: HashSet::new(),
+    };
+    // It is tried again, and nobody is bothered with it.
+    assert!(rounds.run_building(&known).await.unwrap());
+    assert!(reports.try_recv().is_err());
+    theirs.release().await;
+    assert!(!rounds.run_building(&known).await.unwrap());
+    assert_eq!(reports.try_recv().unwrap().outcome, Outcome::Published);
 }

@@ -93,3 +93,45 @@ fn segments_of_another_view_or_partition_are_refused() {
         assert!(tile(&view, &held, &Frontier::new(), &to).is_err());
     }
 }
+
+/// Chunks as ranges of partition 0, what is asked for, and how many chunks hold it.
+#[track_caller]
+fn check_rows(chunks: &[(i64, i64)], from: i64, to: i64, expect: Option<usize>) {
+    let at = |o| {
+        [(Partition(0), Offset(o))]
+            .into_iter()
+            .collect::<Frontier>()
+    };
+    let chunks: Vec<_> = chunks
+        .iter()
+        .map(|(from, to)| {
+            Arc::new(RowsChunk {
+                from: at(*from),
+                to: at(*to),
+                batches: Vec::new(),
+                bytes: 0,
+            })
+        })
+        .collect();
+    let found = rows_between(&chunks, Partition(0), Offset(from), Offset(to));
+    let count = found.ok().map(|found| found.len());
+    assert_eq!(count, expect, "{chunks:?} {from} {to}");
+}
+
+#[test]
+fn rows_are_held_without_gap_or_overlap() {
+    check_rows(&[], 5, 5, Some(0));
+    check_rows(&[(0, 9)], 9, 9, Some(0));
+    check_rows(&[(0, 5), (5, 9)], 5, 9, Some(1));
+    check_rows(&[(0, 7), (7, 7), (7, 9)], 5, 9, Some(2));
+    check_rows(&[], 5, 6, None);
+    check_rows(&[(0, 9)], 9, 5, None);
+    check_rows(&[(6, 9)], 5, 9, None);
+    check_rows(&[(0, 5), (6, 9)], 3, 9, None);
+    check_rows(&[(0, 7), (6, 9)], 3, 9, None);
+    check_rows(&[(0, 9), (5, 9)], 3, 9, None);
+    check_rows(&[(0, 8)], 5, 9, None);
+    check_rows(&[(0, 9)], 5, 8, None);
+    // A partition that was lost and came back at an older offset.
+    check_rows(&[(0, 9), (7, 12)], 5, 12, None);
+}

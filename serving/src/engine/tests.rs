@@ -5,11 +5,13 @@ use datafusion::catalog::MemTable;
 use datafusion::prelude::SessionContext;
 use futures::TryStreamExt;
 use std::time::Duration;
+use thalweg_schemas::Frontier;
 use thalweg_schemas::catalog::Catalog;
 use thalweg_schemas::dataset::Published;
 
 use super::*;
 use crate::fixture::{World, at};
+use crate::standing::Standings;
 
 fn engine(world: &World) -> Arc<Engine> {
     Arc::new(Engine::new(world.config(), world.sources.clone()).unwrap())
@@ -29,14 +31,14 @@ fn lines(batches: &[RecordBatch]) -> Vec<String> {
 
 async fn rows(engine: &Arc<Engine>, sql: &str) -> Vec<RecordBatch> {
     let answer = engine
-        .run(sql)
+        .run(sql, Options::default())
         .await
         .unwrap_or_else(|e| panic!("{sql}: {e}"));
     answer.batches.try_collect().await.unwrap()
 }
 
 async fn code(engine: &Arc<Engine>, sql: &str) -> &'static str {
-    let error = match engine.run(sql).await {
+    let error = match engine.run(sql, Options::default()).await {
         Err(error) => error,
         Ok(answer) => match answer.batches.try_collect::<Vec<_>>().await {
             Err(error) => error,
@@ -117,7 +119,7 @@ async fn both_sides_add_up_at_one_frontier() {
     let engine = engine(&world);
     let sql = "SELECT b.readings + s.readings = m.readings AND m.readings = r.n AS exact
         FROM batch.totals b, speed.totals s, totals m, (SELECT count(*) AS n FROM sensor_data) r";
-    let answer = engine.run(sql).await.unwrap();
+    let answer = engine.run(sql, Options::default()).await.unwrap();
     let expected = BTreeMap::from([(crate::fixture::stream(), at(47, 33))]);
     assert_eq!(answer.frontier, expected);
     let found: Vec<RecordBatch> = answer.batches.try_collect().await.unwrap();
@@ -200,7 +202,7 @@ async fn a_view_that_is_being_built_says_so() {
     }
     world.catalog.send_replace(Arc::new(catalog));
     for sql in ["SELECT * FROM totals", "SELECT * FROM speed.busy"] {
-        let error = engine.run(sql).await.err().unwrap();
+        let error = engine.run(sql, Options::default()).await.err().unwrap();
         assert_eq!(error.answer().code, "not_ready");
         assert!(error.to_string().contains("being built"), "{error}");
     }
@@ -213,7 +215,7 @@ async fn a_stopped_stream_says_why() {
         .failure
         .send_replace(Some("the topic was recreated".into()));
     let error = engine(&world)
-        .run("SELECT * FROM totals")
+        .run("SELECT * FROM totals", Options::default())
         .await
         .err()
         .unwrap();
@@ -285,7 +287,7 @@ async fn queries_only_read() {
         "",
     ] {
         let error = engine
-            .run(sql)
+            .run(sql, Options::default())
             .await
             .err()
             .unwrap_or_else(|| panic!("{sql}"));
@@ -324,7 +326,7 @@ async fn mistakes_are_named_with_their_place() {
             "zero",
         ),
     ] {
-        let error = match engine.run(sql).await {
+        let error = match engine.run(sql, Options::default()).await {
             Err(error) => error,
             Ok(answer) => answer.batches.try_collect::<Vec<_>>().await.unwrap_err(),
         };
@@ -376,7 +378,10 @@ async fn limits_end_a_query() {
     assert_eq!(code(&engine, large).await, "memory_limit");
 
     let held = engine
-        .run("SELECT value FROM generate_series(1, 100000000)")
+        .run(
+            "SELECT value FROM generate_series(1, 100000000)",
+            Options::default(),
+        )
         .await
         .unwrap();
     assert_eq!(code(&engine, "SELECT 1").await, "too_busy");
@@ -384,7 +389,7 @@ async fn limits_end_a_query() {
     // Its permit is free when its task has ended, a moment after it was aborted.
     let _ = engine.permits.acquire().await.unwrap();
     rows(&engine, "SELECT 1").await;
-    let text = crate::metrics::encode(&world.sources).unwrap();
+    let text = crate::metrics::encode(&world.sources, &Standings::default()).unwrap();
     for outcome in ["ok", "timeout", "memory_limit", "too_busy", "cancelled"] {
         let counted = format!("thalweg_query_seconds_count{{outcome=\"{outcome}\"}} 1");
         assert!(text.contains(&counted), "{outcome}: {text}");
@@ -417,7 +422,7 @@ async fn an_answer_that_nobody_reads_ends_in_time_and_is_not_taken_for_whole() {
     };
     let engine = Arc::new(Engine::new(config, world.sources.clone()).unwrap());
     let sql = "SELECT value FROM generate_series(1, 100000000)";
-    let held = engine.run(sql).await.unwrap();
+    let held = engine.run(sql, Options::default()).await.unwrap();
     let _ = engine.permits.acquire().await.unwrap();
     let error = held.batches.try_collect::<Vec<_>>().await.unwrap_err();
     assert_eq!(error.answer().code, "timeout");
@@ -439,4 +444,61 @@ async fn a_dropped_stream_of_the_same_name_starts_anew() {
     world.snapshots.send_replace(Some(Arc::new(lower)));
     world.published.send_replace(Arc::new(Published::default()));
     rows(&engine, "SELECT * FROM sensor_data").await;
+}
+
+#[tokio::test]
+async fn a_frontier_that_is_asked_for_is_waited_for() {
+    let (archived, cut) = (at(6, 6), at(4, 4));
+    let world = World::standing(&archived, &cut, &at(9, 9)).await;
+    let engine = engine(&world);
+    let below = r#"SET thalweg.min_frontier = '{"sensor_data": {"0": 9}}'; SELECT * FROM totals"#;
+    rows(&engine, below).await;
+    let above = r#"SET thalweg.min_frontier = '{"sensor_data": {"0": 11}}'; SELECT * FROM totals"#;
+    assert_eq!(code(&engine, above).await, "not_held");
+    let error = engine.run(above, Options::default()).await.err().unwrap();
+    assert!(
+        error.to_string().contains("which the request asks for"),
+        "{error}"
+    );
+
+    let next = world.snapshot(&archived, &cut, &at(11, 9)).await;
+    let arrives = async {
+        tokio::task::yield_now().await;
+        world.snapshots.send_replace(Some(Arc::new(next)));
+    };
+    let (found, ()) = tokio::join!(rows(&engine, above), arrives);
+    assert_eq!(found.len(), 1);
+    let unknown = r#"SET thalweg.min_frontier = '{"elsewhere": {"0": 1}}'; SELECT * FROM totals"#;
+    assert_eq!(code(&engine, unknown).await, "bad_option");
+}
+
+#[tokio::test]
+async fn places_stay_the_users_behind_an_option() {
+    let world = World::standing(&at(4, 4), &at(4, 4), &at(9, 9)).await;
+    let sql = "SET thalweg.partial = 'allow';\nSELECT nothing FROM totals";
+    let error = engine(&world)
+        .run(sql, Options::default())
+        .await
+        .err()
+        .unwrap();
+    let place = error.answer().place.unwrap();
+    assert_eq!((place.line, place.column), (2, 8));
+}
+
+#[tokio::test]
+async fn a_stale_answer_may_lie_below_earlier_ones_but_not_below_what_is_asked_for() {
+    let (archived, cut) = (at(4, 4), at(4, 4));
+    let world = World::standing(&archived, &cut, &at(9, 9)).await;
+    let engine = engine(&world);
+    let totals = "SELECT * FROM totals";
+    rows(&engine, totals).await;
+    let lower = world.snapshot(&archived, &cut, &at(6, 6)).await;
+    world.snapshots.send_replace(Some(Arc::new(lower)));
+    assert_eq!(code(&engine, totals).await, "not_held");
+    let stale = |more: &str| format!("SET thalweg.stale = 'allow'; {more}{totals}");
+    let answer = engine.run(&stale(""), Options::default()).await.unwrap();
+    assert!(answer.stale);
+    assert_eq!(answer.frontier.values().next(), Some(&at(6, 6)));
+    let asks = stale(r#"SET thalweg.min_frontier = '{"sensor_data": {"0": 9}}'; "#);
+    assert_eq!(code(&engine, &asks).await, "not_held");
 }

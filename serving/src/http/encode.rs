@@ -24,7 +24,8 @@ use crate::{Error, Result};
 /// How an answer is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Format {
-    /// `{"columns": [{"name", "type"}], "frontier": {…}, "rows": [[…]]}`; `"stale": true` before the rows if it is
+    /// `{"columns": [{"name", "type"}], "frontier": {…}, "rows": [[…]]}`; before the rows `"stale": true` and
+    /// `"partial": {…}` if it is
     Json,
     /// A line of names, then a line per row; nested values are JSON texts.
     Csv,
@@ -45,12 +46,13 @@ pub(super) struct Encoder {
     schema: SchemaRef,
     frontier: String,
     stale: bool,
+    partial: Option<String>,
     options: EncoderOptions,
     rows: bool,
 }
 
 impl Encoder {
-    /// `frontier` is JSON.
+    /// `frontier` and `partial` are JSON.
     ///
     /// Errors: [`Error::Encode`] if a column has a type that cannot be written.
     pub(super) fn new(
@@ -58,6 +60,7 @@ impl Encoder {
         schema: SchemaRef,
         frontier: &str,
         stale: bool,
+        partial: Option<&str>,
     ) -> Result<Self> {
         let options = EncoderOptions::default()
             .with_explicit_nulls(true)
@@ -67,6 +70,7 @@ impl Encoder {
             schema,
             frontier: frontier.to_owned(),
             stale,
+            partial: partial.map(str::to_owned),
             options,
             rows: false,
         })
@@ -83,8 +87,10 @@ impl Encoder {
                     .collect();
                 let columns = serde_json::Value::Array(columns);
                 let stale = if self.stale { "\"stale\":true," } else { "" };
+                let partial = self.partial.as_ref();
+                let partial = partial.map_or_else(String::new, |p| format!("\"partial\":{p},"));
                 let head = format!(
-                    "{{\"columns\":{columns},\"frontier\":{},{stale}\"rows\":[",
+                    "{{\"columns\":{columns},\"frontier\":{},{stale}{partial}\"rows\":[",
                     self.frontier
                 );
                 out.extend_from_slice(head.as_bytes());

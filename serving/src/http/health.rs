@@ -1,6 +1,6 @@
 //! How the server is doing: for people, for orchestrators and for Prometheus.
 //!
-//! Invariant: nothing here waits for a query or for storage.
+//! Invariant: nothing here waits for a query or for storage; workers in other processes are asked within their bound.
 
 use std::sync::Arc;
 
@@ -11,15 +11,16 @@ use axum::response::{IntoResponse, Response};
 use serde_json::json;
 
 use crate::engine::Engine;
+use crate::standing::standings;
 use crate::status::{self, Process, Streams, Views};
-use crate::{Error, Result, metrics as scrape};
+use crate::{Error, Result, metrics as scrape, readiness};
 
 pub(super) async fn streams(State(engine): State<Arc<Engine>>) -> Json<Streams> {
-    Json(status::streams(&engine.sources))
+    Json(status::streams(&engine.sources).await)
 }
 
 pub(super) async fn views(State(engine): State<Arc<Engine>>) -> Json<Views> {
-    Json(status::views(&engine.sources))
+    Json(status::views(&engine.sources).await)
 }
 
 pub(super) async fn process(State(engine): State<Arc<Engine>>) -> Json<Process> {
@@ -31,9 +32,13 @@ pub(super) async fn alive() -> Json<serde_json::Value> {
     Json(json!({ "status": "ok" }))
 }
 
-/// Every stream has caught up and every view is served.
+/// Everything that was ready before, or at first everything that the catalog serves, can be answered.
 pub(super) async fn ready(State(engine): State<Arc<Engine>>) -> Result<Response> {
-    let reasons = status::not_ready(&engine.sources);
+    let catalog = Arc::clone(&engine.sources.catalog.borrow());
+    let published = Arc::clone(&engine.sources.published.borrow());
+    let standings = standings(&engine.sources).await;
+    let facts = readiness::facts(&catalog, &published, &standings);
+    let reasons = engine.readiness.judge(facts);
     if reasons.is_empty() {
         Ok(Json(json!({ "status": "ready" })).into_response())
     } else {
@@ -45,8 +50,13 @@ pub(super) async fn ready(State(engine): State<Arc<Engine>>) -> Result<Response>
 }
 
 pub(super) async fn metrics(State(engine): State<Arc<Engine>>) -> Result<Response> {
-    let text = scrape::encode(&engine.sources)
-        .map_err(|error| Error::Serve(std::io::Error::other(error)))?;
+    let standings = standings(&engine.sources).await;
+    openmetrics(scrape::encode(&engine.sources, &standings))
+}
+
+/// The answer to a scrape.
+pub(super) fn openmetrics(text: std::result::Result<String, std::fmt::Error>) -> Result<Response> {
+    let text = text.map_err(|error| Error::Serve(std::io::Error::other(error)))?;
     let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
     Ok(([(header::CONTENT_TYPE, kind)], text).into_response())
 }

@@ -14,14 +14,19 @@ use futures::stream::{self, StreamExt};
 use serde::Deserialize;
 
 use super::encode::{Encoder, Format};
-use crate::engine::{Answer, Asked, Batches, Engine};
-use crate::pin::Stale;
+use crate::engine::{Answer, Batches, Engine};
+use crate::options::Options;
 use crate::{Error, Result};
 
 /// The answer's frontiers as JSON: `{"sensor_data":{"0":123}}`.
 const FRONTIER: &str = "thalweg-frontier";
 /// In a request, `allow`: an answer may lie below earlier ones while Kafka is away. In an answer, `true`: it may.
 const STALE: &str = "thalweg-stale";
+/// Partitions that are left to the batch layer, as JSON: `{"sensor_data":[3]}`. In a request: whether that may be.
+const PARTIAL: &str = "thalweg-partial";
+
+/// Headers of a request that are options.
+const OPTIONS: [&str; 3] = ["stale", "min-frontier", "partial"];
 
 /// Answers up to this many bytes are complete before their head is sent, so their errors have a status.
 const WHOLE_BYTES: usize = 256 << 10;
@@ -30,8 +35,12 @@ const WHOLE_BYTES: usize = 256 << 10;
 #[serde(deny_unknown_fields)]
 struct SqlRequest {
     sql: String,
-    #[serde(default)]
-    stale: bool,
+    /// Whether the answer may lie below earlier ones.
+    stale: Option<bool>,
+    /// `{"sensor_data": {"0": 123}}`.
+    min_frontier: Option<serde_json::Value>,
+    /// `allow` or `refuse`.
+    partial: Option<String>,
 }
 
 pub(super) async fn run(
@@ -45,13 +54,9 @@ pub(super) async fn run(
         reason: rejection.body_text(),
     })?;
     let format = accepted(headers.get(header::ACCEPT))?;
-    let asked = read(headers.get(header::CONTENT_TYPE), &body)?;
-    let allows = match asked.stale || allows_stale(headers.get(STALE))? {
-        true => Stale::Allow,
-        false => Stale::Refuse,
-    };
-    let sql = asked.sql.as_str();
-    let answer = engine.run(Asked { sql, allows }).await?;
+    let mut options = from_headers(&headers)?;
+    let sql = text(headers.get(header::CONTENT_TYPE), &body, &mut options)?;
+    let answer = engine.run(&sql, options).await?;
     respond(answer, format).await
 }
 
@@ -63,26 +68,38 @@ fn bad_request(reason: String) -> Error {
     }
 }
 
-fn allows_stale(header: Option<&HeaderValue>) -> Result<bool> {
-    match header.map(HeaderValue::as_bytes) {
-        None => Ok(false),
-        Some(b"allow") => Ok(true),
-        Some(_) => Err(bad_request(format!("the header {STALE} can be `allow`"))),
+fn from_headers(headers: &HeaderMap) -> Result<Options> {
+    let mut options = Options::default();
+    for name in OPTIONS {
+        if let Some(value) = headers.get(format!("thalweg-{name}")) {
+            let value = value
+                .to_str()
+                .map_err(|_| bad_request(format!("the header thalweg-{name} is not ASCII")))?;
+            options.set(name, value)?;
+        }
     }
+    Ok(options)
 }
 
-/// The SQL of a request: the body itself, or the `sql` of a JSON body.
-fn read(content_type: Option<&HeaderValue>, body: &[u8]) -> Result<SqlRequest> {
+/// The SQL of a request: the body itself, or the `sql` of a JSON body, whose other fields are options.
+fn text(content_type: Option<&HeaderValue>, body: &[u8], options: &mut Options) -> Result<String> {
     let content_type = content_type.and_then(|v| v.to_str().ok()).unwrap_or("");
     if content_type.trim_start().starts_with("application/json") {
-        return serde_json::from_slice(body)
-            .map_err(|e| bad_request(format!("the body is not {{\"sql\": \"…\"}}: {e}")));
+        let request: SqlRequest = serde_json::from_slice(body)
+            .map_err(|e| bad_request(format!("the body is not {{\"sql\": \"…\"}}: {e}")))?;
+        if let Some(stale) = request.stale {
+            options.stale = stale;
+        }
+        if let Some(frontier) = request.min_frontier {
+            options.set("min_frontier", &frontier.to_string())?;
+        }
+        if let Some(partial) = request.partial {
+            options.set("partial", &partial)?;
+        }
+        return Ok(request.sql);
     }
     match std::str::from_utf8(body) {
-        Ok(sql) => Ok(SqlRequest {
-            sql: sql.to_owned(),
-            stale: false,
-        }),
+        Ok(sql) => Ok(sql.to_owned()),
         Err(e) => Err(bad_request(format!("the body is not UTF-8: {e}"))),
     }
 }
@@ -108,7 +125,15 @@ fn accepted(accept: Option<&HeaderValue>) -> Result<Format> {
 async fn respond(answer: Answer, format: Format) -> Result<Response> {
     let frontier = serde_json::to_string(&answer.frontier)
         .map_err(|e| Error::Serve(std::io::Error::other(e)))?;
-    let mut encoder = Encoder::new(format, answer.schema, &frontier, answer.stale)?;
+    let partial = match answer.partial.is_empty() {
+        true => None,
+        false => Some(
+            serde_json::to_string(&answer.partial)
+                .map_err(|e| Error::Serve(std::io::Error::other(e)))?,
+        ),
+    };
+    let stale = answer.stale;
+    let mut encoder = Encoder::new(format, answer.schema, &frontier, stale, partial.as_deref())?;
     let mut batches = answer.batches;
     let mut head = Vec::new();
     encoder.begin(&mut head)?;
@@ -128,13 +153,17 @@ async fn respond(answer: Answer, format: Format) -> Result<Response> {
     } else {
         stream_rest(head, encoder, batches)
     };
-    let frontier =
-        HeaderValue::from_str(&frontier).map_err(|e| Error::Serve(std::io::Error::other(e)))?;
+    let header_of = |text: &str| {
+        HeaderValue::from_str(text).map_err(|e| Error::Serve(std::io::Error::other(e)))
+    };
     let mut response = body.into_response();
     let headers = response.headers_mut();
-    headers.insert(FRONTIER, frontier);
-    if answer.stale {
+    headers.insert(FRONTIER, header_of(&frontier)?);
+    if stale {
         headers.insert(STALE, HeaderValue::from_static("true"));
+    }
+    if let Some(partial) = partial {
+        headers.insert(PARTIAL, header_of(&partial)?);
     }
     headers.insert(header::CONTENT_TYPE, format.content_type());
     Ok(response)
@@ -185,11 +214,36 @@ mod tests {
     }
 
     #[test]
+    fn options_come_with_headers_and_with_the_body_which_wins() {
+        let mut headers = HeaderMap::new();
+        headers.insert("thalweg-partial", HeaderValue::from_static("allow"));
+        headers.insert("thalweg-stale", HeaderValue::from_static("allow"));
+        let frontier = HeaderValue::from_static(r#"{"s":{"0":7}}"#);
+        headers.insert("thalweg-min-frontier", frontier);
+        let mut options = from_headers(&headers).unwrap();
+        assert!(options.partial && options.stale);
+        assert_eq!(options.min_frontier.len(), 1);
+        let json = HeaderValue::from_static("application/json");
+        let body =
+            br#"{"sql": "SELECT 1", "stale": false, "partial": "refuse", "min_frontier": {}}"#;
+        text(Some(&json), body, &mut options).unwrap();
+        assert_eq!(options, Options::default());
+        for name in ["thalweg-partial", "thalweg-stale"] {
+            let headers = HeaderMap::from_iter([(
+                header::HeaderName::from_static(name),
+                HeaderValue::from_static("perhaps"),
+            )]);
+            assert!(from_headers(&headers).is_err(), "{name}");
+        }
+    }
+
+    #[test]
     fn sql_is_the_body_or_a_field_of_it() {
         let json = HeaderValue::from_static("application/json; charset=utf-8");
         let check = |kind: Option<&HeaderValue>, body: &[u8], expect: Option<(&str, bool)>| {
-            let got = read(kind, body).ok();
-            let got = got.as_ref().map(|asked| (asked.sql.as_str(), asked.stale));
+            let mut options = Options::default();
+            let sql = text(kind, body, &mut options).ok();
+            let got = sql.as_deref().map(|sql| (sql, options.stale));
             assert_eq!(got, expect, "{}", String::from_utf8_lossy(body));
         };
         let json = Some(&json);
@@ -200,19 +254,9 @@ mod tests {
             Some(("SELECT 1", true)),
         );
         check(json, br#"{"sql": "SELECT 1", "stale": "yes"}"#, None);
+        check(json, br#"{"sql": "SELECT 1", "partial": "x"}"#, None);
         check(json, br#"{"query": "SELECT 1"}"#, None);
         check(None, b"SELECT 1", Some(("SELECT 1", false)));
         check(None, b"SELECT '\xff'", None);
-    }
-
-    #[test]
-    fn stale_answers_are_allowed_by_one_word() {
-        let check = |value: Option<&'static str>, expect: Option<bool>| {
-            let header = value.map(HeaderValue::from_static);
-            assert_eq!(allows_stale(header.as_ref()).ok(), expect, "{value:?}");
-        };
-        check(None, Some(false));
-        check(Some("allow"), Some(true));
-        check(Some("true"), None);
     }
 }

@@ -8,6 +8,7 @@ use tokio::task::JoinHandle;
 
 use super::*;
 use crate::fixture::{World, at};
+use crate::standing::Standings;
 
 struct Server {
     world: World,
@@ -385,7 +386,7 @@ async fn a_client_that_is_gone_ends_its_query() {
         .await;
     assert!(reply.chunk().await.unwrap().is_some());
     let running = || {
-        let text = crate::metrics::encode(&server.world.sources).unwrap();
+        let text = crate::metrics::encode(&server.world.sources, &Standings::default()).unwrap();
         !text.contains("thalweg_queries_running 0")
     };
     assert!(running());
@@ -398,7 +399,7 @@ async fn a_client_that_is_gone_ends_its_query() {
     tokio::time::timeout(Duration::from_secs(20), ended)
         .await
         .unwrap();
-    let text = crate::metrics::encode(&server.world.sources).unwrap();
+    let text = crate::metrics::encode(&server.world.sources, &Standings::default()).unwrap();
     assert!(text.contains("outcome=\"cancelled\""), "{text}");
 }
 

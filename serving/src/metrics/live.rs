@@ -12,10 +12,12 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 use thalweg_schemas::catalog::Catalog;
 use thalweg_schemas::dataset::Published;
-use thalweg_schemas::snapshot::{StreamHandle, StreamSnapshot};
 use thalweg_schemas::{Frontier, StreamName};
 
+use crate::metrics::Metrics;
 use crate::sources::Sources;
+use crate::standing::{Standing, Standings};
+use crate::workers::Workers;
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct OfStream {
@@ -26,6 +28,11 @@ struct OfStream {
 struct OfPartition {
     stream: String,
     partition: i32,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OfWorker {
+    worker: String,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -64,54 +71,76 @@ struct Live {
     batch_files: Gauges<OfView>,
     batch_published: FloatGauges<OfView>,
     cut: Gauges<OfViewPartition>,
+    unheld: Gauges<OfStream>,
+    worker_up: Gauges<OfWorker>,
 }
 
 /// The text of a scrape: this process' counters, then what the sources show.
-pub(crate) fn encode(sources: &Sources) -> Result<String, std::fmt::Error> {
-    let live = Live::default();
-    for (name, handle) in sources.streams.borrow().iter() {
-        live.add_stream(name, handle);
-    }
+pub(crate) fn encode(sources: &Sources, standings: &Standings) -> Result<String, std::fmt::Error> {
     let catalog = sources.catalog.borrow().clone();
     let published = sources.published.borrow().clone();
-    live.add_views(sources, &catalog, &published);
+    encode_of(&sources.metrics, &catalog, &published, standings)
+}
 
+/// As [`encode`], for a process without queries.
+pub(crate) fn encode_of(
+    metrics: &Metrics,
+    catalog: &Catalog,
+    published: &Published,
+    standings: &Standings,
+) -> Result<String, std::fmt::Error> {
+    let live = Live::default();
+    for (name, standing) in &standings.streams {
+        live.add_stream(name, standing);
+    }
+    live.add_views(standings, catalog, published);
     let mut text = String::new();
-    encode_registry(&mut text, &sources.metrics.registry)?;
-    encode_registry(&mut text, &live.into_registry())?;
+    encode_registry(&mut text, &metrics.registry)?;
+    let mut registry = Registry::with_prefix("thalweg");
+    if let Some((workers, statuses)) = &standings.workers {
+        for (address, status) in statuses.iter() {
+            let worker = OfWorker {
+                worker: address.clone(),
+            };
+            set(&live.worker_up, &worker, i64::from(status.is_ok()));
+        }
+        live.register_workers(&mut registry, workers);
+    }
+    live.register(&mut registry);
+    encode_registry(&mut text, &registry)?;
     encode_eof(&mut text)?;
     Ok(text)
 }
 
 impl Live {
-    fn add_stream(&self, name: &StreamName, handle: &StreamHandle) {
+    fn add_stream(&self, name: &StreamName, standing: &Standing) {
         let stream = OfStream {
             stream: name.to_string(),
         };
-        let up = handle.failure.borrow().is_none();
+        let up = standing.failure.is_none();
         set(&self.up, &stream, i64::from(up));
-        let Some(snapshot) = handle.snapshots.borrow().clone() else {
-            set(&self.caught_up, &stream, 0);
+        if let Some(holders) = &standing.holders {
+            set(&self.unheld, &stream, count(holders.unheld.len()));
+        }
+        set(&self.caught_up, &stream, i64::from(standing.caught_up));
+        let Some(frontier) = &standing.frontier else {
             return;
         };
-        set(&self.caught_up, &stream, i64::from(snapshot.caught_up));
-        set(&self.paused, &stream, i64::from(snapshot.paused));
-        set(&self.memory, &stream, count(snapshot.memory_bytes));
-        set(&self.budget, &stream, count(snapshot.memory_budget));
-        let version = i64::try_from(snapshot.master.version).unwrap_or(i64::MAX);
-        set(&self.archive_version, &stream, version);
-        set(
-            &self.archive_files,
-            &stream,
-            count(snapshot.master.files.len()),
-        );
-        set_frontier(&self.frontier, name, &snapshot.frontier);
-        set_frontier(&self.archive_frontier, name, &snapshot.master.frontier);
-        self.add_health(name, &snapshot);
+        set(&self.paused, &stream, i64::from(standing.paused));
+        set(&self.memory, &stream, count(standing.memory_bytes));
+        set(&self.budget, &stream, count(standing.memory_budget));
+        set_frontier(&self.frontier, name, frontier);
+        if let Some(master) = &standing.master {
+            let version = i64::try_from(master.version).unwrap_or(i64::MAX);
+            set(&self.archive_version, &stream, version);
+            set(&self.archive_files, &stream, count(master.files.len()));
+            set_frontier(&self.archive_frontier, name, &master.frontier);
+        }
+        self.add_health(name, standing);
     }
 
-    fn add_health(&self, name: &StreamName, snapshot: &StreamSnapshot) {
-        for (partition, health) in &snapshot.health {
+    fn add_health(&self, name: &StreamName, standing: &Standing) {
+        for (partition, health) in &standing.health {
             let labels = OfPartition {
                 stream: name.to_string(),
                 partition: partition.0,
@@ -126,8 +155,7 @@ impl Live {
         }
     }
 
-    fn add_views(&self, sources: &Sources, catalog: &Catalog, published: &Published) {
-        let streams = sources.streams.borrow().clone();
+    fn add_views(&self, standings: &Standings, catalog: &Catalog, published: &Published) {
         for (name, view) in &catalog.views {
             let Some(compiled) = view.serving.as_ref().or(view.building.as_ref()) else {
                 continue;
@@ -135,15 +163,12 @@ impl Live {
             let labels = OfView {
                 view: name.to_string(),
             };
-            let snapshot = streams
-                .get(compiled.plan.stream())
-                .and_then(|handle| handle.snapshots.borrow().clone());
-            if let Some(held) = snapshot
-                .as_ref()
-                .and_then(|s| s.views.get(compiled.plan.id()))
-            {
-                set(&self.segments, &labels, count(held.iter().count()));
-                set(&self.segment_bytes, &labels, count(held.bytes()));
+            let standing = standings.streams.get(compiled.plan.stream());
+            if let Some(held) = standing.and_then(|s| s.views.get(compiled.plan.id())) {
+                set(&self.segments, &labels, count(held.segments));
+                if let Some(bytes) = held.bytes {
+                    set(&self.segment_bytes, &labels, count(bytes));
+                }
             }
             if let Some(batch) = published.versions.get(compiled.plan.id()) {
                 let version = i64::try_from(batch.version).unwrap_or(i64::MAX);
@@ -162,8 +187,31 @@ impl Live {
         }
     }
 
-    fn into_registry(self) -> Registry {
-        let mut all = Registry::with_prefix("thalweg");
+    fn register_workers(&self, all: &mut Registry, workers: &Workers) {
+        let counts = workers.counts();
+        all.register(
+            "worker_up",
+            "1 while a speed worker answers, 0 while it does not",
+            self.worker_up.clone(),
+        );
+        all.register(
+            "partitions_unheld",
+            "Partitions that no speed worker holds",
+            self.unheld.clone(),
+        );
+        all.register(
+            "pin_seconds",
+            "Time until every speed worker has answered a query's pin",
+            counts.pin_seconds.clone(),
+        );
+        all.register(
+            "remote_bytes",
+            "Bytes of states and rows received from speed workers",
+            counts.bytes.clone(),
+        );
+    }
+
+    fn register(self, all: &mut Registry) {
         all.register(
             "stream_up",
             "1 while a stream's speed layer runs, 0 while it is stopped by an error",
@@ -255,7 +303,6 @@ impl Live {
             "The frontier of a view's newest batch states",
             self.cut,
         );
-        all
     }
 }
 

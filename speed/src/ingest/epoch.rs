@@ -74,12 +74,14 @@ impl Ingest<'_> {
             EpochOutcome::Landed(version) => version,
             EpochOutcome::Fenced(version) => return Some(Ended::Fenced(version)),
         };
-        if !same(&version.frontier.or(&self.current.origin), &in_flight.to) {
+        let to = &in_flight.to;
+        let there = version.frontier.or(&self.current.origin);
+        if !same(&there.within(to.partitions()), to) {
             // It landed, and someone else went on from there.
             return Some(Ended::Fenced(version));
         }
         let now = self.now();
-        self.current.land(now, version);
+        self.current.land(now, to, version);
         let ended = self.follow_master();
         // A cut may have waited for this version.
         self.reconcile();

@@ -3,14 +3,14 @@
 //! Invariant: a view is shown only while its segments reach from its cut to the frontier; until then it is rebuilt
 //! beside the loop.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use arrow::record_batch::RecordBatch;
 use futures::future::try_join_all;
 use thalweg_schemas::catalog::CompiledView;
 use thalweg_schemas::segment::{Provenance, Segment};
-use thalweg_schemas::{Frontier, ViewId};
+use thalweg_schemas::{Frontier, Partition, ViewId};
 
 use super::Ingest;
 use crate::current::{Pending, Step};
@@ -120,44 +120,63 @@ impl Ingest<'_> {
                         held.cuts.record(now, cut);
                     }
                 }
-                Step::Rebuild => self.start_rebuild(view, cut),
+                Step::Rebuild(partitions) => self.start_rebuild(view, cut, partitions),
             }
         }
     }
 
-    fn start_rebuild(&mut self, view: Arc<CompiledView>, cut: Frontier) {
-        tracing::info!(view = %view.definition.name, from = %cut, to = %self.current.frontier(), "rebuilding");
+    /// Rebuilds `view` from `cut`, where it is published, in these partitions; what is held of others stays.
+    fn start_rebuild(
+        &mut self,
+        view: Arc<CompiledView>,
+        cut: Frontier,
+        partitions: BTreeSet<Partition>,
+    ) {
+        let here = |frontier: &Frontier| frontier.within(partitions.iter().copied());
+        let (from, archived) = (here(&cut), here(&self.current.archived));
+        tracing::info!(
+            view = %view.definition.name,
+            %from,
+            to = %here(self.current.frontier()),
+            "rebuilding"
+        );
+        self.rebuilds += 1;
         let job = Rebuild {
+            id: self.rebuilds,
             schema: self.current.stream.definition.row_schema(),
             master: Arc::clone(&self.current.master),
-            archived: self.current.archived.clone(),
-            marks: self.current.marks_above(&cut),
-            memory: self.current.stretches(&self.current.archived),
-            cut: cut.clone(),
+            marks: self.current.marks_above(&from),
+            memory: self.current.stretches(&archived),
+            archived,
+            cut: from,
             view: Arc::clone(&view),
         };
-        self.pend(&view, cut);
+        let pending = Pending {
+            id: self.rebuilds,
+            cut,
+            partitions,
+            hold: self.current.frontier().clone(),
+        };
+        let id = view.plan.id().clone();
+        self.current.rebuilds.insert(id, pending);
         let session = Arc::clone(&self.rebuild_session);
         self.jobs
             .spawn(async move { Ok(Done::Rebuilt(rebuild(session, job).await?)) });
     }
 
-    fn pend(&mut self, view: &CompiledView, cut: Frontier) {
-        let hold = self.current.frontier().clone();
-        self.current
-            .rebuilds
-            .insert(view.plan.id().clone(), Pending { cut, hold });
-    }
-
     /// Works off what was read while a rebuild ran, then lets its view join the live ones.
     async fn catch_up(&mut self, mut rebuilt: Rebuilt) -> Result<()> {
         let id = rebuilt.view.plan.id().clone();
-        let expected = self.current.rebuilds.get(&id);
-        if expected.is_none_or(|pending| pending.cut != rebuilt.cut) {
+        let frontier = self.current.frontier().clone();
+        let pending = self.current.rebuilds.get_mut(&id);
+        let Some(pending) = pending.filter(|pending| pending.id == rebuilt.id) else {
             // The view was dropped meanwhile, perhaps even created again.
             return Ok(());
-        }
-        let stretches = self.current.stretches(&rebuilt.reached);
+        };
+        pending.hold = frontier;
+        // Without the partitions that have gone meanwhile, perhaps even come back.
+        let reached = rebuilt.reached.within(pending.partitions.iter().copied());
+        let stretches = self.current.stretches(&reached);
         let schema = self.current.stream.definition.row_schema();
         let rows: usize = stretches
             .iter()
@@ -165,7 +184,6 @@ impl Ingest<'_> {
             .map(RecordBatch::num_rows)
             .sum();
         if rows > INLINE_ROWS {
-            self.pend(&Arc::clone(&rebuilt.view), rebuilt.cut.clone());
             let session = Arc::clone(&self.rebuild_session);
             self.jobs.spawn(async move {
                 let rebuilt = continue_rebuild(session, schema, rebuilt, stretches).await?;

@@ -19,14 +19,17 @@ def _run(script, *arguments):
 
 
 class Kafka:
-    """One broker. `bootstrap` is its address, the same after a restart; `secure` what a client of its TLS port needs."""
+    """One broker, or several. `bootstrap` is the address, the same after a restart; `secure` what a client of the TLS port
+    of a lone broker needs."""
 
-    def __init__(self, folder):
+    def __init__(self, folder, brokers=1):
         self.folder = str(folder)
+        self.brokers = brokers
         self.up()
 
     def up(self):
-        self.bootstrap, *secure = _run("kafka/up", "--dir", self.folder, "--secure").split()
+        how = ["--secure"] if self.brokers == 1 else ["--brokers", str(self.brokers)]
+        self.bootstrap, *secure = _run("kafka/up", "--dir", self.folder, *how).split()
         self.secure = dict(line.split("=", 1) for line in secure)
         self.admin = AdminClient({"bootstrap.servers": self.bootstrap, "log_level": 2})
 
@@ -35,7 +38,7 @@ class Kafka:
 
     def create_topic(self, name, partitions, **settings):
         config = {key.replace("_", "."): str(value) for key, value in settings.items()}
-        self._done(self.admin.create_topics([NewTopic(name, partitions, 1, config=config)]))
+        self._done(self.admin.create_topics([NewTopic(name, partitions, min(self.brokers, 3), config=config)]))
         # The controller has it; the broker that clients ask may learn of it a moment later.
         until(lambda: self._leaders(name) == partitions, f"the topic {name}")
 

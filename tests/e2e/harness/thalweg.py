@@ -86,6 +86,9 @@ def frontiers(by_stream):
 class Client:
     """One connection to a server. Keeps the greatest frontier that its answers carried, and fails on one below it."""
 
+    # Refusals that waiting cures.
+    passing = frozenset({"not_ready"})
+
     def __init__(self, url):
         self.url = url
         self.http = requests.Session()
@@ -97,23 +100,25 @@ class Client:
     def __exit__(self, *_):
         self.http.close()
 
-    def ask(self, sql):
+    def ask(self, sql, **headers):
         """One request. Raises Refused for an error answer."""
-        response = self.http.post(f"{self.url}/v1/sql", json={"sql": sql}, timeout=120)
+        headers = {name.replace("_", "-"): value for name, value in headers.items()}
+        response = self.http.post(f"{self.url}/v1/sql", json={"sql": sql}, headers=headers, timeout=120)
         if response.status_code != 200:
             raise Refused(response.status_code, response.json()["error"])
         answer = Answer(response.json(), response.headers["thalweg-frontier"])
+        answer.partial = response.headers.get("thalweg-partial")
         self._never_back(answer.frontier, sql)
         return answer
 
     def sql(self, sql, timeout=60):
-        """Asks until the server is ready to answer: `not_ready` is the one refusal that waiting cures."""
+        """Asks until the server is ready to answer."""
         deadline = time.monotonic() + timeout
         while True:
             try:
                 return self.ask(sql)
             except Refused as refused:
-                if refused.code != "not_ready" or time.monotonic() > deadline:
+                if refused.code not in self.passing or time.monotonic() > deadline:
                     raise
             time.sleep(0.05)
 
@@ -130,12 +135,14 @@ class Client:
 class Thalweg(Client):
     """A process and everything that can be done to it."""
 
-    def __init__(self, folder, *, warehouse=None, storage=None, kafka=None, **options):
-        """`options` are flags of `thalweg up`, with underscores for dashes."""
+    def __init__(self, folder, *, role="up", warehouse=None, storage=None, kafka=None, environment=None, **options):
+        """`options` are flags of `thalweg up` or of another role, with underscores for dashes."""
         self.port = free_port()
         super().__init__(f"http://127.0.0.1:{self.port}")
         self.folder = pathlib.Path(folder)
         self.folder.mkdir(parents=True, exist_ok=True)
+        self.role = role
+        self.environment = environment or {}
         self.warehouse = warehouse
         self.storage = storage or {}
         self.kafka = kafka or {}
@@ -157,7 +164,7 @@ class Thalweg(Client):
     def start(self, ready=True, timeout=60):
         assert not self.alive(), "started twice"
         self.starts += 1
-        flags = ["up", *self.where(), "--http-addr", f"127.0.0.1:{self.port}"]
+        flags = [self.role, *self.where(), "--http-addr", f"127.0.0.1:{self.port}"]
         for key, value in self.kafka.items():
             flags += ["--kafka", f"{key}={value}"]
         for key, value in self.options.items():
@@ -166,7 +173,12 @@ class Thalweg(Client):
         self.out = self.folder / f"thalweg.{self.starts}.out"
         with self.log.open("wb") as log, self.out.open("wb") as out:
             self.process = subprocess.Popen(
-                [binary(), *flags], stdin=subprocess.DEVNULL, stdout=out, stderr=log, env=environment(), cwd=self.folder
+                [binary(), *flags],
+                stdin=subprocess.DEVNULL,
+                stdout=out,
+                stderr=log,
+                env={**environment(), **self.environment},
+                cwd=self.folder,
             )
         if ready:
             self.listening(timeout)
@@ -174,11 +186,19 @@ class Thalweg(Client):
         return self
 
     def listening(self, timeout=60):
-        self._until(lambda: "thalweg is listening on http://" in self.out.read_text(), "the listening line", timeout)
+        self._until(lambda: " is listening on http://" in self.out.read_text(), "the listening line", timeout)
         return self
 
     def ready(self, timeout=60):
-        self._until(lambda: self.get("/readyz").status_code == 200, "readiness", timeout)
+        """Ready, and no view is being built any more: views that are do not keep a process from being ready."""
+
+        def all_is_served():
+            if self.get("/readyz").status_code != 200:
+                return False
+            views = self.get("/v1/views").json()["views"]
+            return all(view["status"] == "serving" and view["segments"] is not None for view in views)
+
+        self._until(all_is_served, "readiness", timeout)
         return self
 
     def alive(self):
@@ -193,6 +213,13 @@ class Thalweg(Client):
         """SIGTERM: a graceful end. Returns the exit code."""
         self.process.send_signal(signal.SIGTERM)
         return self.process.wait(timeout)
+
+    def pause(self):
+        """SIGSTOP: alive for the system, silent for everyone else."""
+        self.process.send_signal(signal.SIGSTOP)
+
+    def resume(self):
+        self.process.send_signal(signal.SIGCONT)
 
     def died(self, timeout=60):
         """Waits for the process to end by itself and returns its exit code."""
@@ -240,7 +267,7 @@ class Thalweg(Client):
             try:
                 return self.ask(sql)
             except Refused as refused:
-                if refused.code == "not_ready":
+                if refused.code in self.passing:
                     return None
                 raise
 

@@ -1,5 +1,6 @@
 //! Races, failures and kills: however a commit ends, every offset is in the table once.
 
+use futures::TryStreamExt;
 use thalweg_schemas::{Fault, Partition};
 
 use super::{all_below, fenced, landed, open};
@@ -54,6 +55,41 @@ async fn writers_of_other_partitions_do_not_fence_each_other() {
     assert_eq!(version.last[&Partition(1)], last(5));
     let expect = all_below(&[(1, 5)], &[(0, 4), (1, 6)]);
     assert_eq!(positions(&warehouse, &version.files).await, expect);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn writers_of_other_partitions_who_race_all_land_and_write_each_file_once() {
+    let (warehouse, _) = faulty_warehouse();
+    open(&warehouse).await;
+    let writers = (10..14).map(|partition| {
+        let warehouse = warehouse.clone();
+        tokio::spawn(async move {
+            let mut archive = open(&warehouse).await;
+            for from in 0..10 {
+                let next = epoch(
+                    &[(partition, from)],
+                    &[(partition, from + 1)],
+                    from % 3 == 0,
+                );
+                landed(archive.commit(&next).await.unwrap());
+            }
+        })
+    });
+    for writer in writers.collect::<Vec<_>>() {
+        writer.await.unwrap();
+    }
+    let version = open(&warehouse).await.latest().await.unwrap();
+    assert_eq!(version.version, 40);
+    let ends = [(0, 0), (10, 10), (11, 10), (12, 10), (13, 10)];
+    assert_eq!(
+        positions(&warehouse, &version.files).await,
+        all_below(&[], &ends)
+    );
+    let written: Vec<_> = warehouse.store().list(None).try_collect().await.unwrap();
+    let written = written
+        .iter()
+        .filter(|o| o.location.as_ref().contains("rows-"));
+    assert_eq!(written.count(), 40);
 }
 
 #[tokio::test(flavor = "multi_thread")]

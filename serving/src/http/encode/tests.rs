@@ -15,7 +15,8 @@ fn encode(format: Format, columns: Vec<(&str, ArrayRef)>) -> String {
             .map(|(name, column)| (name, column, true)),
     )
     .unwrap();
-    let mut encoder = Encoder::new(format, batch.schema(), r#"{"s":{"0":3}}"#, false).unwrap();
+    let mut encoder =
+        Encoder::new(format, batch.schema(), r#"{"s":{"0":3}}"#, false, None).unwrap();
     let mut out = Vec::new();
     encoder.begin(&mut out).unwrap();
     encoder.batch(&batch, &mut out).unwrap();
@@ -136,7 +137,7 @@ fn csv_has_a_head_even_without_rows() {
         Field::new("a,b", DataType::Int64, true),
         Field::new("c", DataType::Utf8, true),
     ]));
-    let mut encoder = Encoder::new(Format::Csv, schema, "{}", false).unwrap();
+    let mut encoder = Encoder::new(Format::Csv, schema, "{}", false, None).unwrap();
     let mut out = Vec::new();
     encoder.begin(&mut out).unwrap();
     encoder.end(&mut out).unwrap();

@@ -1,0 +1,190 @@
+//! What is in the warehouse, for readers: the newest batch version of every view and the newest version of every stream's
+//! master dataset, whichever process wrote them.
+//!
+//! Invariant: nothing is written here, and what is told never goes back.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use thalweg_schemas::catalog::{Catalog, CatalogStream, CompiledView};
+use thalweg_schemas::dataset::{BatchVersion, MasterVersion, Published};
+use thalweg_schemas::warehouse::Warehouse;
+use thalweg_schemas::{Fault, StreamName, ViewId};
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use crate::Result;
+use crate::archive::Archive;
+use crate::view_table::ViewTable;
+
+/// How often tables are looked at; each costs one small request.
+const POLL: Duration = Duration::from_secs(1);
+
+/// The newest version of every stream's master dataset that there is.
+pub type Masters = HashMap<StreamName, Arc<MasterVersion>>;
+
+/// Announces batch versions as they appear in the state tables, until cancelled. For processes that do not run
+/// [`crate::schedule()`], which does it too.
+///
+/// Errors: a table cannot be understood, or holds something else than the view.
+pub async fn follow_published(
+    warehouse: Warehouse,
+    mut catalog: watch::Receiver<Arc<Catalog>>,
+    published: watch::Sender<Arc<Published>>,
+    cancel: CancellationToken,
+) -> Result<()> {
+    let mut tables: HashMap<ViewId, ViewTable> = HashMap::new();
+    catalog.mark_changed();
+    while turn(&mut catalog, &cancel).await {
+        let known = Arc::clone(&catalog.borrow_and_update());
+        let views: HashMap<ViewId, &Arc<CompiledView>> = known
+            .compiled()
+            .map(|view| (view.plan.id().clone(), view))
+            .collect();
+        tables.retain(|id, _| views.contains_key(id));
+        forget_others(&published, &views);
+        for (id, view) in &views {
+            match latest(&warehouse, &mut tables, id, view).await {
+                Ok(Some(version)) => announce(&published, version),
+                Ok(None) => {}
+                Err(error) if error.fault() == Fault::Transient => {
+                    let view = &view.definition.name;
+                    tracing::warn!(%view, %error, "published versions are not seen");
+                }
+                Err(error) => return Err(error),
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Announces versions of master datasets as they appear, until cancelled. A stream that nobody has archived yet has none.
+///
+/// Errors: a table cannot be understood. One that holds another stream's columns is its user's to mend: until then the
+/// stream has no version.
+pub async fn follow_masters(
+    warehouse: Warehouse,
+    mut catalog: watch::Receiver<Arc<Catalog>>,
+    masters: watch::Sender<Arc<Masters>>,
+    cancel: CancellationToken,
+) -> Result<()> {
+    let mut archives: HashMap<StreamName, Followed> = HashMap::new();
+    catalog.mark_changed();
+    while turn(&mut catalog, &cancel).await {
+        let known = Arc::clone(&catalog.borrow_and_update());
+        archives.retain(|name, followed| {
+            let stream = known.streams.get(name);
+            stream.is_some_and(|stream| stream.definition.sql == followed.sql)
+        });
+        let mut seen = Masters::new();
+        for (name, stream) in &known.streams {
+            match newest(&warehouse, &mut archives, stream).await {
+                Ok(Some(version)) => drop(seen.insert(name.clone(), version)),
+                Ok(None) => {}
+                Err(error) if error.fault() == Fault::Bug => return Err(error),
+                Err(error) => {
+                    tracing::warn!(stream = %name, %error, "the archive is not seen");
+                    let known = masters.borrow().get(name).cloned();
+                    seen.extend(known.map(|version| (name.clone(), version)));
+                }
+            }
+        }
+        masters.send_if_modified(|shown| {
+            let same = |(name, version): (&StreamName, &Arc<MasterVersion>)| {
+                shown.get(name).is_some_and(|old| Arc::ptr_eq(old, version))
+            };
+            if shown.len() == seen.len() && seen.iter().all(same) {
+                return false;
+            }
+            *shown = Arc::new(seen);
+            true
+        });
+    }
+    Ok(())
+}
+
+/// Waits for the next look: at once when definitions have changed. False when it is over.
+async fn turn(catalog: &mut watch::Receiver<Arc<Catalog>>, cancel: &CancellationToken) -> bool {
+    tokio::select! {
+        () = cancel.cancelled() => false,
+        changed = catalog.changed() => changed.is_ok(),
+        () = tokio::time::sleep(POLL) => true,
+    }
+}
+
+async fn latest(
+    warehouse: &Warehouse,
+    tables: &mut HashMap<ViewId, ViewTable>,
+    id: &ViewId,
+    view: &CompiledView,
+) -> Result<Option<Arc<BatchVersion>>> {
+    if !tables.contains_key(id) {
+        let table = ViewTable::open(warehouse, id, view.plan.stored_schema()).await?;
+        tables.insert(id.clone(), table);
+    }
+    match tables.get_mut(id) {
+        Some(table) => table.latest().await,
+        None => Ok(None),
+    }
+}
+
+/// An archive that is read, and the definition for which it was opened.
+struct Followed {
+    sql: String,
+    archive: Archive,
+}
+
+async fn newest(
+    warehouse: &Warehouse,
+    archives: &mut HashMap<StreamName, Followed>,
+    stream: &CatalogStream,
+) -> Result<Option<Arc<MasterVersion>>> {
+    let definition = &stream.definition;
+    let origin = || stream.origin.clone();
+    if !archives.contains_key(&definition.name) {
+        let Some(archive) = Archive::find(warehouse, definition, origin()).await? else {
+            return Ok(None);
+        };
+        let sql = definition.sql.clone();
+        archives.insert(definition.name.clone(), Followed { sql, archive });
+    }
+    match archives.get_mut(&definition.name) {
+        Some(Followed { archive, .. }) => {
+            archive.know_origin(origin());
+            archive.latest().await.map(Some)
+        }
+        None => Ok(None),
+    }
+}
+
+/// Tells of a version, unless it or a newer one was told already.
+pub(crate) fn announce(published: &watch::Sender<Arc<Published>>, version: Arc<BatchVersion>) {
+    published.send_if_modified(|published| {
+        let known = published.versions.get(&version.view);
+        if known.is_some_and(|known| known.version >= version.version) {
+            return false;
+        }
+        Arc::make_mut(published)
+            .versions
+            .insert(version.view.clone(), version);
+        true
+    });
+}
+
+fn forget_others(
+    published: &watch::Sender<Arc<Published>>,
+    views: &HashMap<ViewId, &Arc<CompiledView>>,
+) {
+    published.send_if_modified(|published| {
+        if published.versions.keys().all(|id| views.contains_key(id)) {
+            return false;
+        }
+        let versions = &mut Arc::make_mut(published).versions;
+        versions.retain(|id, _| views.contains_key(id));
+        true
+    });
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,193 @@
+//! What a lease says, who holds it, and what that means for someone who wants it.
+//!
+//! Invariant: [`judge`] is a pure function; clocks and processes are looked at by its caller.
+
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+/// By how much the clocks of two machines may differ before a lease is taken from someone who still works. That costs
+/// work, never an answer.
+const SKEW_MS: i64 = 10_000;
+
+/// One file of a lease; the one with the highest number counts.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct LeaseFile {
+    pub(super) holder: Holder,
+    /// When it ends unless it is renewed: the holder's clock, milliseconds since 1970.
+    pub(super) until_ms: i64,
+    /// True once the holder has let go.
+    pub(super) released: bool,
+}
+
+/// Who holds a lease.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Holder {
+    /// Random, one for each run.
+    pub(super) id: Uuid,
+    pub host: String,
+    pub pid: u32,
+    /// Names the kernel and the process namespace in which `pid` means something; empty if that is unknown.
+    pub(super) space: String,
+}
+
+impl Holder {
+    /// This process, for one run.
+    pub(super) fn new() -> Self {
+        Self {
+            id: Uuid::new_v4(),
+            host: host(),
+            pid: std::process::id(),
+            space: space(),
+        }
+    }
+
+    /// True if the holder's process can be looked for from here and is not there. A pid that was given to another process
+    /// since makes a dead holder look alive: then its lease ends by time.
+    pub(super) fn is_dead(&self) -> bool {
+        let here = space();
+        !here.is_empty() && here == self.space && !exists(&format!("/proc/{}", self.pid))
+    }
+}
+
+impl std::fmt::Display for Holder {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "process {} on {}", self.pid, self.host)
+    }
+}
+
+fn exists(path: &str) -> bool {
+    std::path::Path::new(path).exists()
+}
+
+fn host() -> String {
+    let known = std::fs::read_to_string("/proc/sys/kernel/hostname").ok();
+    known
+        .or_else(|| std::env::var("HOSTNAME").ok())
+        .map(|name| name.trim().to_owned())
+        .filter(|name| !name.is_empty())
+        .unwrap_or_else(|| "an unnamed host".to_owned())
+}
+
+fn space() -> String {
+    let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id");
+    let namespace = std::fs::read_link("/proc/self/ns/pid");
+    match (boot, namespace) {
+        (Ok(boot), Ok(namespace)) => format!("{} {}", boot.trim(), namespace.display()),
+        _ => String::new(),
+    }
+}
+
+/// What a lease's newest file means for `me`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Standing {
+    /// Nobody holds it.
+    Free,
+    Mine,
+    /// Someone else does; when it ends by its holder's clock.
+    Held {
+        holder: Holder,
+        until_ms: i64,
+    },
+    /// Someone did, and did not come back, or has died.
+    Expired,
+}
+
+/// `dead` is [`Holder::is_dead`] of the newest file's holder.
+pub(super) fn judge(newest: Option<&LeaseFile>, me: Uuid, now_ms: i64, dead: bool) -> Standing {
+    match newest {
+        None => Standing::Free,
+        Some(file) if file.released => Standing::Free,
+        Some(file) if file.holder.id == me => Standing::Mine,
+        Some(_) if dead => Standing::Expired,
+        Some(file) if now_ms > file.until_ms.saturating_add(SKEW_MS) => Standing::Expired,
+        Some(file) => Standing::Held {
+            holder: file.holder.clone(),
+            until_ms: file.until_ms,
+        },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_lease_means() {
+        let holder = Holder::new();
+        let (theirs, other) = (holder.id, Uuid::new_v4());
+        let file = |until_ms, released| LeaseFile {
+            holder: holder.clone(),
+            until_ms,
+            released,
+        };
+        let held = |until_ms| Standing::Held {
+            holder: holder.clone(),
+            until_ms,
+        };
+        let until = 1_000_000;
+        let over = until + SKEW_MS + 1;
+        for (newest, me, now, dead, expect) in [
+            (None, other, 0, false, Standing::Free),
+            (Some(file(until, true)), other, 0, false, Standing::Free),
+            (Some(file(until, true)), theirs, 0, false, Standing::Free),
+            (Some(file(until, false)), theirs, 0, false, Standing::Mine),
+            // One that comes back late and finds that nobody took it goes on.
+            (
+                Some(file(until, false)),
+                theirs,
+                over,
+                false,
+                Standing::Mine,
+            ),
+            (Some(file(until, false)), other, until, false, held(until)),
+            (
+                Some(file(until, false)),
+                other,
+                over - 1,
+                false,
+                held(until),
+            ),
+            (
+                Some(file(until, false)),
+                other,
+                over,
+                false,
+                Standing::Expired,
+            ),
+            (
+                Some(file(until, false)),
+                other,
+                until,
+                true,
+                Standing::Expired,
+            ),
+            // A clock that is absurd holds forever, and does not overflow.
+            (
+                Some(file(i64::MAX, false)),
+                other,
+                over,
+                false,
+                held(i64::MAX),
+            ),
+        ] {
+            let case = format!("{newest:?} {me} {now} {dead}");
+            assert_eq!(judge(newest.as_ref(), me, now, dead), expect, "{case}");
+        }
+    }
+
+    #[test]
+    fn only_a_process_that_can_be_looked_for_is_dead() {
+        let alive = Holder::new();
+        let gone = Holder {
+            pid: u32::MAX,
+            ..alive.clone()
+        };
+        let elsewhere = Holder {
+            space: "another kernel".to_owned(),
+            ..gone.clone()
+        };
+        assert!(!alive.is_dead());
+        assert_eq!(gone.is_dead(), !alive.space.is_empty());
+        assert!(!elsewhere.is_dead());
+    }
+}

@@ -1,0 +1,167 @@
+//! What a run computes: rows of a pinned version into states, within the memory that is allowed, into files.
+//!
+//! Invariant: rows are chosen by `_partition` and `_offset` alone.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use datafusion::execution::context::SessionState;
+use datafusion::logical_expr::{LogicalPlan, LogicalPlanBuilder};
+use datafusion::physical_plan::{ExecutionPlan, execute_stream};
+use datafusion::prelude::ident;
+use futures::StreamExt;
+use thalweg_schemas::algebra::{ViewPlan, between, scan};
+use thalweg_schemas::dataset::{BatchVersion, MasterVersion};
+use thalweg_schemas::files::ParquetFiles;
+use thalweg_schemas::stream::{OFFSET, PARTITION, StreamDefinition};
+use thalweg_schemas::warehouse::Warehouse;
+use thalweg_schemas::{Frontier, session};
+
+use super::{BatchConfig, Progress};
+use crate::choose::Work;
+use crate::files::StateFiles;
+use crate::log::NewFile;
+use crate::{Error, Result};
+
+/// Rows of a pinned version.
+pub(crate) struct Rows {
+    pub(crate) plan: LogicalPlan,
+    pub(crate) expected: Option<u64>,
+}
+
+/// The rows and rejects of `[from, to)` in `master`.
+pub(crate) fn rows(
+    stream: &StreamDefinition,
+    master: &MasterVersion,
+    from: &Frontier,
+    to: &Frontier,
+) -> Result<Rows> {
+    let files: Vec<_> = master
+        .files
+        .iter()
+        .filter(|file| file.touches(from, to))
+        .cloned()
+        .collect();
+    let expected = files.iter().map(|file| file.rows).sum();
+    let table = Arc::new(ParquetFiles::new(stream.row_schema(), files));
+    let plan = between(scan(stream.name.as_str(), table)?, from, to)?;
+    Ok(Rows { plan, expected })
+}
+
+/// The plan of the states to be stored, sorted by group so that a filter on groups finds them in few row groups.
+pub(super) fn states(
+    plan: &ViewPlan,
+    work: Work,
+    rows: LogicalPlan,
+    base: Option<&BatchVersion>,
+) -> Result<LogicalPlan> {
+    let new = plan.update(rows)?;
+    let states = match (work, base) {
+        (Work::AppendAndCompact, Some(base)) => {
+            let files = ParquetFiles::new(Arc::clone(plan.stored_schema()), base.files.to_vec());
+            let old = plan.from_stored(scan("states", Arc::new(files))?)?;
+            let both = LogicalPlanBuilder::from(old)
+                .union(new)
+                .and_then(LogicalPlanBuilder::build)
+                .map_err(|source| planning(plan, source))?;
+            plan.merge(both)?
+        }
+        _ => new,
+    };
+    let groups = plan.stored_schema().fields()[1..=plan.group_count()].iter();
+    let keys = groups.map(|f| f.name().as_str()).chain([PARTITION]);
+    LogicalPlanBuilder::from(plan.to_stored(states)?)
+        .sort(keys.map(|key| ident(key).sort(true, false)))
+        .and_then(LogicalPlanBuilder::build)
+        .map_err(|source| planning(plan, source))
+}
+
+fn planning(plan: &ViewPlan, source: datafusion::error::DataFusionError) -> Error {
+    Error::RunPlan {
+        what: format!("planning states of view {}", plan.id()),
+        source,
+    }
+}
+
+/// Runs the plan within the memory that is allowed, its output going to files as it comes; the files, and how many rows
+/// of the master dataset were read.
+pub(super) async fn compute(
+    warehouse: &Warehouse,
+    config: &BatchConfig,
+    plan: LogicalPlan,
+    mut files: StateFiles,
+    rows_expected: Option<u64>,
+    mut progress: impl FnMut(Progress),
+) -> Result<(Vec<NewFile>, u64)> {
+    let spill = config.spill.clone();
+    tokio::fs::create_dir_all(&spill)
+        .await
+        .map_err(|e| Error::RunPlan {
+            what: format!("creating the spill folder {}", spill.display()),
+            source: e.into(),
+        })?;
+    let env = session::runtime(Some(warehouse), Some(config.memory), Some(spill))?;
+    let mut state = session::state(env, config.target_partitions);
+    // What every sort sets aside for merging what it spilled: by default more than a small budget has for all of them.
+    let share = config.memory / config.target_partitions.max(1) / 16;
+    let options = state.config_mut().options_mut();
+    options.execution.sort_spill_reservation_bytes = share.clamp(1 << 20, 10 << 20);
+    let written = write_states(&state, plan, &mut files, rows_expected, &mut progress).await;
+    match written {
+        Ok(rows_read) => Ok((files.finish().await?, rows_read)),
+        Err(error) => {
+            files.abandon().await;
+            Err(error)
+        }
+    }
+}
+
+async fn write_states(
+    state: &SessionState,
+    plan: LogicalPlan,
+    files: &mut StateFiles,
+    rows_expected: Option<u64>,
+    progress: &mut impl FnMut(Progress),
+) -> Result<u64> {
+    let running = |source| Error::RunPlan {
+        what: "computing states".to_owned(),
+        source,
+    };
+    let physical = state.create_physical_plan(&plan).await.map_err(running)?;
+    let mut states = execute_stream(Arc::clone(&physical), state.task_ctx()).map_err(running)?;
+    let mut ticks = tokio::time::interval(Duration::from_millis(500));
+    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let mut states_written = 0;
+    loop {
+        tokio::select! {
+            batch = states.next() => {
+                let Some(batch) = batch else { break };
+                let batch = batch.map_err(running)?;
+                files.write(&batch).await?;
+                states_written += batch.num_rows() as u64;
+            }
+            _ = ticks.tick() => progress(Progress {
+                rows_read: rows_read(&physical),
+                rows_expected,
+                states_written,
+            }),
+        }
+    }
+    let rows_read = rows_read(&physical);
+    progress(Progress {
+        rows_read,
+        rows_expected,
+        states_written,
+    });
+    Ok(rows_read)
+}
+
+/// What the scans of the master dataset have given out so far; they are the ones with an offset.
+fn rows_read(plan: &Arc<dyn ExecutionPlan>) -> u64 {
+    if plan.children().is_empty() {
+        let of_master = plan.schema().column_with_name(OFFSET).is_some();
+        let rows = plan.metrics().and_then(|m| m.output_rows());
+        return rows.filter(|_| of_master).unwrap_or_default() as u64;
+    }
+    plan.children().into_iter().map(rows_read).sum()
+}

@@ -1,0 +1,188 @@
+//! Speed workers in other processes: what they hold is pinned, read over Arrow Flight, and released.
+//!
+//! [`worker`] is one of them, with its channel; [`choose`] decides who is read from; [`scan`] is what a plan reads.
+//!
+//! Invariant: a worker that is slow or gone costs a query at most `ask_within`, once: until it answers again, in the
+//! background, nobody waits for it.
+
+pub(crate) mod choose;
+pub(crate) mod scan;
+mod snapshot;
+mod worker;
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::future::join_all;
+use parking_lot::Mutex;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
+use thalweg_schemas::remote::{PinAnswer, PinRequest, WorkerStatus};
+use tokio::runtime::Handle;
+use tokio::sync::{Mutex as AsyncMutex, watch};
+use tokio::time::Instant;
+
+pub(crate) use worker::{HeldPin, Worker};
+
+/// How long statuses are good for: probes, scrapes and consoles ask for them all the time.
+const STATUS_AGE: Duration = Duration::from_secs(1);
+
+/// How workers are asked.
+#[derive(Clone)]
+pub struct WorkersConfig {
+    /// Sent with every request.
+    pub token: Option<String>,
+    /// PEM of the authority that signed the workers' certificates; without it, the connection is plain text.
+    pub tls_ca: Option<Vec<u8>>,
+    /// How long a worker may take to answer a pin.
+    pub ask_within: Duration,
+}
+
+impl Default for WorkersConfig {
+    fn default() -> Self {
+        Self {
+            token: None,
+            tls_ca: None,
+            ask_within: Duration::from_secs(1),
+        }
+    }
+}
+
+impl fmt::Debug for WorkersConfig {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("WorkersConfig")
+            .field("token", &self.token.as_ref().map(|_| "***"))
+            .field("tls", &self.tls_ca.is_some())
+            .field("ask_within", &self.ask_within)
+            .finish()
+    }
+}
+
+/// A worker's address, with its status or why it has none.
+pub(crate) type Statuses = Arc<Vec<(String, Result<WorkerStatus, String>)>>;
+
+/// The workers of a platform; clones share their connections.
+#[derive(Clone)]
+pub struct Workers(Arc<Inner>);
+
+struct Inner {
+    addresses: watch::Receiver<Vec<String>>,
+    config: WorkersConfig,
+    /// Where connections live: not among queries, which may compute long between two awaits.
+    runtime: Handle,
+    known: Mutex<BTreeMap<String, Arc<Worker>>>,
+    statuses: AsyncMutex<Option<(Instant, Statuses)>>,
+    counts: Arc<Counts>,
+}
+
+/// What is counted of the traffic.
+#[derive(Debug)]
+pub(crate) struct Counts {
+    pub(crate) pin_seconds: Histogram,
+    pub(crate) bytes: Counter,
+}
+
+impl fmt::Debug for Workers {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Workers")
+            .field(&*self.0.addresses.borrow())
+            .finish()
+    }
+}
+
+impl Workers {
+    /// Workers at `host:port` addresses, which may change. Must be called on the runtime where connections are to live.
+    pub fn new(addresses: watch::Receiver<Vec<String>>, config: WorkersConfig) -> Self {
+        Self(Arc::new(Inner {
+            addresses,
+            config,
+            runtime: Handle::current(),
+            known: Mutex::default(),
+            statuses: AsyncMutex::default(),
+            counts: Arc::new(Counts {
+                pin_seconds: Histogram::new(exponential_buckets(0.000_25, 2.0, 16)),
+                bytes: Counter::default(),
+            }),
+        }))
+    }
+
+    pub(crate) fn counts(&self) -> &Counts {
+        &self.0.counts
+    }
+
+    /// Changes when a worker comes or goes.
+    pub(crate) fn addresses(&self) -> watch::Receiver<Vec<String>> {
+        self.0.addresses.clone()
+    }
+
+    /// Those that are listed now; connections of the others are dropped.
+    fn all(&self) -> Vec<Arc<Worker>> {
+        let inner = &self.0;
+        let addresses = inner.addresses.borrow().clone();
+        let mut known = inner.known.lock();
+        known.retain(|address, _| addresses.contains(address));
+        for address in addresses {
+            known.entry(address).or_insert_with_key(|address| {
+                let counts = Arc::clone(&inner.counts);
+                Arc::new(Worker::new(
+                    address,
+                    &inner.config,
+                    inner.runtime.clone(),
+                    counts,
+                ))
+            });
+        }
+        known.values().cloned().collect()
+    }
+
+    /// Asks every worker at once; each answers within `ask_within`, or why it does not is known.
+    pub(crate) async fn pin(&self, request: PinRequest) -> Vec<Asked> {
+        let request = Arc::new(request);
+        let asked = self.all().into_iter().map(|worker| {
+            let request = Arc::clone(&request);
+            async move {
+                Asked {
+                    name: worker.address().to_owned(),
+                    pin: worker.pin(request).await,
+                }
+            }
+        });
+        join_all(asked).await
+    }
+
+    /// How every worker is doing; at most a second old.
+    pub(crate) async fn statuses(&self) -> Statuses {
+        let mut shared = self.0.statuses.lock().await;
+        if let Some((at, statuses)) = &*shared
+            && at.elapsed() < STATUS_AGE
+        {
+            return Arc::clone(statuses);
+        }
+        let asked = self.all().into_iter().map(|worker| async move {
+            let status = worker.status().await;
+            (worker.address().to_owned(), status)
+        });
+        let statuses = Arc::new(join_all(asked).await);
+        *shared = Some((Instant::now(), Arc::clone(&statuses)));
+        statuses
+    }
+}
+
+/// What one worker said to a pin.
+#[derive(Debug)]
+pub(crate) struct Asked {
+    pub(crate) name: String,
+    pub(crate) pin: Result<HeldPin, String>,
+}
+
+impl Asked {
+    pub(crate) fn answer(&self) -> (&str, Result<&PinAnswer, &str>) {
+        let answer = self.pin.as_ref().map(HeldPin::answer);
+        (&self.name, answer.map_err(String::as_str))
+    }
+}
+
+#[cfg(test)]
+mod tests;

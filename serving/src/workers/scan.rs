@@ -1,0 +1,344 @@
+//! What a plan reads from workers: one partition of the plan per worker, fetched when it is asked for.
+//!
+//! Invariant: what is read lies under the query's pins, which live as long as any stream that reads them. Filters that
+//! are sent only spare traffic: the plan filters again.
+
+use std::fmt::Write as _;
+use std::sync::Arc;
+
+use arrow::array::RecordBatchOptions;
+use arrow::datatypes::{Schema, SchemaRef};
+use arrow::record_batch::RecordBatch;
+use arrow_flight::decode::DecodedPayload;
+use async_trait::async_trait;
+use datafusion::catalog::{Session, TableProvider};
+use datafusion::common::tree_node::TreeNodeRecursion;
+use datafusion::common::{internal_err, project_schema};
+use datafusion::datasource::TableType;
+use datafusion::error::{DataFusionError, Result as EngineResult};
+use datafusion::execution::{SendableRecordBatchStream, TaskContext};
+use datafusion::logical_expr::{Expr, TableProviderFilterPushDown};
+use datafusion::physical_expr::{EquivalenceProperties, PhysicalExpr};
+use datafusion::physical_plan::empty::EmptyExec;
+use datafusion::physical_plan::execution_plan::{
+    Boundedness, EmissionType, ReplaceChildrenOptions,
+};
+use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
+use datafusion::physical_plan::{
+    DisplayAs, DisplayFormatType, ExecutionPlan, Partitioning, PlanProperties,
+};
+use futures::{StreamExt, TryStreamExt, stream};
+use thalweg_schemas::remote::{GroupFilter, StatesTicket, Ticket};
+use thalweg_schemas::{Frontier, ViewId};
+
+use super::{HeldPin, Worker};
+use crate::Error;
+
+/// The partitions that are read from one worker, at F.
+#[derive(Debug)]
+pub(crate) struct Share {
+    pub(crate) pin: HeldPin,
+    pub(crate) frontier: Frontier,
+}
+
+/// The pins of one stream in one query.
+pub(crate) type Shares = Arc<Vec<Share>>;
+
+/// What is read of a stream.
+#[derive(Debug, Clone)]
+enum Part {
+    /// With the columns that may be filtered.
+    States(ViewId, SchemaRef),
+    Rows,
+}
+
+/// States of a view, or rows of a stream, from S to the pins' frontier.
+#[derive(Debug)]
+pub(crate) struct RemoteTable {
+    part: Part,
+    schema: SchemaRef,
+    /// S of every partition.
+    from: Frontier,
+    shares: Shares,
+}
+
+impl RemoteTable {
+    /// `groups`: how many columns after the first are the view's groups.
+    pub(crate) fn states(
+        view: ViewId,
+        schema: SchemaRef,
+        groups: usize,
+        from: Frontier,
+        shares: Shares,
+    ) -> Self {
+        let groups = schema.fields().iter().skip(1).take(groups).cloned();
+        let groups = Arc::new(Schema::new(groups.collect::<Vec<_>>()));
+        let part = Part::States(view, groups);
+        Self {
+            part,
+            schema,
+            from,
+            shares,
+        }
+    }
+
+    pub(crate) fn rows(schema: SchemaRef, from: Frontier, shares: Shares) -> Self {
+        Self {
+            part: Part::Rows,
+            schema,
+            from,
+            shares,
+        }
+    }
+
+    fn translate(&self, filter: &Expr) -> Option<Vec<GroupFilter>> {
+        match &self.part {
+            Part::States(_, groups) => GroupFilter::translate(filter, groups),
+            Part::Rows => None,
+        }
+    }
+}
+
+#[async_trait]
+impl TableProvider for RemoteTable {
+    fn schema(&self) -> SchemaRef {
+        Arc::clone(&self.schema)
+    }
+
+    fn table_type(&self) -> TableType {
+        TableType::Temporary
+    }
+
+    fn supports_filters_pushdown(
+        &self,
+        filters: &[&Expr],
+    ) -> EngineResult<Vec<TableProviderFilterPushDown>> {
+        let supported = |filter: &&Expr| match self.translate(filter) {
+            Some(_) => TableProviderFilterPushDown::Inexact,
+            None => TableProviderFilterPushDown::Unsupported,
+        };
+        Ok(filters.iter().map(supported).collect())
+    }
+
+    async fn scan(
+        &self,
+        _: &dyn Session,
+        projection: Option<&Vec<usize>>,
+        filters: &[Expr],
+        _: Option<usize>,
+    ) -> EngineResult<Arc<dyn ExecutionPlan>> {
+        let projected = project_schema(&self.schema, projection)?;
+        let all: Vec<usize> = (0..self.schema.fields().len()).collect();
+        let mut columns = projection.unwrap_or(&all).clone();
+        if columns.is_empty() {
+            // Only the number of rows is wanted, and a message has that of some column.
+            columns.push(0);
+        }
+        let filters: Vec<GroupFilter> = filters
+            .iter()
+            .filter_map(|filter| self.translate(filter))
+            .flatten()
+            .collect();
+        let reads: Vec<Read> = self
+            .shares
+            .iter()
+            .filter_map(|share| {
+                let above = share.frontier.advanced_since(&self.from);
+                let from = above.partitions().map(|p| (p, self.from.get(p)));
+                let from: Frontier = from.collect();
+                (!from.is_empty()).then(|| Read {
+                    worker: Arc::clone(share.pin.worker()),
+                    ticket: self.ticket(share.pin.answer().pin.clone(), from, &columns, &filters),
+                    range: range(&self.from, &above),
+                })
+            })
+            .collect();
+        if reads.is_empty() {
+            return Ok(Arc::new(EmptyExec::new(projected)));
+        }
+        Ok(Arc::new(RemoteExec {
+            properties: Arc::new(PlanProperties::new(
+                EquivalenceProperties::new(Arc::clone(&projected)),
+                Partitioning::UnknownPartitioning(reads.len()),
+                EmissionType::Incremental,
+                Boundedness::Bounded,
+            )),
+            reads,
+            filters,
+            projected,
+            shares: Arc::clone(&self.shares),
+        }))
+    }
+}
+
+impl RemoteTable {
+    fn ticket(
+        &self,
+        pin: String,
+        from: Frontier,
+        columns: &[usize],
+        filters: &[GroupFilter],
+    ) -> Ticket {
+        match &self.part {
+            Part::States(view, _) => Ticket::States(StatesTicket {
+                pin,
+                view: view.clone(),
+                from,
+                columns: Some(columns.to_vec()),
+                filters: filters.to_vec(),
+            }),
+            Part::Rows => {
+                let names = columns.iter().map(|i| self.schema.field(*i).name().clone());
+                Ticket::Rows {
+                    pin,
+                    from,
+                    columns: Some(names.collect()),
+                }
+            }
+        }
+    }
+}
+
+/// `0: 5..9, 3: 7..8`, for EXPLAIN.
+fn range(from: &Frontier, to: &Frontier) -> String {
+    let ranges = to
+        .iter()
+        .map(|(p, end)| format!("{p}: {}..{end}", from.get(p)));
+    ranges.collect::<Vec<_>>().join(", ")
+}
+
+/// What is read from one worker.
+#[derive(Debug, Clone)]
+struct Read {
+    worker: Arc<Worker>,
+    ticket: Ticket,
+    range: String,
+}
+
+/// Reads from workers; each is one partition of the plan.
+#[derive(Debug)]
+struct RemoteExec {
+    reads: Vec<Read>,
+    filters: Vec<GroupFilter>,
+    projected: SchemaRef,
+    properties: Arc<PlanProperties>,
+    /// Released when the last stream that reads under them is gone: a plan is dropped before its streams are polled.
+    shares: Shares,
+}
+
+impl DisplayAs for RemoteExec {
+    fn fmt_as(&self, _: DisplayFormatType, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("RemoteExec: workers=[")?;
+        for (i, read) in self.reads.iter().enumerate() {
+            let comma = if i == 0 { "" } else { ", " };
+            write!(f, "{comma}{} ({})", read.worker.address(), read.range)?;
+        }
+        let columns: Vec<&str> = self
+            .projected
+            .fields()
+            .iter()
+            .map(|c| c.name().as_str())
+            .collect();
+        write!(f, "], columns=[{}], sent filters=[", columns.join(", "))?;
+        for (i, filter) in self.filters.iter().enumerate() {
+            let comma = if i == 0 { "" } else { ", " };
+            write!(f, "{comma}{} {:?}", filter.column, filter.test)?;
+        }
+        f.write_char(']')
+    }
+}
+
+impl ExecutionPlan for RemoteExec {
+    fn name(&self) -> &'static str {
+        "RemoteExec"
+    }
+
+    fn properties(&self) -> &Arc<PlanProperties> {
+        &self.properties
+    }
+
+    fn children(&self) -> Vec<&Arc<dyn ExecutionPlan>> {
+        Vec::new()
+    }
+
+    fn replace_children(
+        self: Arc<Self>,
+        _: Vec<Arc<dyn ExecutionPlan>>,
+        _: ReplaceChildrenOptions,
+    ) -> EngineResult<Arc<dyn ExecutionPlan>> {
+        Ok(self)
+    }
+
+    fn with_new_children(
+        self: Arc<Self>,
+        _: Vec<Arc<dyn ExecutionPlan>>,
+    ) -> EngineResult<Arc<dyn ExecutionPlan>> {
+        Ok(self)
+    }
+
+    fn apply_expressions(
+        &self,
+        _: &mut dyn FnMut(&Arc<dyn PhysicalExpr>) -> EngineResult<TreeNodeRecursion>,
+    ) -> EngineResult<TreeNodeRecursion> {
+        Ok(TreeNodeRecursion::Continue)
+    }
+
+    fn execute(
+        &self,
+        partition: usize,
+        _: Arc<TaskContext>,
+    ) -> EngineResult<SendableRecordBatchStream> {
+        let Some(read) = self.reads.get(partition).cloned() else {
+            return internal_err!("a scan of {} workers has no {partition}", self.reads.len());
+        };
+        let schema = Arc::clone(&self.projected);
+        let to_schema = Arc::clone(&schema);
+        let shares = Arc::clone(&self.shares);
+        let address = read.worker.address().to_owned();
+        let messages = async move { read.worker.read(&read.ticket).await.map_err(external) };
+        let batches = stream::once(messages)
+            .map_ok(move |messages| {
+                let address = address.clone();
+                messages.map_err(move |e| external(broken_off(&address, &e.into())))
+            })
+            .try_flatten()
+            .try_filter_map(|message| {
+                std::future::ready(Ok(match message.payload {
+                    DecodedPayload::RecordBatch(batch) => Some(batch),
+                    DecodedPayload::Schema(_) | DecodedPayload::None => None,
+                }))
+            })
+            .map(move |batch| {
+                let _kept: &Shares = &shares;
+                as_projected(batch?, &to_schema)
+            });
+        Ok(Box::pin(RecordBatchStreamAdapter::new(schema, batches)))
+    }
+}
+
+/// The batch with the schema that the plan expects.
+fn as_projected(batch: RecordBatch, schema: &SchemaRef) -> EngineResult<RecordBatch> {
+    let rows = RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
+    // What was asked for to learn the number of rows is dropped, nothing else.
+    let columns = match schema.fields().is_empty() {
+        true => Vec::new(),
+        false => batch.columns().to_vec(),
+    };
+    Ok(RecordBatch::try_new_with_options(
+        Arc::clone(schema),
+        columns,
+        &rows,
+    )?)
+}
+
+fn external(error: Error) -> DataFusionError {
+    DataFusionError::External(Box::new(error))
+}
+
+/// A stream of messages that ended before its end.
+pub(super) fn broken_off(worker: &str, status: &tonic::Status) -> Error {
+    Error::AskWorker {
+        worker: worker.to_owned(),
+        reason: format!("broke off: {}", status.message()),
+    }
+}

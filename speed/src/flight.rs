@@ -1,0 +1,139 @@
+//! Arrow Flight: what this worker holds, for serving processes elsewhere.
+//!
+//! ```text
+//!  pin ──▶ [answer]: per partition, F and the ranges held     [pins]: the snapshot is kept
+//!  get ──▶ [read]: filter, project, merge neighbours ──▶ batches
+//! ```
+//!
+//! Requests compute on threads of their own, so that ingestion keeps its share of the cores. Invariant: nothing here
+//! changes the stream; whatever a request does, it ends that request alone.
+
+mod answer;
+mod pins;
+mod read;
+mod service;
+
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use arrow_flight::flight_service_server::FlightServiceServer;
+use thalweg_schemas::catalog::Catalog;
+use thalweg_schemas::snapshot::StreamHandle;
+use thalweg_schemas::threads::Threads;
+use thalweg_schemas::{StreamName, session};
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+use tonic::service::interceptor::InterceptedService;
+use tonic::transport::server::TcpIncoming;
+use tonic::transport::{Identity, Server, ServerTlsConfig};
+
+use self::pins::Pins;
+use self::service::{Guard, Service};
+use crate::{Error, Result};
+
+/// Bytes that the merges of all requests may hold together; they spill beyond it.
+const MEMORY: usize = 512 << 20;
+/// The longest request: a ticket with every partition and the longest lists of values.
+const REQUEST_BYTES: usize = 4 << 20;
+/// How often a peer that says nothing is asked whether it is still there, and how long it may take to say so.
+const KEEP_ALIVE: Duration = Duration::from_secs(10);
+/// How long running requests may go on after a shutdown was asked for.
+const GRACE: Duration = Duration::from_secs(5);
+const HANDSHAKE: Duration = Duration::from_secs(5);
+
+/// How a worker serves what it holds.
+#[derive(Clone)]
+pub struct FlightConfig {
+    /// How people know this worker: its address, as others reach it.
+    pub worker: String,
+    /// What requests must carry as `authorization: Bearer …`; `None` lets everyone in.
+    pub token: Option<String>,
+    /// Plain text if not given.
+    pub tls: Option<ServerTls>,
+    /// Threads that filter and merge.
+    pub threads: usize,
+}
+
+impl fmt::Debug for FlightConfig {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("FlightConfig")
+            .field("worker", &self.worker)
+            .field("token", &self.token.as_ref().map(|_| "***"))
+            .field("tls", &self.tls.is_some())
+            .field("threads", &self.threads)
+            .finish()
+    }
+}
+
+/// A certificate chain and its key, as PEM.
+#[derive(Clone)]
+pub struct ServerTls {
+    pub cert_pem: Vec<u8>,
+    pub key_pem: Vec<u8>,
+}
+
+/// Serves until `cancel`; running requests then have a few seconds to end.
+///
+/// Errors: [`Error::ServeTls`] if the certificate or its key is of no use, [`Error::Serve`],
+/// [`Error::StartThreads`].
+pub async fn serve(
+    listener: TcpListener,
+    config: FlightConfig,
+    catalog: watch::Receiver<Arc<Catalog>>,
+    streams: watch::Receiver<Arc<HashMap<StreamName, StreamHandle>>>,
+    cancel: CancellationToken,
+) -> Result<()> {
+    let threads = Threads::start("flight", config.threads).map_err(Error::StartThreads)?;
+    let state = session::state(session::runtime(None, Some(MEMORY), None)?, config.threads);
+    let pins = Arc::new(Pins::default());
+    let service = Service::new(
+        config.worker,
+        catalog,
+        streams,
+        Arc::clone(&pins),
+        state,
+        threads,
+    );
+    let mut server = Server::builder()
+        .http2_keepalive_interval(Some(KEEP_ALIVE))
+        .http2_keepalive_timeout(Some(KEEP_ALIVE));
+    if let Some(tls) = config.tls {
+        choose_provider();
+        let identity = Identity::from_pem(tls.cert_pem, tls.key_pem);
+        let tls = ServerTlsConfig::new().identity(identity).timeout(HANDSHAKE);
+        server = server.tls_config(tls).map_err(Error::ServeTls)?;
+    }
+    let service = FlightServiceServer::new(service).max_decoding_message_size(REQUEST_BYTES);
+    let guarded = InterceptedService::new(service, Guard::new(config.token.as_deref()));
+    let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
+    let serving = server
+        .add_service(guarded)
+        .serve_with_incoming_shutdown(incoming, cancel.clone().cancelled_owned());
+    let overdue = async {
+        cancel.cancelled().await;
+        tokio::time::sleep(GRACE).await;
+    };
+    tokio::select! {
+        ended = serving => ended.map_err(Error::Serve),
+        () = overdue => {
+            tracing::info!("requests of serving processes were cut off by the shutdown");
+            Ok(())
+        }
+        () = pins.sweep() => Ok(()),
+    }
+}
+
+/// Two providers of cryptography are compiled in, and rustls does not choose between them by itself. Whoever came
+/// first has chosen for the process.
+fn choose_provider() {
+    if rustls::crypto::CryptoProvider::get_default().is_none() {
+        // An error means that somebody else was faster.
+        let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+    }
+}
+
+#[cfg(test)]
+mod tests;

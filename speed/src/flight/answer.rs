@@ -1,0 +1,135 @@
+//! What a pin's answer says of a snapshot, and what a worker's status says of all. No I/O and no waiting.
+//!
+//! Invariant: a range is named only if the snapshot's own segments tile it. What is not known here (a stream, another
+//! definition of it, a view) is not held.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use thalweg_schemas::catalog::{Catalog, CompiledView};
+use thalweg_schemas::remote::{Held, PinRequest, PinnedPartition, WorkerStatus, WorkerStream};
+use thalweg_schemas::snapshot::{StreamHandle, StreamSnapshot};
+use thalweg_schemas::tile::{ViewSegments, rows_between, tile};
+use thalweg_schemas::{Error as SharedError, Frontier, Offset, Partition, StreamName, ViewId};
+
+use super::pins::Kept;
+
+/// The snapshot that answers `request`, or why there is none.
+pub(super) fn find(
+    request: &PinRequest,
+    catalog: &Catalog,
+    handle: Option<&StreamHandle>,
+) -> Result<Kept, String> {
+    let name = &request.stream;
+    let stream = catalog
+        .streams
+        .get(name)
+        .ok_or_else(|| format!("it does not know stream `{name}`"))?;
+    if stream.definition.fingerprint() != request.definition {
+        return Err(format!(
+            "it knows another definition of stream `{name}`; processes follow the catalog within seconds"
+        ));
+    }
+    let handle = handle.ok_or_else(|| format!("stream `{name}` is starting"))?;
+    if let Some(failure) = &*handle.failure.borrow() {
+        return Err(format!("stream `{name}` has stopped: {failure}"));
+    }
+    let snapshot = handle.snapshots.borrow().clone();
+    let snapshot = snapshot.ok_or_else(|| format!("stream `{name}` is starting"))?;
+    let views = catalog
+        .views_of(name)
+        .filter(|view| request.views.contains_key(view.plan.id()))
+        .map(|view| (view.plan.id().clone(), Arc::clone(view)))
+        .collect();
+    Ok(Kept {
+        snapshot,
+        row_schema: stream.definition.row_schema(),
+        views,
+    })
+}
+
+/// Every partition that the snapshot's worker reads.
+pub(super) fn partitions(
+    request: &PinRequest,
+    snapshot: &StreamSnapshot,
+    known: &BTreeMap<ViewId, Arc<CompiledView>>,
+) -> BTreeMap<Partition, PinnedPartition> {
+    let partition = |(partition, frontier): (Partition, Offset)| {
+        let views = request.views.iter().map(|(id, from)| {
+            let held = match (known.get(id), snapshot.views.get(id)) {
+                (None, _) => Held::NotHeld(format!("view {id} is not known there")),
+                (Some(_), None) => Held::NotHeld("its realtime state is being rebuilt".into()),
+                (Some(_), Some(held)) => ranges(id, held, partition, from.get(partition), frontier),
+            };
+            (id.clone(), held)
+        });
+        let rows = request.rows.as_ref().map(|from| {
+            let from = from.get(partition);
+            match rows_between(&snapshot.rows, partition, from, frontier) {
+                Err(reason) => Held::NotHeld(reason),
+                Ok(_) if from == frontier => Held::Ranges(Vec::new()),
+                Ok(_) => Held::Ranges(vec![(from, frontier)]),
+            }
+        });
+        let pinned = PinnedPartition {
+            frontier,
+            caught_up: snapshot.current.contains(&partition),
+            lag: snapshot.health.get(&partition).map_or(0, |h| h.lag),
+            views: views.collect(),
+            rows,
+        };
+        (partition, pinned)
+    };
+    snapshot.frontier.iter().map(partition).collect()
+}
+
+/// `offset` of one partition as a frontier, so that [`tile`] looks at that partition alone.
+pub(super) fn one(partition: Partition, offset: Offset) -> Frontier {
+    [(partition, offset)].into_iter().collect()
+}
+
+fn ranges(
+    view: &ViewId,
+    held: &ViewSegments,
+    partition: Partition,
+    from: Offset,
+    to: Offset,
+) -> Held {
+    match tile(view, held, &one(partition, from), &one(partition, to)) {
+        Ok(tiles) => Held::Ranges(tiles.iter().map(|t| (t.from, t.to)).collect()),
+        Err(SharedError::NotHeld { reason, .. }) => Held::NotHeld(reason),
+        Err(other) => Held::NotHeld(other.to_string()),
+    }
+}
+
+/// How every stream of `handles` is doing.
+pub(super) fn status<'a>(
+    worker: &str,
+    handles: impl IntoIterator<Item = (&'a StreamName, &'a StreamHandle)>,
+) -> WorkerStatus {
+    let streams = handles.into_iter().map(|(name, handle)| {
+        let failure = handle.failure.borrow().clone();
+        let snapshot = handle.snapshots.borrow().clone();
+        let snapshot = snapshot.as_deref();
+        let segments = snapshot.iter().flat_map(|s| &s.views);
+        let stream = WorkerStream {
+            failure,
+            waiting: snapshot.and_then(|s| s.waiting.clone()),
+            archive_failure: handle.archive_failure.borrow().clone(),
+            frontier: snapshot.map(|s| s.frontier.clone()),
+            caught_up: snapshot.map(|s| s.current.clone()).unwrap_or_default(),
+            health: snapshot.map(|s| s.health.clone()).unwrap_or_default(),
+            segments: segments
+                .map(|(id, held)| (id.clone(), held.iter().count()))
+                .collect(),
+            memory_bytes: snapshot.map_or(0, |s| s.memory_bytes),
+            memory_budget: snapshot.map_or(0, |s| s.memory_budget),
+            paused: snapshot.is_some_and(|s| s.paused),
+        };
+        (name.clone(), stream)
+    });
+    WorkerStatus {
+        worker: worker.to_owned(),
+        streams: streams.collect(),
+    }
+}

@@ -1,0 +1,121 @@
+//! Pins: snapshots that are kept for readers, for a bounded time and in a bounded number.
+//!
+//! Invariant: a pin holds one snapshot until it is released or its time is over; nothing else ever changes it.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+use std::time::Duration;
+
+use arrow::datatypes::SchemaRef;
+use parking_lot::Mutex;
+use thalweg_schemas::ViewId;
+use thalweg_schemas::catalog::CompiledView;
+use thalweg_schemas::snapshot::StreamSnapshot;
+use tokio::time::Instant;
+use uuid::Uuid;
+
+/// The longest time that a pin is kept: what it holds is outside of the stream's memory budget.
+pub(super) const KEEP: Duration = Duration::from_secs(120);
+/// The most pins that are kept. Those of one moment share nearly all of what they hold.
+const PINS: usize = 4096;
+/// How often pins whose time is over are let go, if no request does it before.
+const SWEEP: Duration = Duration::from_secs(1);
+
+/// What is kept under a pin.
+#[derive(Debug)]
+pub(super) struct Kept {
+    pub(super) snapshot: Arc<StreamSnapshot>,
+    pub(super) row_schema: SchemaRef,
+    /// The views that were asked for and are known here.
+    pub(super) views: BTreeMap<ViewId, Arc<CompiledView>>,
+}
+
+/// All pins of a worker.
+#[derive(Debug, Default)]
+pub(super) struct Pins {
+    kept: Mutex<HashMap<String, (Instant, Arc<Kept>)>>,
+}
+
+impl Pins {
+    /// Keeps `kept` for at most `keep`. `None` if too many are kept already.
+    pub(super) fn keep(&self, now: Instant, kept: Kept, keep: Duration) -> Option<String> {
+        let mut all = self.kept.lock();
+        if all.len() >= PINS {
+            all.retain(|_, (until, _)| *until > now);
+            if all.len() >= PINS {
+                return None;
+            }
+        }
+        // Unique over restarts: a ticket of an earlier process must find nothing.
+        let id = Uuid::new_v4().simple().to_string();
+        all.insert(id.clone(), (now + keep.min(KEEP), Arc::new(kept)));
+        Some(id)
+    }
+
+    /// What is kept under `id`, if its time is not over.
+    pub(super) fn get(&self, now: Instant, id: &str) -> Option<Arc<Kept>> {
+        let all = self.kept.lock();
+        let (until, kept) = all.get(id)?;
+        (*until > now).then(|| Arc::clone(kept))
+    }
+
+    pub(super) fn release(&self, id: &str) {
+        self.kept.lock().remove(id);
+    }
+
+    /// Lets go of pins whose time is over, for ever.
+    pub(super) async fn sweep(&self) {
+        let mut pause = tokio::time::interval(SWEEP);
+        loop {
+            let now = pause.tick().await;
+            self.kept.lock().retain(|_, (until, _)| *until > now);
+        }
+    }
+
+    #[cfg(test)]
+    pub(super) fn count(&self) -> usize {
+        self.kept.lock().len()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::flight::tests::snapshot;
+
+    fn kept() -> Kept {
+        Kept {
+            snapshot: Arc::new(snapshot(&[])),
+            row_schema: Arc::new(arrow::datatypes::Schema::empty()),
+            views: BTreeMap::new(),
+        }
+    }
+
+    #[test]
+    fn a_pin_ends_with_its_time_or_its_release() {
+        let (pins, now) = (Pins::default(), Instant::now());
+        let second = Duration::from_secs(1);
+        let short = pins.keep(now, kept(), second).unwrap();
+        let greedy = pins.keep(now, kept(), KEEP * 10).unwrap();
+        assert_ne!(short, greedy);
+        assert!(pins.get(now, &short).is_some());
+        assert!(pins.get(now + second, &short).is_none());
+        assert!(pins.get(now + KEEP - second, &greedy).is_some());
+        assert!(pins.get(now + KEEP, &greedy).is_none());
+        pins.release(&greedy);
+        assert!(pins.get(now, &greedy).is_none());
+        assert!(pins.get(now, "unknown").is_none());
+    }
+
+    #[test]
+    fn their_number_is_bounded_and_old_ones_make_room() {
+        let (pins, now) = (Pins::default(), Instant::now());
+        let second = Duration::from_secs(1);
+        for _ in 0..PINS {
+            assert!(pins.keep(now, kept(), second).is_some());
+        }
+        assert!(pins.keep(now, kept(), second).is_none());
+        assert!(pins.keep(now + second, kept(), second).is_some());
+        assert_eq!(pins.count(), 1);
+    }
+}

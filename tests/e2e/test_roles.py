@@ -1,0 +1,324 @@
+"""Several processes: three speed workers, two replicas and a batch process give the answers that one process would.
+
+Workers join, leave, are killed, stopped and continued while clients read through both replicas. Every answer is compared
+with DuckDB at its own frontier, and no session reads backwards, whichever replica answers.
+"""
+
+import json
+import os
+import random
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+from definitions import DEVICE_MINUTES, STREAM_TOTALS, THREE_COUNTS, stream
+from harness.oracle import Oracle
+from harness.producer import Background, Production
+from harness.servers import Kafka
+from harness.thalweg import Client, Refused, free_port, run
+from harness.wait import until
+
+EVENTS = int(os.environ.get("THALWEG_E2E_EVENTS", 500_000)) // 2
+PARTITIONS = 9
+# Who is silent for so long has left the group.
+SILENT = {"session.timeout.ms": "6000", "heartbeat.interval.ms": "1000"}
+SPEED = dict(epoch_interval="1s", mark_interval="1s", epoch_bytes="8MiB", grace="20s")
+TOKEN = {"THALWEG_CLUSTER_TOKEN": "a secret of this test"}
+# What passes by itself while partitions move.
+PASSING = frozenset({"not_ready", "not_held", "worker_failed"})
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory):
+    server = Kafka(tmp_path_factory.mktemp("cluster"), brokers=3)
+    yield server
+    server.down()
+
+
+class Platform:
+    """The processes of one platform."""
+
+    def __init__(self, thalweg, warehouse, workers):
+        self.start_one = thalweg
+        self.warehouse = f"file://{warehouse}"
+        self.ports = {name: free_port() for name in workers}
+        self.workers = {}
+        self.batch = self._start("batch", "batch", batch_interval="2s")
+        listed = ",".join(f"127.0.0.1:{port}" for port in self.ports.values())
+        self.replicas = [
+            self._start("by-list", "serve", workers=listed, environment=TOKEN),
+            self._start("by-group", "serve", workers="group", environment=TOKEN),
+        ]
+
+    def _start(self, name, role, **options):
+        process = self.start_one(name, role=role, warehouse=self.warehouse, **options)
+        process.passing = PASSING
+        process.start(ready=False)
+        process.listening()
+        return process
+
+    def join(self, *names):
+        """Workers come, new or again."""
+        for name in names:
+            if name in self.workers:
+                self.workers[name].start(ready=False)
+                self.workers[name].listening()
+            else:
+                flight = f"127.0.0.1:{self.ports[name]}"
+                options = dict(SPEED, flight_addr=flight, kafka=SILENT, environment=TOKEN)
+                self.workers[name] = self._start(name, "speed", **options)
+
+    def ready(self, timeout=90):
+        for replica in self.replicas:
+            replica._until(lambda: all_is_served(replica), "a replica to be ready", timeout)
+
+    def settled(self, timeout=90):
+        """Waits until every partition is held by some worker."""
+        first = self.replicas[0]
+        first._until(lambda: not unheld(first), lambda: f"all partitions to be held: {unheld(first)}", timeout)
+
+
+def all_is_served(replica):
+    if replica.get("/readyz").status_code != 200:
+        return False
+    views = replica.get("/v1/views").json()["views"]
+    return bool(views) and all(view["status"] == "serving" and view["segments"] is not None for view in views)
+
+
+def streams(replica):
+    return {one["name"]: one for one in replica.json("/v1/streams")["streams"]}
+
+
+def unheld(replica):
+    """Streams that do not run, with what status says."""
+    return {name: one for name, one in streams(replica).items() if one["status"] != "running"}
+
+
+class Session(threading.Thread):
+    """A client that asks both replicas in turn and never reads backwards; it keeps what it was told."""
+
+    QUESTIONS = [
+        (STREAM_TOTALS, "", "SELECT * FROM stream_totals"),
+        (DEVICE_MINUTES, "WHERE device = 'd-000'", "SELECT * FROM device_minutes WHERE device = 'd-000'"),
+        (None, "", THREE_COUNTS),
+        (DEVICE_MINUTES, "", "SELECT * FROM device_minutes"),
+    ]
+
+    def __init__(self, urls, seed):
+        super().__init__(daemon=True)
+        self.clients = [Client(url) for url in urls]
+        self.random = random.Random(seed)
+        self.done = threading.Event()
+        self.answers = []
+        self.refused = {}
+        self.longest = 0.0
+        self.error = None
+
+    def run(self):
+        seen, last = {}, time.monotonic()
+        try:
+            while not self.done.is_set():
+                client = self.random.choice(self.clients)
+                # The whole view is asked for rarely: comparing it costs the most.
+                view, where, sql = self.random.choices(self.QUESTIONS, (6, 6, 6, 1))[0]
+                try:
+                    answer = client.ask(sql, thalweg_min_frontier=json.dumps(seen))
+                except Refused as refused:
+                    if refused.code not in PASSING:
+                        raise
+                    self.refused[refused.code] = self.refused.get(refused.code, 0) + 1
+                    time.sleep(0.05)
+                    continue
+                for name, parts in answer.frontier.items():
+                    for partition, offset in parts.items():
+                        before = seen.get(name, {}).get(str(partition), 0)
+                        assert offset >= before, f"{name}/{partition} went back from {before} to {offset}: {sql}"
+                        seen.setdefault(name, {})[str(partition)] = offset
+                self.longest = max(self.longest, time.monotonic() - last)
+                last = time.monotonic()
+                self.answers.append((view, where, answer))
+        except BaseException as error:
+            self.error = error
+
+    def finish(self):
+        self.done.set()
+        self.join(60)
+        if self.error:
+            raise self.error
+        return self.answers
+
+
+def compare(answers, oracle):
+    for number, (view, where, answer) in enumerate(answers):
+        oracle.at(answer.frontier["sensor_data"])
+        if view is not None:
+            wrong = view.differences(answer, oracle, where)
+            assert not wrong, f"answer {number}, {view.name} {where} at {answer.frontier}:\n" + "\n".join(wrong)
+        else:
+            n = oracle.one("SELECT count(*) AS n FROM sensor_data")["n"]
+            expected = {"events": n, "by_minute": n or None, "raw": n}
+            assert answer.one() == expected, f"answer {number} at {answer.frontier}"
+
+
+def spread(answers, limit):
+    """So many answers, from the whole time."""
+    step = max(1, len(answers) // limit)
+    return answers[::step]
+
+
+def test_every_answer_is_exact_while_workers_come_and_go(thalweg, cluster, place, tmp_path):
+    cluster.create_topic(place, PARTITIONS)
+    production = Production(cluster, place, seed=23, weights=[1 + p % 3 for p in range(PARTITIONS)])
+    sending = Background(production)
+    platform = Platform(thalweg, tmp_path / "warehouse", ["w1", "w2", "w3"])
+    by_list, by_group = platform.replicas
+    by_list.ddl(stream(cluster, place))
+    by_list.ddl(DEVICE_MINUTES.ddl)
+    by_list.ddl(STREAM_TOTALS.ddl)
+    platform.join("w1", "w2")
+    platform.ready()
+
+    sessions = [Session([r.url for r in platform.replicas], seed) for seed in (1, 2)]
+    for session in sessions:
+        session.start()
+
+    def covered():
+        return sum(by_list.sql("SELECT events FROM stream_totals").frontier["sensor_data"].values())
+
+    waves = iter(range(1, 8))
+
+    def wave():
+        """Sends more and waits until half of it was answered: things happen while rows come in."""
+        number = next(waves)
+        sending.allow(EVENTS * number // 7)
+        until(lambda: covered() >= EVENTS * (number - 0.5) // 7, f"wave {number}", timeout=60)
+
+    wave()
+    platform.join("w3")
+    wave()
+    assert platform.workers["w2"].stop() == 0
+    wave()
+    platform.workers["w3"].kill()
+    # Definitions reach everybody while partitions move.
+    extra = "CREATE MATERIALIZED VIEW good_events AS SELECT ok, count(*) AS n FROM sensor_data GROUP BY ok"
+    (tmp_path / "extra.sql").write_text(extra + ";\n")
+    applied = run("apply", tmp_path / "extra.sql", "--warehouse", platform.warehouse, "--data-dir", tmp_path / "x")
+    assert applied.returncode == 0, applied.stderr
+    wave()
+    platform.join("w2")
+    wave()
+    platform.workers["w1"].pause()
+    platform.settled()
+    wave()
+    # It wakes up and believes that nothing happened: what it still holds must do no harm.
+    platform.workers["w1"].resume()
+    platform.join("w3")
+    wave()
+    sending.finish()
+    for replica in platform.replicas:
+        replica.reached("sensor_data", production.record.ends())
+        until(lambda: all_is_served(replica), "the new view", timeout=60)
+
+    told = [session.finish() for session in sessions]
+    oracle = Oracle(production.record)
+    for session, answers in zip(sessions, told):
+        print(f"{len(answers)} answers, refused {session.refused}, longest wait {session.longest:.1f} s")
+        assert len({str(answer.frontier) for _, _, answer in answers}) > 20, "the answers hardly moved"
+        compare(spread(answers, 150), oracle)
+    for replica in platform.replicas:
+        last = [(v, w, replica.sql(sql)) for v, w, sql in Session.QUESTIONS]
+        compare(last, oracle)
+        answer = replica.sql("SELECT ok, n FROM good_events")
+        want = oracle.at(answer.frontier["sensor_data"]).rows("SELECT ok, count(*) AS n FROM sensor_data GROUP BY ok")
+        assert {row[0]: row[1] for row in answer.rows} == {row["ok"]: row["n"] for row in want}
+    audit = by_group.cli("audit", timeout=120)
+    assert audit.returncode == 0, audit.stdout + audit.stderr
+
+    what_nobody_holds(platform, production, oracle)
+
+
+def what_nobody_holds(platform, production, oracle):
+    """Workers are gone: what they held is named, everywhere, and may be left to the batch layer."""
+    by_list = platform.replicas[0]
+    for worker in platform.workers.values():
+        worker.kill()
+    with pytest.raises(Refused) as refused:
+        until(lambda: by_list.ask("SELECT events FROM stream_totals") and None, "a refusal", timeout=30)
+    assert refused.value.code in ("not_held", "not_ready") and refused.value.status == 503
+    assert "partition" in refused.value.message, refused.value.message
+    shown = until(lambda: unheld(by_list).get("sensor_data"), "status to say it")
+    assert shown["status"] == "not_held", shown
+    assert by_list.get("/readyz").status_code == 503
+    asked = Client(by_list.url)
+    answer = asked.ask("SELECT events, latest FROM stream_totals", thalweg_partial="allow")
+    assert sorted(json.loads(answer.partial)["sensor_data"]) == list(range(PARTITIONS)), answer.partial
+    oracle.at(answer.frontier["sensor_data"])
+    assert answer.one()["events"] == oracle.one("SELECT count(*) AS n FROM sensor_data")["n"]
+
+    refused = by_list.http.post(f"{by_list.url}/v1/batch/run", timeout=30)
+    assert refused.status_code == 400 and "thalweg batch run" in refused.json()["error"]["message"], refused.text
+
+    # One comes back alone and takes everything.
+    platform.join("w1")
+    platform.ready(timeout=60)
+    by_list.reached("sensor_data", production.record.ends())
+
+
+def test_a_stranger_is_not_answered(thalweg, cluster, place, tmp_path):
+    """Without the token a replica is told nothing, and says which worker refused it."""
+    refused = run("speed", "--flight-addr", "0.0.0.0:0", "--http-addr", "127.0.0.1:0", "--data-dir", tmp_path, timeout=20)
+    assert refused.returncode == 2 and "THALWEG_CLUSTER_TOKEN" in refused.stderr, refused.stderr
+
+    cluster.create_topic(place, 1)
+    production = Production(cluster, place, seed=3, weights=(1,)).send(1000)
+    where = dict(warehouse=f"file://{tmp_path}/warehouse")
+    flight = f"127.0.0.1:{free_port()}"
+    worker = thalweg("worker", role="speed", flight_addr=flight, partitions="0-3", environment=TOKEN, **where, **SPEED)
+    batch = thalweg("batch", role="batch", batch_interval="1s", **where)
+    friend = thalweg("friend", role="serve", workers=flight, environment=TOKEN, **where)
+    stranger = thalweg("stranger", role="serve", workers=flight, **where)
+    for process in (worker, batch, friend, stranger):
+        process.start(ready=False)
+        process.listening()
+    friend.passing = PASSING
+    friend.ddl(stream(cluster, place))
+    friend.ddl(STREAM_TOTALS.ddl)
+    friend.reached("sensor_data", production.record.ends())
+    worker._until(lambda: worker.get("/readyz").status_code == 200, "the worker to be ready", 30)
+    assert worker.metrics()["thalweg_frontier"]
+    until(lambda: "stream_totals" in {v["name"] for v in stranger.json("/v1/views")["views"]}, "the definitions")
+    with pytest.raises(Refused) as refused:
+        stranger.ask("SELECT events FROM stream_totals")
+    assert flight in refused.value.message, refused.value.message
+
+
+def test_one_process_at_a_time_computes_a_view(thalweg, kafka, topic, tmp_path):
+    """A run that is stopped holds its lease; another one says who has it, waits, and takes it over when it is dead."""
+    production = Production(kafka, topic, seed=5, weights=(1, 1), transactions=False).send(20_000)
+    server = thalweg(batch_interval="1h", epoch_interval="1s", mark_interval="1s").start()
+    server.ddl(stream(kafka, topic))
+    server.ddl(STREAM_TOTALS.ddl)
+    server.reached("sensor_data", production.record.ends())
+    server.ready()
+    assert server.stop() == 0
+    # Both start at once: whoever comes second is told, or comes when the first is done.
+    with ThreadPoolExecutor(2) as pool:
+        runs = [pool.submit(run, "batch", "run", "--full", "--wait", *server.where(), timeout=120) for _ in range(2)]
+        done = [future.result() for future in runs]
+    assert [d.returncode for d in done] == [0, 0], [d.stdout + d.stderr for d in done]
+    leases = server.folder / "data" / "warehouse" / "leases"
+    assert [len(list(view.iterdir())) for view in leases.iterdir()] == [1]
+    # Someone who is alive and silent holds it; someone who died does not.
+    path = next(leases.glob("*/*.json"))
+    lease = json.loads(path.read_text())
+    lease.update(released=False, until_ms=int(time.time() * 1000) + 3_600_000)
+    lease["holder"].update(id="00000000-0000-4000-8000-000000000000", pid=os.getpid())
+    path.write_text(json.dumps(lease))
+    busy = run("batch", "run", "--full", *server.where(), timeout=60)
+    assert busy.returncode == 1 and f"process {os.getpid()} on " in busy.stdout, busy.stdout + busy.stderr
+    assert "--wait" in busy.stdout
+    lease["holder"].update(pid=2**22 + 1)
+    path.write_text(json.dumps(lease))
+    taken = run("batch", "run", "--full", *server.where(), timeout=60)
+    assert taken.returncode == 0, taken.stdout + taken.stderr

@@ -1,0 +1,197 @@
+//! A loop that reads some partitions, and is given and takes others: what a worker of a group does.
+//!
+//! Invariant: it reads what the script has produced from where it was assigned, nothing else.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use thalweg_schemas::snapshot::StreamSnapshot;
+use thalweg_schemas::tile::tile;
+use thalweg_schemas::{Frontier, Partition};
+use thalweg_speed::{Change, Command, Ended, Gained, Lost};
+use tokio::sync::oneshot;
+
+use crate::script::Script;
+use crate::site::{Run, Site, finish};
+
+pub(crate) fn set(partitions: &[i32]) -> BTreeSet<Partition> {
+    partitions.iter().map(|p| Partition(*p)).collect()
+}
+
+pub(crate) struct Worker {
+    pub(crate) run: Run,
+    /// How far its consumer has drained.
+    pub(crate) at: Frontier,
+    pub(crate) assignment: u64,
+}
+
+impl Worker {
+    /// A worker that nothing was given yet.
+    pub(crate) async fn idle(site: &Site) -> Self {
+        Self {
+            run: site.start_with(BTreeSet::new()).await,
+            at: Frontier::new(),
+            assignment: 0,
+        }
+    }
+
+    pub(crate) async fn with(site: &Site, partitions: &[i32]) -> Self {
+        let mut worker = Self::idle(site).await;
+        worker.gain(site, partitions).await;
+        worker
+    }
+
+    fn mine(&self) -> BTreeSet<Partition> {
+        self.at.partitions().collect()
+    }
+
+    /// The group gives it partitions; it reads on where the archive stands.
+    pub(crate) async fn gain(&mut self, site: &Site, partitions: &[i32]) {
+        let master = site.archive().await.latest().await.unwrap();
+        let catalog = site.catalogs.load().await.unwrap();
+        let origin = catalog.streams[&site.name].origin.clone();
+        let at = master.frontier.or(&origin).within(set(partitions));
+        let gained = Gained {
+            at: at.clone(),
+            origin,
+            high: at.clone(),
+            master,
+        };
+        self.run.change(Change::Gain(gained)).await;
+        match self.run.command().await {
+            Command::Assign(assigned) => assert_eq!(assigned, at),
+            other => panic!("{other:?}"),
+        }
+        self.assignment += 1;
+        self.at = at.or(&self.at);
+    }
+
+    /// The group takes partitions; what it gives is ready once nothing of them is held.
+    pub(crate) async fn lose(&mut self, partitions: &[i32]) -> oneshot::Receiver<()> {
+        let (done, dropped) = oneshot::channel();
+        let lost = Lost {
+            partitions: set(partitions),
+            done,
+        };
+        self.run.change(Change::Lose(lost)).await;
+        match self.run.command().await {
+            Command::Unassign(unassigned) => assert_eq!(unassigned, set(partitions)),
+            other => panic!("{other:?}"),
+        }
+        self.assignment += 1;
+        self.at.remove(&set(partitions));
+        dropped
+    }
+
+    /// Drains what was produced.
+    pub(crate) async fn read(&mut self, script: &Script) {
+        let to = script.frontier().within(self.mine());
+        let drained = script.drained(&self.at, &to, self.assignment);
+        self.run.feed(drained).await;
+        self.at = to.clone();
+        let here = |s: &StreamSnapshot| s.frontier == to;
+        self.run.until("all that was read", here).await;
+    }
+
+    /// Waits until readers can tile all of its partitions from the published cut.
+    pub(crate) async fn takes_up(&mut self, site: &Site) {
+        let cut = site.cut();
+        let id = site.view.plan.id().clone();
+        let mine = self.mine();
+        let tiles = |s: &StreamSnapshot| {
+            let cut = cut.within(s.frontier.partitions());
+            let all: BTreeSet<Partition> = s.frontier.partitions().collect();
+            let held = s.views.get(&id);
+            all == mine && held.is_some_and(|held| tile(&id, held, &cut, &s.frontier).is_ok())
+        };
+        self.run.until("all partitions to be held", tiles).await;
+    }
+
+    /// What it shows of `partitions` is what was produced: the view from the published cut, the rows from the archive.
+    pub(crate) async fn check_some(&self, site: &Site, script: &Script, partitions: &[i32]) {
+        let snapshot = self.run.snapshot();
+        let plan = &site.view.plan;
+        let here = |f: &Frontier| f.within(set(partitions));
+        let (from, to) = (here(&site.cut()), here(&snapshot.frontier));
+        let tiles = tile(plan.id(), &snapshot.views[plan.id()], &from, &to).unwrap();
+        let got = finish(&site.view, &tiles).await;
+        assert_eq!(got, script.answer(&from, &to), "from {from} to {to}");
+        for partition in set(partitions) {
+            check_rows(site, script, &snapshot, partition);
+        }
+    }
+
+    /// As [`Worker::check_some`], for all that it reads; and it holds nothing else.
+    pub(crate) async fn check(&self, site: &Site, script: &Script) {
+        let mine: Vec<i32> = self.at.partitions().map(|p| p.0).collect();
+        self.check_some(site, script, &mine).await;
+        let snapshot = self.run.snapshot();
+        let names = |f: &Frontier| f.partitions().collect::<BTreeSet<_>>();
+        assert_eq!(names(&snapshot.frontier), self.mine());
+        assert!(
+            self.mine()
+                .is_superset(&snapshot.health.keys().copied().collect())
+        );
+        assert!(self.mine().is_superset(&snapshot.current));
+        for held in snapshot.views.values() {
+            assert!(
+                self.mine()
+                    .is_superset(&held.partitions.keys().copied().collect())
+            );
+        }
+        for chunk in &snapshot.rows {
+            assert!(self.mine().is_superset(&names(&chunk.to)), "{}", chunk.to);
+        }
+    }
+
+    /// It ends, all archived under a mark.
+    pub(crate) async fn end(self, site: &Site) {
+        let at = self.at.clone();
+        self.run.cancel();
+        let ended = self.run.ended().await.unwrap();
+        assert!(matches!(ended, Ended::ShutDown), "{ended:?}");
+        let master = site.archive().await.latest().await.unwrap();
+        assert_eq!(master.frontier.within(at.partitions()), at);
+        assert_eq!(master.mark.within(at.partitions()), at);
+    }
+}
+
+/// The chunks' ranges of a partition follow each other from the archive or below to the frontier, and hold its rows.
+fn check_rows(site: &Site, script: &Script, snapshot: &Arc<StreamSnapshot>, p: Partition) {
+    let to = snapshot.frontier.get(p);
+    let archived = snapshot.master.frontier.or(&site.origin).get(p);
+    let named = snapshot.rows.iter().filter(|c| c.to.named(p).is_some());
+    let mut ranges = named.map(|c| (c.from.get(p), c.to.get(p)));
+    let ends = ranges.next();
+    let ends = ends.map(|first| {
+        ranges.fold(first, |(start, at), (from, to)| {
+            assert_eq!(at, from, "rows of partition {p} leave a gap");
+            (start, to)
+        })
+    });
+    let (start, end) = ends.unwrap_or((to, to));
+    assert!(
+        start <= archived,
+        "partition {p}: rows from {start}, archived {archived}"
+    );
+    assert_eq!(end, to, "partition {p}");
+    let of = |offset| [(p, offset)].into_iter().collect::<Frontier>();
+    let batches = snapshot.rows.iter().flat_map(|chunk| &chunk.batches);
+    let rows: usize = batches
+        .map(|batch| {
+            let column = batch.column_by_name("_partition").unwrap();
+            let column = column.as_any().downcast_ref::<arrow::array::Int32Array>();
+            column
+                .unwrap()
+                .values()
+                .iter()
+                .filter(|v| **v == p.0)
+                .count()
+        })
+        .sum();
+    assert_eq!(
+        rows,
+        script.events(&of(start), &of(to)),
+        "partition {p}: {start}..{to}"
+    );
+}
