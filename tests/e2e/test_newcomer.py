@@ -264,26 +264,26 @@ def test_the_live_status_shows_recovers_and_gives_the_terminal_back(thalweg, kaf
     server.start()
     server.ddl(stream(kafka, topic))
     server.ddl(STREAM_TOTALS.ddl)
-    with Screen(binary(), "status", "--watch", "0.2", "--url", server.url) as terminal:
+    with Screen("status", "--watch", "0.2", "--url", server.url) as terminal:
         terminal.shows("STREAM", "sensor_data", "running", "VIEW", "stream_totals", "quit")
         server.kill()
         terminal.shows("silent for", "no answer from")
         assert "silent" in terminal.redrawn(30, 100)
         server.start()
-        until(lambda: "silent" not in terminal.redrawn(24, 80) and "sensor_data" in terminal.text(), "the recovery")
-        terminal.press("jjkp")
+        until(lambda: "silent" not in terminal.redrawn(24, 80) and "sensor_data" in terminal.drawn(), "the recovery")
+        terminal.type("jjkp")
         terminal.shows("paused;")
-        terminal.press("q")
-        assert terminal.ends() == 0
+        terminal.type("q")
+        assert terminal.ended() == 0
         assert terminal.is_restored()
-    with Screen(binary(), "status", "--watch", "--url", server.url) as terminal:
+    with Screen("status", "--watch", "--url", server.url) as terminal:
         terminal.shows("STREAM")
-        terminal.press("\x03")
-        assert terminal.ends() == 0 and terminal.is_restored()
-    with Screen(binary(), "status", "--watch", "--url", server.url) as terminal:
+        terminal.type("\x03")
+        assert terminal.ended() == 0 and terminal.is_restored()
+    with Screen("status", "--watch", "--url", server.url) as terminal:
         terminal.shows("STREAM")
         os.kill(terminal.pid, signal.SIGTERM)
-        assert terminal.ends() == 0 and terminal.is_restored()
+        assert terminal.ended() == 0 and terminal.is_restored()
 
 
 def test_the_status_is_printed_again_and_again_without_a_terminal(thalweg, kafka, topic):

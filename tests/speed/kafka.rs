@@ -1,8 +1,8 @@
 //! Workers of one consumer group over a real broker, in one process: joining, leaving, being found, and how long a
 //! partition that moves goes without fresh answers.
 //!
-//! Starts a broker (`infra/kafka/up`), so it runs when asked for: `cargo test --test speed -- --ignored`. Invariant: the
-//! workers' answers together are compared with everything that was produced.
+//! Starts a broker by `infra/kafka/up`, which needs Java. Invariant: the workers' answers together are compared with
+//! everything that was produced.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -188,7 +188,6 @@ async fn answered(site: &Site, workers: &[&Member], expect: &Answer) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "starts a Kafka broker"]
 #[expect(clippy::print_stdout, reason = "what it measures is for people")]
 async fn a_group_shares_a_stream_and_every_answer_is_exact() {
     let broker = Broker::start().await;

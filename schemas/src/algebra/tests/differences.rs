@@ -1,0 +1,106 @@
+//! Comparing states, as an audit does: what differs is named, and floats are judged by what went into them.
+//!
+//! Invariant: each rounding is checked on both sides of what is allowed.
+
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, Float64Array, Int32Array, Int64Array};
+use arrow::record_batch::RecordBatch;
+
+use super::fixture::{compile, rows, states_of, stream_definition};
+use crate::algebra::{batches, collect};
+use crate::session;
+
+#[tokio::test]
+async fn differences_name_the_group_and_the_aggregate() {
+    let plan = compile(
+        "SELECT k, count(*) AS n, sum(f) AS f, count(DISTINCT i) AS u FROM events GROUP BY k",
+    )
+    .await
+    .unwrap();
+    let rows = rows();
+    let all = states_of(&plan, rows.clone(), false).await;
+    let stored = states_of(&plan, rows.clone(), true).await;
+    assert_eq!(plan.differences(&all, &stored, &[]).unwrap(), vec![]);
+    let less = states_of(&plan, rows.slice(1, rows.num_rows() - 1), false).await;
+    let found = plan.differences(&all, &less, &[]).unwrap();
+    assert!(
+        found
+            .iter()
+            .any(|d| d.group == ["0", "a"] && d.aggregate.as_deref() == Some("count(Int64(1))")),
+        "{found:?}"
+    );
+    let none = plan.differences(&all, &[], &[]).unwrap();
+    assert!(none.iter().all(|d| d.right.is_none()) && !none.is_empty());
+}
+
+/// What is summed in another order, and what is not the same.
+#[tokio::test]
+async fn floats_are_judged_by_what_went_into_them() {
+    let huge = [1e15, -1e15, 3e-9, 2e15, -2e15, 1e-9];
+    check_rounding("sum(f)", &huge, |_| (), true).await;
+    check_rounding("avg(f) FILTER (WHERE f <> 0)", &huge, |_| (), true).await;
+    for call in [
+        "var(f)",
+        "stddev_pop(f)",
+        "covar_samp(f, i)",
+        "corr(f, i)",
+        "regr_slope(f, i)",
+        "sum(DISTINCT f)",
+    ] {
+        check_rounding(call, &huge, |_| (), true).await;
+    }
+    let small = [1.0, -1.0, 0.25, 7.0, -7.0, 1e-3];
+    for call in [
+        "sum(f)",
+        "avg(f)",
+        "var(f)",
+        "covar_pop(f, i)",
+        "corr(f, i)",
+        "regr_r2(f, i)",
+    ] {
+        check_rounding(call, &small, |_| (), true).await;
+        check_rounding(call, &small, |f| f[5] = 1.01e-3, false).await;
+    }
+    // Too small for what it stands beside, and large enough.
+    check_rounding("sum(f)", &huge, |f| f[5] = 1e3, true).await;
+    check_rounding("sum(f)", &huge, |f| f[5] = 1e8, false).await;
+}
+
+/// States of the values as they are against states of them changed and in reverse, grouped and not.
+async fn check_rounding(call: &str, values: &[f64], change: fn(&mut [f64]), same: bool) {
+    let state = session::state(session::runtime(None, None, None).unwrap(), 1);
+    let table = |numbered: Vec<(i64, f64)>| {
+        let schema = stream_definition().row_schema();
+        let columns = schema.fields().iter().map(|field| -> ArrayRef {
+            match field.name().as_str() {
+                "_partition" => Arc::new(Int32Array::from(vec![0; numbered.len()])),
+                "_offset" | "i" => {
+                    Arc::new(Int64Array::from_iter_values(numbered.iter().map(|n| n.0)))
+                }
+                "f" => Arc::new(Float64Array::from_iter_values(numbered.iter().map(|n| n.1))),
+                _ => arrow::array::new_null_array(field.data_type(), numbered.len()),
+            }
+        });
+        RecordBatch::try_new(Arc::clone(&schema), columns.collect()).unwrap()
+    };
+    let mut changed = values.to_vec();
+    change(&mut changed);
+    let forth = table((0..).zip(values.iter().copied()).collect());
+    let back: Vec<(i64, f64)> = (0..).zip(changed).collect();
+    let back = table(back.into_iter().rev().collect());
+    for group in ["", "GROUP BY k"] {
+        let plan = compile(&format!("SELECT {call} AS x FROM events {group}"))
+            .await
+            .unwrap();
+        let rows = batches("rows", back.schema(), vec![back.clone()]).unwrap();
+        let magnitudes = match plan.magnitudes(rows).unwrap() {
+            Some(sums) => collect(&state, "adding up", sums).await.unwrap(),
+            None => vec![],
+        };
+        let left = states_of(&plan, forth.clone(), false).await;
+        let right = states_of(&plan, back.clone(), false).await;
+        let found = plan.differences(&left, &right, &magnitudes).unwrap();
+        assert_eq!(found.is_empty(), same, "{call} {group}: {found:?}");
+    }
+}
