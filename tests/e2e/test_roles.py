@@ -287,7 +287,11 @@ def test_a_stranger_is_not_answered(thalweg, cluster, place, tmp_path):
     friend.reached("sensor_data", production.record.ends())
     worker._until(lambda: worker.get("/readyz").status_code == 200, "the worker to be ready", 30)
     assert worker.metrics()["thalweg_frontier"]
-    until(lambda: "stream_totals" in {v["name"] for v in stranger.json("/v1/views")["views"]}, "the definitions")
+
+    def served():
+        return [view["status"] for view in stranger.json("/v1/views")["views"]] == ["serving"]
+
+    until(served, "the published view")
     with pytest.raises(Refused) as refused:
         stranger.ask("SELECT events FROM stream_totals")
     assert flight in refused.value.message, refused.value.message
