@@ -47,7 +47,7 @@ long: install ## the law on thousands of cases, and end to end on ten times the 
 	THALWEG_E2E_EVENTS=$${THALWEG_E2E_EVENTS:-5000000} $(MAKE) --no-print-directory e2e
 
 bench: install ## micro benches, then the whole process (release build)
-	@cargo bench --locked --workspace
+	@cargo bench --locked --workspace --bench layers
 	cargo build --locked --release --bins --example bare_consumer
 	THALWEG_BIN=$(TARGET)/release/thalweg $(PYTHON) tests/e2e/bench.py
 

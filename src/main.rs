@@ -33,6 +33,9 @@ use thalweg_schemas::Fault;
 
 use crate::cli::{Cli, Command};
 
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// BSD's EX_SOFTWARE.
 const BROKEN: u8 = 70;
 

@@ -17,7 +17,7 @@ use parquet::arrow::{ArrowWriter, AsyncArrowWriter};
 use parquet::errors::ParquetError;
 use thalweg_schemas::dataset::OffsetSpan;
 use thalweg_schemas::epoch::Epoch;
-use thalweg_schemas::files::writer_properties;
+use thalweg_schemas::files::{state_properties, writer_properties};
 use thalweg_schemas::stream::{OFFSET, PARTITION};
 use thalweg_schemas::{Frontier, Offset, Partition};
 use uuid::Uuid;
@@ -281,7 +281,7 @@ impl StateFiles {
         let writer = AsyncArrowWriter::try_new(
             BufWriter::new(Arc::clone(&self.store), path),
             Arc::clone(&self.schema),
-            Some(writer_properties(&self.schema)),
+            Some(state_properties(&self.schema)),
         );
         Ok(OpenFile {
             writer: writer.map_err(|source| self.failed(&name, source))?,

@@ -2,7 +2,9 @@
 //!
 //! Modules are in the order in which data meets them: an epoch lands in the [`archive`]; a [`run`] reads one pinned
 //! version of it up to a cut and publishes states to a [`view_table`], one run of a view at a time by its [`lease`]; the
-//! [`schedule`] decides when; [`follow`] tells what is there, whoever wrote it; the [`audit`] proves that both layers agree. This is the only crate that knows Delta tables: no type of theirs leaves it.
+//! [`schedule`] decides when, [`early`] if another process is short of memory; [`follow`] tells what is there, whoever
+//! wrote it; the [`audit`] proves that both layers agree. This is the only crate that knows Delta tables: no type of
+//! theirs leaves it.
 
 pub mod error;
 
@@ -17,6 +19,7 @@ pub mod choose;
 pub mod lease;
 pub mod run;
 
+pub mod early;
 pub mod follow;
 pub mod schedule;
 

@@ -1,7 +1,7 @@
 //! Parquet files of a pinned version as a DataFusion table, and how such files are written.
 //!
-//! Invariant: files written with [`writer_properties`] carry no statistics for floating-point columns, so no
-//! filter, whoever pushes it down, can prune away a NaN.
+//! Invariant: files written with [`writer_properties`] or [`state_properties`] carry no statistics for floating-point
+//! columns, so no filter, whoever pushes it down, can prune away a NaN.
 
 use std::sync::Arc;
 
@@ -18,7 +18,9 @@ use datafusion::error::Result;
 use datafusion::logical_expr::utils::conjunction;
 use datafusion::logical_expr::{Expr, TableProviderFilterPushDown};
 use datafusion::parquet::basic::{Compression, ZstdLevel};
-use datafusion::parquet::file::properties::{EnabledStatistics, WriterProperties};
+use datafusion::parquet::file::properties::{
+    EnabledStatistics, WriterProperties, WriterPropertiesBuilder,
+};
 use datafusion::parquet::schema::types::ColumnPath;
 use datafusion::physical_plan::ExecutionPlan;
 
@@ -27,6 +29,9 @@ use crate::warehouse::Warehouse;
 
 /// Rows per row group: small enough that a filter on sorted groups reads little.
 const ROW_GROUP_ROWS: usize = 64 * 1024;
+
+/// Rows per page of states: their groups are sorted, so a filter on one of them reads one page of every column.
+const STATE_PAGE_ROWS: usize = 1024;
 
 /// A table over exactly these files; nothing is listed. The session's runtime must know the warehouse
 /// ([`Warehouse::register`]).
@@ -103,8 +108,19 @@ impl TableProvider for ParquetFiles {
     }
 }
 
-/// How every Parquet file of the warehouse is written: zstd, and no statistics where NaN could hide.
+/// How files of rows are written: zstd, and no statistics where NaN could hide.
 pub fn writer_properties(schema: &SchemaRef) -> WriterProperties {
+    builder(schema).build()
+}
+
+/// How files of states are written: like rows, in pages that a lookup of one group can do without.
+pub fn state_properties(schema: &SchemaRef) -> WriterProperties {
+    builder(schema)
+        .set_data_page_row_count_limit(STATE_PAGE_ROWS)
+        .build()
+}
+
+fn builder(schema: &SchemaRef) -> WriterPropertiesBuilder {
     let mut builder = WriterProperties::builder()
         .set_compression(Compression::ZSTD(ZstdLevel::default()))
         .set_max_row_group_row_count(Some(ROW_GROUP_ROWS))
@@ -117,7 +133,7 @@ pub fn writer_properties(schema: &SchemaRef) -> WriterProperties {
                 .set_column_statistics_enabled(ColumnPath::new(path), EnabledStatistics::None);
         }
     }
-    builder.build()
+    builder
 }
 
 /// Paths, as Parquet names them, of the floating-point columns below `field`.

@@ -4,7 +4,7 @@
 //! Invariant: every path in this program is relative to the warehouse's root, so the same layout works anywhere.
 //!
 //! Layout: `catalog/NNNNNNNN.json`, `streams/<stream>/` and `views/<view id>/` (Delta tables),
-//! `leases/<view id>/NNNNNNNN.json`.
+//! `leases/<view id>/NNNNNNNN.json`, and `early-run`, a wish that a worker writes anew.
 
 mod local;
 
@@ -139,6 +139,11 @@ impl Warehouse {
     /// Folder of the numbered files that say who computes a view.
     pub fn lease_path(view: &ViewId) -> Path {
         Path::from_iter(["leases", view.as_str()])
+    }
+
+    /// The object that is written when a worker wishes for an early run.
+    pub fn early_path() -> Path {
+        Path::from("early-run")
     }
 
     /// Folder of the catalog's numbered files.

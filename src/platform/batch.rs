@@ -4,6 +4,7 @@
 
 use std::sync::Arc;
 
+use thalweg_batch::early;
 use thalweg_schemas::warehouse::Warehouse;
 use tokio::net::TcpListener;
 use tokio::runtime::Handle;
@@ -27,11 +28,21 @@ pub(crate) async fn batch(
     let computing = calls::threads(settings)?;
     let batch = Batch::new(&base, Arc::clone(&computing), super::batch_config(settings));
     let answering = probes::of_batch(&base, published);
+    let wake = Arc::new(Notify::new());
+    let heeding = early::heed(base.warehouse.clone(), Arc::clone(&wake));
     Ok(Platform {
         parts: vec![
             Part::spawn("the batch layer", computing.handle(), |end| {
-                batch.schedule(Arc::new(Notify::new()), published_sender, end)
+                batch.schedule(wake, published_sender, end)
             }),
+            Part::spawn(
+                "wishes for early runs",
+                &Handle::current(),
+                |end| async move {
+                    end.run_until_cancelled(heeding).await;
+                    Ok(())
+                },
+            ),
             Part::spawn("probes", &Handle::current(), |end| {
                 probes::answer(http, answering, end)
             }),

@@ -11,6 +11,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use thalweg_batch::early;
 use thalweg_schemas::warehouse::Warehouse;
 use thalweg_speed::Assignment;
 use thalweg_speed::flight::{FlightConfig, ServerTls};
@@ -50,14 +51,15 @@ pub(crate) async fn speed(
     let (published, following_published) = base.published();
     let (handles_sender, handles) = watch::channel(Arc::new(HashMap::new()));
     let here = Handle::current();
+    let short = Arc::new(Notify::new());
+    let asking = early::ask(base.warehouse.clone(), Arc::clone(&short));
     let wiring = streams::Wiring {
         config: super::speed_config(settings, assignment(settings, me)),
         warehouse: base.warehouse.clone(),
         catalogs: base.catalogs.clone(),
         catalog: base.catalog.clone(),
         published: published.clone(),
-        // Runs are another process's; it comes to what is archived on its interval.
-        pressure: Arc::new(Notify::new()),
+        pressure: Arc::clone(&short),
         metrics: Arc::clone(&base.metrics),
         end_within: settings.shutdown_timeout,
     };
@@ -70,6 +72,10 @@ pub(crate) async fn speed(
             }),
             Part::spawn("Flight", &here, |end| async move {
                 Ok(thalweg_speed::flight::serve(flight, config, catalog, handles, end).await?)
+            }),
+            Part::spawn("wishes for early runs", &here, |end| async move {
+                end.run_until_cancelled(asking).await;
+                Ok(())
             }),
             following_published,
             Part::spawn("probes", &here, |end| probes::answer(http, answering, end)),

@@ -22,7 +22,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use super::Stopped;
-use super::supervise::supervise;
+use super::supervise::{STEADY, supervise};
 
 /// Epochs on their way to the archive; the speed layer has one in flight.
 const EPOCHS: usize = 1;
@@ -256,6 +256,8 @@ async fn attempt(
         speed_end.clone(),
     );
     tokio::pin!(speed);
+    let steady = tokio::time::sleep(STEADY);
+    tokio::pin!(steady);
     let mut works = false;
     let (speed_outcome, archive_outcome) = loop {
         tokio::select! {
@@ -272,6 +274,14 @@ async fn attempt(
                 if works {
                     shown.failure.send_replace(None);
                 }
+            }
+            // A worker to which its group gives nothing reaches nothing: that it runs is all there is to see.
+            () = &mut steady, if !works => {
+                works = seen.borrow().as_ref().is_some_and(|snapshot| snapshot.frontier.is_empty());
+                if works {
+                    shown.failure.send_replace(None);
+                }
+                steady.as_mut().reset(tokio::time::Instant::now() + STEADY);
             }
         }
     };

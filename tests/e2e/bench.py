@@ -220,6 +220,8 @@ def measure(bench, wanted):
     server.start(ready=False).listening()
     seconds = bench.read_all(server, "large", EVENTS)
     if alone:
+        # Whoever reads first may find the log on the disk and not in memory.
+        alone = max(alone, bare(bench.kafka.bootstrap, "large"))
         rate = EVENTS / seconds
         say(
             "3 views and archive",
