@@ -46,10 +46,11 @@ long: install ## the law on thousands of cases, and end to end on ten times the 
 	@LAW_CASES=$${LAW_CASES:-5000} cargo test --locked --workspace
 	THALWEG_E2E_EVENTS=$${THALWEG_E2E_EVENTS:-5000000} $(MAKE) --no-print-directory e2e
 
-bench: install ## micro benches, then the whole process (release build)
+bench: install ## micro benches, then the whole process and several of them (release build)
 	@cargo bench --locked --workspace --bench layers
 	cargo build --locked --release --bins --example bare_consumer
 	THALWEG_BIN=$(TARGET)/release/thalweg $(PYTHON) tests/e2e/bench.py
+	THALWEG_BIN=$(TARGET)/release/thalweg $(PYTHON) tests/e2e/bench_roles.py
 
 bench-dev: export CARGO_PROFILE_DEV_OPT_LEVEL = 3
 bench-dev: install ## the same with the dependencies of the tests (opt-level 1): minutes to build, figures are lower bounds
