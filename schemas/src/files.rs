@@ -113,9 +113,11 @@ pub fn writer_properties(schema: &SchemaRef) -> WriterProperties {
     builder(schema).build()
 }
 
-/// How files of states are written: like rows, in pages that a lookup of one group can do without.
+/// How files of states are written: like rows, but in small pages, and without dictionaries. Groups hardly repeat in a
+/// row group, and whoever looks one up would decode the dictionary of all of them.
 pub fn state_properties(schema: &SchemaRef) -> WriterProperties {
     builder(schema)
+        .set_dictionary_enabled(false)
         .set_data_page_row_count_limit(STATE_PAGE_ROWS)
         .build()
 }
