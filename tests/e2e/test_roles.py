@@ -297,6 +297,35 @@ def test_a_stranger_is_not_answered(thalweg, cluster, place, tmp_path):
     assert flight in refused.value.message, refused.value.message
 
 
+def test_a_worker_that_is_short_of_memory_is_relieved_by_an_early_run(thalweg, kafka, topic, tmp_path):
+    """Only a run moves the cut, and only the cut lets a worker forget: it must not have to wait for the interval."""
+    production = Production(kafka, topic, seed=11, weights=(1, 1), transactions=False)
+    where = dict(warehouse=f"file://{tmp_path}/warehouse")
+    flight = f"127.0.0.1:{free_port()}"
+    small = dict(SPEED, memory_budget="8MiB", epoch_bytes="1MiB", grace="100ms")
+    worker = thalweg("worker", role="speed", flight_addr=flight, partitions="0-1", **where, **small)
+    batch = thalweg("batch", role="batch", batch_interval="1h", **where)
+    replica = thalweg("replica", role="serve", workers=flight, **where)
+    for process in (worker, batch, replica):
+        process.start(ready=False)
+        process.listening()
+    replica.passing = PASSING
+    replica.ddl(stream(kafka, topic))
+    replica.ddl(
+        "CREATE MATERIALIZED VIEW every_one AS SELECT _partition AS p, _offset AS o, count(*) AS n,"
+        " min(device) AS least, max(device) AS most, first_value(device ORDER BY _offset) AS one"
+        " FROM sensor_data GROUP BY 1, 2"
+    )
+    until(lambda: all_is_served(replica), "the view", timeout=60)
+    production.send(150_000)
+    replica.reached("sensor_data", production.record.ends())
+    answer = replica.sql("SELECT count(*) AS groups, sum(n) AS events FROM every_one")
+    expected = Oracle(production.record).at(answer.frontier["sensor_data"]).one("SELECT count(*) AS n FROM sensor_data")
+    assert answer.one() == {"groups": expected["n"], "events": expected["n"]}
+    assert "an early run was asked for" in worker.log.read_text()
+    assert "a speed worker is short of memory" in batch.log.read_text()
+
+
 def test_one_process_at_a_time_computes_a_view(thalweg, kafka, topic, tmp_path):
     """A run that is stopped holds its lease; another one says who has it, waits, and takes it over when it is dead."""
     production = Production(kafka, topic, seed=5, weights=(1, 1), transactions=False).send(20_000)

@@ -162,6 +162,7 @@ const AGGREGATES: &[(&str, Judge)] = &[
     ("first_value(i ORDER BY t/*ties*/) IGNORE NULLS", Exact),
     ("last_value(s ORDER BY day/*ties*/) IGNORE NULLS", Exact),
     ("first_value(bin ORDER BY f/*ties*/)", Exact),
+    ("first_value(s ORDER BY _offset, _partition)", Exact),
     ("array_agg(i ORDER BY t/*ties*/)", Exact),
     (
         "array_agg(s ORDER BY f DESC/*ties*/) FILTER (WHERE b)",

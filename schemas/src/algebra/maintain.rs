@@ -10,7 +10,9 @@ use datafusion::common::Result as PlanResult;
 use datafusion::logical_expr::execution_props::ExecutionProps;
 use datafusion::logical_expr::expr::{AggregateFunction, Sort};
 use datafusion::logical_expr::physical_planning_context::PhysicalPlanningContext;
+use datafusion::logical_expr::simplify::SimplifyContext;
 use datafusion::logical_expr::{AggregateUDF, Expr, LogicalPlan, ScalarUDF};
+use datafusion::optimizer::simplify_expressions::ExprSimplifier;
 use datafusion::physical_expr::aggregate::{AggregateFunctionExpr, LoweredAggregateBuilder};
 
 use super::accept::{Equality, accept};
@@ -128,11 +130,26 @@ fn lower(expr: &Expr, rows: &LogicalPlan) -> PlanResult<Arc<AggregateFunctionExp
     .aggregate)
 }
 
-/// Adds `_partition, _offset` as last ordering keys: no two rows tie.
+/// Adds `_partition, _offset` as last ordering keys: no two rows tie. A key that has stood before orders nothing any more;
+/// the engine leaves it out once it has simplified both, so it must be left out here too, or rows and the accumulator
+/// would not agree on how many keys there are.
 fn break_ties(mut call: AggregateFunction, rows: &LogicalPlan) -> PlanResult<AggregateFunction> {
+    let mut keys = std::mem::take(&mut call.params.order_by);
     for name in [PARTITION, OFFSET] {
         let column = Expr::Column(position_column(rows, name)?);
-        call.params.order_by.push(Sort::new(column, true, false));
+        keys.push(Sort::new(column, true, false));
+    }
+    let simplifier = ExprSimplifier::new(
+        SimplifyContext::builder()
+            .with_schema(Arc::clone(rows.schema()))
+            .build(),
+    );
+    for mut key in keys {
+        key.expr = simplifier.simplify(key.expr)?;
+        let known = &mut call.params.order_by;
+        if known.iter().all(|before| before.expr != key.expr) {
+            known.push(key);
+        }
     }
     Ok(call)
 }
