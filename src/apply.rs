@@ -65,20 +65,15 @@ pub(crate) fn read(files: &[PathBuf]) -> Result<Vec<Statement>> {
 
 fn read_one(file: &Path) -> Result<Vec<Statement>> {
     let name = file.display();
-    let text =
-        std::fs::read_to_string(file).map_err(|e| Usage(format!("{name} cannot be read: {e}")))?;
+    let text = std::fs::read_to_string(file).map_err(|e| Usage(format!("{name} cannot be read: {e}")))?;
     let statements = ddl::parse(&text).map_err(|e| {
         let place = match &e {
-            Error::ParseSql {
-                place: Some(at), ..
-            } => format!("{name}:{}:{}", at.line, at.column),
+            Error::ParseSql { place: Some(at), .. } => format!("{name}:{}:{}", at.line, at.column),
             _ => name.to_string(),
         };
         anyhow::Error::from(e).context(place)
     })?;
-    if let Some(Statement::Query(query)) =
-        statements.iter().find(|s| matches!(s, Statement::Query(_)))
-    {
+    if let Some(Statement::Query(query)) = statements.iter().find(|s| matches!(s, Statement::Query(_))) {
         let first = query.lines().next().unwrap_or_default();
         anyhow::bail!("{name}: `{first}` is a query, not a definition; ask it with `thalweg sql`");
     }
@@ -86,10 +81,7 @@ fn read_one(file: &Path) -> Result<Vec<Statement>> {
 }
 
 /// Writes the definitions into the catalog.
-pub(crate) async fn apply(
-    warehouse: &Warehouse,
-    statements: Vec<Statement>,
-) -> Result<Vec<Applied>> {
+pub(crate) async fn apply(warehouse: &Warehouse, statements: Vec<Statement>) -> Result<Vec<Applied>> {
     let applied = CatalogStore::new(warehouse.clone()).apply(statements).await;
     applied.map_err(|e| {
         let advice = match e.fault() {

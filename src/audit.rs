@@ -123,10 +123,7 @@ fn print(audit: &Audit) -> Result<()> {
             terminal::out(&describe(difference, against))?;
         }
         if part.differences.len() > SHOWN {
-            terminal::out(&format!(
-                "  … and {} more; --json has all",
-                part.differences.len() - SHOWN
-            ))?;
+            terminal::out(&format!("  … and {} more; --json has all", part.differences.len() - SHOWN))?;
         }
     }
     Ok(())
@@ -145,9 +142,5 @@ fn describe(difference: &Difference, against: &str) -> String {
     let group = difference.group.join(", ");
     let side = |text: &Option<String>| text.clone().unwrap_or_else(|| "absent".to_owned());
     let what = difference.aggregate.as_deref().unwrap_or("the group");
-    format!(
-        "  ({group}) {what}: speed {}, {against} {}",
-        side(&difference.left),
-        side(&difference.right)
-    )
+    format!("  ({group}) {what}: speed {}, {against} {}", side(&difference.left), side(&difference.right))
 }

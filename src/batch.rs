@@ -96,11 +96,7 @@ pub(crate) async fn run(arguments: Arguments) -> Result<ExitCode> {
 }
 
 async fn keep_schedule(arguments: Arguments) -> Result<ExitCode> {
-    let groups = [
-        cli::table(&arguments.process),
-        cli::table(&arguments.batch),
-        cli::table(&arguments.run),
-    ];
+    let groups = [cli::table(&arguments.process), cli::table(&arguments.batch), cli::table(&arguments.run)];
     let settings = cli::settings(&arguments.warehouse, &groups)?;
     logging::start(&settings.log_level, settings.log_format)?;
     let signals = Signals::listen()?;
@@ -117,11 +113,7 @@ async fn run_now(arguments: RunArguments) -> Result<ExitCode> {
     let settings = cli::settings(&arguments.warehouse, &[cli::table(&arguments.run)])?;
     logging::start("warn", LogFormat::Text)?;
     let name = arguments.view.as_deref().map(ViewName::new).transpose()?;
-    let mode = if arguments.full {
-        Mode::Full
-    } else {
-        Mode::Incremental
-    };
+    let mode = if arguments.full { Mode::Full } else { Mode::Incremental };
     let warehouse = settings.open_warehouse()?;
     let catalogs = CatalogStore::new(warehouse.clone());
     let catalog = catalogs.load().await?;
@@ -150,11 +142,7 @@ async fn run_now(arguments: RunArguments) -> Result<ExitCode> {
         busy |= matches!(report.outcome, Outcome::Busy { .. });
         terminal::out(&describe(&report))?;
     }
-    Ok(if busy {
-        ExitCode::FAILURE
-    } else {
-        ExitCode::SUCCESS
-    })
+    Ok(if busy { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }
 
 /// The compiled views of `name`, or of all: those that are served and those being built.
@@ -165,10 +153,7 @@ pub(crate) fn choose(
     name: Option<&ViewName>,
 ) -> Result<Vec<Arc<CompiledView>>, thalweg_schemas::Error> {
     if let Some(name) = name.filter(|name| !catalog.views.contains_key(*name)) {
-        return Err(thalweg_schemas::Error::FindDefinition {
-            kind: "view",
-            name: name.to_string(),
-        });
+        return Err(thalweg_schemas::Error::FindDefinition { kind: "view", name: name.to_string() });
     }
     let wanted = |view: &&Arc<CompiledView>| name.is_none_or(|name| view.definition.name == *name);
     Ok(catalog.compiled().filter(wanted).cloned().collect())
@@ -199,10 +184,7 @@ async fn promote(
     view: &Arc<CompiledView>,
 ) -> Result<()> {
     let (name, id) = (&view.definition.name, view.plan.id());
-    let building = catalog.views[name]
-        .building
-        .as_ref()
-        .is_some_and(|b| b.plan.id() == id);
+    let building = catalog.views[name].building.as_ref().is_some_and(|b| b.plan.id() == id);
     if building {
         let mut table = ViewTable::open(warehouse, id, view.plan.stored_schema()).await?;
         if table.latest().await?.is_some() {
@@ -242,12 +224,7 @@ struct ProgressLine<'a> {
 impl<'a> ProgressLine<'a> {
     fn new(view: &'a ViewName) -> Self {
         let on_terminal = std::io::stderr().is_terminal();
-        Self {
-            view,
-            on_terminal,
-            shown: false,
-            last: Instant::now(),
-        }
+        Self { view, on_terminal, shown: false, last: Instant::now() }
     }
 
     fn show(&mut self, progress: Progress) {
@@ -273,10 +250,7 @@ fn progress_line(view: &ViewName, progress: Progress) -> String {
     match progress.rows_expected.filter(|rows| *rows > 0) {
         Some(expected) => {
             let percent = (progress.rows_read.min(expected) * 100) / expected;
-            format!(
-                "{view}: {read} of {} rows, {percent}%",
-                terminal::grouped(expected)
-            )
+            format!("{view}: {read} of {} rows, {percent}%", terminal::grouped(expected))
         }
         None => format!("{view}: {read} rows"),
     }
@@ -289,16 +263,8 @@ mod tests {
     #[test]
     fn progress_is_rows_and_percent() {
         let view = ViewName::new("v").unwrap();
-        let line = |rows_read, rows_expected| {
-            progress_line(
-                &view,
-                Progress {
-                    rows_read,
-                    rows_expected,
-                    states_written: 0,
-                },
-            )
-        };
+        let line =
+            |rows_read, rows_expected| progress_line(&view, Progress { rows_read, rows_expected, states_written: 0 });
         assert_eq!(line(1500, Some(6000)), "v: 1 500 of 6 000 rows, 25%");
         assert_eq!(line(0, Some(0)), "v: 0 rows");
         assert_eq!(line(7, None), "v: 7 rows");

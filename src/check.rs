@@ -58,10 +58,7 @@ pub(crate) async fn run(arguments: Arguments) -> Result<ExitCode> {
         Format::Json => report::json(&names, &checked),
     };
     terminal::out(&shown)?;
-    let failed = checked
-        .findings
-        .iter()
-        .any(|finding| finding.severity == Severity::Error);
+    let failed = checked.findings.iter().any(|finding| finding.severity == Severity::Error);
     Ok(ExitCode::from(u8::from(failed)))
 }
 

@@ -65,9 +65,7 @@ pub(crate) enum Command {
     /// Print the default settings, a file that documents every key
     ///
     /// Save it as thalweg.toml and change what should differ; keys that are left out keep their defaults.
-    #[command(
-        after_help = "Examples:\n  thalweg config > thalweg.toml\n  thalweg up --config thalweg.toml"
-    )]
+    #[command(after_help = "Examples:\n  thalweg config > thalweg.toml\n  thalweg up --config thalweg.toml")]
     Config,
     Completions(completions::Arguments),
 }
@@ -135,15 +133,10 @@ pub(crate) fn settings(warehouse: &WarehouseFlags, groups: &[Table]) -> Result<S
 }
 
 /// As [`settings`], with other defaults for some.
-pub(crate) fn settings_over(
-    defaults: Table,
-    warehouse: &WarehouseFlags,
-    groups: &[Table],
-) -> Result<Settings> {
+pub(crate) fn settings_over(defaults: Table, warehouse: &WarehouseFlags, groups: &[Table]) -> Result<Settings> {
     let mut flags = table(warehouse);
     flags.extend(groups.iter().flat_map(|group| group.clone()));
-    Settings::load(defaults, warehouse.config.as_deref(), flags)
-        .map_err(|e| Usage(format!("{e:#}")).into())
+    Settings::load(defaults, warehouse.config.as_deref(), flags).map_err(|e| Usage(format!("{e:#}")).into())
 }
 
 /// Flags as settings; those not given are left out.
@@ -168,17 +161,12 @@ pub(crate) fn checked_duration(text: &str) -> Result<String, String> {
 
 pub(crate) fn parse_pair(text: &str) -> Result<(String, String), String> {
     match text.split_once('=') {
-        Some((key, value)) if !key.trim().is_empty() => {
-            Ok((key.trim().to_owned(), value.to_owned()))
-        }
+        Some((key, value)) if !key.trim().is_empty() => Ok((key.trim().to_owned(), value.to_owned())),
         _ => Err("write KEY=VALUE".to_owned()),
     }
 }
 
-pub(crate) fn as_table<S: serde::Serializer>(
-    pairs: &[(String, String)],
-    to: S,
-) -> Result<S::Ok, S::Error> {
+pub(crate) fn as_table<S: serde::Serializer>(pairs: &[(String, String)], to: S) -> Result<S::Ok, S::Error> {
     to.collect_map(pairs.iter().map(|(k, v)| (k, v)))
 }
 
@@ -197,15 +185,8 @@ mod tests {
     fn every_command_has_an_example() {
         fn check(command: &mut clap::Command) {
             let help = command.render_long_help().to_string();
-            assert!(
-                help.contains("Examples:\n  thalweg "),
-                "{}",
-                command.get_name()
-            );
-            command
-                .get_subcommands_mut()
-                .filter(|c| c.get_name() != "help")
-                .for_each(check);
+            assert!(help.contains("Examples:\n  thalweg "), "{}", command.get_name());
+            command.get_subcommands_mut().filter(|c| c.get_name() != "help").for_each(check);
         }
         let mut command = Cli::command();
         command.build();
@@ -231,9 +212,7 @@ mod tests {
             "127.0.0.1:0",
         ])
         .unwrap();
-        let Command::Up(up) = cli.command else {
-            panic!("not up")
-        };
+        let Command::Up(up) = cli.command else { panic!("not up") };
         let settings = up.settings().unwrap();
         assert_eq!(settings.epoch_bytes, 1 << 20);
         assert_eq!(settings.batch_threads, 3);

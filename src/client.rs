@@ -52,16 +52,10 @@ impl std::error::Error for Refused {}
 impl Client {
     /// Errors: [`Usage`] if the address is no HTTP URL.
     pub(crate) fn new(flags: &ServerFlags) -> Result<Self> {
-        let url = Url::parse(&flags.url)
-            .ok()
-            .filter(|url| url.scheme() == "http" && url.has_host());
+        let url = Url::parse(&flags.url).ok().filter(|url| url.scheme() == "http" && url.has_host());
         let Some(url) = url else {
             let advice = "write http://HOST:PORT, as `thalweg up` prints it";
-            return Err(Usage(format!(
-                "--url: `{}` is not an address; {advice}",
-                flags.url
-            ))
-            .into());
+            return Err(Usage(format!("--url: `{}` is not an address; {advice}", flags.url)).into());
         };
         let http = reqwest::Client::builder().no_proxy().build()?;
         Ok(Self { url, http })
@@ -82,11 +76,9 @@ impl Client {
         }
         let body = response.text().await.unwrap_or_default();
         match serde_json::from_str::<Refusal>(&body) {
-            Ok(Refusal { error }) => Err(Refused {
-                message: error.message,
-                place: error.line.zip(error.column),
+            Ok(Refusal { error }) => {
+                Err(Refused { message: error.message, place: error.line.zip(error.column) }.into())
             }
-            .into()),
             Err(_) => bail!("{} answered {status}: {}", self.url, body.trim()),
         }
     }
@@ -104,8 +96,7 @@ impl Client {
 
     /// An answer as the type that this version expects.
     pub(crate) fn shape<T: DeserializeOwned>(&self, answer: Value) -> Result<T> {
-        serde_json::from_value(answer)
-            .with_context(|| format!("{} runs another version of thalweg", self.url))
+        serde_json::from_value(answer).with_context(|| format!("{} runs another version of thalweg", self.url))
     }
 
     /// Nobody answered; the innermost cause says it best.
@@ -114,9 +105,6 @@ impl Client {
         while let Some(inner) = cause.source() {
             cause = inner;
         }
-        anyhow!(
-            "no answer from {} ({cause}); start `thalweg up`, or say with --url where it runs",
-            self.url
-        )
+        anyhow!("no answer from {} ({cause}); start `thalweg up`, or say with --url where it runs", self.url)
     }
 }

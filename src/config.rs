@@ -112,9 +112,7 @@ impl Settings {
         if let Some(path) = named {
             let text = std::fs::read_to_string(path)
                 .with_context(|| format!("the settings file {} cannot be read", path.display()))?;
-            let table = text
-                .parse()
-                .map_err(|e| anyhow!("the settings file {}: {e}", path.display()))?;
+            let table = text.parse().map_err(|e| anyhow!("the settings file {}: {e}", path.display()))?;
             layers.push((format!("the settings file {}", path.display()), table));
         }
         layers.push(("the environment".to_owned(), environment(std::env::vars())?));
@@ -146,11 +144,7 @@ impl Settings {
     /// Opens the warehouse; a local one is created.
     pub(crate) fn open_warehouse(&self) -> Result<Warehouse> {
         let url = match self.warehouse.as_str() {
-            "" => self
-                .data_dir
-                .join("warehouse")
-                .to_string_lossy()
-                .into_owned(),
+            "" => self.data_dir.join("warehouse").to_string_lossy().into_owned(),
             url => url.to_owned(),
         };
         let fsync = match self.fsync {
@@ -206,9 +200,9 @@ fn environment(variables: impl Iterator<Item = (String, String)>) -> Result<Tabl
             continue;
         }
         let key = key.to_lowercase();
-        let map = maps.iter_mut().find_map(|(map, dot, table)| {
-            Some((key.strip_prefix(*map)?.strip_prefix('_')?, *dot, table))
-        });
+        let map = maps
+            .iter_mut()
+            .find_map(|(map, dot, table)| Some((key.strip_prefix(*map)?.strip_prefix('_')?, *dot, table)));
         match map {
             Some((inner, dot, table)) => table.insert(inner.replace('_', dot), value.into()),
             None => layer.insert(key, value.into()),
@@ -226,11 +220,7 @@ fn flatten(table: Table) -> Table {
     for (key, value) in table {
         match value {
             Value::Table(inner) => {
-                flat.extend(
-                    flatten(inner)
-                        .into_iter()
-                        .map(|(k, v)| (format!("{key}.{k}"), v)),
-                );
+                flat.extend(flatten(inner).into_iter().map(|(k, v)| (format!("{key}.{k}"), v)));
             }
             value => drop(flat.insert(key, value)),
         }
@@ -245,9 +235,7 @@ fn dotted<'de, D: Deserializer<'de>>(from: D) -> Result<BTreeMap<String, String>
         .map(|(key, value)| match value {
             Value::String(text) => Ok((key, text)),
             Value::Integer(_) | Value::Float(_) | Value::Boolean(_) => Ok((key, value.to_string())),
-            _ => Err(de::Error::custom(format!(
-                "`{key}` must be a string or a number"
-            ))),
+            _ => Err(de::Error::custom(format!("`{key}` must be a string or a number"))),
         })
         .collect()
 }
@@ -257,9 +245,7 @@ pub(crate) fn parse_duration(text: &str) -> Result<Duration, String> {
     match humantime::parse_duration(text) {
         Ok(Duration::ZERO) => Err("a duration above zero is needed".to_owned()),
         Ok(duration) => Ok(duration),
-        Err(e) => Err(format!(
-            "`{text}` is not a duration ({e}); write 250ms, 60s, 10m or 2h"
-        )),
+        Err(e) => Err(format!("`{text}` is not a duration ({e}); write 250ms, 60s, 10m or 2h")),
     }
 }
 
@@ -268,16 +254,13 @@ pub(crate) fn parse_size(text: &str) -> Result<usize, String> {
     match ByteSize::from_str(text).map(|size| usize::try_from(size.as_u64())) {
         Ok(Ok(0)) => Err("a size above zero is needed".to_owned()),
         Ok(Ok(bytes)) => Ok(bytes),
-        _ => Err(format!(
-            "`{text}` is not a size; write 64MiB, 1GiB or a number of bytes"
-        )),
+        _ => Err(format!("`{text}` is not a size; write 64MiB, 1GiB or a number of bytes")),
     }
 }
 
 /// Parses a whole number.
 pub(crate) fn parse_count(text: &str) -> Result<usize, String> {
-    text.parse()
-        .map_err(|_| format!("`{text}` is not a whole number"))
+    text.parse().map_err(|_| format!("`{text}` is not a whole number"))
 }
 
 /// A value as text: files may write numbers bare, the environment cannot.
@@ -285,9 +268,7 @@ fn text<'de, D: Deserializer<'de>>(from: D) -> Result<String, D::Error> {
     match Value::deserialize(from)? {
         Value::String(text) => Ok(text),
         value @ Value::Integer(_) => Ok(value.to_string()),
-        other => Err(de::Error::custom(format!(
-            "`{other}` is neither a string nor a number"
-        ))),
+        other => Err(de::Error::custom(format!("`{other}` is neither a string nor a number"))),
     }
 }
 
@@ -310,12 +291,10 @@ fn count<'de, D: Deserializer<'de>>(from: D) -> Result<usize, D::Error> {
 fn switch<'de, D: Deserializer<'de>>(from: D) -> Result<bool, D::Error> {
     match Value::deserialize(from)? {
         Value::Boolean(on) => Ok(on),
-        Value::String(text) => text
-            .parse()
-            .map_err(|_| de::Error::custom(format!("`{text}` is neither true nor false"))),
-        other => Err(de::Error::custom(format!(
-            "`{other}` is neither true nor false"
-        ))),
+        Value::String(text) => {
+            text.parse().map_err(|_| de::Error::custom(format!("`{text}` is neither true nor false")))
+        }
+        other => Err(de::Error::custom(format!("`{other}` is neither true nor false"))),
     }
 }
 

@@ -99,22 +99,15 @@ impl Arguments {
     }
 
     fn plan(&self) -> Result<Plan> {
-        let faults = Faults {
-            late: self.late,
-            duplicates: self.duplicates,
-            malformed: self.malformed,
-        };
+        let faults = Faults { late: self.late, duplicates: self.duplicates, malformed: self.malformed };
         if self.late + self.duplicates + self.malformed > 1.0 {
             let sentence = "--late, --duplicates and --malformed are more than 100% together";
             return Err(Usage(sentence.to_owned()).into());
         }
         let named = ["bootstrap.servers", "metadata.broker.list"];
-        if !self
-            .kafka
-            .iter()
-            .any(|(key, _)| named.contains(&key.as_str()))
-        {
-            let sentence = "say where Kafka is: --kafka bootstrap.servers=HOST:PORT; `thalweg up --demo` brings its own";
+        if !self.kafka.iter().any(|(key, _)| named.contains(&key.as_str())) {
+            let sentence =
+                "say where Kafka is: --kafka bootstrap.servers=HOST:PORT; `thalweg up --demo` brings its own";
             return Err(Usage(sentence.to_owned()).into());
         }
         Ok(Plan {
@@ -173,28 +166,14 @@ async fn show(seen: watch::Receiver<u64>) -> Infallible {
 fn report(summary: &Summary, file: Option<&Path>) -> Result<ExitCode> {
     if let Some(path) = file {
         let json = serde_json::to_string_pretty(summary)?;
-        std::fs::write(path, json + "\n")
-            .with_context(|| format!("{} cannot be written", path.display()))?;
+        std::fs::write(path, json + "\n").with_context(|| format!("{} cannot be written", path.display()))?;
     }
-    let head = [
-        "stream",
-        "messages",
-        "rows",
-        "late",
-        "duplicates",
-        "malformed",
-    ];
+    let head = ["stream", "messages", "rows", "late", "duplicates", "malformed"];
     let rows: Vec<Vec<String>> = summary
         .streams
         .iter()
         .map(|(name, tally)| {
-            let counts = [
-                tally.messages,
-                tally.rows,
-                tally.late,
-                tally.duplicates,
-                tally.malformed,
-            ];
+            let counts = [tally.messages, tally.rows, tally.late, tally.duplicates, tally.malformed];
             let counts = counts.map(terminal::grouped);
             std::iter::once((*name).to_owned()).chain(counts).collect()
         })

@@ -68,11 +68,7 @@ fn write(folder: &Path, replace: bool) -> Result<()> {
     std::fs::create_dir_all(folder).with_context(|| cannot_write(folder))?;
     for (name, content) in FILES {
         let path = folder.join(name);
-        let written = if replace {
-            std::fs::write(&path, content)
-        } else {
-            create_new(&path, content)
-        };
+        let written = if replace { std::fs::write(&path, content) } else { create_new(&path, content) };
         written.with_context(|| cannot_write(&path))?;
     }
     Ok(())
@@ -88,10 +84,7 @@ fn create_new(path: &Path, content: &str) -> std::io::Result<()> {
 }
 
 fn cannot_write(path: &Path) -> String {
-    format!(
-        "{} cannot be written; choose a folder that can",
-        path.display()
-    )
+    format!("{} cannot be written; choose a folder that can", path.display())
 }
 
 #[cfg(test)]
@@ -106,12 +99,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let project = folder.path().join("a/b");
         write(&project, false).unwrap();
-        let settings = Settings::load(
-            Table::new(),
-            Some(&project.join("thalweg.toml")),
-            Table::new(),
-        )
-        .unwrap();
+        let settings = Settings::load(Table::new(), Some(&project.join("thalweg.toml")), Table::new()).unwrap();
         assert_eq!(settings.kafka["bootstrap.servers"], "localhost:9092");
         let sql = std::fs::read_to_string(project.join("definitions.sql")).unwrap();
         let checked = thalweg_schemas::catalog::check(&[sql]).await;
@@ -133,10 +121,7 @@ mod tests {
         assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
         write(folder.path(), true).unwrap();
         assert_ne!(std::fs::read_to_string(&mine).unwrap(), "mine");
-        assert_eq!(
-            std::fs::read_dir(folder.path()).unwrap().count(),
-            FILES.len()
-        );
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), FILES.len());
     }
 
     #[test]

@@ -19,11 +19,8 @@ const LIBRARIES: &str = "warn,buoyant_kernel=off,delta_kernel=off";
 ///
 /// Errors: [`Usage`] if `level` is no filter.
 pub(crate) fn start(level: &str, format: LogFormat) -> Result<()> {
-    let filter = EnvFilter::try_new(directives(level)).map_err(|e| {
-        Usage(format!(
-            "`{level}` is not a log level ({e}); use error, warn, info, debug or trace"
-        ))
-    })?;
+    let filter = EnvFilter::try_new(directives(level))
+        .map_err(|e| Usage(format!("`{level}` is not a log level ({e}); use error, warn, info, debug or trace")))?;
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
         // A log on a full disk loses lines; telling so on the same log would end the process.
@@ -38,16 +35,11 @@ pub(crate) fn start(level: &str, format: LogFormat) -> Result<()> {
 
 /// Directives without a target mean this program's own crates.
 fn directives(level: &str) -> String {
-    let own = level
-        .split(',')
-        .map(|directive| match directive.contains('=') {
-            true => directive.to_owned(),
-            false => format!("thalweg={directive}"),
-        });
-    std::iter::once(LIBRARIES.to_owned())
-        .chain(own)
-        .collect::<Vec<_>>()
-        .join(",")
+    let own = level.split(',').map(|directive| match directive.contains('=') {
+        true => directive.to_owned(),
+        false => format!("thalweg={directive}"),
+    });
+    std::iter::once(LIBRARIES.to_owned()).chain(own).collect::<Vec<_>>().join(",")
 }
 
 #[cfg(test)]

@@ -41,10 +41,7 @@ const BROKEN: u8 = 70;
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
-    let runtime = match tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .build()
-    {
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(e) => return report(&anyhow::anyhow!("no threads: {e}")),
     };
@@ -88,9 +85,5 @@ fn report(error: &anyhow::Error) -> ExitCode {
 fn fault(error: &anyhow::Error) -> Option<Fault> {
     let stopped = error.downcast_ref::<platform::Stopped>().map(|e| e.fault);
     let stopped = stopped.or_else(|| Some(error.downcast_ref::<thalweg_demo::Error>()?.fault()));
-    stopped.or_else(|| {
-        error
-            .downcast_ref::<thalweg_schemas::Error>()
-            .map(|e| e.fault())
-    })
+    stopped.or_else(|| error.downcast_ref::<thalweg_schemas::Error>().map(|e| e.fault()))
 }

@@ -54,11 +54,7 @@ struct Part {
 
 impl Part {
     /// Starts `work`, which is to end when it is cancelled and not before.
-    fn spawn<Work>(
-        name: &'static str,
-        threads: &Handle,
-        work: impl FnOnce(CancellationToken) -> Work,
-    ) -> Self
+    fn spawn<Work>(name: &'static str, threads: &Handle, work: impl FnOnce(CancellationToken) -> Work) -> Self
     where
         Work: Future<Output = Result<(), Stopped>> + Send + 'static,
     {
@@ -100,9 +96,7 @@ impl Platform {
         let mut outcome = match early {
             None => Ok(()),
             Some((_, Err(stopped))) => Err(stopped),
-            Some((part, Ok(()))) => Err(Stopped::broken(format!(
-                "{part} ended without being asked to"
-            ))),
+            Some((part, Ok(()))) => Err(Stopped::broken(format!("{part} ended without being asked to"))),
         };
         match &outcome {
             Ok(()) => info!("shutting down"),
@@ -155,9 +149,8 @@ impl Base {
             metrics: Arc::new(Metrics::new()),
         };
         let changed = Arc::clone(&base.changed);
-        let following = Part::spawn("the catalog", &Handle::current(), |end| {
-            follow::follow(catalogs, shown, changed, end)
-        });
+        let following =
+            Part::spawn("the catalog", &Handle::current(), |end| follow::follow(catalogs, shown, changed, end));
         Ok((base, following))
     }
 
@@ -165,9 +158,8 @@ impl Base {
     fn published(&self) -> (watch::Receiver<Arc<Published>>, Part) {
         let (shown, published) = watch::channel(Arc::default());
         let (warehouse, catalog) = (self.warehouse.clone(), self.catalog.clone());
-        let part = Part::spawn("batch versions", &Handle::current(), |end| {
-            follow::published(warehouse, catalog, shown, end)
-        });
+        let part =
+            Part::spawn("batch versions", &Handle::current(), |end| follow::published(warehouse, catalog, shown, end));
         (published, part)
     }
 }

@@ -43,12 +43,8 @@ pub(crate) struct Arguments {
 
 impl Arguments {
     fn settings(&self) -> Result<Settings> {
-        let groups = [
-            cli::table(&self.process),
-            cli::table(&self.replica),
-            cli::table(&self.kafka),
-            cli::table(&self.query),
-        ];
+        let groups =
+            [cli::table(&self.process), cli::table(&self.replica), cli::table(&self.kafka), cli::table(&self.query)];
         cli::settings(&self.warehouse, &groups)
     }
 }

@@ -44,12 +44,8 @@ pub(crate) struct Arguments {
 
 impl Arguments {
     fn settings(&self) -> Result<Settings> {
-        let groups = [
-            cli::table(&self.process),
-            cli::table(&self.worker),
-            cli::table(&self.kafka),
-            cli::table(&self.speed),
-        ];
+        let groups =
+            [cli::table(&self.process), cli::table(&self.worker), cli::table(&self.kafka), cli::table(&self.speed)];
         cli::settings(&self.warehouse, &groups)
     }
 }
@@ -57,9 +53,7 @@ impl Arguments {
 pub(crate) async fn run(arguments: Arguments) -> Result<ExitCode> {
     let settings = arguments.settings()?;
     let cluster = settings.cluster();
-    cluster
-        .guards(settings.flight_addr)
-        .map_err(|e| Usage(e.to_string()))?;
+    cluster.guards(settings.flight_addr).map_err(|e| Usage(e.to_string()))?;
     logging::start(&settings.log_level, settings.log_format)?;
     let signals = Signals::listen()?;
 
@@ -69,9 +63,7 @@ pub(crate) async fn run(arguments: Arguments) -> Result<ExitCode> {
     let me = advertised(&settings.flight_advertise, me);
     let warehouse = settings.open_warehouse()?;
     let platform = platform::speed(&settings, warehouse, http, flight).await?;
-    terminal::out(&format!(
-        "thalweg speed is listening on http://{address}, for replicas at {me}"
-    ))?;
+    terminal::out(&format!("thalweg speed is listening on http://{address}, for replicas at {me}"))?;
     platform.until(signals.first(LOST)).await?;
     Ok(ExitCode::SUCCESS)
 }

@@ -93,11 +93,8 @@ pub(crate) struct Arguments {
 pub(crate) async fn run(arguments: Arguments) -> Result<ExitCode> {
     let client = Client::new(&arguments.server)?;
     let mut session = Session::new(client, arguments.server.url, arguments.format);
-    session.wishes = Wishes {
-        stale: arguments.stale,
-        min_frontier: arguments.min_frontier,
-        partial: arguments.partial,
-    };
+    session.wishes =
+        Wishes { stale: arguments.stale, min_frontier: arguments.min_frontier, partial: arguments.partial };
     match arguments.sql {
         Some(sql) if sql == "-" => one(&mut session, &read_stdin()?).await,
         Some(sql) => one(&mut session, &sql).await,
@@ -127,11 +124,7 @@ async fn one(session: &mut Session, sql: &str) -> Result<ExitCode> {
     }
 }
 
-async fn run_scripts(
-    session: &mut Session,
-    scripts: &[Script],
-    keep_going: bool,
-) -> Result<ExitCode> {
+async fn run_scripts(session: &mut Session, scripts: &[Script], keep_going: bool) -> Result<ExitCode> {
     let mut code = ExitCode::SUCCESS;
     for script in scripts {
         let end = script::run(session, script, keep_going).await?;
@@ -147,13 +140,10 @@ async fn run_scripts(
 
 fn read_stdin() -> Result<String> {
     let mut text = String::new();
-    std::io::stdin()
-        .read_to_string(&mut text)
-        .context("stdin cannot be read")?;
+    std::io::stdin().read_to_string(&mut text).context("stdin cannot be read")?;
     Ok(text)
 }
 
 fn read_file(file: &Path) -> Result<String> {
-    std::fs::read_to_string(file)
-        .map_err(|e| Usage(format!("{} cannot be read: {e}", file.display())).into())
+    std::fs::read_to_string(file).map_err(|e| Usage(format!("{} cannot be read: {e}", file.display())).into())
 }

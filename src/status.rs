@@ -66,9 +66,7 @@ pub(crate) async fn run(arguments: Arguments) -> Result<ExitCode> {
             let answer = Answer::of(&client).await?;
             let stopped = answer.sample(&client, Duration::ZERO)?.streams;
             terminal::out(&answer.text(&client, arguments.json)?)?;
-            let stopped = stopped
-                .iter()
-                .any(|stream| stream.failure.is_some() || !stream.unheld.is_empty());
+            let stopped = stopped.iter().any(|stream| stream.failure.is_some() || !stream.unheld.is_empty());
             Ok(ExitCode::from(u8::from(stopped)))
         }
     }
@@ -93,13 +91,7 @@ impl Answer {
     fn sample(&self, client: &Client, at: Duration) -> Result<Sample> {
         let Streams { streams, workers } = client.shape(self.streams.clone())?;
         let Views { views } = client.shape(self.views.clone())?;
-        Ok(Sample {
-            at,
-            streams,
-            workers,
-            views,
-            process: client.shape(self.process.clone())?,
-        })
+        Ok(Sample { at, streams, workers, views, process: client.shape(self.process.clone())? })
     }
 
     fn text(&self, client: &Client, json: bool) -> Result<String> {

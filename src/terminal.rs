@@ -57,11 +57,9 @@ pub(crate) fn table(head: &[String], right: &[bool], rows: &[Vec<String>]) -> St
 
 /// Nobody reads stdout any more, as when `head` or a pager has seen enough.
 pub(crate) fn is_closed(error: &anyhow::Error) -> bool {
-    error.chain().any(|cause| {
-        cause
-            .downcast_ref::<std::io::Error>()
-            .is_some_and(|e| e.kind() == std::io::ErrorKind::BrokenPipe)
-    })
+    error
+        .chain()
+        .any(|cause| cause.downcast_ref::<std::io::Error>().is_some_and(|e| e.kind() == std::io::ErrorKind::BrokenPipe))
 }
 
 /// An error and its causes in one line; causes that an outer sentence quotes already are left out.
@@ -112,12 +110,7 @@ mod tests {
 
     #[test]
     fn thousands_are_grouped() {
-        for (n, text) in [
-            (0, "0"),
-            (999, "999"),
-            (1000, "1 000"),
-            (1_234_567, "1 234 567"),
-        ] {
+        for (n, text) in [(0, "0"), (999, "999"), (1000, "1 000"), (1_234_567, "1 234 567")] {
             assert_eq!(grouped(n), text);
         }
     }
@@ -125,14 +118,8 @@ mod tests {
     #[test]
     fn tables_align_numbers_to_the_right() {
         let head = ["name".to_owned(), "n".to_owned()];
-        let rows = [
-            vec!["a".to_owned(), "1".to_owned()],
-            vec!["bcdef".to_owned(), "100".to_owned()],
-        ];
-        let lines: Vec<String> = table(&head, &[false, true], &rows)
-            .lines()
-            .map(|l| l.trim_end().to_owned())
-            .collect();
+        let rows = [vec!["a".to_owned(), "1".to_owned()], vec!["bcdef".to_owned(), "100".to_owned()]];
+        let lines: Vec<String> = table(&head, &[false, true], &rows).lines().map(|l| l.trim_end().to_owned()).collect();
         assert_eq!(lines, ["name     n", "a        1", "bcdef  100"]);
     }
 }

@@ -37,11 +37,7 @@ async fn sql_files_answer_the_same_wherever_the_events_lie() {
     thalweg.wait_until_all_is_read(&topics).await;
     run_files(&thalweg.url, "just read").await;
 
-    let run = reqwest::Client::new()
-        .post(format!("{}/v1/batch/run", thalweg.url))
-        .send()
-        .await
-        .unwrap();
+    let run = reqwest::Client::new().post(format!("{}/v1/batch/run", thalweg.url)).send().await.unwrap();
     assert!(run.status().is_success(), "{}", run.text().await.unwrap());
     run_files(&thalweg.url, "after a recomputation").await;
 
@@ -79,16 +75,9 @@ fn events() -> Vec<Topic> {
     for path in files(&here().join("events"), "jsonl") {
         let stem = path.file_stem().unwrap().to_str().unwrap();
         let (name, partition) = stem.split_once('.').unwrap();
-        let messages: Vec<String> = fs::read_to_string(&path)
-            .unwrap()
-            .lines()
-            .map(str::to_owned)
-            .collect();
+        let messages: Vec<String> = fs::read_to_string(&path).unwrap().lines().map(str::to_owned).collect();
         if topics.last().is_none_or(|topic| topic.name != name) {
-            topics.push(Topic {
-                name: name.to_owned(),
-                partitions: Vec::new(),
-            });
+            topics.push(Topic { name: name.to_owned(), partitions: Vec::new() });
         }
         let topic = topics.last_mut().unwrap();
         assert_eq!(partition.parse(), Ok(topic.partitions.len()), "{stem}");
@@ -104,18 +93,10 @@ struct Kafka {
 
 impl Kafka {
     fn start(folder: &Path) -> Self {
-        let up = Command::new(infra("up"))
-            .arg("--dir")
-            .arg(folder)
-            .stderr(Stdio::inherit())
-            .output()
-            .unwrap();
+        let up = Command::new(infra("up")).arg("--dir").arg(folder).stderr(Stdio::inherit()).output().unwrap();
         assert!(up.status.success(), "infra/kafka/up failed");
         let text = String::from_utf8(up.stdout).unwrap();
-        Self {
-            folder: folder.to_owned(),
-            bootstrap: text.lines().next().unwrap().to_owned(),
-        }
+        Self { folder: folder.to_owned(), bootstrap: text.lines().next().unwrap().to_owned() }
     }
 
     fn client(&self) -> ClientConfig {
@@ -137,11 +118,8 @@ impl Kafka {
     }
 
     fn produce(&self, topics: &[Topic]) {
-        let producer: ThreadedProducer<DefaultProducerContext> = self
-            .client()
-            .set("enable.idempotence", "true")
-            .create()
-            .unwrap();
+        let producer: ThreadedProducer<DefaultProducerContext> =
+            self.client().set("enable.idempotence", "true").create().unwrap();
         for topic in topics {
             for (partition, messages) in (0..).zip(&topic.partitions) {
                 for (offset, message) in (0..).zip(messages) {
@@ -159,18 +137,13 @@ impl Kafka {
 
 impl Drop for Kafka {
     fn drop(&mut self) {
-        let down = Command::new(infra("down"))
-            .arg("--dir")
-            .arg(&self.folder)
-            .status();
+        let down = Command::new(infra("down")).arg("--dir").arg(&self.folder).status();
         assert!(down.unwrap().success(), "infra/kafka/down failed");
     }
 }
 
 fn infra(script: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("infra/kafka")
-        .join(script)
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("infra/kafka").join(script)
 }
 
 /// The binary; killed when the test ends.
@@ -198,9 +171,7 @@ impl Thalweg {
             .spawn()
             .unwrap();
         let mut line = String::new();
-        BufReader::new(process.stdout.take().unwrap())
-            .read_line(&mut line)
-            .unwrap();
+        BufReader::new(process.stdout.take().unwrap()).read_line(&mut line).unwrap();
         let url = line.trim().rsplit(' ').next().unwrap().to_owned();
         assert!(url.starts_with("http://"), "the first line is {line:?}");
         Self { process, url }
@@ -236,9 +207,7 @@ impl Drop for Thalweg {
 /// Views that are being built do not keep a process from being ready.
 fn all_served(views: &Value) -> bool {
     let views = views["views"].as_array().unwrap();
-    views
-        .iter()
-        .all(|view| view["status"] == "serving" && !view["segments"].is_null())
+    views.iter().all(|view| view["status"] == "serving" && !view["segments"].is_null())
 }
 
 fn covers(streams: &Value, topics: &[Topic]) -> bool {
@@ -257,12 +226,8 @@ fn covers(streams: &Value, topics: &[Topic]) -> bool {
 async fn run_files(url: &str, when: &str) {
     let mut wrong = Vec::new();
     for path in files(&here(), "slt") {
-        let mut runner = Runner::new(|| async {
-            Ok(Http {
-                url: format!("{url}/v1/sql"),
-                client: reqwest::Client::new(),
-            })
-        });
+        let mut runner =
+            Runner::new(|| async { Ok(Http { url: format!("{url}/v1/sql"), client: reqwest::Client::new() }) });
         runner.with_column_validator(strict_column_validator);
         let records = sqllogictest::parse_file(&path).unwrap();
         for record in records {
@@ -312,14 +277,8 @@ impl AsyncDB for Http {
         let columns = body["columns"].as_array().unwrap();
         let rows = body["rows"].as_array().unwrap();
         Ok(DBOutput::Rows {
-            types: columns
-                .iter()
-                .map(|c| column_type(&plain(&c["type"])))
-                .collect(),
-            rows: rows
-                .iter()
-                .map(|row| row.as_array().unwrap().iter().map(plain).collect())
-                .collect(),
+            types: columns.iter().map(|c| column_type(&plain(&c["type"]))).collect(),
+            rows: rows.iter().map(|row| row.as_array().unwrap().iter().map(plain).collect()).collect(),
         })
     }
 

@@ -48,12 +48,7 @@ fn manifest(folder: &str) -> toml::Table {
 /// What a crate's own code may use: its dependencies, without those of its tests.
 fn dependencies(folder: &str) -> BTreeSet<String> {
     let manifest = manifest(folder);
-    manifest["dependencies"]
-        .as_table()
-        .unwrap()
-        .keys()
-        .cloned()
-        .collect()
+    manifest["dependencies"].as_table().unwrap().keys().cloned().collect()
 }
 
 fn fail_with(problems: &[String]) {
@@ -62,14 +57,8 @@ fn fail_with(problems: &[String]) {
 
 #[test]
 fn every_file_says_what_it_is() {
-    let silent = files(".rs")
-        .into_iter()
-        .filter(|path| !read(path).starts_with("//! "));
-    fail_with(
-        &silent
-            .map(|path| format!("{} does not open with `//!`", path.display()))
-            .collect::<Vec<_>>(),
-    );
+    let silent = files(".rs").into_iter().filter(|path| !read(path).starts_with("//! "));
+    fail_with(&silent.map(|path| format!("{} does not open with `//!`", path.display())).collect::<Vec<_>>());
 }
 
 #[test]
@@ -77,15 +66,11 @@ fn files_are_short() {
     let mut problems = Vec::new();
     for path in files(".rs") {
         let lines = read(&path).lines().count();
-        let is_test = path.ends_with("tests.rs")
-            || path.starts_with("tests")
-            || path.iter().any(|part| part == "tests");
+        let is_test =
+            path.ends_with("tests.rs") || path.starts_with("tests") || path.iter().any(|part| part == "tests");
         let limit = if is_test { TEST_LINES } else { LINES };
         if lines > limit {
-            problems.push(format!(
-                "{} has {lines} lines, more than {limit}",
-                path.display()
-            ));
+            problems.push(format!("{} has {lines} lines, more than {limit}", path.display()));
         }
     }
     fail_with(&problems);
@@ -99,16 +84,10 @@ fn siblings_do_not_know_each_other() {
             let other = format!("thalweg-{other}");
             assert!(!known.contains(&other), "{layer} depends on {other}");
         }
-        assert!(
-            known.contains("thalweg-schemas"),
-            "{layer} does not use schemas"
-        );
+        assert!(known.contains("thalweg-schemas"), "{layer} does not use schemas");
     }
     let below = dependencies("schemas");
-    assert!(
-        !below.iter().any(|d| d.starts_with("thalweg-")),
-        "schemas depends on {below:?}"
-    );
+    assert!(!below.iter().any(|d| d.starts_with("thalweg-")), "schemas depends on {below:?}");
 }
 
 #[test]
@@ -121,10 +100,7 @@ fn each_outside_world_is_known_to_one_layer() {
         ("tansu-broker", &["infra/demo"]),
     ];
     for (library, home) in homes {
-        let knowing = CRATES
-            .iter()
-            .chain(&["."])
-            .filter(|c| dependencies(c).contains(library));
+        let knowing = CRATES.iter().chain(&["."]).filter(|c| dependencies(c).contains(library));
         let knowing: Vec<&str> = knowing.copied().collect();
         assert_eq!(knowing, home, "{library}");
     }
@@ -134,16 +110,8 @@ fn each_outside_world_is_known_to_one_layer() {
 fn what_crosses_layers_has_one_version() {
     let lock: toml::Table = read("Cargo.lock").parse().unwrap();
     let packages = lock["package"].as_array().unwrap();
-    for library in [
-        "arrow-array",
-        "arrow-schema",
-        "datafusion",
-        "object_store",
-        "parquet",
-    ] {
-        let versions = packages
-            .iter()
-            .filter(|p| p["name"].as_str() == Some(library));
+    for library in ["arrow-array", "arrow-schema", "datafusion", "object_store", "parquet"] {
+        let versions = packages.iter().filter(|p| p["name"].as_str() == Some(library));
         assert_eq!(versions.count(), 1, "versions of {library}");
     }
 }
@@ -151,10 +119,7 @@ fn what_crosses_layers_has_one_version() {
 #[test]
 fn only_the_binary_uses_anyhow() {
     for folder in CRATES {
-        assert!(
-            !dependencies(folder).contains("anyhow"),
-            "{folder} depends on anyhow"
-        );
+        assert!(!dependencies(folder).contains("anyhow"), "{folder} depends on anyhow");
     }
 }
 
@@ -173,10 +138,7 @@ fn named_paths(text: &str) -> BTreeSet<String> {
         let in_folder = CRATES
             .iter()
             .chain(&["src", "tests", "docs", "infra", "benches"])
-            .any(|folder| {
-                word.strip_prefix(folder)
-                    .is_some_and(|rest| rest.starts_with('/'))
-            });
+            .any(|folder| word.strip_prefix(folder).is_some_and(|rest| rest.starts_with('/')));
         in_folder && !word.contains(['*', ' ', '<', '{', '$', '('])
     };
     quoted.filter(path).map(str::to_owned).collect()
@@ -188,10 +150,7 @@ fn documents_name_what_exists() {
     for document in files(".md") {
         for named in named_paths(&read(&document)) {
             if !root().join(named.trim_end_matches('/')).exists() {
-                problems.push(format!(
-                    "{} names `{named}`, which does not exist",
-                    document.display()
-                ));
+                problems.push(format!("{} names `{named}`, which does not exist", document.display()));
             }
         }
     }
@@ -209,15 +168,9 @@ fn decisions_are_numbered_without_gaps() {
     assert!(!names.is_empty());
     for (i, name) in names.iter().enumerate() {
         let number = format!("{:04}-", i + 1);
-        assert!(
-            name.starts_with(&number) && name.ends_with(".md"),
-            "{name} should start with {number}"
-        );
+        assert!(name.starts_with(&number) && name.ends_with(".md"), "{name} should start with {number}");
         let text = read(Path::new("docs/decisions").join(name));
         let title = text.lines().next().unwrap_or_default();
-        assert!(
-            title.starts_with(&format!("# {}. ", i + 1)),
-            "{name} is titled `{title}`"
-        );
+        assert!(title.starts_with(&format!("# {}. ", i + 1)), "{name} is titled `{title}`");
     }
 }

@@ -45,11 +45,7 @@ impl Archive {
     /// Opens the stream's table, which is created if there is none. Partitions that it does not name stand at `origin`.
     ///
     /// Errors: [`Error::MatchSchema`] if the table has other columns, [`Error::ReadLog`], [`Error::WriteLog`].
-    pub async fn open(
-        warehouse: &Warehouse,
-        stream: &StreamDefinition,
-        origin: Frontier,
-    ) -> Result<Self> {
+    pub async fn open(warehouse: &Warehouse, stream: &StreamDefinition, origin: Frontier) -> Result<Self> {
         let schema = stream.row_schema();
         let folder = Warehouse::master_path(&stream.name);
         let log = Log::open_or_create(warehouse.store(), folder, &schema).await?;
@@ -71,14 +67,7 @@ impl Archive {
     }
 
     fn over(stream: &StreamDefinition, origin: Frontier, schema: SchemaRef, log: Log) -> Self {
-        Self {
-            stream: stream.name.clone(),
-            schema,
-            origin,
-            log,
-            attempt: None,
-            version: None,
-        }
+        Self { stream: stream.name.clone(), schema, origin, log, attempt: None, version: None }
     }
 
     /// Learns where partitions begin that were not there when it was opened.
@@ -128,12 +117,7 @@ impl Archive {
         }
         let mut attempt = match self.attempt.take() {
             Some(attempt) if attempt.from == epoch.from && attempt.to == epoch.to => attempt,
-            _ => Attempt {
-                id: Uuid::new_v4(),
-                from: epoch.from.clone(),
-                to: epoch.to.clone(),
-                files: None,
-            },
+            _ => Attempt { id: Uuid::new_v4(), from: epoch.from.clone(), to: epoch.to.clone(), files: None },
         };
         self.attempt = Some(attempt.clone());
         if attempt.files.is_none() {
@@ -150,10 +134,7 @@ impl Archive {
         }
         let files = attempt.files.unwrap_or_default();
         let origin = &self.origin;
-        let landing = self
-            .log
-            .compare_and_set(attempt.id, |state| draft(state, origin, epoch, &files))
-            .await?;
+        let landing = self.log.compare_and_set(attempt.id, |state| draft(state, origin, epoch, &files)).await?;
         self.attempt = None;
         match landing {
             Landing::Landed => Ok(EpochOutcome::Landed(self.current())),
@@ -175,18 +156,12 @@ impl Archive {
 /// True if the table stands at `from` in every partition that `from` names.
 fn stands_at(state: &LogState, origin: &Frontier, from: &Frontier) -> bool {
     let at = state.note.next.or(origin);
-    from.iter()
-        .all(|(partition, offset)| at.get(partition) == offset)
+    from.iter().all(|(partition, offset)| at.get(partition) == offset)
 }
 
 /// True if the table stands where `epoch` ends, and `epoch` begins there.
 fn changes_nothing(state: &LogState, origin: &Frontier, epoch: &Epoch) -> bool {
-    let marked = || {
-        epoch
-            .to
-            .iter()
-            .all(|(p, to)| state.note.mark.named(p) == Some(to))
-    };
+    let marked = || epoch.to.iter().all(|(p, to)| state.note.mark.named(p) == Some(to));
     epoch.from == epoch.to && stands_at(state, origin, &epoch.from) && (!epoch.mark || marked())
 }
 
@@ -195,11 +170,7 @@ fn draft(state: &LogState, origin: &Frontier, epoch: &Epoch, files: &[NewFile]) 
     stands_at(state, origin, &epoch.from).then(|| Draft {
         adds: files.to_vec(),
         next: epoch.to.advanced_since(&epoch.from),
-        mark: if epoch.mark {
-            epoch.to.clone()
-        } else {
-            Frontier::new()
-        },
+        mark: if epoch.mark { epoch.to.clone() } else { Frontier::new() },
         last: epoch.last.clone(),
         ..Draft::default()
     })

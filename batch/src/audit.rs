@@ -85,20 +85,14 @@ pub async fn audit_view(
     live: &StreamSnapshot,
 ) -> Result<AuditReport> {
     let plan = &view.plan;
-    let stream = catalog.streams.get(plan.stream()).ok_or_else(|| {
-        thalweg_schemas::Error::FindDefinition {
-            kind: "stream",
-            name: plan.stream().to_string(),
-        }
-    })?;
+    let stream = catalog
+        .streams
+        .get(plan.stream())
+        .ok_or_else(|| thalweg_schemas::Error::FindDefinition { kind: "stream", name: plan.stream().to_string() })?;
     let mut archive = Archive::open(warehouse, &stream.definition, stream.origin.clone()).await?;
     let newest = archive.latest().await?;
     // The snapshot may be older than the table; its own version is then the newest that it reaches.
-    let master = if live.frontier.covers(&newest.mark) {
-        newest
-    } else {
-        Arc::clone(&live.master)
-    };
+    let master = if live.frontier.covers(&newest.mark) { newest } else { Arc::clone(&live.master) };
     let mut table = ViewTable::open(warehouse, plan.id(), plan.stored_schema()).await?;
     let cut = match table.latest().await? {
         Some(version) => version.cut.or(&stream.origin),
@@ -112,23 +106,13 @@ pub async fn audit_view(
     let state = session::state(session::runtime(Some(warehouse), Some(MEMORY), None)?, 1);
     let mut parts = Vec::new();
     for provenance in [Provenance::Live, Provenance::Rebuilt] {
-        let of_kind: Vec<Arc<Segment>> = tiles
-            .iter()
-            .filter(|segment| segment.provenance == provenance)
-            .cloned()
-            .collect();
+        let of_kind: Vec<Arc<Segment>> =
+            tiles.iter().filter(|segment| segment.provenance == provenance).cloned().collect();
         if !of_kind.is_empty() {
             parts.push(compare(&state, plan, stream, &master, provenance, &of_kind).await?);
         }
     }
-    Ok(AuditReport {
-        view: view.definition.name.clone(),
-        id: plan.id().clone(),
-        cut,
-        from,
-        to,
-        parts,
-    })
+    Ok(AuditReport { view: view.definition.name.clone(), id: plan.id().clone(), cut, from, to, parts })
 }
 
 /// For every partition of `to`, where the segments begin that reach it without a gap; never above `cut`.
@@ -228,10 +212,7 @@ async fn compare(
             Some(others) => LogicalPlanBuilder::from(others)
                 .union(states)
                 .and_then(LogicalPlanBuilder::build)
-                .map_err(|source| Error::RunPlan {
-                    what: "planning the audit".into(),
-                    source,
-                })?,
+                .map_err(|source| Error::RunPlan { what: "planning the audit".into(), source })?,
         });
     }
     let again = again.ok_or_else(|| Error::Broken("no segment to audit".into()))?;
@@ -259,14 +240,9 @@ fn ranges(segments: &[Arc<Segment>]) -> Vec<(Frontier, Frontier)> {
     let most = stretches.values().map(Vec::len).max().unwrap_or_default();
     (0..most)
         .map(|nth| {
-            let nth = |(p, ranges): (&Partition, &Vec<_>)| {
-                ranges.get(nth).map(|range: &(Offset, Offset)| (*p, *range))
-            };
+            let nth = |(p, ranges): (&Partition, &Vec<_>)| ranges.get(nth).map(|range: &(Offset, Offset)| (*p, *range));
             let named = stretches.iter().filter_map(nth);
-            (
-                named.clone().map(|(p, (from, _))| (p, from)).collect(),
-                named.map(|(p, (_, to))| (p, to)).collect(),
-            )
+            (named.clone().map(|(p, (from, _))| (p, from)).collect(), named.map(|(p, (_, to))| (p, to)).collect())
         })
         .collect()
 }

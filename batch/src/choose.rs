@@ -36,12 +36,7 @@ pub(crate) enum Work {
 
 /// Decides. `mark` is the newest mark of the pinned master version, origins included; `compact_files` is how many files
 /// a view may have before they are merged.
-pub(crate) fn choose(
-    published: Option<Standing<'_>>,
-    mark: &Frontier,
-    mode: Mode,
-    compact_files: usize,
-) -> Work {
+pub(crate) fn choose(published: Option<Standing<'_>>, mark: &Frontier, mode: Mode, compact_files: usize) -> Work {
     // A stream whose partitions nobody has recorded yet has no cut: its offsets may begin anywhere.
     if mark.is_empty() {
         return Work::Nothing;
@@ -69,21 +64,13 @@ mod tests {
     use super::*;
 
     fn at(pairs: &[(i32, i64)]) -> Frontier {
-        pairs
-            .iter()
-            .map(|(p, o)| (Partition(*p), Offset(*o)))
-            .collect()
+        pairs.iter().map(|(p, o)| (Partition(*p), Offset(*o))).collect()
     }
 
     #[test]
     fn every_case() {
         use Mode::{Full as F, Incremental as I};
-        type Case<'a> = (
-            Option<(&'a [(i32, i64)], usize)>,
-            &'a [(i32, i64)],
-            Mode,
-            Work,
-        );
+        type Case<'a> = (Option<(&'a [(i32, i64)], usize)>, &'a [(i32, i64)], Mode, Work);
         let cases: &[Case<'_>] = &[
             // Nothing published: everything, even if that is no row.
             (None, &[(0, 0)], I, Work::Full),
@@ -106,18 +93,11 @@ mod tests {
             // The pinned version is older than the published one.
             (Some((&[(0, 9)], 1)), &[(0, 8)], I, Work::Nothing),
             (Some((&[(0, 9)], 1)), &[(0, 8)], F, Work::Nothing),
-            (
-                Some((&[(0, 9), (1, 2)], 1)),
-                &[(0, 10), (1, 1)],
-                I,
-                Work::Nothing,
-            ),
+            (Some((&[(0, 9), (1, 2)], 1)), &[(0, 10), (1, 1)], I, Work::Nothing),
         ];
         for (published, mark, mode, expect) in cases {
             let cut = published.map(|(cut, files)| (at(cut), files));
-            let standing = cut
-                .as_ref()
-                .map(|(cut, files)| Standing { cut, files: *files });
+            let standing = cut.as_ref().map(|(cut, files)| Standing { cut, files: *files });
             let got = choose(standing, &at(mark), *mode, 3);
             assert_eq!(got, *expect, "{published:?} {mark:?} {mode:?}");
         }

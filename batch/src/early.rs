@@ -56,16 +56,9 @@ type Wish = Option<(Option<String>, Option<String>, i64)>;
 
 async fn look(store: &Arc<dyn ObjectStore>) -> object_store::Result<Wish> {
     match store.head(&Warehouse::early_path()).await {
-        Ok(ObjectMeta {
-            e_tag,
-            version,
-            last_modified,
-            ..
-        }) => Ok(Some((
-            e_tag,
-            version,
-            last_modified.timestamp_nanos_opt().unwrap_or_default(),
-        ))),
+        Ok(ObjectMeta { e_tag, version, last_modified, .. }) => {
+            Ok(Some((e_tag, version, last_modified.timestamp_nanos_opt().unwrap_or_default())))
+        }
         Err(object_store::Error::NotFound { .. }) => Ok(None),
         Err(error) => Err(error),
     }
@@ -81,17 +74,11 @@ mod tests {
 
     /// Whether `wake` was notified within the time of three looks.
     async fn woken(wake: &Notify) -> bool {
-        tokio::time::timeout(3 * POLL, wake.notified())
-            .await
-            .is_ok()
+        tokio::time::timeout(3 * POLL, wake.notified()).await.is_ok()
     }
 
     async fn check(warehouse: Warehouse) {
-        let (short, before, wake) = (
-            Arc::<Notify>::default(),
-            Arc::<Notify>::default(),
-            Arc::<Notify>::default(),
-        );
+        let (short, before, wake) = (Arc::<Notify>::default(), Arc::<Notify>::default(), Arc::<Notify>::default());
         // A wish of an earlier time is not one.
         before.notify_one();
         let path = Warehouse::early_path();

@@ -28,20 +28,12 @@ pub enum Error {
     },
     /// The log holds something that this program would not have written.
     #[error("version {version} of {table} cannot be understood: {reason}")]
-    UnderstandLog {
-        table: String,
-        version: u64,
-        reason: String,
-    },
+    UnderstandLog { table: String, version: u64, reason: String },
     #[error(
         "the table {table} holds {found}, but is defined as {defined}; \
          give the stream another name, or remove its folder if its rows are no longer wanted"
     )]
-    MatchSchema {
-        table: String,
-        found: String,
-        defined: String,
-    },
+    MatchSchema { table: String, found: String, defined: String },
     #[error("the types of {table} cannot be stored in a Delta table: {reason}")]
     MapSchema { table: String, reason: String },
     #[error("reading or writing {path}: {source}")]
@@ -57,12 +49,7 @@ pub enum Error {
         source: ParquetError,
     },
     #[error("the epoch of stream `{stream}` from {from} to {to} is not one: {reason}")]
-    AcceptEpoch {
-        stream: StreamName,
-        from: Box<Frontier>,
-        to: Box<Frontier>,
-        reason: String,
-    },
+    AcceptEpoch { stream: StreamName, from: Box<Frontier>, to: Box<Frontier>, reason: String },
     #[error("{what}: {source}")]
     RunPlan {
         what: String,
@@ -82,9 +69,7 @@ impl Error {
     pub fn fault(&self) -> Fault {
         match self {
             Error::ReadLog { source, .. } | Error::WriteLog { source, .. } => delta_fault(source),
-            Error::UnderstandLog { .. } | Error::AcceptEpoch { .. } | Error::Broken(_) => {
-                Fault::Bug
-            }
+            Error::UnderstandLog { .. } | Error::AcceptEpoch { .. } | Error::Broken(_) => Fault::Bug,
             Error::MatchSchema { .. } | Error::MapSchema { .. } => Fault::User,
             Error::Store { source, .. } => store_fault(source),
             Error::Lease { .. } => Fault::Transient,
@@ -99,9 +84,7 @@ fn delta_fault(error: &DeltaTableError) -> Fault {
     match error {
         DeltaTableError::ObjectStore { source } => store_fault(source),
         // The kernel flattens storage errors into text; it is only asked to read, so reading again is harmless.
-        DeltaTableError::VersionAlreadyExists(_) | DeltaTableError::KernelError(_) => {
-            Fault::Transient
-        }
+        DeltaTableError::VersionAlreadyExists(_) | DeltaTableError::KernelError(_) => Fault::Transient,
         other => root_fault(other).unwrap_or(Fault::Bug),
     }
 }

@@ -44,19 +44,11 @@ struct Position {
 /// The epoch's rows by partition and offset.
 ///
 /// Errors: why `rows` are not the rows of `[from, to)` in `schema`.
-fn order(
-    rows: &[RecordBatch],
-    schema: &SchemaRef,
-    from: &Frontier,
-    to: &Frontier,
-) -> Result<Vec<Position>, String> {
+fn order(rows: &[RecordBatch], schema: &SchemaRef, from: &Frontier, to: &Frontier) -> Result<Vec<Position>, String> {
     let mut order = Vec::with_capacity(rows.iter().map(RecordBatch::num_rows).sum());
     for (index, batch) in rows.iter().enumerate() {
         if batch.schema() != *schema {
-            return Err(format!(
-                "a batch has the columns {}, the stream {schema}",
-                batch.schema()
-            ));
+            return Err(format!("a batch has the columns {}, the stream {schema}", batch.schema()));
         }
         let partitions = column::<Int32Type>(batch, PARTITION)?;
         let offsets = column::<Int64Type>(batch, OFFSET)?;
@@ -72,10 +64,7 @@ fn order(
     order.sort_unstable();
     for pair in order.windows(2) {
         if (pair[0].partition, pair[0].offset) == (pair[1].partition, pair[1].offset) {
-            return Err(format!(
-                "offset {} of partition {} is in it twice",
-                pair[0].offset, pair[0].partition
-            ));
+            return Err(format!("offset {} of partition {} is in it twice", pair[0].offset, pair[0].partition));
         }
     }
     let outside = order.iter().find(|at| {
@@ -83,10 +72,7 @@ fn order(
         Offset(at.offset) < from.get(partition) || Offset(at.offset) >= to.get(partition)
     });
     match outside {
-        Some(at) => Err(format!(
-            "offset {} of partition {} is not in its range",
-            at.offset, at.partition
-        )),
+        Some(at) => Err(format!("offset {} of partition {} is not in its range", at.offset, at.partition)),
         None => Ok(order),
     }
 }
@@ -95,22 +81,14 @@ fn column<'a, T: arrow::datatypes::ArrowPrimitiveType>(
     batch: &'a RecordBatch,
     name: &str,
 ) -> Result<&'a [T::Native], String> {
-    let column = batch
-        .column_by_name(name)
-        .and_then(|c| c.as_primitive_opt::<T>())
-        .filter(|c| c.null_count() == 0);
-    Ok(column
-        .ok_or_else(|| format!("{name} is missing, null or of another type"))?
-        .values())
+    let column = batch.column_by_name(name).and_then(|c| c.as_primitive_opt::<T>()).filter(|c| c.null_count() == 0);
+    Ok(column.ok_or_else(|| format!("{name} is missing, null or of another type"))?.values())
 }
 
 fn span(order: &[Position]) -> Option<OffsetSpan> {
     let offsets = order.iter().map(|at| at.offset);
     Some(OffsetSpan {
-        partitions: (
-            Partition(order.first()?.partition),
-            Partition(order.last()?.partition),
-        ),
+        partitions: (Partition(order.first()?.partition), Partition(order.last()?.partition)),
         offsets: (Offset(offsets.clone().min()?), Offset(offsets.max()?)),
     })
 }
@@ -144,33 +122,18 @@ pub(crate) async fn write_epoch(
     let bytes = encoded
         .await
         .map_err(|e| Error::Broken(format!("encoding {path}: {e}")))?
-        .map_err(|source| Error::WriteFile {
-            path: path.to_string(),
-            source,
-        })?;
+        .map_err(|source| Error::WriteFile { path: path.to_string(), source })?;
     let size = bytes.len() as u64;
     let stored = match bytes.len() <= PART_BYTES {
         true => store.put(&path, PutPayload::from(bytes)).await.map(drop),
         // A request has a time limit, which a slow store would never keep for all of it.
         false => put_in_parts(store, &path, bytes.into()).await,
     };
-    stored.map_err(|source| Error::Store {
-        path: path.to_string(),
-        source,
-    })?;
-    Ok(Some(NewFile {
-        path: name,
-        size,
-        rows,
-        span: Some(span),
-    }))
+    stored.map_err(|source| Error::Store { path: path.to_string(), source })?;
+    Ok(Some(NewFile { path: name, size, rows, span: Some(span) }))
 }
 
-async fn put_in_parts(
-    store: &Arc<dyn ObjectStore>,
-    path: &Path,
-    bytes: Bytes,
-) -> object_store::Result<()> {
+async fn put_in_parts(store: &Arc<dyn ObjectStore>, path: &Path, bytes: Bytes) -> object_store::Result<()> {
     let mut upload = store.put_multipart(path).await?;
     let sending = async {
         for start in (0..bytes.len()).step_by(PART_BYTES) {
@@ -187,19 +150,12 @@ async fn put_in_parts(
     sent.map(drop)
 }
 
-fn encode(
-    batches: &[RecordBatch],
-    order: &[Position],
-    schema: &SchemaRef,
-) -> Result<Vec<u8>, ParquetError> {
+fn encode(batches: &[RecordBatch], order: &[Position], schema: &SchemaRef) -> Result<Vec<u8>, ParquetError> {
     let batches: Vec<&RecordBatch> = batches.iter().collect();
     let properties = writer_properties(schema);
     let mut writer = ArrowWriter::try_new(Vec::new(), Arc::clone(schema), Some(properties))?;
     for chunk in order.chunks(CHUNK_ROWS) {
-        let indices: Vec<(usize, usize)> = chunk
-            .iter()
-            .map(|at| (at.batch as usize, at.row as usize))
-            .collect();
+        let indices: Vec<(usize, usize)> = chunk.iter().map(|at| (at.batch as usize, at.row as usize)).collect();
         writer.write(&interleave_record_batch(&batches, &indices)?)?;
     }
     writer.into_inner()
@@ -223,21 +179,8 @@ struct OpenFile {
 }
 
 impl StateFiles {
-    pub(crate) fn new(
-        store: Arc<dyn ObjectStore>,
-        folder: Path,
-        schema: SchemaRef,
-        run: Uuid,
-    ) -> Self {
-        Self {
-            store,
-            folder,
-            schema,
-            run,
-            limit: STATE_FILE_BYTES,
-            open: None,
-            done: Vec::new(),
-        }
+    pub(crate) fn new(store: Arc<dyn ObjectStore>, folder: Path, schema: SchemaRef, run: Uuid) -> Self {
+        Self { store, folder, schema, run, limit: STATE_FILE_BYTES, open: None, done: Vec::new() }
     }
 
     /// Errors: [`Error::WriteFile`].
@@ -283,11 +226,7 @@ impl StateFiles {
             Arc::clone(&self.schema),
             Some(state_properties(&self.schema)),
         );
-        Ok(OpenFile {
-            writer: writer.map_err(|source| self.failed(&name, source))?,
-            name,
-            rows: 0,
-        })
+        Ok(OpenFile { writer: writer.map_err(|source| self.failed(&name, source))?, name, rows: 0 })
     }
 
     async fn close(&mut self, mut open: OpenFile) -> Result<()> {
@@ -303,10 +242,7 @@ impl StateFiles {
     }
 
     fn failed(&self, name: &str, source: ParquetError) -> Error {
-        Error::WriteFile {
-            path: self.folder.clone().join(name).to_string(),
-            source,
-        }
+        Error::WriteFile { path: self.folder.clone().join(name).to_string(), source }
     }
 }
 

@@ -38,10 +38,8 @@ pub async fn follow_published(
     catalog.mark_changed();
     while turn(&mut catalog, &cancel).await {
         let known = Arc::clone(&catalog.borrow_and_update());
-        let views: HashMap<ViewId, &Arc<CompiledView>> = known
-            .compiled()
-            .map(|view| (view.plan.id().clone(), view))
-            .collect();
+        let views: HashMap<ViewId, &Arc<CompiledView>> =
+            known.compiled().map(|view| (view.plan.id().clone(), view)).collect();
         tables.retain(|id, _| views.contains_key(id));
         forget_others(&published, &views);
         for (id, view) in &views {
@@ -165,17 +163,12 @@ pub(crate) fn announce(published: &watch::Sender<Arc<Published>>, version: Arc<B
         if known.is_some_and(|known| known.version >= version.version) {
             return false;
         }
-        Arc::make_mut(published)
-            .versions
-            .insert(version.view.clone(), version);
+        Arc::make_mut(published).versions.insert(version.view.clone(), version);
         true
     });
 }
 
-fn forget_others(
-    published: &watch::Sender<Arc<Published>>,
-    views: &HashMap<ViewId, &Arc<CompiledView>>,
-) {
+fn forget_others(published: &watch::Sender<Arc<Published>>, views: &HashMap<ViewId, &Arc<CompiledView>>) {
     published.send_if_modified(|published| {
         if published.versions.keys().all(|id| views.contains_key(id)) {
             return false;

@@ -71,11 +71,7 @@ struct Leases {
 ///
 /// Errors: [`Error::Store`], [`Error::Lease`].
 pub(crate) async fn take(warehouse: &Warehouse, view: &ViewId, clock: &Clock) -> Result<Taken> {
-    let leases = Leases {
-        store: warehouse.store(),
-        folder: Warehouse::lease_path(view),
-        clock: clock.clone(),
-    };
+    let leases = Leases { store: warehouse.store(), folder: Warehouse::lease_path(view), clock: clock.clone() };
     let me = Holder::new();
     for _ in 0..RACES {
         let newest = leases.newest().await?;
@@ -87,18 +83,10 @@ pub(crate) async fn take(warehouse: &Warehouse, view: &ViewId, clock: &Clock) ->
         }
         let number = newest.map_or(0, |(number, _)| number) + 1;
         if leases.create(number, &me, false).await? {
-            return Ok(Taken::Mine(Lease {
-                leases,
-                me,
-                number,
-                over: false,
-            }));
+            return Ok(Taken::Mine(Lease { leases, me, number, over: false }));
         }
     }
-    Err(Error::Lease {
-        path: leases.folder.to_string(),
-        reason: format!("others were faster {RACES} times"),
-    })
+    Err(Error::Lease { path: leases.folder.to_string(), reason: format!("others were faster {RACES} times") })
 }
 
 impl Lease {
@@ -130,10 +118,7 @@ impl Lease {
     }
 
     /// Does `work` while the lease is renewed; `Err` with who has it if it is lost before `work` is done.
-    pub(crate) async fn hold<T>(
-        &mut self,
-        work: impl Future<Output = T>,
-    ) -> Result<T, Option<(Holder, i64)>> {
+    pub(crate) async fn hold<T>(&mut self, work: impl Future<Output = T>) -> Result<T, Option<(Holder, i64)>> {
         tokio::pin!(work);
         let mut ticks = tokio::time::interval_at(tokio::time::Instant::now() + RENEW, RENEW);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -205,18 +190,10 @@ impl Leases {
 
     /// Creates a file of that number; true if it did, and it is the newest one.
     async fn create(&self, number: u64, me: &Holder, released: bool) -> Result<bool> {
-        let file = LeaseFile {
-            holder: me.clone(),
-            until_ms: self.clock.now_ms() + millis_of(LASTS),
-            released,
-        };
+        let file = LeaseFile { holder: me.clone(), until_ms: self.clock.now_ms() + millis_of(LASTS), released };
         let path = self.path(number);
-        let text = serde_json::to_vec(&file)
-            .map_err(|e| Error::Broken(format!("a lease cannot be written: {e}")))?;
-        let put = self
-            .store
-            .put_opts(&path, PutPayload::from(text), PutMode::Create.into())
-            .await;
+        let text = serde_json::to_vec(&file).map_err(|e| Error::Broken(format!("a lease cannot be written: {e}")))?;
+        let put = self.store.put_opts(&path, PutPayload::from(text), PutMode::Create.into()).await;
         if let Err(error) = put {
             // The store may have retried a write of its own that landed: only the file says whose it is.
             match self.read(number).await? {
@@ -249,28 +226,17 @@ impl Leases {
         // One that cannot be read holds nobody off: the compare-and-set is what counts.
         let unreadable = |e| {
             tracing::warn!(%path, "a lease cannot be read, and is taken for free: {e}");
-            LeaseFile {
-                holder: Holder {
-                    id: Uuid::nil(),
-                    ..Holder::new()
-                },
-                until_ms: 0,
-                released: true,
-            }
+            LeaseFile { holder: Holder { id: Uuid::nil(), ..Holder::new() }, until_ms: 0, released: true }
         };
-        Ok(Some(
-            serde_json::from_slice(&bytes).unwrap_or_else(unreadable),
-        ))
+        Ok(Some(serde_json::from_slice(&bytes).unwrap_or_else(unreadable)))
     }
 
     /// All numbers, ascending.
     async fn numbers(&self) -> Result<Vec<u64>> {
         let listed = self.store.list(Some(&self.folder));
         let listed: Vec<_> = listed.try_collect().await.map_err(|e| self.failed(e))?;
-        let mut numbers: Vec<u64> = listed
-            .iter()
-            .filter_map(|object| object.location.filename().and_then(number))
-            .collect();
+        let mut numbers: Vec<u64> =
+            listed.iter().filter_map(|object| object.location.filename().and_then(number)).collect();
         numbers.sort_unstable();
         Ok(numbers)
     }
@@ -287,18 +253,14 @@ impl Leases {
     }
 
     fn failed(&self, source: StoreError) -> Error {
-        Error::Store {
-            path: self.folder.to_string(),
-            source,
-        }
+        Error::Store { path: self.folder.to_string(), source }
     }
 }
 
 /// The number in a file's name; `None` for anything else that lies there.
 fn number(name: &str) -> Option<u64> {
     let digits = name.strip_suffix(".json")?;
-    (digits.len() >= DIGITS && digits.bytes().all(|b| b.is_ascii_digit()))
-        .then(|| digits.parse().ok())?
+    (digits.len() >= DIGITS && digits.bytes().all(|b| b.is_ascii_digit())).then(|| digits.parse().ok())?
 }
 
 #[cfg(test)]

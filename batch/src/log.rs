@@ -17,9 +17,7 @@ use std::time::Duration;
 use arrow::datatypes::SchemaRef;
 use deltalake_core::kernel::transaction::TransactionError;
 use deltalake_core::kernel::{Action, EagerSnapshot};
-use deltalake_core::logstore::{
-    CommitOrBytes, LogStoreRef, StorageConfig, default_logstore, get_actions,
-};
+use deltalake_core::logstore::{CommitOrBytes, LogStoreRef, StorageConfig, default_logstore, get_actions};
 use deltalake_core::{DeltaTable, DeltaTableError, checkpoints};
 use object_store::ObjectStore;
 use object_store::path::Path;
@@ -88,16 +86,9 @@ impl Log {
     /// Opens the table in `folder`; `None` if there is none.
     ///
     /// Errors: [`Error::MatchSchema`] if it holds other columns than `schema`, [`Error::ReadLog`].
-    pub(crate) async fn open(
-        store: Arc<dyn ObjectStore>,
-        folder: Path,
-        schema: &SchemaRef,
-    ) -> Result<Option<Self>> {
+    pub(crate) async fn open(store: Arc<dyn ObjectStore>, folder: Path, schema: &SchemaRef) -> Result<Option<Self>> {
         let delta = log_store(&store, &folder);
-        let read = |source| Error::ReadLog {
-            table: folder.to_string(),
-            source: Box::new(source),
-        };
+        let read = |source| Error::ReadLog { table: folder.to_string(), source: Box::new(source) };
         let snapshot = match EagerSnapshot::try_new(delta.as_ref(), None).await {
             Ok(snapshot) => snapshot,
             Err(DeltaTableError::NotATable(_)) => return Ok(None),
@@ -128,12 +119,7 @@ impl Log {
             store,
             folder,
             delta,
-            state: LogState {
-                version,
-                files,
-                note,
-                removed: BTreeMap::new(),
-            },
+            state: LogState { version, files, note, removed: BTreeMap::new() },
             checkpointed,
             awaited: None,
             seen: false,
@@ -141,11 +127,7 @@ impl Log {
     }
 
     /// Opens the table, which is created if there is none. Two that create it at once open the same table.
-    pub(crate) async fn open_or_create(
-        store: Arc<dyn ObjectStore>,
-        folder: Path,
-        schema: &SchemaRef,
-    ) -> Result<Self> {
+    pub(crate) async fn open_or_create(store: Arc<dyn ObjectStore>, folder: Path, schema: &SchemaRef) -> Result<Self> {
         if let Some(log) = Self::open(Arc::clone(&store), folder.clone(), schema).await? {
             return Ok(log);
         }
@@ -184,13 +166,11 @@ impl Log {
     fn apply(&mut self, actions: Vec<Action>) -> Result<()> {
         // Replayed on a copy: a commit that cannot be understood leaves the state where it was.
         let mut state = self.state.clone();
-        let commit = state
-            .apply(self.folder.as_ref(), actions)
-            .map_err(|reason| Error::UnderstandLog {
-                table: self.folder.to_string(),
-                version: self.state.version + 1,
-                reason,
-            })?;
+        let commit = state.apply(self.folder.as_ref(), actions).map_err(|reason| Error::UnderstandLog {
+            table: self.folder.to_string(),
+            version: self.state.version + 1,
+            reason,
+        })?;
         self.state = state;
         self.seen |= commit.is_some() && commit == self.awaited;
         Ok(())
@@ -226,11 +206,7 @@ impl Log {
                     tries += 1;
                     if tries == TRIES || error.fault() != Fault::Transient {
                         self.refresh().await?;
-                        return if self.seen {
-                            Ok(Landing::Landed)
-                        } else {
-                            Err(error)
-                        };
+                        return if self.seen { Ok(Landing::Landed) } else { Err(error) };
                     }
                     tracing::debug!(table = %self.folder, tries, %error, "commit failed, outcome unknown");
                     tokio::time::sleep(BACKOFF * 2_u32.pow(tries)).await;
@@ -244,14 +220,11 @@ impl Log {
         let now = chrono::Utc::now().timestamp_millis();
         let actions = entry::changes(&self.state, id, draft, now);
         let bytes = entry::bytes(actions.clone())?;
-        self.delta
-            .write_commit_entry(self.state.version + 1, CommitOrBytes::LogBytes(bytes), id)
-            .await?;
-        self.apply(actions)
-            .map_err(|e| TransactionError::LogStoreError {
-                msg: "a commit that this process wrote".into(),
-                source: Box::new(e),
-            })
+        self.delta.write_commit_entry(self.state.version + 1, CommitOrBytes::LogBytes(bytes), id).await?;
+        self.apply(actions).map_err(|e| TransactionError::LogStoreError {
+            msg: "a commit that this process wrote".into(),
+            source: Box::new(e),
+        })
     }
 
     /// Writes a checkpoint if one is due, and drops log entries that no reader can want. Loses nothing if it fails.
@@ -266,8 +239,8 @@ impl Log {
         let step = async {
             table.load_version(version).await?;
             checkpoints::create_checkpoint(&table, None).await?;
-            let cutoff = chrono::Utc::now().timestamp_millis()
-                - i64::try_from(LOG_RETENTION.as_millis()).unwrap_or(i64::MAX);
+            let cutoff =
+                chrono::Utc::now().timestamp_millis() - i64::try_from(LOG_RETENTION.as_millis()).unwrap_or(i64::MAX);
             checkpoints::cleanup_expired_logs_for(version, self.delta.as_ref(), cutoff, None).await
         };
         step.await.map_err(|e| self.read_error(e))?;
@@ -285,18 +258,11 @@ impl Log {
     }
 
     fn read_error(&self, source: DeltaTableError) -> Error {
-        Error::ReadLog {
-            table: self.folder.to_string(),
-            source: Box::new(source),
-        }
+        Error::ReadLog { table: self.folder.to_string(), source: Box::new(source) }
     }
 
     fn write_error(&self, source: DeltaTableError) -> Error {
-        Error::WriteLog {
-            table: self.folder.to_string(),
-            version: self.state.version + 1,
-            source: Box::new(source),
-        }
+        Error::WriteLog { table: self.folder.to_string(), version: self.state.version + 1, source: Box::new(source) }
     }
 }
 
@@ -316,33 +282,20 @@ fn log_store(store: &Arc<dyn ObjectStore>, folder: &Path) -> LogStoreRef {
 
 /// Writes version 0.
 async fn create(delta: &LogStoreRef, folder: &Path, schema: &SchemaRef) -> Result<()> {
-    let failed = |source: DeltaTableError| Error::WriteLog {
-        table: folder.to_string(),
-        version: 0,
-        source: Box::new(source),
-    };
+    let failed =
+        |source: DeltaTableError| Error::WriteLog { table: folder.to_string(), version: 0, source: Box::new(source) };
     let id = Uuid::new_v4();
     let now = chrono::Utc::now().timestamp_millis();
     let schema = entry::kernel_schema(folder, schema)?;
     let actions = entry::creation(&schema, id, now).map_err(failed)?;
     let bytes = entry::bytes(actions).map_err(|e| failed(e.into()))?;
-    delta
-        .write_commit_entry(0, CommitOrBytes::LogBytes(bytes), id)
-        .await
-        .map_err(|e| failed(e.into()))
+    delta.write_commit_entry(0, CommitOrBytes::LogBytes(bytes), id).await.map_err(|e| failed(e.into()))
 }
 
 /// The newest note at or below `version`: other programs' commits carry none.
 async fn newest_note(delta: &LogStoreRef, folder: &Path, version: u64) -> Result<Note> {
-    let read = |source| Error::ReadLog {
-        table: folder.to_string(),
-        source: Box::new(source),
-    };
-    let lost = |version, reason: String| Error::UnderstandLog {
-        table: folder.to_string(),
-        version,
-        reason,
-    };
+    let read = |source| Error::ReadLog { table: folder.to_string(), source: Box::new(source) };
+    let lost = |version, reason: String| Error::UnderstandLog { table: folder.to_string(), version, reason };
     for version in (0..=version).rev() {
         let entry = delta.read_commit_entry(version).await.map_err(read)?;
         let Some(bytes) = entry else { break };
@@ -354,10 +307,7 @@ async fn newest_note(delta: &LogStoreRef, folder: &Path, version: u64) -> Result
             }
         }
     }
-    Err(lost(
-        version,
-        "no commit that is left in the log says where it stands".into(),
-    ))
+    Err(lost(version, "no commit that is left in the log says where it stands".into()))
 }
 
 /// The version of the newest checkpoint; 0 if there is none, or none can be read: then one is written early.
@@ -372,9 +322,7 @@ async fn checkpointed(delta: &LogStoreRef) -> u64 {
         let found = store.get_opts(&path, object_store::GetOptions::default());
         found.await.ok()?.bytes().await.ok()
     };
-    let hint = read
-        .await
-        .and_then(|bytes| serde_json::from_slice::<Hint>(&bytes).ok());
+    let hint = read.await.and_then(|bytes| serde_json::from_slice::<Hint>(&bytes).ok());
     hint.map_or(0, |hint| hint.version)
 }
 

@@ -145,10 +145,7 @@ pub async fn run_view(
 }
 
 fn busy(holder: &Holder, until_ms: i64) -> Outcome {
-    Outcome::Busy {
-        holder: holder.to_string(),
-        until_ms,
-    }
+    Outcome::Busy { holder: holder.to_string(), until_ms }
 }
 
 /// What one run works on.
@@ -179,11 +176,9 @@ impl<'a> Run<'a> {
         config: &'a BatchConfig,
     ) -> Result<Self> {
         let plan = &view.plan;
-        let stream = catalog.streams.get(plan.stream()).ok_or_else(|| {
-            thalweg_schemas::Error::FindDefinition {
-                kind: "stream",
-                name: plan.stream().to_string(),
-            }
+        let stream = catalog.streams.get(plan.stream()).ok_or_else(|| thalweg_schemas::Error::FindDefinition {
+            kind: "stream",
+            name: plan.stream().to_string(),
         })?;
         let (definition, origin) = (&stream.definition, stream.origin.clone());
         Ok(Self {
@@ -201,17 +196,12 @@ impl<'a> Run<'a> {
     async fn assess(&mut self) -> Result<Assessed> {
         let master = self.archive.latest().await?;
         let base = self.table.latest().await?;
-        let standing = base.as_deref().map(|base| Standing {
-            cut: &base.cut,
-            files: base.files.len(),
-        });
+        let standing = base.as_deref().map(|base| Standing { cut: &base.cut, files: base.files.len() });
         let compact = self.config.compact_files;
         let work = choose(standing, &master.mark, self.mode, compact);
         let origin = &self.stream.origin;
         let (from, to) = match (work, &base) {
-            (Work::Append | Work::AppendAndCompact, Some(base)) => {
-                (base.cut.or(origin), master.mark.clone())
-            }
+            (Work::Append | Work::AppendAndCompact, Some(base)) => (base.cut.or(origin), master.mark.clone()),
             (Work::Nothing, Some(base)) => (base.cut.clone(), base.cut.clone()),
             (Work::Nothing, None) => (origin.clone(), origin.clone()),
             _ => (origin.clone(), master.mark.clone()),
@@ -232,12 +222,7 @@ impl<'a> Run<'a> {
                 _ => Outcome::Fenced,
             },
         };
-        Ok(Assessed {
-            master,
-            base,
-            work,
-            report,
-        })
+        Ok(Assessed { master, base, work, report })
     }
 
     /// Computes and publishes while `lease` is held. What others published before it was taken counts.
@@ -254,22 +239,10 @@ impl<'a> Run<'a> {
             return Ok(Outcome::NothingNew);
         }
         let run = Uuid::new_v4();
-        let rows = rows(
-            &self.stream.definition,
-            &assessed.master,
-            &report.from,
-            &report.to,
-        )?;
+        let rows = rows(&self.stream.definition, &assessed.master, &report.from, &report.to)?;
         let states = states(&self.view.plan, work, rows.plan, base)?;
         let files = self.table.writer(run);
-        let computing = compute(
-            self.warehouse,
-            self.config,
-            states,
-            files,
-            rows.expected,
-            progress,
-        );
+        let computing = compute(self.warehouse, self.config, states, files, rows.expected, progress);
         let (files, rows_read) = match lease.hold(computing).await {
             Ok(computed) => computed?,
             Err(taken) => return Ok(lost(&report.view, taken)),

@@ -42,20 +42,9 @@ pub async fn schedule(
     runs: mpsc::UnboundedSender<RunReport>,
     cancel: CancellationToken,
 ) -> Result<()> {
-    let rounds = Rounds {
-        warehouse: &warehouse,
-        catalogs,
-        published: &published,
-        config,
-        runs,
-        promoted: HashSet::new(),
-    };
-    let following = follow_published(
-        warehouse.clone(),
-        catalog.clone(),
-        published.clone(),
-        cancel.clone(),
-    );
+    let rounds =
+        Rounds { warehouse: &warehouse, catalogs, published: &published, config, runs, promoted: HashSet::new() };
+    let following = follow_published(warehouse.clone(), catalog.clone(), published.clone(), cancel.clone());
     tokio::select! {
         () = cancel.cancelled() => Ok(()),
         ended = following => ended,
@@ -75,11 +64,7 @@ struct Rounds<'a> {
 }
 
 impl Rounds<'_> {
-    async fn run(
-        mut self,
-        mut catalog: watch::Receiver<Arc<Catalog>>,
-        wake: &Notify,
-    ) -> Result<()> {
+    async fn run(mut self, mut catalog: watch::Receiver<Arc<Catalog>>, wake: &Notify) -> Result<()> {
         let mut due = Instant::now();
         loop {
             let known = Arc::clone(&catalog.borrow_and_update());
@@ -88,11 +73,7 @@ impl Rounds<'_> {
                 again |= self.run_serving(&known).await?;
                 due = Instant::now() + self.config.interval;
             }
-            let rest = if again {
-                due.min(Instant::now() + RETRY)
-            } else {
-                due
-            };
+            let rest = if again { due.min(Instant::now() + RETRY) } else { due };
             tokio::select! {
                 () = tokio::time::sleep_until(rest) => {
                     if again {
@@ -200,10 +181,7 @@ fn failed(view: &CompiledView, mode: Mode, elapsed: Duration, error: &Error) -> 
         files: 0,
         bytes: 0,
         elapsed,
-        outcome: Outcome::Failed {
-            reason: error.to_string(),
-            fault: error.fault(),
-        },
+        outcome: Outcome::Failed { reason: error.to_string(), fault: error.fault() },
     }
 }
 

@@ -9,9 +9,7 @@ use std::sync::{Arc, Mutex};
 
 use arrow::array::{ArrayRef, AsArray, Float64Array, RecordBatch, StringArray, new_null_array};
 use arrow::compute::concat_batches;
-use arrow::datatypes::{
-    DataType, Field, Fields, Int32Type, Int64Type, Schema, SchemaRef, TimeUnit,
-};
+use arrow::datatypes::{DataType, Field, Fields, Int32Type, Int64Type, Schema, SchemaRef, TimeUnit};
 use async_trait::async_trait;
 use datafusion::prelude::col;
 use futures::StreamExt;
@@ -19,8 +17,8 @@ use futures::stream::{self, BoxStream};
 use object_store::memory::InMemory;
 use object_store::path::Path;
 use object_store::{
-    CopyOptions, Error, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta,
-    ObjectStore, PutMultipartOptions, PutOptions, PutPayload, PutResult, Result,
+    CopyOptions, Error, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta, ObjectStore,
+    PutMultipartOptions, PutOptions, PutPayload, PutResult, Result,
 };
 use thalweg_schemas::algebra::ViewPlan;
 use thalweg_schemas::catalog::{Catalog, CatalogStream, CatalogView, CompiledView};
@@ -42,11 +40,7 @@ pub(crate) enum Trouble {
     /// The process dies at this operation: before it takes effect, or after.
     Kill { at: usize, after: bool },
     /// The next `times` writes to a path that holds `part` fail: before they take effect, or after.
-    Fail {
-        part: &'static str,
-        after: bool,
-        times: usize,
-    },
+    Fail { part: &'static str, after: bool, times: usize },
 }
 
 #[derive(Debug)]
@@ -65,11 +59,7 @@ enum Fate {
 
 impl FaultyStore {
     pub(crate) fn new(inner: Arc<dyn ObjectStore>) -> Arc<Self> {
-        Arc::new(Self {
-            inner,
-            trouble: Mutex::default(),
-            dead: watch::Sender::new(false),
-        })
+        Arc::new(Self { inner, trouble: Mutex::default(), dead: watch::Sender::new(false) })
     }
 
     pub(crate) fn set(&self, trouble: Trouble) {
@@ -97,21 +87,11 @@ impl FaultyStore {
         match &mut trouble.0 {
             Trouble::Kill { at, after } if *at == count => {
                 self.dead.send_replace(true);
-                if *after {
-                    Fate::FailAfter
-                } else {
-                    Fate::FailBefore
-                }
+                if *after { Fate::FailAfter } else { Fate::FailBefore }
             }
-            Trouble::Fail { part, after, times }
-                if writes && *times > 0 && path.contains(*part) =>
-            {
+            Trouble::Fail { part, after, times } if writes && *times > 0 && path.contains(*part) => {
                 *times -= 1;
-                if *after {
-                    Fate::FailAfter
-                } else {
-                    Fate::FailBefore
-                }
+                if *after { Fate::FailAfter } else { Fate::FailBefore }
             }
             _ => Fate::Work,
         }
@@ -119,10 +99,7 @@ impl FaultyStore {
 }
 
 fn broken() -> Error {
-    Error::Generic {
-        store: "faulty",
-        source: "as told".into(),
-    }
+    Error::Generic { store: "faulty", source: "as told".into() }
 }
 
 impl std::fmt::Display for FaultyStore {
@@ -133,12 +110,7 @@ impl std::fmt::Display for FaultyStore {
 
 #[async_trait]
 impl ObjectStore for FaultyStore {
-    async fn put_opts(
-        &self,
-        location: &Path,
-        payload: PutPayload,
-        opts: PutOptions,
-    ) -> Result<PutResult> {
+    async fn put_opts(&self, location: &Path, payload: PutPayload, opts: PutOptions) -> Result<PutResult> {
         match self.fate(location.as_ref(), true) {
             Fate::Work => self.inner.put_opts(location, payload, opts).await,
             Fate::FailBefore => Err(broken()),
@@ -149,11 +121,7 @@ impl ObjectStore for FaultyStore {
         }
     }
 
-    async fn put_multipart_opts(
-        &self,
-        location: &Path,
-        opts: PutMultipartOptions,
-    ) -> Result<Box<dyn MultipartUpload>> {
+    async fn put_multipart_opts(&self, location: &Path, opts: PutMultipartOptions) -> Result<Box<dyn MultipartUpload>> {
         match self.fate(location.as_ref(), true) {
             Fate::Work => self.inner.put_multipart_opts(location, opts).await,
             Fate::FailBefore | Fate::FailAfter => Err(broken()),
@@ -167,10 +135,7 @@ impl ObjectStore for FaultyStore {
         }
     }
 
-    fn delete_stream(
-        &self,
-        locations: BoxStream<'static, Result<Path>>,
-    ) -> BoxStream<'static, Result<Path>> {
+    fn delete_stream(&self, locations: BoxStream<'static, Result<Path>>) -> BoxStream<'static, Result<Path>> {
         match self.fate("", false) {
             Fate::Work => self.inner.delete_stream(locations),
             Fate::FailBefore | Fate::FailAfter => stream::once(async { Err(broken()) }).boxed(),
@@ -210,18 +175,12 @@ pub(crate) fn warehouse_over(store: Arc<dyn ObjectStore>) -> Warehouse {
 }
 
 pub(crate) fn at(pairs: &[(i32, i64)]) -> Frontier {
-    pairs
-        .iter()
-        .map(|(p, o)| (Partition(*p), Offset(*o)))
-        .collect()
+    pairs.iter().map(|(p, o)| (Partition(*p), Offset(*o))).collect()
 }
 
 /// A stream with one column of every kind that rows can have.
 pub(crate) fn stream() -> StreamDefinition {
-    let info = Fields::from(vec![
-        Field::new("a", DataType::Int64, true),
-        Field::new("b", DataType::Float32, true),
-    ]);
+    let info = Fields::from(vec![Field::new("a", DataType::Int64, true), Field::new("b", DataType::Float32, true)]);
     let columns = [
         ("device", DataType::Utf8),
         ("ts", DataType::Timestamp(TimeUnit::Microsecond, None)),
@@ -231,16 +190,10 @@ pub(crate) fn stream() -> StreamDefinition {
         ("day", DataType::Date32),
         ("fine", DataType::Boolean),
         ("raw", DataType::Binary),
-        (
-            "tags",
-            DataType::List(Arc::new(Field::new_list_field(DataType::Utf8, true))),
-        ),
+        ("tags", DataType::List(Arc::new(Field::new_list_field(DataType::Utf8, true)))),
         ("info", DataType::Struct(info)),
     ];
-    let fields: Vec<Field> = columns
-        .into_iter()
-        .map(|(name, kind)| Field::new(name, kind, true))
-        .collect();
+    let fields: Vec<Field> = columns.into_iter().map(|(name, kind)| Field::new(name, kind, true)).collect();
     StreamDefinition {
         name: StreamName::new("sensor_data").unwrap(),
         topic: "sensor_data".into(),
@@ -253,22 +206,14 @@ pub(crate) fn stream() -> StreamDefinition {
 }
 
 /// Rows of `schema` at these positions; the other columns are null, but for those in `columns`.
-pub(crate) fn rows_at(
-    schema: &SchemaRef,
-    positions: &[(i32, i64)],
-    columns: &[(&str, ArrayRef)],
-) -> RecordBatch {
+pub(crate) fn rows_at(schema: &SchemaRef, positions: &[(i32, i64)], columns: &[(&str, ArrayRef)]) -> RecordBatch {
     let arrays = schema.fields().iter().map(|field| -> ArrayRef {
         if let Some((_, array)) = columns.iter().find(|(name, _)| name == field.name()) {
             return Arc::clone(array);
         }
         match field.name().as_str() {
-            PARTITION => Arc::new(arrow::array::Int32Array::from_iter_values(
-                positions.iter().map(|(p, _)| *p),
-            )),
-            OFFSET => Arc::new(arrow::array::Int64Array::from_iter_values(
-                positions.iter().map(|(_, o)| *o),
-            )),
+            PARTITION => Arc::new(arrow::array::Int32Array::from_iter_values(positions.iter().map(|(p, _)| *p))),
+            OFFSET => Arc::new(arrow::array::Int64Array::from_iter_values(positions.iter().map(|(_, o)| *o))),
             _ => new_null_array(field.data_type(), positions.len()),
         }
     });
@@ -280,10 +225,8 @@ pub(crate) fn epoch(from: &[(i32, i64)], to: &[(i32, i64)], mark: bool) -> Epoch
     let stream = stream();
     let schema = stream.row_schema();
     let (from, to) = (at(from), at(to));
-    let mut positions: Vec<(i32, i64)> = to
-        .iter()
-        .flat_map(|(p, end)| (from.get(p).0..end.0).map(move |o| (p.0, o)))
-        .collect();
+    let mut positions: Vec<(i32, i64)> =
+        to.iter().flat_map(|(p, end)| (from.get(p).0..end.0).map(move |o| (p.0, o))).collect();
     positions.sort_by_key(|(p, o)| (-p, *o));
     let half = positions.len() / 2;
     let rows = [&positions[..half], &positions[half..]]
@@ -293,31 +236,15 @@ pub(crate) fn epoch(from: &[(i32, i64)], to: &[(i32, i64)], mark: bool) -> Epoch
         .collect();
     let advanced = to.advanced_since(&from);
     let last: HashMap<_, _> = advanced.iter().map(|(p, o)| (p, last(o.0 - 1))).collect();
-    Epoch {
-        stream: stream.name,
-        from,
-        to,
-        rows,
-        mark,
-        last,
-    }
+    Epoch { stream: stream.name, from, to, rows, mark, last }
 }
 
 pub(crate) fn last(offset: i64) -> LastMessage {
-    LastMessage {
-        offset: Offset(offset),
-        timestamp_ms: 1_000 + offset,
-        hash: format!("{offset:016x}"),
-    }
+    LastMessage { offset: Offset(offset), timestamp_ms: 1_000 + offset, hash: format!("{offset:016x}") }
 }
 
 /// Everything in `files`, as one batch in the order of `keys`.
-pub(crate) async fn read(
-    warehouse: &Warehouse,
-    schema: &SchemaRef,
-    files: &[DataFile],
-    keys: &[&str],
-) -> RecordBatch {
+pub(crate) async fn read(warehouse: &Warehouse, schema: &SchemaRef, files: &[DataFile], keys: &[&str]) -> RecordBatch {
     let context = session::context(session::runtime(Some(warehouse), None, None).unwrap(), 1);
     let table = Arc::new(ParquetFiles::new(Arc::clone(schema), files.to_vec()));
     let rows = context.read_table(table).unwrap();
@@ -328,30 +255,16 @@ pub(crate) async fn read(
 
 /// The positions of all rows in `files`, in order, each as often as it occurs.
 pub(crate) async fn positions(warehouse: &Warehouse, files: &[DataFile]) -> Vec<(i32, i64)> {
-    let rows = read(
-        warehouse,
-        &stream().row_schema(),
-        files,
-        &[PARTITION, OFFSET],
-    )
-    .await;
+    let rows = read(warehouse, &stream().row_schema(), files, &[PARTITION, OFFSET]).await;
     let partitions = rows[PARTITION].as_primitive::<Int32Type>();
     let offsets = rows[OFFSET].as_primitive::<Int64Type>();
-    partitions
-        .values()
-        .iter()
-        .copied()
-        .zip(offsets.values().iter().copied())
-        .collect()
+    partitions.values().iter().copied().zip(offsets.values().iter().copied()).collect()
 }
 
 /// A catalog of [`stream`] and these views, all being built.
 pub(crate) async fn catalog(origin: &[(i32, i64)], views: &[(&str, &str)]) -> Catalog {
     let stream = stream();
-    let mut catalog = Catalog {
-        version: 1,
-        ..Catalog::default()
-    };
+    let mut catalog = Catalog { version: 1, ..Catalog::default() };
     for (name, query) in views {
         let definition = ViewDefinition {
             name: ViewName::new(name).unwrap(),
@@ -360,16 +273,10 @@ pub(crate) async fn catalog(origin: &[(i32, i64)], views: &[(&str, &str)]) -> Ca
             sql: (*query).to_owned(),
         };
         let plan = ViewPlan::compile(&definition, &stream).await.unwrap();
-        let view = CatalogView {
-            serving: None,
-            building: Some(Arc::new(CompiledView { definition, plan })),
-        };
+        let view = CatalogView { serving: None, building: Some(Arc::new(CompiledView { definition, plan })) };
         catalog.views.insert(ViewName::new(name).unwrap(), view);
     }
-    let known = CatalogStream {
-        definition: stream.clone(),
-        origin: at(origin),
-    };
+    let known = CatalogStream { definition: stream.clone(), origin: at(origin) };
     catalog.streams.insert(stream.name, Arc::new(known));
     catalog
 }
@@ -386,24 +293,13 @@ pub(crate) fn measured(from: &[(i32, i64)], to: &[(i32, i64)], mark: bool) -> Ep
     for batch in &mut epoch.rows {
         let offsets = batch[OFFSET].as_primitive::<Int64Type>().clone();
         let partitions = batch[PARTITION].as_primitive::<Int32Type>().clone();
-        let places: Vec<(i32, i64)> = partitions
-            .values()
-            .iter()
-            .copied()
-            .zip(offsets.values().iter().copied())
-            .collect();
-        let devices = places
-            .iter()
-            .map(|(p, o)| format!("d{}", (o + i64::from(*p)) % 4));
+        let places: Vec<(i32, i64)> =
+            partitions.values().iter().copied().zip(offsets.values().iter().copied()).collect();
+        let devices = places.iter().map(|(p, o)| format!("d{}", (o + i64::from(*p)) % 4));
         let columns: Vec<(&str, ArrayRef)> = vec![
             ("device", Arc::new(StringArray::from_iter_values(devices))),
             ("count", Arc::new(offsets)),
-            (
-                "temperature",
-                Arc::new(Float64Array::from_iter_values(
-                    places.iter().map(|(_, o)| *o as f64),
-                )),
-            ),
+            ("temperature", Arc::new(Float64Array::from_iter_values(places.iter().map(|(_, o)| *o as f64)))),
         ];
         *batch = rows_at(&batch.schema(), &places, &columns);
     }

@@ -88,11 +88,7 @@ impl ViewTable {
     fn current(&mut self) -> Option<Arc<BatchVersion>> {
         let state = self.log.as_ref()?.state();
         let published = state.note.published.as_ref()?;
-        if self
-            .version
-            .as_ref()
-            .is_none_or(|v| v.version != state.version)
-        {
+        if self.version.as_ref().is_none_or(|v| v.version != state.version) {
             self.version = Some(Arc::new(BatchVersion {
                 view: self.view.clone(),
                 version: state.version,
@@ -107,12 +103,7 @@ impl ViewTable {
 
     /// A writer for the states of `run`.
     pub(crate) fn writer(&self, run: Uuid) -> StateFiles {
-        StateFiles::new(
-            Arc::clone(&self.store),
-            self.folder.clone(),
-            Arc::clone(&self.schema),
-            run,
-        )
+        StateFiles::new(Arc::clone(&self.store), self.folder.clone(), Arc::clone(&self.schema), run)
     }
 
     /// Removes files of a run that is not published.
@@ -163,10 +154,9 @@ impl ViewTable {
             .await?;
         match (landing, self.current()) {
             (Landing::Landed, Some(version)) => Ok(PublishOutcome::Published(version)),
-            (Landing::Landed, None) => Err(Error::Broken(format!(
-                "view {} was published and has no version",
-                self.view
-            ))),
+            (Landing::Landed, None) => {
+                Err(Error::Broken(format!("view {} was published and has no version", self.view)))
+            }
             (Landing::Fenced, version) => {
                 discard(&self.store, &self.folder, &publication.files).await;
                 Ok(PublishOutcome::Fenced(version))
@@ -199,10 +189,7 @@ impl ViewTable {
             return Ok(0);
         };
         let now = chrono::Utc::now();
-        let failed = |source| Error::Store {
-            path: self.folder.to_string(),
-            source,
-        };
+        let failed = |source| Error::Store { path: self.folder.to_string(), source };
         let listing = self.store.list(Some(&self.folder));
         let listed: Vec<_> = listing.try_collect().await.map_err(failed)?;
         let mut removed = 0;

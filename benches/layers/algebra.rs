@@ -25,16 +25,10 @@ struct Core {
 
 impl Core {
     fn new() -> Self {
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .build()
-            .expect("a runtime");
+        let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
         let env = session::runtime(None, None, None).expect("an unbounded runtime");
         let plan = runtime.block_on(events::plan());
-        Self {
-            runtime,
-            state: session::state(env, 1),
-            plan,
-        }
+        Self { runtime, state: session::state(env, 1), plan }
     }
 
     fn collect(&self, plan: LogicalPlan) -> Vec<RecordBatch> {
@@ -79,16 +73,9 @@ pub(crate) fn update(criterion: &mut Criterion) {
     group.throughput(Throughput::Elements(events::MICRO_BATCH as u64));
     for devices in [250, DEVICES] {
         let rows = events::rows(0, events::MICRO_BATCH, devices);
-        group.bench_function(
-            format!("2 keys, 5 aggregates, {} groups", devices * 4),
-            |bencher| {
-                bencher.iter_batched(
-                    || vec![rows.clone()],
-                    |rows| core.update(rows),
-                    BatchSize::SmallInput,
-                );
-            },
-        );
+        group.bench_function(format!("2 keys, 5 aggregates, {} groups", devices * 4), |bencher| {
+            bencher.iter_batched(|| vec![rows.clone()], |rows| core.update(rows), BatchSize::SmallInput);
+        });
     }
     group.finish();
 }
@@ -100,12 +87,9 @@ pub(crate) fn merge(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("merge");
     group.sample_size(20);
     group.throughput(Throughput::Elements(count(&states)));
-    group.bench_function(
-        format!("{} states into {} groups", count(&states), DEVICES * 4),
-        |bencher| {
-            bencher.iter(|| core.merge(states.clone()));
-        },
-    );
+    group.bench_function(format!("{} states into {} groups", count(&states), DEVICES * 4), |bencher| {
+        bencher.iter(|| core.merge(states.clone()));
+    });
     group.finish();
 }
 
@@ -117,13 +101,7 @@ pub(crate) fn finish(criterion: &mut Criterion) {
     group.sample_size(20);
     group.throughput(Throughput::Elements(count(&states)));
     group.bench_function(format!("{} groups", count(&states)), |bencher| {
-        bencher.iter(|| {
-            core.collect(
-                core.plan
-                    .finish(core.states(states.clone()))
-                    .expect("a plan"),
-            )
-        });
+        bencher.iter(|| core.collect(core.plan.finish(core.states(states.clone())).expect("a plan")));
     });
     group.finish();
 }
@@ -144,18 +122,13 @@ pub(crate) fn filtered_query(criterion: &mut Criterion) {
             .filter(ident("device").eq(lit(device.clone())))
             .and_then(LogicalPlanBuilder::build)
             .expect("the view has this column");
-        core.state
-            .optimize(&filtered)
-            .expect("a plan that can be optimised")
+        core.state.optimize(&filtered).expect("a plan that can be optimised")
     };
     let rows = count(&core.collect(query()));
     assert!((1..=4).contains(&rows), "{rows} rows");
     let mut group = criterion.benchmark_group("filtered merged query");
-    group.bench_function(
-        format!("{} states in memory", count(&batch) + count(&speed)),
-        |bencher| {
-            bencher.iter(|| core.collect(query()));
-        },
-    );
+    group.bench_function(format!("{} states in memory", count(&batch) + count(&speed)), |bencher| {
+        bencher.iter(|| core.collect(query()));
+    });
     group.finish();
 }

@@ -14,12 +14,7 @@ pub(crate) fn json(criterion: &mut Criterion) {
     let mut messages = Messages::new();
     for i in 0..events::MICRO_BATCH as u64 {
         let payload = events::message(i);
-        messages.push(
-            Partition(0),
-            Offset(i as i64),
-            Some(0),
-            Some(payload.as_bytes()),
-        );
+        messages.push(Partition(0), Offset(i as i64), Some(0), Some(payload.as_bytes()));
     }
     let mut decoder = Decoder::new(&events::stream()).expect("a stream of JSON");
     assert_eq!(decoder.decode(&messages).expect("no failure").rejects, 0);

@@ -5,8 +5,7 @@
 use std::sync::Arc;
 
 use arrow::array::{
-    ArrayRef, BinaryArray, Float64Array, Int32Array, Int64Array, StringArray,
-    TimestampMicrosecondArray, new_null_array,
+    ArrayRef, BinaryArray, Float64Array, Int32Array, Int64Array, StringArray, TimestampMicrosecondArray, new_null_array,
 };
 use arrow::datatypes::DataType;
 use arrow::record_batch::RecordBatch;
@@ -46,9 +45,7 @@ pub(crate) fn view() -> ViewDefinition {
 
 /// The view, compiled.
 pub(crate) async fn plan() -> ViewPlan {
-    ViewPlan::compile(&view(), &stream())
-        .await
-        .expect("a view that can be maintained")
+    ViewPlan::compile(&view(), &stream()).await.expect("a view that can be maintained")
 }
 
 /// A number that looks random: the finaliser of SplitMix64.
@@ -80,19 +77,11 @@ pub(crate) fn rows(from: u64, rows: usize, devices: u64) -> RecordBatch {
         Arc::new(Int32Array::from(vec![0; rows])),
         Arc::new(Int64Array::from_iter_values(range.clone().map(offset))),
         Arc::new(times()),
-        Arc::new(StringArray::from_iter_values(
-            range.clone().map(|i| device(i, devices)),
-        )),
-        Arc::new(Int32Array::from_iter_values(
-            range.clone().map(|i| (scatter(i) >> 40) as i32 % 4),
-        )),
+        Arc::new(StringArray::from_iter_values(range.clone().map(|i| device(i, devices)))),
+        Arc::new(Int32Array::from_iter_values(range.clone().map(|i| (scatter(i) >> 40) as i32 % 4))),
         Arc::new(times()),
-        Arc::new(Float64Array::from_iter_values(
-            range.clone().map(temperature),
-        )),
-        Arc::new(Int64Array::from_iter_values(
-            range.clone().map(|i| offset(i % 1000)),
-        )),
+        Arc::new(Float64Array::from_iter_values(range.clone().map(temperature))),
+        Arc::new(Int64Array::from_iter_values(range.clone().map(|i| offset(i % 1000)))),
         new_null_array(&DataType::Utf8, rows),
         Arc::new(BinaryArray::from(vec![None::<&[u8]>; rows])),
     ];

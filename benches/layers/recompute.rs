@@ -20,16 +20,12 @@ const EPOCH_ROWS: usize = 250_000;
 const DEVICES: u64 = 25_000;
 
 fn at(offset: u64) -> Frontier {
-    [(Partition(0), Offset(offset as i64))]
-        .into_iter()
-        .collect()
+    [(Partition(0), Offset(offset as i64))].into_iter().collect()
 }
 
 async fn archive(warehouse: &Warehouse) {
     let stream = events::stream();
-    let mut archive = Archive::open(warehouse, &stream, at(0))
-        .await
-        .expect("a new table");
+    let mut archive = Archive::open(warehouse, &stream, at(0)).await.expect("a new table");
     for n in 0..EPOCHS {
         let from = n * EPOCH_ROWS as u64;
         let epoch = Epoch {
@@ -46,57 +42,29 @@ async fn archive(warehouse: &Warehouse) {
 }
 
 pub(crate) fn recompute(criterion: &mut Criterion) {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .expect("a runtime");
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     let folder = tempfile::tempdir().expect("a folder");
     let url = folder.path().join("warehouse");
-    let warehouse =
-        Warehouse::open(&url.to_string_lossy(), &BTreeMap::new()).expect("a local warehouse");
+    let warehouse = Warehouse::open(&url.to_string_lossy(), &BTreeMap::new()).expect("a local warehouse");
     let catalogs = CatalogStore::new(warehouse.clone());
     let catalog = runtime.block_on(async {
-        let stream = Statement::CreateStream {
-            definition: events::stream(),
-            or_replace: false,
-            if_not_exists: false,
-        };
-        let view = Statement::CreateView {
-            definition: events::view(),
-            or_replace: false,
-            if_not_exists: false,
-        };
-        catalogs
-            .apply(vec![stream, view])
-            .await
-            .expect("definitions");
-        catalogs
-            .record_origin(&events::stream().name, &at(0))
-            .await
-            .expect("an origin");
+        let stream = Statement::CreateStream { definition: events::stream(), or_replace: false, if_not_exists: false };
+        let view = Statement::CreateView { definition: events::view(), or_replace: false, if_not_exists: false };
+        catalogs.apply(vec![stream, view]).await.expect("definitions");
+        catalogs.record_origin(&events::stream().name, &at(0)).await.expect("an origin");
         archive(&warehouse).await;
         catalogs.load().await.expect("a catalog")
     });
     let view = catalog.compiled().next().expect("one view");
-    let config = BatchConfig {
-        spill: folder.path().join("spill"),
-        target_partitions: 1,
-        ..BatchConfig::default()
-    };
+    let config = BatchConfig { spill: folder.path().join("spill"), target_partitions: 1, ..BatchConfig::default() };
     let mut group = criterion.benchmark_group("recompute");
-    group
-        .sample_size(10)
-        .sampling_mode(SamplingMode::Flat)
-        .measurement_time(Duration::from_secs(10));
+    group.sample_size(10).sampling_mode(SamplingMode::Flat).measurement_time(Duration::from_secs(10));
     group.throughput(Throughput::Elements(EPOCHS * EPOCH_ROWS as u64));
-    group.bench_function(
-        format!("full, {} groups, on disk", DEVICES * 4),
-        |bencher| {
-            bencher.iter(|| {
-                let run = run_view(&warehouse, &catalog, view, Mode::Full, &config, |_| ());
-                runtime.block_on(run).expect("a run")
-            });
-        },
-    );
+    group.bench_function(format!("full, {} groups, on disk", DEVICES * 4), |bencher| {
+        bencher.iter(|| {
+            let run = run_view(&warehouse, &catalog, view, Mode::Full, &config, |_| ());
+            runtime.block_on(run).expect("a run")
+        });
+    });
     group.finish();
 }

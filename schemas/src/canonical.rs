@@ -40,23 +40,15 @@ pub fn canonical(data_type: &DataType) -> Result<DataType> {
         T::UInt32 => T::Int64,
         T::UInt64 => T::Decimal128(20, 0),
         T::Float16 => T::Float32,
-        T::Decimal32(precision, scale) | T::Decimal64(precision, scale) => {
-            T::Decimal128(*precision, *scale)
-        }
+        T::Decimal32(precision, scale) | T::Decimal64(precision, scale) => T::Decimal128(*precision, *scale),
         T::LargeUtf8 | T::Utf8View => T::Utf8,
         T::LargeBinary | T::BinaryView | T::FixedSizeBinary(_) => T::Binary,
         T::Timestamp(_, None) => T::Timestamp(TimeUnit::Microsecond, None),
         T::Timestamp(_, Some(_)) => T::Timestamp(TimeUnit::Microsecond, Some(UTC.into())),
         T::Dictionary(_, values) => canonical(values)?,
-        T::List(item)
-        | T::LargeList(item)
-        | T::ListView(item)
-        | T::LargeListView(item)
-        | T::FixedSizeList(item, _) => T::List(Arc::new(Field::new(
-            LIST_ITEM,
-            canonical(item.data_type())?,
-            true,
-        ))),
+        T::List(item) | T::LargeList(item) | T::ListView(item) | T::LargeListView(item) | T::FixedSizeList(item, _) => {
+            T::List(Arc::new(Field::new(LIST_ITEM, canonical(item.data_type())?, true)))
+        }
         T::Struct(fields) => T::Struct(fields.iter().map(canonical_field).collect::<Result<_>>()?),
         T::Time32(_) | T::Time64(_) => {
             return refuse(data_type, "Use STRING, or a TIMESTAMP with its date.");
@@ -66,10 +58,7 @@ pub fn canonical(data_type: &DataType) -> Result<DataType> {
         }
         T::Decimal256(..) => return refuse(data_type, "Use DECIMAL with at most 38 digits."),
         T::Map(..) => {
-            return refuse(
-                data_type,
-                "Use STRUCT with the keys that you need, or STRING.",
-            );
+            return refuse(data_type, "Use STRUCT with the keys that you need, or STRING.");
         }
         T::Date64 => return refuse(data_type, "Use DATE or TIMESTAMP."),
         T::Null => return refuse(data_type, "Cast it to the type that is meant."),
@@ -79,18 +68,11 @@ pub fn canonical(data_type: &DataType) -> Result<DataType> {
 
 /// The field with its canonical type; nullable, because the archive keeps rows and rejects in one table.
 fn canonical_field(field: &FieldRef) -> Result<FieldRef> {
-    Ok(Arc::new(Field::new(
-        field.name(),
-        canonical(field.data_type())?,
-        true,
-    )))
+    Ok(Arc::new(Field::new(field.name(), canonical(field.data_type())?, true)))
 }
 
 fn refuse<T>(data_type: &DataType, instead: &str) -> Result<T> {
-    Err(Error::refuse(
-        format!("Values of type {} cannot be archived.", sql_name(data_type)),
-        instead,
-    ))
+    Err(Error::refuse(format!("Values of type {} cannot be archived.", sql_name(data_type)), instead))
 }
 
 /// What SQL calls a type: `BIGINT`, `DECIMAL(10, 2)`, `INT[]`.
@@ -116,10 +98,8 @@ pub fn sql_name(data_type: &DataType) -> String {
         T::Interval(_) => "INTERVAL".into(),
         T::List(item) => format!("{}[]", sql_name(item.data_type())),
         T::Struct(fields) => {
-            let fields: Vec<String> = fields
-                .iter()
-                .map(|f| format!("{} {}", f.name(), sql_name(f.data_type())))
-                .collect();
+            let fields: Vec<String> =
+                fields.iter().map(|f| format!("{} {}", f.name(), sql_name(f.data_type()))).collect();
             format!("STRUCT<{}>", fields.join(", "))
         }
         other => other.to_string(),
@@ -149,15 +129,7 @@ mod tests {
         use DataType as T;
         let micros = T::Timestamp(TimeUnit::Microsecond, None);
         let utc = T::Timestamp(TimeUnit::Microsecond, Some("UTC".into()));
-        for same in [
-            T::Boolean,
-            T::Int8,
-            T::Int64,
-            T::Float32,
-            T::Utf8,
-            T::Binary,
-            T::Date32,
-        ] {
+        for same in [T::Boolean, T::Int8, T::Int64, T::Float32, T::Utf8, T::Binary, T::Date32] {
             check(same.clone(), Some(same));
         }
         check(T::UInt8, Some(T::Int16));
@@ -168,19 +140,10 @@ mod tests {
         check(T::Utf8View, Some(T::Utf8));
         check(T::LargeUtf8, Some(T::Utf8));
         check(T::BinaryView, Some(T::Binary));
-        check(
-            T::Timestamp(TimeUnit::Nanosecond, None),
-            Some(micros.clone()),
-        );
+        check(T::Timestamp(TimeUnit::Nanosecond, None), Some(micros.clone()));
         check(T::Timestamp(TimeUnit::Second, None), Some(micros));
-        check(
-            T::Timestamp(TimeUnit::Nanosecond, Some("+02:00".into())),
-            Some(utc),
-        );
-        check(
-            T::Dictionary(Box::new(T::Int8), Box::new(T::Utf8View)),
-            Some(T::Utf8),
-        );
+        check(T::Timestamp(TimeUnit::Nanosecond, Some("+02:00".into())), Some(utc));
+        check(T::Dictionary(Box::new(T::Int8), Box::new(T::Utf8View)), Some(T::Utf8));
         check(list("item", T::UInt32), Some(list("element", T::Int64)));
         check(list("item", T::Null), None);
         check(T::Time64(TimeUnit::Nanosecond), None);

@@ -73,12 +73,8 @@ impl Catalog {
     }
 
     /// The compiled views that read `stream`.
-    pub fn views_of<'a>(
-        &'a self,
-        stream: &'a StreamName,
-    ) -> impl Iterator<Item = &'a Arc<CompiledView>> {
-        self.compiled()
-            .filter(move |view| view.definition.stream == *stream)
+    pub fn views_of<'a>(&'a self, stream: &'a StreamName) -> impl Iterator<Item = &'a Arc<CompiledView>> {
+        self.compiled().filter(move |view| view.definition.stream == *stream)
     }
 }
 

@@ -13,8 +13,7 @@ use crate::nearest::nearest;
 /// How many columns are listed when none is like the one that was asked for.
 const LISTED: usize = 12;
 const NO_MATCH: &str = "No function matches the given name";
-const GROUP_IT: &str =
-    "add it to GROUP BY, or take max(…), min(…) or first_value(… ORDER BY …) of it";
+const GROUP_IT: &str = "add it to GROUP BY, or take max(…), min(…) or first_value(… ORDER BY …) of it";
 
 /// One thing that is wrong with a query.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -41,10 +40,7 @@ impl Complaint {
         let diagnostic = error.diagnostic();
         let (message, help) = match (error.find_root(), diagnostic) {
             (DataFusionError::SchemaError(schema, _), _) => match schema.as_ref() {
-                SchemaError::FieldNotFound {
-                    field,
-                    valid_fields,
-                } => missing_column(field, valid_fields),
+                SchemaError::FieldNotFound { field, valid_fields } => missing_column(field, valid_fields),
                 other => (other.to_string(), None),
             },
             (_, Some(diagnostic)) => (diagnostic.message.clone(), None),
@@ -62,10 +58,7 @@ impl Complaint {
                 false => more.clone(),
             })
             .collect();
-        let place = |at: Location| Place {
-            line: at.line,
-            column: at.column,
-        };
+        let place = |at: Location| Place { line: at.line, column: at.column };
         Self {
             help: help.or((!more.is_empty()).then(|| more.join("; "))),
             message,
@@ -89,11 +82,7 @@ impl fmt::Display for Complaint {
 fn missing_column(field: &Column, valid: &[Column]) -> (String, Option<String>) {
     let message = format!("there is no column `{}`", field.flat_name());
     // The platform's own columns (`_offset`, …) are seldom what was meant.
-    let mut names: Vec<&str> = valid
-        .iter()
-        .map(|column| column.name())
-        .filter(|name| !name.starts_with('_'))
-        .collect();
+    let mut names: Vec<&str> = valid.iter().map(|column| column.name()).filter(|name| !name.starts_with('_')).collect();
     names.dedup();
     let help = match nearest(field.name(), names.iter().copied()) {
         Some(near) => Some(format!("did you mean `{near}`?")),
@@ -153,10 +142,7 @@ mod tests {
 
     #[track_caller]
     fn check(error: DataFusionError, expect: &[&str]) {
-        let said: Vec<String> = Complaint::all(&error)
-            .iter()
-            .map(Complaint::to_string)
-            .collect();
+        let said: Vec<String> = Complaint::all(&error).iter().map(Complaint::to_string).collect();
         assert_eq!(said, expect);
     }
 
@@ -166,45 +152,30 @@ mod tests {
             missing("temprature", &["device", "temperature"]),
             &["there is no column `temprature`; did you mean `temperature`?"],
         );
-        check(
-            missing("x", &["device", "ts"]),
-            &["there is no column `x`; columns are device, ts"],
-        );
-        check(
-            missing("x", &["c"; 40]),
-            &["there is no column `x`; columns are c"],
-        );
+        check(missing("x", &["device", "ts"]), &["there is no column `x`; columns are device, ts"]);
+        check(missing("x", &["c"; 40]), &["there is no column `x`; columns are c"]);
         check(missing("x", &[]), &["there is no column `x`"]);
         check(DataFusionError::Plan("no".into()).context("outer"), &["no"]);
         let signature = "Internal error: tried.\nFile a bug. No function matches the given name and argument types \
             'sum(Utf8)'.\n\tCandidate functions:\n\tsum(Int64)\n\tsum(Float64)";
         check(
             DataFusionError::Plan(signature.into()),
-            &[
-                "No function matches the given name and argument types 'sum(Utf8)'; \
-              there are sum(Int64) sum(Float64)",
-            ],
+            &["No function matches the given name and argument types 'sum(Utf8)'; \
+              there are sum(Int64) sum(Float64)"],
         );
     }
 
     #[test]
     fn several_are_told_apart_and_keep_their_places() {
-        let span = Span::new(
-            Location { line: 2, column: 3 },
-            Location { line: 2, column: 7 },
-        );
+        let span = Span::new(Location { line: 2, column: 3 }, Location { line: 2, column: 7 });
         let placed = DataFusionError::Plan("bad".into())
             .with_diagnostic(Diagnostic::new_error("bad", Some(span)).with_help("do that", None));
-        let ungrouped = DataFusionError::Plan("long".into()).with_diagnostic(
-            Diagnostic::new_error("'a' must be grouped", None).with_help("use ANY_VALUE(a)", None),
-        );
+        let ungrouped = DataFusionError::Plan("long".into())
+            .with_diagnostic(Diagnostic::new_error("'a' must be grouped", None).with_help("use ANY_VALUE(a)", None));
         check(ungrouped, &[&format!("'a' must be grouped; {GROUP_IT}")]);
         let both = DataFusionError::Collection(vec![placed, missing("y", &[])]);
         let place = |line, column| Place { line, column };
-        assert_eq!(
-            Complaint::all(&both)[0].span,
-            Some((place(2, 3), place(2, 7)))
-        );
+        assert_eq!(Complaint::all(&both)[0].span, Some((place(2, 3), place(2, 7))));
         check(both, &["bad; do that", "there is no column `y`"]);
     }
 }

@@ -33,10 +33,7 @@ impl OffsetSpan {
     /// False only if no row of the span can lie in `[from, to)`.
     pub fn touches(&self, from: &Frontier, to: &Frontier) -> bool {
         to.iter().any(|(p, end)| {
-            self.partitions.0 <= p
-                && p <= self.partitions.1
-                && self.offsets.0 < end
-                && self.offsets.1 >= from.get(p)
+            self.partitions.0 <= p && p <= self.partitions.1 && self.offsets.0 < end && self.offsets.1 >= from.get(p)
         })
     }
 }
@@ -99,18 +96,12 @@ mod tests {
     use super::*;
 
     fn at(pairs: &[(i32, i64)]) -> Frontier {
-        pairs
-            .iter()
-            .map(|(p, o)| (Partition(*p), Offset(*o)))
-            .collect()
+        pairs.iter().map(|(p, o)| (Partition(*p), Offset(*o))).collect()
     }
 
     #[test]
     fn spans_touch_the_ranges_they_may_hold() {
-        let span = OffsetSpan {
-            partitions: (Partition(1), Partition(2)),
-            offsets: (Offset(10), Offset(19)),
-        };
+        let span = OffsetSpan { partitions: (Partition(1), Partition(2)), offsets: (Offset(10), Offset(19)) };
         let check = |from: &[(i32, i64)], to: &[(i32, i64)], expect| {
             assert_eq!(span.touches(&at(from), &at(to)), expect, "{from:?} {to:?}");
         };

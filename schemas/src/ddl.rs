@@ -67,14 +67,7 @@ pub(crate) fn read(piece: &Piece<'_>) -> Result<Vec<Statement>> {
         Parsed::CreateExternalTable(create) => stream::create_stream(create, text)?,
         Parsed::Statement(statement) => match *statement {
             Sql::CreateView(create) => view::create_view(create, text)?,
-            Sql::Drop {
-                object_type,
-                if_exists,
-                names,
-                cascade,
-                purge,
-                ..
-            } => {
+            Sql::Drop { object_type, if_exists, names, cascade, purge, .. } => {
                 if cascade || purge {
                     return Err(Error::refuse(
                         "DROP takes away exactly what it names.",
@@ -112,14 +105,10 @@ pub(crate) fn read(piece: &Piece<'_>) -> Result<Vec<Statement>> {
 fn drop_one(kind: ObjectType, name: &ObjectName, if_exists: bool) -> Result<Statement> {
     let name = bare_name(name)?;
     match kind {
-        ObjectType::Table => Ok(Statement::DropStream {
-            name: StreamName::new(&name)?,
-            if_exists,
-        }),
-        ObjectType::View | ObjectType::MaterializedView => Ok(Statement::DropView {
-            name: ViewName::new(&name)?,
-            if_exists,
-        }),
+        ObjectType::Table => Ok(Statement::DropStream { name: StreamName::new(&name)?, if_exists }),
+        ObjectType::View | ObjectType::MaterializedView => {
+            Ok(Statement::DropView { name: ViewName::new(&name)?, if_exists })
+        }
         other => Err(Error::refuse(
             format!("DROP {other} is not supported."),
             "Use DROP TABLE for a stream and DROP MATERIALIZED VIEW for a view.",
@@ -153,21 +142,17 @@ fn accept_query(statement: &Sql) -> Result<()> {
             "Streams are written through Kafka, and views are computed from them.",
             "Produce messages to the stream's topic.",
         )),
-        Sql::Update(_) | Sql::Delete(_) | Sql::Merge(_) | Sql::Truncate(_) => Err(Error::refuse(
-            "Archived rows are never changed.",
-            "Filter them in the view or in the query (WHERE).",
-        )),
-        Sql::Set(_) => Err(settings_are_fixed()),
-        Sql::AlterTable(_) | Sql::AlterView { .. } => Err(Error::refuse(
-            "ALTER is not supported.",
-            "Use CREATE OR REPLACE with the whole definition.",
-        )),
-        Sql::StartTransaction { .. } | Sql::Commit { .. } | Sql::Rollback { .. } => {
-            Err(Error::refuse(
-                "There are no transactions over several requests.",
-                "Send definitions that belong together in one request: they take effect together.",
-            ))
+        Sql::Update(_) | Sql::Delete(_) | Sql::Merge(_) | Sql::Truncate(_) => {
+            Err(Error::refuse("Archived rows are never changed.", "Filter them in the view or in the query (WHERE)."))
         }
+        Sql::Set(_) => Err(settings_are_fixed()),
+        Sql::AlterTable(_) | Sql::AlterView { .. } => {
+            Err(Error::refuse("ALTER is not supported.", "Use CREATE OR REPLACE with the whole definition."))
+        }
+        Sql::StartTransaction { .. } | Sql::Commit { .. } | Sql::Rollback { .. } => Err(Error::refuse(
+            "There are no transactions over several requests.",
+            "Send definitions that belong together in one request: they take effect together.",
+        )),
         other => {
             let first = other.to_string();
             let first = first.split_whitespace().next().unwrap_or("This").to_owned();
@@ -187,9 +172,7 @@ fn reads_only(query: &Query) -> bool {
             SetExpr::Query(query) => reads_only(query),
             SetExpr::SetOperation { left, right, .. } => body(left) && body(right),
             SetExpr::Values(_) | SetExpr::Table(_) => true,
-            SetExpr::Insert(_) | SetExpr::Update(_) | SetExpr::Delete(_) | SetExpr::Merge(_) => {
-                false
-            }
+            SetExpr::Insert(_) | SetExpr::Update(_) | SetExpr::Delete(_) | SetExpr::Merge(_) => false,
         }
     }
     body(&query.body)
@@ -214,10 +197,7 @@ fn normal(ident: &Ident) -> String {
 fn bare_name(name: &ObjectName) -> Result<String> {
     match name.0.as_slice() {
         [ObjectNamePart::Identifier(ident)] => Ok(normal(ident)),
-        _ => Err(Error::refuse(
-            format!("`{name}` has a schema in front."),
-            "Streams and views have plain names.",
-        )),
+        _ => Err(Error::refuse(format!("`{name}` has a schema in front."), "Streams and views have plain names.")),
     }
 }
 

@@ -31,10 +31,7 @@ pub struct Place {
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     #[error("{message}")]
-    ParseSql {
-        message: String,
-        place: Option<Place>,
-    },
+    ParseSql { message: String, place: Option<Place> },
     /// A definition that is understood but not accepted: why, and what to do instead.
     #[error("{reason} {instead}")]
     RefuseDefinition { reason: String, instead: String },
@@ -74,12 +71,7 @@ pub enum Error {
     Decode { stream: StreamName, reason: String },
     /// The segments held do not tile what was asked for. The reader pins again.
     #[error("realtime state of {what} is not held from {from} to {to}: {reason}")]
-    NotHeld {
-        what: String,
-        from: Box<Frontier>,
-        to: Box<Frontier>,
-        reason: String,
-    },
+    NotHeld { what: String, from: Box<Frontier>, to: Box<Frontier>, reason: String },
     #[error("broken promise: {0}")]
     Broken(String),
 }
@@ -105,10 +97,7 @@ impl Error {
 
     /// A refusal: `reason` says why, `instead` what to do.
     pub fn refuse(reason: impl Into<String>, instead: impl Into<String>) -> Self {
-        Error::RefuseDefinition {
-            reason: reason.into(),
-            instead: instead.into(),
-        }
+        Error::RefuseDefinition { reason: reason.into(), instead: instead.into() }
     }
 }
 
@@ -131,9 +120,7 @@ pub fn plan_fault(error: &datafusion::error::DataFusionError) -> Fault {
     match error.find_root() {
         E::ObjectStore(source) => store_fault(source),
         E::ResourcesExhausted(_) | E::IoError(_) => Fault::Transient,
-        E::SQL(..) | E::Plan(_) | E::SchemaError(..) | E::NotImplemented(_) | E::Execution(_) => {
-            Fault::User
-        }
+        E::SQL(..) | E::Plan(_) | E::SchemaError(..) | E::NotImplemented(_) | E::Execution(_) => Fault::User,
         E::ArrowError(..) => Fault::User,
         E::ParquetError(_) => Fault::Transient,
         _ => Fault::Bug,

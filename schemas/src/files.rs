@@ -18,9 +18,7 @@ use datafusion::error::Result;
 use datafusion::logical_expr::utils::conjunction;
 use datafusion::logical_expr::{Expr, TableProviderFilterPushDown};
 use datafusion::parquet::basic::{Compression, ZstdLevel};
-use datafusion::parquet::file::properties::{
-    EnabledStatistics, WriterProperties, WriterPropertiesBuilder,
-};
+use datafusion::parquet::file::properties::{EnabledStatistics, WriterProperties, WriterPropertiesBuilder};
 use datafusion::parquet::schema::types::ColumnPath;
 use datafusion::physical_plan::ExecutionPlan;
 
@@ -58,10 +56,7 @@ impl TableProvider for ParquetFiles {
         TableType::Base
     }
 
-    fn supports_filters_pushdown(
-        &self,
-        filters: &[&Expr],
-    ) -> Result<Vec<TableProviderFilterPushDown>> {
+    fn supports_filters_pushdown(&self, filters: &[&Expr]) -> Result<Vec<TableProviderFilterPushDown>> {
         Ok(vec![TableProviderFilterPushDown::Inexact; filters.len()])
     }
 
@@ -76,11 +71,10 @@ impl TableProvider for ParquetFiles {
             .with_table_parquet_options(state.default_table_options().parquet);
         // Files never change under their name, so a footer that was read once is good for as long as it is cached.
         let env = state.runtime_env();
-        source =
-            source.with_parquet_file_reader_factory(Arc::new(CachedParquetFileReaderFactory::new(
-                env.object_store(Warehouse::store_url())?,
-                env.cache_manager.get_file_metadata_cache(),
-            )));
+        source = source.with_parquet_file_reader_factory(Arc::new(CachedParquetFileReaderFactory::new(
+            env.object_store(Warehouse::store_url())?,
+            env.cache_manager.get_file_metadata_cache(),
+        )));
         if let Some(filter) = conjunction(filters.to_vec()) {
             let schema = DFSchema::try_from(Arc::clone(&self.schema))?;
             source = source.with_predicate(state.create_physical_expr(filter, &schema)?);
@@ -90,14 +84,7 @@ impl TableProvider for ParquetFiles {
         let groups = self
             .files
             .chunks(per_group)
-            .map(|files| {
-                FileGroup::new(
-                    files
-                        .iter()
-                        .map(|f| PartitionedFile::new(f.path.clone(), f.size))
-                        .collect(),
-                )
-            })
+            .map(|files| FileGroup::new(files.iter().map(|f| PartitionedFile::new(f.path.clone(), f.size)).collect()))
             .collect();
         let config = FileScanConfigBuilder::new(Warehouse::store_url(), Arc::new(source))
             .with_file_groups(groups)
@@ -116,10 +103,7 @@ pub fn writer_properties(schema: &SchemaRef) -> WriterProperties {
 /// How files of states are written: like rows, but in small pages, and without dictionaries. Groups hardly repeat in a
 /// row group, and whoever looks one up would decode the dictionary of all of them.
 pub fn state_properties(schema: &SchemaRef) -> WriterProperties {
-    builder(schema)
-        .set_dictionary_enabled(false)
-        .set_data_page_row_count_limit(STATE_PAGE_ROWS)
-        .build()
+    builder(schema).set_dictionary_enabled(false).set_data_page_row_count_limit(STATE_PAGE_ROWS).build()
 }
 
 fn builder(schema: &SchemaRef) -> WriterPropertiesBuilder {
@@ -131,8 +115,7 @@ fn builder(schema: &SchemaRef) -> WriterPropertiesBuilder {
         let mut floats = Vec::new();
         float_leaves(field, vec![field.name().clone()], &mut floats);
         for path in floats {
-            builder = builder
-                .set_column_statistics_enabled(ColumnPath::new(path), EnabledStatistics::None);
+            builder = builder.set_column_statistics_enabled(ColumnPath::new(path), EnabledStatistics::None);
         }
     }
     builder

@@ -9,16 +9,12 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 /// A Kafka partition number.
-#[derive(
-    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, Default,
-)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, Default)]
 #[serde(transparent)]
 pub struct Partition(pub i32);
 
 /// A Kafka offset. As a border it is the *next* offset: everything below it is included.
-#[derive(
-    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, Default,
-)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, Default)]
 #[serde(transparent)]
 pub struct Offset(pub i64);
 
@@ -151,10 +147,7 @@ mod tests {
     use super::*;
 
     fn frontier(pairs: &[(i32, i64)]) -> Frontier {
-        pairs
-            .iter()
-            .map(|(p, o)| (Partition(*p), Offset(*o)))
-            .collect()
+        pairs.iter().map(|(p, o)| (Partition(*p), Offset(*o))).collect()
     }
 
     #[track_caller]

@@ -9,28 +9,14 @@ use serde::{Deserialize, Serialize};
 use crate::{Error, Result};
 
 /// Names that would shadow a schema or a system table.
-const RESERVED: [&str; 6] = [
-    "batch",
-    "speed",
-    "rejects",
-    "public",
-    "information_schema",
-    "thalweg",
-];
+const RESERVED: [&str; 6] = ["batch", "speed", "rejects", "public", "information_schema", "thalweg"];
 
 fn check(name: &str) -> Result<String> {
-    let refuse = |reason| {
-        Err(Error::CheckName {
-            name: name.to_owned(),
-            reason,
-        })
-    };
+    let refuse = |reason| Err(Error::CheckName { name: name.to_owned(), reason });
     if name.is_empty() || name.len() > 63 {
         return refuse("it must have 1 to 63 characters");
     }
-    if !name
-        .bytes()
-        .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_')
+    if !name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_')
         || !name.as_bytes()[0].is_ascii_lowercase()
     {
         return refuse("use lower-case letters, digits and underscores, a letter first");
@@ -128,9 +114,7 @@ mod tests {
             assert!(StreamName::new(good).is_ok(), "{good}");
         }
         let long = "x".repeat(64);
-        for bad in [
-            "", "1a", "_a", "Sensor", "a-b", "a/b", "a b", "batch", "ü", &long,
-        ] {
+        for bad in ["", "1a", "_a", "Sensor", "a-b", "a/b", "a b", "batch", "ü", &long] {
             assert!(ViewName::new(bad).is_err(), "{bad}");
         }
     }

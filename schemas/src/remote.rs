@@ -88,9 +88,8 @@ impl Held {
         match self {
             Held::NotHeld(_) => false,
             Held::Ranges(ranges) => {
-                let end = ranges.iter().try_fold(from, |at, (start, end)| {
-                    (*start == at && end > start).then_some(*end)
-                });
+                let end =
+                    ranges.iter().try_fold(from, |at, (start, end)| (*start == at && end > start).then_some(*end));
                 end == Some(to)
             }
         }
@@ -105,11 +104,7 @@ pub enum Ticket {
     States(StatesTicket),
     /// Every segment that ends above `from` in the partitions that it names, as it is held: a schema whose metadata
     /// is the [`SegmentHead`], then the states. For audits.
-    Segments {
-        pin: String,
-        view: ViewId,
-        from: Frontier,
-    },
+    Segments { pin: String, view: ViewId, from: Frontier },
     /// Rows and rejects from `from` to the pin's frontier, of the stream's row schema.
     Rows {
         pin: String,
@@ -224,11 +219,7 @@ mod tests {
             view: serde_json::from_str("\"0123456789abcdef0123456789abcdef\"").unwrap(),
             from: [(Partition(3), Offset(7))].into_iter().collect(),
             columns: Some(vec![0, 2]),
-            filters: vec![GroupFilter {
-                column: "g0".into(),
-                test: GroupTest::In,
-                values: "AA==".into(),
-            }],
+            filters: vec![GroupFilter { column: "g0".into(), test: GroupTest::In, values: "AA==".into() }],
         });
         let text = serde_json::to_string(&ticket).unwrap();
         assert_eq!(serde_json::from_str::<Ticket>(&text).unwrap(), ticket);

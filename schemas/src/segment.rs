@@ -8,9 +8,7 @@ use arrow::record_batch::RecordBatch;
 use crate::{Offset, Partition, ViewId};
 
 /// How a segment came to be; the audit tells them apart.
-#[derive(
-    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, serde::Serialize, serde::Deserialize,
-)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Provenance {
     /// Computed from messages as they arrived.

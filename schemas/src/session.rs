@@ -36,10 +36,7 @@ pub fn runtime(
             DiskManagerBuilder::default().with_mode(DiskManagerMode::Directories(vec![folder])),
         );
     }
-    let env = builder.build_arc().map_err(|source| Error::RunPlan {
-        what: "preparing a runtime",
-        source,
-    })?;
+    let env = builder.build_arc().map_err(|source| Error::RunPlan { what: "preparing a runtime", source })?;
     if let Some(warehouse) = warehouse {
         warehouse.register(&env);
     }

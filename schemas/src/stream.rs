@@ -67,9 +67,7 @@ impl StreamDefinition {
     /// Kafka properties whose values are secrets and written out.
     pub fn written_secrets(&self) -> impl Iterator<Item = (&str, &str)> {
         let secret = |property: &str| {
-            ["password", "secret", "key.pem", "jaas", "token"]
-                .iter()
-                .any(|word| property.contains(word))
+            ["password", "secret", "key.pem", "jaas", "token"].iter().any(|word| property.contains(word))
         };
         let properties = self.kafka.iter().map(|(k, v)| (k.as_str(), v.as_str()));
         properties.filter(move |(property, value)| secret(property) && reference(value).is_none())
@@ -90,10 +88,7 @@ impl StreamDefinition {
     /// The statement as users may see it: passwords, secrets and keys among the Kafka properties are masked.
     pub fn shown_sql(&self) -> String {
         let quoted = |value: &str| format!("'{}'", value.replace('\'', "''"));
-        self.written_secrets()
-            .fold(self.sql.clone(), |sql, (_, value)| {
-                sql.replace(&quoted(value), "'***'")
-            })
+        self.written_secrets().fold(self.sql.clone(), |sql, (_, value)| sql.replace(&quoted(value), "'***'"))
     }
 
     /// By which processes find out whether they know the same definition: 32 hexadecimal digits of the statement's hash.
@@ -104,12 +99,7 @@ impl StreamDefinition {
     /// What is archived: `_partition, _offset, _timestamp`, the columns (all nullable), `_reject, _payload`.
     pub fn row_schema(&self) -> SchemaRef {
         let mut fields = leading_fields();
-        fields.extend(
-            self.columns
-                .fields()
-                .iter()
-                .map(|f| Field::new(f.name(), f.data_type().clone(), true)),
-        );
+        fields.extend(self.columns.fields().iter().map(|f| Field::new(f.name(), f.data_type().clone(), true)));
         fields.push(Field::new(REJECT, DataType::Utf8, true));
         fields.push(Field::new(PAYLOAD, DataType::Binary, true));
         Arc::new(Schema::new(fields))
@@ -117,12 +107,7 @@ impl StreamDefinition {
 
     /// What queries see: the columns, then `_partition, _offset, _timestamp`. Rejects are left out.
     pub fn table_schema(&self) -> SchemaRef {
-        let mut fields: Vec<Field> = self
-            .columns
-            .fields()
-            .iter()
-            .map(|f| f.as_ref().clone())
-            .collect();
+        let mut fields: Vec<Field> = self.columns.fields().iter().map(|f| f.as_ref().clone()).collect();
         fields.extend(leading_fields());
         Arc::new(Schema::new(fields))
     }
@@ -140,11 +125,7 @@ fn leading_fields() -> Vec<Field> {
     vec![
         Field::new(PARTITION, DataType::Int32, false),
         Field::new(OFFSET, DataType::Int64, false),
-        Field::new(
-            TIMESTAMP,
-            DataType::Timestamp(TimeUnit::Microsecond, None),
-            true,
-        ),
+        Field::new(TIMESTAMP, DataType::Timestamp(TimeUnit::Microsecond, None), true),
     ]
 }
 
@@ -155,36 +136,16 @@ mod tests {
     #[test]
     fn references_are_whole_values() {
         let check = |value, expect| assert_eq!(reference(value), expect, "{value}");
-        check(
-            "${env:KAFKA_PASSWORD}",
-            Some(Reference::Environment("KAFKA_PASSWORD")),
-        );
-        check(
-            "${file:/run/secrets/a:b}",
-            Some(Reference::File("/run/secrets/a:b")),
-        );
-        for value in [
-            "",
-            "x",
-            "${env:}",
-            "${file:}",
-            "${vault:x}",
-            "x${env:A}",
-            "${env:A}x",
-            "${env}",
-            "$env:A",
-        ] {
+        check("${env:KAFKA_PASSWORD}", Some(Reference::Environment("KAFKA_PASSWORD")));
+        check("${file:/run/secrets/a:b}", Some(Reference::File("/run/secrets/a:b")));
+        for value in ["", "x", "${env:}", "${file:}", "${vault:x}", "x${env:A}", "${env:A}x", "${env}", "$env:A"] {
             check(value, None);
         }
     }
 
     #[test]
     fn secrets_are_masked_wherever_sql_is_shown() {
-        let properties = [
-            ("sasl.password", "it's 9"),
-            ("sasl.username", "ann"),
-            ("ssl.key.password", "${env:KEY}"),
-        ];
+        let properties = [("sasl.password", "it's 9"), ("sasl.username", "ann"), ("ssl.key.password", "${env:KEY}")];
         let stream = StreamDefinition {
             name: StreamName::new("s").unwrap(),
             topic: "s".into(),

@@ -18,22 +18,13 @@ impl Threads {
     ///
     /// Errors: the operating system gives no more threads.
     pub fn start(name: &str, count: usize) -> std::io::Result<Self> {
-        let runtime = Builder::new_multi_thread()
-            .worker_threads(count.max(1))
-            .thread_name(name)
-            .enable_all()
-            .build()?;
-        Ok(Self {
-            handle: runtime.handle().clone(),
-            runtime: Some(runtime),
-        })
+        let runtime =
+            Builder::new_multi_thread().worker_threads(count.max(1)).thread_name(name).enable_all().build()?;
+        Ok(Self { handle: runtime.handle().clone(), runtime: Some(runtime) })
     }
 
     /// Starts `work` here; it is cancelled when the handle is dropped.
-    pub fn spawn<T: Send + 'static>(
-        &self,
-        work: impl Future<Output = T> + Send + 'static,
-    ) -> AbortOnDropHandle<T> {
+    pub fn spawn<T: Send + 'static>(&self, work: impl Future<Output = T> + Send + 'static) -> AbortOnDropHandle<T> {
         AbortOnDropHandle::new(self.handle.spawn(work))
     }
 

@@ -29,12 +29,7 @@ impl ViewSegments {
 /// The segments of `view` that tile `[from, to)` in every partition that either frontier names.
 ///
 /// Errors: [`Error::NotHeld`] naming the first partition that cannot be tiled.
-pub fn tile(
-    view: &ViewId,
-    held: &ViewSegments,
-    from: &Frontier,
-    to: &Frontier,
-) -> Result<Vec<Arc<Segment>>> {
+pub fn tile(view: &ViewId, held: &ViewSegments, from: &Frontier, to: &Frontier) -> Result<Vec<Arc<Segment>>> {
     let not_held = |partition: Partition, reason: String| Error::NotHeld {
         what: format!("view {view}, partition {partition}"),
         from: Box::new(from.clone()),
@@ -44,10 +39,7 @@ pub fn tile(
     let mut tiles = Vec::new();
     for partition in from.max(to).partitions() {
         let (start, end) = (from.get(partition), to.get(partition));
-        let held = held
-            .partitions
-            .get(&partition)
-            .map_or(&[][..], Vec::as_slice);
+        let held = held.partitions.get(&partition).map_or(&[][..], Vec::as_slice);
         match tile_partition(view, partition, held, start, end) {
             Ok(found) => tiles.extend(found),
             Err(reason) => return Err(not_held(partition, reason)),
@@ -77,22 +69,13 @@ fn tile_partition(
             continue;
         }
         if segment.view != *view || segment.partition != partition {
-            return Err(format!(
-                "a segment of view {} partition {} is filed here",
-                segment.view, segment.partition
-            ));
+            return Err(format!("a segment of view {} partition {} is filed here", segment.view, segment.partition));
         }
         if segment.from != at || segment.to <= segment.from {
-            return Err(format!(
-                "the segment {}..{} does not start at {at}",
-                segment.from, segment.to
-            ));
+            return Err(format!("the segment {}..{} does not start at {at}", segment.from, segment.to));
         }
         if segment.to > to {
-            return Err(format!(
-                "the segment {}..{} ends above {to}",
-                segment.from, segment.to
-            ));
+            return Err(format!("the segment {}..{} ends above {to}", segment.from, segment.to));
         }
         at = segment.to;
         tiles.push(Arc::clone(segment));

@@ -57,46 +57,33 @@ impl Warehouse {
     ///
     /// Errors: [`Error::OpenWarehouse`].
     pub fn open_with(url: &str, options: &BTreeMap<String, String>, fsync: Fsync) -> Result<Self> {
-        let fail = |reason: String| Error::OpenWarehouse {
-            url: url.to_owned(),
-            reason,
-        };
+        let fail = |reason: String| Error::OpenWarehouse { url: url.to_owned(), reason };
         let parsed = match Url::parse(url) {
             Ok(parsed) if parsed.scheme().len() > 1 => parsed,
             _ => {
                 let path = std::path::absolute(url).map_err(|e| fail(e.to_string()))?;
-                Url::from_directory_path(&path)
-                    .map_err(|()| fail("it is neither a URL nor a path".into()))?
+                Url::from_directory_path(&path).map_err(|()| fail("it is neither a URL nor a path".into()))?
             }
         };
         let store: Arc<dyn ObjectStore> = match parsed.scheme() {
             "file" => {
-                let path = parsed
-                    .to_file_path()
-                    .map_err(|()| fail("a file URL has three slashes: file:///path".into()))?;
+                let path =
+                    parsed.to_file_path().map_err(|()| fail("a file URL has three slashes: file:///path".into()))?;
                 std::fs::create_dir_all(&path)
                     .map_err(|e| fail(format!("the folder cannot be created: {e}; {ELSEWHERE}")))?;
                 check_writable(&path).map_err(fail)?;
                 match fsync {
-                    Fsync::Always => {
-                        Arc::new(local::DurableDisk::open(&path).map_err(|e| fail(e.to_string()))?)
-                    }
-                    Fsync::Never => Arc::new(
-                        LocalFileSystem::new_with_prefix(&path).map_err(|e| fail(e.to_string()))?,
-                    ),
+                    Fsync::Always => Arc::new(local::DurableDisk::open(&path).map_err(|e| fail(e.to_string()))?),
+                    Fsync::Never => Arc::new(LocalFileSystem::new_with_prefix(&path).map_err(|e| fail(e.to_string()))?),
                 }
             }
             "s3" | "s3a" => {
-                let variables = std::env::vars()
-                    .filter(|(k, _)| k.starts_with("AWS_"))
-                    .map(|(k, v)| (k.to_ascii_lowercase(), v));
-                open_s3(&parsed, variables.chain(options.clone()))
-                    .map_err(|e| fail(e.to_string()))?
+                let variables =
+                    std::env::vars().filter(|(k, _)| k.starts_with("AWS_")).map(|(k, v)| (k.to_ascii_lowercase(), v));
+                open_s3(&parsed, variables.chain(options.clone())).map_err(|e| fail(e.to_string()))?
             }
             other => {
-                return Err(fail(format!(
-                    "`{other}` is not supported; use file:// or s3://"
-                )));
+                return Err(fail(format!("`{other}` is not supported; use file:// or s3://")));
             }
         };
         Ok(Self { url: parsed, store })
@@ -153,10 +140,7 @@ impl Warehouse {
 }
 
 /// The store of an `s3://bucket/prefix`, rooted there. Options that are not S3's are left for others.
-fn open_s3(
-    url: &Url,
-    options: impl Iterator<Item = (String, String)>,
-) -> object_store::Result<Arc<dyn ObjectStore>> {
+fn open_s3(url: &Url, options: impl Iterator<Item = (String, String)>) -> object_store::Result<Arc<dyn ObjectStore>> {
     let (_, prefix) = ObjectStoreScheme::parse(url)?;
     let timeout = AmazonS3ConfigKey::Client(ClientConfigKey::Timeout);
     let mut builder = AmazonS3Builder::new()
@@ -188,12 +172,7 @@ fn check_writable(folder: &std::path::Path) -> Result<(), String> {
             let _ = std::fs::remove_file(&probe);
             Ok(())
         }
-        Err(e)
-            if matches!(
-                e.kind(),
-                ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem
-            ) =>
-        {
+        Err(e) if matches!(e.kind(), ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem) => {
             Err(format!("the folder cannot be written: {e}; {ELSEWHERE}"))
         }
         Err(_) => Ok(()),

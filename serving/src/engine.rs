@@ -70,19 +70,14 @@ impl Engine {
     /// Errors: [`Error::Shared`] if the spill folder cannot be used, [`Error::StartThreads`].
     pub(crate) fn new(config: ServingConfig, sources: Sources) -> Result<Self> {
         let env = session::runtime(Some(&sources.warehouse), None, config.spill.clone())?;
-        let mut settings =
-            session::config(config.target_partitions).with_create_default_catalog_and_schema(false);
+        let mut settings = session::config(config.target_partitions).with_create_default_catalog_and_schema(false);
         let options = settings.options_mut();
         options.catalog.default_catalog = names::CATALOG.into();
         options.catalog.default_schema = names::PUBLIC.into();
         options.sql_parser.collect_spans = true;
-        let base = SessionStateBuilder::new()
-            .with_config(settings)
-            .with_runtime_env(env)
-            .with_default_features()
-            .build();
-        let threads =
-            Threads::start("query", config.target_partitions).map_err(Error::StartThreads)?;
+        let base =
+            SessionStateBuilder::new().with_config(settings).with_runtime_env(env).with_default_features().build();
+        let threads = Threads::start("query", config.target_partitions).map_err(Error::StartThreads)?;
         Ok(Self {
             threads,
             permits: Arc::new(Semaphore::new(config.max_queries.max(1))),
@@ -129,19 +124,12 @@ impl Engine {
         }
     }
 
-    async fn start_in_time(
-        self: &Arc<Self>,
-        sql: &str,
-        options: Options,
-        deadline: Instant,
-    ) -> Result<Started> {
+    async fn start_in_time(self: &Arc<Self>, sql: &str, options: Options, deadline: Instant) -> Result<Started> {
         let permits = Arc::clone(&self.permits).acquire_owned();
         let permit = match tokio::time::timeout(self.config.queue_wait, permits).await {
             Ok(Ok(permit)) => permit,
             Ok(Err(_)) | Err(_) => {
-                return Err(Error::TooBusy {
-                    running: self.config.max_queries,
-                });
+                return Err(Error::TooBusy { running: self.config.max_queries });
             }
         };
         let (head_sender, head) = oneshot::channel();
@@ -211,9 +199,7 @@ impl Engine {
         let mut state = self.base.clone();
         let dialect = state.config_options().sql_parser.dialect;
         let statement = state.sql_to_statement(sql, &dialect).map_err(planning)?;
-        let references = state
-            .resolve_table_references(&statement)
-            .map_err(planning)?;
+        let references = state.resolve_table_references(&statement).map_err(planning)?;
 
         let catalog = Arc::clone(&self.sources.catalog.borrow());
         self.given.keep(|name| catalog.streams.contains_key(name));
@@ -226,17 +212,10 @@ impl Engine {
             });
         }
         let wanted = names::wanted(&catalog, &references)?;
-        let terms = Terms {
-            options,
-            deadline: Instant::now() + self.config.pin_wait,
-            keep: self.config.query_timeout,
-        };
+        let terms = Terms { options, deadline: Instant::now() + self.config.pin_wait, keep: self.config.query_timeout };
         let pins = pin_all(&self.sources, &self.given, &wanted, &terms).await?;
         let stale = pins.values().any(|pin| pin.stale);
-        let frontier = pins
-            .iter()
-            .map(|(name, pin)| (name.clone(), pin.frontier.clone()))
-            .collect();
+        let frontier = pins.iter().map(|(name, pin)| (name.clone(), pin.frontier.clone())).collect();
         let partial = pins
             .iter()
             .filter(|(_, pin)| !pin.partial.is_empty())
@@ -247,20 +226,11 @@ impl Engine {
         let plan = state.statement_to_plan(statement).await.map_err(planning)?;
         refuse_changes(&plan)?;
         let env = self.limited_env()?;
-        let frame = SessionContext::new_with_state(state)
-            .execute_logical_plan(plan)
-            .await
-            .map_err(planning)?;
+        let frame = SessionContext::new_with_state(state).execute_logical_plan(plan).await.map_err(planning)?;
         let task = Arc::new(frame.task_ctx().with_runtime(env));
         let physical = frame.create_physical_plan().await.map_err(planning)?;
-        let batches =
-            execute_stream(physical, task).map_err(|source| Error::RunQuery { source })?;
-        let head = Head {
-            schema: batches.schema(),
-            frontier,
-            stale,
-            partial,
-        };
+        let batches = execute_stream(physical, task).map_err(|source| Error::RunQuery { source })?;
+        let head = Head { schema: batches.schema(), frontier, stale, partial };
         Ok((head, batches))
     }
 
@@ -274,31 +244,26 @@ impl Engine {
 
     fn limited(&self, running: Running, deadline: Instant, track: Track) -> Batches {
         let seconds = self.config.query_timeout.as_secs_f64();
-        let rest = stream::try_unfold(
-            (running, track),
-            move |(mut running, mut track)| async move {
-                match timeout_at(deadline, running.batches.recv()).await {
-                    Ok(Some(Ok(batch))) => Ok(Some((batch, (running, track)))),
-                    Ok(Some(Err(source))) => Err(track.failed(Error::RunQuery { source })),
-                    Ok(None) => match (&mut running.task).await {
-                        Ok(true) => {
-                            track.finish("ok");
-                            Ok(None)
-                        }
-                        Ok(false) => Err(track.failed(Error::Timeout { seconds })),
-                        Err(_) => Err(track.failed(panicked())),
-                    },
-                    Err(_) => Err(track.failed(Error::Timeout { seconds })),
-                }
-            },
-        );
+        let rest = stream::try_unfold((running, track), move |(mut running, mut track)| async move {
+            match timeout_at(deadline, running.batches.recv()).await {
+                Ok(Some(Ok(batch))) => Ok(Some((batch, (running, track)))),
+                Ok(Some(Err(source))) => Err(track.failed(Error::RunQuery { source })),
+                Ok(None) => match (&mut running.task).await {
+                    Ok(true) => {
+                        track.finish("ok");
+                        Ok(None)
+                    }
+                    Ok(false) => Err(track.failed(Error::Timeout { seconds })),
+                    Err(_) => Err(track.failed(panicked())),
+                },
+                Err(_) => Err(track.failed(Error::Timeout { seconds })),
+            }
+        });
         Box::pin(rest)
     }
 
     fn timeout(&self) -> Error {
-        Error::Timeout {
-            seconds: self.config.query_timeout.as_secs_f64(),
-        }
+        Error::Timeout { seconds: self.config.query_timeout.as_secs_f64() }
     }
 }
 

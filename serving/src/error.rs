@@ -15,18 +15,12 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     #[error("{reason}")]
-    ReadRequest {
-        code: &'static str,
-        status: u16,
-        reason: String,
-    },
+    ReadRequest { code: &'static str, status: u16, reason: String },
     #[error(
         "a request holds either definitions or exactly one query; this one has {definitions} definitions and {queries} queries"
     )]
     MixStatements { definitions: usize, queries: usize },
-    #[error(
-        "{0} is not possible here: queries read, and only CREATE and DROP of streams and views change anything"
-    )]
+    #[error("{0} is not possible here: queries read, and only CREATE and DROP of streams and views change anything")]
     ChangeByQuery(String),
     #[error("{}", Complaint::sentence(.source))]
     PlanQuery {
@@ -86,13 +80,11 @@ impl Error {
             | Error::MixStatements { .. }
             | Error::ChangeByQuery(_)
             | Error::Timeout { .. } => Fault::User,
-            Error::PlanQuery { source } | Error::RunQuery { source } => {
-                match (own(source), shared(source)) {
-                    (Some(inner), _) => inner.fault(),
-                    (_, Some(inner)) => inner.fault(),
-                    _ => plan_fault(source),
-                }
-            }
+            Error::PlanQuery { source } | Error::RunQuery { source } => match (own(source), shared(source)) {
+                (Some(inner), _) => inner.fault(),
+                (_, Some(inner)) => inner.fault(),
+                _ => plan_fault(source),
+            },
             Error::NotReady { .. }
             | Error::NotHeld { .. }
             | Error::StreamStopped { .. }
@@ -110,9 +102,7 @@ impl Error {
     pub(crate) fn is_worker_lost(&self) -> bool {
         match self {
             Error::AskWorker { .. } => true,
-            Error::RunQuery { source } | Error::PlanQuery { source } => {
-                own(source).is_some_and(Self::is_worker_lost)
-            }
+            Error::RunQuery { source } | Error::PlanQuery { source } => own(source).is_some_and(Self::is_worker_lost),
             _ => false,
         }
     }
@@ -120,12 +110,7 @@ impl Error {
     /// Status, code, sentence and place, as the client sees them.
     pub fn answer(&self) -> ErrorAnswer {
         let (status, code) = self.status_and_code();
-        ErrorAnswer {
-            status,
-            code,
-            message: self.to_string(),
-            place: self.place(),
-        }
+        ErrorAnswer { status, code, message: self.to_string(), place: self.place() }
     }
 
     fn status_and_code(&self) -> (u16, &'static str) {
@@ -189,9 +174,7 @@ fn engine_code(error: &DataFusionError, user: &'static str) -> (u16, &'static st
     match (error.find_root(), plan_fault(error)) {
         (DataFusionError::ResourcesExhausted(_), _) => (507, "memory_limit"),
         // How DataFusion 55's nested-loop join says that its first batch is over the limit already.
-        (DataFusionError::Internal(text), _) if text.contains("no data to spill") => {
-            (507, "memory_limit")
-        }
+        (DataFusionError::Internal(text), _) if text.contains("no data to spill") => (507, "memory_limit"),
         (_, Fault::User) => (400, user),
         (_, Fault::Transient) => (503, "storage"),
         (_, Fault::Bug) => (500, "internal"),
@@ -201,9 +184,9 @@ fn engine_code(error: &DataFusionError, user: &'static str) -> (u16, &'static st
 fn shared_code(error: &SharedError) -> (u16, &'static str) {
     match error {
         SharedError::ParseSql { .. } => (400, "syntax"),
-        SharedError::RefuseDefinition { .. }
-        | SharedError::CheckName { .. }
-        | SharedError::PlanView { .. } => (400, "refused"),
+        SharedError::RefuseDefinition { .. } | SharedError::CheckName { .. } | SharedError::PlanView { .. } => {
+            (400, "refused")
+        }
         SharedError::FindDefinition { .. } => (404, "not_found"),
         SharedError::CreateTwice { .. } | SharedError::DropStreamInUse { .. } => (409, "conflict"),
         SharedError::WriteCatalog { .. } => (503, "conflict"),

@@ -47,12 +47,7 @@ pub(crate) const DEFINITIONS: &str = "
 
 /// The frontier at these offsets of partitions 0 and 1.
 pub(crate) fn at(first: i64, second: i64) -> Frontier {
-    [
-        (Partition(0), Offset(first)),
-        (Partition(1), Offset(second)),
-    ]
-    .into_iter()
-    .collect()
+    [(Partition(0), Offset(first)), (Partition(1), Offset(second))].into_iter().collect()
 }
 
 /// Message `offset` of `partition`: every seventh cannot be decoded; values add up without rounding.
@@ -91,18 +86,12 @@ impl World {
         let path = folder.path().to_str().unwrap();
         let warehouse = Warehouse::open(path, &BTreeMap::new()).unwrap();
         let catalogs = CatalogStore::new(warehouse.clone());
-        catalogs
-            .apply(ddl::parse(DEFINITIONS).unwrap())
-            .await
-            .unwrap();
+        catalogs.apply(ddl::parse(DEFINITIONS).unwrap()).await.unwrap();
         let name = stream();
         let mut latest = catalogs.record_origin(&name, &at(0, 0)).await.unwrap();
         let views: Vec<Arc<CompiledView>> = latest.compiled().cloned().collect();
         for view in views {
-            latest = catalogs
-                .promote(&view.definition.name, view.plan.id())
-                .await
-                .unwrap();
+            latest = catalogs.promote(&view.definition.name, view.plan.id()).await.unwrap();
         }
         let env = session::runtime(Some(&warehouse), None, None).unwrap();
         let (catalog, catalog_receiver) = watch::channel(latest);
@@ -135,9 +124,7 @@ impl World {
                     }
                 })
             }),
-            batch: Arc::new(|request| {
-                Box::pin(async move { Ok(serde_json::json!({ "full": request.full })) })
-            }),
+            batch: Arc::new(|request| Box::pin(async move { Ok(serde_json::json!({ "full": request.full })) })),
             metrics: Arc::new(Metrics::new()),
         };
         Self {
@@ -163,11 +150,7 @@ impl World {
     }
 
     pub(crate) fn config(&self) -> ServingConfig {
-        ServingConfig {
-            pin_wait: Duration::from_millis(200),
-            target_partitions: 2,
-            ..ServingConfig::default()
-        }
+        ServingConfig { pin_wait: Duration::from_millis(200), target_partitions: 2, ..ServingConfig::default() }
     }
 
     pub(crate) fn views(&self) -> Vec<Arc<CompiledView>> {
@@ -182,19 +165,10 @@ impl World {
         for (partition, end) in to.iter() {
             for offset in from.get(partition).0..end.0 {
                 let text = message(partition.0, offset);
-                messages.push(
-                    partition,
-                    Offset(offset),
-                    Some(1_767_225_600_000 + offset),
-                    Some(text.as_bytes()),
-                );
+                messages.push(partition, Offset(offset), Some(1_767_225_600_000 + offset), Some(text.as_bytes()));
             }
         }
-        Decoder::new(definition)
-            .unwrap()
-            .decode(&messages)
-            .unwrap()
-            .rows
+        Decoder::new(definition).unwrap().decode(&messages).unwrap().rows
     }
 
     /// Publishes every view's states below `cut`, in two files so that groups occur in both.
@@ -206,16 +180,9 @@ impl World {
             let mut files = Vec::new();
             for (i, (from, to)) in [(&at(0, 0), &half), (&half, cut)].into_iter().enumerate() {
                 let states = self.states(&view, &rows, from, to).await;
-                let stored = view
-                    .plan
-                    .to_stored(batches("states", states.schema(), vec![states]).unwrap())
-                    .unwrap();
+                let stored = view.plan.to_stored(batches("states", states.schema(), vec![states]).unwrap()).unwrap();
                 let stored = collect(&self.state, "storing", stored).await.unwrap();
-                let name = format!(
-                    "views/{}/{}-{i}.parquet",
-                    view.plan.id(),
-                    cut.distance(&at(0, 0))
-                );
+                let name = format!("views/{}/{}-{i}.parquet", view.plan.id(), cut.distance(&at(0, 0)));
                 files.push(self.write(&name, view.plan.stored_schema(), &stored));
             }
             let id = view.plan.id().clone();
@@ -229,41 +196,21 @@ impl World {
             };
             versions.insert(id, Arc::new(version));
         }
-        self.published
-            .send_replace(Arc::new(Published { versions }));
+        self.published.send_replace(Arc::new(Published { versions }));
     }
 
     /// A snapshot at `to` whose segments start at `cut` and are cut at odd places.
-    pub(crate) async fn snapshot(
-        &self,
-        archived: &Frontier,
-        cut: &Frontier,
-        to: &Frontier,
-    ) -> StreamSnapshot {
+    pub(crate) async fn snapshot(&self, archived: &Frontier, cut: &Frontier, to: &Frontier) -> StreamSnapshot {
         let rows = self.rows(&at(0, 0), to);
         let mut views = HashMap::new();
         for view in self.views() {
-            views.insert(
-                view.plan.id().clone(),
-                Arc::new(self.segments(&view, &rows, cut, to).await),
-            );
+            views.insert(view.plan.id().clone(), Arc::new(self.segments(&view, &rows, cut, to).await));
         }
-        let middle: Frontier = to
-            .iter()
-            .map(|(p, o)| (p, Offset((archived.get(p).0 + o.0) / 2)))
-            .collect();
+        let middle: Frontier = to.iter().map(|(p, o)| (p, Offset((archived.get(p).0 + o.0) / 2))).collect();
         // Rows reach back a little below the archive's frontier, as within the grace time.
-        let below: Frontier = archived
-            .iter()
-            .map(|(p, o)| (p, Offset((o.0 - 2).max(0))))
-            .collect();
+        let below: Frontier = archived.iter().map(|(p, o)| (p, Offset((o.0 - 2).max(0)))).collect();
         let chunk = |from: &Frontier, to: &Frontier| {
-            Arc::new(RowsChunk {
-                from: from.clone(),
-                to: to.clone(),
-                batches: vec![self.rows(from, to)],
-                bytes: 1,
-            })
+            Arc::new(RowsChunk { from: from.clone(), to: to.clone(), batches: vec![self.rows(from, to)], bytes: 1 })
         };
         let health = to.iter().map(|(p, o)| {
             let health = PartitionHealth {
@@ -294,10 +241,7 @@ impl World {
 
     fn master(&self, archived: &Frontier) -> MasterVersion {
         let rows = self.rows(&at(0, 0), archived);
-        let name = format!(
-            "streams/sensor_data/{}.parquet",
-            archived.distance(&at(0, 0))
-        );
+        let name = format!("streams/sensor_data/{}.parquet", archived.distance(&at(0, 0)));
         let files = match rows.num_rows() {
             0 => Vec::new(),
             _ => vec![self.write(&name, &rows.schema(), std::slice::from_ref(&rows))],
@@ -365,12 +309,8 @@ impl World {
         let path = self.folder.path().join(name);
         std::fs::create_dir_all(path.parent().unwrap()).unwrap();
         let properties = writer_properties(schema);
-        let mut writer = ArrowWriter::try_new(
-            File::create(&path).unwrap(),
-            Arc::clone(schema),
-            Some(properties),
-        )
-        .unwrap();
+        let mut writer =
+            ArrowWriter::try_new(File::create(&path).unwrap(), Arc::clone(schema), Some(properties)).unwrap();
         let mut rows = 0;
         for batch in batches {
             rows += batch.num_rows() as u64;
@@ -378,12 +318,7 @@ impl World {
             writer.write(&batch).unwrap();
         }
         writer.close().unwrap();
-        DataFile {
-            path: name.to_owned(),
-            size: std::fs::metadata(&path).unwrap().len(),
-            rows: Some(rows),
-            span: None,
-        }
+        DataFile { path: name.to_owned(), size: std::fs::metadata(&path).unwrap().len(), rows: Some(rows), span: None }
     }
 
     /// The newest snapshot with one change.
@@ -395,10 +330,7 @@ impl World {
     }
 
     pub(crate) fn view_id(&self, name: &str) -> ViewId {
-        let view = self
-            .views()
-            .into_iter()
-            .find(|v| v.definition.name.as_str() == name);
+        let view = self.views().into_iter().find(|v| v.definition.name.as_str() == name);
         view.unwrap().plan.id().clone()
     }
 

@@ -48,8 +48,7 @@ pub async fn serve(
             tracing::debug!(%error, "TCP_NODELAY could not be set");
         }
     });
-    let server = axum::serve(listener, routes(engine))
-        .with_graceful_shutdown(cancel.clone().cancelled_owned());
+    let server = axum::serve(listener, routes(engine)).with_graceful_shutdown(cancel.clone().cancelled_owned());
     let overdue = async {
         cancel.cancelled().await;
         tokio::time::sleep(grace).await;
@@ -85,10 +84,7 @@ async fn no_such_path(request: Request) -> Error {
     refused(
         "no_such_path",
         StatusCode::NOT_FOUND,
-        format!(
-            "there is nothing at {}; SQL goes to POST /v1/sql",
-            request.uri().path()
-        ),
+        format!("there is nothing at {}; SQL goes to POST /v1/sql", request.uri().path()),
     )
 }
 
@@ -96,11 +92,7 @@ async fn no_such_method(request: Request) -> Error {
     refused(
         "no_such_method",
         StatusCode::METHOD_NOT_ALLOWED,
-        format!(
-            "{} does not take {}",
-            request.uri().path(),
-            request.method()
-        ),
+        format!("{} does not take {}", request.uri().path(), request.method()),
     )
 }
 
@@ -109,31 +101,20 @@ async fn refuse_other_sites(request: Request, next: Next) -> Response {
     if request.method() == Method::GET || same_site(request.headers()) {
         return next.run(request).await;
     }
-    refused(
-        "other_site",
-        StatusCode::FORBIDDEN,
-        "the request comes from a page of another site".into(),
-    )
-    .into_response()
+    refused("other_site", StatusCode::FORBIDDEN, "the request comes from a page of another site".into()).into_response()
 }
 
 fn same_site(headers: &HeaderMap) -> bool {
     let text = |name| headers.get(name).and_then(|value| value.to_str().ok());
     match (text(header::ORIGIN), text(header::HOST)) {
         (None, _) => true,
-        (Some(origin), Some(host)) => origin
-            .split_once("://")
-            .is_some_and(|(_, origin_host)| origin_host == host),
+        (Some(origin), Some(host)) => origin.split_once("://").is_some_and(|(_, origin_host)| origin_host == host),
         (Some(_), None) => false,
     }
 }
 
 fn refused(code: &'static str, status: StatusCode, reason: String) -> Error {
-    Error::ReadRequest {
-        code,
-        status: status.as_u16(),
-        reason,
-    }
+    Error::ReadRequest { code, status: status.as_u16(), reason }
 }
 
 impl IntoResponse for Error {
@@ -142,8 +123,7 @@ impl IntoResponse for Error {
         if self.fault() == Fault::Bug {
             tracing::error!(error = %self, "a request failed by a fault of the server");
         }
-        let status =
-            StatusCode::from_u16(answer.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        let status = StatusCode::from_u16(answer.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
         (status, axum::Json(json!({ "error": answer }))).into_response()
     }
 }

@@ -114,11 +114,7 @@ impl Metrics {
             "Time from a request to the last byte of its answer, by outcome: ok, cancelled or the error's code",
             metrics.queries.clone(),
         );
-        registry.register(
-            "queries_running",
-            "Queries that are running",
-            metrics.running.clone(),
-        );
+        registry.register("queries_running", "Queries that are running", metrics.running.clone());
         registry.register(
             "batch_run_seconds",
             "Time of recomputations, by view, mode and outcome",
@@ -139,19 +135,12 @@ impl Metrics {
             "Time spent in commits to master datasets",
             metrics.epoch_seconds.clone(),
         );
-        Self {
-            registry,
-            ..metrics
-        }
+        Self { registry, ..metrics }
     }
 
     /// Records a recomputation that has ended.
     pub fn record_run(&self, run: RunSummary) {
-        let labels = RunLabels {
-            view: run.view.to_string(),
-            mode: run.mode.clone(),
-            outcome: run.outcome.clone(),
-        };
+        let labels = RunLabels { view: run.view.to_string(), mode: run.mode.clone(), outcome: run.outcome.clone() };
         self.runs.get_or_create(&labels).observe(run.seconds);
         self.run_rows.get_or_create(&labels).inc_by(run.rows);
         self.last_runs.lock().insert(run.view.clone(), run);
@@ -183,11 +172,7 @@ impl Metrics {
     /// Follows one query from here to its end.
     pub(crate) fn track_query(self: &Arc<Self>) -> Track {
         self.running.inc();
-        Track {
-            metrics: Arc::clone(self),
-            started: Instant::now(),
-            outcome: "cancelled",
-        }
+        Track { metrics: Arc::clone(self), started: Instant::now(), outcome: "cancelled" }
     }
 }
 
@@ -226,12 +211,7 @@ impl Drop for Track {
             _ => &self.metrics.failed,
         };
         count.fetch_add(1, Ordering::Relaxed);
-        let outcome = OutcomeLabel {
-            outcome: self.outcome.to_owned(),
-        };
-        self.metrics
-            .queries
-            .get_or_create(&outcome)
-            .observe(self.started.elapsed().as_secs_f64());
+        let outcome = OutcomeLabel { outcome: self.outcome.to_owned() };
+        self.metrics.queries.get_or_create(&outcome).observe(self.started.elapsed().as_secs_f64());
     }
 }

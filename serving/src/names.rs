@@ -9,8 +9,7 @@ use std::sync::Arc;
 use arrow::datatypes::SchemaRef;
 use async_trait::async_trait;
 use datafusion::catalog::{
-    CatalogProvider, CatalogProviderList, MemoryCatalogProviderList, SchemaProvider, Session,
-    TableProvider,
+    CatalogProvider, CatalogProviderList, MemoryCatalogProviderList, SchemaProvider, Session, TableProvider,
 };
 use datafusion::common::{TableReference, not_impl_err};
 use datafusion::datasource::TableType;
@@ -68,11 +67,7 @@ impl Named {
             return Ok(None);
         };
         match self {
-            Named::Rows(_) => pin
-                .rows
-                .as_ref()
-                .map(|rows| tables::rows(pin, rows))
-                .transpose(),
+            Named::Rows(_) => pin.rows.as_ref().map(|rows| tables::rows(pin, rows)).transpose(),
             Named::Rejects(_) => {
                 let rejects = |rows| tables::rejects(pin, rows);
                 pin.rows.as_ref().map(rejects).transpose()
@@ -100,11 +95,7 @@ pub(crate) fn all_names(catalog: &Catalog) -> HashMap<&'static str, BTreeMap<Str
     }
     for (name, view) in &catalog.views {
         if let Some(view) = &view.serving {
-            for (schema, side) in [
-                (PUBLIC, Side::Merged),
-                (BATCH, Side::Batch),
-                (SPEED, Side::Speed),
-            ] {
+            for (schema, side) in [(PUBLIC, Side::Merged), (BATCH, Side::Batch), (SPEED, Side::Speed)] {
                 add(schema, name.as_str(), Named::View(Arc::clone(view), side));
             }
         }
@@ -116,10 +107,7 @@ pub(crate) fn all_names(catalog: &Catalog) -> HashMap<&'static str, BTreeMap<Str
 /// knows their place in the text.
 ///
 /// Errors: [`Error::NotReady`] for a view that is being built for the first time.
-pub(crate) fn wanted(
-    catalog: &Catalog,
-    references: &[TableReference],
-) -> Result<BTreeMap<StreamName, Wanted>> {
+pub(crate) fn wanted(catalog: &Catalog, references: &[TableReference]) -> Result<BTreeMap<StreamName, Wanted>> {
     let names = all_names(catalog);
     let mut wanted: BTreeMap<StreamName, Wanted> = BTreeMap::new();
     for reference in references {
@@ -140,13 +128,11 @@ pub(crate) fn wanted(
                 None => continue,
             },
         };
-        let of_stream = wanted
-            .entry(stream.definition.name.clone())
-            .or_insert_with(|| Wanted {
-                stream: Arc::clone(stream),
-                rows: false,
-                views: BTreeMap::new(),
-            });
+        let of_stream = wanted.entry(stream.definition.name.clone()).or_insert_with(|| Wanted {
+            stream: Arc::clone(stream),
+            rows: false,
+            views: BTreeMap::new(),
+        });
         match named {
             Named::Rows(_) | Named::Rejects(_) => of_stream.rows = true,
             Named::View(view, _) => {
@@ -159,15 +145,11 @@ pub(crate) fn wanted(
 }
 
 fn refuse_building(catalog: &Catalog, table: &str) -> Result<()> {
-    let building = catalog
-        .views
-        .iter()
-        .any(|(name, view)| name.as_str() == table && view.building.is_some());
+    let building = catalog.views.iter().any(|(name, view)| name.as_str() == table && view.building.is_some());
     if building {
         return Err(Error::NotReady {
             what: format!("view `{table}`"),
-            reason: "it is being built; it answers once its first batch version is published"
-                .into(),
+            reason: "it is being built; it answers once its first batch version is published".into(),
         });
     }
     Ok(())
@@ -220,10 +202,7 @@ impl SchemaProvider for Tables {
         };
         match named.table(&self.pins) {
             Ok(Some(table)) => Ok(Some(table)),
-            Ok(None) => Ok(Some(Arc::new(Described {
-                definition: named.definition(),
-                named: named.clone(),
-            }))),
+            Ok(None) => Ok(Some(Arc::new(Described { definition: named.definition(), named: named.clone() }))),
             Err(error) => Err(DataFusionError::External(Box::new(error))),
         }
     }

@@ -105,9 +105,7 @@ fn allows(name: &str, value: &str) -> Result<bool> {
     match value {
         "allow" => Ok(true),
         "refuse" => Ok(false),
-        other => Err(refused(format!(
-            "{name} is `allow` or `refuse`, not `{other}`"
-        ))),
+        other => Err(refused(format!("{name} is `allow` or `refuse`, not `{other}`"))),
     }
 }
 
@@ -135,10 +133,7 @@ fn setting(words: &[&TokenWithSpan]) -> Result<(String, String)> {
             return Ok((name.value.to_ascii_lowercase(), value));
         }
     }
-    Err(malformed(
-        "an option is set as in SET thalweg.partial = 'allow'".into(),
-        words[0].span.start,
-    ))
+    Err(malformed("an option is set as in SET thalweg.partial = 'allow'".into(), words[0].span.start))
 }
 
 /// Every character below `end` as a space; lines stay lines.
@@ -157,19 +152,12 @@ fn blank_below(sql: &str, end: Location) -> String {
 }
 
 fn malformed(message: String, at: Location) -> Error {
-    let place = (at.line > 0).then_some(Place {
-        line: at.line,
-        column: at.column,
-    });
+    let place = (at.line > 0).then_some(Place { line: at.line, column: at.column });
     Error::Shared(SharedError::ParseSql { message, place })
 }
 
 fn refused(reason: String) -> Error {
-    Error::ReadRequest {
-        code: "bad_option",
-        status: 400,
-        reason,
-    }
+    Error::ReadRequest { code: "bad_option", status: 400, reason }
 }
 
 #[cfg(test)]
@@ -199,11 +187,7 @@ mod tests {
             let frontier = [(Partition(0), Offset(offset))].into_iter().collect();
             (StreamName::new("s").unwrap(), frontier)
         };
-        Options {
-            min_frontier: frontier.map(at).into_iter().collect(),
-            partial,
-            stale: false,
-        }
+        Options { min_frontier: frontier.map(at).into_iter().collect(), partial, stale: false }
     }
 
     #[test]
@@ -211,17 +195,11 @@ mod tests {
         check("SELECT 1", Ok(("SELECT 1", options(None, false))));
         check(
             "SET thalweg.partial = 'allow'; SELECT 1",
-            Ok((
-                "                               SELECT 1",
-                options(None, true),
-            )),
+            Ok(("                               SELECT 1", options(None, true))),
         );
         check(
             "set Thalweg.PARTIAL to allow;\n-- é\nSELECT 'é; SET thalweg.x'",
-            Ok((
-                "                             \n-- é\nSELECT 'é; SET thalweg.x'",
-                options(None, true),
-            )),
+            Ok(("                             \n-- é\nSELECT 'é; SET thalweg.x'", options(None, true))),
         );
         check(
             "SET thalweg.min_frontier='{\"s\":{\"0\":7}}';\nSET thalweg.partial='refuse';SELECT 1;",
@@ -232,43 +210,22 @@ mod tests {
         );
         check(
             "SET thalweg.stale = 'allow'; SELECT 1",
-            Ok((
-                "                             SELECT 1",
-                Options {
-                    stale: true,
-                    ..Options::default()
-                },
-            )),
+            Ok(("                             SELECT 1", Options { stale: true, ..Options::default() })),
         );
         // Other settings are refused where statements are read.
-        check(
-            "SET datafusion.x = 1; SELECT 1",
-            Ok(("SET datafusion.x = 1; SELECT 1", options(None, false))),
-        );
+        check("SET datafusion.x = 1; SELECT 1", Ok(("SET datafusion.x = 1; SELECT 1", options(None, false))));
     }
 
     #[test]
     fn what_means_nothing_is_refused() {
-        check(
-            "SET thalweg.partial = 'allow'",
-            Err("put the query behind it"),
-        );
-        check(
-            "SELECT 1; SET thalweg.partial = 'allow'",
-            Err("in front of"),
-        );
+        check("SET thalweg.partial = 'allow'", Err("put the query behind it"));
+        check("SELECT 1; SET thalweg.partial = 'allow'", Err("in front of"));
         check("SET thalweg.partial = 'yes'; SELECT 1", Err("not `yes`"));
         check("SET thalweg.stale = 'yes'; SELECT 1", Err("not `yes`"));
-        check(
-            "SET thalweg.parts = 'x'; SELECT 1",
-            Err("no option `thalweg.parts`"),
-        );
+        check("SET thalweg.parts = 'x'; SELECT 1", Err("no option `thalweg.parts`"));
         check("SET thalweg.partial; SELECT 1", Err("is set as in"));
         check("SET thalweg.min_frontier = '{'; SELECT 1", Err("is not:"));
-        check(
-            "SET thalweg.min_frontier = '{\"s\":{\"0\":\"x\"}}'; SELECT 1",
-            Err("is not:"),
-        );
+        check("SET thalweg.min_frontier = '{\"s\":{\"0\":\"x\"}}'; SELECT 1", Err("is not:"));
         check("SELECT 'open", Err("Unterminated"));
     }
 

@@ -123,9 +123,7 @@ impl Given {
     fn raise(&self, pin: &Pin) {
         let definition = &pin.stream.definition;
         let mut given = self.0.lock();
-        let entry = given
-            .entry(definition.name.clone())
-            .or_insert_with(|| (definition.sql.clone(), Frontier::new()));
+        let entry = given.entry(definition.name.clone()).or_insert_with(|| (definition.sql.clone(), Frontier::new()));
         if entry.0 != definition.sql {
             *entry = (definition.sql.clone(), Frontier::new());
         }
@@ -161,20 +159,11 @@ pub(crate) async fn pin_all(
     for (name, wanted) in wanted {
         let floor = || Floor {
             given: given.of(&wanted.stream),
-            asked: terms
-                .options
-                .min_frontier
-                .get(name)
-                .cloned()
-                .unwrap_or_default(),
+            asked: terms.options.min_frontier.get(name).cloned().unwrap_or_default(),
         };
         let pin = match &sources.realtime {
-            Realtime::Here(streams) => {
-                here::pin_in_time(streams, &sources.published, wanted, floor, terms).await?
-            }
-            Realtime::There(workers) => {
-                there::pin_in_time(workers, sources, wanted, floor, terms).await?
-            }
+            Realtime::Here(streams) => here::pin_in_time(streams, &sources.published, wanted, floor, terms).await?,
+            Realtime::There(workers) => there::pin_in_time(workers, sources, wanted, floor, terms).await?,
         };
         given.raise(&pin);
         pins.insert(name.clone(), pin);

@@ -42,22 +42,15 @@ impl Readiness {
         let ready: Vec<Subject> = ready.map(|(subject, _)| subject.clone()).collect();
         seen.ready.extend(ready);
         let counts = |subject: &Subject| !seen.all_once || seen.ready.contains(subject);
-        let reasons: Vec<String> = facts
-            .into_iter()
-            .filter(|(subject, _)| counts(subject))
-            .filter_map(|(_, reason)| reason)
-            .collect();
+        let reasons: Vec<String> =
+            facts.into_iter().filter(|(subject, _)| counts(subject)).filter_map(|(_, reason)| reason).collect();
         seen.all_once |= reasons.is_empty();
         reasons
     }
 }
 
 /// Every stream and every view that is served, with why it cannot be answered, if it cannot.
-pub(crate) fn facts(
-    catalog: &Catalog,
-    published: &Published,
-    standings: &Standings,
-) -> Vec<(Subject, Option<String>)> {
+pub(crate) fn facts(catalog: &Catalog, published: &Published, standings: &Standings) -> Vec<(Subject, Option<String>)> {
     let streams = catalog.streams.iter().map(|(name, stream)| {
         let standing = standings.streams.get(name);
         let reason = match standing {
@@ -65,10 +58,7 @@ pub(crate) fn facts(
             None => Some("starting".into()),
         };
         let subject = Subject::Stream(name.clone(), stream.definition.fingerprint());
-        (
-            subject,
-            reason.map(|reason| format!("stream `{name}`: {reason}")),
-        )
+        (subject, reason.map(|reason| format!("stream `{name}`: {reason}")))
     });
     let views = catalog.views.iter().filter_map(|(name, view)| {
         let plan = &view.serving.as_ref()?.plan;
@@ -102,10 +92,7 @@ mod tests {
             let facts = facts.iter().map(|(name, reason)| fact(name, *reason));
             readiness.judge(facts.collect())
         };
-        assert_eq!(
-            judge(&[("a", None), ("b", Some("building b"))]),
-            ["building b"]
-        );
+        assert_eq!(judge(&[("a", None), ("b", Some("building b"))]), ["building b"]);
         assert!(judge(&[("a", None), ("b", None)]).is_empty());
         // Created later: it does not count before it was ready once.
         assert!(judge(&[("a", None), ("b", None), ("c", Some("new"))]).is_empty());

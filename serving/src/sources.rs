@@ -62,8 +62,7 @@ pub struct CallError {
 }
 
 /// Something that another layer does on request; the answer is JSON for the client.
-pub type Call<A> =
-    Arc<dyn Fn(A) -> BoxFuture<'static, Result<serde_json::Value, CallError>> + Send + Sync>;
+pub type Call<A> = Arc<dyn Fn(A) -> BoxFuture<'static, Result<serde_json::Value, CallError>> + Send + Sync>;
 
 /// A recomputation that a client asks for.
 #[derive(Debug, Clone)]
@@ -105,8 +104,6 @@ pub struct Sources {
 
 impl fmt::Debug for Sources {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Sources")
-            .field("catalog", &self.catalog.borrow().version)
-            .finish_non_exhaustive()
+        f.debug_struct("Sources").field("catalog", &self.catalog.borrow().version).finish_non_exhaustive()
     }
 }

@@ -91,17 +91,10 @@ impl Standing {
         let failure = handle.failure.borrow().clone();
         let archive_failure = handle.archive_failure.borrow().clone();
         let Some(snapshot) = handle.snapshots.borrow().clone() else {
-            return Self {
-                failure,
-                archive_failure,
-                ..Self::default()
-            };
+            return Self { failure, archive_failure, ..Self::default() };
         };
         let views = snapshot.views.iter().map(|(id, held)| {
-            let held = Held {
-                segments: held.iter().count(),
-                bytes: Some(held.bytes()),
-            };
+            let held = Held { segments: held.iter().count(), bytes: Some(held.bytes()) };
             (id.clone(), held)
         });
         Self {
@@ -134,15 +127,9 @@ impl Standing {
             })
             .collect();
         let named = of_stream.iter().flat_map(|(_, s)| &s.frontier);
-        let partitions: BTreeSet<Partition> = stream
-            .origin
-            .partitions()
-            .chain(named.flat_map(Frontier::partitions))
-            .collect();
-        let mut standing = Self {
-            master,
-            ..Self::default()
-        };
+        let partitions: BTreeSet<Partition> =
+            stream.origin.partitions().chain(named.flat_map(Frontier::partitions)).collect();
+        let mut standing = Self { master, ..Self::default() };
         let mut holders = Holders::default();
         let mut frontier = Frontier::new();
         let mut used: BTreeMap<&str, &WorkerStream> = BTreeMap::new();
@@ -152,9 +139,7 @@ impl Standing {
                     holders.held.insert(partition, worker.to_owned());
                     frontier.set(partition, offset);
                     let health = status.health.get(&partition).cloned();
-                    standing
-                        .health
-                        .insert(partition, health.unwrap_or_default());
+                    standing.health.insert(partition, health.unwrap_or_default());
                     used.insert(worker, status);
                 }
                 Err(reason) => {
@@ -171,9 +156,7 @@ impl Standing {
             standing.memory_bytes += status.memory_bytes;
             standing.memory_budget += status.memory_budget;
             standing.paused |= status.paused;
-            standing
-                .views
-                .retain(|id, _| status.segments.contains_key(id));
+            standing.views.retain(|id, _| status.segments.contains_key(id));
             for (id, segments) in &status.segments {
                 if i == 0 {
                     standing.views.insert(id.clone(), Held::default());
@@ -188,13 +171,8 @@ impl Standing {
 }
 
 /// What the workers say that have something to say.
-fn said_by(
-    workers: &BTreeMap<&str, &WorkerStream>,
-    what: impl Fn(&WorkerStream) -> Option<&String>,
-) -> Option<String> {
-    let said = workers
-        .iter()
-        .filter_map(|(worker, status)| Some(format!("worker {worker}: {}", what(status)?)));
+fn said_by(workers: &BTreeMap<&str, &WorkerStream>, what: impl Fn(&WorkerStream) -> Option<&String>) -> Option<String> {
+    let said = workers.iter().filter_map(|(worker, status)| Some(format!("worker {worker}: {}", what(status)?)));
     let said: Vec<String> = said.collect();
     (!said.is_empty()).then(|| said.join("; "))
 }
@@ -239,10 +217,7 @@ fn holder<'a>(
             let failure = status.failure.as_ref()?;
             Some(format!("worker {worker} has stopped: {failure}"))
         });
-        reasons = std::iter::once("no worker reads it".to_owned())
-            .chain(silent)
-            .chain(failed)
-            .collect();
+        reasons = std::iter::once("no worker reads it".to_owned()).chain(silent).chain(failed).collect();
     }
     Err(reasons.join(", "))
 }
@@ -260,10 +235,7 @@ pub(crate) fn here(catalog: &Catalog, handles: &HashMap<StreamName, StreamHandle
         let handle = handles.get(name);
         (name.clone(), handle.map(Standing::here).unwrap_or_default())
     };
-    Standings {
-        streams: catalog.streams.keys().map(stand).collect(),
-        workers: None,
-    }
+    Standings { streams: catalog.streams.keys().map(stand).collect(), workers: None }
 }
 
 /// How all streams stand now. Of workers it is at most a second old.
@@ -308,9 +280,7 @@ mod tests {
     }
 
     fn only(partition: i32, offset: i64) -> Frontier {
-        [(Partition(partition), Offset(offset))]
-            .into_iter()
-            .collect()
+        [(Partition(partition), Offset(offset))].into_iter().collect()
     }
 
     async fn stand(workers: Vec<Result<WorkerStream, String>>) -> Standing {

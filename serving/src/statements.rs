@@ -36,17 +36,11 @@ pub(crate) fn read(sql: &str) -> Result<Request> {
             reason: "the request holds no SQL statement".into(),
         });
     }
-    let queries = statements
-        .iter()
-        .filter(|s| matches!(s, Statement::Query(_)))
-        .count();
+    let queries = statements.iter().filter(|s| matches!(s, Statement::Query(_))).count();
     match (queries, statements.len() - queries) {
         (1, 0) => Ok(Request::Query),
         (0, _) => Ok(Request::Definitions(statements)),
-        (queries, definitions) => Err(Error::MixStatements {
-            definitions,
-            queries,
-        }),
+        (queries, definitions) => Err(Error::MixStatements { definitions, queries }),
     }
 }
 
@@ -64,13 +58,9 @@ pub(crate) async fn apply(sources: &Sources, definitions: Vec<Statement>) -> Res
         tracing::warn!(version, "the catalog was changed but is not followed yet");
     }
     let actions = applied.iter().map(|a| Some(a.action.clone()));
-    let warnings = applied
-        .iter()
-        .map(|a| (!a.warnings.is_empty()).then(|| a.warnings.join("\n")));
-    let columns: Vec<ArrayRef> = vec![
-        Arc::new(actions.collect::<StringArray>()),
-        Arc::new(warnings.collect::<StringArray>()),
-    ];
+    let warnings = applied.iter().map(|a| (!a.warnings.is_empty()).then(|| a.warnings.join("\n")));
+    let columns: Vec<ArrayRef> =
+        vec![Arc::new(actions.collect::<StringArray>()), Arc::new(warnings.collect::<StringArray>())];
     let schema = Arc::new(Schema::new(vec![
         Field::new("action", DataType::Utf8, false),
         Field::new("warning", DataType::Utf8, true),

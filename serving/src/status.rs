@@ -152,9 +152,7 @@ pub(crate) async fn streams(sources: &Sources) -> Streams {
     Streams {
         streams: streams.collect(),
         workers: standings.workers.map(|(_, statuses)| {
-            let workers = statuses
-                .iter()
-                .map(|(address, status)| worker(address, status));
+            let workers = statuses.iter().map(|(address, status)| worker(address, status));
             workers.collect()
         }),
     }
@@ -190,10 +188,7 @@ fn stream_status(stream: &CatalogStream, standing: &Standing) -> StreamStatus {
         lag: health().map(|h| h.lag).sum(),
         rows: health().map(|h| h.rows).sum(),
         rejects: health().map(|h| h.rejects).sum(),
-        latest_event: health()
-            .filter_map(|h| h.latest_event_us)
-            .max()
-            .and_then(iso),
+        latest_event: health().filter_map(|h| h.latest_event_us).max().and_then(iso),
         memory_bytes: standing.memory_bytes,
         memory_budget: standing.memory_budget,
         paused: standing.paused,
@@ -220,12 +215,7 @@ fn partitions(standing: &Standing) -> BTreeMap<Partition, PartitionStatus> {
         };
         (partition, status)
     };
-    standing
-        .frontier
-        .iter()
-        .flat_map(Frontier::iter)
-        .map(partition)
-        .collect()
+    standing.frontier.iter().flat_map(Frontier::iter).map(partition).collect()
 }
 
 /// All views of the catalog.
@@ -262,11 +252,7 @@ fn view_status(
     Some(ViewStatus {
         name: name.clone(),
         stream: shown.plan.stream().to_string(),
-        status: if view.serving.is_some() {
-            "serving"
-        } else {
-            "building"
-        },
+        status: if view.serving.is_some() { "serving" } else { "building" },
         id: id.to_string(),
         building: replacing,
         cut: batch.map(|b| b.cut.clone()),
@@ -286,6 +272,5 @@ fn view_status(
 
 /// Microseconds since 1970 as ISO 8601 in UTC; none if it is no date.
 fn iso(us: i64) -> Option<String> {
-    DateTime::<Utc>::from_timestamp_micros(us)
-        .map(|t| t.to_rfc3339_opts(SecondsFormat::Micros, true))
+    DateTime::<Utc>::from_timestamp_micros(us).map(|t| t.to_rfc3339_opts(SecondsFormat::Micros, true))
 }

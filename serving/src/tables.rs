@@ -38,11 +38,7 @@ pub(crate) enum Side {
 /// A view's answer as a table.
 ///
 /// Errors: those of the algebra.
-pub(crate) fn view(
-    pin: &Pin,
-    pinned: &PinnedView,
-    side: Side,
-) -> SharedResult<Arc<dyn TableProvider>> {
+pub(crate) fn view(pin: &Pin, pinned: &PinnedView, side: Side) -> SharedResult<Arc<dyn TableProvider>> {
     let plan = &pinned.view.plan;
     let states = match side {
         Side::Merged => union(batch_states(pinned)?, segment_states(pin, pinned)?)?,
@@ -50,10 +46,7 @@ pub(crate) fn view(
         Side::Speed => segment_states(pin, pinned)?,
     };
     let finished = plan.finish(states)?;
-    Ok(Arc::new(ViewTable::new(
-        finished,
-        Some(pinned.view.definition.sql.clone()),
-    )))
+    Ok(Arc::new(ViewTable::new(finished, Some(pinned.view.definition.sql.clone()))))
 }
 
 fn batch_states(pinned: &PinnedView) -> SharedResult<LogicalPlan> {
@@ -62,18 +55,12 @@ fn batch_states(pinned: &PinnedView) -> SharedResult<LogicalPlan> {
     if pinned.batch.files.is_empty() {
         return batches(&name, Arc::clone(plan.state_schema()), Vec::new());
     }
-    let files = ParquetFiles::new(
-        Arc::clone(plan.stored_schema()),
-        pinned.batch.files.to_vec(),
-    );
+    let files = ParquetFiles::new(Arc::clone(plan.stored_schema()), pinned.batch.files.to_vec());
     plan.from_stored(scan(&name, Arc::new(files))?)
 }
 
 fn segment_states(pin: &Pin, pinned: &PinnedView) -> SharedResult<LogicalPlan> {
-    let name = format!(
-        "{} speed from {} to {}",
-        pinned.view.definition.name, pinned.cut, pin.frontier
-    );
+    let name = format!("{} speed from {} to {}", pinned.view.definition.name, pinned.cut, pin.frontier);
     let plan = &pinned.view.plan;
     let schema = Arc::clone(plan.state_schema());
     match &pinned.tiles {
@@ -95,12 +82,7 @@ fn segment_states(pin: &Pin, pinned: &PinnedView) -> SharedResult<LogicalPlan> {
 /// Errors: [`SharedError::RunPlan`].
 pub(crate) fn rows(pin: &Pin, rows: &PinnedRows) -> SharedResult<Arc<dyn TableProvider>> {
     let definition = &pin.stream.definition;
-    let columns: Vec<String> = definition
-        .table_schema()
-        .fields()
-        .iter()
-        .map(|f| f.name().clone())
-        .collect();
+    let columns: Vec<String> = definition.table_schema().fields().iter().map(|f| f.name().clone()).collect();
     let columns = columns.iter().map(String::as_str).collect::<Vec<_>>();
     table(pin, rows, ident(REJECT).is_null(), &columns)
 }
@@ -113,25 +95,14 @@ pub(crate) fn rejects(pin: &Pin, rows: &PinnedRows) -> SharedResult<Arc<dyn Tabl
     table(pin, rows, ident(REJECT).is_not_null(), &columns)
 }
 
-fn table(
-    pin: &Pin,
-    rows: &PinnedRows,
-    keep: Expr,
-    columns: &[&str],
-) -> SharedResult<Arc<dyn TableProvider>> {
+fn table(pin: &Pin, rows: &PinnedRows, keep: Expr, columns: &[&str]) -> SharedResult<Arc<dyn TableProvider>> {
     let select = |plan: LogicalPlan| {
         let columns = columns.iter().map(|name| ident(*name).alias(*name));
-        LogicalPlanBuilder::from(plan)
-            .filter(keep.clone())?
-            .project(columns.collect::<Vec<_>>())?
-            .build()
+        LogicalPlanBuilder::from(plan).filter(keep.clone())?.project(columns.collect::<Vec<_>>())?.build()
     };
     let archive = select(archive_rows(pin, rows)?).map_err(planning)?;
     let memory = select(memory_rows(pin, rows)?).map_err(planning)?;
-    Ok(Arc::new(ViewTable::new(
-        union(archive, memory)?,
-        Some(pin.stream.definition.shown_sql()),
-    )))
+    Ok(Arc::new(ViewTable::new(union(archive, memory)?, Some(pin.stream.definition.shown_sql()))))
 }
 
 fn archive_rows(pin: &Pin, rows: &PinnedRows) -> SharedResult<LogicalPlan> {
@@ -149,10 +120,7 @@ fn archive_rows(pin: &Pin, rows: &PinnedRows) -> SharedResult<LogicalPlan> {
 fn memory_rows(pin: &Pin, rows: &PinnedRows) -> SharedResult<LogicalPlan> {
     let definition = &pin.stream.definition;
     let archived = &rows.archived;
-    let name = format!(
-        "{} memory from {archived} to {}",
-        definition.name, pin.frontier
-    );
+    let name = format!("{} memory from {archived} to {}", definition.name, pin.frontier);
     let schema = definition.row_schema();
     let chunks = match &rows.above {
         RowsAbove::Here(chunks) => chunks,
@@ -171,15 +139,9 @@ fn memory_rows(pin: &Pin, rows: &PinnedRows) -> SharedResult<LogicalPlan> {
 }
 
 fn union(left: LogicalPlan, right: LogicalPlan) -> SharedResult<LogicalPlan> {
-    LogicalPlanBuilder::from(left)
-        .union(right)
-        .and_then(LogicalPlanBuilder::build)
-        .map_err(planning)
+    LogicalPlanBuilder::from(left).union(right).and_then(LogicalPlanBuilder::build).map_err(planning)
 }
 
 fn planning(source: DataFusionError) -> SharedError {
-    SharedError::RunPlan {
-        what: "putting a table together",
-        source,
-    }
+    SharedError::RunPlan { what: "putting a table together", source }
 }

@@ -42,11 +42,7 @@ pub struct WorkersConfig {
 
 impl Default for WorkersConfig {
     fn default() -> Self {
-        Self {
-            token: None,
-            tls_ca: None,
-            ask_within: Duration::from_secs(1),
-        }
+        Self { token: None, tls_ca: None, ask_within: Duration::from_secs(1) }
     }
 }
 
@@ -86,9 +82,7 @@ pub(crate) struct Counts {
 
 impl fmt::Debug for Workers {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Workers")
-            .field(&*self.0.addresses.borrow())
-            .finish()
+        f.debug_tuple("Workers").field(&*self.0.addresses.borrow()).finish()
     }
 }
 
@@ -126,12 +120,7 @@ impl Workers {
         for address in addresses {
             known.entry(address).or_insert_with_key(|address| {
                 let counts = Arc::clone(&inner.counts);
-                Arc::new(Worker::new(
-                    address,
-                    &inner.config,
-                    inner.runtime.clone(),
-                    counts,
-                ))
+                Arc::new(Worker::new(address, &inner.config, inner.runtime.clone(), counts))
             });
         }
         known.values().cloned().collect()
@@ -142,12 +131,7 @@ impl Workers {
         let request = Arc::new(request);
         let asked = self.all().into_iter().map(|worker| {
             let request = Arc::clone(&request);
-            async move {
-                Asked {
-                    name: worker.address().to_owned(),
-                    pin: worker.pin(request).await,
-                }
-            }
+            async move { Asked { name: worker.address().to_owned(), pin: worker.pin(request).await } }
         });
         join_all(asked).await
     }

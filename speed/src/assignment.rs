@@ -52,61 +52,38 @@ impl Topic {
         let brokers = ["bootstrap.servers", "metadata.broker.list"]
             .iter()
             .find_map(|key| properties.get(*key).cloned())
-            .ok_or_else(|| Error::FindBrokers {
-                stream: stream.name.clone(),
-            })?;
+            .ok_or_else(|| Error::FindBrokers { stream: stream.name.clone() })?;
         let consumer = client
             .create_with_context(Watch::default())
-            .map_err(|source| Error::Configure {
-                stream: stream.name.clone(),
-                source,
-            })?;
-        Ok(Self {
-            name: stream.topic.clone(),
-            brokers,
-            consumer: Arc::new(consumer),
-        })
+            .map_err(|source| Error::Configure { stream: stream.name.clone(), source })?;
+        Ok(Self { name: stream.topic.clone(), brokers, consumer: Arc::new(consumer) })
     }
 
     fn survey_error(&self, source: KafkaError) -> Error {
-        Error::Survey {
-            topic: self.name.clone(),
-            brokers: self.brokers.clone(),
-            source,
-        }
+        Error::Survey { topic: self.name.clone(), brokers: self.brokers.clone(), source }
     }
 
     /// How many partitions the topic has. Blocks.
     ///
     /// Errors: [`Error::FindTopic`], [`Error::Survey`].
     pub(crate) fn partitions(&self) -> Result<i32> {
-        let metadata = self
-            .consumer
-            .fetch_metadata(Some(&self.name), ASK)
-            .map_err(|source| self.survey_error(source))?;
+        let metadata =
+            self.consumer.fetch_metadata(Some(&self.name), ASK).map_err(|source| self.survey_error(source))?;
         let found = metadata.topics().iter().find(|t| t.name() == self.name);
         let code = found.and_then(|t| t.error()).map(RDKafkaErrorCode::from);
         match (found, code) {
-            (Some(topic), None) if !topic.partitions().is_empty() => {
-                Ok(topic.partitions().len() as i32)
-            }
+            (Some(topic), None) if !topic.partitions().is_empty() => Ok(topic.partitions().len() as i32),
             (_, Some(code)) if code != RDKafkaErrorCode::UnknownTopicOrPartition => {
                 Err(self.survey_error(KafkaError::MetadataFetch(code)))
             }
-            _ => Err(Error::FindTopic {
-                topic: self.name.clone(),
-                brokers: self.brokers.clone(),
-            }),
+            _ => Err(Error::FindTopic { topic: self.name.clone(), brokers: self.brokers.clone() }),
         }
     }
 
     /// First and next offset of these partitions, or of every one. Blocks.
     ///
     /// Errors: as [`Topic::partitions`].
-    pub(crate) fn survey(
-        &self,
-        of: Option<&BTreeSet<Partition>>,
-    ) -> Result<BTreeMap<Partition, Watermarks>> {
+    pub(crate) fn survey(&self, of: Option<&BTreeSet<Partition>>) -> Result<BTreeMap<Partition, Watermarks>> {
         let asked: Vec<i32> = match of {
             Some(partitions) => partitions.iter().map(|p| p.0).collect(),
             None => (0..self.partitions()?).collect(),
@@ -114,14 +91,9 @@ impl Topic {
         asked
             .into_iter()
             .map(|p| {
-                let (low, high) = self
-                    .consumer
-                    .fetch_watermarks(&self.name, p, ASK)
-                    .map_err(|source| self.survey_error(source))?;
-                let marks = Watermarks {
-                    low: Offset(low),
-                    high: Offset(high),
-                };
+                let (low, high) =
+                    self.consumer.fetch_watermarks(&self.name, p, ASK).map_err(|source| self.survey_error(source))?;
+                let marks = Watermarks { low: Offset(low), high: Offset(high) };
                 Ok((Partition(p), marks))
             })
             .collect()
@@ -147,10 +119,7 @@ impl Topic {
         let deadline = Instant::now() + READ_BACK;
         while !open.is_empty() {
             if Instant::now() >= deadline {
-                return Err(Error::ReadBack {
-                    topic: self.name.clone(),
-                    missing: open.into_keys().collect(),
-                });
+                return Err(Error::ReadBack { topic: self.name.clone(), missing: open.into_keys().collect() });
             }
             match self.consumer.poll(Duration::from_millis(100)) {
                 None => {}
@@ -194,10 +163,7 @@ impl Topic {
     }
 
     pub(crate) fn consume_error(&self, source: KafkaError) -> Error {
-        Error::Consume {
-            topic: self.name.clone(),
-            source,
-        }
+        Error::Consume { topic: self.name.clone(), source }
     }
 
     /// Lets an error pass that librdkafka deals with itself; `at` says where the stream stands.
@@ -207,10 +173,7 @@ impl Topic {
                 tracing::warn!(topic = self.name, error = %source, "waiting for Kafka");
                 Ok(())
             }
-            Some(Verdict::OffsetGone) => Err(Error::OffsetGone {
-                topic: self.name.clone(),
-                at: at.to_owned(),
-            }),
+            Some(Verdict::OffsetGone) => Err(Error::OffsetGone { topic: self.name.clone(), at: at.to_owned() }),
             _ => Err(self.consume_error(source)),
         }
     }

@@ -105,10 +105,7 @@ pub(crate) struct Relief {
 pub(crate) fn relieve(load: Load) -> Relief {
     let threshold = load.limit / 100 * RELIEF;
     if load.used <= threshold {
-        return Relief {
-            pause: load.paused.then_some(false),
-            ..Relief::default()
-        };
+        return Relief { pause: load.paused.then_some(false), ..Relief::default() };
     }
     let over = load.used > load.limit;
     Relief {
@@ -123,35 +120,18 @@ pub(crate) fn relieve(load: Load) -> Relief {
 mod tests {
     use super::*;
 
-    const CALM: Load = Load {
-        used: 0,
-        limit: 1000,
-        paused: false,
-        unarchived: true,
-        on_its_way: false,
-        asked_ago: None,
-    };
+    const CALM: Load =
+        Load { used: 0, limit: 1000, paused: false, unarchived: true, on_its_way: false, asked_ago: None };
 
     #[test]
     fn relief_grows_with_the_load() {
         let check = |load: Load, grace, cut, ask, pause| {
-            let expect = Relief {
-                end_grace: grace,
-                cut_epoch: cut,
-                ask_batch: ask,
-                pause,
-            };
+            let expect = Relief { end_grace: grace, cut_epoch: cut, ask_batch: ask, pause };
             assert_eq!(relieve(load), expect, "{load:?}");
         };
         let used = |used| Load { used, ..CALM };
-        let paused = |load| Load {
-            paused: true,
-            ..load
-        };
-        let asked = |load, seconds| Load {
-            asked_ago: Some(Duration::from_secs(seconds)),
-            ..load
-        };
+        let paused = |load| Load { paused: true, ..load };
+        let asked = |load, seconds| Load { asked_ago: Some(Duration::from_secs(seconds)), ..load };
         check(used(800), false, false, false, None);
         check(used(801), true, false, true, None);
         check(used(1000), true, false, true, None);
@@ -161,15 +141,9 @@ mod tests {
         check(paused(used(1001)), true, true, true, None);
         check(paused(used(900)), true, true, true, None);
         check(paused(used(800)), false, false, false, Some(false));
-        let on_its_way = Load {
-            on_its_way: true,
-            ..used(1001)
-        };
+        let on_its_way = Load { on_its_way: true, ..used(1001) };
         check(on_its_way, true, false, true, Some(true));
-        let archived = Load {
-            unarchived: false,
-            ..used(1001)
-        };
+        let archived = Load { unarchived: false, ..used(1001) };
         check(archived, true, false, true, Some(true));
     }
 
@@ -179,10 +153,7 @@ mod tests {
             let queue = queue_bytes(budget);
             let shares = Shares::of(budget, queue);
             assert_eq!((shares.limit, shares.first_batch()), (limit, first));
-            assert!(
-                shares.limit + 2 * shares.batch + queue <= budget,
-                "{budget}"
-            );
+            assert!(shares.limit + 2 * shares.batch + queue <= budget, "{budget}");
         };
         const MIB: usize = 1 << 20;
         check(1024 * MIB, 736 * MIB, 16 * MIB);

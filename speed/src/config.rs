@@ -120,9 +120,7 @@ pub(crate) fn kafka_properties(
     own: &BTreeMap<String, String>,
 ) -> BTreeMap<String, String> {
     let pairs = |list: &[(&str, &str)]| -> Vec<(String, String)> {
-        list.iter()
-            .map(|(k, v)| ((*k).to_owned(), (*v).to_owned()))
-            .collect()
+        list.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect()
     };
     let mut out: BTreeMap<String, String> = pairs(&DEFAULTS).into_iter().collect();
     let queue = queue_bytes(config.memory_budget);
@@ -145,18 +143,11 @@ pub(crate) const WORKER: &str = "thalweg-speed@";
 /// Of the membership client, where users say nothing. A worker that dies is missed after the session's time; one that
 /// is alive hears of a change with its next heartbeat, twice per partition that moves, hence often. Partitions that the
 /// topic is given later are looked for as often as elsewhere.
-const MEMBER_DEFAULTS: [(&str, &str); 3] = [
-    ("session.timeout.ms", "6000"),
-    ("heartbeat.interval.ms", "500"),
-    ("topic.metadata.refresh.interval.ms", "10000"),
-];
+const MEMBER_DEFAULTS: [(&str, &str); 3] =
+    [("session.timeout.ms", "6000"), ("heartbeat.interval.ms", "500"), ("topic.metadata.refresh.interval.ms", "10000")];
 
 /// The group that reads `stream`.
-pub(crate) fn group(
-    stream: &StreamName,
-    id: Option<&str>,
-    own: &BTreeMap<String, String>,
-) -> String {
+pub(crate) fn group(stream: &StreamName, id: Option<&str>, own: &BTreeMap<String, String>) -> String {
     match own.get("group.id") {
         Some(group) => group.clone(),
         None => format!("{}-{stream}", id.unwrap_or("thalweg")),
@@ -169,20 +160,13 @@ pub(crate) fn member_properties(
     config: &SpeedConfig,
     own: &BTreeMap<String, String>,
 ) -> BTreeMap<String, String> {
-    let mut out: BTreeMap<String, String> = MEMBER_DEFAULTS
-        .iter()
-        .map(|(k, v)| ((*k).to_owned(), (*v).to_owned()))
-        .collect();
+    let mut out: BTreeMap<String, String> =
+        MEMBER_DEFAULTS.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
     out.extend(kafka_properties(stream, config, own));
     let mut set = |key: &str, value: String| out.insert(key.to_owned(), value);
     set("partition.assignment.strategy", "cooperative-sticky".into());
     set("statistics.interval.ms", "0".into());
-    if let Assignment::Group {
-        id,
-        instance,
-        advertise,
-    } = &config.assignment
-    {
+    if let Assignment::Group { id, instance, advertise } = &config.assignment {
         set("group.id", group(stream, id.as_deref(), own));
         set("client.id", format!("{WORKER}{advertise}"));
         if let Some(instance) = instance {
@@ -197,10 +181,7 @@ pub(crate) fn member_properties(
 pub(crate) fn queue_of(config: &SpeedConfig, own: &BTreeMap<String, String>) -> usize {
     let set = own.get(QUEUE).or_else(|| config.kafka.get(QUEUE));
     set.and_then(|kib| kib.trim().parse::<usize>().ok())
-        .map_or_else(
-            || queue_bytes(config.memory_budget),
-            |kib| kib.saturating_mul(1024),
-        )
+        .map_or_else(|| queue_bytes(config.memory_budget), |kib| kib.saturating_mul(1024))
 }
 
 #[cfg(test)]
@@ -208,42 +189,31 @@ mod tests {
     use super::*;
 
     fn of(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
-        pairs
-            .iter()
-            .map(|(k, v)| ((*k).to_owned(), (*v).to_owned()))
-            .collect()
+        pairs.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect()
     }
 
     fn config(kafka: &[(&str, &str)], memory_budget: usize) -> SpeedConfig {
-        SpeedConfig {
-            kafka: of(kafka),
-            memory_budget,
-            ..SpeedConfig::default()
-        }
+        SpeedConfig { kafka: of(kafka), memory_budget, ..SpeedConfig::default() }
     }
 
     #[test]
     fn a_member_is_named_for_its_group_its_stream_and_its_address() {
         type Pairs<'a> = &'a [(&'a str, &'a str)];
-        let check =
-            |id: Option<&str>, instance: Option<&str>, own: Pairs<'_>, expect: Pairs<'_>| {
-                let config = SpeedConfig {
-                    assignment: Assignment::Group {
-                        id: id.map(str::to_owned),
-                        instance: instance.map(str::to_owned),
-                        advertise: "here:9200".into(),
-                    },
-                    ..SpeedConfig::default()
-                };
-                let own = own
-                    .iter()
-                    .map(|(k, v)| ((*k).into(), (*v).into()))
-                    .collect();
-                let all = member_properties(&StreamName::new("s").unwrap(), &config, &own);
-                for (key, value) in expect {
-                    assert_eq!(all.get(*key).map_or("", String::as_str), *value, "{key}");
-                }
+        let check = |id: Option<&str>, instance: Option<&str>, own: Pairs<'_>, expect: Pairs<'_>| {
+            let config = SpeedConfig {
+                assignment: Assignment::Group {
+                    id: id.map(str::to_owned),
+                    instance: instance.map(str::to_owned),
+                    advertise: "here:9200".into(),
+                },
+                ..SpeedConfig::default()
             };
+            let own = own.iter().map(|(k, v)| ((*k).into(), (*v).into())).collect();
+            let all = member_properties(&StreamName::new("s").unwrap(), &config, &own);
+            for (key, value) in expect {
+                assert_eq!(all.get(*key).map_or("", String::as_str), *value, "{key}");
+            }
+        };
         let names = [
             ("group.id", "thalweg-s"),
             ("client.id", "thalweg-speed@here:9200"),
@@ -252,22 +222,9 @@ mod tests {
             ("session.timeout.ms", "6000"),
         ];
         check(None, None, &[], &names);
-        check(
-            Some("a"),
-            Some("w1"),
-            &[],
-            &[("group.id", "a-s"), ("group.instance.id", "w1-s")],
-        );
-        let own = [
-            ("group.id", "mine"),
-            ("session.timeout.ms", "9000"),
-            ("client.id", "x"),
-        ];
-        let kept = [
-            ("group.id", "mine"),
-            ("session.timeout.ms", "9000"),
-            names[1],
-        ];
+        check(Some("a"), Some("w1"), &[], &[("group.id", "a-s"), ("group.instance.id", "w1-s")]);
+        let own = [("group.id", "mine"), ("session.timeout.ms", "9000"), ("client.id", "x")];
+        let kept = [("group.id", "mine"), ("session.timeout.ms", "9000"), names[1]];
         check(Some("a"), None, &own, &kept);
     }
 
@@ -281,11 +238,7 @@ mod tests {
         check(&Assignment::All, &[0, 1, 2, 3]);
         let range = [1, 2, 9].map(Partition).into();
         check(&Assignment::Static(range), &[1, 2]);
-        let group = Assignment::Group {
-            id: None,
-            instance: None,
-            advertise: "a:1".into(),
-        };
+        let group = Assignment::Group { id: None, instance: None, advertise: "a:1".into() };
         check(&group, &[]);
     }
 
@@ -294,10 +247,7 @@ mod tests {
         let all = kafka_properties(
             &StreamName::new("s").unwrap(),
             &config(&[("bootstrap.servers", "a"), ("fetch.wait.max.ms", "7")], 1),
-            &of(&[
-                ("bootstrap.servers", "b"),
-                ("auto.offset.reset", "earliest"),
-            ]),
+            &of(&[("bootstrap.servers", "b"), ("auto.offset.reset", "earliest")]),
         );
         assert_eq!(all["bootstrap.servers"], "b");
         assert_eq!(all["fetch.wait.max.ms"], "7");
@@ -318,13 +268,7 @@ mod tests {
         check(&[], &[], 16 << 20, "1024", Some("1048576"));
         check(&[], &[], 2 << 20, "128", Some("1048576"));
         check(&[(QUEUE, "7")], &[], 1 << 30, "7", Some("33554432"));
-        check(
-            &[(QUEUE, "7")],
-            &[(QUEUE, "9")],
-            1 << 30,
-            "9",
-            Some("33554432"),
-        );
+        check(&[(QUEUE, "7")], &[(QUEUE, "9")], 1 << 30, "9", Some("33554432"));
         check(&[], &[(LONGEST_MESSAGE, "5000000")], 1 << 20, "128", None);
     }
 }

@@ -78,11 +78,7 @@ pub(crate) fn last_message(
     key: Option<&[u8]>,
     payload: Option<&[u8]>,
 ) -> LastMessage {
-    LastMessage {
-        offset: Offset(offset),
-        timestamp_ms: timestamp_ms.unwrap_or(-1),
-        hash: fingerprint(key, payload),
-    }
+    LastMessage { offset: Offset(offset), timestamp_ms: timestamp_ms.unwrap_or(-1), hash: fingerprint(key, payload) }
 }
 
 /// Starts the thread, reading `topic` from `at` on. It ends when the loop drops its source, or with an error that it
@@ -91,31 +87,27 @@ pub(crate) fn start(topic: Topic, at: Frontier, limits: BatchLimits, feed: Feed)
     topic.assign(&at)?;
     let consumer = Arc::clone(&topic.consumer);
     let name = topic.name.clone();
-    let spawned = std::thread::Builder::new()
-        .name(format!("kafka-{name}"))
-        .spawn(move || {
-            let mut drain = Drain {
-                topic,
-                pending: None,
-                positions: at,
-                assignment: 0,
-                ends: BTreeSet::new(),
-                high: Frontier::new(),
-                limits,
-            };
-            let at = drain.positions.clone();
-            let mut begun = drain.forget_old_positions(&consumer, &at);
-            while !feed.is_closed() {
-                begun = begun.and_then(|()| drain.step(&consumer, &feed));
-                if let Err(error) = begun {
-                    feed.send(Err(error));
-                    break;
-                }
+    let spawned = std::thread::Builder::new().name(format!("kafka-{name}")).spawn(move || {
+        let mut drain = Drain {
+            topic,
+            pending: None,
+            positions: at,
+            assignment: 0,
+            ends: BTreeSet::new(),
+            high: Frontier::new(),
+            limits,
+        };
+        let at = drain.positions.clone();
+        let mut begun = drain.forget_old_positions(&consumer, &at);
+        while !feed.is_closed() {
+            begun = begun.and_then(|()| drain.step(&consumer, &feed));
+            if let Err(error) = begun {
+                feed.send(Err(error));
+                break;
             }
-        });
-    spawned
-        .map(drop)
-        .map_err(|_| Error::ConsumerStopped { topic: name })
+        }
+    });
+    spawned.map(drop).map_err(|_| Error::ConsumerStopped { topic: name })
 }
 
 struct Drain {
@@ -150,10 +142,7 @@ impl Drain {
         let limit = feed.batch_limit();
         self.drain(consumer, &mut batch, wait, limit)?;
         feed.away(consumer.context().alone.load(Ordering::Relaxed).then(|| {
-            format!(
-                "no broker is connected ({} was asked); reading goes on as soon as one is",
-                self.topic.brokers
-            )
+            format!("no broker is connected ({} was asked); reading goes on as soon as one is", self.topic.brokers)
         }));
         let moved = self.read_positions(consumer, &batch.last)?;
         let high = self.read_high(consumer);
@@ -209,9 +198,7 @@ impl Drain {
                     self.ends.remove(&partition);
                     newest.insert(partition, message);
                 }
-                Err(KafkaError::PartitionEOF(p))
-                    if self.positions.named(Partition(p)).is_some() =>
-                {
+                Err(KafkaError::PartitionEOF(p)) if self.positions.named(Partition(p)).is_some() => {
                     self.ends.insert(Partition(p));
                     // The end is news: do not wait for messages to tell it.
                     deadline.get_or_insert_with(Instant::now);
@@ -223,9 +210,7 @@ impl Drain {
                 break;
             }
             let now = Instant::now();
-            let left = deadline
-                .get_or_insert(now + self.limits.wait)
-                .saturating_duration_since(now);
+            let left = deadline.get_or_insert(now + self.limits.wait).saturating_duration_since(now);
             wait = left.min(QUIET);
         }
         for (partition, m) in newest {
@@ -243,9 +228,7 @@ impl Drain {
         last: &HashMap<Partition, LastMessage>,
     ) -> Result<bool> {
         let before = self.positions.clone();
-        let positions = consumer
-            .position()
-            .map_err(|source| self.topic.consume_error(source))?;
+        let positions = consumer.position().map_err(|source| self.topic.consume_error(source))?;
         for element in positions.elements_for_topic(&self.topic.name) {
             // A partition that has given nothing yet has no position: it stands where it was assigned.
             let partition = Partition(element.partition());
@@ -297,9 +280,7 @@ impl Drain {
                 assigned
             }
             Command::Unassign(lost) => {
-                let list = self
-                    .topic
-                    .list(&self.positions.within(lost.iter().copied()))?;
+                let list = self.topic.list(&self.positions.within(lost.iter().copied()))?;
                 self.positions.remove(&lost);
                 self.ends.retain(|p| !lost.contains(p));
                 consumer.incremental_unassign(&list)
@@ -310,16 +291,10 @@ impl Drain {
 
     /// A partition that comes back has no position until this thread polls a message of it; while librdkafka still ends
     /// the assignment before, it tells the position of that one, which may lie above what is to be read again.
-    fn forget_old_positions(
-        &self,
-        consumer: &BaseConsumer<Watch>,
-        gained: &Frontier,
-    ) -> Result<()> {
+    fn forget_old_positions(&self, consumer: &BaseConsumer<Watch>, gained: &Frontier) -> Result<()> {
         let deadline = Instant::now() + FORGET;
         while Instant::now() < deadline {
-            let told = consumer
-                .position()
-                .map_err(|source| self.topic.consume_error(source))?;
+            let told = consumer.position().map_err(|source| self.topic.consume_error(source))?;
             let old = told.elements_for_topic(&self.topic.name);
             let old = old.iter().any(|element| {
                 let again = gained.named(Partition(element.partition())).is_some();
@@ -330,8 +305,6 @@ impl Drain {
             }
             std::thread::sleep(QUIET);
         }
-        Err(Error::ConsumerStopped {
-            topic: self.topic.name.clone(),
-        })
+        Err(Error::ConsumerStopped { topic: self.topic.name.clone() })
     }
 }

@@ -145,8 +145,7 @@ impl Current {
     pub(crate) fn place(&mut self, high: &Frontier, ends: BTreeSet<Partition>) {
         self.high = self.high.max(high);
         self.ends = ends;
-        self.health
-            .place(self.epochs.frontier(), &self.high, &self.ends);
+        self.health.place(self.epochs.frontier(), &self.high, &self.ends);
         self.catch_up.observe(self.epochs.frontier(), &self.ends);
         self.dirty = true;
     }
@@ -263,10 +262,7 @@ impl Current {
         if self.rebuilds.contains_key(view) {
             // When it is done, the cut is looked at again.
             Step::Nothing
-        } else if !self
-            .archived
-            .covers(&cut.within(partitions.iter().copied()))
-        {
+        } else if !self.archived.covers(&cut.within(partitions.iter().copied())) {
             Step::Wait
         } else {
             Step::Rebuild(partitions)
@@ -306,10 +302,7 @@ impl Current {
     /// What was rebuilt has reached the frontier and joins what is live.
     pub(crate) fn join(&mut self, now: Duration, rebuilt: Rebuilt) -> Result<()> {
         let id = rebuilt.view.plan.id().clone();
-        let Some(Pending {
-            cut, partitions, ..
-        }) = self.rebuilds.remove(&id)
-        else {
+        let Some(Pending { cut, partitions, .. }) = self.rebuilds.remove(&id) else {
             return Ok(());
         };
         let mut segments = rebuilt.segments;
@@ -370,11 +363,7 @@ impl Current {
             waiting: self.away.clone(),
             master: Arc::clone(&self.master),
             rows: self.epochs.chunks(),
-            views: self
-                .views
-                .iter()
-                .map(|(id, held)| (id.clone(), Arc::clone(held.segments())))
-                .collect(),
+            views: self.views.iter().map(|(id, held)| (id.clone(), Arc::clone(held.segments()))).collect(),
             health: self.health.partitions().clone(),
             memory_bytes,
             memory_budget,

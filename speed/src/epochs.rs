@@ -78,14 +78,7 @@ pub(crate) struct EpochRows {
 
 impl EpochRows {
     fn open(from: Frontier) -> Self {
-        Self {
-            to: from.clone(),
-            from,
-            chunks: Vec::new(),
-            stage: Stage::Open,
-            since: None,
-            last: HashMap::new(),
-        }
+        Self { to: from.clone(), from, chunks: Vec::new(), stage: Stage::Open, since: None, last: HashMap::new() }
     }
 
     pub(crate) fn chunks(&self) -> impl Iterator<Item = &Arc<RowsChunk>> {
@@ -94,9 +87,7 @@ impl EpochRows {
 
     /// Its batches in the order of reading.
     pub(crate) fn batches(&self) -> Vec<RecordBatch> {
-        self.chunks()
-            .flat_map(|chunk| chunk.batches.iter().cloned())
-            .collect()
+        self.chunks().flat_map(|chunk| chunk.batches.iter().cloned()).collect()
     }
 
     fn bytes(&self) -> usize {
@@ -124,11 +115,7 @@ pub(crate) struct Epochs {
 impl Epochs {
     /// Nothing in memory; the first epoch starts at `from`.
     pub(crate) fn new(schema: SchemaRef, from: Frontier) -> Self {
-        Self {
-            schema,
-            list: VecDeque::from([EpochRows::open(from)]),
-            chunk_bytes: CHUNK_BYTES,
-        }
+        Self { schema, list: VecDeque::from([EpochRows::open(from)]), chunk_bytes: CHUNK_BYTES }
     }
 
     /// Copies no more than `bytes` at once, because a copy is there twice while it is made.
@@ -159,20 +146,12 @@ impl Epochs {
         let chunk = RowsChunk {
             from: std::mem::replace(&mut open.to, to.clone()),
             to,
-            bytes: if count == 0 {
-                0
-            } else {
-                rows.get_array_memory_size()
-            },
+            bytes: if count == 0 { 0 } else { rows.get_array_memory_size() },
             batches: if count == 0 { vec![] } else { vec![rows] },
         };
         open.since.get_or_insert(now);
         open.last.extend(last);
-        open.chunks.push(Sized {
-            class: 0,
-            rows: count,
-            chunk: Arc::new(chunk),
-        });
+        open.chunks.push(Sized { class: 0, rows: count, chunk: Arc::new(chunk) });
         while let Some(at) = mergeable(&open.chunks, chunk_bytes) {
             let run: Vec<Sized> = open.chunks.split_off(at);
             open.chunks.push(merge(&schema, run)?);
@@ -200,9 +179,7 @@ impl Epochs {
                     *sized = sized.without(lost)?;
                 }
             }
-            epoch
-                .chunks
-                .retain(|sized| sized.chunk.from != sized.chunk.to);
+            epoch.chunks.retain(|sized| sized.chunk.from != sized.chunk.to);
             if epoch.stage == Stage::Open && epoch.chunks.is_empty() {
                 epoch.since = None;
             }
@@ -221,12 +198,8 @@ impl Epochs {
         let open = self.last();
         open.since?;
         open.stage = Stage::OnItsWay;
-        let cut = CutEpoch {
-            from: open.from.clone(),
-            to: open.to.clone(),
-            rows: open.batches(),
-            last: open.last.clone(),
-        };
+        let cut =
+            CutEpoch { from: open.from.clone(), to: open.to.clone(), rows: open.batches(), last: open.last.clone() };
         self.list.push_back(EpochRows::open(cut.to.clone()));
         Some(cut)
     }
@@ -244,12 +217,7 @@ impl Epochs {
     /// `holds` reads from there on. True if something went.
     pub(crate) fn trim(&mut self, now: Duration, grace: Duration, holds: &[&Frontier]) -> bool {
         let before = self.list.len();
-        while let Some(EpochRows {
-            stage: Stage::Landed(at),
-            to,
-            ..
-        }) = self.list.front()
-        {
+        while let Some(EpochRows { stage: Stage::Landed(at), to, .. }) = self.list.front() {
             let needed = holds.iter().any(|hold| !hold.covers(to));
             if needed || *at + grace > now {
                 break;
@@ -265,10 +233,7 @@ impl Epochs {
     }
 
     pub(crate) fn chunks(&self) -> Vec<Arc<RowsChunk>> {
-        self.list
-            .iter()
-            .flat_map(|epoch| epoch.chunks().cloned())
-            .collect()
+        self.list.iter().flat_map(|epoch| epoch.chunks().cloned()).collect()
     }
 
     pub(crate) fn bytes(&self) -> usize {
@@ -295,16 +260,9 @@ fn merge(schema: &SchemaRef, run: Vec<Sized>) -> Result<Sized> {
         rows: count,
         chunk: Arc::new(RowsChunk {
             // A partition that came in the midst of the run starts where it came.
-            from: run
-                .iter()
-                .rev()
-                .fold(Frontier::new(), |later, sized| sized.chunk.from.or(&later)),
+            from: run.iter().rev().fold(Frontier::new(), |later, sized| sized.chunk.from.or(&later)),
             to: run[run.len() - 1].chunk.to.clone(),
-            bytes: if count == 0 {
-                0
-            } else {
-                rows.get_array_memory_size()
-            },
+            bytes: if count == 0 { 0 } else { rows.get_array_memory_size() },
             batches: if count == 0 { vec![] } else { vec![rows] },
         }),
     })

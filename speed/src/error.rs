@@ -18,9 +18,7 @@ pub enum Error {
         #[source]
         source: KafkaError,
     },
-    #[error(
-        "the Kafka property 'kafka.{property}' of stream `{stream}` refers to {reference}, but {reason}"
-    )]
+    #[error("the Kafka property 'kafka.{property}' of stream `{stream}` refers to {reference}, but {reason}")]
     Secret {
         stream: StreamName,
         property: String,
@@ -40,65 +38,36 @@ pub enum Error {
         #[source]
         source: KafkaError,
     },
-    #[error(
-        "topic `{topic}` does not exist on {brokers}; create it, or correct LOCATION or bootstrap.servers"
-    )]
+    #[error("topic `{topic}` does not exist on {brokers}; create it, or correct LOCATION or bootstrap.servers")]
     FindTopic { topic: String, brokers: String },
     #[error(
         "partition {partition} of topic `{topic}` has gone, but offsets below {archived} are archived: \
          the topic was recreated. Define a new stream for it"
     )]
-    PartitionGone {
-        topic: String,
-        partition: Partition,
-        archived: Offset,
-    },
+    PartitionGone { topic: String, partition: Partition, archived: Offset },
     #[error(
         "Kafka has deleted messages that were not read yet: partition {partition} of topic `{topic}` starts at {low}, \
          the stream stands at {next}. The messages between are lost; define a new stream, and give the topic a longer \
          retention"
     )]
-    Expired {
-        topic: String,
-        partition: Partition,
-        next: Offset,
-        low: Offset,
-    },
+    Expired { topic: String, partition: Partition, next: Offset, low: Offset },
     #[error(
         "partition {partition} of topic `{topic}` ends at {high}, but offsets below {next} were read before: the topic \
          was recreated or its log truncated. Restore it, or define a new stream"
     )]
-    Truncated {
-        topic: String,
-        partition: Partition,
-        next: Offset,
-        high: Offset,
-    },
+    Truncated { topic: String, partition: Partition, next: Offset, high: Offset },
     #[error(
         "the message at offset {offset} in partition {partition} of topic `{topic}` is not the one that was archived: \
          the topic was recreated. Define a new stream for it"
     )]
-    Recreated {
-        topic: String,
-        partition: Partition,
-        offset: Offset,
-    },
+    Recreated { topic: String, partition: Partition, offset: Offset },
     #[error(
         "the archive of stream `{stream}` was opened before it was known that partition {partition} starts at {start}; \
          open it again"
     )]
-    Origin {
-        stream: StreamName,
-        partition: Partition,
-        start: Offset,
-    },
-    #[error(
-        "reading back the last archived messages of topic `{topic}` took too long (partitions {missing:?})"
-    )]
-    ReadBack {
-        topic: String,
-        missing: Vec<Partition>,
-    },
+    Origin { stream: StreamName, partition: Partition, start: Offset },
+    #[error("reading back the last archived messages of topic `{topic}` took too long (partitions {missing:?})")]
+    ReadBack { topic: String, missing: Vec<Partition> },
     #[error(
         "Kafka does not have the next offset of a partition of topic `{topic}` any more (the stream stands at {at}): \
          messages were deleted before they were read, or the topic was recreated. Define a new stream"
@@ -130,10 +99,7 @@ pub enum Error {
     #[error("the consumer thread of topic `{topic}` has stopped")]
     ConsumerStopped { topic: String },
     #[error("stream `{stream}` has lost its {what}: it has stopped")]
-    Disconnected {
-        stream: StreamName,
-        what: &'static str,
-    },
+    Disconnected { stream: StreamName, what: &'static str },
     #[error(
         "the last epoch of stream `{stream}` was not archived in time; its messages are read again from Kafka at the \
          next start"
@@ -165,10 +131,7 @@ pub enum Error {
 impl Error {
     /// True if it is the brokers' absence, which passes by itself: what is archived can be shown meanwhile.
     pub(crate) fn awaits_kafka(&self) -> bool {
-        let of_brokers = matches!(
-            self,
-            Error::Survey { .. } | Error::Consume { .. } | Error::ReadBack { .. }
-        );
+        let of_brokers = matches!(self, Error::Survey { .. } | Error::Consume { .. } | Error::ReadBack { .. });
         of_brokers && self.fault() == Fault::Transient
     }
 
@@ -187,9 +150,7 @@ impl Error {
             | Error::Instance { .. }
             | Error::ServeTls(_) => Fault::User,
             Error::StartThreads(_) | Error::Serve(_) => Fault::Transient,
-            Error::ReadBack { .. } | Error::LastEpoch { .. } | Error::Origin { .. } => {
-                Fault::Transient
-            }
+            Error::ReadBack { .. } | Error::LastEpoch { .. } | Error::Origin { .. } => Fault::Transient,
             Error::ConsumerStopped { .. } | Error::Disconnected { .. } => Fault::Transient,
             Error::Join { source, .. } | Error::Members { source, .. } => {
                 match source.rdkafka_error_code().map(weigh_group) {
@@ -212,12 +173,7 @@ impl Error {
 /// What librdkafka says, after what it means for whoever has just started.
 fn silence(source: &KafkaError) -> String {
     match source.rdkafka_error_code() {
-        Some(
-            Code::BrokerTransportFailure
-            | Code::AllBrokersDown
-            | Code::OperationTimedOut
-            | Code::Resolve,
-        ) => {
+        Some(Code::BrokerTransportFailure | Code::AllBrokersDown | Code::OperationTimedOut | Code::Resolve) => {
             format!("no broker answers there; start it, or correct bootstrap.servers ({source})")
         }
         _ => source.to_string(),

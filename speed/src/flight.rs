@@ -89,17 +89,9 @@ pub async fn serve(
     let threads = Threads::start("flight", config.threads).map_err(Error::StartThreads)?;
     let state = session::state(session::runtime(None, Some(MEMORY), None)?, config.threads);
     let pins = Arc::new(Pins::default());
-    let service = Service::new(
-        config.worker,
-        catalog,
-        streams,
-        Arc::clone(&pins),
-        state,
-        threads,
-    );
-    let mut server = Server::builder()
-        .http2_keepalive_interval(Some(KEEP_ALIVE))
-        .http2_keepalive_timeout(Some(KEEP_ALIVE));
+    let service = Service::new(config.worker, catalog, streams, Arc::clone(&pins), state, threads);
+    let mut server =
+        Server::builder().http2_keepalive_interval(Some(KEEP_ALIVE)).http2_keepalive_timeout(Some(KEEP_ALIVE));
     if let Some(tls) = config.tls {
         choose_provider();
         let identity = Identity::from_pem(tls.cert_pem, tls.key_pem);
@@ -109,9 +101,7 @@ pub async fn serve(
     let service = FlightServiceServer::new(service).max_decoding_message_size(REQUEST_BYTES);
     let guarded = InterceptedService::new(service, Guard::new(config.token.as_deref()));
     let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
-    let serving = server
-        .add_service(guarded)
-        .serve_with_incoming_shutdown(incoming, cancel.clone().cancelled_owned());
+    let serving = server.add_service(guarded).serve_with_incoming_shutdown(incoming, cancel.clone().cancelled_owned());
     let overdue = async {
         cancel.cancelled().await;
         tokio::time::sleep(GRACE).await;

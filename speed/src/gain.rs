@@ -53,10 +53,7 @@ impl Taker {
             };
             match news {
                 News::Gained(partitions) => self.gain(partitions).await?,
-                News::Lost {
-                    partitions,
-                    acknowledge,
-                } => {
+                News::Lost { partitions, acknowledge } => {
                     self.lose(partitions).await?;
                     drop(acknowledge);
                 }
@@ -96,34 +93,15 @@ impl Taker {
     }
 
     async fn pass(&self, change: Change) -> Result<()> {
-        self.changes
-            .send(change)
-            .await
-            .map_err(|_| Error::ConsumerStopped {
-                topic: self.probe.name.clone(),
-            })
+        self.changes.send(change).await.map_err(|_| Error::ConsumerStopped { topic: self.probe.name.clone() })
     }
 
     async fn prepare(&self, partitions: &BTreeSet<Partition>) -> Result<Gained> {
-        let (log, origin) =
-            survey(&self.probe, &self.stream, &self.catalogs, Some(partitions)).await?;
+        let (log, origin) = survey(&self.probe, &self.stream, &self.catalogs, Some(partitions)).await?;
         let master = self.newest().await?;
-        check(
-            &self.probe,
-            &self.stream,
-            &log,
-            &origin,
-            &master,
-            partitions,
-        )
-        .await?;
+        check(&self.probe, &self.stream, &log, &origin, &master, partitions).await?;
         let at = master.frontier.or(&origin);
-        Ok(Gained {
-            at: at.within(partitions.iter().copied()),
-            origin,
-            master,
-            high: high(&log),
-        })
+        Ok(Gained { at: at.within(partitions.iter().copied()), origin, master, high: high(&log) })
     }
 
     /// The newest version, read after this was called.
@@ -181,10 +159,7 @@ pub(crate) async fn survey(
 pub(crate) fn recorded(catalog: &Catalog, stream: &CatalogStream) -> Result<Frontier> {
     let name = &stream.definition.name;
     let stream = catalog.streams.get(name);
-    let stream = stream.ok_or_else(|| SharedError::FindDefinition {
-        kind: "stream",
-        name: name.to_string(),
-    })?;
+    let stream = stream.ok_or_else(|| SharedError::FindDefinition { kind: "stream", name: name.to_string() })?;
     Ok(stream.origin.clone())
 }
 
@@ -216,11 +191,7 @@ pub(crate) fn check_origin(
     let mut here = origin.iter().filter(|(p, _)| partitions.contains(p));
     match here.find(|(p, start)| master.frontier.get(*p) < *start) {
         None => Ok(()),
-        Some((partition, start)) => Err(Error::Origin {
-            stream: stream.definition.name.clone(),
-            partition,
-            start,
-        }),
+        Some((partition, start)) => Err(Error::Origin { stream: stream.definition.name.clone(), partition, start }),
     }
 }
 
@@ -229,8 +200,5 @@ pub(crate) async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T> + Send + 'static,
 ) -> Result<T> {
     let done = tokio::task::spawn_blocking(work).await;
-    done.map_err(|source| Error::Task {
-        stream: stream.definition.name.clone(),
-        source,
-    })?
+    done.map_err(|source| Error::Task { stream: stream.definition.name.clone(), source })?
 }

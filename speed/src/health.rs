@@ -22,10 +22,7 @@ pub(crate) struct Health {
 impl Health {
     pub(crate) fn new(stream: &StreamDefinition) -> Self {
         Self {
-            time_column: stream
-                .event_time
-                .clone()
-                .unwrap_or_else(|| TIMESTAMP.to_owned()),
+            time_column: stream.event_time.clone().unwrap_or_else(|| TIMESTAMP.to_owned()),
             partitions: BTreeMap::new(),
         }
     }
@@ -37,35 +34,26 @@ impl Health {
         let (Some(partitions), Some(rejects)) = (partitions, column(REJECT)) else {
             return;
         };
-        let times = column(&self.time_column)
-            .and_then(|a| a.as_any().downcast_ref::<TimestampMicrosecondArray>());
+        let times = column(&self.time_column).and_then(|a| a.as_any().downcast_ref::<TimestampMicrosecondArray>());
         // Messages of one partition come in runs.
         let mut start = 0;
         while start < rows.num_rows() {
             let partition = partitions.value(start);
-            let end = (start..rows.num_rows())
-                .find(|row| partitions.value(*row) != partition)
-                .unwrap_or(rows.num_rows());
+            let end =
+                (start..rows.num_rows()).find(|row| partitions.value(*row) != partition).unwrap_or(rows.num_rows());
             let health = self.partitions.entry(Partition(partition)).or_default();
             let reasons = rejects.slice(start, end - start);
             let rejected = reasons.len() - reasons.null_count();
             health.rejects += rejected as u64;
             health.rows += (reasons.len() - rejected) as u64;
-            let latest = times
-                .map(|t| t.slice(start, end - start))
-                .and_then(|t| arrow::compute::max(&t));
+            let latest = times.map(|t| t.slice(start, end - start)).and_then(|t| arrow::compute::max(&t));
             health.latest_event_us = health.latest_event_us.max(latest);
             start = end;
         }
     }
 
     /// Takes over where reading stands and what is known of the log's end.
-    pub(crate) fn place(
-        &mut self,
-        frontier: &Frontier,
-        high: &Frontier,
-        ends: &BTreeSet<Partition>,
-    ) {
+    pub(crate) fn place(&mut self, frontier: &Frontier, high: &Frontier, ends: &BTreeSet<Partition>) {
         for (partition, at) in frontier.iter() {
             let health = self.partitions.entry(partition).or_default();
             let known = high.named(partition).max(health.high_watermark);
@@ -100,12 +88,7 @@ pub(crate) struct CatchUp {
 
 impl CatchUp {
     pub(crate) fn new(floor: Frontier) -> Self {
-        Self {
-            target: Frontier::new(),
-            floor,
-            ended: BTreeSet::new(),
-            done: BTreeSet::new(),
-        }
+        Self { target: Frontier::new(), floor, ended: BTreeSet::new(), done: BTreeSet::new() }
     }
 
     /// Partitions were assigned; `target` is what is to be read of them.
@@ -173,63 +156,35 @@ mod tests {
     }
 
     fn at(pairs: &[(i32, i64)]) -> Frontier {
-        pairs
-            .iter()
-            .map(|(p, o)| (Partition(*p), Offset(*o)))
-            .collect()
+        pairs.iter().map(|(p, o)| (Partition(*p), Offset(*o))).collect()
     }
 
     #[test]
     fn rows_rejects_and_latest_time_are_told_apart_by_partition() {
         let rows = RecordBatch::try_from_iter_with_nullable([
-            (
-                PARTITION,
-                Arc::new(Int32Array::from(vec![0, 0, 1, 0])) as ArrayRef,
-                false,
-            ),
-            (
-                TIMESTAMP,
-                Arc::new(TimestampMicrosecondArray::from(vec![
-                    Some(5),
-                    None,
-                    Some(7),
-                    Some(3),
-                ])),
-                true,
-            ),
-            (
-                REJECT,
-                Arc::new(StringArray::from(vec![None, Some("bad"), None, None])),
-                true,
-            ),
+            (PARTITION, Arc::new(Int32Array::from(vec![0, 0, 1, 0])) as ArrayRef, false),
+            (TIMESTAMP, Arc::new(TimestampMicrosecondArray::from(vec![Some(5), None, Some(7), Some(3)])), true),
+            (REJECT, Arc::new(StringArray::from(vec![None, Some("bad"), None, None])), true),
         ])
         .unwrap();
         let mut health = health();
         health.count(&rows);
-        let got: Vec<_> = health
-            .partitions()
-            .iter()
-            .map(|(p, h)| (p.0, h.rows, h.rejects, h.latest_event_us))
-            .collect();
+        let got: Vec<_> =
+            health.partitions().iter().map(|(p, h)| (p.0, h.rows, h.rejects, h.latest_event_us)).collect();
         assert_eq!(got, [(0, 2, 1, Some(5)), (1, 1, 0, Some(7))]);
     }
 
     #[test]
     fn lag_ends_where_the_log_ends() {
         let mut health = health();
-        let lags =
-            |health: &Health| -> Vec<i64> { health.partitions().values().map(|h| h.lag).collect() };
+        let lags = |health: &Health| -> Vec<i64> { health.partitions().values().map(|h| h.lag).collect() };
         health.place(&at(&[(0, 5), (1, 0)]), &at(&[(0, 9)]), &BTreeSet::new());
         assert_eq!(lags(&health), [4, 0]);
         // A transaction marker at 8 is no message.
         let ends = BTreeSet::from([Partition(0)]);
         health.place(&at(&[(0, 8), (1, 3)]), &at(&[(0, 9), (1, 9)]), &ends);
         assert_eq!(lags(&health), [0, 6]);
-        health.place(
-            &at(&[(0, 12), (1, 3)]),
-            &at(&[(0, 9), (1, 9)]),
-            &BTreeSet::new(),
-        );
+        health.place(&at(&[(0, 12), (1, 3)]), &at(&[(0, 9), (1, 9)]), &BTreeSet::new());
         assert_eq!(lags(&health), [0, 6]);
     }
 
@@ -237,10 +192,7 @@ mod tests {
     fn caught_up_is_every_partition_at_its_end_and_above_what_was_shown() {
         let mut catch_up = CatchUp::new(at(&[(0, 6)]));
         catch_up.observe(&at(&[(0, 9), (1, 9)]), &BTreeSet::new());
-        assert!(
-            catch_up.partitions().is_empty(),
-            "nobody knows how much there is"
-        );
+        assert!(catch_up.partitions().is_empty(), "nobody knows how much there is");
         catch_up.aim(&at(&[(0, 5), (1, 7)]));
         let mut check = |frontier: &[(i32, i64)], ends: &[i32], done: &[i32]| {
             let (frontier, ends) = (at(frontier), ends.iter().map(|p| Partition(*p)).collect());
@@ -263,10 +215,7 @@ mod tests {
         catch_up.observe(&at(&[(0, 5), (1, 9)]), &zero);
         catch_up.lose(&lost, &at(&[(0, 5), (1, 9)]));
         assert!(catch_up.is_done(&at(&[(0, 5)])));
-        assert!(
-            !catch_up.is_done(&at(&[(0, 5), (1, 5)])),
-            "it is read again"
-        );
+        assert!(!catch_up.is_done(&at(&[(0, 5), (1, 5)])), "it is read again");
         catch_up.gain(&at(&[(1, 5)]), &at(&[(1, 8)]));
         // Its end is below what was shown of it.
         catch_up.observe(&at(&[(0, 5), (1, 8)]), &lost);

@@ -86,17 +86,13 @@ impl HeldView {
             at == to || list.is_some_and(|list| list.iter().any(|segment| segment.from == at))
         };
         let all = frontier.iter();
-        all.filter(|(p, to)| self.lacks.contains(p) || !tiles(*p, *to))
-            .map(|(p, _)| p)
-            .collect()
+        all.filter(|(p, to)| self.lacks.contains(p) || !tiles(*p, *to)).map(|(p, _)| p).collect()
     }
 
     /// Partitions that are read from `frontier` on: their segments are to be rebuilt, unless the newest cut is there.
     pub(crate) fn gain(&mut self, gained: &Frontier) {
         let cut = self.cuts.newest();
-        let beyond = gained
-            .iter()
-            .filter(|(p, at)| cut.is_none_or(|cut| cut.get(*p) != *at));
+        let beyond = gained.iter().filter(|(p, at)| cut.is_none_or(|cut| cut.get(*p) != *at));
         self.lacks.extend(beyond.map(|(p, _)| p));
     }
 

@@ -30,36 +30,18 @@ pub(crate) fn fingerprint(key: Option<&[u8]>, payload: Option<&[u8]>) -> String 
 /// Checks that every partition's log continues at `next`.
 ///
 /// Errors: [`Error::PartitionGone`], [`Error::Expired`], [`Error::Truncated`].
-pub(crate) fn check_watermarks(
-    topic: &str,
-    log: &BTreeMap<Partition, Watermarks>,
-    next: &Frontier,
-) -> Result<()> {
+pub(crate) fn check_watermarks(topic: &str, log: &BTreeMap<Partition, Watermarks>, next: &Frontier) -> Result<()> {
     for (partition, next) in next.iter() {
         let topic = topic.to_owned();
         let Some(Watermarks { low, high }) = log.get(&partition).copied() else {
-            return Err(Error::PartitionGone {
-                topic,
-                partition,
-                archived: next,
-            });
+            return Err(Error::PartitionGone { topic, partition, archived: next });
         };
         // Truncation first: a recreated topic has an empty log that may start anywhere.
         if high < next {
-            return Err(Error::Truncated {
-                topic,
-                partition,
-                next,
-                high,
-            });
+            return Err(Error::Truncated { topic, partition, next, high });
         }
         if low > next {
-            return Err(Error::Expired {
-                topic,
-                partition,
-                next,
-                low,
-            });
+            return Err(Error::Expired { topic, partition, next, low });
         }
     }
     Ok(())
@@ -78,11 +60,7 @@ pub(crate) fn check_message(
     if found.offset != archived.offset || found == archived {
         return Ok(());
     }
-    Err(Error::Recreated {
-        topic: topic.to_owned(),
-        partition,
-        offset: archived.offset,
-    })
+    Err(Error::Recreated { topic: topic.to_owned(), partition, offset: archived.offset })
 }
 
 /// Origins of the partitions that `origin` does not name yet: the log's start when the stream is seen for the first
@@ -91,11 +69,7 @@ pub(crate) fn new_origins(origin: &Frontier, log: &BTreeMap<Partition, Watermark
     log.iter()
         .filter(|(p, _)| origin.named(**p).is_none())
         .map(|(p, marks)| {
-            let start = if origin.is_empty() {
-                marks.low
-            } else {
-                Offset(0)
-            };
+            let start = if origin.is_empty() { marks.low } else { Offset(0) };
             (*p, start)
         })
         .collect()
@@ -109,20 +83,14 @@ mod tests {
         pairs
             .iter()
             .map(|(p, low, high)| {
-                let marks = Watermarks {
-                    low: Offset(*low),
-                    high: Offset(*high),
-                };
+                let marks = Watermarks { low: Offset(*low), high: Offset(*high) };
                 (Partition(*p), marks)
             })
             .collect()
     }
 
     fn at(pairs: &[(i32, i64)]) -> Frontier {
-        pairs
-            .iter()
-            .map(|(p, o)| (Partition(*p), Offset(*o)))
-            .collect()
+        pairs.iter().map(|(p, o)| (Partition(*p), Offset(*o))).collect()
     }
 
     #[test]

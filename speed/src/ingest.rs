@@ -151,12 +151,7 @@ struct Ingest<'a> {
 }
 
 impl<'a> Ingest<'a> {
-    fn new(
-        config: &'a SpeedConfig,
-        mut start: Start,
-        source: Source,
-        links: &'a mut Links,
-    ) -> Result<Self> {
+    fn new(config: &'a SpeedConfig, mut start: Start, source: Source, links: &'a mut Links) -> Result<Self> {
         let unbounded = session::runtime(Some(&links.warehouse), None, None)?;
         let definition = &start.stream.definition;
         let shares = Shares::of(config.memory_budget, queue_of(config, &definition.kafka));
@@ -196,16 +191,11 @@ impl<'a> Ingest<'a> {
     }
 
     fn disconnected(&self, what: &'static str) -> Error {
-        Error::Disconnected {
-            stream: self.current.stream.definition.name.clone(),
-            what,
-        }
+        Error::Disconnected { stream: self.current.stream.definition.name.clone(), what }
     }
 
     fn consumer_stopped(&self) -> Error {
-        Error::ConsumerStopped {
-            topic: self.current.stream.definition.topic.clone(),
-        }
+        Error::ConsumerStopped { topic: self.current.stream.definition.topic.clone() }
     }
 
     async fn next_event(&mut self) -> Result<Event> {
@@ -284,8 +274,7 @@ impl<'a> Ingest<'a> {
             let states: usize = states.map(|segment| segment.bytes).sum();
             self.size_batches(raw, rows.get_array_memory_size() + states);
             let now = self.now();
-            self.current
-                .advance(now, to, rows, drained.last, segments)?;
+            self.current.advance(now, to, rows, drained.last, segments)?;
         }
         self.current.place(&drained.high, drained.ends);
         Ok(())
@@ -307,10 +296,7 @@ impl<'a> Ingest<'a> {
     }
 
     fn task_failed(&self, source: tokio::task::JoinError) -> Error {
-        Error::Task {
-            stream: self.current.stream.definition.name.clone(),
-            source,
-        }
+        Error::Task { stream: self.current.stream.definition.name.clone(), source }
     }
 
     /// The master dataset has a new version: the same rows in other files, or someone else's epoch.
@@ -333,10 +319,7 @@ impl<'a> Ingest<'a> {
     }
 
     fn command(&self, command: Command) -> Result<()> {
-        self.source
-            .commands
-            .send(command)
-            .map_err(|_| self.consumer_stopped())
+        self.source.commands.send(command).map_err(|_| self.consumer_stopped())
     }
 
     /// What is due after every event.
@@ -354,9 +337,7 @@ impl<'a> Ingest<'a> {
     }
 
     fn show(&mut self) {
-        let snapshot = self
-            .current
-            .snapshot(self.used(), self.config.memory_budget);
+        let snapshot = self.current.snapshot(self.used(), self.config.memory_budget);
         self.links.snapshots.send_replace(Some(Arc::new(snapshot)));
         self.current.dirty = false;
     }

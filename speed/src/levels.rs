@@ -27,12 +27,7 @@ pub(crate) struct Span {
 
 impl From<&Segment> for Span {
     fn from(segment: &Segment) -> Self {
-        Span {
-            from: segment.from,
-            to: segment.to,
-            level: segment.level,
-            provenance: segment.provenance,
-        }
+        Span { from: segment.from, to: segment.to, level: segment.level, provenance: segment.provenance }
     }
 }
 
@@ -69,10 +64,7 @@ fn level_run(spans: &[Span]) -> Option<Range<usize>> {
     let mut end = spans.len();
     while end > 0 {
         let level = spans[end - 1].level;
-        let start = spans[..end]
-            .iter()
-            .rposition(|span| span.level != level)
-            .map_or(0, |before| before + 1);
+        let start = spans[..end].iter().rposition(|span| span.level != level).map_or(0, |before| before + 1);
         if end - start >= FAN_IN {
             return Some(start..end);
         }
@@ -100,12 +92,7 @@ mod tests {
     }
 
     #[track_caller]
-    fn check(
-        list: &[(i64, u8, Provenance)],
-        end: i64,
-        borders: &[i64],
-        expect: Option<Range<usize>>,
-    ) {
+    fn check(list: &[(i64, u8, Provenance)], end: i64, borders: &[i64], expect: Option<Range<usize>>) {
         let borders = borders.iter().map(|b| Offset(*b)).collect();
         assert_eq!(next_run(&spans(list, end), &borders), expect);
     }
@@ -140,12 +127,7 @@ mod tests {
 
     #[test]
     fn live_and_rebuilt_stay_apart() {
-        let list = [
-            (0, 0, Rebuilt),
-            (10, 0, Rebuilt),
-            (20, 0, Live),
-            (30, 0, Live),
-        ];
+        let list = [(0, 0, Rebuilt), (10, 0, Rebuilt), (20, 0, Live), (30, 0, Live)];
         check(&list, 40, &[40], Some(2..4));
         check(&list[..3], 30, &[30], Some(0..2));
         check(&[(0, 0, Rebuilt), (20, 0, Live)], 40, &[40], None);

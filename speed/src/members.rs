@@ -29,15 +29,10 @@ pub fn members(config: &SpeedConfig, stream: &StreamDefinition) -> Result<Vec<St
     let properties = kafka_properties(&stream.name, config, &stream.kafka);
     let properties = resolve(&stream.name, properties)?;
     let client: ClientConfig = properties.into_iter().collect();
-    let client: BaseConsumer = client.create().map_err(|source| Error::Configure {
-        stream: stream.name.clone(),
-        source,
-    })?;
+    let client: BaseConsumer =
+        client.create().map_err(|source| Error::Configure { stream: stream.name.clone(), source })?;
     let found = client.fetch_group_list(Some(&group), ASK);
-    let found = found.map_err(|source| Error::Members {
-        group: group.clone(),
-        source,
-    })?;
+    let found = found.map_err(|source| Error::Members { group: group.clone(), source })?;
     let members = found.groups().iter().flat_map(|group| group.members());
     Ok(addresses(members.map(|member| member.client_id())))
 }
@@ -65,22 +60,9 @@ mod tests {
             assert_eq!(addresses(clients.iter().copied()), expect, "{clients:?}");
         };
         check(&[], &[]);
-        check(
-            &[
-                "thalweg-speed@b:2",
-                "thalweg-speed@a:1",
-                "thalweg-speed@b:2",
-            ],
-            &["a:1", "b:2"],
-        );
+        check(&["thalweg-speed@b:2", "thalweg-speed@a:1", "thalweg-speed@b:2"], &["a:1", "b:2"]);
         check(&["thalweg-speed@[::1]:9200"], &["[::1]:9200"]);
-        let others = [
-            "",
-            "rdkafka",
-            "thalweg",
-            "thalweg-speed",
-            "Thalweg-speed@a:1",
-        ];
+        let others = ["", "rdkafka", "thalweg", "thalweg-speed", "Thalweg-speed@a:1"];
         check(&others, &[]);
         let broken = ["@", "@a", "@:1", "@a:", "@a:x", "@a:0", "@a:65536", "@a:-1"];
         let broken = broken.map(|address| format!("thalweg-speed{address}"));

@@ -65,18 +65,13 @@ impl Membership {
     ///
     /// Errors: [`Error::Configure`], [`Error::Secret`].
     pub(crate) fn join(config: &SpeedConfig, stream: &StreamDefinition) -> Result<Self> {
-        let configure = |source| Error::Configure {
-            stream: stream.name.clone(),
-            source,
-        };
+        let configure = |source| Error::Configure { stream: stream.name.clone(), source };
         let (sender, news) = mpsc::unbounded_channel();
         let properties = member_properties(&stream.name, config, &stream.kafka);
         let consumer: BaseConsumer<Member> = resolve(&stream.name, properties)?
             .into_iter()
             .collect::<rdkafka::ClientConfig>()
-            .create_with_context(Member {
-                news: sender.clone(),
-            })
+            .create_with_context(Member { news: sender.clone() })
             .map_err(configure)?;
         let topic = stream.topic.clone();
         consumer.subscribe(&[&topic]).map_err(configure)?;
@@ -85,17 +80,8 @@ impl Membership {
         let thread = std::thread::Builder::new()
             .name(format!("group-{topic}"))
             .spawn(move || poll(&polled, &ended, &name, &sender))
-            .map_err(|_| Error::ConsumerStopped {
-                topic: topic.clone(),
-            })?;
-        Ok(Self {
-            topic,
-            consumer,
-            news,
-            owned: BTreeSet::new(),
-            end,
-            thread: Some(thread),
-        })
+            .map_err(|_| Error::ConsumerStopped { topic: topic.clone() })?;
+        Ok(Self { topic, consumer, news, owned: BTreeSet::new(), end, thread: Some(thread) })
     }
 
     /// What the group has given us, as of the last news.
@@ -106,9 +92,7 @@ impl Membership {
     /// The next news. What it says is in [`Membership::owned`] at once, so nothing is lost if nobody acts on it.
     pub(crate) async fn next(&mut self) -> News {
         let Some(news) = self.news.recv().await else {
-            return News::Failed(Error::ConsumerStopped {
-                topic: self.topic.clone(),
-            });
+            return News::Failed(Error::ConsumerStopped { topic: self.topic.clone() });
         };
         match &news {
             News::Gained(gained) => self.owned.extend(gained),
@@ -155,12 +139,7 @@ impl Drop for Membership {
 }
 
 /// Polls until `end` or a fatal error; dropping the consumer after that leaves the group.
-fn poll(
-    consumer: &BaseConsumer<Member>,
-    end: &AtomicBool,
-    topic: &str,
-    news: &mpsc::UnboundedSender<News>,
-) {
+fn poll(consumer: &BaseConsumer<Member>, end: &AtomicBool, topic: &str, news: &mpsc::UnboundedSender<News>) {
     while !end.load(Ordering::Relaxed) {
         let Some(Err(source)) = consumer.poll(POLL) else {
             continue;
@@ -198,17 +177,9 @@ impl ClientContext for Member {
 }
 
 impl ConsumerContext for Member {
-    fn rebalance(
-        &self,
-        consumer: &BaseConsumer<Self>,
-        event: Event,
-        list: &mut TopicPartitionList,
-    ) {
-        let partitions: BTreeSet<Partition> = list
-            .elements()
-            .iter()
-            .map(|element| Partition(element.partition()))
-            .collect();
+    fn rebalance(&self, consumer: &BaseConsumer<Self>, event: Event, list: &mut TopicPartitionList) {
+        let partitions: BTreeSet<Partition> =
+            list.elements().iter().map(|element| Partition(element.partition())).collect();
         let names: Vec<i32> = partitions.iter().map(|p| p.0).collect();
         let followed = match event {
             Event::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS => {
@@ -224,10 +195,7 @@ impl ConsumerContext for Member {
                 let lost = consumer.assignment_lost();
                 tracing::info!(partitions = ?names, lost, "the group takes partitions");
                 let (acknowledge, done) = acknowledged::channel();
-                let told = self.news.send(News::Lost {
-                    partitions,
-                    acknowledge,
-                });
+                let told = self.news.send(News::Lost { partitions, acknowledge });
                 // Somebody else may have what is lost already: there is nothing to wait for.
                 if told.is_ok() && !lost {
                     let _ = done.recv_timeout(LET_GO);

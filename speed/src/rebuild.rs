@@ -98,12 +98,7 @@ pub(crate) async fn rebuild(state: Arc<SessionState>, job: Rebuild) -> Result<Re
     for (from, to) in pieces(&job.cut, &job.marks, &job.archived) {
         segments.extend(update_archived(&state, &job, &from, &to).await?);
     }
-    let archived = Rebuilt {
-        id: job.id,
-        view: job.view,
-        reached: job.archived,
-        segments,
-    };
+    let archived = Rebuilt { id: job.id, view: job.view, reached: job.archived, segments };
     continue_rebuild(state, job.schema, archived, job.memory).await
 }
 
@@ -122,19 +117,8 @@ pub(crate) async fn continue_rebuild(
     Ok(rebuilt)
 }
 
-async fn update_archived(
-    state: &SessionState,
-    job: &Rebuild,
-    from: &Frontier,
-    to: &Frontier,
-) -> Result<Vec<Segment>> {
-    let files: Vec<DataFile> = job
-        .master
-        .files
-        .iter()
-        .filter(|file| file.touches(from, to))
-        .cloned()
-        .collect();
+async fn update_archived(state: &SessionState, job: &Rebuild, from: &Frontier, to: &Frontier) -> Result<Vec<Segment>> {
+    let files: Vec<DataFile> = job.master.files.iter().filter(|file| file.touches(from, to)).cloned().collect();
     let plan = &job.view.plan;
     if files.is_empty() {
         return empty(plan, (from, to), Provenance::Rebuilt);
@@ -166,10 +150,7 @@ fn pieces(from: &Frontier, marks: &[Frontier], to: &Frontier) -> Vec<(Frontier, 
     let mut out = Vec::new();
     let mut at: Frontier = partitions.iter().map(|p| (*p, from.get(*p))).collect();
     for border in marks.iter().chain([to]) {
-        let next: Frontier = partitions
-            .iter()
-            .map(|p| (*p, border.get(*p).min(to.get(*p)).max(at.get(*p))))
-            .collect();
+        let next: Frontier = partitions.iter().map(|p| (*p, border.get(*p).min(to.get(*p)).max(at.get(*p)))).collect();
         if next != at {
             out.push((std::mem::replace(&mut at, next.clone()), next));
         }
@@ -182,19 +163,13 @@ mod tests {
     use super::*;
 
     fn at(pairs: &[(i32, i64)]) -> Frontier {
-        pairs
-            .iter()
-            .map(|(p, o)| (Partition(*p), Offset(*o)))
-            .collect()
+        pairs.iter().map(|(p, o)| (Partition(*p), Offset(*o))).collect()
     }
 
     #[test]
     fn a_range_is_cut_at_the_marks_inside() {
         type Pairs<'a> = &'a [(i32, i64)];
-        let check = |from: Pairs<'_>,
-                     marks: &[Pairs<'_>],
-                     to: Pairs<'_>,
-                     expect: &[(Pairs<'_>, Pairs<'_>)]| {
+        let check = |from: Pairs<'_>, marks: &[Pairs<'_>], to: Pairs<'_>, expect: &[(Pairs<'_>, Pairs<'_>)]| {
             let marks: Vec<_> = marks.iter().map(|m| at(m)).collect();
             let expect: Vec<_> = expect.iter().map(|(f, t)| (at(f), at(t))).collect();
             assert_eq!(pieces(&at(from), &marks, &at(to)), expect);

@@ -15,9 +15,7 @@ pub(crate) struct Cuts {
 
 impl Cuts {
     pub(crate) fn starting_at(now: Duration, cut: Frontier) -> Self {
-        Self {
-            seen: VecDeque::from([(now, cut)]),
-        }
+        Self { seen: VecDeque::from([(now, cut)]) }
     }
 
     pub(crate) fn newest(&self) -> Option<&Frontier> {

@@ -53,11 +53,7 @@ pub struct Links {
 /// told the origin.
 ///
 /// Errors: the topic does not exist, Kafka or the warehouse cannot be reached.
-pub async fn record_origins(
-    config: &SpeedConfig,
-    stream: &CatalogStream,
-    catalogs: &CatalogStore,
-) -> Result<Frontier> {
+pub async fn record_origins(config: &SpeedConfig, stream: &CatalogStream, catalogs: &CatalogStore) -> Result<Frontier> {
     let catalog = catalogs.load().await?;
     let known = recorded(&catalog, stream)?;
     if !known.is_empty() {
@@ -71,10 +67,7 @@ pub async fn record_origins(
 /// the origins that [`record_origins`] gives.
 ///
 /// Errors: see [`Error`]; after a transient one, call it again.
-#[expect(
-    clippy::too_many_arguments,
-    reason = "it is where all layers meet, and is called once"
-)]
+#[expect(clippy::too_many_arguments, reason = "it is where all layers meet, and is called once")]
 pub async fn run(
     config: SpeedConfig,
     stream: Arc<CatalogStream>,
@@ -88,16 +81,7 @@ pub async fn run(
     pressure: Arc<Notify>,
     cancel: CancellationToken,
 ) -> Result<()> {
-    let mut links = Links {
-        catalogs,
-        catalog,
-        published,
-        warehouse,
-        archive,
-        masters,
-        snapshots,
-        pressure,
-    };
+    let mut links = Links { catalogs, catalog, published, warehouse, archive, masters, snapshots, pressure };
     let mut membership = match &config.assignment {
         Assignment::Group { .. } => Some(Membership::join(&config, &stream.definition)?),
         Assignment::All | Assignment::Static(_) => None,
@@ -149,20 +133,13 @@ async fn session(
     let catalog = catalogs.load().await?;
     let origin = recorded(&catalog, stream)?;
     let newest = Arc::clone(&links.masters.borrow_and_update());
-    let master = if newest.version > known.version {
-        newest
-    } else {
-        known
-    };
+    let master = if newest.version > known.version { newest } else { known };
     let next = master.frontier.or(&origin);
     let partitions = config.assignment.at_start(next.partitions());
     check_origin(stream, &origin, &master, &partitions)?;
     let (grown, found) = watch::channel(0);
     let (feed, source) = Source::new(found);
-    let from = Reading {
-        at: next.within(partitions.iter().copied()),
-        master: Arc::clone(&master),
-    };
+    let from = Reading { at: next.within(partitions.iter().copied()), master: Arc::clone(&master) };
     let connecting = connect(config, topic, stream, &catalogs, from, grown, feed);
     let (sender, changes) = mpsc::channel(1);
     let following = match membership {
@@ -242,10 +219,7 @@ async fn connect(
     tracing::info!(stream = %stream.definition.name, topic = topic.name, from = %from.at, "reading");
     grown.send_replace(log.len() as i32);
     tokio::spawn(topic.clone().discover(grown));
-    let limits = BatchLimits {
-        rows: config.micro_batch_rows,
-        wait: config.micro_batch_wait,
-    };
+    let limits = BatchLimits { rows: config.micro_batch_rows, wait: config.micro_batch_wait };
     let read = config.assignment.at_start(log.keys().copied());
     feed.assigned(high(&log).within(read));
     consumer::start(topic, from.at, limits, feed)

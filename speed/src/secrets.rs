@@ -13,10 +13,7 @@ use crate::{Error, Result};
 /// `properties` with every reference replaced by what it stands for.
 ///
 /// Errors: [`Error::Secret`], which names the property and the reference.
-pub(crate) fn resolve(
-    stream: &StreamName,
-    properties: BTreeMap<String, String>,
-) -> Result<BTreeMap<String, String>> {
+pub(crate) fn resolve(stream: &StreamName, properties: BTreeMap<String, String>) -> Result<BTreeMap<String, String>> {
     properties
         .into_iter()
         .map(|(property, value)| {
@@ -26,12 +23,7 @@ pub(crate) fn resolve(
             };
             match looked_up {
                 Ok(secret) => Ok((property, secret)),
-                Err(reason) => Err(Error::Secret {
-                    stream: stream.clone(),
-                    property,
-                    reference: value,
-                    reason,
-                }),
+                Err(reason) => Err(Error::Secret { stream: stream.clone(), property, reference: value, reason }),
             }
         })
         .collect()
@@ -48,9 +40,7 @@ fn look_up(reference: Reference<'_>) -> Result<String, String> {
         // Files of secrets end with a line break more often than secrets do.
         Reference::File(path) => std::fs::read_to_string(path)
             .map(|text| text.trim_end_matches(['\r', '\n']).to_owned())
-            .map_err(|e| {
-                format!("the file cannot be read ({e}); `thalweg up` must be allowed to read it")
-            }),
+            .map_err(|e| format!("the file cannot be read ({e}); `thalweg up` must be allowed to read it")),
     }
 }
 

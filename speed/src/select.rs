@@ -11,19 +11,12 @@ use thalweg_schemas::stream::PARTITION;
 use crate::{Error, Result};
 
 /// The rows of `batch` whose partition is to be kept; `batch` itself if that is all of them.
-pub(crate) fn rows_of(
-    batch: &RecordBatch,
-    keep: impl Fn(Partition) -> bool,
-) -> Result<RecordBatch> {
+pub(crate) fn rows_of(batch: &RecordBatch, keep: impl Fn(Partition) -> bool) -> Result<RecordBatch> {
     let partitions = batch
         .column_by_name(PARTITION)
         .and_then(|column| column.as_any().downcast_ref::<Int32Array>())
         .ok_or_else(|| Error::Broken("rows do not say which partition they are of".into()))?;
-    let kept: BooleanArray = partitions
-        .values()
-        .iter()
-        .map(|partition| Some(keep(Partition(*partition))))
-        .collect();
+    let kept: BooleanArray = partitions.values().iter().map(|partition| Some(keep(Partition(*partition)))).collect();
     if kept.true_count() == batch.num_rows() {
         return Ok(batch.clone());
     }

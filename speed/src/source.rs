@@ -71,11 +71,7 @@ struct Way {
 
 impl Default for Way {
     fn default() -> Self {
-        Self {
-            queued: AtomicUsize::default(),
-            pending: AtomicUsize::default(),
-            limit: AtomicUsize::new(FIRST_LIMIT),
-        }
+        Self { queued: AtomicUsize::default(), pending: AtomicUsize::default(), limit: AtomicUsize::new(FIRST_LIMIT) }
     }
 }
 
@@ -104,19 +100,8 @@ impl Source {
         let (sender, commands) = commands::channel();
         let (sent_link, link) = watch::channel(Link::default());
         let way = Arc::<Way>::default();
-        let feed = Feed {
-            batches,
-            commands,
-            link: sent_link,
-            way: Arc::clone(&way),
-        };
-        let source = Source {
-            batches: receiver,
-            commands: sender,
-            partitions,
-            link,
-            way,
-        };
+        let feed = Feed { batches, commands, link: sent_link, way: Arc::clone(&way) };
+        let source = Source { batches: receiver, commands: sender, partitions, link, way };
         (feed, source)
     }
 
@@ -124,9 +109,7 @@ impl Source {
     pub(crate) async fn next(&mut self) -> Option<Result<Drained>> {
         let next = self.batches.recv().await;
         if let Some(Ok(drained)) = &next {
-            self.way
-                .queued
-                .fetch_sub(drained.messages.memory(), Ordering::Relaxed);
+            self.way.queued.fetch_sub(drained.messages.memory(), Ordering::Relaxed);
         }
         next
     }
@@ -173,9 +156,7 @@ impl Feed {
 
     fn charge(&self, batch: &Result<Drained>) {
         if let Ok(drained) = batch {
-            self.way
-                .queued
-                .fetch_add(drained.messages.memory(), Ordering::Relaxed);
+            self.way.queued.fetch_add(drained.messages.memory(), Ordering::Relaxed);
         }
     }
 
@@ -191,10 +172,7 @@ impl Feed {
 
     /// All partitions are assigned; `high` is what was in their logs then.
     pub fn assigned(&self, high: Frontier) {
-        self.link.send_replace(Link {
-            high: Some(high),
-            away: None,
-        });
+        self.link.send_replace(Link { high: Some(high), away: None });
     }
 
     /// Says why the brokers do not answer, or that they do.

@@ -20,10 +20,7 @@ use crate::{Error, Result};
 
 /// `from` and `to` of each partition that advances between two frontiers.
 pub(crate) fn ranges(from: &Frontier, to: &Frontier) -> Vec<(Partition, Offset, Offset)> {
-    to.advanced_since(from)
-        .iter()
-        .map(|(p, end)| (p, from.get(p), end))
-        .collect()
+    to.advanced_since(from).iter().map(|(p, end)| (p, from.get(p), end)).collect()
 }
 
 /// The segments of `plan` over `[from, to)`, one per partition that advances. `rows` must hold just that range.
@@ -80,17 +77,8 @@ pub(crate) async fn merge(
         .map(|segment| segment.states.clone())
         .collect();
     let level = runs.iter().flatten().map(|s| s.level).max().unwrap_or(0);
-    let provenance = runs
-        .iter()
-        .flatten()
-        .map(|s| s.provenance)
-        .max()
-        .unwrap_or(Provenance::Live);
-    let states = if inputs.is_empty() {
-        Vec::new()
-    } else {
-        plan.merge_batches(state.task_ctx(), inputs).await?
-    };
+    let provenance = runs.iter().flatten().map(|s| s.provenance).max().unwrap_or(Provenance::Live);
+    let states = if inputs.is_empty() { Vec::new() } else { plan.merge_batches(state.task_ctx(), inputs).await? };
     segments(plan, &ranges, &states, provenance, level.saturating_add(1))
 }
 
@@ -105,9 +93,8 @@ fn segments(
     let segments = ranges
         .iter()
         .map(|(partition, from, to)| {
-            let states = split
-                .remove(partition)
-                .unwrap_or_else(|| RecordBatch::new_empty(Arc::clone(plan.state_schema())));
+            let states =
+                split.remove(partition).unwrap_or_else(|| RecordBatch::new_empty(Arc::clone(plan.state_schema())));
             let bytes = match states.num_rows() {
                 0 => 0,
                 _ => states.get_array_memory_size(),
@@ -126,10 +113,9 @@ fn segments(
         .collect();
     match split.keys().next() {
         None => Ok(segments),
-        Some(partition) => Err(Error::Broken(format!(
-            "view {} has states of partition {partition}, which did not advance",
-            plan.id()
-        ))),
+        Some(partition) => {
+            Err(Error::Broken(format!("view {} has states of partition {partition}, which did not advance", plan.id())))
+        }
     }
 }
 
@@ -188,25 +174,15 @@ mod tests {
         };
         check(&[], &[]);
         check(&[&[(3, 1)], &[(3, 2)]], &[(3, &[1, 2])]);
-        check(
-            &[&[(1, 10), (0, 20)], &[(0, 30), (1, 40)]],
-            &[(0, &[20, 30]), (1, &[10, 40])],
-        );
+        check(&[&[(1, 10), (0, 20)], &[(0, 30), (1, 40)]], &[(0, &[20, 30]), (1, &[10, 40])]);
     }
 
     #[test]
     fn only_partitions_that_advance_have_ranges() {
-        let at = |pairs: &[(i32, i64)]| -> Frontier {
-            pairs
-                .iter()
-                .map(|(p, o)| (Partition(*p), Offset(*o)))
-                .collect()
-        };
+        let at =
+            |pairs: &[(i32, i64)]| -> Frontier { pairs.iter().map(|(p, o)| (Partition(*p), Offset(*o))).collect() };
         let got = ranges(&at(&[(0, 5), (1, 7)]), &at(&[(0, 5), (1, 9), (2, 1)]));
-        let expect = [
-            (Partition(1), Offset(7), Offset(9)),
-            (Partition(2), Offset(0), Offset(1)),
-        ];
+        let expect = [(Partition(1), Offset(7), Offset(9)), (Partition(2), Offset(0), Offset(1))];
         assert_eq!(got, expect);
     }
 }

@@ -8,12 +8,7 @@ use serde_json::json;
 use thalweg_schemas::catalog::{Checked, Finding, Severity};
 
 /// All findings and a line that sums them up.
-pub(super) fn text(
-    names: &[String],
-    texts: &[String],
-    checked: &Checked,
-    coloured: bool,
-) -> String {
+pub(super) fn text(names: &[String], texts: &[String], checked: &Checked, coloured: bool) -> String {
     let mut shown = String::new();
     for finding in &checked.findings {
         let text = &texts[finding.text];
@@ -64,11 +59,8 @@ fn render(name: &str, text: &str, finding: &Finding, coloured: bool) -> String {
     let (line, column) = (finding.place.line, finding.place.column);
     let source = nth_line(text, line);
     let before: String = source.chars().take(skipped(column)).collect();
-    let marked: String = source
-        .chars()
-        .skip(skipped(column))
-        .take(usize::try_from(finding.width).unwrap_or(usize::MAX))
-        .collect();
+    let marked: String =
+        source.chars().skip(skipped(column)).take(usize::try_from(finding.width).unwrap_or(usize::MAX)).collect();
     // A tab is as wide as the terminal likes: the same tab below it is exactly as wide.
     let indent: String = before
         .split_inclusive('\t')
@@ -85,19 +77,14 @@ fn render(name: &str, text: &str, finding: &Finding, coloured: bool) -> String {
     let number = line.to_string();
     let gutter = " ".repeat(number.len());
     let mut lines = vec![
-        format!(
-            "{strong}{word}{strong:#}{bold}: {}{bold:#}",
-            finding.message
-        ),
+        format!("{strong}{word}{strong:#}{bold}: {}{bold:#}", finding.message),
         format!("{gutter}{frame}-->{frame:#} {name}:{line}:{column}"),
         format!("{gutter} {frame}|{frame:#}"),
         format!("{frame}{number} |{frame:#} {source}"),
         format!("{gutter} {frame}|{frame:#} {indent}{strong}{mark}{strong:#}"),
     ];
     if let Some(help) = &finding.help {
-        lines.push(format!(
-            "{gutter} {frame}={frame:#} {bold}help{bold:#}: {help}"
-        ));
+        lines.push(format!("{gutter} {frame}={frame:#} {bold}help{bold:#}: {help}"));
     }
     lines.join("\n")
 }
@@ -132,16 +119,9 @@ fn summary(checked: &Checked) -> String {
         n => format!(", {}", count(n, "warning")),
     };
     if errors > 0 {
-        return format!(
-            "{}{warned}; nothing of this would be applied",
-            count(errors, "error")
-        );
+        return format!("{}{warned}; nothing of this would be applied", count(errors, "error"));
     }
-    format!(
-        "ok: {} and {}{warned}",
-        count(checked.streams, "stream"),
-        count(checked.views, "view")
-    )
+    format!("ok: {} and {}{warned}", count(checked.streams, "stream"), count(checked.views, "view"))
 }
 
 #[cfg(test)]
@@ -162,11 +142,7 @@ mod tests {
     }
 
     fn checked(findings: Vec<Finding>) -> Checked {
-        Checked {
-            findings,
-            streams: 1,
-            views: 2,
-        }
+        Checked { findings, streams: 1, views: 2 }
     }
 
     #[track_caller]
@@ -180,25 +156,12 @@ mod tests {
         check(
             "one\n  two three\r\nfour",
             finding(Severity::Error, 2, 7, 5),
-            &[
-                "error: no",
-                " --> a.sql:2:7",
-                "  |",
-                "2 |   two three",
-                "  |       ^^^^^",
-                "  = help: do that",
-            ],
+            &["error: no", " --> a.sql:2:7", "  |", "2 |   two three", "  |       ^^^^^", "  = help: do that"],
         );
         check(
             "\tü漢x",
             finding(Severity::Warning, 1, 4, 1),
-            &[
-                "warning: no",
-                " --> a.sql:1:4",
-                "  |",
-                "1 | \tü漢x",
-                "  | \t   ^",
-            ],
+            &["warning: no", " --> a.sql:1:4", "  |", "1 | \tü漢x", "  | \t   ^"],
         );
     }
 
@@ -230,10 +193,7 @@ mod tests {
         for (findings, expect) in [
             (vec![], "ok: 1 stream and 2 views"),
             (vec![warning()], "ok: 1 stream and 2 views, 1 warning"),
-            (
-                vec![error(), warning(), error(), warning()],
-                "2 errors, 2 warnings; nothing of this would be applied",
-            ),
+            (vec![error(), warning(), error(), warning()], "2 errors, 2 warnings; nothing of this would be applied"),
         ] {
             assert_eq!(summary(&checked(findings)), expect);
         }

@@ -37,9 +37,7 @@ pub(crate) fn parse_workers(text: &str) -> Result<WorkersAt, String> {
     for one in &listed {
         address(one)?;
     }
-    Ok(WorkersAt::List(
-        listed.into_iter().map(str::to_owned).collect(),
-    ))
+    Ok(WorkersAt::List(listed.into_iter().map(str::to_owned).collect()))
 }
 
 /// Splits HOST:PORT; an IPv6 address is in brackets.
@@ -50,9 +48,7 @@ fn address(text: &str) -> Result<(String, u16), String> {
         let host_fits = !host.is_empty() && (bare || !host.contains([':', '/', ' ']));
         host_fits.then(|| (host.to_owned(), port))
     });
-    parts.ok_or_else(|| {
-        format!("`{text}` is no worker; write HOST:PORT,HOST:PORT, dns:HOST:PORT or group")
-    })
+    parts.ok_or_else(|| format!("`{text}` is no worker; write HOST:PORT,HOST:PORT, dns:HOST:PORT or group"))
 }
 
 /// Parses "0-15,20"; nothing stands for `None`: the group decides.
@@ -150,18 +146,16 @@ pub(super) fn workers<'de, D: Deserializer<'de>>(from: D) -> Result<WorkersAt, D
         Value::String(text) => text,
         Value::Array(items) => {
             let items: Option<Vec<&str>> = items.iter().map(Value::as_str).collect();
-            items.map(|items| items.join(",")).ok_or_else(|| {
-                de::Error::custom("`workers` is a list of texts such as \"host:8643\"")
-            })?
+            items
+                .map(|items| items.join(","))
+                .ok_or_else(|| de::Error::custom("`workers` is a list of texts such as \"host:8643\""))?
         }
         other => return Err(de::Error::custom(format!("`{other}` are no workers"))),
     };
     parse_workers(&text).map_err(de::Error::custom)
 }
 
-pub(super) fn partitions<'de, D: Deserializer<'de>>(
-    from: D,
-) -> Result<Option<BTreeSet<Partition>>, D::Error> {
+pub(super) fn partitions<'de, D: Deserializer<'de>>(from: D) -> Result<Option<BTreeSet<Partition>>, D::Error> {
     parse_partitions(&super::text(from)?).map_err(de::Error::custom)
 }
 
@@ -172,12 +166,7 @@ mod tests {
     #[test]
     fn workers_are_a_list_a_name_or_the_group() {
         let list = |all: &[&str]| Ok(WorkersAt::List(all.iter().map(|&w| w.to_owned()).collect()));
-        let dns = |host: &str, port| {
-            Ok(WorkersAt::Dns {
-                host: host.to_owned(),
-                port,
-            })
-        };
+        let dns = |host: &str, port| Ok(WorkersAt::Dns { host: host.to_owned(), port });
         let refused = |text: &str| Err(text.to_owned());
         for (text, expect) in [
             ("a:1", list(&["a:1"])),
@@ -195,9 +184,8 @@ mod tests {
             ("http://a:1", refused("http://a:1")),
             ("dns:speed", refused("speed")),
         ] {
-            let expect = expect.map_err(|bad| {
-                format!("`{bad}` is no worker; write HOST:PORT,HOST:PORT, dns:HOST:PORT or group")
-            });
+            let expect = expect
+                .map_err(|bad| format!("`{bad}` is no worker; write HOST:PORT,HOST:PORT, dns:HOST:PORT or group"));
             assert_eq!(parse_workers(text), expect, "{text}");
         }
     }
@@ -223,10 +211,7 @@ mod tests {
 
     #[test]
     fn strangers_are_kept_out() {
-        let with = |token: &str| Cluster {
-            token: token.to_owned(),
-            ..Cluster::default()
-        };
+        let with = |token: &str| Cluster { token: token.to_owned(), ..Cluster::default() };
         for (address, token, fine) in [
             ("127.0.0.1:1", "", true),
             ("[::1]:1", "", true),
@@ -238,10 +223,7 @@ mod tests {
             let guards = with(token).guards(address.parse().unwrap());
             assert_eq!(guards.is_ok(), fine, "{address}");
         }
-        let half = Cluster {
-            tls_key: "key.pem".into(),
-            ..Cluster::default()
-        };
+        let half = Cluster { tls_key: "key.pem".into(), ..Cluster::default() };
         let error = half.identity().unwrap_err().to_string();
         assert!(error.contains("belong together"), "{error}");
     }
@@ -252,9 +234,6 @@ mod tests {
         assert_eq!(of("", "10.0.0.1:7"), "10.0.0.1:7");
         assert_eq!(of("speed-0.speed:7", "0.0.0.0:7"), "speed-0.speed:7");
         let named = of("", "0.0.0.0:7");
-        assert!(
-            named.ends_with(":7") && !named.starts_with("0.0.0.0"),
-            "{named}"
-        );
+        assert!(named.ends_with(":7") && !named.starts_with("0.0.0.0"), "{named}");
     }
 }

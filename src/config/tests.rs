@@ -45,7 +45,10 @@ fn later_layers_win() {
     )
     .unwrap();
     let settings = resolve(vec![
-        layer("file", "epoch_bytes = '1MiB'\ngrace = '1s'\nmark_interval = '1s'\n[kafka]\nbootstrap.servers = 'a'\nlinger.ms = 5"),
+        layer(
+            "file",
+            "epoch_bytes = '1MiB'\ngrace = '1s'\nmark_interval = '1s'\n[kafka]\nbootstrap.servers = 'a'\nlinger.ms = 5",
+        ),
         ("environment".to_owned(), env),
         layer("flags", "epoch_bytes = '3MiB'\n[kafka]\n'bootstrap.servers' = 'b'"),
     ])
@@ -54,15 +57,8 @@ fn later_layers_win() {
     assert_eq!(settings.grace, Duration::from_secs(2));
     assert_eq!(settings.mark_interval, Duration::from_secs(1));
     assert_eq!(settings.micro_batch_rows, 12);
-    let kafka: Vec<_> = settings
-        .kafka
-        .iter()
-        .map(|(k, v)| format!("{k}={v}"))
-        .collect();
-    assert_eq!(
-        kafka,
-        ["bootstrap.servers=b", "linger.ms=5", "sasl.password=secret"]
-    );
+    let kafka: Vec<_> = settings.kafka.iter().map(|(k, v)| format!("{k}={v}")).collect();
+    assert_eq!(kafka, ["bootstrap.servers=b", "linger.ms=5", "sasl.password=secret"]);
     assert_eq!(settings.storage["aws_endpoint"], "http://x");
 }
 
@@ -86,19 +82,10 @@ fn bad_values_are_refused() {
 
 #[test]
 fn sizes_and_durations_are_humane() {
-    for (text, bytes) in [
-        ("64MiB", 64 << 20),
-        ("64 MB", 64_000_000),
-        ("4096", 4096),
-        ("1.5KiB", 1536),
-    ] {
+    for (text, bytes) in [("64MiB", 64 << 20), ("64 MB", 64_000_000), ("4096", 4096), ("1.5KiB", 1536)] {
         assert_eq!(parse_size(text), Ok(bytes), "{text}");
     }
     for (text, ms) in [("250ms", 250), ("1m 30s", 90_000), ("2h", 7_200_000)] {
-        assert_eq!(
-            parse_duration(text),
-            Ok(Duration::from_millis(ms)),
-            "{text}"
-        );
+        assert_eq!(parse_duration(text), Ok(Duration::from_millis(ms)), "{text}");
     }
 }

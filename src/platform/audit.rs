@@ -60,11 +60,7 @@ impl Audits {
         Ok(json!({ "audits": reports }))
     }
 
-    async fn one(
-        &self,
-        catalog: &Catalog,
-        view: &Arc<CompiledView>,
-    ) -> Result<AuditReport, CallError> {
+    async fn one(&self, catalog: &Catalog, view: &Arc<CompiledView>) -> Result<AuditReport, CallError> {
         let deadline = Instant::now() + WAIT;
         loop {
             let live = self.snapshot(catalog, view).await;
@@ -119,22 +115,14 @@ impl Audits {
             self.memory,
         );
         let segments = segments.await.map_err(failed)?;
-        audit_published(warehouse, stream, view, &version, segments)
-            .await
-            .map_err(failed)
+        audit_published(warehouse, stream, view, &version, segments).await.map_err(failed)
     }
 
     /// The segments of `view`, from this process or from workers.
-    async fn snapshot(
-        &self,
-        catalog: &Catalog,
-        view: &Arc<CompiledView>,
-    ) -> Result<Arc<StreamSnapshot>, CallError> {
+    async fn snapshot(&self, catalog: &Catalog, view: &Arc<CompiledView>) -> Result<Arc<StreamSnapshot>, CallError> {
         let name = view.plan.stream();
-        let starting = || CallError {
-            fault: Fault::Transient,
-            message: format!("stream `{name}` has not started yet"),
-        };
+        let starting =
+            || CallError { fault: Fault::Transient, message: format!("stream `{name}` has not started yet") };
         match &self.realtime {
             Realtime::Here(streams) => {
                 let handle = streams.borrow().get(name).cloned();

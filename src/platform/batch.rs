@@ -17,11 +17,7 @@ use crate::config::Settings;
 /// Starts the schedule, and probes at `http`.
 ///
 /// Errors: the catalog cannot be read.
-pub(crate) async fn batch(
-    settings: &Settings,
-    warehouse: Warehouse,
-    http: TcpListener,
-) -> Result<Platform, Stopped> {
+pub(crate) async fn batch(settings: &Settings, warehouse: Warehouse, http: TcpListener) -> Result<Platform, Stopped> {
     super::spill_folder(settings)?;
     let (base, following) = Base::open(warehouse).await?;
     let (published_sender, published) = watch::channel(Arc::default());
@@ -32,20 +28,12 @@ pub(crate) async fn batch(
     let heeding = early::heed(base.warehouse.clone(), Arc::clone(&wake));
     Ok(Platform {
         parts: vec![
-            Part::spawn("the batch layer", computing.handle(), |end| {
-                batch.schedule(wake, published_sender, end)
+            Part::spawn("the batch layer", computing.handle(), |end| batch.schedule(wake, published_sender, end)),
+            Part::spawn("wishes for early runs", &Handle::current(), |end| async move {
+                end.run_until_cancelled(heeding).await;
+                Ok(())
             }),
-            Part::spawn(
-                "wishes for early runs",
-                &Handle::current(),
-                |end| async move {
-                    end.run_until_cancelled(heeding).await;
-                    Ok(())
-                },
-            ),
-            Part::spawn("probes", &Handle::current(), |end| {
-                probes::answer(http, answering, end)
-            }),
+            Part::spawn("probes", &Handle::current(), |end| probes::answer(http, answering, end)),
             following,
         ],
         shutdown_timeout: settings.shutdown_timeout,

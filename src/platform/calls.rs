@@ -32,11 +32,7 @@ pub(super) struct Batch {
 /// Threads for what computes long.
 pub(super) fn threads(settings: &Settings) -> Result<Arc<Threads>, Stopped> {
     let threads = Threads::start("batch", settings.batch_threads);
-    threads.map(Arc::new).map_err(|e| {
-        Stopped::broken(format!(
-            "threads for the batch layer cannot be started: {e}"
-        ))
-    })
+    threads.map(Arc::new).map_err(|e| Stopped::broken(format!("threads for the batch layer cannot be started: {e}")))
 }
 
 /// Does `work` on `threads`; a client that goes away ends it.
@@ -45,29 +41,19 @@ pub(super) async fn compute(
     work: impl Future<Output = Result<Value, CallError>> + Send + 'static,
 ) -> Result<Value, CallError> {
     threads.spawn(work).await.unwrap_or_else(|panic| {
-        Err(CallError {
-            fault: Fault::Bug,
-            message: format!("the batch layer panicked: {panic}"),
-        })
+        Err(CallError { fault: Fault::Bug, message: format!("the batch layer panicked: {panic}") })
     })
 }
 
 /// Why a call cannot be answered, as its client is told.
 pub(super) fn failed(error: impl Into<Stopped>) -> CallError {
     let stopped = error.into();
-    CallError {
-        fault: stopped.fault,
-        message: stopped.to_string(),
-    }
+    CallError { fault: stopped.fault, message: stopped.to_string() }
 }
 
 impl Batch {
     pub(super) fn new(base: &Base, threads: Arc<Threads>, config: BatchConfig) -> Self {
-        Self {
-            base: base.clone(),
-            threads,
-            config,
-        }
+        Self { base: base.clone(), threads, config }
     }
 
     /// Runs views when they are due or `wake` is poked, until `cancel`.
@@ -117,21 +103,10 @@ impl Batch {
 
     async fn run(self, request: BatchRequest) -> Result<Value, CallError> {
         let catalog = Arc::clone(&self.base.catalog.borrow());
-        let mode = if request.full {
-            Mode::Full
-        } else {
-            Mode::Incremental
-        };
+        let mode = if request.full { Mode::Full } else { Mode::Incremental };
         let mut reports = Vec::new();
         for view in choose(&catalog, request.view.as_ref()).map_err(failed)? {
-            let run = run_view(
-                &self.base.warehouse,
-                &catalog,
-                &view,
-                mode,
-                &self.config,
-                |_| (),
-            );
+            let run = run_view(&self.base.warehouse, &catalog, &view, mode, &self.config, |_| ());
             let report = run.await.map_err(failed)?;
             self.base.metrics.record_run(summary(&report));
             reports.push(report);
@@ -152,9 +127,7 @@ fn summary(report: &RunReport) -> RunSummary {
         Mode::Incremental => "incremental",
         Mode::Full => "full",
     };
-    let since_1970 = SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .unwrap_or_default();
+    let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     RunSummary {
         view: report.view.clone(),
         mode: mode.to_owned(),

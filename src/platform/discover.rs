@@ -61,11 +61,7 @@ pub(super) async fn run(
 }
 
 /// The workers' addresses, in order, none twice.
-async fn look(
-    at: &WorkersAt,
-    kafka: &SpeedConfig,
-    catalog: &Catalog,
-) -> Result<Vec<String>, String> {
+async fn look(at: &WorkersAt, kafka: &SpeedConfig, catalog: &Catalog) -> Result<Vec<String>, String> {
     let found: BTreeSet<String> = match at {
         WorkersAt::List(addresses) => addresses.iter().cloned().collect(),
         WorkersAt::Dns { host, port } => {
@@ -102,10 +98,7 @@ mod tests {
             assert_eq!(found.unwrap(), expect, "{at:?}");
         };
         let list = |all: &[&str]| WorkersAt::List(all.iter().map(|&w| w.to_owned()).collect());
-        let dns = |host: &str| WorkersAt::Dns {
-            host: host.to_owned(),
-            port: 7,
-        };
+        let dns = |host: &str| WorkersAt::Dns { host: host.to_owned(), port: 7 };
         check(list(&["b:1", "a:1", "b:1"]), &["a:1", "b:1"]).await;
         check(dns("127.0.0.1"), &["127.0.0.1:7"]).await;
         check(dns("[::1]"), &["[::1]:7"]).await;
@@ -121,17 +114,8 @@ mod tests {
         let (_catalogs, catalog) = watch::channel(Arc::new(Catalog::default()));
         let (found, seen) = watch::channel(vec!["a:1".to_owned()]);
         let cancel = CancellationToken::new();
-        let at = WorkersAt::Dns {
-            host: "no-such-host.invalid".to_owned(),
-            port: 7,
-        };
-        let running = tokio::spawn(run(
-            at,
-            SpeedConfig::default(),
-            catalog,
-            found,
-            cancel.clone(),
-        ));
+        let at = WorkersAt::Dns { host: "no-such-host.invalid".to_owned(), port: 7 };
+        let running = tokio::spawn(run(at, SpeedConfig::default(), catalog, found, cancel.clone()));
         tokio::task::yield_now().await;
         cancel.cancel();
         running.await.unwrap().unwrap();

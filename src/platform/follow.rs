@@ -71,8 +71,7 @@ pub(super) async fn published(
     let (failure, _) = watch::channel(None);
     let attempt = || {
         let (catalog, shown) = (catalog.clone(), shown.clone());
-        follow_published(warehouse.clone(), catalog, shown, cancel.clone())
-            .map(|end| end.map_err(Stopped::from))
+        follow_published(warehouse.clone(), catalog, shown, cancel.clone()).map(|end| end.map_err(Stopped::from))
     };
     supervise("batch versions", &cancel, &failure, attempt).await
 }
@@ -89,8 +88,7 @@ pub(super) async fn masters(
     let (failure, _) = watch::channel(None);
     let attempt = || {
         let (catalog, shown) = (catalog.clone(), shown.clone());
-        follow_masters(warehouse.clone(), catalog, shown, cancel.clone())
-            .map(|end| end.map_err(Stopped::from))
+        follow_masters(warehouse.clone(), catalog, shown, cancel.clone()).map(|end| end.map_err(Stopped::from))
     };
     supervise("archives", &cancel, &failure, attempt).await
 }

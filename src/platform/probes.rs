@@ -47,11 +47,7 @@ pub(super) fn of_batch(base: &Base, published: watch::Receiver<Arc<Published>>) 
 }
 
 /// Answers at `listener`.
-pub(super) async fn answer(
-    listener: TcpListener,
-    probes: Probes,
-    end: CancellationToken,
-) -> Result<(), Stopped> {
+pub(super) async fn answer(listener: TcpListener, probes: Probes, end: CancellationToken) -> Result<(), Stopped> {
     Ok(thalweg_serving::probe(listener, probes, end).await?)
 }
 
@@ -68,12 +64,10 @@ fn behind(catalog: &Catalog, streams: &HashMap<StreamName, StreamHandle>) -> Vec
             None => Some("starting".to_owned()),
             Some(snapshot) => {
                 let mut behind = snapshot.frontier.partitions();
-                behind
-                    .any(|partition| !snapshot.current.contains(&partition))
-                    .then(|| match &snapshot.waiting {
-                        Some(why) => format!("it waits for Kafka ({why})"),
-                        None => "catching up".to_owned(),
-                    })
+                behind.any(|partition| !snapshot.current.contains(&partition)).then(|| match &snapshot.waiting {
+                    Some(why) => format!("it waits for Kafka ({why})"),
+                    None => "catching up".to_owned(),
+                })
             }
         }
     };

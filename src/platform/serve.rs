@@ -14,9 +14,7 @@ use std::time::Duration;
 use futures::FutureExt;
 use thalweg_schemas::Fault;
 use thalweg_schemas::warehouse::Warehouse;
-use thalweg_serving::{
-    BatchRequest, Call, CallError, Realtime, ServingConfig, Sources, Workers, WorkersConfig,
-};
+use thalweg_serving::{BatchRequest, Call, CallError, Realtime, ServingConfig, Sources, Workers, WorkersConfig};
 use tokio::net::TcpListener;
 use tokio::runtime::Handle;
 use tokio::sync::watch;
@@ -33,36 +31,24 @@ const ASK_WITHIN: Duration = Duration::from_secs(1);
 /// Starts a replica that answers at `http`.
 ///
 /// Errors: the catalog cannot be read, or the authority of the workers' certificates.
-pub(crate) async fn serve(
-    settings: &Settings,
-    warehouse: Warehouse,
-    http: TcpListener,
-) -> anyhow::Result<Platform> {
+pub(crate) async fn serve(settings: &Settings, warehouse: Warehouse, http: TcpListener) -> anyhow::Result<Platform> {
     super::spill_folder(settings)?;
     let cluster = settings.cluster();
-    let config = WorkersConfig {
-        token: cluster.token(),
-        tls_ca: cluster.authority()?,
-        ask_within: ASK_WITHIN,
-    };
+    let config = WorkersConfig { token: cluster.token(), tls_ca: cluster.authority()?, ask_within: ASK_WITHIN };
     let (base, following) = Base::open(warehouse).await?;
     let (published, following_published) = base.published();
     let here = Handle::current();
     let (masters_sender, masters) = watch::channel(Arc::default());
     let following_masters = {
         let (warehouse, catalog) = (base.warehouse.clone(), base.catalog.clone());
-        Part::spawn("archives", &here, |end| {
-            follow::masters(warehouse, catalog, masters_sender, end)
-        })
+        Part::spawn("archives", &here, |end| follow::masters(warehouse, catalog, masters_sender, end))
     };
     let (addresses_sender, addresses) = watch::channel(Vec::new());
     let discovering = {
         let at = settings.workers.clone();
         let kafka = super::speed_config(settings, super::speed::group(settings, String::new()));
         let catalog = base.catalog.clone();
-        Part::spawn("discovery", &here, |end| {
-            discover::run(at, kafka, catalog, addresses_sender, end)
-        })
+        Part::spawn("discovery", &here, |end| discover::run(at, kafka, catalog, addresses_sender, end))
     };
     let realtime = Realtime::There(Workers::new(addresses, config));
     let audits = Audits {
@@ -103,10 +89,9 @@ fn no_runs() -> Call<BatchRequest> {
     Arc::new(|_| {
         std::future::ready(Err(CallError {
             fault: Fault::User,
-            message:
-                "a replica does not recompute views; `thalweg batch` does on its interval, and \
+            message: "a replica does not recompute views; `thalweg batch` does on its interval, and \
                       `thalweg batch run` at once"
-                    .to_owned(),
+                .to_owned(),
         }))
         .boxed()
     })

@@ -36,9 +36,7 @@ pub(crate) async fn speed(
     let address = flight.local_addr()?;
     let tls = cluster.identity()?;
     if tls.is_none() && !address.ip().is_loopback() {
-        warn!(
-            "rows and the cluster_token cross the network in clear text; tls_cert and tls_key change that"
-        );
+        warn!("rows and the cluster_token cross the network in clear text; tls_cert and tls_key change that");
     }
     let me = advertised(&settings.flight_advertise, address);
     let config = FlightConfig {
@@ -67,9 +65,7 @@ pub(crate) async fn speed(
     let catalog = base.catalog.clone();
     Ok(Platform {
         parts: vec![
-            Part::spawn("the speed layer", &here, |end| {
-                streams::run(wiring, handles_sender, end)
-            }),
+            Part::spawn("the speed layer", &here, |end| streams::run(wiring, handles_sender, end)),
             Part::spawn("Flight", &here, |end| async move {
                 Ok(thalweg_speed::flight::serve(flight, config, catalog, handles, end).await?)
             }),
@@ -96,9 +92,5 @@ fn assignment(settings: &Settings, me: String) -> Assignment {
 /// The consumer groups by which workers share the streams, for the one that is reached at `me`.
 pub(super) fn group(settings: &Settings, me: String) -> Assignment {
     let given = |text: &str| Some(text.to_owned()).filter(|text| !text.is_empty());
-    Assignment::Group {
-        id: given(&settings.group_id),
-        instance: given(&settings.group_instance),
-        advertise: me,
-    }
+    Assignment::Group { id: given(&settings.group_id), instance: given(&settings.group_instance), advertise: me }
 }

@@ -68,20 +68,12 @@ struct Changes {
 }
 
 /// `running` and `wanted` are definitions by name; one that differs is ended and started.
-fn changes(
-    running: &BTreeMap<StreamName, String>,
-    wanted: &BTreeMap<StreamName, String>,
-) -> Changes {
+fn changes(running: &BTreeMap<StreamName, String>, wanted: &BTreeMap<StreamName, String>) -> Changes {
     let differs = |a: &BTreeMap<_, _>, b: &BTreeMap<StreamName, String>| {
         let names = a.iter().filter(|(name, sql)| b.get(name) != Some(sql));
-        names
-            .map(|(name, _): (&StreamName, _)| name.clone())
-            .collect()
+        names.map(|(name, _): (&StreamName, _)| name.clone()).collect()
     };
-    Changes {
-        end: differs(running, wanted),
-        start: differs(wanted, running),
-    }
+    Changes { end: differs(running, wanted), start: differs(wanted, running) }
 }
 
 /// Keeps one task per stream until `cancel`, then lets all archive what they hold.
@@ -98,10 +90,7 @@ pub(crate) async fn run(
     loop {
         let catalog = Arc::clone(&wiring.catalog.borrow_and_update());
         reconcile(&mut tasks, &catalog, &wiring, &ended).await?;
-        let handles: HashMap<_, _> = tasks
-            .iter()
-            .map(|(name, task)| (name.clone(), task.handle.clone()))
-            .collect();
+        let handles: HashMap<_, _> = tasks.iter().map(|(name, task)| (name.clone(), task.handle.clone())).collect();
         shown.send_replace(Arc::new(handles));
         tokio::select! {
             () = cancel.cancelled() => break,
@@ -122,15 +111,8 @@ async fn reconcile(
     wiring: &Wiring,
     ended: &Arc<Notify>,
 ) -> Result<(), Stopped> {
-    let running = tasks
-        .iter()
-        .map(|(name, task)| (name.clone(), task.sql.clone()))
-        .collect();
-    let wanted = catalog
-        .streams
-        .iter()
-        .map(|(name, stream)| (name.clone(), stream.definition.sql.clone()))
-        .collect();
+    let running = tasks.iter().map(|(name, task)| (name.clone(), task.sql.clone())).collect();
+    let wanted = catalog.streams.iter().map(|(name, stream)| (name.clone(), stream.definition.sql.clone())).collect();
     let changes = changes(&running, &wanted);
     for name in changes.end {
         if let Some(mut task) = tasks.remove(&name) {
@@ -139,10 +121,7 @@ async fn reconcile(
                 Ok(end) => flatten(end)?,
                 Err(_) => {
                     task.task.abort();
-                    warn!(
-                        "{}",
-                        Stopped::late(&format!("stream `{name}`"), wiring.end_within)
-                    );
+                    warn!("{}", Stopped::late(&format!("stream `{name}`"), wiring.end_within));
                 }
             }
             info!(stream = %name, "stream ended");
@@ -151,20 +130,14 @@ async fn reconcile(
     for name in changes.start {
         let sql = catalog.streams[&name].definition.sql.clone();
         info!(stream = %name, "stream started");
-        tasks.insert(
-            name.clone(),
-            StreamTask::spawn(name, sql, wiring.clone(), Arc::clone(ended)),
-        );
+        tasks.insert(name.clone(), StreamTask::spawn(name, sql, wiring.clone(), Arc::clone(ended)));
     }
     Ok(())
 }
 
 /// The outcome of the tasks that have ended: none should have.
 async fn first_end(tasks: &mut BTreeMap<StreamName, StreamTask>) -> Result<(), Stopped> {
-    let finished = tasks
-        .iter()
-        .find(|(_, task)| task.task.is_finished())
-        .map(|(name, _)| name.clone());
+    let finished = tasks.iter().find(|(_, task)| task.task.is_finished()).map(|(name, _)| name.clone());
     match finished.and_then(|name| tasks.remove(&name)) {
         Some(task) => flatten(task.task.await),
         None => Ok(()),
@@ -172,11 +145,7 @@ async fn first_end(tasks: &mut BTreeMap<StreamName, StreamTask>) -> Result<(), S
 }
 
 fn flatten(end: Result<Result<(), Stopped>, tokio::task::JoinError>) -> Result<(), Stopped> {
-    end.unwrap_or_else(|panic| {
-        Err(Stopped::broken(format!(
-            "a stream's task panicked: {panic}"
-        )))
-    })
+    end.unwrap_or_else(|panic| Err(Stopped::broken(format!("a stream's task panicked: {panic}"))))
 }
 
 impl StreamTask {
@@ -188,37 +157,20 @@ impl StreamTask {
         let token = cancel.clone();
         let task = tokio::spawn(async move {
             let part = format!("stream {name}");
-            let shown = Shown {
-                snapshots,
-                failure,
-                archive_failure,
-            };
+            let shown = Shown { snapshots, failure, archive_failure };
             let attempt = || attempt(&name, &wiring, &shown, &token);
             let end = supervise(&part, &token, &shown.failure, attempt).await;
             ended.notify_one();
             end
         });
-        let handle = StreamHandle {
-            snapshots: seen_snapshots,
-            failure: seen_failure,
-            archive_failure: seen_archive_failure,
-        };
-        Self {
-            sql,
-            cancel,
-            handle,
-            task,
-        }
+        let handle =
+            StreamHandle { snapshots: seen_snapshots, failure: seen_failure, archive_failure: seen_archive_failure };
+        Self { sql, cancel, handle, task }
     }
 }
 
 /// Runs a stream's archive and speed layer until one of them ends.
-async fn attempt(
-    name: &StreamName,
-    wiring: &Wiring,
-    shown: &Shown,
-    cancel: &CancellationToken,
-) -> Result<(), Stopped> {
+async fn attempt(name: &StreamName, wiring: &Wiring, shown: &Shown, cancel: &CancellationToken) -> Result<(), Stopped> {
     // Another archive is opened: what stood in the way of the last one is over, or shows again.
     shown.archive_failure.send_replace(None);
     let stream = wiring.catalog.borrow().streams.get(name).cloned();
@@ -247,14 +199,7 @@ async fn attempt(
         archive_end,
     ));
     let mut seen = shown.snapshots.subscribe();
-    let speed = speed(
-        stream,
-        wiring,
-        requests,
-        masters,
-        shown.snapshots.clone(),
-        speed_end.clone(),
-    );
+    let speed = speed(stream, wiring, requests, masters, shown.snapshots.clone(), speed_end.clone());
     tokio::pin!(speed);
     let steady = tokio::time::sleep(STEADY);
     tokio::pin!(steady);
@@ -285,29 +230,22 @@ async fn attempt(
             }
         }
     };
-    let archive_outcome = archive_outcome.map_err(|panic| {
-        Stopped::broken(format!("the archive of stream `{name}` panicked: {panic}"))
-    })?;
+    let archive_outcome = archive_outcome
+        .map_err(|panic| Stopped::broken(format!("the archive of stream `{name}` panicked: {panic}")))?;
     // If both failed, the archive's failure is the cause of the other.
     archive_outcome?;
     speed_outcome
 }
 
 /// Passes epochs on and records how long their commits take.
-fn timed(
-    mut epochs: mpsc::Receiver<EpochRequest>,
-    metrics: Arc<Metrics>,
-) -> mpsc::Receiver<EpochRequest> {
+fn timed(mut epochs: mpsc::Receiver<EpochRequest>, metrics: Arc<Metrics>) -> mpsc::Receiver<EpochRequest> {
     let (onward, timed) = mpsc::channel(EPOCHS);
     // Ends with either end of the channel.
     tokio::spawn(async move {
         while let Some(EpochRequest { epoch, reply }) = epochs.recv().await {
             let (answer, answered) = oneshot::channel();
             let began = Instant::now();
-            let request = EpochRequest {
-                epoch,
-                reply: answer,
-            };
+            let request = EpochRequest { epoch, reply: answer };
             if onward.send(request).await.is_err() {
                 return;
             }
@@ -353,19 +291,13 @@ mod tests {
     use super::*;
 
     fn streams(pairs: &[(&str, &str)]) -> BTreeMap<StreamName, String> {
-        pairs
-            .iter()
-            .map(|(n, sql)| (StreamName::new(n).unwrap(), (*sql).to_owned()))
-            .collect()
+        pairs.iter().map(|(n, sql)| (StreamName::new(n).unwrap(), (*sql).to_owned())).collect()
     }
 
     #[track_caller]
     fn check(running: &[(&str, &str)], wanted: &[(&str, &str)], end: &[&str], start: &[&str]) {
         let names = |names: &[&str]| names.iter().map(|n| StreamName::new(n).unwrap()).collect();
-        let expect = Changes {
-            end: names(end),
-            start: names(start),
-        };
+        let expect = Changes { end: names(end), start: names(start) };
         assert_eq!(changes(&streams(running), &streams(wanted)), expect);
     }
 
@@ -374,11 +306,6 @@ mod tests {
         check(&[], &[], &[], &[]);
         check(&[], &[("a", "1"), ("b", "1")], &[], &["a", "b"]);
         check(&[("a", "1"), ("b", "1")], &[("b", "1")], &["a"], &[]);
-        check(
-            &[("a", "1"), ("b", "1")],
-            &[("a", "2"), ("b", "1")],
-            &["a"],
-            &["a"],
-        );
+        check(&[("a", "1"), ("b", "1")], &[("a", "2"), ("b", "1")], &["a"], &["a"]);
     }
 }

@@ -26,17 +26,11 @@ pub(crate) struct Stopped {
 
 impl Stopped {
     pub(crate) fn user(sentence: String) -> Self {
-        Self {
-            fault: Fault::User,
-            sentence,
-        }
+        Self { fault: Fault::User, sentence }
     }
 
     pub(crate) fn broken(sentence: String) -> Self {
-        Self {
-            fault: Fault::Bug,
-            sentence,
-        }
+        Self { fault: Fault::Bug, sentence }
     }
 
     /// A part that did not end in time. Nothing is lost: what was held is still in Kafka.
@@ -104,11 +98,7 @@ pub(crate) async fn supervise<Attempt: Future<Output = Result<(), Stopped>>>(
         let Err(stopped) = attempt().await else {
             return Ok(());
         };
-        failures = if began.elapsed() > STEADY {
-            1
-        } else {
-            failures + 1
-        };
+        failures = if began.elapsed() > STEADY { 1 } else { failures + 1 };
         let next = pause(stopped.fault, failures).filter(|_| !cancel.is_cancelled());
         let Some(next) = next else {
             return Err(stopped);
@@ -141,10 +131,7 @@ mod tests {
     }
 
     fn stopped(fault: Fault) -> Stopped {
-        Stopped {
-            fault,
-            sentence: "no".to_owned(),
-        }
+        Stopped { fault, sentence: "no".to_owned() }
     }
 
     #[tokio::test]
@@ -154,11 +141,7 @@ mod tests {
         let cancel = CancellationToken::new();
         let outcome = supervise("x", &cancel, &failure, || {
             left -= 1;
-            std::future::ready(if left > 0 {
-                Err(stopped(Fault::Transient))
-            } else {
-                Ok(())
-            })
+            std::future::ready(if left > 0 { Err(stopped(Fault::Transient)) } else { Ok(()) })
         });
         assert!(outcome.await.is_ok());
         assert_eq!(seen.borrow().as_deref(), Some("no"));
@@ -168,9 +151,7 @@ mod tests {
     async fn a_broken_promise_is_not() {
         let (failure, _) = watch::channel(None);
         let cancel = CancellationToken::new();
-        let outcome = supervise("x", &cancel, &failure, || async {
-            Err(stopped(Fault::Bug))
-        });
+        let outcome = supervise("x", &cancel, &failure, || async { Err(stopped(Fault::Bug)) });
         assert_eq!(outcome.await.unwrap_err().fault, Fault::Bug);
     }
 

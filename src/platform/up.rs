@@ -27,11 +27,7 @@ use crate::config::Settings;
 /// Starts every layer on an opened warehouse.
 ///
 /// Errors: the catalog cannot be read.
-pub(crate) async fn up(
-    settings: &Settings,
-    warehouse: Warehouse,
-    listener: TcpListener,
-) -> Result<Platform, Stopped> {
+pub(crate) async fn up(settings: &Settings, warehouse: Warehouse, listener: TcpListener) -> Result<Platform, Stopped> {
     super::spill_folder(settings)?;
     let (base, following) = Base::open(warehouse).await?;
     let (published_sender, published) = watch::channel(Arc::default());
@@ -77,15 +73,9 @@ pub(crate) async fn up(
     let config = super::serving_config(settings);
     Ok(Platform {
         parts: vec![
-            Part::spawn("serving", &here, |end| {
-                super::serve::answer(listener, config, sources, end)
-            }),
-            Part::spawn("the speed layer", &here, |end| {
-                streams::run(wiring, handles_sender, end)
-            }),
-            Part::spawn("the batch layer", computing.handle(), |end| {
-                batch.schedule(wake, published_sender, end)
-            }),
+            Part::spawn("serving", &here, |end| super::serve::answer(listener, config, sources, end)),
+            Part::spawn("the speed layer", &here, |end| streams::run(wiring, handles_sender, end)),
+            Part::spawn("the batch layer", computing.handle(), |end| batch.schedule(wake, published_sender, end)),
             following,
         ],
         shutdown_timeout: settings.shutdown_timeout,

@@ -48,12 +48,7 @@ const STALE: &str = "thalweg-stale";
 const PARTIAL: &str = "thalweg-partial";
 
 /// Errors: [`crate::client::Refused`] if the server does not answer it.
-pub(super) async fn begin(
-    client: &Client,
-    sql: &str,
-    accept: &'static str,
-    wishes: &Wishes,
-) -> Result<Begun> {
+pub(super) async fn begin(client: &Client, sql: &str, accept: &'static str, wishes: &Wishes) -> Result<Begun> {
     let mut request = client
         .request(Method::POST, "/v1/sql")?
         .header(CONTENT_TYPE, "text/plain")
@@ -70,16 +65,10 @@ pub(super) async fn begin(
     }
     let response = client.send(request).await?;
     let headers = response.headers();
-    let stale = if headers.contains_key(STALE) {
-        " (stale: later events may be in Kafka)"
-    } else {
-        ""
-    };
+    let stale = if headers.contains_key(STALE) { " (stale: later events may be in Kafka)" } else { "" };
     let header = |name| headers.get(name).and_then(|value| value.to_str().ok());
     let partial = header(PARTIAL).map_or_else(String::new, |partitions| {
-        format!(
-            "; partial: no speed worker holds {partitions}; there it stands where the batch layer does"
-        )
+        format!("; partial: no speed worker holds {partitions}; there it stands where the batch layer does")
     });
     let standing = header("thalweg-frontier")
         .filter(|frontier| *frontier != "{}")
@@ -89,10 +78,7 @@ pub(super) async fn begin(
 
 /// The whole answer.
 pub(super) async fn ask(client: &Client, sql: &str) -> Result<Answer> {
-    begin(client, sql, "application/json", &Wishes::default())
-        .await?
-        .answer(client)
-        .await
+    begin(client, sql, "application/json", &Wishes::default()).await?.answer(client).await
 }
 
 impl Begun {

@@ -48,41 +48,17 @@ impl Switch {
 
 /// Name, arguments, what it does.
 pub(super) const COMMANDS: [(&str, &str, &str); 13] = [
-    (
-        "\\d",
-        "[NAME]",
-        "list streams and views; columns and definition of one",
-    ),
+    ("\\d", "[NAME]", "list streams and views; columns and definition of one"),
     ("\\dt", "[TEXT]", "streams, with lag and rejects"),
-    (
-        "\\dv",
-        "[TEXT]",
-        "views, with the age of their batch version",
-    ),
+    ("\\dv", "[TEXT]", "views, with the age of their batch version"),
     ("\\df", "[TEXT]", "functions, with their arguments"),
-    (
-        "\\x",
-        "[on|off]",
-        "one line per column instead of one per row",
-    ),
+    ("\\x", "[on|off]", "one line per column instead of one per row"),
     ("\\format", "table|csv|json", "how rows are printed"),
     ("\\timing", "[on|off]", "how long an answer took"),
-    (
-        "\\watch",
-        "[SECONDS]",
-        "repeat the last query every 2 s or so, until Ctrl-C",
-    ),
-    (
-        "\\pager",
-        "[on|off]",
-        "long answers through $PAGER, or less -S",
-    ),
+    ("\\watch", "[SECONDS]", "repeat the last query every 2 s or so, until Ctrl-C"),
+    ("\\pager", "[on|off]", "long answers through $PAGER, or less -S"),
     ("\\i", "FILE", "run the statements of a file"),
-    (
-        "\\status",
-        "",
-        "how far streams and views are, as `thalweg status`",
-    ),
+    ("\\status", "", "how far streams and views are, as `thalweg status`"),
     ("\\?", "", "this help"),
     ("\\q", "", "leave, as Ctrl-D does"),
 ];
@@ -98,9 +74,7 @@ const WATCH_AT_MOST: f64 = 86_400.0;
 /// Errors: a sentence for the user.
 pub(super) fn parse(line: &str) -> Result<Command, String> {
     let line = line.trim().trim_end_matches(';').trim_end();
-    let (name, rest) = line
-        .split_once(char::is_whitespace)
-        .map_or((line, ""), |(name, rest)| (name, rest.trim()));
+    let (name, rest) = line.split_once(char::is_whitespace).map_or((line, ""), |(name, rest)| (name, rest.trim()));
     let some = || (!rest.is_empty()).then(|| rest.to_owned());
     let none = |command| match rest {
         "" => Ok(command),
@@ -123,9 +97,7 @@ pub(super) fn parse(line: &str) -> Result<Command, String> {
             // As TAB writes spaces.
             file => Ok(Command::Include(file.replace("\\ ", " ").into())),
         },
-        "\\status" => Ok(Command::Status(
-            rest.split_whitespace().map(str::to_owned).collect(),
-        )),
+        "\\status" => Ok(Command::Status(rest.split_whitespace().map(str::to_owned).collect())),
         "\\?" | "\\h" | "\\help" => none(Command::Help),
         "\\q" | "\\quit" => none(Command::Quit),
         _ => Err(format!("there is no command `{name}`; \\? lists them")),
@@ -168,11 +140,7 @@ fn pause(rest: &str) -> Result<Duration, String> {
         return Ok(WATCH);
     }
     let seconds = rest.parse().ok();
-    let seconds = seconds.or_else(|| {
-        humantime::parse_duration(rest)
-            .ok()
-            .map(|d| d.as_secs_f64())
-    });
+    let seconds = seconds.or_else(|| humantime::parse_duration(rest).ok().map(|d| d.as_secs_f64()));
     seconds
         .filter(|s| *s > 0.0 && *s <= WATCH_AT_MOST)
         .map(Duration::from_secs_f64)

@@ -28,10 +28,7 @@ pub(super) fn complete(text: &str, at: usize, names: &Names) -> Completion {
     if let Some(first) = tokens.first().filter(|t| t.text == "\\") {
         return command(text, first.at, at, names);
     }
-    let mut completion = Completion {
-        start: at,
-        candidates: Candidates::Words(Vec::new()),
-    };
+    let mut completion = Completion { start: at, candidates: Candidates::Words(Vec::new()) };
     let inside = |t: &Token<'_>| t.at < at && (at < t.end() || (t.open && at == t.end()));
     let silent = tokens.iter().any(|t| match t.kind {
         Kind::Text => inside(t),
@@ -55,9 +52,7 @@ pub(super) fn complete(text: &str, at: usize, names: &Names) -> Completion {
     };
     let before: Vec<Token<'_>> = solid().filter(|t| t.end() <= word_start).collect();
     // What is being typed names nothing yet.
-    let others: Vec<Token<'_>> = solid()
-        .filter(|t| t.end() <= word_start || t.at >= at)
-        .collect();
+    let others: Vec<Token<'_>> = solid().filter(|t| t.end() <= word_start || t.at >= at).collect();
     let sources = sources(&others, names);
     let found = match qualifier {
         Some(qualifier) => of_qualifier(qualifier, &sources, names),
@@ -81,9 +76,7 @@ fn statement_at(text: &str, at: usize) -> Vec<Token<'_>> {
             if token.at >= at {
                 break;
             }
-            let end = text[token.at..]
-                .find('\n')
-                .map_or(text.len(), |i| token.at + i);
+            let end = text[token.at..].find('\n').map_or(text.len(), |i| token.at + i);
             if at <= end {
                 return vec![token];
             }
@@ -101,12 +94,7 @@ fn statement_at(text: &str, at: usize) -> Vec<Token<'_>> {
 /// The name, or the beginning of one, that ends at the cursor.
 fn typed(text: &str, at: usize) -> &str {
     let part = |c: char| split::is_word(c) || c == '.' || c == '"';
-    let start = text[..at]
-        .char_indices()
-        .rev()
-        .take_while(|(_, c)| part(*c))
-        .last()
-        .map_or(at, |(i, _)| i);
+    let start = text[..at].char_indices().rev().take_while(|(_, c)| part(*c)).last().map_or(at, |(i, _)| i);
     &text[start..at]
 }
 
@@ -120,10 +108,7 @@ fn command(text: &str, start: usize, at: usize, names: &Names) -> Completion {
         };
     };
     if name == "\\i" {
-        return Completion {
-            start: at,
-            candidates: Candidates::Files,
-        };
+        return Completion { start: at, candidates: Candidates::Files };
     }
     let word = typed(text, at);
     let partial = word.rsplit('.').next().unwrap_or(word);
@@ -135,10 +120,7 @@ fn command(text: &str, start: usize, at: usize, names: &Names) -> Completion {
         ("\\x" | "\\timing" | "\\pager", _) => ["on", "off"].map(str::to_owned).into(),
         _ => Vec::new(),
     };
-    Completion {
-        start: at - partial.len(),
-        candidates: Candidates::Words(matching(found, partial)),
-    }
+    Completion { start: at - partial.len(), candidates: Candidates::Words(matching(found, partial)) }
 }
 
 /// A table that the statement reads, and what it is called there.
@@ -152,10 +134,7 @@ fn sources<'a>(solid: &[Token<'_>], names: &'a Names) -> Vec<Source<'a>> {
     let is_name = |t: &&Token<'_>| matches!(t.kind, Kind::Word | Kind::Name);
     let mut found = Vec::new();
     for (i, pair) in solid.windows(2).enumerate() {
-        if !["from", "join", ",", "describe"]
-            .iter()
-            .any(|w| pair[0].is(w))
-        {
+        if !["from", "join", ",", "describe"].iter().any(|w| pair[0].is(w)) {
             continue;
         }
         let first = unquoted(pair[1].text);
@@ -165,21 +144,12 @@ fn sources<'a>(solid: &[Token<'_>], names: &'a Names) -> Vec<Source<'a>> {
             Some(second) => (first, unquoted(second.text), i + 4),
             None => (PUBLIC.to_owned(), first, i + 2),
         };
-        let table = names
-            .tables
-            .iter()
-            .find(|t| t.schema == schema && t.name == name);
+        let table = names.tables.iter().find(|t| t.schema == schema && t.name == name);
         let Some(table) = table else { continue };
         let alias_at = next + usize::from(solid.get(next).is_some_and(|t| t.is("as")));
-        let alias = solid
-            .get(alias_at)
-            .filter(is_name)
-            .filter(|t| !words::is_keyword(t.text))
-            .map(|t| unquoted(t.text));
-        found.push(Source {
-            called: alias.unwrap_or(name),
-            table,
-        });
+        let alias =
+            solid.get(alias_at).filter(is_name).filter(|t| !words::is_keyword(t.text)).map(|t| unquoted(t.text));
+        found.push(Source { called: alias.unwrap_or(name), table });
     }
     found
 }
@@ -191,35 +161,17 @@ fn of_qualifier(qualifier: &str, sources: &[Source<'_>], names: &Names) -> Vec<S
         return source.table.columns.iter().map(|c| quoted(c)).collect();
     }
     let mut found = tables_of(qualifier, names);
-    let schema = qualifier
-        .split_once('.')
-        .map_or(PUBLIC, |(schema, _)| schema);
-    let table = names
-        .tables
-        .iter()
-        .find(|t| t.name == called && t.schema == schema);
-    found.extend(
-        table
-            .iter()
-            .flat_map(|t| t.columns.iter().map(|c| quoted(c))),
-    );
+    let schema = qualifier.split_once('.').map_or(PUBLIC, |(schema, _)| schema);
+    let table = names.tables.iter().find(|t| t.name == called && t.schema == schema);
+    found.extend(table.iter().flat_map(|t| t.columns.iter().map(|c| quoted(c))));
     found
 }
 
-fn unqualified(
-    before: &[Token<'_>],
-    partial: &str,
-    sources: &[Source<'_>],
-    names: &Names,
-) -> Vec<String> {
+fn unqualified(before: &[Token<'_>], partial: &str, sources: &[Source<'_>], names: &Names) -> Vec<String> {
     let lower = partial.chars().any(char::is_lowercase);
     let cased = |words: &[&str]| -> Vec<String> {
         let case = |w: &&str| {
-            if lower {
-                w.to_lowercase()
-            } else {
-                (*w).to_owned()
-            }
+            if lower { w.to_lowercase() } else { (*w).to_owned() }
         };
         words.iter().map(case).collect()
     };
@@ -234,17 +186,8 @@ fn unqualified(
     }
     let mut found: Vec<String> = match sources {
         // Before FROM is written every table may be meant.
-        [] => names
-            .tables
-            .iter()
-            .filter(|t| t.schema == PUBLIC)
-            .flat_map(|t| &t.columns)
-            .map(|c| quoted(c))
-            .collect(),
-        sources => sources
-            .iter()
-            .flat_map(|s| s.table.columns.iter().map(|c| quoted(c)))
-            .collect(),
+        [] => names.tables.iter().filter(|t| t.schema == PUBLIC).flat_map(|t| &t.columns).map(|c| quoted(c)).collect(),
+        sources => sources.iter().flat_map(|s| s.table.columns.iter().map(|c| quoted(c))).collect(),
     };
     // Without a letter there would be hundreds.
     if !partial.is_empty() {
@@ -262,10 +205,7 @@ fn expects_table(before: &[Token<'_>]) -> bool {
     if words::BEFORE_TABLE.iter().any(|w| last.is(w)) {
         return true;
     }
-    let clause = before
-        .iter()
-        .rev()
-        .find(|t| words::CLAUSES.iter().any(|w| t.is(w)));
+    let clause = before.iter().rev().find(|t| words::CLAUSES.iter().any(|w| t.is(w)));
     last.text == "," && clause.is_some_and(|t| t.is("from"))
 }
 
@@ -285,11 +225,7 @@ fn tables_and_schemas(names: &Names) -> Vec<String> {
 /// Those that begin as typed, whatever their case, each once and in order.
 fn matching(mut found: Vec<String>, partial: &str) -> Vec<String> {
     let wanted = partial.trim_start_matches('"').to_lowercase();
-    found.retain(|word| {
-        word.trim_start_matches('"')
-            .to_lowercase()
-            .starts_with(&wanted)
-    });
+    found.retain(|word| word.trim_start_matches('"').to_lowercase().starts_with(&wanted));
     found.sort();
     found.dedup();
     found

@@ -64,22 +64,8 @@ pub(super) async fn all(client: &Client) -> Result<String> {
     if streams.is_empty() {
         return Ok("no streams; CREATE EXTERNAL TABLE … STORED AS KAFKA makes one".to_owned());
     }
-    let streams = streams.into_iter().map(|s| {
-        vec![
-            s.name,
-            "stream".into(),
-            format!("topic {}", s.topic),
-            s.status,
-        ]
-    });
-    let views = views.into_iter().map(|v| {
-        vec![
-            v.name,
-            "view".into(),
-            format!("stream {}", v.stream),
-            v.status,
-        ]
-    });
+    let streams = streams.into_iter().map(|s| vec![s.name, "stream".into(), format!("topic {}", s.topic), s.status]);
+    let views = views.into_iter().map(|v| vec![v.name, "view".into(), format!("stream {}", v.stream), v.status]);
     let rows: Vec<Vec<String>> = streams.chain(views).collect();
     Ok(table(&["name", "kind", "of", "status"], &[], &rows))
 }
@@ -90,18 +76,13 @@ pub(super) async fn streams(client: &Client, part: Option<String>) -> Result<Str
         .filter(|s| holds(&s.name, part.as_deref()))
         .map(|s| {
             let numbers = [s.lag.to_string(), s.rows.to_string(), s.rejects.to_string()];
-            [s.name, s.topic, s.status]
-                .into_iter()
-                .chain(numbers)
-                .collect()
+            [s.name, s.topic, s.status].into_iter().chain(numbers).collect()
         })
         .collect();
-    Ok(
-        or_none(&rows, "streams", part.as_deref()).unwrap_or_else(|| {
-            let head = ["stream", "topic", "status", "lag", "rows", "rejects"];
-            table(&head, &[3, 4, 5], &rows)
-        }),
-    )
+    Ok(or_none(&rows, "streams", part.as_deref()).unwrap_or_else(|| {
+        let head = ["stream", "topic", "status", "lag", "rows", "rejects"];
+        table(&head, &[3, 4, 5], &rows)
+    }))
 }
 
 pub(super) async fn views(client: &Client, part: Option<String>) -> Result<String> {
@@ -109,16 +90,11 @@ pub(super) async fn views(client: &Client, part: Option<String>) -> Result<Strin
     let rows: Vec<Vec<String>> = views
         .filter(|v| holds(&v.name, part.as_deref()))
         .map(|v| {
-            let age = v
-                .age_seconds
-                .map(|s| Duration::from_secs(s.max(0.0) as u64));
+            let age = v.age_seconds.map(|s| Duration::from_secs(s.max(0.0) as u64));
             let age = age.map(|age| humantime::format_duration(age).to_string());
             let rows = v.batch_rows.map(|rows| rows.to_string());
             let rest = [age, rows].map(Option::unwrap_or_default);
-            [v.name, v.stream, v.status]
-                .into_iter()
-                .chain(rest)
-                .collect()
+            [v.name, v.stream, v.status].into_iter().chain(rest).collect()
         })
         .collect();
     Ok(or_none(&rows, "views", part.as_deref()).unwrap_or_else(|| {
@@ -191,12 +167,7 @@ fn about_view(schema: &str, view: &View) -> String {
         "speed" => ", what its speed layer holds",
         _ => "",
     };
-    let View {
-        name,
-        stream,
-        status,
-        ..
-    } = view;
+    let View { name, stream, status, .. } = view;
     let mut text = format!("view {name} of stream {stream}{side}: {status}");
     for warning in &view.warnings {
         text.push_str(&format!("\nwarning: {warning}"));
@@ -205,26 +176,13 @@ fn about_view(schema: &str, view: &View) -> String {
 }
 
 fn about_stream(schema: &str, stream: &Stream, views: &[View]) -> String {
-    let side = if schema == "rejects" {
-        ", what could not be decoded"
-    } else {
-        ""
-    };
-    let Stream {
-        name,
-        topic,
-        status,
-        ..
-    } = stream;
+    let side = if schema == "rejects" { ", what could not be decoded" } else { "" };
+    let Stream { name, topic, status, .. } = stream;
     let mut text = format!("stream {name} of topic {topic}{side}: {status}");
     if let Some(failure) = &stream.failure {
         text.push_str(&format!("\n{failure}"));
     }
-    let over: Vec<&str> = views
-        .iter()
-        .filter(|v| v.stream == *name)
-        .map(|v| v.name.as_str())
-        .collect();
+    let over: Vec<&str> = views.iter().filter(|v| v.stream == *name).map(|v| v.name.as_str()).collect();
     if !over.is_empty() {
         text.push_str(&format!("\nviews: {}", over.join(", ")));
     }

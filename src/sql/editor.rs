@@ -24,11 +24,7 @@ pub(super) struct Editing {
 
 impl Editing {
     pub(super) fn new(names: SharedNames) -> Self {
-        Self {
-            names,
-            files: FilenameCompleter::new(),
-            earlier: HistoryHinter::new(),
-        }
+        Self { names, files: FilenameCompleter::new(), earlier: HistoryHinter::new() }
     }
 }
 
@@ -42,22 +38,12 @@ impl Helper for Editing {}
 impl Completer for Editing {
     type Candidate = Pair;
 
-    fn complete(
-        &self,
-        line: &str,
-        pos: usize,
-        _: &Context<'_>,
-    ) -> rustyline::Result<(usize, Vec<Pair>)> {
-        let found = self
-            .names
-            .read(|names| complete::complete(line, pos, names));
+    fn complete(&self, line: &str, pos: usize, _: &Context<'_>) -> rustyline::Result<(usize, Vec<Pair>)> {
+        let found = self.names.read(|names| complete::complete(line, pos, names));
         match found.candidates {
             Candidates::Files => self.files.complete_path(line, pos),
             Candidates::Words(words) => {
-                let pair = |word: String| Pair {
-                    display: word.clone(),
-                    replacement: word,
-                };
+                let pair = |word: String| Pair { display: word.clone(), replacement: word };
                 Ok((found.start, words.into_iter().map(pair).collect()))
             }
         }
@@ -66,11 +52,7 @@ impl Completer for Editing {
 
 impl Validator for Editing {
     fn validate(&self, context: &mut ValidationContext<'_>) -> rustyline::Result<ValidationResult> {
-        Ok(if is_whole(context.input()) {
-            ValidationResult::Valid(None)
-        } else {
-            ValidationResult::Incomplete
-        })
+        Ok(if is_whole(context.input()) { ValidationResult::Valid(None) } else { ValidationResult::Incomplete })
     }
 }
 
@@ -150,10 +132,7 @@ mod tests {
     fn colours_leave_the_text_as_it_is() {
         let line = "select 'x' -- y";
         let found = coloured(line);
-        assert_eq!(
-            found,
-            format!("{BOLD}select{PLAIN} {GREEN}'x'{PLAIN} {FAINT}-- y{PLAIN}")
-        );
+        assert_eq!(found, format!("{BOLD}select{PLAIN} {GREEN}'x'{PLAIN} {FAINT}-- y{PLAIN}"));
         assert_eq!(coloured("a ü \"b\";"), "a ü \"b\";");
     }
 }

@@ -22,11 +22,7 @@ pub(super) fn explain(error: &anyhow::Error, sql: &str, origin: Option<Origin<'_
     let place = refused.and_then(|refused| refused.place);
     let sentence = match (refused, origin) {
         // The script's line and column take the place of the statement's.
-        (Some(refused), Some(_)) => refused
-            .message
-            .split_whitespace()
-            .collect::<Vec<_>>()
-            .join(" "),
+        (Some(refused), Some(_)) => refused.message.split_whitespace().collect::<Vec<_>>().join(" "),
         _ => terminal::sentence(error),
     };
     let mut text = match origin {
@@ -62,10 +58,7 @@ fn excerpt(sql: &str, line: usize, column: usize) -> Option<String> {
     let before = if from > 0 { "…" } else { "" };
     let after = if to < line.len() { "…" } else { "" };
     // One character per character: a tab would be wider in one line than in the other.
-    let shown: String = line[from..to]
-        .iter()
-        .map(|c| if c.is_control() { ' ' } else { *c })
-        .collect();
+    let shown: String = line[from..to].iter().map(|c| if c.is_control() { ' ' } else { *c }).collect();
     let gap = " ".repeat(before.chars().count() + at - from);
     Some(format!("  {before}{shown}{after}\n  {gap}^"))
 }
@@ -75,16 +68,8 @@ mod tests {
     use super::*;
 
     #[track_caller]
-    fn check(
-        place: Option<(usize, usize)>,
-        sql: &str,
-        origin: Option<(usize, usize)>,
-        expect: &str,
-    ) {
-        let error = Refused {
-            message: "no\n column x".to_owned(),
-            place,
-        };
+    fn check(place: Option<(usize, usize)>, sql: &str, origin: Option<(usize, usize)>, expect: &str) {
+        let error = Refused { message: "no\n column x".to_owned(), place };
         let name = "a.sql";
         let origin = origin.map(|(line, column)| Origin { name, line, column });
         assert_eq!(explain(&error.into(), sql, origin), expect);
@@ -93,41 +78,16 @@ mod tests {
     #[test]
     fn the_place_is_shown() {
         check(None, "SELECT x", None, "error: no column x");
-        check(
-            Some((1, 8)),
-            "SELECT x",
-            None,
-            "error: no column x (line 1, column 8)\n  SELECT x\n         ^",
-        );
-        check(
-            Some((2, 2)),
-            "SELECT\n\tx",
-            None,
-            "error: no column x (line 2, column 2)\n   x\n   ^",
-        );
-        check(
-            Some((1, 2)),
-            "ü",
-            None,
-            "error: no column x (line 1, column 2)\n  ü\n   ^",
-        );
+        check(Some((1, 8)), "SELECT x", None, "error: no column x (line 1, column 8)\n  SELECT x\n         ^");
+        check(Some((2, 2)), "SELECT\n\tx", None, "error: no column x (line 2, column 2)\n   x\n   ^");
+        check(Some((1, 2)), "ü", None, "error: no column x (line 1, column 2)\n  ü\n   ^");
     }
 
     #[test]
     fn a_script_is_named() {
         check(None, "x", Some((3, 5)), "error: a.sql:3: no column x");
-        check(
-            Some((1, 1)),
-            "x",
-            Some((3, 5)),
-            "error: a.sql:3:5: no column x\n  x\n  ^",
-        );
-        check(
-            Some((2, 1)),
-            "a\nx",
-            Some((3, 5)),
-            "error: a.sql:4:1: no column x\n  x\n  ^",
-        );
+        check(Some((1, 1)), "x", Some((3, 5)), "error: a.sql:3:5: no column x\n  x\n  ^");
+        check(Some((2, 1)), "a\nx", Some((3, 5)), "error: a.sql:4:1: no column x\n  x\n  ^");
     }
 
     #[test]
@@ -142,12 +102,7 @@ mod tests {
     fn long_lines_are_cut_around_it() {
         let sql = format!("{}x{}", "a".repeat(200), "b".repeat(200));
         let shown = excerpt(&sql, 1, 201).unwrap();
-        let expect = format!(
-            "  …{}x{}…\n  {}^",
-            "a".repeat(50),
-            "b".repeat(49),
-            " ".repeat(51)
-        );
+        let expect = format!("  …{}x{}…\n  {}^", "a".repeat(50), "b".repeat(49), " ".repeat(51));
         assert_eq!(shown, expect);
     }
 }

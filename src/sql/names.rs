@@ -68,11 +68,7 @@ fn grouped(rows: impl Iterator<Item = [String; 3]>) -> Vec<Table> {
     for [schema, name, column] in rows {
         match tables.last_mut() {
             Some(last) if last.schema == schema && last.name == name => last.columns.push(column),
-            _ => tables.push(Table {
-                schema,
-                name,
-                columns: vec![column],
-            }),
+            _ => tables.push(Table { schema, name, columns: vec![column] }),
         }
     }
     tables

@@ -29,10 +29,7 @@ pub(super) fn show(text: &str, paging: bool) -> Result<()> {
 
 /// Lines are counted without the two that follow every answer, and the prompt.
 fn exceeds(text: &str, (width, height): (usize, usize)) -> bool {
-    text.lines().count() + 3 > height
-        || text
-            .lines()
-            .any(|line| line.trim_end().chars().count() > width)
+    text.lines().count() + 3 > height || text.lines().any(|line| line.trim_end().chars().count() > width)
 }
 
 /// False if nothing was shown.
@@ -93,9 +90,7 @@ mod tests {
         let line = |variable| {
             pager(variable).map(|command| {
                 let words = std::iter::once(command.get_program()).chain(command.get_args());
-                words
-                    .map(|w| w.to_string_lossy().into_owned())
-                    .collect::<Vec<_>>()
+                words.map(|w| w.to_string_lossy().into_owned()).collect::<Vec<_>>()
             })
         };
         assert_eq!(line(None).unwrap(), ["less", "-S"]);

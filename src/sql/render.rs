@@ -24,11 +24,7 @@ pub(super) fn body(answer: &Answer, expanded: bool) -> String {
     }
     let head: Vec<String> = answer.columns.iter().map(|c| plain(&c.name)).collect();
     let right: Vec<bool> = answer.columns.iter().map(|c| is_number(&c.kind)).collect();
-    let rows: Vec<Vec<String>> = answer
-        .rows
-        .iter()
-        .map(|row| row.iter().map(cell).collect())
-        .collect();
+    let rows: Vec<Vec<String>> = answer.rows.iter().map(|row| row.iter().map(cell).collect()).collect();
     terminal::table(&head, &right, &rows)
 }
 
@@ -84,9 +80,7 @@ pub(super) fn fit(text: &str, width: usize, height: usize) -> String {
 }
 
 fn is_number(kind: &str) -> bool {
-    ["Int", "UInt", "Float", "Decimal"]
-        .iter()
-        .any(|prefix| kind.starts_with(prefix))
+    ["Int", "UInt", "Float", "Decimal"].iter().any(|prefix| kind.starts_with(prefix))
 }
 
 fn cell(value: &Value) -> String {
@@ -175,10 +169,7 @@ mod tests {
     fn rows_are_counted() {
         assert_eq!(count(1, None), "(1 row)");
         assert_eq!(count(0, None), "(0 rows)");
-        assert_eq!(
-            count(12_345, Some(Duration::from_millis(12))),
-            "(12 345 rows, 12.0 ms)"
-        );
+        assert_eq!(count(12_345, Some(Duration::from_millis(12))), "(12 345 rows, 12.0 ms)");
     }
 
     #[test]

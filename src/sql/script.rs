@@ -47,11 +47,7 @@ pub(super) async fn run(session: &mut Session, script: &Script, keep_going: bool
                 end.failed = true;
             }
             Err(error) => {
-                let origin = Origin {
-                    name: &script.name,
-                    line: piece.line,
-                    column: piece.column,
-                };
+                let origin = Origin { name: &script.name, line: piece.line, column: piece.column };
                 terminal::err(&excerpt::explain(&error, piece.text, Some(origin)));
                 end.failed = true;
             }

@@ -202,8 +202,7 @@ impl Session {
 
     async fn include(&mut self, file: &Path) -> Result<Next> {
         let name = file.display().to_string();
-        let text = std::fs::read_to_string(file)
-            .map_err(|e| anyhow::anyhow!("{name} cannot be read: {e}"))?;
+        let text = std::fs::read_to_string(file).map_err(|e| anyhow::anyhow!("{name} cannot be read: {e}"))?;
         if self.depth == DEEPEST {
             anyhow::bail!("{name}: files include each other more than {DEEPEST} deep");
         }

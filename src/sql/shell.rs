@@ -37,9 +37,7 @@ pub(super) async fn run(mut session: Session, with_history: bool) -> Result<Exit
     session.names.refresh_tables(&session.client).await?;
     session.names.refresh_functions(&session.client).await?;
     let is_public = |table: &&Table| table.schema == PUBLIC;
-    let tables = session
-        .names
-        .read(|names| names.tables.iter().filter(is_public).count());
+    let tables = session.names.read(|names| names.tables.iter().filter(is_public).count());
     let plural = if tables == 1 { "" } else { "s" };
     terminal::out(&format!(
         "thalweg {} at {}, {tables} table{plural}. \\? helps, TAB completes, Ctrl-D leaves.",
@@ -116,9 +114,7 @@ fn editor(session: &Session, history: Option<&PathBuf>) -> Result<Prompt> {
         && let Err(error) = prompt.load_history(file)
     {
         let file = file.display();
-        terminal::err(&format!(
-            "warning: the history in {file} cannot be read: {error}"
-        ));
+        terminal::err(&format!("warning: the history in {file} cannot be read: {error}"));
     }
     Ok(prompt)
 }
@@ -133,9 +129,7 @@ fn remember(prompt: &mut Prompt, line: &str, history: Option<&PathBuf>) {
         && let Err(error) = prompt.append_history(file)
     {
         let file = file.display();
-        terminal::err(&format!(
-            "warning: {file} cannot be written: {error}; --no-history goes without"
-        ));
+        terminal::err(&format!("warning: {file} cannot be written: {error}; --no-history goes without"));
     }
 }
 
@@ -145,18 +139,13 @@ fn history_file() -> Option<PathBuf> {
     let folder = state_folder(variable("XDG_STATE_HOME"), variable("HOME"))?;
     if let Err(error) = std::fs::create_dir_all(&folder) {
         let folder = folder.display();
-        terminal::err(&format!(
-            "warning: no history: {folder} cannot be made: {error}"
-        ));
+        terminal::err(&format!("warning: no history: {folder} cannot be made: {error}"));
         return None;
     }
     Some(folder.join("sql_history"))
 }
 
-fn state_folder(
-    state: Option<std::ffi::OsString>,
-    home: Option<std::ffi::OsString>,
-) -> Option<PathBuf> {
+fn state_folder(state: Option<std::ffi::OsString>, home: Option<std::ffi::OsString>) -> Option<PathBuf> {
     // As the XDG specification has it, a relative path counts as none.
     let state = state.map(PathBuf::from).filter(|path| path.is_absolute());
     let state = state.or_else(|| Some(PathBuf::from(home?).join(".local/state")))?;

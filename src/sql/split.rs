@@ -65,12 +65,7 @@ pub(super) fn token(text: &str, at: usize) -> Option<Token<'_>> {
         c => (Kind::Symbol, c.len_utf8(), false),
     };
     let text = &rest[..length];
-    Some(Token {
-        kind,
-        text,
-        at,
-        open,
-    })
+    Some(Token { kind, text, at, open })
 }
 
 /// All tokens from `at` on.
@@ -257,13 +252,8 @@ mod tests {
 
     #[test]
     fn pieces_know_their_place() {
-        let places = |text| -> Vec<(usize, usize)> {
-            split(text).iter().map(|p| (p.line, p.column)).collect()
-        };
-        assert_eq!(
-            places("a; b;\n\n  c;\n-- d\n\\x"),
-            [(1, 1), (1, 4), (3, 3), (5, 1)]
-        );
+        let places = |text| -> Vec<(usize, usize)> { split(text).iter().map(|p| (p.line, p.column)).collect() };
+        assert_eq!(places("a; b;\n\n  c;\n-- d\n\\x"), [(1, 1), (1, 4), (3, 3), (5, 1)]);
         assert_eq!(places("'ü'; b"), [(1, 1), (1, 6)]);
     }
 }

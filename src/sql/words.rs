@@ -27,24 +27,17 @@ pub(super) const KEYWORDS: [&str; 57] = [
 ];
 
 /// After which a table stands.
-pub(super) const BEFORE_TABLE: [&str; 7] = [
-    "FROM", "JOIN", "TABLE", "VIEW", "DESCRIBE", "DESC", "EXISTS",
-];
+pub(super) const BEFORE_TABLE: [&str; 7] = ["FROM", "JOIN", "TABLE", "VIEW", "DESCRIBE", "DESC", "EXISTS"];
 
 /// Which of them came last says what a comma separates.
-pub(super) const CLAUSES: [&str; 8] = [
-    "SELECT", "FROM", "WHERE", "GROUP", "ORDER", "HAVING", "ON", "LIMIT",
-];
+pub(super) const CLAUSES: [&str; 8] = ["SELECT", "FROM", "WHERE", "GROUP", "ORDER", "HAVING", "ON", "LIMIT"];
 
 /// The words that alone can follow `word`.
 pub(super) fn following(word: &str) -> Option<&'static [&'static str]> {
     Some(match word.to_uppercase().as_str() {
-        "CREATE" => &[
-            "EXTERNAL TABLE",
-            "MATERIALIZED VIEW",
-            "OR REPLACE EXTERNAL TABLE",
-            "OR REPLACE MATERIALIZED VIEW",
-        ],
+        "CREATE" => {
+            &["EXTERNAL TABLE", "MATERIALIZED VIEW", "OR REPLACE EXTERNAL TABLE", "OR REPLACE MATERIALIZED VIEW"]
+        }
         "REPLACE" => &["EXTERNAL TABLE", "MATERIALIZED VIEW"],
         "DROP" => &["MATERIALIZED VIEW", "TABLE"],
         "MATERIALIZED" => &["VIEW"],
@@ -59,17 +52,7 @@ pub(super) fn following(word: &str) -> Option<&'static [&'static str]> {
 
 /// Parts of [`KEYWORDS`] and [`FIRST`], and a few that are not worth completing.
 pub(super) fn is_keyword(word: &str) -> bool {
-    const MORE: [&str; 9] = [
-        "ANALYZE",
-        "COLUMNS",
-        "FUNCTIONS",
-        "IF",
-        "OUTER",
-        "REPLACE",
-        "TABLES",
-        "UNION",
-        "VERBOSE",
-    ];
+    const MORE: [&str; 9] = ["ANALYZE", "COLUMNS", "FUNCTIONS", "IF", "OUTER", "REPLACE", "TABLES", "UNION", "VERBOSE"];
     let word = word.to_uppercase();
     let phrases = FIRST.iter().chain(&KEYWORDS);
     let mut parts = phrases.flat_map(|phrase| phrase.split([' ', '(']));

@@ -20,9 +20,7 @@ pub(super) fn of_stream(stream: &Stream) -> (String, Vec<String>) {
         lines.push(format!(" not archived for now: {failure}"));
     }
     for (partition, reason) in &stream.unheld {
-        lines.push(format!(
-            " partition {partition} is held by nobody: {reason}"
-        ));
+        lines.push(format!(" partition {partition} is held by nobody: {reason}"));
     }
     if stream.paused {
         lines.push(" reading pauses: the memory budget is reached; nothing is lost".to_owned());

@@ -26,12 +26,8 @@ const SELECTED: Style = Style::new().add_modifier(Modifier::REVERSED);
 
 /// Draws all of `screen`; `now` counts as the samples do.
 pub(super) fn draw(frame: &mut Frame<'_>, screen: &Screen, now: Duration) {
-    let [head, body, foot] = Layout::vertical([
-        Constraint::Length(2),
-        Constraint::Fill(1),
-        Constraint::Length(1),
-    ])
-    .areas(frame.area());
+    let [head, body, foot] =
+        Layout::vertical([Constraint::Length(2), Constraint::Fill(1), Constraint::Length(1)]).areas(frame.area());
     let lines = vec![title(screen), notice(screen, now)];
     frame.render_widget(Paragraph::new(lines), head);
     frame.render_widget(Paragraph::new(Line::styled(KEYS, FAINT)), foot);
@@ -78,12 +74,8 @@ fn draw_sample(frame: &mut Frame<'_>, screen: &Screen, sample: &Sample, area: Re
     // Each table has a head and a blank line below; views give way first, but not all of the way.
     let both = area.height.saturating_sub(detail);
     let upper = (streams + 2).min((both / 2).max(both.saturating_sub(views + 2)));
-    let [upper, lower, detail] = Layout::vertical([
-        Constraint::Length(upper),
-        Constraint::Fill(1),
-        Constraint::Length(detail),
-    ])
-    .areas(area);
+    let [upper, lower, detail] =
+        Layout::vertical([Constraint::Length(upper), Constraint::Fill(1), Constraint::Length(detail)]).areas(area);
     let above = screen.selected.min(sample.streams.len());
     let of_streams = (screen.selected < sample.streams.len()).then_some(screen.selected);
     let of_views = (above == sample.streams.len()).then(|| screen.selected - above);
@@ -96,9 +88,7 @@ fn draw_sample(frame: &mut Frame<'_>, screen: &Screen, sample: &Sample, area: Re
             None => return,
         },
     };
-    let block = Block::new()
-        .borders(Borders::TOP)
-        .title(format!(" {name} "));
+    let block = Block::new().borders(Borders::TOP).title(format!(" {name} "));
     let lines: Vec<Line<'_>> = lines.into_iter().map(Line::from).collect();
     let text = Paragraph::new(lines).wrap(Wrap { trim: false });
     frame.render_widget(text.block(block), detail);
@@ -106,23 +96,11 @@ fn draw_sample(frame: &mut Frame<'_>, screen: &Screen, sample: &Sample, area: Re
 
 /// Without the blank line below.
 fn inner(area: Rect) -> Rect {
-    Rect {
-        height: area.height.saturating_sub(1),
-        ..area
-    }
+    Rect { height: area.height.saturating_sub(1), ..area }
 }
 
-fn draw_streams(
-    frame: &mut Frame<'_>,
-    screen: &Screen,
-    sample: &Sample,
-    selected: Option<usize>,
-    area: Rect,
-) {
-    let rows = sample
-        .streams
-        .iter()
-        .map(|stream| stream_row(stream, screen.history.rate(&stream.name)));
+fn draw_streams(frame: &mut Frame<'_>, screen: &Screen, sample: &Sample, selected: Option<usize>, area: Rect) {
+    let rows = sample.streams.iter().map(|stream| stream_row(stream, screen.history.rate(&stream.name)));
     let table = Table::new(
         rows,
         [

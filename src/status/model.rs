@@ -126,9 +126,8 @@ pub(super) struct History(VecDeque<Sample>);
 
 impl History {
     pub(super) fn push(&mut self, sample: Sample) {
-        let restarted = |last: &Sample| {
-            sample.process.uptime_seconds < last.process.uptime_seconds || sample.at < last.at
-        };
+        let restarted =
+            |last: &Sample| sample.process.uptime_seconds < last.process.uptime_seconds || sample.at < last.at;
         if self.newest().is_some_and(restarted) {
             self.0.clear();
         }

@@ -34,11 +34,7 @@ fn worker_text(worker: &Worker) -> String {
 }
 
 fn stream_text(stream: &Stream) -> String {
-    let memory = format!(
-        "{} of {}",
-        bytesize::ByteSize(stream.memory_bytes),
-        bytesize::ByteSize(stream.memory_budget)
-    );
+    let memory = format!("{} of {}", bytesize::ByteSize(stream.memory_bytes), bytesize::ByteSize(stream.memory_budget));
     let paused = if stream.paused { ", paused" } else { "" };
     let mut text = format!(
         "stream {} (topic {}): {}{paused}, lag {}, memory {memory}",
@@ -54,23 +50,12 @@ fn stream_text(stream: &Stream) -> String {
         text.push_str(&format!("\n  not archived for now, tried again: {failure}"));
     }
     for (partition, reason) in &stream.unheld {
-        text.push_str(&format!(
-            "\n  partition {partition} is held by nobody: {reason}"
-        ));
+        text.push_str(&format!("\n  partition {partition} is held by nobody: {reason}"));
     }
     if !stream.partitions.is_empty() {
         let apart = stream.partitions.values().any(|p| p.worker.is_some());
         let rows: Vec<Vec<String>> = stream.partitions.iter().map(partition_row).collect();
-        let head = [
-            "  partition",
-            "frontier",
-            "archived",
-            "lag",
-            "rows",
-            "rejects",
-            "latest event",
-            "worker",
-        ];
+        let head = ["  partition", "frontier", "archived", "lag", "rows", "rejects", "latest event", "worker"];
         let head = &head[..if apart { 8 } else { 7 }];
         let right = [true, true, true, true, true, true, false, false];
         text.push('\n');
@@ -113,24 +98,13 @@ fn views_text(views: &[View]) -> String {
             ]
         })
         .collect();
-    let head = [
-        "view",
-        "stream",
-        "status",
-        "batch age",
-        "batch rows",
-        "segments",
-        "cut",
-    ];
+    let head = ["view", "stream", "status", "batch age", "batch rows", "segments", "cut"];
     let right = [false, false, false, true, true, true, false];
     let mut text = table(&head, &right, &rows);
     for view in views {
         let error = view.last_run.as_ref().and_then(|run| run.error.as_ref());
         if let Some(error) = error {
-            text.push_str(&format!(
-                "\n  the last run of {} failed: {error}",
-                view.name
-            ));
+            text.push_str(&format!("\n  the last run of {} failed: {error}", view.name));
         }
     }
     text

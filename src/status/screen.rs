@@ -30,13 +30,7 @@ pub(super) enum Press {
 
 impl Screen {
     pub(super) fn new(url: &str) -> Self {
-        Self {
-            url: url.to_owned(),
-            history: History::default(),
-            silent: None,
-            paused: false,
-            selected: 0,
-        }
+        Self { url: url.to_owned(), history: History::default(), silent: None, paused: false, selected: 0 }
     }
 
     /// Lines that can be selected.

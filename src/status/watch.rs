@@ -52,10 +52,7 @@ pub(super) async fn live(client: Client, url: &str, every: Duration) -> Result<E
     let mut answers = ask(client, began, every);
     let mut clock = tokio::time::interval(REDRAW);
     loop {
-        terminal
-            .0
-            .draw(|frame| draw(frame, &screen, began.elapsed()))
-            .context("the terminal cannot be drawn on")?;
+        terminal.0.draw(|frame| draw(frame, &screen, began.elapsed())).context("the terminal cannot be drawn on")?;
         tokio::select! {
             event = keys.recv() => match event {
                 Some(Ok(Event::Key(key))) if screen.press(key) == Press::Quit => break,

@@ -145,12 +145,7 @@ impl Demo {
         plan.prepare().await?;
         let servers = broker.address().to_string();
         settings.kafka.insert(SERVERS.to_owned(), servers);
-        Ok(Some(Self {
-            broker,
-            plan,
-            data,
-            began,
-        }))
+        Ok(Some(Self { broker, plan, data, began }))
     }
 
     /// Sends and shows until `stop` is ready or a part fails, then ends everything in order.
@@ -160,12 +155,7 @@ impl Demo {
         address: SocketAddr,
         stop: impl Future<Output = ()>,
     ) -> Result<(), Stopped> {
-        let Demo {
-            broker,
-            plan,
-            data,
-            began,
-        } = self;
+        let Demo { broker, plan, data, began } = self;
         let resting = CancellationToken::new();
         let mut generator = AbortOnDropHandle::new(tokio::spawn(generate(plan, resting.clone())));
         let kafka = broker.address();
@@ -207,11 +197,7 @@ async fn generate(plan: Plan, cancel: CancellationToken) -> Result<(), Stopped> 
     supervise("the demo's generator", &cancel, &failure, attempt).await
 }
 
-async fn send(
-    plan: &Plan,
-    cancel: &CancellationToken,
-    sent: &watch::Sender<u64>,
-) -> Result<(), Stopped> {
+async fn send(plan: &Plan, cancel: &CancellationToken, sent: &watch::Sender<u64>) -> Result<(), Stopped> {
     plan.run(cancel, sent).await?;
     Ok(())
 }
@@ -260,11 +246,7 @@ fn screen(address: SocketAddr, kafka: SocketAddr, data: &Path, took: Duration) -
     let program = program.unwrap_or_else(|| "thalweg".to_owned());
     let url = url(address);
     let usual = url == crate::cli::DEFAULT_URL;
-    let to = if usual {
-        String::new()
-    } else {
-        format!(" --url {url}")
-    };
+    let to = if usual { String::new() } else { format!(" --url {url}") };
     let queries = QUERIES.map(|query| format!("  {program} sql{to} \"{query}\"\n"));
     let (streams, views) = (DemoStream::ALL.len(), views());
     format!(
@@ -288,9 +270,7 @@ Ctrl-C stops it; started again, it goes on where it was. Another --data-dir star
 
 fn views() -> usize {
     let statements = definitions().unwrap_or_default();
-    let views = statements
-        .iter()
-        .filter(|s| matches!(s, Statement::CreateView { .. }));
+    let views = statements.iter().filter(|s| matches!(s, Statement::CreateView { .. }));
     views.count()
 }
 
@@ -302,11 +282,8 @@ mod tests {
     async fn the_definitions_are_accepted() {
         let folder = tempfile::tempdir().unwrap();
         let url = folder.path().to_string_lossy().into_owned();
-        let warehouse =
-            thalweg_schemas::warehouse::Warehouse::open(&url, &BTreeMap::new()).unwrap();
-        let applied = crate::apply::apply(&warehouse, definitions().unwrap())
-            .await
-            .unwrap();
+        let warehouse = thalweg_schemas::warehouse::Warehouse::open(&url, &BTreeMap::new()).unwrap();
+        let applied = crate::apply::apply(&warehouse, definitions().unwrap()).await.unwrap();
         assert_eq!(applied.len(), DemoStream::ALL.len() + views());
         for applied in applied {
             assert!(applied.warnings.is_empty(), "{applied:?}");
@@ -318,26 +295,13 @@ mod tests {
         let address = |text: &str| text.parse::<SocketAddr>().unwrap();
         let shown = |http, part: &str, expect| {
             let took = Duration::from_millis(1234);
-            let text = screen(
-                address(http),
-                address("127.0.0.1:9092"),
-                Path::new("data"),
-                took,
-            );
+            let text = screen(address(http), address("127.0.0.1:9092"), Path::new("data"), took);
             assert_eq!(text.contains(part), expect, "{text}");
         };
         shown("127.0.0.1:8642", "--url", false);
         shown("0.0.0.0:8642", "HTTP   http://127.0.0.1:8642\n", true);
-        shown(
-            "127.0.0.1:77",
-            "sql --url http://127.0.0.1:77 \"SELECT",
-            true,
-        );
+        shown("127.0.0.1:77", "sql --url http://127.0.0.1:77 \"SELECT", true);
         shown("127.0.0.1:77", "kcat -b 127.0.0.1:9092 -L", true);
-        shown(
-            "127.0.0.1:77",
-            "Ready after 1.2 s: 3 live streams and 9 views",
-            true,
-        );
+        shown("127.0.0.1:77", "Ready after 1.2 s: 3 live streams and 9 views", true);
     }
 }

@@ -17,12 +17,8 @@ use crate::world::{World, at, level, patient};
 async fn what_nobody_holds_is_named_or_left_out_on_request() {
     let world = World::new(2, 20).await;
     let cut = level(2, 20);
-    let first = world
-        .worker(world.snapshot(&cut, &at(&[(0, 50)])).await)
-        .await;
-    let second = world
-        .worker(world.snapshot(&cut, &at(&[(1, 40)])).await)
-        .await;
+    let first = world.worker(world.snapshot(&cut, &at(&[(0, 50)])).await).await;
+    let second = world.worker(world.snapshot(&cut, &at(&[(1, 40)])).await).await;
     let there = world.over(&[&first, &second]).await;
     there.sql("SELECT * FROM totals").await.answer();
     let address = second.address.clone();
@@ -31,28 +27,19 @@ async fn what_nobody_holds_is_named_or_left_out_on_request() {
     let reply = there.sql("SELECT * FROM totals").await;
     assert_eq!(reply.code(), (503, "not_held"), "{}", reply.body);
     let message = reply.message();
-    assert!(
-        message.contains("partition 1: no worker reads it"),
-        "{message}"
-    );
+    assert!(message.contains("partition 1: no worker reads it"), "{message}");
     assert!(message.contains(&address), "{message}");
 
     // As if partition 1 had ended at the cut.
     let left = at(&[(0, 50), (1, 20)]);
     let here = world.here(world.snapshot(&cut, &left).await).await;
-    for sql in [
-        "SELECT * FROM totals",
-        "SELECT * FROM busy",
-        "SELECT * FROM sensor_data",
-    ] {
+    for sql in ["SELECT * FROM totals", "SELECT * FROM busy", "SELECT * FROM sensor_data"] {
         let partial = there.ask(sql, &[("thalweg-partial", "allow")]).await;
         assert_eq!(partial.answer(), here.sql(sql).await.answer(), "{sql}");
         assert_eq!(partial.partial.as_deref(), Some(r#"{"sensor_data":[1]}"#));
         assert_eq!(partial.body["partial"], json!({"sensor_data": [1]}));
     }
-    let set = there
-        .sql("SET thalweg.partial = 'allow'; SELECT * FROM totals")
-        .await;
+    let set = there.sql("SET thalweg.partial = 'allow'; SELECT * FROM totals").await;
     assert_eq!(set.answer().1, json!({"sensor_data": {"0": 50, "1": 20}}));
 
     // The archive has moved on alone: rows and views would stand at two frontiers.
@@ -60,11 +47,7 @@ async fn what_nobody_holds_is_named_or_left_out_on_request() {
     let both = "SELECT count(*) FROM sensor_data, totals";
     let reply = there.ask(both, &[("thalweg-partial", "allow")]).await;
     assert_eq!(reply.code(), (503, "not_held"));
-    assert!(
-        reply.message().contains("stand at 20 and 30"),
-        "{}",
-        reply.message()
-    );
+    assert!(reply.message().contains("stand at 20 and 30"), "{}", reply.message());
 
     // A worker comes back under the same address.
     let held = world.snapshot(&cut, &at(&[(1, 45)])).await;
@@ -83,20 +66,12 @@ async fn what_nobody_holds_is_named_or_left_out_on_request() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_stopped_stream_says_why() {
     let world = World::new(1, 20).await;
-    let worker = world
-        .worker(world.snapshot(&level(1, 20), &level(1, 30)).await)
-        .await;
+    let worker = world.worker(world.snapshot(&level(1, 20), &level(1, 30)).await).await;
     let there = world.over(&[&worker]).await;
-    worker
-        .failure
-        .send_replace(Some("the topic was recreated".into()));
+    worker.failure.send_replace(Some("the topic was recreated".into()));
     let reply = there.sql("SELECT * FROM totals").await;
     assert_eq!(reply.code(), (503, "not_held"));
-    assert!(
-        reply.message().contains("the topic was recreated"),
-        "{}",
-        reply.message()
-    );
+    assert!(reply.message().contains("the topic was recreated"), "{}", reply.message());
     worker.failure.send_replace(None);
     there.sql("SELECT * FROM totals").await.answer();
 }
@@ -104,19 +79,11 @@ async fn a_stopped_stream_says_why() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_silent_worker_costs_its_time_once() {
     let world = World::new(1, 20).await;
-    let worker = world
-        .worker(world.snapshot(&level(1, 20), &level(1, 30)).await)
-        .await;
+    let worker = world.worker(world.snapshot(&level(1, 20), &level(1, 30)).await).await;
     let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let addresses = [
-        worker.address.clone(),
-        silent.local_addr().unwrap().to_string(),
-    ];
+    let addresses = [worker.address.clone(), silent.local_addr().unwrap().to_string()];
     let ask_within = Duration::from_secs(4);
-    let config = WorkersConfig {
-        ask_within,
-        ..WorkersConfig::default()
-    };
+    let config = WorkersConfig { ask_within, ..WorkersConfig::default() };
     let there = world.there(&addresses, config).await;
     let started = Instant::now();
     there.sql("SELECT * FROM totals").await.answer();
@@ -132,25 +99,14 @@ async fn a_silent_worker_costs_its_time_once() {
 async fn a_wrong_token_is_refused_by_name() {
     let world = World::new(1, 20).await;
     let held = world.snapshot(&level(1, 20), &level(1, 30)).await;
-    let worker = world
-        .worker_with(held, Some("right"), None, "127.0.0.1:0")
-        .await;
+    let worker = world.worker_with(held, Some("right"), None, "127.0.0.1:0").await;
     for (token, expect) in [(Some("right"), 200), (Some("wrong"), 503), (None, 503)] {
-        let config = WorkersConfig {
-            token: token.map(str::to_owned),
-            ..patient()
-        };
-        let there = world
-            .there(std::slice::from_ref(&worker.address), config)
-            .await;
+        let config = WorkersConfig { token: token.map(str::to_owned), ..patient() };
+        let there = world.there(std::slice::from_ref(&worker.address), config).await;
         let reply = there.sql("SELECT * FROM totals").await;
         assert_eq!(reply.status, expect, "{token:?}: {}", reply.body);
         if expect == 503 {
-            assert!(
-                reply.message().contains("cluster_token"),
-                "{}",
-                reply.message()
-            );
+            assert!(reply.message().contains("cluster_token"), "{}", reply.message());
         }
     }
 }

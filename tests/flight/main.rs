@@ -43,11 +43,7 @@ async fn three(world: &World) -> [StreamSnapshot; 3] {
 
 async fn workers(world: &World) -> [Worker; 3] {
     let [a, b, c] = three(world).await;
-    [
-        world.worker(a).await,
-        world.worker(b).await,
-        world.worker(c).await,
-    ]
+    [world.worker(a).await, world.worker(b).await, world.worker(c).await]
 }
 
 /// Every query gives the same rows at the same frontier.
@@ -63,9 +59,7 @@ async fn agree(one: &Server, other: &Server) {
 async fn answers_are_those_of_one_process() {
     let world = World::new(4, 30).await;
     let whole = at(&[(0, 90), (1, 77), (2, 61), (3, 30)]);
-    let here = world
-        .here(world.snapshot(&level(4, 30), &whole).await)
-        .await;
+    let here = world.here(world.snapshot(&level(4, 30), &whole).await).await;
     let [a, b, c] = workers(&world).await;
     let there = world.over(&[&a, &b, &c]).await;
     agree(&here, &there).await;
@@ -81,17 +75,13 @@ async fn stale_workers_change_nothing() {
     let to = at(&[(0, 60), (1, 50)]);
     let here = world.here(world.snapshot(&cut, &to).await).await;
     let reads = world.worker(world.snapshot(&cut, &to).await).await;
-    let behind = world
-        .worker(world.snapshot(&cut, &level(2, 40)).await)
-        .await;
+    let behind = world.worker(world.snapshot(&cut, &level(2, 40)).await).await;
     let old = world.snapshot(&level(2, 5), &level(2, 10)).await;
     let older = world.worker(old).await;
     let mut gapped = world.snapshot(&cut, &level(2, 70)).await;
     for held in gapped.views.values_mut() {
         let held = std::sync::Arc::make_mut(held);
-        held.partitions
-            .values_mut()
-            .for_each(|list| drop(list.remove(1)));
+        held.partitions.values_mut().for_each(|list| drop(list.remove(1)));
     }
     gapped.rows.remove(0);
     let gapped = world.worker(gapped).await;
@@ -101,11 +91,7 @@ async fn stale_workers_change_nothing() {
     reads.kill().await;
     let reply = there.sql("SELECT * FROM totals").await;
     assert_eq!(reply.code(), (503, "not_held"), "{}", reply.body);
-    assert!(
-        reply.message().contains("already answered"),
-        "{}",
-        reply.message()
-    );
+    assert!(reply.message().contains("already answered"), "{}", reply.message());
     behind.show(world.snapshot(&cut, &level(2, 80)).await);
     let (_, frontier) = there.sql("SELECT * FROM totals").await.answer();
     assert_eq!(frontier, json!({"sensor_data": {"0": 80, "1": 80}}));
@@ -128,7 +114,9 @@ async fn only_what_the_query_needs_is_sent() {
     let everything = bytes("SELECT * FROM device_minutes").await;
     let columns = bytes("SELECT device, minute, readings FROM device_minutes").await;
     let group = bytes("SELECT * FROM device_minutes WHERE device = 'd7'").await;
-    let some = bytes("SELECT * FROM device_minutes WHERE device IN ('d1','d2','d3','d4') AND minute < '2026-01-01T00:01:00'").await;
+    let some =
+        bytes("SELECT * FROM device_minutes WHERE device IN ('d1','d2','d3','d4') AND minute < '2026-01-01T00:01:00'")
+            .await;
     let none = bytes("SELECT * FROM batch.device_minutes").await;
     assert!(columns < everything / 3.0, "{columns} of {everything}");
     assert!(group < everything / 3.0, "{group} of {everything}");
@@ -138,9 +126,7 @@ async fn only_what_the_query_needs_is_sent() {
     let column = bytes("SELECT max(temperature) FROM sensor_data").await;
     assert!(column < rows / 2.0, "{column} of {rows}");
 
-    let plan = there
-        .explain("SELECT readings FROM device_minutes WHERE device = 'd7'")
-        .await;
+    let plan = there.explain("SELECT readings FROM device_minutes WHERE device = 'd7'").await;
     for part in [
         &format!("workers=[{} (0: 20..2000, 1: 20..2000)]", worker.address),
         "columns=[g0, g1, a0]",
@@ -154,18 +140,12 @@ async fn only_what_the_query_needs_is_sent() {
 async fn a_frontier_is_waited_for() {
     let world = World::new(1, 10).await;
     let cut = level(1, 10);
-    let worker = world
-        .worker(world.snapshot(&cut, &level(1, 20)).await)
-        .await;
+    let worker = world.worker(world.snapshot(&cut, &level(1, 20)).await).await;
     let there = world.over(&[&worker]).await;
     let header = ("thalweg-min-frontier", r#"{"sensor_data": {"0": 30}}"#);
     let early = there.ask("SELECT * FROM totals", &[header]).await;
     assert_eq!(early.code(), (503, "not_held"), "{}", early.body);
-    assert!(
-        early.message().contains("stands at 20, below 30"),
-        "{}",
-        early.message()
-    );
+    assert!(early.message().contains("stands at 20, below 30"), "{}", early.message());
     worker.show(world.snapshot(&cut, &level(1, 30)).await);
     let late = there.ask("SELECT * FROM totals", &[header]).await;
     assert_eq!(late.answer().1, json!({"sensor_data": {"0": 30}}));
@@ -176,23 +156,15 @@ async fn a_frontier_is_waited_for() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn other_definitions_and_views_are_not_held() {
     let world = World::new(1, 10).await;
-    let worker = world
-        .worker(world.snapshot(&level(1, 10), &level(1, 20)).await)
-        .await;
+    let worker = world.worker(world.snapshot(&level(1, 10), &level(1, 20)).await).await;
     let there = world.over(&[&worker]).await;
     let known = worker.catalog.borrow().clone();
     let mut other = thalweg_schemas::catalog::Catalog::clone(&known);
     other.views.clear();
-    worker
-        .catalog
-        .send_replace(std::sync::Arc::new(other.clone()));
+    worker.catalog.send_replace(std::sync::Arc::new(other.clone()));
     let reply = there.sql("SELECT * FROM totals").await;
     assert_eq!(reply.code(), (503, "not_held"));
-    assert!(
-        reply.message().contains("not known there"),
-        "{}",
-        reply.message()
-    );
+    assert!(reply.message().contains("not known there"), "{}", reply.message());
     there.sql("SELECT count(*) FROM sensor_data").await.answer();
 
     let stream = other.streams.values_mut().next().unwrap();
@@ -200,11 +172,7 @@ async fn other_definitions_and_views_are_not_held() {
     worker.catalog.send_replace(std::sync::Arc::new(other));
     let reply = there.sql("SELECT count(*) FROM sensor_data").await;
     assert_eq!(reply.code(), (503, "not_held"));
-    assert!(
-        reply.message().contains("another definition"),
-        "{}",
-        reply.message()
-    );
+    assert!(reply.message().contains("another definition"), "{}", reply.message());
     worker.catalog.send_replace(known);
     there.sql("SELECT * FROM totals").await.answer();
 }
@@ -220,18 +188,12 @@ async fn probes_and_status_tell_who_holds_what() {
     let shown = &streams["streams"][0];
     assert_eq!(shown["status"], "running", "{streams:#}");
     assert_eq!(shown["partitions"]["1"]["worker"], b.address.as_str());
-    assert_eq!(
-        shown["frontier"],
-        json!({"0": 90, "1": 77, "2": 61, "3": 30})
-    );
+    assert_eq!(shown["frontier"], json!({"0": 90, "1": 77, "2": 61, "3": 30}));
     assert_eq!(streams["workers"].as_array().unwrap().len(), 3);
     assert_eq!(there.metric("thalweg_partitions_unheld").await, Some(0.0));
     let views: Value = serde_json::from_str(&there.get("/v1/views").await.1).unwrap();
     let views = views["views"].as_array().unwrap();
-    assert!(
-        views.iter().all(|v| v["segments"].as_u64().unwrap() > 0),
-        "{views:#?}"
-    );
+    assert!(views.iter().all(|v| v["segments"].as_u64().unwrap() > 0), "{views:#?}");
 
     let gone = b.address.clone();
     b.kill().await;
@@ -244,10 +206,7 @@ async fn probes_and_status_tell_who_holds_what() {
         }
         assert!(Instant::now() < deadline, "{status} {body}");
     };
-    assert!(
-        body.contains("partition 1") && body.contains(&gone),
-        "{body}"
-    );
+    assert!(body.contains("partition 1") && body.contains(&gone), "{body}");
     assert_eq!(there.get("/healthz").await.0, 200);
     assert_eq!(there.metric("thalweg_partitions_unheld").await, Some(1.0));
     let up = format!("thalweg_worker_up{{worker=\"{gone}\"}}");
@@ -258,26 +217,15 @@ async fn probes_and_status_tell_who_holds_what() {
 async fn audits_compare_what_workers_hold() {
     let world = World::new(4, 30).await;
     let [a, b, c] = workers(&world).await;
-    let (_sender, addresses) =
-        tokio::sync::watch::channel([&a, &b, &c].map(|w| w.address.clone()).to_vec());
+    let (_sender, addresses) = tokio::sync::watch::channel([&a, &b, &c].map(|w| w.address.clone()).to_vec());
     let workers = thalweg_serving::Workers::new(addresses, world::patient());
     // Above the published cut and below what is held, where segments end: none spans a mark.
-    world
-        .archive(&at(&[(0, 60), (1, 53), (2, 45), (3, 30)]))
-        .await;
+    world.archive(&at(&[(0, 60), (1, 53), (2, 45), (3, 30)])).await;
     let catalog = world.catalog.borrow().clone();
     let published = world.published.borrow().clone();
     let stream = &catalog.streams[&world::stream()];
     for view in catalog.compiled() {
-        let snapshot = workers
-            .snapshot(
-                stream,
-                std::slice::from_ref(view),
-                &published,
-                world.master(),
-            )
-            .await
-            .unwrap();
+        let snapshot = workers.snapshot(stream, std::slice::from_ref(view), &published, world.master()).await.unwrap();
         assert_eq!(snapshot.frontier, at(&[(0, 90), (1, 77), (2, 61), (3, 30)]));
         let held = &snapshot.views[view.plan.id()];
         assert_eq!(held.partitions[&Partition(0)].len(), 3);
@@ -288,9 +236,7 @@ async fn audits_compare_what_workers_hold() {
     }
     b.kill().await;
     let view = std::sync::Arc::clone(catalog.compiled().next().unwrap());
-    let refused = workers
-        .snapshot(stream, &[view], &published, world.master())
-        .await;
+    let refused = workers.snapshot(stream, &[view], &published, world.master()).await;
     assert_eq!(refused.unwrap_err().answer().code, "not_held");
 }
 
@@ -306,10 +252,7 @@ async fn sixty_four_workers_answer_as_one() {
         all.push(world.worker(held).await);
     }
     let there = world.over(&all.iter().collect::<Vec<_>>()).await;
-    for sql in [
-        "SELECT * FROM totals",
-        "SELECT device, minute, mean FROM device_minutes",
-    ] {
+    for sql in ["SELECT * FROM totals", "SELECT device, minute, mean FROM device_minutes"] {
         assert_eq!(there.sql(sql).await.answer(), here.sql(sql).await.answer());
     }
 }

@@ -9,16 +9,9 @@ use thalweg_speed::flight::ServerTls;
 use crate::world::{World, level, patient};
 
 fn openssl(folder: &Path, arguments: &str) {
-    let output = Command::new("openssl")
-        .args(arguments.split(' '))
-        .current_dir(folder)
-        .output()
-        .expect("openssl is installed");
-    assert!(
-        output.status.success(),
-        "{}",
-        String::from_utf8_lossy(&output.stderr)
-    );
+    let output =
+        Command::new("openssl").args(arguments.split(' ')).current_dir(folder).output().expect("openssl is installed");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
 }
 
 /// An authority (`ca.pem`), another one (`other.pem`), and a certificate of the first for 127.0.0.1.
@@ -50,22 +43,11 @@ async fn only_the_authority_is_believed() {
     let read = |name: &str| std::fs::read(folder.path().join(name)).unwrap();
     let world = World::new(1, 20).await;
     let held = world.snapshot(&level(1, 20), &level(1, 30)).await;
-    let tls = ServerTls {
-        cert_pem: read("worker.pem"),
-        key_pem: read("worker.key"),
-    };
-    let worker = world
-        .worker_with(held, Some("t"), Some(tls), "127.0.0.1:0")
-        .await;
+    let tls = ServerTls { cert_pem: read("worker.pem"), key_pem: read("worker.key") };
+    let worker = world.worker_with(held, Some("t"), Some(tls), "127.0.0.1:0").await;
     for (ca, expect) in [(Some("ca.pem"), 200), (Some("other.pem"), 503), (None, 503)] {
-        let config = WorkersConfig {
-            token: Some("t".into()),
-            tls_ca: ca.map(read),
-            ..patient()
-        };
-        let there = world
-            .there(std::slice::from_ref(&worker.address), config)
-            .await;
+        let config = WorkersConfig { token: Some("t".into()), tls_ca: ca.map(read), ..patient() };
+        let there = world.there(std::slice::from_ref(&worker.address), config).await;
         let reply = there.sql("SELECT * FROM totals").await;
         assert_eq!(reply.status, expect, "{ca:?}: {}", reply.body);
     }

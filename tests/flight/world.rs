@@ -88,8 +88,7 @@ pub(crate) struct World {
 impl World {
     /// Archived and computed below `cut` in each of `partitions`.
     pub(crate) async fn new(partitions: i32, cut: i64) -> Self {
-        let warehouse =
-            Warehouse::over(Url::parse("memory:///").unwrap(), Arc::new(InMemory::new()));
+        let warehouse = Warehouse::over(Url::parse("memory:///").unwrap(), Arc::new(InMemory::new()));
         let catalogs = CatalogStore::new(warehouse.clone());
         let definitions = ddl::parse(DEFINITIONS).unwrap();
         catalogs.apply(definitions).await.unwrap();
@@ -156,16 +155,12 @@ impl World {
         let EpochOutcome::Landed(master) = archive.commit(&epoch).await.unwrap() else {
             panic!("nobody else archives");
         };
-        self.masters
-            .send_replace(Arc::new(HashMap::from([(stream(), master)])));
+        self.masters.send_replace(Arc::new(HashMap::from([(stream(), master)])));
     }
 
     /// Computes every view up to the newest mark, and publishes it.
     pub(crate) async fn recompute(&self) {
-        let config = BatchConfig {
-            spill: self.spill.path().to_owned(),
-            ..BatchConfig::default()
-        };
+        let config = BatchConfig { spill: self.spill.path().to_owned(), ..BatchConfig::default() };
         let catalog = self.catalog.borrow().clone();
         let mut published = Published::default();
         for view in self.views() {
@@ -192,12 +187,7 @@ impl World {
         let middle = |(p, o): (Partition, Offset)| (p, Offset((below.get(p).0 + o.0) / 2));
         let middle: Frontier = to.iter().map(middle).collect();
         let chunk = |from: &Frontier, to: &Frontier| {
-            Arc::new(RowsChunk {
-                from: from.clone(),
-                to: to.clone(),
-                batches: vec![self.rows(from, to)],
-                bytes: 1,
-            })
+            Arc::new(RowsChunk { from: from.clone(), to: to.clone(), batches: vec![self.rows(from, to)], bytes: 1 })
         };
         StreamSnapshot {
             stream: stream(),
@@ -209,10 +199,7 @@ impl World {
             master: self.master(),
             rows: vec![chunk(&below, &middle), chunk(&middle, to)],
             views,
-            health: to
-                .partitions()
-                .map(|p| (p, PartitionHealth::default()))
-                .collect(),
+            health: to.partitions().map(|p| (p, PartitionHealth::default())).collect(),
             memory_bytes: 10,
             memory_budget: 100,
             paused: false,
@@ -229,12 +216,7 @@ impl World {
         let mut held = ViewSegments::default();
         for (partition, end) in to.iter() {
             let start = from.get(partition).0;
-            let places = [
-                start,
-                start + (end.0 - start) / 3,
-                (start + end.0) / 2,
-                end.0,
-            ];
+            let places = [start, start + (end.0 - start) / 3, (start + end.0) / 2, end.0];
             let list = held.partitions.entry(partition).or_default();
             for (i, ends) in places.windows(2).enumerate() {
                 if ends[0] == ends[1] {
@@ -248,9 +230,7 @@ impl World {
                 let schema = view.plan.state_schema();
                 let states: Vec<RecordBatch> = states
                     .into_iter()
-                    .map(|b| {
-                        RecordBatch::try_new(Arc::clone(schema), b.columns().to_vec()).unwrap()
-                    })
+                    .map(|b| RecordBatch::try_new(Arc::clone(schema), b.columns().to_vec()).unwrap())
                     .collect();
                 let provenance = [Provenance::Rebuilt, Provenance::Live][i.min(1)];
                 list.push(Arc::new(Segment {
@@ -291,39 +271,20 @@ impl World {
             archive_failure: watch::channel(None).1,
         };
         let streams = watch::Sender::new(Arc::new(HashMap::from([(stream(), handle)])));
-        let config = FlightConfig {
-            worker: address.clone(),
-            token: token.map(str::to_owned),
-            tls,
-            threads: 1,
-        };
+        let config = FlightConfig { worker: address.clone(), token: token.map(str::to_owned), tls, threads: 1 };
         let catalog = watch::Sender::new(self.catalog.borrow().clone());
-        let runtime = Builder::new_multi_thread()
-            .worker_threads(1)
-            .enable_all()
-            .build()
-            .unwrap();
+        let runtime = Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
         let (known, shown) = (catalog.subscribe(), streams.subscribe());
         runtime.spawn(async move {
             let listener = TcpListener::from_std(listener).unwrap();
             let cancel = CancellationToken::new();
             serve(listener, config, known, shown, cancel).await.unwrap();
         });
-        Worker {
-            address,
-            snapshots,
-            failure,
-            catalog,
-            _streams: streams,
-            runtime: Some(runtime),
-        }
+        Worker { address, snapshots, failure, catalog, _streams: streams, runtime: Some(runtime) }
     }
 
     fn sources(&self, realtime: Realtime) -> Sources {
-        let refuse = || thalweg_serving::CallError {
-            fault: thalweg_schemas::Fault::User,
-            message: "not here".into(),
-        };
+        let refuse = || thalweg_serving::CallError { fault: thalweg_schemas::Fault::User, message: "not here".into() };
         Sources {
             catalog: self.catalog.subscribe(),
             catalogs: self.catalogs.clone(),
@@ -365,10 +326,7 @@ impl World {
 
 /// No worker of a test is slow, but the machine may be.
 pub(crate) fn patient() -> WorkersConfig {
-    WorkersConfig {
-        ask_within: Duration::from_secs(20),
-        ..WorkersConfig::default()
-    }
+    WorkersConfig { ask_within: Duration::from_secs(20), ..WorkersConfig::default() }
 }
 
 /// A speed worker's Flight side.
@@ -420,10 +378,7 @@ pub(crate) struct Reply {
 
 impl Reply {
     pub(crate) fn code(&self) -> (u16, &str) {
-        (
-            self.status,
-            self.body["error"]["code"].as_str().unwrap_or(""),
-        )
+        (self.status, self.body["error"]["code"].as_str().unwrap_or(""))
     }
 
     pub(crate) fn message(&self) -> &str {
@@ -453,11 +408,7 @@ impl Server {
         };
         let serving = thalweg_serving::serve(listener, config, sources, cancel.clone());
         tokio::spawn(serving);
-        Self {
-            url,
-            client: Client::new(),
-            cancel,
-        }
+        Self { url, client: Client::new(), cancel }
     }
 
     pub(crate) async fn sql(&self, sql: &str) -> Reply {
@@ -473,16 +424,9 @@ impl Server {
         let status = reply.status().as_u16();
         let partial = reply.headers().get("thalweg-partial");
         let partial = partial.map(|value| value.to_str().unwrap().to_owned());
-        let text = reply
-            .text()
-            .await
-            .unwrap_or_else(|e| format!("\"broke off: {e}\""));
+        let text = reply.text().await.unwrap_or_else(|e| format!("\"broke off: {e}\""));
         let body = serde_json::from_str(&text).unwrap_or(Value::String(text));
-        Reply {
-            status,
-            partial,
-            body,
-        }
+        Reply { status, partial, body }
     }
 
     pub(crate) async fn get(&self, path: &str) -> (u16, String) {

@@ -83,9 +83,7 @@ impl Judge {
         }
         if self == Self::Exact {
             let number = |v: &ScalarValue| v.data_type().is_floating().then(|| number(v)).flatten();
-            return number(left)
-                .zip(number(right))
-                .is_some_and(|(l, r)| l == r || l.is_nan() && r.is_nan());
+            return number(left).zip(number(right)).is_some_and(|(l, r)| l == r || l.is_nan() && r.is_nan());
         }
         let (Some(mut l), Some(mut r)) = (number(left), number(right)) else {
             return false;
@@ -96,11 +94,7 @@ impl Judge {
         if matches!(self, Self::Deviation(_)) {
             (l, r) = (l * l, r * r);
         }
-        let share = if matches!(self, Self::Digest(_)) {
-            DIGEST
-        } else {
-            ROUNDING
-        };
+        let share = if matches!(self, Self::Digest(_)) { DIGEST } else { ROUNDING };
         number(scale).is_some_and(|scale| (l - r).abs() <= share * scale)
     }
 }
@@ -118,11 +112,8 @@ fn keyed(batches: &[RecordBatch], groups: usize) -> Keyed {
     let mut rows = Keyed::new();
     for batch in batches {
         for row in 0..batch.num_rows() {
-            let cells: Vec<ScalarValue> = batch
-                .columns()
-                .iter()
-                .map(|c| ScalarValue::try_from_array(c, row).unwrap())
-                .collect();
+            let cells: Vec<ScalarValue> =
+                batch.columns().iter().map(|c| ScalarValue::try_from_array(c, row).unwrap()).collect();
             let key = format!("{:?}", &cells[..groups]).replace("-0.0", "0.0");
             let twice = rows.insert(key.clone(), cells[groups..].to_vec());
             assert!(twice.is_none(), "the group {key} occurs twice");
@@ -133,21 +124,11 @@ fn keyed(batches: &[RecordBatch], groups: usize) -> Keyed {
 
 /// Asserts that `got` is what `expected` says, which has one answer for each of its aggregates: the value and the
 /// scale that it is judged by. `context` is printed if it is not.
-pub fn assert_same(
-    got: &[RecordBatch],
-    expected: &[Vec<RecordBatch>],
-    groups: usize,
-    judges: &[Judge],
-    context: &str,
-) {
+pub fn assert_same(got: &[RecordBatch], expected: &[Vec<RecordBatch>], groups: usize, judges: &[Judge], context: &str) {
     let got = keyed(got, groups);
     for (at, (answer, judge)) in expected.iter().zip(judges).enumerate() {
         let expect = keyed(answer, groups);
-        assert_eq!(
-            got.keys().collect::<Vec<_>>(),
-            expect.keys().collect::<Vec<_>>(),
-            "groups differ: {context}"
-        );
+        assert_eq!(got.keys().collect::<Vec<_>>(), expect.keys().collect::<Vec<_>>(), "groups differ: {context}");
         for (key, cells) in &expect {
             let (left, right, scale) = (&got[key][at], &cells[0], &cells[1]);
             assert!(

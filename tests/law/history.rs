@@ -73,9 +73,7 @@ pub async fn check(seed: u64, rng: &mut StdRng, query: &Query) {
         (read, at) = (upto, to);
         ends.push((read, at.clone()));
         if rng.random_bool(0.3) {
-            archive = Archive::open(&setting.warehouse, &stream(), Frontier::new())
-                .await
-                .unwrap();
+            archive = Archive::open(&setting.warehouse, &stream(), Frontier::new()).await.unwrap();
         }
         if rng.random_bool(0.6) {
             recompute(rng, &setting, &context).await;
@@ -87,15 +85,7 @@ pub async fn check(seed: u64, rng: &mut StdRng, query: &Query) {
             assert_same(&got, &expect, query.groups, &query.judges, &context);
         }
     }
-    let got = answer(
-        rng,
-        &setting,
-        &mut archive,
-        &all,
-        &ends,
-        (places.len(), &end),
-    )
-    .await;
+    let got = answer(rng, &setting, &mut archive, &all, &ends, (places.len(), &end)).await;
     let expect = whole(query, &all, places.len()).await;
     assert_same(&got, &expect, query.groups, &query.judges, &context);
 }
@@ -123,23 +113,16 @@ async fn setting(seed: u64, rng: &mut StdRng, query: &Query) -> Setting {
         dropped: Default::default(),
         streams: BTreeMap::from([(
             stream().name,
-            Arc::new(CatalogStream {
-                definition: stream(),
-                origin: Frontier::new(),
-            }),
+            Arc::new(CatalogStream { definition: stream(), origin: Frontier::new() }),
         )]),
         views: BTreeMap::from([(
             view.definition.name.clone(),
-            CatalogView {
-                serving: None,
-                building: Some(Arc::clone(&view)),
-            },
+            CatalogView { serving: None, building: Some(Arc::clone(&view)) },
         )]),
     };
     let bounded = rng.random_bool(0.5);
     let memory = bounded.then_some(32 << 20);
-    let env =
-        session::runtime(Some(&warehouse), memory, Some(folder.path().join("spill"))).unwrap();
+    let env = session::runtime(Some(&warehouse), memory, Some(folder.path().join("spill"))).unwrap();
     let target_partitions = rng.random_range(1..=3);
     Setting {
         state: session::state(env, target_partitions),
@@ -184,16 +167,9 @@ async fn recompute(rng: &mut StdRng, setting: &Setting, context: &str) {
         false => Mode::Incremental,
     };
     let (warehouse, catalog) = (&setting.warehouse, &setting.catalog);
-    run_view(
-        warehouse,
-        catalog,
-        &setting.view,
-        mode,
-        &setting.config,
-        |_| {},
-    )
-    .await
-    .unwrap_or_else(|e| panic!("{context}: {e}"));
+    run_view(warehouse, catalog, &setting.view, mode, &setting.config, |_| {})
+        .await
+        .unwrap_or_else(|e| panic!("{context}: {e}"));
 }
 
 /// The merged answer at `to`: batch states below B, realtime states from B up.
@@ -206,21 +182,15 @@ async fn answer(
     to: (usize, &Frontier),
 ) -> Vec<RecordBatch> {
     let plan = &setting.view.plan;
-    let mut table = ViewTable::open(&setting.warehouse, plan.id(), plan.stored_schema())
-        .await
-        .unwrap();
+    let mut table = ViewTable::open(&setting.warehouse, plan.id(), plan.stored_schema()).await.unwrap();
     let version = table.latest().await.unwrap();
     let (cut, files) = match &version {
         Some(version) => (version.cut.clone(), version.files.to_vec()),
         None => (Frontier::new(), Vec::new()),
     };
     let mut states = Vec::new();
-    let mut read = ends
-        .iter()
-        .rev()
-        .find(|(_, end)| end.covers(&cut) && cut.covers(end))
-        .expect("a cut is the end of an epoch")
-        .0;
+    let mut read =
+        ends.iter().rev().find(|(_, end)| end.covers(&cut) && cut.covers(end)).expect("a cut is the end of an epoch").0;
     if rng.random_bool(0.4) {
         let master = archive.latest().await.unwrap();
         let archived = &ends.last().unwrap().1;
@@ -242,9 +212,7 @@ async fn answer(
     let states = states.into_iter().flatten().collect();
     let segments = batches("segments", Arc::clone(plan.state_schema()), states).unwrap();
     let stored = ParquetFiles::new(Arc::clone(plan.stored_schema()), files);
-    let batch = plan
-        .from_stored(scan("batch", Arc::new(stored)).unwrap())
-        .unwrap();
+    let batch = plan.from_stored(scan("batch", Arc::new(stored)).unwrap()).unwrap();
     let both = LogicalPlanBuilder::from(batch).union(segments).unwrap();
     run(setting, plan.finish(both.build().unwrap()).unwrap()).await
 }
@@ -272,21 +240,14 @@ async fn whole(query: &Query, all: &RecordBatch, count: usize) -> Vec<Vec<Record
     let kept = is_null(read.column_by_name("_reject").unwrap()).unwrap();
     let kept = filter_record_batch(&read, &kept).unwrap();
     let schema = stream().table_schema();
-    let columns = schema
-        .fields()
-        .iter()
-        .map(|f| Arc::clone(kept.column_by_name(f.name()).unwrap()))
-        .collect();
+    let columns = schema.fields().iter().map(|f| Arc::clone(kept.column_by_name(f.name()).unwrap())).collect();
     let table = RecordBatch::try_new(schema, columns).unwrap();
     let session = session::context(session::runtime(None, None, None).unwrap(), 1);
     session.register_batch("events", table).unwrap();
     let answer = async |sql: &str| {
         let frame = session.sql(sql).await;
         let frame = frame.unwrap_or_else(|e| panic!("{sql}: {e}"));
-        frame
-            .collect()
-            .await
-            .unwrap_or_else(|e| panic!("{sql}: {e}"))
+        frame.collect().await.unwrap_or_else(|e| panic!("{sql}: {e}"))
     };
     let mut answers = Vec::new();
     for sql in &query.whole {

@@ -16,10 +16,8 @@ use rand::SeedableRng;
 use rand::rngs::StdRng;
 
 fn setting(name: &str, default: u64) -> u64 {
-    std::env::var(name).map_or(default, |text| {
-        text.parse()
-            .unwrap_or_else(|_| panic!("{name} must be a number, not `{text}`"))
-    })
+    std::env::var(name)
+        .map_or(default, |text| text.parse().unwrap_or_else(|_| panic!("{name} must be a number, not `{text}`")))
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

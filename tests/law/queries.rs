@@ -22,10 +22,7 @@ pub struct Query {
 
 const TIES: &str = "/*ties*/";
 
-use Judge::{
-    Correlation, Covariance, Deviation, Digest, Exact, Intercept, Mean, Products, Slope, Sum,
-    Variance,
-};
+use Judge::{Correlation, Covariance, Deviation, Digest, Exact, Intercept, Mean, Products, Slope, Sum, Variance};
 
 /// Calls and how they are judged; `/*ties*/` is where the tie-break stands in the direct query.
 const AGGREGATES: &[(&str, Judge)] = &[
@@ -74,26 +71,11 @@ const AGGREGATES: &[(&str, Judge)] = &[
     ("max(bin)", Exact),
     // Streams keep microseconds; nanoseconds come from expressions, and states must keep them through Delta, which has
     // none.
-    (
-        "min(to_timestamp_nanos(1700000000000000001 + i % 1000))",
-        Exact,
-    ),
-    (
-        "max(to_timestamp_nanos(i)) FILTER (WHERE i <> 9223372036854775807)",
-        Exact,
-    ),
-    (
-        "count(DISTINCT to_timestamp_nanos(1700000000000000000 + i % 10))",
-        Exact,
-    ),
-    (
-        "last_value(to_timestamp_nanos(1700000000000000000 + small) ORDER BY k/*ties*/)",
-        Exact,
-    ),
-    (
-        "array_agg(to_timestamp_nanos(small) ORDER BY t/*ties*/)",
-        Exact,
-    ),
+    ("min(to_timestamp_nanos(1700000000000000001 + i % 1000))", Exact),
+    ("max(to_timestamp_nanos(i)) FILTER (WHERE i <> 9223372036854775807)", Exact),
+    ("count(DISTINCT to_timestamp_nanos(1700000000000000000 + i % 10))", Exact),
+    ("last_value(to_timestamp_nanos(1700000000000000000 + small) ORDER BY k/*ties*/)", Exact),
+    ("array_agg(to_timestamp_nanos(small) ORDER BY t/*ties*/)", Exact),
     ("min(b)", Exact),
     ("max(b)", Exact),
     ("bit_and(i)", Exact),
@@ -115,10 +97,7 @@ const AGGREGATES: &[(&str, Judge)] = &[
     ("approx_distinct(bin)", Exact),
     ("approx_distinct(b)", Exact),
     ("approx_percentile_cont(g, 0.5)", Digest("g")),
-    (
-        "approx_percentile_cont(0.9) WITHIN GROUP (ORDER BY g)",
-        Digest("g"),
-    ),
+    ("approx_percentile_cont(0.9) WITHIN GROUP (ORDER BY g)", Digest("g")),
     ("approx_percentile_cont(g, 0.1, 200)", Digest("g")),
     ("approx_percentile_cont_with_weight(g, 1, 0.5)", Digest("g")),
     ("approx_median(g)", Digest("g")),
@@ -138,22 +117,10 @@ const AGGREGATES: &[(&str, Judge)] = &[
     ("regr_intercept(g, i % 100)", Intercept("g", "i % 100")),
     ("regr_count(g, i)", Exact),
     ("regr_r2(g, i % 100)", Correlation("g", "i % 100")),
-    (
-        "regr_avgx(g, i % 100)",
-        Mean("CASE WHEN g IS NOT NULL THEN i % 100 END"),
-    ),
-    (
-        "regr_avgy(h, i % 100)",
-        Mean("CASE WHEN i IS NOT NULL THEN h END"),
-    ),
-    (
-        "regr_sxx(g, i)",
-        Products("CASE WHEN g IS NOT NULL THEN i END", "i"),
-    ),
-    (
-        "regr_syy(h, i)",
-        Products("h", "CASE WHEN i IS NOT NULL THEN h END"),
-    ),
+    ("regr_avgx(g, i % 100)", Mean("CASE WHEN g IS NOT NULL THEN i % 100 END")),
+    ("regr_avgy(h, i % 100)", Mean("CASE WHEN i IS NOT NULL THEN h END")),
+    ("regr_sxx(g, i)", Products("CASE WHEN g IS NOT NULL THEN i END", "i")),
+    ("regr_syy(h, i)", Products("h", "CASE WHEN i IS NOT NULL THEN h END")),
     ("regr_sxy(h, i % 100)", Products("h", "i % 100")),
     ("first_value(i ORDER BY t/*ties*/)", Exact),
     ("first_value(s ORDER BY t DESC NULLS LAST/*ties*/)", Exact),
@@ -164,10 +131,7 @@ const AGGREGATES: &[(&str, Judge)] = &[
     ("first_value(bin ORDER BY f/*ties*/)", Exact),
     ("first_value(s ORDER BY _offset, _partition)", Exact),
     ("array_agg(i ORDER BY t/*ties*/)", Exact),
-    (
-        "array_agg(s ORDER BY f DESC/*ties*/) FILTER (WHERE b)",
-        Exact,
-    ),
+    ("array_agg(s ORDER BY f DESC/*ties*/) FILTER (WHERE b)", Exact),
     ("array_agg(DISTINCT s ORDER BY s)", Exact),
     ("array_agg(DISTINCT i ORDER BY i DESC)", Exact),
     ("string_agg(s, '; ' ORDER BY t/*ties*/)", Exact),
@@ -202,26 +166,11 @@ const GROUPS: &[&[&str]] = &[
     &["substr(s, 1, 2)"],
 ];
 
-const FILTERS: &[&str] = &[
-    "",
-    "",
-    "WHERE i > 0",
-    "WHERE s LIKE 'v%' OR b",
-    "WHERE f <> f",
-    "WHERE t IS NOT NULL",
-];
+const FILTERS: &[&str] = &["", "", "WHERE i > 0", "WHERE s LIKE 'v%' OR b", "WHERE f <> f", "WHERE t IS NOT NULL"];
 
 fn query(groups: &[&str], aggregates: &[(&str, Judge)], filter: &str, having: &str) -> Query {
-    let groups: Vec<&str> = groups
-        .iter()
-        .filter(|g| !g.starts_with("day %"))
-        .copied()
-        .collect();
-    let mut items: Vec<String> = groups
-        .iter()
-        .enumerate()
-        .map(|(i, g)| format!("{g} AS grp{i}"))
-        .collect();
+    let groups: Vec<&str> = groups.iter().filter(|g| !g.starts_with("day %")).copied().collect();
+    let mut items: Vec<String> = groups.iter().enumerate().map(|(i, g)| format!("{g} AS grp{i}")).collect();
     let keys = items.clone();
     for (i, (call, _)) in aggregates.iter().enumerate() {
         items.push(format!("{call} AS agg{i}"));
@@ -258,18 +207,11 @@ pub fn random(rng: &mut StdRng) -> Query {
     let count = rng.random_range(1..=5);
     let aggregates: Vec<_> = AGGREGATES.choose_multiple(rng, count).copied().collect();
     let groups = GROUPS.choose(rng).unwrap();
-    let having = if rng.random_bool(0.2) {
-        "HAVING count(*) > 2"
-    } else {
-        ""
-    };
+    let having = if rng.random_bool(0.2) { "HAVING count(*) > 2" } else { "" };
     query(groups, &aggregates, FILTERS.choose(rng).unwrap(), having)
 }
 
 /// Every aggregate alone, grouped and global.
 pub fn each_aggregate() -> Vec<Query> {
-    AGGREGATES
-        .iter()
-        .flat_map(|a| [query(&["k"], &[*a], "", ""), query(&[], &[*a], "", "")])
-        .collect()
+    AGGREGATES.iter().flat_map(|a| [query(&["k"], &[*a], "", ""), query(&[], &[*a], "", "")]).collect()
 }

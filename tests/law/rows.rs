@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use arrow::array::{
-    ArrayRef, BinaryArray, BooleanArray, Date32Array, Decimal128Array, Float32Array, Float64Array,
-    Int16Array, Int32Array, Int64Array, StringArray, TimestampMicrosecondArray,
+    ArrayRef, BinaryArray, BooleanArray, Date32Array, Decimal128Array, Float32Array, Float64Array, Int16Array,
+    Int32Array, Int64Array, StringArray, TimestampMicrosecondArray,
 };
 use arrow::datatypes::{DataType, Field, Schema, TimeUnit};
 use arrow::record_batch::RecordBatch;
@@ -34,10 +34,7 @@ pub fn stream() -> StreamDefinition {
         name: StreamName::new("events").unwrap(),
         topic: "events".into(),
         columns: Arc::new(Schema::new(
-            columns
-                .into_iter()
-                .map(|(name, data_type)| Field::new(name, data_type, true))
-                .collect::<Vec<_>>(),
+            columns.into_iter().map(|(name, data_type)| Field::new(name, data_type, true)).collect::<Vec<_>>(),
         )),
         format: Format::Json,
         event_time: None,
@@ -67,16 +64,11 @@ pub fn places(rng: &mut StdRng) -> (Vec<Place>, Frontier) {
             }
             let offset = Offset(next[p]);
             next[p] += 1;
-            Place {
-                partition: Partition(p as i32),
-                offset,
-            }
+            Place { partition: Partition(p as i32), offset }
         })
         .collect();
     let frontier = next.iter().enumerate();
-    let frontier = frontier
-        .map(|(p, next)| (Partition(p as i32), Offset(next + rng.random_range(0..2))))
-        .collect();
+    let frontier = frontier.map(|(p, next)| (Partition(p as i32), Offset(next + rng.random_range(0..2)))).collect();
     (places, frontier)
 }
 
@@ -84,11 +76,7 @@ fn maybe<T>(rng: &mut StdRng, value: impl FnOnce(&mut StdRng) -> T) -> Option<T>
     (!rng.random_bool(0.12)).then(|| value(rng))
 }
 
-fn column<T>(
-    rng: &mut StdRng,
-    n: usize,
-    mut value: impl FnMut(&mut StdRng) -> T,
-) -> Vec<Option<T>> {
+fn column<T>(rng: &mut StdRng, n: usize, mut value: impl FnMut(&mut StdRng) -> T) -> Vec<Option<T>> {
     (0..n).map(|_| maybe(rng, &mut value)).collect()
 }
 
@@ -97,18 +85,8 @@ fn pick<T: Copy>(rng: &mut StdRng, pool: &[T]) -> T {
 }
 
 /// Two of the largest wrap around in a sum of integers, which is associative all the same.
-const INTEGERS: &[i64] = &[
-    0,
-    1,
-    -1,
-    1 << 53,
-    -(1 << 53),
-    (1 << 53) + 1,
-    i64::MAX,
-    i64::MIN,
-    i64::MAX / 1000,
-    i64::MIN / 1000,
-];
+const INTEGERS: &[i64] =
+    &[0, 1, -1, 1 << 53, -(1 << 53), (1 << 53) + 1, i64::MAX, i64::MIN, i64::MAX / 1000, i64::MIN / 1000];
 
 /// Floats of which some cancel and leave nothing but the rounding of the others; never NaN, which would hide it.
 fn huge_and_tiny(rng: &mut StdRng) -> f64 {
@@ -129,109 +107,53 @@ pub fn rows(rng: &mut StdRng, places: &[Place]) -> RecordBatch {
     let long = "the same thirty-two bytes, then: ";
     let strings = ["", "a", "ä", "twelve bytes", "thirteen byte", "\u{0}", "Z"];
     let columns: Vec<ArrayRef> = vec![
-        Arc::new(StringArray::from(column(rng, n, |r| {
-            pick(r, &["a", "b", "c", "", "key of more than twelve bytes"])
+        Arc::new(StringArray::from(column(rng, n, |r| pick(r, &["a", "b", "c", "", "key of more than twelve bytes"])))),
+        Arc::new(Int16Array::from(column(rng, n, |r| pick(r, &[0, 1, -1, i16::MAX, i16::MIN])))),
+        Arc::new(Int64Array::from(column(rng, n, |r| match r.random_range(0..4) {
+            0 => pick(r, INTEGERS),
+            _ => r.random_range(-1000..1000),
         }))),
-        Arc::new(Int16Array::from(column(rng, n, |r| {
-            pick(r, &[0, 1, -1, i16::MAX, i16::MIN])
+        Arc::new(Float64Array::from(column(rng, n, |r| match r.random_range(0..4) {
+            0 => pick(r, &[0.0, -0.0, f64::NAN, 1e15, -1e15, 1e300, 1e-300, f64::MIN_POSITIVE, 0.1]),
+            _ => r.random_range(-100.0..100.0),
         }))),
-        Arc::new(Int64Array::from(column(rng, n, |r| {
-            match r.random_range(0..4) {
-                0 => pick(r, INTEGERS),
-                _ => r.random_range(-1000..1000),
-            }
-        }))),
-        Arc::new(Float64Array::from(column(rng, n, |r| {
-            match r.random_range(0..4) {
-                0 => pick(
-                    r,
-                    &[
-                        0.0,
-                        -0.0,
-                        f64::NAN,
-                        1e15,
-                        -1e15,
-                        1e300,
-                        1e-300,
-                        f64::MIN_POSITIVE,
-                        0.1,
-                    ],
-                ),
-                _ => r.random_range(-100.0..100.0),
-            }
-        }))),
-        Arc::new(Float64Array::from(column(rng, n, |r| {
-            r.random_range(-500.0..500.0)
-        }))),
+        Arc::new(Float64Array::from(column(rng, n, |r| r.random_range(-500.0..500.0)))),
         Arc::new(Float64Array::from(column(rng, n, huge_and_tiny))),
         Arc::new(Float32Array::from(column(rng, n, |r| {
             pick(r, &[0.5_f32, -2.25, 3.0e38, -3.0e38, 1e-30, 3.0, f32::NAN])
         }))),
         Arc::new(
             Decimal128Array::from(column(rng, n, |r| match r.random_range(0..5) {
-                0 => pick(
-                    r,
-                    &[
-                        99_999_999_999_999_999_999,
-                        -99_999_999_999_999_999_999,
-                        1,
-                        0,
-                    ],
-                ),
+                0 => pick(r, &[99_999_999_999_999_999_999, -99_999_999_999_999_999_999, 1, 0]),
                 _ => r.random_range(-1_000_000..1_000_000),
             }))
             .with_precision_and_scale(20, 4)
             .unwrap(),
         ),
         Arc::new(BooleanArray::from(column(rng, n, |r| r.random_bool(0.5)))),
-        Arc::new(StringArray::from(column(rng, n, |r| {
-            match r.random_range(0..3) {
-                0 => format!("{long}{}", r.random_range(0..50)),
-                1 => format!("v{}", r.random_range(0..50)),
-                _ => pick(r, &strings).to_owned(),
-            }
+        Arc::new(StringArray::from(column(rng, n, |r| match r.random_range(0..3) {
+            0 => format!("{long}{}", r.random_range(0..50)),
+            1 => format!("v{}", r.random_range(0..50)),
+            _ => pick(r, &strings).to_owned(),
         }))),
-        Arc::new(TimestampMicrosecondArray::from(column(
-            rng,
-            n,
-            |r| match r.random_range(0..8) {
-                0 => pick(
-                    r,
-                    &[0, -1, 253_402_300_799_999_999, -62_135_596_800_000_000],
-                ),
-                _ => 1_700_000_000_000_000 + r.random_range(0..20) * 1_000_001,
-            },
-        ))),
-        Arc::new(Date32Array::from(column(rng, n, |r| {
-            r.random_range(-5..20_000)
+        Arc::new(TimestampMicrosecondArray::from(column(rng, n, |r| match r.random_range(0..8) {
+            0 => pick(r, &[0, -1, 253_402_300_799_999_999, -62_135_596_800_000_000]),
+            _ => 1_700_000_000_000_000 + r.random_range(0..20) * 1_000_001,
         }))),
-        Arc::new(BinaryArray::from_iter(column(rng, n, |r| {
-            vec![r.random::<u8>() % 3; r.random_range(0..3)]
-        }))),
+        Arc::new(Date32Array::from(column(rng, n, |r| r.random_range(-5..20_000)))),
+        Arc::new(BinaryArray::from_iter(column(rng, n, |r| vec![r.random::<u8>() % 3; r.random_range(0..3)]))),
     ];
     let kept = BooleanArray::from(rejected.iter().map(|r| !r).collect::<Vec<_>>());
     let mut all: Vec<ArrayRef> = vec![
-        Arc::new(Int32Array::from_iter_values(
-            places.iter().map(|p| p.partition.0),
-        )),
-        Arc::new(Int64Array::from_iter_values(
-            places.iter().map(|p| p.offset.0),
-        )),
+        Arc::new(Int32Array::from_iter_values(places.iter().map(|p| p.partition.0))),
+        Arc::new(Int64Array::from_iter_values(places.iter().map(|p| p.offset.0))),
         Arc::new(TimestampMicrosecondArray::from_iter_values(
             places.iter().map(|p| 1_700_000_000_000_000 + p.offset.0),
         )),
     ];
     let nulled = arrow::compute::not(&kept).unwrap();
-    all.extend(
-        columns
-            .iter()
-            .map(|c| arrow::compute::nullif(c, &nulled).unwrap()),
-    );
-    all.push(Arc::new(StringArray::from_iter(
-        rejected.iter().map(|r| r.then_some("not an object")),
-    )));
-    all.push(Arc::new(BinaryArray::from_iter(
-        rejected.iter().map(|r| r.then_some(&b"\xff{"[..])),
-    )));
+    all.extend(columns.iter().map(|c| arrow::compute::nullif(c, &nulled).unwrap()));
+    all.push(Arc::new(StringArray::from_iter(rejected.iter().map(|r| r.then_some("not an object")))));
+    all.push(Arc::new(BinaryArray::from_iter(rejected.iter().map(|r| r.then_some(&b"\xff{"[..])))));
     RecordBatch::try_new(stream().row_schema(), all).unwrap()
 }

@@ -32,19 +32,9 @@ struct Broker {
 }
 
 fn script(name: &str, folder: &Path) -> String {
-    let file = Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("infra/kafka")
-        .join(name);
-    let done = Command::new(file)
-        .arg("--dir")
-        .arg(folder)
-        .output()
-        .unwrap();
-    assert!(
-        done.status.success(),
-        "{}",
-        String::from_utf8_lossy(&done.stderr)
-    );
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("infra/kafka").join(name);
+    let done = Command::new(file).arg("--dir").arg(folder).output().unwrap();
+    assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
     String::from_utf8(done.stdout).unwrap().trim().to_owned()
 }
 
@@ -52,9 +42,7 @@ impl Broker {
     async fn start() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let bootstrap = script("up", folder.path());
-        let client = ClientConfig::new()
-            .set("bootstrap.servers", &bootstrap)
-            .clone();
+        let client = ClientConfig::new().set("bootstrap.servers", &bootstrap).clone();
         let admin: AdminClient<_> = client.create().unwrap();
         let topic = NewTopic::new("s", PARTITIONS, TopicReplication::Fixed(1));
         let created = admin.create_topics([&topic], &AdminOptions::new()).await;
@@ -64,17 +52,13 @@ impl Broker {
 
     /// Spreads events over the partitions, and gives the answer over them.
     fn produce(&self, answer: &mut Answer, values: std::ops::Range<i64>) {
-        let client = ClientConfig::new()
-            .set("bootstrap.servers", &self.bootstrap)
-            .clone();
+        let client = ClientConfig::new().set("bootstrap.servers", &self.bootstrap).clone();
         let producer: BaseProducer = client.create().unwrap();
         for value in values {
             let device = format!("d{}", value % 11);
             let text = format!(r#"{{"device": "{device}", "value": {value}}}"#);
             let partition = (value % i64::from(PARTITIONS)) as i32;
-            let mut record = BaseRecord::<(), _>::to("s")
-                .partition(partition)
-                .payload(&text);
+            let mut record = BaseRecord::<(), _>::to("s").partition(partition).payload(&text);
             while let Err((_, refused)) = producer.send(record) {
                 producer.poll(Duration::from_millis(10));
                 record = refused;
@@ -102,11 +86,7 @@ struct Member {
 impl Member {
     async fn join(site: &Site, advertise: &str) -> Self {
         let config = SpeedConfig {
-            assignment: Assignment::Group {
-                id: None,
-                instance: None,
-                advertise: advertise.to_owned(),
-            },
+            assignment: Assignment::Group { id: None, instance: None, advertise: advertise.to_owned() },
             clock: Clock::system(),
             ..SpeedConfig::default()
         };
@@ -196,16 +176,10 @@ async fn a_group_shares_a_stream_and_every_answer_is_exact() {
     site.publish_at_origin("v").await;
     let mut expect = Answer::new();
     broker.produce(&mut expect, 0..200_000);
-    let stream = site.catalogs.load().await.unwrap().streams[&site.name]
-        .definition
-        .clone();
+    let stream = site.catalogs.load().await.unwrap().streams[&site.name].definition.clone();
     let found = || {
         let config = SpeedConfig {
-            assignment: Assignment::Group {
-                id: None,
-                instance: None,
-                advertise: "reader:1".into(),
-            },
+            assignment: Assignment::Group { id: None, instance: None, advertise: "reader:1".into() },
             ..SpeedConfig::default()
         };
         tokio::task::block_in_place(|| members(&config, &stream)).unwrap()
@@ -220,10 +194,7 @@ async fn a_group_shares_a_stream_and_every_answer_is_exact() {
 
     let began = Instant::now();
     let second = Member::join(&site, "second:2").await;
-    eventually("both to have half", || {
-        (count(&first), count(&second)) == (2, 2)
-    })
-    .await;
+    eventually("both to have half", || (count(&first), count(&second)) == (2, 2)).await;
     println!("joined: {:?}", began.elapsed());
     assert!(first.fresh(&site).is_disjoint(&second.fresh(&site)));
     assert_eq!(found(), ["first:1", "second:2"]);

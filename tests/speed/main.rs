@@ -181,21 +181,14 @@ async fn reading_pauses_at_the_budget_and_nothing_is_dropped() {
         }
     };
     // Merged states are smaller; far below the budget it would have gone on.
-    assert!(
-        paused.memory_bytes > (2 << 20) / 2,
-        "{}",
-        paused.memory_bytes
-    );
+    assert!(paused.memory_bytes > (2 << 20) / 2, "{}", paused.memory_bytes);
     let within_budget = |snapshot: &StreamSnapshot| {
         let (held, budget) = (snapshot.memory_bytes, snapshot.memory_budget);
         assert!(held <= budget, "{held} bytes of {budget}");
     };
     within_budget(&paused);
     assert!(matches!(run.command().await, Command::Pause));
-    assert_eq!(
-        paused.rows[0].from, site.origin,
-        "unarchived rows were dropped"
-    );
+    assert_eq!(paused.rows[0].from, site.origin, "unarchived rows were dropped");
     run.check(&site, &script).await;
     assert!(site.pressed().await, "the batch layer was not asked");
     // Batches that were drained before the pause still come.

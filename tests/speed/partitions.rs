@@ -14,12 +14,7 @@ use crate::worker::{Worker, set};
 const ORIGIN: &[(i32, i64)] = &[(0, 0), (1, 7), (2, 0)];
 
 /// Both read all that the script produces in these steps.
-async fn together(
-    site: &Site,
-    script: &mut Script,
-    workers: &mut [&mut Worker],
-    steps: std::ops::Range<i64>,
-) {
+async fn together(site: &Site, script: &mut Script, workers: &mut [&mut Worker], steps: std::ops::Range<i64>) {
     for step in steps {
         script.step(step);
         for worker in workers.iter_mut() {
@@ -85,11 +80,7 @@ async fn partitions_wander_between_workers_and_every_answer_is_exact() {
     let site = Site::new(ORIGIN).await;
     site.recompute().await;
     let mut script = Script::new(&site);
-    let mut workers = [
-        Worker::with(&site, &[0, 1, 2]).await,
-        Worker::idle(&site).await,
-        Worker::idle(&site).await,
-    ];
+    let mut workers = [Worker::with(&site, &[0, 1, 2]).await, Worker::idle(&site).await, Worker::idle(&site).await];
     for round in 0..18 {
         let [a, b, c] = &mut workers;
         together(&site, &mut script, &mut [a, b, c], round * 7..round * 7 + 7).await;
@@ -142,10 +133,7 @@ async fn of_two_owners_one_is_fenced_and_no_answer_is_wrong() {
     assert!(matches!(zombie.run.ended().await.unwrap(), Ended::ShutDown));
     let master = site.archive().await.latest().await.unwrap();
     assert_eq!(master.frontier.get(Partition(0)), Offset(0));
-    assert_eq!(
-        master.frontier.get(Partition(1)),
-        fenced_at.get(Partition(1))
-    );
+    assert_eq!(master.frontier.get(Partition(1)), fenced_at.get(Partition(1)));
 
     let mut next = Worker::with(&site, &[0, 2]).await;
     together(&site, &mut script, &mut [&mut next, &mut heir], 30..40).await;
@@ -241,11 +229,7 @@ async fn a_partition_leaves_only_after_the_archive_has_it() {
         let read = |s: &thalweg_schemas::snapshot::StreamSnapshot| s.frontier.covers(&to);
         a.run.until("partition 0", read).await;
         a.check_some(&site, &script, &[0]).await;
-        assert!(
-            dropped
-                .try_recv()
-                .is_err_and(|e| e == tokio::sync::oneshot::error::TryRecvError::Empty)
-        );
+        assert!(dropped.try_recv().is_err_and(|e| e == tokio::sync::oneshot::error::TryRecvError::Empty));
     }
     assert!(a.run.snapshot().frontier.named(Partition(1)).is_some());
     held.release();

@@ -26,11 +26,7 @@ fn device(value: i64) -> String {
 
 impl Script {
     pub(crate) fn new(site: &Site) -> Self {
-        Self {
-            positions: site.origin.clone(),
-            events: BTreeMap::new(),
-            assignment: 0,
-        }
+        Self { positions: site.origin.clone(), events: BTreeMap::new(), assignment: 0 }
     }
 
     pub(crate) fn frontier(&self) -> Frontier {
@@ -66,10 +62,7 @@ impl Script {
                 offset += (step + i) % 3;
                 let value = step * 1000 + i;
                 let padding = "x".repeat(padding);
-                let text = format!(
-                    r#"{{"device": "{}", "value": {value}, "padding": "{padding}"}}"#,
-                    device(value)
-                );
+                let text = format!(r#"{{"device": "{}", "value": {value}, "padding": "{padding}"}}"#, device(value));
                 let (at, time) = (Offset(offset), Some(1000 + step));
                 messages.push(partition, at, time, Some(text.as_bytes()));
                 events.push((offset, value));
@@ -95,12 +88,7 @@ impl Script {
             let inside = from.get(partition).0..end.0;
             for (offset, value) in events.iter().filter(|(o, _)| inside.contains(o)) {
                 let text = format!(r#"{{"device": "{}", "value": {value}}}"#, device(*value));
-                messages.push(
-                    partition,
-                    Offset(*offset),
-                    Some(1000),
-                    Some(text.as_bytes()),
-                );
+                messages.push(partition, Offset(*offset), Some(1000), Some(text.as_bytes()));
             }
         }
         Drained {

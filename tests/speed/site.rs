@@ -17,9 +17,7 @@ use thalweg_schemas::snapshot::{RowsChunk, StreamSnapshot};
 use thalweg_schemas::tile::tile;
 use thalweg_schemas::warehouse::Warehouse;
 use thalweg_schemas::{Frontier, Offset, Partition, StreamName, ddl, session};
-use thalweg_speed::{
-    Change, Clock, Command, Drained, Ended, Feed, Links, Source, SpeedConfig, Start, ingest,
-};
+use thalweg_speed::{Change, Clock, Command, Drained, Ended, Feed, Links, Source, SpeedConfig, Start, ingest};
 use tokio::sync::{Notify, mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -34,10 +32,7 @@ const DEFINITIONS: &str = "
 const PATIENCE: Duration = Duration::from_secs(60);
 
 pub(crate) fn at(pairs: &[(i32, i64)]) -> Frontier {
-    pairs
-        .iter()
-        .map(|(p, o)| (Partition(*p), Offset(*o)))
-        .collect()
+    pairs.iter().map(|(p, o)| (Partition(*p), Offset(*o))).collect()
 }
 
 /// Waits until `happened`; fails with `what` if it never does.
@@ -83,13 +78,9 @@ impl Site {
     /// Its stream is on these brokers.
     pub(crate) async fn reading(brokers: &str, origin: &[(i32, i64)]) -> Self {
         let definitions = DEFINITIONS.replace("nowhere:1", brokers);
-        let warehouse =
-            Warehouse::over(Url::parse("memory:///").unwrap(), Arc::new(InMemory::new()));
+        let warehouse = Warehouse::over(Url::parse("memory:///").unwrap(), Arc::new(InMemory::new()));
         let catalogs = CatalogStore::new(warehouse.clone());
-        catalogs
-            .apply(ddl::parse(&definitions).unwrap())
-            .await
-            .unwrap();
+        catalogs.apply(ddl::parse(&definitions).unwrap()).await.unwrap();
         let name = StreamName::new("s").unwrap();
         let origin = at(origin);
         let catalog = catalogs.record_origin(&name, &origin).await.unwrap();
@@ -104,10 +95,7 @@ impl Site {
         };
         let spill = tempfile::tempdir().unwrap();
         Self {
-            batch: BatchConfig {
-                spill: spill.path().to_owned(),
-                ..BatchConfig::default()
-            },
+            batch: BatchConfig { spill: spill.path().to_owned(), ..BatchConfig::default() },
             _spill: spill,
             name,
             origin,
@@ -126,9 +114,7 @@ impl Site {
     pub(crate) async fn archive(&self) -> Archive {
         let catalog = self.catalog.borrow().clone();
         let definition = &catalog.streams[&self.name].definition;
-        Archive::open(&self.warehouse, definition, self.origin.clone())
-            .await
-            .unwrap()
+        Archive::open(&self.warehouse, definition, self.origin.clone()).await.unwrap()
     }
 
     /// Nothing is archived from here on.
@@ -139,9 +125,7 @@ impl Site {
 
     /// True if the speed layer has asked for an early batch run.
     pub(crate) async fn pressed(&self) -> bool {
-        tokio::time::timeout(PATIENCE, self.pressure.notified())
-            .await
-            .is_ok()
+        tokio::time::timeout(PATIENCE, self.pressure.notified()).await.is_ok()
     }
 
     /// Adds a view, which is checked from now on.
@@ -167,9 +151,7 @@ impl Site {
             published_ms: 0,
             files: Arc::from([]),
         };
-        published
-            .versions
-            .insert(version.view.clone(), Arc::new(version));
+        published.versions.insert(version.view.clone(), Arc::new(version));
         self.publish(published);
     }
 
@@ -185,19 +167,8 @@ impl Site {
     pub(crate) async fn recompute(&self) {
         let catalog = self.catalogs.load().await.unwrap();
         let plan = &self.view.plan;
-        run_view(
-            &self.warehouse,
-            &catalog,
-            &self.view,
-            Mode::Incremental,
-            &self.batch,
-            |_| {},
-        )
-        .await
-        .unwrap();
-        let mut table = ViewTable::open(&self.warehouse, plan.id(), plan.stored_schema())
-            .await
-            .unwrap();
+        run_view(&self.warehouse, &catalog, &self.view, Mode::Incremental, &self.batch, |_| {}).await.unwrap();
+        let mut table = ViewTable::open(&self.warehouse, plan.id(), plan.stored_schema()).await.unwrap();
         let version = table.latest().await.unwrap().unwrap();
         let mut published = self.published();
         published.versions.insert(plan.id().clone(), version);
@@ -220,12 +191,7 @@ impl Site {
         let master = archive.latest().await.unwrap();
         let (versions, masters) = watch::channel(Arc::clone(&master));
         let (requests, held) = mpsc::channel(1);
-        tokio::spawn(serve(
-            archive,
-            held,
-            versions,
-            self.archive_gate.subscribe(),
-        ));
+        tokio::spawn(serve(archive, held, versions, self.archive_gate.subscribe()));
         let (grown, found) = watch::channel(self.origin.len() as i32);
         let (feed, source) = Source::new(found);
         let high = master.frontier.or(&self.origin);
@@ -253,16 +219,8 @@ impl Site {
             pressure: Arc::clone(&self.pressure),
         };
         let (config, token) = (self.config.clone(), cancel.clone());
-        let task =
-            tokio::spawn(async move { ingest(&config, start, source, &mut links, &token).await });
-        Run {
-            feed: Some(feed),
-            grown,
-            changes: changing,
-            seen,
-            cancel,
-            task,
-        }
+        let task = tokio::spawn(async move { ingest(&config, start, source, &mut links, &token).await });
+        Run { feed: Some(feed), grown, changes: changing, seen, cancel, task }
     }
 }
 
@@ -276,9 +234,7 @@ async fn serve(
     let (sender, requests) = mpsc::channel(1);
     let (failure, _unread) = watch::channel(None);
     let token = CancellationToken::new();
-    let served = tokio::spawn(thalweg_batch::archive::serve(
-        archive, requests, versions, failure, token,
-    ));
+    let served = tokio::spawn(thalweg_batch::archive::serve(archive, requests, versions, failure, token));
     while let Some(request) = held.recv().await {
         gate.wait_for(|open| *open).await.unwrap();
         sender.send(request).await.unwrap();
@@ -321,14 +277,8 @@ impl Run {
         self.seen.borrow().clone().expect("a snapshot is shown")
     }
 
-    pub(crate) async fn until(
-        &mut self,
-        what: &str,
-        mut shows: impl FnMut(&StreamSnapshot) -> bool,
-    ) {
-        let shown = self
-            .seen
-            .wait_for(|snapshot| snapshot.as_ref().is_some_and(|s| shows(s)));
+    pub(crate) async fn until(&mut self, what: &str, mut shows: impl FnMut(&StreamSnapshot) -> bool) {
+        let shown = self.seen.wait_for(|snapshot| snapshot.as_ref().is_some_and(|s| shows(s)));
         match tokio::time::timeout(PATIENCE, shown).await {
             Ok(Ok(_)) => {}
             Ok(Err(_)) => panic!("the loop ended while waiting for {what}"),
@@ -358,9 +308,7 @@ impl Run {
     pub(crate) async fn takes_up(&mut self, site: &Site) {
         let (id, cut) = (site.view.plan.id().clone(), site.cut());
         self.until("the published cut to be taken up", |s| {
-            s.views
-                .get(&id)
-                .is_some_and(|held| tile(&id, held, &cut, &s.frontier).is_ok())
+            s.views.get(&id).is_some_and(|held| tile(&id, held, &cut, &s.frontier).is_ok())
         })
         .await;
     }
@@ -382,11 +330,7 @@ impl Run {
         assert!(chunks.windows(2).all(gapless));
         assert!(chunks.last().is_none_or(|c| joins(&c.to, to)));
         let first = chunks.first().map_or(to, |chunk| &chunk.from);
-        let rows: usize = chunks
-            .iter()
-            .flat_map(|chunk| &chunk.batches)
-            .map(RecordBatch::num_rows)
-            .sum();
+        let rows: usize = chunks.iter().flat_map(|chunk| &chunk.batches).map(RecordBatch::num_rows).sum();
         assert_eq!(rows, script.events(first, to), "rows from {first} to {to}");
     }
 
@@ -397,10 +341,7 @@ impl Run {
 
     /// The loop's own end.
     pub(crate) async fn ended(self) -> thalweg_speed::Result<Ended> {
-        tokio::time::timeout(PATIENCE, self.task)
-            .await
-            .expect("it ends")
-            .unwrap()
+        tokio::time::timeout(PATIENCE, self.task).await.expect("it ends").unwrap()
     }
 
     /// Asks it to end; then all of `frontier` is archived, with a mark.

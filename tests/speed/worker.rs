@@ -28,11 +28,7 @@ pub(crate) struct Worker {
 impl Worker {
     /// A worker that nothing was given yet.
     pub(crate) async fn idle(site: &Site) -> Self {
-        Self {
-            run: site.start_with(BTreeSet::new()).await,
-            at: Frontier::new(),
-            assignment: 0,
-        }
+        Self { run: site.start_with(BTreeSet::new()).await, at: Frontier::new(), assignment: 0 }
     }
 
     pub(crate) async fn with(site: &Site, partitions: &[i32]) -> Self {
@@ -51,12 +47,7 @@ impl Worker {
         let catalog = site.catalogs.load().await.unwrap();
         let origin = catalog.streams[&site.name].origin.clone();
         let at = master.frontier.or(&origin).within(set(partitions));
-        let gained = Gained {
-            at: at.clone(),
-            origin,
-            high: at.clone(),
-            master,
-        };
+        let gained = Gained { at: at.clone(), origin, high: at.clone(), master };
         self.run.change(Change::Gain(gained)).await;
         match self.run.command().await {
             Command::Assign(assigned) => assert_eq!(assigned, at),
@@ -69,10 +60,7 @@ impl Worker {
     /// The group takes partitions; what it gives is ready once nothing of them is held.
     pub(crate) async fn lose(&mut self, partitions: &[i32]) -> oneshot::Receiver<()> {
         let (done, dropped) = oneshot::channel();
-        let lost = Lost {
-            partitions: set(partitions),
-            done,
-        };
+        let lost = Lost { partitions: set(partitions), done };
         self.run.change(Change::Lose(lost)).await;
         match self.run.command().await {
             Command::Unassign(unassigned) => assert_eq!(unassigned, set(partitions)),
@@ -128,16 +116,10 @@ impl Worker {
         let snapshot = self.run.snapshot();
         let names = |f: &Frontier| f.partitions().collect::<BTreeSet<_>>();
         assert_eq!(names(&snapshot.frontier), self.mine());
-        assert!(
-            self.mine()
-                .is_superset(&snapshot.health.keys().copied().collect())
-        );
+        assert!(self.mine().is_superset(&snapshot.health.keys().copied().collect()));
         assert!(self.mine().is_superset(&snapshot.current));
         for held in snapshot.views.values() {
-            assert!(
-                self.mine()
-                    .is_superset(&held.partitions.keys().copied().collect())
-            );
+            assert!(self.mine().is_superset(&held.partitions.keys().copied().collect()));
         }
         for chunk in &snapshot.rows {
             assert!(self.mine().is_superset(&names(&chunk.to)), "{}", chunk.to);
@@ -170,10 +152,7 @@ fn check_rows(site: &Site, script: &Script, snapshot: &Arc<StreamSnapshot>, p: P
         })
     });
     let (start, end) = ends.unwrap_or((to, to));
-    assert!(
-        start <= archived,
-        "partition {p}: rows from {start}, archived {archived}"
-    );
+    assert!(start <= archived, "partition {p}: rows from {start}, archived {archived}");
     assert_eq!(end, to, "partition {p}");
     let of = |offset| [(p, offset)].into_iter().collect::<Frontier>();
     let batches = snapshot.rows.iter().flat_map(|chunk| &chunk.batches);
@@ -181,17 +160,8 @@ fn check_rows(site: &Site, script: &Script, snapshot: &Arc<StreamSnapshot>, p: P
         .map(|batch| {
             let column = batch.column_by_name("_partition").unwrap();
             let column = column.as_any().downcast_ref::<arrow::array::Int32Array>();
-            column
-                .unwrap()
-                .values()
-                .iter()
-                .filter(|v| **v == p.0)
-                .count()
+            column.unwrap().values().iter().filter(|v| **v == p.0).count()
         })
         .sum();
-    assert_eq!(
-        rows,
-        script.events(&of(start), &of(to)),
-        "partition {p}: {start}..{to}"
-    );
+    assert_eq!(rows, script.events(&of(start), &of(to)), "partition {p}: {start}..{to}");
 }

@@ -6,8 +6,8 @@ mod traps;
 use std::sync::Arc;
 
 use arrow::array::{
-    ArrayRef, BinaryArray, BooleanArray, Date32Array, Decimal128Array, Float32Array, Float64Array,
-    Int64Array, ListArray, StringArray, StructArray, TimestampMicrosecondArray,
+    ArrayRef, BinaryArray, BooleanArray, Date32Array, Decimal128Array, Float32Array, Float64Array, Int64Array,
+    ListArray, StringArray, StructArray, TimestampMicrosecondArray,
 };
 use arrow::buffer::NullBuffer;
 use arrow::datatypes::DataType;
@@ -17,9 +17,7 @@ use thalweg_schemas::stream::{OFFSET, PARTITION, PAYLOAD, REJECT};
 use thalweg_schemas::{Fault, Partition};
 
 use super::*;
-use crate::testing::{
-    Trouble, at, epoch, faulty_warehouse, last, positions, read, rows_at, stream, warehouse_over,
-};
+use crate::testing::{Trouble, at, epoch, faulty_warehouse, last, positions, read, rows_at, stream, warehouse_over};
 
 fn warehouse_in(folder: &tempfile::TempDir) -> Warehouse {
     let url = folder.path().to_str().unwrap();
@@ -41,17 +39,13 @@ fn fenced(outcome: EpochOutcome) -> Arc<MasterVersion> {
 }
 
 async fn open(warehouse: &Warehouse) -> Archive {
-    Archive::open(warehouse, &stream(), at(&[(0, 0), (1, 5)]))
-        .await
-        .unwrap()
+    Archive::open(warehouse, &stream(), at(&[(0, 0), (1, 5)])).await.unwrap()
 }
 
 /// What [`epoch`] puts at every offset below these.
 fn all_below(origin: &[(i32, i64)], to: &[(i32, i64)]) -> Vec<(i32, i64)> {
     let origin = at(origin);
-    to.iter()
-        .flat_map(|(p, end)| (origin.get(Partition(*p)).0..*end).map(move |o| (*p, o)))
-        .collect()
+    to.iter().flat_map(|(p, end)| (origin.get(Partition(*p)).0..*end).map(move |o| (*p, o))).collect()
 }
 
 async fn check_landing_and_reopening(warehouse: &Warehouse) {
@@ -77,12 +71,7 @@ async fn check_landing_and_reopening(warehouse: &Warehouse) {
     assert_eq!(again.mark, version.mark);
     assert_eq!(again.files, version.files);
     assert_eq!(again.last, version.last);
-    assert!(
-        again
-            .files
-            .iter()
-            .all(|f| f.span.is_some() && f.rows.is_some())
-    );
+    assert!(again.files.iter().all(|f| f.span.is_some() && f.rows.is_some()));
     let expect = all_below(&[(0, 0), (1, 5)], &[(0, 3), (1, 9), (2, 1)]);
     assert_eq!(positions(warehouse, &again.files).await, expect);
 }
@@ -97,33 +86,19 @@ async fn epochs_land_and_are_found_again() {
 #[tokio::test(flavor = "multi_thread")]
 async fn files_hold_rows_in_order_and_say_what_they_span() {
     let (warehouse, _) = faulty_warehouse();
-    let version = landed(
-        open(&warehouse)
-            .await
-            .commit(&epoch(&[(0, 0), (1, 5)], &[(0, 3), (1, 7)], true))
-            .await
-            .unwrap(),
-    );
+    let version =
+        landed(open(&warehouse).await.commit(&epoch(&[(0, 0), (1, 5)], &[(0, 3), (1, 7)], true)).await.unwrap());
     let span = version.files[0].span.unwrap();
     assert_eq!(span.partitions, (Partition(0), Partition(1)));
     assert_eq!((span.offsets.0.0, span.offsets.1.0), (0, 6));
     assert_eq!(version.files[0].rows, Some(5));
     let path = object_store::path::Path::from(version.files[0].path.as_str());
-    let found = warehouse
-        .store()
-        .get_opts(&path, Default::default())
-        .await
-        .unwrap();
+    let found = warehouse.store().get_opts(&path, Default::default()).await.unwrap();
     let bytes = found.bytes().await.unwrap();
     assert_eq!(bytes.len() as u64, version.files[0].size);
-    let reader =
-        parquet::arrow::arrow_reader::ParquetRecordBatchReader::try_new(bytes, 100).unwrap();
+    let reader = parquet::arrow::arrow_reader::ParquetRecordBatchReader::try_new(bytes, 100).unwrap();
     let rows: Vec<_> = reader.map(Result::unwrap).collect();
-    let expect = rows_at(
-        &stream().row_schema(),
-        &[(0, 0), (0, 1), (0, 2), (1, 5), (1, 6)],
-        &[],
-    );
+    let expect = rows_at(&stream().row_schema(), &[(0, 0), (0, 1), (0, 2), (1, 5), (1, 6)], &[]);
     assert_eq!(rows[0].column(0), expect.column(0));
     assert_eq!(rows[0].column(1), expect.column(1));
 }
@@ -134,10 +109,7 @@ async fn every_type_comes_back_bit_for_bit() {
     let schema = stream().row_schema();
     let odd_nan = f64::from_bits(0x7ff8_0000_dead_beef);
     let tags = ListArray::new(
-        Arc::new(arrow::datatypes::Field::new_list_field(
-            DataType::Utf8,
-            true,
-        )),
+        Arc::new(arrow::datatypes::Field::new_list_field(DataType::Utf8, true)),
         arrow::buffer::OffsetBuffer::new(vec![0, 2, 2, 2, 3].into()),
         Arc::new(StringArray::from(vec![Some("a"), None, Some("")])),
         Some(NullBuffer::from(vec![true, true, false, true])),
@@ -149,108 +121,34 @@ async fn every_type_comes_back_bit_for_bit() {
         info,
         vec![
             Arc::new(Int64Array::from(vec![Some(i64::MIN), None, None, Some(0)])),
-            Arc::new(Float32Array::from(vec![
-                Some(f32::NAN),
-                Some(-0.0),
-                None,
-                None,
-            ])),
+            Arc::new(Float32Array::from(vec![Some(f32::NAN), Some(-0.0), None, None])),
         ],
         Some(NullBuffer::from(vec![true, true, false, true])),
     );
     let long = "ü".repeat(10_000);
     let columns: Vec<(&str, ArrayRef)> = vec![
-        (
-            "device",
-            Arc::new(StringArray::from(vec![
-                Some(""),
-                Some(long.as_str()),
-                None,
-                Some("x"),
-            ])),
-        ),
-        (
-            "ts",
-            Arc::new(TimestampMicrosecondArray::from(vec![
-                Some(i64::MIN),
-                Some(i64::MAX),
-                None,
-                Some(-1),
-            ])),
-        ),
+        ("device", Arc::new(StringArray::from(vec![Some(""), Some(long.as_str()), None, Some("x")]))),
+        ("ts", Arc::new(TimestampMicrosecondArray::from(vec![Some(i64::MIN), Some(i64::MAX), None, Some(-1)]))),
         (
             "temperature",
-            Arc::new(Float64Array::from(vec![
-                Some(odd_nan),
-                Some(-0.0),
-                None,
-                Some(f64::MIN_POSITIVE / 2.0),
-            ])),
+            Arc::new(Float64Array::from(vec![Some(odd_nan), Some(-0.0), None, Some(f64::MIN_POSITIVE / 2.0)])),
         ),
-        (
-            "count",
-            Arc::new(Int64Array::from(vec![
-                Some(i64::MIN),
-                Some(i64::MAX),
-                None,
-                Some(0),
-            ])),
-        ),
+        ("count", Arc::new(Int64Array::from(vec![Some(i64::MIN), Some(i64::MAX), None, Some(0)]))),
         (
             "amount",
             Arc::new(
-                Decimal128Array::from(vec![
-                    Some(99_999_999_999_999_999_999),
-                    Some(-1),
-                    None,
-                    Some(0),
-                ])
-                .with_precision_and_scale(20, 4)
-                .unwrap(),
+                Decimal128Array::from(vec![Some(99_999_999_999_999_999_999), Some(-1), None, Some(0)])
+                    .with_precision_and_scale(20, 4)
+                    .unwrap(),
             ),
         ),
-        (
-            "day",
-            Arc::new(Date32Array::from(vec![
-                Some(-719_162),
-                Some(2_932_896),
-                None,
-                Some(0),
-            ])),
-        ),
-        (
-            "fine",
-            Arc::new(BooleanArray::from(vec![
-                Some(true),
-                Some(false),
-                None,
-                Some(true),
-            ])),
-        ),
-        (
-            "raw",
-            Arc::new(BinaryArray::from_opt_vec(vec![
-                Some(b"\x00\xff"),
-                Some(b""),
-                None,
-                Some(b"x"),
-            ])),
-        ),
+        ("day", Arc::new(Date32Array::from(vec![Some(-719_162), Some(2_932_896), None, Some(0)]))),
+        ("fine", Arc::new(BooleanArray::from(vec![Some(true), Some(false), None, Some(true)]))),
+        ("raw", Arc::new(BinaryArray::from_opt_vec(vec![Some(b"\x00\xff"), Some(b""), None, Some(b"x")]))),
         ("tags", Arc::new(tags)),
         ("info", Arc::new(info)),
-        (
-            REJECT,
-            Arc::new(StringArray::from(vec![None, None, Some("not JSON"), None])),
-        ),
-        (
-            PAYLOAD,
-            Arc::new(BinaryArray::from_opt_vec(vec![
-                None,
-                None,
-                Some(b"{\x00"),
-                None,
-            ])),
-        ),
+        (REJECT, Arc::new(StringArray::from(vec![None, None, Some("not JSON"), None]))),
+        (PAYLOAD, Arc::new(BinaryArray::from_opt_vec(vec![None, None, Some(b"{\x00"), None]))),
     ];
     let rows = rows_at(&schema, &[(0, 0), (0, 1), (0, 2), (0, 3)], &columns);
     let mut epoch = epoch(&[(0, 0)], &[(0, 4)], true);
@@ -260,14 +158,8 @@ async fn every_type_comes_back_bit_for_bit() {
     let back = read(&warehouse, &schema, &version.files, &[PARTITION, OFFSET]).await;
     // Equality of arrays is IEEE's, by which a NaN differs from itself: compare what is in the buffers.
     let bits = |rows: &arrow::record_batch::RecordBatch| {
-        let column = rows["temperature"]
-            .as_any()
-            .downcast_ref::<Float64Array>()
-            .unwrap();
-        column
-            .iter()
-            .map(|v| v.map(f64::to_bits))
-            .collect::<Vec<_>>()
+        let column = rows["temperature"].as_any().downcast_ref::<Float64Array>().unwrap();
+        column.iter().map(|v| v.map(f64::to_bits)).collect::<Vec<_>>()
     };
     assert_eq!(bits(&back), bits(&rows));
     assert_eq!(format!("{back:?}"), format!("{rows:?}"));
@@ -340,9 +232,7 @@ async fn another_schema_is_refused() {
     let mut fields: Vec<_> = other.columns.fields().iter().cloned().collect();
     fields.pop();
     other.columns = Arc::new(arrow::datatypes::Schema::new(fields));
-    let error = Archive::open(&warehouse, &other, Frontier::new())
-        .await
-        .unwrap_err();
+    let error = Archive::open(&warehouse, &other, Frontier::new()).await.unwrap_err();
     assert!(matches!(error, Error::MatchSchema { .. }), "{error}");
     assert_eq!(error.fault(), Fault::User);
 }
@@ -372,16 +262,12 @@ async fn check_checkpoints(warehouse: Warehouse) {
     let store = warehouse.store();
     // Only what follows the newest checkpoint is left of the log.
     let mut checkpoints = 0;
-    let listed: Vec<_> = futures::TryStreamExt::try_collect(store.list(Some(&log)))
-        .await
-        .unwrap();
+    let listed: Vec<_> = futures::TryStreamExt::try_collect(store.list(Some(&log))).await.unwrap();
     for meta in listed {
         let name = meta.location.filename().unwrap();
         checkpoints += usize::from(name.ends_with(".checkpoint.parquet"));
         if name.ends_with(".json") && name < "00000000000000000040.json" {
-            object_store::ObjectStoreExt::delete(&store, &meta.location)
-                .await
-                .unwrap();
+            object_store::ObjectStoreExt::delete(&store, &meta.location).await.unwrap();
         }
     }
     assert_eq!(checkpoints, 2);
@@ -394,34 +280,20 @@ async fn check_checkpoints(warehouse: Warehouse) {
     assert_eq!(after.files, before.files);
     commit_many(&mut reopened, 47, 3).await;
     let version = archive.latest().await.unwrap();
-    assert_eq!(
-        positions(&warehouse, &version.files).await,
-        all_below(&[], &[(0, 50)])
-    );
+    assert_eq!(positions(&warehouse, &version.files).await, all_below(&[], &[(0, 50)]));
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_checkpoint_that_fails_fails_no_commit() {
     let (warehouse, store) = faulty_warehouse();
     let mut archive = open(&warehouse).await;
-    store.set(Trouble::Fail {
-        part: "checkpoint",
-        after: false,
-        times: 1000,
-    });
+    store.set(Trouble::Fail { part: "checkpoint", after: false, times: 1000 });
     commit_many(&mut archive, 0, 25).await;
-    store.set(Trouble::Fail {
-        part: "checkpoint",
-        after: true,
-        times: 1000,
-    });
+    store.set(Trouble::Fail { part: "checkpoint", after: true, times: 1000 });
     commit_many(&mut archive, 25, 5).await;
     store.set(Trouble::None);
     commit_many(&mut archive, 30, 1).await;
     let version = open(&warehouse).await.latest().await.unwrap();
     assert_eq!(version.version, 31);
-    assert_eq!(
-        positions(&warehouse, &version.files).await,
-        all_below(&[], &[(0, 31)])
-    );
+    assert_eq!(positions(&warehouse, &version.files).await, all_below(&[], &[(0, 31)]));
 }

@@ -10,8 +10,7 @@ use crate::choose::Mode;
 use crate::run::{BatchConfig, run_view};
 use crate::testing::{at, catalog, faulty_warehouse, measured, stream, view};
 
-const VIEW: &str =
-    "SELECT device, count(*) AS n, sum(count) AS total FROM sensor_data GROUP BY device";
+const VIEW: &str = "SELECT device, count(*) AS n, sum(count) AS total FROM sensor_data GROUP BY device";
 
 /// The state of `[from, to)` of one partition, over the rows of an epoch.
 async fn segment(
@@ -25,9 +24,7 @@ async fn segment(
     let state = session::state(session::runtime(None, None, None).unwrap(), 1);
     let rows = batches("rows", stream().row_schema(), rows.to_vec()).unwrap();
     let rows = between(rows, &at(&[(partition, from)]), &at(&[(partition, to)])).unwrap();
-    let states = collect(&state, "test", plan.update(rows).unwrap())
-        .await
-        .unwrap();
+    let states = collect(&state, "test", plan.update(rows).unwrap()).await.unwrap();
     Arc::new(Segment {
         view: plan.id().clone(),
         partition: Partition(partition),
@@ -48,10 +45,7 @@ fn snapshot(
 ) -> StreamSnapshot {
     let mut held = ViewSegments::default();
     for segment in segments {
-        held.partitions
-            .entry(segment.partition)
-            .or_default()
-            .push(segment);
+        held.partitions.entry(segment.partition).or_default().push(segment);
     }
     StreamSnapshot {
         stream: stream().name,
@@ -74,23 +68,13 @@ fn snapshot(
 async fn right_segments_are_equal_and_forged_ones_are_not() {
     let (warehouse, _) = faulty_warehouse();
     let folder = tempfile::tempdir().unwrap();
-    let config = BatchConfig {
-        spill: folder.path().to_owned(),
-        ..BatchConfig::default()
-    };
+    let config = BatchConfig { spill: folder.path().to_owned(), ..BatchConfig::default() };
     let origin = &[(0, 0), (1, 0)];
     let catalog = catalog(origin, &[("v", VIEW)]).await;
     let view = view(&catalog, "v");
-    let mut archive = Archive::open(&warehouse, &stream(), at(origin))
-        .await
-        .unwrap();
-    archive
-        .commit(&measured(origin, &[(0, 10), (1, 4)], true))
-        .await
-        .unwrap();
-    run_view(&warehouse, &catalog, &view, Mode::Full, &config, |_| ())
-        .await
-        .unwrap();
+    let mut archive = Archive::open(&warehouse, &stream(), at(origin)).await.unwrap();
+    archive.commit(&measured(origin, &[(0, 10), (1, 4)], true)).await.unwrap();
+    run_view(&warehouse, &catalog, &view, Mode::Full, &config, |_| ()).await.unwrap();
     let above = measured(&[(0, 10), (1, 4)], &[(0, 30), (1, 20)], true);
     archive.commit(&above).await.unwrap();
     let master = archive.latest().await.unwrap();
@@ -115,20 +99,13 @@ async fn right_segments_are_equal_and_forged_ones_are_not() {
     assert_eq!(report.cut, at(&[(0, 10), (1, 4)]));
     assert_eq!(report.from, at(&[(0, 4), (1, 4)]));
     assert_eq!(report.to, at(&[(0, 30), (1, 20)]));
-    let parts: Vec<_> = report
-        .parts
-        .iter()
-        .map(|p| (p.provenance, p.segments, p.offsets))
-        .collect();
+    let parts: Vec<_> = report.parts.iter().map(|p| (p.provenance, p.segments, p.offsets)).collect();
     assert_eq!(parts, [(Live, 3, 6 + 15), (Rebuilt, 2, 5 + 16)]);
     assert!(report.parts.iter().all(|p| p.groups > 0));
 
     // One row too few in a live segment: its groups differ, the rebuilt ones do not.
     let good = Arc::clone(&segments[2]);
-    let mut forged = segment(&view, &all, 0, (15, 21), Live)
-        .await
-        .as_ref()
-        .clone();
+    let mut forged = segment(&view, &all, 0, (15, 21), Live).await.as_ref().clone();
     forged.to = Offset(22);
     segments[2] = Arc::new(forged);
     let report = audit(&segments, &[(0, 30), (1, 20)]).await.unwrap();
@@ -141,72 +118,39 @@ async fn right_segments_are_equal_and_forged_ones_are_not() {
     // A gap is not held.
     let gap = segments.remove(1);
     let error = audit(&segments, &[(0, 30), (1, 20)]).await.unwrap_err();
-    let not_held = matches!(
-        error,
-        Error::Schemas(thalweg_schemas::Error::NotHeld { .. })
-    );
+    let not_held = matches!(error, Error::Schemas(thalweg_schemas::Error::NotHeld { .. }));
     assert!(not_held, "{error}");
     segments.insert(1, gap);
-    assert!(
-        audit(&segments, &[(0, 30), (1, 20)])
-            .await
-            .unwrap()
-            .is_equal()
-    );
+    assert!(audit(&segments, &[(0, 30), (1, 20)]).await.unwrap().is_equal());
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn rebuilt_segments_are_compared_with_what_is_published() {
     let (warehouse, _) = faulty_warehouse();
     let folder = tempfile::tempdir().unwrap();
-    let config = BatchConfig {
-        spill: folder.path().to_owned(),
-        ..BatchConfig::default()
-    };
+    let config = BatchConfig { spill: folder.path().to_owned(), ..BatchConfig::default() };
     let origin = &[(0, 0), (1, 0)];
     let catalog = catalog(origin, &[("v", VIEW)]).await;
     let view = view(&catalog, "v");
-    let mut archive = Archive::open(&warehouse, &stream(), at(origin))
-        .await
-        .unwrap();
+    let mut archive = Archive::open(&warehouse, &stream(), at(origin)).await.unwrap();
     let ends: [&[(i32, i64)]; 3] = [origin, &[(0, 10), (1, 4)], &[(0, 30), (1, 20)]];
     for range in ends.windows(2) {
         let epoch = measured(range[0], range[1], true);
         archive.commit(&epoch).await.unwrap();
-        run_view(
-            &warehouse,
-            &catalog,
-            &view,
-            Mode::Incremental,
-            &config,
-            |_| (),
-        )
-        .await
-        .unwrap();
+        run_view(&warehouse, &catalog, &view, Mode::Incremental, &config, |_| ()).await.unwrap();
     }
-    let mut table = ViewTable::open(&warehouse, view.plan.id(), view.plan.stored_schema())
-        .await
-        .unwrap();
+    let mut table = ViewTable::open(&warehouse, view.plan.id(), view.plan.stored_schema()).await.unwrap();
     let version = table.latest().await.unwrap().unwrap();
     let all = measured(origin, ends[2], true).rows;
     let stream = catalog.streams.values().next().unwrap();
     let audit = |last: i64| {
         let (warehouse, view, all, version) = (&warehouse, &view, &all, &version);
         async move {
-            let mut forged = segment(view, all, 1, (0, last), Provenance::Rebuilt)
-                .await
-                .as_ref()
-                .clone();
+            let mut forged = segment(view, all, 1, (0, last), Provenance::Rebuilt).await.as_ref().clone();
             forged.to = Offset(20);
             let segments = vec![
-                segment(view, all, 0, (0, 15), Provenance::Rebuilt)
-                    .await
-                    .as_ref()
-                    .clone(),
-                segment(view, all, 0, (15, 30), Provenance::Rebuilt)
-                    .await
-                    .as_ref()
-                    .clone(),
+                segment(view, all, 0, (0, 15), Provenance::Rebuilt).await.as_ref().clone(),
+                segment(view, all, 0, (15, 30), Provenance::Rebuilt).await.as_ref().clone(),
                 forged,
             ];
             audit_published(warehouse, stream, view, version, segments).await
@@ -215,10 +159,7 @@ async fn rebuilt_segments_are_compared_with_what_is_published() {
     let report = audit(20).await.unwrap();
     assert!(report.is_equal(), "{report:?}");
     let part = &report.parts[0];
-    assert_eq!(
-        (part.segments, part.offsets, part.against),
-        (3, 50, Against::Published)
-    );
+    assert_eq!((part.segments, part.offsets, part.against), (3, 50, Against::Published));
     assert!(part.groups > 0);
     assert!(!audit(19).await.unwrap().is_equal());
 }

@@ -33,20 +33,13 @@ async fn what_others_archive_and_publish_is_seen() {
     let (published_sender, mut published) = watch::channel(Arc::default());
     let cancel = CancellationToken::new();
     let following = tokio::spawn(futures::future::join(
-        follow_masters(
-            warehouse.clone(),
-            watched.clone(),
-            masters_sender,
-            cancel.clone(),
-        ),
+        follow_masters(warehouse.clone(), watched.clone(), masters_sender, cancel.clone()),
         follow_published(warehouse.clone(), watched, published_sender, cancel.clone()),
     ));
 
     // Following creates nothing: the table is there once someone archives.
     let definition = known.streams[&stream().name].definition.clone();
-    let mut archive = Archive::open(&warehouse, &definition, at(&[(0, 0)]))
-        .await
-        .unwrap();
+    let mut archive = Archive::open(&warehouse, &definition, at(&[(0, 0)])).await.unwrap();
     stands(&mut masters, &[(0, 0)]).await;
     commit(&mut archive, &[(0, 0)], &[(0, 9)]).await;
     stands(&mut masters, &[(0, 9)]).await;
@@ -57,13 +50,8 @@ async fn what_others_archive_and_publish_is_seen() {
     stands(&mut masters, &[(0, 9), (1, 5)]).await;
 
     let (view, folder) = (view(&known, "overall"), tempfile::tempdir().unwrap());
-    let config = BatchConfig {
-        spill: folder.path().to_owned(),
-        ..BatchConfig::default()
-    };
-    run_view(&warehouse, &known, &view, Mode::Full, &config, |_| ())
-        .await
-        .unwrap();
+    let config = BatchConfig { spill: folder.path().to_owned(), ..BatchConfig::default() };
+    run_view(&warehouse, &known, &view, Mode::Full, &config, |_| ()).await.unwrap();
     let there = published.wait_for(|published| published.versions.contains_key(view.plan.id()));
     tokio::time::timeout(LONG, there).await.unwrap().unwrap();
 

@@ -33,12 +33,7 @@ pub struct Holder {
 impl Holder {
     /// This process, for one run.
     pub(super) fn new() -> Self {
-        Self {
-            id: Uuid::new_v4(),
-            host: host(),
-            pid: std::process::id(),
-            space: space(),
-        }
+        Self { id: Uuid::new_v4(), host: host(), pid: std::process::id(), space: space() }
     }
 
     /// True if the holder's process can be looked for from here and is not there. A pid that was given to another process
@@ -100,10 +95,7 @@ pub(super) fn judge(newest: Option<&LeaseFile>, me: Uuid, now_ms: i64, dead: boo
         Some(file) if file.holder.id == me => Standing::Mine,
         Some(_) if dead => Standing::Expired,
         Some(file) if now_ms > file.until_ms.saturating_add(SKEW_MS) => Standing::Expired,
-        Some(file) => Standing::Held {
-            holder: file.holder.clone(),
-            until_ms: file.until_ms,
-        },
+        Some(file) => Standing::Held { holder: file.holder.clone(), until_ms: file.until_ms },
     }
 }
 
@@ -115,15 +107,8 @@ mod tests {
     fn what_a_lease_means() {
         let holder = Holder::new();
         let (theirs, other) = (holder.id, Uuid::new_v4());
-        let file = |until_ms, released| LeaseFile {
-            holder: holder.clone(),
-            until_ms,
-            released,
-        };
-        let held = |until_ms| Standing::Held {
-            holder: holder.clone(),
-            until_ms,
-        };
+        let file = |until_ms, released| LeaseFile { holder: holder.clone(), until_ms, released };
+        let held = |until_ms| Standing::Held { holder: holder.clone(), until_ms };
         let until = 1_000_000;
         let over = until + SKEW_MS + 1;
         for (newest, me, now, dead, expect) in [
@@ -132,43 +117,13 @@ mod tests {
             (Some(file(until, true)), theirs, 0, false, Standing::Free),
             (Some(file(until, false)), theirs, 0, false, Standing::Mine),
             // One that comes back late and finds that nobody took it goes on.
-            (
-                Some(file(until, false)),
-                theirs,
-                over,
-                false,
-                Standing::Mine,
-            ),
+            (Some(file(until, false)), theirs, over, false, Standing::Mine),
             (Some(file(until, false)), other, until, false, held(until)),
-            (
-                Some(file(until, false)),
-                other,
-                over - 1,
-                false,
-                held(until),
-            ),
-            (
-                Some(file(until, false)),
-                other,
-                over,
-                false,
-                Standing::Expired,
-            ),
-            (
-                Some(file(until, false)),
-                other,
-                until,
-                true,
-                Standing::Expired,
-            ),
+            (Some(file(until, false)), other, over - 1, false, held(until)),
+            (Some(file(until, false)), other, over, false, Standing::Expired),
+            (Some(file(until, false)), other, until, true, Standing::Expired),
             // A clock that is absurd holds forever, and does not overflow.
-            (
-                Some(file(i64::MAX, false)),
-                other,
-                over,
-                false,
-                held(i64::MAX),
-            ),
+            (Some(file(i64::MAX, false)), other, over, false, held(i64::MAX)),
         ] {
             let case = format!("{newest:?} {me} {now} {dead}");
             assert_eq!(judge(newest.as_ref(), me, now, dead), expect, "{case}");
@@ -178,14 +133,8 @@ mod tests {
     #[test]
     fn only_a_process_that_can_be_looked_for_is_dead() {
         let alive = Holder::new();
-        let gone = Holder {
-            pid: u32::MAX,
-            ..alive.clone()
-        };
-        let elsewhere = Holder {
-            space: "another kernel".to_owned(),
-            ..gone.clone()
-        };
+        let gone = Holder { pid: u32::MAX, ..alive.clone() };
+        let elsewhere = Holder { space: "another kernel".to_owned(), ..gone.clone() };
         assert!(!alive.is_dead());
         assert_eq!(gone.is_dead(), !alive.space.is_empty());
         assert!(!elsewhere.is_dead());

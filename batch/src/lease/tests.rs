@@ -135,11 +135,7 @@ async fn a_write_that_landed_with_an_error_is_ones_own() {
     let (warehouse, store) = faulty_warehouse();
     let clock = Clock::manual();
     for (after, taken) in [(true, true), (false, false)] {
-        store.set(Trouble::Fail {
-            part: "leases/",
-            after,
-            times: 1,
-        });
+        store.set(Trouble::Fail { part: "leases/", after, times: 1 });
         let outcome = take(&warehouse, &view(), &clock).await;
         assert_eq!(outcome.is_ok(), taken, "{outcome:?}");
         if let Ok(Taken::Mine(lease)) = outcome {

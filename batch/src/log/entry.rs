@@ -8,9 +8,7 @@ use arrow::datatypes::SchemaRef;
 use deltalake_core::DeltaTableError;
 use deltalake_core::kernel::engine::arrow_conversion::TryIntoKernel;
 use deltalake_core::kernel::transaction::{CommitData, TransactionError};
-use deltalake_core::kernel::{
-    Action, Add, Protocol, Remove, StructType, Transaction, new_metadata,
-};
+use deltalake_core::kernel::{Action, Add, Protocol, Remove, StructType, Transaction, new_metadata};
 use deltalake_core::protocol::{DeltaOperation, SaveMode};
 use object_store::path::Path;
 use uuid::Uuid;
@@ -20,11 +18,7 @@ use super::{Draft, NewFile};
 use crate::{Error, Result};
 
 /// Version 0: the protocol, the schema, and a note that nothing is in it.
-pub(super) fn creation(
-    schema: &StructType,
-    id: Uuid,
-    now: i64,
-) -> Result<Vec<Action>, DeltaTableError> {
+pub(super) fn creation(schema: &StructType, id: Uuid, now: i64) -> Result<Vec<Action>, DeltaTableError> {
     // Timestamps without a zone are a feature of Delta's newest protocol; every table declares it, so that two tables
     // never differ in what a reader must know.
     let protocol: Protocol = serde_json::from_value(serde_json::json!({
@@ -39,15 +33,8 @@ pub(super) fn creation(
         // Log entries are dropped here, below checkpoints: a stray writer would drop those that hold our notes.
         [("delta.enableExpiredLogCleanup", "false")],
     )?;
-    let note = Note {
-        commit: id,
-        ..Note::default()
-    };
-    Ok(vec![
-        commit_info(&note, SaveMode::ErrorIfExists, now),
-        Action::Protocol(protocol),
-        Action::Metadata(metadata),
-    ])
+    let note = Note { commit: id, ..Note::default() };
+    Ok(vec![commit_info(&note, SaveMode::ErrorIfExists, now), Action::Protocol(protocol), Action::Metadata(metadata)])
 }
 
 /// What a draft changes on `state`, at `now` in milliseconds since 1970.
@@ -62,19 +49,11 @@ pub(super) fn changes(state: &LogState, id: Uuid, draft: Draft, now: i64) -> Vec
         last,
         published: draft.published.or_else(|| old.published.clone()),
     };
-    let mode = if draft.replace {
-        SaveMode::Overwrite
-    } else {
-        SaveMode::Append
-    };
+    let mode = if draft.replace { SaveMode::Overwrite } else { SaveMode::Append };
     let mut actions = vec![commit_info(&note, mode, now)];
     for (kind, positions) in [(NEXT, &draft.next), (MARK, &draft.mark)] {
         actions.extend(positions.iter().map(|(partition, offset)| {
-            Action::Txn(Transaction::new_with_last_update(
-                format!("{kind}{partition}"),
-                offset.0,
-                Some(now),
-            ))
+            Action::Txn(Transaction::new_with_last_update(format!("{kind}{partition}"), offset.0, Some(now)))
         }));
     }
     if draft.replace {
@@ -93,11 +72,7 @@ pub(super) fn changes(state: &LogState, id: Uuid, draft: Draft, now: i64) -> Vec
 }
 
 pub(super) fn commit_info(note: &Note, mode: SaveMode, now: i64) -> Action {
-    let operation = DeltaOperation::Write {
-        mode,
-        partition_by: None,
-        predicate: None,
-    };
+    let operation = DeltaOperation::Write { mode, partition_by: None, predicate: None };
     let mut info = operation.get_commit_info();
     info.timestamp = Some(now);
     info.engine_info = Some(concat!("thalweg ", env!("CARGO_PKG_VERSION")).to_owned());
@@ -109,11 +84,7 @@ pub(super) fn commit_info(note: &Note, mode: SaveMode, now: i64) -> Action {
 }
 
 pub(super) fn bytes(actions: Vec<Action>) -> Result<bytes::Bytes, TransactionError> {
-    let operation = DeltaOperation::Write {
-        mode: SaveMode::Append,
-        partition_by: None,
-        predicate: None,
-    };
+    let operation = DeltaOperation::Write { mode: SaveMode::Append, partition_by: None, predicate: None };
     CommitData::new(actions, operation, HashMap::new(), Vec::new()).get_bytes()
 }
 
@@ -130,20 +101,11 @@ fn add(file: NewFile, now: i64) -> Action {
 }
 
 pub(super) fn kernel_schema(folder: &Path, schema: &SchemaRef) -> Result<StructType> {
-    schema
-        .as_ref()
-        .try_into_kernel()
-        .map_err(|e| Error::MapSchema {
-            table: folder.to_string(),
-            reason: e.to_string(),
-        })
+    schema.as_ref().try_into_kernel().map_err(|e| Error::MapSchema { table: folder.to_string(), reason: e.to_string() })
 }
 
 /// The columns in words.
 pub(super) fn columns(schema: &StructType) -> String {
-    let columns: Vec<String> = schema
-        .fields()
-        .map(|f| format!("{} {}", f.name(), f.data_type()))
-        .collect();
+    let columns: Vec<String> = schema.fields().map(|f| format!("{} {}", f.name(), f.data_type())).collect();
     columns.join(", ")
 }

@@ -53,11 +53,7 @@ pub(crate) struct LogState {
 
 impl LogState {
     /// Replays the commit that follows; `folder` is the table's. Says which commit it was, if it is one of ours.
-    pub(crate) fn apply(
-        &mut self,
-        folder: &str,
-        actions: Vec<Action>,
-    ) -> Result<Option<Uuid>, String> {
+    pub(crate) fn apply(&mut self, folder: &str, actions: Vec<Action>) -> Result<Option<Uuid>, String> {
         let mut note = None;
         let mut next = self.note.next.clone();
         let mut mark = self.note.mark.clone();
@@ -108,9 +104,7 @@ impl LogState {
 }
 
 /// The note in a commitInfo, `None` if another program wrote it.
-pub(crate) fn note_in(
-    info: std::collections::HashMap<String, serde_json::Value>,
-) -> Result<Option<Note>, String> {
+pub(crate) fn note_in(info: std::collections::HashMap<String, serde_json::Value>) -> Result<Option<Note>, String> {
     if !info.contains_key("thalweg.commit") {
         return Ok(None);
     }
@@ -128,25 +122,13 @@ fn position(app_id: &str, kind: &str) -> Result<Option<Partition>, String> {
 }
 
 fn data_file(folder: &str, add: &Add) -> DataFile {
-    file(
-        folder,
-        &add.path,
-        u64::try_from(add.size).unwrap_or_default(),
-        add.stats.as_deref(),
-    )
+    file(folder, &add.path, u64::try_from(add.size).unwrap_or_default(), add.stats.as_deref())
 }
 
 /// A file as readers know it; statistics that are missing or not ours leave it unbounded.
 pub(crate) fn file(folder: &str, path: &str, size: u64, stats: Option<&str>) -> DataFile {
-    let stats: Stats = stats
-        .and_then(|s| serde_json::from_str(s).ok())
-        .unwrap_or_default();
-    DataFile {
-        path: format!("{folder}/{path}"),
-        size,
-        rows: stats.rows,
-        span: stats.span(),
-    }
+    let stats: Stats = stats.and_then(|s| serde_json::from_str(s).ok()).unwrap_or_default();
+    DataFile { path: format!("{folder}/{path}"), size, rows: stats.rows, span: stats.span() }
 }
 
 /// The statistics of a file, as Delta writes them; of the columns only those by which files are chosen.
@@ -162,11 +144,7 @@ pub(crate) struct Stats {
 
 #[derive(Debug, Default, Serialize, Deserialize)]
 struct Bounds {
-    #[serde(
-        rename = "_partition",
-        default,
-        skip_serializing_if = "Option::is_none"
-    )]
+    #[serde(rename = "_partition", default, skip_serializing_if = "Option::is_none")]
     partition: Option<Partition>,
     #[serde(rename = "_offset", default, skip_serializing_if = "Option::is_none")]
     offset: Option<Offset>,
@@ -177,10 +155,7 @@ const _: () = assert!(matches!(OFFSET.as_bytes(), b"_offset"));
 
 impl Stats {
     pub(crate) fn new(rows: u64, span: Option<OffsetSpan>) -> Self {
-        let bound = |partition, offset| Bounds {
-            partition: Some(partition),
-            offset: Some(offset),
-        };
+        let bound = |partition, offset| Bounds { partition: Some(partition), offset: Some(offset) };
         Self {
             rows: Some(rows),
             min: span.map_or_else(Bounds::default, |s| bound(s.partitions.0, s.offsets.0)),

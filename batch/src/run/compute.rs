@@ -30,18 +30,8 @@ pub(crate) struct Rows {
 }
 
 /// The rows and rejects of `[from, to)` in `master`.
-pub(crate) fn rows(
-    stream: &StreamDefinition,
-    master: &MasterVersion,
-    from: &Frontier,
-    to: &Frontier,
-) -> Result<Rows> {
-    let files: Vec<_> = master
-        .files
-        .iter()
-        .filter(|file| file.touches(from, to))
-        .cloned()
-        .collect();
+pub(crate) fn rows(stream: &StreamDefinition, master: &MasterVersion, from: &Frontier, to: &Frontier) -> Result<Rows> {
+    let files: Vec<_> = master.files.iter().filter(|file| file.touches(from, to)).cloned().collect();
     let expected = files.iter().map(|file| file.rows).sum();
     let table = Arc::new(ParquetFiles::new(stream.row_schema(), files));
     let plan = between(scan(stream.name.as_str(), table)?, from, to)?;
@@ -77,10 +67,7 @@ pub(super) fn states(
 }
 
 fn planning(plan: &ViewPlan, source: datafusion::error::DataFusionError) -> Error {
-    Error::RunPlan {
-        what: format!("planning states of view {}", plan.id()),
-        source,
-    }
+    Error::RunPlan { what: format!("planning states of view {}", plan.id()), source }
 }
 
 /// Runs the plan within the memory that is allowed, its output going to files as it comes; the files, and how many rows
@@ -94,12 +81,10 @@ pub(super) async fn compute(
     mut progress: impl FnMut(Progress),
 ) -> Result<(Vec<NewFile>, u64)> {
     let spill = config.spill.clone();
-    tokio::fs::create_dir_all(&spill)
-        .await
-        .map_err(|e| Error::RunPlan {
-            what: format!("creating the spill folder {}", spill.display()),
-            source: e.into(),
-        })?;
+    tokio::fs::create_dir_all(&spill).await.map_err(|e| Error::RunPlan {
+        what: format!("creating the spill folder {}", spill.display()),
+        source: e.into(),
+    })?;
     let env = session::runtime(Some(warehouse), Some(config.memory), Some(spill))?;
     let mut state = session::state(env, config.target_partitions);
     // What every sort sets aside for merging what it spilled: by default more than a small budget has for all of them.
@@ -123,10 +108,7 @@ async fn write_states(
     rows_expected: Option<u64>,
     progress: &mut impl FnMut(Progress),
 ) -> Result<u64> {
-    let running = |source| Error::RunPlan {
-        what: "computing states".to_owned(),
-        source,
-    };
+    let running = |source| Error::RunPlan { what: "computing states".to_owned(), source };
     let physical = state.create_physical_plan(&plan).await.map_err(running)?;
     let mut states = execute_stream(Arc::clone(&physical), state.task_ctx()).map_err(running)?;
     let mut ticks = tokio::time::interval(Duration::from_millis(500));
@@ -148,11 +130,7 @@ async fn write_states(
         }
     }
     let rows_read = rows_read(&physical);
-    progress(Progress {
-        rows_read,
-        rows_expected,
-        states_written,
-    });
+    progress(Progress { rows_read, rows_expected, states_written });
     Ok(rows_read)
 }
 

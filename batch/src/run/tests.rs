@@ -17,18 +17,12 @@ const BY_DEVICE: &str = "SELECT device, count(*) AS n, sum(count) AS total, avg(
 const OVERALL: &str = "SELECT count(*) AS n, max(device) AS top FROM sensor_data";
 
 fn config(folder: &tempfile::TempDir) -> BatchConfig {
-    BatchConfig {
-        spill: folder.path().join("spill"),
-        compact_files: 3,
-        ..BatchConfig::default()
-    }
+    BatchConfig { spill: folder.path().join("spill"), compact_files: 3, ..BatchConfig::default() }
 }
 
 async fn archive(warehouse: &Warehouse, catalog: &Catalog) -> Archive {
     let known = &catalog.streams[&stream().name];
-    Archive::open(warehouse, &known.definition, known.origin.clone())
-        .await
-        .unwrap()
+    Archive::open(warehouse, &known.definition, known.origin.clone()).await.unwrap()
 }
 
 async fn commit(archive: &mut Archive, from: &[(i32, i64)], to: &[(i32, i64)], mark: bool) {
@@ -46,17 +40,13 @@ fn text(rows: &[RecordBatch]) -> String {
 /// What the published states say.
 async fn published(warehouse: &Warehouse, view: &CompiledView) -> (Arc<BatchVersion>, String) {
     let plan = &view.plan;
-    let mut table = ViewTable::open(warehouse, plan.id(), plan.stored_schema())
-        .await
-        .unwrap();
+    let mut table = ViewTable::open(warehouse, plan.id(), plan.stored_schema()).await.unwrap();
     let version = table.latest().await.unwrap().unwrap();
     let state = session::state(session::runtime(Some(warehouse), None, None).unwrap(), 2);
     let files = ParquetFiles::new(Arc::clone(plan.stored_schema()), version.files.to_vec());
     let stored = scan("states", Arc::new(files)).unwrap();
     let merged = plan.merge(plan.from_stored(stored).unwrap()).unwrap();
-    let rows = collect(&state, "test", plan.finish(merged).unwrap())
-        .await
-        .unwrap();
+    let rows = collect(&state, "test", plan.finish(merged).unwrap()).await.unwrap();
     (version, text(&rows))
 }
 
@@ -95,16 +85,7 @@ async fn appended_compacted_and_full_states_say_the_same() {
         }
         for name in ["by_device", "overall"] {
             let view = view(&catalog, name);
-            let report = run_view(
-                &warehouse,
-                &catalog,
-                &view,
-                Mode::Incremental,
-                &config,
-                |_| (),
-            )
-            .await
-            .unwrap();
+            let report = run_view(&warehouse, &catalog, &view, Mode::Incremental, &config, |_| ()).await.unwrap();
             assert_eq!(report.outcome, Outcome::Published, "{name} {step}");
             assert_eq!(report.to, at(to));
             let (version, answer) = published(&warehouse, &view).await;
@@ -114,14 +95,7 @@ async fn appended_compacted_and_full_states_say_the_same() {
                 assert_eq!(version.files.len(), files[step], "step {step}");
             }
             // Nothing new: nothing is published.
-            let again = run_view(
-                &warehouse,
-                &catalog,
-                &view,
-                Mode::Incremental,
-                &config,
-                |_| (),
-            );
+            let again = run_view(&warehouse, &catalog, &view, Mode::Incremental, &config, |_| ());
             assert_eq!(again.await.unwrap().outcome, Outcome::NothingNew);
         }
     }
@@ -130,10 +104,7 @@ async fn appended_compacted_and_full_states_say_the_same() {
         let (_, before) = published(&warehouse, &view).await;
         let report = run_view(&warehouse, &catalog, &view, Mode::Full, &config, |_| ()).await;
         let report = report.unwrap();
-        assert_eq!(
-            (report.outcome, report.rows_read),
-            (Outcome::Published, 81 + 94)
-        );
+        assert_eq!((report.outcome, report.rows_read), (Outcome::Published, 81 + 94));
         let (version, after) = published(&warehouse, &view).await;
         assert_eq!((version.files.len(), after), (1, before));
     }
@@ -147,41 +118,13 @@ async fn an_incremental_run_reads_only_what_lies_above_the_cut() {
     let catalog = catalog(&[(0, 0), (1, 0)], &[("by_device", BY_DEVICE)]).await;
     let view = view(&catalog, "by_device");
     let mut archive = archive(&warehouse, &catalog).await;
-    commit(
-        &mut archive,
-        &[(0, 0), (1, 0)],
-        &[(0, 1000), (1, 1000)],
-        true,
-    )
-    .await;
-    run_view(
-        &warehouse,
-        &catalog,
-        &view,
-        Mode::Incremental,
-        &config,
-        |_| (),
-    )
-    .await
-    .unwrap();
+    commit(&mut archive, &[(0, 0), (1, 0)], &[(0, 1000), (1, 1000)], true).await;
+    run_view(&warehouse, &catalog, &view, Mode::Incremental, &config, |_| ()).await.unwrap();
     // Above a mark there are rows that no run may read yet.
-    commit(
-        &mut archive,
-        &[(0, 1000), (1, 1000)],
-        &[(0, 1010), (1, 1000)],
-        true,
-    )
-    .await;
+    commit(&mut archive, &[(0, 1000), (1, 1000)], &[(0, 1010), (1, 1000)], true).await;
     commit(&mut archive, &[(0, 1010)], &[(0, 1500)], false).await;
     let mut last = Progress::default();
-    let report = run_view(
-        &warehouse,
-        &catalog,
-        &view,
-        Mode::Incremental,
-        &config,
-        |p| last = p,
-    );
+    let report = run_view(&warehouse, &catalog, &view, Mode::Incremental, &config, |p| last = p);
     let report = report.await.unwrap();
     assert_eq!((report.rows_read, last.rows_read), (10, 10));
     assert_eq!(report.from, at(&[(0, 1000), (1, 1000)]));
@@ -211,10 +154,7 @@ async fn memory_that_is_short_spills_and_changes_nothing() {
     let view = view(&catalog, "wide");
     let mut archive = archive(&warehouse, &catalog).await;
     commit(&mut archive, &[(0, 0)], &[(0, 200_000)], true).await;
-    let config = BatchConfig {
-        memory: 24 << 20,
-        ..config(&folder)
-    };
+    let config = BatchConfig { memory: 24 << 20, ..config(&folder) };
     let run = run_view(&warehouse, &catalog, &view, Mode::Full, &config, |_| ());
     assert_eq!(run.await.unwrap().groups, 200_000);
     let (version, answer) = published(&warehouse, &view).await;
@@ -229,18 +169,13 @@ async fn killed_at_any_step_a_run_is_published_once_or_not() {
         for step in 1..200 {
             let (warehouse, store) = faulty_warehouse();
             let folder = tempfile::tempdir().unwrap();
-            let config = BatchConfig {
-                clock: Clock::manual(),
-                ..config(&folder)
-            };
+            let config = BatchConfig { clock: Clock::manual(), ..config(&folder) };
             let catalog = catalog(&[(0, 0)], &[("by_device", BY_DEVICE)]).await;
             let view = view(&catalog, "by_device");
             let mut archive = archive(&warehouse, &catalog).await;
             commit(&mut archive, &[(0, 0)], &[(0, 30)], true).await;
             let mode = Mode::Incremental;
-            run_view(&warehouse, &catalog, &view, mode, &config, |_| ())
-                .await
-                .unwrap();
+            run_view(&warehouse, &catalog, &view, mode, &config, |_| ()).await.unwrap();
             commit(&mut archive, &[(0, 30)], &[(0, 50)], true).await;
             store.set(Trouble::Kill { at: step, after });
             let run = run_view(&warehouse, &catalog, &view, mode, &config, |_| ());
@@ -248,16 +183,10 @@ async fn killed_at_any_step_a_run_is_published_once_or_not() {
             store.set(Trouble::None);
             // What the dead one held is over by then.
             config.clock.advance(Duration::from_secs(60));
-            run_view(&warehouse, &catalog, &view, mode, &config, |_| ())
-                .await
-                .unwrap();
+            run_view(&warehouse, &catalog, &view, mode, &config, |_| ()).await.unwrap();
             let (version, answer) = published(&warehouse, &view).await;
             assert_eq!(version.cut, at(&[(0, 50)]));
-            assert_eq!(
-                answer,
-                expected(&view, &[], &[(0, 50)]).await,
-                "{step} {after}"
-            );
+            assert_eq!(answer, expected(&view, &[], &[(0, 50)]).await, "{step} {after}");
             if completed {
                 assert!(step > 5, "the steps of a run were counted");
                 break;
@@ -271,10 +200,7 @@ async fn killed_at_any_step_a_run_is_published_once_or_not() {
 async fn one_run_at_a_time_and_one_that_was_stopped_drops_its_work() {
     let (warehouse, store) = faulty_warehouse();
     let folder = tempfile::tempdir().unwrap();
-    let config = BatchConfig {
-        clock: Clock::manual(),
-        ..config(&folder)
-    };
+    let config = BatchConfig { clock: Clock::manual(), ..config(&folder) };
     let catalog = catalog(&[(0, 0)], &[("overall", OVERALL)]).await;
     let view = view(&catalog, "overall");
     let mut archive = archive(&warehouse, &catalog).await;
@@ -298,36 +224,24 @@ async fn one_run_at_a_time_and_one_that_was_stopped_drops_its_work() {
         });
     });
     let outcome = report.await.unwrap().outcome;
-    let Some(Taken::Mine(theirs)) = taken.into_inner().unwrap() else {
-        panic!("the other one did not get it")
-    };
+    let Some(Taken::Mine(theirs)) = taken.into_inner().unwrap() else { panic!("the other one did not get it") };
     assert!(matches!(outcome, Outcome::Busy { .. }), "{outcome:?}");
-    let mut table = ViewTable::open(&warehouse, id, view.plan.stored_schema())
-        .await
-        .unwrap();
+    let mut table = ViewTable::open(&warehouse, id, view.plan.stored_schema()).await.unwrap();
     assert!(table.latest().await.unwrap().is_none());
 
     // Whoever comes now is told who has it, and reads nothing.
     let run = run_view(&warehouse, &catalog, &view, Mode::Full, &config, |_| ());
     let report = run.await.unwrap();
-    let Outcome::Busy { holder, until_ms } = report.outcome else {
-        panic!("{:?}", report.outcome)
-    };
+    let Outcome::Busy { holder, until_ms } = report.outcome else { panic!("{:?}", report.outcome) };
     assert!(holder.starts_with(&format!("process {} on ", std::process::id())));
     assert!(until_ms > config.clock.now_ms());
     assert_eq!(report.rows_read, 0);
     theirs.release().await;
 
     // A run that fails lets go as well.
-    store.set(Trouble::Fail {
-        part: "states-",
-        after: false,
-        times: 1,
-    });
+    store.set(Trouble::Fail { part: "states-", after: false, times: 1 });
     let mode = Mode::Incremental;
-    run_view(&warehouse, &catalog, &view, mode, &config, |_| ())
-        .await
-        .unwrap_err();
+    run_view(&warehouse, &catalog, &view, mode, &config, |_| ()).await.unwrap_err();
     let run = run_view(&warehouse, &catalog, &view, mode, &config, |_| ());
     assert_eq!(run.await.unwrap().outcome, Outcome::Published);
 }

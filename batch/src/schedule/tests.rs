@@ -14,8 +14,7 @@ use crate::testing::{Trouble, at, faulty_warehouse, rows_at};
 
 const STREAM: &str = "CREATE EXTERNAL TABLE events (k STRING, x BIGINT) STORED AS KAFKA LOCATION 'events' \
      OPTIONS ('format' 'json', 'kafka.bootstrap.servers' 'localhost:9092');";
-const VIEW: &str =
-    "CREATE MATERIALIZED VIEW counts AS SELECT k, count(*) AS n FROM events GROUP BY k;";
+const VIEW: &str = "CREATE MATERIALIZED VIEW counts AS SELECT k, count(*) AS n FROM events GROUP BY k;";
 const LONG: Duration = Duration::from_secs(60);
 
 fn name() -> ViewName {
@@ -32,9 +31,7 @@ async fn archived(warehouse: &Warehouse, stream: &StreamDefinition, from: i64, t
         mark: true,
         last: HashMap::new(),
     };
-    let mut archive = Archive::open(warehouse, stream, at(&[(0, 0)]))
-        .await
-        .unwrap();
+    let mut archive = Archive::open(warehouse, stream, at(&[(0, 0)])).await.unwrap();
     archive.commit(&epoch).await.unwrap();
 }
 
@@ -53,19 +50,12 @@ async fn new_views_are_built_promoted_and_followed() {
     let catalogs = CatalogStore::new(warehouse.clone());
     catalogs.apply(parse(STREAM).unwrap()).await.unwrap();
     let stream = StreamName::new("events").unwrap();
-    let known = catalogs
-        .record_origin(&stream, &at(&[(0, 0)]))
-        .await
-        .unwrap();
+    let known = catalogs.record_origin(&stream, &at(&[(0, 0)])).await.unwrap();
     let definition = known.streams[&stream].definition.clone();
     archived(&warehouse, &definition, 0, 7).await;
 
     let folder = tempfile::tempdir().unwrap();
-    let config = BatchConfig {
-        interval: LONG * 60,
-        spill: folder.path().to_owned(),
-        ..BatchConfig::default()
-    };
+    let config = BatchConfig { interval: LONG * 60, spill: folder.path().to_owned(), ..BatchConfig::default() };
     let (catalog, watched) = watch::channel(known);
     let (published, mut versions) = watch::channel(Arc::default());
     let wake = Arc::new(Notify::new());
@@ -84,28 +74,14 @@ async fn new_views_are_built_promoted_and_followed() {
 
     // A view that is created is built though its first run meets a storage that fails, and promoted.
     catalogs.apply(parse(VIEW).unwrap()).await.unwrap();
-    store.set(Trouble::Fail {
-        part: "states-",
-        after: false,
-        times: 1,
-    });
+    store.set(Trouble::Fail { part: "states-", after: false, times: 1 });
     let created = catalogs.load().await.unwrap();
     let view = Arc::clone(created.views[&name()].building.as_ref().unwrap());
     let id = view.plan.id().clone();
     catalog.send_replace(created);
     announced(&mut versions, &id, 7).await;
     let failed = reports.recv().await.unwrap();
-    assert!(
-        matches!(
-            failed.outcome,
-            Outcome::Failed {
-                fault: Fault::Transient,
-                ..
-            }
-        ),
-        "{:?}",
-        failed.outcome
-    );
+    assert!(matches!(failed.outcome, Outcome::Failed { fault: Fault::Transient, .. }), "{:?}", failed.outcome);
     assert_eq!(reports.recv().await.unwrap().outcome, Outcome::Published);
     let deadline = Instant::now() + LONG;
     let served = loop {
@@ -127,22 +103,14 @@ async fn new_views_are_built_promoted_and_followed() {
     // What another process publishes is seen without any run here.
     archived(&warehouse, &definition, 9, 12).await;
     let view = served.views[&name()].serving.as_ref().unwrap();
-    run_view(&warehouse, &served, view, Mode::Full, &config, |_| ())
-        .await
-        .unwrap();
+    run_view(&warehouse, &served, view, Mode::Full, &config, |_| ()).await.unwrap();
     announced(&mut versions, &id, 12).await;
 
     // A view that is dropped is forgotten.
-    catalogs
-        .apply(parse("DROP VIEW counts").unwrap())
-        .await
-        .unwrap();
+    catalogs.apply(parse("DROP VIEW counts").unwrap()).await.unwrap();
     catalog.send_replace(catalogs.load().await.unwrap());
     let forgotten = versions.wait_for(|published| published.versions.is_empty());
-    tokio::time::timeout(LONG, forgotten)
-        .await
-        .unwrap()
-        .unwrap();
+    tokio::time::timeout(LONG, forgotten).await.unwrap().unwrap();
 
     cancel.cancel();
     running.await.unwrap().unwrap();
@@ -154,33 +122,21 @@ async fn what_another_process_computes_is_left_to_it() {
     let catalogs = CatalogStore::new(warehouse.clone());
     catalogs.apply(parse(STREAM).unwrap()).await.unwrap();
     let stream = StreamName::new("events").unwrap();
-    let known = catalogs
-        .record_origin(&stream, &at(&[(0, 0)]))
-        .await
-        .unwrap();
+    let known = catalogs.record_origin(&stream, &at(&[(0, 0)])).await.unwrap();
     archived(&warehouse, &known.streams[&stream].definition, 0, 7).await;
     catalogs.apply(parse(VIEW).unwrap()).await.unwrap();
     let known = catalogs.load().await.unwrap();
     let id = known.views[&name()].building.as_ref().unwrap().plan.id();
 
     let folder = tempfile::tempdir().unwrap();
-    let config = BatchConfig {
-        spill: folder.path().to_owned(),
-        ..BatchConfig::default()
-    };
+    let config = BatchConfig { spill: folder.path().to_owned(), ..BatchConfig::default() };
     let Taken::Mine(theirs) = lease::take(&warehouse, id, &config.clock).await.unwrap() else {
         panic!("nobody held it")
     };
     let (runs, mut reports) = mpsc::unbounded_channel();
     let (published, _) = watch::channel(Arc::default());
-    let mut rounds = Rounds {
-        warehouse: &warehouse,
-        catalogs,
-        published: &published,
-        config,
-        runs,
-        promoted: HashSet::new(),
-    };
+    let mut rounds =
+        Rounds { warehouse: &warehouse, catalogs, published: &published, config, runs, promoted: HashSet::new() };
     // It is tried again, and nobody is bothered with it.
     assert!(rounds.run_building(&known).await.unwrap());
     assert!(reports.try_recv().is_err());

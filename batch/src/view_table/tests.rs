@@ -1,8 +1,6 @@
 //! The commit traps of a publication: races, failures and kills, and files that are kept as long as they are read.
 
-use arrow::array::{
-    ArrayRef, Float64Array, Int32Array, Int64Array, RecordBatch, StringArray, StructArray,
-};
+use arrow::array::{ArrayRef, Float64Array, Int32Array, Int64Array, RecordBatch, StringArray, StructArray};
 use arrow::datatypes::{DataType, Field, Fields, Schema};
 use object_store::memory::InMemory;
 use thalweg_schemas::Fault;
@@ -20,10 +18,7 @@ fn schema() -> SchemaRef {
 }
 
 fn state_fields() -> Fields {
-    Fields::from(vec![
-        Field::new("f0", DataType::Int64, true),
-        Field::new("f1", DataType::Float64, true),
-    ])
+    Fields::from(vec![Field::new("f0", DataType::Int64, true), Field::new("f1", DataType::Float64, true)])
 }
 
 /// One row of state per value.
@@ -33,9 +28,7 @@ fn states(values: &[i64]) -> RecordBatch {
         state_fields(),
         vec![
             Arc::new(Int64Array::from(values.to_vec())) as ArrayRef,
-            Arc::new(Float64Array::from_iter_values(
-                values.iter().map(|v| *v as f64),
-            )),
+            Arc::new(Float64Array::from_iter_values(values.iter().map(|v| *v as f64))),
         ],
         None,
     );
@@ -52,9 +45,7 @@ fn view() -> ViewId {
 }
 
 async fn open(warehouse: &Warehouse) -> ViewTable {
-    ViewTable::open(warehouse, &view(), &schema())
-        .await
-        .unwrap()
+    ViewTable::open(warehouse, &view(), &schema()).await.unwrap()
 }
 
 /// Writes the files of a run and publishes them.
@@ -68,13 +59,8 @@ async fn publish(
     let run = Uuid::new_v4();
     let mut writer = table.writer(run);
     writer.write(&states(values)).await?;
-    let publication = Publication {
-        run,
-        files: writer.finish().await?,
-        replace,
-        cut: at(&[(0, cut)]),
-        master_version: 7,
-    };
+    let publication =
+        Publication { run, files: writer.finish().await?, replace, cut: at(&[(0, cut)]), master_version: 7 };
     table.publish(base, publication).await
 }
 
@@ -95,11 +81,7 @@ fn fenced(outcome: PublishOutcome) -> Option<Arc<BatchVersion>> {
 async fn values(warehouse: &Warehouse, version: &BatchVersion) -> Vec<i64> {
     let rows = read(warehouse, &schema(), &version.files, &["g0"]).await;
     let state = rows["a0"].as_any().downcast_ref::<StructArray>().unwrap();
-    let counts = state
-        .column(0)
-        .as_any()
-        .downcast_ref::<Int64Array>()
-        .unwrap();
+    let counts = state.column(0).as_any().downcast_ref::<Int64Array>().unwrap();
     counts.values().to_vec()
 }
 
@@ -107,11 +89,7 @@ async fn parquet_files(warehouse: &Warehouse) -> usize {
     let folder = Warehouse::view_path(&view());
     let store = warehouse.store();
     let listed: Vec<_> = store.list(Some(&folder)).try_collect().await.unwrap();
-    let of_states = listed.iter().filter(|m| {
-        m.location
-            .filename()
-            .is_some_and(|n| n.starts_with("states-"))
-    });
+    let of_states = listed.iter().filter(|m| m.location.filename().is_some_and(|n| n.starts_with("states-")));
     of_states.count()
 }
 
@@ -124,40 +102,23 @@ async fn full_replaces_incremental_appends() {
     assert_eq!(first.cut, at(&[(0, 10)]));
     assert_eq!((first.master_version, first.files.len()), (7, 1));
     assert_eq!(first.files[0].rows, Some(2));
-    let second = published(
-        publish(&mut table, Some(&first), &[3], false, 12)
-            .await
-            .unwrap(),
-    );
+    let second = published(publish(&mut table, Some(&first), &[3], false, 12).await.unwrap());
     assert_eq!(values(&warehouse, &second).await, [1, 2, 3]);
     let mut other = open(&warehouse).await;
     let seen = other.latest().await.unwrap().unwrap();
-    assert_eq!(
-        (seen.version, &seen.cut, &seen.files),
-        (second.version, &second.cut, &second.files)
-    );
-    let third = published(
-        publish(&mut table, Some(&second), &[4], true, 12)
-            .await
-            .unwrap(),
-    );
+    assert_eq!((seen.version, &seen.cut, &seen.files), (second.version, &second.cut, &second.files));
+    let third = published(publish(&mut table, Some(&second), &[4], true, 12).await.unwrap());
     assert_eq!(values(&warehouse, &third).await, [4]);
     // What a reader has pinned is still there.
     assert_eq!(values(&warehouse, &seen).await, [1, 2, 3]);
-    assert_eq!(
-        other.latest().await.unwrap().unwrap().version,
-        third.version
-    );
+    assert_eq!(other.latest().await.unwrap().unwrap().version, third.version);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn of_two_first_publications_one_wins() {
     let (warehouse, _) = faulty_warehouse();
     let (mut one, mut two) = (open(&warehouse).await, open(&warehouse).await);
-    let (a, b) = tokio::join!(
-        publish(&mut one, None, &[1], true, 10),
-        publish(&mut two, None, &[2], true, 10),
-    );
+    let (a, b) = tokio::join!(publish(&mut one, None, &[1], true, 10), publish(&mut two, None, &[2], true, 10),);
     let (winner, loser) = match (a.unwrap(), b.unwrap()) {
         (PublishOutcome::Published(won), PublishOutcome::Fenced(seen))
         | (PublishOutcome::Fenced(seen), PublishOutcome::Published(won)) => (won, seen.unwrap()),
@@ -174,24 +135,11 @@ async fn of_two_runs_from_one_version_one_wins() {
     let (warehouse, _) = faulty_warehouse();
     let (mut one, mut two) = (open(&warehouse).await, open(&warehouse).await);
     let base = published(publish(&mut one, None, &[1], true, 10).await.unwrap());
-    let won = published(
-        publish(&mut one, Some(&base), &[2], false, 11)
-            .await
-            .unwrap(),
-    );
+    let won = published(publish(&mut one, Some(&base), &[2], false, 11).await.unwrap());
     // At a higher cut, at the same cut, and as if nothing was published: all too late.
-    let seen = fenced(
-        publish(&mut two, Some(&base), &[3], false, 12)
-            .await
-            .unwrap(),
-    )
-    .unwrap();
+    let seen = fenced(publish(&mut two, Some(&base), &[3], false, 12).await.unwrap()).unwrap();
     assert_eq!(seen.version, won.version);
-    fenced(
-        publish(&mut two, Some(&base), &[3], true, 10)
-            .await
-            .unwrap(),
-    );
+    fenced(publish(&mut two, Some(&base), &[3], true, 10).await.unwrap());
     fenced(publish(&mut two, None, &[3], true, 12).await.unwrap());
     assert_eq!(values(&warehouse, &seen).await, [1, 2]);
     assert_eq!(parquet_files(&warehouse).await, 2);
@@ -202,9 +150,7 @@ async fn a_cut_never_moves_back() {
     let (warehouse, _) = faulty_warehouse();
     let mut table = open(&warehouse).await;
     let base = published(publish(&mut table, None, &[1], true, 10).await.unwrap());
-    let error = publish(&mut table, Some(&base), &[1], true, 9)
-        .await
-        .unwrap_err();
+    let error = publish(&mut table, Some(&base), &[1], true, 9).await.unwrap_err();
     assert_eq!(error.fault(), Fault::Bug, "{error}");
     assert_eq!(table.latest().await.unwrap().unwrap().version, base.version);
 }
@@ -215,16 +161,8 @@ async fn a_publication_that_lands_and_then_fails_is_found() {
         let (warehouse, store) = faulty_warehouse();
         let mut table = open(&warehouse).await;
         let base = published(publish(&mut table, None, &[1], true, 10).await.unwrap());
-        store.set(Trouble::Fail {
-            part: "_delta_log",
-            after: true,
-            times,
-        });
-        let next = published(
-            publish(&mut table, Some(&base), &[2], false, 11)
-                .await
-                .unwrap(),
-        );
+        store.set(Trouble::Fail { part: "_delta_log", after: true, times });
+        let next = published(publish(&mut table, Some(&base), &[2], false, 11).await.unwrap());
         assert_eq!(next.version, base.version + 1);
         assert_eq!(values(&warehouse, &next).await, [1, 2]);
     }
@@ -248,11 +186,7 @@ async fn killed_at_any_step_a_publication_is_whole_or_absent() {
             let found = table.latest().await.unwrap().unwrap();
             let version = if found.cut == base.cut {
                 assert!(!completed);
-                published(
-                    publish(&mut table, Some(&found), &[2], false, 11)
-                        .await
-                        .unwrap(),
-                )
+                published(publish(&mut table, Some(&found), &[2], false, 11).await.unwrap())
             } else {
                 found
             };
@@ -272,11 +206,7 @@ async fn replaced_files_are_removed_after_the_grace() {
     let (warehouse, _) = faulty_warehouse();
     let mut table = open(&warehouse).await;
     let base = published(publish(&mut table, None, &[1], true, 10).await.unwrap());
-    let next = published(
-        publish(&mut table, Some(&base), &[2], true, 11)
-            .await
-            .unwrap(),
-    );
+    let next = published(publish(&mut table, Some(&base), &[2], true, 11).await.unwrap());
     // The file of a run that is not published yet must stay, whatever the grace.
     let mut writer = table.writer(Uuid::new_v4());
     writer.write(&states(&[9])).await.unwrap();

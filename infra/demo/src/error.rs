@@ -44,9 +44,7 @@ pub enum Error {
         #[source]
         source: io::Error,
     },
-    #[error(
-        "the embedded broker cannot listen on {address} ({source}); --demo-broker names another address"
-    )]
+    #[error("the embedded broker cannot listen on {address} ({source}); --demo-broker names another address")]
     Listen {
         address: std::net::SocketAddr,
         #[source]
@@ -76,11 +74,9 @@ impl Error {
             | Error::NotBuilt => Fault::User,
             Error::Reach { .. } | Error::Forgotten { .. } => Fault::Transient,
             Error::Deliver { source, .. } => match source.rdkafka_error_code() {
-                Some(
-                    Code::TopicAuthorizationFailed
-                    | Code::ClusterAuthorizationFailed
-                    | Code::MessageSizeTooLarge,
-                ) => Fault::User,
+                Some(Code::TopicAuthorizationFailed | Code::ClusterAuthorizationFailed | Code::MessageSizeTooLarge) => {
+                    Fault::User
+                }
                 _ => Fault::Transient,
             },
         }

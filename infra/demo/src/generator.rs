@@ -56,12 +56,9 @@ pub struct Plan {
 impl Plan {
     fn client(&self) -> ClientConfig {
         let mut client = ClientConfig::new();
-        for (key, value) in [
-            ("client.id", "thalweg-demo"),
-            ("enable.idempotence", "true"),
-            ("acks", "all"),
-            ("linger.ms", "10"),
-        ] {
+        for (key, value) in
+            [("client.id", "thalweg-demo"), ("enable.idempotence", "true"), ("acks", "all"), ("linger.ms", "10")]
+        {
             client.set(key, value);
         }
         client.set("message.timeout.ms", DELIVERY.as_millis().to_string());
@@ -82,16 +79,10 @@ impl Plan {
     /// Sends until `count` is reached or `cancel`, then waits for what is in flight. `sent` counts along.
     ///
     /// Errors: see [`Error`]; after a transient one, call it again.
-    pub async fn run(
-        &self,
-        cancel: &CancellationToken,
-        sent: &watch::Sender<u64>,
-    ) -> Result<Summary> {
+    pub async fn run(&self, cancel: &CancellationToken, sent: &watch::Sender<u64>) -> Result<Summary> {
         self.prepare().await?;
         let client = self.client();
-        let producer: FutureProducer = client
-            .create()
-            .map_err(|source| Error::Configure { source })?;
+        let producer: FutureProducer = client.create().map_err(|source| Error::Configure { source })?;
         let record = self.record.as_deref().map(Record::open).transpose()?;
         let shares: u32 = self.streams.iter().map(|s| s.share()).sum();
         let feeds = self.streams.iter().map(|stream| {

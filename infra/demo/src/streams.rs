@@ -34,11 +34,7 @@ pub enum DemoStream {
 }
 
 impl DemoStream {
-    pub const ALL: [DemoStream; 3] = [
-        DemoStream::SensorData,
-        DemoStream::LoginAttempts,
-        DemoStream::StockPrices,
-    ];
+    pub const ALL: [DemoStream; 3] = [DemoStream::SensorData, DemoStream::LoginAttempts, DemoStream::StockPrices];
 
     pub fn name(self) -> &'static str {
         match self {
@@ -108,10 +104,7 @@ struct Event {
 
 impl Event {
     fn of(key: &str, fields: &impl Serialize) -> Self {
-        Self {
-            key: key.to_owned(),
-            payload: serde_json::to_vec(fields).expect("fields are strings and numbers"),
-        }
+        Self { key: key.to_owned(), payload: serde_json::to_vec(fields).expect("fields are strings and numbers") }
     }
 }
 
@@ -125,21 +118,14 @@ pub struct Script {
 
 impl Script {
     pub fn new(stream: DemoStream, seed: u64, faults: Faults) -> Self {
-        Self {
-            stream,
-            seed,
-            faults,
-        }
+        Self { stream, seed, faults }
     }
 
     /// The message at `position`.
     pub fn message(&self, position: u64) -> Message {
         let fate = self.fate(position);
         match fate {
-            Fate::Duplicate { of } => Message {
-                fate,
-                ..self.original(of, self.fate(of))
-            },
+            Fate::Duplicate { of } => Message { fate, ..self.original(of, self.fate(of)) },
             _ => self.original(position, fate),
         }
     }
@@ -163,11 +149,7 @@ impl Script {
         Message {
             fate,
             is_row,
-            payload: if is_row {
-                event.payload
-            } else {
-                fate::mangle(&mut dice, event.payload)
-            },
+            payload: if is_row { event.payload } else { fate::mangle(&mut dice, event.payload) },
             key: event.key,
         }
     }

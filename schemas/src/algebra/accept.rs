@@ -32,16 +32,7 @@ pub(super) const FLOAT_TOLERANCE: f64 = 1e-9;
 pub(super) const DIGEST_TOLERANCE: f64 = 0.02;
 
 /// Aggregates that DISTINCT may stand in.
-const DISTINCT: [&str; 8] = [
-    "count",
-    "sum",
-    "avg",
-    "median",
-    "min",
-    "max",
-    "array_agg",
-    "string_agg",
-];
+const DISTINCT: [&str; 8] = ["count", "sum", "avg", "median", "min", "max", "array_agg", "string_agg"];
 
 /// Everything the algebra knows of one aggregate function.
 #[derive(Debug, Clone, Copy)]
@@ -56,12 +47,7 @@ pub(super) struct Trait {
 }
 
 const fn of(equality: Equality, ordered: bool, grows: bool) -> Trait {
-    Trait {
-        equality,
-        ordered,
-        grows,
-        by_float_keys: false,
-    }
+    Trait { equality, ordered, grows, by_float_keys: false }
 }
 
 /// What is known of `call`, whose value has type `value`.
@@ -70,10 +56,7 @@ const fn of(equality: Equality, ordered: bool, grows: bool) -> Trait {
 pub(super) fn accept(call: &AggregateFunction, value: &DataType) -> Result<Trait> {
     let name = call.func.name();
     let distinct = call.params.distinct;
-    let float = matches!(
-        value,
-        DataType::Float32 | DataType::Float64 | DataType::Float16
-    );
+    let float = matches!(value, DataType::Float32 | DataType::Float64 | DataType::Float16);
     if distinct && !DISTINCT.contains(&name) {
         return Err(Error::refuse(
             format!("{name}(DISTINCT …) keeps no states that can be merged."),
@@ -81,26 +64,17 @@ pub(super) fn accept(call: &AggregateFunction, value: &DataType) -> Result<Trait
         ));
     }
     let known = match name {
-        "count" | "sum" | "avg" if distinct => of(
-            if float {
-                Equality::Floats
-            } else {
-                Equality::Multisets
-            },
-            false,
-            true,
-        ),
+        "count" | "sum" | "avg" if distinct => {
+            of(if float { Equality::Floats } else { Equality::Multisets }, false, true)
+        }
         "count" | "regr_count" | "bit_and" | "bit_or" | "bit_xor" | "bool_and" | "bool_or" => {
             of(Equality::States, false, false)
         }
-        "min" | "max" => Trait {
-            by_float_keys: float,
-            ..of(Equality::States, false, false)
-        },
+        "min" | "max" => Trait { by_float_keys: float, ..of(Equality::States, false, false) },
         "sum" | "avg" if !float => of(Equality::States, false, false),
-        "sum" | "avg" | "var" | "var_pop" | "stddev" | "stddev_pop" | "covar_samp"
-        | "covar_pop" | "corr" | "regr_slope" | "regr_intercept" | "regr_r2" | "regr_avgx"
-        | "regr_avgy" | "regr_sxx" | "regr_syy" | "regr_sxy" => of(Equality::Floats, false, false),
+        "sum" | "avg" | "var" | "var_pop" | "stddev" | "stddev_pop" | "covar_samp" | "covar_pop" | "corr"
+        | "regr_slope" | "regr_intercept" | "regr_r2" | "regr_avgx" | "regr_avgy" | "regr_sxx" | "regr_syy"
+        | "regr_sxy" => of(Equality::Floats, false, false),
         // DataFusion 55 interpolates on the wrong side once its states are merged.
         "percentile_cont" => {
             return Err(Error::refuse(

@@ -32,22 +32,15 @@ fn pack(states: Vec<ArrayRef>, fields: &Fields) -> Result<ArrayRef> {
     if states.len() != fields.len() {
         return internal_err!("{} state columns, {} declared", states.len(), fields.len());
     }
-    let columns = states
-        .into_iter()
-        .zip(fields)
-        .map(|(column, field)| {
-            if column.data_type() == field.data_type() {
-                Ok(column)
-            } else {
-                Ok(cast(&column, field.data_type())?)
-            }
-        })
-        .collect::<Result<Vec<_>>>()?;
-    Ok(Arc::new(StructArray::try_new(
-        fields.clone(),
-        columns,
-        None,
-    )?))
+    let columns =
+        states
+            .into_iter()
+            .zip(fields)
+            .map(|(column, field)| {
+                if column.data_type() == field.data_type() { Ok(column) } else { Ok(cast(&column, field.data_type())?) }
+            })
+            .collect::<Result<Vec<_>>>()?;
+    Ok(Arc::new(StructArray::try_new(fields.clone(), columns, None)?))
 }
 
 /// Grouped evaluation through the planned aggregate's groups accumulator.
@@ -59,18 +52,8 @@ pub(super) struct PerGroup {
 }
 
 impl PerGroup {
-    pub(super) fn new(
-        groups: Box<dyn GroupsAccumulator>,
-        state: Fields,
-        input: Input,
-        output: Output,
-    ) -> Self {
-        Self {
-            groups,
-            state,
-            input,
-            output,
-        }
+    pub(super) fn new(groups: Box<dyn GroupsAccumulator>, state: Fields, input: Input, output: Output) -> Self {
+        Self { groups, state, input, output }
     }
 }
 
@@ -83,15 +66,9 @@ impl GroupsAccumulator for PerGroup {
         total_num_groups: usize,
     ) -> Result<()> {
         match self.input {
-            Input::Rows => {
-                self.groups
-                    .update_batch(values, group_indices, opt_filter, total_num_groups)
-            }
+            Input::Rows => self.groups.update_batch(values, group_indices, opt_filter, total_num_groups),
             Input::States if opt_filter.is_some() => internal_err!("states are never filtered"),
-            Input::States => {
-                self.groups
-                    .merge_batch(&unpack(values)?, group_indices, total_num_groups)
-            }
+            Input::States => self.groups.merge_batch(&unpack(values)?, group_indices, total_num_groups),
         }
     }
 
@@ -106,21 +83,11 @@ impl GroupsAccumulator for PerGroup {
         self.groups.state(emit_to)
     }
 
-    fn merge_batch(
-        &mut self,
-        values: &[ArrayRef],
-        group_indices: &[usize],
-        total_num_groups: usize,
-    ) -> Result<()> {
-        self.groups
-            .merge_batch(values, group_indices, total_num_groups)
+    fn merge_batch(&mut self, values: &[ArrayRef], group_indices: &[usize], total_num_groups: usize) -> Result<()> {
+        self.groups.merge_batch(values, group_indices, total_num_groups)
     }
 
-    fn convert_to_state(
-        &self,
-        values: &[ArrayRef],
-        opt_filter: Option<&BooleanArray>,
-    ) -> Result<Vec<ArrayRef>> {
+    fn convert_to_state(&self, values: &[ArrayRef], opt_filter: Option<&BooleanArray>) -> Result<Vec<ArrayRef>> {
         match self.input {
             Input::Rows => self.groups.convert_to_state(values, opt_filter),
             Input::States if opt_filter.is_some() => internal_err!("states are never filtered"),
@@ -146,29 +113,15 @@ pub(super) struct OneGroup {
 }
 
 impl OneGroup {
-    pub(super) fn new(
-        groups: Box<dyn GroupsAccumulator>,
-        state: Fields,
-        input: Input,
-        output: Output,
-    ) -> Self {
-        Self {
-            groups: Mutex::new(groups),
-            state,
-            input,
-            output,
-            touched: false,
-            zeros: Vec::new(),
-        }
+    pub(super) fn new(groups: Box<dyn GroupsAccumulator>, state: Fields, input: Input, output: Output) -> Self {
+        Self { groups: Mutex::new(groups), state, input, output, touched: false, zeros: Vec::new() }
     }
 
     fn merge(&mut self, states: &[ArrayRef]) -> Result<()> {
         let rows = states.first().map_or(0, |column| column.len());
         self.touched = true;
         self.zeros.resize(self.zeros.len().max(rows), 0);
-        self.groups
-            .get_mut()
-            .merge_batch(states, &self.zeros[..rows], 1)
+        self.groups.get_mut().merge_batch(states, &self.zeros[..rows], 1)
     }
 
     /// Makes the one group exist: an aggregate over nothing has a value too.
@@ -176,21 +129,14 @@ impl OneGroup {
         if self.touched {
             return Ok(());
         }
-        let none: Vec<_> = self
-            .state
-            .iter()
-            .map(|f| new_empty_array(f.data_type()))
-            .collect();
+        let none: Vec<_> = self.state.iter().map(|f| new_empty_array(f.data_type())).collect();
         self.merge(&none)
     }
 }
 
 impl std::fmt::Debug for OneGroup {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("OneGroup")
-            .field("input", &self.input)
-            .field("output", &self.output)
-            .finish_non_exhaustive()
+        f.debug_struct("OneGroup").field("input", &self.input).field("output", &self.output).finish_non_exhaustive()
     }
 }
 
@@ -202,9 +148,7 @@ impl Accumulator for OneGroup {
                 let rows = values.first().map_or(0, |column| column.len());
                 self.touched = true;
                 self.zeros.resize(self.zeros.len().max(rows), 0);
-                self.groups
-                    .get_mut()
-                    .update_batch(values, &self.zeros[..rows], None, 1)
+                self.groups.get_mut().update_batch(values, &self.zeros[..rows], None, 1)
             }
         }
     }
@@ -220,12 +164,7 @@ impl Accumulator for OneGroup {
 
     fn state(&mut self) -> Result<Vec<ScalarValue>> {
         self.touch()?;
-        self.groups
-            .get_mut()
-            .state(EmitTo::All)?
-            .iter()
-            .map(|column| ScalarValue::try_from_array(column, 0))
-            .collect()
+        self.groups.get_mut().state(EmitTo::All)?.iter().map(|column| ScalarValue::try_from_array(column, 0)).collect()
     }
 
     fn merge_batch(&mut self, states: &[ArrayRef]) -> Result<()> {
@@ -247,18 +186,8 @@ pub(super) struct PerValue {
 }
 
 impl PerValue {
-    pub(super) fn new(
-        value: Box<dyn Accumulator>,
-        state: Fields,
-        input: Input,
-        output: Output,
-    ) -> Self {
-        Self {
-            value,
-            state,
-            input,
-            output,
-        }
+    pub(super) fn new(value: Box<dyn Accumulator>, state: Fields, input: Input, output: Output) -> Self {
+        Self { value, state, input, output }
     }
 }
 
@@ -274,12 +203,7 @@ impl Accumulator for PerValue {
         match self.output {
             Output::Values => self.value.evaluate(),
             Output::States => {
-                let columns = self
-                    .value
-                    .state()?
-                    .iter()
-                    .map(ScalarValue::to_array)
-                    .collect::<Result<Vec<_>>>()?;
+                let columns = self.value.state()?.iter().map(ScalarValue::to_array).collect::<Result<Vec<_>>>()?;
                 ScalarValue::try_from_array(&pack(columns, &self.state)?, 0)
             }
         }

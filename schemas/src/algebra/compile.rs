@@ -16,9 +16,7 @@ use datafusion::execution::TaskContext;
 use datafusion::logical_expr::{AggregateUDF, Expr, LogicalPlan, LogicalPlanBuilder, ScalarUDF};
 use datafusion::physical_plan::empty::EmptyExec;
 
-use super::decompose::{
-    check_expressions, find_aggregate, position_column, replace_aggregate, replace_scan,
-};
+use super::decompose::{check_expressions, find_aggregate, position_column, replace_aggregate, replace_scan};
 use super::float_order::FloatKey;
 use super::maintain::{Aggregate, maintain};
 use super::plans;
@@ -57,26 +55,15 @@ impl ViewPlan {
     /// Errors: [`Error::RefuseDefinition`] for what cannot be maintained, [`Error::PlanView`] for what is not a
     /// valid query of the stream.
     pub async fn compile(view: &ViewDefinition, stream: &StreamDefinition) -> Result<ViewPlan> {
-        let planning = |source| Error::PlanView {
-            view: view.name.clone(),
-            source,
-        };
+        let planning = |source| Error::PlanView { view: view.name.clone(), source };
         let session = session::context(session::runtime(None, None, None)?, 1);
         let table = Arc::new(EmptyTable::new(stream.table_schema()));
-        session
-            .register_table(stream.name.as_str(), table)
-            .map_err(planning)?;
+        session.register_table(stream.name.as_str(), table).map_err(planning)?;
         let state = session.state();
-        let raw = state
-            .create_logical_plan(&view.query)
-            .await
-            .map_err(planning)?;
+        let raw = state.create_logical_plan(&view.query).await.map_err(planning)?;
         find_aggregate(&raw)?;
         check_expressions(&raw)?;
-        let query = state
-            .analyzer()
-            .execute_and_check(raw, state.config_options(), |_, _| {})
-            .map_err(planning)?;
+        let query = state.analyzer().execute_and_check(raw, state.config_options(), |_, _| {}).map_err(planning)?;
         let aggregate = find_aggregate(&query)?.clone();
 
         let rows = slot("rows", &stream.row_schema())?;
@@ -170,19 +157,13 @@ impl ViewPlan {
     ///
     /// Errors: [`Error::PlanView`].
     pub fn update(&self, rows: LogicalPlan) -> Result<LogicalPlan> {
-        replace_scan(&self.input, rows)
-            .and_then(|rows| self.update_over(rows))
-            .map_err(|source| self.planning(source))
+        replace_scan(&self.input, rows).and_then(|rows| self.update_over(rows)).map_err(|source| self.planning(source))
     }
 
     /// What [`Self::update`] gives over `rows`, which have the stream's row schema; planned when the view was compiled.
     ///
     /// Errors: [`Error::RunPlan`].
-    pub async fn update_batches(
-        &self,
-        task: Arc<TaskContext>,
-        rows: Vec<RecordBatch>,
-    ) -> Result<Vec<RecordBatch>> {
+    pub async fn update_batches(&self, task: Arc<TaskContext>, rows: Vec<RecordBatch>) -> Result<Vec<RecordBatch>> {
         let update = &self.prepared_update;
         update.run("updating a view", task, rows).await
     }
@@ -190,11 +171,7 @@ impl ViewPlan {
     /// What [`Self::merge`] gives over `states`; planned when the view was compiled.
     ///
     /// Errors: [`Error::RunPlan`].
-    pub async fn merge_batches(
-        &self,
-        task: Arc<TaskContext>,
-        states: Vec<RecordBatch>,
-    ) -> Result<Vec<RecordBatch>> {
+    pub async fn merge_batches(&self, task: Arc<TaskContext>, states: Vec<RecordBatch>) -> Result<Vec<RecordBatch>> {
         let merge = &self.prepared_merge;
         merge.run("merging segments", task, states).await
     }
@@ -210,9 +187,7 @@ impl ViewPlan {
         let groups = self.groups.iter().enumerate();
         let groups = groups.map(|(i, group)| group.clone().unalias().alias(group_name(i)));
         let keys = std::iter::once(partition).chain(groups).collect::<Vec<_>>();
-        LogicalPlanBuilder::from(rows)
-            .aggregate(keys, calls)?
-            .build()
+        LogicalPlanBuilder::from(rows).aggregate(keys, calls)?.build()
     }
 
     /// Rows of the stream's row schema to the magnitudes that float sums in states are judged by, per partition and
@@ -222,9 +197,7 @@ impl ViewPlan {
     pub fn magnitudes(&self, rows: LogicalPlan) -> Result<Option<LogicalPlan>> {
         let calls = self.aggregates.iter().flat_map(|a| &a.magnitudes);
         let named = calls.enumerate();
-        let magnitudes: Vec<Expr> = named
-            .map(|(i, call)| call.clone().alias(format!("m{i}")))
-            .collect();
+        let magnitudes: Vec<Expr> = named.map(|(i, call)| call.clone().alias(format!("m{i}"))).collect();
         if magnitudes.is_empty() {
             return Ok(None);
         }
@@ -238,44 +211,34 @@ impl ViewPlan {
     ///
     /// Errors: [`Error::PlanView`].
     pub fn merge(&self, states: LogicalPlan) -> Result<LogicalPlan> {
-        self.combine(states, &[PARTITION], |a| &a.merge)
-            .map_err(|source| self.planning(source))
+        self.combine(states, &[PARTITION], |a| &a.merge).map_err(|source| self.planning(source))
     }
 
     /// States to the view's rows: all partitions merged, HAVING and projection applied.
     ///
     /// Errors: [`Error::PlanView`].
     pub fn finish(&self, states: LogicalPlan) -> Result<LogicalPlan> {
-        self.finish_over(states)
-            .map_err(|source| self.planning(source))
+        self.finish_over(states).map_err(|source| self.planning(source))
     }
 
     fn finish_over(&self, states: LogicalPlan) -> PlanResult<LogicalPlan> {
         let finished = self.combine(states, &[], |a| &a.finish)?;
-        let names = (0..self.groups.len())
-            .map(group_name)
-            .chain((0..self.aggregates.len()).map(state_name));
+        let names = (0..self.groups.len()).map(group_name).chain((0..self.aggregates.len()).map(state_name));
         let floats = vec![None; self.groups.len()];
-        let floats = floats
-            .into_iter()
-            .chain(self.aggregates.iter().map(|a| a.float.clone()));
+        let floats = floats.into_iter().chain(self.aggregates.iter().map(|a| a.float.clone()));
         let renamed = names
             .zip(floats)
             .zip(self.aggregate_schema.iter())
             .map(|((name, float), (relation, field))| {
                 let column = Expr::Column(datafusion::common::Column::new_unqualified(name));
                 let value = match float {
-                    Some(float) => {
-                        ScalarUDF::new_from_impl(FloatKey::from_key(float)).call(vec![column])
-                    }
+                    Some(float) => ScalarUDF::new_from_impl(FloatKey::from_key(float)).call(vec![column]),
                     None => column,
                 };
                 value.alias_qualified(relation.cloned(), field.name())
             })
             .collect::<Vec<_>>();
-        let values = LogicalPlanBuilder::from(finished)
-            .project(renamed)?
-            .build()?;
+        let values = LogicalPlanBuilder::from(finished).project(renamed)?.build()?;
         let top = replace_aggregate(&self.query, values)?;
         let columns = top.schema().columns();
         let output = columns.into_iter().map(|column| {
@@ -308,9 +271,7 @@ impl ViewPlan {
                 Ok(form(aggregate).call(vec![column(&name)?]).alias(name))
             })
             .collect::<PlanResult<Vec<_>>>()?;
-        LogicalPlanBuilder::from(states)
-            .aggregate(groups, calls)?
-            .build()
+        LogicalPlanBuilder::from(states).aggregate(groups, calls)?.build()
     }
 
     /// States in the types in which Delta holds them.
@@ -333,11 +294,7 @@ impl ViewPlan {
             .iter()
             .map(|field| {
                 let column = position_column(&plan, field.name())?;
-                let from = plan
-                    .schema()
-                    .field_from_column(&column)?
-                    .data_type()
-                    .clone();
+                let from = plan.schema().field_from_column(&column)?.data_type().clone();
                 let column = Expr::Column(column);
                 Ok(if from == *field.data_type() {
                     column
@@ -354,10 +311,7 @@ impl ViewPlan {
     }
 
     fn planning(&self, source: DataFusionError) -> Error {
-        Error::PlanView {
-            view: self.name.clone(),
-            source,
-        }
+        Error::PlanView { view: self.name.clone(), source }
     }
 
     fn identify(&self, stream: &StreamDefinition) -> ViewId {
@@ -381,16 +335,10 @@ impl ViewPlan {
             session::ENGINE,
             self.stream.as_str(),
             &self.query.display_indent().to_string(),
-            &format!(
-                "{:?}",
-                self.aggregates.iter().map(|a| &a.name).collect::<Vec<_>>()
-            ),
+            &format!("{:?}", self.aggregates.iter().map(|a| &a.name).collect::<Vec<_>>()),
             &columns.join(", "),
             &self.state_schema.to_string(),
-            &format!(
-                "time zone {:?}, nulls {}",
-                options.execution.time_zone, options.sql_parser.default_null_ordering
-            ),
+            &format!("time zone {:?}, nulls {}", options.execution.time_zone, options.sql_parser.default_null_ordering),
         ])
     }
 }
@@ -409,20 +357,13 @@ fn state_name(i: usize) -> String {
 
 fn all_nullable(schema: &Schema) -> Schema {
     let fields = schema.fields().iter();
-    Schema::new(
-        fields
-            .map(|f| Field::new(f.name(), f.data_type().clone(), true))
-            .collect::<Vec<_>>(),
-    )
+    Schema::new(fields.map(|f| Field::new(f.name(), f.data_type().clone(), true)).collect::<Vec<_>>())
 }
 
 fn stored_schema(states: &Schema) -> Result<Schema> {
     let fields = states.fields().iter().map(|field| {
         let stored: DataType = stored_type(field.data_type()).map_err(|reason| {
-            Error::refuse(
-                format!("{reason}."),
-                "Cast the expression to another type inside the query.",
-            )
+            Error::refuse(format!("{reason}."), "Cast the expression to another type inside the query.")
         })?;
         Ok(Field::new(field.name(), stored, true))
     });

@@ -76,18 +76,16 @@ fn refuse_node(plan: &LogicalPlan) -> Error {
             "SELECT DISTINCT over an aggregate cannot be maintained.",
             "Use GROUP BY in the view, or DISTINCT in the queries that read it.",
         ),
-        LogicalPlan::Union(_) => (
-            "UNION is not maintained.",
-            "Create one view per branch and UNION them when you query.",
-        ),
+        LogicalPlan::Union(_) => {
+            ("UNION is not maintained.", "Create one view per branch and UNION them when you query.")
+        }
         LogicalPlan::Unnest(_) => (
             "unnest() makes several rows of one, which views do not support.",
             "Unnest in the producer, or query the stream itself.",
         ),
-        LogicalPlan::Values(_) | LogicalPlan::EmptyRelation(_) => (
-            "The query reads no stream.",
-            "A view is SELECT … FROM <stream> GROUP BY ….",
-        ),
+        LogicalPlan::Values(_) | LogicalPlan::EmptyRelation(_) => {
+            ("The query reads no stream.", "A view is SELECT … FROM <stream> GROUP BY ….")
+        }
         other => {
             return Error::refuse(
                 format!("{} cannot be maintained in a view.", other.display()),
@@ -120,49 +118,33 @@ pub(super) fn check_expressions(plan: &LogicalPlan) -> Result<()> {
     match (refused, walked) {
         (Some(error), _) => Err(error),
         (None, Ok(_)) => Ok(()),
-        (None, Err(source)) => Err(Error::RunPlan {
-            what: "reading the query",
-            source,
-        }),
+        (None, Err(source)) => Err(Error::RunPlan { what: "reading the query", source }),
     }
 }
 
 fn refuse_expression(expr: &Expr) -> Option<Error> {
     let (reason, instead): (String, &str) = match expr {
-        Expr::ScalarFunction(call) if call.func.signature().volatility != Volatility::Immutable => {
-            (
-                format!(
-                    "{}() gives another value when the batch layer computes it again.",
-                    call.func.name()
-                ),
-                "Use the event's own time or a column, or apply the function when you query.",
-            )
-        }
-        Expr::AggregateFunction(call)
-            if call.func.signature().volatility != Volatility::Immutable =>
-        {
-            (
-                format!("{}() is not the same each time.", call.func.name()),
-                "Use an immutable aggregate.",
-            )
+        Expr::ScalarFunction(call) if call.func.signature().volatility != Volatility::Immutable => (
+            format!("{}() gives another value when the batch layer computes it again.", call.func.name()),
+            "Use the event's own time or a column, or apply the function when you query.",
+        ),
+        Expr::AggregateFunction(call) if call.func.signature().volatility != Volatility::Immutable => {
+            (format!("{}() is not the same each time.", call.func.name()), "Use an immutable aggregate.")
         }
         Expr::WindowFunction(_) => (
-            "Window functions (OVER) look at neighbouring rows, which may be in another layer."
-                .into(),
+            "Window functions (OVER) look at neighbouring rows, which may be in another layer.".into(),
             "Aggregate in the view, and use window functions in the queries that read it.",
         ),
         Expr::ScalarSubquery(_) | Expr::InSubquery(_) | Expr::Exists(_) => (
             "A view reads one stream; subqueries are not maintained.".into(),
             "Create a view per query and combine them when you query.",
         ),
-        Expr::GroupingSet(_) => (
-            "GROUPING SETS, CUBE and ROLLUP are not maintained.".into(),
-            "Create one view per grouping.",
-        ),
-        Expr::Placeholder(_) | Expr::ScalarVariable(..) => (
-            "Parameters and variables have no value in a definition.".into(),
-            "Write the value itself.",
-        ),
+        Expr::GroupingSet(_) => {
+            ("GROUPING SETS, CUBE and ROLLUP are not maintained.".into(), "Create one view per grouping.")
+        }
+        Expr::Placeholder(_) | Expr::ScalarVariable(..) => {
+            ("Parameters and variables have no value in a definition.".into(), "Write the value itself.")
+        }
         Expr::Unnest(_) => (
             "unnest() makes several rows of one, which views do not support.".into(),
             "Unnest in the producer, or query the stream itself.",
@@ -203,23 +185,15 @@ pub(super) fn replace_scan(input: &LogicalPlan, rows: LogicalPlan) -> PlanResult
                     exprs.push(position);
                 }
             }
-            Ok(LogicalPlan::Projection(Projection::try_new(
-                exprs,
-                Arc::new(below),
-            )?))
+            Ok(LogicalPlan::Projection(Projection::try_new(exprs, Arc::new(below))?))
         }
         LogicalPlan::SubqueryAlias(alias) => {
             let below = replace_scan(&alias.input, rows)?;
-            Ok(LogicalPlan::SubqueryAlias(SubqueryAlias::try_new(
-                Arc::new(below),
-                alias.alias.clone(),
-            )?))
+            Ok(LogicalPlan::SubqueryAlias(SubqueryAlias::try_new(Arc::new(below), alias.alias.clone())?))
         }
         LogicalPlan::Filter(filter) => {
             let below = replace_scan(&filter.input, rows)?;
-            LogicalPlanBuilder::from(below)
-                .filter(filter.predicate.clone())?
-                .build()
+            LogicalPlanBuilder::from(below).filter(filter.predicate.clone())?.build()
         }
         other => internal_err!("{} below an aggregate", other.display()),
     }
@@ -237,10 +211,7 @@ fn as_stream_table(scan: &TableScan, rows: LogicalPlan) -> PlanResult<LogicalPla
         })
         .collect::<PlanResult<Vec<_>>>()?;
     let reject = Expr::Column(position_column(&rows, REJECT)?);
-    LogicalPlanBuilder::from(rows)
-        .filter(reject.is_null())?
-        .project(exprs)?
-        .build()
+    LogicalPlanBuilder::from(rows).filter(reject.is_null())?.project(exprs)?.build()
 }
 
 /// The column called `name` in a plan's output, whatever its qualifier.

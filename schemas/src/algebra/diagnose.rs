@@ -25,11 +25,7 @@ pub async fn diagnose(query: &str, stream: &StreamDefinition) -> Result<Vec<Comp
     Ok(found.err().iter().flat_map(Complaint::all).collect())
 }
 
-async fn plan(
-    session: &SessionContext,
-    query: &str,
-    stream: &StreamDefinition,
-) -> Result<(), DataFusionError> {
+async fn plan(session: &SessionContext, query: &str, stream: &StreamDefinition) -> Result<(), DataFusionError> {
     let table = Arc::new(EmptyTable::new(stream.table_schema()));
     session.register_table(stream.name.as_str(), table)?;
     let state = session.state();

@@ -44,11 +44,7 @@ impl ViewPlan {
         right: &[RecordBatch],
         magnitudes: &[RecordBatch],
     ) -> Result<Vec<Difference>> {
-        self.compare(left, right, magnitudes)
-            .map_err(|source| Error::RunPlan {
-                what: "comparing states",
-                source,
-            })
+        self.compare(left, right, magnitudes).map_err(|source| Error::RunPlan { what: "comparing states", source })
     }
 
     fn compare(
@@ -85,10 +81,7 @@ impl ViewPlan {
                 let own = aggregate.magnitudes.len().min(sums.len());
                 let (own, others) = sums.split_at(own);
                 sums = others;
-                let (a, b) = (
-                    left.column(keys + i).slice(*l, 1),
-                    right.column(keys + i).slice(r, 1),
-                );
+                let (a, b) = (left.column(keys + i).slice(*l, 1), right.column(keys + i).slice(r, 1));
                 if !same(aggregate, &a, &b, own)? {
                     differences.push(Difference {
                         group: group_text(&left, *l, keys)?,
@@ -113,46 +106,26 @@ impl ViewPlan {
 }
 
 /// Row numbers by group.
-fn index(
-    converter: &RowConverter,
-    states: &RecordBatch,
-    keys: usize,
-) -> PlanResult<HashMap<OwnedRow, usize>> {
+fn index(converter: &RowConverter, states: &RecordBatch, keys: usize) -> PlanResult<HashMap<OwnedRow, usize>> {
     let rows = converter.convert_columns(&states.columns()[..keys])?;
-    let index: HashMap<_, _> = rows
-        .iter()
-        .enumerate()
-        .map(|(i, r)| (r.owned(), i))
-        .collect();
+    let index: HashMap<_, _> = rows.iter().enumerate().map(|(i, r)| (r.owned(), i)).collect();
     if index.len() != states.num_rows() {
-        return Err(DataFusionError::Execution(
-            "a group occurs twice in merged states".into(),
-        ));
+        return Err(DataFusionError::Execution("a group occurs twice in merged states".into()));
     }
     Ok(index)
 }
 
 /// The magnitudes of each group, added up.
-fn add_up(
-    converter: &RowConverter,
-    batches: &[RecordBatch],
-    keys: usize,
-) -> PlanResult<HashMap<OwnedRow, Vec<f64>>> {
+fn add_up(converter: &RowConverter, batches: &[RecordBatch], keys: usize) -> PlanResult<HashMap<OwnedRow, Vec<f64>>> {
     let mut sums: HashMap<OwnedRow, Vec<f64>> = HashMap::new();
     for batch in batches {
         let (groups, columns) = batch.columns().split_at(keys);
         let groups = converter.convert_columns(groups)?;
         for (at, group) in groups.iter().enumerate() {
-            let sums = sums
-                .entry(group.owned())
-                .or_insert_with(|| vec![0.0; columns.len()]);
+            let sums = sums.entry(group.owned()).or_insert_with(|| vec![0.0; columns.len()]);
             for (sum, column) in sums.iter_mut().zip(columns) {
                 let column = column.as_primitive::<Float64Type>();
-                *sum += if column.is_valid(at) {
-                    column.value(at)
-                } else {
-                    0.0
-                };
+                *sum += if column.is_valid(at) { column.value(at) } else { 0.0 };
             }
         }
     }
@@ -160,10 +133,7 @@ fn add_up(
 }
 
 fn group_text(states: &RecordBatch, row: usize, keys: usize) -> PlanResult<Vec<String>> {
-    states.columns()[..keys]
-        .iter()
-        .map(|column| Ok(ScalarValue::try_from_array(column, row)?.to_string()))
-        .collect()
+    states.columns()[..keys].iter().map(|column| Ok(ScalarValue::try_from_array(column, row)?.to_string())).collect()
 }
 
 /// What one state finishes to.
@@ -181,12 +151,7 @@ fn value(aggregate: &Aggregate, state: &ArrayRef) -> PlanResult<ScalarValue> {
 }
 
 /// True if both states are the same answer, as the aggregate declares it.
-fn same(
-    aggregate: &Aggregate,
-    left: &ArrayRef,
-    right: &ArrayRef,
-    magnitudes: &[f64],
-) -> PlanResult<bool> {
+fn same(aggregate: &Aggregate, left: &ArrayRef, right: &ArrayRef, magnitudes: &[f64]) -> PlanResult<bool> {
     if left == right {
         return Ok(true);
     }

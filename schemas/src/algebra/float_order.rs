@@ -12,9 +12,7 @@ use arrow::array::{ArrayRef, AsArray};
 use arrow::compute::cast;
 use arrow::datatypes::{DataType, Float64Type, Int64Type};
 use datafusion::common::{Result, exec_err};
-use datafusion::logical_expr::{
-    ColumnarValue, ScalarFunctionArgs, ScalarUDFImpl, Signature, Volatility,
-};
+use datafusion::logical_expr::{ColumnarValue, ScalarFunctionArgs, ScalarUDFImpl, Signature, Volatility};
 
 /// The key of a number: the order of keys is the total order of numbers (IEEE 754, 5.10).
 fn key(number: f64) -> i64 {
@@ -46,10 +44,7 @@ impl FloatKey {
     }
 
     fn new(to: DataType) -> Self {
-        Self {
-            signature: Signature::any(1, Volatility::Immutable),
-            to,
-        }
+        Self { signature: Signature::any(1, Volatility::Immutable), to }
     }
 }
 

@@ -51,10 +51,7 @@ pub(super) fn maintain(
     view: &ViewName,
     warnings: &mut Vec<String>,
 ) -> Result<Aggregate> {
-    let planning = |source| Error::PlanView {
-        view: view.clone(),
-        source,
-    };
+    let planning = |source| Error::PlanView { view: view.clone(), source };
     let Expr::AggregateFunction(call) = expr.clone().unalias() else {
         return Err(Error::Broken(format!("`{expr}` is not an aggregate call")));
     };
@@ -62,19 +59,11 @@ pub(super) fn maintain(
     let known = accept(&call, value.field().data_type())?;
     if known.grows {
         let asked = Expr::AggregateFunction(call.clone());
-        warnings.push(format!(
-            "the state of {} grows with the number of events in a group",
-            asked.schema_name()
-        ));
+        warnings.push(format!("the state of {} grows with the number of events in a group", asked.schema_name()));
     }
-    let mut call = if known.ordered && !call.params.distinct {
-        break_ties(call, rows).map_err(planning)?
-    } else {
-        call
-    };
-    let float = known
-        .by_float_keys
-        .then(|| value.field().data_type().clone());
+    let mut call =
+        if known.ordered && !call.params.distinct { break_ties(call, rows).map_err(planning)? } else { call };
+    let float = known.by_float_keys.then(|| value.field().data_type().clone());
     if float.is_some() {
         let key = ScalarUDF::new_from_impl(FloatKey::to_key());
         call.params.args = vec![key.call(call.params.args)];
@@ -84,10 +73,7 @@ pub(super) fn maintain(
     // Some combinations are refused by DataFusion only when the first accumulator is made.
     planned.create_accumulator().map_err(planning)?;
     let name = whole.schema_name().to_string();
-    let key = format!(
-        "{whole:?}: {}; grouped: {grouped}",
-        planned.field().data_type()
-    );
+    let key = format!("{whole:?}: {}; grouped: {grouped}", planned.field().data_type());
     let form = |input, output| {
         let planned = Arc::clone(&planned);
         StateFunction::new(planned, &key, known.ordered, grouped, input, output)
@@ -139,11 +125,7 @@ fn break_ties(mut call: AggregateFunction, rows: &LogicalPlan) -> PlanResult<Agg
         let column = Expr::Column(position_column(rows, name)?);
         keys.push(Sort::new(column, true, false));
     }
-    let simplifier = ExprSimplifier::new(
-        SimplifyContext::builder()
-            .with_schema(Arc::clone(rows.schema()))
-            .build(),
-    );
+    let simplifier = ExprSimplifier::new(SimplifyContext::builder().with_schema(Arc::clone(rows.schema())).build());
     for mut key in keys {
         key.expr = simplifier.simplify(key.expr)?;
         let known = &mut call.params.order_by;

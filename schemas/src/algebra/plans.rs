@@ -20,10 +20,7 @@ use crate::stream::{OFFSET, PARTITION};
 use crate::{Error, Frontier, Result};
 
 fn planning(source: DataFusionError) -> Error {
-    Error::RunPlan {
-        what: "putting a plan together",
-        source,
-    }
+    Error::RunPlan { what: "putting a plan together", source }
 }
 
 /// All of `table`, shown as `name` by EXPLAIN.
@@ -52,27 +49,17 @@ pub fn between(rows: LogicalPlan, from: &Frontier, to: &Frontier) -> Result<Logi
         .iter()
         .filter(|(p, end)| from.get(*p) < *end)
         .map(|(p, end)| {
-            ident(PARTITION)
-                .eq(lit(p.0))
-                .and(ident(OFFSET).gt_eq(lit(from.get(p).0)))
-                .and(ident(OFFSET).lt(lit(end.0)))
+            ident(PARTITION).eq(lit(p.0)).and(ident(OFFSET).gt_eq(lit(from.get(p).0))).and(ident(OFFSET).lt(lit(end.0)))
         })
         .reduce(Expr::or)
         .unwrap_or_else(|| lit(false));
-    LogicalPlanBuilder::from(rows)
-        .filter(range)
-        .and_then(LogicalPlanBuilder::build)
-        .map_err(planning)
+    LogicalPlanBuilder::from(rows).filter(range).and_then(LogicalPlanBuilder::build).map_err(planning)
 }
 
 /// Plans and starts `plan`.
 ///
 /// Errors: [`Error::RunPlan`] with `what`.
-pub async fn stream(
-    state: &SessionState,
-    what: &'static str,
-    plan: LogicalPlan,
-) -> Result<SendableRecordBatchStream> {
+pub async fn stream(state: &SessionState, what: &'static str, plan: LogicalPlan) -> Result<SendableRecordBatchStream> {
     let running = |source| Error::RunPlan { what, source };
     let physical = state.create_physical_plan(&plan).await.map_err(running)?;
     execute_stream(physical, state.task_ctx()).map_err(running)
@@ -81,14 +68,6 @@ pub async fn stream(
 /// Runs `plan` to its end.
 ///
 /// Errors: [`Error::RunPlan`] with `what`.
-pub async fn collect(
-    state: &SessionState,
-    what: &'static str,
-    plan: LogicalPlan,
-) -> Result<Vec<RecordBatch>> {
-    stream(state, what, plan)
-        .await?
-        .try_collect()
-        .await
-        .map_err(|source| Error::RunPlan { what, source })
+pub async fn collect(state: &SessionState, what: &'static str, plan: LogicalPlan) -> Result<Vec<RecordBatch>> {
+    stream(state, what, plan).await?.try_collect().await.map_err(|source| Error::RunPlan { what, source })
 }

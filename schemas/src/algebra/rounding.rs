@@ -33,20 +33,12 @@ pub(super) fn magnitudes(call: &AggregateFunction) -> Vec<Expr> {
         let filter = call.params.filter.clone();
         AggregateFunction::new_udf(sum_udaf(), vec![addend], false, filter, vec![], None)
     };
-    addends
-        .into_iter()
-        .map(|addend| Expr::AggregateFunction(sum(addend)))
-        .collect()
+    addends.into_iter().map(|addend| Expr::AggregateFunction(sum(addend))).collect()
 }
 
 /// True if two states of `aggregate` differ by rounding only. `magnitudes` are those of [`magnitudes`]; without them,
 /// what is left of the sums stands for them.
-pub(super) fn agree(
-    aggregate: &Aggregate,
-    left: &ArrayRef,
-    right: &ArrayRef,
-    magnitudes: &[f64],
-) -> PlanResult<bool> {
+pub(super) fn agree(aggregate: &Aggregate, left: &ArrayRef, right: &ArrayRef, magnitudes: &[f64]) -> PlanResult<bool> {
     let (left, right) = (fields(left)?, fields(right)?);
     if let ([Field::List(left)], [Field::List(right)]) = (left.as_slice(), right.as_slice()) {
         // The values themselves, of DISTINCT.
@@ -54,11 +46,8 @@ pub(super) fn agree(
         return Ok(left.len() == right.len() && pairs.all(|(l, r)| l.total_cmp(r).is_eq()));
     }
     let (left, right) = (numbers(&left), numbers(&right));
-    let larger: Vec<f64> = left
-        .iter()
-        .zip(&right)
-        .map(|(l, r)| l.unwrap_or(0.0).abs().max(r.unwrap_or(0.0).abs()))
-        .collect();
+    let larger: Vec<f64> =
+        left.iter().zip(&right).map(|(l, r)| l.unwrap_or(0.0).abs().max(r.unwrap_or(0.0).abs())).collect();
     let scales = scales(aggregate, &larger, magnitudes);
     let mut pairs = left.into_iter().zip(right).zip(scales);
     Ok(pairs.all(|((l, r), scale)| match (l, r) {

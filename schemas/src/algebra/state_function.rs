@@ -12,9 +12,7 @@ use arrow::datatypes::{DataType, Field, FieldRef, Fields};
 use datafusion::common::Result;
 use datafusion::logical_expr::function::{AccumulatorArgs, StateFieldsArgs};
 use datafusion::logical_expr::utils::AggregateOrderSensitivity;
-use datafusion::logical_expr::{
-    Accumulator, AggregateUDFImpl, GroupsAccumulator, Signature, Volatility,
-};
+use datafusion::logical_expr::{Accumulator, AggregateUDFImpl, GroupsAccumulator, Signature, Volatility};
 use datafusion::physical_expr::aggregate::AggregateFunctionExpr;
 
 use super::accumulate::{OneGroup, PerGroup, PerValue};
@@ -154,29 +152,16 @@ impl AggregateUDFImpl for StateFunction {
     fn accumulator(&self, _: AccumulatorArgs<'_>) -> Result<Box<dyn Accumulator>> {
         if self.by_groups() {
             let groups = self.planned.create_groups_accumulator()?;
-            return Ok(Box::new(OneGroup::new(
-                groups,
-                self.state.clone(),
-                self.input,
-                self.output,
-            )));
+            return Ok(Box::new(OneGroup::new(groups, self.state.clone(), self.input, self.output)));
         }
-        Ok(Box::new(PerValue::new(
-            self.planned.create_accumulator()?,
-            self.state.clone(),
-            self.input,
-            self.output,
-        )))
+        Ok(Box::new(PerValue::new(self.planned.create_accumulator()?, self.state.clone(), self.input, self.output)))
     }
 
     fn groups_accumulator_supported(&self, _: AccumulatorArgs<'_>) -> bool {
         self.by_groups()
     }
 
-    fn create_groups_accumulator(
-        &self,
-        _: AccumulatorArgs<'_>,
-    ) -> Result<Box<dyn GroupsAccumulator>> {
+    fn create_groups_accumulator(&self, _: AccumulatorArgs<'_>) -> Result<Box<dyn GroupsAccumulator>> {
         Ok(Box::new(PerGroup::new(
             self.planned.create_groups_accumulator()?,
             self.state.clone(),

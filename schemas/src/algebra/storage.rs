@@ -10,9 +10,7 @@ use arrow::array::{Array, ArrayRef, AsArray, ListArray, StructArray, make_array}
 use arrow::compute::{CastOptions, cast_with_options};
 use arrow::datatypes::{DataType, Field, FieldRef, TimeUnit};
 use datafusion::common::{Result, exec_err};
-use datafusion::logical_expr::{
-    ColumnarValue, ScalarFunctionArgs, ScalarUDFImpl, Signature, Volatility,
-};
+use datafusion::logical_expr::{ColumnarValue, ScalarFunctionArgs, ScalarUDFImpl, Signature, Volatility};
 
 /// The type in which `state` is stored, or why it cannot be.
 pub fn stored_type(state: &DataType) -> std::result::Result<DataType, String> {
@@ -45,13 +43,7 @@ pub fn stored_type(state: &DataType) -> std::result::Result<DataType, String> {
             fields
                 .iter()
                 .enumerate()
-                .map(|(i, f)| {
-                    Ok(Field::new(
-                        format!("f{i}"),
-                        stored_type(f.data_type())?,
-                        true,
-                    ))
-                })
+                .map(|(i, f)| Ok(Field::new(format!("f{i}"), stored_type(f.data_type())?, true)))
                 .collect::<std::result::Result<_, String>>()?,
         ),
         other => return Err(format!("a state of type {other} cannot be stored")),
@@ -89,12 +81,7 @@ fn convert(array: &ArrayRef, to: &DataType) -> Result<ArrayRef> {
         (T::List(_), T::List(item)) => {
             let list: &ListArray = array.as_list();
             let values = convert(list.values(), item.data_type())?;
-            Ok(Arc::new(ListArray::try_new(
-                Arc::clone(item),
-                list.offsets().clone(),
-                values,
-                list.nulls().cloned(),
-            )?))
+            Ok(Arc::new(ListArray::try_new(Arc::clone(item), list.offsets().clone(), values, list.nulls().cloned())?))
         }
         (T::Struct(_), T::Struct(fields)) => {
             let structs: &StructArray = array.as_struct();
@@ -115,10 +102,7 @@ fn convert(array: &ArrayRef, to: &DataType) -> Result<ArrayRef> {
             )?))
         }
         _ => {
-            let strict = CastOptions {
-                safe: false,
-                ..CastOptions::default()
-            };
+            let strict = CastOptions { safe: false, ..CastOptions::default() };
             Ok(cast_with_options(array, to, &strict)?)
         }
     }
@@ -126,19 +110,12 @@ fn convert(array: &ArrayRef, to: &DataType) -> Result<ArrayRef> {
 
 fn is_64_bits(data_type: &DataType) -> bool {
     use DataType as T;
-    matches!(
-        data_type,
-        T::UInt64 | T::Timestamp(_, _) | T::Date64 | T::Time64(_) | T::Duration(_)
-    )
+    matches!(data_type, T::UInt64 | T::Timestamp(_, _) | T::Date64 | T::Time64(_) | T::Duration(_))
 }
 
 /// The same bits under another type of the same width.
 fn reinterpret(array: &ArrayRef, to: &DataType) -> Result<ArrayRef> {
-    let data = array
-        .to_data()
-        .into_builder()
-        .data_type(to.clone())
-        .build()?;
+    let data = array.to_data().into_builder().data_type(to.clone()).build()?;
     Ok(make_array(data))
 }
 
@@ -151,10 +128,7 @@ pub(super) struct StorageFunction {
 
 impl StorageFunction {
     pub(super) fn new(from: DataType, to: DataType) -> Self {
-        Self {
-            signature: Signature::exact(vec![from], Volatility::Immutable),
-            to,
-        }
+        Self { signature: Signature::exact(vec![from], Volatility::Immutable), to }
     }
 }
 

@@ -15,9 +15,7 @@ use fixture::{compile, direct, rows, states_of, text};
 /// `view` cut at every row, both parts updated alone, one of them stored, merged once or twice, finished: always
 /// what `whole` gives over all rows at once.
 async fn check_law(view: &str, whole: &str) {
-    let plan = compile(view)
-        .await
-        .unwrap_or_else(|e| panic!("{view}: {e}"));
+    let plan = compile(view).await.unwrap_or_else(|e| panic!("{view}: {e}"));
     let expect = direct(whole).await;
     let state = session::state(session::runtime(None, None, None).unwrap(), 1);
     let rows = rows();
@@ -120,22 +118,10 @@ async fn ordered_aggregates_obey_the_law() {
 #[tokio::test]
 async fn repeated_ordering_keys_are_left_out() {
     for (call, whole) in [
-        (
-            "first_value(i ORDER BY t, t DESC)",
-            "first_value(i ORDER BY t, _partition, _offset)",
-        ),
-        (
-            "last_value(s ORDER BY i + 0, i)",
-            "last_value(s ORDER BY i, _partition, _offset)",
-        ),
-        (
-            "string_agg(s, ',' ORDER BY i, i * 1, i)",
-            "string_agg(s, ',' ORDER BY i, _partition, _offset)",
-        ),
-        (
-            "first_value(s ORDER BY _offset)",
-            "first_value(s ORDER BY _offset, _partition)",
-        ),
+        ("first_value(i ORDER BY t, t DESC)", "first_value(i ORDER BY t, _partition, _offset)"),
+        ("last_value(s ORDER BY i + 0, i)", "last_value(s ORDER BY i, _partition, _offset)"),
+        ("string_agg(s, ',' ORDER BY i, i * 1, i)", "string_agg(s, ',' ORDER BY i, _partition, _offset)"),
+        ("first_value(s ORDER BY _offset)", "first_value(s ORDER BY _offset, _partition)"),
     ] {
         let query = |call: &str| format!("SELECT k, {call} AS x FROM events GROUP BY k");
         check_law(&query(call), &query(whole)).await;

@@ -62,11 +62,7 @@ impl Change {
                     };
                     applied.push(Applied { action, warnings });
                 }
-                Ok(Decision {
-                    catalog: (!changes.is_empty()).then_some(next),
-                    applied,
-                    changes,
-                })
+                Ok(Decision { catalog: (!changes.is_empty()).then_some(next), applied, changes })
             }
             Change::Origin(name, found) => {
                 let stream = next.streams.get(name).ok_or_else(|| missing_stream(name))?;
@@ -74,10 +70,7 @@ impl Change {
                 if origin == stream.origin {
                     return Ok(Decision::nothing());
                 }
-                let stream = CatalogStream {
-                    definition: stream.definition.clone(),
-                    origin,
-                };
+                let stream = CatalogStream { definition: stream.definition.clone(), origin };
                 let change = format!("recorded the origin {} of stream {name}", stream.origin);
                 next.streams.insert(name.clone(), Arc::new(stream));
                 Ok(Decision::changed(next, change))
@@ -98,19 +91,11 @@ impl Change {
 
 impl Decision {
     fn nothing() -> Self {
-        Self {
-            catalog: None,
-            applied: Vec::new(),
-            changes: Vec::new(),
-        }
+        Self { catalog: None, applied: Vec::new(), changes: Vec::new() }
     }
 
     fn changed(catalog: Catalog, change: String) -> Self {
-        Self {
-            catalog: Some(catalog),
-            applied: Vec::new(),
-            changes: vec![change],
-        }
+        Self { catalog: Some(catalog), applied: Vec::new(), changes: vec![change] }
     }
 }
 
@@ -121,26 +106,16 @@ enum Effect {
 }
 
 impl Catalog {
-    async fn apply(
-        &mut self,
-        statement: &Statement,
-        facts: &Facts,
-    ) -> Result<(Effect, Vec<String>)> {
+    async fn apply(&mut self, statement: &Statement, facts: &Facts) -> Result<(Effect, Vec<String>)> {
         match statement {
-            Statement::CreateStream {
-                definition,
-                or_replace,
-                if_not_exists,
-            } => {
+            Statement::CreateStream { definition, or_replace, if_not_exists } => {
                 let name = &definition.name;
                 if self.views.keys().any(|view| view.as_str() == name.as_str()) {
                     return Err(exists("view", name.as_str()));
                 }
                 let effect = match self.streams.get(name) {
                     None => self.create_stream(definition, facts)?,
-                    Some(_) if *if_not_exists => {
-                        Effect::Nothing(format!("stream {name} exists already"))
-                    }
+                    Some(_) if *if_not_exists => Effect::Nothing(format!("stream {name} exists already")),
                     Some(_) if !or_replace => return Err(exists("stream", name.as_str())),
                     Some(_) => self.replace_stream(definition, facts).await?,
                 };
@@ -150,17 +125,9 @@ impl Catalog {
                 };
                 Ok((effect, warnings))
             }
-            Statement::CreateView {
-                definition,
-                or_replace,
-                if_not_exists,
-            } => {
+            Statement::CreateView { definition, or_replace, if_not_exists } => {
                 let name = &definition.name;
-                if self
-                    .streams
-                    .keys()
-                    .any(|stream| stream.as_str() == name.as_str())
-                {
+                if self.streams.keys().any(|stream| stream.as_str() == name.as_str()) {
                     return Err(exists("stream", name.as_str()));
                 }
                 match self.views.contains_key(name) {
@@ -173,10 +140,8 @@ impl Catalog {
                 }
             }
             Statement::DropStream { name, if_exists } => {
-                let readers: BTreeSet<String> = self
-                    .views_of(name)
-                    .map(|view| format!("`{}`", view.definition.name))
-                    .collect();
+                let readers: BTreeSet<String> =
+                    self.views_of(name).map(|view| format!("`{}`", view.definition.name)).collect();
                 if !readers.is_empty() {
                     return Err(Error::DropStreamInUse {
                         stream: name.clone(),
@@ -221,19 +186,12 @@ impl Catalog {
             true => format!("created stream {name}"),
             false => format!("created stream {name} over its archive"),
         };
-        let stream = CatalogStream {
-            definition: definition.clone(),
-            origin,
-        };
+        let stream = CatalogStream { definition: definition.clone(), origin };
         self.streams.insert(name.clone(), Arc::new(stream));
         Ok(Effect::Changed(action))
     }
 
-    async fn replace_stream(
-        &mut self,
-        definition: &StreamDefinition,
-        facts: &Facts,
-    ) -> Result<Effect> {
+    async fn replace_stream(&mut self, definition: &StreamDefinition, facts: &Facts) -> Result<Effect> {
         let name = &definition.name;
         let before = &self.streams[name];
         if before.definition.sql == definition.sql {
@@ -243,10 +201,7 @@ impl Catalog {
         if read || facts.archived.contains(name) || !before.origin.is_empty() {
             keep_shape(&before.definition, definition)?;
         }
-        let stream = CatalogStream {
-            definition: definition.clone(),
-            origin: before.origin.clone(),
-        };
+        let stream = CatalogStream { definition: definition.clone(), origin: before.origin.clone() };
         self.streams.insert(name.clone(), Arc::new(stream));
         self.recompile(name).await?;
         Ok(Effect::Changed(format!("replaced stream {name}")))
@@ -281,27 +236,20 @@ impl Catalog {
         let id = built.plan.id();
         let effect = match self.views.get_mut(name) {
             None => {
-                let view = CatalogView {
-                    serving: None,
-                    building: Some(built),
-                };
+                let view = CatalogView { serving: None, building: Some(built) };
                 self.views.insert(name.clone(), view);
                 Effect::Changed(format!("created view {name}"))
             }
             Some(view) if view.building.as_ref().is_some_and(|v| v.plan.id() == id) => {
                 Effect::Nothing(format!("view {name} is as it was"))
             }
-            Some(view) if view.serving.as_ref().is_some_and(|v| v.plan.id() == id) => {
-                match view.building.take() {
-                    None => Effect::Nothing(format!("view {name} is as it was")),
-                    Some(_) => Effect::Changed(format!("view {name} stays what it serves")),
-                }
-            }
+            Some(view) if view.serving.as_ref().is_some_and(|v| v.plan.id() == id) => match view.building.take() {
+                None => Effect::Nothing(format!("view {name} is as it was")),
+                Some(_) => Effect::Changed(format!("view {name} stays what it serves")),
+            },
             Some(view) => {
                 view.building = Some(built);
-                Effect::Changed(format!(
-                    "replaced view {name}; it is served once it is built"
-                ))
+                Effect::Changed(format!("replaced view {name}; it is served once it is built"))
             }
         };
         Ok((effect, warnings))
@@ -330,24 +278,15 @@ fn keep_shape(before: &StreamDefinition, after: &StreamDefinition) -> Result<()>
 }
 
 fn exists(kind: &'static str, name: &str) -> Error {
-    Error::CreateTwice {
-        kind,
-        name: name.to_owned(),
-    }
+    Error::CreateTwice { kind, name: name.to_owned() }
 }
 
 fn missing_stream(name: &StreamName) -> Error {
-    Error::FindDefinition {
-        kind: "stream",
-        name: name.to_string(),
-    }
+    Error::FindDefinition { kind: "stream", name: name.to_string() }
 }
 
 fn missing_view(name: &ViewName) -> Error {
-    Error::FindDefinition {
-        kind: "view",
-        name: name.to_string(),
-    }
+    Error::FindDefinition { kind: "view", name: name.to_string() }
 }
 
 fn first_words(sql: &str) -> String {

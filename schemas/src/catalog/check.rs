@@ -70,11 +70,7 @@ pub async fn check(texts: &[String]) -> Checked {
             }
         }
     }
-    Checked {
-        findings: check.findings,
-        streams: check.catalog.streams.len(),
-        views: check.catalog.views.len(),
-    }
+    Checked { findings: check.findings, streams: check.catalog.streams.len(), views: check.catalog.views.len() }
 }
 
 #[derive(Default)]
@@ -109,10 +105,7 @@ impl Check {
                 }
                 Err(error) => {
                     // What a DROP names was never expected to be defined here.
-                    if matches!(
-                        statement,
-                        Statement::CreateStream { .. } | Statement::CreateView { .. }
-                    ) {
+                    if matches!(statement, Statement::CreateStream { .. } | Statement::CreateView { .. }) {
                         self.broken.extend(defined(&words));
                     }
                     self.failed(piece, &words, &statement, &error).await;
@@ -130,25 +123,16 @@ impl Check {
         }
         let unqualified = |warning: String| match statement {
             // A column is written without its stream more often than not.
-            Statement::CreateView { definition, .. } => {
-                warning.replace(&format!("{}.", definition.stream), "")
-            }
+            Statement::CreateView { definition, .. } => warning.replace(&format!("{}.", definition.stream), ""),
             _ => warning,
         };
         let warnings = decision.applied.into_iter().flat_map(|a| a.warnings);
         Ok(warnings.map(unqualified).collect())
     }
 
-    async fn failed(
-        &mut self,
-        piece: &Piece<'_>,
-        words: &[&TokenWithSpan],
-        statement: &Statement,
-        error: &Error,
-    ) {
+    async fn failed(&mut self, piece: &Piece<'_>, words: &[&TokenWithSpan], statement: &Statement, error: &Error) {
         match (statement, error) {
-            (_, Error::FindDefinition { name, .. })
-                if self.unread || self.broken.contains(name) => {}
+            (_, Error::FindDefinition { name, .. }) if self.unread || self.broken.contains(name) => {}
             (Statement::CreateView { .. }, Error::FindDefinition { name, .. }) => {
                 let known = self.catalog.streams.keys().map(|name| name.as_str());
                 let help = match nearest(name, known) {
@@ -177,12 +161,7 @@ impl Check {
     }
 
     /// Reports everything that the planner has against the view's query; false if that is nothing.
-    async fn diagnosed(
-        &mut self,
-        piece: &Piece<'_>,
-        words: &[&TokenWithSpan],
-        view: &ViewDefinition,
-    ) -> bool {
+    async fn diagnosed(&mut self, piece: &Piece<'_>, words: &[&TokenWithSpan], view: &ViewDefinition) -> bool {
         let Some((query, _)) = piece.query_in_place() else {
             return false;
         };
@@ -194,9 +173,7 @@ impl Check {
         };
         for complaint in &complaints {
             let (at, width) = match complaint.span {
-                Some((from, to)) if from.line == to.line => {
-                    (from, to.column.saturating_sub(from.column).max(1))
-                }
+                Some((from, to)) if from.line == to.line => (from, to.column.saturating_sub(from.column).max(1)),
                 Some((from, _)) => (from, 1),
                 None => {
                     let known = locate(&complaint.message, words);
@@ -225,32 +202,15 @@ impl Check {
         self.report(at, width, Severity::Error, message, help);
     }
 
-    fn report(
-        &mut self,
-        place: Place,
-        width: u64,
-        severity: Severity,
-        message: String,
-        help: Option<String>,
-    ) {
-        self.findings.push(Finding {
-            text: self.text,
-            place,
-            width,
-            severity,
-            message,
-            help,
-        });
+    fn report(&mut self, place: Place, width: u64, severity: Severity, message: String, help: Option<String>) {
+        self.findings.push(Finding { text: self.text, place, width, severity, message, help });
     }
 }
 
 /// A sentence and what to do, apart.
 fn explain(error: &Error) -> (String, Option<String>) {
     match error {
-        Error::RefuseDefinition { reason, instead } => (
-            reason.trim_end_matches('.').to_owned(),
-            Some(instead.clone()),
-        ),
+        Error::RefuseDefinition { reason, instead } => (reason.trim_end_matches('.').to_owned(), Some(instead.clone())),
         Error::PlanView { source, .. } => (Complaint::sentence(source), None),
         other => match other.to_string().split_once("; ") {
             Some((message, help)) => (message.to_owned(), Some(help.to_owned())),
@@ -275,9 +235,7 @@ fn defined(words: &[&TokenWithSpan]) -> Option<String> {
     let kind = |t: &&TokenWithSpan| matches!(keyword(t), Keyword::TABLE | Keyword::VIEW);
     let at = words.iter().position(kind)?;
     let condition = [Keyword::IF, Keyword::NOT, Keyword::EXISTS];
-    let name = words[at + 1..]
-        .iter()
-        .find(|t| !condition.contains(&keyword(t)))?;
+    let name = words[at + 1..].iter().find(|t| !condition.contains(&keyword(t)))?;
     match &name.token {
         Token::Word(word) if word.quote_style.is_some() => Some(word.value.clone()),
         Token::Word(word) => Some(word.value.to_lowercase()),
@@ -301,10 +259,7 @@ fn definition_start(piece: &Piece<'_>, words: &[&TokenWithSpan]) -> Span {
 }
 
 fn position(at: Location) -> Place {
-    Place {
-        line: at.line,
-        column: at.column,
-    }
+    Place { line: at.line, column: at.column }
 }
 
 fn extent(span: Span) -> (Place, u64) {

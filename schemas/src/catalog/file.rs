@@ -65,11 +65,7 @@ impl CatalogFile {
             written_ms: chrono::Utc::now().timestamp_millis(),
             changes,
             streams: stream_entries(&catalog.streams),
-            views: catalog
-                .views
-                .iter()
-                .map(|(name, view)| (name.clone(), ViewEntry::of(view)))
-                .collect(),
+            views: catalog.views.iter().map(|(name, view)| (name.clone(), ViewEntry::of(view))).collect(),
             dropped: stream_entries(&catalog.dropped),
         }
     }
@@ -79,44 +75,26 @@ impl CatalogFile {
     ///
     /// Errors: [`Error::ReadCatalog`] if a definition is not accepted any more.
     pub(super) async fn compile(self, path: &str, memo: &Memo) -> Result<Catalog> {
-        let unreadable = |what: &str, e: Error| Error::ReadCatalog {
-            path: path.to_owned(),
-            reason: format!("{what}: {e}"),
-        };
-        let mut catalog = Catalog {
-            version: self.version,
-            ..Catalog::default()
-        };
-        for (entries, streams) in [
-            (self.streams, &mut catalog.streams),
-            (self.dropped, &mut catalog.dropped),
-        ] {
+        let unreadable =
+            |what: &str, e: Error| Error::ReadCatalog { path: path.to_owned(), reason: format!("{what}: {e}") };
+        let mut catalog = Catalog { version: self.version, ..Catalog::default() };
+        for (entries, streams) in [(self.streams, &mut catalog.streams), (self.dropped, &mut catalog.dropped)] {
             for (name, entry) in entries {
-                let definition = parse_stream(&entry.sql)
-                    .map_err(|e| unreadable(&format!("stream `{name}`"), e))?;
+                let definition = parse_stream(&entry.sql).map_err(|e| unreadable(&format!("stream `{name}`"), e))?;
                 let origin = entry.origin;
                 streams.insert(name, Arc::new(CatalogStream { definition, origin }));
             }
         }
         for (name, entry) in self.views {
             let what = format!("view `{name}`");
-            let serving = compile_entry(&entry.serving, &catalog, memo)
-                .await
-                .map_err(|e| unreadable(&what, e))?;
-            let building = compile_entry(&entry.building, &catalog, memo)
-                .await
-                .map_err(|e| unreadable(&what, e))?;
-            let trusted = serving
-                .as_ref()
-                .zip(entry.serving.as_ref())
-                .is_some_and(|(view, entry)| *view.plan.id() == entry.id);
+            let serving = compile_entry(&entry.serving, &catalog, memo).await.map_err(|e| unreadable(&what, e))?;
+            let building = compile_entry(&entry.building, &catalog, memo).await.map_err(|e| unreadable(&what, e))?;
+            let trusted =
+                serving.as_ref().zip(entry.serving.as_ref()).is_some_and(|(view, entry)| *view.plan.id() == entry.id);
             let view = if trusted {
                 CatalogView { serving, building }
             } else {
-                CatalogView {
-                    serving: None,
-                    building: building.or(serving),
-                }
+                CatalogView { serving: None, building: building.or(serving) }
             };
             catalog.views.insert(name, view);
         }
@@ -127,27 +105,17 @@ impl CatalogFile {
 
 impl ViewEntry {
     fn of(view: &CatalogView) -> Self {
-        let entry = |view: &Arc<CompiledView>| VersionEntry {
-            id: view.plan.id().clone(),
-            sql: view.definition.sql.clone(),
-        };
-        Self {
-            serving: view.serving.as_ref().map(entry),
-            building: view.building.as_ref().map(entry),
-        }
+        let entry =
+            |view: &Arc<CompiledView>| VersionEntry { id: view.plan.id().clone(), sql: view.definition.sql.clone() };
+        Self { serving: view.serving.as_ref().map(entry), building: view.building.as_ref().map(entry) }
     }
 }
 
-fn stream_entries(
-    streams: &BTreeMap<StreamName, Arc<CatalogStream>>,
-) -> BTreeMap<StreamName, StreamEntry> {
+fn stream_entries(streams: &BTreeMap<StreamName, Arc<CatalogStream>>) -> BTreeMap<StreamName, StreamEntry> {
     streams
         .iter()
         .map(|(name, stream)| {
-            let entry = StreamEntry {
-                sql: stream.definition.sql.clone(),
-                origin: stream.origin.clone(),
-            };
+            let entry = StreamEntry { sql: stream.definition.sql.clone(), origin: stream.origin.clone() };
             (name.clone(), entry)
         })
         .collect()
@@ -177,10 +145,7 @@ pub(super) async fn compile_view(
 ) -> Result<Arc<CompiledView>> {
     let stream = streams
         .get(&definition.stream)
-        .ok_or_else(|| Error::FindDefinition {
-            kind: "stream",
-            name: definition.stream.to_string(),
-        })?;
+        .ok_or_else(|| Error::FindDefinition { kind: "stream", name: definition.stream.to_string() })?;
     let plan = ViewPlan::compile(&definition, &stream.definition).await?;
     Ok(Arc::new(CompiledView { definition, plan }))
 }

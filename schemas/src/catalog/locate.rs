@@ -20,9 +20,7 @@ enum Quote {
 
 /// The tokens of `statement` that `sentence` is about, if it quotes any.
 pub(super) fn locate(sentence: &str, statement: &[&TokenWithSpan]) -> Option<Span> {
-    quotes(sentence)
-        .iter()
-        .find_map(|quote| find(quote, statement))
+    quotes(sentence).iter().find_map(|quote| find(quote, statement))
 }
 
 /// What is quoted, the most telling kinds first.
@@ -55,10 +53,7 @@ fn calls(sentence: &str) -> Vec<String> {
     let mut found = Vec::new();
     for (open, _) in sentence.match_indices('(') {
         let name_end = &sentence[..open];
-        let name = name_end
-            .rsplit(|c: char| !c.is_alphanumeric() && c != '_')
-            .next()
-            .unwrap_or_default();
+        let name = name_end.rsplit(|c: char| !c.is_alphanumeric() && c != '_').next().unwrap_or_default();
         if !name.is_empty() {
             let end = closing(&sentence[open..]).map_or(sentence.len(), |at| open + at + 1);
             found.push(sentence[open - name.len()..end].to_owned());
@@ -110,11 +105,7 @@ fn find(quote: &Quote, statement: &[&TokenWithSpan]) -> Option<Span> {
                 .or_else(|| {
                     let words = tokens(text);
                     let (at, _) = longest(&words, statement).filter(|(_, n)| *n == words.len())?;
-                    Some(
-                        statement[at]
-                            .span
-                            .union(&statement[at + words.len() - 1].span),
-                    )
+                    Some(statement[at].span.union(&statement[at + words.len() - 1].span))
                 })
                 .or_else(|| {
                     let (_, last) = text.rsplit_once('.')?;
@@ -134,9 +125,7 @@ fn find(quote: &Quote, statement: &[&TokenWithSpan]) -> Option<Span> {
 }
 
 fn tokens(text: &str) -> Vec<Token> {
-    let mut tokens = Tokenizer::new(&GenericDialect {}, text)
-        .tokenize()
-        .unwrap_or_default();
+    let mut tokens = Tokenizer::new(&GenericDialect {}, text).tokenize().unwrap_or_default();
     tokens.retain(|t| !matches!(t, Token::Whitespace(_) | Token::EOF));
     tokens
 }
@@ -145,14 +134,9 @@ fn tokens(text: &str) -> Vec<Token> {
 fn longest(wanted: &[Token], statement: &[&TokenWithSpan]) -> Option<(usize, usize)> {
     let common = |at: usize| {
         let pairs = wanted.iter().zip(&statement[at..]);
-        pairs
-            .take_while(|(w, t)| same(&text_of(w), &text_of(&t.token)))
-            .count()
+        pairs.take_while(|(w, t)| same(&text_of(w), &text_of(&t.token))).count()
     };
-    (0..statement.len())
-        .map(|at| (at, common(at)))
-        .filter(|(_, n)| *n > 0)
-        .min_by_key(|(at, n)| (usize::MAX - n, *at))
+    (0..statement.len()).map(|at| (at, common(at))).filter(|(_, n)| *n > 0).min_by_key(|(at, n)| (usize::MAX - n, *at))
 }
 
 /// A name without its quotes, a string without its own.
@@ -180,21 +164,12 @@ mod tests {
     /// `expect` is `line:column-column`.
     #[track_caller]
     fn check(statement: &str, sentence: &str, expect: &str) {
-        let tokens = Tokenizer::new(&GenericDialect {}, statement)
-            .tokenize_with_location()
-            .unwrap();
-        let words: Vec<&TokenWithSpan> = tokens
-            .iter()
-            .filter(|t| !matches!(t.token, Token::Whitespace(_) | Token::EOF))
-            .collect();
+        let tokens = Tokenizer::new(&GenericDialect {}, statement).tokenize_with_location().unwrap();
+        let words: Vec<&TokenWithSpan> =
+            tokens.iter().filter(|t| !matches!(t.token, Token::Whitespace(_) | Token::EOF)).collect();
         let found = locate(sentence, &words).map_or_else(
             || "nowhere".to_owned(),
-            |span| {
-                format!(
-                    "{}:{}-{}",
-                    span.start.line, span.start.column, span.end.column
-                )
-            },
+            |span| format!("{}:{}-{}", span.start.line, span.start.column, span.end.column),
         );
         assert_eq!(found, expect, "{sentence}");
     }
@@ -210,20 +185,12 @@ mod tests {
         check(STREAM, "Column `ä` is bad", "1:43-46");
         check(STREAM, "STORED AS CSV is not supported.", "2:3-16");
         check(STREAM, "There is no option 'fromat'.", "2:41-49");
-        check(
-            STREAM,
-            "LOCATION 'x/y' is not the name of a topic.",
-            "2:26-31",
-        );
+        check(STREAM, "LOCATION 'x/y' is not the name of a topic.", "2:26-31");
     }
 
     #[test]
     fn what_does_not_stand_there_is_not() {
-        check(
-            VIEW,
-            "The archive's format does not take the stream's name",
-            "nowhere",
-        );
+        check(VIEW, "The archive's format does not take the stream's name", "nowhere");
         check(VIEW, "first_value() is not `there`", "nowhere");
         check(VIEW, "", "nowhere");
         check(VIEW, "`` '' ( (x", "nowhere");

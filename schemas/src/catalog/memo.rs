@@ -37,10 +37,7 @@ impl Memo {
             let stream = catalog.streams.get(&view.definition.stream)?;
             Some((stream.definition.sql.clone(), view.definition.sql.clone()))
         };
-        let views = catalog
-            .compiled()
-            .filter_map(|view| Some((texts(view)?, Arc::clone(view))))
-            .collect();
+        let views = catalog.compiled().filter_map(|view| Some((texts(view)?, Arc::clone(view)))).collect();
         *self.0.lock() = views;
     }
 }

@@ -48,11 +48,7 @@ enum Written {
 
 impl CatalogStore {
     pub fn new(warehouse: Warehouse) -> Self {
-        Self {
-            warehouse,
-            memo: Memo::default(),
-            landed: Arc::default(),
-        }
+        Self { warehouse, memo: Memo::default(), landed: Arc::default() }
     }
 
     /// Ready once a change that was made through this store or a clone of it has landed; for one follower.
@@ -67,17 +63,11 @@ impl CatalogStore {
         match self.newest().await? {
             None => Ok(Arc::new(Catalog::default())),
             Some(version) => {
-                let file = self
-                    .read(version)
-                    .await?
-                    .ok_or_else(|| Error::ReadCatalog {
-                        path: path(version).to_string(),
-                        reason: "it was listed and is not there; catalog files must not be removed"
-                            .into(),
-                    })?;
-                Ok(Arc::new(
-                    file.compile(path(version).as_ref(), &self.memo).await?,
-                ))
+                let file = self.read(version).await?.ok_or_else(|| Error::ReadCatalog {
+                    path: path(version).to_string(),
+                    reason: "it was listed and is not there; catalog files must not be removed".into(),
+                })?;
+                Ok(Arc::new(file.compile(path(version).as_ref(), &self.memo).await?))
             }
         }
     }
@@ -96,9 +86,7 @@ impl CatalogStore {
             None => Ok(None),
             Some(file) => {
                 let path = path(file.version);
-                Ok(Some(Arc::new(
-                    file.compile(path.as_ref(), &self.memo).await?,
-                )))
+                Ok(Some(Arc::new(file.compile(path.as_ref(), &self.memo).await?)))
             }
         }
     }
@@ -116,11 +104,7 @@ impl CatalogStore {
     /// catalog in which they are recorded.
     ///
     /// Errors: [`Error::FindDefinition`], [`Error::Store`], [`Error::WriteCatalog`].
-    pub async fn record_origin(
-        &self,
-        stream: &StreamName,
-        origins: &Frontier,
-    ) -> Result<Arc<Catalog>> {
+    pub async fn record_origin(&self, stream: &StreamName, origins: &Frontier) -> Result<Arc<Catalog>> {
         let change = Change::Origin(stream.clone(), origins.clone());
         Ok(self.change(change).await?.0)
     }
@@ -178,11 +162,7 @@ impl CatalogStore {
         let path = path(file.version);
         let bytes = serde_json::to_vec_pretty(file)
             .map_err(|e| Error::Broken(format!("a catalog file cannot be written: {e}")))?;
-        let put = self
-            .warehouse
-            .store()
-            .put_opts(&path, PutPayload::from(bytes), PutMode::Create.into())
-            .await;
+        let put = self.warehouse.store().put_opts(&path, PutPayload::from(bytes), PutMode::Create.into()).await;
         let Err(source) = put else {
             return Ok(Written::Landed);
         };
@@ -190,35 +170,22 @@ impl CatalogStore {
         match self.read(file.version).await? {
             Some(found) if found.commit == file.commit => Ok(Written::Landed),
             Some(_) => Ok(Written::Taken),
-            None => Ok(Written::Failed(Error::Store {
-                path: path.to_string(),
-                source,
-            })),
+            None => Ok(Written::Failed(Error::Store { path: path.to_string(), source })),
         }
     }
 
     async fn read(&self, version: u64) -> Result<Option<CatalogFile>> {
         let path = path(version);
-        let failed = |source| Error::Store {
-            path: path.to_string(),
-            source,
-        };
+        let failed = |source| Error::Store { path: path.to_string(), source };
         let bytes = match self.warehouse.store().get(&path).await {
             Ok(found) => found.bytes().await.map_err(failed)?,
             Err(StoreError::NotFound { .. }) => return Ok(None),
             Err(source) => return Err(failed(source)),
         };
-        let unreadable = |reason: String| Error::ReadCatalog {
-            path: path.to_string(),
-            reason,
-        };
-        let file: CatalogFile =
-            serde_json::from_slice(&bytes).map_err(|e| unreadable(e.to_string()))?;
+        let unreadable = |reason: String| Error::ReadCatalog { path: path.to_string(), reason };
+        let file: CatalogFile = serde_json::from_slice(&bytes).map_err(|e| unreadable(e.to_string()))?;
         if file.version != version {
-            return Err(unreadable(format!(
-                "it says it is version {}",
-                file.version
-            )));
+            return Err(unreadable(format!("it says it is version {}", file.version)));
         }
         Ok(Some(file))
     }
@@ -234,10 +201,7 @@ impl CatalogStore {
                 std::future::ready(Ok(newest.max(number)))
             })
             .await
-            .map_err(|source| Error::Store {
-                path: folder.to_string(),
-                source,
-            })?;
+            .map_err(|source| Error::Store { path: folder.to_string(), source })?;
         Ok(newest)
     }
 
@@ -261,12 +225,7 @@ impl CatalogStore {
         let folder = Warehouse::master_path(stream);
         let store = self.warehouse.store();
         let first = store.list(Some(&folder)).try_next().await;
-        first
-            .map(|found| found.is_some())
-            .map_err(|source| Error::Store {
-                path: folder.to_string(),
-                source,
-            })
+        first.map(|found| found.is_some()).map_err(|source| Error::Store { path: folder.to_string(), source })
     }
 }
 
@@ -278,6 +237,5 @@ fn path(version: u64) -> Path {
 /// The number in a file's name; `None` for anything else that lies there.
 fn number(name: &str) -> Option<u64> {
     let digits = name.strip_suffix(".json")?;
-    (digits.len() >= DIGITS && digits.bytes().all(|b| b.is_ascii_digit()))
-        .then(|| digits.parse().ok())?
+    (digits.len() >= DIGITS && digits.bytes().all(|b| b.is_ascii_digit())).then(|| digits.parse().ok())?
 }

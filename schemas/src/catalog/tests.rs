@@ -61,34 +61,16 @@ impl Fixture {
 
     /// Pretends that the stream `s` has been archived.
     async fn archive(&self) {
-        let path = Warehouse::master_path(&stream("s"))
-            .join("_delta_log")
-            .join("0.json");
-        self.store
-            .inner
-            .put(&path, PutPayload::from_static(b"{}"))
-            .await
-            .unwrap();
+        let path = Warehouse::master_path(&stream("s")).join("_delta_log").join("0.json");
+        self.store.inner.put(&path, PutPayload::from_static(b"{}")).await.unwrap();
     }
 
     /// Rewrites the newest file's text.
     async fn tamper(&self, version: u64, edit: impl FnOnce(String) -> String) {
         let path = Path::from(format!("catalog/{version:08}.json"));
-        let bytes = self
-            .store
-            .inner
-            .get(&path)
-            .await
-            .unwrap()
-            .bytes()
-            .await
-            .unwrap();
+        let bytes = self.store.inner.get(&path).await.unwrap().bytes().await.unwrap();
         let text = edit(String::from_utf8(bytes.to_vec()).unwrap());
-        self.store
-            .inner
-            .put(&path, PutPayload::from(text.into_bytes()))
-            .await
-            .unwrap();
+        self.store.inner.put(&path, PutPayload::from(text.into_bytes())).await.unwrap();
     }
 }
 
@@ -101,10 +83,7 @@ fn view(name: &str) -> ViewName {
 }
 
 fn at(pairs: &[(i32, i64)]) -> Frontier {
-    pairs
-        .iter()
-        .map(|(p, o)| (Partition(*p), Offset(*o)))
-        .collect()
+    pairs.iter().map(|(p, o)| (Partition(*p), Offset(*o))).collect()
 }
 
 /// Whether `v` has a side that serves and one that is built.
@@ -131,17 +110,11 @@ async fn statements_of_one_request_are_one_version() {
 #[tokio::test]
 async fn a_request_applies_whole_or_not_at_all() {
     let f = Fixture::new();
-    f.refused(
-        f.apply(&format!("{STREAM}; DROP VIEW x")).await,
-        "view `x` does not exist",
-    );
+    f.refused(f.apply(&format!("{STREAM}; DROP VIEW x")).await, "view `x` does not exist");
     assert_eq!(f.load().await.version, 0);
     f.refused(f.apply(&format!("{STREAM}; SELECT 1")).await, "is a query");
     f.refused(f.apply(VIEW).await, "stream `s` does not exist");
-    f.refused(
-        f.apply(&format!("{STREAM}; {STREAM}")).await,
-        "exists already",
-    );
+    f.refused(f.apply(&format!("{STREAM}; {STREAM}")).await, "exists already");
     assert_eq!(f.load().await.version, 0);
 }
 
@@ -150,28 +123,15 @@ async fn existing_names() {
     let f = Fixture::with(&[STREAM, VIEW]).await;
     f.refused(f.apply(STREAM).await, "the stream `s` exists already");
     f.refused(f.apply(VIEW).await, "the view `v` exists already");
-    f.refused(
-        f.apply(&VIEW.replace("VIEW v", "VIEW s")).await,
-        "the stream `s` exists already",
-    );
-    f.refused(
-        f.apply(&STREAM.replace("TABLE s", "TABLE v")).await,
-        "the view `v` exists already",
-    );
+    f.refused(f.apply(&VIEW.replace("VIEW v", "VIEW s")).await, "the stream `s` exists already");
+    f.refused(f.apply(&STREAM.replace("TABLE s", "TABLE v")).await, "the view `v` exists already");
     let unless = STREAM.replace("TABLE s", "TABLE IF NOT EXISTS s");
     assert_eq!(f.apply(&unless).await.unwrap(), ["stream s exists already"]);
     let unless = VIEW.replace("VIEW v", "VIEW IF NOT EXISTS v");
     assert_eq!(f.apply(&unless).await.unwrap(), ["view v exists already"]);
-    let gone = f
-        .apply("DROP TABLE IF EXISTS x; DROP VIEW IF EXISTS x")
-        .await
-        .unwrap();
+    let gone = f.apply("DROP TABLE IF EXISTS x; DROP VIEW IF EXISTS x").await.unwrap();
     assert_eq!(gone, ["there is no stream x", "there is no view x"]);
-    assert_eq!(
-        f.load().await.version,
-        2,
-        "nothing changed, so nothing was written"
-    );
+    assert_eq!(f.load().await.version, 2, "nothing changed, so nothing was written");
 }
 
 #[tokio::test]
@@ -179,10 +139,7 @@ async fn a_stream_is_dropped_after_its_views() {
     let f = Fixture::with(&[STREAM, VIEW]).await;
     f.refused(f.apply("DROP TABLE s").await, "read by the views `v`");
     let done = f.apply("DROP VIEW v; DROP TABLE s").await.unwrap();
-    assert_eq!(
-        done,
-        ["dropped view v", "dropped stream s; its archive is kept"]
-    );
+    assert_eq!(done, ["dropped view v", "dropped stream s; its archive is kept"]);
     let catalog = f.load().await;
     assert!(catalog.streams.is_empty() && catalog.views.is_empty());
     f.refused(f.apply("DROP TABLE s").await, "does not exist");
@@ -194,9 +151,7 @@ async fn a_view_is_served_once_it_is_built() {
     assert_eq!(sides(&f.promote().await), (true, false));
     let served = f.load().await.views[&view("v")].serving.clone().unwrap();
 
-    let same = VIEW
-        .replace("CREATE", "CREATE OR REPLACE")
-        .replace("SELECT", "SELECT  ");
+    let same = VIEW.replace("CREATE", "CREATE OR REPLACE").replace("SELECT", "SELECT  ");
     assert_eq!(f.apply(&same).await.unwrap(), ["view v is as it was"]);
 
     let other = same.replace("count(*)", "sum(a)");
@@ -205,20 +160,9 @@ async fn a_view_is_served_once_it_is_built() {
     assert_eq!(sides(&f.load().await), (true, true));
     assert_eq!(f.apply(&other).await.unwrap(), ["view v is as it was"]);
 
-    let unchanged = f
-        .catalogs
-        .promote(&view("v"), served.plan.id())
-        .await
-        .unwrap();
-    assert_eq!(
-        sides(&unchanged),
-        (true, true),
-        "only what is being built can be promoted"
-    );
-    assert_eq!(
-        f.apply(&same).await.unwrap(),
-        ["view v stays what it serves"]
-    );
+    let unchanged = f.catalogs.promote(&view("v"), served.plan.id()).await.unwrap();
+    assert_eq!(sides(&unchanged), (true, true), "only what is being built can be promoted");
+    assert_eq!(f.apply(&same).await.unwrap(), ["view v stays what it serves"]);
     assert_eq!(sides(&f.load().await), (true, false));
 
     f.apply(&other).await.unwrap();
@@ -241,19 +185,12 @@ async fn what_an_archive_or_a_view_depends_on_stays() {
     f.apply(VIEW).await.unwrap();
     f.promote().await;
     f.refused(f.apply(&columns).await, "its columns cannot change");
-    f.refused(
-        f.apply(&replace.replace("'t'", "'u'")).await,
-        "its topic cannot change",
-    );
+    f.refused(f.apply(&replace.replace("'t'", "'u'")).await, "its topic cannot change");
     let done = f.apply(&replace.replace("'1'", "'2'")).await.unwrap();
     assert_eq!(done, ["replaced stream s"]);
     let catalog = f.load().await;
     assert_eq!(catalog.streams[&stream("s")].definition.kafka["x"], "2");
-    assert_eq!(
-        sides(&catalog),
-        (true, false),
-        "options are no part of a view's meaning"
-    );
+    assert_eq!(sides(&catalog), (true, false), "options are no part of a view's meaning");
 
     f.apply("DROP VIEW v").await.unwrap();
     f.archive().await;
@@ -263,51 +200,26 @@ async fn what_an_archive_or_a_view_depends_on_stays() {
 #[tokio::test]
 async fn origins_are_recorded_once() {
     let f = Fixture::with(&[STREAM]).await;
-    let record = async |origin| {
-        f.catalogs
-            .record_origin(&stream("s"), &origin)
-            .await
-            .unwrap()
-    };
+    let record = async |origin| f.catalogs.record_origin(&stream("s"), &origin).await.unwrap();
     let origin = |catalog: &Catalog| catalog.streams[&stream("s")].origin.clone();
     assert_eq!(origin(&*record(at(&[(0, 5)])).await), at(&[(0, 5)]));
-    assert_eq!(
-        origin(&*record(at(&[(0, 9), (1, 0)])).await),
-        at(&[(0, 5), (1, 0)])
-    );
+    assert_eq!(origin(&*record(at(&[(0, 9), (1, 0)])).await), at(&[(0, 5), (1, 0)]));
     let version = f.load().await.version;
     record(at(&[(1, 7)])).await;
     assert_eq!(f.load().await.version, version);
     assert_eq!(origin(&*f.load().await), at(&[(0, 5), (1, 0)]));
-    f.apply(
-        &STREAM
-            .replace("CREATE", "CREATE OR REPLACE")
-            .replace("'1'", "'3'"),
-    )
-    .await
-    .unwrap();
+    f.apply(&STREAM.replace("CREATE", "CREATE OR REPLACE").replace("'1'", "'3'")).await.unwrap();
     assert_eq!(origin(&*f.load().await), at(&[(0, 5), (1, 0)]));
-    assert!(
-        f.catalogs
-            .record_origin(&stream("x"), &at(&[(0, 1)]))
-            .await
-            .is_err()
-    );
+    assert!(f.catalogs.record_origin(&stream("x"), &at(&[(0, 1)])).await.is_err());
 }
 
 #[tokio::test]
 async fn a_stream_created_again_goes_on_with_its_archive() {
     let f = Fixture::with(&[STREAM]).await;
-    f.catalogs
-        .record_origin(&stream("s"), &at(&[(0, 5)]))
-        .await
-        .unwrap();
+    f.catalogs.record_origin(&stream("s"), &at(&[(0, 5)])).await.unwrap();
     f.archive().await;
     f.apply("DROP TABLE s").await.unwrap();
-    f.refused(
-        f.apply(&STREAM.replace("a INT", "a DATE")).await,
-        "its columns cannot change",
-    );
+    f.refused(f.apply(&STREAM.replace("a INT", "a DATE")).await, "its columns cannot change");
     let done = f.apply(STREAM).await.unwrap();
     assert_eq!(done, ["created stream s over its archive"]);
     let catalog = f.load().await;
@@ -315,16 +227,10 @@ async fn a_stream_created_again_goes_on_with_its_archive() {
     assert!(catalog.dropped.is_empty());
 
     let f = Fixture::with(&[STREAM]).await;
-    f.catalogs
-        .record_origin(&stream("s"), &at(&[(0, 5)]))
-        .await
-        .unwrap();
+    f.catalogs.record_origin(&stream("s"), &at(&[(0, 5)])).await.unwrap();
     f.apply("DROP TABLE s").await.unwrap();
     f.apply(&STREAM.replace("a INT", "a DATE")).await.unwrap();
-    assert!(
-        f.load().await.streams[&stream("s")].origin.is_empty(),
-        "nothing was archived"
-    );
+    assert!(f.load().await.streams[&stream("s")].origin.is_empty(), "nothing was archived");
 }
 
 #[tokio::test]
@@ -365,17 +271,9 @@ async fn a_write_with_an_unknown_outcome_happens_once() {
     ] {
         let f = Fixture::new();
         f.store.traps.lock().extend(&traps);
-        assert_eq!(
-            f.apply(STREAM).await.unwrap(),
-            ["created stream s"],
-            "{traps:?}"
-        );
+        assert_eq!(f.apply(STREAM).await.unwrap(), ["created stream s"], "{traps:?}");
         let catalog = f.load().await;
-        assert_eq!(
-            (catalog.version, catalog.streams.len()),
-            (1, 1),
-            "{traps:?}"
-        );
+        assert_eq!((catalog.version, catalog.streams.len()), (1, 1), "{traps:?}");
     }
     let f = Fixture::new();
     f.store.traps.lock().extend([Trap::Lost; 20]);
@@ -397,17 +295,8 @@ async fn a_lost_race_is_decided_anew() {
 async fn states_of_another_engine_are_built_anew() {
     let f = Fixture::with(&[STREAM, VIEW]).await;
     let served = f.promote().await;
-    let id = served.views[&view("v")]
-        .serving
-        .clone()
-        .unwrap()
-        .plan
-        .id()
-        .to_string();
-    f.tamper(served.version, |text| {
-        text.replace(&id, "0123456789abcdef0123456789abcdef")
-    })
-    .await;
+    let id = served.views[&view("v")].serving.clone().unwrap().plan.id().to_string();
+    f.tamper(served.version, |text| text.replace(&id, "0123456789abcdef0123456789abcdef")).await;
     let catalog = f.load().await;
     assert_eq!(sides(&catalog), (false, true));
     assert_eq!(f.promote().await.version, served.version + 1);
@@ -437,11 +326,7 @@ async fn other_files_in_the_folder_do_no_harm() {
     let f = Fixture::with(&[STREAM]).await;
     for name in ["notes.txt", "0.json", "99999999.json.tmp"] {
         let path = Warehouse::catalog_path().join(name);
-        f.store
-            .inner
-            .put(&path, PutPayload::from_static(b"x"))
-            .await
-            .unwrap();
+        f.store.inner.put(&path, PutPayload::from_static(b"x")).await.unwrap();
     }
     assert_eq!(f.load().await.version, 1);
 }

@@ -25,15 +25,9 @@ const NOT_IN_NAMES: &str = " ,;{}()\n\t=";
 /// Errors: [`Error::RefuseDefinition`].
 pub(super) fn schema(columns: Vec<ColumnDef>) -> Result<SchemaRef> {
     if columns.is_empty() {
-        return Err(Error::refuse(
-            "The stream has no columns.",
-            "Declare those that you need: (name TYPE, …).",
-        ));
+        return Err(Error::refuse("The stream has no columns.", "Declare those that you need: (name TYPE, …)."));
     }
-    let fields: Vec<Field> = columns
-        .into_iter()
-        .map(read_column)
-        .collect::<Result<_>>()?;
+    let fields: Vec<Field> = columns.into_iter().map(read_column).collect::<Result<_>>()?;
     let fields = Fields::from(fields);
     check_names(&fields, None)?;
     Ok(Arc::new(Schema::new(fields)))
@@ -64,9 +58,7 @@ fn read_column(column: ColumnDef) -> Result<Field> {
         )
     })?;
     let data_type = canonical(&found).map_err(|e| match e {
-        Error::RefuseDefinition { reason, instead } => {
-            Error::refuse(format!("Column `{name}`: {reason}"), instead)
-        }
+        Error::RefuseDefinition { reason, instead } => Error::refuse(format!("Column `{name}`: {reason}"), instead),
         other => other,
     })?;
     Ok(Field::new(name, data_type, !required))

@@ -27,15 +27,10 @@ pub(crate) struct Piece<'a> {
 pub(crate) fn split(sql: &str) -> Result<Vec<Piece<'_>>> {
     let tokens = Tokenizer::new(&GenericDialect {}, sql)
         .tokenize_with_location()
-        .map_err(|e| Error::ParseSql {
-            message: e.message,
-            place: place(e.location),
-        })?;
+        .map_err(|e| Error::ParseSql { message: e.message, place: place(e.location) })?;
     let mut pieces = Vec::new();
     for run in tokens.split(|t| t.token == Token::SemiColon) {
-        let mut words = run
-            .iter()
-            .filter(|t| !matches!(t.token, Token::Whitespace(_) | Token::EOF));
+        let mut words = run.iter().filter(|t| !matches!(t.token, Token::Whitespace(_) | Token::EOF));
         let Some(first) = words.next() else { continue };
         let last = words.next_back().unwrap_or(first);
         let (start, end) = (first.span.start, last.span.end);
@@ -66,10 +61,7 @@ impl Piece<'_> {
             .map_err(|e| explain(&e, start, end))?;
         match (statements.pop_front(), statements.pop_front()) {
             (Some(statement), None) => Ok(statement),
-            _ => Err(Error::ParseSql {
-                message: "expected one statement here".into(),
-                place: place(start),
-            }),
+            _ => Err(Error::ParseSql { message: "expected one statement here".into(), place: place(start) }),
         }
     }
 
@@ -112,11 +104,7 @@ fn explain(error: &DataFusionError, start: Location, end: Location) -> Error {
         Some((message, at)) => (message, read_location(at)),
         None => (text, None),
     };
-    let fallback = if message.ends_with("found: EOF") {
-        end
-    } else {
-        start
-    };
+    let fallback = if message.ends_with("found: EOF") { end } else { start };
     Error::ParseSql {
         message: message.replace("found: EOF", "found: the end of the statement"),
         place: found.or(place(fallback)),
@@ -126,31 +114,18 @@ fn explain(error: &DataFusionError, start: Location, end: Location) -> Error {
 /// `3, Column: 14`
 fn read_location(text: &str) -> Option<Place> {
     let (line, column) = text.split_once(", Column: ")?;
-    Some(Place {
-        line: line.parse().ok()?,
-        column: column.parse().ok()?,
-    })
+    Some(Place { line: line.parse().ok()?, column: column.parse().ok()? })
 }
 
 fn place(at: Location) -> Option<Place> {
-    (at.line > 0).then_some(Place {
-        line: at.line,
-        column: at.column,
-    })
+    (at.line > 0).then_some(Place { line: at.line, column: at.column })
 }
 
 /// Where a location, which counts lines and characters from 1, lies in the text.
 fn byte(sql: &str, at: Location) -> usize {
-    let line_start: usize = sql
-        .split_inclusive('\n')
-        .take(at.line.saturating_sub(1) as usize)
-        .map(str::len)
-        .sum();
+    let line_start: usize = sql.split_inclusive('\n').take(at.line.saturating_sub(1) as usize).map(str::len).sum();
     let before = at.column.saturating_sub(1) as usize;
-    sql[line_start..]
-        .char_indices()
-        .nth(before)
-        .map_or(sql.len(), |(byte, _)| line_start + byte)
+    sql[line_start..].char_indices().nth(before).map_or(sql.len(), |(byte, _)| line_start + byte)
 }
 
 /// True if brackets nest so deep that a parser working by recursion could run out of stack.
@@ -168,9 +143,7 @@ fn nests_too_deep(tokens: &[TokenWithSpan]) -> bool {
             }
             Token::Lt => {
                 let word = before.map(ToString::to_string).unwrap_or_default();
-                let opens = ["array", "struct", "map"]
-                    .iter()
-                    .any(|name| word.eq_ignore_ascii_case(name));
+                let opens = ["array", "struct", "map"].iter().any(|name| word.eq_ignore_ascii_case(name));
                 of_types += usize::from(opens);
             }
             _ => {}

@@ -77,10 +77,7 @@ fn refuse_clauses(create: &CreateExternalTable) -> Result<()> {
         ));
     }
     if create.temporary {
-        return Err(Error::refuse(
-            "A stream is archived, so it cannot be temporary.",
-            "Leave out TEMPORARY.",
-        ));
+        return Err(Error::refuse("A stream is archived, so it cannot be temporary.", "Leave out TEMPORARY."));
     }
     if !create.table_partition_cols.is_empty() {
         return Err(Error::refuse(
@@ -106,10 +103,7 @@ fn refuse_clauses(create: &CreateExternalTable) -> Result<()> {
 
 fn read_topic(locations: &[String]) -> Result<String> {
     let [topic] = locations else {
-        return Err(Error::refuse(
-            "A stream has one topic.",
-            "Define a stream for each: LOCATION '<topic>'.",
-        ));
+        return Err(Error::refuse("A stream has one topic.", "Define a stream for each: LOCATION '<topic>'."));
     };
     let legal = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
     let fits = (1..=LONGEST_TOPIC).contains(&topic.len()) && !matches!(topic.as_str(), "." | "..");
@@ -129,22 +123,16 @@ fn read_options(options: Vec<(String, Value)>) -> Result<BTreeMap<String, String
         let key = key.to_lowercase();
         let kafka = key.strip_prefix(KAFKA).is_some_and(|rest| !rest.is_empty());
         if !kafka && key != FORMAT && key != EVENT_TIME {
-            return Err(Error::refuse(
-                format!("There is no option '{key}'."),
-                nearest_option(&key),
-            ));
+            return Err(Error::refuse(format!("There is no option '{key}'."), nearest_option(&key)));
         }
         let value = match value {
-            Value::SingleQuotedString(text)
-            | Value::DoubleQuotedString(text)
-            | Value::EscapedStringLiteral(text) => text,
+            Value::SingleQuotedString(text) | Value::DoubleQuotedString(text) | Value::EscapedStringLiteral(text) => {
+                text
+            }
             other => other.to_string(),
         };
         if found.insert(key.clone(), value).is_some() {
-            return Err(Error::refuse(
-                format!("The option '{key}' is given twice."),
-                "Keep one of them.",
-            ));
+            return Err(Error::refuse(format!("The option '{key}' is given twice."), "Keep one of them."));
         }
     }
     Ok(found)
@@ -156,8 +144,6 @@ fn nearest_option(key: &str) -> String {
         None if key.contains('.') => {
             format!("Did you mean '{KAFKA}{}'?", key.trim_start_matches('.'))
         }
-        None => format!(
-            "Options are '{FORMAT}', '{EVENT_TIME}' and librdkafka's properties as '{KAFKA}<property>'."
-        ),
+        None => format!("Options are '{FORMAT}', '{EVENT_TIME}' and librdkafka's properties as '{KAFKA}<property>'."),
     }
 }

@@ -7,11 +7,7 @@ use crate::error::Place;
 /// One line per statement.
 fn show(statement: &Statement) -> String {
     match statement {
-        Statement::CreateStream {
-            definition: d,
-            or_replace,
-            if_not_exists,
-        } => {
+        Statement::CreateStream { definition: d, or_replace, if_not_exists } => {
             let columns: Vec<String> = d
                 .columns
                 .fields()
@@ -26,19 +22,12 @@ fn show(statement: &Statement) -> String {
                 d.name,
                 d.topic,
                 columns.join(", "),
-                d.event_time
-                    .as_ref()
-                    .map(|c| format!(" by {c}"))
-                    .unwrap_or_default(),
+                d.event_time.as_ref().map(|c| format!(" by {c}")).unwrap_or_default(),
                 if *or_replace { " replace" } else { "" },
                 if *if_not_exists { " unless" } else { "" },
             )
         }
-        Statement::CreateView {
-            definition: d,
-            or_replace,
-            if_not_exists,
-        } => format!(
+        Statement::CreateView { definition: d, or_replace, if_not_exists } => format!(
             "view {} of {}: {}{}{}",
             d.name,
             d.stream,
@@ -99,9 +88,7 @@ fn refuse_column(declared: &str, expect: &str) {
 
 #[track_caller]
 fn refuse_options(options: &str, expect: &str) {
-    let sql = format!(
-        "CREATE EXTERNAL TABLE s (a INT, ts TIMESTAMP) STORED AS KAFKA LOCATION 't' OPTIONS ({options})"
-    );
+    let sql = format!("CREATE EXTERNAL TABLE s (a INT, ts TIMESTAMP) STORED AS KAFKA LOCATION 't' OPTIONS ({options})");
     refuse(&sql, expect);
 }
 
@@ -126,11 +113,7 @@ fn a_file_with_everything() {
     let Statement::CreateStream { definition, .. } = &statements[0] else {
         panic!();
     };
-    assert!(
-        definition
-            .sql
-            .starts_with("CREATE EXTERNAL TABLE Sensor_Data (")
-    );
+    assert!(definition.sql.starts_with("CREATE EXTERNAL TABLE Sensor_Data ("));
     assert!(definition.sql.ends_with("kafka.sasl.username 'u')"));
     assert!(definition.sql.contains("/* the topic */"));
     assert_eq!(definition.kafka["bootstrap.servers"], "a;b");
@@ -168,10 +151,7 @@ fn every_kind_of_statement() {
         &["view v of s: WITH x AS (SELECT a FROM s WHERE a > 1) SELECT sum(a) FROM x"],
     );
     check("DROP TABLE s", &["drop stream s false"]);
-    check(
-        "DROP TABLE IF EXISTS a, B RESTRICT",
-        &["drop stream a true", "drop stream b true"],
-    );
+    check("DROP TABLE IF EXISTS a, B RESTRICT", &["drop stream a true", "drop stream b true"]);
     check("DROP VIEW v", &["drop view v false"]);
     check("DROP MATERIALIZED VIEW IF EXISTS v", &["drop view v true"]);
     for query in [
@@ -193,43 +173,22 @@ fn every_kind_of_statement() {
 
 #[test]
 fn columns_have_canonical_types() {
-    column(
-        "a BOOLEAN, b TINYINT, c SMALLINT, d INT",
-        "a BOOLEAN, b TINYINT, c SMALLINT, d INT",
-    );
-    column(
-        "a BIGINT, b REAL, c FLOAT, d DOUBLE",
-        "a BIGINT, b REAL, c REAL, d DOUBLE",
-    );
+    column("a BOOLEAN, b TINYINT, c SMALLINT, d INT", "a BOOLEAN, b TINYINT, c SMALLINT, d INT");
+    column("a BIGINT, b REAL, c FLOAT, d DOUBLE", "a BIGINT, b REAL, c REAL, d DOUBLE");
     column("a TINYINT UNSIGNED, b INT UNSIGNED", "a SMALLINT, b BIGINT");
     column("a BIGINT UNSIGNED", "a DECIMAL(20, 0)");
-    column(
-        "a VARCHAR(10), b TEXT, c CHAR, d STRING",
-        "a STRING, b STRING, c STRING, d STRING",
-    );
+    column("a VARCHAR(10), b TEXT, c CHAR, d STRING", "a STRING, b STRING, c STRING, d STRING");
     column("a BYTEA, b DATE", "a BYTEA, b DATE");
     column("a TIMESTAMP(3), b TIMESTAMP", "a TIMESTAMP, b TIMESTAMP");
     column("a TIMESTAMPTZ", "a TIMESTAMP WITH TIME ZONE");
     column("a TIMESTAMP WITH TIME ZONE", "a TIMESTAMP WITH TIME ZONE");
-    column(
-        "a DECIMAL(5), b DECIMAL(38,10)",
-        "a DECIMAL(5, 0), b DECIMAL(38, 10)",
-    );
+    column("a DECIMAL(5), b DECIMAL(38,10)", "a DECIMAL(5, 0), b DECIMAL(38, 10)");
     column("a INT[], b ARRAY<STRING>", "a INT[], b STRING[]");
-    column(
-        "a STRUCT<B INT, c STRUCT<d DATE>>",
-        "a STRUCT<b INT, c STRUCT<d DATE>>",
-    );
-    column(
-        "Device INT, \"deviceId\" INT NULL",
-        "device INT, deviceId INT",
-    );
+    column("a STRUCT<B INT, c STRUCT<d DATE>>", "a STRUCT<b INT, c STRUCT<d DATE>>");
+    column("Device INT, \"deviceId\" INT NULL", "device INT, deviceId INT");
     column("a INT NOT NULL,", "a INT NOT NULL");
 
-    refuse_column(
-        "a TIME",
-        "Column `a`: Values of type TIME cannot be archived",
-    );
+    refuse_column("a TIME", "Column `a`: Values of type TIME cannot be archived");
     refuse_column("a INTERVAL", "INTERVAL cannot be archived");
     refuse_column("a DECIMAL(50,2)", "Use DECIMAL with at most 38 digits");
     refuse_column("a UUID", "the type UUID is not known");
@@ -251,45 +210,23 @@ fn columns_have_canonical_types() {
 fn streams_that_are_refused() {
     let with = |clause: &str| format!("CREATE EXTERNAL TABLE s (a INT) {clause} LOCATION 't'");
     refuse(&with("STORED AS PARQUET"), "Use STORED AS KAFKA");
-    refuse(
-        &with("STORED AS KAFKA PARTITIONED BY (a)"),
-        "PARTITIONED BY",
-    );
+    refuse(&with("STORED AS KAFKA PARTITIONED BY (a)"), "PARTITIONED BY");
     refuse(&with("STORED AS KAFKA WITH ORDER (a)"), "WITH ORDER");
-    let at =
-        |topic: &str| format!("CREATE EXTERNAL TABLE s (a INT) STORED AS KAFKA LOCATION {topic}");
+    let at = |topic: &str| format!("CREATE EXTERNAL TABLE s (a INT) STORED AS KAFKA LOCATION {topic}");
     refuse(&at("'kafka://host/t'"), "kafka.bootstrap.servers");
     refuse(&at("''"), "not the name of a Kafka topic");
     refuse(&at("'..'"), "not the name of a Kafka topic");
-    refuse(
-        &at(&format!("'{}'", "t".repeat(250))),
-        "not the name of a Kafka topic",
-    );
+    refuse(&at(&format!("'{}'", "t".repeat(250))), "not the name of a Kafka topic");
     refuse(&at("('a', 'b')"), "one topic");
-    refuse(
-        "CREATE EXTERNAL TABLE x.s (a INT) STORED AS KAFKA LOCATION 't'",
-        "plain names",
-    );
-    refuse(
-        "CREATE EXTERNAL TABLE \"S\" (a INT) STORED AS KAFKA LOCATION 't'",
-        "lower-case",
-    );
-    refuse(
-        "CREATE EXTERNAL TABLE batch (a INT) STORED AS KAFKA LOCATION 't'",
-        "reserved",
-    );
-    refuse(
-        "CREATE EXTERNAL TEMPORARY TABLE s (a INT) STORED AS KAFKA LOCATION 't'",
-        "temporary",
-    );
+    refuse("CREATE EXTERNAL TABLE x.s (a INT) STORED AS KAFKA LOCATION 't'", "plain names");
+    refuse("CREATE EXTERNAL TABLE \"S\" (a INT) STORED AS KAFKA LOCATION 't'", "lower-case");
+    refuse("CREATE EXTERNAL TABLE batch (a INT) STORED AS KAFKA LOCATION 't'", "reserved");
+    refuse("CREATE EXTERNAL TEMPORARY TABLE s (a INT) STORED AS KAFKA LOCATION 't'", "temporary");
 
     refuse_options("'format' 'avro'", "The format that exists is 'json'");
     refuse_options("'fromat' 'json'", "Did you mean 'format'?");
     refuse_options("'event-time' 'ts'", "Did you mean 'event_time'?");
-    refuse_options(
-        "'bootstrap.servers' 'x'",
-        "Did you mean 'kafka.bootstrap.servers'?",
-    );
+    refuse_options("'bootstrap.servers' 'x'", "Did you mean 'kafka.bootstrap.servers'?");
     refuse_options("'compression' 'x'", "Options are 'format', 'event_time'");
     refuse_options("'kafka.' 'x'", "There is no option 'kafka.'");
     refuse_options("'format' 'json', 'FORMAT' 'json'", "given twice");
@@ -300,34 +237,16 @@ fn streams_that_are_refused() {
 #[test]
 fn views_that_are_refused() {
     let view = |rest: &str| format!("CREATE MATERIALIZED VIEW v {rest}");
-    refuse(
-        "CREATE VIEW v AS SELECT count(*) FROM s",
-        "Use CREATE MATERIALIZED VIEW",
-    );
+    refuse("CREATE VIEW v AS SELECT count(*) FROM s", "Use CREATE MATERIALIZED VIEW");
     refuse(&view("(a) AS SELECT count(*) FROM s"), "SELECT … AS name");
     refuse(&view("WITH (x = 1) AS SELECT count(*) FROM s"), "clauses");
     refuse(&view("AS SELECT 1"), "reads no stream");
-    refuse(
-        &view("AS SELECT count(*) FROM s JOIN t ON true"),
-        "`s` and `t`",
-    );
-    refuse(
-        &view("AS SELECT count(*) FROM s WHERE a IN (SELECT a FROM t)"),
-        "`s` and `t`",
-    );
+    refuse(&view("AS SELECT count(*) FROM s JOIN t ON true"), "`s` and `t`");
+    refuse(&view("AS SELECT count(*) FROM s WHERE a IN (SELECT a FROM t)"), "`s` and `t`");
     refuse(&view("AS SELECT count(*) FROM batch.s"), "plain name");
-    refuse(
-        "CREATE OR REPLACE MATERIALIZED VIEW IF NOT EXISTS v AS SELECT count(*) FROM s",
-        "contradict",
-    );
-    refuse(
-        "CREATE MATERIALIZED VIEW a.b AS SELECT count(*) FROM s",
-        "plain names",
-    );
-    refuse(
-        "CREATE MATERIALIZED VIEW speed AS SELECT count(*) FROM s",
-        "reserved",
-    );
+    refuse("CREATE OR REPLACE MATERIALIZED VIEW IF NOT EXISTS v AS SELECT count(*) FROM s", "contradict");
+    refuse("CREATE MATERIALIZED VIEW a.b AS SELECT count(*) FROM s", "plain names");
+    refuse("CREATE MATERIALIZED VIEW speed AS SELECT count(*) FROM s", "reserved");
 }
 
 #[test]
@@ -335,10 +254,7 @@ fn statements_that_are_refused() {
     refuse("CREATE TABLE t (a INT)", "CREATE EXTERNAL TABLE");
     refuse("CREATE TABLE t AS SELECT 1", "CREATE EXTERNAL TABLE");
     refuse("INSERT INTO s VALUES (1)", "Produce messages");
-    refuse(
-        "WITH x AS (SELECT 1) INSERT INTO s SELECT * FROM x",
-        "Produce messages",
-    );
+    refuse("WITH x AS (SELECT 1) INSERT INTO s SELECT * FROM x", "Produce messages");
     refuse("SELECT 1 INTO t", "Produce messages");
     refuse("DELETE FROM s", "never changed");
     refuse("UPDATE s SET a = 1", "never changed");
@@ -361,28 +277,13 @@ fn statements_that_are_refused() {
 #[test]
 fn errors_have_a_place_in_the_whole_text() {
     fail("SELEC 1", 1, 1, "found: SELEC");
-    fail(
-        "SELECT 1;\n\n  SELECT a FROM",
-        3,
-        16,
-        "the end of the statement",
-    );
+    fail("SELECT 1;\n\n  SELECT a FROM", 3, 16, "the end of the statement");
     fail("SELECT 'ä'; SELECT )", 1, 20, "found: )");
     fail("SELECT 1;\nSELECT 'open", 2, 8, "Unterminated");
     fail("SELECT 1 2", 1, 10, "end of statement");
     fail("SELECT 1;\nSELECT (1", 2, 10, "the end of the statement");
-    fail(
-        "\n CREATE EXTERNAL TABLE s (a INT) LOCATION 't'",
-        2,
-        2,
-        "STORED AS",
-    );
-    fail(
-        "CREATE EXTERNAL TABLE s (a INT) STORED AS KAFKA",
-        1,
-        1,
-        "LOCATION",
-    );
+    fail("\n CREATE EXTERNAL TABLE s (a INT) LOCATION 't'", 2, 2, "STORED AS");
+    fail("CREATE EXTERNAL TABLE s (a INT) STORED AS KAFKA", 1, 1, "LOCATION");
     fail("CREATE EXTERNAL TABLE s (a)", 1, 27, "data type");
 }
 
@@ -390,11 +291,7 @@ fn errors_have_a_place_in_the_whole_text() {
 fn deep_nesting_is_an_error_and_not_a_crash() {
     let n = 100_000;
     let parens = format!("SELECT {}1{}", "(".repeat(n), ")".repeat(n));
-    let arrays = format!(
-        "SELECT CAST(1 AS {}INT{})",
-        "ARRAY<".repeat(n),
-        ">".repeat(n)
-    );
+    let arrays = format!("SELECT CAST(1 AS {}INT{})", "ARRAY<".repeat(n), ">".repeat(n));
     let brackets = format!("SELECT CAST(1 AS INT{})", "[]".repeat(n));
     for sql in [parens, arrays, brackets] {
         fail(&sql, 1, 1, "nest deeper");

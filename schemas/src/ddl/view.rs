@@ -25,12 +25,7 @@ pub(super) fn create_view(create: CreateView, sql: &str) -> Result<Statement> {
         ));
     }
     Ok(Statement::CreateView {
-        definition: ViewDefinition {
-            name,
-            stream: the_stream(create.query)?,
-            query,
-            sql: sql.to_owned(),
-        },
+        definition: ViewDefinition { name, stream: the_stream(create.query)?, query, sql: sql.to_owned() },
         or_replace: create.or_replace,
         if_not_exists: create.if_not_exists,
     })
@@ -44,10 +39,7 @@ fn refuse_clauses(create: &CreateView) -> Result<()> {
         ));
     }
     if create.or_replace && create.if_not_exists {
-        return Err(Error::refuse(
-            "OR REPLACE and IF NOT EXISTS contradict each other.",
-            "Use one of them.",
-        ));
+        return Err(Error::refuse("OR REPLACE and IF NOT EXISTS contradict each other.", "Use one of them."));
     }
     if !create.columns.is_empty() {
         return Err(Error::refuse(
@@ -90,10 +82,7 @@ fn the_stream(query: Box<Query>) -> Result<StreamName> {
     let statement = Parsed::Statement(Box::new(Sql::Query(query)));
     let (tables, _) = resolve_table_references(&statement, true).map_err(|e| {
         Error::refuse(
-            format!(
-                "What the query reads cannot be found out: {}.",
-                e.strip_backtrace()
-            ),
+            format!("What the query reads cannot be found out: {}.", e.strip_backtrace()),
             "Write FROM with the stream's name.",
         )
     })?;
@@ -110,10 +99,7 @@ fn the_stream(query: Box<Query>) -> Result<StreamName> {
         several => {
             let names: Vec<String> = several.iter().map(|t| format!("`{t}`")).collect();
             Err(Error::refuse(
-                format!(
-                    "The query reads {}; joins of streams are not kept.",
-                    names.join(" and ")
-                ),
+                format!("The query reads {}; joins of streams are not kept.", names.join(" and ")),
                 "Define a view for each stream, and join the views when you query.",
             ))
         }

@@ -7,10 +7,9 @@ use std::borrow::Cow;
 use std::sync::Arc;
 
 use arrow::array::{
-    ArrayRef, ArrowPrimitiveType, BinaryBuilder, BooleanBuilder, Date32Builder, Decimal128Builder,
-    Float32Builder, Float64Builder, Int8Builder, Int16Builder, Int32Builder, Int64Builder,
-    ListArray, NullBufferBuilder, PrimitiveBuilder, StringBuilder, StructArray,
-    TimestampMicrosecondBuilder,
+    ArrayRef, ArrowPrimitiveType, BinaryBuilder, BooleanBuilder, Date32Builder, Decimal128Builder, Float32Builder,
+    Float64Builder, Int8Builder, Int16Builder, Int32Builder, Int64Builder, ListArray, NullBufferBuilder,
+    PrimitiveBuilder, StringBuilder, StructArray, TimestampMicrosecondBuilder,
 };
 use arrow::buffer::OffsetBuffer;
 use arrow::datatypes::{DataType, FieldRef, Fields, TimeUnit};
@@ -85,9 +84,9 @@ impl Column {
             T::Utf8 => Self::Text(StringBuilder::with_capacity(rows, rows * 8)),
             T::Binary => Self::Bytes(BinaryBuilder::with_capacity(rows, rows * 8)),
             T::Date32 => Self::Date(Date32Builder::with_capacity(rows)),
-            T::Timestamp(TimeUnit::Microsecond, _) => Self::Timestamp(
-                TimestampMicrosecondBuilder::with_capacity(rows).with_data_type(data_type.clone()),
-            ),
+            T::Timestamp(TimeUnit::Microsecond, _) => {
+                Self::Timestamp(TimestampMicrosecondBuilder::with_capacity(rows).with_data_type(data_type.clone()))
+            }
             T::List(item) => Self::List(Box::new(List {
                 items: Self::new(item.data_type(), rows)?,
                 item: Arc::clone(item),
@@ -102,9 +101,7 @@ impl Column {
                 present: NullBufferBuilder::new(rows),
             })),
             other => {
-                return Err(ArrowError::NotYetImplemented(format!(
-                    "{other} is no canonical type"
-                )));
+                return Err(ArrowError::NotYetImplemented(format!("{other} is no canonical type")));
             }
         })
     }
@@ -132,11 +129,7 @@ impl Column {
             Self::Decimal(builder, precision, scale) => number(builder, raw, |text| {
                 let value = numbers::scaled(text, *scale)?;
                 let limit = 10u128.pow(u32::from(*precision));
-                if value.unsigned_abs() < limit {
-                    Ok(value)
-                } else {
-                    Err(Misfit::Range)
-                }
+                if value.unsigned_abs() < limit { Ok(value) } else { Err(Misfit::Range) }
             }),
             Self::Text(builder) => {
                 let text = raw.map(text).transpose();
@@ -343,11 +336,7 @@ fn number<P: ArrowPrimitiveType>(
 }
 
 /// Like [`number`]; `specials` are what `"NaN"` and `"Infinity"` stand for.
-fn float<P>(
-    builder: &mut PrimitiveBuilder<P>,
-    raw: Option<&str>,
-    [nan, infinity]: [P::Native; 2],
-) -> Result<(), Why>
+fn float<P>(builder: &mut PrimitiveBuilder<P>, raw: Option<&str>, [nan, infinity]: [P::Native; 2]) -> Result<(), Why>
 where
     P: ArrowPrimitiveType,
     P::Native: numbers::Float + std::ops::Neg<Output = P::Native>,

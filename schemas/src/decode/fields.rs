@@ -20,10 +20,7 @@ impl Names {
     pub(super) fn new(fields: &Fields) -> Self {
         let names: Vec<String> = fields.iter().map(|f| f.name().clone()).collect();
         let places = names.iter().enumerate().map(|(at, n)| (n.clone(), at));
-        Self {
-            places: places.collect(),
-            names,
-        }
+        Self { places: places.collect(), names }
     }
 
     pub(super) fn name(&self, at: usize) -> &str {
@@ -52,17 +49,10 @@ impl<'a> Slots<'a> {
     /// Reads `object`, one JSON object and nothing else; names the first column that has two values in it.
     ///
     /// Errors: `object` is something else.
-    pub(super) fn fill(
-        &mut self,
-        names: &Names,
-        object: &'a str,
-    ) -> Result<Option<usize>, serde_json::Error> {
+    pub(super) fn fill(&mut self, names: &Names, object: &'a str) -> Result<Option<usize>, serde_json::Error> {
         self.0.fill(None);
         let mut json = serde_json::Deserializer::from_str(object);
-        let twice = json.deserialize_map(Fill {
-            names,
-            slots: &mut self.0,
-        })?;
+        let twice = json.deserialize_map(Fill { names, slots: &mut self.0 })?;
         json.end()?;
         Ok(twice)
     }
@@ -87,10 +77,7 @@ impl<'a> Visitor<'a> for Fill<'_, 'a> {
 
     fn visit_map<A: MapAccess<'a>>(self, mut object: A) -> Result<Self::Value, A::Error> {
         let (mut twice, mut guess) = (None, 0);
-        let key = |guess| Key {
-            names: self.names,
-            guess,
-        };
+        let key = |guess| Key { names: self.names, guess };
         while let Some(found) = object.next_key_seed(key(guess))? {
             let Some(at) = found else {
                 object.next_value::<IgnoredAny>()?;

@@ -48,10 +48,7 @@ impl JsonReader {
     /// Errors: a column whose type is not canonical.
     pub(super) fn new(schema: SchemaRef) -> Result<Self, ArrowError> {
         columns(schema.fields(), 0)?;
-        Ok(Self {
-            names: Names::new(schema.fields()),
-            columns: schema,
-        })
+        Ok(Self { names: Names::new(schema.fields()), columns: schema })
     }
 
     /// Reads all of `messages`.

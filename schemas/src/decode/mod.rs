@@ -16,8 +16,7 @@ use std::borrow::Cow;
 use std::sync::Arc;
 
 use arrow::array::{
-    Array, ArrayRef, BinaryBuilder, Int32Array, Int64Array, StringBuilder,
-    TimestampMicrosecondArray, UInt32Array,
+    Array, ArrayRef, BinaryBuilder, Int32Array, Int64Array, StringBuilder, TimestampMicrosecondArray, UInt32Array,
 };
 use arrow::compute::take;
 use arrow::datatypes::{Schema, SchemaRef};
@@ -48,17 +47,10 @@ impl Messages {
 
     /// Adds a message. `timestamp_ms` is Kafka's, in milliseconds since 1970; one that does not fit into
     /// microseconds counts as none.
-    pub fn push(
-        &mut self,
-        partition: Partition,
-        offset: Offset,
-        timestamp_ms: Option<i64>,
-        payload: Option<&[u8]>,
-    ) {
+    pub fn push(&mut self, partition: Partition, offset: Offset, timestamp_ms: Option<i64>, payload: Option<&[u8]>) {
         self.partitions.push(partition.0);
         self.offsets.push(offset.0);
-        self.timestamps_us
-            .push(timestamp_ms.and_then(|ms| ms.checked_mul(1000)));
+        self.timestamps_us.push(timestamp_ms.and_then(|ms| ms.checked_mul(1000)));
         self.payloads.extend_from_slice(payload.unwrap_or_default());
         self.ends.push(self.payloads.len());
         self.present.push(payload.is_some());
@@ -164,13 +156,9 @@ impl Decoder {
                 reason: format!("{} bytes are too many for one batch", messages.bytes()),
             });
         }
-        let mut parsed = self
-            .reader
-            .read(messages)
-            .map_err(|e| failed(&self.stream, &self.row_schema, &e))?;
+        let mut parsed = self.reader.read(messages).map_err(|e| failed(&self.stream, &self.row_schema, &e))?;
         self.enforce_not_null(&mut parsed);
-        self.assemble(messages, &parsed)
-            .map_err(|e| failed(&self.stream, &self.row_schema, &e))
+        self.assemble(messages, &parsed).map_err(|e| failed(&self.stream, &self.row_schema, &e))
     }
 
     /// Turns rows into rejects that lack a value where the stream declares `NOT NULL`.
@@ -194,17 +182,13 @@ impl Decoder {
         let mut arrays: Vec<ArrayRef> = vec![
             Arc::new(Int32Array::from(messages.partitions.clone())),
             Arc::new(Int64Array::from(messages.offsets.clone())),
-            Arc::new(TimestampMicrosecondArray::from(
-                messages.timestamps_us.clone(),
-            )),
+            Arc::new(TimestampMicrosecondArray::from(messages.timestamps_us.clone())),
         ];
         if rejects == 0 {
             arrays.extend(parsed.columns.columns().iter().map(Arc::clone));
         } else {
-            let rows: UInt32Array = (0u32..)
-                .zip(&parsed.reasons)
-                .map(|(row, reason)| reason.is_none().then_some(row))
-                .collect();
+            let rows: UInt32Array =
+                (0u32..).zip(&parsed.reasons).map(|(row, reason)| reason.is_none().then_some(row)).collect();
             for column in parsed.columns.columns() {
                 arrays.push(take(column, &rows, None)?);
             }
@@ -218,29 +202,17 @@ impl Decoder {
         }
         arrays.push(Arc::new(reasons.finish()));
         arrays.push(Arc::new(payloads.finish()));
-        Ok(Decoded {
-            rows: RecordBatch::try_new(Arc::clone(&self.row_schema), arrays)?,
-            rejects,
-        })
+        Ok(Decoded { rows: RecordBatch::try_new(Arc::clone(&self.row_schema), arrays)?, rejects })
     }
 }
 
 /// The same columns, all nullable: what is `NOT NULL` is enforced after reading, for all rows at once.
 fn nullable(columns: &SchemaRef) -> SchemaRef {
-    Arc::new(Schema::new(
-        columns
-            .fields()
-            .iter()
-            .map(|f| f.as_ref().clone().with_nullable(true))
-            .collect::<Vec<_>>(),
-    ))
+    Arc::new(Schema::new(columns.fields().iter().map(|f| f.as_ref().clone().with_nullable(true)).collect::<Vec<_>>()))
 }
 
 fn failed(stream: &StreamName, schema: &SchemaRef, error: &ArrowError) -> Error {
-    Error::Decode {
-        stream: stream.clone(),
-        reason: format!("{error} ({} columns)", schema.fields().len()),
-    }
+    Error::Decode { stream: stream.clone(), reason: format!("{error} ({} columns)", schema.fields().len()) }
 }
 
 #[cfg(test)]

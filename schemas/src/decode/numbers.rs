@@ -39,11 +39,7 @@ fn short(text: &str) -> Option<i64> {
         }
         value = value * 10 + i64::from(digit - b'0');
     }
-    Some(if text.len() > digits.len() {
-        -value
-    } else {
-        value
-    })
+    Some(if text.len() > digits.len() { -value } else { value })
 }
 
 /// `text`, a number by JSON's grammar, times 10 to the power of `scale`, which must be a whole number: what a DECIMAL
@@ -90,12 +86,8 @@ pub(super) fn scaled(text: &str, scale: i8) -> Result<i128, Misfit> {
     if overflow {
         return Err(Misfit::Range);
     }
-    let shift = u32::try_from(power)
-        .ok()
-        .and_then(|p| 10i128.checked_pow(p));
-    let value = shift
-        .and_then(|shift| value.checked_mul(shift))
-        .ok_or(Misfit::Range)?;
+    let shift = u32::try_from(power).ok().and_then(|p| 10i128.checked_pow(p));
+    let value = shift.and_then(|shift| value.checked_mul(shift)).ok_or(Misfit::Range)?;
     Ok(if negative { -value } else { value })
 }
 
@@ -191,11 +183,7 @@ mod tests {
         check("1e-3", 2, FRACTION);
         check("1e36", 2, Ok(10i128.pow(38)));
         check("1e37", 2, RANGE);
-        check(
-            "99999999999999999999999999999999999999",
-            0,
-            Ok(10i128.pow(38) - 1),
-        );
+        check("99999999999999999999999999999999999999", 0, Ok(10i128.pow(38) - 1));
     }
 
     #[test]

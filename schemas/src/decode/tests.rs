@@ -83,36 +83,19 @@ fn not_null_columns_need_a_value() {
 #[test]
 fn leading_columns_and_payloads() {
     let mut messages = Messages::new();
-    messages.push(
-        Partition(0),
-        Offset(7),
-        Some(1_700_000_000_000),
-        Some(b"{\"a\":1}"),
-    );
+    messages.push(Partition(0), Offset(7), Some(1_700_000_000_000), Some(b"{\"a\":1}"));
     messages.push(Partition(1), Offset(9), None, None);
     messages.push(Partition(1), Offset(11), Some(i64::MAX), Some(b""));
     messages.push(Partition(1), Offset(12), Some(-1), Some(b"x"));
-    let decoded = Decoder::new(&stream("a INT"))
-        .unwrap()
-        .decode(&messages)
-        .unwrap();
+    let decoded = Decoder::new(&stream("a INT")).unwrap().decode(&messages).unwrap();
     let rows = &decoded.rows;
     assert_eq!(decoded.rejects, 3);
     assert_eq!(rows.schema(), stream("a INT").row_schema());
-    assert_eq!(
-        rows.column(0).as_primitive::<Int32Type>().values(),
-        &[0, 1, 1, 1]
-    );
-    assert_eq!(
-        rows.column(1).as_primitive::<Int64Type>().values(),
-        &[7, 9, 11, 12]
-    );
+    assert_eq!(rows.column(0).as_primitive::<Int32Type>().values(), &[0, 1, 1, 1]);
+    assert_eq!(rows.column(1).as_primitive::<Int64Type>().values(), &[7, 9, 11, 12]);
     let times = rows.column(2).as_primitive::<TimestampMicrosecondType>();
     let times: Vec<_> = times.iter().collect();
-    assert_eq!(
-        times,
-        [Some(1_700_000_000_000_000), None, None, Some(-1000)]
-    );
+    assert_eq!(times, [Some(1_700_000_000_000_000), None, None, Some(-1000)]);
     let payloads: Vec<_> = rows.column(5).as_binary::<i32>().iter().collect();
     assert_eq!(payloads, [None, None, Some(b"".as_slice()), Some(b"x")]);
 }
@@ -146,11 +129,7 @@ fn halves_do_not_meet() {
 /// them and with all kinds, in a row or far apart; nulls that are meant stay.
 #[test]
 fn bad_messages_leave_their_neighbours_alone() {
-    let bad_values: [&[u8]; 3] = [
-        b"{\"a\":\"x\"}",
-        b"{\"a\":1,\"b\":2}",
-        b"{\"a\":1e99,\"b\":\"x\"}",
-    ];
+    let bad_values: [&[u8]; 3] = [b"{\"a\":\"x\"}", b"{\"a\":1,\"b\":2}", b"{\"a\":1e99,\"b\":\"x\"}"];
     let bad: [&[u8]; 6] = [bad_values[0], b"{\"a\":}", b"{}{}", b"", b"{\"a\":1", b"{}"];
     check_among(&bad_values, 97, 0..0);
     check_among(&bad_values, 97, 2000..2100);
@@ -166,22 +145,14 @@ fn check_among(bad: &[&[u8]], nth: usize, run: std::ops::Range<usize>) {
     for i in 0..5000usize {
         let (payload, shown) = match i {
             i if i % nth == 0 || run.contains(&i) => (bad[i % bad.len()].to_vec(), None),
-            i if i % 31 == 0 => (
-                format!("{{\"a\":{i}}}").into_bytes(),
-                Some(format!("{i}|null")),
-            ),
-            i => (
-                format!("{{\"b\":\"x\",\"a\":{i}}}").into_bytes(),
-                Some(format!("{i}|x")),
-            ),
+            i if i % 31 == 0 => (format!("{{\"a\":{i}}}").into_bytes(), Some(format!("{i}|null"))),
+            i => (format!("{{\"b\":\"x\",\"a\":{i}}}").into_bytes(), Some(format!("{i}|x"))),
         };
         payloads.push(payload);
         expect.push(shown);
     }
     let mut decoder = Decoder::new(&stream("a INT NOT NULL, b STRING")).unwrap();
-    let decoded = decoder
-        .decode(&messages(payloads.iter().map(Vec::as_slice)))
-        .unwrap();
+    let decoded = decoder.decode(&messages(payloads.iter().map(Vec::as_slice))).unwrap();
     for (row, (shown, expect)) in show(&decoded).iter().zip(&expect).enumerate() {
         match expect {
             Some(value) => assert_eq!(shown, value, "{row}"),

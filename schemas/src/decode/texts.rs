@@ -46,11 +46,7 @@ fn odd_offset(text: &str) -> bool {
     let Some(sign) = time.iter().rposition(|b| matches!(b, b'+' | b'-')) else {
         return false;
     };
-    let digits: Vec<u8> = time[sign..]
-        .iter()
-        .copied()
-        .filter(u8::is_ascii_digit)
-        .collect();
+    let digits: Vec<u8> = time[sign..].iter().copied().filter(u8::is_ascii_digit).collect();
     digits.len() == 4 && digits[2] > b'5'
 }
 
@@ -67,10 +63,7 @@ pub(super) fn bytes(text: &str) -> Option<Vec<u8>> {
         return None;
     }
     let digit = |b: u8| char::from(b).to_digit(16);
-    digits
-        .chunks_exact(2)
-        .map(|pair| Some((digit(pair[0])? * 16 + digit(pair[1])?) as u8))
-        .collect()
+    digits.chunks_exact(2).map(|pair| Some((digit(pair[0])? * 16 + digit(pair[1])?) as u8)).collect()
 }
 
 #[cfg(test)]
@@ -142,9 +135,7 @@ mod tests {
         for number in ["0", "-1.5e3", "12"] {
             assert!(is_number(number), "{number}");
         }
-        for other in [
-            "", "-", "01", "+1", " 1", "1 ", "1.", ".5", "1e", "NaN", "1 2", "0x1", "null",
-        ] {
+        for other in ["", "-", "01", "+1", " 1", "1 ", "1.", ".5", "1e", "NaN", "1 2", "0x1", "null"] {
             assert!(!is_number(other), "{other}");
         }
     }

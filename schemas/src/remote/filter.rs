@@ -56,49 +56,28 @@ impl GroupFilter {
                     Some(vec![Self::new(&column.name, test, values, groups)?])
                 }
             },
-            Expr::InList(InList {
-                expr,
-                list,
-                negated: false,
-            }) => {
+            Expr::InList(InList { expr, list, negated: false }) => {
                 let values = list.iter().map(literal).collect::<Option<Vec<_>>>()?;
                 let column = column(expr)?;
                 Some(vec![Self::new(column, GroupTest::In, values, groups)?])
             }
-            Expr::Between(Between {
-                expr,
-                negated: false,
-                low,
-                high,
-            }) => {
+            Expr::Between(Between { expr, negated: false, low, high }) => {
                 let column = column(expr)?;
                 let bound = |test, bound| Self::new(column, test, vec![literal(bound)?], groups);
-                Some(vec![
-                    bound(GroupTest::GreaterOrEqual, low)?,
-                    bound(GroupTest::LessOrEqual, high)?,
-                ])
+                Some(vec![bound(GroupTest::GreaterOrEqual, low)?, bound(GroupTest::LessOrEqual, high)?])
             }
             _ => None,
         }
     }
 
-    fn new(
-        column: &str,
-        test: GroupTest,
-        values: Vec<ScalarValue>,
-        groups: &Schema,
-    ) -> Option<GroupFilter> {
+    fn new(column: &str, test: GroupTest, values: Vec<ScalarValue>, groups: &Schema) -> Option<GroupFilter> {
         let field = groups.field_with_name(column).ok()?;
         let fit = |value: &ScalarValue| !value.is_null() && value.data_type() == *field.data_type();
         if values.is_empty() || values.len() > VALUES || !values.iter().all(fit) {
             return None;
         }
         let values = ScalarValue::iter_to_array(values).ok()?;
-        Some(GroupFilter {
-            column: column.to_owned(),
-            test,
-            values: encode(&values).ok()?,
-        })
+        Some(GroupFilter { column: column.to_owned(), test, values: encode(&values).ok()? })
     }
 
     /// The condition over rows that have the columns of `groups`.
@@ -106,16 +85,10 @@ impl GroupFilter {
     /// Errors: what was received is no condition on them, with the reason.
     pub fn condition(&self, groups: &Schema) -> Result<Expr, String> {
         let name = &self.column;
-        let field = groups
-            .field_with_name(name)
-            .map_err(|_| format!("there is no group `{name}`"))?;
+        let field = groups.field_with_name(name).map_err(|_| format!("there is no group `{name}`"))?;
         let values = decode(&self.values).map_err(|e| format!("values of `{name}`: {e}"))?;
         if values.data_type() != field.data_type() {
-            return Err(format!(
-                "values of `{name}` have type {}, not {}",
-                values.data_type(),
-                field.data_type()
-            ));
+            return Err(format!("values of `{name}` have type {}, not {}", values.data_type(), field.data_type()));
         }
         let values = (0..values.len())
             .map(|i| ScalarValue::try_from_array(&values, i).map(lit))
@@ -186,19 +159,12 @@ fn encode(values: &ArrayRef) -> Result<String, ArrowError> {
 
 fn decode(text: &str) -> Result<ArrayRef, ArrowError> {
     let malformed = |reason: String| ArrowError::ParseError(reason);
-    let bytes = STANDARD
-        .decode(text)
-        .map_err(|e| malformed(e.to_string()))?;
+    let bytes = STANDARD.decode(text).map_err(|e| malformed(e.to_string()))?;
     let mut batches = StreamReader::try_new(bytes.as_slice(), None)?;
-    let batch = batches
-        .next()
-        .ok_or_else(|| malformed("there is no batch".into()))??;
+    let batch = batches.next().ok_or_else(|| malformed("there is no batch".into()))??;
     match (batch.columns(), batch.num_rows()) {
         ([values], 1..) => Ok(Arc::clone(values)),
-        (columns, rows) => Err(malformed(format!(
-            "{} columns and {rows} rows instead of one column",
-            columns.len()
-        ))),
+        (columns, rows) => Err(malformed(format!("{} columns and {rows} rows instead of one column", columns.len()))),
     }
 }
 
@@ -209,10 +175,7 @@ mod tests {
     use datafusion::prelude::col;
 
     fn groups() -> Schema {
-        Schema::new(vec![
-            Field::new("g0", DataType::Utf8, true),
-            Field::new("g1", DataType::Int64, true),
-        ])
+        Schema::new(vec![Field::new("g0", DataType::Utf8, true), Field::new("g1", DataType::Int64, true)])
     }
 
     /// The translation and back, as text.
@@ -237,14 +200,8 @@ mod tests {
         check(col("g1").lt(lit(7_i64)), Some("g1 < Int64(7)"));
         check(lit(7_i64).lt(col("g1")), Some("g1 > Int64(7)"));
         check(lit(7_i64).gt_eq(col("g1")), Some("g1 <= Int64(7)"));
-        check(
-            col("g1").between(lit(3_i64), lit(7_i64)),
-            Some("g1 >= Int64(3) and g1 <= Int64(7)"),
-        );
-        check(
-            col("g1").in_list(vec![lit(3_i64), lit(7_i64)], false),
-            Some("g1 IN ([Int64(3), Int64(7)])"),
-        );
+        check(col("g1").between(lit(3_i64), lit(7_i64)), Some("g1 >= Int64(3) and g1 <= Int64(7)"));
+        check(col("g1").in_list(vec![lit(3_i64), lit(7_i64)], false), Some("g1 IN ([Int64(3), Int64(7)])"));
         let either = col("g1").eq(lit(3_i64)).or(lit(7_i64).eq(col("g1")));
         check(either, Some("g1 IN ([Int64(3), Int64(7)])"));
         let both = col("g1").gt(lit(3_i64)).and(col("g0").lt_eq(lit("b")));

@@ -24,18 +24,9 @@ fn segment(view: &ViewId, partition: i32, from: i64, to: i64) -> Arc<Segment> {
 fn check(held: &[(i64, i64)], asked: (i64, i64), expect: Option<&[(i64, i64)]>) {
     let view = ViewId::of(&["v"]);
     let segments = ViewSegments {
-        partitions: BTreeMap::from([(
-            Partition(0),
-            held.iter()
-                .map(|(a, b)| segment(&view, 0, *a, *b))
-                .collect(),
-        )]),
+        partitions: BTreeMap::from([(Partition(0), held.iter().map(|(a, b)| segment(&view, 0, *a, *b)).collect())]),
     };
-    let at = |o| {
-        [(Partition(0), Offset(o))]
-            .into_iter()
-            .collect::<Frontier>()
-    };
+    let at = |o| [(Partition(0), Offset(o))].into_iter().collect::<Frontier>();
     let found = tile(&view, &segments, &at(asked.0), &at(asked.1))
         .map(|tiles| tiles.iter().map(|s| (s.from.0, s.to.0)).collect::<Vec<_>>());
     match (found, expect) {
@@ -73,12 +64,8 @@ fn gaps_and_overlaps_are_not_held() {
 #[test]
 fn every_named_partition_must_be_tiled() {
     let view = ViewId::of(&["v"]);
-    let held = ViewSegments {
-        partitions: BTreeMap::from([(Partition(0), vec![segment(&view, 0, 0, 5)])]),
-    };
-    let to = [(Partition(0), Offset(5)), (Partition(1), Offset(1))]
-        .into_iter()
-        .collect();
+    let held = ViewSegments { partitions: BTreeMap::from([(Partition(0), vec![segment(&view, 0, 0, 5)])]) };
+    let to = [(Partition(0), Offset(5)), (Partition(1), Offset(1))].into_iter().collect();
     assert!(tile(&view, &held, &Frontier::new(), &to).is_err());
 }
 
@@ -86,9 +73,7 @@ fn every_named_partition_must_be_tiled() {
 fn segments_of_another_view_or_partition_are_refused() {
     let (view, other) = (ViewId::of(&["v"]), ViewId::of(&["w"]));
     for forged in [segment(&other, 0, 0, 5), segment(&view, 1, 0, 5)] {
-        let held = ViewSegments {
-            partitions: BTreeMap::from([(Partition(0), vec![forged])]),
-        };
+        let held = ViewSegments { partitions: BTreeMap::from([(Partition(0), vec![forged])]) };
         let to = [(Partition(0), Offset(5))].into_iter().collect();
         assert!(tile(&view, &held, &Frontier::new(), &to).is_err());
     }
@@ -97,21 +82,10 @@ fn segments_of_another_view_or_partition_are_refused() {
 /// Chunks as ranges of partition 0, what is asked for, and how many chunks hold it.
 #[track_caller]
 fn check_rows(chunks: &[(i64, i64)], from: i64, to: i64, expect: Option<usize>) {
-    let at = |o| {
-        [(Partition(0), Offset(o))]
-            .into_iter()
-            .collect::<Frontier>()
-    };
+    let at = |o| [(Partition(0), Offset(o))].into_iter().collect::<Frontier>();
     let chunks: Vec<_> = chunks
         .iter()
-        .map(|(from, to)| {
-            Arc::new(RowsChunk {
-                from: at(*from),
-                to: at(*to),
-                batches: Vec::new(),
-                bytes: 0,
-            })
-        })
+        .map(|(from, to)| Arc::new(RowsChunk { from: at(*from), to: at(*to), batches: Vec::new(), bytes: 0 }))
         .collect();
     let found = rows_between(&chunks, Partition(0), Offset(from), Offset(to));
     let count = found.ok().map(|found| found.len());

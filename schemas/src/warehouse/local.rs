@@ -21,9 +21,8 @@ use futures::stream::BoxStream;
 use object_store::local::LocalFileSystem;
 use object_store::path::Path;
 use object_store::{
-    CopyOptions, Error, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta,
-    ObjectStore, ObjectStoreExt, PutMode, PutMultipartOptions, PutOptions, PutPayload, PutResult,
-    RenameOptions, Result, UploadPart,
+    CopyOptions, Error, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta, ObjectStore, ObjectStoreExt,
+    PutMode, PutMultipartOptions, PutOptions, PutPayload, PutResult, RenameOptions, Result, UploadPart,
 };
 use parking_lot::Mutex;
 
@@ -48,13 +47,7 @@ impl DurableDisk {
     pub(super) fn open(root: &FsPath) -> Result<Self> {
         let inner = LocalFileSystem::new_with_prefix(root)?;
         let root = root.canonicalize().map_err(|e| failed(root, e))?;
-        Ok(Self {
-            inner: Arc::new(inner),
-            folders: Arc::new(Folders {
-                root,
-                known: Mutex::default(),
-            }),
-        })
+        Ok(Self { inner: Arc::new(inner), folders: Arc::new(Folders { root, known: Mutex::default() }) })
     }
 
     /// Forces the file at `location` and its name to the disk.
@@ -98,24 +91,20 @@ impl Folders {
 /// Writes `payload` beside `path`, forces it to the disk, and gives it its name.
 fn write(path: &FsPath, payload: &PutPayload, create: bool) -> Result<()> {
     let (mut file, staged) = stage(path)?;
-    let named = payload
-        .iter()
-        .try_for_each(|bytes| file.write_all(bytes))
-        .and_then(|()| file.sync_all())
-        .and_then(|()| match create {
-            // A link, unlike a rename, fails if the name is taken.
-            true => std::fs::hard_link(&staged, path),
-            false => std::fs::rename(&staged, path),
+    let named =
+        payload.iter().try_for_each(|bytes| file.write_all(bytes)).and_then(|()| file.sync_all()).and_then(|()| {
+            match create {
+                // A link, unlike a rename, fails if the name is taken.
+                true => std::fs::hard_link(&staged, path),
+                false => std::fs::rename(&staged, path),
+            }
         });
     if create || named.is_err() {
         // What is left of it is hidden from readers; the next write takes another name.
         let _ = std::fs::remove_file(&staged);
     }
     named.map_err(|source| match source.kind() {
-        ErrorKind::AlreadyExists => Error::AlreadyExists {
-            path: path.display().to_string(),
-            source: source.into(),
-        },
+        ErrorKind::AlreadyExists => Error::AlreadyExists { path: path.display().to_string(), source: source.into() },
         _ => failed(path, source),
     })
 }
@@ -127,11 +116,7 @@ fn stage(path: &FsPath) -> Result<(File, PathBuf)> {
         let mut name = path.as_os_str().to_owned();
         name.push(format!("#{number}"));
         let staged = PathBuf::from(name);
-        match OpenOptions::new()
-            .write(true)
-            .create_new(true)
-            .open(&staged)
-        {
+        match OpenOptions::new().write(true).create_new(true).open(&staged) {
             Ok(file) => return Ok((file, staged)),
             Err(e) if e.kind() == ErrorKind::AlreadyExists => number += 1,
             Err(e) if e.kind() == ErrorKind::NotFound => {
@@ -144,15 +129,10 @@ fn stage(path: &FsPath) -> Result<(File, PathBuf)> {
 }
 
 fn failed(path: &FsPath, source: std::io::Error) -> Error {
-    Error::Generic {
-        store: STORE,
-        source: format!("{}: {source}", path.display()).into(),
-    }
+    Error::Generic { store: STORE, source: format!("{}: {source}", path.display()).into() }
 }
 
-async fn blocking<T: Send + 'static>(
-    work: impl FnOnce() -> Result<T> + Send + 'static,
-) -> Result<T> {
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
     let done = tokio::task::spawn_blocking(work).await;
     done.map_err(|source| Error::JoinError { source })?
 }
@@ -165,12 +145,7 @@ impl fmt::Display for DurableDisk {
 
 #[async_trait]
 impl ObjectStore for DurableDisk {
-    async fn put_opts(
-        &self,
-        location: &Path,
-        payload: PutPayload,
-        opts: PutOptions,
-    ) -> Result<PutResult> {
+    async fn put_opts(&self, location: &Path, payload: PutPayload, opts: PutOptions) -> Result<PutResult> {
         let create = matches!(opts.mode, PutMode::Create);
         if matches!(opts.mode, PutMode::Update(_)) || !opts.attributes.is_empty() {
             // Refused there, in its own words.
@@ -184,23 +159,12 @@ impl ObjectStore for DurableDisk {
         })
         .await?;
         let meta = self.inner.head(location).await?;
-        Ok(PutResult {
-            e_tag: meta.e_tag,
-            version: meta.version,
-        })
+        Ok(PutResult { e_tag: meta.e_tag, version: meta.version })
     }
 
-    async fn put_multipart_opts(
-        &self,
-        location: &Path,
-        opts: PutMultipartOptions,
-    ) -> Result<Box<dyn MultipartUpload>> {
+    async fn put_multipart_opts(&self, location: &Path, opts: PutMultipartOptions) -> Result<Box<dyn MultipartUpload>> {
         let upload = self.inner.put_multipart_opts(location, opts).await?;
-        Ok(Box::new(DurableUpload {
-            upload,
-            disk: self.clone(),
-            location: location.clone(),
-        }))
+        Ok(Box::new(DurableUpload { upload, disk: self.clone(), location: location.clone() }))
     }
 
     async fn get_opts(&self, location: &Path, options: GetOptions) -> Result<GetResult> {
@@ -211,10 +175,7 @@ impl ObjectStore for DurableDisk {
         self.inner.get_ranges(location, ranges).await
     }
 
-    fn delete_stream(
-        &self,
-        locations: BoxStream<'static, Result<Path>>,
-    ) -> BoxStream<'static, Result<Path>> {
+    fn delete_stream(&self, locations: BoxStream<'static, Result<Path>>) -> BoxStream<'static, Result<Path>> {
         self.inner.delete_stream(locations)
     }
 
@@ -222,11 +183,7 @@ impl ObjectStore for DurableDisk {
         self.inner.list(prefix)
     }
 
-    fn list_with_offset(
-        &self,
-        prefix: Option<&Path>,
-        offset: &Path,
-    ) -> BoxStream<'static, Result<ObjectMeta>> {
+    fn list_with_offset(&self, prefix: Option<&Path>, offset: &Path) -> BoxStream<'static, Result<ObjectMeta>> {
         self.inner.list_with_offset(prefix, offset)
     }
 

@@ -30,10 +30,7 @@ fn lines(batches: &[RecordBatch]) -> Vec<String> {
 }
 
 async fn rows(engine: &Arc<Engine>, sql: &str) -> Vec<RecordBatch> {
-    let answer = engine
-        .run(sql, Options::default())
-        .await
-        .unwrap_or_else(|e| panic!("{sql}: {e}"));
+    let answer = engine.run(sql, Options::default()).await.unwrap_or_else(|e| panic!("{sql}: {e}"));
     answer.batches.try_collect().await.unwrap()
 }
 
@@ -53,10 +50,9 @@ async fn reference(world: &World, to: &Frontier) -> SessionContext {
     let context = SessionContext::new_with_state(world.state.clone());
     let all = world.rows(&at(0, 0), to);
     let table = MemTable::try_new(all.schema(), vec![vec![all]]).unwrap();
-    context
-        .register_table("everything", Arc::new(table))
-        .unwrap();
-    let rows = "SELECT device, ts, temperature, amount, _partition, _offset, _timestamp FROM everything WHERE _reject IS NULL";
+    context.register_table("everything", Arc::new(table)).unwrap();
+    let rows =
+        "SELECT device, ts, temperature, amount, _partition, _offset, _timestamp FROM everything WHERE _reject IS NULL";
     let rejects = "SELECT _partition, _offset, _timestamp, _reject, _payload FROM everything WHERE _reject IS NOT NULL";
     let mut tables = vec![("sensor_data".to_owned(), rows.to_owned())];
     tables.push(("rejected".to_owned(), rejects.to_owned()));
@@ -89,11 +85,7 @@ async fn check_equal(archived: Frontier, cut: Frontier, to: Frontier) {
     ] {
         let expected = reference.sql(sql).await.unwrap().collect().await.unwrap();
         let found = rows(&engine, sql).await;
-        assert_eq!(
-            lines(&found),
-            lines(&expected),
-            "{sql}, A {archived}, B {cut}, F {to}"
-        );
+        assert_eq!(lines(&found), lines(&expected), "{sql}, A {archived}, B {cut}, F {to}");
     }
     let expected = reference.sql("SELECT * FROM rejected").await.unwrap();
     let found = rows(&engine, "SELECT * FROM rejects.sensor_data").await;
@@ -133,22 +125,13 @@ async fn explain_shows_both_frontiers_and_pushes_filters_and_columns() {
     let text = lines(&rows(&engine(&world), sql).await).join("\n");
     let plan = rows(&engine(&world), sql).await;
     let plan = pretty_format_batches(&plan).unwrap().to_string();
-    assert!(
-        text.contains("device_minutes batch below {0:22, 1:11}"),
-        "{plan}"
-    );
-    assert!(
-        text.contains("device_minutes speed from {0:22, 1:11} to {0:47, 1:33}"),
-        "{plan}"
-    );
+    assert!(text.contains("device_minutes batch below {0:22, 1:11}"), "{plan}");
+    assert!(text.contains("device_minutes speed from {0:22, 1:11} to {0:47, 1:33}"), "{plan}");
     let logical = plan.split("physical_plan").next().unwrap();
     let aggregate = logical.find("Aggregate:").expect(&plan);
     let below: Vec<usize> = logical.match_indices(" Filter: ").map(|(i, _)| i).collect();
     assert_eq!(below.len(), 2, "the filter is on both sides: {plan}");
-    assert!(
-        below.iter().all(|i| *i > aggregate),
-        "below the aggregate: {plan}"
-    );
+    assert!(below.iter().all(|i| *i > aggregate), "below the aggregate: {plan}");
     // Of five aggregates one is asked for: the states of the others are not even read.
     for scan in logical.lines().filter(|l| l.contains("TableScan:")) {
         assert!(scan.contains("g0"), "{plan}");
@@ -162,11 +145,7 @@ async fn what_is_not_there_yet_is_not_ready() {
     let (archived, cut, to) = (at(4, 4), at(4, 4), at(9, 9));
     let world = World::new().await;
     let engine = engine(&world);
-    let asks = [
-        "SELECT * FROM totals",
-        "SELECT * FROM sensor_data",
-        "SELECT * FROM batch.totals",
-    ];
+    let asks = ["SELECT * FROM totals", "SELECT * FROM sensor_data", "SELECT * FROM batch.totals"];
     for sql in asks {
         assert_eq!(code(&engine, sql).await, "not_ready", "{sql}");
     }
@@ -211,14 +190,8 @@ async fn a_view_that_is_being_built_says_so() {
 #[tokio::test]
 async fn a_stopped_stream_says_why() {
     let world = World::standing(&at(4, 4), &at(4, 4), &at(9, 9)).await;
-    world
-        .failure
-        .send_replace(Some("the topic was recreated".into()));
-    let error = engine(&world)
-        .run("SELECT * FROM totals", Options::default())
-        .await
-        .err()
-        .unwrap();
+    world.failure.send_replace(Some("the topic was recreated".into()));
+    let error = engine(&world).run("SELECT * FROM totals", Options::default()).await.err().unwrap();
     assert_eq!(error.answer().code, "stream_stopped");
     assert!(error.to_string().contains("recreated"), "{error}");
 }
@@ -286,11 +259,7 @@ async fn queries_only_read() {
         "SELECT 1; SELECT 2",
         "",
     ] {
-        let error = engine
-            .run(sql, Options::default())
-            .await
-            .err()
-            .unwrap_or_else(|| panic!("{sql}"));
+        let error = engine.run(sql, Options::default()).await.err().unwrap_or_else(|| panic!("{sql}"));
         assert_eq!(error.answer().status, 400, "{sql}: {error}");
     }
 }
@@ -300,31 +269,11 @@ async fn mistakes_are_named_with_their_place() {
     let world = World::standing(&at(4, 4), &at(4, 4), &at(9, 9)).await;
     let engine = engine(&world);
     for (sql, code, place, part) in [
-        (
-            "SELECT *\n  FROM nowhere",
-            "invalid_query",
-            Some((2, 8)),
-            "nowhere",
-        ),
-        (
-            "SELECT nothing FROM totals",
-            "invalid_query",
-            Some((1, 8)),
-            "nothing",
-        ),
+        ("SELECT *\n  FROM nowhere", "invalid_query", Some((2, 8)), "nowhere"),
+        ("SELECT nothing FROM totals", "invalid_query", Some((1, 8)), "nothing"),
         ("SELECT 1 +", "syntax", Some((1, 11)), "xpression"),
-        (
-            "SELECT floor('a') FROM totals",
-            "invalid_query",
-            None,
-            "floor",
-        ),
-        (
-            "SELECT 1 / (readings - readings) FROM totals",
-            "query_failed",
-            None,
-            "zero",
-        ),
+        ("SELECT floor('a') FROM totals", "invalid_query", None, "floor"),
+        ("SELECT 1 / (readings - readings) FROM totals", "query_failed", None, "zero"),
     ] {
         let error = match engine.run(sql, Options::default()).await {
             Err(error) => error,
@@ -332,10 +281,7 @@ async fn mistakes_are_named_with_their_place() {
         };
         let answer = error.answer();
         assert_eq!(answer.code, code, "{sql}: {error}");
-        assert!(
-            answer.message.to_lowercase().contains(part),
-            "{sql}: {error}"
-        );
+        assert!(answer.message.to_lowercase().contains(part), "{sql}: {error}");
         if let Some(place) = place {
             let found = answer.place.map(|p| (p.line, p.column));
             assert_eq!(found, Some(place), "{sql}: {error}");
@@ -348,15 +294,11 @@ async fn tables_can_be_listed_before_they_can_be_read() {
     let world = World::new().await;
     let engine = engine(&world);
     let tables = lines(&rows(&engine, "SHOW TABLES").await).join("\n");
-    for name in [
-        "public | totals",
-        "batch | busy",
-        "speed | busy",
-        "rejects | sensor_data",
-    ] {
+    for name in ["public | totals", "batch | busy", "speed | busy", "rejects | sensor_data"] {
         assert!(tables.contains(name), "{name} in {tables}");
     }
-    let sql = "SELECT column_name FROM information_schema.columns WHERE table_schema = 'public' AND table_name = 'busy'";
+    let sql =
+        "SELECT column_name FROM information_schema.columns WHERE table_schema = 'public' AND table_name = 'busy'";
     assert_eq!(lines(&rows(&engine, sql).await).len(), 3);
     rows(&engine, "SELECT 1").await;
 }
@@ -377,13 +319,7 @@ async fn limits_end_a_query() {
     let large = "SELECT array_agg(value) FROM generate_series(1, 2000000)";
     assert_eq!(code(&engine, large).await, "memory_limit");
 
-    let held = engine
-        .run(
-            "SELECT value FROM generate_series(1, 100000000)",
-            Options::default(),
-        )
-        .await
-        .unwrap();
+    let held = engine.run("SELECT value FROM generate_series(1, 100000000)", Options::default()).await.unwrap();
     assert_eq!(code(&engine, "SELECT 1").await, "too_busy");
     drop(held);
     // Its permit is free when its task has ended, a moment after it was aborted.
@@ -400,11 +336,7 @@ async fn limits_end_a_query() {
 #[tokio::test]
 async fn the_time_limit_does_not_wait_for_an_operator_without_pauses() {
     let world = World::standing(&at(4, 4), &at(4, 4), &at(9, 9)).await;
-    let config = ServingConfig {
-        query_timeout: Duration::from_millis(100),
-        max_queries: 2,
-        ..world.config()
-    };
+    let config = ServingConfig { query_timeout: Duration::from_millis(100), max_queries: 2, ..world.config() };
     let engine = Arc::new(Engine::new(config, world.sources.clone()).unwrap());
     let join = "SELECT count(*) FROM generate_series(1, 300000) a, generate_series(1, 8000) b WHERE (a.value * b.value) % 7 = 8";
     assert_eq!(code(&engine, join).await, "timeout");
@@ -415,11 +347,7 @@ async fn the_time_limit_does_not_wait_for_an_operator_without_pauses() {
 #[tokio::test]
 async fn an_answer_that_nobody_reads_ends_in_time_and_is_not_taken_for_whole() {
     let world = World::standing(&at(4, 4), &at(4, 4), &at(9, 9)).await;
-    let config = ServingConfig {
-        query_timeout: Duration::from_millis(500),
-        max_queries: 1,
-        ..world.config()
-    };
+    let config = ServingConfig { query_timeout: Duration::from_millis(500), max_queries: 1, ..world.config() };
     let engine = Arc::new(Engine::new(config, world.sources.clone()).unwrap());
     let sql = "SELECT value FROM generate_series(1, 100000000)";
     let held = engine.run(sql, Options::default()).await.unwrap();
@@ -435,10 +363,7 @@ async fn a_dropped_stream_of_the_same_name_starts_anew() {
     rows(&engine, "SELECT * FROM sensor_data").await;
     let whole = world.catalog.borrow().clone();
     world.catalog.send_replace(Arc::new(Catalog::default()));
-    assert_eq!(
-        code(&engine, "SELECT * FROM sensor_data").await,
-        "invalid_query"
-    );
+    assert_eq!(code(&engine, "SELECT * FROM sensor_data").await, "invalid_query");
     world.catalog.send_replace(whole);
     let lower = world.snapshot(&at(2, 2), &at(2, 2), &at(3, 3)).await;
     world.snapshots.send_replace(Some(Arc::new(lower)));
@@ -456,10 +381,7 @@ async fn a_frontier_that_is_asked_for_is_waited_for() {
     let above = r#"SET thalweg.min_frontier = '{"sensor_data": {"0": 11}}'; SELECT * FROM totals"#;
     assert_eq!(code(&engine, above).await, "not_held");
     let error = engine.run(above, Options::default()).await.err().unwrap();
-    assert!(
-        error.to_string().contains("which the request asks for"),
-        "{error}"
-    );
+    assert!(error.to_string().contains("which the request asks for"), "{error}");
 
     let next = world.snapshot(&archived, &cut, &at(11, 9)).await;
     let arrives = async {
@@ -476,11 +398,7 @@ async fn a_frontier_that_is_asked_for_is_waited_for() {
 async fn places_stay_the_users_behind_an_option() {
     let world = World::standing(&at(4, 4), &at(4, 4), &at(9, 9)).await;
     let sql = "SET thalweg.partial = 'allow';\nSELECT nothing FROM totals";
-    let error = engine(&world)
-        .run(sql, Options::default())
-        .await
-        .err()
-        .unwrap();
+    let error = engine(&world).run(sql, Options::default()).await.err().unwrap();
     let place = error.answer().place.unwrap();
     assert_eq!((place.line, place.column), (2, 8));
 }

@@ -31,33 +31,20 @@ pub(super) struct BatchQuery {
 
 type Asked<T> = std::result::Result<Query<T>, QueryRejection>;
 
-pub(super) async fn audit(
-    State(engine): State<Arc<Engine>>,
-    asked: Asked<AuditQuery>,
-) -> Result<Json<Value>> {
+pub(super) async fn audit(State(engine): State<Arc<Engine>>, asked: Asked<AuditQuery>) -> Result<Json<Value>> {
     let Query(asked) = asked.map_err(unreadable)?;
     let view = known(&engine, asked.view.as_deref())?;
     answer((engine.sources.audit)(view).await)
 }
 
-pub(super) async fn batch(
-    State(engine): State<Arc<Engine>>,
-    asked: Asked<BatchQuery>,
-) -> Result<Json<Value>> {
+pub(super) async fn batch(State(engine): State<Arc<Engine>>, asked: Asked<BatchQuery>) -> Result<Json<Value>> {
     let Query(asked) = asked.map_err(unreadable)?;
-    let request = BatchRequest {
-        view: known(&engine, asked.view.as_deref())?,
-        full: asked.full,
-    };
+    let request = BatchRequest { view: known(&engine, asked.view.as_deref())?, full: asked.full };
     answer((engine.sources.batch)(request).await)
 }
 
 fn unreadable(rejection: QueryRejection) -> Error {
-    Error::ReadRequest {
-        code: "bad_request",
-        status: 400,
-        reason: rejection.body_text(),
-    }
+    Error::ReadRequest { code: "bad_request", status: 400, reason: rejection.body_text() }
 }
 
 /// The view of that name.
@@ -67,14 +54,9 @@ fn known(engine: &Engine, name: Option<&str>) -> Result<Option<ViewName>> {
     if engine.sources.catalog.borrow().views.contains_key(&name) {
         return Ok(Some(name));
     }
-    Err(Error::Shared(SharedError::FindDefinition {
-        kind: "view",
-        name: name.to_string(),
-    }))
+    Err(Error::Shared(SharedError::FindDefinition { kind: "view", name: name.to_string() }))
 }
 
 fn answer(called: std::result::Result<Value, CallError>) -> Result<Json<Value>> {
-    called
-        .map(Json)
-        .map_err(|CallError { fault, message }| Error::Call { fault, message })
+    called.map(Json).map_err(|CallError { fault, message }| Error::Call { fault, message })
 }

@@ -7,13 +7,9 @@ use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, ArrowPrimitiveType, AsArray, PrimitiveArray, StringBuilder};
 use arrow::csv::WriterBuilder;
-use arrow::datatypes::{
-    DataType, Field, FieldRef, Float16Type, Float32Type, Float64Type, Schema, SchemaRef,
-};
+use arrow::datatypes::{DataType, Field, FieldRef, Float16Type, Float32Type, Float64Type, Schema, SchemaRef};
 use arrow::error::ArrowError;
-use arrow::json::writer::{
-    Encoder as ValueEncoder, EncoderFactory, EncoderOptions, NullableEncoder, make_encoder,
-};
+use arrow::json::writer::{Encoder as ValueEncoder, EncoderFactory, EncoderOptions, NullableEncoder, make_encoder};
 use arrow::record_batch::RecordBatch;
 use arrow::util::display::{ArrayFormatter, FormatOptions};
 use axum::http::HeaderValue;
@@ -62,9 +58,7 @@ impl Encoder {
         stale: bool,
         partial: Option<&str>,
     ) -> Result<Self> {
-        let options = EncoderOptions::default()
-            .with_explicit_nulls(true)
-            .with_encoder_factory(Arc::new(ExactNumbers));
+        let options = EncoderOptions::default().with_explicit_nulls(true).with_encoder_factory(Arc::new(ExactNumbers));
         Ok(Self {
             format,
             schema,
@@ -89,10 +83,7 @@ impl Encoder {
                 let stale = if self.stale { "\"stale\":true," } else { "" };
                 let partial = self.partial.as_ref();
                 let partial = partial.map_or_else(String::new, |p| format!("\"partial\":{p},"));
-                let head = format!(
-                    "{{\"columns\":{columns},\"frontier\":{},{stale}{partial}\"rows\":[",
-                    self.frontier
-                );
+                let head = format!("{{\"columns\":{columns},\"frontier\":{},{stale}{partial}\"rows\":[", self.frontier);
                 out.extend_from_slice(head.as_bytes());
                 Ok(())
             }
@@ -167,11 +158,7 @@ fn write_value(column: &mut NullableEncoder<'_>, row: usize, out: &mut Vec<u8>) 
     }
 }
 
-fn json_texts(
-    field: &FieldRef,
-    column: &ArrayRef,
-    options: &EncoderOptions,
-) -> Result<ArrayRef, ArrowError> {
+fn json_texts(field: &FieldRef, column: &ArrayRef, options: &EncoderOptions) -> Result<ArrayRef, ArrowError> {
     let mut values = make_encoder(field, column, options)?;
     let mut texts = StringBuilder::new();
     let mut text = Vec::new();
@@ -199,11 +186,7 @@ fn flat_schema(schema: &Schema) -> SchemaRef {
 }
 
 fn write_csv(batch: &RecordBatch, header: bool, out: &mut Vec<u8>) -> Result<()> {
-    WriterBuilder::new()
-        .with_header(header)
-        .build(out)
-        .write(batch)
-        .map_err(Error::Encode)
+    WriterBuilder::new().with_header(header).build(out).write(batch).map_err(Error::Encode)
 }
 
 /// Floats that JSON has no number for, and decimals that a reader's floats would round, become strings.

@@ -42,10 +42,7 @@ pub(super) async fn ready(State(engine): State<Arc<Engine>>) -> Result<Response>
     if reasons.is_empty() {
         Ok(Json(json!({ "status": "ready" })).into_response())
     } else {
-        Err(Error::NotReady {
-            what: "the server".into(),
-            reason: reasons.join("; "),
-        })
+        Err(Error::NotReady { what: "the server".into(), reason: reasons.join("; ") })
     }
 }
 

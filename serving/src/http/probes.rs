@@ -47,8 +47,7 @@ impl fmt::Debug for Probes {
 ///
 /// Errors: [`Error::Serve`] if the listener fails.
 pub async fn probe(listener: TcpListener, probes: Probes, cancel: CancellationToken) -> Result<()> {
-    let server = axum::serve(listener, routes(probes))
-        .with_graceful_shutdown(cancel.clone().cancelled_owned());
+    let server = axum::serve(listener, routes(probes)).with_graceful_shutdown(cancel.clone().cancelled_owned());
     tokio::select! {
         ended = server.into_future() => ended.map_err(Error::Serve),
         // A scraper that keeps its connection must not hold up the end.
@@ -71,10 +70,7 @@ async fn ready(State(probes): State<Probes>) -> Result<Response> {
     if reasons.is_empty() {
         Ok(Json(json!({ "status": "ready" })).into_response())
     } else {
-        Err(Error::NotReady {
-            what: "the process".into(),
-            reason: reasons.join("; "),
-        })
+        Err(Error::NotReady { what: "the process".into(), reason: reasons.join("; ") })
     }
 }
 
@@ -84,9 +80,7 @@ async fn metrics(State(probes): State<Probes>) -> Result<Response> {
     let streams = probes.streams.borrow().clone();
     let mut standings = here(&catalog, &streams);
     // A stream that is not read here does not stand still here.
-    standings
-        .streams
-        .retain(|name, _| streams.contains_key(name));
+    standings.streams.retain(|name, _| streams.contains_key(name));
     openmetrics(encode_of(&probes.metrics, &catalog, &published, &standings))
 }
 
@@ -120,12 +114,7 @@ mod tests {
             (&[][..], "/healthz", 200, "ok"),
             (&[], "/readyz", 200, "ready"),
             (&[], "/metrics", 200, "# EOF\n"),
-            (
-                &["stream `s`: catching up"],
-                "/readyz",
-                503,
-                "stream `s`: catching up",
-            ),
+            (&["stream `s`: catching up"], "/readyz", 503, "stream `s`: catching up"),
             (&["stream `s`: catching up"], "/healthz", 200, "ok"),
             (&[], "/v1/sql", 404, "no_such_path"),
             (&[], "/v1/streams", 404, "no_such_path"),

@@ -61,20 +61,14 @@ pub(super) async fn run(
 }
 
 fn bad_request(reason: String) -> Error {
-    Error::ReadRequest {
-        code: "bad_request",
-        status: 400,
-        reason,
-    }
+    Error::ReadRequest { code: "bad_request", status: 400, reason }
 }
 
 fn from_headers(headers: &HeaderMap) -> Result<Options> {
     let mut options = Options::default();
     for name in OPTIONS {
         if let Some(value) = headers.get(format!("thalweg-{name}")) {
-            let value = value
-                .to_str()
-                .map_err(|_| bad_request(format!("the header thalweg-{name} is not ASCII")))?;
+            let value = value.to_str().map_err(|_| bad_request(format!("the header thalweg-{name} is not ASCII")))?;
             options.set(name, value)?;
         }
     }
@@ -123,14 +117,10 @@ fn accepted(accept: Option<&HeaderValue>) -> Result<Format> {
 
 /// Small answers whole, large ones streamed.
 async fn respond(answer: Answer, format: Format) -> Result<Response> {
-    let frontier = serde_json::to_string(&answer.frontier)
-        .map_err(|e| Error::Serve(std::io::Error::other(e)))?;
+    let frontier = serde_json::to_string(&answer.frontier).map_err(|e| Error::Serve(std::io::Error::other(e)))?;
     let partial = match answer.partial.is_empty() {
         true => None,
-        false => Some(
-            serde_json::to_string(&answer.partial)
-                .map_err(|e| Error::Serve(std::io::Error::other(e)))?,
-        ),
+        false => Some(serde_json::to_string(&answer.partial).map_err(|e| Error::Serve(std::io::Error::other(e)))?),
     };
     let stale = answer.stale;
     let mut encoder = Encoder::new(format, answer.schema, &frontier, stale, partial.as_deref())?;
@@ -148,14 +138,8 @@ async fn respond(answer: Answer, format: Format) -> Result<Response> {
             }
         }
     }
-    let body = if ended {
-        Body::from(head)
-    } else {
-        stream_rest(head, encoder, batches)
-    };
-    let header_of = |text: &str| {
-        HeaderValue::from_str(text).map_err(|e| Error::Serve(std::io::Error::other(e)))
-    };
+    let body = if ended { Body::from(head) } else { stream_rest(head, encoder, batches) };
+    let header_of = |text: &str| HeaderValue::from_str(text).map_err(|e| Error::Serve(std::io::Error::other(e)));
     let mut response = body.into_response();
     let headers = response.headers_mut();
     headers.insert(FRONTIER, header_of(&frontier)?);
@@ -224,15 +208,12 @@ mod tests {
         assert!(options.partial && options.stale);
         assert_eq!(options.min_frontier.len(), 1);
         let json = HeaderValue::from_static("application/json");
-        let body =
-            br#"{"sql": "SELECT 1", "stale": false, "partial": "refuse", "min_frontier": {}}"#;
+        let body = br#"{"sql": "SELECT 1", "stale": false, "partial": "refuse", "min_frontier": {}}"#;
         text(Some(&json), body, &mut options).unwrap();
         assert_eq!(options, Options::default());
         for name in ["thalweg-partial", "thalweg-stale"] {
-            let headers = HeaderMap::from_iter([(
-                header::HeaderName::from_static(name),
-                HeaderValue::from_static("perhaps"),
-            )]);
+            let headers =
+                HeaderMap::from_iter([(header::HeaderName::from_static(name), HeaderValue::from_static("perhaps"))]);
             assert!(from_headers(&headers).is_err(), "{name}");
         }
     }
@@ -248,11 +229,7 @@ mod tests {
         };
         let json = Some(&json);
         check(json, br#"{"sql": "SELECT 1"}"#, Some(("SELECT 1", false)));
-        check(
-            json,
-            br#"{"sql": "SELECT 1", "stale": true}"#,
-            Some(("SELECT 1", true)),
-        );
+        check(json, br#"{"sql": "SELECT 1", "stale": true}"#, Some(("SELECT 1", true)));
         check(json, br#"{"sql": "SELECT 1", "stale": "yes"}"#, None);
         check(json, br#"{"sql": "SELECT 1", "partial": "x"}"#, None);
         check(json, br#"{"query": "SELECT 1"}"#, None);

@@ -28,19 +28,10 @@ impl Server {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
         let cancel = CancellationToken::new();
-        let config = ServingConfig {
-            shutdown_grace: Duration::from_millis(100),
-            ..world.config()
-        };
+        let config = ServingConfig { shutdown_grace: Duration::from_millis(100), ..world.config() };
         let sources = world.sources.clone();
         let task = tokio::spawn(serve(listener, config, sources, cancel.clone()));
-        Self {
-            world,
-            url,
-            client: Client::new(),
-            cancel,
-            task,
-        }
+        Self { world, url, client: Client::new(), cancel, task }
     }
 
     fn post(&self, path: &str) -> RequestBuilder {
@@ -48,33 +39,19 @@ impl Server {
     }
 
     async fn get(&self, path: &str) -> Reply {
-        self.client
-            .get(format!("{}{path}", self.url))
-            .send()
-            .await
-            .unwrap()
+        self.client.get(format!("{}{path}", self.url)).send().await.unwrap()
     }
 
     async fn sql(&self, sql: &str) -> Reply {
-        self.post("/v1/sql")
-            .body(sql.to_owned())
-            .send()
-            .await
-            .unwrap()
+        self.post("/v1/sql").body(sql.to_owned()).send().await.unwrap()
     }
 }
 
 async fn error(reply: Reply) -> (u16, String, Value) {
     let status = reply.status().as_u16();
     let body: Value = reply.json().await.unwrap();
-    let code = body["error"]["code"]
-        .as_str()
-        .unwrap_or_default()
-        .to_owned();
-    assert!(
-        !body["error"]["message"].as_str().unwrap_or("").is_empty(),
-        "{body}"
-    );
+    let code = body["error"]["code"].as_str().unwrap_or_default().to_owned();
+    assert!(!body["error"]["message"].as_str().unwrap_or("").is_empty(), "{body}");
     (status, code, body["error"].clone())
 }
 
@@ -82,19 +59,14 @@ async fn error(reply: Reply) -> (u16, String, Value) {
 async fn sql_answers_json_with_its_frontier() {
     let server = Server::start().await;
     let sql = "SELECT readings, devices FROM totals";
-    for request in [
-        server.post("/v1/sql").body(sql),
-        server.post("/v1/sql").json(&json!({ "sql": sql })),
-    ] {
+    for request in [server.post("/v1/sql").body(sql), server.post("/v1/sql").json(&json!({ "sql": sql }))] {
         let reply = request.send().await.unwrap();
         assert_eq!(reply.status(), 200);
-        let header: Value =
-            serde_json::from_str(reply.headers()["thalweg-frontier"].to_str().unwrap()).unwrap();
+        let header: Value = serde_json::from_str(reply.headers()["thalweg-frontier"].to_str().unwrap()).unwrap();
         let body: Value = reply.json().await.unwrap();
         assert_eq!(body["frontier"], header);
         assert_eq!(body["frontier"], json!({"sensor_data": {"0": 47, "1": 33}}));
-        let columns =
-            json!([{"name": "readings", "type": "Int64"}, {"name": "devices", "type": "Int64"}]);
+        let columns = json!([{"name": "readings", "type": "Int64"}, {"name": "devices", "type": "Int64"}]);
         assert_eq!(body["columns"], columns);
         // 80 messages; 6 and 4 of them are offsets 6, 13, … that cannot be decoded.
         assert_eq!(body["rows"], json!([[70, 4]]));
@@ -105,11 +77,7 @@ async fn sql_answers_json_with_its_frontier() {
 async fn sql_answers_csv() {
     let server = Server::start().await;
     let request = server.post("/v1/sql").header("accept", "text/csv");
-    let reply = request
-        .body("SELECT readings AS n FROM totals")
-        .send()
-        .await
-        .unwrap();
+    let reply = request.body("SELECT readings AS n FROM totals").send().await.unwrap();
     assert_eq!(reply.headers()["content-type"], "text/csv; charset=utf-8");
     assert!(reply.headers().contains_key("thalweg-frontier"));
     assert_eq!(reply.text().await.unwrap(), "n\n70\n");
@@ -127,24 +95,18 @@ async fn errors_are_json_wherever_they_arise() {
     assert_eq!((status, code.as_str()), (404, "no_such_path"));
     let (status, code, _) = error(server.get("/v1/sql").await).await;
     assert_eq!((status, code.as_str()), (405, "no_such_method"));
-    let request = server
-        .post("/v1/sql")
-        .header("accept", "image/png")
-        .body("SELECT 1");
+    let request = server.post("/v1/sql").header("accept", "image/png").body("SELECT 1");
     let (status, code, _) = error(request.send().await.unwrap()).await;
     assert_eq!((status, code.as_str()), (406, "not_acceptable"));
     let request = server.post("/v1/sql").body(vec![b' '; REQUEST_BYTES + 1]);
     let (status, code, _) = error(request.send().await.unwrap()).await;
     assert_eq!((status, code.as_str()), (413, "bad_request"));
-    let request = server
-        .post("/v1/sql")
-        .header("origin", "https://elsewhere.example");
+    let request = server.post("/v1/sql").header("origin", "https://elsewhere.example");
     let (status, code, _) = error(request.body("SELECT 1").send().await.unwrap()).await;
     assert_eq!((status, code.as_str()), (403, "other_site"));
     let (status, code, _) = error(server.post("/v1/audit?views=x").send().await.unwrap()).await;
     assert_eq!((status, code.as_str()), (400, "bad_request"));
-    let (status, code, _) =
-        error(server.post("/v1/audit?view=nowhere").send().await.unwrap()).await;
+    let (status, code, _) = error(server.post("/v1/audit?view=nowhere").send().await.unwrap()).await;
     assert_eq!((status, code.as_str()), (404, "not_found"));
     let (status, code, _) = error(server.post("/v1/audit").send().await.unwrap()).await;
     assert_eq!((status, code.as_str()), (503, "unavailable"));
@@ -154,10 +116,7 @@ async fn errors_are_json_wherever_they_arise() {
 async fn definitions_are_applied_and_followed() {
     let server = Server::start().await;
     let follow = {
-        let (changed, catalogs) = (
-            Arc::clone(&server.world.sources.changed),
-            server.world.sources.catalogs.clone(),
-        );
+        let (changed, catalogs) = (Arc::clone(&server.world.sources.changed), server.world.sources.catalogs.clone());
         let catalog = &server.world.catalog;
         async move {
             changed.notified().await;
@@ -165,20 +124,14 @@ async fn definitions_are_applied_and_followed() {
             catalog.send_replace(latest);
         }
     };
-    let create = server
-        .sql("CREATE MATERIALIZED VIEW peaks AS SELECT max(temperature) AS peak FROM sensor_data");
+    let create = server.sql("CREATE MATERIALIZED VIEW peaks AS SELECT max(temperature) AS peak FROM sensor_data");
     let (reply, ()) = tokio::join!(create, follow);
     let body: Value = reply.json().await.unwrap();
-    assert_eq!(
-        body["rows"],
-        json!([["created view peaks", null]]),
-        "{body}"
-    );
+    assert_eq!(body["rows"], json!([["created view peaks", null]]), "{body}");
     let (status, code, _) = error(server.sql("SELECT * FROM peaks").await).await;
     assert_eq!((status, code.as_str()), (503, "not_ready"));
 
-    let again =
-        "CREATE MATERIALIZED VIEW peaks AS SELECT min(temperature) AS peak FROM sensor_data";
+    let again = "CREATE MATERIALIZED VIEW peaks AS SELECT min(temperature) AS peak FROM sensor_data";
     let (status, code, _) = error(server.sql(again).await).await;
     assert_eq!((status, code.as_str()), (409, "conflict"));
     let (status, code, _) = error(server.sql("DROP TABLE sensor_data").await).await;
@@ -200,20 +153,12 @@ async fn status_shows_streams_and_views() {
     assert_eq!(stream["status"], "running");
     assert_eq!(stream["frontier"], json!({"0": 47, "1": 33}));
     assert_eq!(stream["archive_frontier"], json!({"0": 30, "1": 20}));
-    assert_eq!(
-        (&stream["rows"], &stream["rejects"]),
-        (&json!(20), &json!(4))
-    );
+    assert_eq!((&stream["rows"], &stream["rejects"]), (&json!(20), &json!(4)));
     assert_eq!(stream["latest_event"], "2026-01-01T00:00:00.000000Z");
     assert_eq!(stream["partitions"]["1"]["high_watermark"], 33);
 
     let views: Value = server.get("/v1/views").await.json().await.unwrap();
-    let names: Vec<&str> = views["views"]
-        .as_array()
-        .unwrap()
-        .iter()
-        .filter_map(|v| v["name"].as_str())
-        .collect();
+    let names: Vec<&str> = views["views"].as_array().unwrap().iter().filter_map(|v| v["name"].as_str()).collect();
     assert_eq!(names, ["busy", "device_minutes", "totals"]);
     let totals = &views["views"][2];
     assert_eq!(totals["status"], "serving");
@@ -242,16 +187,10 @@ async fn readiness_names_what_is_missing() {
     let server = Server::start().await;
     assert_eq!(server.get("/healthz").await.status(), 200);
     assert_eq!(server.get("/readyz").await.status(), 200);
-    server
-        .world
-        .failure
-        .send_replace(Some("the topic was recreated".into()));
+    server.world.failure.send_replace(Some("the topic was recreated".into()));
     let (status, code, body) = error(server.get("/readyz").await).await;
     assert_eq!((status, code.as_str()), (503, "not_ready"));
-    assert!(
-        body["message"].as_str().unwrap().contains("recreated"),
-        "{body}"
-    );
+    assert!(body["message"].as_str().unwrap().contains("recreated"), "{body}");
     server.world.failure.send_replace(None);
     server.world.alter(|s| s.caught_up = false);
     assert_eq!(server.get("/readyz").await.status(), 503);
@@ -303,10 +242,7 @@ async fn a_client_may_allow_a_stale_answer_and_is_told_of_it() {
     assert!(!stale(&server.sql(totals).await));
     assert_eq!(server.get("/readyz").await.status(), 200);
 
-    server
-        .world
-        .failure
-        .send_replace(Some("the topic was recreated".into()));
+    server.world.failure.send_replace(Some("the topic was recreated".into()));
     assert!(stale(&allowed(totals).await.unwrap()));
     let refused = server.post("/v1/sql").header("thalweg-stale", "yes");
     assert_eq!(refused.body(totals).send().await.unwrap().status(), 400);
@@ -316,10 +252,7 @@ async fn a_client_may_allow_a_stale_answer_and_is_told_of_it() {
 async fn an_archive_in_trouble_is_told_and_serves_on() {
     let server = Server::start().await;
     let full = "no space left";
-    server
-        .world
-        .archive_failure
-        .send_replace(Some(full.to_owned()));
+    server.world.archive_failure.send_replace(Some(full.to_owned()));
     let streams: Value = server.get("/v1/streams").await.json().await.unwrap();
     assert_eq!(streams["streams"][0]["archive_failure"], full);
     assert_eq!(streams["streams"][0]["status"], "running");
@@ -360,9 +293,7 @@ async fn other_layers_are_called() {
 #[tokio::test]
 async fn large_answers_stream_and_are_whole() {
     let server = Server::start().await;
-    let reply = server
-        .sql("SELECT value, 'x' AS x FROM generate_series(1, 300000)")
-        .await;
+    let reply = server.sql("SELECT value, 'x' AS x FROM generate_series(1, 300000)").await;
     assert_eq!(reply.status(), 200);
     assert!(reply.content_length().is_none(), "it is streamed");
     let body: Value = reply.json().await.unwrap();
@@ -381,9 +312,7 @@ async fn an_answer_that_breaks_off_is_not_taken_for_whole() {
 #[tokio::test]
 async fn a_client_that_is_gone_ends_its_query() {
     let server = Server::start().await;
-    let mut reply = server
-        .sql("SELECT value FROM generate_series(1, 100000000)")
-        .await;
+    let mut reply = server.sql("SELECT value FROM generate_series(1, 100000000)").await;
     assert!(reply.chunk().await.unwrap().is_some());
     let running = || {
         let text = crate::metrics::encode(&server.world.sources, &Standings::default()).unwrap();
@@ -396,9 +325,7 @@ async fn a_client_that_is_gone_ends_its_query() {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     };
-    tokio::time::timeout(Duration::from_secs(20), ended)
-        .await
-        .unwrap();
+    tokio::time::timeout(Duration::from_secs(20), ended).await.unwrap();
     let text = crate::metrics::encode(&server.world.sources, &Standings::default()).unwrap();
     assert!(text.contains("outcome=\"cancelled\""), "{text}");
 }
@@ -406,9 +333,7 @@ async fn a_client_that_is_gone_ends_its_query() {
 #[tokio::test]
 async fn a_shutdown_ends_even_a_query_that_nobody_reads() {
     let server = Server::start().await;
-    let reply = server
-        .sql("SELECT value FROM generate_series(1, 100000000)")
-        .await;
+    let reply = server.sql("SELECT value FROM generate_series(1, 100000000)").await;
     server.cancel.cancel();
     let ended = tokio::time::timeout(Duration::from_secs(20), server.task).await;
     ended.unwrap().unwrap().unwrap();

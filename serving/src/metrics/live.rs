@@ -99,9 +99,7 @@ pub(crate) fn encode_of(
     let mut registry = Registry::with_prefix("thalweg");
     if let Some((workers, statuses)) = &standings.workers {
         for (address, status) in statuses.iter() {
-            let worker = OfWorker {
-                worker: address.clone(),
-            };
+            let worker = OfWorker { worker: address.clone() };
             set(&live.worker_up, &worker, i64::from(status.is_ok()));
         }
         live.register_workers(&mut registry, workers);
@@ -114,9 +112,7 @@ pub(crate) fn encode_of(
 
 impl Live {
     fn add_stream(&self, name: &StreamName, standing: &Standing) {
-        let stream = OfStream {
-            stream: name.to_string(),
-        };
+        let stream = OfStream { stream: name.to_string() };
         let up = standing.failure.is_none();
         set(&self.up, &stream, i64::from(up));
         if let Some(holders) = &standing.holders {
@@ -141,10 +137,7 @@ impl Live {
 
     fn add_health(&self, name: &StreamName, standing: &Standing) {
         for (partition, health) in &standing.health {
-            let labels = OfPartition {
-                stream: name.to_string(),
-                partition: partition.0,
-            };
+            let labels = OfPartition { stream: name.to_string(), partition: partition.0 };
             self.events.get_or_create(&labels).inc_by(health.rows);
             self.rejects.get_or_create(&labels).inc_by(health.rejects);
             set(&self.lag, &labels, health.lag);
@@ -160,9 +153,7 @@ impl Live {
             let Some(compiled) = view.serving.as_ref().or(view.building.as_ref()) else {
                 continue;
             };
-            let labels = OfView {
-                view: name.to_string(),
-            };
+            let labels = OfView { view: name.to_string() };
             let standing = standings.streams.get(compiled.plan.stream());
             if let Some(held) = standing.and_then(|s| s.views.get(compiled.plan.id())) {
                 set(&self.segments, &labels, count(held.segments));
@@ -177,10 +168,7 @@ impl Live {
                 let seconds = batch.published_ms as f64 / 1e3;
                 self.batch_published.get_or_create(&labels).set(seconds);
                 for (partition, offset) in batch.cut.iter() {
-                    let labels = OfViewPartition {
-                        view: name.to_string(),
-                        partition: partition.0,
-                    };
+                    let labels = OfViewPartition { view: name.to_string(), partition: partition.0 };
                     set(&self.cut, &labels, offset.0);
                 }
             }
@@ -189,120 +177,52 @@ impl Live {
 
     fn register_workers(&self, all: &mut Registry, workers: &Workers) {
         let counts = workers.counts();
-        all.register(
-            "worker_up",
-            "1 while a speed worker answers, 0 while it does not",
-            self.worker_up.clone(),
-        );
-        all.register(
-            "partitions_unheld",
-            "Partitions that no speed worker holds",
-            self.unheld.clone(),
-        );
+        all.register("worker_up", "1 while a speed worker answers, 0 while it does not", self.worker_up.clone());
+        all.register("partitions_unheld", "Partitions that no speed worker holds", self.unheld.clone());
         all.register(
             "pin_seconds",
             "Time until every speed worker has answered a query's pin",
             counts.pin_seconds.clone(),
         );
-        all.register(
-            "remote_bytes",
-            "Bytes of states and rows received from speed workers",
-            counts.bytes.clone(),
-        );
+        all.register("remote_bytes", "Bytes of states and rows received from speed workers", counts.bytes.clone());
     }
 
     fn register(self, all: &mut Registry) {
-        all.register(
-            "stream_up",
-            "1 while a stream's speed layer runs, 0 while it is stopped by an error",
-            self.up,
-        );
-        all.register(
-            "stream_caught_up",
-            "1 once a stream has read what its log held at the start",
-            self.caught_up,
-        );
+        all.register("stream_up", "1 while a stream's speed layer runs, 0 while it is stopped by an error", self.up);
+        all.register("stream_caught_up", "1 once a stream has read what its log held at the start", self.caught_up);
         all.register(
             "paused",
             "1 while reading from Kafka is paused because the memory budget is reached",
             self.paused,
         );
-        all.register(
-            "memory_bytes",
-            "Bytes held in rows and segments",
-            self.memory,
-        );
-        all.register(
-            "memory_budget_bytes",
-            "The budget for rows and segments",
-            self.budget,
-        );
+        all.register("memory_bytes", "Bytes held in rows and segments", self.memory);
+        all.register("memory_budget_bytes", "The budget for rows and segments", self.budget);
         all.register(
             "archive_version",
             "Version of the master dataset: the number of its commits",
             self.archive_version,
         );
-        all.register(
-            "archive_files",
-            "Files of the master dataset",
-            self.archive_files,
-        );
+        all.register("archive_files", "Files of the master dataset", self.archive_files);
         all.register("events", "Rows read since the process started", self.events);
-        all.register(
-            "rejects",
-            "Messages that could not be decoded since the process started",
-            self.rejects,
-        );
-        all.register(
-            "lag",
-            "Messages that are in Kafka and not yet read",
-            self.lag,
-        );
-        all.register(
-            "frontier",
-            "The next offset to be read: everything below it is answered",
-            self.frontier,
-        );
-        all.register(
-            "archive_frontier",
-            "The next offset to be archived",
-            self.archive_frontier,
-        );
+        all.register("rejects", "Messages that could not be decoded since the process started", self.rejects);
+        all.register("lag", "Messages that are in Kafka and not yet read", self.lag);
+        all.register("frontier", "The next offset to be read: everything below it is answered", self.frontier);
+        all.register("archive_frontier", "The next offset to be archived", self.archive_frontier);
         all.register(
             "latest_event_timestamp_seconds",
             "Latest event time seen since the process started",
             self.latest_event,
         );
-        all.register(
-            "segments",
-            "Realtime segments held for a view",
-            self.segments,
-        );
-        all.register(
-            "segment_bytes",
-            "Bytes of the realtime segments held for a view",
-            self.segment_bytes,
-        );
-        all.register(
-            "batch_version",
-            "Version of a view's batch states",
-            self.batch_version,
-        );
-        all.register(
-            "batch_files",
-            "Files of a view's newest batch states",
-            self.batch_files,
-        );
+        all.register("segments", "Realtime segments held for a view", self.segments);
+        all.register("segment_bytes", "Bytes of the realtime segments held for a view", self.segment_bytes);
+        all.register("batch_version", "Version of a view's batch states", self.batch_version);
+        all.register("batch_files", "Files of a view's newest batch states", self.batch_files);
         all.register(
             "batch_published_timestamp_seconds",
             "When a view's newest batch states were published",
             self.batch_published,
         );
-        all.register(
-            "cut",
-            "The frontier of a view's newest batch states",
-            self.cut,
-        );
+        all.register("cut", "The frontier of a view's newest batch states", self.cut);
     }
 }
 
@@ -315,10 +235,7 @@ where
 
 fn set_frontier(gauges: &Gauges<OfPartition>, stream: &StreamName, frontier: &Frontier) {
     for (partition, offset) in frontier.iter() {
-        let labels = OfPartition {
-            stream: stream.to_string(),
-            partition: partition.0,
-        };
+        let labels = OfPartition { stream: stream.to_string(), partition: partition.0 };
         set(gauges, &labels, offset.0);
     }
 }

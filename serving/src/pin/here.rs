@@ -32,10 +32,8 @@ pub(super) async fn pin_in_time(
     let (mut streams, mut published) = (streams.clone(), published.clone());
     loop {
         let handle = streams.borrow_and_update().get(name).cloned();
-        let mut handle = handle.ok_or_else(|| Error::NotReady {
-            what: format!("stream `{name}`"),
-            reason: "it is starting".into(),
-        })?;
+        let mut handle = handle
+            .ok_or_else(|| Error::NotReady { what: format!("stream `{name}`"), reason: "it is starting".into() })?;
         let stale = terms.options.stale;
         let error = match try_pin(wanted, &mut handle, &mut published, &floor(), stale) {
             Err(error) if !matches!(error, Error::NotReady { .. }) => error,
@@ -70,10 +68,7 @@ fn try_pin(
     let snapshot = handle.snapshots.borrow_and_update().clone();
     let shown = allow_stale && snapshot.is_some();
     if let Some(reason) = failure.clone().filter(|_| !shown) {
-        return Err(Error::StreamStopped {
-            stream: wanted.stream.definition.name.clone(),
-            reason,
-        });
+        return Err(Error::StreamStopped { stream: wanted.stream.definition.name.clone(), reason });
     }
     let mut pin = pin(wanted, snapshot.as_ref(), &published, floor, allow_stale)?;
     pin.stale |= failure.is_some();
@@ -98,14 +93,8 @@ pub(super) fn pin(
     allow_stale: bool,
 ) -> Result<Pin> {
     let name = &wanted.stream.definition.name;
-    let not_ready = |reason: String| Error::NotReady {
-        what: format!("stream `{name}`"),
-        reason,
-    };
-    let not_held = |reason: String| Error::NotHeld {
-        stream: name.clone(),
-        reason,
-    };
+    let not_ready = |reason: String| Error::NotReady { what: format!("stream `{name}`"), reason };
+    let not_held = |reason: String| Error::NotHeld { stream: name.clone(), reason };
     let snapshot = snapshot.ok_or_else(|| not_ready("it is starting".into()))?;
     if !snapshot.caught_up && !allow_stale {
         if let Some(why) = &snapshot.waiting {
@@ -119,14 +108,11 @@ pub(super) fn pin(
             return Err(not_ready("it has not reached Kafka yet".into()));
         }
         let lag: i64 = snapshot.health.values().map(|h| h.lag).sum();
-        return Err(not_ready(format!(
-            "it is catching up with Kafka, {lag} messages are left"
-        )));
+        return Err(not_ready(format!("it is catching up with Kafka, {lag} messages are left")));
     }
-    for (bound, why, binds) in [
-        (&floor.asked, "which the request asks for", true),
-        (&floor.given, "which was already answered", !allow_stale),
-    ] {
+    for (bound, why, binds) in
+        [(&floor.asked, "which the request asks for", true), (&floor.given, "which was already answered", !allow_stale)]
+    {
         if binds && !snapshot.frontier.covers(bound) {
             let at = &snapshot.frontier;
             return Err(not_held(format!("it stands at {at}, below {bound} {why}")));
@@ -160,34 +146,19 @@ pub(super) fn pin(
     })
 }
 
-fn pin_view(
-    view: &Arc<CompiledView>,
-    snapshot: &StreamSnapshot,
-    published: &Published,
-) -> Result<PinnedView> {
+fn pin_view(view: &Arc<CompiledView>, snapshot: &StreamSnapshot, published: &Published) -> Result<PinnedView> {
     let id = view.plan.id();
-    let not_ready = |reason: &str| Error::NotReady {
-        what: format!("view `{}`", view.definition.name),
-        reason: reason.to_owned(),
-    };
+    let not_ready =
+        |reason: &str| Error::NotReady { what: format!("view `{}`", view.definition.name), reason: reason.to_owned() };
     let (batch, cut) = published_cut(view, published, &snapshot.origin)?;
-    let held = snapshot
-        .views
-        .get(id)
-        .ok_or_else(|| not_ready("its realtime state is being rebuilt"))?;
+    let held = snapshot.views.get(id).ok_or_else(|| not_ready("its realtime state is being rebuilt"))?;
     let tiles = tile(id, held, &cut, &snapshot.frontier).map_err(|error| match error {
-        SharedError::NotHeld { what, reason, .. } => Error::NotHeld {
-            stream: snapshot.stream.clone(),
-            reason: format!("{what}: {reason}"),
-        },
+        SharedError::NotHeld { what, reason, .. } => {
+            Error::NotHeld { stream: snapshot.stream.clone(), reason: format!("{what}: {reason}") }
+        }
         other => Error::Shared(other),
     })?;
-    Ok(PinnedView {
-        view: Arc::clone(view),
-        batch,
-        cut,
-        tiles: Tiles::Here(tiles),
-    })
+    Ok(PinnedView { view: Arc::clone(view), batch, cut, tiles: Tiles::Here(tiles) })
 }
 
 /// The chunks that hold rows of `[archived, frontier)`, or why they leave a gap.
@@ -201,10 +172,7 @@ fn rows_above(
     for chunk in chunks {
         match at {
             None if !archived.covers(&chunk.from) => {
-                return Err(format!(
-                    "rows are held from {}, the archive ends at {archived}",
-                    chunk.from
-                ));
+                return Err(format!("rows are held from {}, the archive ends at {archived}", chunk.from));
             }
             Some(at) if !(at.covers(&chunk.from) && chunk.from.covers(at)) => {
                 return Err(format!("rows from {at} to {} are missing", chunk.from));

@@ -51,17 +51,11 @@ pub(super) async fn pin_in_time(
         let below = below(
             wanted,
             &published.borrow_and_update().clone(),
-            masters
-                .borrow_and_update()
-                .get(&wanted.stream.definition.name),
+            masters.borrow_and_update().get(&wanted.stream.definition.name),
         )?;
         let needs = Needs {
             origin: wanted.stream.origin.clone(),
-            views: below
-                .views
-                .iter()
-                .map(|pinned| (pinned.view.plan.id().clone(), pinned.cut.clone()))
-                .collect(),
+            views: below.views.iter().map(|pinned| (pinned.view.plan.id().clone(), pinned.cut.clone())).collect(),
             rows: below.master.as_ref().map(|(_, archived)| archived.clone()),
             floor: floor(),
         };
@@ -89,11 +83,7 @@ pub(super) async fn pin_in_time(
     }
 }
 
-fn below(
-    wanted: &Wanted,
-    published: &Published,
-    master: Option<&Arc<MasterVersion>>,
-) -> Result<Below> {
+fn below(wanted: &Wanted, published: &Published, master: Option<&Arc<MasterVersion>>) -> Result<Below> {
     let origin = &wanted.stream.origin;
     let master = match (wanted.rows, master) {
         (false, _) => None,
@@ -107,17 +97,9 @@ fn below(
     };
     let views = wanted.views.values().map(|view| {
         let (batch, cut) = published_cut(view, published, origin)?;
-        Ok(PinnedView {
-            view: Arc::clone(view),
-            batch,
-            cut,
-            tiles: Tiles::There(Shares::default()),
-        })
+        Ok(PinnedView { view: Arc::clone(view), batch, cut, tiles: Tiles::There(Shares::default()) })
     });
-    Ok(Below {
-        master,
-        views: views.collect::<Result<_>>()?,
-    })
+    Ok(Below { master, views: views.collect::<Result<_>>()? })
 }
 
 async fn ask(
@@ -143,10 +125,7 @@ async fn ask(
     drop(answers);
     let seconds = started.elapsed().as_secs_f64();
     workers.counts().pin_seconds.observe(seconds);
-    let not_held = |reason: String| Error::NotHeld {
-        stream: definition.name.clone(),
-        reason,
-    };
+    let not_held = |reason: String| Error::NotHeld { stream: definition.name.clone(), reason };
     if !chosen.unheld.is_empty() {
         let reason = sentence(&chosen.unheld);
         if !partial {
@@ -163,10 +142,7 @@ fn put_together(wanted: &Wanted, below: Below, chosen: Chosen, asked: Vec<Asked>
     let shares = asked.into_iter().enumerate().filter_map(|(i, asked)| {
         let frontier = frontiers.remove(&i)?;
         // Pins that are not used are dropped here, and so released.
-        Some(Share {
-            pin: asked.pin.ok()?,
-            frontier,
-        })
+        Some(Share { pin: asked.pin.ok()?, frontier })
     });
     let shares: Shares = Arc::new(shares.collect());
     let views = below.views.into_iter().map(|pinned| {

@@ -50,15 +50,11 @@ impl Floor {
     pub(crate) fn check(&self, partition: Partition, offset: Offset) -> Result<(), String> {
         let asked = self.asked.get(partition);
         if offset < asked {
-            return Err(format!(
-                "stands at {offset}, below {asked} which the request asks for"
-            ));
+            return Err(format!("stands at {offset}, below {asked} which the request asks for"));
         }
         let given = self.given.get(partition);
         if offset < given {
-            return Err(format!(
-                "stands at {offset}, below {given} which was already answered"
-            ));
+            return Err(format!("stands at {offset}, below {given} which was already answered"));
         }
         Ok(())
     }
@@ -87,22 +83,17 @@ impl Needs {
     fn usable(&self, partition: Partition, pinned: &PinnedPartition) -> Result<(), String> {
         let to = pinned.frontier;
         if !pinned.caught_up {
-            return Err(format!(
-                "is catching up with Kafka, {} messages are left",
-                pinned.lag
-            ));
+            return Err(format!("is catching up with Kafka, {} messages are left", pinned.lag));
         }
         self.floor.check(partition, to)?;
         let nothing = Held::NotHeld("it says nothing of it".into());
         for (view, from) in &self.views {
             let held = pinned.views.get(view).unwrap_or(&nothing);
-            check(held, from.get(partition), to)
-                .map_err(|reason| format!("does not hold view {view}: {reason}"))?;
+            check(held, from.get(partition), to).map_err(|reason| format!("does not hold view {view}: {reason}"))?;
         }
         if let Some(from) = &self.rows {
             let held = pinned.rows.as_ref().unwrap_or(&nothing);
-            check(held, from.get(partition), to)
-                .map_err(|reason| format!("does not hold the rows: {reason}"))?;
+            check(held, from.get(partition), to).map_err(|reason| format!("does not hold the rows: {reason}"))?;
         }
         Ok(())
     }
@@ -201,10 +192,7 @@ pub(crate) fn sentence(unheld: &BTreeMap<Partition, String>) -> String {
     const SHOWN: usize = 4;
     let mut by_reason: BTreeMap<&str, Vec<String>> = BTreeMap::new();
     for (partition, reason) in unheld {
-        by_reason
-            .entry(reason)
-            .or_default()
-            .push(partition.to_string());
+        by_reason.entry(reason).or_default().push(partition.to_string());
     }
     let parts = by_reason.iter().take(SHOWN).map(|(reason, partitions)| {
         let plural = if partitions.len() == 1 { "" } else { "s" };

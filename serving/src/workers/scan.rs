@@ -20,13 +20,9 @@ use datafusion::execution::{SendableRecordBatchStream, TaskContext};
 use datafusion::logical_expr::{Expr, TableProviderFilterPushDown};
 use datafusion::physical_expr::{EquivalenceProperties, PhysicalExpr};
 use datafusion::physical_plan::empty::EmptyExec;
-use datafusion::physical_plan::execution_plan::{
-    Boundedness, EmissionType, ReplaceChildrenOptions,
-};
+use datafusion::physical_plan::execution_plan::{Boundedness, EmissionType, ReplaceChildrenOptions};
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
-use datafusion::physical_plan::{
-    DisplayAs, DisplayFormatType, ExecutionPlan, Partitioning, PlanProperties,
-};
+use datafusion::physical_plan::{DisplayAs, DisplayFormatType, ExecutionPlan, Partitioning, PlanProperties};
 use futures::{StreamExt, TryStreamExt, stream};
 use thalweg_schemas::remote::{GroupFilter, StatesTicket, Ticket};
 use thalweg_schemas::{Frontier, ViewId};
@@ -64,31 +60,15 @@ pub(crate) struct RemoteTable {
 
 impl RemoteTable {
     /// `groups`: how many columns after the first are the view's groups.
-    pub(crate) fn states(
-        view: ViewId,
-        schema: SchemaRef,
-        groups: usize,
-        from: Frontier,
-        shares: Shares,
-    ) -> Self {
+    pub(crate) fn states(view: ViewId, schema: SchemaRef, groups: usize, from: Frontier, shares: Shares) -> Self {
         let groups = schema.fields().iter().skip(1).take(groups).cloned();
         let groups = Arc::new(Schema::new(groups.collect::<Vec<_>>()));
         let part = Part::States(view, groups);
-        Self {
-            part,
-            schema,
-            from,
-            shares,
-        }
+        Self { part, schema, from, shares }
     }
 
     pub(crate) fn rows(schema: SchemaRef, from: Frontier, shares: Shares) -> Self {
-        Self {
-            part: Part::Rows,
-            schema,
-            from,
-            shares,
-        }
+        Self { part: Part::Rows, schema, from, shares }
     }
 
     fn translate(&self, filter: &Expr) -> Option<Vec<GroupFilter>> {
@@ -109,10 +89,7 @@ impl TableProvider for RemoteTable {
         TableType::Temporary
     }
 
-    fn supports_filters_pushdown(
-        &self,
-        filters: &[&Expr],
-    ) -> EngineResult<Vec<TableProviderFilterPushDown>> {
+    fn supports_filters_pushdown(&self, filters: &[&Expr]) -> EngineResult<Vec<TableProviderFilterPushDown>> {
         let supported = |filter: &&Expr| match self.translate(filter) {
             Some(_) => TableProviderFilterPushDown::Inexact,
             None => TableProviderFilterPushDown::Unsupported,
@@ -134,11 +111,7 @@ impl TableProvider for RemoteTable {
             // Only the number of rows is wanted, and a message has that of some column.
             columns.push(0);
         }
-        let filters: Vec<GroupFilter> = filters
-            .iter()
-            .filter_map(|filter| self.translate(filter))
-            .flatten()
-            .collect();
+        let filters: Vec<GroupFilter> = filters.iter().filter_map(|filter| self.translate(filter)).flatten().collect();
         let reads: Vec<Read> = self
             .shares
             .iter()
@@ -172,13 +145,7 @@ impl TableProvider for RemoteTable {
 }
 
 impl RemoteTable {
-    fn ticket(
-        &self,
-        pin: String,
-        from: Frontier,
-        columns: &[usize],
-        filters: &[GroupFilter],
-    ) -> Ticket {
+    fn ticket(&self, pin: String, from: Frontier, columns: &[usize], filters: &[GroupFilter]) -> Ticket {
         match &self.part {
             Part::States(view, _) => Ticket::States(StatesTicket {
                 pin,
@@ -189,11 +156,7 @@ impl RemoteTable {
             }),
             Part::Rows => {
                 let names = columns.iter().map(|i| self.schema.field(*i).name().clone());
-                Ticket::Rows {
-                    pin,
-                    from,
-                    columns: Some(names.collect()),
-                }
+                Ticket::Rows { pin, from, columns: Some(names.collect()) }
             }
         }
     }
@@ -201,9 +164,7 @@ impl RemoteTable {
 
 /// `0: 5..9, 3: 7..8`, for EXPLAIN.
 fn range(from: &Frontier, to: &Frontier) -> String {
-    let ranges = to
-        .iter()
-        .map(|(p, end)| format!("{p}: {}..{end}", from.get(p)));
+    let ranges = to.iter().map(|(p, end)| format!("{p}: {}..{end}", from.get(p)));
     ranges.collect::<Vec<_>>().join(", ")
 }
 
@@ -233,12 +194,7 @@ impl DisplayAs for RemoteExec {
             let comma = if i == 0 { "" } else { ", " };
             write!(f, "{comma}{} ({})", read.worker.address(), read.range)?;
         }
-        let columns: Vec<&str> = self
-            .projected
-            .fields()
-            .iter()
-            .map(|c| c.name().as_str())
-            .collect();
+        let columns: Vec<&str> = self.projected.fields().iter().map(|c| c.name().as_str()).collect();
         write!(f, "], columns=[{}], sent filters=[", columns.join(", "))?;
         for (i, filter) in self.filters.iter().enumerate() {
             let comma = if i == 0 { "" } else { ", " };
@@ -269,10 +225,7 @@ impl ExecutionPlan for RemoteExec {
         Ok(self)
     }
 
-    fn with_new_children(
-        self: Arc<Self>,
-        _: Vec<Arc<dyn ExecutionPlan>>,
-    ) -> EngineResult<Arc<dyn ExecutionPlan>> {
+    fn with_new_children(self: Arc<Self>, _: Vec<Arc<dyn ExecutionPlan>>) -> EngineResult<Arc<dyn ExecutionPlan>> {
         Ok(self)
     }
 
@@ -283,11 +236,7 @@ impl ExecutionPlan for RemoteExec {
         Ok(TreeNodeRecursion::Continue)
     }
 
-    fn execute(
-        &self,
-        partition: usize,
-        _: Arc<TaskContext>,
-    ) -> EngineResult<SendableRecordBatchStream> {
+    fn execute(&self, partition: usize, _: Arc<TaskContext>) -> EngineResult<SendableRecordBatchStream> {
         let Some(read) = self.reads.get(partition).cloned() else {
             return internal_err!("a scan of {} workers has no {partition}", self.reads.len());
         };
@@ -324,11 +273,7 @@ fn as_projected(batch: RecordBatch, schema: &SchemaRef) -> EngineResult<RecordBa
         true => Vec::new(),
         false => batch.columns().to_vec(),
     };
-    Ok(RecordBatch::try_new_with_options(
-        Arc::clone(schema),
-        columns,
-        &rows,
-    )?)
+    Ok(RecordBatch::try_new_with_options(Arc::clone(schema), columns, &rows)?)
 }
 
 fn external(error: Error) -> DataFusionError {
@@ -337,8 +282,5 @@ fn external(error: Error) -> DataFusionError {
 
 /// A stream of messages that ended before its end.
 pub(super) fn broken_off(worker: &str, status: &tonic::Status) -> Error {
-    Error::AskWorker {
-        worker: worker.to_owned(),
-        reason: format!("broke off: {}", status.message()),
-    }
+    Error::AskWorker { worker: worker.to_owned(), reason: format!("broke off: {}", status.message()) }
 }

@@ -43,11 +43,7 @@ impl Workers {
             let cut = batch.map_or_else(Frontier::new, |batch| batch.cut.clone());
             (view.plan.id().clone(), cut.or(&stream.origin))
         };
-        let needs = Needs {
-            origin: stream.origin.clone(),
-            views: views.iter().map(cut).collect(),
-            ..Needs::default()
-        };
+        let needs = Needs { origin: stream.origin.clone(), views: views.iter().map(cut).collect(), ..Needs::default() };
         let request = PinRequest {
             stream: name.clone(),
             definition: stream.definition.fingerprint(),
@@ -59,10 +55,7 @@ impl Workers {
         let answers: Vec<_> = asked.iter().map(Asked::answer).collect();
         let chosen = choose(&needs, &answers);
         if !chosen.unheld.is_empty() {
-            return Err(Error::NotHeld {
-                stream: name.clone(),
-                reason: sentence(&chosen.unheld),
-            });
+            return Err(Error::NotHeld { stream: name.clone(), reason: sentence(&chosen.unheld) });
         }
         let mut held: HashMap<ViewId, ViewSegments> = HashMap::new();
         for (i, share) in &chosen.shares {
@@ -103,22 +96,15 @@ async fn segments(pin: &HeldPin, view: &ViewId, share: &Frontier) -> Result<Vec<
         view: view.clone(),
         from: share.partitions().map(|p| (p, Offset(0))).collect(),
     };
-    let failed = |reason: String| Error::AskWorker {
-        worker: worker.address().to_owned(),
-        reason,
-    };
+    let failed = |reason: String| Error::AskWorker { worker: worker.address().to_owned(), reason };
     let mut messages = worker.read(&ticket).await?;
     let mut segments: Vec<Segment> = Vec::new();
-    while let Some(message) = messages
-        .try_next()
-        .await
-        .map_err(|e| broken_off(worker.address(), &e.into()))?
-    {
+    while let Some(message) = messages.try_next().await.map_err(|e| broken_off(worker.address(), &e.into()))? {
         let metadata = message.app_metadata();
         match (message.payload, segments.last_mut()) {
             (DecodedPayload::Schema(schema), _) => {
-                let head: SegmentHead = serde_json::from_slice(&metadata)
-                    .map_err(|e| failed(format!("named no segment: {e}")))?;
+                let head: SegmentHead =
+                    serde_json::from_slice(&metadata).map_err(|e| failed(format!("named no segment: {e}")))?;
                 segments.push(Segment {
                     view: view.clone(),
                     partition: head.partition,
@@ -132,8 +118,8 @@ async fn segments(pin: &HeldPin, view: &ViewId, share: &Frontier) -> Result<Vec<
             }
             (DecodedPayload::RecordBatch(batch), Some(segment)) => {
                 let schema = batch.schema();
-                segment.states = arrow::compute::concat_batches(&schema, [&segment.states, &batch])
-                    .map_err(Error::Encode)?;
+                segment.states =
+                    arrow::compute::concat_batches(&schema, [&segment.states, &batch]).map_err(Error::Encode)?;
                 segment.bytes = segment.states.get_array_memory_size();
             }
             _ => {}

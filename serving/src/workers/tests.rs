@@ -31,10 +31,7 @@ async fn reasons(workers: &Workers) -> Vec<String> {
 async fn a_worker_that_never_answers_costs_its_time_once() {
     let silent = Silent::bind("127.0.0.1:0").unwrap();
     let address = silent.local_addr().unwrap().to_string();
-    let config = WorkersConfig {
-        ask_within: Duration::from_secs(2),
-        ..WorkersConfig::default()
-    };
+    let config = WorkersConfig { ask_within: Duration::from_secs(2), ..WorkersConfig::default() };
     let (_sender, workers) = workers(&[&address], config);
     let started = Instant::now();
     assert!(reasons(&workers).await[0].contains("does not answer"));
@@ -52,18 +49,9 @@ async fn nobody_and_nonsense_are_named() {
     let closed = closed.to_string();
     let (sender, workers) = workers(&[&closed, "not an address"], WorkersConfig::default());
     let said = reasons(&workers).await;
-    assert!(
-        said[0].contains("does not answer: Connection refused"),
-        "{said:?}"
-    );
+    assert!(said[0].contains("does not answer: Connection refused"), "{said:?}");
     assert!(said[1].contains("write HOST:PORT"), "{said:?}");
-    assert!(
-        workers
-            .statuses()
-            .await
-            .iter()
-            .all(|(_, status)| status.is_err())
-    );
+    assert!(workers.statuses().await.iter().all(|(_, status)| status.is_err()));
     sender.send_replace(Vec::new());
     assert!(reasons(&workers).await.is_empty());
 }
@@ -76,8 +64,5 @@ async fn a_certificate_that_is_none_is_named() {
     };
     let (_sender, workers) = workers(&["127.0.0.1:1"], config);
     let said = reasons(&workers).await;
-    assert!(
-        said[0].contains("does not answer") || said[0].contains("cannot be asked"),
-        "{said:?}"
-    );
+    assert!(said[0].contains("does not answer") || said[0].contains("cannot be asked"), "{said:?}");
 }

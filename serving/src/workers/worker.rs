@@ -44,22 +44,11 @@ pub(crate) struct Worker {
 }
 
 impl Worker {
-    pub(super) fn new(
-        address: &str,
-        config: &WorkersConfig,
-        runtime: Handle,
-        counts: Arc<Counts>,
-    ) -> Self {
-        let token = config
-            .token
-            .as_ref()
-            .map(|token| format!("Bearer {token}").parse());
+    pub(super) fn new(address: &str, config: &WorkersConfig, runtime: Handle, counts: Arc<Counts>) -> Self {
+        let token = config.token.as_ref().map(|token| format!("Bearer {token}").parse());
         let (token, unusable) = match token.transpose() {
             Ok(token) => (token, None),
-            Err(_) => (
-                None,
-                Some("cannot be asked: the token is not printable".to_owned()),
-            ),
+            Err(_) => (None, Some("cannot be asked: the token is not printable".to_owned())),
         };
         let channel = {
             let _on = runtime.enter();
@@ -100,18 +89,13 @@ impl Worker {
     pub(super) async fn status(self: &Arc<Self>) -> Result<WorkerStatus, String> {
         self.check_up()?;
         let worker = Arc::clone(self);
-        let asking = self
-            .runtime
-            .spawn(async move { worker.ask(STATUS, Vec::new()).await });
+        let asking = self.runtime.spawn(async move { worker.ask(STATUS, Vec::new()).await });
         asking.await.unwrap_or_else(|e| Err(e.to_string()))
     }
 
     /// Errors: the first one is the worker's; so is each of the messages'.
     pub(crate) async fn read(self: &Arc<Self>, ticket: &Ticket) -> Result<FlightDataDecoder> {
-        let failed = |reason: String| Error::AskWorker {
-            worker: self.address.clone(),
-            reason,
-        };
+        let failed = |reason: String| Error::AskWorker { worker: self.address.clone(), reason };
         let body = serde_json::to_vec(ticket).map_err(|e| failed(e.to_string()))?;
         let request = self.request(FlightTicket::new(body));
         let mut client = self.client().map_err(failed)?;
@@ -153,11 +137,7 @@ impl Worker {
     }
 
     /// One action with one answer, within the time for it; whoever is silent or refuses is down.
-    async fn ask<A: DeserializeOwned>(
-        self: &Arc<Self>,
-        action: &str,
-        body: Vec<u8>,
-    ) -> Result<A, String> {
+    async fn ask<A: DeserializeOwned>(self: &Arc<Self>, action: &str, body: Vec<u8>) -> Result<A, String> {
         let answer = self.act(action, body).await;
         match &answer {
             Ok(_) => *self.down.lock() = None,
@@ -230,11 +210,7 @@ impl Worker {
 }
 
 fn channel(address: &str, config: &WorkersConfig) -> Result<Channel, String> {
-    let scheme = if config.tls_ca.is_some() {
-        "https"
-    } else {
-        "http"
-    };
+    let scheme = if config.tls_ca.is_some() { "https" } else { "http" };
     let endpoint = Endpoint::from_shared(format!("{scheme}://{address}"))
         .map_err(|_| format!("`{address}` is no address; write HOST:PORT"))?
         .connect_timeout(config.ask_within)
@@ -244,9 +220,7 @@ fn channel(address: &str, config: &WorkersConfig) -> Result<Channel, String> {
     let endpoint = match &config.tls_ca {
         None => endpoint,
         Some(ca) => {
-            let tls = ClientTlsConfig::new()
-                .ca_certificate(Certificate::from_pem(ca))
-                .timeout(config.ask_within);
+            let tls = ClientTlsConfig::new().ca_certificate(Certificate::from_pem(ca)).timeout(config.ask_within);
             endpoint.tls_config(tls).map_err(|e| innermost(&e))?
         }
     };
@@ -266,10 +240,7 @@ fn said(status: &Status) -> String {
 
 /// True if the connection failed, not the request.
 fn is_silence(status: &Status) -> bool {
-    matches!(
-        status.code(),
-        Code::Unavailable | Code::Unknown | Code::DeadlineExceeded | Code::Cancelled
-    )
+    matches!(status.code(), Code::Unavailable | Code::Unknown | Code::DeadlineExceeded | Code::Cancelled)
 }
 
 fn innermost(error: &(dyn std::error::Error + 'static)) -> String {

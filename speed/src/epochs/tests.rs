@@ -6,10 +6,7 @@ use arrow::datatypes::{DataType, Field, Schema};
 use thalweg_schemas::Offset;
 
 fn at(pairs: &[(i32, i64)]) -> Frontier {
-    pairs
-        .iter()
-        .map(|(p, o)| (Partition(*p), Offset(*o)))
-        .collect()
+    pairs.iter().map(|(p, o)| (Partition(*p), Offset(*o))).collect()
 }
 
 fn seconds(s: u64) -> Duration {
@@ -27,9 +24,7 @@ fn rows(from: i64, to: i64) -> RecordBatch {
 
 fn push(epochs: &mut Epochs, now: u64, from: i64, to: i64) {
     let batch = rows(from, to);
-    epochs
-        .push(seconds(now), at(&[(0, to)]), batch, HashMap::new())
-        .unwrap();
+    epochs.push(seconds(now), at(&[(0, to)]), batch, HashMap::new()).unwrap();
 }
 
 fn values(batches: &[RecordBatch]) -> Vec<i64> {

@@ -15,16 +15,9 @@ use thalweg_schemas::{Error as SharedError, Frontier, Offset, Partition, StreamN
 use super::pins::Kept;
 
 /// The snapshot that answers `request`, or why there is none.
-pub(super) fn find(
-    request: &PinRequest,
-    catalog: &Catalog,
-    handle: Option<&StreamHandle>,
-) -> Result<Kept, String> {
+pub(super) fn find(request: &PinRequest, catalog: &Catalog, handle: Option<&StreamHandle>) -> Result<Kept, String> {
     let name = &request.stream;
-    let stream = catalog
-        .streams
-        .get(name)
-        .ok_or_else(|| format!("it does not know stream `{name}`"))?;
+    let stream = catalog.streams.get(name).ok_or_else(|| format!("it does not know stream `{name}`"))?;
     if stream.definition.fingerprint() != request.definition {
         return Err(format!(
             "it knows another definition of stream `{name}`; processes follow the catalog within seconds"
@@ -41,11 +34,7 @@ pub(super) fn find(
         .filter(|view| request.views.contains_key(view.plan.id()))
         .map(|view| (view.plan.id().clone(), Arc::clone(view)))
         .collect();
-    Ok(Kept {
-        snapshot,
-        row_schema: stream.definition.row_schema(),
-        views,
-    })
+    Ok(Kept { snapshot, row_schema: stream.definition.row_schema(), views })
 }
 
 /// Every partition that the snapshot's worker reads.
@@ -88,13 +77,7 @@ pub(super) fn one(partition: Partition, offset: Offset) -> Frontier {
     [(partition, offset)].into_iter().collect()
 }
 
-fn ranges(
-    view: &ViewId,
-    held: &ViewSegments,
-    partition: Partition,
-    from: Offset,
-    to: Offset,
-) -> Held {
+fn ranges(view: &ViewId, held: &ViewSegments, partition: Partition, from: Offset, to: Offset) -> Held {
     match tile(view, held, &one(partition, from), &one(partition, to)) {
         Ok(tiles) => Held::Ranges(tiles.iter().map(|t| (t.from, t.to)).collect()),
         Err(SharedError::NotHeld { reason, .. }) => Held::NotHeld(reason),
@@ -119,17 +102,12 @@ pub(super) fn status<'a>(
             frontier: snapshot.map(|s| s.frontier.clone()),
             caught_up: snapshot.map(|s| s.current.clone()).unwrap_or_default(),
             health: snapshot.map(|s| s.health.clone()).unwrap_or_default(),
-            segments: segments
-                .map(|(id, held)| (id.clone(), held.iter().count()))
-                .collect(),
+            segments: segments.map(|(id, held)| (id.clone(), held.iter().count())).collect(),
             memory_bytes: snapshot.map_or(0, |s| s.memory_bytes),
             memory_budget: snapshot.map_or(0, |s| s.memory_budget),
             paused: snapshot.is_some_and(|s| s.paused),
         };
         (name.clone(), stream)
     });
-    WorkerStatus {
-        worker: worker.to_owned(),
-        streams: streams.collect(),
-    }
+    WorkerStatus { worker: worker.to_owned(), streams: streams.collect() }
 }

@@ -32,11 +32,7 @@ pub(super) type Messages = BoxStream<'static, Result<FlightData, Status>>;
 /// Plans what `ticket` asks of the pin and starts it.
 ///
 /// Errors: `invalid_argument` if the ticket makes no sense, `failed_precondition` if the pin does not hold it.
-pub(super) async fn start(
-    state: &SessionState,
-    kept: &Kept,
-    ticket: Ticket,
-) -> Result<Messages, Status> {
+pub(super) async fn start(state: &SessionState, kept: &Kept, ticket: Ticket) -> Result<Messages, Status> {
     match ticket {
         Ticket::States(ticket) => {
             let (plan, schema) = states(kept, &ticket)?;
@@ -71,10 +67,7 @@ fn states(kept: &Kept, ticket: &StatesTicket) -> Result<(LogicalPlan, SchemaRef)
     let mut tiles: Vec<Arc<Segment>> = Vec::new();
     let mut neighbours = false;
     for (partition, to) in frontier(kept, &ticket.from)?.iter() {
-        let (from, to) = (
-            one(partition, ticket.from.get(partition)),
-            one(partition, to),
-        );
+        let (from, to) = (one(partition, ticket.from.get(partition)), one(partition, to));
         let found = tile(id, held, &from, &to).map_err(refused)?;
         let found = found.into_iter().filter(|tile| tile.states.num_rows() > 0);
         let before = tiles.len();
@@ -86,13 +79,8 @@ fn states(kept: &Kept, ticket: &StatesTicket) -> Result<(LogicalPlan, SchemaRef)
     let groups: Vec<usize> = (1..=view.plan.group_count()).collect();
     let groups = schema.project(&groups).map_err(invalid)?;
     for filter in &ticket.filters {
-        let condition = filter
-            .condition(&groups)
-            .map_err(Status::invalid_argument)?;
-        plan = LogicalPlanBuilder::from(plan)
-            .filter(condition)
-            .and_then(LogicalPlanBuilder::build)
-            .map_err(invalid)?;
+        let condition = filter.condition(&groups).map_err(Status::invalid_argument)?;
+        plan = LogicalPlanBuilder::from(plan).filter(condition).and_then(LogicalPlanBuilder::build).map_err(invalid)?;
     }
     // One segment of a partition has every group once already.
     if neighbours {
@@ -106,35 +94,21 @@ fn states(kept: &Kept, ticket: &StatesTicket) -> Result<(LogicalPlan, SchemaRef)
 }
 
 /// Rows and rejects from `from` to F, with the schema in which they are sent.
-fn rows(
-    kept: &Kept,
-    from: &Frontier,
-    columns: Option<Vec<String>>,
-) -> Result<(LogicalPlan, SchemaRef), Status> {
+fn rows(kept: &Kept, from: &Frontier, columns: Option<Vec<String>>) -> Result<(LogicalPlan, SchemaRef), Status> {
     let to = frontier(kept, from)?;
     let mut held: BTreeSet<usize> = BTreeSet::new();
     for (partition, to) in to.iter() {
         let found = rows_between(&kept.snapshot.rows, partition, from.get(partition), to);
         let found = found.map_err(not_held)?;
-        held.extend(
-            kept.snapshot
-                .rows
-                .iter()
-                .enumerate()
-                .filter_map(|(i, chunk)| {
-                    let used = found.iter().any(|found| Arc::ptr_eq(found, chunk));
-                    used.then_some(i)
-                }),
-        );
+        held.extend(kept.snapshot.rows.iter().enumerate().filter_map(|(i, chunk)| {
+            let used = found.iter().any(|found| Arc::ptr_eq(found, chunk));
+            used.then_some(i)
+        }));
     }
     let held = held.iter().map(|i| &kept.snapshot.rows[*i]);
-    let held = held
-        .flat_map(|chunk| chunk.batches.iter().cloned())
-        .collect();
+    let held = held.flat_map(|chunk| chunk.batches.iter().cloned()).collect();
     let schema = &kept.row_schema;
-    let plan = batches("rows", Arc::clone(schema), held)
-        .and_then(|rows| between(rows, from, &to))
-        .map_err(refused)?;
+    let plan = batches("rows", Arc::clone(schema), held).and_then(|rows| between(rows, from, &to)).map_err(refused)?;
     let wanted = match columns {
         Some(columns) => {
             let indices = columns.iter().map(|name| schema.index_of(name));
@@ -157,18 +131,11 @@ fn select(plan: LogicalPlan, wanted: &Schema) -> Result<LogicalPlan, Status> {
         .map_err(invalid)
 }
 
-async fn planned(
-    state: &SessionState,
-    plan: LogicalPlan,
-    schema: SchemaRef,
-) -> Result<Messages, Status> {
-    let batches = run(state, "reading for another process", plan)
-        .await
-        .map_err(refused)?;
+async fn planned(state: &SessionState, plan: LogicalPlan, schema: SchemaRef) -> Result<Messages, Status> {
+    let batches = run(state, "reading for another process", plan).await.map_err(refused)?;
     let to_schema = Arc::clone(&schema);
-    let batches = batches
-        .map_err(|e| FlightError::Tonic(Box::new(Status::internal(e.to_string()))))
-        .and_then(move |batch| {
+    let batches =
+        batches.map_err(|e| FlightError::Tonic(Box::new(Status::internal(e.to_string())))).and_then(move |batch| {
             let columns = batch.columns().to_vec();
             let batch = RecordBatch::try_new(Arc::clone(&to_schema), columns);
             std::future::ready(batch.map_err(FlightError::Arrow))
@@ -199,9 +166,7 @@ fn segments(kept: &Kept, view: &ViewId, from: &Frontier) -> Result<Messages, Sta
         let states = segment.states.clone();
         match serde_json::to_vec(&head) {
             Ok(head) => {
-                let encoder = encoder()
-                    .with_metadata(head.into())
-                    .with_schema(states.schema());
+                let encoder = encoder().with_metadata(head.into()).with_schema(states.schema());
                 send(encoder.build(stream::iter([Ok(states)])))
             }
             Err(e) => stream::iter([Err(Status::internal(e.to_string()))]).boxed(),

@@ -8,9 +8,8 @@ use std::time::Duration;
 
 use arrow_flight::flight_service_server::FlightService;
 use arrow_flight::{
-    Action, ActionType, Criteria, Empty, FlightData, FlightDescriptor, FlightInfo,
-    HandshakeRequest, HandshakeResponse, PollInfo, PutResult, Result as ActionResult, SchemaResult,
-    Ticket as FlightTicket,
+    Action, ActionType, Criteria, Empty, FlightData, FlightDescriptor, FlightInfo, HandshakeRequest, HandshakeResponse,
+    PollInfo, PutResult, Result as ActionResult, SchemaResult, Ticket as FlightTicket,
 };
 use datafusion::execution::context::SessionState;
 use futures::StreamExt;
@@ -54,24 +53,13 @@ impl Service {
         state: SessionState,
         threads: Threads,
     ) -> Self {
-        Self {
-            worker,
-            catalog,
-            streams,
-            pins,
-            state: Arc::new(state),
-            threads,
-        }
+        Self { worker, catalog, streams, pins, state: Arc::new(state), threads }
     }
 
     fn pin(&self, body: &[u8]) -> Result<PinAnswer, Status> {
         let request: PinRequest = read_json("a pin request", body)?;
-        let mut answer = PinAnswer {
-            pin: String::new(),
-            worker: self.worker.clone(),
-            partitions: Default::default(),
-            reason: None,
-        };
+        let mut answer =
+            PinAnswer { pin: String::new(), worker: self.worker.clone(), partitions: Default::default(), reason: None };
         let catalog = Arc::clone(&self.catalog.borrow());
         let handle = self.streams.borrow().get(&request.stream).cloned();
         let kept = match answer::find(&request, &catalog, handle.as_ref()) {
@@ -113,13 +101,12 @@ impl Service {
     async fn get(&self, ticket: &[u8]) -> Result<Answers<FlightData>, Status> {
         let ticket: Ticket = read_json("a ticket", ticket)?;
         let pin = match &ticket {
-            Ticket::States(StatesTicket { pin, .. })
-            | Ticket::Segments { pin, .. }
-            | Ticket::Rows { pin, .. } => pin,
+            Ticket::States(StatesTicket { pin, .. }) | Ticket::Segments { pin, .. } | Ticket::Rows { pin, .. } => pin,
         };
-        let kept = self.pins.get(Instant::now(), pin).ok_or_else(|| {
-            Status::not_found("the pin is not kept any more: its time is over; pin again")
-        })?;
+        let kept = self
+            .pins
+            .get(Instant::now(), pin)
+            .ok_or_else(|| Status::not_found("the pin is not kept any more: its time is over; pin again"))?;
         let state = Arc::clone(&self.state);
         let starting = async move { read::start(&state, &kept, ticket).await };
         let mut messages = self.threads.spawn(starting).await.map_err(panicked)??;
@@ -153,8 +140,7 @@ fn panicked(error: tokio::task::JoinError) -> Status {
 }
 
 fn read_json<'a, T: serde::Deserialize<'a>>(what: &str, body: &'a [u8]) -> Result<T, Status> {
-    serde_json::from_slice(body)
-        .map_err(|e| Status::invalid_argument(format!("{what} cannot be understood: {e}")))
+    serde_json::from_slice(body).map_err(|e| Status::invalid_argument(format!("{what} cannot be understood: {e}")))
 }
 
 fn write_json(answer: &impl Serialize) -> Result<Vec<u8>, Status> {
@@ -162,9 +148,7 @@ fn write_json(answer: &impl Serialize) -> Result<Vec<u8>, Status> {
 }
 
 fn not_offered<T>() -> Result<Response<T>, Status> {
-    Err(Status::unimplemented(
-        "a worker answers DoAction and DoGet; SQL is asked of a serving process",
-    ))
+    Err(Status::unimplemented("a worker answers DoAction and DoGet; SQL is asked of a serving process"))
 }
 
 #[tonic::async_trait]
@@ -177,38 +161,25 @@ impl FlightService for Service {
     type DoActionStream = Answers<ActionResult>;
     type ListActionsStream = Answers<ActionType>;
 
-    async fn do_action(
-        &self,
-        request: Request<Action>,
-    ) -> Result<Response<Self::DoActionStream>, Status> {
+    async fn do_action(&self, request: Request<Action>) -> Result<Response<Self::DoActionStream>, Status> {
         let body = self.act(request.get_ref())?;
         let result = ActionResult { body: body.into() };
         Ok(Response::new(stream::iter([Ok(result)]).boxed()))
     }
 
-    async fn do_get(
-        &self,
-        request: Request<FlightTicket>,
-    ) -> Result<Response<Self::DoGetStream>, Status> {
+    async fn do_get(&self, request: Request<FlightTicket>) -> Result<Response<Self::DoGetStream>, Status> {
         let answer = self.get(&request.get_ref().ticket).await?;
         Ok(Response::new(answer))
     }
 
-    async fn list_actions(
-        &self,
-        _: Request<Empty>,
-    ) -> Result<Response<Self::ListActionsStream>, Status> {
+    async fn list_actions(&self, _: Request<Empty>) -> Result<Response<Self::ListActionsStream>, Status> {
         let actions = [
             (PIN, "keeps one snapshot of a stream; takes a PinRequest"),
             (RELEASE, "lets go of a pin; takes its id"),
             (STATUS, "tells how this worker is doing"),
         ];
-        let actions = actions.map(|(name, description)| {
-            Ok(ActionType {
-                r#type: name.into(),
-                description: description.into(),
-            })
-        });
+        let actions =
+            actions.map(|(name, description)| Ok(ActionType { r#type: name.into(), description: description.into() }));
         Ok(Response::new(stream::iter(actions).boxed()))
     }
 
@@ -219,45 +190,27 @@ impl FlightService for Service {
         not_offered()
     }
 
-    async fn list_flights(
-        &self,
-        _: Request<Criteria>,
-    ) -> Result<Response<Self::ListFlightsStream>, Status> {
+    async fn list_flights(&self, _: Request<Criteria>) -> Result<Response<Self::ListFlightsStream>, Status> {
         not_offered()
     }
 
-    async fn get_flight_info(
-        &self,
-        _: Request<FlightDescriptor>,
-    ) -> Result<Response<FlightInfo>, Status> {
+    async fn get_flight_info(&self, _: Request<FlightDescriptor>) -> Result<Response<FlightInfo>, Status> {
         not_offered()
     }
 
-    async fn poll_flight_info(
-        &self,
-        _: Request<FlightDescriptor>,
-    ) -> Result<Response<PollInfo>, Status> {
+    async fn poll_flight_info(&self, _: Request<FlightDescriptor>) -> Result<Response<PollInfo>, Status> {
         not_offered()
     }
 
-    async fn get_schema(
-        &self,
-        _: Request<FlightDescriptor>,
-    ) -> Result<Response<SchemaResult>, Status> {
+    async fn get_schema(&self, _: Request<FlightDescriptor>) -> Result<Response<SchemaResult>, Status> {
         not_offered()
     }
 
-    async fn do_put(
-        &self,
-        _: Request<Streaming<FlightData>>,
-    ) -> Result<Response<Self::DoPutStream>, Status> {
+    async fn do_put(&self, _: Request<Streaming<FlightData>>) -> Result<Response<Self::DoPutStream>, Status> {
         not_offered()
     }
 
-    async fn do_exchange(
-        &self,
-        _: Request<Streaming<FlightData>>,
-    ) -> Result<Response<Self::DoExchangeStream>, Status> {
+    async fn do_exchange(&self, _: Request<Streaming<FlightData>>) -> Result<Response<Self::DoExchangeStream>, Status> {
         not_offered()
     }
 }
@@ -285,9 +238,7 @@ impl Interceptor for Guard {
             Some(_) => Err(Status::unauthenticated(
                 "the token is not this worker's; every process must have the same `cluster_token`",
             )),
-            None => Err(Status::unauthenticated(
-                "this worker asks for a token; set `cluster_token`",
-            )),
+            None => Err(Status::unauthenticated("this worker asks for a token; set `cluster_token`")),
         }
     }
 }

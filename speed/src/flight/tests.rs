@@ -59,30 +59,17 @@ async fn view() -> Arc<CompiledView> {
                  OPTIONS ('format' 'json', 'kafka.bootstrap.servers' 'nowhere:1');
                CREATE MATERIALIZED VIEW v AS SELECT device, count(*) AS n FROM s GROUP BY device;";
     let statements = ddl::parse(sql).unwrap();
-    let [
-        Statement::CreateStream {
-            definition: stream, ..
-        },
-        Statement::CreateView { definition, .. },
-    ] = statements.as_slice()
+    let [Statement::CreateStream { definition: stream, .. }, Statement::CreateView { definition, .. }] =
+        statements.as_slice()
     else {
         panic!("a stream and a view");
     };
     let plan = ViewPlan::compile(definition, stream).await.unwrap();
-    Arc::new(CompiledView {
-        definition: definition.clone(),
-        plan,
-    })
+    Arc::new(CompiledView { definition: definition.clone(), plan })
 }
 
 fn request(views: BTreeMap<ViewId, Frontier>, rows: Option<Frontier>) -> PinRequest {
-    PinRequest {
-        stream: name(),
-        definition: "d".into(),
-        views,
-        rows,
-        keep_ms: 1000,
-    }
+    PinRequest { stream: name(), definition: "d".into(), views, rows, keep_ms: 1000 }
 }
 
 #[tokio::test]
@@ -105,26 +92,14 @@ async fn ranges_are_named_per_partition() {
     snapshot.current.remove(&Partition(3));
     let held = ViewSegments {
         partitions: BTreeMap::from([
-            (
-                Partition(0),
-                vec![segment(0, 2, 5), segment(0, 5, 7), segment(0, 7, 9)],
-            ),
+            (Partition(0), vec![segment(0, 2, 5), segment(0, 5, 7), segment(0, 7, 9)]),
             (Partition(2), vec![segment(2, 0, 3)]),
         ]),
     };
     snapshot.views.insert(id.clone(), Arc::new(held));
-    let chunk = |from, to| {
-        Arc::new(RowsChunk {
-            from,
-            to,
-            batches: Vec::new(),
-            bytes: 0,
-        })
-    };
-    snapshot.rows = vec![
-        chunk(at(&[(0, 4), (2, 0)]), at(&[(0, 6), (2, 1)])),
-        chunk(at(&[(0, 6), (2, 2)]), at(&[(0, 9), (2, 4)])),
-    ];
+    let chunk = |from, to| Arc::new(RowsChunk { from, to, batches: Vec::new(), bytes: 0 });
+    snapshot.rows =
+        vec![chunk(at(&[(0, 4), (2, 0)]), at(&[(0, 6), (2, 1)])), chunk(at(&[(0, 6), (2, 2)]), at(&[(0, 9), (2, 4)]))];
     let unknown = ViewId::of(&["elsewhere"]);
     let from = at(&[(0, 5), (1, 3)]);
     let asked = BTreeMap::from([(id.clone(), from.clone()), (unknown.clone(), from.clone())]);
@@ -134,14 +109,7 @@ async fn ranges_are_named_per_partition() {
 
     let first = &found[&Partition(0)];
     assert_eq!((first.frontier, first.caught_up), (Offset(9), true));
-    let ranges = |ranges: &[(i64, i64)]| {
-        Held::Ranges(
-            ranges
-                .iter()
-                .map(|(a, b)| (Offset(*a), Offset(*b)))
-                .collect(),
-        )
-    };
+    let ranges = |ranges: &[(i64, i64)]| Held::Ranges(ranges.iter().map(|(a, b)| (Offset(*a), Offset(*b))).collect());
     assert_eq!(first.views[&id], ranges(&[(5, 7), (7, 9)]));
     assert_eq!(first.rows, Some(ranges(&[(5, 9)])));
     assert!(matches!(&first.views[&unknown], Held::NotHeld(why) if why.contains("not known")));
@@ -168,12 +136,7 @@ impl Served {
             failure: watch::channel(None).1,
             archive_failure: watch::channel(None).1,
         };
-        let config = FlightConfig {
-            worker: "w".into(),
-            token: Some("secret".into()),
-            tls: None,
-            threads: 1,
-        };
+        let config = FlightConfig { worker: "w".into(), token: Some("secret".into()), tls: None, threads: 1 };
         let cancel = CancellationToken::new();
         let task = tokio::spawn(serve(
             listener,
@@ -183,12 +146,7 @@ impl Served {
             cancel.clone(),
         ));
         let channel = Endpoint::from_shared(url).unwrap().connect_lazy();
-        Self {
-            client: FlightServiceClient::new(channel),
-            token: "secret",
-            cancel,
-            task,
-        }
+        Self { client: FlightServiceClient::new(channel), token: "secret", cancel, task }
     }
 
     fn request<T>(&self, message: T) -> Request<T> {
@@ -219,10 +177,7 @@ impl Served {
 #[tokio::test]
 async fn requests_that_make_no_sense_are_refused_and_end_nothing() {
     let mut served = Served::start().await;
-    assert_eq!(
-        served.act("thalweg.dance", b"").await,
-        Err(Code::Unimplemented)
-    );
+    assert_eq!(served.act("thalweg.dance", b"").await, Err(Code::Unimplemented));
     assert_eq!(served.act(PIN, b"{").await, Err(Code::InvalidArgument));
     assert_eq!(served.get(b"").await, Code::InvalidArgument);
     let ticket = Ticket::States(StatesTicket {
@@ -243,12 +198,7 @@ async fn requests_that_make_no_sense_are_refused_and_end_nothing() {
     let status: WorkerStatus = serde_json::from_slice(&status).unwrap();
     assert_eq!(status.streams[&name()].frontier, Some(at(&[(0, 9)])));
     let actions = served.request(Empty {});
-    let mut actions = served
-        .client
-        .list_actions(actions)
-        .await
-        .unwrap()
-        .into_inner();
+    let mut actions = served.client.list_actions(actions).await.unwrap().into_inner();
     assert_eq!(actions.message().await.unwrap().unwrap().r#type, PIN);
 
     served.cancel.cancel();
@@ -262,11 +212,7 @@ async fn only_the_token_opens() {
     assert!(served.act(STATUS, b"").await.is_ok());
     for wrong in ["", "Secret", "secret ", "secret2"] {
         served.token = wrong;
-        assert_eq!(
-            served.act(STATUS, b"").await,
-            Err(Code::Unauthenticated),
-            "{wrong}"
-        );
+        assert_eq!(served.act(STATUS, b"").await, Err(Code::Unauthenticated), "{wrong}");
         assert_eq!(served.get(b"").await, Code::Unauthenticated, "{wrong}");
     }
 }
@@ -277,10 +223,7 @@ async fn a_key_that_does_not_fit_is_named() {
     let config = FlightConfig {
         worker: "w".into(),
         token: None,
-        tls: Some(ServerTls {
-            cert_pem: b"nothing".to_vec(),
-            key_pem: b"nothing".to_vec(),
-        }),
+        tls: Some(ServerTls { cert_pem: b"nothing".to_vec(), key_pem: b"nothing".to_vec() }),
         threads: 1,
     };
     let error = serve(

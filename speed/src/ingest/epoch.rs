@@ -20,14 +20,11 @@ impl Ingest<'_> {
         if self.in_flight.is_some() {
             return Ok(());
         }
-        let mark = self
-            .last_mark
-            .is_none_or(|last| last + self.config.mark_interval <= now);
+        let mark = self.last_mark.is_none_or(|last| last + self.config.mark_interval <= now);
         let due = match self.current.epochs.open() {
             // Half of what may be held: else reading would pause before the archive is given anything.
             Some((bytes, since)) => {
-                bytes >= self.config.epoch_bytes.min(self.shares.limit / 2)
-                    || since + self.config.epoch_interval <= now
+                bytes >= self.config.epoch_bytes.min(self.shares.limit / 2) || since + self.config.epoch_interval <= now
             }
             // Nothing to archive, but a mark lets the batch layer go as far as the archive does.
             None => mark && self.last_mark.is_some() && self.current.lacks_mark(),
@@ -60,11 +57,7 @@ impl Ingest<'_> {
             reply: sender,
         };
         self.in_flight = Some(InFlight { to, reply });
-        self.links
-            .archive
-            .send(request)
-            .await
-            .map_err(|_| self.disconnected("archive"))
+        self.links.archive.send(request).await.map_err(|_| self.disconnected("archive"))
     }
 
     /// What the outcome of the epoch in flight means.

@@ -36,11 +36,7 @@ impl Ingest<'_> {
             self.links.pressure.notify_one();
         }
         if let Some(pause) = relief.pause {
-            self.command(if pause {
-                Command::Pause
-            } else {
-                Command::Resume
-            })?;
+            self.command(if pause { Command::Pause } else { Command::Resume })?;
             tracing::info!(
                 stream = %self.current.stream.definition.name,
                 used = self.used(),

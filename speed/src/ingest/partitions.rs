@@ -62,10 +62,7 @@ impl Ingest<'_> {
         }
         self.assignment += 1;
         self.command(Command::Unassign(leaving.clone()))?;
-        self.leaving.push(Lost {
-            partitions: leaving,
-            done: lost.done,
-        });
+        self.leaving.push(Lost { partitions: leaving, done: lost.done });
         Ok(())
     }
 
@@ -126,11 +123,7 @@ impl Ingest<'_> {
 }
 
 /// Of `rows`, those of `counted`, if `all` names others too.
-pub(super) fn rows_that_count(
-    rows: RecordBatch,
-    counted: &BTreeSet<Partition>,
-    all: &Frontier,
-) -> Result<RecordBatch> {
+pub(super) fn rows_that_count(rows: RecordBatch, counted: &BTreeSet<Partition>, all: &Frontier) -> Result<RecordBatch> {
     if all.partitions().all(|p| counted.contains(&p)) {
         return Ok(rows);
     }

@@ -29,11 +29,7 @@ pub(super) enum Done {
 
 impl Ingest<'_> {
     /// The segments of every held view from the frontier to `to`; `rows` are what was read there.
-    pub(super) async fn update_views(
-        &self,
-        rows: &RecordBatch,
-        to: &Frontier,
-    ) -> Result<Vec<(ViewId, Vec<Segment>)>> {
+    pub(super) async fn update_views(&self, rows: &RecordBatch, to: &Frontier) -> Result<Vec<(ViewId, Vec<Segment>)>> {
         let from = self.current.frontier();
         let views = self.current.views.values().map(|held| &held.view);
         if rows.num_rows() == 0 {
@@ -97,15 +93,11 @@ impl Ingest<'_> {
         let catalog = Arc::clone(&self.links.catalog.borrow_and_update());
         let published = Arc::clone(&self.links.published.borrow_and_update());
         let stream = self.current.stream.definition.name.clone();
-        let wanted: BTreeMap<ViewId, Arc<CompiledView>> = catalog
-            .views_of(&stream)
-            .map(|view| (view.plan.id().clone(), Arc::clone(view)))
-            .collect();
+        let wanted: BTreeMap<ViewId, Arc<CompiledView>> =
+            catalog.views_of(&stream).map(|view| (view.plan.id().clone(), Arc::clone(view))).collect();
         let held = self.current.views.len();
         self.current.views.retain(|id, _| wanted.contains_key(id));
-        self.current
-            .rebuilds
-            .retain(|id, _| wanted.contains_key(id));
+        self.current.rebuilds.retain(|id, _| wanted.contains_key(id));
         self.current.dirty |= held != self.current.views.len();
         for (id, view) in wanted {
             let Some(version) = published.versions.get(&id) else {
@@ -126,12 +118,7 @@ impl Ingest<'_> {
     }
 
     /// Rebuilds `view` from `cut`, where it is published, in these partitions; what is held of others stays.
-    fn start_rebuild(
-        &mut self,
-        view: Arc<CompiledView>,
-        cut: Frontier,
-        partitions: BTreeSet<Partition>,
-    ) {
+    fn start_rebuild(&mut self, view: Arc<CompiledView>, cut: Frontier, partitions: BTreeSet<Partition>) {
         let here = |frontier: &Frontier| frontier.within(partitions.iter().copied());
         let (from, archived) = (here(&cut), here(&self.current.archived));
         tracing::info!(
@@ -151,17 +138,11 @@ impl Ingest<'_> {
             cut: from,
             view: Arc::clone(&view),
         };
-        let pending = Pending {
-            id: self.rebuilds,
-            cut,
-            partitions,
-            hold: self.current.frontier().clone(),
-        };
+        let pending = Pending { id: self.rebuilds, cut, partitions, hold: self.current.frontier().clone() };
         let id = view.plan.id().clone();
         self.current.rebuilds.insert(id, pending);
         let session = Arc::clone(&self.rebuild_session);
-        self.jobs
-            .spawn(async move { Ok(Done::Rebuilt(rebuild(session, job).await?)) });
+        self.jobs.spawn(async move { Ok(Done::Rebuilt(rebuild(session, job).await?)) });
     }
 
     /// Works off what was read while a rebuild ran, then lets its view join the live ones.
@@ -178,11 +159,7 @@ impl Ingest<'_> {
         let reached = rebuilt.reached.within(pending.partitions.iter().copied());
         let stretches = self.current.stretches(&reached);
         let schema = self.current.stream.definition.row_schema();
-        let rows: usize = stretches
-            .iter()
-            .flat_map(|stretch| &stretch.batches)
-            .map(RecordBatch::num_rows)
-            .sum();
+        let rows: usize = stretches.iter().flat_map(|stretch| &stretch.batches).map(RecordBatch::num_rows).sum();
         if rows > INLINE_ROWS {
             let session = Arc::clone(&self.rebuild_session);
             self.jobs.spawn(async move {

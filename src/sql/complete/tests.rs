@@ -27,9 +27,7 @@ fn check(marked: &str, replaced: &str, expect: &[&str]) {
     let at = marked.find('|').unwrap();
     let text = marked.replacen('|', "", 1);
     let found = complete(&text, at, &names());
-    let Candidates::Words(words) = found.candidates else {
-        panic!("{marked}: files")
-    };
+    let Candidates::Words(words) = found.candidates else { panic!("{marked}: files") };
     assert_eq!(words, expect, "{marked}");
     assert_eq!(&text[found.start..at], replaced, "{marked}");
 }
@@ -50,13 +48,7 @@ fn statements_begin() {
 
 #[test]
 fn tables_stand_after_from() {
-    let all = [
-        "\"Odd Name\"",
-        "batch.",
-        "device_minutes",
-        "rejects.",
-        "sensor_data",
-    ];
+    let all = ["\"Odd Name\"", "batch.", "device_minutes", "rejects.", "sensor_data"];
     check("SELECT * FROM |", "", &all);
     check("SELECT * FROM sen|", "sen", &["sensor_data"]);
     check("SELECT * FROM SEN|", "SEN", &["sensor_data"]);
@@ -137,17 +129,7 @@ fn commands_complete() {
 
 #[test]
 fn any_cursor_is_fine() {
-    let odd = [
-        "",
-        "é",
-        "SELECT 'é' FROM \"ü",
-        "a.b.c.",
-        "..",
-        "\\",
-        "; ;",
-        "SELECT 1 \\d x\n\\i y",
-        "\"\".",
-    ];
+    let odd = ["", "é", "SELECT 'é' FROM \"ü", "a.b.c.", "..", "\\", "; ;", "SELECT 1 \\d x\n\\i y", "\"\"."];
     for text in odd {
         for at in (0..=text.len()).filter(|at| text.is_char_boundary(*at)) {
             let found = complete(text, at, &names());

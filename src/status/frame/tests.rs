@@ -38,9 +38,7 @@ fn screen() -> Screen {
 
 fn drawn(screen: &Screen, now: u64, (width, height): (u16, u16)) -> Vec<String> {
     let mut terminal = Terminal::new(TestBackend::new(width, height)).unwrap();
-    terminal
-        .draw(|frame| draw(frame, screen, Duration::from_secs(now)))
-        .unwrap();
+    terminal.draw(|frame| draw(frame, screen, Duration::from_secs(now))).unwrap();
     let buffer = terminal.backend().buffer().clone();
     let lines = buffer.content().chunks(usize::from(width));
     lines
@@ -90,19 +88,13 @@ fn a_silent_server() {
     let mut screen = Screen::new("http://x");
     assert_eq!(drawn(&screen, 0, (40, 3))[1], " asking …");
     screen.take(Duration::from_secs(1), Err("no answer".into()));
-    assert_eq!(
-        drawn(&screen, 66, (40, 3))[1],
-        " silent for 1m 5s: no answer"
-    );
+    assert_eq!(drawn(&screen, 66, (40, 3))[1], " silent for 1m 5s: no answer");
     let mut empty = sample(2, vec![]);
     empty.process.uptime_seconds = 3.0;
     screen.take(Duration::from_secs(2), Ok(empty));
     let lines = drawn(&screen, 2, (60, 5));
     assert_eq!(lines[1], "");
-    assert_eq!(
-        lines[2],
-        " no streams yet; `thalweg apply FILE.sql` creates them"
-    );
+    assert_eq!(lines[2], " no streams yet; `thalweg apply FILE.sql` creates them");
 }
 
 #[test]
@@ -130,23 +122,15 @@ fn the_selection_stays_in_sight() {
         let row = |line: &&String| line.starts_with(&format!(" {name} "));
         assert!(lines.iter().any(|line| row(&line)), "{name}: {lines:#?}");
         let detail = format!(" {name}, over s ");
-        assert!(
-            lines.iter().any(|line| line.contains(&detail)),
-            "{lines:#?}"
-        );
+        assert!(lines.iter().any(|line| line.contains(&detail)), "{lines:#?}");
     }
 }
 
 #[test]
 fn numbers_and_spans_are_short() {
-    for (n, text) in [
-        (0, "0"),
-        (999_999, "999999"),
-        (1_234_567, "1234k"),
-        (12_345_678, "12M"),
-        (12_345_678_901, "12G"),
-        (-5, "-5"),
-    ] {
+    for (n, text) in
+        [(0, "0"), (999_999, "999999"), (1_234_567, "1234k"), (12_345_678, "12M"), (12_345_678_901, "12G"), (-5, "-5")]
+    {
         assert_eq!(short(n), text);
     }
     for (seconds, text) in [

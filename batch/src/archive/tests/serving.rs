@@ -18,11 +18,7 @@ async fn the_loop_outlasts_storage_that_fails_and_ends_with_its_senders() {
     let (failure, failing) = watch::channel(None);
     let cancel = CancellationToken::new();
     let running = tokio::spawn(serve(archive, receiver, versions, failure, cancel));
-    store.set(Trouble::Fail {
-        part: "_delta_log",
-        after: true,
-        times: 6,
-    });
+    store.set(Trouble::Fail { part: "_delta_log", after: true, times: 6 });
     let mut replies = Vec::new();
     for offset in 0..3 {
         let (reply, outcome) = oneshot::channel();
@@ -38,10 +34,7 @@ async fn the_loop_outlasts_storage_that_fails_and_ends_with_its_senders() {
     assert_eq!(*failing.borrow(), None);
     let version = watched.borrow().clone();
     assert_eq!(version.frontier, at(&[(0, 3), (1, 5)]));
-    assert_eq!(
-        positions(&warehouse, &version.files).await,
-        all_below(&[], &[(0, 3)])
-    );
+    assert_eq!(positions(&warehouse, &version.files).await, all_below(&[], &[(0, 3)]));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -51,11 +44,7 @@ async fn the_loop_gives_up_when_cancelled_and_drops_the_reply() {
     let (versions, _watched) = watch::channel(archive.latest().await.unwrap());
     let (requests, receiver) = mpsc::channel(4);
     let cancel = CancellationToken::new();
-    store.set(Trouble::Fail {
-        part: "rows-",
-        after: false,
-        times: 1000,
-    });
+    store.set(Trouble::Fail { part: "rows-", after: false, times: 1000 });
     let (failure, mut failing) = watch::channel(None);
     let running = tokio::spawn(serve(archive, receiver, versions, failure, cancel.clone()));
     let (reply, outcome) = oneshot::channel();
@@ -65,8 +54,5 @@ async fn the_loop_gives_up_when_cancelled_and_drops_the_reply() {
     assert!(said.unwrap().contains("rows-"));
     cancel.cancel();
     assert!(outcome.await.is_err());
-    assert_eq!(
-        running.await.unwrap().unwrap_err().fault(),
-        Fault::Transient
-    );
+    assert_eq!(running.await.unwrap().unwrap_err().fault(), Fault::Transient);
 }

@@ -15,41 +15,18 @@ async fn two_writers_of_one_range_leave_one_epoch() {
     let seen = fenced(two.commit(&range).await.unwrap());
     assert_eq!(seen.frontier, at(&[(0, 3), (1, 5)]));
     // Having read where the table stands, it goes on.
-    landed(
-        two.commit(&epoch(&[(0, 3)], &[(0, 5)], true))
-            .await
-            .unwrap(),
-    );
-    let seen = fenced(
-        one.commit(&epoch(&[(0, 3)], &[(0, 4)], true))
-            .await
-            .unwrap(),
-    );
-    assert_eq!(
-        positions(&warehouse, &seen.files).await,
-        all_below(&[], &[(0, 5)])
-    );
+    landed(two.commit(&epoch(&[(0, 3)], &[(0, 5)], true)).await.unwrap());
+    let seen = fenced(one.commit(&epoch(&[(0, 3)], &[(0, 4)], true)).await.unwrap());
+    assert_eq!(positions(&warehouse, &seen.files).await, all_below(&[], &[(0, 5)]));
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn writers_of_other_partitions_do_not_fence_each_other() {
     let (warehouse, _) = faulty_warehouse();
     let (mut one, mut two) = (open(&warehouse).await, open(&warehouse).await);
-    landed(
-        one.commit(&epoch(&[(0, 0)], &[(0, 3)], true))
-            .await
-            .unwrap(),
-    );
-    landed(
-        two.commit(&epoch(&[(1, 5)], &[(1, 6)], false))
-            .await
-            .unwrap(),
-    );
-    let version = landed(
-        one.commit(&epoch(&[(0, 3)], &[(0, 4)], false))
-            .await
-            .unwrap(),
-    );
+    landed(one.commit(&epoch(&[(0, 0)], &[(0, 3)], true)).await.unwrap());
+    landed(two.commit(&epoch(&[(1, 5)], &[(1, 6)], false)).await.unwrap());
+    let version = landed(one.commit(&epoch(&[(0, 3)], &[(0, 4)], false)).await.unwrap());
     assert_eq!(version.frontier, at(&[(0, 4), (1, 6)]));
     assert_eq!(version.mark, at(&[(0, 3), (1, 5)]));
     assert_eq!(version.last[&Partition(1)], last(5));
@@ -66,11 +43,7 @@ async fn writers_of_other_partitions_who_race_all_land_and_write_each_file_once(
         tokio::spawn(async move {
             let mut archive = open(&warehouse).await;
             for from in 0..10 {
-                let next = epoch(
-                    &[(partition, from)],
-                    &[(partition, from + 1)],
-                    from % 3 == 0,
-                );
+                let next = epoch(&[(partition, from)], &[(partition, from + 1)], from % 3 == 0);
                 landed(archive.commit(&next).await.unwrap());
             }
         })
@@ -81,14 +54,9 @@ async fn writers_of_other_partitions_who_race_all_land_and_write_each_file_once(
     let version = open(&warehouse).await.latest().await.unwrap();
     assert_eq!(version.version, 40);
     let ends = [(0, 0), (10, 10), (11, 10), (12, 10), (13, 10)];
-    assert_eq!(
-        positions(&warehouse, &version.files).await,
-        all_below(&[], &ends)
-    );
+    assert_eq!(positions(&warehouse, &version.files).await, all_below(&[], &ends));
     let written: Vec<_> = warehouse.store().list(None).try_collect().await.unwrap();
-    let written = written
-        .iter()
-        .filter(|o| o.location.as_ref().contains("rows-"));
+    let written = written.iter().filter(|o| o.location.as_ref().contains("rows-"));
     assert_eq!(written.count(), 40);
 }
 
@@ -115,10 +83,7 @@ async fn racing_writers_leave_every_offset_once() {
     }
     let version = open(&warehouse).await.latest().await.unwrap();
     assert_eq!(version.version, 20);
-    assert_eq!(
-        positions(&warehouse, &version.files).await,
-        all_below(&[], &[(0, 40)])
-    );
+    assert_eq!(positions(&warehouse, &version.files).await, all_below(&[], &[(0, 40)]));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -154,12 +119,7 @@ async fn killed_at_any_step_every_epoch_lands_once() {
         for step in 1..100 {
             let (warehouse, store) = faulty_warehouse();
             let mut archive = open(&warehouse).await;
-            landed(
-                archive
-                    .commit(&epoch(&[(0, 0)], &[(0, 2)], true))
-                    .await
-                    .unwrap(),
-            );
+            landed(archive.commit(&epoch(&[(0, 0)], &[(0, 2)], true)).await.unwrap());
             store.set(Trouble::Kill { at: step, after });
             let second = epoch(&[(0, 2), (1, 5)], &[(0, 4), (1, 8)], true);
             let done = store.until_killed(archive.commit(&second)).await;
@@ -180,11 +140,7 @@ async fn killed_at_any_step_every_epoch_lands_once() {
             let version = landed(archive.commit(&third).await.unwrap());
             assert_eq!(version.version, 3, "{step} {after}");
             let expect = all_below(&[(1, 5)], &[(0, 5), (1, 8)]);
-            assert_eq!(
-                positions(&warehouse, &version.files).await,
-                expect,
-                "{step} {after}"
-            );
+            assert_eq!(positions(&warehouse, &version.files).await, expect, "{step} {after}");
             if completed[usize::from(after)] {
                 assert!(step > 2, "the steps of a commit were counted");
                 break;

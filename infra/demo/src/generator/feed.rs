@@ -91,12 +91,7 @@ impl Feed {
         outcome.map(|()| self.tally)
     }
 
-    async fn send_all(
-        &mut self,
-        rate: Rate,
-        cancel: &CancellationToken,
-        sent: &watch::Sender<u64>,
-    ) -> Result<()> {
+    async fn send_all(&mut self, rate: Rate, cancel: &CancellationToken, sent: &watch::Sender<u64>) -> Result<()> {
         let began = Instant::now();
         let mut pace = Pace::new(rate, Duration::ZERO);
         let mut ticks = tokio::time::interval(TICK);
@@ -132,9 +127,7 @@ impl Feed {
     fn send_one(&mut self) -> Result<ControlFlow<()>> {
         let message = self.script.message(self.next);
         let topic = self.stream.name();
-        let record = FutureRecord::to(topic)
-            .key(&message.key)
-            .payload(&message.payload);
+        let record = FutureRecord::to(topic).key(&message.key).payload(&message.payload);
         let delivery = match self.producer.send_result(record) {
             Ok(delivery) => delivery,
             Err((KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull), _)) => {

@@ -22,9 +22,7 @@ impl Rate {
     /// `share` of `shares` of it.
     pub fn part(self, share: u32, shares: u32) -> Self {
         match self {
-            Rate::PerSecond(rate) => {
-                Rate::PerSecond(rate * f64::from(share) / f64::from(shares.max(1)))
-            }
+            Rate::PerSecond(rate) => Rate::PerSecond(rate * f64::from(share) / f64::from(shares.max(1))),
             Rate::Unlimited => Rate::Unlimited,
         }
     }
@@ -58,12 +56,8 @@ impl FromStr for Rate {
             None => (number, 1.0),
         };
         match number.trim().parse::<f64>() {
-            Ok(rate) if rate.is_finite() && rate > 0.0 => {
-                Ok(Rate::PerSecond(rate * times / seconds))
-            }
-            _ => Err(format!(
-                "`{text}` is not a rate; write 2000/s, 50k/s, 30/m or max"
-            )),
+            Ok(rate) if rate.is_finite() && rate > 0.0 => Ok(Rate::PerSecond(rate * times / seconds)),
+            _ => Err(format!("`{text}` is not a rate; write 2000/s, 50k/s, 30/m or max")),
         }
     }
 }
@@ -80,11 +74,7 @@ pub(super) struct Pace {
 impl Pace {
     /// `now` is on any clock that does not go back.
     pub(super) fn new(rate: Rate, now: Duration) -> Self {
-        Self {
-            rate,
-            began: now,
-            sent: 0,
-        }
+        Self { rate, began: now, sent: 0 }
     }
 
     /// How many messages may be sent now.

@@ -24,33 +24,14 @@ impl Record {
     /// Errors: [`Error::Write`].
     pub(super) fn open(path: &Path) -> Result<Self> {
         let file = OpenOptions::new().create(true).append(true).open(path);
-        let file = file.map_err(|source| Error::Write {
-            path: path.to_owned(),
-            source,
-        })?;
-        Ok(Self {
-            path: path.to_owned(),
-            file: Arc::new(Mutex::new(BufWriter::new(file))),
-        })
+        let file = file.map_err(|source| Error::Write { path: path.to_owned(), source })?;
+        Ok(Self { path: path.to_owned(), file: Arc::new(Mutex::new(BufWriter::new(file))) })
     }
 
-    pub(super) fn add(
-        &self,
-        stream: DemoStream,
-        message: &Message,
-        partition: i32,
-        offset: i64,
-    ) -> Result<()> {
-        let row: &[u8] = if message.is_row {
-            &message.payload
-        } else {
-            b"null"
-        };
+    pub(super) fn add(&self, stream: DemoStream, message: &Message, partition: i32, offset: i64) -> Result<()> {
+        let row: &[u8] = if message.is_row { &message.payload } else { b"null" };
         self.with(|file| {
-            write!(
-                file,
-                r#"{{"stream":"{stream}","partition":{partition},"offset":{offset},"row":"#
-            )?;
+            write!(file, r#"{{"stream":"{stream}","partition":{partition},"offset":{offset},"row":"#)?;
             file.write_all(row)?;
             file.write_all(b"}\n")
         })
@@ -62,10 +43,7 @@ impl Record {
 
     fn with(&self, write: impl FnOnce(&mut BufWriter<File>) -> io::Result<()>) -> Result<()> {
         let mut file = self.file.lock().unwrap_or_else(PoisonError::into_inner);
-        write(&mut file).map_err(|source| Error::Write {
-            path: self.path.clone(),
-            source,
-        })
+        write(&mut file).map_err(|source| Error::Write { path: self.path.clone(), source })
     }
 }
 
@@ -82,24 +60,16 @@ mod tests {
         let path = root.path().join("record.jsonl");
         let script = Script::new(DemoStream::StockPrices, 1, Faults::default());
         let row = script.message(0);
-        let broken = Message {
-            is_row: false,
-            payload: b"{".to_vec(),
-            ..row.clone()
-        };
+        let broken = Message { is_row: false, payload: b"{".to_vec(), ..row.clone() };
         for message in [&row, &broken] {
             let record = Record::open(&path).unwrap();
             record.add(DemoStream::StockPrices, message, 2, 17).unwrap();
             record.flush().unwrap();
         }
         let text = std::fs::read_to_string(&path).unwrap();
-        let lines: Vec<Value> = text
-            .lines()
-            .map(|line| serde_json::from_str(line).unwrap())
-            .collect();
+        let lines: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
         let sent: Value = serde_json::from_slice(&row.payload).unwrap();
-        let line =
-            |row| json!({"stream": "stock_prices", "partition": 2, "offset": 17, "row": row});
+        let line = |row| json!({"stream": "stock_prices", "partition": 2, "offset": 17, "row": row});
         assert_eq!(lines, [line(sent), line(Value::Null)]);
         assert!(Record::open(root.path()).is_err());
     }

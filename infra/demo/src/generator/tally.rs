@@ -27,16 +27,7 @@ pub struct Tally {
 
 impl Tally {
     pub(super) fn new(stream: DemoStream, first: u64) -> Self {
-        Self {
-            stream,
-            first,
-            messages: 0,
-            rows: 0,
-            malformed: 0,
-            late: 0,
-            duplicates: 0,
-            ends: BTreeMap::new(),
-        }
+        Self { stream, first, messages: 0, rows: 0, malformed: 0, late: 0, duplicates: 0, ends: BTreeMap::new() }
     }
 
     pub(super) fn add(&mut self, message: &Message, partition: i32, offset: i64) {
@@ -65,10 +56,7 @@ pub struct Summary {
 
 impl Summary {
     pub(super) fn new(seed: u64, tallies: Vec<Tally>) -> Self {
-        Self {
-            seed,
-            streams: tallies.into_iter().map(|t| (t.stream.name(), t)).collect(),
-        }
+        Self { seed, streams: tallies.into_iter().map(|t| (t.stream.name(), t)).collect() }
     }
 }
 
@@ -80,12 +68,7 @@ mod tests {
     fn everything_is_counted_once() {
         let mut tally = Tally::new(DemoStream::SensorData, 5);
         let mut add = |fate, is_row, partition, offset| {
-            let message = Message {
-                fate,
-                is_row,
-                key: String::new(),
-                payload: Vec::new(),
-            };
+            let message = Message { fate, is_row, key: String::new(), payload: Vec::new() };
             tally.add(&message, partition, offset);
         };
         add(Fate::Usual, true, 0, 0);

@@ -22,9 +22,8 @@ const BY_DEFAULT: i32 = -1;
 ///
 /// Errors: [`Error::Configure`], [`Error::Reach`], [`Error::CreateTopic`].
 pub async fn create_topics(client: &ClientConfig, names: &[&str], partitions: i32) -> Result<()> {
-    let admin: AdminClient<DefaultClientContext> = reading(client)
-        .create()
-        .map_err(|source| Error::Configure { source })?;
+    let admin: AdminClient<DefaultClientContext> =
+        reading(client).create().map_err(|source| Error::Configure { source })?;
     let reach = |source| unreachable(client, source);
     // Asking and waiting block; the client comes back for what follows.
     let (admin, metadata) = blocking(move || {
@@ -61,9 +60,7 @@ pub async fn create_topics(client: &ClientConfig, names: &[&str], partitions: i3
 /// Errors: [`Error::Configure`], [`Error::Reach`].
 pub(super) async fn messages_in(client: ClientConfig, topic: &'static str) -> Result<u64> {
     blocking(move || {
-        let consumer: BaseConsumer = reading(&client)
-            .create()
-            .map_err(|source| Error::Configure { source })?;
+        let consumer: BaseConsumer = reading(&client).create().map_err(|source| Error::Configure { source })?;
         let reach = |source| unreachable(&client, source);
         let metadata = consumer.fetch_metadata(Some(topic), ASK).map_err(reach)?;
         let partitions = metadata.topics().iter().flat_map(|t| t.partitions());
@@ -80,12 +77,7 @@ pub(super) async fn messages_in(client: ClientConfig, topic: &'static str) -> Re
 /// The producer's properties for a client that only asks: those that it would warn of are left out.
 fn reading(client: &ClientConfig) -> ClientConfig {
     let mut reading = client.clone();
-    for of_producers in [
-        "enable.idempotence",
-        "acks",
-        "linger.ms",
-        "message.timeout.ms",
-    ] {
+    for of_producers in ["enable.idempotence", "acks", "linger.ms", "message.timeout.ms"] {
         reading.remove(of_producers);
     }
     reading
@@ -94,10 +86,7 @@ fn reading(client: &ClientConfig) -> ClientConfig {
 fn unreachable(client: &ClientConfig, source: KafkaError) -> Error {
     let brokers = client.get("bootstrap.servers");
     let brokers = brokers.or_else(|| client.get("metadata.broker.list"));
-    Error::Reach {
-        brokers: brokers.unwrap_or("(no bootstrap.servers)").to_owned(),
-        source,
-    }
+    Error::Reach { brokers: brokers.unwrap_or("(no bootstrap.servers)").to_owned(), source }
 }
 
 async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {

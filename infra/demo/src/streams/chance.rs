@@ -44,12 +44,8 @@ impl Dice {
 /// FNV-1a over the names, then a finisher that lets every bit of it count.
 fn mix(seed: u64, names: &[&str], number: u64) -> u64 {
     let bytes = names.iter().flat_map(|name| name.bytes().chain([0]));
-    let hash = bytes.fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
-        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
-    });
-    let mut x = (hash ^ seed.rotate_left(32))
-        .wrapping_add(number)
-        .wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    let hash = bytes.fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3));
+    let mut x = (hash ^ seed.rotate_left(32)).wrapping_add(number).wrapping_mul(0x9e37_79b9_7f4a_7c15);
     x = (x ^ (x >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     x = (x ^ (x >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
     x ^ (x >> 31)

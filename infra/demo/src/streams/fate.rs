@@ -21,11 +21,7 @@ pub struct Faults {
 
 impl Default for Faults {
     fn default() -> Self {
-        Self {
-            late: 0.02,
-            duplicates: 0.01,
-            malformed: 0.001,
-        }
+        Self { late: 0.02, duplicates: 0.01, malformed: 0.001 }
     }
 }
 
@@ -53,9 +49,7 @@ impl Faults {
             Fate::Malformed
         } else if throw < duplicates && position > 0 {
             let back = 1 + dice.below(DUPLICATE_WITHIN.min(position));
-            Fate::Duplicate {
-                of: position - back,
-            }
+            Fate::Duplicate { of: position - back }
         } else if throw < late {
             Fate::Late
         } else {

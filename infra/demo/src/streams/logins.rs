@@ -25,11 +25,7 @@ struct Attempt<'a> {
 
 pub(super) fn event(seed: u64, dice: &mut Dice, ts: i64) -> Event {
     let attacked = episode(seed, &["attack"], ts, ATTACK).is_some();
-    if attacked && dice.happens(0.5) {
-        attack(seed, dice, ts)
-    } else {
-        visit(seed, dice, ts)
-    }
+    if attacked && dice.happens(0.5) { attack(seed, dice, ts) } else { visit(seed, dice, ts) }
 }
 
 /// Somebody logs in from home, some people more often than others.
@@ -54,12 +50,6 @@ fn attack(seed: u64, dice: &mut Dice, ts: i64) -> Event {
     let address = format!("203.0.113.{}", 1 + attacker.below(250));
     let first = attacker.below(ACCOUNTS - VICTIMS);
     let account = format!("user-{:04}", first + dice.below(VICTIMS));
-    let attempt = Attempt {
-        account: &account,
-        address,
-        country: "ZZ",
-        ts: iso(ts),
-        success: dice.happens(0.005),
-    };
+    let attempt = Attempt { account: &account, address, country: "ZZ", ts: iso(ts), success: dice.happens(0.005) };
     Event::of(&account, &attempt)
 }

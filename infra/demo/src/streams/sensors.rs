@@ -51,12 +51,8 @@ pub(super) fn event(seed: u64, dice: &mut Dice, ts: i64) -> Event {
         Some(_) => temperature(seed, &device, level, ts - ts.rem_euclid(STUCK.0)),
         None => temperature(seed, &device, level, ts) + noise,
     };
-    let reading = Reading {
-        device: &device,
-        site: SITES[site],
-        ts: iso(ts),
-        temperature: (temperature * 10.0).round() / 10.0,
-    };
+    let reading =
+        Reading { device: &device, site: SITES[site], ts: iso(ts), temperature: (temperature * 10.0).round() / 10.0 };
     Event::of(&device, &reading)
 }
 

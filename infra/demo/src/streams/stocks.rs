@@ -32,10 +32,8 @@ struct Trade<'a> {
 
 pub(super) fn event(seed: u64, dice: &mut Dice, ts: i64) -> Event {
     let (symbol, level) = dice.pick(&SHARES);
-    let waves: f64 = WAVES
-        .iter()
-        .map(|(by, minutes)| by * wander(seed, &[symbol, "price"], ts, minutes * MINUTE))
-        .sum();
+    let waves: f64 =
+        WAVES.iter().map(|(by, minutes)| by * wander(seed, &[symbol, "price"], ts, minutes * MINUTE)).sum();
     let price = level * (1.0 + waves + 0.0004 * dice.jitter());
     let trade = Trade {
         symbol,

@@ -6,24 +6,15 @@ use serde_json::Value;
 
 use super::*;
 
-const SURE: Faults = Faults {
-    late: 0.0,
-    duplicates: 0.0,
-    malformed: 0.0,
-};
+const SURE: Faults = Faults { late: 0.0, duplicates: 0.0, malformed: 0.0 };
 
 fn messages(stream: DemoStream, faults: Faults, count: u64) -> Vec<Message> {
     let script = Script::new(stream, 7, faults);
-    (0..count)
-        .map(|position| script.message(position))
-        .collect()
+    (0..count).map(|position| script.message(position)).collect()
 }
 
 fn rows(stream: DemoStream, count: u64) -> Vec<Value> {
-    messages(stream, SURE, count)
-        .iter()
-        .map(|message| serde_json::from_slice(&message.payload).unwrap())
-        .collect()
+    messages(stream, SURE, count).iter().map(|message| serde_json::from_slice(&message.payload).unwrap()).collect()
 }
 
 #[test]
@@ -31,35 +22,21 @@ fn the_same_seed_gives_the_same_messages() {
     for stream in DemoStream::ALL {
         let script = |seed| Script::new(stream, seed, Faults::default());
         let (one, same, other) = (script(1), script(1), script(2));
-        assert!(
-            (0..500).all(|i| one.message(i) == same.message(i)),
-            "{stream}"
-        );
-        assert!(
-            (0..500).any(|i| one.message(i) != other.message(i)),
-            "{stream}"
-        );
+        assert!((0..500).all(|i| one.message(i) == same.message(i)), "{stream}");
+        assert!((0..500).any(|i| one.message(i) != other.message(i)), "{stream}");
     }
 }
 
 #[test]
 fn faults_are_as_frequent_as_asked_for() {
-    let faults = Faults {
-        late: 0.2,
-        duplicates: 0.1,
-        malformed: 0.05,
-    };
+    let faults = Faults { late: 0.2, duplicates: 0.1, malformed: 0.05 };
     for stream in DemoStream::ALL {
         let sent = messages(stream, faults, 20_000);
-        let share = |wanted: fn(&Fate) -> bool| {
-            sent.iter().filter(|m| wanted(&m.fate)).count() as f64 / sent.len() as f64
-        };
+        let share =
+            |wanted: fn(&Fate) -> bool| sent.iter().filter(|m| wanted(&m.fate)).count() as f64 / sent.len() as f64;
         let near = |got: f64, asked: f64| (got - asked).abs() < 0.02;
         assert!(near(share(|f| *f == Fate::Late), faults.late), "{stream}");
-        assert!(
-            near(share(|f| *f == Fate::Malformed), faults.malformed),
-            "{stream}"
-        );
+        assert!(near(share(|f| *f == Fate::Malformed), faults.malformed), "{stream}");
         let twice = share(|f| matches!(f, Fate::Duplicate { .. }));
         assert!(near(twice, faults.duplicates), "{stream}");
     }
@@ -84,10 +61,7 @@ fn a_duplicate_repeats_an_earlier_message() {
 
 #[test]
 fn what_is_no_row_does_not_look_like_one() {
-    let all = Faults {
-        malformed: 1.0,
-        ..SURE
-    };
+    let all = Faults { malformed: 1.0, ..SURE };
     for stream in DemoStream::ALL {
         for message in messages(stream, all, 1_000) {
             assert!(!message.is_row);
@@ -105,13 +79,8 @@ fn time_passes_alike_in_all_streams_and_neighbours_are_out_of_order() {
         let minute = 200 * u64::from(stream.share());
         let rows = rows(stream, minute + 1);
         let times: Vec<&str> = rows.iter().map(|r| r["ts"].as_str().unwrap()).collect();
-        assert!(
-            times[0].starts_with("2025-12-31T23:59:5") || times[0] == "2026-01-01T00:00:00.000Z"
-        );
-        assert!(
-            times[minute as usize].starts_with("2026-01-01T00:00:5"),
-            "{stream}"
-        );
+        assert!(times[0].starts_with("2025-12-31T23:59:5") || times[0] == "2026-01-01T00:00:00.000Z");
+        assert!(times[minute as usize].starts_with("2026-01-01T00:00:5"), "{stream}");
         assert!(times.windows(2).any(|pair| pair[0] > pair[1]), "{stream}");
     }
 }
@@ -129,9 +98,7 @@ fn machines_overheat_and_get_stuck() {
         }
         // To ten minutes, as the view of stuck sensors bins them.
         let when = row["ts"].as_str().unwrap()[..15].to_owned();
-        said.entry((device, when))
-            .or_default()
-            .insert(temperature.to_string());
+        said.entry((device, when)).or_default().insert(temperature.to_string());
     }
     let stuck = said.values().filter(|values| values.len() == 1).count();
     assert!((1..20).contains(&hot.len()), "{hot:?}");
@@ -142,16 +109,11 @@ fn machines_overheat_and_get_stuck() {
 fn attackers_fail_and_people_do_not() {
     let mut failures: BTreeMap<String, (u32, u32)> = BTreeMap::new();
     for row in rows(DemoStream::LoginAttempts, 40_000) {
-        let entry = failures
-            .entry(row["address"].as_str().unwrap().to_owned())
-            .or_default();
+        let entry = failures.entry(row["address"].as_str().unwrap().to_owned()).or_default();
         entry.0 += 1;
         entry.1 += u32::from(!row["success"].as_bool().unwrap());
     }
-    let attackers: Vec<_> = failures
-        .iter()
-        .filter(|(_, (_, failed))| *failed >= 100)
-        .collect();
+    let attackers: Vec<_> = failures.iter().filter(|(_, (_, failed))| *failed >= 100).collect();
     assert!(attackers.len() > 2);
     for (address, (tries, failed)) in attackers {
         assert!(address.starts_with("203.0.113."), "{address}");
@@ -164,10 +126,7 @@ fn prices_move_by_little_and_in_hundredths() {
     let mut last: BTreeMap<String, f64> = BTreeMap::new();
     for row in rows(DemoStream::StockPrices, 50_000) {
         let price = row["price"].as_f64().unwrap();
-        assert!(
-            row["price"].to_string().split_once('.').unwrap().1.len() <= 2,
-            "{row}"
-        );
+        assert!(row["price"].to_string().split_once('.').unwrap().1.len() <= 2, "{row}");
         let before = last.insert(row["symbol"].as_str().unwrap().to_owned(), price);
         let moved = before.map_or(0.0, |before| (price / before - 1.0).abs());
         assert!(moved < 0.02, "{moved} of {row}");
@@ -180,16 +139,7 @@ fn prices_move_by_little_and_in_hundredths() {
 fn names_are_read_back() {
     for stream in DemoStream::ALL {
         assert_eq!(stream.name().parse(), Ok(stream));
-        assert!(
-            stream
-                .definitions()
-                .contains(&format!("LOCATION '{stream}'"))
-        );
+        assert!(stream.definitions().contains(&format!("LOCATION '{stream}'")));
     }
-    assert!(
-        "clicks"
-            .parse::<DemoStream>()
-            .unwrap_err()
-            .contains("stock_prices")
-    );
+    assert!("clicks".parse::<DemoStream>().unwrap_err().contains("stock_prices"));
 }

@@ -1,8 +1,8 @@
 //! Every type that a state may have, there and back; every type that it may not, refused.
 
 use arrow::array::{
-    Int64Array, ListBuilder, StringBuilder, StringViewArray, StructArray, TimestampNanosecondArray,
-    UInt8Array, UInt64Array,
+    Int64Array, ListBuilder, StringBuilder, StringViewArray, StructArray, TimestampNanosecondArray, UInt8Array,
+    UInt64Array,
 };
 use arrow::datatypes::{Fields, IntervalUnit};
 
@@ -18,27 +18,12 @@ fn check_round_trip(array: ArrayRef) {
 
 #[test]
 fn states_come_back_bit_for_bit() {
-    check_round_trip(Arc::new(UInt64Array::from(vec![
-        Some(0),
-        None,
-        Some(u64::MAX),
-        Some(1 << 63),
-    ])));
+    check_round_trip(Arc::new(UInt64Array::from(vec![Some(0), None, Some(u64::MAX), Some(1 << 63)])));
     check_round_trip(Arc::new(UInt8Array::from(vec![Some(0), None, Some(255)])));
     check_round_trip(Arc::new(Int64Array::from(vec![i64::MIN, i64::MAX])));
-    check_round_trip(Arc::new(TimestampNanosecondArray::from(vec![
-        Some(i64::MIN),
-        None,
-        Some(1),
-    ])));
-    check_round_trip(Arc::new(
-        TimestampNanosecondArray::from(vec![1, 2]).with_timezone("Europe/Vienna"),
-    ));
-    check_round_trip(Arc::new(StringViewArray::from(vec![
-        Some(""),
-        None,
-        Some("longer than twelve bytes"),
-    ])));
+    check_round_trip(Arc::new(TimestampNanosecondArray::from(vec![Some(i64::MIN), None, Some(1)])));
+    check_round_trip(Arc::new(TimestampNanosecondArray::from(vec![1, 2]).with_timezone("Europe/Vienna")));
+    check_round_trip(Arc::new(StringViewArray::from(vec![Some(""), None, Some("longer than twelve bytes")])));
     let mut list = ListBuilder::new(StringBuilder::new());
     list.append_value([Some("a"), None]);
     list.append_null();
@@ -58,12 +43,9 @@ fn states_come_back_bit_for_bit() {
 
 #[test]
 fn types_that_cannot_be_stored_are_named() {
-    for refused in [
-        DataType::Interval(IntervalUnit::MonthDayNano),
-        DataType::Null,
-        DataType::Decimal256(40, 2),
-        DataType::Float16,
-    ] {
+    for refused in
+        [DataType::Interval(IntervalUnit::MonthDayNano), DataType::Null, DataType::Decimal256(40, 2), DataType::Float16]
+    {
         let reason = stored_type(&refused).unwrap_err();
         assert!(reason.contains(&refused.to_string()), "{reason}");
     }

@@ -13,11 +13,8 @@ use crate::session;
 
 #[tokio::test]
 async fn differences_name_the_group_and_the_aggregate() {
-    let plan = compile(
-        "SELECT k, count(*) AS n, sum(f) AS f, count(DISTINCT i) AS u FROM events GROUP BY k",
-    )
-    .await
-    .unwrap();
+    let plan =
+        compile("SELECT k, count(*) AS n, sum(f) AS f, count(DISTINCT i) AS u FROM events GROUP BY k").await.unwrap();
     let rows = rows();
     let all = states_of(&plan, rows.clone(), false).await;
     let stored = states_of(&plan, rows.clone(), true).await;
@@ -25,9 +22,7 @@ async fn differences_name_the_group_and_the_aggregate() {
     let less = states_of(&plan, rows.slice(1, rows.num_rows() - 1), false).await;
     let found = plan.differences(&all, &less, &[]).unwrap();
     assert!(
-        found
-            .iter()
-            .any(|d| d.group == ["0", "a"] && d.aggregate.as_deref() == Some("count(Int64(1))")),
+        found.iter().any(|d| d.group == ["0", "a"] && d.aggregate.as_deref() == Some("count(Int64(1))")),
         "{found:?}"
     );
     let none = plan.differences(&all, &[], &[]).unwrap();
@@ -40,25 +35,11 @@ async fn floats_are_judged_by_what_went_into_them() {
     let huge = [1e15, -1e15, 3e-9, 2e15, -2e15, 1e-9];
     check_rounding("sum(f)", &huge, |_| (), true).await;
     check_rounding("avg(f) FILTER (WHERE f <> 0)", &huge, |_| (), true).await;
-    for call in [
-        "var(f)",
-        "stddev_pop(f)",
-        "covar_samp(f, i)",
-        "corr(f, i)",
-        "regr_slope(f, i)",
-        "sum(DISTINCT f)",
-    ] {
+    for call in ["var(f)", "stddev_pop(f)", "covar_samp(f, i)", "corr(f, i)", "regr_slope(f, i)", "sum(DISTINCT f)"] {
         check_rounding(call, &huge, |_| (), true).await;
     }
     let small = [1.0, -1.0, 0.25, 7.0, -7.0, 1e-3];
-    for call in [
-        "sum(f)",
-        "avg(f)",
-        "var(f)",
-        "covar_pop(f, i)",
-        "corr(f, i)",
-        "regr_r2(f, i)",
-    ] {
+    for call in ["sum(f)", "avg(f)", "var(f)", "covar_pop(f, i)", "corr(f, i)", "regr_r2(f, i)"] {
         check_rounding(call, &small, |_| (), true).await;
         check_rounding(call, &small, |f| f[5] = 1.01e-3, false).await;
     }
@@ -75,9 +56,7 @@ async fn check_rounding(call: &str, values: &[f64], change: fn(&mut [f64]), same
         let columns = schema.fields().iter().map(|field| -> ArrayRef {
             match field.name().as_str() {
                 "_partition" => Arc::new(Int32Array::from(vec![0; numbered.len()])),
-                "_offset" | "i" => {
-                    Arc::new(Int64Array::from_iter_values(numbered.iter().map(|n| n.0)))
-                }
+                "_offset" | "i" => Arc::new(Int64Array::from_iter_values(numbered.iter().map(|n| n.0))),
                 "f" => Arc::new(Float64Array::from_iter_values(numbered.iter().map(|n| n.1))),
                 _ => arrow::array::new_null_array(field.data_type(), numbered.len()),
             }
@@ -90,9 +69,7 @@ async fn check_rounding(call: &str, values: &[f64], change: fn(&mut [f64]), same
     let back: Vec<(i64, f64)> = (0..).zip(changed).collect();
     let back = table(back.into_iter().rev().collect());
     for group in ["", "GROUP BY k"] {
-        let plan = compile(&format!("SELECT {call} AS x FROM events {group}"))
-            .await
-            .unwrap();
+        let plan = compile(&format!("SELECT {call} AS x FROM events {group}")).await.unwrap();
         let rows = batches("rows", back.schema(), vec![back.clone()]).unwrap();
         let magnitudes = match plan.magnitudes(rows).unwrap() {
             Some(sums) => collect(&state, "adding up", sums).await.unwrap(),

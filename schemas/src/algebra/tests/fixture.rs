@@ -5,8 +5,8 @@
 use std::sync::Arc;
 
 use arrow::array::{
-    ArrayRef, BinaryArray, BooleanArray, Decimal128Array, Float64Array, Int32Array, Int64Array,
-    StringArray, TimestampMicrosecondArray,
+    ArrayRef, BinaryArray, BooleanArray, Decimal128Array, Float64Array, Int32Array, Int64Array, StringArray,
+    TimestampMicrosecondArray,
 };
 use arrow::compute::concat_batches;
 use arrow::datatypes::{DataType, Field, Schema, TimeUnit};
@@ -32,10 +32,7 @@ pub(super) fn stream_definition() -> StreamDefinition {
         name: StreamName::new("events").unwrap(),
         topic: "events".into(),
         columns: Arc::new(Schema::new(
-            columns
-                .into_iter()
-                .map(|(name, data_type)| Field::new(name, data_type, true))
-                .collect::<Vec<_>>(),
+            columns.into_iter().map(|(name, data_type)| Field::new(name, data_type, true)).collect::<Vec<_>>(),
         )),
         format: Format::Json,
         event_time: None,
@@ -48,12 +45,8 @@ pub(super) fn stream_definition() -> StreamDefinition {
 pub(super) fn rows() -> RecordBatch {
     let f = |x: f64| Some(x);
     let columns: Vec<ArrayRef> = vec![
-        Arc::new(Int32Array::from(vec![
-            0, 0, 0, 0, 0, 0, 0, 1, 1, 1, 1, 1, 1,
-        ])),
-        Arc::new(Int64Array::from(vec![
-            0, 1, 2, 5, 6, 7, 9, 0, 1, 2, 3, 8, 9,
-        ])),
+        Arc::new(Int32Array::from(vec![0, 0, 0, 0, 0, 0, 0, 1, 1, 1, 1, 1, 1])),
+        Arc::new(Int64Array::from(vec![0, 1, 2, 5, 6, 7, 9, 0, 1, 2, 3, 8, 9])),
         Arc::new(TimestampMicrosecondArray::from(vec![Some(7); 13])),
         Arc::new(StringArray::from(vec![
             Some("a"),
@@ -164,16 +157,8 @@ pub(super) fn rows() -> RecordBatch {
             Some(5),
             Some(5),
         ])),
-        Arc::new(StringArray::from(
-            (0..13)
-                .map(|i| (i == 5).then_some("broken"))
-                .collect::<Vec<_>>(),
-        )),
-        Arc::new(BinaryArray::from(
-            (0..13)
-                .map(|i| (i == 5).then_some(&b"{"[..]))
-                .collect::<Vec<_>>(),
-        )),
+        Arc::new(StringArray::from((0..13).map(|i| (i == 5).then_some("broken")).collect::<Vec<_>>())),
+        Arc::new(BinaryArray::from((0..13).map(|i| (i == 5).then_some(&b"{"[..])).collect::<Vec<_>>())),
     ];
     RecordBatch::try_new(stream_definition().row_schema(), columns).unwrap()
 }
@@ -193,14 +178,12 @@ pub(super) fn text(batches: &[RecordBatch]) -> Vec<String> {
     let mut lines = Vec::new();
     for batch in batches {
         for row in 0..batch.num_rows() {
-            let cells = batch.columns().iter().map(|column| {
-                match ScalarValue::try_from_array(column, row).unwrap() {
-                    ScalarValue::Float64(Some(x)) if x != 0.0 && x.is_finite() => {
-                        format!("{x:.9e}")
-                    }
-                    ScalarValue::Float64(Some(0.0)) => "0".into(),
-                    other => other.to_string(),
+            let cells = batch.columns().iter().map(|column| match ScalarValue::try_from_array(column, row).unwrap() {
+                ScalarValue::Float64(Some(x)) if x != 0.0 && x.is_finite() => {
+                    format!("{x:.9e}")
                 }
+                ScalarValue::Float64(Some(0.0)) => "0".into(),
+                other => other.to_string(),
             });
             lines.push(cells.collect::<Vec<_>>().join(" | "));
         }
@@ -224,20 +207,14 @@ pub(super) async fn direct(query: &str) -> Vec<String> {
     .unwrap();
     let names = stream.table_schema();
     let columns = names.fields().iter();
-    let columns = columns
-        .map(|f| Arc::clone(kept.column_by_name(f.name()).unwrap()))
-        .collect();
+    let columns = columns.map(|f| Arc::clone(kept.column_by_name(f.name()).unwrap())).collect();
     let table = RecordBatch::try_new(names, columns).unwrap();
     session.register_batch("events", table).unwrap();
     text(&session.sql(query).await.unwrap().collect().await.unwrap())
 }
 
 /// The states of `rows`, through storage and back if `stored`.
-pub(super) async fn states_of(
-    plan: &ViewPlan,
-    rows: RecordBatch,
-    stored: bool,
-) -> Vec<RecordBatch> {
+pub(super) async fn states_of(plan: &ViewPlan, rows: RecordBatch, stored: bool) -> Vec<RecordBatch> {
     let state = session::state(session::runtime(None, None, None).unwrap(), 1);
     let input = batches("rows", rows.schema(), vec![rows]).unwrap();
     let mut states = plan.update(input).unwrap();

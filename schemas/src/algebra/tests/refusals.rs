@@ -11,41 +11,20 @@ async fn what_cannot_be_maintained_is_refused_with_advice() {
         ("SELECT i FROM events", "no aggregate"),
         ("SELECT DISTINCT i FROM events", "DISTINCT"),
         ("SELECT count(*) FROM events LIMIT 3", "LIMIT"),
-        (
-            "SELECT k, count(*) FROM events GROUP BY k ORDER BY k",
-            "order",
-        ),
+        ("SELECT k, count(*) FROM events GROUP BY k ORDER BY k", "order"),
         ("SELECT sum(i) OVER (ORDER BY t) FROM events", "Window"),
-        (
-            "SELECT k, count(*) FROM events GROUP BY ROLLUP (k)",
-            "GROUPING SETS",
-        ),
+        ("SELECT k, count(*) FROM events GROUP BY ROLLUP (k)", "GROUPING SETS"),
         ("SELECT count(*) FROM events WHERE t > now()", "now()"),
         ("SELECT count(*) FROM events WHERE f > random()", "random()"),
-        (
-            "SELECT count(*) FROM events a JOIN events b ON a.i = b.i",
-            "one stream",
-        ),
-        (
-            "SELECT count(*) FROM events WHERE i IN (SELECT i FROM events)",
-            "subqueries",
-        ),
-        (
-            "SELECT max(n) FROM (SELECT count(*) AS n FROM events GROUP BY k) x",
-            "another aggregate",
-        ),
+        ("SELECT count(*) FROM events a JOIN events b ON a.i = b.i", "one stream"),
+        ("SELECT count(*) FROM events WHERE i IN (SELECT i FROM events)", "subqueries"),
+        ("SELECT max(n) FROM (SELECT count(*) AS n FROM events GROUP BY k) x", "another aggregate"),
         ("SELECT any_value(i) FROM events", "any_value"),
         ("SELECT bit_xor(DISTINCT i) FROM events", "DISTINCT"),
         ("SELECT nth_value(i, 2 ORDER BY t) FROM events", "nth_value"),
         ("SELECT array_agg(i ORDER BY t)[2] FROM events", "nth_value"),
-        (
-            "SELECT percentile_cont(d, 0.3) FROM events",
-            "percentile_cont",
-        ),
-        (
-            "SELECT array_agg(DISTINCT i) FROM events",
-            "no particular order",
-        ),
+        ("SELECT percentile_cont(d, 0.3) FROM events", "percentile_cont"),
+        ("SELECT array_agg(DISTINCT i) FROM events", "no particular order"),
         ("SELECT count(*) AS _n FROM events", "reserved"),
         ("SELECT unnest(array_agg(i)) FROM events", "unnest"),
     ] {
@@ -68,10 +47,7 @@ async fn wrong_queries_are_planning_errors() {
         "SELECT count(*) FROM elsewhere",
     ] {
         let error = compile(query).await.unwrap_err();
-        assert!(
-            matches!(error, Error::PlanView { .. }),
-            "{query}: {error:?}"
-        );
+        assert!(matches!(error, Error::PlanView { .. }), "{query}: {error:?}");
     }
 }
 
@@ -79,20 +55,8 @@ async fn wrong_queries_are_planning_errors() {
 async fn ids_follow_the_meaning() {
     let id = async |query: &str| compile(query).await.unwrap().id().clone();
     let base = id("SELECT k, count(*) AS n FROM events GROUP BY k").await;
-    assert_eq!(
-        base,
-        id("select k,  count(*) as n from events group by 1").await
-    );
-    assert_ne!(
-        base,
-        id("SELECT k, count(*) AS m FROM events GROUP BY k").await
-    );
-    assert_ne!(
-        base,
-        id("SELECT k, count(i) AS n FROM events GROUP BY k").await
-    );
-    assert_ne!(
-        base,
-        id("SELECT k, count(*) AS n FROM events WHERE b GROUP BY k").await
-    );
+    assert_eq!(base, id("select k,  count(*) as n from events group by 1").await);
+    assert_ne!(base, id("SELECT k, count(*) AS m FROM events GROUP BY k").await);
+    assert_ne!(base, id("SELECT k, count(i) AS n FROM events GROUP BY k").await);
+    assert_ne!(base, id("SELECT k, count(*) AS n FROM events WHERE b GROUP BY k").await);
 }

@@ -30,17 +30,14 @@ async fn found(texts: &[&str]) -> Vec<String> {
 /// `sql` follows the stream, from line 3 on.
 #[track_caller]
 fn expect(sql: &str, expect: &[&str]) {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .build()
-        .unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
     let text = format!("{STREAM}{sql}");
     assert_eq!(runtime.block_on(found(&[&text])), expect, "{sql}");
 }
 
 #[tokio::test]
 async fn sound_definitions_give_counts() {
-    let view =
-        "CREATE MATERIALIZED VIEW v AS SELECT device, max(temperature) AS peak FROM s GROUP BY 1";
+    let view = "CREATE MATERIALIZED VIEW v AS SELECT device, max(temperature) AS peak FROM s GROUP BY 1";
     let checked = check(&[STREAM.to_owned(), view.to_owned()]).await;
     assert_eq!(checked.findings, []);
     assert_eq!((checked.streams, checked.views), (1, 1));
@@ -66,9 +63,7 @@ fn columns_and_functions_have_places() {
     );
     expect(
         "CREATE MATERIALIZED VIEW v AS SELECT count(*) AS n FROM s WHERE temperature",
-        &[
-            "0:3:65+11 error: Cannot create filter with non-boolean predicate 's.temperature' returning Float64",
-        ],
+        &["0:3:65+11 error: Cannot create filter with non-boolean predicate 's.temperature' returning Float64"],
     );
 }
 
@@ -76,10 +71,8 @@ fn columns_and_functions_have_places() {
 fn refusals_have_places() {
     expect(
         "CREATE MATERIALIZED VIEW v AS SELECT count(*) AS n\n  FROM s WHERE ts > now()",
-        &[
-            "0:4:21+3 error: now() gives another value when the batch layer computes it again \
-           (Use the event's own time or a column, or apply the function when you query.)",
-        ],
+        &["0:4:21+3 error: now() gives another value when the batch layer computes it again \
+           (Use the event's own time or a column, or apply the function when you query.)"],
     );
     expect(
         "CREATE MATERIALIZED VIEW v AS SELECT device, count(*) AS n FROM s GROUP BY 1\n  ORDER BY n",
@@ -88,34 +81,25 @@ fn refusals_have_places() {
     );
     expect(
         "CREATE MATERIALIZED VIEW v AS SELECT percentile_cont(temperature, 0.5) AS n FROM s",
-        &[
-            "0:3:38+15 error: percentile_cont() cannot be merged from partial results reliably \
-           (Use median(x), or approx_percentile_cont(x, p).)",
-        ],
+        &["0:3:38+15 error: percentile_cont() cannot be merged from partial results reliably \
+           (Use median(x), or approx_percentile_cont(x, p).)"],
     );
     expect(
         "CREATE MATERIALIZED VIEW v AS\n  SELECT device, temperature FROM s",
-        &[
-            "0:4:3+6 error: A view is an aggregate query, and this one has no aggregate \
-           (Add an aggregate or GROUP BY, or query the stream itself: it is a table.)",
-        ],
+        &["0:4:3+6 error: A view is an aggregate query, and this one has no aggregate \
+           (Add an aggregate or GROUP BY, or query the stream itself: it is a table.)"],
     );
     expect(
         "CREATE EXTERNAL TABLE x (a INT,\n  b UUID) STORED AS KAFKA LOCATION 'x'",
-        &[
-            "0:4:3+1 error: Column `b`: the type UUID is not known (Types are BOOLEAN, TINYINT, SMALLINT, INT, BIGINT, \
+        &["0:4:3+1 error: Column `b`: the type UUID is not known (Types are BOOLEAN, TINYINT, SMALLINT, INT, BIGINT, \
            REAL, DOUBLE, DECIMAL(p, s), STRING, BYTEA, DATE, TIMESTAMP, TIMESTAMP WITH TIME ZONE, <type>[] and \
-           STRUCT<name type, …>.)",
-        ],
+           STRUCT<name type, …>.)"],
     );
     expect(
         "CREATE EXTERNAL TABLE x (a INT) STORED AS KAFKA LOCATION 'x' OPTIONS ('fromat' 'json')",
         &["0:3:71+8 error: There is no option 'fromat' (Did you mean 'format'?)"],
     );
-    expect(
-        "SELECT 1",
-        &["0:3:1+8 error: `SELECT 1` is a query, not a definition (Send queries on their own.)"],
-    );
+    expect("SELECT 1", &["0:3:1+8 error: `SELECT 1` is a query, not a definition (Send queries on their own.)"]);
 }
 
 #[test]
@@ -134,16 +118,12 @@ fn syntax_errors_do_not_hide_what_follows() {
 fn warnings_are_told_where_they_arise() {
     expect(
         "CREATE MATERIALIZED VIEW v AS SELECT count(*) AS n,\n  count(DISTINCT device) AS devices FROM s",
-        &[
-            "0:4:3+5 warning: the state of count(DISTINCT device) grows with the number of events in a group",
-        ],
+        &["0:4:3+5 warning: the state of count(DISTINCT device) grows with the number of events in a group"],
     );
     expect(
         "DROP VIEW v",
-        &[
-            "0:3:11+1 warning: the view `v` is not defined in these files \
-           (IF EXISTS makes it right whether or not the warehouse has it)",
-        ],
+        &["0:3:11+1 warning: the view `v` is not defined in these files \
+           (IF EXISTS makes it right whether or not the warehouse has it)"],
     );
 }
 
@@ -151,9 +131,7 @@ fn warnings_are_told_where_they_arise() {
 fn names_are_checked_against_each_other() {
     expect(
         "CREATE MATERIALIZED VIEW s AS SELECT count(*) AS n FROM s",
-        &[
-            "0:3:26+1 error: the stream `s` exists already (use CREATE OR REPLACE, or IF NOT EXISTS)",
-        ],
+        &["0:3:26+1 error: the stream `s` exists already (use CREATE OR REPLACE, or IF NOT EXISTS)"],
     );
     expect(
         "CREATE MATERIALIZED VIEW v AS SELECT count(*) AS n FROM ss",
@@ -182,15 +160,9 @@ async fn what_only_follows_from_an_error_is_not_told() {
     ];
     let told = found(&texts).await;
     assert_eq!(told.len(), 1, "{told:?}");
-    assert!(
-        told[0].starts_with("0:1:26+1 error: Column `a`"),
-        "{told:?}"
-    );
+    assert!(told[0].starts_with("0:1:26+1 error: Column `a`"), "{told:?}");
     let texts = ["CREATE EXTERNAL TABLE x 'open", texts[1]];
-    assert_eq!(
-        found(&texts).await,
-        ["0:1:25+1 error: Unterminated string literal"]
-    );
+    assert_eq!(found(&texts).await, ["0:1:25+1 error: Unterminated string literal"]);
 }
 
 #[tokio::test]

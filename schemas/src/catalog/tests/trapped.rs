@@ -9,9 +9,8 @@ use futures::stream::BoxStream;
 use object_store::memory::InMemory;
 use object_store::path::Path;
 use object_store::{
-    CopyOptions, Error as StoreError, GetOptions, GetResult, ListResult, MultipartUpload,
-    ObjectMeta, ObjectStore, PutMultipartOptions, PutOptions, PutPayload, PutResult,
-    Result as StoreResult,
+    CopyOptions, Error as StoreError, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta, ObjectStore,
+    PutMultipartOptions, PutOptions, PutPayload, PutResult, Result as StoreResult,
 };
 use parking_lot::Mutex;
 
@@ -41,27 +40,18 @@ impl fmt::Display for Trapped {
 
 #[async_trait::async_trait]
 impl ObjectStore for Trapped {
-    async fn put_opts(
-        &self,
-        location: &Path,
-        payload: PutPayload,
-        options: PutOptions,
-    ) -> StoreResult<PutResult> {
+    async fn put_opts(&self, location: &Path, payload: PutPayload, options: PutOptions) -> StoreResult<PutResult> {
         let trap = self.traps.lock().pop_front();
-        let failed = StoreError::Generic {
-            store: "trapped",
-            source: "500 Internal Server Error".into(),
-        };
+        let failed = StoreError::Generic { store: "trapped", source: "500 Internal Server Error".into() };
         if matches!(trap, Some(Trap::Lost)) {
             return Err(failed);
         }
         let put = self.inner.put_opts(location, payload, options).await?;
         match trap {
             Some(Trap::LandsAndFails) => Err(failed),
-            Some(Trap::LandsAndExists) => Err(StoreError::AlreadyExists {
-                path: location.to_string(),
-                source: "412 Precondition Failed".into(),
-            }),
+            Some(Trap::LandsAndExists) => {
+                Err(StoreError::AlreadyExists { path: location.to_string(), source: "412 Precondition Failed".into() })
+            }
             _ => Ok(put),
         }
     }
@@ -78,10 +68,7 @@ impl ObjectStore for Trapped {
         self.inner.get_opts(location, options).await
     }
 
-    fn delete_stream(
-        &self,
-        locations: BoxStream<'static, StoreResult<Path>>,
-    ) -> BoxStream<'static, StoreResult<Path>> {
+    fn delete_stream(&self, locations: BoxStream<'static, StoreResult<Path>>) -> BoxStream<'static, StoreResult<Path>> {
         self.inner.delete_stream(locations)
     }
 

@@ -23,8 +23,7 @@ fn almost_json() -> impl Strategy<Value = Vec<u8>> {
         "[\\[\\]{}\",:a1 ]{0,12}",
     ];
     let pair = ("[a-i]", value).prop_map(|(key, value)| format!("\"{key}\":{value}"));
-    let object =
-        proptest::collection::vec(pair, 0..5).prop_map(|pairs| format!("{{{}}}", pairs.join(",")));
+    let object = proptest::collection::vec(pair, 0..5).prop_map(|pairs| format!("{{{}}}", pairs.join(",")));
     prop_oneof![
         4 => object.clone().prop_map(String::into_bytes),
         1 => (object.clone(), object).prop_map(|(a, b)| (a + &b).into_bytes()),

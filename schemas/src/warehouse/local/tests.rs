@@ -42,13 +42,7 @@ async fn listing(store: &dyn ObjectStore) -> Vec<(String, String)> {
     let mut found = Vec::new();
     let objects: Vec<_> = store.list(None).try_collect().await.unwrap();
     for object in objects {
-        let bytes = store
-            .get(&object.location)
-            .await
-            .unwrap()
-            .bytes()
-            .await
-            .unwrap();
+        let bytes = store.get(&object.location).await.unwrap().bytes().await.unwrap();
         let text = String::from_utf8(bytes.to_vec()).unwrap();
         found.push((object.location.to_string(), text));
     }
@@ -57,20 +51,13 @@ async fn listing(store: &dyn ObjectStore) -> Vec<(String, String)> {
 }
 
 async fn put(store: &dyn ObjectStore, path: &str, text: &'static str, mode: PutMode) -> Result<()> {
-    let result = store
-        .put_opts(&path.into(), text.into(), mode.into())
-        .await?;
+    let result = store.put_opts(&path.into(), text.into(), mode.into()).await?;
     let head = store.head(&path.into()).await?;
     assert_eq!(result.e_tag, head.e_tag, "{path}");
     Ok(())
 }
 
-async fn upload(
-    store: &dyn ObjectStore,
-    path: &str,
-    parts: &[&'static str],
-    end: bool,
-) -> Result<()> {
+async fn upload(store: &dyn ObjectStore, path: &str, parts: &[&'static str], end: bool) -> Result<()> {
     let mut upload = store.put_multipart(&path.into()).await?;
     for part in parts {
         upload.put_part((*part).into()).await?;
@@ -85,51 +72,27 @@ async fn upload(
 async fn calls(store: &dyn ObjectStore) -> Vec<Result<(), &'static str>> {
     let copy = |mode| CopyOptions::new().with_mode(mode);
     let rename = |mode| RenameOptions::new().with_target_mode(mode);
-    let (a, b, c) = (
-        Path::from("x/_delta_log/0.json"),
-        Path::from("x/b"),
-        Path::from("y/z/c"),
-    );
+    let (a, b, c) = (Path::from("x/_delta_log/0.json"), Path::from("x/b"), Path::from("y/z/c"));
     let outcomes = vec![
         put(store, a.as_ref(), "one", PutMode::Create).await,
         put(store, a.as_ref(), "two", PutMode::Create).await,
         put(store, b.as_ref(), "three", PutMode::Overwrite).await,
         put(store, b.as_ref(), "four", PutMode::Overwrite).await,
-        put(
-            store,
-            b.as_ref(),
-            "",
-            PutMode::Update(UpdateVersion {
-                e_tag: None,
-                version: None,
-            }),
-        )
-        .await,
+        put(store, b.as_ref(), "", PutMode::Update(UpdateVersion { e_tag: None, version: None })).await,
         put(store, "empty", "", PutMode::Create).await,
         upload(store, "parts", &["ab", "cd"], true).await,
         upload(store, "aborted", &["ab"], false).await,
         store.copy_opts(&a, &c, copy(CopyMode::Create)).await,
         store.copy_opts(&b, &c, copy(CopyMode::Create)).await,
         store.copy_opts(&b, &c, copy(CopyMode::Overwrite)).await,
-        store
-            .copy_opts(&"gone".into(), &c, copy(CopyMode::Overwrite))
-            .await,
-        store
-            .rename_opts(&b, &"y/renamed".into(), rename(RenameTargetMode::Create))
-            .await,
-        store
-            .rename_opts(&a, &c, rename(RenameTargetMode::Create))
-            .await,
-        store
-            .rename_opts(&a, &c, rename(RenameTargetMode::Overwrite))
-            .await,
+        store.copy_opts(&"gone".into(), &c, copy(CopyMode::Overwrite)).await,
+        store.rename_opts(&b, &"y/renamed".into(), rename(RenameTargetMode::Create)).await,
+        store.rename_opts(&a, &c, rename(RenameTargetMode::Create)).await,
+        store.rename_opts(&a, &c, rename(RenameTargetMode::Overwrite)).await,
         store.delete(&"empty".into()).await,
         store.get(&"empty".into()).await.map(drop),
     ];
-    outcomes
-        .into_iter()
-        .map(|o| o.map_err(|e| kind(&e)))
-        .collect()
+    outcomes.into_iter().map(|o| o.map_err(|e| kind(&e))).collect()
 }
 
 #[tokio::test]
@@ -155,16 +118,11 @@ async fn a_write_that_broke_off_is_neither_seen_nor_in_the_way() {
     std::fs::create_dir_all(folder.join("log")).unwrap();
     std::fs::write(folder.join("log/0.json#1"), "to").unwrap();
     let disk = DurableDisk::open(&folder).unwrap();
-    put(&disk, "log/0.json", "torn no more", PutMode::Create)
-        .await
-        .unwrap();
+    put(&disk, "log/0.json", "torn no more", PutMode::Create).await.unwrap();
     let expect = [("log/0.json".to_owned(), "torn no more".to_owned())];
     assert_eq!(listing(&disk).await, expect);
     let staged = std::fs::read_dir(folder.join("log")).unwrap().count();
-    assert_eq!(
-        staged, 2,
-        "the new staged file is gone, the old one is nobody's"
-    );
+    assert_eq!(staged, 2, "the new staged file is gone, the old one is nobody's");
 }
 
 #[tokio::test]
@@ -173,17 +131,10 @@ async fn one_of_many_creates_wins() {
     let disk = Arc::new(DurableDisk::open(&scratch.folder("disk")).unwrap());
     let tries = (0..8).map(|_| {
         let disk = Arc::clone(&disk);
-        tokio::spawn(async move {
-            put(disk.as_ref(), "n.json", "x", PutMode::Create)
-                .await
-                .is_ok()
-        })
+        tokio::spawn(async move { put(disk.as_ref(), "n.json", "x", PutMode::Create).await.is_ok() })
     });
     let won = futures::future::join_all(tries).await;
-    assert_eq!(
-        won.into_iter().filter(|won| *won.as_ref().unwrap()).count(),
-        1
-    );
+    assert_eq!(won.into_iter().filter(|won| *won.as_ref().unwrap()).count(), 1);
 }
 
 #[tokio::test]

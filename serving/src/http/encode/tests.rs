@@ -1,22 +1,18 @@
 //! Values that are easily lost on the way to a client.
 
 use arrow::array::{
-    BinaryArray, Decimal128Array, Float32Array, Float64Array, Int64Array, ListArray, StringArray,
-    StructArray, TimestampMicrosecondArray, UInt64Array,
+    BinaryArray, Decimal128Array, Float32Array, Float64Array, Int64Array, ListArray, StringArray, StructArray,
+    TimestampMicrosecondArray, UInt64Array,
 };
 use arrow::datatypes::{Int32Type, TimeUnit};
 
 use super::*;
 
 fn encode(format: Format, columns: Vec<(&str, ArrayRef)>) -> String {
-    let batch = RecordBatch::try_from_iter_with_nullable(
-        columns
-            .into_iter()
-            .map(|(name, column)| (name, column, true)),
-    )
-    .unwrap();
-    let mut encoder =
-        Encoder::new(format, batch.schema(), r#"{"s":{"0":3}}"#, false, None).unwrap();
+    let batch =
+        RecordBatch::try_from_iter_with_nullable(columns.into_iter().map(|(name, column)| (name, column, true)))
+            .unwrap();
+    let mut encoder = Encoder::new(format, batch.schema(), r#"{"s":{"0":3}}"#, false, None).unwrap();
     let mut out = Vec::new();
     encoder.begin(&mut out).unwrap();
     encoder.batch(&batch, &mut out).unwrap();
@@ -41,102 +37,51 @@ fn check(column: ArrayRef, expect: &[&str]) {
 
 #[test]
 fn json_keeps_every_value() {
-    let floats = [
-        0.1,
-        -0.0,
-        1e300,
-        f64::NAN,
-        f64::INFINITY,
-        f64::NEG_INFINITY,
-        5e-324,
-    ];
+    let floats = [0.1, -0.0, 1e300, f64::NAN, f64::INFINITY, f64::NEG_INFINITY, 5e-324];
     check(
         Arc::new(Float64Array::from(floats.to_vec())),
-        &[
-            "0.1",
-            "-0.0",
-            "1e300",
-            "\"NaN\"",
-            "\"Infinity\"",
-            "\"-Infinity\"",
-            "5e-324",
-        ],
+        &["0.1", "-0.0", "1e300", "\"NaN\"", "\"Infinity\"", "\"-Infinity\"", "5e-324"],
     );
-    check(
-        Arc::new(Float32Array::from(vec![0.1, 16_777_216.0])),
-        &["0.1", "16777216.0"],
-    );
-    check(
-        Arc::new(Int64Array::from(vec![Some(i64::MIN), None])),
-        &["-9223372036854775808", "null"],
-    );
-    check(
-        Arc::new(UInt64Array::from(vec![u64::MAX])),
-        &["18446744073709551615"],
-    );
-    let decimals = Decimal128Array::from(vec![1_234_567_890_123_456_789, -5])
-        .with_precision_and_scale(38, 2)
-        .unwrap();
-    check(
-        Arc::new(decimals),
-        &["\"12345678901234567.89\"", "\"-0.05\""],
-    );
-    check(
-        Arc::new(StringArray::from(vec!["a\"b\\c\nü\u{0}", ""])),
-        &[r#""a\"b\\c\nü\u0000""#, "\"\""],
-    );
+    check(Arc::new(Float32Array::from(vec![0.1, 16_777_216.0])), &["0.1", "16777216.0"]);
+    check(Arc::new(Int64Array::from(vec![Some(i64::MIN), None])), &["-9223372036854775808", "null"]);
+    check(Arc::new(UInt64Array::from(vec![u64::MAX])), &["18446744073709551615"]);
+    let decimals = Decimal128Array::from(vec![1_234_567_890_123_456_789, -5]).with_precision_and_scale(38, 2).unwrap();
+    check(Arc::new(decimals), &["\"12345678901234567.89\"", "\"-0.05\""]);
+    check(Arc::new(StringArray::from(vec!["a\"b\\c\nü\u{0}", ""])), &[r#""a\"b\\c\nü\u0000""#, "\"\""]);
     let times = TimestampMicrosecondArray::from(vec![1_767_225_600_000_001, 0]);
-    check(
-        Arc::new(times),
-        &["\"2026-01-01T00:00:00.000001\"", "\"1970-01-01T00:00:00\""],
-    );
-    check(
-        Arc::new(BinaryArray::from(vec![&b"\x00\xff"[..]])),
-        &["\"00ff\""],
-    );
+    check(Arc::new(times), &["\"2026-01-01T00:00:00.000001\"", "\"1970-01-01T00:00:00\""]);
+    check(Arc::new(BinaryArray::from(vec![&b"\x00\xff"[..]])), &["\"00ff\""]);
 }
 
 #[test]
 fn nested_values_are_lists_and_objects() {
-    let lists =
-        ListArray::from_iter_primitive::<Int32Type, _, _>(vec![Some(vec![Some(1), None]), None]);
+    let lists = ListArray::from_iter_primitive::<Int32Type, _, _>(vec![Some(vec![Some(1), None]), None]);
     check(Arc::new(lists), &["[1,null]", "null"]);
     let field = Arc::new(Field::new("f", DataType::Float64, true));
     let values: ArrayRef = Arc::new(Float64Array::from(vec![Some(f64::NAN), None]));
     let structs: ArrayRef = Arc::new(StructArray::from(vec![(field, values)]));
     check(Arc::clone(&structs), &["{\"f\":\"NaN\"}", "{\"f\":null}"]);
     let csv = encode(Format::Csv, vec![("s", structs)]);
-    assert_eq!(
-        csv,
-        "s\n\"{\"\"f\"\":\"\"NaN\"\"}\"\n\"{\"\"f\"\":null}\"\n\"{\"\"f\"\":\"\"NaN\"\"}\"\n"
-    );
+    assert_eq!(csv, "s\n\"{\"\"f\"\":\"\"NaN\"\"}\"\n\"{\"\"f\"\":null}\"\n\"{\"\"f\"\":\"\"NaN\"\"}\"\n");
 }
 
 #[test]
 fn json_names_columns_types_and_frontier_before_the_rows() {
     let text = encode(
         Format::Json,
-        vec![
-            ("n", Arc::new(Int64Array::from(vec![1]))),
-            ("n", Arc::new(StringArray::from(vec!["a"]))),
-        ],
+        vec![("n", Arc::new(Int64Array::from(vec![1]))), ("n", Arc::new(StringArray::from(vec!["a"])))],
     );
     assert_eq!(
         text,
         "{\"columns\":[{\"name\":\"n\",\"type\":\"Int64\"},{\"name\":\"n\",\"type\":\"Utf8\"}],\"frontier\":{\"s\":{\"0\":3}},\"rows\":[\n[1,\"a\"],\n[1,\"a\"]]}\n"
     );
-    assert_eq!(
-        DataType::Timestamp(TimeUnit::Microsecond, None).to_string(),
-        "Timestamp(µs)"
-    );
+    assert_eq!(DataType::Timestamp(TimeUnit::Microsecond, None).to_string(), "Timestamp(µs)");
 }
 
 #[test]
 fn csv_has_a_head_even_without_rows() {
-    let schema = Arc::new(Schema::new(vec![
-        Field::new("a,b", DataType::Int64, true),
-        Field::new("c", DataType::Utf8, true),
-    ]));
+    let schema =
+        Arc::new(Schema::new(vec![Field::new("a,b", DataType::Int64, true), Field::new("c", DataType::Utf8, true)]));
     let mut encoder = Encoder::new(Format::Csv, schema, "{}", false, None).unwrap();
     let mut out = Vec::new();
     encoder.begin(&mut out).unwrap();

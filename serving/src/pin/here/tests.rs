@@ -13,25 +13,14 @@ fn at(offset: i64) -> Frontier {
 fn check(chunks: &[(i64, i64)], archived: i64, frontier: i64, expect: Option<&[(i64, i64)]>) {
     let chunks: Vec<_> = chunks
         .iter()
-        .map(|(from, to)| {
-            Arc::new(RowsChunk {
-                from: at(*from),
-                to: at(*to),
-                batches: Vec::new(),
-                bytes: 0,
-            })
-        })
+        .map(|(from, to)| Arc::new(RowsChunk { from: at(*from), to: at(*to), batches: Vec::new(), bytes: 0 }))
         .collect();
     let zero = Partition(0);
     let found = rows_above(&at(archived), &chunks, &at(frontier)).map(|used| {
         let ends = used.iter().map(|c| (c.from.get(zero).0, c.to.get(zero).0));
         ends.collect::<Vec<_>>()
     });
-    assert_eq!(
-        found.as_deref().ok(),
-        expect,
-        "{chunks:?} {archived} {frontier}"
-    );
+    assert_eq!(found.as_deref().ok(), expect, "{chunks:?} {archived} {frontier}");
 }
 
 #[test]
@@ -58,14 +47,7 @@ fn gaps_are_refused() {
 #[test]
 fn a_partition_that_appears_starts_at_zero() {
     let second = |offset| at(9).max(&[(Partition(1), Offset(offset))].into_iter().collect());
-    let chunk = |from: Frontier, to: Frontier| {
-        Arc::new(RowsChunk {
-            from,
-            to,
-            batches: Vec::new(),
-            bytes: 0,
-        })
-    };
+    let chunk = |from: Frontier, to: Frontier| Arc::new(RowsChunk { from, to, batches: Vec::new(), bytes: 0 });
     let chunks = [chunk(at(5), at(9)), chunk(second(0), second(4))];
     assert_eq!(rows_above(&at(5), &chunks, &second(4)).unwrap().len(), 2);
     let gap = [chunk(at(5), at(9)), chunk(second(2), second(4))];

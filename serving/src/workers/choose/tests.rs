@@ -32,12 +32,7 @@ fn answer(parts: &[Part<'_>]) -> PinAnswer {
         };
         (Partition(*p), pinned)
     });
-    PinAnswer {
-        pin: "p".into(),
-        worker: "w".into(),
-        partitions: parts.collect(),
-        reason: None,
-    }
+    PinAnswer { pin: "p".into(), worker: "w".into(), partitions: parts.collect(), reason: None }
 }
 
 /// S is 5 in partitions 0 and 1, which exist.
@@ -58,20 +53,12 @@ fn decide(needs: &Needs, answers: &[PinAnswer]) -> Chosen {
 
 /// Answers by worker; the share of each that is used; the partitions that nobody holds, with a part of the reason.
 #[track_caller]
-fn check(
-    needs: &Needs,
-    answers: &[&[Part<'_>]],
-    shares: &[(usize, &[(i32, i64)])],
-    unheld: &[(i32, &str)],
-) {
+fn check(needs: &Needs, answers: &[&[Part<'_>]], shares: &[(usize, &[(i32, i64)])], unheld: &[(i32, &str)]) {
     let answers: Vec<PinAnswer> = answers.iter().map(|parts| answer(parts)).collect();
     let chosen = decide(needs, &answers);
-    let expected: BTreeMap<usize, Frontier> =
-        shares.iter().map(|(i, share)| (*i, at(share))).collect();
+    let expected: BTreeMap<usize, Frontier> = shares.iter().map(|(i, share)| (*i, at(share))).collect();
     assert_eq!(chosen.shares, expected, "{chosen:?}");
-    let union = expected
-        .values()
-        .fold(Frontier::new(), |all, share| all.max(share));
+    let union = expected.values().fold(Frontier::new(), |all, share| all.max(share));
     assert_eq!(chosen.frontier, union);
     let partitions: Vec<i32> = chosen.unheld.keys().map(|p| p.0).collect();
     let wanted: Vec<i32> = unheld.iter().map(|(p, _)| *p).collect();
@@ -109,45 +96,21 @@ fn what_does_not_tile_is_not_believed() {
     // A forged one that is higher does not win over an honest one.
     let forged: &[Part<'_>] = &[(0, 99, true, &[(5, 98)]), other];
     let honest: &[Part<'_>] = &[(0, 9, true, &[(5, 9)])];
-    check(
-        &needs(),
-        &[forged, honest],
-        &[(0, &[(1, 5)]), (1, &[(0, 9)])],
-        &[],
-    );
+    check(&needs(), &[forged, honest], &[(0, &[(1, 5)]), (1, &[(0, 9)])], &[]);
 }
 
 #[test]
 fn partitions_that_nobody_names_are_missed_whoever_knows_them() {
     let one: &[Part<'_>] = &[(0, 9, true, &[(5, 9)])];
-    check(
-        &needs(),
-        &[one],
-        &[(0, &[(0, 9)])],
-        &[(1, "no worker reads it")],
-    );
+    check(&needs(), &[one], &[(0, &[(0, 9)])], &[(1, "no worker reads it")]);
     // Known to a worker alone.
-    let grown: &[Part<'_>] = &[
-        (0, 9, true, &[(5, 9)]),
-        (1, 5, true, &[]),
-        (2, 3, false, &[(0, 3)]),
-    ];
-    check(
-        &needs(),
-        &[grown],
-        &[(0, &[(0, 9), (1, 5)])],
-        &[(2, "catching up")],
-    );
+    let grown: &[Part<'_>] = &[(0, 9, true, &[(5, 9)]), (1, 5, true, &[]), (2, 3, false, &[(0, 3)])];
+    check(&needs(), &[grown], &[(0, &[(0, 9), (1, 5)])], &[(2, "catching up")]);
     // Known to the cut alone.
     let mut cut = needs();
     cut.views.insert(view(), at(&[(0, 5), (1, 5), (4, 8)]));
     let both: &[Part<'_>] = &[(0, 9, true, &[(5, 9)]), (1, 5, true, &[])];
-    check(
-        &cut,
-        &[both],
-        &[(0, &[(0, 9), (1, 5)])],
-        &[(4, "no worker reads it")],
-    );
+    check(&cut, &[both], &[(0, &[(0, 9), (1, 5)])], &[(4, "no worker reads it")]);
 }
 
 #[test]
@@ -155,18 +118,10 @@ fn nothing_is_answered_below_the_floor() {
     let both: &[Part<'_>] = &[(0, 9, true, &[(5, 9)]), (1, 5, true, &[])];
     let mut given = needs();
     given.floor.given = at(&[(0, 10)]);
-    check(
-        &given,
-        &[both],
-        &[(0, &[(1, 5)])],
-        &[(0, "below 10 which was already answered")],
-    );
+    check(&given, &[both], &[(0, &[(1, 5)])], &[(0, "below 10 which was already answered")]);
     let mut asked = needs();
     asked.floor.asked = at(&[(1, 6), (7, 1), (8, 0)]);
-    let reasons = [
-        (1, "below 6 which the request asks for"),
-        (7, "no worker reads it"),
-    ];
+    let reasons = [(1, "below 6 which the request asks for"), (7, "no worker reads it")];
     check(&asked, &[both], &[(0, &[(0, 9)])], &reasons);
 }
 
@@ -175,23 +130,13 @@ fn silence_and_refusals_are_named() {
     let mut refusing = answer(&[]);
     refusing.reason = Some("it knows another definition of stream `s`".into());
     let reading = answer(&[(0, 9, true, &[(5, 9)])]);
-    let answers = [
-        ("a", Ok(&reading)),
-        ("b", Err("does not answer")),
-        ("c", Ok(&refusing)),
-    ];
+    let answers = [("a", Ok(&reading)), ("b", Err("does not answer")), ("c", Ok(&refusing))];
     let chosen = choose(&needs(), &answers);
     let reason = &chosen.unheld[&Partition(1)];
     assert!(reason.contains("worker b does not answer"), "{reason}");
-    assert!(
-        reason.contains("worker c: it knows another definition"),
-        "{reason}"
-    );
+    assert!(reason.contains("worker c: it knows another definition"), "{reason}");
     let none = choose(&needs(), &[]);
-    assert_eq!(
-        sentence(&none.unheld),
-        "partitions 0, 1: no worker is known"
-    );
+    assert_eq!(sentence(&none.unheld), "partitions 0, 1: no worker is known");
 }
 
 #[test]
@@ -205,11 +150,7 @@ fn views_and_rows_must_all_be_held() {
     for (p, rows) in rows {
         whole.partitions.get_mut(&Partition(p)).unwrap().rows = Some(rows);
     }
-    assert!(
-        decide(&needs, std::slice::from_ref(&whole))
-            .unheld
-            .is_empty()
-    );
+    assert!(decide(&needs, std::slice::from_ref(&whole)).unheld.is_empty());
     for part in whole.partitions.values_mut() {
         part.views.clear();
     }
