@@ -10,9 +10,6 @@ pub mod streams;
 
 pub mod generator;
 
-#[cfg(feature = "broker")]
-pub mod broker;
-#[cfg(not(feature = "broker"))]
 #[path = "no_broker.rs"]
 pub mod broker;
 
