@@ -27,6 +27,24 @@ fn missing(project: &Project) -> Vec<String> {
     missing.map(|(document, path)| format!("{document} names `{path}`, which does not exist")).collect()
 }
 
+/// Where documents name a folder of the machine they were written on.
+fn of_a_machine(document: &str, text: &str) -> Vec<String> {
+    let mut problems = Vec::new();
+    for (i, line) in text.lines().enumerate() {
+        for folder in ["/work", "/root", "/tmp"] {
+            let found = line.match_indices(folder).any(|(at, _)| {
+                let goes_on = |c: char| c.is_alphanumeric() || "_-.".contains(c);
+                let (before, after) = (&line[..at], &line[at + folder.len()..]);
+                !before.ends_with(|c| goes_on(c) || c == '}') && !after.starts_with(|c| goes_on(c) && c != '.')
+            });
+            if found {
+                problems.push(format!("{document}:{} names {folder}, which is of one machine", i + 1));
+            }
+        }
+    }
+    problems
+}
+
 /// Problems of the decisions, given by name and text in the order of their names.
 fn decisions(files: &[(&str, &str)]) -> Vec<String> {
     let mut problems = Vec::new();
@@ -48,6 +66,12 @@ fn documents_name_what_exists() {
     let project = Project::load();
     assert!(!named_paths(project.text("docs/ARCHITECTURE.md").unwrap()).is_empty());
     fail_with(&missing(&project));
+}
+
+#[test]
+fn documents_name_no_machine() {
+    let project = Project::load();
+    fail_with(&project.ending(".md").flat_map(|(path, text)| of_a_machine(path, text)).collect::<Vec<_>>());
 }
 
 #[test]
@@ -73,6 +97,16 @@ mod made_up {
         check("`docs/*.md`, `src/<name>`, `cargo test`, `documents/a`", &[]);
         check("`docs/y.md` and `speed/src/ru`", &["`docs/y.md`", "`speed/src/ru`"]);
         check("`infra/demo/src/a.rs`", &["README.md names `infra/demo/src/a.rs`"]);
+    }
+
+    #[test]
+    fn machines() {
+        let check = |text: &str, words: &[&str]| expect(&of_a_machine("a.md", text), words);
+        check("serving/workers/root.rs, `target/tmp/`, $HOME/work, ${HOME}/tmp", &[]);
+        check("/workers, /roots, /tmpfs and `s3://bucket/a`", &[]);
+        check("\nIn /work/main.", &["a.md:2 names /work,"]);
+        check("`/root`, (/tmp/x)", &["a.md:1 names /root,", "a.md:1 names /tmp,"]);
+        check("file:///tmp/x; see /work.", &["names /work,", "names /tmp,"]);
     }
 
     #[test]
