@@ -24,8 +24,8 @@ install: ## install what build and tests need and this machine lacks
 build: ## the debug binary
 	@cargo test --locked --workspace --no-run --quiet
 
-tidy: ## what the project says of itself, checked in a second: files, crates, documents
-	@cargo test --locked --quiet -p thalweg-tidy
+tidy: ## what the project says of itself, checked in a second: file by file, crates, imports, names, documents
+	@RUST_BACKTRACE=0 cargo test --locked --quiet -p thalweg-tidy
 
 fmt: ## check the formatting
 	@cargo fmt --all --check

@@ -6,11 +6,8 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use crate::modules::{Crate, Tests, roots};
-use crate::project::{CRATES, Project, fail_with};
-
-/// Files that may need each other.
-const LONGEST: usize = 2;
+use crate::modules::{Crate, crates};
+use crate::project::fail_with;
 
 /// From file to file, with the line of the first import.
 type Arrows = BTreeMap<String, BTreeMap<String, usize>>;
@@ -64,19 +61,18 @@ fn circles(arrows: &Arrows) -> Vec<String> {
         let step = |i: usize| format!("{}:{}", circle[i], arrows[circle[i]][circle[(i + 1) % length]]);
         format!("{length} files: {} -> {}", (0..length).map(step).collect::<Vec<_>>().join(" -> "), circle[0])
     };
-    found.into_iter().filter(|(length, _)| *length > LONGEST).map(show).collect()
+    found.into_iter().map(show).collect()
 }
 
 #[test]
 fn imports_make_no_circles() {
-    let project = Project::load();
-    let roots = CRATES.into_iter().chain(["", "tests/tidy"]).flat_map(|folder| roots(&project, folder));
-    fail_with(&roots.flat_map(|root| circles(&arrows(&Crate::read(&project, &root, Tests::Out)))).collect::<Vec<_>>());
+    fail_with(&crates().iter().flat_map(|(_, found)| circles(&arrows(found))).collect::<Vec<_>>());
 }
 
 mod made_up {
     use super::*;
-    use crate::project::expect;
+    use crate::modules::Tests;
+    use crate::project::{Project, expect};
 
     /// `a>b b>c` as arrows, the line being the position.
     fn check(text: &str, words: &[&str]) {

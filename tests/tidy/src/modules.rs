@@ -4,9 +4,10 @@
 //! imported, whatever re-exports lie between. Invariant: code for tests is not part of it, unless it is asked for.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::LazyLock;
 
-use crate::project::Project;
-use crate::syntax::{Import, imports, items, path, without_tests};
+use crate::project::{CRATES, Project};
+use crate::syntax::{Import, close, imports, items, path, without_tests};
 use crate::tokens::{Kind, Token, scan};
 
 /// Re-exports of re-exports are followed this far: more is a circle.
@@ -223,7 +224,7 @@ impl Module {
                 self.types.push((name.text.to_owned(), name.line));
             }
             if token.is("pub") && tokens.get(i + 1).is_some_and(|next| next.is("(")) {
-                i = crate::syntax::close(tokens, i + 1);
+                i = close(tokens, i + 1);
                 continue;
             }
             if let Some((_, path)) = path(tokens, i) {
@@ -234,13 +235,28 @@ impl Module {
     }
 }
 
-/// The files that are the roots of crates in a folder of a package; the root package's folder is empty.
+/// The folders of the product's packages, the root package's being empty, and of this one.
+pub(crate) fn packages() -> impl Iterator<Item = &'static str> {
+    CRATES.into_iter().chain(["", "tests/tidy"])
+}
+
+/// The files that are the roots of crates in the folder of a package.
 pub(crate) fn roots(project: &Project, folder: &str) -> Vec<String> {
     let prefix = if folder.is_empty() { String::new() } else { format!("{folder}/") };
     let files = ["lib.rs", "main.rs"].map(|file| format!("{prefix}src/{file}"));
     let found: Vec<String> = files.into_iter().filter(|file| project.text(file).is_some()).collect();
     assert!(!found.is_empty(), "{prefix}src has neither lib.rs nor main.rs");
     found
+}
+
+/// Every crate of these packages by its root, without tests: read once for all checks.
+pub(crate) fn crates() -> &'static [(String, Crate)] {
+    static READ: LazyLock<Vec<(String, Crate)>> = LazyLock::new(|| {
+        let project = Project::load();
+        let roots = packages().flat_map(|folder| roots(&project, folder));
+        roots.map(|root| (root.clone(), Crate::read(&project, &root, Tests::Out))).collect()
+    });
+    &READ
 }
 
 mod made_up {

@@ -5,8 +5,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::modules::{Crate, Name, Tests, roots};
-use crate::project::{CRATES, Project, fail_with};
+use crate::modules::{Crate, Name, crates};
+use crate::project::fail_with;
 
 /// Names that several types may have, and why.
 const SHARED: [(&str, &str); 3] = [
@@ -45,17 +45,17 @@ impl Types {
 
 #[test]
 fn a_name_is_one_type() {
-    let project = Project::load();
     let mut types = Types::default();
-    for root in CRATES.into_iter().chain([""]).flat_map(|folder| roots(&project, folder)) {
-        types.add(&root, &Crate::read(&project, &root, Tests::Out));
+    for (root, found) in crates().iter().filter(|(root, _)| !root.starts_with("tests/")) {
+        types.add(root, found);
     }
     fail_with(&types.problems(&SHARED));
 }
 
 mod made_up {
     use super::*;
-    use crate::project::expect;
+    use crate::modules::Tests;
+    use crate::project::{Project, expect};
 
     fn check(a: &str, b: &str, shared: &[(&str, &str)], words: &[&str]) {
         let mut types = Types::default();

@@ -5,16 +5,13 @@
 
 use std::collections::BTreeSet;
 
-use crate::modules::{Crate, Name, Tests, roots};
-use crate::project::{CRATES, Project, fail_with};
+use crate::modules::{Crate, Name, Tests, crates, packages, roots};
+use crate::project::{Project, fail_with};
 
-/// What the children of a module import against the order in which it lists them.
-fn against_order(found: &Crate, parent: &Name) -> Vec<String> {
-    let Some(module) = found.modules.get(parent) else { return Vec::new() };
-    let place = |name: &Name| {
-        let below = name.strip_prefix(&parent[..])?.first()?;
-        module.children.iter().position(|child| child == below)
-    };
+/// What modules import against the order in which the root lists them, or those that they are in.
+fn against_order(found: &Crate) -> Vec<String> {
+    let module = &found.modules[&Name::new()];
+    let place = |name: &Name| module.children.iter().position(|child| Some(child) == name.first());
     let mut wrong: Vec<(&str, usize, usize, usize, Vec<String>)> = Vec::new();
     for arrow in found.arrows() {
         let (Some(from), Some(to)) = (place(&arrow.from), place(&arrow.to)) else { continue };
@@ -44,17 +41,9 @@ fn unreached(project: &Project, folder: &str) -> Vec<String> {
     files.filter(|path| !reached.contains(*path)).map(|path| format!("no `mod` line leads to {path}")).collect()
 }
 
-/// The packages whose order is checked.
-fn packages() -> impl Iterator<Item = &'static str> {
-    CRATES.into_iter().chain(["", "tests/tidy"])
-}
-
 #[test]
 fn modules_are_listed_in_reading_order() {
-    let project = Project::load();
-    let roots = packages().flat_map(|folder| roots(&project, folder));
-    let problems = roots.flat_map(|root| against_order(&Crate::read(&project, &root, Tests::Out), &Name::new()));
-    fail_with(&problems.collect::<Vec<_>>());
+    fail_with(&crates().iter().flat_map(|(_, found)| against_order(found)).collect::<Vec<_>>());
 }
 
 #[test]
@@ -67,40 +56,27 @@ mod made_up {
     use super::*;
     use crate::project::expect;
 
-    fn order(files: &[(&str, &str)], parent: &[&str], words: &[&str]) {
-        let found = Crate::read(&Project::of(files), "src/lib.rs", Tests::Out);
-        expect(&against_order(&found, &parent.iter().map(|name| (*name).to_owned()).collect()), words);
-    }
-
     #[test]
     fn of_the_root() {
         let check = |lib: &str, a: &str, b: &str, words: &[&str]| {
-            order(&[("src/lib.rs", lib), ("src/a.rs", a), ("src/b.rs", b)], &[], words);
+            let files =
+                [("src/lib.rs", lib), ("src/a.rs", a), ("src/b.rs", b), ("src/a/d.rs", "\nuse super::super::b;")];
+            expect(&against_order(&Crate::read(&Project::of(&files), "src/lib.rs", Tests::Out)), words);
         };
         let (lib, swapped) = ("mod a; mod b; pub use b::{C, D};", "mod b; mod a; pub use b::{C, D};");
         check(lib, "", "use crate::a;", &[]);
         check(lib, "use crate::b;", "", &["src/a.rs:1 imports crate::b: src/lib.rs lists `b` below `a`"]);
         check(lib, "\nuse crate::C;", "pub struct C;", &["src/a.rs:2 imports crate::C: src/lib.rs lists `b` below"]);
-        check(lib, "use super::{C, D};", "pub struct C; pub struct D;", &["src/a.rs:1 imports super::C, super::D: "]);
+        let both = &["src/a.rs:1 imports super::C, super::D: "];
+        check(lib, "use super::{C, D};", "pub struct C; pub struct D;", both);
         check(lib, "fn f() { crate::b::g() }", "", &["imports crate::b::g"]);
         check(lib, "mod c { use crate::b; }", "", &["src/a.rs:1 imports crate::b"]);
+        check(lib, "mod d;", "", &["src/a/d.rs:2 imports super::super::b"]);
+        check(lib, "mod c { use super::E; } mod e { pub struct E; } use e::E;", "", &[]);
         check(lib, "#[cfg(test)] mod tests { use crate::b; }", "", &[]);
         check(lib, "use std::b; use b;", "", &[]);
-        check(swapped, "use crate::b; use crate::C;", "pub struct C;", &[]);
-    }
-
-    #[test]
-    fn of_folders() {
-        let files = [
-            ("src/lib.rs", "mod a;"),
-            ("src/a.rs", "mod b; mod c; pub struct A;"),
-            ("src/a/b.rs", "mod d; use super::A;"),
-            ("src/a/b/d.rs", "use super::super::c;"),
-            ("src/a/c.rs", "use super::b;"),
-        ];
-        order(&files, &[], &[]);
-        order(&files, &["a"], &["src/a/b/d.rs:1 imports super::super::c: src/a.rs lists `c` below `b`"]);
-        order(&files, &["a", "b"], &[]);
+        check(swapped, "use crate::b; use crate::C; mod d;", "pub struct C;", &[]);
+        check("#[cfg(test)] mod tests { use crate::b; } mod b;", "", "", &[]);
     }
 
     #[test]
