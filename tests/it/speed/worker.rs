@@ -11,8 +11,8 @@ use thalweg_schemas::{Frontier, Partition};
 use thalweg_speed::{Assigned, AssignmentChange, ConsumerCommand, Ended, Revoked};
 use tokio::sync::oneshot;
 
-use crate::script::Script;
-use crate::site::{Run, Site, finish};
+use super::script::Script;
+use super::site::{Run, Site, finish};
 
 pub(crate) fn set(partitions: &[i32]) -> BTreeSet<Partition> {
     partitions.iter().map(|p| Partition(*p)).collect()

@@ -7,9 +7,9 @@ use thalweg_schemas::realtime::segment::{Provenance, Segment};
 use thalweg_schemas::{Offset, Partition};
 use thalweg_speed::{Assignment, ConsumerCommand, Ended};
 
-use crate::script::Script;
-use crate::site::{Site, at};
-use crate::worker::{Worker, set};
+use super::script::Script;
+use super::site::{Site, at};
+use super::worker::{Worker, set};
 
 const ORIGIN: &[(i32, i64)] = &[(0, 0), (1, 7), (2, 0)];
 

@@ -6,7 +6,7 @@ use std::process::Command;
 use thalweg_serving::WorkersConfig;
 use thalweg_speed::flight::ServerTls;
 
-use crate::world::{World, level, patient};
+use super::world::{World, level, patient};
 
 fn openssl(folder: &Path, arguments: &str) {
     let output =

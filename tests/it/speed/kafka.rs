@@ -22,8 +22,8 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use crate::script::Answer;
-use crate::site::{Site, at, eventually, finish};
+use super::script::Answer;
+use super::site::{Site, at, eventually, finish};
 
 const PARTITIONS: i32 = 4;
 

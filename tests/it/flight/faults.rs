@@ -11,7 +11,7 @@ use thalweg_serving::WorkersConfig;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
-use crate::world::{World, at, level, patient};
+use super::world::{World, at, level, patient};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_nobody_holds_is_named_or_left_out_on_request() {

@@ -14,7 +14,7 @@ use rand::seq::IndexedRandom;
 use thalweg_schemas::definition::stream::{RecordFormat, StreamDefinition};
 use thalweg_schemas::{Frontier, Offset, Partition, StreamName};
 
-pub fn stream() -> StreamDefinition {
+pub(crate) fn stream() -> StreamDefinition {
     let columns = [
         ("k", DataType::Utf8),
         ("small", DataType::Int16),
@@ -45,14 +45,14 @@ pub fn stream() -> StreamDefinition {
 
 /// One message's place, in the order in which it was read.
 #[derive(Debug, Clone, Copy)]
-pub struct Place {
-    pub partition: Partition,
-    pub offset: Offset,
+pub(crate) struct Place {
+    pub(crate) partition: Partition,
+    pub(crate) offset: Offset,
 }
 
 /// Up to 240 messages over up to four partitions, read in a random interleaving; the frontier includes trailing
 /// gaps, as transaction markers leave them, and partitions without any message.
-pub fn places(rng: &mut StdRng) -> (Vec<Place>, Frontier) {
+pub(crate) fn places(rng: &mut StdRng) -> (Vec<Place>, Frontier) {
     let partitions = rng.random_range(1..=4);
     let mut next: Vec<i64> = (0..partitions).map(|_| rng.random_range(0..3)).collect();
     let count = *[0, 1, 7, 40, 240].choose(rng).unwrap();
@@ -101,7 +101,7 @@ fn huge_and_tiny(rng: &mut StdRng) -> f64 {
 }
 
 /// Rows at `places`, of the stream's row schema; about one in fifteen is a reject.
-pub fn rows(rng: &mut StdRng, places: &[Place]) -> RecordBatch {
+pub(crate) fn rows(rng: &mut StdRng, places: &[Place]) -> RecordBatch {
     let n = places.len();
     let rejected: Vec<bool> = (0..n).map(|_| rng.random_bool(0.07)).collect();
     let long = "the same thirty-two bytes, then: ";

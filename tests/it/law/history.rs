@@ -26,9 +26,9 @@ use thalweg_schemas::warehouse::versions::MasterVersion;
 use thalweg_schemas::{Frontier, Offset, ViewName};
 use url::Url;
 
-use crate::answers::assert_same;
-use crate::queries::Query;
-use crate::rows::{Place, places, rows, stream};
+use super::answers::assert_same;
+use super::queries::Query;
+use super::rows::{Place, places, rows, stream};
 
 /// What all steps of one history share.
 struct Setting {
@@ -42,7 +42,8 @@ struct Setting {
 }
 
 /// Runs one history of `query` and asserts that every answer on the way is the one query's answer.
-pub async fn check(seed: u64, rng: &mut StdRng, query: &Query) {
+#[expect(clippy::print_stdout, reason = "a failure names its seed")]
+pub(crate) async fn check(seed: u64, rng: &mut StdRng, query: &Query) {
     // Shown only if the test fails, also when a worker thread panics.
     println!("LAW_SEED={seed}: {}", query.view);
     let (places, end) = places(rng);
