@@ -30,7 +30,7 @@ tidy: ## what the project says of itself, checked in a second: file by file, cra
 fmt: ## check the formatting
 	@cargo fmt --all --check
 
-lint: tidy fmt ## tidy, formatting, clippy (warnings are errors), and the files for containers
+lint: tidy fmt ## tidy, formatting, clippy (warnings are errors), files for containers, features of dependencies
 	@cargo clippy --locked --workspace --all-targets -- -D warnings
 	infra/lint
 

@@ -25,7 +25,7 @@ pub(crate) async fn batch(settings: &Settings, warehouse: Warehouse, http: TcpLi
     let batch = Batch::new(&base, Arc::clone(&computing), super::batch_config(settings));
     let answering = probes::of_batch(&base, published);
     let wake = Arc::new(Notify::new());
-    let requests = run_requests::watch(base.warehouse.clone(), Arc::clone(&wake));
+    let requests = run_requests::watch(base.warehouse.clone(), Arc::clone(&wake), run_requests::POLL);
     Ok(Platform {
         parts: vec![
             Part::spawn("the batch layer", computing.handle(), |end| batch.schedule(wake, published_sender, end)),

@@ -50,7 +50,7 @@ pub(crate) async fn speed(
     let (handles_sender, handles) = watch::channel(Arc::new(HashMap::new()));
     let here = Handle::current();
     let short = Arc::new(Notify::new());
-    let requesting = run_requests::request(base.warehouse.clone(), Arc::clone(&short));
+    let requesting = run_requests::request(base.warehouse.clone(), Arc::clone(&short), run_requests::POLL);
     let wiring = streams::Wiring {
         config: super::speed_config(settings, assignment(settings, me)),
         warehouse: base.warehouse.clone(),

@@ -3,6 +3,9 @@
 //! A name begins with the module of its test, so a filter picks a part: `law::`, `speed::`, `flight::`, `slt::`.
 //! Invariant: tests of different modules share nothing but the binary, so that they run in any order and at once.
 
+mod kafka;
+mod recompute;
+
 mod flight;
 mod law;
 mod slt;

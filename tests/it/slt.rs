@@ -13,15 +13,13 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use rdkafka::ClientConfig;
-use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
-use rdkafka::producer::{BaseRecord, DefaultProducerContext, Producer, ThreadedProducer};
 use serde_json::Value;
 use sqllogictest::{AsyncDB, DBOutput, DefaultColumnType, Runner, strict_column_validator};
+use thalweg_kit::segments::FIRST_MS;
 use tokio::sync::OnceCell;
 
-/// Kafka timestamp of offset 0, milliseconds since 1970; each offset adds one second.
-const FIRST_MS: i64 = 1_767_225_600_000;
+use crate::kafka::{Kafka, Message};
+
 const PATIENCE: Duration = Duration::from_secs(90);
 
 /// What a file's statements were answered otherwise than expected, by the name of the file.
@@ -51,10 +49,12 @@ files! { definitions errors stream views }
 
 async fn run_all() -> Wrong {
     let folder = tempfile::tempdir().unwrap();
-    let kafka = Kafka::start(&folder.path().join("kafka"));
+    let kafka = Kafka::start();
     let topics = events();
-    kafka.create(&topics).await;
-    kafka.produce(&topics);
+    for topic in &topics {
+        kafka.create(&topic.name, i32::try_from(topic.partitions.len()).unwrap()).await;
+        kafka.produce(&topic.name, topic.messages());
+    }
     let definitions = folder.path().join("definitions.sql");
     let sql = fs::read_to_string(here().join("definitions.sql")).unwrap();
     fs::write(&definitions, sql.replace("{bootstrap}", &kafka.bootstrap)).unwrap();
@@ -102,6 +102,17 @@ struct Topic {
     partitions: Vec<Vec<String>>,
 }
 
+impl Topic {
+    fn messages(&self) -> impl Iterator<Item = Message> {
+        (0..).zip(&self.partitions).flat_map(|(partition, messages)| {
+            (0..).zip(messages).map(move |(offset, payload)| {
+                let timestamp_ms = Some(FIRST_MS + 1000 * offset);
+                Message { partition, timestamp_ms, payload: payload.clone() }
+            })
+        })
+    }
+}
+
 fn events() -> Vec<Topic> {
     let mut topics: Vec<Topic> = Vec::new();
     for path in files(&here().join("events"), "jsonl") {
@@ -116,66 +127,6 @@ fn events() -> Vec<Topic> {
         topic.partitions.push(messages);
     }
     topics
-}
-
-struct Kafka {
-    folder: PathBuf,
-    bootstrap: String,
-}
-
-impl Kafka {
-    fn start(folder: &Path) -> Self {
-        let up = Command::new(infra("up")).arg("--dir").arg(folder).stderr(Stdio::inherit()).output().unwrap();
-        assert!(up.status.success(), "infra/kafka/up failed");
-        let text = String::from_utf8(up.stdout).unwrap();
-        Self { folder: folder.to_owned(), bootstrap: text.lines().next().unwrap().to_owned() }
-    }
-
-    fn client(&self) -> ClientConfig {
-        let mut config = ClientConfig::new();
-        config.set("bootstrap.servers", &self.bootstrap);
-        config
-    }
-
-    async fn create(&self, topics: &[Topic]) {
-        let admin: AdminClient<_> = self.client().create().unwrap();
-        for topic in topics {
-            let partitions = i32::try_from(topic.partitions.len()).unwrap();
-            let new = NewTopic::new(&topic.name, partitions, TopicReplication::Fixed(1));
-            let made = admin.create_topics([&new], &AdminOptions::new()).await;
-            made.unwrap().into_iter().for_each(|one| {
-                one.unwrap();
-            });
-        }
-    }
-
-    fn produce(&self, topics: &[Topic]) {
-        let producer: ThreadedProducer<DefaultProducerContext> =
-            self.client().set("enable.idempotence", "true").create().unwrap();
-        for topic in topics {
-            for (partition, messages) in (0..).zip(&topic.partitions) {
-                for (offset, message) in (0..).zip(messages) {
-                    let record = BaseRecord::<(), str>::to(&topic.name)
-                        .partition(partition)
-                        .timestamp(FIRST_MS + 1000 * offset)
-                        .payload(message);
-                    producer.send(record).map_err(|(e, _)| e).unwrap();
-                }
-            }
-        }
-        producer.flush(PATIENCE).unwrap();
-    }
-}
-
-impl Drop for Kafka {
-    fn drop(&mut self) {
-        let down = Command::new(infra("down")).arg("--dir").arg(&self.folder).status();
-        assert!(down.unwrap().success(), "infra/kafka/down failed");
-    }
-}
-
-fn infra(script: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("infra/kafka").join(script)
 }
 
 /// The binary; killed when the test ends.

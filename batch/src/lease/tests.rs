@@ -1,8 +1,10 @@
 //! Leases over a store: who gets one, who loses one, and what is left behind.
 
 use super::file::LeaseState;
+use thalweg_kit::store::Trouble;
+use thalweg_kit::world::faulty_warehouse;
+
 use super::*;
-use crate::testing::{Trouble, faulty_warehouse};
 
 fn view() -> ViewId {
     serde_json::from_str("\"0123456789abcdef0123456789abcdef\"").unwrap()

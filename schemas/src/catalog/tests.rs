@@ -1,28 +1,26 @@
 //! The catalog through its public door, over a real object store that can be told to misbehave.
 
-mod trapped;
-
 use object_store::path::Path;
 use object_store::{ObjectStoreExt, PutPayload};
+use thalweg_kit::store::{FaultyStore, Trap, Trouble};
 use url::Url;
 
 use super::*;
 use crate::definition;
 use crate::warehouse::Warehouse;
 use crate::{Error, Fault, Offset, Partition, Result};
-use trapped::{Trap, Trapped};
 
 const STREAM: &str = "CREATE EXTERNAL TABLE s (a INT, b STRING) STORED AS KAFKA LOCATION 't' OPTIONS ('kafka.x' '1')";
 const VIEW: &str = "CREATE MATERIALIZED VIEW v AS SELECT b, count(*) AS n FROM s GROUP BY b";
 
 struct Fixture {
-    store: Arc<Trapped>,
+    store: Arc<FaultyStore>,
     catalogs: CatalogStore,
 }
 
 impl Fixture {
     fn new() -> Self {
-        let store = Arc::new(Trapped::default());
+        let store = FaultyStore::in_memory();
         let url = Url::parse("memory:///").unwrap();
         let catalogs = CatalogStore::new(Warehouse::over(url, store.clone()));
         Self { store, catalogs }
@@ -63,15 +61,15 @@ impl Fixture {
     /// Pretends that the stream `s` has been archived.
     async fn archive(&self) {
         let path = Warehouse::master_path(&stream("s")).join("_delta_log").join("0.json");
-        self.store.inner.put(&path, PutPayload::from_static(b"{}")).await.unwrap();
+        self.store.put(&path, PutPayload::from_static(b"{}")).await.unwrap();
     }
 
     /// Rewrites the newest file's text.
     async fn tamper(&self, version: u64, edit: impl FnOnce(String) -> String) {
         let path = Path::from(format!("catalog/{version:08}.json"));
-        let bytes = self.store.inner.get(&path).await.unwrap().bytes().await.unwrap();
+        let bytes = self.store.get(&path).await.unwrap().bytes().await.unwrap();
         let text = edit(String::from_utf8(bytes.to_vec()).unwrap());
-        self.store.inner.put(&path, PutPayload::from(text.into_bytes())).await.unwrap();
+        self.store.put(&path, PutPayload::from(text.into_bytes())).await.unwrap();
     }
 }
 
@@ -264,20 +262,21 @@ async fn concurrent_writers_lose_nothing() {
 
 #[tokio::test]
 async fn a_write_with_an_unknown_outcome_happens_once() {
-    for traps in [
-        vec![Trap::LandsAndFails],
-        vec![Trap::LandsAndExists],
-        vec![Trap::Lost],
-        vec![Trap::Lost, Trap::Lost, Trap::LandsAndFails],
-    ] {
+    let lists: [&[Trap]; 4] = [
+        &[Trap::LandsAndFails],
+        &[Trap::LandsAndExists],
+        &[Trap::Lost],
+        &[Trap::Lost, Trap::Lost, Trap::LandsAndFails],
+    ];
+    for traps in lists {
         let f = Fixture::new();
-        f.store.traps.lock().extend(&traps);
+        f.store.set(Trouble::Traps(traps));
         assert_eq!(f.apply(STREAM).await.unwrap(), ["created stream s"], "{traps:?}");
         let catalog = f.load().await;
         assert_eq!((catalog.version, catalog.streams.len()), (1, 1), "{traps:?}");
     }
     let f = Fixture::new();
-    f.store.traps.lock().extend([Trap::Lost; 20]);
+    f.store.set(Trouble::Traps(&[Trap::Lost; 20]));
     assert_eq!(f.apply(STREAM).await.unwrap_err().fault(), Fault::Transient);
     assert_eq!(f.load().await.version, 0);
 }
@@ -327,7 +326,7 @@ async fn other_files_in_the_folder_do_no_harm() {
     let f = Fixture::with(&[STREAM]).await;
     for name in ["notes.txt", "0.json", "99999999.json.tmp"] {
         let path = Warehouse::catalog_path().join(name);
-        f.store.inner.put(&path, PutPayload::from_static(b"x")).await.unwrap();
+        f.store.put(&path, PutPayload::from_static(b"x")).await.unwrap();
     }
     assert_eq!(f.load().await.version, 1);
 }

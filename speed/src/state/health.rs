@@ -139,20 +139,10 @@ mod tests {
     use std::sync::Arc;
 
     use arrow::array::{ArrayRef, StringArray};
-    use arrow::datatypes::Schema;
-    use thalweg_schemas::StreamName;
-    use thalweg_schemas::definition::stream::RecordFormat;
+    use thalweg_kit::definitions::stream;
 
     fn health() -> Health {
-        Health::new(&StreamDefinition {
-            name: StreamName::new("s").unwrap(),
-            topic: "s".into(),
-            columns: Arc::new(Schema::empty()),
-            format: RecordFormat::Json,
-            event_time: None,
-            kafka: BTreeMap::new(),
-            sql: String::new(),
-        })
+        Health::new(&stream("s", &[]))
     }
 
     fn at(pairs: &[(i32, i64)]) -> Frontier {

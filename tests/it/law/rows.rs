@@ -6,13 +6,14 @@ use arrow::array::{
     ArrayRef, BinaryArray, BooleanArray, Date32Array, Decimal128Array, Float32Array, Float64Array, Int16Array,
     Int32Array, Int64Array, StringArray, TimestampMicrosecondArray,
 };
-use arrow::datatypes::{DataType, Field, Schema, TimeUnit};
+use arrow::datatypes::{DataType, TimeUnit};
 use arrow::record_batch::RecordBatch;
 use rand::Rng;
 use rand::rngs::StdRng;
 use rand::seq::IndexedRandom;
-use thalweg_schemas::definition::stream::{RecordFormat, StreamDefinition};
-use thalweg_schemas::{Frontier, Offset, Partition, StreamName};
+use thalweg_kit::definitions;
+use thalweg_schemas::definition::stream::StreamDefinition;
+use thalweg_schemas::{Frontier, Offset, Partition};
 
 pub(crate) fn stream() -> StreamDefinition {
     let columns = [
@@ -30,17 +31,7 @@ pub(crate) fn stream() -> StreamDefinition {
         ("day", DataType::Date32),
         ("bin", DataType::Binary),
     ];
-    StreamDefinition {
-        name: StreamName::new("events").unwrap(),
-        topic: "events".into(),
-        columns: Arc::new(Schema::new(
-            columns.into_iter().map(|(name, data_type)| Field::new(name, data_type, true)).collect::<Vec<_>>(),
-        )),
-        format: RecordFormat::Json,
-        event_time: None,
-        kafka: Default::default(),
-        sql: String::new(),
-    }
+    definitions::stream("events", &columns)
 }
 
 /// One message's place, in the order in which it was read.

@@ -26,7 +26,7 @@ fn device(value: i64) -> String {
 
 impl Script {
     pub(crate) fn new(site: &Site) -> Self {
-        Self { positions: site.origin.clone(), events: BTreeMap::new(), assignment: 0 }
+        Self { positions: site.world.origin.clone(), events: BTreeMap::new(), assignment: 0 }
     }
 
     pub(crate) fn frontier(&self) -> Frontier {
