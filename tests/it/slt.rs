@@ -1,4 +1,4 @@
-//! SQL through the real binary: the statements of `tests/slt/*.slt` over HTTP, on events that went through a real Kafka.
+//! SQL through the real binary: the statements of `tests/slt/*.slt` over HTTP, on events that went through a Kafka.
 //!
 //! Every file runs three times: on what was just read, after a recomputation has published new batch versions, and
 //! after a SIGKILL and a new start. Where the events lie must not change one character of an answer.

@@ -1,4 +1,4 @@
-//! What a pin's answer says; requests that make no sense, over a real connection. Readers are met in `tests/it/flight/`.
+//! What a pin says; requests that make no sense, over a real connection. Readers are met in `tests/it/flight/`.
 
 use std::collections::BTreeMap;
 
