@@ -15,7 +15,7 @@ mod files;
 pub mod archive;
 pub mod view_table;
 
-pub mod decide;
+mod decide;
 pub mod lease;
 pub mod run;
 
@@ -30,10 +30,9 @@ pub mod audit;
 mod testing;
 
 pub use archive::Archive;
-pub use decide::Mode;
 pub use error::{Error, Result};
 pub use follow::{follow_masters, follow_published};
 pub use promote::promote;
-pub use run::{BatchConfig, Outcome, Progress, RunReport, run_view};
+pub use run::{BatchConfig, Progress, run_view};
 pub use schedule::schedule;
 pub use view_table::ViewTable;

@@ -13,7 +13,7 @@ use crate::names::{InvalidName, StreamName, ViewName};
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 /// Whose fault an error is, and therefore what to do about it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Fault {
     /// The request or the definition is wrong: reject it, say why, do not retry.
@@ -25,7 +25,7 @@ pub enum Fault {
 }
 
 /// A position in SQL text, both counted from 1.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Place {
     pub line: u64,
     pub column: u64,

@@ -26,6 +26,8 @@ pub mod check;
 
 pub mod realtime;
 
+pub mod api;
+
 pub use error::{Error, Fault, Result};
 pub use frontier::{Frontier, Offset, Partition};
 pub use names::{StreamName, ViewId, ViewName};

@@ -12,8 +12,9 @@ use arrow::record_batch::RecordBatch;
 use object_store::memory::InMemory;
 use reqwest::Client;
 use serde_json::Value;
-use thalweg_batch::{Archive, BatchConfig, Mode, ViewTable, run_view};
+use thalweg_batch::{Archive, BatchConfig, ViewTable, run_view};
 use thalweg_schemas::algebra::{batches, between, collect};
+use thalweg_schemas::api::runs::RunMode;
 use thalweg_schemas::catalog::{Catalog, CatalogStore, CompiledView};
 use thalweg_schemas::decode::{Decoder, Messages};
 use thalweg_schemas::definition;
@@ -166,7 +167,7 @@ impl World {
         let catalog = self.catalog.borrow().clone();
         let mut published = Published::default();
         for view in self.views() {
-            let mode = Mode::Incremental;
+            let mode = RunMode::Incremental;
             let run = run_view(&self.warehouse, &catalog, &view, mode, &config, |_| {});
             run.await.unwrap();
             let (id, schema) = (view.plan.id(), view.plan.stored_schema());

@@ -21,7 +21,7 @@ use super::support::{DIGEST_TOLERANCE, Equality};
 use crate::{Error, Result};
 
 /// One aggregate of one group on which both sides do not agree.
-#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Difference {
     /// `_partition` and the group's values, as text.
     pub group: Vec<String>,
