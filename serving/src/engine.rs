@@ -21,6 +21,7 @@ use datafusion::logical_expr::LogicalPlan;
 use datafusion::physical_plan::execute_stream;
 use futures::stream::{self, StreamExt};
 use thalweg_schemas::api::error::ErrorCode;
+use thalweg_schemas::api::sql::{Frontiers, Partial};
 use thalweg_schemas::engine::session;
 use thalweg_schemas::engine::threads::Threads;
 use thalweg_schemas::{Error as SharedError, StreamName};
