@@ -97,7 +97,7 @@ fn each_outside_world_is_known_to_one_layer() {
         ("rdkafka", &["speed", "infra/demo"]),
         ("deltalake-core", &["batch"]),
         ("axum", &["serving"]),
-        ("tansu-broker", &["infra/demo"]),
+        ("kafka-protocol", &["infra/demo"]),
     ];
     for (library, home) in homes {
         let knowing = CRATES.iter().chain(&["."]).filter(|c| dependencies(c).contains(library));
