@@ -11,8 +11,9 @@ PYTEST := $(PYTHON) -m pytest -q -p no:cacheprovider
 E2E ?= tests/e2e
 
 # The cargo calls share one profile and one feature set on purpose: another would rebuild every dependency. What is
-# selected decides the features, so all select the whole workspace with its tests (never `-p`, never a plain build).
-.PHONY: help install build fmt lint unit e2e test long bench bench-dev
+# selected decides the features, so all select the whole workspace with its tests (never `-p`, never a plain build). Only
+# `tidy` selects one crate: it has no dependencies.
+.PHONY: help install build tidy fmt lint unit e2e test long bench bench-dev
 
 help: ## this list
 	@sed -n 's/^\([a-z0-9-]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 14
@@ -23,10 +24,13 @@ install: ## install what build and tests need and this machine lacks
 build: ## the debug binary
 	@cargo test --locked --workspace --no-run --quiet
 
+tidy: ## what the project says of itself, checked in a second: file by file, crates, imports, names, documents
+	@RUST_BACKTRACE=0 cargo test --locked --quiet -p thalweg-tidy
+
 fmt: ## check the formatting
 	@cargo fmt --all --check
 
-lint: fmt ## formatting, clippy (warnings are errors), and the files for containers
+lint: tidy fmt ## tidy, formatting, clippy (warnings are errors), and the files for containers
 	@cargo clippy --locked --workspace --all-targets -- -D warnings
 	infra/lint
 

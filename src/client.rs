@@ -8,7 +8,7 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use crate::cli::{ServerFlags, Usage};
+use crate::flags::{ServerFlags, Usage};
 
 /// A server's address.
 #[derive(Clone)]

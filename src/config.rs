@@ -15,7 +15,7 @@ use anyhow::{Context, Result, anyhow, bail};
 use bytesize::ByteSize;
 use serde::{Deserialize, Deserializer, de};
 use thalweg_schemas::Partition;
-use thalweg_schemas::nearest::nearest;
+use thalweg_schemas::error::nearest::nearest;
 use thalweg_schemas::warehouse::{Fsync, Warehouse};
 use toml::{Table, Value};
 

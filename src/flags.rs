@@ -1,15 +1,129 @@
-//! The flags of commands that run until a signal, by the part that each is about.
+//! Flags that several commands share, by the part that each is about, and how flags become settings.
 //!
-//! Invariant: a flag's name is its setting's, and its text reaches the settings unchanged.
+//! Invariant: a flag that is also a setting has its name and carries its text to [`Settings`] unchanged; it is checked
+//! here only so that the error names the flag.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+use anyhow::Result;
 use clap::Args;
 use serde::Serialize;
+use toml::Table;
 
-use crate::cli::{self, checked, checked_duration};
-use crate::config::{parse_count, parse_partitions, parse_size, parse_workers};
+use crate::config::{Settings, parse_count, parse_duration, parse_partitions, parse_size, parse_workers};
+
+/// The command was used wrongly: exit code 2.
+#[derive(Debug)]
+pub(crate) struct Usage(pub(crate) String);
+
+impl std::fmt::Display for Usage {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for Usage {}
+
+/// Which warehouse, and the file with the rest of the settings.
+#[derive(Debug, Args, Serialize)]
+pub(crate) struct WarehouseFlags {
+    /// Settings file [default: thalweg.toml in the current folder, if there]
+    #[arg(long, value_name = "FILE", env = "THALWEG_CONFIG")]
+    #[serde(skip)]
+    pub(crate) config: Option<PathBuf>,
+    /// Folder of this process; holds the warehouse unless that is elsewhere [default: thalweg-data]
+    #[arg(long, value_name = "DIR")]
+    data_dir: Option<PathBuf>,
+    /// Where streams are archived and views kept: file:///path or s3://bucket/prefix
+    #[arg(long, value_name = "URL")]
+    warehouse: Option<String>,
+    /// Force every write to a local disk at once; false is faster, and a power failure may take commits [default: true]
+    #[arg(long, value_name = "BOOL", value_parser = ["true", "false"])]
+    fsync: Option<String>,
+    /// Option of the object store, as aws_endpoint=http://127.0.0.1:9000; repeat for more
+    #[arg(long, value_name = "KEY=VALUE", value_parser = parse_pair)]
+    #[serde(serialize_with = "as_table")]
+    storage: Vec<(String, String)>,
+}
+
+/// How a recomputation runs.
+#[derive(Debug, Args, Serialize)]
+pub(crate) struct RunFlags {
+    /// Memory of one recomputation; what does not fit is spilled [default: 1GiB]
+    #[arg(long, value_name = "SIZE", value_parser = checked(parse_size))]
+    batch_memory: Option<String>,
+    /// Folder for what is spilled [default: spill in the data folder]
+    #[arg(long, value_name = "DIR")]
+    spill_dir: Option<PathBuf>,
+    /// Threads of one recomputation, 0 for one per core [default: 0]
+    #[arg(long, value_name = "N", value_parser = checked(parse_count))]
+    batch_threads: Option<String>,
+    /// State files of a view above which a run merges them [default: 8]
+    #[arg(long, value_name = "N", value_parser = checked(parse_count))]
+    compact_files: Option<String>,
+}
+
+/// Where `thalweg up` answers unless told otherwise.
+pub(crate) const DEFAULT_URL: &str = "http://127.0.0.1:8642";
+
+/// Which server a command asks.
+#[derive(Debug, Args)]
+pub(crate) struct ServerFlags {
+    /// Address of a running `thalweg up` or `thalweg serve`
+    #[arg(
+        long,
+        value_name = "URL",
+        env = "THALWEG_URL",
+        default_value = DEFAULT_URL
+    )]
+    pub(crate) url: String,
+}
+
+/// The settings of a command: `groups` are its flags.
+///
+/// Errors: [`Usage`], naming the layer and the key.
+pub(crate) fn settings(warehouse: &WarehouseFlags, groups: &[Table]) -> Result<Settings> {
+    settings_over(Table::new(), warehouse, groups)
+}
+
+/// As [`settings`], with other defaults for some.
+pub(crate) fn settings_over(defaults: Table, warehouse: &WarehouseFlags, groups: &[Table]) -> Result<Settings> {
+    let mut flags = table(warehouse);
+    flags.extend(groups.iter().flat_map(|group| group.clone()));
+    Settings::load(defaults, warehouse.config.as_deref(), flags).map_err(|e| Usage(format!("{e:#}")).into())
+}
+
+/// Flags as settings; those not given are left out.
+pub(crate) fn table(flags: &impl Serialize) -> Table {
+    Table::try_from(flags).expect("flags are strings and tables of strings")
+}
+
+/// A parser that keeps the text which `parse` accepts.
+pub(crate) fn checked<T>(
+    parse: fn(&str) -> Result<T, String>,
+) -> impl Fn(&str) -> Result<String, String> + Clone + Send + Sync + 'static
+where
+    T: 'static,
+{
+    move |text| parse(text).map(|_| text.to_owned())
+}
+
+/// [`checked`] for durations, which most groups need.
+pub(crate) fn checked_duration(text: &str) -> Result<String, String> {
+    parse_duration(text).map(|_| text.to_owned())
+}
+
+pub(crate) fn parse_pair(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((key, value)) if !key.trim().is_empty() => Ok((key.trim().to_owned(), value.to_owned())),
+        _ => Err("write KEY=VALUE".to_owned()),
+    }
+}
+
+pub(crate) fn as_table<S: serde::Serializer>(pairs: &[(String, String)], to: S) -> Result<S::Ok, S::Error> {
+    to.collect_map(pairs.iter().map(|(k, v)| (k, v)))
+}
 
 /// Of every process.
 #[derive(Debug, Args, Serialize)]
@@ -32,8 +146,8 @@ pub(crate) struct ProcessFlags {
 #[derive(Debug, Args, Serialize)]
 pub(crate) struct KafkaFlags {
     /// Property of librdkafka for every stream, as bootstrap.servers=HOST:PORT; repeat for more
-    #[arg(long, value_name = "KEY=VALUE", value_parser = cli::parse_pair)]
-    #[serde(serialize_with = "cli::as_table")]
+    #[arg(long, value_name = "KEY=VALUE", value_parser = parse_pair)]
+    #[serde(serialize_with = "as_table")]
     kafka: Vec<(String, String)>,
 }
 

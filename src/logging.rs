@@ -7,8 +7,8 @@ use std::io::IsTerminal;
 use anyhow::Result;
 use tracing_subscriber::EnvFilter;
 
-use crate::cli::Usage;
 use crate::config::LogFormat;
+use crate::flags::Usage;
 
 /// Libraries are heard when they warn. The Delta kernel is not: it calls a table that is yet to be made an error, and
 /// what really fails comes back to us as one.

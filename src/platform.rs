@@ -24,10 +24,11 @@ use std::time::Duration;
 use anyhow::anyhow;
 use futures::FutureExt;
 use futures::future::select_all;
-use thalweg_batch::{BatchConfig, Clock};
+use thalweg_batch::BatchConfig;
 use thalweg_schemas::catalog::{Catalog, CatalogStore};
-use thalweg_schemas::dataset::Published;
+use thalweg_schemas::clock::WallClock;
 use thalweg_schemas::warehouse::Warehouse;
+use thalweg_schemas::warehouse::versions::Published;
 use thalweg_serving::{Metrics, ServingConfig};
 use thalweg_speed::{Assignment, SpeedConfig};
 use tokio::net::TcpListener;
@@ -219,7 +220,7 @@ pub(crate) fn batch_config(settings: &Settings) -> BatchConfig {
         compact_files: settings.compact_files,
         target_partitions: settings.batch_threads,
         grace: settings.file_grace,
-        clock: Clock::System,
+        clock: WallClock::System,
     }
 }
 

@@ -8,10 +8,10 @@ mod serve;
 use std::sync::Arc;
 
 use arrow::datatypes::SchemaRef;
-use thalweg_schemas::dataset::MasterVersion;
-use thalweg_schemas::epoch::{Epoch, EpochOutcome};
-use thalweg_schemas::stream::StreamDefinition;
+use thalweg_schemas::definition::stream::StreamDefinition;
+use thalweg_schemas::realtime::epoch::{Epoch, EpochOutcome};
 use thalweg_schemas::warehouse::Warehouse;
+use thalweg_schemas::warehouse::versions::MasterVersion;
 use thalweg_schemas::{Frontier, StreamName};
 use uuid::Uuid;
 
@@ -27,13 +27,13 @@ pub struct Archive {
     schema: SchemaRef,
     origin: Frontier,
     log: Log,
-    attempt: Option<Attempt>,
+    attempt: Option<CommitAttempt>,
     version: Option<Arc<MasterVersion>>,
 }
 
 /// The epoch that is being committed: kept over errors, so that the next try knows its own commit.
 #[derive(Debug, Clone)]
-struct Attempt {
+struct CommitAttempt {
     id: Uuid,
     from: Frontier,
     to: Frontier,
@@ -117,7 +117,7 @@ impl Archive {
         }
         let mut attempt = match self.attempt.take() {
             Some(attempt) if attempt.from == epoch.from && attempt.to == epoch.to => attempt,
-            _ => Attempt { id: Uuid::new_v4(), from: epoch.from.clone(), to: epoch.to.clone(), files: None },
+            _ => CommitAttempt { id: Uuid::new_v4(), from: epoch.from.clone(), to: epoch.to.clone(), files: None },
         };
         self.attempt = Some(attempt.clone());
         if attempt.files.is_none() {
@@ -146,7 +146,7 @@ impl Archive {
     }
 
     /// Housekeeping between commits: a checkpoint of the log, if one is due. If it fails nothing is lost.
-    pub async fn tend(&mut self) {
+    pub async fn maintain(&mut self) {
         if let Err(error) = self.log.checkpoint().await {
             tracing::warn!(stream = %self.stream, %error, "no checkpoint written; opening the table takes longer");
         }

@@ -15,10 +15,10 @@ use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt, PutPayload};
 use parquet::arrow::{ArrowWriter, AsyncArrowWriter};
 use parquet::errors::ParquetError;
-use thalweg_schemas::dataset::OffsetSpan;
-use thalweg_schemas::epoch::Epoch;
-use thalweg_schemas::files::{state_properties, writer_properties};
-use thalweg_schemas::stream::{OFFSET, PARTITION};
+use thalweg_schemas::definition::stream::{OFFSET, PARTITION};
+use thalweg_schemas::realtime::epoch::Epoch;
+use thalweg_schemas::warehouse::parquet::{state_properties, writer_properties};
+use thalweg_schemas::warehouse::versions::OffsetSpan;
 use thalweg_schemas::{Frontier, Offset, Partition};
 use uuid::Uuid;
 

@@ -8,8 +8,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use thalweg_schemas::catalog::{Catalog, CatalogStream, CompiledView};
-use thalweg_schemas::dataset::{BatchVersion, MasterVersion, Published};
 use thalweg_schemas::warehouse::Warehouse;
+use thalweg_schemas::warehouse::versions::{BatchVersion, MasterVersion, Published};
 use thalweg_schemas::{Fault, StreamName, ViewId};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;

@@ -20,9 +20,9 @@ use thalweg_schemas::warehouse::Warehouse;
 use uuid::Uuid;
 
 pub use self::file::Holder;
-use self::file::{LeaseFile, Standing, judge};
-use crate::clock::{Clock, millis_of};
+use self::file::{LeaseFile, LeaseState, judge};
 use crate::{Error, Result};
+use thalweg_schemas::clock::{WallClock, millis_of};
 
 /// How long a lease lasts that is not renewed, and how often it is. Someone who dies elsewhere is waited for as long as
 /// the first and the clocks' possible difference.
@@ -53,7 +53,7 @@ pub(crate) enum Taken {
 
 /// Whether a lease is still held.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Kept {
+pub(crate) enum Renewal {
     Yes,
     /// Someone took it: who has it now, or nobody any more.
     Lost(Option<(Holder, i64)>),
@@ -64,13 +64,13 @@ pub(crate) enum Kept {
 struct Leases {
     store: Arc<dyn ObjectStore>,
     folder: Path,
-    clock: Clock,
+    clock: WallClock,
 }
 
 /// Takes the lease of `view`.
 ///
 /// Errors: [`Error::Store`], [`Error::Lease`].
-pub(crate) async fn take(warehouse: &Warehouse, view: &ViewId, clock: &Clock) -> Result<Taken> {
+pub(crate) async fn take(warehouse: &Warehouse, view: &ViewId, clock: &WallClock) -> Result<Taken> {
     let leases = Leases { store: warehouse.store(), folder: Warehouse::lease_path(view), clock: clock.clone() };
     let me = Holder::new();
     for _ in 0..RACES {
@@ -78,8 +78,8 @@ pub(crate) async fn take(warehouse: &Warehouse, view: &ViewId, clock: &Clock) ->
         let file = newest.as_ref().map(|(_, file)| file);
         let dead = file.is_some_and(|file| file.holder.is_dead());
         match judge(file, me.id, clock.now_ms(), dead) {
-            Standing::Held { holder, until_ms } => return Ok(Taken::Held { holder, until_ms }),
-            Standing::Free | Standing::Mine | Standing::Expired => {}
+            LeaseState::Held { holder, until_ms } => return Ok(Taken::Held { holder, until_ms }),
+            LeaseState::Free | LeaseState::Mine | LeaseState::Expired => {}
         }
         let number = newest.map_or(0, |(number, _)| number) + 1;
         if leases.create(number, &me, false).await? {
@@ -93,26 +93,26 @@ impl Lease {
     /// Makes it last longer from now.
     ///
     /// Errors: [`Error::Store`], [`Error::Lease`]: whether it is still held is unknown.
-    pub(crate) async fn renew(&mut self) -> Result<Kept> {
+    pub(crate) async fn renew(&mut self) -> Result<Renewal> {
         let number = self.number + 1;
         if self.leases.create(number, &self.me, false).await? {
             self.number = number;
-            return Ok(Kept::Yes);
+            return Ok(Renewal::Yes);
         }
         match self.leases.newest().await? {
             // An earlier renewal that failed had landed.
             Some((number, file)) if file.holder.id == self.me.id && !file.released => {
                 self.number = number;
-                Ok(Kept::Yes)
+                Ok(Renewal::Yes)
             }
             Some((_, file)) => {
                 self.over = true;
                 let held = !file.released && file.holder.id != self.me.id;
-                Ok(Kept::Lost(held.then_some((file.holder, file.until_ms))))
+                Ok(Renewal::Lost(held.then_some((file.holder, file.until_ms))))
             }
             None => {
                 self.over = true;
-                Ok(Kept::Lost(None))
+                Ok(Renewal::Lost(None))
             }
         }
     }
@@ -126,8 +126,8 @@ impl Lease {
             tokio::select! {
                 done = &mut work => return Ok(done),
                 _ = ticks.tick() => match self.renew().await {
-                    Ok(Kept::Yes) => {}
-                    Ok(Kept::Lost(to)) => return Err(to),
+                    Ok(Renewal::Yes) => {}
+                    Ok(Renewal::Lost(to)) => return Err(to),
                     // It is tried again at the next tick, and must succeed before anything is published.
                     Err(error) => tracing::warn!(%error, "a lease was not renewed"),
                 },

@@ -8,19 +8,20 @@
 
 pub mod error;
 
-mod clock;
-mod files;
 mod log;
+
+mod files;
 
 pub mod archive;
 pub mod view_table;
 
-pub mod choose;
+pub mod decide;
 pub mod lease;
 pub mod run;
 
-pub mod early;
 pub mod follow;
+mod promote;
+pub mod run_requests;
 pub mod schedule;
 
 pub mod audit;
@@ -29,10 +30,10 @@ pub mod audit;
 mod testing;
 
 pub use archive::Archive;
-pub use choose::Mode;
-pub use clock::Clock;
+pub use decide::Mode;
 pub use error::{Error, Result};
 pub use follow::{follow_masters, follow_published};
+pub use promote::promote;
 pub use run::{BatchConfig, Outcome, Progress, RunReport, run_view};
 pub use schedule::schedule;
 pub use view_table::ViewTable;

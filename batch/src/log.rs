@@ -22,12 +22,12 @@ use deltalake_core::{DeltaTable, DeltaTableError, checkpoints};
 use object_store::ObjectStore;
 use object_store::path::Path;
 use object_store::prefix::PrefixStore;
-use thalweg_schemas::dataset::{LastMessage, OffsetSpan};
+use thalweg_schemas::warehouse::versions::{LastMessage, OffsetSpan};
 use thalweg_schemas::{Fault, Frontier, Partition};
 use url::Url;
 use uuid::Uuid;
 
-pub(crate) use self::state::{LogState, Note, Published};
+pub(crate) use self::state::{CommitInfo, LogState, PublishedAt};
 use crate::{Error, Result};
 
 /// Commits between two checkpoints.
@@ -71,7 +71,7 @@ pub(crate) struct Draft {
     pub(crate) next: Frontier,
     pub(crate) mark: Frontier,
     pub(crate) last: HashMap<Partition, LastMessage>,
-    pub(crate) published: Option<Published>,
+    pub(crate) published: Option<PublishedAt>,
 }
 
 /// What became of a draft.
@@ -293,7 +293,7 @@ async fn create(delta: &LogStoreRef, folder: &Path, schema: &SchemaRef) -> Resul
 }
 
 /// The newest note at or below `version`: other programs' commits carry none.
-async fn newest_note(delta: &LogStoreRef, folder: &Path, version: u64) -> Result<Note> {
+async fn newest_note(delta: &LogStoreRef, folder: &Path, version: u64) -> Result<CommitInfo> {
     let read = |source| Error::ReadLog { table: folder.to_string(), source: Box::new(source) };
     let lost = |version, reason: String| Error::UnderstandLog { table: folder.to_string(), version, reason };
     for version in (0..=version).rev() {
@@ -313,7 +313,7 @@ async fn newest_note(delta: &LogStoreRef, folder: &Path, version: u64) -> Result
 /// The version of the newest checkpoint; 0 if there is none, or none can be read: then one is written early.
 async fn checkpointed(delta: &LogStoreRef) -> u64 {
     #[derive(serde::Deserialize)]
-    struct Hint {
+    struct CheckpointHint {
         version: u64,
     }
     let path = Path::from_iter(["_delta_log", "_last_checkpoint"]);
@@ -322,7 +322,7 @@ async fn checkpointed(delta: &LogStoreRef) -> u64 {
         let found = store.get_opts(&path, object_store::GetOptions::default());
         found.await.ok()?.bytes().await.ok()
     };
-    let hint = read.await.and_then(|bytes| serde_json::from_slice::<Hint>(&bytes).ok());
+    let hint = read.await.and_then(|bytes| serde_json::from_slice::<CheckpointHint>(&bytes).ok());
     hint.map_or(0, |hint| hint.version)
 }
 

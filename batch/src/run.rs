@@ -10,8 +10,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use thalweg_schemas::catalog::{Catalog, CatalogStream, CompiledView};
-use thalweg_schemas::dataset::{BatchVersion, MasterVersion};
 use thalweg_schemas::warehouse::Warehouse;
+use thalweg_schemas::warehouse::versions::{BatchVersion, MasterVersion};
 use thalweg_schemas::{Fault, Frontier, ViewId, ViewName};
 use uuid::Uuid;
 
@@ -19,10 +19,10 @@ pub(crate) use self::compute::rows;
 use self::compute::{compute, states};
 use crate::Result;
 use crate::archive::Archive;
-use crate::choose::{Mode, Standing, Work, choose};
-use crate::clock::Clock;
-use crate::lease::{self, Holder, Kept, Lease, Taken};
+use crate::decide::{Mode, PublishedView, RunKind, decide};
+use crate::lease::{self, Holder, Lease, Renewal, Taken};
 use crate::view_table::{Publication, PublishOutcome, ViewTable};
+use thalweg_schemas::clock::WallClock;
 
 /// How runs compute and when.
 #[derive(Debug, Clone)]
@@ -40,7 +40,7 @@ pub struct BatchConfig {
     /// How long files are kept after the last version that needs them.
     pub grace: Duration,
     /// By which leases end.
-    pub clock: Clock,
+    pub clock: WallClock,
 }
 
 impl Default for BatchConfig {
@@ -52,7 +52,7 @@ impl Default for BatchConfig {
             compact_files: 8,
             target_partitions: 2,
             grace: Duration::from_secs(600),
-            clock: Clock::System,
+            clock: WallClock::System,
         }
     }
 }
@@ -163,7 +163,7 @@ struct Run<'a> {
 struct Assessed {
     master: Arc<MasterVersion>,
     base: Option<Arc<BatchVersion>>,
-    work: Work,
+    work: RunKind,
     report: RunReport,
 }
 
@@ -196,14 +196,14 @@ impl<'a> Run<'a> {
     async fn assess(&mut self) -> Result<Assessed> {
         let master = self.archive.latest().await?;
         let base = self.table.latest().await?;
-        let standing = base.as_deref().map(|base| Standing { cut: &base.cut, files: base.files.len() });
+        let standing = base.as_deref().map(|base| PublishedView { cut: &base.cut, files: base.files.len() });
         let compact = self.config.compact_files;
-        let work = choose(standing, &master.mark, self.mode, compact);
+        let work = decide(standing, &master.mark, self.mode, compact);
         let origin = &self.stream.origin;
         let (from, to) = match (work, &base) {
-            (Work::Append | Work::AppendAndCompact, Some(base)) => (base.cut.or(origin), master.mark.clone()),
-            (Work::Nothing, Some(base)) => (base.cut.clone(), base.cut.clone()),
-            (Work::Nothing, None) => (origin.clone(), origin.clone()),
+            (RunKind::Append | RunKind::AppendAndCompact, Some(base)) => (base.cut.or(origin), master.mark.clone()),
+            (RunKind::Nothing, Some(base)) => (base.cut.clone(), base.cut.clone()),
+            (RunKind::Nothing, None) => (origin.clone(), origin.clone()),
             _ => (origin.clone(), master.mark.clone()),
         };
         let report = RunReport {
@@ -218,7 +218,7 @@ impl<'a> Run<'a> {
             bytes: 0,
             elapsed: Duration::ZERO,
             outcome: match work {
-                Work::Nothing => Outcome::NothingNew,
+                RunKind::Nothing => Outcome::NothingNew,
                 _ => Outcome::Fenced,
             },
         };
@@ -235,7 +235,7 @@ impl<'a> Run<'a> {
         let assessed = self.assess().await?;
         *report = assessed.report;
         let (work, base) = (assessed.work, assessed.base.as_deref());
-        if work == Work::Nothing {
+        if work == RunKind::Nothing {
             return Ok(Outcome::NothingNew);
         }
         let run = Uuid::new_v4();
@@ -253,8 +253,8 @@ impl<'a> Run<'a> {
         report.bytes = files.iter().map(|f| f.size).sum();
         // Someone who was stopped meanwhile learns here that the view is another's now.
         match lease.renew().await {
-            Ok(Kept::Yes) => {}
-            Ok(Kept::Lost(taken)) => {
+            Ok(Renewal::Yes) => {}
+            Ok(Renewal::Lost(taken)) => {
                 self.table.drop_files(&files).await;
                 return Ok(lost(&report.view, taken));
             }
@@ -266,7 +266,7 @@ impl<'a> Run<'a> {
         let publication = Publication {
             run,
             files,
-            replace: work != Work::Append,
+            replace: work != RunKind::Append,
             cut: report.to.clone(),
             master_version: assessed.master.version,
         };
@@ -282,7 +282,7 @@ impl<'a> Run<'a> {
                 Outcome::Fenced
             }
         };
-        self.table.tend(self.config.grace).await;
+        self.table.maintain(self.config.grace).await;
         Ok(outcome)
     }
 }

@@ -8,17 +8,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use thalweg_schemas::catalog::{Catalog, CatalogStore, CompiledView};
-use thalweg_schemas::dataset::Published;
 use thalweg_schemas::warehouse::Warehouse;
+use thalweg_schemas::warehouse::versions::Published;
 use thalweg_schemas::{Fault, Frontier, ViewId};
 use tokio::sync::{Notify, mpsc, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use crate::choose::Mode;
+use crate::decide::Mode;
 use crate::follow::{announce, follow_published};
+use crate::promote::promote;
 use crate::run::{BatchConfig, Outcome, RunReport, run_view};
-use crate::view_table::ViewTable;
 use crate::{Error, Result};
 
 /// The shortest time between two rounds of runs, and the time before what failed is tried again.
@@ -105,20 +105,17 @@ impl Rounds<'_> {
             let outcome = self.run_one(catalog, building).await?;
             // If the process that computes it fails, a view that nobody can ask yet must not wait for the interval.
             again |= may_pass(&outcome) || matches!(outcome, Outcome::Busy { .. });
-            let schema = building.plan.stored_schema();
-            let mut table = ViewTable::open(self.warehouse, id, schema).await?;
-            if let Some(version) = table.latest().await? {
-                announce(self.published, version);
-                match self.catalogs.promote(name, id).await {
-                    Ok(_) => {
-                        self.promoted.insert(id.clone());
-                    }
-                    Err(error) if error.fault() == Fault::Bug => return Err(error.into()),
-                    // Dropped or replaced meanwhile, or the catalog could not be written: the next round sees.
-                    Err(error) => {
-                        tracing::warn!(view = %name, %error, "not promoted yet");
-                        again = true;
-                    }
+            let tell = |version| announce(self.published, version);
+            match promote(self.warehouse, &self.catalogs, catalog, building, tell).await {
+                Ok(true) => {
+                    self.promoted.insert(id.clone());
+                }
+                Ok(false) => {}
+                Err(error) if error.fault() == Fault::Bug => return Err(error),
+                // Dropped or replaced meanwhile, or the warehouse did not answer: the next round sees.
+                Err(error) => {
+                    tracing::warn!(view = %name, %error, "not promoted yet");
+                    again = true;
                 }
             }
         }

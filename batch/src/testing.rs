@@ -22,13 +22,14 @@ use object_store::{
 };
 use thalweg_schemas::algebra::ViewPlan;
 use thalweg_schemas::catalog::{Catalog, CatalogStream, CatalogView, CompiledView};
-use thalweg_schemas::dataset::{DataFile, LastMessage};
-use thalweg_schemas::epoch::Epoch;
-use thalweg_schemas::files::ParquetFiles;
-use thalweg_schemas::stream::{Format, OFFSET, PARTITION, StreamDefinition};
-use thalweg_schemas::view::ViewDefinition;
+use thalweg_schemas::definition::stream::{OFFSET, PARTITION, RecordFormat, StreamDefinition};
+use thalweg_schemas::definition::view::ViewDefinition;
+use thalweg_schemas::engine::session;
+use thalweg_schemas::realtime::epoch::Epoch;
 use thalweg_schemas::warehouse::Warehouse;
-use thalweg_schemas::{Frontier, Offset, Partition, StreamName, ViewName, session};
+use thalweg_schemas::warehouse::parquet::ParquetFiles;
+use thalweg_schemas::warehouse::versions::{DataFile, LastMessage};
+use thalweg_schemas::{Frontier, Offset, Partition, StreamName, ViewName};
 use tokio::sync::watch;
 use url::Url;
 
@@ -198,7 +199,7 @@ pub(crate) fn stream() -> StreamDefinition {
         name: StreamName::new("sensor_data").unwrap(),
         topic: "sensor_data".into(),
         columns: Arc::new(Schema::new(fields)),
-        format: Format::Json,
+        format: RecordFormat::Json,
         event_time: Some("ts".into()),
         kafka: BTreeMap::new(),
         sql: String::new(),

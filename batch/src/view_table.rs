@@ -11,13 +11,13 @@ use arrow::datatypes::SchemaRef;
 use futures::TryStreamExt;
 use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt};
-use thalweg_schemas::dataset::BatchVersion;
 use thalweg_schemas::warehouse::Warehouse;
+use thalweg_schemas::warehouse::versions::BatchVersion;
 use thalweg_schemas::{Frontier, ViewId};
 use uuid::Uuid;
 
 use crate::files::{StateFiles, discard};
-use crate::log::{Draft, Landing, Log, NewFile, Published};
+use crate::log::{Draft, Landing, Log, NewFile, PublishedAt};
 use crate::{Error, Result};
 
 /// Files of no version are of a run that died, if they are this old.
@@ -144,7 +144,7 @@ impl ViewTable {
                     adds: publication.files.clone(),
                     replace: publication.replace,
                     next: publication.cut.clone(),
-                    published: Some(Published {
+                    published: Some(PublishedAt {
                         master_version: publication.master_version,
                         at_ms: chrono::Utc::now().timestamp_millis(),
                     }),
@@ -166,7 +166,7 @@ impl ViewTable {
 
     /// Housekeeping: a checkpoint of the log, if one is due, and the removal of files that no version has needed for
     /// `grace`. If it fails nothing is lost.
-    pub async fn tend(&mut self, grace: Duration) {
+    pub async fn maintain(&mut self, grace: Duration) {
         if let Some(log) = &mut self.log
             && let Err(error) = log.checkpoint().await
         {

@@ -8,7 +8,7 @@ use datafusion::execution::context::SessionState;
 use datafusion::logical_expr::{LogicalPlan, LogicalPlanBuilder, lit};
 use datafusion::prelude::ident;
 use thalweg_schemas::algebra::{self, ViewPlan};
-use thalweg_schemas::session;
+use thalweg_schemas::engine::session;
 use tokio::runtime::Runtime;
 
 use crate::events;

@@ -10,9 +10,9 @@ use arrow::array::{
 use arrow::datatypes::DataType;
 use arrow::record_batch::RecordBatch;
 use thalweg_schemas::algebra::ViewPlan;
-use thalweg_schemas::ddl::{self, Statement};
-use thalweg_schemas::stream::StreamDefinition;
-use thalweg_schemas::view::ViewDefinition;
+use thalweg_schemas::definition::stream::StreamDefinition;
+use thalweg_schemas::definition::view::ViewDefinition;
+use thalweg_schemas::definition::{self, Statement};
 
 /// Rows of a micro-batch.
 pub(crate) const MICRO_BATCH: usize = 65_536;
@@ -29,7 +29,7 @@ const VIEW: &str = "CREATE MATERIALIZED VIEW device_rooms AS
 
 /// The stream of the benches.
 pub(crate) fn stream() -> StreamDefinition {
-    match ddl::parse(STREAM).expect("valid SQL").remove(0) {
+    match definition::parse(STREAM).expect("valid SQL").remove(0) {
         Statement::CreateStream { definition, .. } => definition,
         other => panic!("not a stream: {other:?}"),
     }
@@ -37,7 +37,7 @@ pub(crate) fn stream() -> StreamDefinition {
 
 /// The view of the benches.
 pub(crate) fn view() -> ViewDefinition {
-    match ddl::parse(VIEW).expect("valid SQL").remove(0) {
+    match definition::parse(VIEW).expect("valid SQL").remove(0) {
         Statement::CreateView { definition, .. } => definition,
         other => panic!("not a view: {other:?}"),
     }

@@ -8,8 +8,8 @@ use std::time::Duration;
 use criterion::{Criterion, SamplingMode, Throughput};
 use thalweg_batch::{Archive, BatchConfig, Mode, run_view};
 use thalweg_schemas::catalog::CatalogStore;
-use thalweg_schemas::ddl::Statement;
-use thalweg_schemas::epoch::{Epoch, EpochOutcome};
+use thalweg_schemas::definition::statement::Statement;
+use thalweg_schemas::realtime::epoch::{Epoch, EpochOutcome};
 use thalweg_schemas::warehouse::Warehouse;
 use thalweg_schemas::{Frontier, Offset, Partition};
 

@@ -7,10 +7,8 @@
 //! Invariant: a [`Catalog`] value is one version, compiled by this engine; its views' ids are what this process would
 //! compute, whatever the file says.
 
-mod change;
-mod check;
+pub(crate) mod change;
 mod file;
-mod locate;
 mod memo;
 mod store;
 
@@ -18,11 +16,10 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::algebra::ViewPlan;
-use crate::stream::StreamDefinition;
-use crate::view::ViewDefinition;
-use crate::{Frontier, StreamName, ViewName};
+use crate::definition::stream::StreamDefinition;
+use crate::definition::view::ViewDefinition;
+use crate::{Error, Frontier, Result, StreamName, ViewName};
 
-pub use check::{Checked, Finding, Severity, check};
 pub use store::CatalogStore;
 
 /// One version of the catalog. Version 0 is empty and has no file.
@@ -70,6 +67,19 @@ impl Catalog {
     /// Every compiled view of every name, served or being built.
     pub fn compiled(&self) -> impl Iterator<Item = &Arc<CompiledView>> {
         self.views.values().flat_map(CatalogView::compiled)
+    }
+
+    /// The compiled views of `name`, or of all: those that are served and those being built.
+    ///
+    /// Errors: [`Error::FindDefinition`].
+    pub fn compiled_of(&self, name: Option<&ViewName>) -> Result<Vec<Arc<CompiledView>>> {
+        match name {
+            None => Ok(self.compiled().cloned().collect()),
+            Some(name) => match self.views.get(name) {
+                Some(view) => Ok(view.compiled().cloned().collect()),
+                None => Err(Error::FindDefinition { kind: "view", name: name.to_string() }),
+            },
+        }
     }
 
     /// The compiled views that read `stream`.

@@ -2,8 +2,12 @@
 //!
 //! Invariant: [`Error::fault`] is the only place where retry, reject or exit is decided.
 
-use crate::complaint::Complaint;
-use crate::{Frontier, StreamName, ViewName};
+pub mod complaint;
+pub mod nearest;
+
+use crate::error::complaint::Complaint;
+use crate::frontier::Frontier;
+use crate::names::{InvalidName, StreamName, ViewName};
 
 /// Shorthand for results of this crate.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -35,8 +39,8 @@ pub enum Error {
     /// A definition that is understood but not accepted: why, and what to do instead.
     #[error("{reason} {instead}")]
     RefuseDefinition { reason: String, instead: String },
-    #[error("`{name}` is not a valid name: {reason}")]
-    CheckName { name: String, reason: &'static str },
+    #[error(transparent)]
+    CheckName(#[from] InvalidName),
     #[error("the {kind} `{name}` does not exist; `SHOW TABLES` lists what does")]
     FindDefinition { kind: &'static str, name: String },
     #[error("the {kind} `{name}` exists already; use CREATE OR REPLACE, or IF NOT EXISTS")]
@@ -82,7 +86,7 @@ impl Error {
         match self {
             Error::ParseSql { .. }
             | Error::RefuseDefinition { .. }
-            | Error::CheckName { .. }
+            | Error::CheckName(_)
             | Error::FindDefinition { .. }
             | Error::CreateTwice { .. }
             | Error::DropStreamInUse { .. }

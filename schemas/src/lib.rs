@@ -1,38 +1,31 @@
-//! The contract that the layers share: names and frontiers, stream and view definitions, decoding, the state
-//! algebra, segments and their tiling, and the pinned versions that readers ask for.
+//! The contract that the layers share, and not only schemas: names and frontiers, definitions, decoding, the state
+//! algebra, the catalog and the warehouse, and the values that layers hand to each other.
 //!
-//! Modules are in the order in which data meets them. Nothing here talks to Kafka, Delta or a client: I/O goes
-//! through an [`object_store`] handle or a DataFusion plan only.
+//! Modules are in reading order: each imports only what is listed above it. Nothing here talks to Kafka, Delta or a
+//! client: I/O goes through an [`object_store`] handle or a DataFusion plan only.
 
-pub mod complaint;
-pub mod error;
 pub mod frontier;
-pub mod name;
-pub mod nearest;
+pub mod names;
 
-pub mod canonical;
-pub mod catalog;
-pub mod ddl;
-pub mod stream;
-pub mod view;
+pub mod error;
+
+pub mod clock;
+
+pub mod warehouse;
+
+pub mod engine;
+
+pub mod definition;
 
 pub mod decode;
 
 pub mod algebra;
-pub mod session;
-pub mod threads;
 
-pub mod warehouse;
+pub mod catalog;
+pub mod check;
 
-pub mod dataset;
-pub mod epoch;
-pub mod files;
-
-pub mod remote;
-pub mod segment;
-pub mod snapshot;
-pub mod tile;
+pub mod realtime;
 
 pub use error::{Error, Fault, Result};
 pub use frontier::{Frontier, Offset, Partition};
-pub use name::{StreamName, ViewId, ViewName};
+pub use names::{StreamName, ViewId, ViewName};

@@ -7,6 +7,9 @@
 //! `leases/<view id>/NNNNNNNN.json`, and `early-run`, a wish that a worker writes anew.
 
 mod local;
+pub mod versions;
+
+pub mod parquet;
 
 use std::collections::BTreeMap;
 use std::io::ErrorKind;

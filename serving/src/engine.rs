@@ -6,8 +6,6 @@
 //! Invariant: whatever ends a query (its last row, an error, the time limit, a client that is gone) aborts its task,
 //! and the task's end frees every operator, its memory and its permit.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::pin::Pin as StdPin;
 use std::sync::Arc;
 
 use arrow::datatypes::SchemaRef;
@@ -21,38 +19,23 @@ use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
 use datafusion::execution::session_state::SessionStateBuilder;
 use datafusion::logical_expr::LogicalPlan;
 use datafusion::physical_plan::execute_stream;
-use futures::stream::{self, Stream, StreamExt};
-use thalweg_schemas::threads::Threads;
-use thalweg_schemas::{Error as SharedError, Partition, StreamName, session};
+use futures::stream::{self, StreamExt};
+use thalweg_schemas::engine::session;
+use thalweg_schemas::engine::threads::Threads;
+use thalweg_schemas::{Error as SharedError, StreamName};
 use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::time::{Instant, timeout_at};
 use tokio_util::task::AbortOnDropHandle;
 
+use crate::answer::{Answer, Batches, Partial};
 use crate::metrics::Track;
 use crate::names;
 use crate::options::{Frontiers, Options};
-use crate::pin::{Given, Terms, pin_all};
-use crate::readiness::Readiness;
+use crate::pin::{AnsweredFrontiers, PinOptions, pin_all};
 use crate::sources::{ServingConfig, Sources};
 use crate::statements::{self, Request};
+use crate::status::readiness::Readiness;
 use crate::{Error, Result};
-
-/// Batches of an answer, in order.
-pub(crate) type Batches = StdPin<Box<dyn Stream<Item = Result<RecordBatch>> + Send>>;
-
-/// Partitions that an answer leaves to the batch layer, by stream.
-pub(crate) type Partial = BTreeMap<StreamName, BTreeSet<Partition>>;
-
-/// An answer whose frontier is known before its first row.
-pub(crate) struct Answer {
-    pub(crate) schema: SchemaRef,
-    pub(crate) frontier: Frontiers,
-    /// It may lie below earlier answers, which its client has allowed.
-    pub(crate) stale: bool,
-    /// Empty unless the request allows it and it was needed.
-    pub(crate) partial: Partial,
-    pub(crate) batches: Batches,
-}
 
 /// Everything that queries share.
 pub(crate) struct Engine {
@@ -61,7 +44,7 @@ pub(crate) struct Engine {
     /// Functions, rules and settings; cloned per query.
     base: SessionState,
     permits: Arc<Semaphore>,
-    given: Given,
+    given: AnsweredFrontiers,
     threads: Threads,
     pub(crate) readiness: Readiness,
 }
@@ -81,7 +64,7 @@ impl Engine {
         Ok(Self {
             threads,
             permits: Arc::new(Semaphore::new(config.max_queries.max(1))),
-            given: Given::default(),
+            given: AnsweredFrontiers::default(),
             readiness: Readiness::default(),
             base,
             sources,
@@ -212,7 +195,8 @@ impl Engine {
             });
         }
         let wanted = names::wanted(&catalog, &references)?;
-        let terms = Terms { options, deadline: Instant::now() + self.config.pin_wait, keep: self.config.query_timeout };
+        let terms =
+            PinOptions { options, deadline: Instant::now() + self.config.pin_wait, keep: self.config.query_timeout };
         let pins = pin_all(&self.sources, &self.given, &wanted, &terms).await?;
         let stale = pins.values().any(|pin| pin.stale);
         let frontier = pins.iter().map(|(name, pin)| (name.clone(), pin.frontier.clone())).collect();

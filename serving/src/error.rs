@@ -4,7 +4,7 @@
 
 use datafusion::error::DataFusionError;
 use serde::Serialize;
-use thalweg_schemas::complaint::Complaint;
+use thalweg_schemas::error::complaint::Complaint;
 use thalweg_schemas::error::{Place, plan_fault};
 use thalweg_schemas::{Error as SharedError, Fault, StreamName};
 
@@ -184,7 +184,7 @@ fn engine_code(error: &DataFusionError, user: &'static str) -> (u16, &'static st
 fn shared_code(error: &SharedError) -> (u16, &'static str) {
     match error {
         SharedError::ParseSql { .. } => (400, "syntax"),
-        SharedError::RefuseDefinition { .. } | SharedError::CheckName { .. } | SharedError::PlanView { .. } => {
+        SharedError::RefuseDefinition { .. } | SharedError::CheckName(_) | SharedError::PlanView { .. } => {
             (400, "refused")
         }
         SharedError::FindDefinition { .. } => (404, "not_found"),

@@ -16,14 +16,16 @@ use datafusion::parquet::arrow::ArrowWriter;
 use tempfile::TempDir;
 use thalweg_schemas::algebra::{batches, between, collect};
 use thalweg_schemas::catalog::{Catalog, CatalogStore, CompiledView};
-use thalweg_schemas::dataset::{BatchVersion, DataFile, MasterVersion, Published};
 use thalweg_schemas::decode::{Decoder, Messages};
-use thalweg_schemas::files::writer_properties;
-use thalweg_schemas::segment::{Provenance, Segment};
-use thalweg_schemas::snapshot::{PartitionHealth, RowsChunk, StreamHandle, StreamSnapshot};
-use thalweg_schemas::tile::ViewSegments;
+use thalweg_schemas::definition;
+use thalweg_schemas::engine::session;
+use thalweg_schemas::realtime::segment::{Provenance, Segment};
+use thalweg_schemas::realtime::snapshot::{PartitionHealth, RowsChunk, StreamHandle, StreamSnapshot};
+use thalweg_schemas::realtime::tile::ViewSegments;
 use thalweg_schemas::warehouse::Warehouse;
-use thalweg_schemas::{Frontier, Offset, Partition, StreamName, ViewId, ddl, session};
+use thalweg_schemas::warehouse::parquet::writer_properties;
+use thalweg_schemas::warehouse::versions::{BatchVersion, DataFile, MasterVersion, Published};
+use thalweg_schemas::{Frontier, Offset, Partition, StreamName, ViewId};
 use tokio::sync::{Notify, watch};
 
 use crate::sources::{CallError, Realtime, ServingConfig, Sources};
@@ -86,7 +88,7 @@ impl World {
         let path = folder.path().to_str().unwrap();
         let warehouse = Warehouse::open(path, &BTreeMap::new()).unwrap();
         let catalogs = CatalogStore::new(warehouse.clone());
-        catalogs.apply(ddl::parse(DEFINITIONS).unwrap()).await.unwrap();
+        catalogs.apply(definition::parse(DEFINITIONS).unwrap()).await.unwrap();
         let name = stream();
         let mut latest = catalogs.record_origin(&name, &at(0, 0)).await.unwrap();
         let views: Vec<Arc<CompiledView>> = latest.compiled().cloned().collect();
@@ -109,7 +111,7 @@ impl World {
             catalog: catalog_receiver,
             catalogs,
             published: published_receiver,
-            realtime: Realtime::Here(streams_receiver),
+            realtime: Realtime::Local(streams_receiver),
             masters: watch::channel(Arc::default()).1,
             warehouse,
             changed: Arc::new(Notify::new()),
@@ -227,7 +229,7 @@ impl World {
             origin: at(0, 0),
             frontier: to.clone(),
             caught_up: true,
-            current: to.partitions().collect(),
+            caught_up_partitions: to.partitions().collect(),
             waiting: None,
             master: Arc::new(self.master(archived)),
             rows: vec![chunk(&below, &middle), chunk(&middle, to)],

@@ -8,23 +8,27 @@
 //! Invariant: nothing is read from a source after the pin; an answer and the frontier it carries cannot disagree.
 
 pub mod error;
-pub mod sources;
-pub mod workers;
 
 mod options;
 
-mod names;
+mod metrics;
+pub mod workers;
+
+pub mod sources;
+
 mod pin;
 mod tables;
 
-mod engine;
+mod names;
+
+mod status;
+
+mod answer;
 mod statements;
 
+mod engine;
+
 mod http;
-mod metrics;
-mod readiness;
-mod standing;
-mod status;
 
 pub use error::{Error, Result};
 pub use http::{Probes, probe, serve};

@@ -20,10 +20,6 @@ use thalweg_schemas::ViewName;
 
 use crate::Error;
 
-mod live;
-
-pub(crate) use live::{encode, encode_of};
-
 /// One recomputation of a view, as `status` and metrics show it.
 #[derive(Debug, Clone, Serialize)]
 pub struct RunSummary {
@@ -59,7 +55,7 @@ type Histograms<L> = Family<L, Histogram, fn() -> Histogram>;
 
 /// Counters of this process. Made first, so that whoever runs recomputations can record them.
 pub struct Metrics {
-    registry: Registry,
+    pub(crate) registry: Registry,
     queries: Histograms<OutcomeLabel>,
     running: Gauge,
     runs: Histograms<RunLabels>,

@@ -5,12 +5,12 @@
 //!  master dataset of the stream [O, A)     rows in memory    [A, F)
 //! ```
 //!
-//! Segments and rows are those of one snapshot of this process ([`here`]), or are kept by workers under pins of theirs
-//! ([`there`]). Invariant: all tables of a stream in one query stand at the pin's one F, and no pin stands below an F
+//! Segments and rows are those of one snapshot of this process ([`local`]), or are kept by workers under pins of theirs
+//! ([`remote`]). Invariant: all tables of a stream in one query stand at the pin's one F, and no pin stands below an F
 //! that was given out before, unless its client has allowed that and is told.
 
-mod here;
-mod there;
+mod local;
+mod remote;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
@@ -18,17 +18,17 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use thalweg_schemas::catalog::{CatalogStream, CompiledView};
-use thalweg_schemas::dataset::{BatchVersion, MasterVersion, Published};
-use thalweg_schemas::segment::Segment;
-use thalweg_schemas::snapshot::RowsChunk;
+use thalweg_schemas::realtime::segment::Segment;
+use thalweg_schemas::realtime::snapshot::RowsChunk;
+use thalweg_schemas::warehouse::versions::{BatchVersion, MasterVersion, Published};
 use thalweg_schemas::{Frontier, Partition, StreamName, ViewId};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
 use crate::options::Options;
 use crate::sources::{Realtime, Sources};
-use crate::workers::choose::Floor;
-use crate::workers::scan::Shares;
+use crate::workers::assign::LowestFrontier;
+use crate::workers::scan::WorkerScans;
 use crate::{Error, Result};
 
 /// What a query needs of one stream.
@@ -68,8 +68,8 @@ pub(crate) struct PinnedRows {
 #[derive(Debug)]
 pub(crate) enum RowsAbove {
     /// Chunks that hold them, and perhaps some below A.
-    Here(Vec<Arc<RowsChunk>>),
-    There(Shares),
+    Local(Vec<Arc<RowsChunk>>),
+    Remote(WorkerScans),
 }
 
 /// One view at the pin's frontier.
@@ -85,8 +85,8 @@ pub(crate) struct PinnedView {
 /// Segments that tile `[cut, F)`.
 #[derive(Debug)]
 pub(crate) enum Tiles {
-    Here(Vec<Arc<Segment>>),
-    There(Shares),
+    Local(Vec<Arc<Segment>>),
+    Remote(WorkerScans),
 }
 
 /// The pins of one query.
@@ -110,9 +110,9 @@ fn published_cut(
 
 /// The highest frontier given out per stream, as long as the stream's definition lasts.
 #[derive(Debug, Default)]
-pub(crate) struct Given(Mutex<HashMap<StreamName, (String, Frontier)>>);
+pub(crate) struct AnsweredFrontiers(Mutex<HashMap<StreamName, (String, Frontier)>>);
 
-impl Given {
+impl AnsweredFrontiers {
     fn of(&self, stream: &CatalogStream) -> Frontier {
         match self.0.lock().get(&stream.definition.name) {
             Some((sql, frontier)) if *sql == stream.definition.sql => frontier.clone(),
@@ -138,7 +138,7 @@ impl Given {
 
 /// How the pins of one query are taken.
 #[derive(Debug, Clone)]
-pub(crate) struct Terms<'a> {
+pub(crate) struct PinOptions<'a> {
     pub(crate) options: &'a Options,
     /// Until when what is not held is tried again.
     pub(crate) deadline: Instant,
@@ -151,19 +151,19 @@ pub(crate) struct Terms<'a> {
 /// Errors: [`Error::NotReady`], [`Error::NotHeld`], [`Error::StreamStopped`].
 pub(crate) async fn pin_all(
     sources: &Sources,
-    given: &Given,
+    given: &AnsweredFrontiers,
     wanted: &BTreeMap<StreamName, Wanted>,
-    terms: &Terms<'_>,
+    terms: &PinOptions<'_>,
 ) -> Result<Pins> {
     let mut pins = Pins::new();
     for (name, wanted) in wanted {
-        let floor = || Floor {
+        let lowest = || LowestFrontier {
             given: given.of(&wanted.stream),
             asked: terms.options.min_frontier.get(name).cloned().unwrap_or_default(),
         };
         let pin = match &sources.realtime {
-            Realtime::Here(streams) => here::pin_in_time(streams, &sources.published, wanted, floor, terms).await?,
-            Realtime::There(workers) => there::pin_in_time(workers, sources, wanted, floor, terms).await?,
+            Realtime::Local(streams) => local::pin_in_time(streams, &sources.published, wanted, lowest, terms).await?,
+            Realtime::Remote(workers) => remote::pin_in_time(workers, sources, wanted, lowest, terms).await?,
         };
         given.raise(&pin);
         pins.insert(name.clone(), pin);

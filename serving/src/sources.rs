@@ -10,9 +10,9 @@ use std::time::Duration;
 
 use futures::future::BoxFuture;
 use thalweg_schemas::catalog::{Catalog, CatalogStore};
-use thalweg_schemas::dataset::{MasterVersion, Published};
-use thalweg_schemas::snapshot::StreamHandle;
+use thalweg_schemas::realtime::snapshot::StreamHandle;
 use thalweg_schemas::warehouse::Warehouse;
+use thalweg_schemas::warehouse::versions::{MasterVersion, Published};
 use thalweg_schemas::{Fault, StreamName, ViewName};
 use tokio::sync::{Notify, watch};
 
@@ -77,9 +77,9 @@ pub struct BatchRequest {
 #[derive(Debug, Clone)]
 pub enum Realtime {
     /// In this process.
-    Here(watch::Receiver<Arc<HashMap<StreamName, StreamHandle>>>),
+    Local(watch::Receiver<Arc<HashMap<StreamName, StreamHandle>>>),
     /// In other processes.
-    There(Workers),
+    Remote(Workers),
 }
 
 /// Where the other layers publish, and what may be asked of them.

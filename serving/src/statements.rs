@@ -10,9 +10,9 @@ use arrow::array::{ArrayRef, StringArray};
 use arrow::datatypes::{DataType, Field, Schema};
 use arrow::record_batch::RecordBatch;
 use futures::stream;
-use thalweg_schemas::ddl::{self, Statement};
+use thalweg_schemas::definition::{self, Statement};
 
-use crate::engine::Answer;
+use crate::answer::Answer;
 use crate::sources::Sources;
 use crate::{Error, Result};
 
@@ -28,7 +28,7 @@ pub(crate) enum Request {
 
 /// Errors: [`Error::Shared`] if it cannot be parsed, [`Error::MixStatements`], [`Error::ReadRequest`] if it is empty.
 pub(crate) fn read(sql: &str) -> Result<Request> {
-    let statements = ddl::parse(sql)?;
+    let statements = definition::parse(sql)?;
     if statements.is_empty() {
         return Err(Error::ReadRequest {
             code: "empty",

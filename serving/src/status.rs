@@ -2,19 +2,24 @@
 //!
 //! Invariant: everything shown is read from the sources at the time of the request.
 
+pub(crate) mod stream;
+
+pub(crate) mod exposition;
+pub(crate) mod readiness;
+
 use std::collections::BTreeMap;
 
 use chrono::{DateTime, SecondsFormat, Utc};
 use serde::Serialize;
 use thalweg_schemas::catalog::{CatalogStream, CatalogView, CompiledView};
-use thalweg_schemas::dataset::Published;
-use thalweg_schemas::remote::WorkerStatus;
-use thalweg_schemas::snapshot::PartitionHealth;
+use thalweg_schemas::realtime::protocol::WorkerStatus;
+use thalweg_schemas::realtime::snapshot::PartitionHealth;
+use thalweg_schemas::warehouse::versions::Published;
 use thalweg_schemas::{Frontier, Offset, Partition, ViewName};
 
 use crate::metrics::RunSummary;
 use crate::sources::Sources;
-use crate::standing::{Standing, Standings, standings};
+use crate::status::stream::{StreamCondition, StreamConditions, stream_conditions};
 
 /// `GET /v1/streams`: `{"streams": [...]}`, and `"workers": [...]` if the realtime side is in other processes.
 #[derive(Debug, Serialize)]
@@ -119,7 +124,7 @@ struct ViewStatus {
 
 /// `GET /v1/process`.
 #[derive(Debug, Serialize)]
-pub(crate) struct Process {
+pub(crate) struct ProcessStatus {
     version: &'static str,
     uptime_seconds: f64,
     queries_running: i64,
@@ -129,9 +134,9 @@ pub(crate) struct Process {
 }
 
 /// The process itself.
-pub(crate) fn process(sources: &Sources) -> Process {
+pub(crate) fn process(sources: &Sources) -> ProcessStatus {
     let queries = sources.metrics.queries();
-    Process {
+    ProcessStatus {
         version: env!("CARGO_PKG_VERSION"),
         uptime_seconds: sources.metrics.uptime().as_secs_f64(),
         queries_running: queries.running,
@@ -143,15 +148,15 @@ pub(crate) fn process(sources: &Sources) -> Process {
 /// All streams of the catalog.
 pub(crate) async fn streams(sources: &Sources) -> Streams {
     let catalog = sources.catalog.borrow().clone();
-    let standings = standings(sources).await;
-    let unknown = Standing::default();
+    let stream_conditions = stream_conditions(sources).await;
+    let unknown = StreamCondition::default();
     let streams = catalog.streams.iter().map(|(name, stream)| {
-        let standing = standings.streams.get(name).unwrap_or(&unknown);
+        let standing = stream_conditions.streams.get(name).unwrap_or(&unknown);
         stream_status(stream, standing)
     });
     Streams {
         streams: streams.collect(),
-        workers: standings.workers.map(|(_, statuses)| {
+        workers: stream_conditions.workers.map(|(_, statuses)| {
             let workers = statuses.iter().map(|(address, status)| worker(address, status));
             workers.collect()
         }),
@@ -167,7 +172,7 @@ fn worker(address: &str, status: &Result<WorkerStatus, String>) -> WorkerShown {
     }
 }
 
-fn stream_status(stream: &CatalogStream, standing: &Standing) -> StreamStatus {
+fn stream_status(stream: &CatalogStream, standing: &StreamCondition) -> StreamStatus {
     let health = || standing.health.values();
     let master = standing.master.as_deref();
     let holders = standing.holders.as_ref();
@@ -197,7 +202,7 @@ fn stream_status(stream: &CatalogStream, standing: &Standing) -> StreamStatus {
     }
 }
 
-fn partitions(standing: &Standing) -> BTreeMap<Partition, PartitionStatus> {
+fn partitions(standing: &StreamCondition) -> BTreeMap<Partition, PartitionStatus> {
     let unknown = PartitionHealth::default();
     let partition = |(partition, frontier): (Partition, Offset)| {
         let health = standing.health.get(&partition).unwrap_or(&unknown);
@@ -220,21 +225,21 @@ fn partitions(standing: &Standing) -> BTreeMap<Partition, PartitionStatus> {
 
 /// All views of the catalog.
 pub(crate) async fn views(sources: &Sources) -> Views {
-    let standings = standings(sources).await;
+    let stream_conditions = stream_conditions(sources).await;
     let catalog = sources.catalog.borrow().clone();
     let published = sources.published.borrow().clone();
     let now_ms = Utc::now().timestamp_millis();
     let views = catalog
         .views
         .iter()
-        .filter_map(|(name, view)| view_status(sources, &standings, &published, now_ms, name, view))
+        .filter_map(|(name, view)| view_status(sources, &stream_conditions, &published, now_ms, name, view))
         .collect();
     Views { views }
 }
 
 fn view_status(
     sources: &Sources,
-    standings: &Standings,
+    stream_conditions: &StreamConditions,
     published: &Published,
     now_ms: i64,
     name: &ViewName,
@@ -246,7 +251,7 @@ fn view_status(
         (Some(_), Some(building)) => Some(building.plan.id().to_string()),
         _ => None,
     };
-    let standing = standings.streams.get(shown.plan.stream());
+    let standing = stream_conditions.streams.get(shown.plan.stream());
     let held = standing.and_then(|s| s.views.get(id));
     let batch = published.versions.get(id);
     Some(ViewStatus {

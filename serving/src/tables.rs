@@ -16,9 +16,9 @@ use datafusion::error::DataFusionError;
 use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder};
 use datafusion::prelude::ident;
 use thalweg_schemas::algebra::{batches, between, scan};
-use thalweg_schemas::dataset::DataFile;
-use thalweg_schemas::files::ParquetFiles;
-use thalweg_schemas::stream::{OFFSET, PARTITION, PAYLOAD, REJECT, TIMESTAMP};
+use thalweg_schemas::definition::stream::{OFFSET, PARTITION, PAYLOAD, REJECT, TIMESTAMP};
+use thalweg_schemas::warehouse::parquet::ParquetFiles;
+use thalweg_schemas::warehouse::versions::DataFile;
 use thalweg_schemas::{Error as SharedError, Result as SharedResult};
 
 use crate::pin::{Pin, PinnedRows, PinnedView, RowsAbove, Tiles};
@@ -64,11 +64,11 @@ fn segment_states(pin: &Pin, pinned: &PinnedView) -> SharedResult<LogicalPlan> {
     let plan = &pinned.view.plan;
     let schema = Arc::clone(plan.state_schema());
     match &pinned.tiles {
-        Tiles::Here(tiles) => {
+        Tiles::Local(tiles) => {
             let states = tiles.iter().map(|tile| tile.states.clone());
             batches(&name, schema, states.filter(|s| s.num_rows() > 0).collect())
         }
-        Tiles::There(shares) => {
+        Tiles::Remote(shares) => {
             let (from, shares) = (pinned.cut.clone(), Arc::clone(shares));
             let groups = plan.group_count();
             let states = RemoteTable::states(plan.id().clone(), schema, groups, from, shares);
@@ -123,8 +123,8 @@ fn memory_rows(pin: &Pin, rows: &PinnedRows) -> SharedResult<LogicalPlan> {
     let name = format!("{} memory from {archived} to {}", definition.name, pin.frontier);
     let schema = definition.row_schema();
     let chunks = match &rows.above {
-        RowsAbove::Here(chunks) => chunks,
-        RowsAbove::There(shares) => {
+        RowsAbove::Local(chunks) => chunks,
+        RowsAbove::Remote(shares) => {
             let rows = RemoteTable::rows(schema, archived.clone(), Arc::clone(shares));
             return scan(&name, Arc::new(rows));
         }

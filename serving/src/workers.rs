@@ -5,10 +5,10 @@
 //! Invariant: a worker that is slow or gone costs a query at most `ask_within`, once: until it answers again, in the
 //! background, nobody waits for it.
 
-pub(crate) mod choose;
+pub(crate) mod assign;
+mod client;
 pub(crate) mod scan;
 mod snapshot;
-mod worker;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -19,12 +19,12 @@ use futures::future::join_all;
 use parking_lot::Mutex;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
-use thalweg_schemas::remote::{PinAnswer, PinRequest, WorkerStatus};
+use thalweg_schemas::realtime::protocol::{PinAnswer, PinRequest, WorkerStatus};
 use tokio::runtime::Handle;
 use tokio::sync::{Mutex as AsyncMutex, watch};
 use tokio::time::Instant;
 
-pub(crate) use worker::{HeldPin, Worker};
+pub(crate) use client::{Worker, WorkerPin};
 
 /// How long statuses are good for: probes, scrapes and consoles ask for them all the time.
 const STATUS_AGE: Duration = Duration::from_secs(1);
@@ -127,11 +127,11 @@ impl Workers {
     }
 
     /// Asks every worker at once; each answers within `ask_within`, or why it does not is known.
-    pub(crate) async fn pin(&self, request: PinRequest) -> Vec<Asked> {
+    pub(crate) async fn pin(&self, request: PinRequest) -> Vec<WorkerAnswer> {
         let request = Arc::new(request);
         let asked = self.all().into_iter().map(|worker| {
             let request = Arc::clone(&request);
-            async move { Asked { name: worker.address().to_owned(), pin: worker.pin(request).await } }
+            async move { WorkerAnswer { name: worker.address().to_owned(), pin: worker.pin(request).await } }
         });
         join_all(asked).await
     }
@@ -156,14 +156,14 @@ impl Workers {
 
 /// What one worker said to a pin.
 #[derive(Debug)]
-pub(crate) struct Asked {
+pub(crate) struct WorkerAnswer {
     pub(crate) name: String,
-    pub(crate) pin: Result<HeldPin, String>,
+    pub(crate) pin: Result<WorkerPin, String>,
 }
 
-impl Asked {
+impl WorkerAnswer {
     pub(crate) fn answer(&self) -> (&str, Result<&PinAnswer, &str>) {
-        let answer = self.pin.as_ref().map(HeldPin::answer);
+        let answer = self.pin.as_ref().map(WorkerPin::answer);
         (&self.name, answer.map_err(String::as_str))
     }
 }

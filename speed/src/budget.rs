@@ -25,7 +25,7 @@ const QUEUE: std::ops::RangeInclusive<usize> = 128 << 10..=32 << 20;
 
 /// How a stream's budget is divided.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Shares {
+pub(crate) struct MemoryShares {
     /// What one micro-batch may come to: its messages, rows and states.
     pub(crate) batch: usize,
     /// What may be held before reading pauses.
@@ -34,7 +34,7 @@ pub(crate) struct Shares {
     pub(crate) rebuild: usize,
 }
 
-impl Shares {
+impl MemoryShares {
     /// `queue` is what librdkafka may fetch ahead; a user may have set it to more than the budget.
     pub(crate) fn of(budget: usize, queue: usize) -> Self {
         let batches = budget / 4;
@@ -78,7 +78,7 @@ fn clamp(bytes: usize, range: &std::ops::RangeInclusive<usize>) -> usize {
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Load {
     pub(crate) used: usize,
-    /// [`Shares::limit`].
+    /// [`MemoryShares::limit`].
     pub(crate) limit: usize,
     pub(crate) paused: bool,
     /// Rows are in memory that no epoch has taken to the archive yet.
@@ -151,7 +151,7 @@ mod tests {
     fn the_shares_fit_into_the_budget() {
         let check = |budget: usize, limit: usize, first: usize| {
             let queue = queue_bytes(budget);
-            let shares = Shares::of(budget, queue);
+            let shares = MemoryShares::of(budget, queue);
             assert_eq!((shares.limit, shares.first_batch()), (limit, first));
             assert!(shares.limit + 2 * shares.batch + queue <= budget, "{budget}");
         };
@@ -160,12 +160,12 @@ mod tests {
         check(16 * MIB, 11 * MIB, 256 << 10);
         check(2 * MIB, (1536 - 128) << 10, 32 << 10);
         // A user's own queue may be larger than the budget; reading goes on all the same.
-        assert_eq!(Shares::of(16 * MIB, 64 * MIB).limit, 4 * MIB);
+        assert_eq!(MemoryShares::of(16 * MIB, 64 * MIB).limit, 4 * MIB);
     }
 
     #[test]
     fn batches_follow_from_what_they_become() {
-        let shares = Shares::of(16 << 20, 1 << 20);
+        let shares = MemoryShares::of(16 << 20, 1 << 20);
         let check = |now: usize, raw: usize, grown: usize, expect: usize| {
             let kib = |n| n << 10;
             let got = shares.next_batch(kib(now), kib(raw), kib(grown));

@@ -9,7 +9,7 @@ use std::time::Duration;
 use thalweg_schemas::{Partition, StreamName};
 
 use crate::budget::queue_bytes;
-use crate::clock::Clock;
+use thalweg_schemas::clock::MonotonicClock;
 
 /// Which partitions of every stream this process reads.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -68,7 +68,7 @@ pub struct SpeedConfig {
     pub memory_budget: usize,
     /// How long readers may go on with what newer versions have replaced.
     pub grace: Duration,
-    pub clock: Clock,
+    pub clock: MonotonicClock,
 }
 
 impl Default for SpeedConfig {
@@ -83,7 +83,7 @@ impl Default for SpeedConfig {
             mark_interval: Duration::from_secs(60),
             memory_budget: 1 << 30,
             grace: Duration::from_secs(60),
-            clock: Clock::system(),
+            clock: MonotonicClock::system(),
         }
     }
 }

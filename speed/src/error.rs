@@ -1,6 +1,6 @@
 //! The crate's error: what was being done with which topic and partition when it failed, and whose fault that is.
 //!
-//! Invariant: [`Error::fault`] and [`weigh`] are the only places where wait, retry or stop is decided.
+//! Invariant: [`Error::fault`] and [`classify`] are the only places where wait, retry or stop is decided.
 
 use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
 use thalweg_schemas::error::Fault;
@@ -153,14 +153,14 @@ impl Error {
             Error::ReadBack { .. } | Error::LastEpoch { .. } | Error::Origin { .. } => Fault::Transient,
             Error::ConsumerStopped { .. } | Error::Disconnected { .. } => Fault::Transient,
             Error::Join { source, .. } | Error::Members { source, .. } => {
-                match source.rdkafka_error_code().map(weigh_group) {
-                    Some(Verdict::Stop(fault)) => fault,
+                match source.rdkafka_error_code().map(classify_group) {
+                    Some(KafkaErrorClass::Stop(fault)) => fault,
                     _ => Fault::Transient,
                 }
             }
             Error::Survey { source, .. } | Error::Consume { source, .. } => {
-                match source.rdkafka_error_code().map(weigh) {
-                    Some(Verdict::Stop(fault)) => fault,
+                match source.rdkafka_error_code().map(classify) {
+                    Some(KafkaErrorClass::Stop(fault)) => fault,
                     _ => Fault::Transient,
                 }
             }
@@ -191,7 +191,7 @@ fn innermost(error: &tonic::transport::Error) -> String {
 
 /// What an error that librdkafka reports means for the consumer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Verdict {
+pub(crate) enum KafkaErrorClass {
     /// librdkafka tells us that it is reconnecting or retrying; reading goes on by itself.
     Wait,
     /// The position does not exist in the log.
@@ -200,7 +200,7 @@ pub(crate) enum Verdict {
 }
 
 /// Weighs an error code met while consuming.
-pub(crate) fn weigh(code: Code) -> Verdict {
+pub(crate) fn classify(code: Code) -> KafkaErrorClass {
     match code {
         Code::BrokerTransportFailure
         | Code::AllBrokersDown
@@ -220,9 +220,9 @@ pub(crate) fn weigh(code: Code) -> Verdict {
         | Code::CoordinatorLoadInProgress
         | Code::CoordinatorNotAvailable
         | Code::NotCoordinator
-        | Code::GroupAuthorizationFailed => Verdict::Wait,
+        | Code::GroupAuthorizationFailed => KafkaErrorClass::Wait,
         Code::AutoOffsetReset | Code::OffsetOutOfRange | Code::NoOffset | Code::LogTruncation => {
-            Verdict::OffsetGone
+            KafkaErrorClass::OffsetGone
         }
         Code::UnknownTopicOrPartition
         | Code::UnknownTopic
@@ -233,23 +233,23 @@ pub(crate) fn weigh(code: Code) -> Verdict {
         | Code::SaslAuthenticationFailed
         | Code::UnsupportedSASLMechanism
         | Code::SSL
-        | Code::InvalidTopic => Verdict::Stop(Fault::User),
-        _ => Verdict::Stop(Fault::Transient),
+        | Code::InvalidTopic => KafkaErrorClass::Stop(Fault::User),
+        _ => KafkaErrorClass::Stop(Fault::Transient),
     }
 }
 
 /// Weighs an error code of a member of the group: here the coordinator and its permissions are needed, and whatever can
 /// pass is waited for, because the group is joined again by itself.
-pub(crate) fn weigh_group(code: Code) -> Verdict {
+pub(crate) fn classify_group(code: Code) -> KafkaErrorClass {
     match code {
         Code::GroupAuthorizationFailed
         | Code::InconsistentGroupProtocol
         | Code::InvalidSessionTimeout
-        | Code::InvalidGroupId => Verdict::Stop(Fault::User),
-        Code::Fatal | Code::FencedInstanceId => Verdict::Stop(Fault::Transient),
-        code => match weigh(code) {
-            Verdict::Stop(Fault::User) => Verdict::Stop(Fault::User),
-            _ => Verdict::Wait,
+        | Code::InvalidGroupId => KafkaErrorClass::Stop(Fault::User),
+        Code::Fatal | Code::FencedInstanceId => KafkaErrorClass::Stop(Fault::Transient),
+        code => match classify(code) {
+            KafkaErrorClass::Stop(Fault::User) => KafkaErrorClass::Stop(Fault::User),
+            _ => KafkaErrorClass::Wait,
         },
     }
 }

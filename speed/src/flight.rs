@@ -19,10 +19,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arrow_flight::flight_service_server::FlightServiceServer;
+use thalweg_schemas::StreamName;
 use thalweg_schemas::catalog::Catalog;
-use thalweg_schemas::snapshot::StreamHandle;
-use thalweg_schemas::threads::Threads;
-use thalweg_schemas::{StreamName, session};
+use thalweg_schemas::engine::session;
+use thalweg_schemas::engine::threads::Threads;
+use thalweg_schemas::realtime::snapshot::StreamHandle;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -30,7 +31,7 @@ use tonic::service::interceptor::InterceptedService;
 use tonic::transport::server::TcpIncoming;
 use tonic::transport::{Identity, Server, ServerTlsConfig};
 
-use self::pins::Pins;
+use self::pins::PinTable;
 use self::service::{Guard, Service};
 use crate::{Error, Result};
 
@@ -88,7 +89,7 @@ pub async fn serve(
 ) -> Result<()> {
     let threads = Threads::start("flight", config.threads).map_err(Error::StartThreads)?;
     let state = session::state(session::runtime(None, Some(MEMORY), None)?, config.threads);
-    let pins = Arc::new(Pins::default());
+    let pins = Arc::new(PinTable::default());
     let service = Service::new(config.worker, catalog, streams, Arc::clone(&pins), state, threads);
     let mut server =
         Server::builder().http2_keepalive_interval(Some(KEEP_ALIVE)).http2_keepalive_timeout(Some(KEEP_ALIVE));

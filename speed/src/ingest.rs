@@ -13,18 +13,16 @@ mod memory;
 mod partitions;
 mod views;
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::HashMap;
 use std::future::pending;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use datafusion::execution::context::SessionState;
 use parking_lot::Mutex;
-use thalweg_schemas::catalog::CatalogStream;
-use thalweg_schemas::dataset::MasterVersion;
 use thalweg_schemas::decode::{Decoder, Messages};
-use thalweg_schemas::epoch::EpochOutcome;
-use thalweg_schemas::session;
+use thalweg_schemas::engine::session;
+use thalweg_schemas::realtime::epoch::EpochOutcome;
 use thalweg_schemas::{Frontier, Partition};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
@@ -33,40 +31,16 @@ use tokio_util::sync::CancellationToken;
 
 use self::partitions::rows_that_count;
 use self::views::Done;
-use crate::budget::Shares;
-use crate::change::{Change, Lost};
+use crate::budget::MemoryShares;
 use crate::config::{SpeedConfig, queue_of};
-use crate::current::{Current, same};
-use crate::run::Links;
-use crate::source::{Command, Drained, Link, Source};
+use crate::group::change::{AssignmentChange, Revoked};
+use crate::kafka::channel::{BrokerStatus, ConsumerCommand, Drained, Source};
+use crate::session::{Ended, Start, Upstream};
+use crate::state::stream_state::{StreamState, same};
 use crate::{Error, Result};
 
 /// How often the clock is looked at when nothing else happens.
 const TICK: Duration = Duration::from_millis(50);
-
-/// Where ingesting starts.
-pub struct Start {
-    pub stream: Arc<CatalogStream>,
-    /// O, for every partition.
-    pub origin: Frontier,
-    /// The newest version; reading starts at its frontier.
-    pub master: Arc<MasterVersion>,
-    /// The partitions that are read from the start on.
-    pub partitions: BTreeSet<Partition>,
-    /// Those that come and go later. Nobody has to hold the other end.
-    pub changes: mpsc::Receiver<Change>,
-    /// A frontier below which nothing may be answered, because readers have seen it.
-    pub floor: Frontier,
-}
-
-/// Why ingesting ended without an error.
-#[derive(Debug)]
-pub enum Ended {
-    /// As asked; everything read is archived.
-    ShutDown,
-    /// Someone else archives a partition that was read here: resume from this version.
-    Fenced(Arc<MasterVersion>),
-}
 
 /// Ingests what `source` brings until `cancel`, then archives what is left.
 ///
@@ -75,7 +49,7 @@ pub async fn ingest(
     config: &SpeedConfig,
     start: Start,
     source: Source,
-    links: &mut Links,
+    links: &mut Upstream,
     cancel: &CancellationToken,
 ) -> Result<Ended> {
     let mut ingest = Ingest::new(config, start, source, links)?;
@@ -86,7 +60,7 @@ pub async fn ingest(
     loop {
         let event = tokio::select! {
             () = cancel.cancelled() => return ingest.shut_down().await,
-            _ = tick.tick() => Event::Tick,
+            _ = tick.tick() => IngestEvent::Tick,
             event = ingest.next_event() => event?,
         };
         if let Some(ended) = ingest.handle(event).await? {
@@ -97,7 +71,7 @@ pub async fn ingest(
 }
 
 /// What the loop waits for.
-enum Event {
+enum IngestEvent {
     Batch(Drained),
     Outcome(EpochOutcome),
     Done(Done),
@@ -106,9 +80,9 @@ enum Event {
     Views,
     /// The topic has so many partitions now.
     Grown(i32),
-    Change(Change),
+    AssignmentChange(AssignmentChange),
     /// The brokers have been reached, or are away.
-    Link(Link),
+    BrokerStatus(BrokerStatus),
     Tick,
 }
 
@@ -120,20 +94,20 @@ struct InFlight {
 
 struct Ingest<'a> {
     config: &'a SpeedConfig,
-    links: &'a mut Links,
+    links: &'a mut Upstream,
     source: Source,
     /// How many partitions the topic has.
     partitions: watch::Receiver<i32>,
-    changes: mpsc::Receiver<Change>,
+    changes: mpsc::Receiver<AssignmentChange>,
     /// How many commands have changed what the consumer reads.
     assignment: u64,
     /// As of which of them a partition is read; 0 for those that were from the start on.
     since: HashMap<Partition, u64>,
     /// Partitions that go as soon as they are archived.
-    leaving: Vec<Lost>,
-    link: watch::Receiver<Link>,
-    current: Current,
-    shares: Shares,
+    revoking: Vec<Revoked>,
+    link: watch::Receiver<BrokerStatus>,
+    state: StreamState,
+    shares: MemoryShares,
     /// Bytes of messages at which a micro-batch ends.
     batch_limit: usize,
     /// Taken while a micro-batch is decoded. Decoders are not `Sync`; nothing ever contends for it.
@@ -151,24 +125,24 @@ struct Ingest<'a> {
 }
 
 impl<'a> Ingest<'a> {
-    fn new(config: &'a SpeedConfig, mut start: Start, source: Source, links: &'a mut Links) -> Result<Self> {
+    fn new(config: &'a SpeedConfig, mut start: Start, source: Source, links: &'a mut Upstream) -> Result<Self> {
         let unbounded = session::runtime(Some(&links.warehouse), None, None)?;
         let definition = &start.stream.definition;
-        let shares = Shares::of(config.memory_budget, queue_of(config, &definition.kafka));
+        let shares = MemoryShares::of(config.memory_budget, queue_of(config, &definition.kafka));
         let bounded = session::runtime(Some(&links.warehouse), Some(shares.rebuild), None)?;
         let decoder = Decoder::new(definition)?;
         let (_, none) = mpsc::channel(1);
         let changes = std::mem::replace(&mut start.changes, none);
-        let mut current = Current::new(start);
-        current.epochs.limit_chunks(shares.batch);
+        let mut state = StreamState::new(start);
+        state.epochs.limit_chunks(shares.batch);
         source.limit_batches(shares.first_batch());
         Ok(Self {
             decoder: Mutex::new(Some(decoder)),
             changes,
             assignment: 0,
             since: HashMap::new(),
-            leaving: Vec::new(),
-            current,
+            revoking: Vec::new(),
+            state,
             shares,
             batch_limit: shares.first_batch(),
             partitions: source.partitions.clone(),
@@ -191,60 +165,60 @@ impl<'a> Ingest<'a> {
     }
 
     fn disconnected(&self, what: &'static str) -> Error {
-        Error::Disconnected { stream: self.current.stream.definition.name.clone(), what }
+        Error::Disconnected { stream: self.state.stream.definition.name.clone(), what }
     }
 
     fn consumer_stopped(&self) -> Error {
-        Error::ConsumerStopped { topic: self.current.stream.definition.topic.clone() }
+        Error::ConsumerStopped { topic: self.state.stream.definition.topic.clone() }
     }
 
-    async fn next_event(&mut self) -> Result<Event> {
+    async fn next_event(&mut self) -> Result<IngestEvent> {
         tokio::select! {
             batch = self.source.next() => match batch {
-                Some(batch) => Ok(Event::Batch(batch?)),
+                Some(batch) => Ok(IngestEvent::Batch(batch?)),
                 None => Err(self.consumer_stopped()),
             },
             outcome = outcome(&mut self.in_flight) => match outcome {
-                Some(outcome) => Ok(Event::Outcome(outcome)),
+                Some(outcome) => Ok(IngestEvent::Outcome(outcome)),
                 None => Err(self.disconnected("archive")),
             },
             Some(done) = self.jobs.join_next() => match done {
-                Ok(done) => Ok(Event::Done(done?)),
+                Ok(done) => Ok(IngestEvent::Done(done?)),
                 Err(source) => Err(self.task_failed(source)),
             },
             changed = self.links.masters.changed() => match changed {
-                Ok(()) => Ok(Event::Master),
+                Ok(()) => Ok(IngestEvent::Master),
                 Err(_) => Err(self.disconnected("archive")),
             },
             changed = self.links.published.changed() => match changed {
-                Ok(()) => Ok(Event::Views),
+                Ok(()) => Ok(IngestEvent::Views),
                 Err(_) => Err(self.disconnected("batch layer")),
             },
             changed = self.links.catalog.changed() => match changed {
-                Ok(()) => Ok(Event::Views),
+                Ok(()) => Ok(IngestEvent::Views),
                 Err(_) => Err(self.disconnected("catalog")),
             },
             changed = self.partitions.changed() => match changed {
-                Ok(()) => Ok(Event::Grown(*self.partitions.borrow_and_update())),
+                Ok(()) => Ok(IngestEvent::Grown(*self.partitions.borrow_and_update())),
                 Err(_) => Err(self.consumer_stopped()),
             },
-            Some(change) = self.changes.recv() => Ok(Event::Change(change)),
+            Some(change) = self.changes.recv() => Ok(IngestEvent::AssignmentChange(change)),
             // When the consumer has gone, its batches say so.
-            Ok(()) = self.link.changed() => Ok(Event::Link(self.link.borrow_and_update().clone())),
+            Ok(()) = self.link.changed() => Ok(IngestEvent::BrokerStatus(self.link.borrow_and_update().clone())),
         }
     }
 
-    async fn handle(&mut self, event: Event) -> Result<Option<Ended>> {
+    async fn handle(&mut self, event: IngestEvent) -> Result<Option<Ended>> {
         match event {
-            Event::Batch(drained) => self.take(drained).await?,
-            Event::Outcome(outcome) => return Ok(self.settle(outcome)),
-            Event::Done(done) => self.finish(done).await?,
-            Event::Master => return Ok(self.follow_master()),
-            Event::Views => self.reconcile(),
-            Event::Grown(count) => self.grow(count).await?,
-            Event::Change(change) => self.change(change)?,
-            Event::Link(link) => self.current.connect(link),
-            Event::Tick => {}
+            IngestEvent::Batch(drained) => self.take(drained).await?,
+            IngestEvent::Outcome(outcome) => return Ok(self.settle(outcome)),
+            IngestEvent::Done(done) => self.finish(done).await?,
+            IngestEvent::Master => return Ok(self.follow_master()),
+            IngestEvent::Views => self.reconcile(),
+            IngestEvent::Grown(count) => self.grow(count).await?,
+            IngestEvent::AssignmentChange(change) => self.change(change)?,
+            IngestEvent::BrokerStatus(link) => self.state.connect(link),
+            IngestEvent::Tick => {}
         }
         Ok(None)
     }
@@ -253,10 +227,10 @@ impl<'a> Ingest<'a> {
     async fn take(&mut self, mut drained: Drained) -> Result<()> {
         let counted = self.counted(&drained);
         let positions = drained.positions.within(counted.iter().copied());
-        let to = self.current.frontier().max(&positions);
+        let to = self.state.frontier().max(&positions);
         drained.last.retain(|p, _| counted.contains(p));
         drained.ends.retain(|p| counted.contains(p));
-        if !drained.messages.is_empty() || to != *self.current.frontier() {
+        if !drained.messages.is_empty() || to != *self.state.frontier() {
             let started = Instant::now();
             let raw = drained.messages.memory();
             let rows = self.decode(drained.messages).await?;
@@ -264,7 +238,7 @@ impl<'a> Ingest<'a> {
             let decoded = started.elapsed();
             let segments = self.update_views(&rows, &to).await?;
             tracing::debug!(
-                stream = %self.current.stream.definition.name,
+                stream = %self.state.stream.definition.name,
                 rows = rows.num_rows(),
                 ?decoded,
                 updated = ?started.elapsed(),
@@ -274,16 +248,16 @@ impl<'a> Ingest<'a> {
             let states: usize = states.map(|segment| segment.bytes).sum();
             self.size_batches(raw, rows.get_array_memory_size() + states);
             let now = self.now();
-            self.current.advance(now, to, rows, drained.last, segments)?;
+            self.state.advance(now, to, rows, drained.last, segments)?;
         }
-        self.current.place(&drained.high, drained.ends);
+        self.state.place(&drained.high, drained.ends);
         Ok(())
     }
 
     async fn decode(&mut self, messages: Messages) -> Result<arrow::record_batch::RecordBatch> {
         let mut decoder = match self.decoder.get_mut().take() {
             Some(decoder) => decoder,
-            None => Decoder::new(&self.current.stream.definition)?,
+            None => Decoder::new(&self.state.stream.definition)?,
         };
         // Decoding is what costs most; the threads that answer queries must not wait for it.
         let decoding = tokio::task::spawn_blocking(move || {
@@ -296,18 +270,18 @@ impl<'a> Ingest<'a> {
     }
 
     fn task_failed(&self, source: tokio::task::JoinError) -> Error {
-        Error::Task { stream: self.current.stream.definition.name.clone(), source }
+        Error::Task { stream: self.state.stream.definition.name.clone(), source }
     }
 
     /// The master dataset has a new version: the same rows in other files, or someone else's epoch.
     fn follow_master(&mut self) -> Option<Ended> {
         let version = Arc::clone(&self.links.masters.borrow_and_update());
-        if version.version <= self.current.master.version {
+        if version.version <= self.state.master.version {
             return None;
         }
-        let frontier = self.current.mine(&version.frontier);
-        if same(&frontier, &self.current.archived) {
-            self.current.adopt(version);
+        let frontier = self.state.mine(&version.frontier);
+        if same(&frontier, &self.state.archived) {
+            self.state.adopt(version);
             self.reconcile();
             return None;
         }
@@ -318,28 +292,28 @@ impl<'a> Ingest<'a> {
         Some(Ended::Fenced(version))
     }
 
-    fn command(&self, command: Command) -> Result<()> {
+    fn command(&self, command: ConsumerCommand) -> Result<()> {
         self.source.commands.send(command).map_err(|_| self.consumer_stopped())
     }
 
     /// What is due after every event.
     async fn upkeep(&mut self) -> Result<()> {
         let now = self.now();
-        self.current.trim(now, self.config.grace);
-        self.let_go(now).await?;
+        self.state.trim(now, self.config.grace);
+        self.drop_revoked(now).await?;
         self.watch_memory(now).await?;
         self.cut_if_due(now).await?;
         self.start_merges();
-        if self.current.dirty {
+        if self.state.dirty {
             self.show();
         }
         Ok(())
     }
 
     fn show(&mut self) {
-        let snapshot = self.current.snapshot(self.used(), self.config.memory_budget);
+        let snapshot = self.state.snapshot(self.used(), self.config.memory_budget);
         self.links.snapshots.send_replace(Some(Arc::new(snapshot)));
-        self.current.dirty = false;
+        self.state.dirty = false;
     }
 }
 

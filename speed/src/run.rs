@@ -11,42 +11,27 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use thalweg_schemas::catalog::{Catalog, CatalogStore, CatalogStream};
-use thalweg_schemas::dataset::{MasterVersion, Published};
-use thalweg_schemas::epoch::EpochRequest;
-use thalweg_schemas::snapshot::StreamSnapshot;
+use thalweg_schemas::realtime::epoch::EpochRequest;
+use thalweg_schemas::realtime::snapshot::StreamSnapshot;
 use thalweg_schemas::warehouse::Warehouse;
+use thalweg_schemas::warehouse::versions::{MasterVersion, Published};
 use thalweg_schemas::{Frontier, Partition};
 use tokio::sync::{Notify, mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::Result;
-use crate::assignment::Topic;
 use crate::config::{Assignment, SpeedConfig};
-use crate::consumer::{self, BatchLimits};
-use crate::gain::{Taker, check, check_origin, high, recorded, survey};
-use crate::identity::{Watermarks, check_watermarks};
-use crate::ingest::{Ended, Start, ingest};
-use crate::membership::Membership;
-use crate::source::{Feed, Source};
+use crate::group::handover::{Handover, check, check_origin, high, recorded, survey};
+use crate::group::membership::Membership;
+use crate::ingest::ingest;
+use crate::kafka::channel::{BatchSender, Source};
+use crate::kafka::consumer::{self, BatchLimits};
+use crate::kafka::identity::{Watermarks, check_watermarks};
+use crate::kafka::topic::Topic;
+use crate::session::{Ended, Start, Upstream};
 
 /// How long to wait before brokers that are away are asked again.
 const ASK_AGAIN: Duration = Duration::from_secs(1);
-
-/// What connects a stream to the other layers.
-pub struct Links {
-    pub catalogs: CatalogStore,
-    pub catalog: watch::Receiver<Arc<Catalog>>,
-    pub published: watch::Receiver<Arc<Published>>,
-    pub warehouse: Warehouse,
-    /// Where epochs go.
-    pub archive: mpsc::Sender<EpochRequest>,
-    /// The newest version of the master dataset.
-    pub masters: watch::Receiver<Arc<MasterVersion>>,
-    /// What readers see.
-    pub snapshots: watch::Sender<Option<Arc<StreamSnapshot>>>,
-    /// Asks for an early batch run when memory is short.
-    pub pressure: Arc<Notify>,
-}
 
 /// Where the stream's partitions begin. Kafka is asked only if the catalog does not know of any yet; a partition that
 /// it does not know begins at 0 and is recorded when it is found. To be called before the archive is opened, which is
@@ -81,7 +66,7 @@ pub async fn run(
     pressure: Arc<Notify>,
     cancel: CancellationToken,
 ) -> Result<()> {
-    let mut links = Links { catalogs, catalog, published, warehouse, archive, masters, snapshots, pressure };
+    let mut links = Upstream { catalogs, catalog, published, warehouse, archive, masters, snapshots, pressure };
     let mut membership = match &config.assignment {
         Assignment::Group { .. } => Some(Membership::join(&config, &stream.definition)?),
         Assignment::All | Assignment::Static(_) => None,
@@ -97,7 +82,7 @@ pub async fn run(
 async fn sessions(
     config: &SpeedConfig,
     stream: &Arc<CatalogStream>,
-    links: &mut Links,
+    links: &mut Upstream,
     membership: &mut Option<Membership>,
     cancel: &CancellationToken,
 ) -> Result<()> {
@@ -124,7 +109,7 @@ async fn session(
     config: &SpeedConfig,
     stream: &Arc<CatalogStream>,
     known: Arc<MasterVersion>,
-    links: &mut Links,
+    links: &mut Upstream,
     membership: Option<&mut Membership>,
     cancel: &CancellationToken,
 ) -> Result<Ended> {
@@ -139,13 +124,13 @@ async fn session(
     check_origin(stream, &origin, &master, &partitions)?;
     let (grown, found) = watch::channel(0);
     let (feed, source) = Source::new(found);
-    let from = Reading { at: next.within(partitions.iter().copied()), master: Arc::clone(&master) };
+    let from = ResumePoint { at: next.within(partitions.iter().copied()), master: Arc::clone(&master) };
     let connecting = connect(config, topic, stream, &catalogs, from, grown, feed);
     let (sender, changes) = mpsc::channel(1);
     let following = match membership {
         None => None,
         Some(membership) => {
-            let taker = Taker {
+            let taker = Handover {
                 stream: Arc::clone(stream),
                 catalogs: catalogs.clone(),
                 probe: Topic::open(config, &stream.definition)?,
@@ -186,7 +171,7 @@ async fn session(
 }
 
 /// What is read on from.
-struct Reading {
+struct ResumePoint {
     /// Partitions that are found only now are not in it: the loop assigns them.
     at: Frontier,
     master: Arc<MasterVersion>,
@@ -199,9 +184,9 @@ async fn connect(
     topic: Topic,
     stream: &CatalogStream,
     catalogs: &CatalogStore,
-    from: Reading,
+    from: ResumePoint,
     grown: watch::Sender<i32>,
-    feed: Feed,
+    feed: BatchSender,
 ) -> Result<()> {
     let mine: BTreeSet<Partition> = from.at.partitions().collect();
     let log = loop {

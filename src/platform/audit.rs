@@ -12,9 +12,9 @@ use thalweg_batch::audit::{AuditReport, audit_published, audit_view};
 use thalweg_batch::follow::Masters;
 use thalweg_batch::{Archive, ViewTable};
 use thalweg_schemas::catalog::{Catalog, CompiledView};
-use thalweg_schemas::dataset::Published;
-use thalweg_schemas::snapshot::StreamSnapshot;
-use thalweg_schemas::threads::Threads;
+use thalweg_schemas::engine::threads::Threads;
+use thalweg_schemas::realtime::snapshot::StreamSnapshot;
+use thalweg_schemas::warehouse::versions::Published;
 use thalweg_schemas::{Fault, ViewName};
 use thalweg_serving::{Call, CallError, Realtime};
 use thalweg_speed::rebuild_range;
@@ -22,7 +22,6 @@ use tokio::sync::watch;
 
 use super::Base;
 use super::calls::{compute, failed};
-use crate::batch::choose;
 
 /// How long an audit waits for segments that tile, and how long for one new snapshot.
 const WAIT: Duration = Duration::from_secs(10);
@@ -54,7 +53,7 @@ impl Audits {
     async fn run(self, name: Option<ViewName>) -> Result<Value, CallError> {
         let catalog = Arc::clone(&self.base.catalog.borrow());
         let mut reports = Vec::new();
-        for view in choose(&catalog, name.as_ref()).map_err(failed)? {
+        for view in catalog.compiled_of(name.as_ref()).map_err(failed)? {
             reports.push(self.one(&catalog, &view).await?);
         }
         Ok(json!({ "audits": reports }))
@@ -124,12 +123,12 @@ impl Audits {
         let starting =
             || CallError { fault: Fault::Transient, message: format!("stream `{name}` has not started yet") };
         match &self.realtime {
-            Realtime::Here(streams) => {
+            Realtime::Local(streams) => {
                 let handle = streams.borrow().get(name).cloned();
                 let snapshot = handle.and_then(|handle| handle.snapshots.borrow().clone());
                 snapshot.ok_or_else(starting)
             }
-            Realtime::There(workers) => {
+            Realtime::Remote(workers) => {
                 let stream = catalog.streams.get(name).ok_or_else(starting)?;
                 let master = self.masters.borrow().get(name).cloned();
                 let master = master.ok_or_else(starting)?;

@@ -4,7 +4,7 @@
 
 use std::sync::Arc;
 
-use thalweg_batch::early;
+use thalweg_batch::run_requests;
 use thalweg_schemas::warehouse::Warehouse;
 use tokio::net::TcpListener;
 use tokio::runtime::Handle;
@@ -25,12 +25,12 @@ pub(crate) async fn batch(settings: &Settings, warehouse: Warehouse, http: TcpLi
     let batch = Batch::new(&base, Arc::clone(&computing), super::batch_config(settings));
     let answering = probes::of_batch(&base, published);
     let wake = Arc::new(Notify::new());
-    let heeding = early::heed(base.warehouse.clone(), Arc::clone(&wake));
+    let requests = run_requests::watch(base.warehouse.clone(), Arc::clone(&wake));
     Ok(Platform {
         parts: vec![
             Part::spawn("the batch layer", computing.handle(), |end| batch.schedule(wake, published_sender, end)),
-            Part::spawn("wishes for early runs", &Handle::current(), |end| async move {
-                end.run_until_cancelled(heeding).await;
+            Part::spawn("requests for runs", &Handle::current(), |end| async move {
+                end.run_until_cancelled(requests).await;
                 Ok(())
             }),
             Part::spawn("probes", &Handle::current(), |end| probes::answer(http, answering, end)),

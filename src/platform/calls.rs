@@ -9,15 +9,14 @@ use futures::FutureExt;
 use serde_json::{Value, json};
 use thalweg_batch::{BatchConfig, Mode, Outcome, RunReport, run_view, schedule};
 use thalweg_schemas::Fault;
-use thalweg_schemas::dataset::Published;
-use thalweg_schemas::threads::Threads;
+use thalweg_schemas::engine::threads::Threads;
+use thalweg_schemas::warehouse::versions::Published;
 use thalweg_serving::{BatchRequest, Call, CallError, RunSummary};
 use tokio::sync::{Notify, mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::supervise::supervise;
 use super::{Base, Stopped};
-use crate::batch::choose;
 use crate::config::Settings;
 
 /// What runs need.
@@ -105,7 +104,7 @@ impl Batch {
         let catalog = Arc::clone(&self.base.catalog.borrow());
         let mode = if request.full { Mode::Full } else { Mode::Incremental };
         let mut reports = Vec::new();
-        for view in choose(&catalog, request.view.as_ref()).map_err(failed)? {
+        for view in catalog.compiled_of(request.view.as_ref()).map_err(failed)? {
             let run = run_view(&self.base.warehouse, &catalog, &view, mode, &self.config, |_| ());
             let report = run.await.map_err(failed)?;
             self.base.metrics.record_run(summary(&report));

@@ -7,8 +7,8 @@ use std::sync::Arc;
 
 use thalweg_schemas::StreamName;
 use thalweg_schemas::catalog::Catalog;
-use thalweg_schemas::dataset::Published;
-use thalweg_schemas::snapshot::StreamHandle;
+use thalweg_schemas::realtime::snapshot::StreamHandle;
+use thalweg_schemas::warehouse::versions::Published;
 use thalweg_serving::Probes;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
@@ -16,13 +16,13 @@ use tokio_util::sync::CancellationToken;
 
 use super::{Base, Stopped};
 
-type Handles = Arc<HashMap<StreamName, StreamHandle>>;
+type ProbeHandles = Arc<HashMap<StreamName, StreamHandle>>;
 
 /// Of a speed worker: ready once all that it reads has caught up.
 pub(super) fn of_streams(
     base: &Base,
     published: watch::Receiver<Arc<Published>>,
-    streams: watch::Receiver<Handles>,
+    streams: watch::Receiver<ProbeHandles>,
 ) -> Probes {
     let (catalog, handles) = (base.catalog.clone(), streams.clone());
     Probes {
@@ -64,9 +64,11 @@ fn behind(catalog: &Catalog, streams: &HashMap<StreamName, StreamHandle>) -> Vec
             None => Some("starting".to_owned()),
             Some(snapshot) => {
                 let mut behind = snapshot.frontier.partitions();
-                behind.any(|partition| !snapshot.current.contains(&partition)).then(|| match &snapshot.waiting {
-                    Some(why) => format!("it waits for Kafka ({why})"),
-                    None => "catching up".to_owned(),
+                behind.any(|partition| !snapshot.caught_up_partitions.contains(&partition)).then(|| {
+                    match &snapshot.waiting {
+                        Some(why) => format!("it waits for Kafka ({why})"),
+                        None => "catching up".to_owned(),
+                    }
                 })
             }
         }

@@ -50,7 +50,7 @@ pub(crate) async fn serve(settings: &Settings, warehouse: Warehouse, http: TcpLi
         let catalog = base.catalog.clone();
         Part::spawn("discovery", &here, |end| discover::run(at, kafka, catalog, addresses_sender, end))
     };
-    let realtime = Realtime::There(Workers::new(addresses, config));
+    let realtime = Realtime::Remote(Workers::new(addresses, config));
     let audits = Audits {
         base: base.clone(),
         threads: calls::threads(settings)?,

@@ -11,7 +11,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use thalweg_batch::early;
+use thalweg_batch::run_requests;
 use thalweg_schemas::warehouse::Warehouse;
 use thalweg_speed::Assignment;
 use thalweg_speed::flight::{FlightConfig, ServerTls};
@@ -50,7 +50,7 @@ pub(crate) async fn speed(
     let (handles_sender, handles) = watch::channel(Arc::new(HashMap::new()));
     let here = Handle::current();
     let short = Arc::new(Notify::new());
-    let asking = early::ask(base.warehouse.clone(), Arc::clone(&short));
+    let requesting = run_requests::request(base.warehouse.clone(), Arc::clone(&short));
     let wiring = streams::Wiring {
         config: super::speed_config(settings, assignment(settings, me)),
         warehouse: base.warehouse.clone(),
@@ -69,8 +69,8 @@ pub(crate) async fn speed(
             Part::spawn("Flight", &here, |end| async move {
                 Ok(thalweg_speed::flight::serve(flight, config, catalog, handles, end).await?)
             }),
-            Part::spawn("wishes for early runs", &here, |end| async move {
-                end.run_until_cancelled(asking).await;
+            Part::spawn("requests for runs", &here, |end| async move {
+                end.run_until_cancelled(requesting).await;
                 Ok(())
             }),
             following_published,

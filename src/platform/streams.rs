@@ -10,10 +10,10 @@ use futures::future::join_all;
 use thalweg_batch::Archive;
 use thalweg_schemas::StreamName;
 use thalweg_schemas::catalog::{Catalog, CatalogStore, CatalogStream};
-use thalweg_schemas::dataset::{MasterVersion, Published};
-use thalweg_schemas::epoch::{EpochOutcome, EpochRequest};
-use thalweg_schemas::snapshot::{StreamHandle, StreamSnapshot};
+use thalweg_schemas::realtime::epoch::{EpochOutcome, EpochRequest};
+use thalweg_schemas::realtime::snapshot::{StreamHandle, StreamSnapshot};
 use thalweg_schemas::warehouse::Warehouse;
+use thalweg_schemas::warehouse::versions::{MasterVersion, Published};
 use thalweg_serving::Metrics;
 use thalweg_speed::{SpeedConfig, record_origins};
 use tokio::sync::{Notify, mpsc, oneshot, watch};
@@ -27,7 +27,7 @@ use super::supervise::{STEADY, supervise};
 /// Epochs on their way to the archive; the speed layer has one in flight.
 const EPOCHS: usize = 1;
 
-type Handles = Arc<HashMap<StreamName, StreamHandle>>;
+type StreamHandles = Arc<HashMap<StreamName, StreamHandle>>;
 type Snapshots = watch::Sender<Option<Arc<StreamSnapshot>>>;
 
 /// What every stream's task is given.
@@ -81,7 +81,7 @@ fn changes(running: &BTreeMap<StreamName, String>, wanted: &BTreeMap<StreamName,
 /// Errors: a stream broke a promise, or could not archive what it held at the end.
 pub(crate) async fn run(
     mut wiring: Wiring,
-    shown: watch::Sender<Handles>,
+    shown: watch::Sender<StreamHandles>,
     cancel: CancellationToken,
 ) -> Result<(), Stopped> {
     let mut tasks: BTreeMap<StreamName, StreamTask> = BTreeMap::new();

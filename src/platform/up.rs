@@ -47,7 +47,7 @@ pub(crate) async fn up(settings: &Settings, warehouse: Warehouse, listener: TcpL
         end_within: settings.shutdown_timeout,
     };
     let batch = Batch::new(&base, Arc::clone(&computing), super::batch_config(settings));
-    let realtime = Realtime::Here(handles);
+    let realtime = Realtime::Local(handles);
     // Snapshots of this process bring their own master dataset.
     let (_, masters) = watch::channel(Arc::default());
     let audits = Audits {

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use thalweg_schemas::Partition;
-use thalweg_schemas::snapshot::StreamSnapshot;
+use thalweg_schemas::realtime::snapshot::StreamSnapshot;
 
 use world::{Server, Worker, World, at, level};
 

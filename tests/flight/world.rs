@@ -15,14 +15,16 @@ use serde_json::Value;
 use thalweg_batch::{Archive, BatchConfig, Mode, ViewTable, run_view};
 use thalweg_schemas::algebra::{batches, between, collect};
 use thalweg_schemas::catalog::{Catalog, CatalogStore, CompiledView};
-use thalweg_schemas::dataset::{MasterVersion, Published};
 use thalweg_schemas::decode::{Decoder, Messages};
-use thalweg_schemas::epoch::{Epoch, EpochOutcome};
-use thalweg_schemas::segment::{Provenance, Segment};
-use thalweg_schemas::snapshot::{PartitionHealth, RowsChunk, StreamHandle, StreamSnapshot};
-use thalweg_schemas::tile::ViewSegments;
+use thalweg_schemas::definition;
+use thalweg_schemas::engine::session;
+use thalweg_schemas::realtime::epoch::{Epoch, EpochOutcome};
+use thalweg_schemas::realtime::segment::{Provenance, Segment};
+use thalweg_schemas::realtime::snapshot::{PartitionHealth, RowsChunk, StreamHandle, StreamSnapshot};
+use thalweg_schemas::realtime::tile::ViewSegments;
 use thalweg_schemas::warehouse::Warehouse;
-use thalweg_schemas::{Frontier, Offset, Partition, StreamName, ddl, session};
+use thalweg_schemas::warehouse::versions::{MasterVersion, Published};
+use thalweg_schemas::{Frontier, Offset, Partition, StreamName};
 use thalweg_serving::{Metrics, Realtime, ServingConfig, Sources, Workers, WorkersConfig};
 use thalweg_speed::flight::{FlightConfig, ServerTls, serve};
 use tokio::net::TcpListener;
@@ -90,7 +92,7 @@ impl World {
     pub(crate) async fn new(partitions: i32, cut: i64) -> Self {
         let warehouse = Warehouse::over(Url::parse("memory:///").unwrap(), Arc::new(InMemory::new()));
         let catalogs = CatalogStore::new(warehouse.clone());
-        let definitions = ddl::parse(DEFINITIONS).unwrap();
+        let definitions = definition::parse(DEFINITIONS).unwrap();
         catalogs.apply(definitions).await.unwrap();
         let origin = level(partitions, 0);
         let mut catalog = catalogs.record_origin(&stream(), &origin).await.unwrap();
@@ -194,7 +196,7 @@ impl World {
             origin: level(self.partitions, 0),
             frontier: to.clone(),
             caught_up: true,
-            current: to.partitions().collect(),
+            caught_up_partitions: to.partitions().collect(),
             waiting: None,
             master: self.master(),
             rows: vec![chunk(&below, &middle), chunk(&middle, to)],
@@ -307,14 +309,14 @@ impl World {
             archive_failure: watch::channel(None).1,
         };
         let streams = Arc::new(HashMap::from([(stream(), handle)]));
-        let realtime = Realtime::Here(watch::channel(streams).1);
+        let realtime = Realtime::Local(watch::channel(streams).1);
         Server::start(self.sources(realtime)).await
     }
 
     /// A serving process that asks workers at `addresses`.
     pub(crate) async fn there(&self, addresses: &[String], config: WorkersConfig) -> Server {
         let addresses = watch::channel(addresses.to_vec()).1;
-        let realtime = Realtime::There(Workers::new(addresses, config));
+        let realtime = Realtime::Remote(Workers::new(addresses, config));
         Server::start(self.sources(realtime)).await
     }
 

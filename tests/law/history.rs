@@ -17,12 +17,13 @@ use rand::rngs::StdRng;
 use thalweg_batch::{Archive, BatchConfig, Mode, ViewTable, run_view};
 use thalweg_schemas::algebra::{ViewPlan, batches, between, collect, scan};
 use thalweg_schemas::catalog::{Catalog, CatalogStream, CatalogView, CompiledView};
-use thalweg_schemas::dataset::MasterVersion;
-use thalweg_schemas::epoch::{Epoch, EpochOutcome};
-use thalweg_schemas::files::ParquetFiles;
-use thalweg_schemas::view::ViewDefinition;
+use thalweg_schemas::definition::view::ViewDefinition;
+use thalweg_schemas::engine::session;
+use thalweg_schemas::realtime::epoch::{Epoch, EpochOutcome};
 use thalweg_schemas::warehouse::Warehouse;
-use thalweg_schemas::{Frontier, Offset, ViewName, session};
+use thalweg_schemas::warehouse::parquet::ParquetFiles;
+use thalweg_schemas::warehouse::versions::MasterVersion;
+use thalweg_schemas::{Frontier, Offset, ViewName};
 use url::Url;
 
 use crate::answers::assert_same;

@@ -11,7 +11,7 @@ use arrow::record_batch::RecordBatch;
 use rand::Rng;
 use rand::rngs::StdRng;
 use rand::seq::IndexedRandom;
-use thalweg_schemas::stream::{Format, StreamDefinition};
+use thalweg_schemas::definition::stream::{RecordFormat, StreamDefinition};
 use thalweg_schemas::{Frontier, Offset, Partition, StreamName};
 
 pub fn stream() -> StreamDefinition {
@@ -36,7 +36,7 @@ pub fn stream() -> StreamDefinition {
         columns: Arc::new(Schema::new(
             columns.into_iter().map(|(name, data_type)| Field::new(name, data_type, true)).collect::<Vec<_>>(),
         )),
-        format: Format::Json,
+        format: RecordFormat::Json,
         event_time: None,
         kafka: Default::default(),
         sql: String::new(),

@@ -13,10 +13,11 @@ use std::time::{Duration, Instant};
 use rdkafka::ClientConfig;
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
-use thalweg_schemas::snapshot::StreamSnapshot;
-use thalweg_schemas::tile::tile;
+use thalweg_schemas::clock::MonotonicClock;
+use thalweg_schemas::realtime::snapshot::StreamSnapshot;
+use thalweg_schemas::realtime::tile::tile;
 use thalweg_schemas::{Frontier, Partition};
-use thalweg_speed::{Assignment, Clock, SpeedConfig, members, run};
+use thalweg_speed::{Assignment, SpeedConfig, members, run};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -87,7 +88,7 @@ impl Member {
     async fn join(site: &Site, advertise: &str) -> Self {
         let config = SpeedConfig {
             assignment: Assignment::Group { id: None, instance: None, advertise: advertise.to_owned() },
-            clock: Clock::system(),
+            clock: MonotonicClock::system(),
             ..SpeedConfig::default()
         };
         let mut archive = site.archive().await;
@@ -133,7 +134,7 @@ impl Member {
             let (from, to) = (site.cut().within([*p]), snapshot.frontier.within([*p]));
             tile(id, held, &from, &to).is_ok()
         };
-        snapshot.current.iter().copied().filter(tiles).collect()
+        snapshot.caught_up_partitions.iter().copied().filter(tiles).collect()
     }
 
     async fn leave(self) {

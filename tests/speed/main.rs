@@ -12,11 +12,11 @@ mod worker;
 use std::sync::Arc;
 use std::time::Duration;
 
-use thalweg_schemas::epoch::{Epoch, EpochOutcome};
-use thalweg_schemas::segment::Provenance;
-use thalweg_schemas::snapshot::StreamSnapshot;
+use thalweg_schemas::realtime::epoch::{Epoch, EpochOutcome};
+use thalweg_schemas::realtime::segment::Provenance;
+use thalweg_schemas::realtime::snapshot::StreamSnapshot;
 use thalweg_schemas::{Frontier, Partition};
-use thalweg_speed::{Command, Ended};
+use thalweg_speed::{ConsumerCommand, Ended};
 
 use script::Script;
 use site::{Site, at, eventually};
@@ -187,7 +187,7 @@ async fn reading_pauses_at_the_budget_and_nothing_is_dropped() {
         assert!(held <= budget, "{held} bytes of {budget}");
     };
     within_budget(&paused);
-    assert!(matches!(run.command().await, Command::Pause));
+    assert!(matches!(run.command().await, ConsumerCommand::Pause));
     assert_eq!(paused.rows[0].from, site.origin, "unarchived rows were dropped");
     run.check(&site, &script).await;
     assert!(site.pressed().await, "the batch layer was not asked");
@@ -205,7 +205,7 @@ async fn reading_pauses_at_the_budget_and_nothing_is_dropped() {
         }
         tokio::task::yield_now().await;
     }
-    assert!(matches!(run.command().await, Command::Resume));
+    assert!(matches!(run.command().await, ConsumerCommand::Resume));
     run.check(&site, &script).await;
     run.end(&site, script.frontier()).await;
 }
@@ -220,7 +220,7 @@ async fn a_partition_found_later_is_in_the_catalog_before_it_is_read() {
     run.feed(script.step(0)).await;
     run.grow(3);
     match run.command().await {
-        Command::Assign(gained) => assert_eq!(gained, at(&[(2, 0)])),
+        ConsumerCommand::Assign(assigned) => assert_eq!(assigned, at(&[(2, 0)])),
         other => panic!("{other:?}"),
     }
     let catalog = site.catalogs.load().await.unwrap();

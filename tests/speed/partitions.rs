@@ -3,9 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use thalweg_schemas::segment::{Provenance, Segment};
+use thalweg_schemas::realtime::segment::{Provenance, Segment};
 use thalweg_schemas::{Offset, Partition};
-use thalweg_speed::{Assignment, Command, Ended};
+use thalweg_speed::{Assignment, ConsumerCommand, Ended};
 
 use crate::script::Script;
 use crate::site::{Site, at};
@@ -45,14 +45,14 @@ async fn a_gained_partition_is_rebuilt_while_the_others_are_served() {
     b.takes_up(&site).await;
     b.check(&site, &script).await;
 
-    let dropped = b.lose(&[2]).await;
+    let dropped = b.revoke(&[2]).await;
     assert!(dropped.await.is_err(), "it is dropped, not sent");
     b.check(&site, &script).await;
     let master = site.archive().await.latest().await.unwrap();
     let (two, end) = (Partition(2), script.frontier().get(Partition(2)));
     assert_eq!((master.frontier.get(two), master.mark.get(two)), (end, end));
 
-    a.gain(&site, &[2]).await;
+    a.assign(&site, &[2]).await;
     // Whether it is rebuilt by now or not: the others are there as they were.
     a.check_some(&site, &script, &[0, 1]).await;
     script.step(45);
@@ -93,8 +93,8 @@ async fn partitions_wander_between_workers_and_every_answer_is_exact() {
         let holds = |worker: &Worker| worker.at.named(Partition(partition)).is_some();
         let from = workers.iter().position(holds).unwrap();
         let to = if round % 3 == 2 { from } else { (from + 1) % 3 };
-        let _ = workers[from].lose(&[partition]).await.await;
-        workers[to].gain(&site, &[partition]).await;
+        let _ = workers[from].revoke(&[partition]).await.await;
+        workers[to].assign(&site, &[partition]).await;
         if round % 4 == 3 {
             site.recompute().await;
         }
@@ -116,7 +116,7 @@ async fn of_two_owners_one_is_fenced_and_no_answer_is_wrong() {
     let mut heir = Worker::with(&site, &[2]).await;
     together(&site, &mut script, &mut [&mut zombie, &mut heir], 0..20).await;
     // The zombie does not know that it has lost partition 1, and has archived nothing of it.
-    heir.gain(&site, &[1]).await;
+    heir.assign(&site, &[1]).await;
     heir.read(&script).await;
     heir.takes_up(&site).await;
     together(&site, &mut script, &mut [&mut zombie, &mut heir], 20..30).await;
@@ -124,7 +124,7 @@ async fn of_two_owners_one_is_fenced_and_no_answer_is_wrong() {
         worker.takes_up(&site).await;
         worker.check(&site, &script).await;
     }
-    heir.lose(&[2]).await.await.unwrap_err();
+    heir.revoke(&[2]).await.await.unwrap_err();
     heir.check(&site, &script).await;
     zombie.check(&site, &script).await;
     let fenced_at = zombie.at.clone();
@@ -157,18 +157,18 @@ async fn a_commit_of_another_owner_fences_the_loop_and_one_of_others_does_not() 
     together(&site, &mut script, &mut [&mut a, &mut b], 0..30).await;
     let mine = a.at.clone();
     a.run.archived(mine, &site).await;
-    let _ = b.lose(&[2]).await.await;
+    let _ = b.revoke(&[2]).await.await;
     b.check(&site, &script).await;
 
-    b.gain(&site, &[2]).await;
-    a.gain(&site, &[2]).await;
+    b.assign(&site, &[2]).await;
+    a.assign(&site, &[2]).await;
     together(&site, &mut script, &mut [&mut a, &mut b], 30..40).await;
     a.takes_up(&site).await;
     let mine = a.at.clone();
     a.run.archived(mine.clone(), &site).await;
     b.takes_up(&site).await;
     b.check(&site, &script).await;
-    let _ = b.lose(&[1]).await.await;
+    let _ = b.revoke(&[1]).await.await;
     match b.run.ended().await.unwrap() {
         Ended::Fenced(version) => assert!(version.frontier.covers(&mine)),
         other => panic!("{other:?}"),
@@ -185,7 +185,7 @@ async fn what_was_drained_before_a_partition_came_back_does_not_count() {
     let mut a = Worker::with(&site, &[0, 1]).await;
     together(&site, &mut script, &mut [&mut a], 0..11).await;
     let before = (a.at.clone(), a.assignment);
-    let _ = a.lose(&[1]).await.await;
+    let _ = a.revoke(&[1]).await.await;
     script.step(11);
     // Drained before the consumer has heard of it: partition 0 counts, partition 1 does not.
     let to = script.frontier().within(set(&[0, 1]));
@@ -196,7 +196,7 @@ async fn what_was_drained_before_a_partition_came_back_does_not_count() {
     a.takes_up(&site).await;
     a.check(&site, &script).await;
 
-    a.gain(&site, &[1]).await;
+    a.assign(&site, &[1]).await;
     let low = a.at.get(Partition(1));
     assert!(low < to.get(Partition(1)));
     script.step(12);
@@ -219,14 +219,14 @@ async fn a_partition_leaves_only_after_the_archive_has_it() {
     let mut a = Worker::with(&site, &[0, 1]).await;
     together(&site, &mut script, &mut [&mut a], 0..10).await;
     let held = site.hold_archive();
-    let mut dropped = a.lose(&[1]).await;
+    let mut dropped = a.revoke(&[1]).await;
     // Reading and serving go on meanwhile, of what leaves too.
     for step in 10..20 {
         script.step(step);
         a.at.set(Partition(0), script.frontier().get(Partition(0)));
         let (from, to) = (a.run.snapshot().frontier.clone(), a.at.clone());
         a.run.feed(script.drained(&from, &to, a.assignment)).await;
-        let read = |s: &thalweg_schemas::snapshot::StreamSnapshot| s.frontier.covers(&to);
+        let read = |s: &thalweg_schemas::realtime::snapshot::StreamSnapshot| s.frontier.covers(&to);
         a.run.until("partition 0", read).await;
         a.check_some(&site, &script, &[0]).await;
         assert!(dropped.try_recv().is_err_and(|e| e == tokio::sync::oneshot::error::TryRecvError::Empty));
@@ -247,7 +247,7 @@ async fn of_partitions_found_later_only_those_of_the_range_are_taken() {
     run.grow(3);
     run.grow(5);
     match run.command().await {
-        Command::Assign(found) => assert_eq!(found, at(&[(3, 0)])),
+        ConsumerCommand::Assign(found) => assert_eq!(found, at(&[(3, 0)])),
         other => panic!("{other:?}"),
     }
     let catalog = site.catalogs.load().await.unwrap();

@@ -10,14 +10,19 @@ use object_store::memory::InMemory;
 use thalweg_batch::{Archive, BatchConfig, Mode, ViewTable, run_view};
 use thalweg_schemas::algebra::{batches, collect};
 use thalweg_schemas::catalog::{Catalog, CatalogStore, CompiledView};
-use thalweg_schemas::dataset::{BatchVersion, MasterVersion, Published};
-use thalweg_schemas::epoch::EpochRequest;
-use thalweg_schemas::segment::Segment;
-use thalweg_schemas::snapshot::{RowsChunk, StreamSnapshot};
-use thalweg_schemas::tile::tile;
+use thalweg_schemas::clock::MonotonicClock;
+use thalweg_schemas::definition;
+use thalweg_schemas::engine::session;
+use thalweg_schemas::realtime::epoch::EpochRequest;
+use thalweg_schemas::realtime::segment::Segment;
+use thalweg_schemas::realtime::snapshot::{RowsChunk, StreamSnapshot};
+use thalweg_schemas::realtime::tile::tile;
 use thalweg_schemas::warehouse::Warehouse;
-use thalweg_schemas::{Frontier, Offset, Partition, StreamName, ddl, session};
-use thalweg_speed::{Change, Clock, Command, Drained, Ended, Feed, Links, Source, SpeedConfig, Start, ingest};
+use thalweg_schemas::warehouse::versions::{BatchVersion, MasterVersion, Published};
+use thalweg_schemas::{Frontier, Offset, Partition, StreamName};
+use thalweg_speed::{
+    AssignmentChange, BatchSender, ConsumerCommand, Drained, Ended, Source, SpeedConfig, Start, Upstream, ingest,
+};
 use tokio::sync::{Notify, mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -48,7 +53,7 @@ pub(crate) struct Site {
     pub(crate) name: StreamName,
     pub(crate) origin: Frontier,
     pub(crate) config: SpeedConfig,
-    pub(crate) clock: Clock,
+    pub(crate) clock: MonotonicClock,
     pub(crate) catalogs: CatalogStore,
     /// The view that is checked.
     pub(crate) view: Arc<CompiledView>,
@@ -80,12 +85,12 @@ impl Site {
         let definitions = DEFINITIONS.replace("nowhere:1", brokers);
         let warehouse = Warehouse::over(Url::parse("memory:///").unwrap(), Arc::new(InMemory::new()));
         let catalogs = CatalogStore::new(warehouse.clone());
-        catalogs.apply(ddl::parse(&definitions).unwrap()).await.unwrap();
+        catalogs.apply(definition::parse(&definitions).unwrap()).await.unwrap();
         let name = StreamName::new("s").unwrap();
         let origin = at(origin);
         let catalog = catalogs.record_origin(&name, &origin).await.unwrap();
         let view = Arc::clone(catalog.views_of(&name).next().unwrap());
-        let clock = Clock::manual();
+        let clock = MonotonicClock::manual();
         let config = SpeedConfig {
             epoch_interval: Duration::from_secs(3),
             mark_interval: Duration::from_secs(7),
@@ -130,7 +135,7 @@ impl Site {
 
     /// Adds a view, which is checked from now on.
     pub(crate) async fn create(&mut self, sql: &str) {
-        self.catalogs.apply(ddl::parse(sql).unwrap()).await.unwrap();
+        self.catalogs.apply(definition::parse(sql).unwrap()).await.unwrap();
         let catalog = self.catalogs.load().await.unwrap();
         let known = self.view.plan.id().clone();
         let mut views = catalog.views_of(&self.name);
@@ -208,7 +213,7 @@ impl Site {
             master: Arc::clone(&master),
             floor: Frontier::new(),
         };
-        let mut links = Links {
+        let mut links = Upstream {
             catalogs: self.catalogs.clone(),
             catalog: self.catalog.subscribe(),
             published: self.published.subscribe(),
@@ -245,9 +250,9 @@ async fn serve(
 
 /// An ingest loop that runs.
 pub(crate) struct Run {
-    feed: Option<Feed>,
+    feed: Option<BatchSender>,
     grown: watch::Sender<i32>,
-    changes: mpsc::Sender<Change>,
+    changes: mpsc::Sender<AssignmentChange>,
     seen: watch::Receiver<Option<Arc<StreamSnapshot>>>,
     cancel: CancellationToken,
     task: JoinHandle<thalweg_speed::Result<Ended>>,
@@ -259,7 +264,7 @@ impl Run {
         assert!(tokio::task::block_in_place(|| feed.send(Ok(drained))));
     }
 
-    pub(crate) async fn change(&self, change: Change) {
+    pub(crate) async fn change(&self, change: AssignmentChange) {
         self.changes.send(change).await.unwrap();
     }
 
@@ -268,7 +273,7 @@ impl Run {
     }
 
     /// The next command to the consumer.
-    pub(crate) async fn command(&self) -> Command {
+    pub(crate) async fn command(&self) -> ConsumerCommand {
         let feed = self.feed.as_ref().unwrap();
         tokio::task::block_in_place(|| feed.commands.recv_timeout(PATIENCE)).unwrap()
     }

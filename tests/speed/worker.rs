@@ -5,10 +5,10 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use thalweg_schemas::snapshot::StreamSnapshot;
-use thalweg_schemas::tile::tile;
+use thalweg_schemas::realtime::snapshot::StreamSnapshot;
+use thalweg_schemas::realtime::tile::tile;
 use thalweg_schemas::{Frontier, Partition};
-use thalweg_speed::{Change, Command, Ended, Gained, Lost};
+use thalweg_speed::{Assigned, AssignmentChange, ConsumerCommand, Ended, Revoked};
 use tokio::sync::oneshot;
 
 use crate::script::Script;
@@ -33,7 +33,7 @@ impl Worker {
 
     pub(crate) async fn with(site: &Site, partitions: &[i32]) -> Self {
         let mut worker = Self::idle(site).await;
-        worker.gain(site, partitions).await;
+        worker.assign(site, partitions).await;
         worker
     }
 
@@ -42,15 +42,15 @@ impl Worker {
     }
 
     /// The group gives it partitions; it reads on where the archive stands.
-    pub(crate) async fn gain(&mut self, site: &Site, partitions: &[i32]) {
+    pub(crate) async fn assign(&mut self, site: &Site, partitions: &[i32]) {
         let master = site.archive().await.latest().await.unwrap();
         let catalog = site.catalogs.load().await.unwrap();
         let origin = catalog.streams[&site.name].origin.clone();
         let at = master.frontier.or(&origin).within(set(partitions));
-        let gained = Gained { at: at.clone(), origin, high: at.clone(), master };
-        self.run.change(Change::Gain(gained)).await;
+        let assigned = Assigned { at: at.clone(), origin, high: at.clone(), master };
+        self.run.change(AssignmentChange::Assign(assigned)).await;
         match self.run.command().await {
-            Command::Assign(assigned) => assert_eq!(assigned, at),
+            ConsumerCommand::Assign(assigned) => assert_eq!(assigned, at),
             other => panic!("{other:?}"),
         }
         self.assignment += 1;
@@ -58,12 +58,12 @@ impl Worker {
     }
 
     /// The group takes partitions; what it gives is ready once nothing of them is held.
-    pub(crate) async fn lose(&mut self, partitions: &[i32]) -> oneshot::Receiver<()> {
+    pub(crate) async fn revoke(&mut self, partitions: &[i32]) -> oneshot::Receiver<()> {
         let (done, dropped) = oneshot::channel();
-        let lost = Lost { partitions: set(partitions), done };
-        self.run.change(Change::Lose(lost)).await;
+        let lost = Revoked { partitions: set(partitions), done };
+        self.run.change(AssignmentChange::Revoke(lost)).await;
         match self.run.command().await {
-            Command::Unassign(unassigned) => assert_eq!(unassigned, set(partitions)),
+            ConsumerCommand::Unassign(unassigned) => assert_eq!(unassigned, set(partitions)),
             other => panic!("{other:?}"),
         }
         self.assignment += 1;
@@ -117,7 +117,7 @@ impl Worker {
         let names = |f: &Frontier| f.partitions().collect::<BTreeSet<_>>();
         assert_eq!(names(&snapshot.frontier), self.mine());
         assert!(self.mine().is_superset(&snapshot.health.keys().copied().collect()));
-        assert!(self.mine().is_superset(&snapshot.current));
+        assert!(self.mine().is_superset(&snapshot.caught_up_partitions));
         for held in snapshot.views.values() {
             assert!(self.mine().is_superset(&held.partitions.keys().copied().collect()));
         }

@@ -7,8 +7,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use thalweg_schemas::Fault;
-use thalweg_schemas::dataset::MasterVersion;
-use thalweg_schemas::epoch::{EpochOutcome, EpochRequest};
+use thalweg_schemas::realtime::epoch::{EpochOutcome, EpochRequest};
+use thalweg_schemas::warehouse::versions::MasterVersion;
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
@@ -60,7 +60,7 @@ pub async fn serve(
         versions.send_replace(Arc::clone(version));
         // A sender that has stopped waiting reads the outcome from the table when it comes back.
         let _ = reply.send(outcome);
-        archive.tend().await;
+        archive.maintain().await;
     }
     Ok(())
 }

@@ -13,7 +13,7 @@ use arrow::buffer::NullBuffer;
 use arrow::datatypes::DataType;
 use object_store::ObjectStore;
 use object_store::memory::InMemory;
-use thalweg_schemas::stream::{OFFSET, PARTITION, PAYLOAD, REJECT};
+use thalweg_schemas::definition::stream::{OFFSET, PARTITION, PAYLOAD, REJECT};
 use thalweg_schemas::{Fault, Partition};
 
 use super::*;
@@ -242,7 +242,7 @@ async fn commit_many(archive: &mut Archive, from: i64, count: i64) {
     for offset in from..from + count {
         let next = epoch(&[(0, offset)], &[(0, offset + 1)], offset % 7 == 0);
         landed(archive.commit(&next).await.unwrap());
-        archive.tend().await;
+        archive.maintain().await;
     }
 }
 

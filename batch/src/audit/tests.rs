@@ -6,7 +6,7 @@ use arrow::compute::concat_batches;
 use thalweg_schemas::algebra::between;
 
 use super::*;
-use crate::choose::Mode;
+use crate::decide::Mode;
 use crate::run::{BatchConfig, run_view};
 use crate::testing::{at, catalog, faulty_warehouse, measured, stream, view};
 
@@ -52,7 +52,7 @@ fn snapshot(
         origin: at(&[(0, 0), (1, 0)]),
         frontier,
         caught_up: true,
-        current: Default::default(),
+        caught_up_partitions: Default::default(),
         waiting: None,
         master,
         rows: Vec::new(),

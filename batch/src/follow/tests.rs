@@ -1,9 +1,9 @@
 //! Following a warehouse that others write.
 
-use thalweg_schemas::epoch::EpochOutcome;
+use thalweg_schemas::realtime::epoch::EpochOutcome;
 
 use super::*;
-use crate::choose::Mode;
+use crate::decide::Mode;
 use crate::run::{BatchConfig, run_view};
 use crate::testing::{at, catalog, faulty_warehouse, measured, stream, view};
 

@@ -74,7 +74,7 @@ fn space() -> String {
 
 /// What a lease's newest file means for `me`.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Standing {
+pub(super) enum LeaseState {
     /// Nobody holds it.
     Free,
     Mine,
@@ -88,14 +88,14 @@ pub(super) enum Standing {
 }
 
 /// `dead` is [`Holder::is_dead`] of the newest file's holder.
-pub(super) fn judge(newest: Option<&LeaseFile>, me: Uuid, now_ms: i64, dead: bool) -> Standing {
+pub(super) fn judge(newest: Option<&LeaseFile>, me: Uuid, now_ms: i64, dead: bool) -> LeaseState {
     match newest {
-        None => Standing::Free,
-        Some(file) if file.released => Standing::Free,
-        Some(file) if file.holder.id == me => Standing::Mine,
-        Some(_) if dead => Standing::Expired,
-        Some(file) if now_ms > file.until_ms.saturating_add(SKEW_MS) => Standing::Expired,
-        Some(file) => Standing::Held { holder: file.holder.clone(), until_ms: file.until_ms },
+        None => LeaseState::Free,
+        Some(file) if file.released => LeaseState::Free,
+        Some(file) if file.holder.id == me => LeaseState::Mine,
+        Some(_) if dead => LeaseState::Expired,
+        Some(file) if now_ms > file.until_ms.saturating_add(SKEW_MS) => LeaseState::Expired,
+        Some(file) => LeaseState::Held { holder: file.holder.clone(), until_ms: file.until_ms },
     }
 }
 
@@ -108,20 +108,20 @@ mod tests {
         let holder = Holder::new();
         let (theirs, other) = (holder.id, Uuid::new_v4());
         let file = |until_ms, released| LeaseFile { holder: holder.clone(), until_ms, released };
-        let held = |until_ms| Standing::Held { holder: holder.clone(), until_ms };
+        let held = |until_ms| LeaseState::Held { holder: holder.clone(), until_ms };
         let until = 1_000_000;
         let over = until + SKEW_MS + 1;
         for (newest, me, now, dead, expect) in [
-            (None, other, 0, false, Standing::Free),
-            (Some(file(until, true)), other, 0, false, Standing::Free),
-            (Some(file(until, true)), theirs, 0, false, Standing::Free),
-            (Some(file(until, false)), theirs, 0, false, Standing::Mine),
+            (None, other, 0, false, LeaseState::Free),
+            (Some(file(until, true)), other, 0, false, LeaseState::Free),
+            (Some(file(until, true)), theirs, 0, false, LeaseState::Free),
+            (Some(file(until, false)), theirs, 0, false, LeaseState::Mine),
             // One that comes back late and finds that nobody took it goes on.
-            (Some(file(until, false)), theirs, over, false, Standing::Mine),
+            (Some(file(until, false)), theirs, over, false, LeaseState::Mine),
             (Some(file(until, false)), other, until, false, held(until)),
             (Some(file(until, false)), other, over - 1, false, held(until)),
-            (Some(file(until, false)), other, over, false, Standing::Expired),
-            (Some(file(until, false)), other, until, true, Standing::Expired),
+            (Some(file(until, false)), other, over, false, LeaseState::Expired),
+            (Some(file(until, false)), other, until, true, LeaseState::Expired),
             // A clock that is absurd holds forever, and does not overflow.
             (Some(file(i64::MAX, false)), other, over, false, held(i64::MAX)),
         ] {

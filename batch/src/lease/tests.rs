@@ -1,6 +1,6 @@
 //! Leases over a store: who gets one, who loses one, and what is left behind.
 
-use super::file::Standing;
+use super::file::LeaseState;
 use super::*;
 use crate::testing::{Trouble, faulty_warehouse};
 
@@ -8,7 +8,7 @@ fn view() -> ViewId {
     serde_json::from_str("\"0123456789abcdef0123456789abcdef\"").unwrap()
 }
 
-async fn mine(warehouse: &Warehouse, clock: &Clock) -> Lease {
+async fn mine(warehouse: &Warehouse, clock: &WallClock) -> Lease {
     match take(warehouse, &view(), clock).await.unwrap() {
         Taken::Mine(lease) => lease,
         other => panic!("{other:?}"),
@@ -16,7 +16,7 @@ async fn mine(warehouse: &Warehouse, clock: &Clock) -> Lease {
 }
 
 /// The holder of the lease, as someone who wants it is told.
-async fn held(warehouse: &Warehouse, clock: &Clock) -> Uuid {
+async fn held(warehouse: &Warehouse, clock: &WallClock) -> Uuid {
     match take(warehouse, &view(), clock).await.unwrap() {
         Taken::Held { holder, .. } => holder.id,
         Taken::Mine(_) => panic!("nobody held it"),
@@ -33,13 +33,13 @@ const OVER: Duration = Duration::from_secs(40);
 #[tokio::test]
 async fn one_at_a_time() {
     let (warehouse, _) = faulty_warehouse();
-    let clock = Clock::manual();
+    let clock = WallClock::manual();
     let mut first = mine(&warehouse, &clock).await;
     assert_eq!(held(&warehouse, &clock).await, first.me.id);
     // Renewed again and again it never ends, and leaves one file.
     for _ in 0..5 {
         clock.advance(RENEW);
-        assert_eq!(first.renew().await.unwrap(), Kept::Yes);
+        assert_eq!(first.renew().await.unwrap(), Renewal::Yes);
         assert_eq!(held(&warehouse, &clock).await, first.me.id);
         assert_eq!(files(&first).await.len(), 1);
     }
@@ -53,7 +53,7 @@ async fn one_at_a_time() {
 async fn of_takers_at_once_one_wins() {
     for _ in 0..20 {
         let (warehouse, _) = faulty_warehouse();
-        let clock = Clock::manual();
+        let clock = WallClock::manual();
         let takers = (0..4).map(|_| {
             let (warehouse, clock) = (warehouse.clone(), clock.clone());
             tokio::spawn(async move { take(&warehouse, &view(), &clock).await.unwrap() })
@@ -76,7 +76,7 @@ async fn of_takers_at_once_one_wins() {
 #[tokio::test]
 async fn one_that_does_not_come_back_is_replaced_and_finds_out() {
     let (warehouse, _) = faulty_warehouse();
-    let clock = Clock::manual();
+    let clock = WallClock::manual();
     let mut stopped = mine(&warehouse, &clock).await;
     clock.advance(LASTS);
     // Within what clocks may differ by, it is waited for.
@@ -86,41 +86,41 @@ async fn one_that_does_not_come_back_is_replaced_and_finds_out() {
     // However far the new one has come: its numbers may be gone again where the old one looks.
     for _ in 0..3 {
         let (by, until) = match stopped.renew().await.unwrap() {
-            Kept::Lost(Some(by)) => by,
+            Renewal::Lost(Some(by)) => by,
             other => panic!("{other:?}"),
         };
         assert_eq!(by.id, next.me.id);
         assert!(until > clock.now_ms());
-        assert_eq!(next.renew().await.unwrap(), Kept::Yes);
+        assert_eq!(next.renew().await.unwrap(), Renewal::Yes);
     }
     // Letting go of what was lost takes it from nobody.
     stopped.leases.clone().release(&stopped.me).await;
     assert_eq!(held(&warehouse, &clock).await, next.me.id);
     next.release().await;
-    assert_eq!(stopped.renew().await.unwrap(), Kept::Lost(None));
+    assert_eq!(stopped.renew().await.unwrap(), Renewal::Lost(None));
 }
 
 #[tokio::test]
 async fn one_that_comes_back_before_anyone_took_it_goes_on() {
     let (warehouse, _) = faulty_warehouse();
-    let clock = Clock::manual();
+    let clock = WallClock::manual();
     let mut late = mine(&warehouse, &clock).await;
     clock.advance(OVER);
-    assert_eq!(late.renew().await.unwrap(), Kept::Yes);
+    assert_eq!(late.renew().await.unwrap(), Renewal::Yes);
     assert_eq!(held(&warehouse, &clock).await, late.me.id);
 }
 
 #[tokio::test]
 async fn work_that_is_cut_off_lets_go() {
     let (warehouse, _) = faulty_warehouse();
-    let clock = Clock::manual();
+    let clock = WallClock::manual();
     let lease = mine(&warehouse, &clock).await;
     let leases = lease.leases.clone();
     drop(lease);
     let released = async {
         loop {
             let (_, file) = leases.newest().await.unwrap().unwrap();
-            if judge(Some(&file), Uuid::nil(), clock.now_ms(), false) == Standing::Free {
+            if judge(Some(&file), Uuid::nil(), clock.now_ms(), false) == LeaseState::Free {
                 break;
             }
             tokio::task::yield_now().await;
@@ -133,7 +133,7 @@ async fn work_that_is_cut_off_lets_go() {
 #[tokio::test]
 async fn a_write_that_landed_with_an_error_is_ones_own() {
     let (warehouse, store) = faulty_warehouse();
-    let clock = Clock::manual();
+    let clock = WallClock::manual();
     for (after, taken) in [(true, true), (false, false)] {
         store.set(Trouble::Fail { part: "leases/", after, times: 1 });
         let outcome = take(&warehouse, &view(), &clock).await;
@@ -148,7 +148,7 @@ async fn a_write_that_landed_with_an_error_is_ones_own() {
 #[tokio::test]
 async fn what_is_no_lease_holds_nobody_off() {
     let (warehouse, _) = faulty_warehouse();
-    let clock = Clock::manual();
+    let clock = WallClock::manual();
     let folder = Warehouse::lease_path(&view());
     for (name, text) in [("00000004.json", "{"), ("notes.txt", "x"), ("5.json", "{}")] {
         let path = folder.clone().join(name);

@@ -13,7 +13,7 @@ use deltalake_core::protocol::{DeltaOperation, SaveMode};
 use object_store::path::Path;
 use uuid::Uuid;
 
-use super::state::{LogState, MARK, NEXT, Note, Stats};
+use super::state::{CommitInfo, LogState, MARK, NEXT, Stats};
 use super::{Draft, NewFile};
 use crate::{Error, Result};
 
@@ -33,7 +33,7 @@ pub(super) fn creation(schema: &StructType, id: Uuid, now: i64) -> Result<Vec<Ac
         // Log entries are dropped here, below checkpoints: a stray writer would drop those that hold our notes.
         [("delta.enableExpiredLogCleanup", "false")],
     )?;
-    let note = Note { commit: id, ..Note::default() };
+    let note = CommitInfo { commit: id, ..CommitInfo::default() };
     Ok(vec![commit_info(&note, SaveMode::ErrorIfExists, now), Action::Protocol(protocol), Action::Metadata(metadata)])
 }
 
@@ -42,7 +42,7 @@ pub(super) fn changes(state: &LogState, id: Uuid, draft: Draft, now: i64) -> Vec
     let old = &state.note;
     let mut last = old.last.clone();
     last.extend(draft.last);
-    let note = Note {
+    let note = CommitInfo {
         commit: id,
         next: draft.next.or(&old.next),
         mark: draft.mark.or(&old.mark),
@@ -71,7 +71,7 @@ pub(super) fn changes(state: &LogState, id: Uuid, draft: Draft, now: i64) -> Vec
     actions
 }
 
-pub(super) fn commit_info(note: &Note, mode: SaveMode, now: i64) -> Action {
+pub(super) fn commit_info(note: &CommitInfo, mode: SaveMode, now: i64) -> Action {
     let operation = DeltaOperation::Write { mode, partition_by: None, predicate: None };
     let mut info = operation.get_commit_info();
     info.timestamp = Some(now);

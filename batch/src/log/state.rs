@@ -7,8 +7,8 @@ use std::collections::BTreeMap;
 
 use deltalake_core::kernel::{Action, Add};
 use serde::{Deserialize, Serialize};
-use thalweg_schemas::dataset::{DataFile, LastMessage, OffsetSpan};
-use thalweg_schemas::stream::{OFFSET, PARTITION};
+use thalweg_schemas::definition::stream::{OFFSET, PARTITION};
+use thalweg_schemas::warehouse::versions::{DataFile, LastMessage, OffsetSpan};
 use thalweg_schemas::{Frontier, Offset, Partition};
 use uuid::Uuid;
 
@@ -18,7 +18,7 @@ pub(crate) const MARK: &str = "thalweg/mark/";
 
 /// What a commit says of itself and of the whole table, in its commitInfo. Complete, so the newest one is enough.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
-pub(crate) struct Note {
+pub(crate) struct CommitInfo {
     /// Random: by it a writer recognises its own commit.
     #[serde(rename = "thalweg.commit")]
     pub(crate) commit: Uuid,
@@ -30,11 +30,11 @@ pub(crate) struct Note {
     pub(crate) last: BTreeMap<Partition, LastMessage>,
     /// Of a view's table: the version of the master dataset that was read, and when it was published.
     #[serde(rename = "thalweg.published", default)]
-    pub(crate) published: Option<Published>,
+    pub(crate) published: Option<PublishedAt>,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub(crate) struct Published {
+pub(crate) struct PublishedAt {
     pub(crate) master_version: u64,
     /// Milliseconds since 1970.
     pub(crate) at_ms: i64,
@@ -46,7 +46,7 @@ pub(crate) struct LogState {
     pub(crate) version: u64,
     /// By path within the table.
     pub(crate) files: BTreeMap<String, DataFile>,
-    pub(crate) note: Note,
+    pub(crate) note: CommitInfo,
     /// Files that this process saw removed, and when: milliseconds since 1970.
     pub(crate) removed: BTreeMap<String, i64>,
 }
@@ -104,7 +104,9 @@ impl LogState {
 }
 
 /// The note in a commitInfo, `None` if another program wrote it.
-pub(crate) fn note_in(info: std::collections::HashMap<String, serde_json::Value>) -> Result<Option<Note>, String> {
+pub(crate) fn note_in(
+    info: std::collections::HashMap<String, serde_json::Value>,
+) -> Result<Option<CommitInfo>, String> {
     if !info.contains_key("thalweg.commit") {
         return Ok(None);
     }

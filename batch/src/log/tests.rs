@@ -90,7 +90,7 @@ async fn commits_of_other_programs_are_read_over() {
 async fn a_note_that_contradicts_its_transactions_is_an_error() {
     let store: Arc<dyn ObjectStore> = Arc::new(InMemory::new());
     let mut log = open(&store).await;
-    let note = Note { commit: Uuid::new_v4(), next: at(&[(0, 9)]), ..Note::default() };
+    let note = CommitInfo { commit: Uuid::new_v4(), next: at(&[(0, 9)]), ..CommitInfo::default() };
     let actions =
         vec![entry::commit_info(&note, SaveMode::Append, 0), Action::Txn(Transaction::new("thalweg/next/0", 8))];
     let bytes = CommitOrBytes::LogBytes(entry::bytes(actions).unwrap());

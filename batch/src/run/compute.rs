@@ -10,15 +10,16 @@ use datafusion::logical_expr::{LogicalPlan, LogicalPlanBuilder};
 use datafusion::physical_plan::{ExecutionPlan, execute_stream};
 use datafusion::prelude::ident;
 use futures::StreamExt;
+use thalweg_schemas::Frontier;
 use thalweg_schemas::algebra::{ViewPlan, between, scan};
-use thalweg_schemas::dataset::{BatchVersion, MasterVersion};
-use thalweg_schemas::files::ParquetFiles;
-use thalweg_schemas::stream::{OFFSET, PARTITION, StreamDefinition};
+use thalweg_schemas::definition::stream::{OFFSET, PARTITION, StreamDefinition};
+use thalweg_schemas::engine::session;
 use thalweg_schemas::warehouse::Warehouse;
-use thalweg_schemas::{Frontier, session};
+use thalweg_schemas::warehouse::parquet::ParquetFiles;
+use thalweg_schemas::warehouse::versions::{BatchVersion, MasterVersion};
 
 use super::{BatchConfig, Progress};
-use crate::choose::Work;
+use crate::decide::RunKind;
 use crate::files::StateFiles;
 use crate::log::NewFile;
 use crate::{Error, Result};
@@ -41,13 +42,13 @@ pub(crate) fn rows(stream: &StreamDefinition, master: &MasterVersion, from: &Fro
 /// The plan of the states to be stored, sorted by group so that a filter on groups finds them in few row groups.
 pub(super) fn states(
     plan: &ViewPlan,
-    work: Work,
+    work: RunKind,
     rows: LogicalPlan,
     base: Option<&BatchVersion>,
 ) -> Result<LogicalPlan> {
     let new = plan.update(rows)?;
     let states = match (work, base) {
-        (Work::AppendAndCompact, Some(base)) => {
+        (RunKind::AppendAndCompact, Some(base)) => {
             let files = ParquetFiles::new(Arc::clone(plan.stored_schema()), base.files.to_vec());
             let old = plan.from_stored(scan("states", Arc::new(files))?)?;
             let both = LogicalPlanBuilder::from(old)

@@ -4,9 +4,9 @@ use arrow::compute::concat_batches;
 use arrow::record_batch::RecordBatch;
 use arrow::util::pretty::pretty_format_batches;
 use thalweg_schemas::algebra::{collect, scan};
-use thalweg_schemas::epoch::EpochOutcome;
-use thalweg_schemas::files::ParquetFiles;
-use thalweg_schemas::session;
+use thalweg_schemas::engine::session;
+use thalweg_schemas::realtime::epoch::EpochOutcome;
+use thalweg_schemas::warehouse::parquet::ParquetFiles;
 
 use super::*;
 use crate::testing::{Trouble, at, catalog, faulty_warehouse, measured, stream, view};
@@ -169,7 +169,7 @@ async fn killed_at_any_step_a_run_is_published_once_or_not() {
         for step in 1..200 {
             let (warehouse, store) = faulty_warehouse();
             let folder = tempfile::tempdir().unwrap();
-            let config = BatchConfig { clock: Clock::manual(), ..config(&folder) };
+            let config = BatchConfig { clock: WallClock::manual(), ..config(&folder) };
             let catalog = catalog(&[(0, 0)], &[("by_device", BY_DEVICE)]).await;
             let view = view(&catalog, "by_device");
             let mut archive = archive(&warehouse, &catalog).await;
@@ -200,7 +200,7 @@ async fn killed_at_any_step_a_run_is_published_once_or_not() {
 async fn one_run_at_a_time_and_one_that_was_stopped_drops_its_work() {
     let (warehouse, store) = faulty_warehouse();
     let folder = tempfile::tempdir().unwrap();
-    let config = BatchConfig { clock: Clock::manual(), ..config(&folder) };
+    let config = BatchConfig { clock: WallClock::manual(), ..config(&folder) };
     let catalog = catalog(&[(0, 0)], &[("overall", OVERALL)]).await;
     let view = view(&catalog, "overall");
     let mut archive = archive(&warehouse, &catalog).await;

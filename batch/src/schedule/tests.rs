@@ -2,9 +2,9 @@
 
 use std::collections::HashMap;
 
-use thalweg_schemas::ddl::parse;
-use thalweg_schemas::epoch::Epoch;
-use thalweg_schemas::stream::StreamDefinition;
+use thalweg_schemas::definition::parse;
+use thalweg_schemas::definition::stream::StreamDefinition;
+use thalweg_schemas::realtime::epoch::Epoch;
 use thalweg_schemas::{StreamName, ViewName};
 
 use super::*;

@@ -4,7 +4,7 @@ use arrow::array::{ArrayRef, Float64Array, Int32Array, Int64Array, RecordBatch, 
 use arrow::datatypes::{DataType, Field, Fields, Schema};
 use object_store::memory::InMemory;
 use thalweg_schemas::Fault;
-use thalweg_schemas::stream::PARTITION;
+use thalweg_schemas::definition::stream::PARTITION;
 
 use super::*;
 use crate::testing::{Trouble, at, faulty_warehouse, read, warehouse_over};
@@ -211,14 +211,14 @@ async fn replaced_files_are_removed_after_the_grace() {
     let mut writer = table.writer(Uuid::new_v4());
     writer.write(&states(&[9])).await.unwrap();
     writer.finish().await.unwrap();
-    table.tend(Duration::from_secs(3600)).await;
+    table.maintain(Duration::from_secs(3600)).await;
     assert_eq!(parquet_files(&warehouse).await, 3);
     assert_eq!(values(&warehouse, &base).await, [1]);
-    table.tend(Duration::ZERO).await;
+    table.maintain(Duration::ZERO).await;
     assert_eq!(parquet_files(&warehouse).await, 2);
     assert_eq!(values(&warehouse, &next).await, [2]);
     // A process that did not see the removal waits its own grace before it takes a young file for an orphan.
     let mut fresh = open(&warehouse).await;
-    fresh.tend(Duration::ZERO).await;
+    fresh.maintain(Duration::ZERO).await;
     assert_eq!(parquet_files(&warehouse).await, 2);
 }

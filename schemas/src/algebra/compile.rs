@@ -16,15 +16,16 @@ use datafusion::execution::TaskContext;
 use datafusion::logical_expr::{AggregateUDF, Expr, LogicalPlan, LogicalPlanBuilder, ScalarUDF};
 use datafusion::physical_plan::empty::EmptyExec;
 
-use super::decompose::{check_expressions, find_aggregate, position_column, replace_aggregate, replace_scan};
 use super::float_order::FloatKey;
 use super::maintain::{Aggregate, maintain};
 use super::plans;
 use super::prepared::{Prepared, Slot};
+use super::split_plan::{check_expressions, find_aggregate, position_column, replace_aggregate, replace_scan};
 use super::storage::{StorageFunction, stored_type};
-use crate::stream::{PARTITION, StreamDefinition};
-use crate::view::ViewDefinition;
-use crate::{Error, Result, StreamName, ViewId, ViewName, session};
+use crate::definition::stream::{PARTITION, StreamDefinition};
+use crate::definition::view::ViewDefinition;
+use crate::engine::session;
+use crate::{Error, Result, StreamName, ViewId, ViewName};
 
 /// One compiled view.
 #[derive(Debug, Clone)]

@@ -9,9 +9,10 @@ use datafusion::datasource::empty::EmptyTable;
 use datafusion::error::DataFusionError;
 use datafusion::prelude::SessionContext;
 
-use crate::complaint::Complaint;
-use crate::stream::StreamDefinition;
-use crate::{Result, session};
+use crate::Result;
+use crate::definition::stream::StreamDefinition;
+use crate::engine::session;
+use crate::error::complaint::Complaint;
 
 /// What the planner has against `query` over `stream`.
 ///

@@ -14,10 +14,10 @@ use arrow::row::{OwnedRow, RowConverter, SortField};
 use datafusion::common::{Result as PlanResult, ScalarValue};
 use datafusion::error::DataFusionError;
 
-use super::accept::{DIGEST_TOLERANCE, Equality};
 use super::compile::ViewPlan;
 use super::maintain::Aggregate;
 use super::rounding::agree;
+use super::support::{DIGEST_TOLERANCE, Equality};
 use crate::{Error, Result};
 
 /// One aggregate of one group on which both sides do not agree.

@@ -15,12 +15,12 @@ use datafusion::logical_expr::{AggregateUDF, Expr, LogicalPlan, ScalarUDF};
 use datafusion::optimizer::simplify_expressions::ExprSimplifier;
 use datafusion::physical_expr::aggregate::{AggregateFunctionExpr, LoweredAggregateBuilder};
 
-use super::accept::{Equality, accept};
-use super::decompose::position_column;
 use super::float_order::FloatKey;
 use super::rounding::magnitudes;
+use super::split_plan::position_column;
 use super::state_function::{Input, Output, StateFunction};
-use crate::stream::{OFFSET, PARTITION};
+use super::support::{Equality, accept};
+use crate::definition::stream::{OFFSET, PARTITION};
 use crate::{Error, Result, ViewName};
 
 /// One aggregate of a view, in its forms.

@@ -16,7 +16,7 @@ use datafusion::physical_plan::execute_stream;
 use datafusion::prelude::ident;
 use futures::TryStreamExt;
 
-use crate::stream::{OFFSET, PARTITION};
+use crate::definition::stream::{OFFSET, PARTITION};
 use crate::{Error, Frontier, Result};
 
 fn planning(source: DataFusionError) -> Error {

@@ -16,8 +16,8 @@ use datafusion::functions_aggregate::sum::sum_udaf;
 use datafusion::logical_expr::expr::AggregateFunction;
 use datafusion::logical_expr::{Expr, cast};
 
-use super::accept::FLOAT_TOLERANCE;
 use super::maintain::Aggregate;
+use super::support::FLOAT_TOLERANCE;
 
 /// The sums over the rows that say what went into the states of `call`, where these do not tell: the magnitudes for
 /// plain sums and means, the squares of both arguments for covariances.

@@ -9,7 +9,7 @@ mod refusals;
 use std::sync::Arc;
 
 use super::*;
-use crate::session;
+use crate::engine::session;
 use fixture::{compile, direct, rows, states_of, text};
 
 /// `view` cut at every row, both parts updated alone, one of them stored, merged once or twice, finished: always

@@ -8,14 +8,14 @@ use std::sync::Arc;
 
 use super::file::compile_view;
 use super::{Applied, Catalog, CatalogStream, CatalogView};
-use crate::ddl::Statement;
-use crate::stream::StreamDefinition;
-use crate::view::ViewDefinition;
+use crate::definition::statement::Statement;
+use crate::definition::stream::StreamDefinition;
+use crate::definition::view::ViewDefinition;
 use crate::{Error, Frontier, Result, StreamName, ViewId, ViewName};
 
 /// A change somebody asks for.
 #[derive(Debug)]
-pub(super) enum Change {
+pub(crate) enum Change {
     Statements(Vec<Statement>),
     /// Partitions of a stream that were found, and where they begin.
     Origin(StreamName, Frontier),
@@ -25,27 +25,27 @@ pub(super) enum Change {
 
 /// What must be known of the warehouse besides the catalog.
 #[derive(Debug, Default)]
-pub(super) struct Facts {
+pub(crate) struct Facts {
     /// Streams that have a master dataset.
-    pub(super) archived: BTreeSet<StreamName>,
+    pub(crate) archived: BTreeSet<StreamName>,
 }
 
 /// The catalog after a change.
 #[derive(Debug)]
-pub(super) struct Decision {
+pub(crate) struct Decision {
     /// `None`: there is nothing to write.
-    pub(super) catalog: Option<Catalog>,
+    pub(crate) catalog: Option<Catalog>,
     /// One per statement; empty for other changes.
-    pub(super) applied: Vec<Applied>,
+    pub(crate) applied: Vec<Applied>,
     /// What is written down as the reason of the version.
-    pub(super) changes: Vec<String>,
+    pub(crate) changes: Vec<String>,
 }
 
 impl Change {
     /// Decides what `catalog` becomes; its version is left for the writer.
     ///
     /// Errors: the statement that cannot be applied, and why.
-    pub(super) async fn decide(&self, catalog: &Catalog, facts: &Facts) -> Result<Decision> {
+    pub(crate) async fn decide(&self, catalog: &Catalog, facts: &Facts) -> Result<Decision> {
         let mut next = catalog.clone();
         match self {
             Change::Statements(statements) => {

@@ -12,10 +12,11 @@ use uuid::Uuid;
 use super::memo::Memo;
 use super::{Catalog, CatalogStream, CatalogView, CompiledView};
 use crate::algebra::ViewPlan;
-use crate::ddl::{self, Statement};
-use crate::stream::StreamDefinition;
-use crate::view::ViewDefinition;
-use crate::{Error, Frontier, Result, StreamName, ViewId, ViewName, session};
+use crate::definition::stream::StreamDefinition;
+use crate::definition::view::ViewDefinition;
+use crate::definition::{self, Statement};
+use crate::engine::session;
+use crate::{Error, Frontier, Result, StreamName, ViewId, ViewName};
 
 /// One numbered file.
 #[derive(Debug, Serialize, Deserialize)]
@@ -165,7 +166,7 @@ fn parse_view(sql: &str) -> Result<ViewDefinition> {
 }
 
 fn single(sql: &str) -> Result<Statement> {
-    let mut statements = ddl::parse(sql)?;
+    let mut statements = definition::parse(sql)?;
     match (statements.pop(), statements.is_empty()) {
         (Some(statement), true) => Ok(statement),
         _ => Err(Error::Broken(format!("one statement was expected: {sql}"))),

@@ -10,7 +10,7 @@ use parking_lot::Mutex;
 
 use super::{Catalog, CatalogStream, CompiledView};
 use crate::StreamName;
-use crate::view::ViewDefinition;
+use crate::definition::view::ViewDefinition;
 
 /// The stream's text and the view's.
 type Texts = (String, String);

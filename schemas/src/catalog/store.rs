@@ -15,7 +15,7 @@ use super::change::{Change, Facts};
 use super::file::CatalogFile;
 use super::memo::Memo;
 use super::{Applied, Catalog};
-use crate::ddl::Statement;
+use crate::definition::statement::Statement;
 use crate::warehouse::Warehouse;
 use crate::{Error, Fault, Frontier, Result, StreamName, ViewId, ViewName};
 

@@ -7,8 +7,9 @@ use object_store::{ObjectStoreExt, PutPayload};
 use url::Url;
 
 use super::*;
+use crate::definition;
 use crate::warehouse::Warehouse;
-use crate::{Error, Fault, Offset, Partition, Result, ddl};
+use crate::{Error, Fault, Offset, Partition, Result};
 use trapped::{Trap, Trapped};
 
 const STREAM: &str = "CREATE EXTERNAL TABLE s (a INT, b STRING) STORED AS KAFKA LOCATION 't' OPTIONS ('kafka.x' '1')";
@@ -36,7 +37,7 @@ impl Fixture {
     }
 
     async fn apply(&self, sql: &str) -> Result<Vec<String>> {
-        let applied = self.catalogs.apply(ddl::parse(sql)?).await?;
+        let applied = self.catalogs.apply(definition::parse(sql)?).await?;
         Ok(applied.into_iter().map(|a| a.action).collect())
     }
 
@@ -251,7 +252,7 @@ async fn concurrent_writers_lose_nothing() {
     let sql = |i: usize| VIEW.replace("VIEW v", &format!("VIEW v{i}"));
     let writers = (0..6).map(|i| {
         let catalogs = f.catalogs.clone();
-        tokio::spawn(async move { catalogs.apply(ddl::parse(&sql(i)).unwrap()).await })
+        tokio::spawn(async move { catalogs.apply(definition::parse(&sql(i)).unwrap()).await })
     });
     for writer in futures::future::join_all(writers).await {
         writer.unwrap().unwrap();

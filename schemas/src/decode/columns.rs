@@ -1,6 +1,6 @@
 //! Columns being filled, one JSON value at a time. What each type takes is said in [`super::json`].
 //!
-//! Invariant: every [`Column::append`] makes a column one entry longer, also if the value is refused: then the entry is
+//! Invariant: every [`ColumnBuilder::append`] makes a column one entry longer, also if the value is refused: then the entry is
 //! null, and the whole message is a reject.
 
 use std::borrow::Cow;
@@ -16,17 +16,17 @@ use arrow::datatypes::{DataType, FieldRef, Fields, TimeUnit};
 use arrow::error::ArrowError;
 use serde_json::value::RawValue;
 
-use super::fields::{Names, Slots};
+use super::fields::{FieldNames, Slots};
 use super::numbers::{self, Misfit};
 use super::texts;
-use crate::canonical::sql_name;
+use crate::definition::types::sql_name;
 
 /// Why a value is not of its column's type: what follows "the value of `a` is not a valid INT: ".
 pub(super) type Why = Cow<'static, str>;
 
 /// The values of one column, of one of the canonical types.
 #[derive(Debug)]
-pub(super) enum Column {
+pub(super) enum ColumnBuilder {
     Boolean(BooleanBuilder),
     Int8(Int8Builder),
     Int16(Int16Builder),
@@ -47,7 +47,7 @@ pub(super) enum Column {
 #[derive(Debug)]
 pub(super) struct List {
     item: FieldRef,
-    items: Column,
+    items: ColumnBuilder,
     ends: Vec<i32>,
     length: i32,
     present: NullBufferBuilder,
@@ -57,12 +57,12 @@ pub(super) struct List {
 #[derive(Debug)]
 pub(super) struct Struct {
     fields: Fields,
-    names: Names,
-    columns: Vec<Column>,
+    names: FieldNames,
+    columns: Vec<ColumnBuilder>,
     present: NullBufferBuilder,
 }
 
-impl Column {
+impl ColumnBuilder {
     /// An empty column with room for `rows` entries.
     ///
     /// Errors: a type that is not canonical.
@@ -95,7 +95,7 @@ impl Column {
                 present: NullBufferBuilder::new(rows),
             })),
             T::Struct(fields) => Self::Struct(Box::new(Struct {
-                names: Names::new(fields),
+                names: FieldNames::new(fields),
                 columns: columns(fields, rows)?,
                 fields: fields.clone(),
                 present: NullBufferBuilder::new(rows),
@@ -206,8 +206,8 @@ impl Column {
 }
 
 /// Empty columns for `fields`.
-pub(super) fn columns(fields: &Fields, rows: usize) -> Result<Vec<Column>, ArrowError> {
-    let empty = fields.iter().map(|f| Column::new(f.data_type(), rows));
+pub(super) fn columns(fields: &Fields, rows: usize) -> Result<Vec<ColumnBuilder>, ArrowError> {
+    let empty = fields.iter().map(|f| ColumnBuilder::new(f.data_type(), rows));
     empty.collect()
 }
 

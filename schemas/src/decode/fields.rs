@@ -11,12 +11,12 @@ use serde_json::value::RawValue;
 
 /// The names of columns or fields, and where each of them is.
 #[derive(Debug)]
-pub(super) struct Names {
+pub(super) struct FieldNames {
     names: Vec<String>,
     places: HashMap<String, usize>,
 }
 
-impl Names {
+impl FieldNames {
     pub(super) fn new(fields: &Fields) -> Self {
         let names: Vec<String> = fields.iter().map(|f| f.name().clone()).collect();
         let places = names.iter().enumerate().map(|(at, n)| (n.clone(), at));
@@ -49,7 +49,7 @@ impl<'a> Slots<'a> {
     /// Reads `object`, one JSON object and nothing else; names the first column that has two values in it.
     ///
     /// Errors: `object` is something else.
-    pub(super) fn fill(&mut self, names: &Names, object: &'a str) -> Result<Option<usize>, serde_json::Error> {
+    pub(super) fn fill(&mut self, names: &FieldNames, object: &'a str) -> Result<Option<usize>, serde_json::Error> {
         self.0.fill(None);
         let mut json = serde_json::Deserializer::from_str(object);
         let twice = json.deserialize_map(Fill { names, slots: &mut self.0 })?;
@@ -64,7 +64,7 @@ impl<'a> Slots<'a> {
 }
 
 struct Fill<'s, 'a> {
-    names: &'s Names,
+    names: &'s FieldNames,
     slots: &'s mut [Option<&'a str>],
 }
 
@@ -95,7 +95,7 @@ impl<'a> Visitor<'a> for Fill<'_, 'a> {
 
 /// Finds where a key is, without keeping it.
 struct Key<'s> {
-    names: &'s Names,
+    names: &'s FieldNames,
     guess: usize,
 }
 

@@ -32,23 +32,23 @@ use arrow::record_batch::{RecordBatch, RecordBatchOptions};
 use serde::de::IgnoredAny;
 
 use super::columns::columns;
-use super::fields::{Names, Slots};
+use super::fields::{FieldNames, Slots};
 use super::{Messages, Parsed, Reason};
-use crate::canonical;
+use crate::definition::types;
 
 /// Reads JSON messages into the columns of a schema.
 #[derive(Debug)]
 pub(super) struct JsonReader {
     /// All nullable.
     columns: SchemaRef,
-    names: Names,
+    names: FieldNames,
 }
 
 impl JsonReader {
     /// Errors: a column whose type is not canonical.
     pub(super) fn new(schema: SchemaRef) -> Result<Self, ArrowError> {
         columns(schema.fields(), 0)?;
-        Ok(Self { names: Names::new(schema.fields()), columns: schema })
+        Ok(Self { names: FieldNames::new(schema.fields()), columns: schema })
     }
 
     /// Reads all of `messages`.
@@ -67,7 +67,7 @@ impl JsonReader {
                     && reason.is_none()
                 {
                     let field = self.columns.field(c);
-                    let wanted = canonical::sql_name(field.data_type());
+                    let wanted = types::sql_name(field.data_type());
                     let value = format!("the value of `{}` is not a valid {wanted}", field.name());
                     reason = Some(format!("{value}: {why}").into());
                 }

@@ -9,11 +9,11 @@ use arrow::datatypes::{Int32Type, Int64Type, TimestampMicrosecondType};
 use arrow::util::display::{ArrayFormatter, FormatOptions};
 
 use super::*;
-use crate::ddl::{self, Statement};
+use crate::definition::{self, Statement};
 
 fn stream(columns: &str) -> StreamDefinition {
     let sql = format!("CREATE EXTERNAL TABLE s ({columns}) STORED AS KAFKA LOCATION 's'");
-    match ddl::parse(&sql).unwrap().remove(0) {
+    match definition::parse(&sql).unwrap().remove(0) {
         Statement::CreateStream { definition, .. } => definition,
         other => panic!("{other:?}"),
     }

@@ -1,5 +1,7 @@
 //! Answers of the engine against one query over all rows; what is refused, and what ends a query.
 
+use std::collections::BTreeMap;
+
 use arrow::util::pretty::pretty_format_batches;
 use datafusion::catalog::MemTable;
 use datafusion::prelude::SessionContext;
@@ -7,11 +9,11 @@ use futures::TryStreamExt;
 use std::time::Duration;
 use thalweg_schemas::Frontier;
 use thalweg_schemas::catalog::Catalog;
-use thalweg_schemas::dataset::Published;
+use thalweg_schemas::warehouse::versions::Published;
 
 use super::*;
 use crate::fixture::{World, at};
-use crate::standing::Standings;
+use crate::status::stream::StreamConditions;
 
 fn engine(world: &World) -> Arc<Engine> {
     Arc::new(Engine::new(world.config(), world.sources.clone()).unwrap())
@@ -325,7 +327,7 @@ async fn limits_end_a_query() {
     // Its permit is free when its task has ended, a moment after it was aborted.
     let _ = engine.permits.acquire().await.unwrap();
     rows(&engine, "SELECT 1").await;
-    let text = crate::metrics::encode(&world.sources, &Standings::default()).unwrap();
+    let text = crate::status::exposition::encode(&world.sources, &StreamConditions::default()).unwrap();
     for outcome in ["ok", "timeout", "memory_limit", "too_busy", "cancelled"] {
         let counted = format!("thalweg_query_seconds_count{{outcome=\"{outcome}\"}} 1");
         assert!(text.contains(&counted), "{outcome}: {text}");

@@ -29,15 +29,15 @@ pub(super) struct BatchQuery {
     full: bool,
 }
 
-type Asked<T> = std::result::Result<Query<T>, QueryRejection>;
+type CallQuery<T> = std::result::Result<Query<T>, QueryRejection>;
 
-pub(super) async fn audit(State(engine): State<Arc<Engine>>, asked: Asked<AuditQuery>) -> Result<Json<Value>> {
+pub(super) async fn audit(State(engine): State<Arc<Engine>>, asked: CallQuery<AuditQuery>) -> Result<Json<Value>> {
     let Query(asked) = asked.map_err(unreadable)?;
     let view = known(&engine, asked.view.as_deref())?;
     answer((engine.sources.audit)(view).await)
 }
 
-pub(super) async fn batch(State(engine): State<Arc<Engine>>, asked: Asked<BatchQuery>) -> Result<Json<Value>> {
+pub(super) async fn batch(State(engine): State<Arc<Engine>>, asked: CallQuery<BatchQuery>) -> Result<Json<Value>> {
     let Query(asked) = asked.map_err(unreadable)?;
     let request = BatchRequest { view: known(&engine, asked.view.as_deref())?, full: asked.full };
     answer((engine.sources.batch)(request).await)
@@ -50,7 +50,7 @@ fn unreadable(rejection: QueryRejection) -> Error {
 /// The view of that name.
 fn known(engine: &Engine, name: Option<&str>) -> Result<Option<ViewName>> {
     let Some(name) = name else { return Ok(None) };
-    let name = ViewName::new(name)?;
+    let name = ViewName::new(name).map_err(thalweg_schemas::Error::from)?;
     if engine.sources.catalog.borrow().views.contains_key(&name) {
         return Ok(Some(name));
     }

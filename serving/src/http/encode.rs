@@ -19,7 +19,7 @@ use crate::{Error, Result};
 
 /// How an answer is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Format {
+pub(super) enum AnswerFormat {
     /// `{"columns": [{"name", "type"}], "frontier": {…}, "rows": [[…]]}`; before the rows `"stale": true` and
     /// `"partial": {…}` if it is
     Json,
@@ -27,18 +27,18 @@ pub(super) enum Format {
     Csv,
 }
 
-impl Format {
+impl AnswerFormat {
     pub(super) fn content_type(self) -> HeaderValue {
         HeaderValue::from_static(match self {
-            Format::Json => "application/json",
-            Format::Csv => "text/csv; charset=utf-8",
+            AnswerFormat::Json => "application/json",
+            AnswerFormat::Csv => "text/csv; charset=utf-8",
         })
     }
 }
 
 /// Writes one answer: `begin`, `batch` for each batch, `end`.
 pub(super) struct Encoder {
-    format: Format,
+    format: AnswerFormat,
     schema: SchemaRef,
     frontier: String,
     stale: bool,
@@ -52,7 +52,7 @@ impl Encoder {
     ///
     /// Errors: [`Error::Encode`] if a column has a type that cannot be written.
     pub(super) fn new(
-        format: Format,
+        format: AnswerFormat,
         schema: SchemaRef,
         frontier: &str,
         stale: bool,
@@ -72,7 +72,7 @@ impl Encoder {
 
     pub(super) fn begin(&mut self, out: &mut Vec<u8>) -> Result<()> {
         match self.format {
-            Format::Json => {
+            AnswerFormat::Json => {
                 let columns: Vec<_> = self
                     .schema
                     .fields()
@@ -87,7 +87,7 @@ impl Encoder {
                 out.extend_from_slice(head.as_bytes());
                 Ok(())
             }
-            Format::Csv => {
+            AnswerFormat::Csv => {
                 let flat = flat_schema(&self.schema);
                 write_csv(&RecordBatch::new_empty(flat), true, out)
             }
@@ -96,13 +96,13 @@ impl Encoder {
 
     pub(super) fn batch(&mut self, batch: &RecordBatch, out: &mut Vec<u8>) -> Result<()> {
         match self.format {
-            Format::Json => self.json_rows(batch, out).map_err(Error::Encode),
-            Format::Csv => write_csv(&self.flat(batch).map_err(Error::Encode)?, false, out),
+            AnswerFormat::Json => self.json_rows(batch, out).map_err(Error::Encode),
+            AnswerFormat::Csv => write_csv(&self.flat(batch).map_err(Error::Encode)?, false, out),
         }
     }
 
     pub(super) fn end(&mut self, out: &mut Vec<u8>) -> Result<()> {
-        if self.format == Format::Json {
+        if self.format == AnswerFormat::Json {
             out.extend_from_slice(b"]}\n");
         }
         Ok(())

@@ -11,9 +11,9 @@ use axum::response::{IntoResponse, Response};
 use serde_json::json;
 
 use crate::engine::Engine;
-use crate::standing::standings;
-use crate::status::{self, Process, Streams, Views};
-use crate::{Error, Result, metrics as scrape, readiness};
+use crate::status::stream::stream_conditions;
+use crate::status::{self, ProcessStatus, Streams, Views, exposition, readiness};
+use crate::{Error, Result};
 
 pub(super) async fn streams(State(engine): State<Arc<Engine>>) -> Json<Streams> {
     Json(status::streams(&engine.sources).await)
@@ -23,7 +23,7 @@ pub(super) async fn views(State(engine): State<Arc<Engine>>) -> Json<Views> {
     Json(status::views(&engine.sources).await)
 }
 
-pub(super) async fn process(State(engine): State<Arc<Engine>>) -> Json<Process> {
+pub(super) async fn process(State(engine): State<Arc<Engine>>) -> Json<ProcessStatus> {
     Json(status::process(&engine.sources))
 }
 
@@ -36,8 +36,8 @@ pub(super) async fn alive() -> Json<serde_json::Value> {
 pub(super) async fn ready(State(engine): State<Arc<Engine>>) -> Result<Response> {
     let catalog = Arc::clone(&engine.sources.catalog.borrow());
     let published = Arc::clone(&engine.sources.published.borrow());
-    let standings = standings(&engine.sources).await;
-    let facts = readiness::facts(&catalog, &published, &standings);
+    let stream_conditions = stream_conditions(&engine.sources).await;
+    let facts = readiness::facts(&catalog, &published, &stream_conditions);
     let reasons = engine.readiness.judge(facts);
     if reasons.is_empty() {
         Ok(Json(json!({ "status": "ready" })).into_response())
@@ -47,8 +47,8 @@ pub(super) async fn ready(State(engine): State<Arc<Engine>>) -> Result<Response>
 }
 
 pub(super) async fn metrics(State(engine): State<Arc<Engine>>) -> Result<Response> {
-    let standings = standings(&engine.sources).await;
-    openmetrics(scrape::encode(&engine.sources, &standings))
+    let stream_conditions = stream_conditions(&engine.sources).await;
+    openmetrics(exposition::encode(&engine.sources, &stream_conditions))
 }
 
 /// The answer to a scrape.

@@ -13,16 +13,17 @@ use axum::{Json, Router};
 use serde_json::json;
 use thalweg_schemas::StreamName;
 use thalweg_schemas::catalog::Catalog;
-use thalweg_schemas::dataset::Published;
-use thalweg_schemas::snapshot::StreamHandle;
+use thalweg_schemas::realtime::snapshot::StreamHandle;
+use thalweg_schemas::warehouse::versions::Published;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use super::health::{alive, openmetrics};
 use super::{no_such_method, no_such_path};
-use crate::metrics::{Metrics, encode_of};
-use crate::standing::here;
+use crate::metrics::Metrics;
+use crate::status::exposition::encode_of;
+use crate::status::stream::local;
 use crate::{Error, Result};
 
 /// What a process shows of itself.
@@ -78,10 +79,10 @@ async fn metrics(State(probes): State<Probes>) -> Result<Response> {
     let catalog = probes.catalog.borrow().clone();
     let published = probes.published.borrow().clone();
     let streams = probes.streams.borrow().clone();
-    let mut standings = here(&catalog, &streams);
+    let mut stream_conditions = local(&catalog, &streams);
     // A stream that is not read here does not stand still here.
-    standings.streams.retain(|name, _| streams.contains_key(name));
-    openmetrics(encode_of(&probes.metrics, &catalog, &published, &standings))
+    stream_conditions.streams.retain(|name, _| streams.contains_key(name));
+    openmetrics(encode_of(&probes.metrics, &catalog, &published, &stream_conditions))
 }
 
 #[cfg(test)]

@@ -13,8 +13,9 @@ use axum::response::{IntoResponse, Response};
 use futures::stream::{self, StreamExt};
 use serde::Deserialize;
 
-use super::encode::{Encoder, Format};
-use crate::engine::{Answer, Batches, Engine};
+use super::encode::{AnswerFormat, Encoder};
+use crate::answer::{Answer, Batches};
+use crate::engine::Engine;
 use crate::options::Options;
 use crate::{Error, Result};
 
@@ -99,12 +100,12 @@ fn text(content_type: Option<&HeaderValue>, body: &[u8], options: &mut Options) 
 }
 
 /// The first format of `Accept` that can be given; JSON if anything goes.
-fn accepted(accept: Option<&HeaderValue>) -> Result<Format> {
+fn accepted(accept: Option<&HeaderValue>) -> Result<AnswerFormat> {
     let accept = accept.and_then(|v| v.to_str().ok()).unwrap_or("*/*");
     for range in accept.split(',') {
         match range.split(';').next().unwrap_or("").trim() {
-            "application/json" | "application/*" | "*/*" | "" => return Ok(Format::Json),
-            "text/csv" | "text/*" => return Ok(Format::Csv),
+            "application/json" | "application/*" | "*/*" | "" => return Ok(AnswerFormat::Json),
+            "text/csv" | "text/*" => return Ok(AnswerFormat::Csv),
             _ => {}
         }
     }
@@ -116,7 +117,7 @@ fn accepted(accept: Option<&HeaderValue>) -> Result<Format> {
 }
 
 /// Small answers whole, large ones streamed.
-async fn respond(answer: Answer, format: Format) -> Result<Response> {
+async fn respond(answer: Answer, format: AnswerFormat) -> Result<Response> {
     let frontier = serde_json::to_string(&answer.frontier).map_err(|e| Error::Serve(std::io::Error::other(e)))?;
     let partial = match answer.partial.is_empty() {
         true => None,
@@ -182,18 +183,18 @@ mod tests {
     use super::*;
 
     #[track_caller]
-    fn check_accept(accept: Option<&str>, expect: Option<Format>) {
+    fn check_accept(accept: Option<&str>, expect: Option<AnswerFormat>) {
         let header = accept.map(|a| HeaderValue::from_str(a).unwrap());
         assert_eq!(accepted(header.as_ref()).ok(), expect, "{accept:?}");
     }
 
     #[test]
     fn the_first_known_format_is_taken() {
-        check_accept(None, Some(Format::Json));
-        check_accept(Some("*/*"), Some(Format::Json));
-        check_accept(Some("text/csv"), Some(Format::Csv));
-        check_accept(Some("text/html, text/csv;q=0.9"), Some(Format::Csv));
-        check_accept(Some("application/json, text/csv"), Some(Format::Json));
+        check_accept(None, Some(AnswerFormat::Json));
+        check_accept(Some("*/*"), Some(AnswerFormat::Json));
+        check_accept(Some("text/csv"), Some(AnswerFormat::Csv));
+        check_accept(Some("text/html, text/csv;q=0.9"), Some(AnswerFormat::Csv));
+        check_accept(Some("application/json, text/csv"), Some(AnswerFormat::Json));
         check_accept(Some("image/png"), None);
     }
 

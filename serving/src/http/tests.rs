@@ -8,7 +8,7 @@ use tokio::task::JoinHandle;
 
 use super::*;
 use crate::fixture::{World, at};
-use crate::standing::Standings;
+use crate::status::stream::StreamConditions;
 
 struct Server {
     world: World,
@@ -315,7 +315,7 @@ async fn a_client_that_is_gone_ends_its_query() {
     let mut reply = server.sql("SELECT value FROM generate_series(1, 100000000)").await;
     assert!(reply.chunk().await.unwrap().is_some());
     let running = || {
-        let text = crate::metrics::encode(&server.world.sources, &Standings::default()).unwrap();
+        let text = crate::status::exposition::encode(&server.world.sources, &StreamConditions::default()).unwrap();
         !text.contains("thalweg_queries_running 0")
     };
     assert!(running());
@@ -326,7 +326,7 @@ async fn a_client_that_is_gone_ends_its_query() {
         }
     };
     tokio::time::timeout(Duration::from_secs(20), ended).await.unwrap();
-    let text = crate::metrics::encode(&server.world.sources, &Standings::default()).unwrap();
+    let text = crate::status::exposition::encode(&server.world.sources, &StreamConditions::default()).unwrap();
     assert!(text.contains("outcome=\"cancelled\""), "{text}");
 }
 

@@ -24,25 +24,25 @@ use datafusion::physical_plan::execution_plan::{Boundedness, EmissionType, Repla
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::physical_plan::{DisplayAs, DisplayFormatType, ExecutionPlan, Partitioning, PlanProperties};
 use futures::{StreamExt, TryStreamExt, stream};
-use thalweg_schemas::remote::{GroupFilter, StatesTicket, Ticket};
+use thalweg_schemas::realtime::protocol::{GroupFilter, StatesTicket, Ticket};
 use thalweg_schemas::{Frontier, ViewId};
 
-use super::{HeldPin, Worker};
+use super::{Worker, WorkerPin};
 use crate::Error;
 
 /// The partitions that are read from one worker, at F.
 #[derive(Debug)]
-pub(crate) struct Share {
-    pub(crate) pin: HeldPin,
+pub(crate) struct WorkerScan {
+    pub(crate) pin: WorkerPin,
     pub(crate) frontier: Frontier,
 }
 
 /// The pins of one stream in one query.
-pub(crate) type Shares = Arc<Vec<Share>>;
+pub(crate) type WorkerScans = Arc<Vec<WorkerScan>>;
 
 /// What is read of a stream.
 #[derive(Debug, Clone)]
-enum Part {
+enum RemoteContent {
     /// With the columns that may be filtered.
     States(ViewId, SchemaRef),
     Rows,
@@ -51,30 +51,30 @@ enum Part {
 /// States of a view, or rows of a stream, from S to the pins' frontier.
 #[derive(Debug)]
 pub(crate) struct RemoteTable {
-    part: Part,
+    part: RemoteContent,
     schema: SchemaRef,
     /// S of every partition.
     from: Frontier,
-    shares: Shares,
+    shares: WorkerScans,
 }
 
 impl RemoteTable {
     /// `groups`: how many columns after the first are the view's groups.
-    pub(crate) fn states(view: ViewId, schema: SchemaRef, groups: usize, from: Frontier, shares: Shares) -> Self {
+    pub(crate) fn states(view: ViewId, schema: SchemaRef, groups: usize, from: Frontier, shares: WorkerScans) -> Self {
         let groups = schema.fields().iter().skip(1).take(groups).cloned();
         let groups = Arc::new(Schema::new(groups.collect::<Vec<_>>()));
-        let part = Part::States(view, groups);
+        let part = RemoteContent::States(view, groups);
         Self { part, schema, from, shares }
     }
 
-    pub(crate) fn rows(schema: SchemaRef, from: Frontier, shares: Shares) -> Self {
-        Self { part: Part::Rows, schema, from, shares }
+    pub(crate) fn rows(schema: SchemaRef, from: Frontier, shares: WorkerScans) -> Self {
+        Self { part: RemoteContent::Rows, schema, from, shares }
     }
 
     fn translate(&self, filter: &Expr) -> Option<Vec<GroupFilter>> {
         match &self.part {
-            Part::States(_, groups) => GroupFilter::translate(filter, groups),
-            Part::Rows => None,
+            RemoteContent::States(_, groups) => GroupFilter::translate(filter, groups),
+            RemoteContent::Rows => None,
         }
     }
 }
@@ -147,14 +147,14 @@ impl TableProvider for RemoteTable {
 impl RemoteTable {
     fn ticket(&self, pin: String, from: Frontier, columns: &[usize], filters: &[GroupFilter]) -> Ticket {
         match &self.part {
-            Part::States(view, _) => Ticket::States(StatesTicket {
+            RemoteContent::States(view, _) => Ticket::States(StatesTicket {
                 pin,
                 view: view.clone(),
                 from,
                 columns: Some(columns.to_vec()),
                 filters: filters.to_vec(),
             }),
-            Part::Rows => {
+            RemoteContent::Rows => {
                 let names = columns.iter().map(|i| self.schema.field(*i).name().clone());
                 Ticket::Rows { pin, from, columns: Some(names.collect()) }
             }
@@ -184,7 +184,7 @@ struct RemoteExec {
     projected: SchemaRef,
     properties: Arc<PlanProperties>,
     /// Released when the last stream that reads under them is gone: a plan is dropped before its streams are polled.
-    shares: Shares,
+    shares: WorkerScans,
 }
 
 impl DisplayAs for RemoteExec {
@@ -258,7 +258,7 @@ impl ExecutionPlan for RemoteExec {
                 }))
             })
             .map(move |batch| {
-                let _kept: &Shares = &shares;
+                let _kept: &WorkerScans = &shares;
                 as_projected(batch?, &to_schema)
             });
         Ok(Box::pin(RecordBatchStreamAdapter::new(schema, batches)))

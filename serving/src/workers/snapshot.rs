@@ -10,16 +10,16 @@ use arrow::record_batch::RecordBatch;
 use arrow_flight::decode::DecodedPayload;
 use futures::TryStreamExt;
 use thalweg_schemas::catalog::{CatalogStream, CompiledView};
-use thalweg_schemas::dataset::{MasterVersion, Published};
-use thalweg_schemas::remote::{PinRequest, SegmentHead, Ticket};
-use thalweg_schemas::segment::Segment;
-use thalweg_schemas::snapshot::StreamSnapshot;
-use thalweg_schemas::tile::ViewSegments;
+use thalweg_schemas::realtime::protocol::{PinRequest, SegmentHead, Ticket};
+use thalweg_schemas::realtime::segment::Segment;
+use thalweg_schemas::realtime::snapshot::StreamSnapshot;
+use thalweg_schemas::realtime::tile::ViewSegments;
+use thalweg_schemas::warehouse::versions::{MasterVersion, Published};
 use thalweg_schemas::{Frontier, Offset, ViewId};
 
-use super::choose::{Needs, choose, sentence};
+use super::assign::{Requirements, choose_workers, describe_unheld};
 use super::scan::broken_off;
-use super::{Asked, HeldPin, Workers};
+use super::{WorkerAnswer, WorkerPin, Workers};
 use crate::{Error, Result};
 
 /// How long the pins are needed at most.
@@ -43,7 +43,11 @@ impl Workers {
             let cut = batch.map_or_else(Frontier::new, |batch| batch.cut.clone());
             (view.plan.id().clone(), cut.or(&stream.origin))
         };
-        let needs = Needs { origin: stream.origin.clone(), views: views.iter().map(cut).collect(), ..Needs::default() };
+        let needs = Requirements {
+            origin: stream.origin.clone(),
+            views: views.iter().map(cut).collect(),
+            ..Requirements::default()
+        };
         let request = PinRequest {
             stream: name.clone(),
             definition: stream.definition.fingerprint(),
@@ -52,10 +56,10 @@ impl Workers {
             keep_ms: KEEP.as_millis() as u64,
         };
         let asked = self.pin(request).await;
-        let answers: Vec<_> = asked.iter().map(Asked::answer).collect();
-        let chosen = choose(&needs, &answers);
+        let answers: Vec<_> = asked.iter().map(WorkerAnswer::answer).collect();
+        let chosen = choose_workers(&needs, &answers);
         if !chosen.unheld.is_empty() {
-            return Err(Error::NotHeld { stream: name.clone(), reason: sentence(&chosen.unheld) });
+            return Err(Error::NotHeld { stream: name.clone(), reason: describe_unheld(&chosen.unheld) });
         }
         let mut held: HashMap<ViewId, ViewSegments> = HashMap::new();
         for (i, share) in &chosen.shares {
@@ -73,7 +77,7 @@ impl Workers {
         Ok(StreamSnapshot {
             stream: name.clone(),
             origin: stream.origin.clone(),
-            current: chosen.frontier.partitions().collect(),
+            caught_up_partitions: chosen.frontier.partitions().collect(),
             frontier: chosen.frontier,
             caught_up: true,
             waiting: None,
@@ -89,7 +93,7 @@ impl Workers {
 }
 
 /// Everything that the worker holds of the view in the partitions of `share`.
-async fn segments(pin: &HeldPin, view: &ViewId, share: &Frontier) -> Result<Vec<Segment>> {
+async fn segments(pin: &WorkerPin, view: &ViewId, share: &Frontier) -> Result<Vec<Segment>> {
     let worker = pin.worker();
     let ticket = Ticket::Segments {
         pin: pin.answer().pin.clone(),

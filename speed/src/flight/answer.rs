@@ -7,15 +7,15 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use thalweg_schemas::catalog::{Catalog, CompiledView};
-use thalweg_schemas::remote::{Held, PinRequest, PinnedPartition, WorkerStatus, WorkerStream};
-use thalweg_schemas::snapshot::{StreamHandle, StreamSnapshot};
-use thalweg_schemas::tile::{ViewSegments, rows_between, tile};
+use thalweg_schemas::realtime::protocol::{Coverage, PinRequest, PinnedPartition, WorkerStatus, WorkerStream};
+use thalweg_schemas::realtime::snapshot::{StreamHandle, StreamSnapshot};
+use thalweg_schemas::realtime::tile::{ViewSegments, rows_between, tile};
 use thalweg_schemas::{Error as SharedError, Frontier, Offset, Partition, StreamName, ViewId};
 
-use super::pins::Kept;
+use super::pins::PinEntry;
 
 /// The snapshot that answers `request`, or why there is none.
-pub(super) fn find(request: &PinRequest, catalog: &Catalog, handle: Option<&StreamHandle>) -> Result<Kept, String> {
+pub(super) fn find(request: &PinRequest, catalog: &Catalog, handle: Option<&StreamHandle>) -> Result<PinEntry, String> {
     let name = &request.stream;
     let stream = catalog.streams.get(name).ok_or_else(|| format!("it does not know stream `{name}`"))?;
     if stream.definition.fingerprint() != request.definition {
@@ -34,7 +34,7 @@ pub(super) fn find(request: &PinRequest, catalog: &Catalog, handle: Option<&Stre
         .filter(|view| request.views.contains_key(view.plan.id()))
         .map(|view| (view.plan.id().clone(), Arc::clone(view)))
         .collect();
-    Ok(Kept { snapshot, row_schema: stream.definition.row_schema(), views })
+    Ok(PinEntry { snapshot, row_schema: stream.definition.row_schema(), views })
 }
 
 /// Every partition that the snapshot's worker reads.
@@ -46,8 +46,8 @@ pub(super) fn partitions(
     let partition = |(partition, frontier): (Partition, Offset)| {
         let views = request.views.iter().map(|(id, from)| {
             let held = match (known.get(id), snapshot.views.get(id)) {
-                (None, _) => Held::NotHeld(format!("view {id} is not known there")),
-                (Some(_), None) => Held::NotHeld("its realtime state is being rebuilt".into()),
+                (None, _) => Coverage::NotHeld(format!("view {id} is not known there")),
+                (Some(_), None) => Coverage::NotHeld("its realtime state is being rebuilt".into()),
                 (Some(_), Some(held)) => ranges(id, held, partition, from.get(partition), frontier),
             };
             (id.clone(), held)
@@ -55,14 +55,14 @@ pub(super) fn partitions(
         let rows = request.rows.as_ref().map(|from| {
             let from = from.get(partition);
             match rows_between(&snapshot.rows, partition, from, frontier) {
-                Err(reason) => Held::NotHeld(reason),
-                Ok(_) if from == frontier => Held::Ranges(Vec::new()),
-                Ok(_) => Held::Ranges(vec![(from, frontier)]),
+                Err(reason) => Coverage::NotHeld(reason),
+                Ok(_) if from == frontier => Coverage::Ranges(Vec::new()),
+                Ok(_) => Coverage::Ranges(vec![(from, frontier)]),
             }
         });
         let pinned = PinnedPartition {
             frontier,
-            caught_up: snapshot.current.contains(&partition),
+            caught_up: snapshot.caught_up_partitions.contains(&partition),
             lag: snapshot.health.get(&partition).map_or(0, |h| h.lag),
             views: views.collect(),
             rows,
@@ -77,11 +77,11 @@ pub(super) fn one(partition: Partition, offset: Offset) -> Frontier {
     [(partition, offset)].into_iter().collect()
 }
 
-fn ranges(view: &ViewId, held: &ViewSegments, partition: Partition, from: Offset, to: Offset) -> Held {
+fn ranges(view: &ViewId, held: &ViewSegments, partition: Partition, from: Offset, to: Offset) -> Coverage {
     match tile(view, held, &one(partition, from), &one(partition, to)) {
-        Ok(tiles) => Held::Ranges(tiles.iter().map(|t| (t.from, t.to)).collect()),
-        Err(SharedError::NotHeld { reason, .. }) => Held::NotHeld(reason),
-        Err(other) => Held::NotHeld(other.to_string()),
+        Ok(tiles) => Coverage::Ranges(tiles.iter().map(|t| (t.from, t.to)).collect()),
+        Err(SharedError::NotHeld { reason, .. }) => Coverage::NotHeld(reason),
+        Err(other) => Coverage::NotHeld(other.to_string()),
     }
 }
 
@@ -100,7 +100,7 @@ pub(super) fn status<'a>(
             waiting: snapshot.and_then(|s| s.waiting.clone()),
             archive_failure: handle.archive_failure.borrow().clone(),
             frontier: snapshot.map(|s| s.frontier.clone()),
-            caught_up: snapshot.map(|s| s.current.clone()).unwrap_or_default(),
+            caught_up: snapshot.map(|s| s.caught_up_partitions.clone()).unwrap_or_default(),
             health: snapshot.map(|s| s.health.clone()).unwrap_or_default(),
             segments: segments.map(|(id, held)| (id.clone(), held.iter().count())).collect(),
             memory_bytes: snapshot.map_or(0, |s| s.memory_bytes),

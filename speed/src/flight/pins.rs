@@ -10,7 +10,7 @@ use arrow::datatypes::SchemaRef;
 use parking_lot::Mutex;
 use thalweg_schemas::ViewId;
 use thalweg_schemas::catalog::CompiledView;
-use thalweg_schemas::snapshot::StreamSnapshot;
+use thalweg_schemas::realtime::snapshot::StreamSnapshot;
 use tokio::time::Instant;
 use uuid::Uuid;
 
@@ -23,7 +23,7 @@ const SWEEP: Duration = Duration::from_secs(1);
 
 /// What is kept under a pin.
 #[derive(Debug)]
-pub(super) struct Kept {
+pub(super) struct PinEntry {
     pub(super) snapshot: Arc<StreamSnapshot>,
     pub(super) row_schema: SchemaRef,
     /// The views that were asked for and are known here.
@@ -32,13 +32,13 @@ pub(super) struct Kept {
 
 /// All pins of a worker.
 #[derive(Debug, Default)]
-pub(super) struct Pins {
-    kept: Mutex<HashMap<String, (Instant, Arc<Kept>)>>,
+pub(super) struct PinTable {
+    kept: Mutex<HashMap<String, (Instant, Arc<PinEntry>)>>,
 }
 
-impl Pins {
+impl PinTable {
     /// Keeps `kept` for at most `keep`. `None` if too many are kept already.
-    pub(super) fn keep(&self, now: Instant, kept: Kept, keep: Duration) -> Option<String> {
+    pub(super) fn keep(&self, now: Instant, kept: PinEntry, keep: Duration) -> Option<String> {
         let mut all = self.kept.lock();
         if all.len() >= PINS {
             all.retain(|_, (until, _)| *until > now);
@@ -53,7 +53,7 @@ impl Pins {
     }
 
     /// What is kept under `id`, if its time is not over.
-    pub(super) fn get(&self, now: Instant, id: &str) -> Option<Arc<Kept>> {
+    pub(super) fn get(&self, now: Instant, id: &str) -> Option<Arc<PinEntry>> {
         let all = self.kept.lock();
         let (until, kept) = all.get(id)?;
         (*until > now).then(|| Arc::clone(kept))
@@ -83,8 +83,8 @@ mod tests {
     use super::*;
     use crate::flight::tests::snapshot;
 
-    fn kept() -> Kept {
-        Kept {
+    fn kept() -> PinEntry {
+        PinEntry {
             snapshot: Arc::new(snapshot(&[])),
             row_schema: Arc::new(arrow::datatypes::Schema::empty()),
             views: BTreeMap::new(),
@@ -93,7 +93,7 @@ mod tests {
 
     #[test]
     fn a_pin_ends_with_its_time_or_its_release() {
-        let (pins, now) = (Pins::default(), Instant::now());
+        let (pins, now) = (PinTable::default(), Instant::now());
         let second = Duration::from_secs(1);
         let short = pins.keep(now, kept(), second).unwrap();
         let greedy = pins.keep(now, kept(), KEEP * 10).unwrap();
@@ -109,7 +109,7 @@ mod tests {
 
     #[test]
     fn their_number_is_bounded_and_old_ones_make_room() {
-        let (pins, now) = (Pins::default(), Instant::now());
+        let (pins, now) = (PinTable::default(), Instant::now());
         let second = Duration::from_secs(1);
         for _ in 0..PINS {
             assert!(pins.keep(now, kept(), second).is_some());

@@ -17,22 +17,22 @@ use datafusion::prelude::ident;
 use futures::stream::{self, BoxStream};
 use futures::{StreamExt, TryStreamExt};
 use thalweg_schemas::algebra::{batches, between, stream as run};
-use thalweg_schemas::remote::{SegmentHead, StatesTicket, Ticket};
-use thalweg_schemas::segment::Segment;
-use thalweg_schemas::tile::{rows_between, tile};
+use thalweg_schemas::realtime::protocol::{SegmentHead, StatesTicket, Ticket};
+use thalweg_schemas::realtime::segment::Segment;
+use thalweg_schemas::realtime::tile::{rows_between, tile};
 use thalweg_schemas::{Error as SharedError, Frontier, Offset, Partition, ViewId};
 use tonic::Status;
 
 use super::answer::one;
-use super::pins::Kept;
+use super::pins::PinEntry;
 
 /// Messages on their way to a reader.
-pub(super) type Messages = BoxStream<'static, Result<FlightData, Status>>;
+pub(super) type FlightFrames = BoxStream<'static, Result<FlightData, Status>>;
 
 /// Plans what `ticket` asks of the pin and starts it.
 ///
 /// Errors: `invalid_argument` if the ticket makes no sense, `failed_precondition` if the pin does not hold it.
-pub(super) async fn start(state: &SessionState, kept: &Kept, ticket: Ticket) -> Result<Messages, Status> {
+pub(super) async fn start(state: &SessionState, kept: &PinEntry, ticket: Ticket) -> Result<FlightFrames, Status> {
     match ticket {
         Ticket::States(ticket) => {
             let (plan, schema) = states(kept, &ticket)?;
@@ -47,7 +47,7 @@ pub(super) async fn start(state: &SessionState, kept: &Kept, ticket: Ticket) -> 
 }
 
 /// F of the partitions that `from` names.
-fn frontier(kept: &Kept, from: &Frontier) -> Result<Frontier, Status> {
+fn frontier(kept: &PinEntry, from: &Frontier) -> Result<Frontier, Status> {
     from.partitions()
         .map(|partition| {
             let offset = kept.snapshot.frontier.named(partition);
@@ -58,7 +58,7 @@ fn frontier(kept: &Kept, from: &Frontier) -> Result<Frontier, Status> {
 }
 
 /// States of the view, neighbours merged, with the schema in which they are sent.
-fn states(kept: &Kept, ticket: &StatesTicket) -> Result<(LogicalPlan, SchemaRef), Status> {
+fn states(kept: &PinEntry, ticket: &StatesTicket) -> Result<(LogicalPlan, SchemaRef), Status> {
     let id = &ticket.view;
     let (Some(view), Some(held)) = (kept.views.get(id), kept.snapshot.views.get(id)) else {
         return Err(not_held(format!("view {id}")));
@@ -94,7 +94,7 @@ fn states(kept: &Kept, ticket: &StatesTicket) -> Result<(LogicalPlan, SchemaRef)
 }
 
 /// Rows and rejects from `from` to F, with the schema in which they are sent.
-fn rows(kept: &Kept, from: &Frontier, columns: Option<Vec<String>>) -> Result<(LogicalPlan, SchemaRef), Status> {
+fn rows(kept: &PinEntry, from: &Frontier, columns: Option<Vec<String>>) -> Result<(LogicalPlan, SchemaRef), Status> {
     let to = frontier(kept, from)?;
     let mut held: BTreeSet<usize> = BTreeSet::new();
     for (partition, to) in to.iter() {
@@ -131,7 +131,7 @@ fn select(plan: LogicalPlan, wanted: &Schema) -> Result<LogicalPlan, Status> {
         .map_err(invalid)
 }
 
-async fn planned(state: &SessionState, plan: LogicalPlan, schema: SchemaRef) -> Result<Messages, Status> {
+async fn planned(state: &SessionState, plan: LogicalPlan, schema: SchemaRef) -> Result<FlightFrames, Status> {
     let batches = run(state, "reading for another process", plan).await.map_err(refused)?;
     let to_schema = Arc::clone(&schema);
     let batches =
@@ -145,7 +145,7 @@ async fn planned(state: &SessionState, plan: LogicalPlan, schema: SchemaRef) -> 
 }
 
 /// Every held segment that ends above `from`, one after the other.
-fn segments(kept: &Kept, view: &ViewId, from: &Frontier) -> Result<Messages, Status> {
+fn segments(kept: &PinEntry, view: &ViewId, from: &Frontier) -> Result<FlightFrames, Status> {
     let Some(held) = kept.snapshot.views.get(view) else {
         return Err(not_held(format!("view {view}")));
     };
@@ -180,7 +180,7 @@ fn encoder() -> FlightDataEncoderBuilder {
     FlightDataEncoderBuilder::new().with_dictionary_handling(DictionaryHandling::Resend)
 }
 
-fn send(messages: FlightDataEncoder) -> Messages {
+fn send(messages: FlightDataEncoder) -> FlightFrames {
     messages.map_err(Status::from).boxed()
 }
 

@@ -17,16 +17,16 @@ use futures::stream::{self, BoxStream};
 use serde::Serialize;
 use thalweg_schemas::StreamName;
 use thalweg_schemas::catalog::Catalog;
-use thalweg_schemas::remote::{PIN, PinAnswer, PinRequest, RELEASE, STATUS, StatesTicket, Ticket};
-use thalweg_schemas::snapshot::StreamHandle;
-use thalweg_schemas::threads::Threads;
+use thalweg_schemas::engine::threads::Threads;
+use thalweg_schemas::realtime::protocol::{PIN, PinAnswer, PinRequest, RELEASE, STATUS, StatesTicket, Ticket};
+use thalweg_schemas::realtime::snapshot::StreamHandle;
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 use tonic::service::Interceptor;
 use tonic::{Request, Response, Status, Streaming};
 
 use super::answer;
-use super::pins::{KEEP, Pins};
+use super::pins::{KEEP, PinTable};
 use super::read;
 
 /// Messages that may be made before the reader has taken the last one.
@@ -39,7 +39,7 @@ pub(super) struct Service {
     worker: String,
     catalog: watch::Receiver<Arc<Catalog>>,
     streams: watch::Receiver<Arc<HashMap<StreamName, StreamHandle>>>,
-    pins: Arc<Pins>,
+    pins: Arc<PinTable>,
     state: Arc<SessionState>,
     threads: Threads,
 }
@@ -49,7 +49,7 @@ impl Service {
         worker: String,
         catalog: watch::Receiver<Arc<Catalog>>,
         streams: watch::Receiver<Arc<HashMap<StreamName, StreamHandle>>>,
-        pins: Arc<Pins>,
+        pins: Arc<PinTable>,
         state: SessionState,
         threads: Threads,
     ) -> Self {

@@ -6,12 +6,12 @@ use arrow_flight::flight_service_client::FlightServiceClient;
 use arrow_flight::{Action, Empty, Ticket as FlightTicket};
 use thalweg_schemas::algebra::ViewPlan;
 use thalweg_schemas::catalog::CompiledView;
-use thalweg_schemas::dataset::MasterVersion;
-use thalweg_schemas::ddl::{self, Statement};
-use thalweg_schemas::remote::{Held, PIN, PinRequest, STATUS, StatesTicket, Ticket, WorkerStatus};
-use thalweg_schemas::segment::{Provenance, Segment};
-use thalweg_schemas::snapshot::{RowsChunk, StreamSnapshot};
-use thalweg_schemas::tile::ViewSegments;
+use thalweg_schemas::definition::{self, Statement};
+use thalweg_schemas::realtime::protocol::{Coverage, PIN, PinRequest, STATUS, StatesTicket, Ticket, WorkerStatus};
+use thalweg_schemas::realtime::segment::{Provenance, Segment};
+use thalweg_schemas::realtime::snapshot::{RowsChunk, StreamSnapshot};
+use thalweg_schemas::realtime::tile::ViewSegments;
+use thalweg_schemas::warehouse::versions::MasterVersion;
 use thalweg_schemas::{Frontier, Offset, Partition, ViewId};
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Request};
@@ -33,7 +33,7 @@ pub(super) fn snapshot(to: &[(i32, i64)]) -> StreamSnapshot {
     StreamSnapshot {
         stream: name(),
         origin: Frontier::new(),
-        current: frontier.partitions().collect(),
+        caught_up_partitions: frontier.partitions().collect(),
         frontier,
         caught_up: true,
         waiting: None,
@@ -58,7 +58,7 @@ async fn view() -> Arc<CompiledView> {
     let sql = "CREATE EXTERNAL TABLE s (device STRING) STORED AS KAFKA LOCATION 's'
                  OPTIONS ('format' 'json', 'kafka.bootstrap.servers' 'nowhere:1');
                CREATE MATERIALIZED VIEW v AS SELECT device, count(*) AS n FROM s GROUP BY device;";
-    let statements = ddl::parse(sql).unwrap();
+    let statements = definition::parse(sql).unwrap();
     let [Statement::CreateStream { definition: stream, .. }, Statement::CreateView { definition, .. }] =
         statements.as_slice()
     else {
@@ -89,7 +89,7 @@ async fn ranges_are_named_per_partition() {
         })
     };
     let mut snapshot = snapshot(&[(0, 9), (2, 4), (3, 6)]);
-    snapshot.current.remove(&Partition(3));
+    snapshot.caught_up_partitions.remove(&Partition(3));
     let held = ViewSegments {
         partitions: BTreeMap::from([
             (Partition(0), vec![segment(0, 2, 5), segment(0, 5, 7), segment(0, 7, 9)]),
@@ -109,13 +109,14 @@ async fn ranges_are_named_per_partition() {
 
     let first = &found[&Partition(0)];
     assert_eq!((first.frontier, first.caught_up), (Offset(9), true));
-    let ranges = |ranges: &[(i64, i64)]| Held::Ranges(ranges.iter().map(|(a, b)| (Offset(*a), Offset(*b))).collect());
+    let ranges =
+        |ranges: &[(i64, i64)]| Coverage::Ranges(ranges.iter().map(|(a, b)| (Offset(*a), Offset(*b))).collect());
     assert_eq!(first.views[&id], ranges(&[(5, 7), (7, 9)]));
     assert_eq!(first.rows, Some(ranges(&[(5, 9)])));
-    assert!(matches!(&first.views[&unknown], Held::NotHeld(why) if why.contains("not known")));
+    assert!(matches!(&first.views[&unknown], Coverage::NotHeld(why) if why.contains("not known")));
     let second = &found[&Partition(2)];
-    assert!(matches!(&second.views[&id], Held::NotHeld(why) if why.contains("end at 3")));
-    assert!(matches!(&second.rows, Some(Held::NotHeld(why)) if why.contains("do not continue")));
+    assert!(matches!(&second.views[&id], Coverage::NotHeld(why) if why.contains("end at 3")));
+    assert!(matches!(&second.rows, Some(Coverage::NotHeld(why)) if why.contains("do not continue")));
     assert!(!found[&Partition(3)].caught_up);
 }
 

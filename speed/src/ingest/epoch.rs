@@ -4,11 +4,12 @@
 
 use std::time::Duration;
 
-use thalweg_schemas::epoch::{Epoch, EpochOutcome, EpochRequest};
+use thalweg_schemas::realtime::epoch::{Epoch, EpochOutcome, EpochRequest};
 use tokio::sync::oneshot;
 
-use super::{Ended, InFlight, Ingest, outcome};
-use crate::current::same;
+use super::{InFlight, Ingest, outcome};
+use crate::session::Ended;
+use crate::state::stream_state::same;
 use crate::{Error, Result};
 
 /// How long the archive may take for what is left at shutdown.
@@ -21,13 +22,13 @@ impl Ingest<'_> {
             return Ok(());
         }
         let mark = self.last_mark.is_none_or(|last| last + self.config.mark_interval <= now);
-        let due = match self.current.epochs.open() {
+        let due = match self.state.epochs.open() {
             // Half of what may be held: else reading would pause before the archive is given anything.
             Some((bytes, since)) => {
                 bytes >= self.config.epoch_bytes.min(self.shares.limit / 2) || since + self.config.epoch_interval <= now
             }
             // Nothing to archive, but a mark lets the batch layer go as far as the archive does.
-            None => mark && self.last_mark.is_some() && self.current.lacks_mark(),
+            None => mark && self.last_mark.is_some() && self.state.lacks_mark(),
         };
         if due {
             self.cut_epoch(now, mark).await?;
@@ -37,7 +38,7 @@ impl Ingest<'_> {
 
     /// Hands the open epoch to the archive, if there is anything to hand over.
     pub(super) async fn cut_epoch(&mut self, now: Duration, mark: bool) -> Result<()> {
-        let Some(cut) = self.current.cut(mark) else {
+        let Some(cut) = self.state.cut(mark) else {
             return Ok(());
         };
         if mark {
@@ -47,7 +48,7 @@ impl Ingest<'_> {
         let (sender, reply) = oneshot::channel();
         let request = EpochRequest {
             epoch: Epoch {
-                stream: self.current.stream.definition.name.clone(),
+                stream: self.state.stream.definition.name.clone(),
                 from: cut.from,
                 to: cut.to,
                 rows: cut.rows,
@@ -68,13 +69,13 @@ impl Ingest<'_> {
             EpochOutcome::Fenced(version) => return Some(Ended::Fenced(version)),
         };
         let to = &in_flight.to;
-        let there = version.frontier.or(&self.current.origin);
+        let there = version.frontier.or(&self.state.origin);
         if !same(&there.within(to.partitions()), to) {
             // It landed, and someone else went on from there.
             return Some(Ended::Fenced(version));
         }
         let now = self.now();
-        self.current.land(now, to, version);
+        self.state.land(now, to, version);
         let ended = self.follow_master();
         // A cut may have waited for this version.
         self.reconcile();
@@ -84,7 +85,7 @@ impl Ingest<'_> {
     /// Archives what is held, its end a mark, so that the next process starts from little.
     pub(super) async fn shut_down(&mut self) -> Result<Ended> {
         self.jobs.abort_all();
-        let name = self.current.stream.definition.name.clone();
+        let name = self.state.stream.definition.name.clone();
         let archiving = async {
             loop {
                 if self.in_flight.is_none() {

@@ -7,13 +7,13 @@ use std::time::Duration;
 use super::Ingest;
 use crate::Result;
 use crate::budget::{Load, relieve};
-use crate::source::Command;
+use crate::kafka::channel::ConsumerCommand;
 
 impl Ingest<'_> {
     /// Bytes that are held now: rows, segments, messages that wait, and what a rebuild uses.
     pub(super) fn used(&self) -> usize {
         let rebuilding = &self.rebuild_session.runtime_env().memory_pool;
-        self.current.bytes() + self.source.waiting_bytes() + rebuilding.reserved()
+        self.state.bytes() + self.source.waiting_bytes() + rebuilding.reserved()
     }
 
     /// Lets the next micro-batches be as large as the last one's outcome allows.
@@ -25,7 +25,7 @@ impl Ingest<'_> {
     pub(super) async fn watch_memory(&mut self, now: Duration) -> Result<()> {
         let mut relief = relieve(self.load(now));
         if relief.end_grace {
-            self.current.trim(now, Duration::ZERO);
+            self.state.trim(now, Duration::ZERO);
             relief = relieve(self.load(now));
         }
         if relief.cut_epoch {
@@ -36,31 +36,31 @@ impl Ingest<'_> {
             self.links.pressure.notify_one();
         }
         if let Some(pause) = relief.pause {
-            self.command(if pause { Command::Pause } else { Command::Resume })?;
+            self.command(if pause { ConsumerCommand::Pause } else { ConsumerCommand::Resume })?;
             tracing::info!(
-                stream = %self.current.stream.definition.name,
+                stream = %self.state.stream.definition.name,
                 used = self.used(),
                 budget = self.config.memory_budget,
                 "{}",
                 if pause { "memory is short: reading pauses before the budget is passed" } else { "reading resumes" }
             );
-            self.current.paused = pause;
-            self.current.dirty = true;
+            self.state.paused = pause;
+            self.state.dirty = true;
         }
         Ok(())
     }
 
     fn load(&self, now: Duration) -> Load {
         // A rebuild takes what it needs in a moment: all that it may take is set aside for it.
-        let rebuild = match self.current.rebuilds.is_empty() {
+        let rebuild = match self.state.rebuilds.is_empty() {
             true => 0,
             false => self.shares.rebuild,
         };
         Load {
-            used: self.current.bytes() + self.source.waiting_bytes() + rebuild,
+            used: self.state.bytes() + self.source.waiting_bytes() + rebuild,
             limit: self.shares.limit,
-            paused: self.current.paused,
-            unarchived: self.current.epochs.open().is_some(),
+            paused: self.state.paused,
+            unarchived: self.state.epochs.open().is_some(),
             on_its_way: self.in_flight.is_some(),
             asked_ago: self.last_asked.map(|asked| now.saturating_sub(asked)),
         }

@@ -9,13 +9,13 @@ use std::sync::Arc;
 use arrow::record_batch::RecordBatch;
 use futures::future::try_join_all;
 use thalweg_schemas::catalog::CompiledView;
-use thalweg_schemas::segment::{Provenance, Segment};
+use thalweg_schemas::realtime::segment::{Provenance, Segment};
 use thalweg_schemas::{Frontier, Partition, ViewId};
 
 use super::Ingest;
-use crate::current::{Pending, Step};
-use crate::rebuild::{Rebuild, Rebuilt, continue_rebuild, rebuild, update_memory};
-use crate::update::{empty, merge, update_batch};
+use crate::state::rebuild::{Rebuild, Rebuilt, continue_rebuild, rebuild, update_memory};
+use crate::state::stream_state::{Pending, Step};
+use crate::state::update::{empty, merge, update_batch};
 use crate::{Error, Result};
 
 /// More rows than this between where a rebuild reached and the frontier are worked off beside the loop.
@@ -30,8 +30,8 @@ pub(super) enum Done {
 impl Ingest<'_> {
     /// The segments of every held view from the frontier to `to`; `rows` are what was read there.
     pub(super) async fn update_views(&self, rows: &RecordBatch, to: &Frontier) -> Result<Vec<(ViewId, Vec<Segment>)>> {
-        let from = self.current.frontier();
-        let views = self.current.views.values().map(|held| &held.view);
+        let from = self.state.frontier();
+        let views = self.state.views.values().map(|held| &held.view);
         if rows.num_rows() == 0 {
             return views
                 .map(|view| {
@@ -55,8 +55,8 @@ impl Ingest<'_> {
 
     /// Starts a merge for each view that has neighbours to merge and no merge running.
     pub(super) fn start_merges(&mut self) {
-        let borders = self.current.borders();
-        for (id, held) in &mut self.current.views {
+        let borders = self.state.borders();
+        for (id, held) in &mut self.state.views {
             if held.merging {
                 continue;
             }
@@ -77,10 +77,10 @@ impl Ingest<'_> {
     pub(super) async fn finish(&mut self, done: Done) -> Result<()> {
         match done {
             Done::Merged(id, merged) => {
-                if let Some(held) = self.current.views.get_mut(&id) {
+                if let Some(held) = self.state.views.get_mut(&id) {
                     held.merging = false;
                     held.replace(merged);
-                    self.current.dirty = true;
+                    self.state.dirty = true;
                 }
                 Ok(())
             }
@@ -92,23 +92,23 @@ impl Ingest<'_> {
     pub(super) fn reconcile(&mut self) {
         let catalog = Arc::clone(&self.links.catalog.borrow_and_update());
         let published = Arc::clone(&self.links.published.borrow_and_update());
-        let stream = self.current.stream.definition.name.clone();
+        let stream = self.state.stream.definition.name.clone();
         let wanted: BTreeMap<ViewId, Arc<CompiledView>> =
             catalog.views_of(&stream).map(|view| (view.plan.id().clone(), Arc::clone(view))).collect();
-        let held = self.current.views.len();
-        self.current.views.retain(|id, _| wanted.contains_key(id));
-        self.current.rebuilds.retain(|id, _| wanted.contains_key(id));
-        self.current.dirty |= held != self.current.views.len();
+        let held = self.state.views.len();
+        self.state.views.retain(|id, _| wanted.contains_key(id));
+        self.state.rebuilds.retain(|id, _| wanted.contains_key(id));
+        self.state.dirty |= held != self.state.views.len();
         for (id, view) in wanted {
             let Some(version) = published.versions.get(&id) else {
                 continue;
             };
-            let cut = version.cut.or(&self.current.origin);
-            match self.current.step(&id, &cut) {
+            let cut = version.cut.or(&self.state.origin);
+            match self.state.step(&id, &cut) {
                 Step::Nothing | Step::Wait => {}
                 Step::Note => {
                     let now = self.now();
-                    if let Some(held) = self.current.views.get_mut(&id) {
+                    if let Some(held) = self.state.views.get_mut(&id) {
                         held.cuts.record(now, cut);
                     }
                 }
@@ -120,27 +120,27 @@ impl Ingest<'_> {
     /// Rebuilds `view` from `cut`, where it is published, in these partitions; what is held of others stays.
     fn start_rebuild(&mut self, view: Arc<CompiledView>, cut: Frontier, partitions: BTreeSet<Partition>) {
         let here = |frontier: &Frontier| frontier.within(partitions.iter().copied());
-        let (from, archived) = (here(&cut), here(&self.current.archived));
+        let (from, archived) = (here(&cut), here(&self.state.archived));
         tracing::info!(
             view = %view.definition.name,
             %from,
-            to = %here(self.current.frontier()),
+            to = %here(self.state.frontier()),
             "rebuilding"
         );
         self.rebuilds += 1;
         let job = Rebuild {
             id: self.rebuilds,
-            schema: self.current.stream.definition.row_schema(),
-            master: Arc::clone(&self.current.master),
-            marks: self.current.marks_above(&from),
-            memory: self.current.stretches(&archived),
+            schema: self.state.stream.definition.row_schema(),
+            master: Arc::clone(&self.state.master),
+            marks: self.state.marks_above(&from),
+            memory: self.state.stretches(&archived),
             archived,
             cut: from,
             view: Arc::clone(&view),
         };
-        let pending = Pending { id: self.rebuilds, cut, partitions, hold: self.current.frontier().clone() };
+        let pending = Pending { id: self.rebuilds, cut, partitions, hold: self.state.frontier().clone() };
         let id = view.plan.id().clone();
-        self.current.rebuilds.insert(id, pending);
+        self.state.rebuilds.insert(id, pending);
         let session = Arc::clone(&self.rebuild_session);
         self.jobs.spawn(async move { Ok(Done::Rebuilt(rebuild(session, job).await?)) });
     }
@@ -148,8 +148,8 @@ impl Ingest<'_> {
     /// Works off what was read while a rebuild ran, then lets its view join the live ones.
     async fn catch_up(&mut self, mut rebuilt: Rebuilt) -> Result<()> {
         let id = rebuilt.view.plan.id().clone();
-        let frontier = self.current.frontier().clone();
-        let pending = self.current.rebuilds.get_mut(&id);
+        let frontier = self.state.frontier().clone();
+        let pending = self.state.rebuilds.get_mut(&id);
         let Some(pending) = pending.filter(|pending| pending.id == rebuilt.id) else {
             // The view was dropped meanwhile, perhaps even created again.
             return Ok(());
@@ -157,8 +157,8 @@ impl Ingest<'_> {
         pending.hold = frontier;
         // Without the partitions that have gone meanwhile, perhaps even come back.
         let reached = rebuilt.reached.within(pending.partitions.iter().copied());
-        let stretches = self.current.stretches(&reached);
-        let schema = self.current.stream.definition.row_schema();
+        let stretches = self.state.stretches(&reached);
+        let schema = self.state.stream.definition.row_schema();
         let rows: usize = stretches.iter().flat_map(|stretch| &stretch.batches).map(RecordBatch::num_rows).sum();
         if rows > INLINE_ROWS {
             let session = Arc::clone(&self.rebuild_session);
@@ -174,7 +174,7 @@ impl Ingest<'_> {
         }
         let now = self.now();
         tracing::info!(view = %rebuilt.view.definition.name, segments = rebuilt.segments.len(), "rebuilt");
-        self.current.join(now, rebuilt)?;
+        self.state.join(now, rebuilt)?;
         // The batch layer may have published a newer cut while this one was rebuilt.
         self.reconcile();
         Ok(())

@@ -1,7 +1,7 @@
 //! The archive's loop: what it outlasts, and how it ends.
 
 use thalweg_schemas::Fault;
-use thalweg_schemas::epoch::EpochRequest;
+use thalweg_schemas::realtime::epoch::EpochRequest;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 

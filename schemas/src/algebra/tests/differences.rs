@@ -9,7 +9,7 @@ use arrow::record_batch::RecordBatch;
 
 use super::fixture::{compile, rows, states_of, stream_definition};
 use crate::algebra::{batches, collect};
-use crate::session;
+use crate::engine::session;
 
 #[tokio::test]
 async fn differences_name_the_group_and_the_aggregate() {

@@ -14,9 +14,10 @@ use arrow::record_batch::RecordBatch;
 use datafusion::common::ScalarValue;
 
 use crate::algebra::{ViewPlan, batches, collect};
-use crate::stream::{Format, StreamDefinition};
-use crate::view::ViewDefinition;
-use crate::{StreamName, ViewName, session};
+use crate::definition::stream::{RecordFormat, StreamDefinition};
+use crate::definition::view::ViewDefinition;
+use crate::engine::session;
+use crate::{StreamName, ViewName};
 
 pub(super) fn stream_definition() -> StreamDefinition {
     let columns = [
@@ -34,7 +35,7 @@ pub(super) fn stream_definition() -> StreamDefinition {
         columns: Arc::new(Schema::new(
             columns.into_iter().map(|(name, data_type)| Field::new(name, data_type, true)).collect::<Vec<_>>(),
         )),
-        format: Format::Json,
+        format: RecordFormat::Json,
         event_time: None,
         kafka: Default::default(),
         sql: String::new(),

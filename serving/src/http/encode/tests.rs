@@ -8,7 +8,7 @@ use arrow::datatypes::{Int32Type, TimeUnit};
 
 use super::*;
 
-fn encode(format: Format, columns: Vec<(&str, ArrayRef)>) -> String {
+fn encode(format: AnswerFormat, columns: Vec<(&str, ArrayRef)>) -> String {
     let batch =
         RecordBatch::try_from_iter_with_nullable(columns.into_iter().map(|(name, column)| (name, column, true)))
             .unwrap();
@@ -25,7 +25,7 @@ fn encode(format: Format, columns: Vec<(&str, ArrayRef)>) -> String {
 /// `column` is written as these JSON values, and its first row once more.
 #[track_caller]
 fn check(column: ArrayRef, expect: &[&str]) {
-    let text = encode(Format::Json, vec![("x", column)]);
+    let text = encode(AnswerFormat::Json, vec![("x", column)]);
     let parsed: serde_json::Value = serde_json::from_str(&text).expect(&text);
     let rows = parsed["rows"].as_array().unwrap();
     assert_eq!(rows.len(), expect.len() + 1, "{text}");
@@ -61,14 +61,14 @@ fn nested_values_are_lists_and_objects() {
     let values: ArrayRef = Arc::new(Float64Array::from(vec![Some(f64::NAN), None]));
     let structs: ArrayRef = Arc::new(StructArray::from(vec![(field, values)]));
     check(Arc::clone(&structs), &["{\"f\":\"NaN\"}", "{\"f\":null}"]);
-    let csv = encode(Format::Csv, vec![("s", structs)]);
+    let csv = encode(AnswerFormat::Csv, vec![("s", structs)]);
     assert_eq!(csv, "s\n\"{\"\"f\"\":\"\"NaN\"\"}\"\n\"{\"\"f\"\":null}\"\n\"{\"\"f\"\":\"\"NaN\"\"}\"\n");
 }
 
 #[test]
 fn json_names_columns_types_and_frontier_before_the_rows() {
     let text = encode(
-        Format::Json,
+        AnswerFormat::Json,
         vec![("n", Arc::new(Int64Array::from(vec![1]))), ("n", Arc::new(StringArray::from(vec!["a"])))],
     );
     assert_eq!(
@@ -82,7 +82,7 @@ fn json_names_columns_types_and_frontier_before_the_rows() {
 fn csv_has_a_head_even_without_rows() {
     let schema =
         Arc::new(Schema::new(vec![Field::new("a,b", DataType::Int64, true), Field::new("c", DataType::Utf8, true)]));
-    let mut encoder = Encoder::new(Format::Csv, schema, "{}", false, None).unwrap();
+    let mut encoder = Encoder::new(AnswerFormat::Csv, schema, "{}", false, None).unwrap();
     let mut out = Vec::new();
     encoder.begin(&mut out).unwrap();
     encoder.end(&mut out).unwrap();

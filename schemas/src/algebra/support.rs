@@ -1,0 +1,125 @@
+//! Which aggregates and expressions a view may have, and what "equal" means for each aggregate's states.
+//!
+//! Invariant: an aggregate that is not listed here is refused. The law's property test runs over this list, so
+//! everything that CREATE accepts has been tried, and what failed was mended or removed.
+
+use arrow::datatypes::DataType;
+use datafusion::logical_expr::expr::AggregateFunction;
+
+use crate::{Error, Result};
+
+/// When two states, or the values they finish to, are the same answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Equality {
+    /// The states are equal.
+    States,
+    /// The states are lists in no particular order; sorted, they are equal.
+    Multisets,
+    /// The values are equal; states may be encoded in several ways.
+    Values,
+    /// States differ by at most [`FLOAT_TOLERANCE`], relative to the magnitudes that went into them; see
+    /// [`super::rounding`].
+    Floats,
+    /// Quantile sketches: values differ by at most [`DIGEST_TOLERANCE`] of the range that was seen.
+    Digests,
+}
+
+/// Floating-point addition is not associative: difference that another order may cause, relative to the sum of the
+/// magnitudes that were added. Rounding is at most n 2^-53 for n additions, and its square root as a rule: 1e-9 is
+/// enough for 9 million in the worst order, and for any number that there is in all others.
+pub(super) const FLOAT_TOLERANCE: f64 = 1e-9;
+/// A t-digest depends on how its input was cut: difference relative to max - min.
+pub(super) const DIGEST_TOLERANCE: f64 = 0.02;
+
+/// Aggregates that DISTINCT may stand in.
+const DISTINCT: [&str; 8] = ["count", "sum", "avg", "median", "min", "max", "array_agg", "string_agg"];
+
+/// Everything the algebra knows of one aggregate function.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Support {
+    pub(super) equality: Equality,
+    /// The result depends on the order of rows.
+    pub(super) ordered: bool,
+    /// The state grows with the number of events in a group.
+    pub(super) grows: bool,
+    /// Maintained over keys in total order instead of floats.
+    pub(super) by_float_keys: bool,
+}
+
+const fn of(equality: Equality, ordered: bool, grows: bool) -> Support {
+    Support { equality, ordered, grows, by_float_keys: false }
+}
+
+/// What is known of `call`, whose value has type `value`.
+///
+/// Errors: [`Error::RefuseDefinition`] for what cannot be maintained.
+pub(super) fn accept(call: &AggregateFunction, value: &DataType) -> Result<Support> {
+    let name = call.func.name();
+    let distinct = call.params.distinct;
+    let float = matches!(value, DataType::Float32 | DataType::Float64 | DataType::Float16);
+    if distinct && !DISTINCT.contains(&name) {
+        return Err(Error::refuse(
+            format!("{name}(DISTINCT …) keeps no states that can be merged."),
+            "Leave DISTINCT out, or group by the expression as well.",
+        ));
+    }
+    let known = match name {
+        "count" | "sum" | "avg" if distinct => {
+            of(if float { Equality::Floats } else { Equality::Multisets }, false, true)
+        }
+        "count" | "regr_count" | "bit_and" | "bit_or" | "bit_xor" | "bool_and" | "bool_or" => {
+            of(Equality::States, false, false)
+        }
+        "min" | "max" => Support { by_float_keys: float, ..of(Equality::States, false, false) },
+        "sum" | "avg" if !float => of(Equality::States, false, false),
+        "sum" | "avg" | "var" | "var_pop" | "stddev" | "stddev_pop" | "covar_samp" | "covar_pop" | "corr"
+        | "regr_slope" | "regr_intercept" | "regr_r2" | "regr_avgx" | "regr_avgy" | "regr_sxx" | "regr_syy"
+        | "regr_sxy" => of(Equality::Floats, false, false),
+        // DataFusion 55 interpolates on the wrong side once its states are merged.
+        "percentile_cont" => {
+            return Err(Error::refuse(
+                "percentile_cont() cannot be merged from partial results reliably.",
+                "Use median(x), or approx_percentile_cont(x, p).",
+            ));
+        }
+        "median" => of(Equality::Multisets, false, true),
+        "approx_distinct" => of(Equality::Values, false, false),
+        "approx_percentile_cont" | "approx_percentile_cont_with_weight" | "approx_median" => {
+            of(Equality::Digests, false, false)
+        }
+        "first_value" | "last_value" => of(Equality::Values, true, false),
+        // DataFusion 55 merges its states wrongly when the wanted row is null.
+        "nth_value" => {
+            return Err(Error::refuse(
+                "nth_value() cannot be merged from partial results reliably.",
+                "Keep array_agg(x ORDER BY …) in the view and take element n of it when you query, or use first_value.",
+            ));
+        }
+        "array_agg" | "string_agg" => of(Equality::Values, true, true),
+        "any_value" => {
+            return Err(Error::refuse(
+                "any_value() may take any row, so two computations of it need not agree.",
+                "Use first_value(x ORDER BY …), min(x) or max(x).",
+            ));
+        }
+        "grouping" => {
+            return Err(Error::refuse(
+                "grouping() belongs to GROUPING SETS, which a view cannot have.",
+                "Create one view per grouping.",
+            ));
+        }
+        other => {
+            return Err(Error::refuse(
+                format!("The aggregate {other}() is not known to be maintainable."),
+                "Use one of DataFusion's built-in aggregates, or query the stream itself.",
+            ));
+        }
+    };
+    if distinct && known.ordered && call.params.order_by.is_empty() {
+        return Err(Error::refuse(
+            format!("{name}(DISTINCT …) without an order gives its values in no particular order."),
+            "Add ORDER BY with the same expression inside the parentheses.",
+        ));
+    }
+    Ok(known)
+}

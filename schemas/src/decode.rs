@@ -1,0 +1,219 @@
+//! Decoding: raw messages of a stream become rows and rejects in one record batch.
+//!
+//! A message that is not what its stream declares is no error: it becomes a *reject*, a row with null columns, its
+//! bytes in `_payload` and one sentence in `_reject`. So an operator can look at it, and nothing is lost in silence.
+//!
+//! Invariant: the batch has one row per message, in the order of the messages, whatever bytes arrive; a row's content
+//! depends on its own message alone.
+
+mod columns;
+mod fields;
+mod json;
+mod numbers;
+mod texts;
+
+use std::borrow::Cow;
+use std::sync::Arc;
+
+use arrow::array::{
+    Array, ArrayRef, BinaryBuilder, Int32Array, Int64Array, StringBuilder, TimestampMicrosecondArray, UInt32Array,
+};
+use arrow::compute::take;
+use arrow::datatypes::{Schema, SchemaRef};
+use arrow::error::ArrowError;
+use arrow::record_batch::RecordBatch;
+
+use crate::definition::stream::{RecordFormat, StreamDefinition};
+use crate::{Error, Offset, Partition, Result, StreamName};
+use json::JsonReader;
+
+/// Raw messages, column by column; the payloads lie end to end in one buffer.
+#[derive(Debug, Default)]
+pub struct Messages {
+    partitions: Vec<i32>,
+    offsets: Vec<i64>,
+    timestamps_us: Vec<Option<i64>>,
+    payloads: Vec<u8>,
+    /// Where each payload ends in `payloads`.
+    ends: Vec<usize>,
+    /// False for messages without a payload.
+    present: Vec<bool>,
+}
+
+impl Messages {
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Adds a message. `timestamp_ms` is Kafka's, in milliseconds since 1970; one that does not fit into
+    /// microseconds counts as none.
+    pub fn push(&mut self, partition: Partition, offset: Offset, timestamp_ms: Option<i64>, payload: Option<&[u8]>) {
+        self.partitions.push(partition.0);
+        self.offsets.push(offset.0);
+        self.timestamps_us.push(timestamp_ms.and_then(|ms| ms.checked_mul(1000)));
+        self.payloads.extend_from_slice(payload.unwrap_or_default());
+        self.ends.push(self.payloads.len());
+        self.present.push(payload.is_some());
+    }
+
+    /// How many messages there are.
+    pub fn len(&self) -> usize {
+        self.ends.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.ends.is_empty()
+    }
+
+    /// Bytes of all payloads.
+    pub fn bytes(&self) -> usize {
+        self.payloads.len()
+    }
+
+    /// Bytes that this holds in memory.
+    pub fn memory(&self) -> usize {
+        fn of<T>(column: &Vec<T>) -> usize {
+            column.capacity() * size_of::<T>()
+        }
+        of(&self.partitions)
+            + of(&self.offsets)
+            + of(&self.timestamps_us)
+            + of(&self.payloads)
+            + of(&self.ends)
+            + of(&self.present)
+    }
+
+    /// Forgets the messages, keeps the memory.
+    pub fn clear(&mut self) {
+        self.partitions.clear();
+        self.offsets.clear();
+        self.timestamps_us.clear();
+        self.payloads.clear();
+        self.ends.clear();
+        self.present.clear();
+    }
+
+    /// The bytes of message `at`; empty if it has none.
+    fn payload(&self, at: usize) -> &[u8] {
+        let start = if at == 0 { 0 } else { self.ends[at - 1] };
+        &self.payloads[start..self.ends[at]]
+    }
+}
+
+/// What a run of messages became.
+#[derive(Debug, Clone)]
+pub struct Decoded {
+    /// Of the stream's row schema: one row per message, rejects included.
+    pub rows: RecordBatch,
+    /// How many of the rows are rejects.
+    pub rejects: usize,
+}
+
+/// Why a message is a reject: one sentence without its bytes.
+type Reason = Cow<'static, str>;
+
+/// What a format's reader makes of a run of messages.
+#[derive(Debug)]
+struct Parsed {
+    /// The declared columns, one row per message; a reject's values mean nothing.
+    columns: RecordBatch,
+    /// Why a message could not be read.
+    reasons: Vec<Option<Reason>>,
+}
+
+/// Decodes one stream.
+#[derive(Debug)]
+pub struct Decoder {
+    stream: StreamName,
+    /// As declared, with `NOT NULL`.
+    columns: SchemaRef,
+    row_schema: SchemaRef,
+    reader: JsonReader,
+}
+
+impl Decoder {
+    /// Errors: [`Error::Decode`] if a column's type cannot be read in the stream's format.
+    pub fn new(stream: &StreamDefinition) -> Result<Self> {
+        let reader = match stream.format {
+            RecordFormat::Json => JsonReader::new(nullable(&stream.columns)),
+        };
+        let row_schema = stream.row_schema();
+        Ok(Self {
+            stream: stream.name.clone(),
+            columns: Arc::clone(&stream.columns),
+            reader: reader.map_err(|e| failed(&stream.name, &row_schema, &e))?,
+            row_schema,
+        })
+    }
+
+    /// Decodes all of `messages`, at most 2 GiB of payload.
+    ///
+    /// Errors: [`Error::Decode`] if this program is at fault; never because of what the messages hold.
+    pub fn decode(&mut self, messages: &Messages) -> Result<Decoded> {
+        if messages.bytes() > i32::MAX as usize {
+            return Err(Error::Decode {
+                stream: self.stream.clone(),
+                reason: format!("{} bytes are too many for one batch", messages.bytes()),
+            });
+        }
+        let mut parsed = self.reader.read(messages).map_err(|e| failed(&self.stream, &self.row_schema, &e))?;
+        self.enforce_not_null(&mut parsed);
+        self.assemble(messages, &parsed).map_err(|e| failed(&self.stream, &self.row_schema, &e))
+    }
+
+    /// Turns rows into rejects that lack a value where the stream declares `NOT NULL`.
+    fn enforce_not_null(&self, parsed: &mut Parsed) {
+        for (field, array) in self.columns.fields().iter().zip(parsed.columns.columns()) {
+            if field.is_nullable() || array.null_count() == 0 {
+                continue;
+            }
+            for (row, reason) in parsed.reasons.iter_mut().enumerate() {
+                if reason.is_none() && array.is_null(row) {
+                    let lacks = format!("`{}` is NOT NULL and has no value", field.name());
+                    *reason = Some(lacks.into());
+                }
+            }
+        }
+    }
+
+    /// Puts the leading columns, the declared ones and the rejects' own side by side.
+    fn assemble(&self, messages: &Messages, parsed: &Parsed) -> Result<Decoded, ArrowError> {
+        let rejects = parsed.reasons.iter().filter(|r| r.is_some()).count();
+        let mut arrays: Vec<ArrayRef> = vec![
+            Arc::new(Int32Array::from(messages.partitions.clone())),
+            Arc::new(Int64Array::from(messages.offsets.clone())),
+            Arc::new(TimestampMicrosecondArray::from(messages.timestamps_us.clone())),
+        ];
+        if rejects == 0 {
+            arrays.extend(parsed.columns.columns().iter().map(Arc::clone));
+        } else {
+            let rows: UInt32Array =
+                (0u32..).zip(&parsed.reasons).map(|(row, reason)| reason.is_none().then_some(row)).collect();
+            for column in parsed.columns.columns() {
+                arrays.push(take(column, &rows, None)?);
+            }
+        }
+        let mut reasons = StringBuilder::new();
+        let mut payloads = BinaryBuilder::new();
+        for (at, reason) in parsed.reasons.iter().enumerate() {
+            reasons.append_option(reason.as_deref());
+            let keep = reason.is_some() && messages.present[at];
+            payloads.append_option(keep.then(|| messages.payload(at)));
+        }
+        arrays.push(Arc::new(reasons.finish()));
+        arrays.push(Arc::new(payloads.finish()));
+        Ok(Decoded { rows: RecordBatch::try_new(Arc::clone(&self.row_schema), arrays)?, rejects })
+    }
+}
+
+/// The same columns, all nullable: what is `NOT NULL` is enforced after reading, for all rows at once.
+fn nullable(columns: &SchemaRef) -> SchemaRef {
+    Arc::new(Schema::new(columns.fields().iter().map(|f| f.as_ref().clone().with_nullable(true)).collect::<Vec<_>>()))
+}
+
+fn failed(stream: &StreamName, schema: &SchemaRef, error: &ArrowError) -> Error {
+    Error::Decode { stream: stream.clone(), reason: format!("{error} ({} columns)", schema.fields().len()) }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,182 @@
+//! Column definitions: from what was declared to a schema of canonical types.
+//!
+//! Invariant: DataFusion's planner says what a type's name means; only what it means is judged here.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use arrow::datatypes::{DataType, Field, Fields, Schema, SchemaRef};
+use datafusion::common::TableReference;
+use datafusion::config::ConfigOptions;
+use datafusion::error::{DataFusionError, Result as EngineResult};
+use datafusion::logical_expr::{AggregateUDF, HigherOrderUDF, ScalarUDF, TableSource, WindowUDF};
+use datafusion::sql::planner::{ContextProvider, ParserOptions, SqlToRel};
+use datafusion::sql::sqlparser::ast::{ColumnDef, ColumnOption};
+
+use crate::definition::statement::normal;
+use crate::definition::types::{canonical, sql_name};
+use crate::engine::session;
+use crate::{Error, Result};
+
+/// Characters that Delta and Parquet do not take in column names.
+const NOT_IN_NAMES: &str = " ,;{}()\n\t=";
+
+/// The declared columns with canonical types; nullable unless `NOT NULL`.
+///
+/// Errors: [`Error::RefuseDefinition`].
+pub(super) fn schema(columns: Vec<ColumnDef>) -> Result<SchemaRef> {
+    if columns.is_empty() {
+        return Err(Error::refuse("The stream has no columns.", "Declare those that you need: (name TYPE, …)."));
+    }
+    let fields: Vec<Field> = columns.into_iter().map(read_column).collect::<Result<_>>()?;
+    let fields = Fields::from(fields);
+    check_names(&fields, None)?;
+    Ok(Arc::new(Schema::new(fields)))
+}
+
+fn read_column(column: ColumnDef) -> Result<Field> {
+    let name = normal(&column.name);
+    let mut required = false;
+    for option in &column.options {
+        match &option.option {
+            ColumnOption::Null => {}
+            ColumnOption::NotNull => required = true,
+            ColumnOption::PrimaryKey(_) => return Err(no_primary_key()),
+            other => {
+                return Err(Error::refuse(
+                    format!("Column `{name}`: `{other}` is not supported."),
+                    "Only NOT NULL can be asked of a column.",
+                ));
+            }
+        }
+    }
+    let spelled = column.data_type.to_string();
+    let found = arrow_type(column).map_err(|_| {
+        Error::refuse(
+            format!("Column `{name}`: the type {spelled} is not known."),
+            "Types are BOOLEAN, TINYINT, SMALLINT, INT, BIGINT, REAL, DOUBLE, DECIMAL(p, s), STRING, BYTEA, DATE, \
+             TIMESTAMP, TIMESTAMP WITH TIME ZONE, <type>[] and STRUCT<name type, …>.",
+        )
+    })?;
+    let data_type = canonical(&found).map_err(|e| match e {
+        Error::RefuseDefinition { reason, instead } => Error::refuse(format!("Column `{name}`: {reason}"), instead),
+        other => other,
+    })?;
+    Ok(Field::new(name, data_type, !required))
+}
+
+/// De-duplication by key does not exist; accepting the words would promise it.
+pub(super) fn no_primary_key() -> Error {
+    Error::refuse(
+        "PRIMARY KEY promises that no key occurs twice, and messages are not de-duplicated.",
+        "Leave it out, and count distinct keys in the view if that is what you need.",
+    )
+}
+
+/// What the planner takes the declared type for. Columns with a zone are kept in UTC.
+fn arrow_type(column: ColumnDef) -> EngineResult<DataType> {
+    let types = Types::new();
+    let options = ParserOptions::from(&types.0.sql_parser);
+    let schema = SqlToRel::new_with_options(&types, options).build_schema(vec![column])?;
+    Ok(schema.field(0).data_type().clone())
+}
+
+/// Names are unique whatever their case (Delta compares them so), and `_…` belongs to the platform.
+fn check_names(fields: &Fields, within: Option<&str>) -> Result<()> {
+    let mut seen = HashSet::new();
+    for field in fields {
+        let name = match within {
+            Some(outer) => format!("{outer}.{}", field.name()),
+            None => field.name().clone(),
+        };
+        if within.is_none() && name.starts_with('_') {
+            return Err(Error::refuse(
+                format!("Column `{name}`: names that begin with an underscore are reserved."),
+                "Choose another name.",
+            ));
+        }
+        if field.name().is_empty() || field.name().contains(|c| NOT_IN_NAMES.contains(c)) {
+            return Err(Error::refuse(
+                format!("Column `{name}`: the archive's format does not take this name."),
+                "Use a name without spaces, commas, semicolons, equals signs and brackets.",
+            ));
+        }
+        if !seen.insert(field.name().to_lowercase()) {
+            return Err(Error::refuse(
+                format!("Column `{name}` is declared twice (upper and lower case are one)."),
+                "Choose another name for one of them.",
+            ));
+        }
+        check_inner(field.data_type(), &name)?;
+    }
+    Ok(())
+}
+
+fn check_inner(data_type: &DataType, name: &str) -> Result<()> {
+    match data_type {
+        DataType::Struct(fields) if fields.is_empty() => Err(Error::refuse(
+            format!("Column `{name}`: {} has no fields.", sql_name(data_type)),
+            "Name those that you need.",
+        )),
+        DataType::Struct(fields) => check_names(fields, Some(name)),
+        DataType::List(item) => check_inner(item.data_type(), name),
+        _ => Ok(()),
+    }
+}
+
+/// Enough of a catalog to let the planner translate types.
+struct Types(ConfigOptions);
+
+impl Types {
+    fn new() -> Self {
+        let mut options = session::config(1).options().as_ref().clone();
+        options.execution.time_zone = Some("UTC".into());
+        Self(options)
+    }
+}
+
+impl ContextProvider for Types {
+    fn get_table_source(&self, name: TableReference) -> EngineResult<Arc<dyn TableSource>> {
+        Err(DataFusionError::Plan(format!("there is no table {name}")))
+    }
+
+    fn get_function_meta(&self, _: &str) -> Option<Arc<ScalarUDF>> {
+        None
+    }
+
+    fn get_higher_order_meta(&self, _: &str) -> Option<Arc<HigherOrderUDF>> {
+        None
+    }
+
+    fn get_aggregate_meta(&self, _: &str) -> Option<Arc<AggregateUDF>> {
+        None
+    }
+
+    fn get_window_meta(&self, _: &str) -> Option<Arc<WindowUDF>> {
+        None
+    }
+
+    fn get_variable_type(&self, _: &[String]) -> Option<DataType> {
+        None
+    }
+
+    fn options(&self) -> &ConfigOptions {
+        &self.0
+    }
+
+    fn udf_names(&self) -> Vec<String> {
+        Vec::new()
+    }
+
+    fn higher_order_function_names(&self) -> Vec<String> {
+        Vec::new()
+    }
+
+    fn udaf_names(&self) -> Vec<String> {
+        Vec::new()
+    }
+
+    fn udwf_names(&self) -> Vec<String> {
+        Vec::new()
+    }
+}

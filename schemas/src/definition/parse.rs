@@ -1,0 +1,158 @@
+//! Definitions in SQL: `CREATE EXTERNAL TABLE … STORED AS KAFKA` makes a stream, `CREATE MATERIALIZED VIEW` a view,
+//! `DROP` takes them away; whatever asks for data is handed on as it is.
+//!
+//! DataFusion's parser reads all of it, so there is no syntax to learn. What it understands and this platform does
+//! not do is refused with a sentence that says what to do instead; nothing is ignored in silence.
+//!
+//! Invariant: parsing looks at the text alone. Whether names exist is for the [`crate::catalog`] to say.
+
+use datafusion::sql::parser::Statement as Parsed;
+use datafusion::sql::sqlparser::ast::{ObjectName, ObjectType, Query, SetExpr, Statement as Sql};
+
+use crate::definition::create_stream::create_stream;
+use crate::definition::create_view::create_view;
+use crate::definition::pieces::{self, Piece};
+use crate::definition::statement::{Statement, bare_name};
+use crate::{Error, Result, StreamName, ViewName};
+
+/// Reads statements separated by semicolons; comments may stand anywhere.
+///
+/// Errors: [`Error::ParseSql`] with the place in the whole of `sql`, counted from 1; [`Error::RefuseDefinition`] and
+/// [`Error::CheckName`] for statements that are understood but not accepted.
+pub fn parse(sql: &str) -> Result<Vec<Statement>> {
+    let mut statements = Vec::new();
+    for piece in pieces::split(sql)? {
+        statements.extend(read(&piece)?);
+    }
+    Ok(statements)
+}
+
+/// Reads one statement; `DROP` of several names makes several.
+///
+/// Errors: as [`parse`].
+pub(crate) fn read(piece: &Piece<'_>) -> Result<Vec<Statement>> {
+    let text = piece.text;
+    let statement = match piece.parse()? {
+        Parsed::CreateExternalTable(create) => create_stream(create, text)?,
+        Parsed::Statement(statement) => match *statement {
+            Sql::CreateView(create) => create_view(create, text)?,
+            Sql::Drop { object_type, if_exists, names, cascade, purge, .. } => {
+                if cascade || purge {
+                    return Err(Error::refuse(
+                        "DROP takes away exactly what it names.",
+                        "Leave out CASCADE and PURGE, and drop the views of a stream first.",
+                    ));
+                }
+                let drop = |name| drop_one(object_type, name, if_exists);
+                return names.iter().map(drop).collect();
+            }
+            statement => {
+                accept_query(&statement)?;
+                Statement::Query(text.to_owned())
+            }
+        },
+        Parsed::Explain(explain) => {
+            if !is_query(&explain.statement) {
+                return Err(Error::refuse(
+                    "EXPLAIN shows the plan of a query; a definition has none.",
+                    "Use EXPLAIN SELECT ….",
+                ));
+            }
+            Statement::Query(text.to_owned())
+        }
+        Parsed::CopyTo(_) => {
+            return Err(Error::refuse(
+                "COPY is not supported.",
+                "Send the query to POST /v1/sql with `Accept: text/csv`, or use `thalweg sql --format csv`.",
+            ));
+        }
+        Parsed::Reset(_) => return Err(settings_are_fixed()),
+    };
+    Ok(vec![statement])
+}
+
+fn drop_one(kind: ObjectType, name: &ObjectName, if_exists: bool) -> Result<Statement> {
+    let name = bare_name(name)?;
+    match kind {
+        ObjectType::Table => Ok(Statement::DropStream { name: StreamName::new(&name)?, if_exists }),
+        ObjectType::View | ObjectType::MaterializedView => {
+            Ok(Statement::DropView { name: ViewName::new(&name)?, if_exists })
+        }
+        other => Err(Error::refuse(
+            format!("DROP {other} is not supported."),
+            "Use DROP TABLE for a stream and DROP MATERIALIZED VIEW for a view.",
+        )),
+    }
+}
+
+fn is_query(statement: &Parsed) -> bool {
+    match statement {
+        Parsed::Statement(statement) => accept_query(statement).is_ok(),
+        Parsed::Explain(inner) => is_query(&inner.statement),
+        _ => false,
+    }
+}
+
+/// Passes statements that ask for data and change nothing.
+fn accept_query(statement: &Sql) -> Result<()> {
+    match statement {
+        Sql::Query(query) if reads_only(query) => Ok(()),
+        Sql::ShowTables { .. }
+        | Sql::ShowColumns { .. }
+        | Sql::ShowVariable { .. }
+        | Sql::ShowFunctions { .. }
+        | Sql::ExplainTable { .. }
+        | Sql::Explain { .. } => Ok(()),
+        Sql::CreateTable(_) => Err(Error::refuse(
+            "A table of its own kind has no place here: data comes from Kafka.",
+            "Use CREATE EXTERNAL TABLE … STORED AS KAFKA LOCATION '<topic>'.",
+        )),
+        Sql::Insert(_) | Sql::Query(_) => Err(Error::refuse(
+            "Streams are written through Kafka, and views are computed from them.",
+            "Produce messages to the stream's topic.",
+        )),
+        Sql::Update(_) | Sql::Delete(_) | Sql::Merge(_) | Sql::Truncate(_) => {
+            Err(Error::refuse("Archived rows are never changed.", "Filter them in the view or in the query (WHERE)."))
+        }
+        Sql::Set(_) => Err(settings_are_fixed()),
+        Sql::AlterTable(_) | Sql::AlterView { .. } => {
+            Err(Error::refuse("ALTER is not supported.", "Use CREATE OR REPLACE with the whole definition."))
+        }
+        Sql::StartTransaction { .. } | Sql::Commit { .. } | Sql::Rollback { .. } => Err(Error::refuse(
+            "There are no transactions over several requests.",
+            "Send definitions that belong together in one request: they take effect together.",
+        )),
+        other => {
+            let first = other.to_string();
+            let first = first.split_whitespace().next().unwrap_or("This").to_owned();
+            Err(Error::refuse(
+                format!("{first} statements like this one are not supported."),
+                "Use CREATE EXTERNAL TABLE, CREATE MATERIALIZED VIEW, DROP, SELECT, EXPLAIN, SHOW or DESCRIBE.",
+            ))
+        }
+    }
+}
+
+/// False for queries whose body writes, such as `WITH … INSERT`.
+fn reads_only(query: &Query) -> bool {
+    fn body(expr: &SetExpr) -> bool {
+        match expr {
+            SetExpr::Select(select) => select.into.is_none(),
+            SetExpr::Query(query) => reads_only(query),
+            SetExpr::SetOperation { left, right, .. } => body(left) && body(right),
+            SetExpr::Values(_) | SetExpr::Table(_) => true,
+            SetExpr::Insert(_) | SetExpr::Update(_) | SetExpr::Delete(_) | SetExpr::Merge(_) => false,
+        }
+    }
+    body(&query.body)
+}
+
+fn settings_are_fixed() -> Error {
+    Error::refuse(
+        "Settings cannot be changed per session: what a view means depends on them.",
+        "Set limits in thalweg.toml.",
+    )
+}
+
+#[cfg(test)]
+mod tests;

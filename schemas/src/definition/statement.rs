@@ -1,0 +1,50 @@
+//! What a statement says, once it is read: a definition to make or to drop, or a query that is handed on as it is.
+//!
+//! Invariant: the values in a statement are valid by themselves; no name in it has been looked up.
+
+use datafusion::sql::sqlparser::ast::{Ident, ObjectName, ObjectNamePart};
+
+use crate::definition::stream::StreamDefinition;
+use crate::definition::view::ViewDefinition;
+use crate::{Error, Result, StreamName, ViewName};
+
+/// One statement of a file or a request.
+#[derive(Debug, Clone)]
+pub enum Statement {
+    CreateStream {
+        definition: StreamDefinition,
+        or_replace: bool,
+        if_not_exists: bool,
+    },
+    CreateView {
+        definition: ViewDefinition,
+        or_replace: bool,
+        if_not_exists: bool,
+    },
+    DropStream {
+        name: StreamName,
+        if_exists: bool,
+    },
+    DropView {
+        name: ViewName,
+        if_exists: bool,
+    },
+    /// `SELECT`, `WITH`, `VALUES`, `EXPLAIN`, `SHOW` or `DESCRIBE`, as it was written.
+    Query(String),
+}
+
+/// An identifier as SQL understands it: lower case unless quoted.
+pub(super) fn normal(ident: &Ident) -> String {
+    match ident.quote_style {
+        Some(_) => ident.value.clone(),
+        None => ident.value.to_lowercase(),
+    }
+}
+
+/// The one part of a name without catalog and schema.
+pub(super) fn bare_name(name: &ObjectName) -> Result<String> {
+    match name.0.as_slice() {
+        [ObjectNamePart::Identifier(ident)] => Ok(normal(ident)),
+        _ => Err(Error::refuse(format!("`{name}` has a schema in front."), "Streams and views have plain names.")),
+    }
+}

@@ -1,0 +1,166 @@
+//! A stream: a Kafka topic with a schema, as `CREATE EXTERNAL TABLE … STORED AS KAFKA` defines it.
+//!
+//! Invariant: [`StreamDefinition::row_schema`] has only canonical types; rows and rejects share it, a row has a null
+//! `_reject`, a reject has null columns.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
+
+use crate::StreamName;
+
+/// Kafka partition of a row, `Int32`.
+pub const PARTITION: &str = "_partition";
+/// Kafka offset of a row, `Int64`.
+pub const OFFSET: &str = "_offset";
+/// Kafka timestamp of a row, microseconds since 1970 without a zone.
+pub const TIMESTAMP: &str = "_timestamp";
+/// Why a message could not be decoded; null for rows.
+pub const REJECT: &str = "_reject";
+/// The message's bytes, for rejects only.
+pub const PAYLOAD: &str = "_payload";
+
+/// How messages are encoded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RecordFormat {
+    /// One JSON object per message.
+    Json,
+}
+
+/// A stream as it was defined.
+#[derive(Debug, Clone)]
+pub struct StreamDefinition {
+    pub name: StreamName,
+    pub topic: String,
+    /// The declared columns, canonical types; nullable unless declared `NOT NULL`.
+    pub columns: SchemaRef,
+    pub format: RecordFormat,
+    /// The column that says when an event happened.
+    pub event_time: Option<String>,
+    /// librdkafka properties of this stream, without the `kafka.` prefix.
+    pub kafka: BTreeMap<String, String>,
+    /// The statement as it was written.
+    pub sql: String,
+}
+
+/// What a Kafka property is instead of its value: looked up when a client is made, stored nowhere.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reference<'a> {
+    /// `${env:NAME}`
+    Environment(&'a str),
+    /// `${file:/path}`: the file's text without its last line break.
+    File(&'a str),
+}
+
+/// Reads a whole value as a reference.
+pub fn reference(value: &str) -> Option<Reference<'_>> {
+    let inner = value.strip_prefix("${")?.strip_suffix('}')?;
+    match inner.split_once(':')? {
+        ("env", name) if !name.is_empty() => Some(Reference::Environment(name)),
+        ("file", path) if !path.is_empty() => Some(Reference::File(path)),
+        _ => None,
+    }
+}
+
+impl StreamDefinition {
+    /// Kafka properties whose values are secrets and written out.
+    pub fn written_secrets(&self) -> impl Iterator<Item = (&str, &str)> {
+        let secret = |property: &str| {
+            ["password", "secret", "key.pem", "jaas", "token"].iter().any(|word| property.contains(word))
+        };
+        let properties = self.kafka.iter().map(|(k, v)| (k.as_str(), v.as_str()));
+        properties.filter(move |(property, value)| secret(property) && reference(value).is_none())
+    }
+
+    /// What its user should know of, although it is accepted.
+    pub fn warnings(&self) -> Vec<String> {
+        self.written_secrets()
+            .map(|(property, _)| {
+                format!(
+                    "the value of 'kafka.{property}' is stored in the catalog as it is written here; \
+                     '${{env:NAME}}' or '${{file:/path}}' in its place is looked up by each `thalweg up` and stored nowhere"
+                )
+            })
+            .collect()
+    }
+
+    /// The statement as users may see it: passwords, secrets and keys among the Kafka properties are masked.
+    pub fn shown_sql(&self) -> String {
+        let quoted = |value: &str| format!("'{}'", value.replace('\'', "''"));
+        self.written_secrets().fold(self.sql.clone(), |sql, (_, value)| sql.replace(&quoted(value), "'***'"))
+    }
+
+    /// By which processes find out whether they know the same definition: 32 hexadecimal digits of the statement's hash.
+    pub fn fingerprint(&self) -> String {
+        blake3::hash(self.sql.as_bytes()).to_hex()[..32].to_owned()
+    }
+
+    /// What is archived: `_partition, _offset, _timestamp`, the columns (all nullable), `_reject, _payload`.
+    pub fn row_schema(&self) -> SchemaRef {
+        let mut fields = leading_fields();
+        fields.extend(self.columns.fields().iter().map(|f| Field::new(f.name(), f.data_type().clone(), true)));
+        fields.push(Field::new(REJECT, DataType::Utf8, true));
+        fields.push(Field::new(PAYLOAD, DataType::Binary, true));
+        Arc::new(Schema::new(fields))
+    }
+
+    /// What queries see: the columns, then `_partition, _offset, _timestamp`. Rejects are left out.
+    pub fn table_schema(&self) -> SchemaRef {
+        let mut fields: Vec<Field> = self.columns.fields().iter().map(|f| f.as_ref().clone()).collect();
+        fields.extend(leading_fields());
+        Arc::new(Schema::new(fields))
+    }
+
+    /// What `rejects.<stream>` shows: `_partition, _offset, _timestamp, _reject, _payload`.
+    pub fn reject_schema(&self) -> SchemaRef {
+        let mut fields = leading_fields();
+        fields.push(Field::new(REJECT, DataType::Utf8, false));
+        fields.push(Field::new(PAYLOAD, DataType::Binary, true));
+        Arc::new(Schema::new(fields))
+    }
+}
+
+fn leading_fields() -> Vec<Field> {
+    vec![
+        Field::new(PARTITION, DataType::Int32, false),
+        Field::new(OFFSET, DataType::Int64, false),
+        Field::new(TIMESTAMP, DataType::Timestamp(TimeUnit::Microsecond, None), true),
+    ]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn references_are_whole_values() {
+        let check = |value, expect| assert_eq!(reference(value), expect, "{value}");
+        check("${env:KAFKA_PASSWORD}", Some(Reference::Environment("KAFKA_PASSWORD")));
+        check("${file:/run/secrets/a:b}", Some(Reference::File("/run/secrets/a:b")));
+        for value in ["", "x", "${env:}", "${file:}", "${vault:x}", "x${env:A}", "${env:A}x", "${env}", "$env:A"] {
+            check(value, None);
+        }
+    }
+
+    #[test]
+    fn secrets_are_masked_wherever_sql_is_shown() {
+        let properties = [("sasl.password", "it's 9"), ("sasl.username", "ann"), ("ssl.key.password", "${env:KEY}")];
+        let stream = StreamDefinition {
+            name: StreamName::new("s").unwrap(),
+            topic: "s".into(),
+            columns: Arc::new(Schema::empty()),
+            format: RecordFormat::Json,
+            event_time: None,
+            kafka: properties.map(|(k, v)| (k.to_owned(), v.to_owned())).into(),
+            sql: "… ('kafka.sasl.password' 'it''s 9', 'kafka.sasl.username' 'ann', 'kafka.ssl.key.password' '${env:KEY}')".into(),
+        };
+        assert_eq!(
+            stream.shown_sql(),
+            "… ('kafka.sasl.password' '***', 'kafka.sasl.username' 'ann', 'kafka.ssl.key.password' '${env:KEY}')"
+        );
+        let warnings = stream.warnings();
+        assert_eq!(warnings.len(), 1, "{warnings:?}");
+        assert!(warnings[0].contains("kafka.sasl.password") && !warnings[0].contains("it's 9"));
+    }
+}

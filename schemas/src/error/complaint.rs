@@ -1,0 +1,181 @@
+//! What the engine has against a query, in words for whoever wrote it: a sentence, what may help, and the place.
+//!
+//! Invariant: labels, traces and internal names of the engine never reach a user.
+
+use std::fmt;
+
+use datafusion::common::{Column, Location, SchemaError};
+use datafusion::error::DataFusionError;
+
+use crate::error::Place;
+use crate::error::nearest::nearest;
+
+/// How many columns are listed when none is like the one that was asked for.
+const LISTED: usize = 12;
+const NO_MATCH: &str = "No function matches the given name";
+const GROUP_IT: &str = "add it to GROUP BY, or take max(…), min(…) or first_value(… ORDER BY …) of it";
+
+/// One thing that is wrong with a query.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Complaint {
+    pub message: String,
+    pub help: Option<String>,
+    /// From and to, if the planner kept places and knows this one.
+    pub span: Option<(Place, Place)>,
+}
+
+impl Complaint {
+    /// Everything that `error` tells of: the planner may have found several things.
+    pub fn all(error: &DataFusionError) -> Vec<Self> {
+        error.iter().map(Self::of).collect()
+    }
+
+    /// [`Complaint::all`] in one sentence.
+    pub fn sentence(error: &DataFusionError) -> String {
+        let said: Vec<String> = Self::all(error).iter().map(Self::to_string).collect();
+        said.join("; also: ")
+    }
+
+    fn of(error: &DataFusionError) -> Self {
+        let diagnostic = error.diagnostic();
+        let (message, help) = match (error.find_root(), diagnostic) {
+            (DataFusionError::SchemaError(schema, _), _) => match schema.as_ref() {
+                SchemaError::FieldNotFound { field, valid_fields } => missing_column(field, valid_fields),
+                other => (other.to_string(), None),
+            },
+            (_, Some(diagnostic)) => (diagnostic.message.clone(), None),
+            (root, None) => plain(root),
+        };
+        let more: Vec<String> = diagnostic
+            .iter()
+            .flat_map(|d| {
+                let notes = d.notes.iter().map(|note| &note.message);
+                notes.chain(d.helps.iter().map(|help| &help.message))
+            })
+            // It recommends what no view can have.
+            .map(|more| match more.contains("ANY_VALUE") {
+                true => GROUP_IT.to_owned(),
+                false => more.clone(),
+            })
+            .collect();
+        let place = |at: Location| Place { line: at.line, column: at.column };
+        Self {
+            help: help.or((!more.is_empty()).then(|| more.join("; "))),
+            message,
+            span: diagnostic
+                .and_then(|d| d.span)
+                .filter(|span| span.start.line > 0)
+                .map(|span| (place(span.start), place(span.end))),
+        }
+    }
+}
+
+impl fmt::Display for Complaint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.help {
+            None => f.write_str(&self.message),
+            Some(help) => write!(f, "{}; {help}", self.message),
+        }
+    }
+}
+
+fn missing_column(field: &Column, valid: &[Column]) -> (String, Option<String>) {
+    let message = format!("there is no column `{}`", field.flat_name());
+    // The platform's own columns (`_offset`, …) are seldom what was meant.
+    let mut names: Vec<&str> = valid.iter().map(|column| column.name()).filter(|name| !name.starts_with('_')).collect();
+    names.dedup();
+    let help = match nearest(field.name(), names.iter().copied()) {
+        Some(near) => Some(format!("did you mean `{near}`?")),
+        None if names.is_empty() => None,
+        None => {
+            let more = if names.len() > LISTED { ", …" } else { "" };
+            names.truncate(LISTED);
+            Some(format!("columns are {}{more}", names.join(", ")))
+        }
+    };
+    (message, help)
+}
+
+/// The root's own sentence without label and trace, and what may help.
+fn plain(root: &DataFusionError) -> (String, Option<String>) {
+    let text = match root {
+        DataFusionError::Plan(text)
+        | DataFusionError::Execution(text)
+        | DataFusionError::NotImplemented(text)
+        | DataFusionError::Configuration(text)
+        | DataFusionError::ResourcesExhausted(text) => text.clone(),
+        DataFusionError::SQL(inner, _) => inner.to_string(),
+        DataFusionError::ArrowError(inner, _) => inner.to_string(),
+        other => other.to_string(),
+    };
+    let text = text.split(DataFusionError::BACK_TRACE_SEP).next();
+    let text = text.unwrap_or_default();
+    // What comes before is the attempts of the engine, each with its own apology.
+    let text = text.find(NO_MATCH).map_or(text, |at| &text[at..]);
+    let (message, help) = match text.split_once("Candidate functions:") {
+        Some((message, candidates)) => (message, Some(candidates)),
+        None => (text, None),
+    };
+    let one_line = |text: &str| text.split_whitespace().collect::<Vec<_>>().join(" ");
+    (
+        one_line(message).trim_end_matches('.').to_owned(),
+        help.map(|candidates| format!("there are {}", one_line(candidates))),
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use datafusion::common::{Diagnostic, Span};
+
+    use super::*;
+
+    fn missing(name: &str, valid: &[&str]) -> DataFusionError {
+        let column = |name: &&str| Column::new(Some("s"), *name);
+        DataFusionError::SchemaError(
+            Box::new(SchemaError::FieldNotFound {
+                field: Box::new(Column::new_unqualified(name)),
+                valid_fields: valid.iter().map(column).collect(),
+            }),
+            Box::new(None),
+        )
+    }
+
+    #[track_caller]
+    fn check(error: DataFusionError, expect: &[&str]) {
+        let said: Vec<String> = Complaint::all(&error).iter().map(Complaint::to_string).collect();
+        assert_eq!(said, expect);
+    }
+
+    #[test]
+    fn sentences_help() {
+        check(
+            missing("temprature", &["device", "temperature"]),
+            &["there is no column `temprature`; did you mean `temperature`?"],
+        );
+        check(missing("x", &["device", "ts"]), &["there is no column `x`; columns are device, ts"]);
+        check(missing("x", &["c"; 40]), &["there is no column `x`; columns are c"]);
+        check(missing("x", &[]), &["there is no column `x`"]);
+        check(DataFusionError::Plan("no".into()).context("outer"), &["no"]);
+        let signature = "Internal error: tried.\nFile a bug. No function matches the given name and argument types \
+            'sum(Utf8)'.\n\tCandidate functions:\n\tsum(Int64)\n\tsum(Float64)";
+        check(
+            DataFusionError::Plan(signature.into()),
+            &["No function matches the given name and argument types 'sum(Utf8)'; \
+              there are sum(Int64) sum(Float64)"],
+        );
+    }
+
+    #[test]
+    fn several_are_told_apart_and_keep_their_places() {
+        let span = Span::new(Location { line: 2, column: 3 }, Location { line: 2, column: 7 });
+        let placed = DataFusionError::Plan("bad".into())
+            .with_diagnostic(Diagnostic::new_error("bad", Some(span)).with_help("do that", None));
+        let ungrouped = DataFusionError::Plan("long".into())
+            .with_diagnostic(Diagnostic::new_error("'a' must be grouped", None).with_help("use ANY_VALUE(a)", None));
+        check(ungrouped, &[&format!("'a' must be grouped; {GROUP_IT}")]);
+        let both = DataFusionError::Collection(vec![placed, missing("y", &[])]);
+        let place = |line, column| Place { line, column };
+        assert_eq!(Complaint::all(&both)[0].span, Some((place(2, 3), place(2, 7))));
+        check(both, &["bad; do that", "there is no column `y`"]);
+    }
+}

@@ -1,0 +1,121 @@
+//! Tiling: choosing the segments that cover `[from, to)` of every partition without gap or overlap.
+//!
+//! Invariant: what [`tile`] returns covers exactly what was asked for, each offset once; anything else is
+//! [`Error::NotHeld`]. A stale, forged or missing segment can make an answer late, never wrong.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use crate::realtime::segment::Segment;
+use crate::realtime::snapshot::RowsChunk;
+use crate::{Error, Frontier, Offset, Partition, Result, ViewId};
+
+/// The segments of one view, per partition, ordered by `from`.
+#[derive(Debug, Clone, Default)]
+pub struct ViewSegments {
+    pub partitions: BTreeMap<Partition, Vec<Arc<Segment>>>,
+}
+
+impl ViewSegments {
+    pub fn bytes(&self) -> usize {
+        self.iter().map(|s| s.bytes).sum()
+    }
+
+    pub fn iter(&self) -> impl Iterator<Item = &Arc<Segment>> {
+        self.partitions.values().flatten()
+    }
+}
+
+/// The segments of `view` that tile `[from, to)` in every partition that either frontier names.
+///
+/// Errors: [`Error::NotHeld`] naming the first partition that cannot be tiled.
+pub fn tile(view: &ViewId, held: &ViewSegments, from: &Frontier, to: &Frontier) -> Result<Vec<Arc<Segment>>> {
+    let not_held = |partition: Partition, reason: String| Error::NotHeld {
+        what: format!("view {view}, partition {partition}"),
+        from: Box::new(from.clone()),
+        to: Box::new(to.clone()),
+        reason,
+    };
+    let mut tiles = Vec::new();
+    for partition in from.max(to).partitions() {
+        let (start, end) = (from.get(partition), to.get(partition));
+        let held = held.partitions.get(&partition).map_or(&[][..], Vec::as_slice);
+        match tile_partition(view, partition, held, start, end) {
+            Ok(found) => tiles.extend(found),
+            Err(reason) => return Err(not_held(partition, reason)),
+        }
+    }
+    Ok(tiles)
+}
+
+/// The segments that tile `[from, to)` of one partition, or why none do.
+fn tile_partition(
+    view: &ViewId,
+    partition: Partition,
+    held: &[Arc<Segment>],
+    from: Offset,
+    to: Offset,
+) -> Result<Vec<Arc<Segment>>, String> {
+    if from > to {
+        return Err(format!("asked from {from} down to {to}"));
+    }
+    let mut at = from;
+    let mut tiles = Vec::new();
+    for segment in held {
+        if at == to {
+            break;
+        }
+        if segment.to <= at && segment.from < segment.to {
+            continue;
+        }
+        if segment.view != *view || segment.partition != partition {
+            return Err(format!("a segment of view {} partition {} is filed here", segment.view, segment.partition));
+        }
+        if segment.from != at || segment.to <= segment.from {
+            return Err(format!("the segment {}..{} does not start at {at}", segment.from, segment.to));
+        }
+        if segment.to > to {
+            return Err(format!("the segment {}..{} ends above {to}", segment.from, segment.to));
+        }
+        at = segment.to;
+        tiles.push(Arc::clone(segment));
+    }
+    if at != to {
+        return Err(format!("segments end at {at}, below {to}"));
+    }
+    Ok(tiles)
+}
+
+/// The chunks that hold rows of `[from, to)` of one partition, or why they leave a gap or overlap.
+pub fn rows_between(
+    chunks: &[Arc<RowsChunk>],
+    partition: Partition,
+    from: Offset,
+    to: Offset,
+) -> Result<Vec<Arc<RowsChunk>>, String> {
+    if from > to {
+        return Err(format!("asked from {from} down to {to}"));
+    }
+    let mut at = from;
+    let mut found = Vec::new();
+    for chunk in chunks {
+        let (start, end) = (chunk.from.get(partition), chunk.to.get(partition));
+        if start == end || end <= from || from == to {
+            continue;
+        }
+        // Only the first may begin below what is asked for: its rows are filtered.
+        let continues = start == at || (found.is_empty() && start < at);
+        if !continues {
+            return Err(format!("the rows {start}..{end} do not continue at {at}"));
+        }
+        at = end;
+        found.push(Arc::clone(chunk));
+    }
+    if at != to {
+        return Err(format!("rows end at {at}, not at {to}"));
+    }
+    Ok(found)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,197 @@
+//! Pins on a snapshot of this process.
+//!
+//! Invariant: one snapshot is taken; nothing of a newer one is ever mixed in.
+
+use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
+
+use thalweg_schemas::catalog::CompiledView;
+use thalweg_schemas::realtime::snapshot::{RowsChunk, StreamHandle, StreamSnapshot};
+use thalweg_schemas::realtime::tile::tile;
+use thalweg_schemas::warehouse::versions::Published;
+use thalweg_schemas::{Error as SharedError, Frontier, StreamName};
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+use super::{Pin, PinOptions, PinnedRows, PinnedView, RowsAbove, Tiles, Wanted, changed, published_cut};
+use crate::options::ALLOW_STALE;
+use crate::workers::assign::LowestFrontier;
+use crate::{Error, Result};
+
+/// Pins a snapshot that can be read, or the first one until the deadline.
+///
+/// Errors: as [`pin`], and [`Error::StreamStopped`].
+pub(super) async fn pin_in_time(
+    streams: &watch::Receiver<Arc<HashMap<StreamName, StreamHandle>>>,
+    published: &watch::Receiver<Arc<Published>>,
+    wanted: &Wanted,
+    lowest: impl Fn() -> LowestFrontier,
+    terms: &PinOptions<'_>,
+) -> Result<Pin> {
+    let name = &wanted.stream.definition.name;
+    let (mut streams, mut published) = (streams.clone(), published.clone());
+    loop {
+        let handle = streams.borrow_and_update().get(name).cloned();
+        let mut handle = handle
+            .ok_or_else(|| Error::NotReady { what: format!("stream `{name}`"), reason: "it is starting".into() })?;
+        let stale = terms.options.stale;
+        let error = match try_pin(wanted, &mut handle, &mut published, &lowest(), stale) {
+            Err(error) if !matches!(error, Error::NotReady { .. }) => error,
+            outcome => return outcome,
+        };
+        let any_change = async {
+            tokio::select! {
+                () = changed(&mut handle.snapshots) => {}
+                () = changed(&mut handle.failure) => {}
+                () = changed(&mut published) => {}
+                () = changed(&mut streams) => {}
+            }
+        };
+        let waited = tokio::time::timeout_at(terms.deadline, any_change).await;
+        // A busy stream changes all the time: it must not keep a query beyond its deadline.
+        if waited.is_err() || Instant::now() >= terms.deadline {
+            return Err(error);
+        }
+    }
+}
+
+fn try_pin(
+    wanted: &Wanted,
+    handle: &mut StreamHandle,
+    published: &mut watch::Receiver<Arc<Published>>,
+    lowest: &LowestFrontier,
+    allow_stale: bool,
+) -> Result<Pin> {
+    // All are marked as seen before any is judged: what wakes the next attempt is newer than all of this.
+    let failure = handle.failure.borrow_and_update().clone();
+    let published = Arc::clone(&published.borrow_and_update());
+    let snapshot = handle.snapshots.borrow_and_update().clone();
+    let shown = allow_stale && snapshot.is_some();
+    if let Some(reason) = failure.clone().filter(|_| !shown) {
+        return Err(Error::StreamStopped { stream: wanted.stream.definition.name.clone(), reason });
+    }
+    let mut pin = pin(wanted, snapshot.as_ref(), &published, lowest, allow_stale)?;
+    pin.stale |= failure.is_some();
+    Ok(pin)
+}
+
+/// True if `snapshot` is all that there is for now, and may lie below what was answered before.
+fn is_stale(snapshot: &StreamSnapshot, given: &Frontier) -> bool {
+    !snapshot.caught_up || !snapshot.frontier.covers(given)
+}
+
+/// Pins one snapshot, or says why it cannot be done with it.
+///
+/// A client that allows stale answers is answered below what was given out, and while the stream has not caught up;
+/// never below what it asks for itself.
+/// Errors: [`Error::NotReady`], [`Error::NotHeld`].
+pub(super) fn pin(
+    wanted: &Wanted,
+    snapshot: Option<&Arc<StreamSnapshot>>,
+    published: &Published,
+    lowest: &LowestFrontier,
+    allow_stale: bool,
+) -> Result<Pin> {
+    let name = &wanted.stream.definition.name;
+    let not_ready = |reason: String| Error::NotReady { what: format!("stream `{name}`"), reason };
+    let not_held = |reason: String| Error::NotHeld { stream: name.clone(), reason };
+    let snapshot = snapshot.ok_or_else(|| not_ready("it is starting".into()))?;
+    if !snapshot.caught_up && !allow_stale {
+        if let Some(why) = &snapshot.waiting {
+            return Err(not_ready(format!(
+                "it waits for Kafka ({why}). What is archived can be asked at {}, which may lie below earlier \
+                 answers: {ALLOW_STALE}",
+                snapshot.frontier
+            )));
+        }
+        if !snapshot.has_reached_kafka() {
+            return Err(not_ready("it has not reached Kafka yet".into()));
+        }
+        let lag: i64 = snapshot.health.values().map(|h| h.lag).sum();
+        return Err(not_ready(format!("it is catching up with Kafka, {lag} messages are left")));
+    }
+    for (bound, why, binds) in [
+        (&lowest.asked, "which the request asks for", true),
+        (&lowest.given, "which was already answered", !allow_stale),
+    ] {
+        if binds && !snapshot.frontier.covers(bound) {
+            let at = &snapshot.frontier;
+            return Err(not_held(format!("it stands at {at}, below {bound} {why}")));
+        }
+    }
+    let rows = || -> Result<PinnedRows> {
+        let archived = &snapshot.master.frontier;
+        let above = rows_above(archived, &snapshot.rows, &snapshot.frontier);
+        Ok(PinnedRows {
+            master: Arc::clone(&snapshot.master),
+            archived: archived.clone(),
+            above: RowsAbove::Local(above.map_err(not_held)?),
+        })
+    };
+    let rows = wanted.rows.then(rows).transpose()?;
+    let views = wanted
+        .views
+        .values()
+        .map(|view| {
+            let pinned = pin_view(view, snapshot, published)?;
+            Ok((view.plan.id().clone(), pinned))
+        })
+        .collect::<Result<_>>()?;
+    Ok(Pin {
+        stream: Arc::clone(&wanted.stream),
+        frontier: snapshot.frontier.clone(),
+        stale: is_stale(snapshot, &lowest.given),
+        rows,
+        views,
+        partial: BTreeSet::new(),
+    })
+}
+
+fn pin_view(view: &Arc<CompiledView>, snapshot: &StreamSnapshot, published: &Published) -> Result<PinnedView> {
+    let id = view.plan.id();
+    let not_ready =
+        |reason: &str| Error::NotReady { what: format!("view `{}`", view.definition.name), reason: reason.to_owned() };
+    let (batch, cut) = published_cut(view, published, &snapshot.origin)?;
+    let held = snapshot.views.get(id).ok_or_else(|| not_ready("its realtime state is being rebuilt"))?;
+    let tiles = tile(id, held, &cut, &snapshot.frontier).map_err(|error| match error {
+        SharedError::NotHeld { what, reason, .. } => {
+            Error::NotHeld { stream: snapshot.stream.clone(), reason: format!("{what}: {reason}") }
+        }
+        other => Error::Shared(other),
+    })?;
+    Ok(PinnedView { view: Arc::clone(view), batch, cut, tiles: Tiles::Local(tiles) })
+}
+
+/// The chunks that hold rows of `[archived, frontier)`, or why they leave a gap.
+fn rows_above(
+    archived: &Frontier,
+    chunks: &[Arc<RowsChunk>],
+    frontier: &Frontier,
+) -> Result<Vec<Arc<RowsChunk>>, String> {
+    let mut at: Option<&Frontier> = None;
+    let mut above = Vec::new();
+    for chunk in chunks {
+        match at {
+            None if !archived.covers(&chunk.from) => {
+                return Err(format!("rows are held from {}, the archive ends at {archived}", chunk.from));
+            }
+            Some(at) if !(at.covers(&chunk.from) && chunk.from.covers(at)) => {
+                return Err(format!("rows from {at} to {} are missing", chunk.from));
+            }
+            _ => {}
+        }
+        at = Some(&chunk.to);
+        if !archived.covers(&chunk.to) {
+            above.push(Arc::clone(chunk));
+        }
+    }
+    let end = archived.max(at.unwrap_or(archived));
+    if end.covers(frontier) && frontier.covers(at.unwrap_or(frontier)) {
+        Ok(above)
+    } else {
+        Err(format!("rows end at {end}, the frontier is {frontier}"))
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,169 @@
+//! Pins on what workers hold.
+//!
+//! Invariant: S of every table is fixed before the workers are asked, and F is what their pins stand at; a worker's
+//! part of the answer is read under the very pin that its F came from.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use thalweg_schemas::Frontier;
+use thalweg_schemas::realtime::protocol::PinRequest;
+use thalweg_schemas::warehouse::versions::{MasterVersion, Published};
+use tokio::time::Instant;
+
+use super::{Pin, PinOptions, PinnedRows, PinnedView, RowsAbove, Tiles, Wanted, changed, published_cut};
+use crate::sources::Sources;
+use crate::workers::assign::{
+    LowestFrontier, Requirements, WorkerChoice, choose_workers, describe_unheld, partial_frontier,
+};
+use crate::workers::scan::{WorkerScan, WorkerScans};
+use crate::workers::{WorkerAnswer, Workers};
+use crate::{Error, Result};
+
+/// What is not held is asked for again after this, if nothing here has changed before: workers do not call.
+const AGAIN_FIRST: Duration = Duration::from_millis(10);
+const AGAIN_LAST: Duration = Duration::from_millis(200);
+/// How long a query that may leave partitions out waits for them: a cut that was published a moment ago is no reason.
+const PARTIAL_WAIT: Duration = Duration::from_millis(500);
+
+/// What is pinned of a stream before any worker is asked.
+struct Below {
+    /// With the archive's frontier.
+    master: Option<(Arc<MasterVersion>, Frontier)>,
+    views: Vec<PinnedView>,
+}
+
+/// Pins what can be read, or the first that can until the deadline.
+///
+/// Errors: [`Error::NotReady`] if the batch layer has nothing yet, [`Error::NotHeld`] naming partitions.
+pub(super) async fn pin_in_time(
+    workers: &Workers,
+    sources: &Sources,
+    wanted: &Wanted,
+    lowest: impl Fn() -> LowestFrontier,
+    terms: &PinOptions<'_>,
+) -> Result<Pin> {
+    let (mut published, mut masters) = (sources.published.clone(), sources.masters.clone());
+    let mut addresses = workers.addresses();
+    let partial_from = Instant::now() + PARTIAL_WAIT;
+    let mut again = AGAIN_FIRST;
+    loop {
+        addresses.mark_unchanged();
+        let below = below(
+            wanted,
+            &published.borrow_and_update().clone(),
+            masters.borrow_and_update().get(&wanted.stream.definition.name),
+        )?;
+        let needs = Requirements {
+            origin: wanted.stream.origin.clone(),
+            views: below.views.iter().map(|pinned| (pinned.view.plan.id().clone(), pinned.cut.clone())).collect(),
+            rows: below.master.as_ref().map(|(_, archived)| archived.clone()),
+            lowest: lowest(),
+        };
+        let last = Instant::now() >= terms.deadline;
+        let partial = terms.options.partial && (last || Instant::now() >= partial_from);
+        let error = match ask(workers, wanted, below, &needs, terms.keep, partial).await {
+            Ok(pin) => return Ok(pin),
+            Err(error) => error,
+        };
+        if last || Instant::now() >= terms.deadline {
+            return Err(error);
+        }
+        let until = (Instant::now() + again).min(terms.deadline);
+        let until = match terms.options.partial {
+            true => until.min(partial_from.max(Instant::now() + AGAIN_FIRST)),
+            false => until,
+        };
+        tokio::select! {
+            () = changed(&mut published) => {}
+            () = changed(&mut masters) => {}
+            () = changed(&mut addresses) => {}
+            () = tokio::time::sleep_until(until) => {}
+        }
+        again = (again * 2).min(AGAIN_LAST);
+    }
+}
+
+fn below(wanted: &Wanted, published: &Published, master: Option<&Arc<MasterVersion>>) -> Result<Below> {
+    let origin = &wanted.stream.origin;
+    let master = match (wanted.rows, master) {
+        (false, _) => None,
+        (true, Some(master)) => Some((Arc::clone(master), master.frontier.or(origin))),
+        (true, None) => {
+            return Err(Error::NotReady {
+                what: format!("stream `{}`", wanted.stream.definition.name),
+                reason: "its master dataset has not been read yet".into(),
+            });
+        }
+    };
+    let views = wanted.views.values().map(|view| {
+        let (batch, cut) = published_cut(view, published, origin)?;
+        Ok(PinnedView { view: Arc::clone(view), batch, cut, tiles: Tiles::Remote(WorkerScans::default()) })
+    });
+    Ok(Below { master, views: views.collect::<Result<_>>()? })
+}
+
+async fn ask(
+    workers: &Workers,
+    wanted: &Wanted,
+    below: Below,
+    needs: &Requirements,
+    keep: Duration,
+    partial: bool,
+) -> Result<Pin> {
+    let definition = &wanted.stream.definition;
+    let started = Instant::now();
+    let request = PinRequest {
+        stream: definition.name.clone(),
+        definition: definition.fingerprint(),
+        views: needs.views.clone(),
+        rows: needs.rows.clone(),
+        keep_ms: u64::try_from(keep.as_millis()).unwrap_or(u64::MAX),
+    };
+    let asked = workers.pin(request).await;
+    let answers: Vec<_> = asked.iter().map(WorkerAnswer::answer).collect();
+    let mut chosen = choose_workers(needs, &answers);
+    drop(answers);
+    let seconds = started.elapsed().as_secs_f64();
+    workers.counts().pin_seconds.observe(seconds);
+    let not_held = |reason: String| Error::NotHeld { stream: definition.name.clone(), reason };
+    if !chosen.unheld.is_empty() {
+        let reason = describe_unheld(&chosen.unheld);
+        if !partial {
+            return Err(not_held(reason));
+        }
+        let left = partial_frontier(needs, &chosen).map_err(|why| not_held(format!("{reason}; {why}")))?;
+        chosen.frontier = chosen.frontier.max(&left);
+    }
+    Ok(put_together(wanted, below, chosen, asked))
+}
+
+fn put_together(wanted: &Wanted, below: Below, chosen: WorkerChoice, asked: Vec<WorkerAnswer>) -> Pin {
+    let mut frontiers = chosen.shares;
+    let shares = asked.into_iter().enumerate().filter_map(|(i, asked)| {
+        let frontier = frontiers.remove(&i)?;
+        // Pins that are not used are dropped here, and so released.
+        Some(WorkerScan { pin: asked.pin.ok()?, frontier })
+    });
+    let shares: WorkerScans = Arc::new(shares.collect());
+    let views = below.views.into_iter().map(|pinned| {
+        let id = pinned.view.plan.id().clone();
+        let tiles = Tiles::Remote(Arc::clone(&shares));
+        (id, PinnedView { tiles, ..pinned })
+    });
+    let views: BTreeMap<_, _> = views.collect();
+    let rows = below.master.map(|(master, archived)| PinnedRows {
+        master,
+        archived,
+        above: RowsAbove::Remote(Arc::clone(&shares)),
+    });
+    Pin {
+        stream: Arc::clone(&wanted.stream),
+        frontier: chosen.frontier,
+        stale: false,
+        rows,
+        views,
+        partial: chosen.unheld.into_keys().collect(),
+    }
+}

@@ -1,0 +1,114 @@
+//! Whether a load balancer should send queries here.
+//!
+//! A fresh process is ready once it can answer for everything that the catalog serves. From then on only what it has
+//! answered for counts: a stream or view that is created later joins when it is there, so no CREATE takes a process
+//! out of service. Views that are being built never count.
+//!
+//! Invariant: a process that says it is ready could answer for all that counts at that moment.
+
+use std::collections::HashSet;
+
+use parking_lot::Mutex;
+use thalweg_schemas::catalog::Catalog;
+use thalweg_schemas::warehouse::versions::Published;
+use thalweg_schemas::{StreamName, ViewId};
+
+use crate::status::stream::StreamConditions;
+
+/// What can be ready: one definition of a stream, or one meaning of a view.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(crate) enum Subject {
+    Stream(StreamName, String),
+    View(ViewId),
+}
+
+/// What was ready since the process started.
+#[derive(Debug, Default)]
+pub(crate) struct Readiness(Mutex<Seen>);
+
+#[derive(Debug, Default)]
+struct Seen {
+    all_once: bool,
+    ready: HashSet<Subject>,
+}
+
+impl Readiness {
+    /// The reasons that count against being ready; `facts` are all subjects, with a reason if they cannot be answered.
+    pub(crate) fn judge(&self, facts: Vec<(Subject, Option<String>)>) -> Vec<String> {
+        let mut seen = self.0.lock();
+        let existing: HashSet<&Subject> = facts.iter().map(|(subject, _)| subject).collect();
+        seen.ready.retain(|subject| existing.contains(subject));
+        let ready = facts.iter().filter(|(_, reason)| reason.is_none());
+        let ready: Vec<Subject> = ready.map(|(subject, _)| subject.clone()).collect();
+        seen.ready.extend(ready);
+        let counts = |subject: &Subject| !seen.all_once || seen.ready.contains(subject);
+        let reasons: Vec<String> =
+            facts.into_iter().filter(|(subject, _)| counts(subject)).filter_map(|(_, reason)| reason).collect();
+        seen.all_once |= reasons.is_empty();
+        reasons
+    }
+}
+
+/// Every stream and every view that is served, with why it cannot be answered, if it cannot.
+pub(crate) fn facts(
+    catalog: &Catalog,
+    published: &Published,
+    stream_conditions: &StreamConditions,
+) -> Vec<(Subject, Option<String>)> {
+    let streams = catalog.streams.iter().map(|(name, stream)| {
+        let standing = stream_conditions.streams.get(name);
+        let reason = match standing {
+            Some(standing) => standing.not_ready(),
+            None => Some("starting".into()),
+        };
+        let subject = Subject::Stream(name.clone(), stream.definition.fingerprint());
+        (subject, reason.map(|reason| format!("stream `{name}`: {reason}")))
+    });
+    let views = catalog.views.iter().filter_map(|(name, view)| {
+        let plan = &view.serving.as_ref()?.plan;
+        let standing = stream_conditions.streams.get(plan.stream());
+        let reason = if !published.versions.contains_key(plan.id()) {
+            Some("no batch version is known yet")
+        } else if !standing.is_some_and(|s| s.views.contains_key(plan.id())) {
+            Some("its realtime state is being rebuilt")
+        } else {
+            None
+        };
+        let reason = reason.map(|reason| format!("view `{name}`: {reason}"));
+        Some((Subject::View(plan.id().clone()), reason))
+    });
+    streams.chain(views).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn fact(name: &str, reason: Option<&str>) -> (Subject, Option<String>) {
+        let subject = Subject::View(ViewId::of(&[name]));
+        (subject, reason.map(str::to_owned))
+    }
+
+    #[test]
+    fn a_fresh_process_waits_for_all_and_then_for_what_it_had() {
+        let readiness = Readiness::default();
+        let judge = |facts: &[(&str, Option<&str>)]| {
+            let facts = facts.iter().map(|(name, reason)| fact(name, *reason));
+            readiness.judge(facts.collect())
+        };
+        assert_eq!(judge(&[("a", None), ("b", Some("building b"))]), ["building b"]);
+        assert!(judge(&[("a", None), ("b", None)]).is_empty());
+        // Created later: it does not count before it was ready once.
+        assert!(judge(&[("a", None), ("b", None), ("c", Some("new"))]).is_empty());
+        assert!(judge(&[("a", None), ("b", None), ("c", None)]).is_empty());
+        assert_eq!(judge(&[("a", None), ("c", Some("lost"))]), ["lost"]);
+        // Dropped and created again.
+        assert!(judge(&[("a", None)]).is_empty());
+        assert!(judge(&[("a", None), ("c", Some("new again"))]).is_empty());
+    }
+
+    #[test]
+    fn an_empty_catalog_is_ready() {
+        assert!(Readiness::default().judge(Vec::new()).is_empty());
+    }
+}

@@ -1,0 +1,209 @@
+//! From which worker each partition is read, decided from what the workers answered. No I/O and no waiting.
+//!
+//! ```text
+//!  of the workers that name a partition:  caught up,  F not below the floor,  ranges that tile [S, F) for every view
+//!  and for the rows  ─▶  the highest F
+//! ```
+//!
+//! Invariant: nothing is believed because a worker says so: its ranges must tile from the S that was asked for up to
+//! the F that it names. Stale and wrong answers lose their partition, never make an answer wrong.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use thalweg_schemas::realtime::protocol::{Coverage, PinAnswer, PinnedPartition};
+use thalweg_schemas::{Frontier, Offset, Partition, ViewId};
+
+/// Below this an answer must not stand.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct LowestFrontier {
+    /// The highest frontier that this process has given out.
+    pub(crate) given: Frontier,
+    /// What the request asks for.
+    pub(crate) asked: Frontier,
+}
+
+/// What a query needs of every partition.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Requirements {
+    /// Partitions that exist, as far as the catalog knows.
+    pub(crate) origin: Frontier,
+    /// S of every view.
+    pub(crate) views: BTreeMap<ViewId, Frontier>,
+    /// The archive's frontier, if rows are read.
+    pub(crate) rows: Option<Frontier>,
+    pub(crate) lowest: LowestFrontier,
+}
+
+/// What was decided.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct WorkerChoice {
+    /// F of the partitions that are held.
+    pub(crate) frontier: Frontier,
+    /// The partitions of each worker that is used, at F, by its place among the answers.
+    pub(crate) shares: BTreeMap<usize, Frontier>,
+    /// The others, and why nobody holds them.
+    pub(crate) unheld: BTreeMap<Partition, String>,
+}
+
+impl LowestFrontier {
+    /// Errors: why `offset` is too low.
+    pub(crate) fn check(&self, partition: Partition, offset: Offset) -> Result<(), String> {
+        let asked = self.asked.get(partition);
+        if offset < asked {
+            return Err(format!("stands at {offset}, below {asked} which the request asks for"));
+        }
+        let given = self.given.get(partition);
+        if offset < given {
+            return Err(format!("stands at {offset}, below {given} which was already answered"));
+        }
+        Ok(())
+    }
+}
+
+impl Requirements {
+    /// Every S of a partition.
+    fn starts(&self, partition: Partition) -> BTreeSet<Offset> {
+        let all = self.views.values().chain(&self.rows);
+        all.map(|from| from.get(partition)).collect()
+    }
+
+    fn partitions<'a>(&self, answers: impl Iterator<Item = &'a PinAnswer>) -> BTreeSet<Partition> {
+        let starts = self.views.values().chain(&self.rows);
+        let floors = self.lowest.given.iter().chain(self.lowest.asked.iter());
+        let above = floors.filter(|(_, offset)| offset.0 > 0).map(|(p, _)| p);
+        self.origin
+            .partitions()
+            .chain(starts.flat_map(Frontier::partitions))
+            .chain(above)
+            .chain(answers.flat_map(|answer| answer.partitions.keys().copied()))
+            .collect()
+    }
+
+    /// Errors: why the partition cannot be read from there.
+    fn usable(&self, partition: Partition, pinned: &PinnedPartition) -> Result<(), String> {
+        let to = pinned.frontier;
+        if !pinned.caught_up {
+            return Err(format!("is catching up with Kafka, {} messages are left", pinned.lag));
+        }
+        self.lowest.check(partition, to)?;
+        let nothing = Coverage::NotHeld("it says nothing of it".into());
+        for (view, from) in &self.views {
+            let held = pinned.views.get(view).unwrap_or(&nothing);
+            check(held, from.get(partition), to).map_err(|reason| format!("does not hold view {view}: {reason}"))?;
+        }
+        if let Some(from) = &self.rows {
+            let held = pinned.rows.as_ref().unwrap_or(&nothing);
+            check(held, from.get(partition), to).map_err(|reason| format!("does not hold the rows: {reason}"))?;
+        }
+        Ok(())
+    }
+}
+
+fn check(held: &Coverage, from: Offset, to: Offset) -> Result<(), String> {
+    match held {
+        Coverage::NotHeld(reason) => Err(reason.clone()),
+        held if held.tiles(from, to) => Ok(()),
+        Coverage::Ranges(_) => Err(format!("what it names does not tile {from}..{to}")),
+    }
+}
+
+/// Chooses a worker for every partition. `answers` are as the workers stand in their list, with the reason why one did
+/// not answer; `name` is how people know it.
+pub(crate) fn choose_workers(needs: &Requirements, answers: &[(&str, Result<&PinAnswer, &str>)]) -> WorkerChoice {
+    let mut chosen = WorkerChoice::default();
+    let answered = answers.iter().filter_map(|(_, answer)| answer.ok());
+    for partition in needs.partitions(answered) {
+        let mut best: Option<(Offset, usize)> = None;
+        let mut reasons = Vec::new();
+        for (i, (name, answer)) in answers.iter().enumerate() {
+            let Some(pinned) = answer.ok().and_then(|a| a.partitions.get(&partition)) else {
+                continue;
+            };
+            match needs.usable(partition, pinned) {
+                Ok(()) if best.is_none_or(|(offset, _)| pinned.frontier > offset) => {
+                    best = Some((pinned.frontier, i));
+                }
+                Ok(()) => {}
+                Err(reason) => reasons.push(format!("worker {name} {reason}")),
+            }
+        }
+        match best {
+            Some((offset, i)) => {
+                chosen.frontier.set(partition, offset);
+                let share = chosen.shares.entry(i).or_default();
+                share.set(partition, offset);
+            }
+            None if reasons.is_empty() => {
+                chosen.unheld.insert(partition, explain_unread(answers));
+            }
+            None => {
+                chosen.unheld.insert(partition, reasons.join(", "));
+            }
+        }
+    }
+    chosen
+}
+
+/// Why no worker names a partition: those that said nothing may be the ones that read it.
+fn explain_unread(answers: &[(&str, Result<&PinAnswer, &str>)]) -> String {
+    let silent = answers.iter().filter_map(|(name, answer)| match answer {
+        Err(reason) => Some(format!("worker {name} {reason}")),
+        Ok(answer) => {
+            let reason = answer.reason.as_ref()?;
+            Some(format!("worker {name}: {reason}"))
+        }
+    });
+    let silent: Vec<String> = silent.collect();
+    match (answers.is_empty(), silent.is_empty()) {
+        (true, _) => "no worker is known".into(),
+        (_, true) => "no worker reads it".into(),
+        _ => format!("no worker reads it; {}", silent.join(", ")),
+    }
+}
+
+/// Where partitions that nobody holds are answered all the same: at their one S.
+///
+/// Errors: the tables of the query have several, or S is below what the request asks for.
+pub(crate) fn partial_frontier(needs: &Requirements, chosen: &WorkerChoice) -> Result<Frontier, String> {
+    let at = |partition: &Partition| {
+        let starts = needs.starts(*partition);
+        let mut starts = starts.into_iter();
+        let start = starts.next().unwrap_or_default();
+        if let Some(other) = starts.next() {
+            return Err(format!(
+                "a partial answer is not possible: partial_frontier partition {partition} the tables of the query stand at \
+                 {start} and {other}, not at one frontier; query them apart"
+            ));
+        }
+        let asked = needs.lowest.asked.get(*partition);
+        if start < asked {
+            return Err(format!(
+                "a partial answer is not possible: partial_frontier partition {partition} it stands at {start}, below {asked} \
+                 which the request asks for"
+            ));
+        }
+        Ok((*partition, start))
+    };
+    chosen.unheld.keys().map(at).collect()
+}
+
+/// Partitions with their reasons as one sentence; the first few, if there are many.
+pub(crate) fn describe_unheld(unheld: &BTreeMap<Partition, String>) -> String {
+    const SHOWN: usize = 4;
+    let mut by_reason: BTreeMap<&str, Vec<String>> = BTreeMap::new();
+    for (partition, reason) in unheld {
+        by_reason.entry(reason).or_default().push(partition.to_string());
+    }
+    let parts = by_reason.iter().take(SHOWN).map(|(reason, partitions)| {
+        let plural = if partitions.len() == 1 { "" } else { "s" };
+        format!("partition{plural} {}: {reason}", partitions.join(", "))
+    });
+    let mut text = parts.collect::<Vec<_>>().join("; ");
+    if by_reason.len() > SHOWN {
+        text.push_str(&format!("; and {} more reasons", by_reason.len() - SHOWN));
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,71 @@
+//! Finding the workers of a stream: who is in its consumer group, and where each is reached.
+//!
+//! Invariant: only clients that are named like a worker are given; other tools may be in the group.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use rdkafka::ClientConfig;
+use rdkafka::consumer::{BaseConsumer, Consumer};
+use thalweg_schemas::definition::stream::StreamDefinition;
+
+use crate::config::{Assignment, SpeedConfig, WORKER, group, kafka_properties};
+use crate::kafka::secrets::resolve;
+use crate::{Error, Result};
+
+/// How long the coordinator may take.
+const ASK: Duration = Duration::from_secs(5);
+
+/// Flight addresses (`host:port`) of the workers that are in the group of `stream`, in order; none if there is no such
+/// group. Of `config`, the group's name and Kafka's properties count. Blocks.
+///
+/// Errors: [`Error::Configure`], [`Error::Secret`], [`Error::Members`].
+pub fn members(config: &SpeedConfig, stream: &StreamDefinition) -> Result<Vec<String>> {
+    let id = match &config.assignment {
+        Assignment::Group { id, .. } => id.as_deref(),
+        Assignment::All | Assignment::Static(_) => None,
+    };
+    let group = group(&stream.name, id, &stream.kafka);
+    let properties = kafka_properties(&stream.name, config, &stream.kafka);
+    let properties = resolve(&stream.name, properties)?;
+    let client: ClientConfig = properties.into_iter().collect();
+    let client: BaseConsumer =
+        client.create().map_err(|source| Error::Configure { stream: stream.name.clone(), source })?;
+    let found = client.fetch_group_list(Some(&group), ASK);
+    let found = found.map_err(|source| Error::Members { group: group.clone(), source })?;
+    let members = found.groups().iter().flat_map(|group| group.members());
+    Ok(addresses(members.map(|member| member.client_id())))
+}
+
+/// The addresses in the names of clients; what is not named like a worker is left out.
+fn addresses<'a>(clients: impl Iterator<Item = &'a str>) -> Vec<String> {
+    let addresses: BTreeSet<String> = clients.filter_map(address).collect();
+    addresses.into_iter().collect()
+}
+
+fn address(client: &str) -> Option<String> {
+    let address = client.strip_prefix(WORKER)?;
+    let (host, port) = address.rsplit_once(':')?;
+    let port: u16 = port.parse().ok()?;
+    (!host.is_empty() && port != 0).then(|| address.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn workers_are_known_by_their_clients_names() {
+        let check = |clients: &[&str], expect: &[&str]| {
+            assert_eq!(addresses(clients.iter().copied()), expect, "{clients:?}");
+        };
+        check(&[], &[]);
+        check(&["thalweg-speed@b:2", "thalweg-speed@a:1", "thalweg-speed@b:2"], &["a:1", "b:2"]);
+        check(&["thalweg-speed@[::1]:9200"], &["[::1]:9200"]);
+        let others = ["", "rdkafka", "thalweg", "thalweg-speed", "Thalweg-speed@a:1"];
+        check(&others, &[]);
+        let broken = ["@", "@a", "@:1", "@a:", "@a:x", "@a:0", "@a:65536", "@a:-1"];
+        let broken = broken.map(|address| format!("thalweg-speed{address}"));
+        check(&broken.each_ref().map(String::as_str), &[]);
+    }
+}

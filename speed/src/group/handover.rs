@@ -1,0 +1,204 @@
+//! Taking partitions over: what a session asks of Kafka, the catalog and the archive before they are read, and passing
+//! on what the group says to the loop.
+//!
+//! Invariant: no partition is read before its origin is in the catalog, the archive's log was read anew after it became
+//! ours, and its log was found to continue the archive.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::Duration;
+
+use thalweg_schemas::catalog::{Catalog, CatalogStore, CatalogStream};
+use thalweg_schemas::realtime::epoch::{Epoch, EpochOutcome, EpochRequest};
+use thalweg_schemas::warehouse::versions::MasterVersion;
+use thalweg_schemas::{Error as SharedError, Fault, Frontier, Partition};
+use tokio::sync::{mpsc, oneshot, watch};
+
+use crate::group::change::{Assigned, AssignmentChange, Revoked};
+use crate::group::membership::{GroupEvent, Membership};
+use crate::kafka::identity::{Watermarks, check_watermarks, new_origins};
+use crate::kafka::topic::Topic;
+use crate::{Error, Result};
+
+/// Between two tries while Kafka or the warehouse do not answer.
+const PAUSE: Duration = Duration::from_millis(500);
+
+/// What taking over needs.
+pub(crate) struct Handover {
+    pub(crate) stream: Arc<CatalogStream>,
+    pub(crate) catalogs: CatalogStore,
+    /// A client of its own: reading back messages must not disturb the one that reads on.
+    pub(crate) probe: Topic,
+    pub(crate) archive: mpsc::Sender<EpochRequest>,
+    pub(crate) masters: watch::Receiver<Arc<MasterVersion>>,
+    pub(crate) changes: mpsc::Sender<AssignmentChange>,
+}
+
+impl Handover {
+    /// Passes on what the group says, beginning with what it has said before, one thing after the other.
+    ///
+    /// Errors: what ends membership, and what trying again cannot mend.
+    pub(crate) async fn follow(mut self, membership: &mut Membership) -> Result<Infallible> {
+        let owned = membership.owned().clone();
+        self.assign(owned).await?;
+        loop {
+            let news = tokio::select! {
+                news = membership.next() => news,
+                Ok(()) = self.masters.changed() => {
+                    let archived = self.masters.borrow_and_update().frontier.clone();
+                    membership.commit_offsets(&archived);
+                    continue;
+                }
+            };
+            match news {
+                GroupEvent::Assigned(partitions) => self.assign(partitions).await?,
+                GroupEvent::Revoked { partitions, acknowledge } => {
+                    self.revoke(partitions).await?;
+                    drop(acknowledge);
+                }
+                GroupEvent::Failed(error) => return Err(error),
+            }
+        }
+    }
+
+    async fn assign(&self, partitions: BTreeSet<Partition>) -> Result<()> {
+        if partitions.is_empty() {
+            return Ok(());
+        }
+        let assigned = loop {
+            match self.prepare(&partitions).await {
+                Ok(assigned) => break assigned,
+                // The archive is to be opened again.
+                Err(error @ (Error::Disconnected { .. } | Error::Origin { .. })) => {
+                    return Err(error);
+                }
+                Err(error) if error.fault() == Fault::Transient => {
+                    tracing::warn!(stream = %self.stream.definition.name, %error, "partitions wait to be taken over");
+                    tokio::time::sleep(PAUSE).await;
+                }
+                Err(error) => return Err(error),
+            }
+        };
+        self.pass(AssignmentChange::Assign(assigned)).await
+    }
+
+    /// Waits until nothing of them is held here any more.
+    async fn revoke(&self, partitions: BTreeSet<Partition>) -> Result<()> {
+        let (done, dropped) = oneshot::channel();
+        self.pass(AssignmentChange::Revoke(Revoked { partitions, done })).await?;
+        // It is dropped, never sent.
+        let _ = dropped.await;
+        Ok(())
+    }
+
+    async fn pass(&self, change: AssignmentChange) -> Result<()> {
+        self.changes.send(change).await.map_err(|_| Error::ConsumerStopped { topic: self.probe.name.clone() })
+    }
+
+    async fn prepare(&self, partitions: &BTreeSet<Partition>) -> Result<Assigned> {
+        let (log, origin) = survey(&self.probe, &self.stream, &self.catalogs, Some(partitions)).await?;
+        let master = self.newest().await?;
+        check(&self.probe, &self.stream, &log, &origin, &master, partitions).await?;
+        let at = master.frontier.or(&origin);
+        Ok(Assigned { at: at.within(partitions.iter().copied()), origin, master, high: high(&log) })
+    }
+
+    /// The newest version, read after this was called.
+    async fn newest(&self) -> Result<Arc<MasterVersion>> {
+        let stream = self.stream.definition.name.clone();
+        let (reply, outcome) = oneshot::channel();
+        let request = EpochRequest {
+            epoch: Epoch {
+                stream: stream.clone(),
+                from: Frontier::new(),
+                to: Frontier::new(),
+                rows: Vec::new(),
+                mark: false,
+                last: Default::default(),
+            },
+            reply,
+        };
+        let what = "archive";
+        let gone = || Error::Disconnected { stream, what };
+        if self.archive.send(request).await.is_err() {
+            return Err(gone());
+        }
+        match outcome.await {
+            Ok(EpochOutcome::Landed(version) | EpochOutcome::Fenced(version)) => Ok(version),
+            Err(_) => Err(gone()),
+        }
+    }
+}
+
+/// High watermarks.
+pub(crate) fn high(log: &BTreeMap<Partition, Watermarks>) -> Frontier {
+    log.iter().map(|(p, marks)| (*p, marks.high)).collect()
+}
+
+/// The watermarks of these partitions, or of all, and the origins of all that are recorded, these among them.
+pub(crate) async fn survey(
+    topic: &Topic,
+    stream: &CatalogStream,
+    catalogs: &CatalogStore,
+    partitions: Option<&BTreeSet<Partition>>,
+) -> Result<(BTreeMap<Partition, Watermarks>, Frontier)> {
+    let (asked, of) = (topic.clone(), partitions.cloned());
+    let log = blocking(stream, move || asked.survey(of.as_ref())).await?;
+    // The newest catalog: an origin that is there must not be taken for a first sight.
+    let mut catalog = catalogs.load().await?;
+    let missing = new_origins(&recorded(&catalog, stream)?, &log);
+    if !missing.is_empty() {
+        let name = &stream.definition.name;
+        catalog = catalogs.record_origin(name, &missing).await?;
+    }
+    Ok((log, recorded(&catalog, stream)?))
+}
+
+/// The origins that `catalog` knows of `stream`.
+pub(crate) fn recorded(catalog: &Catalog, stream: &CatalogStream) -> Result<Frontier> {
+    let name = &stream.definition.name;
+    let stream = catalog.streams.get(name);
+    let stream = stream.ok_or_else(|| SharedError::FindDefinition { kind: "stream", name: name.to_string() })?;
+    Ok(stream.origin.clone())
+}
+
+/// Checks that the logs of `partitions` continue the archive: watermarks, and the last archived messages.
+pub(crate) async fn check(
+    topic: &Topic,
+    stream: &CatalogStream,
+    log: &BTreeMap<Partition, Watermarks>,
+    origin: &Frontier,
+    master: &Arc<MasterVersion>,
+    partitions: &BTreeSet<Partition>,
+) -> Result<()> {
+    check_origin(stream, origin, master, partitions)?;
+    let next = master.frontier.or(origin);
+    check_watermarks(&topic.name, log, &next.within(partitions.iter().copied()))?;
+    let (checked, archived) = (topic.clone(), Arc::clone(master));
+    let log = log.iter().filter(|(p, _)| partitions.contains(p));
+    let log = log.map(|(p, marks)| (*p, *marks)).collect();
+    blocking(stream, move || checked.check_last(&log, &archived.last)).await
+}
+
+/// An archive that was opened before the origins were known would take partitions to start at 0.
+pub(crate) fn check_origin(
+    stream: &CatalogStream,
+    origin: &Frontier,
+    master: &MasterVersion,
+    partitions: &BTreeSet<Partition>,
+) -> Result<()> {
+    let mut here = origin.iter().filter(|(p, _)| partitions.contains(p));
+    match here.find(|(p, start)| master.frontier.get(*p) < *start) {
+        None => Ok(()),
+        Some((partition, start)) => Err(Error::Origin { stream: stream.definition.name.clone(), partition, start }),
+    }
+}
+
+pub(crate) async fn blocking<T: Send + 'static>(
+    stream: &CatalogStream,
+    work: impl FnOnce() -> Result<T> + Send + 'static,
+) -> Result<T> {
+    let done = tokio::task::spawn_blocking(work).await;
+    done.map_err(|source| Error::Task { stream: stream.definition.name.clone(), source })?
+}

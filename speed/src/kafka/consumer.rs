@@ -1,0 +1,310 @@
+//! The thread that drains librdkafka into batches.
+//!
+//! Invariant: positions are read right after draining, on the same thread, and never go back. Only offsets below
+//! them are in the batches handed over so far.
+
+use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
+use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
+use rdkafka::error::KafkaError;
+use rdkafka::message::{BorrowedMessage, Message};
+use rdkafka::topic_partition_list::Offset as KafkaOffset;
+use rdkafka::{ClientContext, Statistics};
+use thalweg_schemas::decode::Messages;
+use thalweg_schemas::warehouse::versions::LastMessage;
+use thalweg_schemas::{Frontier, Offset, Partition};
+
+use crate::kafka::channel::{BatchSender, ConsumerCommand, Drained, Offer};
+use crate::kafka::identity::fingerprint;
+use crate::kafka::topic::Topic;
+use crate::{Error, Result};
+
+/// How long an idle thread waits before it looks for commands.
+const IDLE: Duration = Duration::from_millis(50);
+/// A queue that stays empty for this long ends the micro-batch.
+const QUIET: Duration = Duration::from_millis(2);
+/// How long librdkafka may take to end the assignment of a partition that is assigned again.
+const FORGET: Duration = Duration::from_secs(5);
+
+/// What librdkafka tells besides messages, in its statistics: high watermarks, and whether a broker is connected.
+#[derive(Default)]
+pub(crate) struct Watch {
+    high: Mutex<HashMap<String, Frontier>>,
+    alone: AtomicBool,
+}
+
+impl ClientContext for Watch {
+    fn stats(&self, statistics: Statistics) {
+        let connected = statistics.brokers.values().any(|b| b.state == "UP");
+        self.alone.store(!connected, Ordering::Relaxed);
+        let mut high = self.high.lock();
+        for (topic, stats) in statistics.topics {
+            let known = high.entry(topic).or_default();
+            for (id, partition) in stats.partitions {
+                if id >= 0 && partition.hi_offset >= 0 {
+                    known.advance(Partition(id), Offset(partition.hi_offset));
+                }
+            }
+        }
+    }
+
+    fn log(&self, level: rdkafka::config::RDKafkaLogLevel, facility: &str, message: &str) {
+        // Connection troubles are told by the errors that the consumer returns; this is for looking closer.
+        tracing::debug!(?level, facility, "librdkafka: {message}");
+    }
+
+    fn error(&self, error: KafkaError, reason: &str) {
+        tracing::debug!(%error, "librdkafka: {reason}");
+    }
+}
+
+impl ConsumerContext for Watch {}
+
+/// When a micro-batch is full, besides its bytes, which the loop limits.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct BatchLimits {
+    pub(crate) rows: usize,
+    pub(crate) wait: Duration,
+}
+
+/// Identity of a message.
+pub(crate) fn last_message(
+    offset: i64,
+    timestamp_ms: Option<i64>,
+    key: Option<&[u8]>,
+    payload: Option<&[u8]>,
+) -> LastMessage {
+    LastMessage { offset: Offset(offset), timestamp_ms: timestamp_ms.unwrap_or(-1), hash: fingerprint(key, payload) }
+}
+
+/// Starts the thread, reading `topic` from `at` on. It ends when the loop drops its source, or with an error that it
+/// hands over.
+pub(crate) fn start(topic: Topic, at: Frontier, limits: BatchLimits, feed: BatchSender) -> Result<()> {
+    topic.assign(&at)?;
+    let consumer = Arc::clone(&topic.consumer);
+    let name = topic.name.clone();
+    let spawned = std::thread::Builder::new().name(format!("kafka-{name}")).spawn(move || {
+        let mut drain = Drain {
+            topic,
+            pending: None,
+            positions: at,
+            assignment: 0,
+            ends: BTreeSet::new(),
+            high: Frontier::new(),
+            limits,
+        };
+        let at = drain.positions.clone();
+        let mut begun = drain.forget_old_positions(&consumer, &at);
+        while !feed.is_closed() {
+            begun = begun.and_then(|()| drain.step(&consumer, &feed));
+            if let Err(error) = begun {
+                feed.send(Err(error));
+                break;
+            }
+        }
+    });
+    spawned.map(drop).map_err(|_| Error::ConsumerStopped { topic: name })
+}
+
+struct Drain {
+    topic: Topic,
+    /// Drained, but the loop is busy: it grows until it is taken or full.
+    pending: Option<Drained>,
+    positions: Frontier,
+    /// How many commands have changed what is read.
+    assignment: u64,
+    ends: BTreeSet<Partition>,
+    high: Frontier,
+    limits: BatchLimits,
+}
+
+impl Drain {
+    /// Follows commands, drains what there is into one micro-batch, and offers it to the loop.
+    fn step(&mut self, consumer: &BaseConsumer<Watch>, feed: &BatchSender) -> Result<()> {
+        while let Ok(command) = feed.commands.try_recv() {
+            let changes = matches!(command, ConsumerCommand::Assign(_) | ConsumerCommand::Unassign(_));
+            if let Some(pending) = self.pending.take_if(|_| changes) {
+                // What was drained under one assignment is not mixed with what is drained under the next.
+                feed.keeps(0);
+                feed.send(Ok(pending));
+            }
+            self.assignment += u64::from(changes);
+            self.follow(consumer, command)?;
+        }
+        let offered_before = self.pending.is_some();
+        let mut batch = self.pending.take().unwrap_or_default();
+        let ended = self.ends.clone();
+        let wait = if offered_before { QUIET } else { IDLE };
+        let limit = feed.batch_limit();
+        self.drain(consumer, &mut batch, wait, limit)?;
+        feed.away(consumer.context().alone.load(Ordering::Relaxed).then(|| {
+            format!("no broker is connected ({} was asked); reading goes on as soon as one is", self.topic.brokers)
+        }));
+        let moved = self.read_positions(consumer, &batch.last)?;
+        let high = self.read_high(consumer);
+        let news = moved || high || ended != self.ends || !batch.messages.is_empty();
+        if !news && !offered_before {
+            return Ok(());
+        }
+        batch.positions = self.positions.clone();
+        batch.ends = self.ends.clone();
+        batch.high = self.high.clone();
+        batch.assignment = self.assignment;
+        if self.is_full(&batch.messages, limit) {
+            feed.keeps(0);
+            feed.send(Ok(batch));
+            return Ok(());
+        }
+        let kept = match feed.offer(batch) {
+            Offer::Refused(batch) => Some(*batch),
+            Offer::Taken | Offer::Ended => None,
+        };
+        feed.keeps(kept.as_ref().map_or(0, |batch| batch.messages.memory()));
+        self.pending = kept;
+        Ok(())
+    }
+
+    fn is_full(&self, messages: &Messages, limit: usize) -> bool {
+        messages.len() >= self.limits.rows || messages.memory() >= limit
+    }
+
+    /// Takes messages until the batch is full or old enough, or none comes; waits for the first one as long as `wait`.
+    fn drain(
+        &mut self,
+        consumer: &BaseConsumer<Watch>,
+        batch: &mut Drained,
+        mut wait: Duration,
+        limit: usize,
+    ) -> Result<()> {
+        let mut newest: HashMap<Partition, BorrowedMessage<'_>> = HashMap::new();
+        let mut deadline = None;
+        while let Some(polled) = consumer.poll(wait) {
+            match polled {
+                Ok(message) => {
+                    let partition = Partition(message.partition());
+                    if self.positions.named(partition).is_none() {
+                        continue;
+                    }
+                    batch.messages.push(
+                        partition,
+                        Offset(message.offset()),
+                        message.timestamp().to_millis(),
+                        message.payload(),
+                    );
+                    self.ends.remove(&partition);
+                    newest.insert(partition, message);
+                }
+                Err(KafkaError::PartitionEOF(p)) if self.positions.named(Partition(p)).is_some() => {
+                    self.ends.insert(Partition(p));
+                    // The end is news: do not wait for messages to tell it.
+                    deadline.get_or_insert_with(Instant::now);
+                }
+                Err(KafkaError::PartitionEOF(_)) => {}
+                Err(error) => self.topic.classify(error, &self.positions.to_string())?,
+            }
+            if self.is_full(&batch.messages, limit) {
+                break;
+            }
+            let now = Instant::now();
+            let left = deadline.get_or_insert(now + self.limits.wait).saturating_duration_since(now);
+            wait = left.min(QUIET);
+        }
+        for (partition, m) in newest {
+            let time = m.timestamp().to_millis();
+            let last = last_message(m.offset(), time, m.key(), m.payload());
+            batch.last.insert(partition, last);
+        }
+        Ok(())
+    }
+
+    /// True if a position has moved.
+    fn read_positions(
+        &mut self,
+        consumer: &BaseConsumer<Watch>,
+        last: &HashMap<Partition, LastMessage>,
+    ) -> Result<bool> {
+        let before = self.positions.clone();
+        let positions = consumer.position().map_err(|source| self.topic.consume_error(source))?;
+        for element in positions.elements_for_topic(&self.topic.name) {
+            // A partition that has given nothing yet has no position: it stands where it was assigned.
+            let partition = Partition(element.partition());
+            if let KafkaOffset::Offset(offset) = element.offset()
+                && self.positions.named(partition).is_some()
+            {
+                self.positions.advance(partition, Offset(offset));
+            }
+        }
+        for (partition, message) in last {
+            if self.positions.get(*partition) <= message.offset {
+                return Err(Error::Broken(format!(
+                    "partition {partition} of topic {} gave offset {} and stands at {}",
+                    self.topic.name,
+                    message.offset,
+                    self.positions.get(*partition)
+                )));
+            }
+        }
+        Ok(self.positions != before)
+    }
+
+    /// True if there is news of a high watermark.
+    fn read_high(&mut self, consumer: &BaseConsumer<Watch>) -> bool {
+        let known = consumer.context().high.lock();
+        match known.get(&self.topic.name) {
+            Some(high) if *high != self.high => {
+                self.high = high.clone();
+                true
+            }
+            _ => false,
+        }
+    }
+
+    fn follow(&mut self, consumer: &BaseConsumer<Watch>, command: ConsumerCommand) -> Result<()> {
+        let followed = match command {
+            ConsumerCommand::Pause | ConsumerCommand::Resume if self.positions.is_empty() => Ok(()),
+            ConsumerCommand::Pause => consumer.pause(&self.topic.list(&self.positions)?),
+            ConsumerCommand::Resume => consumer.resume(&self.topic.list(&self.positions)?),
+            ConsumerCommand::Assign(from) => {
+                let list = self.topic.list(&from)?;
+                for (partition, offset) in from.iter() {
+                    self.positions.set(partition, offset);
+                }
+                let assigned = consumer.incremental_assign(&list);
+                if assigned.is_ok() {
+                    self.forget_old_positions(consumer, &from)?;
+                }
+                assigned
+            }
+            ConsumerCommand::Unassign(lost) => {
+                let list = self.topic.list(&self.positions.within(lost.iter().copied()))?;
+                self.positions.remove(&lost);
+                self.ends.retain(|p| !lost.contains(p));
+                consumer.incremental_unassign(&list)
+            }
+        };
+        followed.map_err(|source| self.topic.consume_error(source))
+    }
+
+    /// A partition that comes back has no position until this thread polls a message of it; while librdkafka still ends
+    /// the assignment before, it tells the position of that one, which may lie above what is to be read again.
+    fn forget_old_positions(&self, consumer: &BaseConsumer<Watch>, assigned: &Frontier) -> Result<()> {
+        let deadline = Instant::now() + FORGET;
+        while Instant::now() < deadline {
+            let told = consumer.position().map_err(|source| self.topic.consume_error(source))?;
+            let old = told.elements_for_topic(&self.topic.name);
+            let old = old.iter().any(|element| {
+                let again = assigned.named(Partition(element.partition())).is_some();
+                again && matches!(element.offset(), KafkaOffset::Offset(_))
+            });
+            if !old {
+                return Ok(());
+            }
+            std::thread::sleep(QUIET);
+        }
+        Err(Error::ConsumerStopped { topic: self.topic.name.clone() })
+    }
+}

@@ -1,0 +1,24 @@
+//! Rows of some partitions: what is left of a batch when others were lost.
+//!
+//! Invariant: the order of rows is kept.
+
+use arrow::array::{BooleanArray, Int32Array};
+use arrow::compute::filter_record_batch;
+use arrow::record_batch::RecordBatch;
+use thalweg_schemas::Partition;
+use thalweg_schemas::definition::stream::PARTITION;
+
+use crate::{Error, Result};
+
+/// The rows of `batch` whose partition is to be kept; `batch` itself if that is all of them.
+pub(crate) fn rows_of(batch: &RecordBatch, keep: impl Fn(Partition) -> bool) -> Result<RecordBatch> {
+    let partitions = batch
+        .column_by_name(PARTITION)
+        .and_then(|column| column.as_any().downcast_ref::<Int32Array>())
+        .ok_or_else(|| Error::Broken("rows do not say which partition they are of".into()))?;
+    let kept: BooleanArray = partitions.values().iter().map(|partition| Some(keep(Partition(*partition)))).collect();
+    if kept.true_count() == batch.num_rows() {
+        return Ok(batch.clone());
+    }
+    Ok(filter_record_batch(batch, &kept)?)
+}

@@ -1,0 +1,19 @@
+//! The commands of the command line, one module each: its flags, what it prints, and nothing that a layer decides.
+//!
+//! Invariant: every command has an example in its `--help`.
+
+pub(crate) mod apply;
+pub(crate) mod check;
+pub(crate) mod completions;
+pub(crate) mod init;
+
+pub(crate) mod audit;
+pub(crate) mod status;
+
+pub(crate) mod sql;
+
+pub(crate) mod batch;
+pub(crate) mod demo;
+pub(crate) mod serve;
+pub(crate) mod speed;
+pub(crate) mod up;

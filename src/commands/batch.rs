@@ -1,0 +1,240 @@
+//! `thalweg batch`: recompute views, on their schedule until a signal or once and now, on the warehouse itself.
+//!
+//! Invariant: whoever recomputes publishes by compare-and-set and holds the view's lease, so that two never do the same
+//! work and no answer depends on who did it.
+
+use std::io::IsTerminal;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result};
+use clap::{Args, Subcommand};
+use thalweg_batch::{BatchConfig, Mode, Outcome, Progress, RunReport, promote, run_view};
+use thalweg_schemas::ViewName;
+use thalweg_schemas::catalog::{Catalog, CatalogStore, CompiledView};
+use thalweg_schemas::warehouse::Warehouse;
+
+use crate::config::LogFormat;
+use crate::flags::{self, RunFlags, WarehouseFlags};
+use crate::flags::{BatchFlags, ProcessFlags};
+use crate::signals::Signals;
+use crate::{logging, platform, terminal};
+
+const EXAMPLES: &str = "\
+Examples:
+  thalweg batch --warehouse s3://bucket/thalweg --batch-interval 5m
+  thalweg batch run
+  thalweg batch run --view device_minutes --full
+
+Without a subcommand it brings every view up to date on the interval, until a signal. A second one beside it takes over
+what the first one leaves.";
+
+const RUN_EXAMPLES: &str = "\
+Examples:
+  thalweg batch run
+  thalweg batch run --view device_minutes --full --wait
+  thalweg batch run --warehouse s3://bucket/thalweg --batch-memory 4GiB
+
+Exit code 1 if a view is being computed by another process; --wait waits for it.";
+
+/// How often progress is a new line, if stderr is no terminal.
+const LINE_EVERY: Duration = Duration::from_secs(5);
+/// How often a view that is being computed elsewhere is looked at again.
+const LOOK: Duration = Duration::from_secs(1);
+
+/// What a second signal leaves behind.
+const LOST: &str = "a run that was cut off has published nothing, and its lease runs out by itself";
+
+/// Recompute views on their schedule; `batch run` does it once and now
+#[derive(Debug, Args)]
+#[command(after_help = EXAMPLES, args_conflicts_with_subcommands = true)]
+pub(crate) struct Arguments {
+    #[command(subcommand)]
+    work: Option<BatchWork>,
+    #[command(flatten)]
+    warehouse: WarehouseFlags,
+    #[command(flatten)]
+    process: ProcessFlags,
+    #[command(flatten)]
+    batch: BatchFlags,
+    #[command(flatten)]
+    run: RunFlags,
+}
+
+#[derive(Debug, Subcommand)]
+enum BatchWork {
+    Run(RunArguments),
+}
+
+/// Bring views up to the newest mark of the archive
+///
+/// Running servers see the new states within about a second.
+#[derive(Debug, Args)]
+#[command(after_help = RUN_EXAMPLES)]
+struct RunArguments {
+    /// Only this view [default: all]
+    #[arg(long, value_name = "VIEW")]
+    view: Option<String>,
+    /// From the origin, instead of from the last cut
+    #[arg(long)]
+    full: bool,
+    /// Wait for views that another process is computing, instead of leaving them to it
+    #[arg(long)]
+    wait: bool,
+    #[command(flatten)]
+    warehouse: WarehouseFlags,
+    #[command(flatten)]
+    run: RunFlags,
+}
+
+pub(crate) async fn run(arguments: Arguments) -> Result<ExitCode> {
+    match arguments.work {
+        Some(BatchWork::Run(arguments)) => run_now(arguments).await,
+        None => keep_schedule(arguments).await,
+    }
+}
+
+async fn keep_schedule(arguments: Arguments) -> Result<ExitCode> {
+    let groups = [flags::table(&arguments.process), flags::table(&arguments.batch), flags::table(&arguments.run)];
+    let settings = flags::settings(&arguments.warehouse, &groups)?;
+    logging::start(&settings.log_level, settings.log_format)?;
+    let signals = Signals::listen()?;
+    let http = platform::listen("http_addr", settings.http_addr).await?;
+    let address = http.local_addr()?;
+    let warehouse = settings.open_warehouse()?;
+    let platform = platform::batch(&settings, warehouse, http).await?;
+    terminal::out(&format!("thalweg batch is listening on http://{address}"))?;
+    platform.until(signals.first(LOST)).await?;
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn run_now(arguments: RunArguments) -> Result<ExitCode> {
+    let settings = flags::settings(&arguments.warehouse, &[flags::table(&arguments.run)])?;
+    logging::start("warn", LogFormat::Text)?;
+    let name = arguments.view.as_deref().map(ViewName::new).transpose()?;
+    let mode = if arguments.full { Mode::Full } else { Mode::Incremental };
+    let warehouse = settings.open_warehouse()?;
+    let catalogs = CatalogStore::new(warehouse.clone());
+    let catalog = catalogs.load().await?;
+    let config = platform::batch_config(&settings);
+    let views = catalog.compiled_of(name.as_ref())?;
+    if views.is_empty() {
+        terminal::err("there is no view; `thalweg apply FILE.sql` creates some");
+    }
+    let mut busy = false;
+    for view in views {
+        let mut waiting = false;
+        let report = loop {
+            let run = run_one(&warehouse, &catalogs, &catalog, &view, mode, &config);
+            let report = run.await?;
+            match &report.outcome {
+                Outcome::Busy { holder, .. } if arguments.wait => {
+                    if !waiting {
+                        terminal::err(&format!("{}: waiting for {holder}", report.view));
+                    }
+                    waiting = true;
+                    tokio::time::sleep(LOOK).await;
+                }
+                _ => break report,
+            }
+        };
+        busy |= matches!(report.outcome, Outcome::Busy { .. });
+        terminal::out(&describe(&report))?;
+    }
+    Ok(if busy { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+}
+
+async fn run_one(
+    warehouse: &Warehouse,
+    catalogs: &CatalogStore,
+    catalog: &Catalog,
+    view: &Arc<CompiledView>,
+    mode: Mode,
+    config: &BatchConfig,
+) -> Result<RunReport> {
+    let name = &view.definition.name;
+    let mut shown = ProgressLine::new(name);
+    let report = run_view(warehouse, catalog, view, mode, config, |p| shown.show(p)).await;
+    shown.end();
+    let report = report.with_context(|| format!("view `{name}`"))?;
+    promote(warehouse, catalogs, catalog, view, |_| ()).await?;
+    Ok(report)
+}
+
+fn describe(report: &RunReport) -> String {
+    let view = &report.view;
+    match &report.outcome {
+        Outcome::Published => format!(
+            "{view}: {} rows into {} groups in {:.1?}, cut at {}",
+            terminal::grouped(report.rows_read),
+            terminal::grouped(report.groups),
+            report.elapsed,
+            report.to
+        ),
+        Outcome::NothingNew => format!("{view}: nothing new since the cut at {}", report.to),
+        Outcome::Fenced => format!("{view}: another run published first; nothing to do"),
+        Outcome::Busy { holder, .. } => {
+            format!("{view}: {holder} is computing it; --wait waits for that")
+        }
+        Outcome::Failed { reason, .. } => format!("{view}: {reason}"),
+    }
+}
+
+/// Progress on stderr: one line that changes on a terminal, a line now and then elsewhere.
+struct ProgressLine<'a> {
+    view: &'a ViewName,
+    on_terminal: bool,
+    shown: bool,
+    last: Instant,
+}
+
+impl<'a> ProgressLine<'a> {
+    fn new(view: &'a ViewName) -> Self {
+        let on_terminal = std::io::stderr().is_terminal();
+        Self { view, on_terminal, shown: false, last: Instant::now() }
+    }
+
+    fn show(&mut self, progress: Progress) {
+        let line = progress_line(self.view, progress);
+        if self.on_terminal {
+            terminal::err_again(&line);
+            self.shown = true;
+        } else if self.last.elapsed() >= LINE_EVERY {
+            terminal::err(&line);
+            self.last = Instant::now();
+        }
+    }
+
+    fn end(&self) {
+        if self.shown {
+            terminal::err_again("");
+        }
+    }
+}
+
+fn progress_line(view: &ViewName, progress: Progress) -> String {
+    let read = terminal::grouped(progress.rows_read);
+    match progress.rows_expected.filter(|rows| *rows > 0) {
+        Some(expected) => {
+            let percent = (progress.rows_read.min(expected) * 100) / expected;
+            format!("{view}: {read} of {} rows, {percent}%", terminal::grouped(expected))
+        }
+        None => format!("{view}: {read} rows"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn progress_is_rows_and_percent() {
+        let view = ViewName::new("v").unwrap();
+        let line =
+            |rows_read, rows_expected| progress_line(&view, Progress { rows_read, rows_expected, states_written: 0 });
+        assert_eq!(line(1500, Some(6000)), "v: 1 500 of 6 000 rows, 25%");
+        assert_eq!(line(0, Some(0)), "v: 0 rows");
+        assert_eq!(line(7, None), "v: 7 rows");
+    }
+}

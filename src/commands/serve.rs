@@ -1,0 +1,68 @@
+//! `thalweg serve`: one replica that answers SQL, until a signal.
+//!
+//! Invariant: the line on stdout comes once the port accepts; whether it can answer is what `/readyz` says.
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::Args;
+
+use crate::config::Settings;
+use crate::flags::{self, WarehouseFlags};
+use crate::flags::{KafkaFlags, ProcessFlags, QueryFlags, ReplicaFlags};
+use crate::signals::Signals;
+use crate::{logging, platform, terminal};
+
+const EXAMPLES: &str = "\
+Examples:
+  thalweg serve --warehouse s3://bucket/thalweg --workers worker-1:8643,worker-2:8643
+  THALWEG_CLUSTER_TOKEN=secret thalweg serve --http-addr 0.0.0.0:8642 --workers dns:speed.thalweg.svc:8643
+  thalweg serve --workers group --kafka bootstrap.servers=kafka:9092
+
+A replica holds nothing: start as many as there are queries for, behind any load balancer that asks /readyz. A client that
+sends the frontier of its last answer as `thalweg-min-frontier` never reads backwards, whichever replica answers.";
+
+/// What a second signal leaves behind.
+const LOST: &str = "queries that were running have broken off";
+
+/// Start a replica: answer SQL from the warehouse and from speed workers
+#[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
+pub(crate) struct Arguments {
+    #[command(flatten)]
+    warehouse: WarehouseFlags,
+    #[command(flatten)]
+    process: ProcessFlags,
+    #[command(flatten)]
+    replica: ReplicaFlags,
+    #[command(flatten)]
+    kafka: KafkaFlags,
+    #[command(flatten)]
+    query: QueryFlags,
+}
+
+impl Arguments {
+    fn settings(&self) -> Result<Settings> {
+        let groups = [
+            flags::table(&self.process),
+            flags::table(&self.replica),
+            flags::table(&self.kafka),
+            flags::table(&self.query),
+        ];
+        flags::settings(&self.warehouse, &groups)
+    }
+}
+
+pub(crate) async fn run(arguments: Arguments) -> Result<ExitCode> {
+    let settings = arguments.settings()?;
+    logging::start(&settings.log_level, settings.log_format)?;
+    let signals = Signals::listen()?;
+
+    let http = platform::listen("http_addr", settings.http_addr).await?;
+    let address = http.local_addr()?;
+    let warehouse = settings.open_warehouse()?;
+    let platform = platform::serve(&settings, warehouse, http).await?;
+    terminal::out(&format!("thalweg serve is listening on http://{address}"))?;
+    platform.until(signals.first(LOST)).await?;
+    Ok(ExitCode::SUCCESS)
+}

@@ -1,0 +1,73 @@
+//! `thalweg speed`: one speed worker, which shares the streams with others, until a signal.
+//!
+//! Invariant: the line on stdout comes once both ports accept; exit code 0 means that everything held was archived.
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::Args;
+
+use crate::config::{Settings, advertised};
+use crate::flags::{self, Usage, WarehouseFlags};
+use crate::flags::{KafkaFlags, ProcessFlags, SpeedFlags, WorkerFlags};
+use crate::signals::Signals;
+use crate::{logging, platform, terminal};
+
+const EXAMPLES: &str = "\
+Examples:
+  thalweg speed --warehouse s3://bucket/thalweg --kafka bootstrap.servers=kafka:9092
+  THALWEG_CLUSTER_TOKEN=secret thalweg speed --flight-addr 0.0.0.0:8643 --group-instance $HOSTNAME
+  thalweg speed --partitions 0-15 --http-addr 127.0.0.1:8650 --flight-addr 127.0.0.1:8651
+
+Start as many as the streams need: each partition is read by one of them. A worker that comes takes partitions over
+from the others, one that goes archives what it holds and leaves its partitions to them; answers stay exact. Its state is
+in memory alone: all of it is rebuilt from the warehouse and from Kafka.";
+
+/// What a second signal leaves behind.
+const LOST: &str = "what was held is read from Kafka again by the next worker of its partitions";
+
+/// Start a speed worker: read its share of Kafka's partitions, archive, keep realtime state for replicas
+#[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
+pub(crate) struct Arguments {
+    #[command(flatten)]
+    warehouse: WarehouseFlags,
+    #[command(flatten)]
+    process: ProcessFlags,
+    #[command(flatten)]
+    worker: WorkerFlags,
+    #[command(flatten)]
+    kafka: KafkaFlags,
+    #[command(flatten)]
+    speed: SpeedFlags,
+}
+
+impl Arguments {
+    fn settings(&self) -> Result<Settings> {
+        let groups = [
+            flags::table(&self.process),
+            flags::table(&self.worker),
+            flags::table(&self.kafka),
+            flags::table(&self.speed),
+        ];
+        flags::settings(&self.warehouse, &groups)
+    }
+}
+
+pub(crate) async fn run(arguments: Arguments) -> Result<ExitCode> {
+    let settings = arguments.settings()?;
+    let cluster = settings.cluster();
+    cluster.guards(settings.flight_addr).map_err(|e| Usage(e.to_string()))?;
+    logging::start(&settings.log_level, settings.log_format)?;
+    let signals = Signals::listen()?;
+
+    let http = platform::listen("http_addr", settings.http_addr).await?;
+    let flight = platform::listen("flight_addr", settings.flight_addr).await?;
+    let (address, me) = (http.local_addr()?, flight.local_addr()?);
+    let me = advertised(&settings.flight_advertise, me);
+    let warehouse = settings.open_warehouse()?;
+    let platform = platform::speed(&settings, warehouse, http, flight).await?;
+    terminal::out(&format!("thalweg speed is listening on http://{address}, for replicas at {me}"))?;
+    platform.until(signals.first(LOST)).await?;
+    Ok(ExitCode::SUCCESS)
+}

@@ -1,0 +1,101 @@
+//! Sending SQL and receiving its answer.
+//!
+//! Invariant: an answer is whole or an error; dropping a question closes its connection, which makes the server end
+//! the query.
+
+use anyhow::{Context, Result};
+use reqwest::header::{ACCEPT, CONTENT_TYPE};
+use reqwest::{Method, Response};
+use serde::Deserialize;
+use serde_json::Value;
+
+use crate::client::Client;
+
+/// Columns and rows.
+#[derive(Debug, Deserialize)]
+pub(super) struct SqlAnswer {
+    pub(super) columns: Vec<Column>,
+    pub(super) rows: Vec<Vec<Value>>,
+}
+
+#[derive(Debug, Deserialize)]
+pub(super) struct Column {
+    pub(super) name: String,
+    /// As Arrow calls it.
+    #[serde(rename = "type")]
+    pub(super) kind: String,
+}
+
+/// What is asked of an answer besides its SQL.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Wishes {
+    /// It may lie below earlier ones while a stream has not caught up.
+    pub(super) stale: bool,
+    /// It must cover this frontier, as JSON.
+    pub(super) min_frontier: Option<String>,
+    /// It may do without the partitions that no speed worker holds.
+    pub(super) partial: bool,
+}
+
+/// An answer whose rows are still to be read.
+pub(super) struct Begun {
+    response: Response,
+    /// Where it is exact, in words; none if the answer reads no stream.
+    pub(super) standing: Option<String>,
+}
+
+const STALE: &str = "thalweg-stale";
+const PARTIAL: &str = "thalweg-partial";
+
+/// Errors: [`crate::client::Refused`] if the server does not answer it.
+pub(super) async fn begin(client: &Client, sql: &str, accept: &'static str, wishes: &Wishes) -> Result<Begun> {
+    let mut request = client
+        .request(Method::POST, "/v1/sql")?
+        .header(CONTENT_TYPE, "text/plain")
+        .header(ACCEPT, accept)
+        .body(sql.to_owned());
+    if wishes.stale {
+        request = request.header(STALE, "allow");
+    }
+    if wishes.partial {
+        request = request.header(PARTIAL, "allow");
+    }
+    if let Some(frontier) = &wishes.min_frontier {
+        request = request.header("thalweg-min-frontier", frontier);
+    }
+    let response = client.send(request).await?;
+    let headers = response.headers();
+    let stale = if headers.contains_key(STALE) { " (stale: later events may be in Kafka)" } else { "" };
+    let header = |name| headers.get(name).and_then(|value| value.to_str().ok());
+    let partial = header(PARTIAL).map_or_else(String::new, |partitions| {
+        format!("; partial: no speed worker holds {partitions}; there it stands where the batch layer does")
+    });
+    let standing = header("thalweg-frontier")
+        .filter(|frontier| *frontier != "{}")
+        .map(|frontier| format!("exact at {frontier}{stale}{partial}"));
+    Ok(Begun { response, standing })
+}
+
+/// The whole answer.
+pub(super) async fn ask(client: &Client, sql: &str) -> Result<SqlAnswer> {
+    begin(client, sql, "application/json", &Wishes::default()).await?.answer(client).await
+}
+
+impl Begun {
+    pub(super) async fn answer(self, client: &Client) -> Result<SqlAnswer> {
+        client.json(self.response).await
+    }
+
+    /// The next bytes as the server sends them; none at the end.
+    pub(super) async fn chunk(&mut self) -> Result<Option<impl AsRef<[u8]> + use<>>> {
+        self.response.chunk().await.context("the answer broke off")
+    }
+}
+
+/// A cell as text: what [`Value::String`] holds, everything else as JSON.
+pub(super) fn text(value: &Value) -> String {
+    match value {
+        Value::String(text) => text.clone(),
+        other => other.to_string(),
+    }
+}
