@@ -8,9 +8,9 @@
 //!
 //! Any Kafka client can use it, idempotent producers and consumer groups too; what it holds survives the end of the
 //! process, however it ends. Absent: replicas, transactions, deletion by age or size, compaction, TLS and SASL, ACLs,
-//! quotas, the newer protocol of groups (KIP-848), fetch sessions; topic settings are kept and shown but have no effect.
-//! Nothing is forced to disk before a segment is full, so a machine that stops may take the newest messages with it.
-//! Invariant: one process has the log open, and what was acknowledged is read from then on, once.
+//! quotas, the newer protocol of groups (KIP-848), fetch sessions; topic settings are kept and shown but have no
+//! effect. Nothing is forced to disk before a segment is full, so a machine that stops may take the newest messages
+//! with it. Invariant: one process has the log open, and what was acknowledged is read from then on, once.
 
 mod connection;
 mod files;

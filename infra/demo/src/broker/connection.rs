@@ -25,7 +25,7 @@ pub(crate) async fn answer(mut stream: TcpStream, node: Arc<Node>, room: Arc<Sem
         let answered = match arrived {
             Arrived::End => return Ok(()),
             Arrived::AskedVersions { correlation } => Some(requests::versions::refuse(correlation)?),
-            Arrived::Call(call) => tokio::select! {
+            Arrived::Request(call) => tokio::select! {
                 answered = requests::answer(&node, peer, &call) => answered?,
                 () = gone(&stream) => return Ok(()),
             },

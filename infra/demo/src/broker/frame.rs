@@ -54,7 +54,7 @@ pub(crate) enum Broken {
 }
 
 /// A request whose body is not read yet.
-pub(crate) struct Call {
+pub(crate) struct RequestFrame {
     pub(crate) key: ApiKey,
     pub(crate) version: i16,
     pub(crate) client_id: String,
@@ -65,7 +65,7 @@ pub(crate) struct Call {
 
 /// What a frame brings.
 pub(crate) enum Arrived {
-    Call(Call),
+    Request(RequestFrame),
     /// A question for the versions on offer, in a version that is not.
     AskedVersions {
         correlation: i32,
@@ -136,10 +136,10 @@ async fn rest(
     let header = RequestHeader::decode(&mut body, key.request_header_version(version));
     let header = header.map_err(|error| Broken::Request { key, version, reason: format!("{error:#}") })?;
     let client_id = header.client_id.map(|id| id.to_string()).unwrap_or_default();
-    Ok(Arrived::Call(Call { key, version, client_id, correlation, body, _room: room }))
+    Ok(Arrived::Request(RequestFrame { key, version, client_id, correlation, body, _room: room }))
 }
 
-impl Call {
+impl RequestFrame {
     /// The request itself.
     pub(crate) fn read<Q: Decodable>(&self) -> Result<Q, Broken> {
         let Self { key, version, .. } = *self;

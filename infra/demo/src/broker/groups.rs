@@ -22,9 +22,8 @@ use tokio::time::Instant;
 pub(crate) use self::commits::Commit;
 use self::commits::{CommitFile, Commits};
 use self::group::Group;
-pub(crate) use self::group::{Described, Overview};
-pub(crate) use self::join::{Join, JoinOutcome};
-pub(crate) use self::member::{Identity, Sync, SyncOutcome};
+pub(crate) use self::group::{GroupDescription, Overview};
+pub(crate) use self::member::{Identity, JoinOutcome, JoinRequest, SyncOutcome, SyncRequest};
 use super::files::blocking;
 use crate::{Error, Result};
 
@@ -33,13 +32,13 @@ const FOLDER: &str = "groups";
 const GROUPS: usize = 10_000;
 
 #[derive(Default)]
-struct Entry {
+struct GroupEntry {
     group: Group,
     commits: Commits,
     file: Option<Arc<CommitFile>>,
 }
 
-impl Entry {
+impl GroupEntry {
     /// Nobody is in it and nothing was committed: it might as well not exist.
     fn is_idle(&self) -> bool {
         self.group.is_vacant() && self.commits.is_empty()
@@ -48,7 +47,7 @@ impl Entry {
 
 pub(crate) struct Groups {
     folder: PathBuf,
-    table: Mutex<BTreeMap<String, Entry>>,
+    table: Mutex<BTreeMap<String, GroupEntry>>,
     /// Something may be due earlier than it was.
     changed: Notify,
 }
@@ -61,7 +60,7 @@ impl Groups {
         let folder = folder.join(FOLDER);
         let unopened = |reason: String| Error::OpenLog { folder: folder.clone(), reason };
         let found = commits::open(&folder).map_err(|e| unopened(e.to_string()))?;
-        let entry = |(name, commits, file)| (name, Entry { commits, file: Some(file), group: Group::default() });
+        let entry = |(name, commits, file)| (name, GroupEntry { commits, file: Some(file), group: Group::default() });
         let table = found.into_iter().map(entry).collect();
         Ok(Self { folder, table: Mutex::new(table), changed: Notify::new() })
     }
@@ -94,7 +93,7 @@ impl Groups {
     }
 
     /// Joins, which takes until the others have joined too.
-    pub(crate) async fn join(&self, name: &str, join: Join) -> JoinOutcome {
+    pub(crate) async fn join(&self, name: &str, join: JoinRequest) -> JoinOutcome {
         let member = join.identity.member.clone();
         let (reply, answer) = oneshot::channel();
         {
@@ -109,7 +108,7 @@ impl Groups {
     }
 
     /// Gives, or waits for, who reads what.
-    pub(crate) async fn sync(&self, name: &str, sync: Sync) -> SyncOutcome {
+    pub(crate) async fn sync(&self, name: &str, sync: SyncRequest) -> SyncOutcome {
         let (reply, answer) = oneshot::channel();
         match self.table.lock().get_mut(name) {
             Some(entry) => entry.group.sync(Instant::now(), sync, reply),
@@ -253,7 +252,7 @@ impl Groups {
         self.table.lock().iter().map(|(name, entry)| (name.clone(), entry.group.overview())).collect()
     }
 
-    pub(crate) fn describe(&self, name: &str) -> Option<Described> {
+    pub(crate) fn describe(&self, name: &str) -> Option<GroupDescription> {
         self.table.lock().get(name).map(|entry| entry.group.describe())
     }
 }

@@ -6,9 +6,9 @@
 //!                             start                      the first offset, once records were deleted
 //! ```
 //!
-//! Batches stay bytes: only their headers are read, so compressed ones pass untouched. An append is written before it is
-//! acknowledged and so survives the end of the process; it is forced to disk only when its segment is full, so the end
-//! of the machine may take the newest with it. Files are opened for each use, so a thousand partitions hold no
+//! Batches stay bytes: only their headers are read, so compressed ones pass untouched. An append is written before it
+//! is acknowledged and so survives the end of the process; it is forced to disk only when its segment is full, so the
+//! end of the machine may take the newest with it. Files are opened for each use, so a thousand partitions hold no
 //! descriptors. Invariant: offsets are dense, and what readers see was written whole.
 
 pub(crate) mod batch;
@@ -20,5 +20,5 @@ pub(crate) mod segment;
 pub(crate) mod sequences;
 
 pub(crate) use batch::Flaw;
-pub(crate) use partition::{Partition, Refused};
+pub(crate) use partition::{AppendError, PartitionLog};
 pub(crate) use read::{ReadError, Slice};

@@ -14,7 +14,7 @@ use uuid::Uuid;
 use super::files;
 use super::groups::Groups;
 use super::producers::ProducerIds;
-use super::topics::Topics;
+use super::topics::BrokerTopics;
 use crate::{Error, Result};
 
 /// The number of the only node.
@@ -24,7 +24,7 @@ const CLUSTER: &str = "cluster-id";
 
 pub(crate) struct Node {
     pub(crate) cluster_id: String,
-    pub(crate) topics: Topics,
+    pub(crate) topics: BrokerTopics,
     pub(crate) groups: Arc<Groups>,
     pub(crate) producers: ProducerIds,
     /// Whoever waits is told to wait no longer.
@@ -40,7 +40,7 @@ impl Node {
             .map_err(|e| Error::OpenLog { folder: folder.to_owned(), reason: format!("`{CLUSTER}`: {e}") })?;
         Ok(Self {
             cluster_id,
-            topics: Topics::open(folder)?,
+            topics: BrokerTopics::open(folder)?,
             groups: Arc::new(Groups::open(folder)?),
             producers: ProducerIds::open(folder)?,
             stop,

@@ -2,8 +2,9 @@
 //!
 //! A list begins with the count of its items, as a 32-bit integer or as a varint, and memory is taken for that many at
 //! once. Every varint of a request is a length, a count or a small tag, so one that is larger than what is left of the
-//! frame is an error. An integer may be anything else too, a timeout say: here it is read as no larger than what is left
-//! and one more, by which a list of it runs out of bytes. Invariant: a request that passes has only lists that are there.
+//! frame is an error. An integer may be anything else too, a timeout say: here it is read as no larger than what is
+//! left and one more, by which a list of it runs out of bytes. Invariant: a request that passes has only lists that are
+//! there.
 
 use bytes::{Buf, Bytes, TryGetError};
 use kafka_protocol::protocol::buf::ByteBuf;

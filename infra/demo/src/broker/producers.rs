@@ -1,7 +1,7 @@
 //! Ids for idempotent producers.
 //!
-//! They are given out from blocks; the end of the block is written down before its first id is given, so a restart skips
-//! the rest of it. Invariant: an id is given once in the life of the log.
+//! They are given out from blocks; the end of the block is written down before its first id is given, so a restart
+//! skips the rest of it. Invariant: an id is given once in the life of the log.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -16,10 +16,10 @@ const BLOCK: i64 = 1000;
 
 pub(crate) struct ProducerIds {
     path: PathBuf,
-    block: Mutex<Block>,
+    block: Mutex<Reserve>,
 }
 
-struct Block {
+struct Reserve {
     next: i64,
     end: i64,
 }
@@ -36,7 +36,7 @@ impl ProducerIds {
             Err(error) => Err(format!("`{FILE}`: {error}")),
         };
         let next = next.map_err(|reason| Error::OpenLog { folder: folder.to_owned(), reason })?;
-        Ok(Self { path, block: Mutex::new(Block { next, end: next }) })
+        Ok(Self { path, block: Mutex::new(Reserve { next, end: next }) })
     }
 
     /// An id that nobody has. Blocks.

@@ -19,7 +19,7 @@ use std::sync::Arc;
 use bytes::BytesMut;
 use kafka_protocol::messages::ApiKey;
 
-use super::frame::{Broken, Call};
+use super::frame::{Broken, RequestFrame};
 use super::node::{Node, Peer};
 
 /// What is offered: the first and the last version of each request.
@@ -55,7 +55,7 @@ pub(crate) fn offers(key: ApiKey, version: i16) -> bool {
 }
 
 /// The frame that answers a request, unless it wants no answer.
-pub(crate) async fn answer(node: &Arc<Node>, peer: Peer, call: &Call) -> Result<Option<BytesMut>, Broken> {
+pub(crate) async fn answer(node: &Arc<Node>, peer: Peer, call: &RequestFrame) -> Result<Option<BytesMut>, Broken> {
     let version = call.version;
     let frame = match call.key {
         ApiKey::Produce => return produce::answer(node, call).await,

@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::files;
-use super::log::Partition;
+use super::log::PartitionLog;
 use crate::{Error, Result};
 
 const FILE: &str = "topics.json";
@@ -56,23 +56,23 @@ impl Denied {
     }
 }
 
-pub(crate) struct Topic {
+pub(crate) struct BrokerTopic {
     pub(crate) name: String,
     pub(crate) id: Uuid,
     /// Kept and shown; none has an effect.
     pub(crate) configs: BTreeMap<String, String>,
-    pub(crate) partitions: Vec<Arc<Partition>>,
+    pub(crate) partitions: Vec<Arc<PartitionLog>>,
 }
 
-impl Topic {
-    pub(crate) fn partition(&self, index: i32) -> Option<&Arc<Partition>> {
+impl BrokerTopic {
+    pub(crate) fn partition(&self, index: i32) -> Option<&Arc<PartitionLog>> {
         self.partitions.get(usize::try_from(index).ok()?)
     }
 }
 
 /// A topic in the file.
 #[derive(Serialize, Deserialize)]
-struct Entry {
+struct TopicEntry {
     name: String,
     id: Uuid,
     partitions: usize,
@@ -81,13 +81,13 @@ struct Entry {
 }
 
 #[derive(Default, Clone)]
-struct Table {
-    by_name: BTreeMap<String, Arc<Topic>>,
-    by_id: HashMap<Uuid, Arc<Topic>>,
+struct TopicTable {
+    by_name: BTreeMap<String, Arc<BrokerTopic>>,
+    by_id: HashMap<Uuid, Arc<BrokerTopic>>,
 }
 
-impl Table {
-    fn insert(&mut self, topic: Topic) -> Arc<Topic> {
+impl TopicTable {
+    fn insert(&mut self, topic: BrokerTopic) -> Arc<BrokerTopic> {
         let topic = Arc::new(topic);
         self.by_id.insert(topic.id, Arc::clone(&topic));
         self.by_name.insert(topic.name.clone(), Arc::clone(&topic));
@@ -99,21 +99,21 @@ impl Table {
     }
 }
 
-pub(crate) struct Topics {
+pub(crate) struct BrokerTopics {
     folder: PathBuf,
     /// Held while the file is written.
     changing: Mutex<()>,
-    table: RwLock<Table>,
+    table: RwLock<TopicTable>,
     bytes: Arc<AtomicU64>,
 }
 
-impl Topics {
+impl BrokerTopics {
     /// Opens every topic's log, and removes what deletions have left. Blocks.
     ///
     /// Errors: [`Error::OpenLog`].
     pub(crate) fn open(folder: &Path) -> Result<Self> {
         let unopened = |reason: String| Error::OpenLog { folder: folder.to_owned(), reason };
-        let entries: Vec<Entry> = match std::fs::read(folder.join(FILE)) {
+        let entries: Vec<TopicEntry> = match std::fs::read(folder.join(FILE)) {
             Ok(json) => serde_json::from_slice(&json).map_err(|e| unopened(format!("`{FILE}`: {e}")))?,
             Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
             Err(error) => return Err(unopened(format!("`{FILE}`: {error}"))),
@@ -124,10 +124,10 @@ impl Topics {
             table: RwLock::default(),
             bytes: Arc::default(),
         };
-        let mut table = Table::default();
-        for Entry { name, id, partitions, configs } in entries {
+        let mut table = TopicTable::default();
+        for TopicEntry { name, id, partitions, configs } in entries {
             let partitions = topics.open_partitions(id, 0..partitions)?;
-            table.insert(Topic { name, id, configs, partitions });
+            table.insert(BrokerTopic { name, id, configs, partitions });
         }
         topics.sweep(&table).map_err(|e| unopened(format!("`{LOG}`: {e}")))?;
         *topics.table.write() = table;
@@ -135,7 +135,7 @@ impl Topics {
     }
 
     /// Removes the folders of topics that are not in the table.
-    fn sweep(&self, table: &Table) -> io::Result<()> {
+    fn sweep(&self, table: &TopicTable) -> io::Result<()> {
         std::fs::create_dir_all(self.folder.join(LOG))?;
         for entry in std::fs::read_dir(self.folder.join(LOG))? {
             let path = entry?.path();
@@ -151,8 +151,8 @@ impl Topics {
         self.folder.join(LOG).join(id.to_string())
     }
 
-    fn open_partitions(&self, id: Uuid, indexes: std::ops::Range<usize>) -> Result<Vec<Arc<Partition>>> {
-        let open = |index: usize| Partition::open(self.log_of(id).join(index.to_string()), Arc::clone(&self.bytes));
+    fn open_partitions(&self, id: Uuid, indexes: std::ops::Range<usize>) -> Result<Vec<Arc<PartitionLog>>> {
+        let open = |index: usize| PartitionLog::open(self.log_of(id).join(index.to_string()), Arc::clone(&self.bytes));
         indexes.map(|index| open(index).map(Arc::new)).collect()
     }
 
@@ -161,15 +161,15 @@ impl Topics {
         self.bytes.load(Ordering::Relaxed)
     }
 
-    pub(crate) fn all(&self) -> Vec<Arc<Topic>> {
+    pub(crate) fn all(&self) -> Vec<Arc<BrokerTopic>> {
         self.table.read().by_name.values().cloned().collect()
     }
 
-    pub(crate) fn named(&self, name: &str) -> Option<Arc<Topic>> {
+    pub(crate) fn named(&self, name: &str) -> Option<Arc<BrokerTopic>> {
         self.table.read().by_name.get(name).cloned()
     }
 
-    pub(crate) fn with_id(&self, id: Uuid) -> Option<Arc<Topic>> {
+    pub(crate) fn with_id(&self, id: Uuid) -> Option<Arc<BrokerTopic>> {
         self.table.read().by_id.get(&id).cloned()
     }
 
@@ -191,13 +191,13 @@ impl Topics {
         name: &str,
         partitions: usize,
         configs: BTreeMap<String, String>,
-    ) -> Result<Arc<Topic>, Denied> {
+    ) -> Result<Arc<BrokerTopic>, Denied> {
         let _changing = self.changing.lock();
         self.check(name, partitions)?;
         let id = Uuid::new_v4();
         let partitions = self.open_partitions(id, 0..partitions)?;
         let mut table = self.table.read().clone();
-        let topic = table.insert(Topic { name: name.to_owned(), id, configs, partitions });
+        let topic = table.insert(BrokerTopic { name: name.to_owned(), id, configs, partitions });
         self.change(table)?;
         Ok(topic)
     }
@@ -220,12 +220,12 @@ impl Topics {
         let mut grown = topic.partitions.clone();
         grown.extend(self.open_partitions(topic.id, now..partitions)?);
         let (name, configs) = (topic.name.clone(), topic.configs.clone());
-        table.insert(Topic { name, id: topic.id, configs, partitions: grown });
+        table.insert(BrokerTopic { name, id: topic.id, configs, partitions: grown });
         Ok(self.change(table)?)
     }
 
     /// Deletes a topic and its log. Blocks.
-    pub(crate) fn delete(&self, id: Uuid) -> Result<Arc<Topic>, Denied> {
+    pub(crate) fn delete(&self, id: Uuid) -> Result<Arc<BrokerTopic>, Denied> {
         let topic = {
             let _changing = self.changing.lock();
             let mut table = self.table.read().clone();
@@ -247,14 +247,14 @@ impl Topics {
         Ok(topic)
     }
 
-    fn change(&self, table: Table) -> Result<()> {
-        let entry = |topic: &Arc<Topic>| Entry {
+    fn change(&self, table: TopicTable) -> Result<()> {
+        let entry = |topic: &Arc<BrokerTopic>| TopicEntry {
             name: topic.name.clone(),
             id: topic.id,
             partitions: topic.partitions.len(),
             configs: topic.configs.clone(),
         };
-        let entries: Vec<Entry> = table.by_name.values().map(entry).collect();
+        let entries: Vec<TopicEntry> = table.by_name.values().map(entry).collect();
         let path = self.folder.join(FILE);
         let written = serde_json::to_vec_pretty(&entries).map_err(io::Error::other);
         let written = written.and_then(|json| files::replace(&path, &json));
@@ -278,7 +278,7 @@ mod tests {
     #[test]
     fn topics_are_what_they_were_after_a_restart() {
         let root = tempfile::tempdir().unwrap();
-        let topics = Topics::open(root.path()).unwrap();
+        let topics = BrokerTopics::open(root.path()).unwrap();
         let configs = BTreeMap::from([("retention.ms".to_owned(), "5".to_owned())]);
         let (a, b) = (topics.create("a", 2, configs).unwrap(), topics.create("b", 1, BTreeMap::new()).unwrap());
         assert_eq!(denied(topics.create("a", 1, BTreeMap::new())), ResponseError::TopicAlreadyExists);
@@ -291,7 +291,7 @@ mod tests {
         assert!(size > 0);
         drop(topics);
 
-        let topics = Topics::open(root.path()).unwrap();
+        let topics = BrokerTopics::open(root.path()).unwrap();
         assert_eq!(topics.bytes(), size);
         let found = topics.all();
         let shown: Vec<_> = found.iter().map(|t| (t.name.as_str(), t.id, t.partitions.len())).collect();
@@ -310,7 +310,7 @@ mod tests {
         std::fs::create_dir_all(&log).unwrap();
         std::fs::write(log.join("rest"), kept).unwrap();
         drop(topics);
-        let topics = Topics::open(root.path()).unwrap();
+        let topics = BrokerTopics::open(root.path()).unwrap();
         assert!(topics.named("a").is_none() && !log.exists());
         let again = topics.create("a", 1, BTreeMap::new()).unwrap();
         assert_ne!(again.id, a.id);
@@ -319,7 +319,7 @@ mod tests {
     #[test]
     fn names_and_numbers_are_bounded() {
         let root = tempfile::tempdir().unwrap();
-        let topics = Topics::open(root.path()).unwrap();
+        let topics = BrokerTopics::open(root.path()).unwrap();
         for good in ["a", "A.b_c-9", "...", &"x".repeat(249)] {
             topics.check(good, 1).unwrap();
         }

@@ -27,7 +27,7 @@ async fn arrive(mut bytes: &[u8]) -> Result<Arrived, Broken> {
 async fn a_request_is_read_and_answered() {
     // One topic, "ab".
     let frame = frame(ApiKey::Metadata, 1, &[0, 0, 0, 1, 0, 2, b'a', b'b']);
-    let Ok(Arrived::Call(call)) = arrive(&frame).await else { panic!("no call") };
+    let Ok(Arrived::Request(call)) = arrive(&frame).await else { panic!("no call") };
     assert_eq!((call.key, call.version, call.client_id.as_str()), (ApiKey::Metadata, 1, "me"));
     let topics = call.read::<MetadataRequest>().unwrap().topics.unwrap();
     assert_eq!(topics[0].name.as_ref().unwrap().to_string(), "ab");
@@ -58,7 +58,7 @@ async fn lengths_are_bounded() {
     let mut large = frame(ApiKey::Metadata, 1, &vec![0; SMALL]);
     assert!(matches!(arrive(&large).await, Err(Broken::Length(_))));
     large = frame(ApiKey::Produce, 3, &vec![0; SMALL]);
-    assert!(matches!(arrive(&large).await, Ok(Arrived::Call(_))));
+    assert!(matches!(arrive(&large).await, Ok(Arrived::Request(_))));
 }
 
 #[tokio::test]
@@ -83,7 +83,7 @@ async fn counts_without_items_are_errors() {
     async fn refused<Q: Decodable>(key: ApiKey, version: i16, body: &[u8]) {
         let bytes = frame(key, version, body);
         match arrive(&bytes).await {
-            Ok(Arrived::Call(call)) => assert!(call.read::<Q>().is_err(), "{body:?}"),
+            Ok(Arrived::Request(call)) => assert!(call.read::<Q>().is_err(), "{body:?}"),
             other => assert!(other.is_err()),
         }
     }

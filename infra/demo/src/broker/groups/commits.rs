@@ -23,7 +23,7 @@ pub(crate) struct Commit {
     pub(crate) metadata: String,
 }
 
-type Topics = BTreeMap<String, BTreeMap<i32, Commit>>;
+type ByTopic = BTreeMap<String, BTreeMap<i32, Commit>>;
 
 /// What the file says.
 #[derive(Serialize, Deserialize)]
@@ -34,7 +34,7 @@ struct Contents<T, G> {
 
 #[derive(Debug, Default)]
 pub(super) struct Commits {
-    topics: Topics,
+    topics: ByTopic,
     /// Counts changes.
     version: u64,
 }
@@ -89,11 +89,11 @@ impl Commits {
 #[derive(Debug)]
 pub(super) struct CommitFile {
     path: PathBuf,
-    written: Mutex<Written>,
+    written: Mutex<FileVersion>,
 }
 
 #[derive(Debug, Clone, Copy)]
-enum Written {
+enum FileVersion {
     Version(u64),
     Removed,
 }
@@ -101,7 +101,7 @@ enum Written {
 impl CommitFile {
     pub(super) fn new(folder: &Path) -> Self {
         let path = folder.join(Uuid::new_v4().simple().to_string()).with_extension(ENDING);
-        Self { path, written: Mutex::new(Written::Version(0)) }
+        Self { path, written: Mutex::new(FileVersion::Version(0)) }
     }
 
     /// Sees to it that the file is of `version` or newer. `newest` gives what is to be in it. Blocks.
@@ -111,7 +111,7 @@ impl CommitFile {
         newest: impl FnOnce() -> Option<(u64, serde_json::Result<Vec<u8>>)>,
     ) -> io::Result<()> {
         let mut written = self.written.lock();
-        if !matches!(*written, Written::Version(known) if known < version) {
+        if !matches!(*written, FileVersion::Version(known) if known < version) {
             return Ok(());
         }
         // While this one waited, others may have committed: theirs is written too.
@@ -122,14 +122,14 @@ impl CommitFile {
             std::fs::create_dir_all(folder)?;
         }
         files::replace(&self.path, &json?)?;
-        *written = Written::Version(newest);
+        *written = FileVersion::Version(newest);
         Ok(())
     }
 
     /// Removes it for good. Blocks.
     pub(super) fn remove(&self) -> io::Result<()> {
         let mut written = self.written.lock();
-        *written = Written::Removed;
+        *written = FileVersion::Removed;
         match std::fs::remove_file(&self.path) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
             _ => Ok(()),
@@ -148,9 +148,9 @@ pub(super) fn open(folder: &Path) -> io::Result<Vec<(String, Commits, Arc<Commit
     for entry in entries {
         let path = entry?.path();
         if path.extension().is_some_and(|ending| ending == ENDING) {
-            let contents: Contents<Topics, String> = serde_json::from_slice(&std::fs::read(&path)?)
+            let contents: Contents<ByTopic, String> = serde_json::from_slice(&std::fs::read(&path)?)
                 .map_err(|e| io::Error::other(format!("{}: {e}", path.display())))?;
-            let file = CommitFile { path, written: Mutex::new(Written::Version(0)) };
+            let file = CommitFile { path, written: Mutex::new(FileVersion::Version(0)) };
             found.push((contents.group, Commits { topics: contents.topics, version: 0 }, Arc::new(file)));
         }
     }

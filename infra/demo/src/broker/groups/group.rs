@@ -1,9 +1,9 @@
 //! One group as a machine of states: Kafka's classic protocol, without a clock or a socket of its own.
 //!
 //! ```text
-//!  Empty ──join──▶ PreparingRebalance ──all have joined, or time is over──▶ CompletingRebalance ──leader's sync──▶ Stable
-//!    ▲                 ▲      │                                                    │                                 │
-//!    └──nobody left────┼──────┘◀───────────────── a member joins, leaves or falls silent ────────────────────────────┘
+//!  Empty ──join──▶ PreparingRebalance ──all joined, or time over──▶ CompletingRebalance ──leader's sync──▶ Stable
+//!    ▲                 ▲     │                                                │                             │
+//!    └───nobody left───┼─────┘◀───── a member joins, leaves or falls silent ──┴─────────────────────────────┘
 //! ```
 //!
 //! Invariant: members of one generation have one leader and one protocol that all of them know.
@@ -16,7 +16,7 @@ use kafka_protocol::ResponseError;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
-use super::member::{Identity, Member, Sync, SyncOutcome, Synced, Waiting};
+use super::member::{GroupMember, Identity, OpenQuestion, SyncOutcome, SyncRequest, Synced};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(super) enum State {
@@ -40,7 +40,7 @@ pub(crate) struct Group {
     pub(super) protocol_type: Option<String>,
     pub(super) protocol: Option<String>,
     pub(super) leader: Option<String>,
-    pub(super) members: BTreeMap<String, Member>,
+    pub(super) members: BTreeMap<String, GroupMember>,
     /// Members that were given an id and are to come back with it, and until when.
     pub(super) pending: BTreeMap<String, Instant>,
 }
@@ -54,14 +54,14 @@ pub(crate) struct Overview {
 
 /// A group in detail.
 #[derive(Debug)]
-pub(crate) struct Described {
+pub(crate) struct GroupDescription {
     pub(crate) overview: Overview,
     pub(crate) protocol: String,
-    pub(crate) members: Vec<DescribedMember>,
+    pub(crate) members: Vec<MemberDescription>,
 }
 
 #[derive(Debug)]
-pub(crate) struct DescribedMember {
+pub(crate) struct MemberDescription {
     pub(crate) identity: Identity,
     pub(crate) client_id: String,
     pub(crate) client_host: String,
@@ -98,7 +98,7 @@ impl Group {
         members.find(|(_, member)| member.instance.as_deref() == Some(instance)).map(|(id, _)| id.as_str())
     }
 
-    pub(crate) fn sync(&mut self, now: Instant, sync: Sync, reply: oneshot::Sender<SyncOutcome>) {
+    pub(crate) fn sync(&mut self, now: Instant, sync: SyncRequest, reply: oneshot::Sender<SyncOutcome>) {
         let id = match self.may_sync(&sync) {
             Ok(id) => id,
             Err(code) => return drop(reply.send(Err(code))),
@@ -106,7 +106,7 @@ impl Group {
         if let Some(member) = self.members.get_mut(&id) {
             member.beats(now);
             member.refuse(&id, ResponseError::UnknownMemberId);
-            member.waiting = Some(Waiting::Sync(reply));
+            member.waiting = Some(OpenQuestion::Sync(reply));
         }
         if matches!(self.state, State::CompletingRebalance { .. }) && self.leader.as_deref() == Some(&id) {
             for (member, assignment) in sync.assignments {
@@ -121,7 +121,7 @@ impl Group {
         }
     }
 
-    fn may_sync(&self, sync: &Sync) -> Result<String, ResponseError> {
+    fn may_sync(&self, sync: &SyncRequest) -> Result<String, ResponseError> {
         let id = self.identify(&sync.identity)?;
         let differs = |said: &Option<String>, is: &Option<String>| said.is_some() && said != is;
         match self.state {
@@ -143,7 +143,7 @@ impl Group {
                 protocol: self.protocol.clone(),
                 assignment: member.assignment.clone(),
             };
-            if let Some(Waiting::Sync(reply)) = member.waiting.take() {
+            if let Some(OpenQuestion::Sync(reply)) = member.waiting.take() {
                 // Whoever does not wait any more finds out by its next heartbeat.
                 let _ = reply.send(Ok(synced));
             }
@@ -197,7 +197,7 @@ impl Group {
     /// Lets go of those whose time is over.
     pub(crate) fn expire(&mut self, now: Instant) {
         self.pending.retain(|_, until| *until > now);
-        let silent = |member: &Member| member.waiting.is_none() && member.until <= now;
+        let silent = |member: &GroupMember| member.waiting.is_none() && member.until <= now;
         let stalling = matches!(self.state, State::CompletingRebalance { until } if until <= now);
         let late = self.members.iter().filter(|(_, member)| silent(member) || (stalling && !member.has_synced()));
         let late: Vec<String> = late.map(|(id, _)| id.clone()).collect();
@@ -256,15 +256,15 @@ impl Group {
         Overview { state: self.state_name(), protocol_type }
     }
 
-    pub(crate) fn describe(&self) -> Described {
-        let member = |(id, member): (&String, &Member)| DescribedMember {
+    pub(crate) fn describe(&self) -> GroupDescription {
+        let member = |(id, member): (&String, &GroupMember)| MemberDescription {
             identity: Identity { member: id.clone(), instance: member.instance.clone() },
             client_id: member.client_id.clone(),
             client_host: member.client_host.clone(),
             metadata: member.metadata(self.protocol.as_deref()),
             assignment: member.assignment.clone(),
         };
-        Described {
+        GroupDescription {
             overview: self.overview(),
             protocol: self.protocol.clone().unwrap_or_default(),
             members: self.members.iter().map(member).collect(),

@@ -14,46 +14,15 @@ use tokio::time::Instant;
 use uuid::Uuid;
 
 use super::group::{Group, State};
-use super::member::{Identity, Member, Waiting};
+use super::member::{GroupMember, Identity, JoinOutcome, JoinRequest, Joined, OpenQuestion};
 
 /// Members of a group at once, so that memory is bounded.
 const MEMBERS: usize = 1000;
 /// Sessions that are allowed.
 const SESSIONS: std::ops::RangeInclusive<Duration> = Duration::from_millis(100)..=Duration::from_secs(1800);
 
-/// What a member brings.
-#[derive(Debug, Clone)]
-pub(crate) struct Join {
-    pub(crate) identity: Identity,
-    pub(crate) client_id: String,
-    pub(crate) client_host: String,
-    pub(crate) session: Duration,
-    pub(crate) rebalance: Duration,
-    pub(crate) protocol_type: String,
-    pub(crate) protocols: Vec<(String, Bytes)>,
-    /// Whether it can be given an id first.
-    pub(crate) knows_pending: bool,
-    /// Whether a leader can be told that there is nothing to distribute.
-    pub(crate) knows_skipping: bool,
-}
-
-/// What it is told: a generation, and the others if it leads.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Joined {
-    pub(crate) generation: i32,
-    pub(crate) protocol_type: Option<String>,
-    pub(crate) protocol: Option<String>,
-    pub(crate) leader: String,
-    pub(crate) member: String,
-    pub(crate) skip_assignment: bool,
-    pub(crate) members: Vec<(Identity, Bytes)>,
-}
-
-/// An error comes with the id by which to try again.
-pub(crate) type JoinOutcome = Result<Joined, (ResponseError, String)>;
-
 impl Group {
-    pub(crate) fn join(&mut self, now: Instant, join: Join, reply: oneshot::Sender<JoinOutcome>) {
+    pub(crate) fn join(&mut self, now: Instant, join: JoinRequest, reply: oneshot::Sender<JoinOutcome>) {
         if let Err(code) = self.may_join(&join) {
             return drop(reply.send(Err((code, join.identity.member))));
         }
@@ -84,7 +53,7 @@ impl Group {
         self.rebalance(now);
     }
 
-    fn may_join(&self, join: &Join) -> Result<(), ResponseError> {
+    fn may_join(&self, join: &JoinRequest) -> Result<(), ResponseError> {
         let others = || self.members.iter().filter(|(id, _)| **id != join.identity.member);
         let is_common = |name: &str| others().all(|(_, m)| m.protocols.iter().any(|(known, _)| known == name));
         let same_type = others().next().is_none() || self.protocol_type.as_ref() == Some(&join.protocol_type);
@@ -102,7 +71,7 @@ impl Group {
     }
 
     /// A member comes back, or asks again because it did not get its answer.
-    fn rejoin(&mut self, now: Instant, id: &str, join: Join, reply: oneshot::Sender<JoinOutcome>) {
+    fn rejoin(&mut self, now: Instant, id: &str, join: JoinRequest, reply: oneshot::Sender<JoinOutcome>) {
         let Some(member) = self.members.get_mut(id) else {
             return;
         };
@@ -124,7 +93,7 @@ impl Group {
     }
 
     /// A static member takes its place again, under a new id; the old one is fenced.
-    fn replace(&mut self, now: Instant, old: &str, join: Join, reply: oneshot::Sender<JoinOutcome>) {
+    fn replace(&mut self, now: Instant, old: &str, join: JoinRequest, reply: oneshot::Sender<JoinOutcome>) {
         let Some(mut before) = self.members.remove(old) else {
             return;
         };
@@ -153,7 +122,7 @@ impl Group {
 
     fn wait_to_join(&mut self, id: &str, reply: oneshot::Sender<JoinOutcome>) {
         if let Some(member) = self.members.get_mut(id) {
-            member.waiting = Some(Waiting::Join(reply));
+            member.waiting = Some(OpenQuestion::Join(reply));
         }
     }
 
@@ -177,7 +146,7 @@ impl Group {
 
     pub(super) fn complete_if_all_joined(&mut self, now: Instant) {
         let preparing = matches!(self.state, State::PreparingRebalance { .. });
-        if preparing && self.pending.is_empty() && self.members.values().all(Member::has_joined) {
+        if preparing && self.pending.is_empty() && self.members.values().all(GroupMember::has_joined) {
             self.complete_rebalance(now);
         }
     }
@@ -185,14 +154,14 @@ impl Group {
     /// The next generation: of those that have joined, and of static members that are away.
     pub(super) fn complete_rebalance(&mut self, now: Instant) {
         self.members.retain(|_, member| member.instance.is_some() || (member.has_joined() && !member.has_vanished()));
-        if !self.members.is_empty() && !self.members.values().any(Member::has_joined) {
+        if !self.members.is_empty() && !self.members.values().any(GroupMember::has_joined) {
             // All that are left are static and away: they may come until their sessions end.
             self.state = State::PreparingRebalance { until: now + self.patience() };
             return;
         }
         self.generation += 1;
         self.protocol = self.choose();
-        let joined = |id: &&String| self.members.get(*id).is_some_and(Member::has_joined);
+        let joined = |id: &&String| self.members.get(*id).is_some_and(GroupMember::has_joined);
         let leader = self.leader.as_ref().filter(joined).or_else(|| self.members.keys().find(joined));
         self.leader = leader.cloned();
         if self.members.is_empty() {
@@ -205,7 +174,7 @@ impl Group {
             let joined = self.joined(id);
             let Some(member) = self.members.get_mut(id) else { continue };
             member.assignment = Bytes::new();
-            if let Some(Waiting::Join(reply)) = member.waiting.take() {
+            if let Some(OpenQuestion::Join(reply)) = member.waiting.take() {
                 // Whoever does not wait any more falls silent.
                 let _ = reply.send(Ok(joined));
                 member.beats(now);
@@ -215,7 +184,7 @@ impl Group {
 
     /// The protocol that most members like best, of those that all know.
     fn choose(&self) -> Option<String> {
-        let knows = |member: &Member, name: &str| member.protocols.iter().any(|(known, _)| known == name);
+        let knows = |member: &GroupMember, name: &str| member.protocols.iter().any(|(known, _)| known == name);
         let is_common = |name: &str| self.members.values().all(|member| knows(member, name));
         let mut votes: BTreeMap<&str, usize> = BTreeMap::new();
         for member in self.members.values() {
@@ -228,7 +197,7 @@ impl Group {
     fn joined(&self, id: &str) -> Joined {
         let leader = self.leader.clone().unwrap_or_default();
         let protocol = self.protocol.as_deref();
-        let of = |(id, member): (&String, &Member)| {
+        let of = |(id, member): (&String, &GroupMember)| {
             let identity = Identity { member: id.clone(), instance: member.instance.clone() };
             (identity, member.metadata(protocol))
         };
@@ -245,13 +214,13 @@ impl Group {
     }
 }
 
-fn new_id(join: &Join) -> String {
+fn new_id(join: &JoinRequest) -> String {
     let name = join.identity.instance.as_deref().unwrap_or(&join.client_id);
     format!("{name}-{}", Uuid::new_v4())
 }
 
-fn new_member(now: Instant, join: Join) -> Member {
-    Member {
+fn new_member(now: Instant, join: JoinRequest) -> GroupMember {
+    GroupMember {
         instance: join.identity.instance,
         client_id: join.client_id,
         client_host: join.client_host,

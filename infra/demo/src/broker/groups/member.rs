@@ -1,4 +1,4 @@
-//! A member of a group: who it is, what it can do, what it was given, and whether somebody waits in its name.
+//! A member of a group: what it says, what it is told, and whether somebody waits in its name.
 //!
 //! Invariant: at most one question of a member is open, and each is answered once.
 
@@ -9,8 +9,6 @@ use kafka_protocol::ResponseError;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
-use super::join::JoinOutcome;
-
 /// How a member names itself.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Identity {
@@ -20,9 +18,40 @@ pub(crate) struct Identity {
     pub(crate) instance: Option<String>,
 }
 
+/// What a member brings when it joins.
+#[derive(Debug, Clone)]
+pub(crate) struct JoinRequest {
+    pub(crate) identity: Identity,
+    pub(crate) client_id: String,
+    pub(crate) client_host: String,
+    pub(crate) session: Duration,
+    pub(crate) rebalance: Duration,
+    pub(crate) protocol_type: String,
+    pub(crate) protocols: Vec<(String, Bytes)>,
+    /// Whether it can be given an id first.
+    pub(crate) knows_pending: bool,
+    /// Whether a leader can be told that there is nothing to distribute.
+    pub(crate) knows_skipping: bool,
+}
+
+/// What it is told then: a generation, and the others if it leads.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Joined {
+    pub(crate) generation: i32,
+    pub(crate) protocol_type: Option<String>,
+    pub(crate) protocol: Option<String>,
+    pub(crate) leader: String,
+    pub(crate) member: String,
+    pub(crate) skip_assignment: bool,
+    pub(crate) members: Vec<(Identity, Bytes)>,
+}
+
+/// An error comes with the id by which to try again.
+pub(crate) type JoinOutcome = Result<Joined, (ResponseError, String)>;
+
 /// What a member brings to the distribution, or asks of it.
 #[derive(Debug)]
-pub(crate) struct Sync {
+pub(crate) struct SyncRequest {
     pub(crate) identity: Identity,
     pub(crate) generation: i32,
     pub(crate) protocol_type: Option<String>,
@@ -43,13 +72,13 @@ pub(crate) type SyncOutcome = Result<Synced, ResponseError>;
 
 /// An open question.
 #[derive(Debug)]
-pub(super) enum Waiting {
+pub(super) enum OpenQuestion {
     Join(oneshot::Sender<JoinOutcome>),
     Sync(oneshot::Sender<SyncOutcome>),
 }
 
 #[derive(Debug)]
-pub(super) struct Member {
+pub(super) struct GroupMember {
     pub(super) instance: Option<String>,
     pub(super) client_id: String,
     pub(super) client_host: String,
@@ -62,23 +91,23 @@ pub(super) struct Member {
     pub(super) assignment: Bytes,
     /// When it was silent for too long; of no meaning while a question of it is open.
     pub(super) until: Instant,
-    pub(super) waiting: Option<Waiting>,
+    pub(super) waiting: Option<OpenQuestion>,
 }
 
-impl Member {
+impl GroupMember {
     pub(super) fn has_joined(&self) -> bool {
-        matches!(self.waiting, Some(Waiting::Join(_)))
+        matches!(self.waiting, Some(OpenQuestion::Join(_)))
     }
 
     pub(super) fn has_synced(&self) -> bool {
-        matches!(self.waiting, Some(Waiting::Sync(_)))
+        matches!(self.waiting, Some(OpenQuestion::Sync(_)))
     }
 
     /// It waits, or it did and its connection is gone.
     pub(super) fn has_vanished(&self) -> bool {
         match &self.waiting {
-            Some(Waiting::Join(reply)) => reply.is_closed(),
-            Some(Waiting::Sync(reply)) => reply.is_closed(),
+            Some(OpenQuestion::Join(reply)) => reply.is_closed(),
+            Some(OpenQuestion::Sync(reply)) => reply.is_closed(),
             None => false,
         }
     }
@@ -91,8 +120,8 @@ impl Member {
     pub(super) fn refuse(&mut self, id: &str, code: ResponseError) {
         // Whoever does not wait any more need not be told.
         match self.waiting.take() {
-            Some(Waiting::Join(reply)) => drop(reply.send(Err((code, id.to_owned())))),
-            Some(Waiting::Sync(reply)) => drop(reply.send(Err(code))),
+            Some(OpenQuestion::Join(reply)) => drop(reply.send(Err((code, id.to_owned())))),
+            Some(OpenQuestion::Sync(reply)) => drop(reply.send(Err(code))),
             None => {}
         }
     }

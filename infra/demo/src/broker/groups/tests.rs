@@ -5,15 +5,15 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures::future::join_all;
 
-use super::join::Joined;
+use super::member::Joined;
 use super::*;
 
 fn named(member: &str) -> Identity {
     Identity { member: member.to_owned(), instance: None }
 }
 
-fn join(member: &str, session: Duration) -> Join {
-    Join {
+fn join(member: &str, session: Duration) -> JoinRequest {
+    JoinRequest {
         identity: named(member),
         client_id: "client".to_owned(),
         client_host: "/127.0.0.1".to_owned(),
@@ -91,7 +91,7 @@ async fn commits_outlive_members_and_restarts() {
     let member = named(&joined.member);
     let early = groups.commit("g", &member, 1, to("t", 6)).await;
     assert_eq!(early, Err(ResponseError::RebalanceInProgress));
-    let sync = Sync {
+    let sync = SyncRequest {
         identity: member.clone(),
         generation: 1,
         protocol_type: None,

@@ -19,14 +19,14 @@ use tokio::sync::watch;
 
 use super::batch::{Flaw, Header, place};
 use super::recovery::{Recovered, START, recover};
-use super::segment::{SEGMENT, Segment, path};
+use super::segment::{LogSegment, SEGMENT, path};
 use super::sequences::{OutOfLine, Sequences, Verdict};
 use crate::broker::files;
 use crate::{Error, Result};
 
 /// Why a batch is not stored.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum Refused {
+pub(crate) enum AppendError {
     #[error("this is no batch that can be stored: {0}")]
     Flaw(#[from] Flaw),
     #[error(transparent)]
@@ -37,7 +37,7 @@ pub(crate) enum Refused {
     Storage(#[from] Error),
 }
 
-impl Refused {
+impl AppendError {
     /// What Kafka calls it.
     pub(crate) fn code(&self) -> ResponseError {
         match self {
@@ -64,7 +64,7 @@ pub(crate) struct Appended {
 pub(crate) struct Held {
     pub(crate) start: i64,
     pub(crate) end: i64,
-    pub(crate) segments: VecDeque<Segment>,
+    pub(crate) segments: VecDeque<LogSegment>,
 }
 
 struct Appending {
@@ -72,7 +72,7 @@ struct Appending {
     deleted: bool,
 }
 
-pub(crate) struct Partition {
+pub(crate) struct PartitionLog {
     pub(crate) folder: PathBuf,
     appending: Mutex<Appending>,
     pub(crate) held: RwLock<Held>,
@@ -84,7 +84,7 @@ pub(crate) struct Partition {
     segment: u64,
 }
 
-impl Partition {
+impl PartitionLog {
     /// Opens what is in `folder`; it is made by the first append. Blocks.
     ///
     /// Errors: [`Error::OpenLog`].
@@ -118,11 +118,11 @@ impl Partition {
     }
 
     /// Stores what a producer sent, unless it is stored. Blocks.
-    pub(crate) fn append(&self, produced: &Bytes) -> Result<Appended, Refused> {
+    pub(crate) fn append(&self, produced: &Bytes) -> Result<Appended, AppendError> {
         let header = Header::check_produced(produced)?;
         let mut appending = self.appending.lock();
         if appending.deleted {
-            return Err(Refused::Deleted);
+            return Err(AppendError::Deleted);
         }
         let (start, end) = self.bounds();
         if let Verdict::Stored(base_offset) = appending.sequences.weigh(&header)? {
@@ -157,7 +157,7 @@ impl Partition {
                 let (_, end) = self.bounds();
                 std::fs::create_dir_all(&self.folder)?;
                 File::create(path(&self.folder, end))?;
-                self.held.write().segments.push_back(Segment::new(end));
+                self.held.write().segments.push_back(LogSegment::new(end));
                 (end, 0)
             }
         };

@@ -1,7 +1,7 @@
 //! Reading a partition: batches from an offset on, and offsets by timestamp.
 //!
-//! Invariant: batches are handed out whole, the first one that holds the offset also if it is larger than was asked for;
-//! so a reader always gets on.
+//! Invariant: batches are handed out whole, the first one that holds the offset also if it is larger than was asked
+//! for; so a reader always gets on.
 
 use std::fs::File;
 use std::io;
@@ -10,9 +10,9 @@ use std::os::unix::fs::FileExt;
 use bytes::Bytes;
 
 use super::batch::{HEADER, Header};
-use super::partition::Partition;
+use super::partition::PartitionLog;
 use super::records::timestamps;
-use super::segment::{BLOCK, Span, path};
+use super::segment::{BLOCK, FileRange, path};
 
 /// Why nothing was read.
 #[derive(Debug, thiserror::Error)]
@@ -31,9 +31,9 @@ pub(crate) struct Slice {
     pub(crate) end: i64,
 }
 
-impl Partition {
+impl PartitionLog {
     /// Where to look for `offset`, with the bounds; nowhere if it is the end.
-    fn locate(&self, offset: i64) -> Result<(Option<Span>, i64, i64), ReadError> {
+    fn locate(&self, offset: i64) -> Result<(Option<FileRange>, i64, i64), ReadError> {
         let held = self.held.read();
         if offset < held.start || offset > held.end {
             return Err(ReadError::OutOfRange);
@@ -60,7 +60,7 @@ impl Partition {
         Ok(Slice { batches, start, end })
     }
 
-    fn batches(&self, span: Span, offset: i64, max_bytes: usize) -> io::Result<Bytes> {
+    fn batches(&self, span: FileRange, offset: i64, max_bytes: usize) -> io::Result<Bytes> {
         let file = File::open(path(&self.folder, span.base))?;
         // The batch begins in this block, so its header is among these.
         let wanted = BLOCK + HEADER as u64 + max_bytes as u64;
@@ -116,14 +116,14 @@ impl Partition {
         largest.map_or(Ok(None), |timestamp| self.since(timestamp))
     }
 
-    fn blocks(&self) -> (i64, Vec<(Span, i64)>) {
+    fn blocks(&self) -> (i64, Vec<(FileRange, i64)>) {
         let held = self.held.read();
         let blocks = held.segments.iter().flat_map(|segment| segment.blocks(held.start));
         (held.start, blocks.collect())
     }
 
     /// Offset and timestamp of the records of a block, from `start` on.
-    fn timestamps(&self, span: Span, start: i64) -> io::Result<Vec<(i64, i64)>> {
+    fn timestamps(&self, span: FileRange, start: i64) -> io::Result<Vec<(i64, i64)>> {
         let file = File::open(path(&self.folder, span.base))?;
         let mut bytes = vec![0; (span.until - span.from) as usize];
         file.read_exact_at(&mut bytes, span.from)?;

@@ -1,8 +1,8 @@
 //! When the records of a batch were made, for questions by timestamp.
 //!
-//! Nothing is decompressed here: a compressed batch counts as one record at its first offset with its largest timestamp.
-//! So an answer may lie before the record that was asked for, by less than a batch, and never after it. Invariant:
-//! records that cannot be read end the list; they are the consumer's to complain of.
+//! Nothing is decompressed here: a compressed batch counts as one record at its first offset with its largest
+//! timestamp. So an answer may lie before the record that was asked for, by less than a batch, and never after it.
+//! Invariant: records that cannot be read end the list; they are the consumer's to complain of.
 
 use bytes::Buf;
 

@@ -12,7 +12,7 @@ use std::os::unix::fs::FileExt;
 use std::path::Path;
 
 use super::batch::{HEADER, Header};
-use super::segment::{Segment, base_of, path};
+use super::segment::{LogSegment, base_of, path};
 use super::sequences::Sequences;
 use crate::{Error, Result};
 
@@ -24,7 +24,7 @@ pub(crate) const START: &str = "start";
 pub(crate) struct Recovered {
     pub(crate) start: i64,
     pub(crate) end: i64,
-    pub(crate) segments: VecDeque<Segment>,
+    pub(crate) segments: VecDeque<LogSegment>,
     pub(crate) sequences: Sequences,
 }
 
@@ -81,10 +81,10 @@ fn start(folder: &Path) -> io::Result<Option<i64>> {
     }
 }
 
-fn walk(path: &Path, base: i64, is_last: bool, sequences: &mut Sequences) -> io::Result<Segment> {
+fn walk(path: &Path, base: i64, is_last: bool, sequences: &mut Sequences) -> io::Result<LogSegment> {
     let file = OpenOptions::new().read(true).write(is_last).open(path)?;
     let length = file.metadata()?.len();
-    let mut segment = Segment::new(base);
+    let mut segment = LogSegment::new(base);
     let mut batch = Vec::new();
     while segment.bytes < length {
         let left = length - segment.bytes;

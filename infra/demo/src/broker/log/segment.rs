@@ -24,14 +24,14 @@ struct Block {
 
 /// Some bytes of a segment's file: `from` begins a batch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Span {
+pub(crate) struct FileRange {
     pub(crate) base: i64,
     pub(crate) from: u64,
     pub(crate) until: u64,
 }
 
 #[derive(Debug)]
-pub(crate) struct Segment {
+pub(crate) struct LogSegment {
     /// The offset that it is named by.
     pub(crate) base: i64,
     pub(crate) bytes: u64,
@@ -40,7 +40,7 @@ pub(crate) struct Segment {
     blocks: Vec<Block>,
 }
 
-impl Segment {
+impl LogSegment {
     pub(crate) fn new(base: i64) -> Self {
         Self { base, bytes: 0, end: base, blocks: Vec::new() }
     }
@@ -62,19 +62,19 @@ impl Segment {
     }
 
     /// From the block that holds `offset` to the end.
-    pub(crate) fn since_offset(&self, offset: i64) -> Span {
+    pub(crate) fn since_offset(&self, offset: i64) -> FileRange {
         let after = self.blocks.partition_point(|block| block.base_offset <= offset);
         let from = after.checked_sub(1).map_or(0, |index| self.blocks[index].position);
-        Span { base: self.base, from, until: self.bytes }
+        FileRange { base: self.base, from, until: self.bytes }
     }
 
     /// The blocks that end after `offset`, with the largest timestamp of each.
-    pub(crate) fn blocks(&self, offset: i64) -> impl Iterator<Item = (Span, i64)> {
+    pub(crate) fn blocks(&self, offset: i64) -> impl Iterator<Item = (FileRange, i64)> {
         self.blocks.iter().enumerate().filter_map(move |(index, block)| {
             let next = self.blocks.get(index + 1);
             let until = next.map_or(self.bytes, |next| next.position);
             let end = next.map_or(self.end, |next| next.base_offset);
-            let span = Span { base: self.base, from: block.position, until };
+            let span = FileRange { base: self.base, from: block.position, until };
             (end > offset).then_some((span, block.max_timestamp))
         })
     }
@@ -101,8 +101,8 @@ mod tests {
     fn a_block_holds_the_offset_that_is_looked_for() {
         let value = "x".repeat(5000);
         let header = Header::check(&plain(&[&value, &value])).unwrap();
-        let mut segment = Segment::new(100);
-        assert_eq!(segment.since_offset(100), Span { base: 100, from: 0, until: 0 });
+        let mut segment = LogSegment::new(100);
+        assert_eq!(segment.since_offset(100), FileRange { base: 100, from: 0, until: 0 });
         for index in 0..10 {
             segment.add(&header.at(100 + index * 2));
         }

@@ -33,7 +33,7 @@ pub(crate) enum Verdict {
 }
 
 #[derive(Debug, Clone, Copy)]
-struct Batch {
+struct Sent {
     first: i32,
     last: i32,
     base_offset: i64,
@@ -43,7 +43,7 @@ struct Batch {
 struct Producer {
     epoch: i16,
     /// The newest last; never empty.
-    batches: VecDeque<Batch>,
+    batches: VecDeque<Sent>,
     newest: i64,
 }
 
@@ -66,7 +66,7 @@ impl Sequences {
                 found => Err(OutOfLine::Sequence { producer, expected: 0, found }),
             };
         }
-        let same = |batch: &&Batch| batch.first == found && batch.last == header.last_sequence();
+        let same = |batch: &&Sent| batch.first == found && batch.last == header.last_sequence();
         if let Some(batch) = known.batches.iter().find(same) {
             return Ok(Verdict::Stored(batch.base_offset));
         }
@@ -99,7 +99,7 @@ impl Sequences {
             producer.batches.pop_front();
         }
         producer.newest = header.base_offset;
-        producer.batches.push_back(Batch {
+        producer.batches.push_back(Sent {
             first: header.base_sequence,
             last: header.last_sequence(),
             base_offset: header.base_offset,

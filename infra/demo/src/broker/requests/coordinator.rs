@@ -15,8 +15,8 @@ use kafka_protocol::messages::{
 };
 use kafka_protocol::protocol::StrBytes;
 
-use crate::broker::frame::Call;
-use crate::broker::groups::{Identity, Join, JoinOutcome, Sync};
+use crate::broker::frame::RequestFrame;
+use crate::broker::groups::{Identity, JoinOutcome, JoinRequest, SyncRequest};
 use crate::broker::node::{ID, Node, Peer};
 
 /// Of the two kinds of coordinators, the groups'.
@@ -58,12 +58,12 @@ pub(crate) fn find(peer: Peer, version: i16, request: FindCoordinatorRequest) ->
     FindCoordinatorResponse::default().with_coordinators(coordinators.collect())
 }
 
-pub(crate) async fn join(node: &Node, peer: Peer, call: &Call, request: JoinGroupRequest) -> JoinGroupResponse {
+pub(crate) async fn join(node: &Node, peer: Peer, call: &RequestFrame, request: JoinGroupRequest) -> JoinGroupResponse {
     let millis = |ms: i32| Duration::from_millis(u64::try_from(ms).unwrap_or(0));
     let rebalance =
         if call.version < REBALANCE_TIMEOUT { request.session_timeout_ms } else { request.rebalance_timeout_ms };
     let protocols = request.protocols.into_iter().map(|protocol| (protocol.name.to_string(), protocol.metadata));
-    let join = Join {
+    let join = JoinRequest {
         identity: identity(&request.member_id, request.group_instance_id.as_ref()),
         client_id: call.client_id.clone(),
         client_host: format!("/{}", peer.address),
@@ -115,7 +115,7 @@ fn joined(version: i16, outcome: JoinOutcome) -> JoinGroupResponse {
 
 pub(crate) async fn sync(node: &Node, request: SyncGroupRequest) -> SyncGroupResponse {
     let assignments = request.assignments.into_iter().map(|given| (given.member_id.to_string(), given.assignment));
-    let sync = Sync {
+    let sync = SyncRequest {
         identity: identity(&request.member_id, request.group_instance_id.as_ref()),
         generation: request.generation_id,
         protocol_type: request.protocol_type.map(|name| name.to_string()),

@@ -19,9 +19,9 @@ use tokio::time::Instant;
 
 use crate::broker::files::blocking;
 use crate::broker::log::batch::LEADER_EPOCH;
-use crate::broker::log::{Partition, ReadError, Slice};
+use crate::broker::log::{PartitionLog, ReadError, Slice};
 use crate::broker::node::Node;
-use crate::broker::topics::Topic;
+use crate::broker::topics::BrokerTopic;
 
 /// From this version on topics are named by their ids.
 const BY_ID: i16 = 13;
@@ -31,13 +31,13 @@ const MOST: usize = 16 << 20;
 const LONGEST: Duration = Duration::from_secs(60);
 
 /// A partition that is asked for.
-struct Wanted {
-    found: Result<Arc<Partition>, ResponseError>,
+struct WantedSlice {
+    found: Result<Arc<PartitionLog>, ResponseError>,
     offset: i64,
     max_bytes: usize,
 }
 
-type Outcome = Result<Slice, ResponseError>;
+type ReadOutcome = Result<Slice, ResponseError>;
 
 pub(crate) async fn fetch(node: &Node, version: i16, request: FetchRequest) -> FetchResponse {
     if request.session_id != 0 && request.session_epoch > 0 {
@@ -47,11 +47,11 @@ pub(crate) async fn fetch(node: &Node, version: i16, request: FetchRequest) -> F
     let deadline = Instant::now() + wait;
     let min_bytes = usize::try_from(request.min_bytes).unwrap_or(0);
     let max_bytes = usize::try_from(request.max_bytes).unwrap_or(0).min(MOST);
-    let mut waiting: Option<Waiting> = None;
+    let mut waiting: Option<LogChanges> = None;
     loop {
         let wanted = wanted(node, version, &request.topics);
         // Begun before looking, so that what comes in between is not missed.
-        let changes = waiting.get_or_insert_with(|| Waiting::new(&wanted));
+        let changes = waiting.get_or_insert_with(|| LogChanges::new(&wanted));
         let may_wait = min_bytes > 0 && Instant::now() < deadline && !node.stop.is_cancelled();
         if !may_wait || is_enough(&wanted, min_bytes) {
             let read = blocking(move || read(&wanted, max_bytes)).await;
@@ -67,7 +67,7 @@ pub(crate) async fn fetch(node: &Node, version: i16, request: FetchRequest) -> F
     }
 }
 
-fn wanted(node: &Node, version: i16, topics: &[FetchTopic]) -> Vec<Wanted> {
+fn wanted(node: &Node, version: i16, topics: &[FetchTopic]) -> Vec<WantedSlice> {
     let of_topic = |asked: &FetchTopic| {
         let topic = match version {
             BY_ID.. => node.topics.with_id(asked.topic_id).ok_or(ResponseError::UnknownTopicId),
@@ -78,18 +78,18 @@ fn wanted(node: &Node, version: i16, topics: &[FetchTopic]) -> Vec<Wanted> {
     topics.iter().flat_map(of_topic).collect()
 }
 
-fn want(topic: Result<&Topic, &ResponseError>, asked: &FetchPartition) -> Wanted {
+fn want(topic: Result<&BrokerTopic, &ResponseError>, asked: &FetchPartition) -> WantedSlice {
     let found = match topic {
         Err(code) => Err(*code),
         Ok(_) if asked.current_leader_epoch > LEADER_EPOCH => Err(ResponseError::UnknownLeaderEpoch),
         Ok(topic) => topic.partition(asked.partition).cloned().ok_or(ResponseError::UnknownTopicOrPartition),
     };
     let max_bytes = usize::try_from(asked.partition_max_bytes).unwrap_or(0);
-    Wanted { found, offset: asked.fetch_offset, max_bytes }
+    WantedSlice { found, offset: asked.fetch_offset, max_bytes }
 }
 
 /// Whether it is worth reading: there may be enough, or something is wrong.
-fn is_enough(wanted: &[Wanted], min_bytes: usize) -> bool {
+fn is_enough(wanted: &[WantedSlice], min_bytes: usize) -> bool {
     let mut sum = 0;
     wanted.iter().any(|wanted| match wanted.found.as_ref().map(|found| found.available(wanted.offset)) {
         Ok(Ok(available)) => {
@@ -100,12 +100,12 @@ fn is_enough(wanted: &[Wanted], min_bytes: usize) -> bool {
     })
 }
 
-fn has_enough(read: &[Outcome], min_bytes: usize) -> bool {
+fn has_enough(read: &[ReadOutcome], min_bytes: usize) -> bool {
     let sum: usize = read.iter().flatten().map(|slice| slice.batches.len()).sum();
     sum >= min_bytes || read.iter().any(Result::is_err)
 }
 
-fn read(wanted: &[Wanted], max_bytes: usize) -> Vec<Outcome> {
+fn read(wanted: &[WantedSlice], max_bytes: usize) -> Vec<ReadOutcome> {
     let mut left = max_bytes;
     let mut nothing_yet = true;
     wanted
@@ -130,7 +130,7 @@ fn read(wanted: &[Wanted], max_bytes: usize) -> Vec<Outcome> {
         .collect()
 }
 
-fn answer(version: i16, topics: Vec<FetchTopic>, read: Vec<Outcome>) -> FetchResponse {
+fn answer(version: i16, topics: Vec<FetchTopic>, read: Vec<ReadOutcome>) -> FetchResponse {
     let mut read = read.into_iter();
     let topics = topics.into_iter().map(|asked| {
         let partitions = asked.partitions.iter().zip(&mut read).map(|(asked, outcome)| {
@@ -154,10 +154,10 @@ fn answer(version: i16, topics: Vec<FetchTopic>, read: Vec<Outcome>) -> FetchRes
 }
 
 /// The partitions whose changes are waited for.
-struct Waiting(FuturesUnordered<std::pin::Pin<Box<dyn Future<Output = watch::Receiver<i64>> + Send>>>);
+struct LogChanges(FuturesUnordered<std::pin::Pin<Box<dyn Future<Output = watch::Receiver<i64>> + Send>>>);
 
-impl Waiting {
-    fn new(wanted: &[Wanted]) -> Self {
+impl LogChanges {
+    fn new(wanted: &[WantedSlice]) -> Self {
         let found = wanted.iter().flat_map(|wanted| &wanted.found);
         Self(found.map(|partition| change(partition.watch())).collect())
     }

@@ -16,7 +16,7 @@ use kafka_protocol::messages::{
 use crate::broker::files::blocking;
 use crate::broker::log::batch::LEADER_EPOCH;
 use crate::broker::node::Node;
-use crate::broker::topics::Topic;
+use crate::broker::topics::BrokerTopic;
 
 /// Timestamps that stand for a place.
 const LATEST: i64 = -1;
@@ -37,7 +37,7 @@ pub(crate) async fn list(node: &Node, request: ListOffsetsRequest) -> ListOffset
     ListOffsetsResponse::default().with_topics(futures::future::join_all(topics).await)
 }
 
-fn look_up(topic: Option<&Arc<Topic>>, asked: &ListOffsetsPartition) -> ListOffsetsPartitionResponse {
+fn look_up(topic: Option<&Arc<BrokerTopic>>, asked: &ListOffsetsPartition) -> ListOffsetsPartitionResponse {
     let answer = ListOffsetsPartitionResponse::default().with_partition_index(asked.partition_index);
     match place(topic, asked) {
         Ok((offset, timestamp)) => answer.with_offset(offset).with_timestamp(timestamp).with_leader_epoch(LEADER_EPOCH),
@@ -46,7 +46,7 @@ fn look_up(topic: Option<&Arc<Topic>>, asked: &ListOffsetsPartition) -> ListOffs
 }
 
 /// Offset and timestamp.
-fn place(topic: Option<&Arc<Topic>>, asked: &ListOffsetsPartition) -> Result<(i64, i64), ResponseError> {
+fn place(topic: Option<&Arc<BrokerTopic>>, asked: &ListOffsetsPartition) -> Result<(i64, i64), ResponseError> {
     let partition = topic.and_then(|topic| topic.partition(asked.partition_index));
     let partition = partition.ok_or(ResponseError::UnknownTopicOrPartition)?;
     if asked.current_leader_epoch > LEADER_EPOCH {
@@ -72,7 +72,7 @@ fn place(topic: Option<&Arc<Topic>>, asked: &ListOffsetsPartition) -> Result<(i6
 
 /// Where an epoch ends. There is one, and it goes on.
 pub(crate) fn of_epoch(node: &Node, request: OffsetForLeaderEpochRequest) -> OffsetForLeaderEpochResponse {
-    let end = |topic: Option<&Arc<Topic>>, asked: &OffsetForLeaderPartition| {
+    let end = |topic: Option<&Arc<BrokerTopic>>, asked: &OffsetForLeaderPartition| {
         let answer = EpochEndOffset::default().with_partition(asked.partition);
         let Some(partition) = topic.and_then(|topic| topic.partition(asked.partition)) else {
             return answer.with_error_code(ResponseError::UnknownTopicOrPartition.code());

@@ -20,7 +20,7 @@ use kafka_protocol::protocol::StrBytes;
 use crate::broker::files::blocking;
 use crate::broker::log::batch::LEADER_EPOCH;
 use crate::broker::node::{ID, Node, Peer};
-use crate::broker::topics::{Denied, Topic};
+use crate::broker::topics::{BrokerTopic, Denied};
 
 /// Partitions of a topic that is made because somebody asked for it.
 const PARTITIONS: usize = 1;
@@ -79,7 +79,7 @@ async fn look_up(node: &Arc<Node>, may_create: bool, asked: MetadataRequestTopic
     }
 }
 
-fn describe(topic: &Topic) -> MetadataResponseTopic {
+fn describe(topic: &BrokerTopic) -> MetadataResponseTopic {
     let partition = |index: usize| {
         MetadataResponsePartition::default()
             .with_partition_index(index as i32)

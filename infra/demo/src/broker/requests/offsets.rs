@@ -21,7 +21,7 @@ use kafka_protocol::protocol::StrBytes;
 use super::coordinator::identity;
 use crate::broker::groups::Commit;
 use crate::broker::node::Node;
-use crate::broker::topics::Topic;
+use crate::broker::topics::BrokerTopic;
 
 /// From this version on several groups are asked for at once.
 const SEVERAL_GROUPS: i16 = 8;
@@ -56,7 +56,7 @@ pub(crate) async fn commit(node: &Node, request: OffsetCommitRequest) -> OffsetC
     OffsetCommitResponse::default().with_topics(topics)
 }
 
-fn check(topic: Option<&Arc<Topic>>, asked: &OffsetCommitRequestPartition) -> Result<Commit, ResponseError> {
+fn check(topic: Option<&Arc<BrokerTopic>>, asked: &OffsetCommitRequestPartition) -> Result<Commit, ResponseError> {
     let metadata = asked.committed_metadata.as_ref().map(|metadata| metadata.to_string()).unwrap_or_default();
     match topic.and_then(|topic| topic.partition(asked.partition_index)) {
         None => Err(ResponseError::UnknownTopicOrPartition),
@@ -65,7 +65,7 @@ fn check(topic: Option<&Arc<Topic>>, asked: &OffsetCommitRequestPartition) -> Re
     }
 }
 
-/// Topics with the partitions that are asked for.
+/// BrokerTopics with the partitions that are asked for.
 type Asked = Vec<(TopicName, Vec<i32>)>;
 
 pub(crate) fn fetch(node: &Node, version: i16, request: OffsetFetchRequest) -> OffsetFetchResponse {

@@ -12,15 +12,15 @@ use kafka_protocol::messages::{InitProducerIdRequest, InitProducerIdResponse, Pr
 use kafka_protocol::protocol::StrBytes;
 
 use crate::broker::files::blocking;
-use crate::broker::frame::{Broken, Call};
-use crate::broker::log::{Flaw, Refused};
+use crate::broker::frame::{Broken, RequestFrame};
+use crate::broker::log::{AppendError, Flaw};
 use crate::broker::node::Node;
-use crate::broker::topics::Topic;
+use crate::broker::topics::BrokerTopic;
 
 /// From this version on topics are named by their ids.
 const BY_ID: i16 = 13;
 
-pub(crate) async fn answer(node: &Node, call: &Call) -> Result<Option<BytesMut>, Broken> {
+pub(crate) async fn answer(node: &Node, call: &RequestFrame) -> Result<Option<BytesMut>, Broken> {
     let request: ProduceRequest = call.read()?;
     let acks = request.acks;
     let answer = produce(node, call.version, request).await;
@@ -41,7 +41,7 @@ async fn produce(node: &Node, version: i16, request: ProduceRequest) -> ProduceR
         -1..=1 => None,
         _ => Some(ResponseError::InvalidRequiredAcks),
     };
-    let resolved: Vec<(TopicProduceData, Result<Arc<Topic>, ResponseError>)> = request
+    let resolved: Vec<(TopicProduceData, Result<Arc<BrokerTopic>, ResponseError>)> = request
         .topic_data
         .into_iter()
         .map(|data| {
@@ -65,7 +65,7 @@ async fn produce(node: &Node, version: i16, request: ProduceRequest) -> ProduceR
     ProduceResponse::default().with_responses(blocking(append).await)
 }
 
-fn append(topic: Result<&Topic, &ResponseError>, data: PartitionProduceData) -> PartitionProduceResponse {
+fn append(topic: Result<&BrokerTopic, &ResponseError>, data: PartitionProduceData) -> PartitionProduceResponse {
     let answer = PartitionProduceResponse::default().with_index(data.index);
     let failed = |code: ResponseError| answer.clone().with_error_code(code.code()).with_base_offset(-1);
     let partition = match topic {
@@ -78,13 +78,13 @@ fn append(topic: Result<&Topic, &ResponseError>, data: PartitionProduceData) -> 
     };
     let batch: Bytes = data.records.unwrap_or_default();
     let outcome = match batch.is_empty() {
-        true => Err(Refused::Flaw(Flaw::Short)),
+        true => Err(AppendError::Flaw(Flaw::Short)),
         false => partition.append(&batch),
     };
     match outcome {
         Ok(appended) => answer.with_base_offset(appended.base_offset).with_log_start_offset(appended.start),
         Err(refused) => {
-            if let Refused::Storage(error) = &refused {
+            if let AppendError::Storage(error) = &refused {
                 tracing::error!(%error, "the embedded broker cannot store messages");
             }
             failed(refused.code()).with_error_message(Some(StrBytes::from_string(refused.to_string())))

@@ -20,9 +20,9 @@ use kafka_protocol::messages::{
 use kafka_protocol::protocol::StrBytes;
 
 use crate::broker::files::blocking;
-use crate::broker::log::Partition;
+use crate::broker::log::PartitionLog;
 use crate::broker::node::Node;
-use crate::broker::topics::{Denied, Topic};
+use crate::broker::topics::{BrokerTopic, Denied};
 
 /// Partitions of a topic whose creator leaves that to the broker.
 const PARTITIONS: i32 = 1;
@@ -53,7 +53,7 @@ pub(crate) async fn create(node: &Arc<Node>, request: CreateTopicsRequest) -> Cr
     CreateTopicsResponse::default().with_topics(blocking(create).await)
 }
 
-type Created = (i32, Option<Arc<Topic>>);
+type Created = (i32, Option<Arc<BrokerTopic>>);
 
 /// How many partitions it has, and the topic if it was not only checked.
 fn create_one(node: &Node, asked: &CreatableTopic, only_check: bool) -> Result<Created, (ResponseError, String)> {
@@ -144,7 +144,10 @@ pub(crate) async fn delete_records(node: &Arc<Node>, request: DeleteRecordsReque
     DeleteRecordsResponse::default().with_topics(blocking(delete).await)
 }
 
-fn delete_before(partition: Option<&Arc<Partition>>, asked: &DeleteRecordsPartition) -> DeleteRecordsPartitionResult {
+fn delete_before(
+    partition: Option<&Arc<PartitionLog>>,
+    asked: &DeleteRecordsPartition,
+) -> DeleteRecordsPartitionResult {
     let answer = DeleteRecordsPartitionResult::default().with_partition_index(asked.partition_index);
     let failed = |code: ResponseError| answer.clone().with_low_watermark(-1).with_error_code(code.code());
     let Some(partition) = partition else {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::super::join::{Join, JoinOutcome, Joined};
+use super::super::member::{JoinOutcome, JoinRequest, Joined};
 use super::*;
 
 const SESSION: Duration = Duration::from_secs(10);
@@ -19,8 +19,8 @@ fn fixed(member: &str, instance: &str) -> Identity {
     Identity { member: member.to_owned(), instance: Some(instance.to_owned()) }
 }
 
-fn join(identity: Identity) -> Join {
-    Join {
+fn join(identity: Identity) -> JoinRequest {
+    JoinRequest {
         identity,
         client_id: "client".to_owned(),
         client_host: "/127.0.0.1".to_owned(),
@@ -33,13 +33,13 @@ fn join(identity: Identity) -> Join {
     }
 }
 
-fn with_protocols(join: Join, names: &[&str]) -> Join {
+fn with_protocols(join: JoinRequest, names: &[&str]) -> JoinRequest {
     let protocols = names.iter().map(|name| ((*name).to_owned(), Bytes::new())).collect();
-    Join { protocols, ..join }
+    JoinRequest { protocols, ..join }
 }
 
-fn sync(of: Identity, generation: i32, assignments: Vec<(String, Bytes)>) -> Sync {
-    Sync { identity: of, generation, protocol_type: None, protocol: None, assignments }
+fn sync(of: Identity, generation: i32, assignments: Vec<(String, Bytes)>) -> SyncRequest {
+    SyncRequest { identity: of, generation, protocol_type: None, protocol: None, assignments }
 }
 
 struct Fixture {
@@ -62,7 +62,7 @@ impl Fixture {
         self.now = until;
     }
 
-    fn ask(&mut self, join: Join) -> Joining {
+    fn ask(&mut self, join: JoinRequest) -> Joining {
         let (reply, answer) = oneshot::channel();
         self.group.join(self.now, join, reply);
         answer
@@ -73,7 +73,7 @@ impl Fixture {
     }
 
     /// What is asked and refused at once.
-    fn refused(&mut self, join: Join) -> ResponseError {
+    fn refused(&mut self, join: JoinRequest) -> ResponseError {
         self.ask(join).try_recv().unwrap().unwrap_err().0
     }
 
@@ -83,7 +83,7 @@ impl Fixture {
         id
     }
 
-    fn sync(&mut self, sync: Sync) -> Syncing {
+    fn sync(&mut self, sync: SyncRequest) -> Syncing {
         let (reply, answer) = oneshot::channel();
         self.group.sync(self.now, sync, reply);
         answer
@@ -248,7 +248,7 @@ fn a_static_member_takes_its_place_again_without_a_rebalance() {
     assert_eq!(group.group.heartbeat(group.now, &old, again.generation), Err(ResponseError::FencedInstanceId));
     assert_eq!(group.beat(&joined[1]), Ok(()));
     // An older client that led is not told that it leads.
-    let older = done(group.ask(Join { knows_skipping: false, ..join(fixed("", "a")) }));
+    let older = done(group.ask(JoinRequest { knows_skipping: false, ..join(fixed("", "a")) }));
     assert!(older.leader == again.member && older.members.is_empty());
     // While it is away others wait for it, until its session is over.
     let mut other = group.ask(with_protocols(join(fixed(&joined[1].member, "b")), &["range", "sticky"]));
@@ -267,16 +267,16 @@ fn what_does_not_go_together_is_refused() {
     let consistent = ResponseError::InconsistentGroupProtocol;
     assert_eq!(group.refused(with_protocols(newcomer(), &["sticky"])), consistent);
     assert_eq!(group.refused(with_protocols(newcomer(), &[])), consistent);
-    assert_eq!(group.refused(Join { protocol_type: "connect".to_owned(), ..newcomer() }), consistent);
+    assert_eq!(group.refused(JoinRequest { protocol_type: "connect".to_owned(), ..newcomer() }), consistent);
     assert_eq!(group.refused(join(named("who"))), ResponseError::UnknownMemberId);
     assert_eq!(group.refused(join(fixed("who", "x"))), ResponseError::UnknownMemberId);
-    let endless = Join { session: Duration::from_secs(86_400), ..newcomer() };
+    let endless = JoinRequest { session: Duration::from_secs(86_400), ..newcomer() };
     assert_eq!(group.refused(endless), ResponseError::InvalidSessionTimeout);
     let me = || named(&joined[0].member);
-    let mut check = |sync: Sync, expect| assert_eq!(group.sync(sync).try_recv().unwrap(), Err(expect));
+    let mut check = |sync: SyncRequest, expect| assert_eq!(group.sync(sync).try_recv().unwrap(), Err(expect));
     check(sync(me(), 7, Vec::new()), ResponseError::IllegalGeneration);
     check(sync(named("who"), 1, Vec::new()), ResponseError::UnknownMemberId);
-    check(Sync { protocol: Some("sticky".to_owned()), ..sync(me(), 1, Vec::new()) }, consistent);
+    check(SyncRequest { protocol: Some("sticky".to_owned()), ..sync(me(), 1, Vec::new()) }, consistent);
     // All know it, and most like it best.
     let mut group = Fixture::new();
     let liked = [&["a", "b"][..], &["b", "a"], &["b", "a", "c"]];

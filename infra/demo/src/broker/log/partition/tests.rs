@@ -8,20 +8,20 @@ use crate::broker::log::read::ReadError;
 
 const ALL: usize = 1 << 20;
 
-fn open_with(folder: &Path, segment: u64) -> Partition {
-    Partition::open_with(folder.to_owned(), Arc::default(), segment).unwrap()
+fn open_with(folder: &Path, segment: u64) -> PartitionLog {
+    PartitionLog::open_with(folder.to_owned(), Arc::default(), segment).unwrap()
 }
 
-fn open(folder: &Path) -> Partition {
+fn open(folder: &Path) -> PartitionLog {
     open_with(folder, SEGMENT)
 }
 
-fn append(partition: &Partition, batch: Vec<u8>) -> i64 {
+fn append(partition: &PartitionLog, batch: Vec<u8>) -> i64 {
     partition.append(&Bytes::from(batch)).unwrap().base_offset
 }
 
 /// First and last offsets of the batches that are read at once.
-fn read(partition: &Partition, offset: i64, max_bytes: usize) -> Vec<(i64, i64)> {
+fn read(partition: &PartitionLog, offset: i64, max_bytes: usize) -> Vec<(i64, i64)> {
     let bytes = partition.read(offset, max_bytes).unwrap().batches;
     let mut rest = &bytes[..];
     let mut found = Vec::new();
@@ -42,7 +42,7 @@ fn batches_are_read_whole_from_any_offset() {
         assert_eq!(append(&partition, plain(&["aaa", "bbb", "ccc"])), index * 3);
     }
     let size = plain(&["aaa", "bbb", "ccc"]).len();
-    let check = |partition: &Partition| {
+    let check = |partition: &PartitionLog| {
         assert_eq!(partition.bounds(), (0, 60));
         for offset in 0..60 {
             let first = offset / 3 * 3;
@@ -79,7 +79,7 @@ fn a_torn_tail_is_cut_wherever_it_is_torn() {
         std::fs::create_dir(&folder).unwrap();
         std::fs::write(path(&folder, 0), &whole[..length]).unwrap();
         let total = Arc::new(AtomicU64::new(0));
-        let partition = Partition::open(folder.clone(), Arc::clone(&total)).unwrap();
+        let partition = PartitionLog::open(folder.clone(), Arc::clone(&total)).unwrap();
         let is_whole = length == whole.len();
         assert_eq!(partition.bounds(), (0, if is_whole { 5 } else { 3 }), "{length}");
         let size = if is_whole { whole.len() as u64 } else { kept };
@@ -159,7 +159,7 @@ fn times_are_found() {
         let found = times.iter().enumerate().skip(start).find(|(_, t)| **t >= timestamp);
         found.map(|(offset, t)| (offset as i64, *t))
     };
-    let check = |partition: &Partition, start: usize| {
+    let check = |partition: &PartitionLog, start: usize| {
         for timestamp in 90..310 {
             assert_eq!(partition.since(timestamp).unwrap(), expect(start, timestamp), "{start} {timestamp}");
         }
@@ -178,7 +178,7 @@ fn times_are_found() {
 fn records_are_deleted_for_good() {
     let root = tempfile::tempdir().unwrap();
     let total = Arc::new(AtomicU64::new(0));
-    let partition = Partition::open_with(root.path().to_owned(), Arc::clone(&total), 250).unwrap();
+    let partition = PartitionLog::open_with(root.path().to_owned(), Arc::clone(&total), 250).unwrap();
     for _ in 0..10 {
         append(&partition, plain(&["aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"]));
     }
