@@ -1,14 +1,17 @@
 //! Small files that are replaced as a whole, and work that blocks.
 //!
-//! Invariant: under its name a file is as it was before or as it is to be, whenever the process ends.
+//! Invariant: under its name a file is as it was before or as it is to be, whenever the process or the machine ends.
 
-use std::io;
+use std::fs::File;
+use std::io::{self, Write};
 use std::path::Path;
 
 /// Writes the file anew. Blocks.
 pub(crate) fn replace(path: &Path, contents: &[u8]) -> io::Result<()> {
     let partial = path.with_extension("partial");
-    std::fs::write(&partial, contents)?;
+    let mut file = File::create(&partial)?;
+    file.write_all(contents)?;
+    file.sync_data()?;
     std::fs::rename(&partial, path)
 }
 

@@ -39,9 +39,10 @@ struct GroupEntry {
 }
 
 impl GroupEntry {
-    /// Nobody is in it and nothing was committed: it might as well not exist.
+    /// Nobody is in it and nothing was ever committed: it might as well not exist. One with a file is kept until it is
+    /// deleted, so that a group never has two.
     fn is_idle(&self) -> bool {
-        self.group.is_vacant() && self.commits.is_empty()
+        self.group.is_vacant() && self.commits.is_empty() && self.file.is_none()
     }
 }
 

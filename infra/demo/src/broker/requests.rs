@@ -60,7 +60,7 @@ pub(crate) async fn answer(node: &Arc<Node>, peer: Peer, call: &RequestFrame) ->
     let frame = match call.key {
         ApiKey::Produce => return produce::answer(node, call).await,
         ApiKey::Fetch => call.answer(&fetch::fetch(node, version, call.read()?).await),
-        ApiKey::ListOffsets => call.answer(&list_offsets::list(node, call.read()?).await),
+        ApiKey::ListOffsets => call.answer(&list_offsets::list(node, version, call.read()?).await),
         ApiKey::OffsetForLeaderEpoch => call.answer(&list_offsets::of_epoch(node, call.read()?)),
         ApiKey::Metadata => call.answer(&metadata::metadata(node, peer, version, call.read()?).await),
         ApiKey::DescribeCluster => call.answer(&metadata::cluster(node, peer, &call.read()?)),
@@ -72,7 +72,7 @@ pub(crate) async fn answer(node: &Arc<Node>, peer: Peer, call: &RequestFrame) ->
         ApiKey::DescribeConfigs => call.answer(&configs::describe(node, call.read()?)),
         ApiKey::InitProducerId => call.answer(&produce::producer_id(node, call.read()?).await),
         ApiKey::FindCoordinator => call.answer(&coordinator::find(peer, version, call.read()?)),
-        ApiKey::JoinGroup => call.answer(&coordinator::join(node, peer, call, call.read()?).await),
+        ApiKey::JoinGroup => call.answer(&coordinator::join(node, peer, version, &call.client_id, call.read()?).await),
         ApiKey::SyncGroup => call.answer(&coordinator::sync(node, call.read()?).await),
         ApiKey::Heartbeat => call.answer(&coordinator::heartbeat(node, &call.read()?)),
         ApiKey::LeaveGroup => call.answer(&coordinator::leave(node, version, call.read()?)),
@@ -86,3 +86,6 @@ pub(crate) async fn answer(node: &Arc<Node>, peer: Peer, call: &RequestFrame) ->
     };
     frame.map(Some)
 }
+
+#[cfg(test)]
+mod tests;

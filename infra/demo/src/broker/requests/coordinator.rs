@@ -15,7 +15,6 @@ use kafka_protocol::messages::{
 };
 use kafka_protocol::protocol::StrBytes;
 
-use crate::broker::frame::RequestFrame;
 use crate::broker::groups::{Identity, JoinOutcome, JoinRequest, SyncRequest};
 use crate::broker::node::{ID, Node, Peer};
 
@@ -58,21 +57,26 @@ pub(crate) fn find(peer: Peer, version: i16, request: FindCoordinatorRequest) ->
     FindCoordinatorResponse::default().with_coordinators(coordinators.collect())
 }
 
-pub(crate) async fn join(node: &Node, peer: Peer, call: &RequestFrame, request: JoinGroupRequest) -> JoinGroupResponse {
+pub(crate) async fn join(
+    node: &Node,
+    peer: Peer,
+    version: i16,
+    client_id: &str,
+    request: JoinGroupRequest,
+) -> JoinGroupResponse {
     let millis = |ms: i32| Duration::from_millis(u64::try_from(ms).unwrap_or(0));
-    let rebalance =
-        if call.version < REBALANCE_TIMEOUT { request.session_timeout_ms } else { request.rebalance_timeout_ms };
+    let rebalance = if version < REBALANCE_TIMEOUT { request.session_timeout_ms } else { request.rebalance_timeout_ms };
     let protocols = request.protocols.into_iter().map(|protocol| (protocol.name.to_string(), protocol.metadata));
     let join = JoinRequest {
         identity: identity(&request.member_id, request.group_instance_id.as_ref()),
-        client_id: call.client_id.clone(),
+        client_id: client_id.to_owned(),
         client_host: format!("/{}", peer.address),
         session: millis(request.session_timeout_ms),
         rebalance: millis(rebalance),
         protocol_type: request.protocol_type.to_string(),
         protocols: protocols.collect(),
-        knows_pending: call.version >= ID_FIRST,
-        knows_skipping: call.version >= SKIPPING,
+        knows_pending: version >= ID_FIRST,
+        knows_skipping: version >= SKIPPING,
     };
     let member = request.member_id.to_string();
     let outcome = match request.group_id.is_empty() {
@@ -82,7 +86,7 @@ pub(crate) async fn join(node: &Node, peer: Peer, call: &RequestFrame, request: 
             () = node.stop.cancelled() => Err((ResponseError::CoordinatorNotAvailable, member)),
         },
     };
-    joined(call.version, outcome)
+    joined(version, outcome)
 }
 
 fn joined(version: i16, outcome: JoinOutcome) -> JoinGroupResponse {

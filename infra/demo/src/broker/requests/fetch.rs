@@ -47,11 +47,13 @@ pub(crate) async fn fetch(node: &Node, version: i16, request: FetchRequest) -> F
     let deadline = Instant::now() + wait;
     let min_bytes = usize::try_from(request.min_bytes).unwrap_or(0);
     let max_bytes = usize::try_from(request.max_bytes).unwrap_or(0).min(MOST);
-    let mut waiting: Option<LogChanges> = None;
+    let (mut looked, mut changes) = (false, None);
     loop {
         let wanted = wanted(node, version, &request.topics);
-        // Begun before looking, so that what comes in between is not missed.
-        let changes = waiting.get_or_insert_with(|| LogChanges::new(&wanted));
+        if std::mem::replace(&mut looked, true) && changes.is_none() {
+            // Begun before looking again, so that what comes in between is not missed.
+            changes = Some(LogChanges::new(&wanted));
+        }
         let may_wait = min_bytes > 0 && Instant::now() < deadline && !node.stop.is_cancelled();
         if !may_wait || is_enough(&wanted, min_bytes) {
             let read = blocking(move || read(&wanted, max_bytes)).await;
@@ -59,6 +61,7 @@ pub(crate) async fn fetch(node: &Node, version: i16, request: FetchRequest) -> F
                 return answer(version, request.topics, read);
             }
         }
+        let Some(changes) = &mut changes else { continue };
         tokio::select! {
             () = changes.next() => {}
             () = tokio::time::sleep_until(deadline) => {}

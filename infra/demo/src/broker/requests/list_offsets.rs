@@ -18,6 +18,8 @@ use crate::broker::log::batch::LEADER_EPOCH;
 use crate::broker::node::Node;
 use crate::broker::topics::BrokerTopic;
 
+/// From this version on an answer says of which epoch it is.
+const WITH_EPOCH: i16 = 4;
 /// Timestamps that stand for a place.
 const LATEST: i64 = -1;
 const EARLIEST: i64 = -2;
@@ -27,20 +29,27 @@ const LATEST_TIERED: i64 = -5;
 /// The offset and the timestamp of what is not there.
 const NONE: (i64, i64) = (-1, -1);
 
-pub(crate) async fn list(node: &Node, request: ListOffsetsRequest) -> ListOffsetsResponse {
+pub(crate) async fn list(node: &Node, version: i16, request: ListOffsetsRequest) -> ListOffsetsResponse {
     let asked: Vec<_> = request.topics.into_iter().map(|asked| (node.topics.named(&asked.name), asked)).collect();
     let topics = asked.into_iter().map(|(topic, asked)| async move {
-        let look_up = move || asked.partitions.iter().map(|asked| look_up(topic.as_ref(), asked)).collect();
+        let look_up = move || asked.partitions.iter().map(|asked| look_up(version, topic.as_ref(), asked)).collect();
         let partitions = blocking(look_up).await;
         ListOffsetsTopicResponse::default().with_name(asked.name).with_partitions(partitions)
     });
     ListOffsetsResponse::default().with_topics(futures::future::join_all(topics).await)
 }
 
-fn look_up(topic: Option<&Arc<BrokerTopic>>, asked: &ListOffsetsPartition) -> ListOffsetsPartitionResponse {
+fn look_up(
+    version: i16,
+    topic: Option<&Arc<BrokerTopic>>,
+    asked: &ListOffsetsPartition,
+) -> ListOffsetsPartitionResponse {
     let answer = ListOffsetsPartitionResponse::default().with_partition_index(asked.partition_index);
     match place(topic, asked) {
-        Ok((offset, timestamp)) => answer.with_offset(offset).with_timestamp(timestamp).with_leader_epoch(LEADER_EPOCH),
+        Ok((offset, timestamp)) => {
+            let answer = answer.with_offset(offset).with_timestamp(timestamp);
+            if version < WITH_EPOCH { answer } else { answer.with_leader_epoch(LEADER_EPOCH) }
+        }
         Err(code) => answer.with_error_code(code.code()).with_offset(-1).with_timestamp(-1),
     }
 }

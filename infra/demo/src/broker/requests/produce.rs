@@ -35,7 +35,7 @@ pub(crate) async fn answer(node: &Node, call: &RequestFrame) -> Result<Option<By
     }
 }
 
-async fn produce(node: &Node, version: i16, request: ProduceRequest) -> ProduceResponse {
+pub(crate) async fn produce(node: &Node, version: i16, request: ProduceRequest) -> ProduceResponse {
     let refusal = match request.acks {
         _ if request.transactional_id.is_some() => Some(ResponseError::TransactionalIdAuthorizationFailed),
         -1..=1 => None,
