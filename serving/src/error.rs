@@ -1,6 +1,6 @@
 //! The crate's error: what was being done for a client when it failed, and what the client is told.
 //!
-//! Invariant: [`Error::code`] and [`Error::status`] alone choose a code and an HTTP status; codes never change.
+//! Invariant: [`Error::code`] is the only place where a code is chosen, and with it the HTTP status.
 
 use datafusion::error::DataFusionError;
 use thalweg_schemas::api::error::{ErrorBody, ErrorCode};
@@ -96,41 +96,41 @@ impl Error {
         }
     }
 
-    /// The HTTP status of the answer.
-    pub fn status(&self) -> u16 {
-        self.status_and_code().0
-    }
-
-    pub fn code(&self) -> ErrorCode {
-        self.status_and_code().1
-    }
-
     /// Code, sentence and place, as the client sees them.
     pub fn body(&self) -> ErrorBody {
         let (line, column) = self.place().map(|place| (place.line, place.column)).unzip();
         ErrorBody { code: self.code(), message: self.to_string(), line, column }
     }
 
-    fn status_and_code(&self) -> (u16, ErrorCode) {
+    /// The HTTP status of the answer: that of its code, but for two errors.
+    pub fn status(&self) -> u16 {
         match self {
-            Error::ReadRequest { code, status, .. } => (*status, *code),
-            Error::MixStatements { .. } => (400, ErrorCode::MixedStatements),
-            Error::ChangeByQuery(_) => (400, ErrorCode::ReadOnly),
-            Error::NotReady { .. } => (503, ErrorCode::NotReady),
-            Error::NotHeld { .. } => (503, ErrorCode::NotHeld),
-            Error::StreamStopped { .. } => (503, ErrorCode::StreamStopped),
-            Error::AskWorker { .. } => (503, ErrorCode::WorkerFailed),
-            Error::TooBusy { .. } => (503, ErrorCode::TooBusy),
-            Error::Timeout { .. } => (504, ErrorCode::Timeout),
+            Error::ReadRequest { status, .. } => *status,
+            Error::Shared(SharedError::WriteCatalog { .. }) => 503,
+            _ => self.code().status(),
+        }
+    }
+
+    pub fn code(&self) -> ErrorCode {
+        match self {
+            Error::ReadRequest { code, .. } => *code,
+            Error::MixStatements { .. } => ErrorCode::MixedStatements,
+            Error::ChangeByQuery(_) => ErrorCode::ReadOnly,
+            Error::NotReady { .. } => ErrorCode::NotReady,
+            Error::NotHeld { .. } => ErrorCode::NotHeld,
+            Error::StreamStopped { .. } => ErrorCode::StreamStopped,
+            Error::AskWorker { .. } => ErrorCode::WorkerFailed,
+            Error::TooBusy { .. } => ErrorCode::TooBusy,
+            Error::Timeout { .. } => ErrorCode::Timeout,
             Error::PlanQuery { source } => engine_code(source, ErrorCode::InvalidQuery),
             Error::RunQuery { source } => engine_code(source, ErrorCode::QueryFailed),
             Error::Shared(inner) => shared_code(inner),
             Error::Call { fault, .. } => match fault {
-                Fault::User => (400, ErrorCode::Refused),
-                Fault::Transient => (503, ErrorCode::Unavailable),
-                Fault::Bug => (500, ErrorCode::Internal),
+                Fault::User => ErrorCode::Refused,
+                Fault::Transient => ErrorCode::Unavailable,
+                Fault::Bug => ErrorCode::Internal,
             },
-            Error::Encode(_) | Error::StartThreads(_) | Error::Serve(_) => (500, ErrorCode::Internal),
+            Error::Encode(_) | Error::StartThreads(_) | Error::Serve(_) => ErrorCode::Internal,
         }
     }
 
@@ -162,38 +162,39 @@ fn own(error: &DataFusionError) -> Option<&Error> {
     }
 }
 
-fn engine_code(error: &DataFusionError, user: ErrorCode) -> (u16, ErrorCode) {
+fn engine_code(error: &DataFusionError, user: ErrorCode) -> ErrorCode {
     if let Some(inner) = own(error) {
-        return inner.status_and_code();
+        return inner.code();
     }
     if let Some(inner) = shared(error) {
         return shared_code(inner);
     }
     match (error.find_root(), plan_fault(error)) {
-        (DataFusionError::ResourcesExhausted(_), _) => (507, ErrorCode::MemoryLimit),
+        (DataFusionError::ResourcesExhausted(_), _) => ErrorCode::MemoryLimit,
         // How DataFusion 55's nested-loop join says that its first batch is over the limit already.
-        (DataFusionError::Internal(text), _) if text.contains("no data to spill") => (507, ErrorCode::MemoryLimit),
-        (_, Fault::User) => (400, user),
-        (_, Fault::Transient) => (503, ErrorCode::Storage),
-        (_, Fault::Bug) => (500, ErrorCode::Internal),
+        (DataFusionError::Internal(text), _) if text.contains("no data to spill") => ErrorCode::MemoryLimit,
+        (_, Fault::User) => user,
+        (_, Fault::Transient) => ErrorCode::Storage,
+        (_, Fault::Bug) => ErrorCode::Internal,
     }
 }
 
-fn shared_code(error: &SharedError) -> (u16, ErrorCode) {
+fn shared_code(error: &SharedError) -> ErrorCode {
     match error {
-        SharedError::ParseSql { .. } => (400, ErrorCode::Syntax),
+        SharedError::ParseSql { .. } => ErrorCode::Syntax,
         SharedError::RefuseDefinition { .. } | SharedError::CheckName(_) | SharedError::PlanView { .. } => {
-            (400, ErrorCode::Refused)
+            ErrorCode::Refused
         }
-        SharedError::FindDefinition { .. } => (404, ErrorCode::NotFound),
-        SharedError::CreateTwice { .. } | SharedError::DropStreamInUse { .. } => (409, ErrorCode::Conflict),
-        SharedError::WriteCatalog { .. } => (503, ErrorCode::Conflict),
-        SharedError::NotHeld { .. } => (503, ErrorCode::NotHeld),
+        SharedError::FindDefinition { .. } => ErrorCode::NotFound,
+        SharedError::CreateTwice { .. } | SharedError::DropStreamInUse { .. } | SharedError::WriteCatalog { .. } => {
+            ErrorCode::Conflict
+        }
+        SharedError::NotHeld { .. } => ErrorCode::NotHeld,
         SharedError::RunPlan { source, .. } => engine_code(source, ErrorCode::QueryFailed),
         other => match other.fault() {
-            Fault::User => (400, ErrorCode::Refused),
-            Fault::Transient => (503, ErrorCode::Storage),
-            Fault::Bug => (500, ErrorCode::Internal),
+            Fault::User => ErrorCode::Refused,
+            Fault::Transient => ErrorCode::Storage,
+            Fault::Bug => ErrorCode::Internal,
         },
     }
 }

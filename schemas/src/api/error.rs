@@ -1,6 +1,6 @@
 //! The body of every answer that is not 2xx.
 //!
-//! Invariant: a code never changes its meaning, so programs may decide by it; a message is for people.
+//! Invariant: a code never changes its status or its meaning, so programs may decide by it; a message is for people.
 
 use serde::{Deserialize, Serialize};
 
@@ -28,40 +28,73 @@ pub struct ErrorBody {
 words! {
     /// What kind of error it is.
     pub enum ErrorCode {
-        /// The body, a header or a parameter cannot be read.
+        /// The body, a header or a parameter cannot be read. The status is 413 if the body is too long.
         BadRequest = "bad_request",
-        /// An option has no such name or value.
+        /// An option of a query has a name or a value that means nothing.
         BadOption = "bad_option",
-        /// No format of `Accept` can be given.
-        NotAcceptable = "not_acceptable",
-        NoSuchPath = "no_such_path",
-        NoSuchMethod = "no_such_method",
-        /// A page of another site made a browser send it.
-        OtherSite = "other_site",
-        /// There is no statement in it.
+        /// The request holds no SQL statement.
         Empty = "empty",
+        /// A request holds either definitions or one query.
         MixedStatements = "mixed_statements",
-        /// A query would change something.
+        /// Queries change nothing.
         ReadOnly = "read_only",
+        /// The SQL cannot be parsed.
         Syntax = "syntax",
         /// The query cannot be planned.
         InvalidQuery = "invalid_query",
-        /// The query failed on a value that it met.
+        /// The query was planned, and failed because of its data.
         QueryFailed = "query_failed",
-        /// A definition, a name or a call that is understood but not accepted.
+        /// A definition or a request is understood but not accepted.
         Refused = "refused",
+        /// A page of another site made a browser send the request.
+        OtherSite = "other_site",
+        /// The stream or view does not exist.
         NotFound = "not_found",
+        NoSuchPath = "no_such_path",
+        NoSuchMethod = "no_such_method",
+        /// The client accepts no format that exists.
+        NotAcceptable = "not_acceptable",
+        /// The name is taken, or views read the stream. The status is 503 if others change the catalog at the moment.
         Conflict = "conflict",
+        /// A fault of the server.
+        Internal = "internal",
+        /// The query can be answered in a while.
         NotReady = "not_ready",
+        /// The layers hold no common frontier at the moment.
         NotHeld = "not_held",
         StreamStopped = "stream_stopped",
+        /// A speed worker failed that was asked for a part of the answer.
         WorkerFailed = "worker_failed",
+        /// As many queries run as may.
         TooBusy = "too_busy",
-        Timeout = "timeout",
-        MemoryLimit = "memory_limit",
+        /// The object store or the disk failed.
         Storage = "storage",
-        /// Another layer cannot do what was called at the moment.
+        /// Another layer cannot do its part at the moment.
         Unavailable = "unavailable",
-        Internal = "internal",
+        /// The query took longer than it may.
+        Timeout = "timeout",
+        /// The query needs more memory than it may have.
+        MemoryLimit = "memory_limit",
+    }
+}
+
+impl ErrorCode {
+    /// The HTTP status; [`ErrorCode::BadRequest`] and [`ErrorCode::Conflict`] have a second one.
+    pub fn status(self) -> u16 {
+        use ErrorCode as C;
+        match self {
+            C::BadRequest | C::BadOption | C::Empty | C::MixedStatements | C::ReadOnly => 400,
+            C::Syntax | C::InvalidQuery | C::QueryFailed | C::Refused => 400,
+            C::OtherSite => 403,
+            C::NotFound | C::NoSuchPath => 404,
+            C::NoSuchMethod => 405,
+            C::NotAcceptable => 406,
+            C::Conflict => 409,
+            C::Internal | C::Unknown => 500,
+            C::NotReady | C::NotHeld | C::StreamStopped | C::WorkerFailed => 503,
+            C::TooBusy | C::Storage | C::Unavailable => 503,
+            C::Timeout => 504,
+            C::MemoryLimit => 507,
+        }
     }
 }

@@ -78,10 +78,10 @@ fn words_are_written_and_later_ones_are_read() {
     check_words(ProbeState::ALL, &["ok", "ready"], ProbeState::Unknown);
     #[rustfmt::skip]
     let codes = [
-        "bad_request", "bad_option", "not_acceptable", "no_such_path", "no_such_method", "other_site", "empty",
-        "mixed_statements", "read_only", "syntax", "invalid_query", "query_failed", "refused", "not_found", "conflict",
-        "not_ready", "not_held", "stream_stopped", "worker_failed", "too_busy", "timeout", "memory_limit", "storage",
-        "unavailable", "internal",
+        "bad_request", "bad_option", "empty", "mixed_statements", "read_only", "syntax", "invalid_query",
+        "query_failed", "refused", "other_site", "not_found", "no_such_path", "no_such_method", "not_acceptable",
+        "conflict", "internal", "not_ready", "not_held", "stream_stopped", "worker_failed", "too_busy", "storage",
+        "unavailable", "timeout", "memory_limit",
     ];
     check_words(ErrorCode::ALL, &codes, ErrorCode::Unknown);
     assert_eq!(format!("{:<9}|", RunEnd::Busy), "busy     |");
