@@ -16,7 +16,7 @@ use datafusion::error::DataFusionError;
 
 use super::aggregate::Aggregate;
 use super::compile::ViewPlan;
-use super::rounding::{StatesOf, agree};
+use super::rounding::{AccumulatorKind, agree};
 use super::support::{DIGEST_TOLERANCE, Equality};
 use crate::{Error, Result};
 
@@ -168,8 +168,8 @@ fn same(aggregate: &Aggregate, left: &ArrayRef, right: &ArrayRef, magnitudes: &[
         }
         Equality::Values => Ok(value(aggregate, left)? == value(aggregate, right)?),
         Equality::Floats => {
-            let of = StatesOf { function: aggregate.planned.fun().name(), by_groups: aggregate.by_groups };
-            agree(of, left, right, magnitudes)
+            let kind = AccumulatorKind { function: aggregate.planned.fun().name(), by_groups: aggregate.by_groups };
+            agree(kind, left, right, magnitudes)
         }
         Equality::Digests => {
             let (l, r) = (value(aggregate, left)?, value(aggregate, right)?);

@@ -37,7 +37,7 @@ pub(super) fn magnitudes(call: &AggregateFunction) -> Vec<Expr> {
 
 /// Which accumulator made the states that are compared.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct StatesOf<'a> {
+pub(super) struct AccumulatorKind<'a> {
     /// The name of the aggregate function.
     pub(super) function: &'a str,
     /// True for a groups accumulator.
@@ -46,7 +46,12 @@ pub(super) struct StatesOf<'a> {
 
 /// True if two states differ by rounding only. `magnitudes` are those of [`magnitudes`]; without them, what is left of
 /// the sums stands for them.
-pub(super) fn agree(of: StatesOf<'_>, left: &ArrayRef, right: &ArrayRef, magnitudes: &[f64]) -> PlanResult<bool> {
+pub(super) fn agree(
+    kind: AccumulatorKind<'_>,
+    left: &ArrayRef,
+    right: &ArrayRef,
+    magnitudes: &[f64],
+) -> PlanResult<bool> {
     let (left, right) = (fields(left)?, fields(right)?);
     if let ([Field::List(left)], [Field::List(right)]) = (left.as_slice(), right.as_slice()) {
         // The values themselves, of DISTINCT.
@@ -56,7 +61,7 @@ pub(super) fn agree(of: StatesOf<'_>, left: &ArrayRef, right: &ArrayRef, magnitu
     let (left, right) = (numbers(&left), numbers(&right));
     let larger: Vec<f64> =
         left.iter().zip(&right).map(|(l, r)| l.unwrap_or(0.0).abs().max(r.unwrap_or(0.0).abs())).collect();
-    let scales = scales(of, &larger, magnitudes);
+    let scales = scales(kind, &larger, magnitudes);
     let mut pairs = left.into_iter().zip(right).zip(scales);
     Ok(pairs.all(|((l, r), scale)| match (l, r) {
         (Some(l), Some(r)) if l.is_nan() || r.is_nan() => l.is_nan() && r.is_nan(),
@@ -100,10 +105,10 @@ fn numbers(fields: &[Field]) -> Vec<Option<f64>> {
 
 /// What each field's rounding is relative to. Which field is what is the engine's affair: counts (which are exact),
 /// means, and sums of squared deviations (`m2`) or of products, in an order of each function's own.
-fn scales(of: StatesOf<'_>, fields: &[f64], magnitudes: &[f64]) -> Vec<f64> {
+fn scales(kind: AccumulatorKind<'_>, fields: &[f64], magnitudes: &[f64]) -> Vec<f64> {
     let rms = |n: f64, mean: f64, m2: f64| (m2 / n.max(1.0) + mean * mean).sqrt();
     let of_rows = |i: usize, otherwise: f64| magnitudes.get(i).copied().unwrap_or(otherwise);
-    match (of.function, fields) {
+    match (kind.function, fields) {
         ("sum", [sum]) => vec![of_rows(0, *sum)],
         ("avg", [_, sum]) => vec![0.0, of_rows(0, *sum)],
         ("var" | "var_pop" | "stddev" | "stddev_pop", [n, mean, m2]) => {
@@ -115,7 +120,7 @@ fn scales(of: StatesOf<'_>, fields: &[f64], magnitudes: &[f64]) -> Vec<f64> {
             let n = n.max(1.0);
             vec![0.0, (xx / n).sqrt(), (yy / n).sqrt(), (xx * yy).sqrt()]
         }
-        ("corr", [n, _, _, _, xx, yy]) if of.by_groups => {
+        ("corr", [n, _, _, _, xx, yy]) if kind.by_groups => {
             let (x, y) = ((n * xx).sqrt(), (n * yy).sqrt());
             vec![0.0, x, y, (xx * yy).sqrt(), *xx, *yy]
         }

@@ -45,7 +45,7 @@ impl<'a> Connections<'a> {
             stream,
             upstream,
             partitions: source.partitions.clone(),
-            brokers: source.link.clone(),
+            brokers: source.brokers.clone(),
             source,
             changes,
             commands: 0,

@@ -81,31 +81,32 @@ impl Ingest<'_> {
     /// Archives what is held, its end a mark, so that the next process starts from little.
     pub(super) async fn shut_down(&mut self) -> Result<Ended> {
         self.work.abort_jobs();
-        let name = self.state.name().clone();
-        let archiving = async {
-            loop {
-                if !self.work.is_archiving() {
-                    self.cut_epoch(self.now(), true).await?;
-                }
-                if !self.work.is_archiving() {
-                    return Ok(());
-                }
-                match self.work.outcome().await? {
-                    // What was held is someone else's: there is nothing left to do for it.
-                    EpochOutcome::Fenced(_) => return Ok(()),
-                    landed => {
-                        if self.settle(landed).is_some() {
-                            return Ok(());
-                        }
-                    }
-                }
-            }
-        };
-        match tokio::time::timeout(LAST_EPOCH, archiving).await {
+        match tokio::time::timeout(LAST_EPOCH, self.archive_rest()).await {
             Ok(archived) => archived?,
-            Err(_) => return Err(Error::LastEpoch { stream: name }),
+            Err(_) => return Err(Error::LastEpoch { stream: self.state.name().clone() }),
         }
         self.show();
         Ok(Ended::ShutDown)
+    }
+
+    /// Cuts epochs until everything is archived, or someone else has archived in our place.
+    async fn archive_rest(&mut self) -> Result<()> {
+        loop {
+            if !self.work.is_archiving() {
+                self.cut_epoch(self.now(), true).await?;
+            }
+            if !self.work.is_archiving() {
+                return Ok(());
+            }
+            match self.work.outcome().await? {
+                // What was held is someone else's: there is nothing left to do for it.
+                EpochOutcome::Fenced(_) => return Ok(()),
+                landed => {
+                    if self.settle(landed).is_some() {
+                        return Ok(());
+                    }
+                }
+            }
+        }
     }
 }
