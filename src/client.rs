@@ -7,6 +7,7 @@ use reqwest::{Method, RequestBuilder, Response, Url};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use thalweg_schemas::api::error::Refusal;
+use thalweg_schemas::error::innermost;
 
 use crate::flags::{ServerFlags, Usage};
 
@@ -89,10 +90,7 @@ impl Client {
 
     /// Nobody answered; the innermost cause says it best.
     fn silence(&self, error: &reqwest::Error) -> anyhow::Error {
-        let mut cause: &dyn std::error::Error = error;
-        while let Some(inner) = cause.source() {
-            cause = inner;
-        }
+        let cause = innermost(error);
         anyhow!("no answer from {} ({cause}); start `thalweg up`, or say with --url where it runs", self.url)
     }
 }

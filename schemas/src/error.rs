@@ -2,8 +2,9 @@
 //!
 //! Invariant: [`Error::fault`] is the only place where retry, reject or exit is decided.
 
-pub mod complaint;
 pub mod nearest;
+
+pub mod complaint;
 
 use crate::error::complaint::Complaint;
 use crate::frontier::Frontier;
@@ -103,6 +104,15 @@ impl Error {
     pub fn refuse(reason: impl Into<String>, instead: impl Into<String>) -> Self {
         Error::RefuseDefinition { reason: reason.into(), instead: instead.into() }
     }
+}
+
+/// The cause that says most: what lies around it is often called only `transport error`.
+pub fn innermost(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut cause = error;
+    while let Some(inner) = cause.source() {
+        cause = inner;
+    }
+    cause.to_string()
 }
 
 /// Storage that refuses us will go on refusing; anything else may pass.

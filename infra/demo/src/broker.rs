@@ -12,17 +12,22 @@
 //! effect. Nothing is forced to disk before a segment is full, so a machine that stops may take the newest messages
 //! with it. Invariant: one process has the log open, and what was acknowledged is read from then on, once.
 
-mod connection;
 mod files;
-mod frame;
-mod groups;
-mod listener;
 mod log;
-mod node;
-mod probe;
-mod producers;
-mod requests;
 mod topics;
+
+mod groups;
+mod producers;
+
+mod node;
+
+mod probe;
+
+mod frame;
+mod requests;
+
+mod connection;
+mod listener;
 
 use std::fs::File;
 use std::io;

@@ -8,11 +8,12 @@
 //! ends, so there is nothing to keep. Invariant: what the tally and the record hold was acknowledged by Kafka, all of
 //! it.
 
-mod feed;
 mod pace;
 mod record;
 mod tally;
 mod topics;
+
+mod feed;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;

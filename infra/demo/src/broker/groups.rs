@@ -5,9 +5,11 @@
 //! moment; a commit is acknowledged after it was written.
 
 mod commits;
+
+mod member;
+
 mod group;
 mod join;
-mod member;
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;

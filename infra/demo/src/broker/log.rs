@@ -12,12 +12,14 @@
 //! descriptors. Invariant: offsets are dense, and what readers see was written whole.
 
 pub(crate) mod batch;
-pub(crate) mod partition;
-pub(crate) mod read;
-pub(crate) mod records;
-pub(crate) mod recovery;
-pub(crate) mod segment;
-pub(crate) mod sequences;
+mod records;
+mod segment;
+mod sequences;
+
+mod recovery;
+
+mod partition;
+mod read;
 
 pub(crate) use batch::Flaw;
 pub(crate) use partition::{AppendError, PartitionLog};

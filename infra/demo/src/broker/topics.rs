@@ -268,8 +268,8 @@ impl BrokerTopics {
 mod tests {
     use bytes::Bytes;
 
-    use super::super::log::batch::tests::plain;
     use super::*;
+    use crate::broker::log::batch::tests::plain;
 
     fn denied<T>(outcome: Result<T, Denied>) -> ResponseError {
         outcome.err().expect("a refusal").code()
