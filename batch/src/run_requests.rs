@@ -1,8 +1,8 @@
-//! Asking another process for an early run, when a worker is short of memory: a small object in the warehouse, written
-//! anew each time, which the processes that run views look at.
+//! Requests for an early run, made when a worker is short of memory: a small object in the warehouse, written anew each
+//! time, which the processes that run views watch. A worker has no other way to reach them.
 //!
-//! Invariant: it is a wish. No answer and no commit depends on it, and one that is lost is made again: a worker that is
-//! short of memory asks until it is not.
+//! Invariant: no answer and no commit depends on a request. A request that is lost is made again: a worker that is
+//! short of memory makes one until it is not.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,10 +12,10 @@ use thalweg_schemas::warehouse::Warehouse;
 use tokio::sync::Notify;
 use uuid::Uuid;
 
-/// How often the product looks at the wish, and its time before a failed request is made again.
+/// How often the product looks at the object, and its time before a failed request is made again.
 pub const POLL: Duration = Duration::from_secs(1);
 
-/// Writes the wish whenever `short` is notified; ends only by being dropped.
+/// Makes a request whenever `short` is notified; ends only by being dropped.
 pub async fn request(warehouse: Warehouse, short: Arc<Notify>, poll: Duration) {
     loop {
         short.notified().await;
@@ -34,7 +34,7 @@ async fn write(warehouse: &Warehouse, poll: Duration) {
     }
 }
 
-/// Notifies `wake` for every wish that is made from now on; ends only by being dropped.
+/// Notifies `wake` of every request that is made from now on; ends only by being dropped.
 pub async fn watch(warehouse: Warehouse, wake: Arc<Notify>, poll: Duration) {
     let store = warehouse.store();
     let mut known = None;
@@ -45,24 +45,24 @@ pub async fn watch(warehouse: Warehouse, wake: Arc<Notify>, poll: Duration) {
                 wake.notify_one();
             }
             Ok(false) => {}
-            Err(error) => tracing::debug!(%error, "wishes for early runs are not seen"),
+            Err(error) => tracing::debug!(%error, "requests for early runs are not seen"),
         }
         tokio::time::sleep(poll).await;
     }
 }
 
-/// Whether a wish was made since the last look. The first look finds what is known, and nothing new.
-async fn is_new(store: &Arc<dyn ObjectStore>, known: &mut Option<Request>) -> object_store::Result<bool> {
+/// Whether a request was made since the last look. The first look finds what is known, and nothing new.
+async fn is_new(store: &Arc<dyn ObjectStore>, known: &mut Option<RunRequest>) -> object_store::Result<bool> {
     let seen = look(store).await?;
     let is_new = known.as_ref().is_some_and(|known| *known != seen);
     *known = Some(seen);
     Ok(is_new)
 }
 
-/// The last wish, as far as it differs from others.
-type Request = Option<(Option<String>, Option<String>, i64)>;
+/// The last request, as far as it differs from others.
+type RunRequest = Option<(Option<String>, Option<String>, i64)>;
 
-async fn look(store: &Arc<dyn ObjectStore>) -> object_store::Result<Request> {
+async fn look(store: &Arc<dyn ObjectStore>) -> object_store::Result<RunRequest> {
     match store.head(&Warehouse::early_path()).await {
         Ok(ObjectMeta { e_tag, version, last_modified, .. }) => {
             Ok(Some((e_tag, version, last_modified.timestamp_nanos_opt().unwrap_or_default())))
@@ -83,7 +83,7 @@ mod tests {
 
     async fn check(warehouse: Warehouse) {
         let (store, mut known) = (warehouse.store(), None);
-        // A wish of an earlier time is not one.
+        // A request of an earlier time is not one.
         write(&warehouse, SHORT).await;
         for _ in 0..2 {
             assert!(!is_new(&store, &mut known).await.unwrap());
@@ -91,7 +91,7 @@ mod tests {
         for _ in 0..2 {
             write(&warehouse, SHORT).await;
             assert!(is_new(&store, &mut known).await.unwrap());
-            assert!(!is_new(&store, &mut known).await.unwrap(), "one wish, one run");
+            assert!(!is_new(&store, &mut known).await.unwrap(), "one request, one run");
         }
 
         let (short, wake) = (Arc::<Notify>::default(), Arc::<Notify>::default());
@@ -99,7 +99,7 @@ mod tests {
             tokio::spawn(watch(warehouse.clone(), Arc::clone(&wake), SHORT)),
             tokio::spawn(request(warehouse.clone(), Arc::clone(&short), SHORT)),
         ];
-        // A wish that comes before the first look is lost, so a worker wishes until it is heard.
+        // A request before the first look is lost, so a worker makes requests until it is heard.
         let heard = async {
             loop {
                 short.notify_one();
@@ -113,14 +113,14 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_wish_wakes_once_on_a_disk() {
+    async fn a_request_wakes_once_on_a_disk() {
         let folder = tempfile::tempdir().unwrap();
         let url = folder.path().to_str().unwrap();
         check(Warehouse::open(url, &BTreeMap::new()).unwrap()).await;
     }
 
     #[tokio::test]
-    async fn a_wish_wakes_once_in_a_store() {
+    async fn a_request_wakes_once_in_a_store() {
         check(thalweg_kit::world::warehouse_in_memory()).await;
     }
 }

@@ -7,6 +7,7 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
+use thalweg_schemas::api::runs::{RunMode, RunOutcome, RunReport};
 use thalweg_schemas::catalog::{Catalog, CatalogStore, CompiledView};
 use thalweg_schemas::warehouse::Warehouse;
 use thalweg_schemas::warehouse::versions::Published;
@@ -15,10 +16,9 @@ use tokio::sync::{Notify, mpsc, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use crate::decide::Mode;
 use crate::follow::{announce, follow_published};
 use crate::promote::promote;
-use crate::run::{BatchConfig, Outcome, RunReport, run_view};
+use crate::run::{BatchConfig, run_view};
 use crate::{Error, Result};
 
 /// The shortest time between two rounds of runs, and the time before what failed is tried again.
@@ -104,7 +104,7 @@ impl Rounds<'_> {
             }
             let outcome = self.run_one(catalog, building).await?;
             // If the process that computes it fails, a view that nobody can ask yet must not wait for the interval.
-            again |= may_pass(&outcome) || matches!(outcome, Outcome::Busy { .. });
+            again |= may_pass(&outcome) || matches!(outcome, RunOutcome::Busy { .. });
             let tell = |version| announce(self.published, version);
             match promote(self.warehouse, &self.catalogs, catalog, building, tell).await {
                 Ok(true) => {
@@ -131,9 +131,9 @@ impl Rounds<'_> {
     }
 
     /// Runs one view and reports it. One that another process computes is left to it, without a word.
-    async fn run_one(&mut self, catalog: &Catalog, view: &Arc<CompiledView>) -> Result<Outcome> {
+    async fn run_one(&mut self, catalog: &Catalog, view: &Arc<CompiledView>) -> Result<RunOutcome> {
         let started = Instant::now();
-        let mode = Mode::Incremental;
+        let mode = RunMode::Incremental;
         let run = run_view(self.warehouse, catalog, view, mode, &self.config, |_| ()).await;
         let report = match run {
             Ok(report) => report,
@@ -142,18 +142,18 @@ impl Rounds<'_> {
         };
         let outcome = report.outcome.clone();
         match &outcome {
-            Outcome::Failed { reason, fault } => {
+            RunOutcome::Failed { reason, fault } => {
                 tracing::warn!(view = %report.view, reason, ?fault, "the view was not computed");
             }
-            Outcome::Published => {
+            RunOutcome::Published => {
                 tracing::info!(view = %report.view, cut = %report.to, rows = report.rows_read,
                     groups = report.groups, elapsed = ?report.elapsed, "published");
             }
-            Outcome::Busy { holder, .. } => {
+            RunOutcome::Busy { holder, .. } => {
                 tracing::debug!(view = %report.view, holder, "the view is computed elsewhere");
                 return Ok(outcome);
             }
-            Outcome::NothingNew | Outcome::Fenced => {}
+            RunOutcome::NothingNew | RunOutcome::Fenced => {}
         }
         // Whoever counts runs may have gone; the runs go on.
         let _ = self.runs.send(report);
@@ -162,11 +162,11 @@ impl Rounds<'_> {
 }
 
 /// True if running again may end better.
-fn may_pass(outcome: &Outcome) -> bool {
-    matches!(outcome, Outcome::Failed { fault, .. } if *fault == Fault::Transient)
+fn may_pass(outcome: &RunOutcome) -> bool {
+    matches!(outcome, RunOutcome::Failed { fault, .. } if *fault == Fault::Transient)
 }
 
-fn failed(view: &CompiledView, mode: Mode, elapsed: Duration, error: &Error) -> RunReport {
+fn failed(view: &CompiledView, mode: RunMode, elapsed: Duration, error: &Error) -> RunReport {
     RunReport {
         view: view.definition.name.clone(),
         id: view.plan.id().clone(),
@@ -178,7 +178,7 @@ fn failed(view: &CompiledView, mode: Mode, elapsed: Duration, error: &Error) -> 
         files: 0,
         bytes: 0,
         elapsed,
-        outcome: Outcome::Failed { reason: error.to_string(), fault: error.fault() },
+        outcome: RunOutcome::Failed { reason: error.to_string(), fault: error.fault() },
     }
 }
 

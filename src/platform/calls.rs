@@ -3,15 +3,14 @@
 //! Invariant: a run is recorded once, whoever asked for it.
 
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use futures::FutureExt;
-use serde_json::{Value, json};
-use thalweg_batch::{BatchConfig, Mode, Outcome, RunReport, run_view, schedule};
+use thalweg_batch::{BatchConfig, run_view, schedule};
 use thalweg_schemas::Fault;
+use thalweg_schemas::api::runs::{RunList, RunMode};
 use thalweg_schemas::engine::threads::Threads;
 use thalweg_schemas::warehouse::versions::Published;
-use thalweg_serving::{BatchRequest, Call, CallError, RunSummary};
+use thalweg_serving::{BatchRequest, Call, CallError};
 use tokio::sync::{Notify, mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
@@ -35,10 +34,10 @@ pub(super) fn threads(settings: &Settings) -> Result<Arc<Threads>, Stopped> {
 }
 
 /// Does `work` on `threads`; a client that goes away ends it.
-pub(super) async fn compute(
+pub(super) async fn compute<Answer: Send + 'static>(
     threads: Arc<Threads>,
-    work: impl Future<Output = Result<Value, CallError>> + Send + 'static,
-) -> Result<Value, CallError> {
+    work: impl Future<Output = Result<Answer, CallError>> + Send + 'static,
+) -> Result<Answer, CallError> {
     threads.spawn(work).await.unwrap_or_else(|panic| {
         Err(CallError { fault: Fault::Bug, message: format!("the batch layer panicked: {panic}") })
     })
@@ -82,7 +81,7 @@ impl Batch {
         };
         let record = async {
             while let Some(report) = reports.recv().await {
-                metrics.record_run(summary(&report));
+                metrics.record_run(&report);
             }
         };
         tokio::select! {
@@ -92,7 +91,7 @@ impl Batch {
     }
 
     /// `POST /v1/batch/run`.
-    pub(super) fn run_call(&self) -> Call<BatchRequest> {
+    pub(super) fn run_call(&self) -> Call<BatchRequest, RunList> {
         let batch = self.clone();
         Arc::new(move |request| {
             let batch = batch.clone();
@@ -100,41 +99,16 @@ impl Batch {
         })
     }
 
-    async fn run(self, request: BatchRequest) -> Result<Value, CallError> {
+    async fn run(self, request: BatchRequest) -> Result<RunList, CallError> {
         let catalog = Arc::clone(&self.base.catalog.borrow());
-        let mode = if request.full { Mode::Full } else { Mode::Incremental };
-        let mut reports = Vec::new();
+        let mode = if request.full { RunMode::Full } else { RunMode::Incremental };
+        let mut runs = Vec::new();
         for view in catalog.compiled_of(request.view.as_ref()).map_err(failed)? {
             let run = run_view(&self.base.warehouse, &catalog, &view, mode, &self.config, |_| ());
             let report = run.await.map_err(failed)?;
-            self.base.metrics.record_run(summary(&report));
-            reports.push(report);
+            self.base.metrics.record_run(&report);
+            runs.push(report);
         }
-        Ok(json!({ "runs": reports }))
-    }
-}
-
-fn summary(report: &RunReport) -> RunSummary {
-    let (outcome, error) = match &report.outcome {
-        Outcome::Published => ("published", None),
-        Outcome::NothingNew => ("nothing_new", None),
-        Outcome::Fenced => ("fenced", None),
-        Outcome::Busy { holder, .. } => ("busy", Some(format!("computed by {holder}"))),
-        Outcome::Failed { reason, .. } => ("failed", Some(reason.clone())),
-    };
-    let mode = match report.mode {
-        Mode::Incremental => "incremental",
-        Mode::Full => "full",
-    };
-    let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    RunSummary {
-        view: report.view.clone(),
-        mode: mode.to_owned(),
-        outcome: outcome.to_owned(),
-        rows: report.rows_read,
-        groups: report.groups,
-        seconds: report.elapsed.as_secs_f64(),
-        finished_ms: i64::try_from(since_1970.as_millis()).unwrap_or(i64::MAX),
-        error,
+        Ok(RunList { runs })
     }
 }

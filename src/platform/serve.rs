@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use futures::FutureExt;
 use thalweg_schemas::Fault;
+use thalweg_schemas::api::runs::RunList;
 use thalweg_schemas::warehouse::Warehouse;
 use thalweg_serving::{BatchRequest, Call, CallError, Realtime, ServingConfig, Sources, Workers, WorkersConfig};
 use tokio::net::TcpListener;
@@ -85,7 +86,7 @@ pub(crate) async fn serve(settings: &Settings, warehouse: Warehouse, http: TcpLi
 }
 
 /// A replica is there for queries: a run would take their memory and their cores.
-fn no_runs() -> Call<BatchRequest> {
+fn no_runs() -> Call<BatchRequest, RunList> {
     Arc::new(|_| {
         std::future::ready(Err(CallError {
             fault: Fault::User,

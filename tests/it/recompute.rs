@@ -2,8 +2,9 @@
 
 use std::sync::Arc;
 
-use thalweg_batch::{BatchConfig, Mode, ViewTable, run_view};
+use thalweg_batch::{BatchConfig, ViewTable, run_view};
 use thalweg_kit::world::World;
+use thalweg_schemas::api::runs::RunMode;
 use thalweg_schemas::catalog::CompiledView;
 use thalweg_schemas::warehouse::versions::BatchVersion;
 
@@ -11,7 +12,7 @@ use thalweg_schemas::warehouse::versions::BatchVersion;
 pub(crate) async fn recompute(
     world: &World,
     view: &Arc<CompiledView>,
-    mode: Mode,
+    mode: RunMode,
     config: &BatchConfig,
 ) -> Arc<BatchVersion> {
     let catalog = world.catalogs.load().await.unwrap();

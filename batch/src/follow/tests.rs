@@ -3,10 +3,10 @@
 use thalweg_kit::definitions::view;
 use thalweg_kit::positions::at;
 use thalweg_kit::world::faulty_warehouse;
+use thalweg_schemas::api::runs::RunMode;
 use thalweg_schemas::realtime::epoch::EpochOutcome;
 
 use super::*;
-use crate::decide::Mode;
 use crate::run::{BatchConfig, run_view};
 use crate::testing::{catalog, measured, stream};
 
@@ -54,7 +54,7 @@ async fn what_others_archive_and_publish_is_seen() {
 
     let (view, folder) = (view(&known, "overall"), tempfile::tempdir().unwrap());
     let config = BatchConfig { spill: folder.path().to_owned(), ..BatchConfig::default() };
-    run_view(&warehouse, &known, &view, Mode::Full, &config, |_| ()).await.unwrap();
+    run_view(&warehouse, &known, &view, RunMode::Full, &config, |_| ()).await.unwrap();
     let there = published.wait_for(|published| published.versions.contains_key(view.plan.id()));
     tokio::time::timeout(LONG, there).await.unwrap().unwrap();
 

@@ -49,7 +49,7 @@ impl Built {
         assert!(matches!(outcome, EpochOutcome::Landed(_)), "{outcome:?}");
     }
 
-    async fn run(&self, view: &Arc<CompiledView>, mode: Mode) -> Result<RunReport> {
+    async fn run(&self, view: &Arc<CompiledView>, mode: RunMode) -> Result<RunReport> {
         run_view(&self.warehouse, &self.catalog, view, mode, &self.config, |_| ()).await
     }
 
@@ -105,8 +105,8 @@ async fn appended_compacted_and_full_states_say_the_same() {
         }
         for name in ["by_device", "overall"] {
             let view = built.view(name);
-            let report = built.run(&view, Mode::Incremental).await.unwrap();
-            assert_eq!(report.outcome, Outcome::Published, "{name} {step}");
+            let report = built.run(&view, RunMode::Incremental).await.unwrap();
+            assert_eq!(report.outcome, RunOutcome::Published, "{name} {step}");
             assert_eq!(report.to, at(to));
             let (version, answer) = built.published(&view).await;
             assert_eq!(version.cut, at(to));
@@ -115,14 +115,14 @@ async fn appended_compacted_and_full_states_say_the_same() {
                 assert_eq!(version.files.len(), files[step], "step {step}");
             }
             // Nothing new: nothing is published.
-            assert_eq!(built.run(&view, Mode::Incremental).await.unwrap().outcome, Outcome::NothingNew);
+            assert_eq!(built.run(&view, RunMode::Incremental).await.unwrap().outcome, RunOutcome::NothingNew);
         }
     }
     for name in ["by_device", "overall"] {
         let view = built.view(name);
         let (_, before) = built.published(&view).await;
-        let report = built.run(&view, Mode::Full).await.unwrap();
-        assert_eq!((report.outcome, report.rows_read), (Outcome::Published, 81 + 94));
+        let report = built.run(&view, RunMode::Full).await.unwrap();
+        assert_eq!((report.outcome, report.rows_read), (RunOutcome::Published, 81 + 94));
         let (version, after) = built.published(&view).await;
         assert_eq!((version.files.len(), after), (1, before));
     }
@@ -133,13 +133,13 @@ async fn an_incremental_run_reads_only_what_lies_above_the_cut() {
     let mut built = Built::new(&[(0, 0), (1, 0)], &[("by_device", BY_DEVICE)]).await;
     let view = built.view("by_device");
     built.commit(&[(0, 0), (1, 0)], &[(0, 1000), (1, 1000)], true).await;
-    built.run(&view, Mode::Incremental).await.unwrap();
+    built.run(&view, RunMode::Incremental).await.unwrap();
     // Above a mark there are rows that no run may read yet.
     built.commit(&[(0, 1000), (1, 1000)], &[(0, 1010), (1, 1000)], true).await;
     built.commit(&[(0, 1010)], &[(0, 1500)], false).await;
     let mut last = Progress::default();
     let (warehouse, catalog) = (&built.warehouse, &built.catalog);
-    let report = run_view(warehouse, catalog, &view, Mode::Incremental, &built.config, |p| last = p).await.unwrap();
+    let report = run_view(warehouse, catalog, &view, RunMode::Incremental, &built.config, |p| last = p).await.unwrap();
     assert_eq!((report.rows_read, last.rows_read), (10, 10));
     assert_eq!(report.from, at(&[(0, 1000), (1, 1000)]));
     assert_eq!(report.to, at(&[(0, 1010), (1, 1000)]));
@@ -150,8 +150,8 @@ async fn an_incremental_run_reads_only_what_lies_above_the_cut() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_stream_without_partitions_has_nothing_to_publish() {
     let built = Built::new(&[], &[("overall", OVERALL)]).await;
-    let report = built.run(&built.view("overall"), Mode::Full).await.unwrap();
-    assert_eq!(report.outcome, Outcome::NothingNew);
+    let report = built.run(&built.view("overall"), RunMode::Full).await.unwrap();
+    assert_eq!(report.outcome, RunOutcome::NothingNew);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -162,7 +162,7 @@ async fn memory_that_is_short_spills_and_changes_nothing() {
     let view = built.view("wide");
     built.commit(&[(0, 0)], &[(0, 200_000)], true).await;
     built.config.memory = 24 << 20;
-    assert_eq!(built.run(&view, Mode::Full).await.unwrap().groups, 200_000);
+    assert_eq!(built.run(&view, RunMode::Full).await.unwrap().groups, 200_000);
     let (version, answer) = built.published(&view).await;
     assert_eq!(version.files.len(), 1);
     assert_eq!(answer, expected(&view, &[], &[(0, 200_000)]).await);
@@ -177,14 +177,14 @@ async fn killed_at_any_step_a_run_is_published_once_or_not() {
             built.config.clock = WallClock::manual();
             let view = built.view("by_device");
             built.commit(&[(0, 0)], &[(0, 30)], true).await;
-            built.run(&view, Mode::Incremental).await.unwrap();
+            built.run(&view, RunMode::Incremental).await.unwrap();
             built.commit(&[(0, 30)], &[(0, 50)], true).await;
             built.store.set(Trouble::Kill { at: step, after });
-            completed = built.store.until_killed(built.run(&view, Mode::Incremental)).await.is_some();
+            completed = built.store.until_killed(built.run(&view, RunMode::Incremental)).await.is_some();
             built.store.set(Trouble::None);
             // What the dead one held is over by then.
             built.config.clock.advance(Duration::from_secs(60));
-            built.run(&view, Mode::Incremental).await.unwrap();
+            built.run(&view, RunMode::Incremental).await.unwrap();
             let (version, answer) = built.published(&view).await;
             assert_eq!(version.cut, at(&[(0, 50)]));
             assert_eq!(answer, expected(&view, &[], &[(0, 50)]).await, "{step} {after}");
@@ -210,7 +210,7 @@ async fn one_run_at_a_time_and_one_that_was_stopped_drops_its_work() {
 
     // While this one computes, no other gets the lease; then it is stopped for so long that another does.
     let taken = std::sync::Mutex::new(None);
-    let report = run_view(warehouse, catalog, &view, Mode::Full, config, |_| {
+    let report = run_view(warehouse, catalog, &view, RunMode::Full, config, |_| {
         waiting(&|| {
             let mut taken = taken.lock().unwrap();
             if taken.is_some() {
@@ -224,13 +224,13 @@ async fn one_run_at_a_time_and_one_that_was_stopped_drops_its_work() {
     });
     let outcome = report.await.unwrap().outcome;
     let Some(Taken::Mine(theirs)) = taken.into_inner().unwrap() else { panic!("the other one did not get it") };
-    assert!(matches!(outcome, Outcome::Busy { .. }), "{outcome:?}");
+    assert!(matches!(outcome, RunOutcome::Busy { .. }), "{outcome:?}");
     let mut table = ViewTable::open(warehouse, id, view.plan.stored_schema()).await.unwrap();
     assert!(table.latest().await.unwrap().is_none());
 
     // Whoever comes now is told who has it, and reads nothing.
-    let report = built.run(&view, Mode::Full).await.unwrap();
-    let Outcome::Busy { holder, until_ms } = report.outcome else { panic!("{:?}", report.outcome) };
+    let report = built.run(&view, RunMode::Full).await.unwrap();
+    let RunOutcome::Busy { holder, until_ms } = report.outcome else { panic!("{:?}", report.outcome) };
     assert!(holder.starts_with(&format!("process {} on ", std::process::id())));
     assert!(until_ms > config.clock.now_ms());
     assert_eq!(report.rows_read, 0);
@@ -238,6 +238,6 @@ async fn one_run_at_a_time_and_one_that_was_stopped_drops_its_work() {
 
     // A run that fails lets go as well.
     built.store.set(Trouble::Fail { part: "states-", after: false, times: 1 });
-    built.run(&view, Mode::Incremental).await.unwrap_err();
-    assert_eq!(built.run(&view, Mode::Incremental).await.unwrap().outcome, Outcome::Published);
+    built.run(&view, RunMode::Incremental).await.unwrap_err();
+    assert_eq!(built.run(&view, RunMode::Incremental).await.unwrap().outcome, RunOutcome::Published);
 }

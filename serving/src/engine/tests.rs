@@ -40,5 +40,5 @@ async fn code(engine: &Arc<Engine>, sql: &str) -> &'static str {
             Ok(_) => panic!("{sql} was answered"),
         },
     };
-    error.answer().code
+    error.code().as_str()
 }

@@ -7,11 +7,12 @@ use std::fmt;
 use std::sync::Arc;
 
 use axum::extract::State;
-use axum::response::{IntoResponse, Response};
+use axum::response::Response;
 use axum::routing::get;
 use axum::{Json, Router};
-use serde_json::json;
 use thalweg_schemas::StreamName;
+use thalweg_schemas::api::paths;
+use thalweg_schemas::api::process::ProbeAnswer;
 use thalweg_schemas::catalog::Catalog;
 use thalweg_schemas::realtime::snapshot::StreamHandle;
 use thalweg_schemas::warehouse::versions::Published;
@@ -19,7 +20,7 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use super::health::{alive, openmetrics};
+use super::health::{alive, openmetrics, readiness_of};
 use super::{no_such_method, no_such_path};
 use crate::metrics::Metrics;
 use crate::status::exposition::encode_of;
@@ -58,21 +59,16 @@ pub async fn probe(listener: TcpListener, probes: Probes, cancel: CancellationTo
 
 fn routes(probes: Probes) -> Router {
     Router::new()
-        .route("/healthz", get(alive))
-        .route("/readyz", get(ready))
-        .route("/metrics", get(metrics))
+        .route(paths::HEALTHZ, get(alive))
+        .route(paths::READYZ, get(ready))
+        .route(paths::METRICS, get(metrics))
         .fallback(no_such_path)
         .method_not_allowed_fallback(no_such_method)
         .with_state(probes)
 }
 
-async fn ready(State(probes): State<Probes>) -> Result<Response> {
-    let reasons = (probes.not_ready)();
-    if reasons.is_empty() {
-        Ok(Json(json!({ "status": "ready" })).into_response())
-    } else {
-        Err(Error::NotReady { what: "the process".into(), reason: reasons.join("; ") })
-    }
+async fn ready(State(probes): State<Probes>) -> Result<Json<ProbeAnswer>> {
+    readiness_of("the process", &(probes.not_ready)())
 }
 
 async fn metrics(State(probes): State<Probes>) -> Result<Response> {

@@ -6,10 +6,11 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use thalweg_batch::{Archive, BatchConfig, Mode};
+use thalweg_batch::{Archive, BatchConfig};
 use thalweg_kit::positions::level;
 use thalweg_kit::sensors::Sensors;
 use thalweg_kit::world::warehouse_in_memory;
+use thalweg_schemas::api::runs::RunMode;
 use thalweg_schemas::realtime::epoch::{Epoch, EpochOutcome};
 use thalweg_schemas::realtime::snapshot::StreamSnapshot;
 use thalweg_schemas::warehouse::versions::{MasterVersion, Published};
@@ -82,7 +83,7 @@ impl World {
         let world = &self.sensors.world;
         let mut published = Published::default();
         for view in world.views() {
-            let version = recompute(world, &view, Mode::Incremental, &config).await;
+            let version = recompute(world, &view, RunMode::Incremental, &config).await;
             published.versions.insert(version.view.clone(), version);
         }
         world.published.send_replace(Arc::new(published));

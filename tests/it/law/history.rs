@@ -13,10 +13,11 @@ use datafusion::execution::SessionState;
 use datafusion::logical_expr::LogicalPlanBuilder;
 use rand::Rng;
 use rand::rngs::StdRng;
-use thalweg_batch::{Archive, BatchConfig, Mode, ViewTable, run_view};
+use thalweg_batch::{Archive, BatchConfig, ViewTable, run_view};
 use thalweg_kit::definitions;
 use thalweg_kit::world::warehouse_in_memory;
 use thalweg_schemas::algebra::{batches, between, collect, scan};
+use thalweg_schemas::api::runs::RunMode;
 use thalweg_schemas::catalog::{Catalog, CompiledView};
 use thalweg_schemas::engine::session;
 use thalweg_schemas::realtime::epoch::{Epoch, EpochOutcome};
@@ -143,8 +144,8 @@ fn slices(rng: &mut StdRng, all: &RecordBatch, from: usize, to: usize) -> Vec<Re
 
 async fn recompute(rng: &mut StdRng, setting: &Setting, context: &str) {
     let mode = match rng.random_bool(0.3) {
-        true => Mode::Full,
-        false => Mode::Incremental,
+        true => RunMode::Full,
+        false => RunMode::Incremental,
     };
     let (warehouse, catalog) = (&setting.warehouse, &setting.catalog);
     run_view(warehouse, catalog, &setting.view, mode, &setting.config, |_| {})

@@ -6,10 +6,11 @@ use std::time::{Duration, Instant};
 
 use arrow::array::{AsArray, RecordBatch};
 use arrow::datatypes::Int64Type;
-use thalweg_batch::{Archive, BatchConfig, Mode};
+use thalweg_batch::{Archive, BatchConfig};
 use thalweg_kit::positions::at;
 use thalweg_kit::world::{World, warehouse_in_memory};
 use thalweg_schemas::algebra::{batches, collect};
+use thalweg_schemas::api::runs::RunMode;
 use thalweg_schemas::catalog::CompiledView;
 use thalweg_schemas::clock::MonotonicClock;
 use thalweg_schemas::definition;
@@ -149,7 +150,7 @@ impl Site {
 
     /// A batch run of the view up to the newest mark, and its publication.
     pub(crate) async fn recompute(&self) {
-        let version = recompute(&self.world, &self.view, Mode::Incremental, &self.batch).await;
+        let version = recompute(&self.world, &self.view, RunMode::Incremental, &self.batch).await;
         let mut published = self.published();
         published.versions.insert(version.view.clone(), version);
         self.publish(published);

@@ -11,8 +11,7 @@ use thalweg_schemas::algebra::{batches, between, collect};
 use thalweg_schemas::catalog::CompiledView;
 use thalweg_schemas::decode::{Decoder, Messages};
 use thalweg_schemas::definition::stream::StreamDefinition;
-use thalweg_schemas::realtime::segment::{Provenance, Segment};
-use thalweg_schemas::realtime::tile::ViewSegments;
+use thalweg_schemas::realtime::segment::{Provenance, Segment, ViewSegments};
 use thalweg_schemas::{Frontier, Offset, Partition};
 
 /// Milliseconds since 1970 of the message at offset 0; each offset adds one.

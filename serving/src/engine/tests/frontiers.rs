@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use thalweg_schemas::api::error::ErrorCode;
 use thalweg_schemas::catalog::Catalog;
 use thalweg_schemas::warehouse::versions::Published;
 
@@ -51,7 +52,7 @@ async fn a_view_that_is_being_built_says_so() {
     world.catalog.send_replace(Arc::new(catalog));
     for sql in ["SELECT * FROM totals", "SELECT * FROM speed.busy"] {
         let error = engine.run(sql, Options::default()).await.err().unwrap();
-        assert_eq!(error.answer().code, "not_ready");
+        assert_eq!(error.code(), ErrorCode::NotReady);
         assert!(error.to_string().contains("being built"), "{error}");
     }
 }
@@ -61,7 +62,7 @@ async fn a_stopped_stream_says_why() {
     let world = World::standing(&at(4, 4), &at(4, 4), &at(9, 9)).await;
     world.failure.send_replace(Some("the topic was recreated".into()));
     let error = engine(&world).run("SELECT * FROM totals", Options::default()).await.err().unwrap();
-    assert_eq!(error.answer().code, "stream_stopped");
+    assert_eq!(error.code(), ErrorCode::StreamStopped);
     assert!(error.to_string().contains("recreated"), "{error}");
 }
 

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::TryStreamExt;
+use thalweg_schemas::api::error::ErrorCode;
 
 use super::{code, rows};
 use crate::engine::Engine;
@@ -62,5 +63,5 @@ async fn an_answer_that_nobody_reads_ends_in_time_and_is_not_taken_for_whole() {
     let held = engine.run(sql, Options::default()).await.unwrap();
     let _ = engine.permits.acquire().await.unwrap();
     let error = held.batches.try_collect::<Vec<_>>().await.unwrap_err();
-    assert_eq!(error.answer().code, "timeout");
+    assert_eq!(error.code(), ErrorCode::Timeout);
 }

@@ -21,7 +21,7 @@ async fn queries_only_read() {
         "",
     ] {
         let error = engine.run(sql, Options::default()).await.err().unwrap_or_else(|| panic!("{sql}"));
-        assert_eq!(error.answer().status, 400, "{sql}: {error}");
+        assert_eq!(error.status(), 400, "{sql}: {error}");
     }
 }
 
@@ -40,12 +40,11 @@ async fn mistakes_are_named_with_their_place() {
             Err(error) => error,
             Ok(answer) => answer.batches.try_collect::<Vec<_>>().await.unwrap_err(),
         };
-        let answer = error.answer();
-        assert_eq!(answer.code, code, "{sql}: {error}");
-        assert!(answer.message.to_lowercase().contains(part), "{sql}: {error}");
+        let body = error.body();
+        assert_eq!(body.code.as_str(), code, "{sql}: {error}");
+        assert!(body.message.to_lowercase().contains(part), "{sql}: {error}");
         if let Some(place) = place {
-            let found = answer.place.map(|p| (p.line, p.column));
-            assert_eq!(found, Some(place), "{sql}: {error}");
+            assert_eq!(body.line.zip(body.column), Some(place), "{sql}: {error}");
         }
     }
 }
@@ -55,6 +54,6 @@ async fn places_stay_the_users_behind_an_option() {
     let world = World::standing(&at(4, 4), &at(4, 4), &at(9, 9)).await;
     let sql = "SET thalweg.partial = 'allow';\nSELECT nothing FROM totals";
     let error = engine(&world).run(sql, Options::default()).await.err().unwrap();
-    let place = error.answer().place.unwrap();
-    assert_eq!((place.line, place.column), (2, 8));
+    let body = error.body();
+    assert_eq!((body.line, body.column), (Some(2), Some(8)));
 }
