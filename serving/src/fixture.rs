@@ -25,7 +25,7 @@ use thalweg_schemas::realtime::snapshot::{StreamHandle, StreamSnapshot};
 use thalweg_schemas::warehouse::Warehouse;
 use thalweg_schemas::warehouse::parquet::writer_properties;
 use thalweg_schemas::warehouse::versions::{BatchVersion, DataFile, MasterVersion, Published};
-use thalweg_schemas::{Frontier, Offset, Partition, StreamName, ViewId, ViewName};
+use thalweg_schemas::{Frontier, Offset, StreamName, ViewId, ViewName};
 use tokio::sync::{Notify, watch};
 
 use crate::Metrics;
@@ -43,7 +43,7 @@ const VIEWS: &str = "
 
 /// The frontier at these offsets of partitions 0 and 1.
 pub(crate) fn at(first: i64, second: i64) -> Frontier {
-    [(Partition(0), Offset(first)), (Partition(1), Offset(second))].into_iter().collect()
+    Frontier::from([(0, first), (1, second)])
 }
 
 /// The platform, and the ends from which a test moves it.

@@ -8,7 +8,7 @@ use url::Url;
 use super::*;
 use crate::definition;
 use crate::warehouse::Warehouse;
-use crate::{Error, Fault, Offset, Partition, Result};
+use crate::{Error, Fault, Result};
 
 const STREAM: &str = "CREATE EXTERNAL TABLE s (a INT, b STRING) STORED AS KAFKA LOCATION 't' OPTIONS ('kafka.x' '1')";
 const VIEW: &str = "CREATE MATERIALIZED VIEW v AS SELECT b, count(*) AS n FROM s GROUP BY b";
@@ -79,10 +79,6 @@ fn stream(name: &str) -> StreamName {
 
 fn view(name: &str) -> ViewName {
     ViewName::new(name).unwrap()
-}
-
-fn at(pairs: &[(i32, i64)]) -> Frontier {
-    pairs.iter().map(|(p, o)| (Partition(*p), Offset(*o))).collect()
 }
 
 /// Whether `v` has a side that serves and one that is built.
@@ -201,32 +197,32 @@ async fn origins_are_recorded_once() {
     let f = Fixture::with(&[STREAM]).await;
     let record = async |origin| f.catalogs.record_origin(&stream("s"), &origin).await.unwrap();
     let origin = |catalog: &Catalog| catalog.streams[&stream("s")].origin.clone();
-    assert_eq!(origin(&*record(at(&[(0, 5)])).await), at(&[(0, 5)]));
-    assert_eq!(origin(&*record(at(&[(0, 9), (1, 0)])).await), at(&[(0, 5), (1, 0)]));
+    assert_eq!(origin(&*record(Frontier::from([(0, 5)])).await), Frontier::from([(0, 5)]));
+    assert_eq!(origin(&*record(Frontier::from([(0, 9), (1, 0)])).await), Frontier::from([(0, 5), (1, 0)]));
     let version = f.load().await.version;
-    record(at(&[(1, 7)])).await;
+    record(Frontier::from([(1, 7)])).await;
     assert_eq!(f.load().await.version, version);
-    assert_eq!(origin(&*f.load().await), at(&[(0, 5), (1, 0)]));
+    assert_eq!(origin(&*f.load().await), Frontier::from([(0, 5), (1, 0)]));
     f.apply(&STREAM.replace("CREATE", "CREATE OR REPLACE").replace("'1'", "'3'")).await.unwrap();
-    assert_eq!(origin(&*f.load().await), at(&[(0, 5), (1, 0)]));
-    assert!(f.catalogs.record_origin(&stream("x"), &at(&[(0, 1)])).await.is_err());
+    assert_eq!(origin(&*f.load().await), Frontier::from([(0, 5), (1, 0)]));
+    assert!(f.catalogs.record_origin(&stream("x"), &Frontier::from([(0, 1)])).await.is_err());
 }
 
 #[tokio::test]
 async fn a_stream_created_again_goes_on_with_its_archive() {
     let f = Fixture::with(&[STREAM]).await;
-    f.catalogs.record_origin(&stream("s"), &at(&[(0, 5)])).await.unwrap();
+    f.catalogs.record_origin(&stream("s"), &Frontier::from([(0, 5)])).await.unwrap();
     f.archive().await;
     f.apply("DROP TABLE s").await.unwrap();
     f.refused(f.apply(&STREAM.replace("a INT", "a DATE")).await, "its columns cannot change");
     let done = f.apply(STREAM).await.unwrap();
     assert_eq!(done, ["created stream s over its archive"]);
     let catalog = f.load().await;
-    assert_eq!(catalog.streams[&stream("s")].origin, at(&[(0, 5)]));
+    assert_eq!(catalog.streams[&stream("s")].origin, Frontier::from([(0, 5)]));
     assert!(catalog.dropped.is_empty());
 
     let f = Fixture::with(&[STREAM]).await;
-    f.catalogs.record_origin(&stream("s"), &at(&[(0, 5)])).await.unwrap();
+    f.catalogs.record_origin(&stream("s"), &Frontier::from([(0, 5)])).await.unwrap();
     f.apply("DROP TABLE s").await.unwrap();
     f.apply(&STREAM.replace("a INT", "a DATE")).await.unwrap();
     assert!(f.load().await.streams[&stream("s")].origin.is_empty(), "nothing was archived");

@@ -223,13 +223,10 @@ mod tests {
 
     use arrow::array::{ArrayRef, StringArray};
     use thalweg_kit::definitions::stream;
+    use thalweg_kit::positions::at;
 
     fn health() -> Health {
         Health::new(&stream("s", &[]))
-    }
-
-    fn at(pairs: &[(i32, i64)]) -> Frontier {
-        pairs.iter().map(|(p, o)| (Partition(*p), Offset(*o))).collect()
     }
 
     #[test]
