@@ -35,5 +35,5 @@ pub use error::{Error, Result};
 pub use follow::{follow_masters, follow_published};
 pub use promote::promote;
 pub use run::{BatchConfig, Outcome, Progress, RunReport, run_view};
-pub use schedule::schedule;
+pub use schedule::{Downstream, schedule};
 pub use view_table::ViewTable;

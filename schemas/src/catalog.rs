@@ -12,6 +12,8 @@ mod file;
 mod memo;
 mod store;
 
+mod follow;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -20,6 +22,7 @@ use crate::definition::stream::StreamDefinition;
 use crate::definition::view::ViewDefinition;
 use crate::{Error, Frontier, Result, StreamName, ViewName};
 
+pub use follow::CatalogFollower;
 pub use store::CatalogStore;
 
 /// One version of the catalog. Version 0 is empty and has no file.

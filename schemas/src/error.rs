@@ -4,6 +4,7 @@
 
 pub mod complaint;
 pub mod nearest;
+pub mod restart;
 
 use crate::error::complaint::Complaint;
 use crate::frontier::Frontier;
@@ -53,6 +54,9 @@ pub enum Error {
     ReadCatalog { path: String, reason: String },
     #[error("the warehouse `{url}` cannot be opened: {reason}")]
     OpenWarehouse { url: String, reason: String },
+    /// As [`Error::OpenWarehouse`]: the folder that it names cannot be used.
+    #[error("the warehouse `{url}` cannot be opened: {reason}")]
+    OpenFolder { url: String, reason: String },
     #[error("reading or writing {path}: {source}")]
     Store {
         path: String,
@@ -91,6 +95,7 @@ impl Error {
             | Error::CreateTwice { .. }
             | Error::DropStreamInUse { .. }
             | Error::OpenWarehouse { .. }
+            | Error::OpenFolder { .. }
             | Error::PlanView { .. } => Fault::User,
             Error::Store { source, .. } => store_fault(source),
             Error::WriteCatalog { .. } | Error::NotHeld { .. } => Fault::Transient,

@@ -24,8 +24,11 @@ pub mod algebra;
 pub mod catalog;
 pub mod check;
 
+pub mod shared;
+
 pub mod realtime;
 
 pub use error::{Error, Fault, Result};
 pub use frontier::{Frontier, Offset, Partition};
 pub use names::{StreamName, ViewId, ViewName};
+pub use shared::Shared;

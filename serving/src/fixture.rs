@@ -25,8 +25,8 @@ use thalweg_schemas::realtime::tile::ViewSegments;
 use thalweg_schemas::warehouse::Warehouse;
 use thalweg_schemas::warehouse::parquet::writer_properties;
 use thalweg_schemas::warehouse::versions::{BatchVersion, DataFile, MasterVersion, Published};
-use thalweg_schemas::{Frontier, Offset, Partition, StreamName, ViewId};
-use tokio::sync::{Notify, watch};
+use thalweg_schemas::{Frontier, Offset, Partition, Shared, StreamName, ViewId};
+use tokio::sync::watch;
 
 use crate::sources::{CallError, Realtime, ServingConfig, Sources};
 use crate::{Metrics, RunSummary};
@@ -108,13 +108,9 @@ impl World {
         };
         let (streams, streams_receiver) = watch::channel(Arc::new(HashMap::from([(name, handle)])));
         let sources = Sources {
-            catalog: catalog_receiver,
-            catalogs,
-            published: published_receiver,
+            shared: Shared { warehouse, catalogs, catalog: catalog_receiver, published: published_receiver },
             realtime: Realtime::Local(streams_receiver),
             masters: watch::channel(Arc::default()).1,
-            warehouse,
-            changed: Arc::new(Notify::new()),
             audit: Arc::new(|view| {
                 Box::pin(async move {
                     match view {

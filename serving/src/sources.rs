@@ -9,12 +9,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::future::BoxFuture;
-use thalweg_schemas::catalog::{Catalog, CatalogStore};
 use thalweg_schemas::realtime::snapshot::StreamHandle;
-use thalweg_schemas::warehouse::Warehouse;
-use thalweg_schemas::warehouse::versions::{MasterVersion, Published};
-use thalweg_schemas::{Fault, StreamName, ViewName};
-use tokio::sync::{Notify, watch};
+use thalweg_schemas::warehouse::versions::MasterVersion;
+use thalweg_schemas::{Fault, Shared, StreamName, ViewName};
+use tokio::sync::watch;
 
 use crate::metrics::Metrics;
 use crate::workers::Workers;
@@ -85,16 +83,11 @@ pub enum Realtime {
 /// Where the other layers publish, and what may be asked of them.
 #[derive(Clone)]
 pub struct Sources {
-    pub catalog: watch::Receiver<Arc<Catalog>>,
-    pub catalogs: CatalogStore,
-    pub published: watch::Receiver<Arc<Published>>,
+    pub shared: Shared,
     pub realtime: Realtime,
     /// The newest version of every master dataset; read only if the realtime side is elsewhere: a snapshot of this
     /// process brings its own.
     pub masters: watch::Receiver<Arc<HashMap<StreamName, Arc<MasterVersion>>>>,
-    pub warehouse: Warehouse,
-    /// Poked after the catalog was changed here, so that whoever follows it looks at once.
-    pub changed: Arc<Notify>,
     /// `POST /v1/audit`: all views, if none is named.
     pub audit: Call<Option<ViewName>>,
     /// `POST /v1/batch/run`.
@@ -104,6 +97,6 @@ pub struct Sources {
 
 impl fmt::Debug for Sources {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Sources").field("catalog", &self.catalog.borrow().version).finish_non_exhaustive()
+        f.debug_struct("Sources").field("catalog", &self.shared.catalog.borrow().version).finish_non_exhaustive()
     }
 }

@@ -126,10 +126,10 @@ struct Ingest<'a> {
 
 impl<'a> Ingest<'a> {
     fn new(config: &'a SpeedConfig, mut start: Start, source: Source, links: &'a mut Upstream) -> Result<Self> {
-        let unbounded = session::runtime(Some(&links.warehouse), None, None)?;
+        let unbounded = session::runtime(Some(&links.shared.warehouse), None, None)?;
         let definition = &start.stream.definition;
         let shares = MemoryShares::of(config.memory_budget, queue_of(config, &definition.kafka));
-        let bounded = session::runtime(Some(&links.warehouse), Some(shares.rebuild), None)?;
+        let bounded = session::runtime(Some(&links.shared.warehouse), Some(shares.rebuild), None)?;
         let decoder = Decoder::new(definition)?;
         let (_, none) = mpsc::channel(1);
         let changes = std::mem::replace(&mut start.changes, none);
@@ -190,11 +190,11 @@ impl<'a> Ingest<'a> {
                 Ok(()) => Ok(IngestEvent::Master),
                 Err(_) => Err(self.disconnected("archive")),
             },
-            changed = self.links.published.changed() => match changed {
+            changed = self.links.shared.published.changed() => match changed {
                 Ok(()) => Ok(IngestEvent::Views),
                 Err(_) => Err(self.disconnected("batch layer")),
             },
-            changed = self.links.catalog.changed() => match changed {
+            changed = self.links.shared.catalog.changed() => match changed {
                 Ok(()) => Ok(IngestEvent::Views),
                 Err(_) => Err(self.disconnected("catalog")),
             },

@@ -14,13 +14,11 @@ use thalweg_batch::{Archive, ViewTable};
 use thalweg_schemas::catalog::{Catalog, CompiledView};
 use thalweg_schemas::engine::threads::Threads;
 use thalweg_schemas::realtime::snapshot::StreamSnapshot;
-use thalweg_schemas::warehouse::versions::Published;
-use thalweg_schemas::{Fault, ViewName};
-use thalweg_serving::{Call, CallError, Realtime};
+use thalweg_schemas::{Fault, Shared, ViewName};
+use thalweg_serving::{BatchRequest, Call, CallError, Metrics, Realtime, Sources};
 use thalweg_speed::rebuild_range;
 use tokio::sync::watch;
 
-use super::Base;
 use super::calls::{compute, failed};
 
 /// How long an audit waits for segments that tile, and how long for one new snapshot.
@@ -30,19 +28,30 @@ const PAUSE: Duration = Duration::from_millis(500);
 /// What audits need.
 #[derive(Clone)]
 pub(super) struct Audits {
-    pub(super) base: Base,
+    pub(super) shared: Shared,
     /// Where they compute.
     pub(super) threads: Arc<Threads>,
     pub(super) realtime: Realtime,
-    pub(super) published: watch::Receiver<Arc<Published>>,
     pub(super) masters: watch::Receiver<Arc<Masters>>,
     /// Bytes that a rebuild may use.
     pub(super) memory: usize,
 }
 
 impl Audits {
+    /// What the serving layer reads, and these audits with it.
+    pub(super) fn sources(&self, batch: Call<BatchRequest>, metrics: Arc<Metrics>) -> Sources {
+        Sources {
+            shared: self.shared.clone(),
+            realtime: self.realtime.clone(),
+            masters: self.masters.clone(),
+            audit: self.call(),
+            batch,
+            metrics,
+        }
+    }
+
     /// `POST /v1/audit`.
-    pub(super) fn call(&self) -> Call<Option<ViewName>> {
+    fn call(&self) -> Call<Option<ViewName>> {
         let audits = self.clone();
         Arc::new(move |view| {
             let audits = audits.clone();
@@ -51,7 +60,7 @@ impl Audits {
     }
 
     async fn run(self, name: Option<ViewName>) -> Result<Value, CallError> {
-        let catalog = Arc::clone(&self.base.catalog.borrow());
+        let catalog = Arc::clone(&self.shared.catalog.borrow());
         let mut reports = Vec::new();
         for view in catalog.compiled_of(name.as_ref()).map_err(failed)? {
             reports.push(self.one(&catalog, &view).await?);
@@ -65,7 +74,7 @@ impl Audits {
             let live = self.snapshot(catalog, view).await;
             let outcome = match live {
                 Ok(live) => {
-                    let audit = audit_view(&self.base.warehouse, catalog, view, &live).await;
+                    let audit = audit_view(&self.shared.warehouse, catalog, view, &live).await;
                     audit.map_err(failed)
                 }
                 Err(error) => Err(error),
@@ -91,7 +100,7 @@ impl Audits {
         nothing: AuditReport,
     ) -> Result<AuditReport, CallError> {
         let plan = &view.plan;
-        let warehouse = &self.base.warehouse;
+        let warehouse = &self.shared.warehouse;
         let Some(stream) = catalog.streams.get(plan.stream()) else {
             return Ok(nothing);
         };
@@ -132,7 +141,7 @@ impl Audits {
                 let stream = catalog.streams.get(name).ok_or_else(starting)?;
                 let master = self.masters.borrow().get(name).cloned();
                 let master = master.ok_or_else(starting)?;
-                let published = Arc::clone(&self.published.borrow());
+                let published = Arc::clone(&self.shared.published.borrow());
                 let views = [Arc::clone(view)];
                 let snapshot = workers.snapshot(stream, &views, &published, master);
                 snapshot.await.map(Arc::new).map_err(failed)

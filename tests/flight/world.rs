@@ -24,12 +24,12 @@ use thalweg_schemas::realtime::snapshot::{PartitionHealth, RowsChunk, StreamHand
 use thalweg_schemas::realtime::tile::ViewSegments;
 use thalweg_schemas::warehouse::Warehouse;
 use thalweg_schemas::warehouse::versions::{MasterVersion, Published};
-use thalweg_schemas::{Frontier, Offset, Partition, StreamName};
+use thalweg_schemas::{Frontier, Offset, Partition, Shared, StreamName};
 use thalweg_serving::{Metrics, Realtime, ServingConfig, Sources, Workers, WorkersConfig};
 use thalweg_speed::flight::{FlightConfig, ServerTls, serve};
 use tokio::net::TcpListener;
 use tokio::runtime::{Builder, Runtime};
-use tokio::sync::{Notify, watch};
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use url::Url;
 
@@ -287,14 +287,16 @@ impl World {
 
     fn sources(&self, realtime: Realtime) -> Sources {
         let refuse = || thalweg_serving::CallError { fault: thalweg_schemas::Fault::User, message: "not here".into() };
-        Sources {
-            catalog: self.catalog.subscribe(),
+        let shared = Shared {
+            warehouse: self.warehouse.clone(),
             catalogs: self.catalogs.clone(),
+            catalog: self.catalog.subscribe(),
             published: self.published.subscribe(),
+        };
+        Sources {
+            shared,
             realtime,
             masters: self.masters.subscribe(),
-            warehouse: self.warehouse.clone(),
-            changed: Arc::new(Notify::new()),
             audit: Arc::new(move |_| Box::pin(async move { Err(refuse()) })),
             batch: Arc::new(move |_| Box::pin(async move { Err(refuse()) })),
             metrics: Arc::new(Metrics::new()),

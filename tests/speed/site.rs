@@ -19,7 +19,7 @@ use thalweg_schemas::realtime::snapshot::{RowsChunk, StreamSnapshot};
 use thalweg_schemas::realtime::tile::tile;
 use thalweg_schemas::warehouse::Warehouse;
 use thalweg_schemas::warehouse::versions::{BatchVersion, MasterVersion, Published};
-use thalweg_schemas::{Frontier, Offset, Partition, StreamName};
+use thalweg_schemas::{Frontier, Offset, Partition, Shared, StreamName};
 use thalweg_speed::{
     AssignmentChange, BatchSender, ConsumerCommand, Drained, Ended, Source, SpeedConfig, Start, Upstream, ingest,
 };
@@ -185,6 +185,22 @@ impl Site {
         published.versions[self.view.plan.id()].cut.or(&self.origin)
     }
 
+    pub(crate) fn upstream(
+        &self,
+        archive: mpsc::Sender<EpochRequest>,
+        masters: watch::Receiver<Arc<MasterVersion>>,
+        snapshots: watch::Sender<Option<Arc<StreamSnapshot>>>,
+    ) -> Upstream {
+        let shared = Shared {
+            warehouse: self.warehouse.clone(),
+            catalogs: self.catalogs.clone(),
+            catalog: self.catalog.subscribe(),
+            published: self.published.subscribe(),
+        };
+        let (failure, pressure) = (watch::Sender::new(None), Arc::clone(&self.pressure));
+        Upstream { shared, archive, masters, snapshots, failure, pressure }
+    }
+
     /// A process that reads all partitions on from where the archive stands.
     pub(crate) async fn start(&self) -> Run {
         self.start_with(self.origin.partitions().collect()).await
@@ -213,18 +229,9 @@ impl Site {
             master: Arc::clone(&master),
             floor: Frontier::new(),
         };
-        let mut links = Upstream {
-            catalogs: self.catalogs.clone(),
-            catalog: self.catalog.subscribe(),
-            published: self.published.subscribe(),
-            warehouse: self.warehouse.clone(),
-            archive: requests,
-            masters,
-            snapshots,
-            pressure: Arc::clone(&self.pressure),
-        };
+        let mut upstream = self.upstream(requests, masters, snapshots);
         let (config, token) = (self.config.clone(), cancel.clone());
-        let task = tokio::spawn(async move { ingest(&config, start, source, &mut links, &token).await });
+        let task = tokio::spawn(async move { ingest(&config, start, source, &mut upstream, &token).await });
         Run { feed: Some(feed), grown, changes: changing, seen, cancel, task }
     }
 }
@@ -239,7 +246,7 @@ async fn serve(
     let (sender, requests) = mpsc::channel(1);
     let (failure, _unread) = watch::channel(None);
     let token = CancellationToken::new();
-    let served = tokio::spawn(thalweg_batch::archive::serve(archive, requests, versions, failure, token));
+    let served = tokio::spawn(thalweg_batch::archive::serve(archive, requests, versions, failure, |_| (), token));
     while let Some(request) = held.recv().await {
         gate.wait_for(|open| *open).await.unwrap();
         sender.send(request).await.unwrap();

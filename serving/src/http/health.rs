@@ -34,8 +34,8 @@ pub(super) async fn alive() -> Json<serde_json::Value> {
 
 /// Everything that was ready before, or at first everything that the catalog serves, can be answered.
 pub(super) async fn ready(State(engine): State<Arc<Engine>>) -> Result<Response> {
-    let catalog = Arc::clone(&engine.sources.catalog.borrow());
-    let published = Arc::clone(&engine.sources.published.borrow());
+    let catalog = Arc::clone(&engine.sources.shared.catalog.borrow());
+    let published = Arc::clone(&engine.sources.shared.published.borrow());
     let stream_conditions = stream_conditions(&engine.sources).await;
     let facts = readiness::facts(&catalog, &published, &stream_conditions);
     let reasons = engine.readiness.judge(facts);

@@ -44,7 +44,7 @@ pub(super) async fn pin_in_time(
     lowest: impl Fn() -> LowestFrontier,
     terms: &PinOptions<'_>,
 ) -> Result<Pin> {
-    let (mut published, mut masters) = (sources.published.clone(), sources.masters.clone());
+    let (mut published, mut masters) = (sources.shared.published.clone(), sources.masters.clone());
     let mut addresses = workers.addresses();
     let partial_from = Instant::now() + PARTIAL_WAIT;
     let mut again = AGAIN_FIRST;

@@ -240,7 +240,7 @@ pub(crate) fn local(catalog: &Catalog, handles: &HashMap<StreamName, StreamHandl
 
 /// How all streams stand now. Of workers it is at most a second old.
 pub(crate) async fn stream_conditions(sources: &Sources) -> StreamConditions {
-    let catalog = sources.catalog.borrow().clone();
+    let catalog = sources.shared.catalog.borrow().clone();
     match &sources.realtime {
         Realtime::Local(streams) => local(&catalog, &streams.borrow()),
         Realtime::Remote(workers) => {
@@ -285,7 +285,7 @@ mod tests {
 
     async fn stand(workers: Vec<Result<WorkerStream, String>>) -> StreamCondition {
         let world = World::new().await;
-        let catalog = world.sources.catalog.borrow().clone();
+        let catalog = world.sources.shared.catalog.borrow().clone();
         let statuses: Vec<_> = workers
             .into_iter()
             .enumerate()

@@ -111,7 +111,7 @@ impl Ingest<'_> {
             return Ok(());
         }
         let name = self.state.stream.definition.name.clone();
-        self.links.catalogs.record_origin(&name, &found).await?;
+        self.links.shared.catalogs.record_origin(&name, &found).await?;
         tracing::info!(stream = %name, partitions = %found, "the topic has grown");
         self.assign(&Assigned {
             at: found.clone(),

@@ -90,8 +90,8 @@ impl Ingest<'_> {
 
     /// Holds exactly the views that the catalog names and the batch layer has published.
     pub(super) fn reconcile(&mut self) {
-        let catalog = Arc::clone(&self.links.catalog.borrow_and_update());
-        let published = Arc::clone(&self.links.published.borrow_and_update());
+        let catalog = Arc::clone(&self.links.shared.catalog.borrow_and_update());
+        let published = Arc::clone(&self.links.shared.published.borrow_and_update());
         let stream = self.state.stream.definition.name.clone();
         let wanted: BTreeMap<ViewId, Arc<CompiledView>> =
             catalog.views_of(&stream).map(|view| (view.plan.id().clone(), Arc::clone(view))).collect();

@@ -1,0 +1,3 @@
+//! Whole platforms in the process of the test, as `thalweg up` starts them.
+
+mod up;
