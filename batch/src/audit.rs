@@ -11,16 +11,17 @@ use std::sync::Arc;
 use arrow::record_batch::RecordBatch;
 use datafusion::execution::context::SessionState;
 use datafusion::logical_expr::{LogicalPlan, LogicalPlanBuilder};
-use thalweg_schemas::algebra::{Difference, ViewPlan, batches, collect, scan};
+use thalweg_schemas::algebra::{ViewPlan, batches, collect, scan};
+use thalweg_schemas::api::audits::{Against, AuditPart, AuditReport};
 use thalweg_schemas::catalog::{Catalog, CatalogStream, CompiledView};
 use thalweg_schemas::engine::session;
-use thalweg_schemas::realtime::segment::{Provenance, Segment};
+use thalweg_schemas::realtime::segment::{Provenance, Segment, ViewSegments};
 use thalweg_schemas::realtime::snapshot::StreamSnapshot;
-use thalweg_schemas::realtime::tile::{ViewSegments, tile};
+use thalweg_schemas::realtime::tile::tile;
 use thalweg_schemas::warehouse::Warehouse;
 use thalweg_schemas::warehouse::parquet::ParquetFiles;
 use thalweg_schemas::warehouse::versions::{BatchVersion, MasterVersion};
-use thalweg_schemas::{Frontier, Offset, Partition, ViewId, ViewName};
+use thalweg_schemas::{Frontier, Offset, Partition};
 
 use crate::archive::Archive;
 use crate::run::rows;
@@ -29,50 +30,6 @@ use crate::{Error, Result};
 
 /// Bytes that the computing side of an audit may use.
 const MEMORY: usize = 512 * 1024 * 1024;
-
-/// What an audit found.
-#[derive(Debug, Clone, serde::Serialize)]
-pub struct AuditReport {
-    pub view: ViewName,
-    pub id: ViewId,
-    /// The published cut.
-    pub cut: Frontier,
-    /// The range that was compared: from the first held segment to the newest mark that is archived.
-    pub from: Frontier,
-    pub to: Frontier,
-    pub parts: Vec<AuditPart>,
-}
-
-/// The segments of one kind.
-#[derive(Debug, Clone, serde::Serialize)]
-pub struct AuditPart {
-    pub provenance: Provenance,
-    pub against: Against,
-    pub segments: usize,
-    /// Offsets covered, gaps included.
-    pub offsets: i64,
-    /// Groups, per partition, that the other side has in the range.
-    pub groups: usize,
-    /// `left` is what the segments say, `right` what the other side says.
-    pub differences: Vec<Difference>,
-}
-
-/// What segments were compared with.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Against {
-    /// States computed again from the rows of the master dataset.
-    Archive,
-    /// The batch states that readers are given.
-    Published,
-}
-
-impl AuditReport {
-    /// True if nothing differs.
-    pub fn is_equal(&self) -> bool {
-        self.parts.iter().all(|part| part.differences.is_empty())
-    }
-}
 
 /// Compares what `live` holds of `view`, up to the newest mark that is archived, with the master dataset: from the
 /// published cut or, where older segments are still held, from the first of those.

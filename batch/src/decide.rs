@@ -3,16 +3,7 @@
 //! Invariant: [`decide`] is a pure function, and whatever it says moves a view's cut up or leaves it; never back.
 
 use thalweg_schemas::Frontier;
-
-/// How a run was asked to compute.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Mode {
-    /// Only the rows between the published cut and the newest mark; everything, if nothing is published.
-    Incremental,
-    /// Everything below the newest mark.
-    Full,
-}
+use thalweg_schemas::api::runs::RunMode;
 
 /// What is published of a view.
 #[derive(Debug, Clone, Copy)]
@@ -39,7 +30,7 @@ pub(crate) enum RunKind {
 pub(crate) fn decide(
     published: Option<PublishedView<'_>>,
     mark: &Frontier,
-    mode: Mode,
+    mode: RunMode,
     compact_files: usize,
 ) -> RunKind {
     // A stream whose partitions nobody has recorded yet has no cut: its offsets may begin anywhere.
@@ -55,10 +46,10 @@ pub(crate) fn decide(
     }
     let advanced = !mark.advanced_since(cut).is_empty();
     match mode {
-        Mode::Full => RunKind::Full,
-        Mode::Incremental if !advanced => RunKind::Nothing,
-        Mode::Incremental if files >= compact_files => RunKind::AppendAndCompact,
-        Mode::Incremental => RunKind::Append,
+        RunMode::Full => RunKind::Full,
+        RunMode::Incremental if !advanced => RunKind::Nothing,
+        RunMode::Incremental if files >= compact_files => RunKind::AppendAndCompact,
+        RunMode::Incremental => RunKind::Append,
     }
 }
 
@@ -74,8 +65,8 @@ mod tests {
 
     #[test]
     fn every_case() {
-        use Mode::{Full as F, Incremental as I};
-        type Case<'a> = (Option<(&'a [(i32, i64)], usize)>, &'a [(i32, i64)], Mode, RunKind);
+        use RunMode::{Full as F, Incremental as I};
+        type Case<'a> = (Option<(&'a [(i32, i64)], usize)>, &'a [(i32, i64)], RunMode, RunKind);
         let cases: &[Case<'_>] = &[
             // Nothing published: everything, even if that is no row.
             (None, &[(0, 0)], I, RunKind::Full),

@@ -1,5 +1,5 @@
-//! What is in the warehouse, for readers: the newest batch version of every view and the newest version of every stream's
-//! master dataset, whichever process wrote them.
+//! What is in the warehouse, for readers: the newest batch version of every view and the newest version of every
+//! stream's master dataset, whichever process wrote them.
 //!
 //! Invariant: nothing is written here, and what is told never goes back.
 
@@ -57,7 +57,8 @@ pub async fn follow_published(
     Ok(())
 }
 
-/// Announces versions of master datasets as they appear, until cancelled. A stream that nobody has archived yet has none.
+/// Announces versions of master datasets as they appear, until cancelled. A stream that nobody has archived yet has
+/// none.
 ///
 /// Errors: a table cannot be understood. One that holds another stream's columns is its user's to mend: until then the
 /// stream has no version.

@@ -1,36 +1,30 @@
 //! A lease for each view: one run at a time, whoever starts it, so that no two processes compute the same thing.
 //!
-//! It is a row of numbered files in the warehouse, `leases/<view id>/NNNNNNNN.json`, each created and never overwritten,
-//! because that is the one condition that every store knows. The highest number counts; taking, renewing and letting go
-//! each create the next one.
+//! It is a row of numbered files in the warehouse, `leases/<view id>/NNNNNNNN.json`, which are [`Claims`]. The highest
+//! number counts; taking, renewing and releasing each create the next one.
 //!
 //! Invariant: a lease saves work and memory. Nothing that is published depends on it or on a clock: that is decided by
 //! the compare-and-set of the view's table.
 
 mod file;
 
-use std::sync::Arc;
 use std::time::Duration;
 
-use futures::TryStreamExt;
-use object_store::path::Path;
-use object_store::{Error as StoreError, ObjectStore, ObjectStoreExt, PutMode, PutPayload};
 use thalweg_schemas::ViewId;
+use thalweg_schemas::clock::{WallClock, millis_of};
 use thalweg_schemas::warehouse::Warehouse;
+use thalweg_schemas::warehouse::claims::{Claim, Claims};
 use uuid::Uuid;
 
 pub use self::file::Holder;
 use self::file::{LeaseFile, LeaseState, judge};
 use crate::{Error, Result};
-use thalweg_schemas::clock::{WallClock, millis_of};
 
 /// How long a lease lasts that is not renewed, and how often it is. Someone who dies elsewhere is waited for as long as
 /// the first and the clocks' possible difference.
 const LASTS: Duration = Duration::from_secs(20);
 const RENEW: Duration = Duration::from_secs(5);
-/// Digits of a file's number; they keep a listing in order.
-const DIGITS: usize = 8;
-/// How often others may be faster before a taker gives up.
+/// How often others may be faster before a run gives up.
 const RACES: usize = 16;
 
 /// A lease that is held.
@@ -62,8 +56,7 @@ pub(crate) enum Renewal {
 /// The files of one lease.
 #[derive(Debug, Clone)]
 struct Leases {
-    store: Arc<dyn ObjectStore>,
-    folder: Path,
+    files: Claims,
     clock: WallClock,
 }
 
@@ -71,7 +64,7 @@ struct Leases {
 ///
 /// Errors: [`Error::Store`], [`Error::Lease`].
 pub(crate) async fn take(warehouse: &Warehouse, view: &ViewId, clock: &WallClock) -> Result<Taken> {
-    let leases = Leases { store: warehouse.store(), folder: Warehouse::lease_path(view), clock: clock.clone() };
+    let leases = Leases { files: Claims::new(warehouse, Warehouse::lease_path(view)), clock: clock.clone() };
     let me = Holder::new();
     for _ in 0..RACES {
         let newest = leases.newest().await?;
@@ -86,7 +79,7 @@ pub(crate) async fn take(warehouse: &Warehouse, view: &ViewId, clock: &WallClock
             return Ok(Taken::Mine(Lease { leases, me, number, over: false }));
         }
     }
-    Err(Error::Lease { path: leases.folder.to_string(), reason: format!("others were faster {RACES} times") })
+    Err(Error::Lease { path: leases.files.folder().to_string(), reason: format!("others were faster {RACES} times") })
 }
 
 impl Lease {
@@ -135,7 +128,7 @@ impl Lease {
         }
     }
 
-    /// Lets go.
+    /// Gives it up.
     pub(crate) async fn release(mut self) {
         self.over = true;
         self.leases.clone().release(&self.me).await;
@@ -143,7 +136,7 @@ impl Lease {
 }
 
 impl Drop for Lease {
-    /// Work that is cut off lets go too, if there is still a runtime to do it.
+    /// Work that is cut off gives the lease up too, if there is still a runtime to do it.
     fn drop(&mut self) {
         if self.over {
             return;
@@ -156,7 +149,7 @@ impl Drop for Lease {
 }
 
 impl Leases {
-    /// Lets go of what `me` holds, if it still does.
+    /// Gives up what `me` holds, if it still does.
     async fn release(self, me: &Holder) {
         let released = async {
             match self.newest().await? {
@@ -183,7 +176,7 @@ impl Leases {
             // Renewed and removed since the listing.
         }
         Err(Error::Lease {
-            path: self.folder.to_string(),
+            path: self.files.folder().to_string(),
             reason: "its files disappear while they are read".to_owned(),
         })
     }
@@ -191,17 +184,16 @@ impl Leases {
     /// Creates a file of that number; true if it did, and it is the newest one.
     async fn create(&self, number: u64, me: &Holder, released: bool) -> Result<bool> {
         let file = LeaseFile { holder: me.clone(), until_ms: self.clock.now_ms() + millis_of(LASTS), released };
-        let path = self.path(number);
         let text = serde_json::to_vec(&file).map_err(|e| Error::Broken(format!("a lease cannot be written: {e}")))?;
-        let put = self.store.put_opts(&path, PutPayload::from(text), PutMode::Create.into()).await;
-        if let Err(error) = put {
-            // The store may have retried a write of its own that landed: only the file says whose it is.
-            match self.read(number).await? {
-                Some(found) if found.holder.id == me.id && found.released == released => {}
-                Some(_) => return Ok(false),
-                None if matches!(error, StoreError::AlreadyExists { .. }) => return Ok(false),
-                None => return Err(self.failed(error)),
-            }
+        let is_ours = |found: &[u8]| {
+            let found = serde_json::from_slice::<LeaseFile>(found);
+            found.is_ok_and(|found| found.holder.id == me.id && found.released == released)
+        };
+        match self.files.create(number, text, is_ours).await.map_err(|e| self.failed(e))? {
+            Claim::Ours => {}
+            // A file that existed and is gone was a lease that someone else has renewed since.
+            Claim::Taken | Claim::Failed(object_store::Error::AlreadyExists { .. }) => return Ok(false),
+            Claim::Failed(error) => return Err(self.failed(error)),
         }
         let numbers = self.numbers().await?;
         // Below a newer file there may be room again, which is nobody's.
@@ -217,50 +209,31 @@ impl Leases {
     }
 
     async fn read(&self, number: u64) -> Result<Option<LeaseFile>> {
-        let path = self.path(number);
-        let bytes = match self.store.get(&path).await {
-            Ok(found) => found.bytes().await.map_err(|e| self.failed(e))?,
-            Err(StoreError::NotFound { .. }) => return Ok(None),
-            Err(error) => return Err(self.failed(error)),
+        let Some(text) = self.files.read(number).await.map_err(|e| self.failed(e))? else {
+            return Ok(None);
         };
         // One that cannot be read holds nobody off: the compare-and-set is what counts.
         let unreadable = |e| {
+            let path = self.files.path(number);
             tracing::warn!(%path, "a lease cannot be read, and is taken for free: {e}");
             LeaseFile { holder: Holder { id: Uuid::nil(), ..Holder::new() }, until_ms: 0, released: true }
         };
-        Ok(Some(serde_json::from_slice(&bytes).unwrap_or_else(unreadable)))
+        Ok(Some(serde_json::from_slice(&text).unwrap_or_else(unreadable)))
     }
 
-    /// All numbers, ascending.
     async fn numbers(&self) -> Result<Vec<u64>> {
-        let listed = self.store.list(Some(&self.folder));
-        let listed: Vec<_> = listed.try_collect().await.map_err(|e| self.failed(e))?;
-        let mut numbers: Vec<u64> =
-            listed.iter().filter_map(|object| object.location.filename().and_then(number)).collect();
-        numbers.sort_unstable();
-        Ok(numbers)
+        self.files.numbers().await.map_err(|e| self.failed(e))
     }
 
     async fn remove(&self, number: u64) {
-        match self.store.delete(&self.path(number)).await {
-            Ok(()) | Err(StoreError::NotFound { .. }) => {}
-            Err(error) => tracing::debug!(%error, "an old lease was not removed"),
+        if let Err(error) = self.files.remove(number).await {
+            tracing::debug!(%error, "an old lease was not removed");
         }
     }
 
-    fn path(&self, number: u64) -> Path {
-        self.folder.clone().join(format!("{number:0DIGITS$}.json"))
+    fn failed(&self, source: object_store::Error) -> Error {
+        Error::Store { path: self.files.folder().to_string(), source }
     }
-
-    fn failed(&self, source: StoreError) -> Error {
-        Error::Store { path: self.folder.to_string(), source }
-    }
-}
-
-/// The number in a file's name; `None` for anything else that lies there.
-fn number(name: &str) -> Option<u64> {
-    let digits = name.strip_suffix(".json")?;
-    (digits.len() >= DIGITS && digits.bytes().all(|b| b.is_ascii_digit())).then(|| digits.parse().ok())?
 }
 
 #[cfg(test)]

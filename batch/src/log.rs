@@ -7,8 +7,9 @@
 //! delta-rs checks a commit against the versions that follow its snapshot and then moves it up; a draft decided on
 //! positions may not be moved. So the entry is written directly, through delta-rs's log store.
 
-mod entry;
 mod state;
+
+mod entry;
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;

@@ -14,7 +14,8 @@ use crate::view_table::ViewTable;
 /// Lets the name of `view` point to `view`, if `catalog` calls it building and states of it are published; true if so.
 /// `announce` is told of the newest version first.
 ///
-/// Errors: the state table cannot be read; the catalog cannot be written, or the view was dropped or replaced meanwhile.
+/// Errors: the state table cannot be read; the catalog cannot be written, or the view was dropped or replaced
+/// meanwhile.
 pub async fn promote(
     warehouse: &Warehouse,
     catalogs: &CatalogStore,

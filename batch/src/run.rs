@@ -9,20 +9,21 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use thalweg_schemas::ViewName;
+use thalweg_schemas::api::runs::{RunMode, RunOutcome, RunReport};
 use thalweg_schemas::catalog::{Catalog, CatalogStream, CompiledView};
+use thalweg_schemas::clock::WallClock;
 use thalweg_schemas::warehouse::Warehouse;
 use thalweg_schemas::warehouse::versions::{BatchVersion, MasterVersion};
-use thalweg_schemas::{Fault, Frontier, ViewId, ViewName};
 use uuid::Uuid;
 
 pub(crate) use self::compute::rows;
 use self::compute::{compute, states};
 use crate::Result;
 use crate::archive::Archive;
-use crate::decide::{Mode, PublishedView, RunKind, decide};
+use crate::decide::{PublishedView, RunKind, decide};
 use crate::lease::{self, Holder, Lease, Renewal, Taken};
 use crate::view_table::{Publication, PublishOutcome, ViewTable};
-use thalweg_schemas::clock::WallClock;
 
 /// How runs compute and when.
 #[derive(Debug, Clone)]
@@ -68,52 +69,6 @@ pub struct Progress {
     pub states_written: u64,
 }
 
-/// How a run ended.
-#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Outcome {
-    Published,
-    /// The published cut is the newest mark, or the stream has no partition yet.
-    NothingNew,
-    /// Another run published first; this one's work is dropped.
-    Fenced,
-    /// Someone else computes the view, until then at least unless its lease is renewed (milliseconds since 1970).
-    Busy {
-        holder: String,
-        until_ms: i64,
-    },
-    /// It could not be computed; the view stays at its cut.
-    Failed {
-        reason: String,
-        fault: Fault,
-    },
-}
-
-/// What a run did.
-#[derive(Debug, Clone, serde::Serialize)]
-pub struct RunReport {
-    pub view: ViewName,
-    pub id: ViewId,
-    pub mode: Mode,
-    /// Where the rows that were read begin.
-    pub from: Frontier,
-    /// The cut.
-    pub to: Frontier,
-    /// Rows and rejects read from the master dataset.
-    pub rows_read: u64,
-    /// Rows of state written, one per group and partition.
-    pub groups: u64,
-    pub files: usize,
-    pub bytes: u64,
-    #[serde(rename = "elapsed_ms", serialize_with = "as_millis")]
-    pub elapsed: Duration,
-    pub outcome: Outcome,
-}
-
-fn as_millis<S: serde::Serializer>(duration: &Duration, to: S) -> Result<S::Ok, S::Error> {
-    to.serialize_u128(duration.as_millis())
-}
-
 /// Computes `view` up to the newest mark and publishes it, unless someone else is at it. `progress` is called about twice
 /// a second.
 ///
@@ -122,7 +77,7 @@ pub async fn run_view(
     warehouse: &Warehouse,
     catalog: &Catalog,
     view: &Arc<CompiledView>,
-    mode: Mode,
+    mode: RunMode,
     config: &BatchConfig,
     progress: impl FnMut(Progress),
 ) -> Result<RunReport> {
@@ -130,7 +85,7 @@ pub async fn run_view(
     let mut run = Run::open(warehouse, catalog, view, mode, config).await?;
     let mut report = run.assess().await?.report;
     // Who finds nothing to do needs no lease, which is what most runs find.
-    if report.outcome != Outcome::NothingNew {
+    if report.outcome != RunOutcome::NothingNew {
         report.outcome = match lease::take(warehouse, view.plan.id(), &config.clock).await? {
             Taken::Held { holder, until_ms } => busy(&holder, until_ms),
             Taken::Mine(mut lease) => {
@@ -144,8 +99,8 @@ pub async fn run_view(
     Ok(report)
 }
 
-fn busy(holder: &Holder, until_ms: i64) -> Outcome {
-    Outcome::Busy { holder: holder.to_string(), until_ms }
+fn busy(holder: &Holder, until_ms: i64) -> RunOutcome {
+    RunOutcome::Busy { holder: holder.to_string(), until_ms }
 }
 
 /// What one run works on.
@@ -153,7 +108,7 @@ struct Run<'a> {
     warehouse: &'a Warehouse,
     stream: &'a CatalogStream,
     view: &'a CompiledView,
-    mode: Mode,
+    mode: RunMode,
     config: &'a BatchConfig,
     archive: Archive,
     table: ViewTable,
@@ -172,7 +127,7 @@ impl<'a> Run<'a> {
         warehouse: &'a Warehouse,
         catalog: &'a Catalog,
         view: &'a CompiledView,
-        mode: Mode,
+        mode: RunMode,
         config: &'a BatchConfig,
     ) -> Result<Self> {
         let plan = &view.plan;
@@ -218,8 +173,8 @@ impl<'a> Run<'a> {
             bytes: 0,
             elapsed: Duration::ZERO,
             outcome: match work {
-                RunKind::Nothing => Outcome::NothingNew,
-                _ => Outcome::Fenced,
+                RunKind::Nothing => RunOutcome::NothingNew,
+                _ => RunOutcome::Fenced,
             },
         };
         Ok(Assessed { master, base, work, report })
@@ -231,12 +186,12 @@ impl<'a> Run<'a> {
         lease: &mut Lease,
         report: &mut RunReport,
         progress: impl FnMut(Progress),
-    ) -> Result<Outcome> {
+    ) -> Result<RunOutcome> {
         let assessed = self.assess().await?;
         *report = assessed.report;
         let (work, base) = (assessed.work, assessed.base.as_deref());
         if work == RunKind::Nothing {
-            return Ok(Outcome::NothingNew);
+            return Ok(RunOutcome::NothingNew);
         }
         let run = Uuid::new_v4();
         let rows = rows(&self.stream.definition, &assessed.master, &report.from, &report.to)?;
@@ -274,12 +229,12 @@ impl<'a> Run<'a> {
         let outcome = match self.table.publish(base, publication).await? {
             PublishOutcome::Published(version) => {
                 tracing::info!(%view, version = version.version, cut = %report.to, "published");
-                Outcome::Published
+                RunOutcome::Published
             }
             PublishOutcome::Fenced(winner) => {
                 let winner = winner.map(|v| v.version);
                 tracing::info!(%view, ?winner, "another run published first");
-                Outcome::Fenced
+                RunOutcome::Fenced
             }
         };
         self.table.maintain(self.config.grace).await;
@@ -288,12 +243,12 @@ impl<'a> Run<'a> {
 }
 
 /// A run that has lost its lease has published nothing.
-fn lost(view: &ViewName, taken: Option<(Holder, i64)>) -> Outcome {
+fn lost(view: &ViewName, taken: Option<(Holder, i64)>) -> RunOutcome {
     tracing::warn!(%view, by = ?taken.as_ref().map(|(holder, _)| holder.to_string()),
         "another run has taken the view over; this one is dropped");
     match taken {
         Some((holder, until_ms)) => busy(&holder, until_ms),
-        None => Outcome::Fenced,
+        None => RunOutcome::Fenced,
     }
 }
 

@@ -1,8 +1,8 @@
-//! Asking another process for an early run, when a worker is short of memory: a small object in the warehouse, written
-//! anew each time, which the processes that run views look at.
+//! Requests for an early run, made when a worker is short of memory: a small object in the warehouse, written anew each
+//! time, which the processes that run views watch. A worker has no other way to reach them.
 //!
-//! Invariant: it is a wish. No answer and no commit depends on it, and one that is lost is made again: a worker that is
-//! short of memory asks until it is not.
+//! Invariant: no answer and no commit depends on a request. A request that is lost is made again: a worker that is
+//! short of memory makes one until it is not.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,10 +12,10 @@ use thalweg_schemas::warehouse::Warehouse;
 use tokio::sync::Notify;
 use uuid::Uuid;
 
-/// How often the wish is looked at, and the time before a failed request is made again.
+/// How often the object is looked at, and the time before a failed request is made again.
 const POLL: Duration = Duration::from_secs(1);
 
-/// Writes the wish whenever `short` is notified; ends only by being dropped.
+/// Makes a request whenever `short` is notified; ends only by being dropped.
 pub async fn request(warehouse: Warehouse, short: Arc<Notify>) {
     let (store, path) = (warehouse.store(), Warehouse::early_path());
     loop {
@@ -30,7 +30,7 @@ pub async fn request(warehouse: Warehouse, short: Arc<Notify>) {
     }
 }
 
-/// Notifies `wake` for every wish that is made from now on; ends only by being dropped.
+/// Notifies `wake` of every request that is made from now on; ends only by being dropped.
 pub async fn watch(warehouse: Warehouse, wake: Arc<Notify>) {
     let store = warehouse.store();
     let mut known = None;
@@ -44,17 +44,17 @@ pub async fn watch(warehouse: Warehouse, wake: Arc<Notify>) {
                 known = Some(seen);
             }
             Err(error) => {
-                tracing::debug!(%error, "wishes for early runs are not seen");
+                tracing::debug!(%error, "requests for early runs are not seen");
             }
         }
         tokio::time::sleep(POLL).await;
     }
 }
 
-/// The last wish, as far as it differs from others.
-type Request = Option<(Option<String>, Option<String>, i64)>;
+/// The last request, as far as it differs from others.
+type RunRequest = Option<(Option<String>, Option<String>, i64)>;
 
-async fn look(store: &Arc<dyn ObjectStore>) -> object_store::Result<Request> {
+async fn look(store: &Arc<dyn ObjectStore>) -> object_store::Result<RunRequest> {
     match store.head(&Warehouse::early_path()).await {
         Ok(ObjectMeta { e_tag, version, last_modified, .. }) => {
             Ok(Some((e_tag, version, last_modified.timestamp_nanos_opt().unwrap_or_default())))

@@ -7,6 +7,7 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
+use thalweg_schemas::api::runs::{RunMode, RunOutcome, RunReport};
 use thalweg_schemas::catalog::{Catalog, CompiledView};
 use thalweg_schemas::warehouse::versions::Published;
 use thalweg_schemas::{Fault, Frontier, Shared, ViewId};
@@ -14,10 +15,9 @@ use tokio::sync::{Notify, mpsc, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use crate::decide::Mode;
 use crate::follow::{announce, follow_published};
 use crate::promote::promote;
-use crate::run::{BatchConfig, Outcome, RunReport, run_view};
+use crate::run::{BatchConfig, run_view};
 use crate::{Error, Result};
 
 /// The shortest time between two rounds of runs, and the time before what failed is tried again.
@@ -100,7 +100,7 @@ impl Rounds {
             }
             let outcome = self.run_one(catalog, building).await?;
             // If the process that computes it fails, a view that nobody can ask yet must not wait for the interval.
-            again |= may_pass(&outcome) || matches!(outcome, Outcome::Busy { .. });
+            again |= may_pass(&outcome) || matches!(outcome, RunOutcome::Busy { .. });
             let Downstream { shared, published, .. } = &self.downstream;
             let tell = |version| announce(published, version);
             match promote(&shared.warehouse, &shared.catalogs, catalog, building, tell).await {
@@ -128,9 +128,9 @@ impl Rounds {
     }
 
     /// Runs one view and reports it. One that another process computes is left to it, without a word.
-    async fn run_one(&mut self, catalog: &Catalog, view: &Arc<CompiledView>) -> Result<Outcome> {
+    async fn run_one(&mut self, catalog: &Catalog, view: &Arc<CompiledView>) -> Result<RunOutcome> {
         let started = Instant::now();
-        let mode = Mode::Incremental;
+        let mode = RunMode::Incremental;
         let run = run_view(&self.downstream.shared.warehouse, catalog, view, mode, &self.config, |_| ()).await;
         let report = match run {
             Ok(report) => report,
@@ -139,18 +139,18 @@ impl Rounds {
         };
         let outcome = report.outcome.clone();
         match &outcome {
-            Outcome::Failed { reason, fault } => {
+            RunOutcome::Failed { reason, fault } => {
                 tracing::warn!(view = %report.view, reason, ?fault, "the view was not computed");
             }
-            Outcome::Published => {
+            RunOutcome::Published => {
                 tracing::info!(view = %report.view, cut = %report.to, rows = report.rows_read,
                     groups = report.groups, elapsed = ?report.elapsed, "published");
             }
-            Outcome::Busy { holder, .. } => {
+            RunOutcome::Busy { holder, .. } => {
                 tracing::debug!(view = %report.view, holder, "the view is computed elsewhere");
                 return Ok(outcome);
             }
-            Outcome::NothingNew | Outcome::Fenced => {}
+            RunOutcome::NothingNew | RunOutcome::Fenced => {}
         }
         // Whoever counts runs may have gone; the runs go on.
         let _ = self.downstream.runs.send(report);
@@ -159,11 +159,11 @@ impl Rounds {
 }
 
 /// True if running again may end better.
-fn may_pass(outcome: &Outcome) -> bool {
-    matches!(outcome, Outcome::Failed { fault, .. } if *fault == Fault::Transient)
+fn may_pass(outcome: &RunOutcome) -> bool {
+    matches!(outcome, RunOutcome::Failed { fault, .. } if *fault == Fault::Transient)
 }
 
-fn failed(view: &CompiledView, mode: Mode, elapsed: Duration, error: &Error) -> RunReport {
+fn failed(view: &CompiledView, mode: RunMode, elapsed: Duration, error: &Error) -> RunReport {
     RunReport {
         view: view.definition.name.clone(),
         id: view.plan.id().clone(),
@@ -175,7 +175,7 @@ fn failed(view: &CompiledView, mode: Mode, elapsed: Duration, error: &Error) -> 
         files: 0,
         bytes: 0,
         elapsed,
-        outcome: Outcome::Failed { reason: error.to_string(), fault: error.fault() },
+        outcome: RunOutcome::Failed { reason: error.to_string(), fault: error.fault() },
     }
 }
 

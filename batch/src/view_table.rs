@@ -1,8 +1,8 @@
 //! The batch states of one view id: a Delta table whose versions are the view's batch versions.
 //!
 //! Invariant: a publication lands only on the version that its run started from. Of two runs that started from the same
-//! version one is published, and the other's files are dropped. Files that a version no longer needs are kept for a grace
-//! time, because a query may still be reading them.
+//! version one is published, and the other's files are dropped. Files that a version no longer needs are kept for a
+//! grace time, because a query may still be reading them.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -113,8 +113,8 @@ impl ViewTable {
 
     /// Publishes what a run computed from `base`, the version that it started from.
     ///
-    /// Errors: [`Error::WriteLog`], [`Error::ReadLog`]: whether it landed is unknown; [`Error::Broken`] if the cut would
-    /// move back.
+    /// Errors: [`Error::WriteLog`], [`Error::ReadLog`]: whether it landed is unknown; [`Error::Broken`] if the cut
+    /// would move back.
     pub(crate) async fn publish(
         &mut self,
         base: Option<&BatchVersion>,

@@ -16,7 +16,7 @@ pub(crate) fn json(criterion: &mut Criterion) {
         let payload = events::message(i);
         messages.push(Partition(0), Offset(i as i64), Some(0), Some(payload.as_bytes()));
     }
-    let mut decoder = Decoder::new(&events::stream()).expect("a stream of JSON");
+    let decoder = Decoder::new(&events::stream()).expect("a stream of JSON");
     assert_eq!(decoder.decode(&messages).expect("no failure").rejects, 0);
     let bytes = messages.bytes() / messages.len();
     let mut group = criterion.benchmark_group("decode");

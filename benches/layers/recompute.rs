@@ -6,7 +6,8 @@ use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
 use criterion::{Criterion, SamplingMode, Throughput};
-use thalweg_batch::{Archive, BatchConfig, Mode, run_view};
+use thalweg_batch::{Archive, BatchConfig, run_view};
+use thalweg_schemas::api::runs::RunMode;
 use thalweg_schemas::catalog::CatalogStore;
 use thalweg_schemas::definition::statement::Statement;
 use thalweg_schemas::realtime::epoch::{Epoch, EpochOutcome};
@@ -62,7 +63,7 @@ pub(crate) fn recompute(criterion: &mut Criterion) {
     group.throughput(Throughput::Elements(EPOCHS * EPOCH_ROWS as u64));
     group.bench_function(format!("full, {} groups, on disk", DEVICES * 4), |bencher| {
         bencher.iter(|| {
-            let run = run_view(&warehouse, &catalog, view, Mode::Full, &config, |_| ());
+            let run = run_view(&warehouse, &catalog, view, RunMode::Full, &config, |_| ());
             runtime.block_on(run).expect("a run")
         });
     });

@@ -5,27 +5,35 @@
 //!  rows ──update──▶ states ──┴─merge──▶ states ──finish──▶ values
 //! ```
 //!
-//! Invariant: nothing here is written for one aggregate function; what DataFusion's accumulator does on rows and on
-//! states is all that is relied on, and what cannot be relied on is refused by [`accept`].
+//! In DataFusion's words, `update` is the partial mode of an aggregate, `merge` reduces partial states to partial
+//! states, and `finish` is the final mode; its accumulators do all three.
+//!
+//! Invariant: nothing here is written for one aggregate function. Only what DataFusion's accumulators do on rows and on
+//! states is relied on, and `support` refuses every aggregate on which that is not enough.
 
-mod accumulate;
-mod compile;
-mod diagnose;
-mod difference;
 mod float_order;
-mod maintain;
 mod plans;
 mod prepared;
-mod rounding;
 mod split_plan;
-mod state_function;
 mod storage;
 mod support;
 
+mod rounding;
+
+mod accumulator;
+mod state_function;
+
+mod aggregate;
+
+mod compile;
+
+mod diagnose;
+mod difference;
+
+pub use aggregate::Aggregate;
 pub use compile::ViewPlan;
 pub use diagnose::diagnose;
 pub use difference::Difference;
-pub use maintain::Aggregate;
 pub use plans::{batches, between, collect, scan, stream};
 pub use storage::{from_stored, stored_type, to_stored};
 pub use support::Equality;

@@ -7,9 +7,11 @@
 //! Invariant: a [`Catalog`] value is one version, compiled by this engine; its views' ids are what this process would
 //! compute, whatever the file says.
 
-pub(crate) mod change;
+mod cache;
 mod file;
-mod memo;
+
+pub(crate) mod change;
+
 mod store;
 
 mod follow;

@@ -6,11 +6,13 @@
 //! Invariant: the batch has one row per message, in the order of the messages, whatever bytes arrive; a row's content
 //! depends on its own message alone.
 
-mod columns;
 mod fields;
-mod json;
 mod numbers;
 mod texts;
+
+mod columns;
+
+mod json;
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -109,7 +111,7 @@ pub struct Decoded {
     pub rejects: usize,
 }
 
-/// Why a message is a reject: one sentence without its bytes.
+/// ValueError a message is a reject: one sentence without its bytes.
 type Reason = Cow<'static, str>;
 
 /// What a format's reader makes of a run of messages.
@@ -117,7 +119,7 @@ type Reason = Cow<'static, str>;
 struct Parsed {
     /// The declared columns, one row per message; a reject's values mean nothing.
     columns: RecordBatch,
-    /// Why a message could not be read.
+    /// ValueError a message could not be read.
     reasons: Vec<Option<Reason>>,
 }
 
@@ -149,7 +151,7 @@ impl Decoder {
     /// Decodes all of `messages`, at most 2 GiB of payload.
     ///
     /// Errors: [`Error::Decode`] if this program is at fault; never because of what the messages hold.
-    pub fn decode(&mut self, messages: &Messages) -> Result<Decoded> {
+    pub fn decode(&self, messages: &Messages) -> Result<Decoded> {
         if messages.bytes() > i32::MAX as usize {
             return Err(Error::Decode {
                 stream: self.stream.clone(),

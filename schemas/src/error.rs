@@ -2,9 +2,10 @@
 //!
 //! Invariant: [`Error::fault`] is the only place where retry, reject or exit is decided.
 
-pub mod complaint;
 pub mod nearest;
 pub mod restart;
+
+pub mod complaint;
 
 use crate::error::complaint::Complaint;
 use crate::frontier::Frontier;
@@ -14,7 +15,7 @@ use crate::names::{InvalidName, StreamName, ViewName};
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 /// Whose fault an error is, and therefore what to do about it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Fault {
     /// The request or the definition is wrong: reject it, say why, do not retry.
@@ -26,7 +27,7 @@ pub enum Fault {
 }
 
 /// A position in SQL text, both counted from 1.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Place {
     pub line: u64,
     pub column: u64,
@@ -108,6 +109,15 @@ impl Error {
     pub fn refuse(reason: impl Into<String>, instead: impl Into<String>) -> Self {
         Error::RefuseDefinition { reason: reason.into(), instead: instead.into() }
     }
+}
+
+/// The cause that says most: what lies around it is often called only `transport error`.
+pub fn innermost(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut cause = error;
+    while let Some(inner) = cause.source() {
+        cause = inner;
+    }
+    cause.to_string()
 }
 
 /// Storage that refuses us will go on refusing; anything else may pass.

@@ -77,6 +77,11 @@ impl Frontier {
         other.iter().all(|(p, o)| self.get(p) >= o)
     }
 
+    /// True if both stand at the same offsets, whether or not they name partitions that stand at 0.
+    pub fn stands_at(&self, other: &Frontier) -> bool {
+        self.covers(other) && other.covers(self)
+    }
+
     /// Per partition the higher of both.
     pub fn max(&self, other: &Frontier) -> Frontier {
         let mut out = self.clone();

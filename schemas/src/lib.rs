@@ -2,7 +2,8 @@
 //! algebra, the catalog and the warehouse, and the values that layers hand to each other.
 //!
 //! Modules are in reading order: each imports only what is listed above it. Nothing here talks to Kafka, Delta or a
-//! client: I/O goes through an [`object_store`] handle or a DataFusion plan only.
+//! client: I/O goes through an [`object_store`] handle or a DataFusion plan only. The clock and the machine's name are
+//! all that is read of the surroundings.
 
 pub mod frontier;
 pub mod names;
@@ -10,6 +11,7 @@ pub mod names;
 pub mod error;
 
 pub mod clock;
+pub mod host;
 
 pub mod warehouse;
 
@@ -27,6 +29,8 @@ pub mod check;
 pub mod shared;
 
 pub mod realtime;
+
+pub mod api;
 
 pub use error::{Error, Fault, Result};
 pub use frontier::{Frontier, Offset, Partition};

@@ -10,5 +10,6 @@ pub mod tile;
 
 pub mod epoch;
 
-pub mod filter;
 pub mod protocol;
+
+pub mod filter;

@@ -4,12 +4,16 @@
 //! Invariant: every path in this program is relative to the warehouse's root, so the same layout works anywhere.
 //!
 //! Layout: `catalog/NNNNNNNN.json`, `streams/<stream>/` and `views/<view id>/` (Delta tables),
-//! `leases/<view id>/NNNNNNNN.json`, and `early-run`, a wish that a worker writes anew.
+//! `leases/<view id>/NNNNNNNN.json`, and `early-run`, which a worker writes anew to request a run.
 
 mod local;
 pub mod versions;
 
+pub mod claims;
 pub mod parquet;
+
+#[cfg(test)]
+pub(crate) mod trapped;
 
 use std::collections::BTreeMap;
 use std::io::ErrorKind;
@@ -27,7 +31,8 @@ use url::Url;
 
 use crate::{Error, Result, StreamName, ViewId};
 
-/// A request to an object store that takes longer is given up and tried again; `timeout` among the options overrides it.
+/// A request to an object store that takes longer is given up and tried again; `timeout` among the options overrides
+/// it.
 const REQUEST_TIMEOUT: &str = "10s";
 /// A request is tried again for this long; then the caller hears of it, and decides.
 const RETRY: Duration = Duration::from_secs(60);
@@ -130,7 +135,7 @@ impl Warehouse {
         Path::from_iter(["leases", view.as_str()])
     }
 
-    /// The object that is written when a worker wishes for an early run.
+    /// The object that is written when a worker requests an early run.
     pub fn early_path() -> Path {
         Path::from("early-run")
     }

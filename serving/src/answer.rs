@@ -2,22 +2,17 @@
 //!
 //! Invariant: the frontier is known before the first row, so no client reads rows that it cannot place.
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::pin::Pin as StdPin;
 
 use arrow::datatypes::SchemaRef;
 use arrow::record_batch::RecordBatch;
 use futures::stream::Stream;
-use thalweg_schemas::{Partition, StreamName};
+use thalweg_schemas::api::sql::{Frontiers, Partial};
 
 use crate::Result;
-use crate::options::Frontiers;
 
 /// Batches of an answer, in order.
 pub(crate) type Batches = StdPin<Box<dyn Stream<Item = Result<RecordBatch>> + Send>>;
-
-/// Partitions that an answer leaves to the batch layer, by stream.
-pub(crate) type Partial = BTreeMap<StreamName, BTreeSet<Partition>>;
 
 /// An answer whose frontier is known before its first row.
 pub(crate) struct Answer {

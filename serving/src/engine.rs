@@ -20,6 +20,8 @@ use datafusion::execution::session_state::SessionStateBuilder;
 use datafusion::logical_expr::LogicalPlan;
 use datafusion::physical_plan::execute_stream;
 use futures::stream::{self, StreamExt};
+use thalweg_schemas::api::error::ErrorCode;
+use thalweg_schemas::api::sql::{Frontiers, Partial};
 use thalweg_schemas::engine::session;
 use thalweg_schemas::engine::threads::Threads;
 use thalweg_schemas::{Error as SharedError, StreamName};
@@ -27,10 +29,10 @@ use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::time::{Instant, timeout_at};
 use tokio_util::task::AbortOnDropHandle;
 
-use crate::answer::{Answer, Batches, Partial};
+use crate::answer::{Answer, Batches};
 use crate::metrics::Track;
 use crate::names;
-use crate::options::{Frontiers, Options};
+use crate::options::Options;
 use crate::pin::{AnsweredFrontiers, PinOptions, pin_all};
 use crate::sources::{ServingConfig, Sources};
 use crate::statements::{self, Request};
@@ -189,7 +191,7 @@ impl Engine {
         let unknown = |name: &&StreamName| !catalog.streams.contains_key(*name);
         if let Some(name) = options.min_frontier.keys().find(unknown) {
             return Err(Error::ReadRequest {
-                code: "bad_option",
+                code: ErrorCode::BadOption,
                 status: 400,
                 reason: format!("min_frontier names the stream `{name}`, which does not exist"),
             });

@@ -1,9 +1,9 @@
 //! The crate's error: what was being done for a client when it failed, and what the client is told.
 //!
-//! Invariant: [`Error::answer`] is the only place where a code and an HTTP status are chosen; codes never change.
+//! Invariant: [`Error::code`] is the only place where a code is chosen, and with it the HTTP status.
 
 use datafusion::error::DataFusionError;
-use serde::Serialize;
+use thalweg_schemas::api::error::{ErrorBody, ErrorCode};
 use thalweg_schemas::error::complaint::Complaint;
 use thalweg_schemas::error::{Place, plan_fault};
 use thalweg_schemas::{Error as SharedError, Fault, StreamName};
@@ -15,7 +15,7 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     #[error("{reason}")]
-    ReadRequest { code: &'static str, status: u16, reason: String },
+    ReadRequest { code: ErrorCode, status: u16, reason: String },
     #[error(
         "a request holds either definitions or exactly one query; this one has {definitions} definitions and {queries} queries"
     )]
@@ -61,17 +61,6 @@ pub enum Error {
     Serve(#[source] std::io::Error),
 }
 
-/// What a client is told: `{"error": {"code", "message", "line", "column"}}`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct ErrorAnswer {
-    #[serde(skip)]
-    pub status: u16,
-    pub code: &'static str,
-    pub message: String,
-    #[serde(flatten, skip_serializing_if = "Option::is_none")]
-    pub place: Option<Place>,
-}
-
 impl Error {
     /// Decides what becomes of the failed work.
     pub fn fault(&self) -> Fault {
@@ -107,32 +96,41 @@ impl Error {
         }
     }
 
-    /// Status, code, sentence and place, as the client sees them.
-    pub fn answer(&self) -> ErrorAnswer {
-        let (status, code) = self.status_and_code();
-        ErrorAnswer { status, code, message: self.to_string(), place: self.place() }
+    /// Code, sentence and place, as the client sees them.
+    pub fn body(&self) -> ErrorBody {
+        let (line, column) = self.place().map(|place| (place.line, place.column)).unzip();
+        ErrorBody { code: self.code(), message: self.to_string(), line, column }
     }
 
-    fn status_and_code(&self) -> (u16, &'static str) {
+    /// The HTTP status of the answer: that of its code, but for two errors.
+    pub fn status(&self) -> u16 {
         match self {
-            Error::ReadRequest { code, status, .. } => (*status, code),
-            Error::MixStatements { .. } => (400, "mixed_statements"),
-            Error::ChangeByQuery(_) => (400, "read_only"),
-            Error::NotReady { .. } => (503, "not_ready"),
-            Error::NotHeld { .. } => (503, "not_held"),
-            Error::StreamStopped { .. } => (503, "stream_stopped"),
-            Error::AskWorker { .. } => (503, "worker_failed"),
-            Error::TooBusy { .. } => (503, "too_busy"),
-            Error::Timeout { .. } => (504, "timeout"),
-            Error::PlanQuery { source } => engine_code(source, "invalid_query"),
-            Error::RunQuery { source } => engine_code(source, "query_failed"),
+            Error::ReadRequest { status, .. } => *status,
+            Error::Shared(SharedError::WriteCatalog { .. }) => 503,
+            _ => self.code().status(),
+        }
+    }
+
+    pub fn code(&self) -> ErrorCode {
+        match self {
+            Error::ReadRequest { code, .. } => *code,
+            Error::MixStatements { .. } => ErrorCode::MixedStatements,
+            Error::ChangeByQuery(_) => ErrorCode::ReadOnly,
+            Error::NotReady { .. } => ErrorCode::NotReady,
+            Error::NotHeld { .. } => ErrorCode::NotHeld,
+            Error::StreamStopped { .. } => ErrorCode::StreamStopped,
+            Error::AskWorker { .. } => ErrorCode::WorkerFailed,
+            Error::TooBusy { .. } => ErrorCode::TooBusy,
+            Error::Timeout { .. } => ErrorCode::Timeout,
+            Error::PlanQuery { source } => engine_code(source, ErrorCode::InvalidQuery),
+            Error::RunQuery { source } => engine_code(source, ErrorCode::QueryFailed),
             Error::Shared(inner) => shared_code(inner),
             Error::Call { fault, .. } => match fault {
-                Fault::User => (400, "refused"),
-                Fault::Transient => (503, "unavailable"),
-                Fault::Bug => (500, "internal"),
+                Fault::User => ErrorCode::Refused,
+                Fault::Transient => ErrorCode::Unavailable,
+                Fault::Bug => ErrorCode::Internal,
             },
-            Error::Encode(_) | Error::StartThreads(_) | Error::Serve(_) => (500, "internal"),
+            Error::Encode(_) | Error::StartThreads(_) | Error::Serve(_) => ErrorCode::Internal,
         }
     }
 
@@ -164,38 +162,39 @@ fn own(error: &DataFusionError) -> Option<&Error> {
     }
 }
 
-fn engine_code(error: &DataFusionError, user: &'static str) -> (u16, &'static str) {
+fn engine_code(error: &DataFusionError, user: ErrorCode) -> ErrorCode {
     if let Some(inner) = own(error) {
-        return inner.status_and_code();
+        return inner.code();
     }
     if let Some(inner) = shared(error) {
         return shared_code(inner);
     }
     match (error.find_root(), plan_fault(error)) {
-        (DataFusionError::ResourcesExhausted(_), _) => (507, "memory_limit"),
+        (DataFusionError::ResourcesExhausted(_), _) => ErrorCode::MemoryLimit,
         // How DataFusion 55's nested-loop join says that its first batch is over the limit already.
-        (DataFusionError::Internal(text), _) if text.contains("no data to spill") => (507, "memory_limit"),
-        (_, Fault::User) => (400, user),
-        (_, Fault::Transient) => (503, "storage"),
-        (_, Fault::Bug) => (500, "internal"),
+        (DataFusionError::Internal(text), _) if text.contains("no data to spill") => ErrorCode::MemoryLimit,
+        (_, Fault::User) => user,
+        (_, Fault::Transient) => ErrorCode::Storage,
+        (_, Fault::Bug) => ErrorCode::Internal,
     }
 }
 
-fn shared_code(error: &SharedError) -> (u16, &'static str) {
+fn shared_code(error: &SharedError) -> ErrorCode {
     match error {
-        SharedError::ParseSql { .. } => (400, "syntax"),
+        SharedError::ParseSql { .. } => ErrorCode::Syntax,
         SharedError::RefuseDefinition { .. } | SharedError::CheckName(_) | SharedError::PlanView { .. } => {
-            (400, "refused")
+            ErrorCode::Refused
         }
-        SharedError::FindDefinition { .. } => (404, "not_found"),
-        SharedError::CreateTwice { .. } | SharedError::DropStreamInUse { .. } => (409, "conflict"),
-        SharedError::WriteCatalog { .. } => (503, "conflict"),
-        SharedError::NotHeld { .. } => (503, "not_held"),
-        SharedError::RunPlan { source, .. } => engine_code(source, "query_failed"),
+        SharedError::FindDefinition { .. } => ErrorCode::NotFound,
+        SharedError::CreateTwice { .. } | SharedError::DropStreamInUse { .. } | SharedError::WriteCatalog { .. } => {
+            ErrorCode::Conflict
+        }
+        SharedError::NotHeld { .. } => ErrorCode::NotHeld,
+        SharedError::RunPlan { source, .. } => engine_code(source, ErrorCode::QueryFailed),
         other => match other.fault() {
-            Fault::User => (400, "refused"),
-            Fault::Transient => (503, "storage"),
-            Fault::Bug => (500, "internal"),
+            Fault::User => ErrorCode::Refused,
+            Fault::Transient => ErrorCode::Storage,
+            Fault::Bug => ErrorCode::Internal,
         },
     }
 }

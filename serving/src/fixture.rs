@@ -15,21 +15,22 @@ use datafusion::execution::context::SessionState;
 use datafusion::parquet::arrow::ArrowWriter;
 use tempfile::TempDir;
 use thalweg_schemas::algebra::{batches, between, collect};
+use thalweg_schemas::api::audits::{AuditList, AuditReport};
+use thalweg_schemas::api::runs::{RunList, RunMode, RunOutcome, RunReport};
 use thalweg_schemas::catalog::{Catalog, CatalogStore, CompiledView};
 use thalweg_schemas::decode::{Decoder, Messages};
 use thalweg_schemas::definition;
 use thalweg_schemas::engine::session;
-use thalweg_schemas::realtime::segment::{Provenance, Segment};
+use thalweg_schemas::realtime::segment::{Provenance, Segment, ViewSegments};
 use thalweg_schemas::realtime::snapshot::{PartitionHealth, RowsChunk, StreamHandle, StreamSnapshot};
-use thalweg_schemas::realtime::tile::ViewSegments;
 use thalweg_schemas::warehouse::Warehouse;
 use thalweg_schemas::warehouse::parquet::writer_properties;
 use thalweg_schemas::warehouse::versions::{BatchVersion, DataFile, MasterVersion, Published};
-use thalweg_schemas::{Frontier, Offset, Partition, Shared, StreamName, ViewId};
+use thalweg_schemas::{Frontier, Offset, Partition, Shared, StreamName, ViewId, ViewName};
 use tokio::sync::watch;
 
+use crate::Metrics;
 use crate::sources::{CallError, Realtime, ServingConfig, Sources};
-use crate::{Metrics, RunSummary};
 
 pub(crate) const DEFINITIONS: &str = "
     CREATE EXTERNAL TABLE sensor_data (device STRING, ts TIMESTAMP, temperature DOUBLE, amount DECIMAL(12, 2))
@@ -114,7 +115,7 @@ impl World {
             audit: Arc::new(|view| {
                 Box::pin(async move {
                     match view {
-                        Some(view) => Ok(serde_json::json!({ "equal": true, "view": view })),
+                        Some(view) => Ok(AuditList { audits: vec![audited(view)] }),
                         None => Err(CallError {
                             fault: thalweg_schemas::Fault::Transient,
                             message: "no two cuts yet".into(),
@@ -122,7 +123,7 @@ impl World {
                     }
                 })
             }),
-            batch: Arc::new(|request| Box::pin(async move { Ok(serde_json::json!({ "full": request.full })) })),
+            batch: Arc::new(|request| Box::pin(async move { Ok(RunList { runs: vec![ran("totals", request.full)] }) })),
             metrics: Arc::new(Metrics::new()),
         };
         Self {
@@ -333,17 +334,31 @@ impl World {
     }
 
     pub(crate) fn record_run(&self) {
-        self.sources.metrics.record_run(RunSummary {
-            view: thalweg_schemas::ViewName::new("totals").unwrap(),
-            mode: "full".into(),
-            outcome: "published".into(),
-            rows: 12,
-            groups: 1,
-            seconds: 0.25,
-            finished_ms: 1_767_225_600_000,
-            error: None,
-        });
+        self.sources.metrics.record_run(&ran("totals", true));
     }
+}
+
+/// A run of `view` that published one group of twelve rows.
+fn ran(view: &str, full: bool) -> RunReport {
+    RunReport {
+        view: ViewName::new(view).unwrap(),
+        id: ViewId::of(&[view]),
+        mode: if full { RunMode::Full } else { RunMode::Incremental },
+        from: Frontier::new(),
+        to: at(7, 5),
+        rows_read: 12,
+        groups: 1,
+        files: 1,
+        bytes: 1000,
+        elapsed: Duration::from_millis(250),
+        outcome: RunOutcome::Published,
+    }
+}
+
+/// An audit of `view` that compared nothing.
+fn audited(view: ViewName) -> AuditReport {
+    let id = ViewId::of(&[view.as_str()]);
+    AuditReport { view, id, cut: at(7, 5), from: at(7, 5), to: at(7, 5), parts: Vec::new() }
 }
 
 pub(crate) fn stream() -> StreamName {

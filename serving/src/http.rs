@@ -6,13 +6,15 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::extract::{DefaultBodyLimit, Request};
+use axum::handler::Handler;
 use axum::http::{HeaderMap, Method, StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, post};
+use axum::routing::{MethodRouter, get, post};
 use axum::serve::ListenerExt;
-use serde_json::json;
 use thalweg_schemas::Fault;
+use thalweg_schemas::api::error::{ErrorCode, Refusal};
+use thalweg_schemas::api::paths;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
@@ -62,17 +64,41 @@ pub async fn serve(
     }
 }
 
+/// What is answered where.
+struct Route {
+    method: Method,
+    path: &'static str,
+    answer: MethodRouter<Arc<Engine>>,
+}
+
+impl Route {
+    fn get<T: 'static>(path: &'static str, answer: impl Handler<T, Arc<Engine>>) -> Self {
+        Self { method: Method::GET, path, answer: get(answer) }
+    }
+
+    fn post<T: 'static>(path: &'static str, answer: impl Handler<T, Arc<Engine>>) -> Self {
+        Self { method: Method::POST, path, answer: post(answer) }
+    }
+}
+
+/// Everything that is answered; `docs/http.md` describes the same.
+fn table() -> [Route; 9] {
+    [
+        Route::post(paths::SQL, sql::run),
+        Route::get(paths::STREAMS, health::streams),
+        Route::get(paths::VIEWS, health::views),
+        Route::get(paths::PROCESS, health::process),
+        Route::post(paths::AUDIT, calls::audit),
+        Route::post(paths::BATCH_RUN, calls::batch),
+        Route::get(paths::HEALTHZ, health::alive),
+        Route::get(paths::READYZ, health::ready),
+        Route::get(paths::METRICS, health::metrics),
+    ]
+}
+
 fn routes(engine: Arc<Engine>) -> Router {
-    Router::new()
-        .route("/v1/sql", post(sql::run))
-        .route("/v1/streams", get(health::streams))
-        .route("/v1/views", get(health::views))
-        .route("/v1/process", get(health::process))
-        .route("/v1/audit", post(calls::audit))
-        .route("/v1/batch/run", post(calls::batch))
-        .route("/healthz", get(health::alive))
-        .route("/readyz", get(health::ready))
-        .route("/metrics", get(health::metrics))
+    let router = table().into_iter().fold(Router::new(), |router, route| router.route(route.path, route.answer));
+    router
         .fallback(no_such_path)
         .method_not_allowed_fallback(no_such_method)
         .layer(DefaultBodyLimit::max(REQUEST_BYTES))
@@ -82,7 +108,7 @@ fn routes(engine: Arc<Engine>) -> Router {
 
 async fn no_such_path(request: Request) -> Error {
     refused(
-        "no_such_path",
+        ErrorCode::NoSuchPath,
         StatusCode::NOT_FOUND,
         format!("there is nothing at {}; SQL goes to POST /v1/sql", request.uri().path()),
     )
@@ -90,7 +116,7 @@ async fn no_such_path(request: Request) -> Error {
 
 async fn no_such_method(request: Request) -> Error {
     refused(
-        "no_such_method",
+        ErrorCode::NoSuchMethod,
         StatusCode::METHOD_NOT_ALLOWED,
         format!("{} does not take {}", request.uri().path(), request.method()),
     )
@@ -101,7 +127,8 @@ async fn refuse_other_sites(request: Request, next: Next) -> Response {
     if request.method() == Method::GET || same_site(request.headers()) {
         return next.run(request).await;
     }
-    refused("other_site", StatusCode::FORBIDDEN, "the request comes from a page of another site".into()).into_response()
+    refused(ErrorCode::OtherSite, StatusCode::FORBIDDEN, "the request comes from a page of another site".into())
+        .into_response()
 }
 
 fn same_site(headers: &HeaderMap) -> bool {
@@ -113,18 +140,17 @@ fn same_site(headers: &HeaderMap) -> bool {
     }
 }
 
-fn refused(code: &'static str, status: StatusCode, reason: String) -> Error {
+fn refused(code: ErrorCode, status: StatusCode, reason: String) -> Error {
     Error::ReadRequest { code, status: status.as_u16(), reason }
 }
 
 impl IntoResponse for Error {
     fn into_response(self) -> Response {
-        let answer = self.answer();
         if self.fault() == Fault::Bug {
             tracing::error!(error = %self, "a request failed by a fault of the server");
         }
-        let status = StatusCode::from_u16(answer.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-        (status, axum::Json(json!({ "error": answer }))).into_response()
+        let status = StatusCode::from_u16(self.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        (status, axum::Json(Refusal { error: self.body() })).into_response()
     }
 }
 

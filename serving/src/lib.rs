@@ -32,7 +32,7 @@ mod http;
 
 pub use error::{Error, Result};
 pub use http::{Probes, probe, serve};
-pub use metrics::{Metrics, RunSummary};
+pub use metrics::Metrics;
 pub use sources::{BatchRequest, Call, CallError, Realtime, ServingConfig, Sources};
 pub use workers::{Workers, WorkersAt, WorkersConfig, discover};
 

@@ -15,29 +15,11 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::Registry;
-use serde::Serialize;
 use thalweg_schemas::ViewName;
+use thalweg_schemas::api::runs::{RunReport, RunSummary};
+use thalweg_schemas::clock::WallClock;
 
 use crate::Error;
-
-/// One recomputation of a view, as `status` and metrics show it.
-#[derive(Debug, Clone, Serialize)]
-pub struct RunSummary {
-    #[serde(skip)]
-    pub view: ViewName,
-    /// `incremental` or `full`.
-    pub mode: String,
-    /// `published`, `nothing_new`, `fenced` or `failed`.
-    pub outcome: String,
-    /// Rows of the master dataset that were read.
-    pub rows: u64,
-    /// Groups that were written.
-    pub groups: u64,
-    pub seconds: f64,
-    /// When it ended, milliseconds since 1970.
-    pub finished_ms: i64,
-    pub error: Option<String>,
-}
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct OutcomeLabel {
@@ -47,8 +29,8 @@ struct OutcomeLabel {
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct RunLabels {
     view: String,
-    mode: String,
-    outcome: String,
+    mode: &'static str,
+    outcome: &'static str,
 }
 
 type Histograms<L> = Family<L, Histogram, fn() -> Histogram>;
@@ -134,12 +116,14 @@ impl Metrics {
         Self { registry, ..metrics }
     }
 
-    /// Records a recomputation that has ended.
-    pub fn record_run(&self, run: RunSummary) {
-        let labels = RunLabels { view: run.view.to_string(), mode: run.mode.clone(), outcome: run.outcome.clone() };
+    /// Records a recomputation that has just ended.
+    pub fn record_run(&self, report: &RunReport) {
+        let run = RunSummary::of(report, WallClock::System.now_ms());
+        let (view, mode, outcome) = (report.view.to_string(), run.mode.as_str(), run.outcome.as_str());
+        let labels = RunLabels { view, mode, outcome };
         self.runs.get_or_create(&labels).observe(run.seconds);
         self.run_rows.get_or_create(&labels).inc_by(run.rows);
-        self.last_runs.lock().insert(run.view.clone(), run);
+        self.last_runs.lock().insert(report.view.clone(), run);
     }
 
     /// Records an epoch that was committed.
@@ -194,7 +178,7 @@ impl Track {
 
     /// Notes the failure and passes the error on.
     pub(crate) fn failed(&mut self, error: Error) -> Error {
-        self.outcome = error.answer().code;
+        self.outcome = error.code().as_str();
         error
     }
 }

@@ -5,18 +5,16 @@
 //! wins. Invariant: a text's `SET` statements are blanked, not cut out, so that places in it stay the user's.
 
 use std::borrow::Cow;
-use std::collections::BTreeMap;
 
 use datafusion::sql::sqlparser::dialect::GenericDialect;
 use datafusion::sql::sqlparser::keywords::Keyword;
 use datafusion::sql::sqlparser::tokenizer::{Location, Token, TokenWithSpan, Tokenizer};
+use thalweg_schemas::Error as SharedError;
+use thalweg_schemas::api::error::ErrorCode;
+use thalweg_schemas::api::sql::Frontiers;
 use thalweg_schemas::error::Place;
-use thalweg_schemas::{Error as SharedError, Frontier, StreamName};
 
 use crate::{Error, Result};
-
-/// Frontiers of several streams: `{"sensor_data": {"0": 123}}`.
-pub(crate) type Frontiers = BTreeMap<StreamName, Frontier>;
 
 /// How one request wants to be answered.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -157,13 +155,13 @@ fn malformed(message: String, at: Location) -> Error {
 }
 
 fn refused(reason: String) -> Error {
-    Error::ReadRequest { code: "bad_option", status: 400, reason }
+    Error::ReadRequest { code: ErrorCode::BadOption, status: 400, reason }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use thalweg_schemas::{Offset, Partition};
+    use thalweg_schemas::{Offset, Partition, StreamName};
 
     /// The text that is left, and the options, or a part of the error.
     #[track_caller]
@@ -176,7 +174,7 @@ mod tests {
             }
             (Err(error), Err(part)) => {
                 assert!(error.to_string().contains(part), "{sql}: {error}");
-                assert_eq!(error.answer().status, 400, "{sql}");
+                assert_eq!(error.status(), 400, "{sql}");
             }
             (found, expect) => panic!("{sql}: {found:?}, not {expect:?}"),
         }

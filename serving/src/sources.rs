@@ -9,6 +9,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::future::BoxFuture;
+use thalweg_schemas::api::audits::AuditList;
+use thalweg_schemas::api::runs::RunList;
 use thalweg_schemas::realtime::snapshot::StreamHandle;
 use thalweg_schemas::warehouse::versions::MasterVersion;
 use thalweg_schemas::{Fault, Shared, StreamName, ViewName};
@@ -59,8 +61,8 @@ pub struct CallError {
     pub message: String,
 }
 
-/// Something that another layer does on request; the answer is JSON for the client.
-pub type Call<A> = Arc<dyn Fn(A) -> BoxFuture<'static, Result<serde_json::Value, CallError>> + Send + Sync>;
+/// Something that another layer does on request.
+pub type Call<Request, Answer> = Arc<dyn Fn(Request) -> BoxFuture<'static, Result<Answer, CallError>> + Send + Sync>;
 
 /// A recomputation that a client asks for.
 #[derive(Debug, Clone)]
@@ -89,9 +91,9 @@ pub struct Sources {
     /// process brings its own.
     pub masters: watch::Receiver<Arc<HashMap<StreamName, Arc<MasterVersion>>>>,
     /// `POST /v1/audit`: all views, if none is named.
-    pub audit: Call<Option<ViewName>>,
+    pub audit: Call<Option<ViewName>, AuditList>,
     /// `POST /v1/batch/run`.
-    pub batch: Call<BatchRequest>,
+    pub batch: Call<BatchRequest, RunList>,
     pub metrics: Arc<Metrics>,
 }
 

@@ -10,6 +10,7 @@ use arrow::array::{ArrayRef, StringArray};
 use arrow::datatypes::{DataType, Field, Schema};
 use arrow::record_batch::RecordBatch;
 use futures::stream;
+use thalweg_schemas::api::error::ErrorCode;
 use thalweg_schemas::definition::{self, Statement};
 
 use crate::answer::Answer;
@@ -31,7 +32,7 @@ pub(crate) fn read(sql: &str) -> Result<Request> {
     let statements = definition::parse(sql)?;
     if statements.is_empty() {
         return Err(Error::ReadRequest {
-            code: "empty",
+            code: ErrorCode::Empty,
             status: 400,
             reason: "the request holds no SQL statement".into(),
         });

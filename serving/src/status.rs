@@ -1,4 +1,4 @@
-//! How streams and views are doing, as JSON for `status` and consoles.
+//! How the process, its streams and its views are doing, as clients are told.
 //!
 //! Invariant: everything shown is read from the sources at the time of the request.
 
@@ -10,134 +10,23 @@ pub(crate) mod readiness;
 use std::collections::BTreeMap;
 
 use chrono::{DateTime, SecondsFormat, Utc};
-use serde::Serialize;
+use thalweg_schemas::api::process::ProcessStatus;
+use thalweg_schemas::api::streams::{PartitionStatus, StreamList, StreamStatus, WorkerEntry};
+use thalweg_schemas::api::views::{ViewList, ViewPhase, ViewStatus};
 use thalweg_schemas::catalog::{CatalogStream, CatalogView, CompiledView};
 use thalweg_schemas::realtime::protocol::WorkerStatus;
 use thalweg_schemas::realtime::snapshot::PartitionHealth;
 use thalweg_schemas::warehouse::versions::Published;
 use thalweg_schemas::{Frontier, Offset, Partition, ViewName};
 
-use crate::metrics::RunSummary;
 use crate::sources::Sources;
 use crate::status::stream::{StreamCondition, StreamConditions, stream_conditions};
-
-/// `GET /v1/streams`: `{"streams": [...]}`, and `"workers": [...]` if the realtime side is in other processes.
-#[derive(Debug, Serialize)]
-pub(crate) struct Streams {
-    streams: Vec<StreamStatus>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    workers: Option<Vec<WorkerShown>>,
-}
-
-#[derive(Debug, Serialize)]
-struct WorkerShown {
-    address: String,
-    up: bool,
-    /// Why it is not asked, if it is not up.
-    reason: Option<String>,
-    status: Option<WorkerStatus>,
-}
-
-#[derive(Debug, Serialize)]
-struct StreamStatus {
-    name: String,
-    topic: String,
-    /// `starting`, `waiting_for_kafka`, `catching_up`, `not_held`, `running` or `stopped`.
-    status: &'static str,
-    /// Why it is stopped or waits, and what to do.
-    failure: Option<String>,
-    /// True if queries are answered, if only at the frontier that was reached before Kafka went away.
-    answers: bool,
-    /// Why rows are not archived at the moment. They are served from memory, and archiving is tried again.
-    archive_failure: Option<String>,
-    /// Partitions that no worker holds, and why.
-    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
-    unheld: BTreeMap<Partition, String>,
-    origin: Frontier,
-    frontier: Option<Frontier>,
-    archive_frontier: Option<Frontier>,
-    mark: Option<Frontier>,
-    archive_version: Option<u64>,
-    archive_files: Option<usize>,
-    /// Messages not yet read.
-    lag: i64,
-    /// Since the process started.
-    rows: u64,
-    rejects: u64,
-    /// ISO 8601, UTC.
-    latest_event: Option<String>,
-    memory_bytes: usize,
-    memory_budget: usize,
-    paused: bool,
-    partitions: BTreeMap<Partition, PartitionStatus>,
-    sql: String,
-}
-
-#[derive(Debug, Serialize)]
-struct PartitionStatus {
-    frontier: Offset,
-    archive_frontier: Offset,
-    high_watermark: Option<Offset>,
-    lag: i64,
-    rows: u64,
-    rejects: u64,
-    latest_event: Option<String>,
-    /// Which worker holds it, if workers do.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    worker: Option<String>,
-}
-
-/// `GET /v1/views`: `{"views": [...]}`.
-#[derive(Debug, Serialize)]
-pub(crate) struct Views {
-    views: Vec<ViewStatus>,
-}
-
-#[derive(Debug, Serialize)]
-struct ViewStatus {
-    name: ViewName,
-    stream: String,
-    /// `serving`, or `building` until the first batch version is published.
-    status: &'static str,
-    id: String,
-    /// The id that will replace `id` once it is built.
-    building: Option<String>,
-    /// B: the frontier of the newest batch version.
-    cut: Option<Frontier>,
-    /// F of the stream.
-    frontier: Option<Frontier>,
-    /// When the newest batch version was published: ISO 8601, UTC, and its age.
-    published: Option<String>,
-    age_seconds: Option<f64>,
-    batch_version: Option<u64>,
-    batch_files: Option<usize>,
-    /// Groups over all batch files; a group that is in several files counts in each.
-    batch_rows: Option<u64>,
-    segments: Option<usize>,
-    segment_bytes: Option<usize>,
-    /// What may grow without bound, for example.
-    warnings: Vec<String>,
-    /// The newest recomputation that this process has run.
-    last_run: Option<RunSummary>,
-    sql: String,
-}
-
-/// `GET /v1/process`.
-#[derive(Debug, Serialize)]
-pub(crate) struct ProcessStatus {
-    version: &'static str,
-    uptime_seconds: f64,
-    queries_running: i64,
-    /// Since the process started; definitions count too.
-    queries_answered: u64,
-    queries_failed: u64,
-}
 
 /// The process itself.
 pub(crate) fn process(sources: &Sources) -> ProcessStatus {
     let queries = sources.metrics.queries();
     ProcessStatus {
-        version: env!("CARGO_PKG_VERSION"),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
         uptime_seconds: sources.metrics.uptime().as_secs_f64(),
         queries_running: queries.running,
         queries_answered: queries.answered,
@@ -146,7 +35,7 @@ pub(crate) fn process(sources: &Sources) -> ProcessStatus {
 }
 
 /// All streams of the catalog.
-pub(crate) async fn streams(sources: &Sources) -> Streams {
+pub(crate) async fn streams(sources: &Sources) -> StreamList {
     let catalog = sources.shared.catalog.borrow().clone();
     let stream_conditions = stream_conditions(sources).await;
     let unknown = StreamCondition::default();
@@ -154,7 +43,7 @@ pub(crate) async fn streams(sources: &Sources) -> Streams {
         let standing = stream_conditions.streams.get(name).unwrap_or(&unknown);
         stream_status(stream, standing)
     });
-    Streams {
+    StreamList {
         streams: streams.collect(),
         workers: stream_conditions.workers.map(|(_, statuses)| {
             let workers = statuses.iter().map(|(address, status)| worker(address, status));
@@ -163,8 +52,8 @@ pub(crate) async fn streams(sources: &Sources) -> Streams {
     }
 }
 
-fn worker(address: &str, status: &Result<WorkerStatus, String>) -> WorkerShown {
-    WorkerShown {
+fn worker(address: &str, status: &Result<WorkerStatus, String>) -> WorkerEntry {
+    WorkerEntry {
         address: address.to_owned(),
         up: status.is_ok(),
         reason: status.as_ref().err().cloned(),
@@ -177,9 +66,9 @@ fn stream_status(stream: &CatalogStream, standing: &StreamCondition) -> StreamSt
     let master = standing.master.as_deref();
     let holders = standing.holders.as_ref();
     StreamStatus {
-        name: stream.definition.name.to_string(),
+        name: stream.definition.name.clone(),
         topic: stream.definition.topic.clone(),
-        status: standing.word(),
+        status: standing.phase(),
         failure: standing.reason().map(str::to_owned),
         answers: standing.answers(),
         archive_failure: standing.archive_failure.clone(),
@@ -224,7 +113,7 @@ fn partitions(standing: &StreamCondition) -> BTreeMap<Partition, PartitionStatus
 }
 
 /// All views of the catalog.
-pub(crate) async fn views(sources: &Sources) -> Views {
+pub(crate) async fn views(sources: &Sources) -> ViewList {
     let stream_conditions = stream_conditions(sources).await;
     let catalog = sources.shared.catalog.borrow().clone();
     let published = sources.shared.published.borrow().clone();
@@ -234,7 +123,7 @@ pub(crate) async fn views(sources: &Sources) -> Views {
         .iter()
         .filter_map(|(name, view)| view_status(sources, &stream_conditions, &published, now_ms, name, view))
         .collect();
-    Views { views }
+    ViewList { views }
 }
 
 fn view_status(
@@ -248,7 +137,7 @@ fn view_status(
     let shown: &CompiledView = view.serving.as_ref().or(view.building.as_ref())?;
     let id = shown.plan.id();
     let replacing = match (&view.serving, &view.building) {
-        (Some(_), Some(building)) => Some(building.plan.id().to_string()),
+        (Some(_), Some(building)) => Some(building.plan.id().clone()),
         _ => None,
     };
     let standing = stream_conditions.streams.get(shown.plan.stream());
@@ -256,9 +145,9 @@ fn view_status(
     let batch = published.versions.get(id);
     Some(ViewStatus {
         name: name.clone(),
-        stream: shown.plan.stream().to_string(),
-        status: if view.serving.is_some() { "serving" } else { "building" },
-        id: id.to_string(),
+        stream: shown.plan.stream().clone(),
+        status: if view.serving.is_some() { ViewPhase::Serving } else { ViewPhase::Building },
+        id: id.clone(),
         building: replacing,
         cut: batch.map(|b| b.cut.clone()),
         frontier: standing.and_then(|s| s.frontier.clone()),
@@ -267,7 +156,7 @@ fn view_status(
         batch_version: batch.map(|b| b.version),
         batch_files: batch.map(|b| b.files.len()),
         batch_rows: batch.and_then(|b| b.files.iter().map(|f| f.rows).sum()),
-        segments: held.map(|h| h.segments),
+        segments: held.map(|h| h.count),
         segment_bytes: held.and_then(|h| h.bytes),
         warnings: shown.plan.warnings().to_vec(),
         last_run: sources.metrics.last_run(name),

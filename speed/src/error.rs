@@ -3,7 +3,7 @@
 //! Invariant: [`Error::fault`] and [`classify`] are the only places where wait, retry or stop is decided.
 
 use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
-use thalweg_schemas::error::Fault;
+use thalweg_schemas::error::{Fault, innermost};
 use thalweg_schemas::{Offset, Partition, StreamName};
 
 /// Shorthand for results of this crate.
@@ -177,15 +177,6 @@ fn silence(source: &KafkaError) -> String {
     }
 }
 
-/// The cause that says most: what is around it is called `transport error`.
-fn innermost(error: &tonic::transport::Error) -> String {
-    let mut cause: &dyn std::error::Error = error;
-    while let Some(inner) = cause.source() {
-        cause = inner;
-    }
-    cause.to_string()
-}
-
 /// What an error that librdkafka reports means for the consumer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum KafkaErrorClass {
@@ -196,7 +187,7 @@ pub(crate) enum KafkaErrorClass {
     Stop(Fault),
 }
 
-/// Weighs an error code met while consuming.
+/// Classifies an error code met while consuming.
 pub(crate) fn classify(code: Code) -> KafkaErrorClass {
     match code {
         Code::BrokerTransportFailure
@@ -235,8 +226,8 @@ pub(crate) fn classify(code: Code) -> KafkaErrorClass {
     }
 }
 
-/// Weighs an error code of a member of the group: here the coordinator and its permissions are needed, and whatever can
-/// pass is waited for, because the group is joined again by itself.
+/// Classifies an error code of a member of the group: here the coordinator and its permissions are needed, and whatever
+/// can pass is waited for, because the group is joined again by itself.
 pub(crate) fn classify_group(code: Code) -> KafkaErrorClass {
     match code {
         Code::GroupAuthorizationFailed

@@ -8,9 +8,12 @@
 //! Requests compute on threads of their own, so that ingestion keeps its share of the cores. Invariant: nothing here
 //! changes the stream; whatever a request does, it ends that request alone.
 
-mod answer;
 mod pins;
+
+mod answer;
+
 mod read;
+
 mod service;
 
 use std::collections::HashMap;

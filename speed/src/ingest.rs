@@ -8,36 +8,35 @@
 //! Invariant: one event is handled at a time and to its end, so what readers are shown stands at one frontier; what
 //! runs beside the loop (merges, rebuilds) works on immutable segments and pinned versions only.
 
+mod event;
+
+mod connections;
+mod work;
+
 mod epoch;
 mod memory;
 mod partitions;
 mod views;
 
-use std::collections::HashMap;
-use std::future::pending;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use datafusion::execution::context::SessionState;
-use parking_lot::Mutex;
+use arrow::record_batch::RecordBatch;
 use thalweg_schemas::decode::{Decoder, Messages};
-use thalweg_schemas::engine::session;
-use thalweg_schemas::realtime::epoch::EpochOutcome;
-use thalweg_schemas::{Frontier, Partition};
-use tokio::sync::{mpsc, oneshot, watch};
-use tokio::task::JoinSet;
+use tokio::sync::mpsc;
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 
+use self::connections::Connections;
+use self::event::IngestEvent;
 use self::partitions::rows_that_count;
-use self::views::Done;
+use self::work::Work;
+use crate::Result;
 use crate::budget::MemoryShares;
 use crate::config::{SpeedConfig, queue_of};
-use crate::group::change::{AssignmentChange, Revoked};
-use crate::kafka::channel::{BrokerStatus, ConsumerCommand, Drained, Source};
+use crate::kafka::channel::{Drained, Source};
 use crate::session::{Ended, Start, Upstream};
-use crate::state::stream_state::{StreamState, same};
-use crate::{Error, Result};
+use crate::state::stream_state::StreamState;
 
 /// How often the clock is looked at when nothing else happens.
 const TICK: Duration = Duration::from_millis(50);
@@ -49,10 +48,10 @@ pub async fn ingest(
     config: &SpeedConfig,
     start: Start,
     source: Source,
-    links: &mut Upstream,
+    upstream: &mut Upstream,
     cancel: &CancellationToken,
 ) -> Result<Ended> {
-    let mut ingest = Ingest::new(config, start, source, links)?;
+    let mut ingest = Ingest::new(config, start, source, upstream)?;
     ingest.reconcile();
     ingest.show();
     let mut tick = tokio::time::interval(TICK);
@@ -61,7 +60,8 @@ pub async fn ingest(
         let event = tokio::select! {
             () = cancel.cancelled() => return ingest.shut_down().await,
             _ = tick.tick() => IngestEvent::Tick,
-            event = ingest.next_event() => event?,
+            event = ingest.connections.next() => event?,
+            event = ingest.work.next() => event?,
         };
         if let Some(ended) = ingest.handle(event).await? {
             return Ok(ended);
@@ -70,142 +70,37 @@ pub async fn ingest(
     }
 }
 
-/// What the loop waits for.
-enum IngestEvent {
-    Batch(Drained),
-    Outcome(EpochOutcome),
-    Done(Done),
-    Master,
-    /// The catalog or the published versions have changed.
-    Views,
-    /// The topic has so many partitions now.
-    Grown(i32),
-    AssignmentChange(AssignmentChange),
-    /// The brokers have been reached, or are away.
-    BrokerStatus(BrokerStatus),
-    Tick,
-}
-
-/// An epoch that the archive has been given.
-struct InFlight {
-    to: Frontier,
-    reply: oneshot::Receiver<EpochOutcome>,
-}
-
+/// The loop: what it is connected to, what it holds, and what it is doing.
 struct Ingest<'a> {
     config: &'a SpeedConfig,
-    links: &'a mut Upstream,
-    source: Source,
-    /// How many partitions the topic has.
-    partitions: watch::Receiver<i32>,
-    changes: mpsc::Receiver<AssignmentChange>,
-    /// How many commands have changed what the consumer reads.
-    assignment: u64,
-    /// As of which of them a partition is read; 0 for those that were from the start on.
-    since: HashMap<Partition, u64>,
-    /// Partitions that go as soon as they are archived.
-    revoking: Vec<Revoked>,
-    link: watch::Receiver<BrokerStatus>,
-    state: StreamState,
     shares: MemoryShares,
-    /// Bytes of messages at which a micro-batch ends.
-    batch_limit: usize,
-    /// Taken while a micro-batch is decoded. Decoders are not `Sync`; nothing ever contends for it.
-    decoder: Mutex<Option<Decoder>>,
-    /// For micro-batches and merges, which are small.
-    session: Arc<SessionState>,
-    /// For rebuilds: bounded, spills.
-    rebuild_session: Arc<SessionState>,
-    jobs: JoinSet<Result<Done>>,
-    /// How many rebuilds were started.
-    rebuilds: u64,
-    in_flight: Option<InFlight>,
-    last_mark: Option<Duration>,
-    last_asked: Option<Duration>,
+    decoder: Arc<Decoder>,
+    connections: Connections<'a>,
+    state: StreamState,
+    work: Work,
 }
 
 impl<'a> Ingest<'a> {
-    fn new(config: &'a SpeedConfig, mut start: Start, source: Source, links: &'a mut Upstream) -> Result<Self> {
-        let unbounded = session::runtime(Some(&links.shared.warehouse), None, None)?;
-        let definition = &start.stream.definition;
+    fn new(config: &'a SpeedConfig, mut start: Start, source: Source, upstream: &'a mut Upstream) -> Result<Self> {
+        let stream = Arc::clone(&start.stream);
+        let definition = &stream.definition;
         let shares = MemoryShares::of(config.memory_budget, queue_of(config, &definition.kafka));
-        let bounded = session::runtime(Some(&links.shared.warehouse), Some(shares.rebuild), None)?;
-        let decoder = Decoder::new(definition)?;
         let (_, none) = mpsc::channel(1);
         let changes = std::mem::replace(&mut start.changes, none);
-        let mut state = StreamState::new(start);
-        state.epochs.limit_chunks(shares.batch);
-        source.limit_batches(shares.first_batch());
+        let connections = Connections::new(Arc::clone(&stream), upstream, source, changes);
+        connections.limit_batches(shares.first_batch());
         Ok(Self {
-            decoder: Mutex::new(Some(decoder)),
-            changes,
-            assignment: 0,
-            since: HashMap::new(),
-            revoking: Vec::new(),
-            state,
-            shares,
-            batch_limit: shares.first_batch(),
-            partitions: source.partitions.clone(),
-            link: source.link.clone(),
             config,
-            links,
-            source,
-            session: Arc::new(session::state(unbounded, 1)),
-            rebuild_session: Arc::new(session::state(bounded, 1)),
-            jobs: JoinSet::new(),
-            rebuilds: 0,
-            in_flight: None,
-            last_mark: None,
-            last_asked: None,
+            decoder: Arc::new(Decoder::new(definition)?),
+            work: Work::new(definition.name.clone(), connections.warehouse(), &shares)?,
+            state: StreamState::new(start, shares.batch),
+            connections,
+            shares,
         })
     }
 
     fn now(&self) -> Duration {
         self.config.clock.now()
-    }
-
-    fn disconnected(&self, what: &'static str) -> Error {
-        Error::Disconnected { stream: self.state.stream.definition.name.clone(), what }
-    }
-
-    fn consumer_stopped(&self) -> Error {
-        Error::ConsumerStopped { topic: self.state.stream.definition.topic.clone() }
-    }
-
-    async fn next_event(&mut self) -> Result<IngestEvent> {
-        tokio::select! {
-            batch = self.source.next() => match batch {
-                Some(batch) => Ok(IngestEvent::Batch(batch?)),
-                None => Err(self.consumer_stopped()),
-            },
-            outcome = outcome(&mut self.in_flight) => match outcome {
-                Some(outcome) => Ok(IngestEvent::Outcome(outcome)),
-                None => Err(self.disconnected("archive")),
-            },
-            Some(done) = self.jobs.join_next() => match done {
-                Ok(done) => Ok(IngestEvent::Done(done?)),
-                Err(source) => Err(self.task_failed(source)),
-            },
-            changed = self.links.masters.changed() => match changed {
-                Ok(()) => Ok(IngestEvent::Master),
-                Err(_) => Err(self.disconnected("archive")),
-            },
-            changed = self.links.shared.published.changed() => match changed {
-                Ok(()) => Ok(IngestEvent::Views),
-                Err(_) => Err(self.disconnected("batch layer")),
-            },
-            changed = self.links.shared.catalog.changed() => match changed {
-                Ok(()) => Ok(IngestEvent::Views),
-                Err(_) => Err(self.disconnected("catalog")),
-            },
-            changed = self.partitions.changed() => match changed {
-                Ok(()) => Ok(IngestEvent::Grown(*self.partitions.borrow_and_update())),
-                Err(_) => Err(self.consumer_stopped()),
-            },
-            Some(change) = self.changes.recv() => Ok(IngestEvent::AssignmentChange(change)),
-            // When the consumer has gone, its batches say so.
-            Ok(()) = self.link.changed() => Ok(IngestEvent::BrokerStatus(self.link.borrow_and_update().clone())),
-        }
     }
 
     async fn handle(&mut self, event: IngestEvent) -> Result<Option<Ended>> {
@@ -217,7 +112,7 @@ impl<'a> Ingest<'a> {
             IngestEvent::Views => self.reconcile(),
             IngestEvent::Grown(count) => self.grow(count).await?,
             IngestEvent::AssignmentChange(change) => self.change(change)?,
-            IngestEvent::BrokerStatus(link) => self.state.connect(link),
+            IngestEvent::BrokerStatus(brokers) => self.state.connect(brokers),
             IngestEvent::Tick => {}
         }
         Ok(None)
@@ -238,7 +133,7 @@ impl<'a> Ingest<'a> {
             let decoded = started.elapsed();
             let segments = self.update_views(&rows, &to).await?;
             tracing::debug!(
-                stream = %self.state.stream.definition.name,
+                stream = %self.state.name(),
                 rows = rows.num_rows(),
                 ?decoded,
                 updated = ?started.elapsed(),
@@ -250,50 +145,36 @@ impl<'a> Ingest<'a> {
             let now = self.now();
             self.state.advance(now, to, rows, drained.last, segments)?;
         }
-        self.state.place(&drained.high, drained.ends);
+        self.state.observe(&drained.high, drained.ends);
         Ok(())
     }
 
-    async fn decode(&mut self, messages: Messages) -> Result<arrow::record_batch::RecordBatch> {
-        let mut decoder = match self.decoder.get_mut().take() {
-            Some(decoder) => decoder,
-            None => Decoder::new(&self.state.stream.definition)?,
-        };
-        // Decoding is what costs most; the threads that answer queries must not wait for it.
-        let decoding = tokio::task::spawn_blocking(move || {
-            let decoded = decoder.decode(&messages);
-            (decoder, decoded)
-        });
-        let (decoder, decoded) = decoding.await.map_err(|source| self.task_failed(source))?;
-        *self.decoder.get_mut() = Some(decoder);
+    /// Decodes on a thread for blocking work: decoding costs most, and threads that answer queries must not wait for
+    /// it.
+    async fn decode(&self, messages: Messages) -> Result<RecordBatch> {
+        let decoder = Arc::clone(&self.decoder);
+        let decoding = tokio::task::spawn_blocking(move || decoder.decode(&messages));
+        let decoded = decoding.await.map_err(|source| self.work.failed(source))?;
         Ok(decoded?.rows)
-    }
-
-    fn task_failed(&self, source: tokio::task::JoinError) -> Error {
-        Error::Task { stream: self.state.stream.definition.name.clone(), source }
     }
 
     /// The master dataset has a new version: the same rows in other files, or someone else's epoch.
     fn follow_master(&mut self) -> Option<Ended> {
-        let version = Arc::clone(&self.links.masters.borrow_and_update());
-        if version.version <= self.state.master.version {
+        let version = self.connections.newest_master();
+        if version.version <= self.state.master().version {
             return None;
         }
-        let frontier = self.state.mine(&version.frontier);
-        if same(&frontier, &self.state.archived) {
+        let frontier = self.state.within(&version.frontier);
+        if frontier.stands_at(self.state.archived()) {
             self.state.adopt(version);
             self.reconcile();
             return None;
         }
         // Ours shows up here before, after or without its reply, which decides.
-        if self.in_flight.is_some() {
+        if self.work.is_archiving() {
             return None;
         }
         Some(Ended::Fenced(version))
-    }
-
-    fn command(&self, command: ConsumerCommand) -> Result<()> {
-        self.source.commands.send(command).map_err(|_| self.consumer_stopped())
     }
 
     /// What is due after every event.
@@ -304,23 +185,14 @@ impl<'a> Ingest<'a> {
         self.watch_memory(now).await?;
         self.cut_if_due(now).await?;
         self.start_merges();
-        if self.state.dirty {
+        if !self.state.is_shown() {
             self.show();
         }
         Ok(())
     }
 
     fn show(&mut self) {
-        let snapshot = self.state.snapshot(self.used(), self.config.memory_budget);
-        self.links.snapshots.send_replace(Some(Arc::new(snapshot)));
-        self.state.dirty = false;
-    }
-}
-
-/// The outcome of the epoch in flight, `None` if the archive has dropped it; waits for ever if there is none.
-async fn outcome(in_flight: &mut Option<InFlight>) -> Option<EpochOutcome> {
-    match in_flight {
-        Some(epoch) => (&mut epoch.reply).await.ok(),
-        None => pending().await,
+        let snapshot = self.state.show(self.used(), self.config.memory_budget);
+        self.connections.show(snapshot);
     }
 }

@@ -6,6 +6,9 @@ pub(crate) mod secrets;
 
 pub(crate) mod identity;
 
+mod client_status;
+
+pub(crate) mod topic;
+
 pub(crate) mod channel;
 pub(crate) mod consumer;
-pub(crate) mod topic;

@@ -38,7 +38,7 @@ pub struct Start {
     pub master: Arc<MasterVersion>,
     /// The partitions that are read from the start on.
     pub partitions: BTreeSet<Partition>,
-    /// Those that come and go later. Nobody has to hold the other end.
+    /// Later assignments and revocations. The sender may be dropped.
     pub changes: mpsc::Receiver<AssignmentChange>,
     /// A frontier below which nothing may be answered, because readers have seen it.
     pub floor: Frontier,

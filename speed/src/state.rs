@@ -14,4 +14,6 @@ pub(crate) mod epochs;
 pub(crate) mod health;
 pub(crate) mod rebuild;
 
+pub(crate) mod views;
+
 pub(crate) mod stream_state;

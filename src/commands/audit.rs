@@ -8,7 +8,11 @@ use std::process::ExitCode;
 use anyhow::Result;
 use clap::Args;
 use reqwest::Method;
-use serde::Deserialize;
+use thalweg_schemas::Frontier;
+use thalweg_schemas::algebra::Difference;
+use thalweg_schemas::api::audits::{Against, AuditList, AuditPart, AuditQuery, AuditReport};
+use thalweg_schemas::api::paths;
+use thalweg_schemas::realtime::segment::Provenance;
 
 use crate::client::Client;
 use crate::flags::ServerFlags;
@@ -47,77 +51,43 @@ pub(crate) struct Arguments {
     server: ServerFlags,
 }
 
-#[derive(Deserialize)]
-struct Report {
-    audits: Vec<Audit>,
-}
-
-#[derive(Deserialize)]
-struct Audit {
-    view: String,
-    from: BTreeMap<i32, i64>,
-    to: BTreeMap<i32, i64>,
-    parts: Vec<Part>,
-}
-
-#[derive(Deserialize)]
-struct Part {
-    provenance: String,
-    against: String,
-    segments: usize,
-    offsets: i64,
-    groups: usize,
-    differences: Vec<Difference>,
-}
-
-#[derive(Deserialize)]
-struct Difference {
-    group: Vec<String>,
-    aggregate: Option<String>,
-    left: Option<String>,
-    right: Option<String>,
-}
-
 pub(crate) async fn run(arguments: Arguments) -> Result<ExitCode> {
     let client = Client::new(&arguments.server)?;
-    let mut request = client.request(Method::POST, "/v1/audit")?;
-    if let Some(view) = &arguments.view {
-        request = request.query(&[("view", view)]);
-    }
+    let request = client.request(Method::POST, paths::AUDIT)?.query(&AuditQuery { view: arguments.view });
     let response = client.send(request).await?;
     let body: serde_json::Value = client.json(response).await?;
-    let report: Report = client.shape(body.clone())?;
+    let AuditList { audits } = client.shape(body.clone())?;
     if arguments.json {
         terminal::out(&serde_json::to_string_pretty(&body)?)?;
     } else {
-        report.audits.iter().try_for_each(print)?;
+        audits.iter().try_for_each(print)?;
     }
-    let parts = || report.audits.iter().flat_map(|audit| &audit.parts);
-    let equal = parts().all(|part| part.differences.is_empty());
-    Ok(match (equal, parts().next()) {
-        (true, Some(_)) => ExitCode::SUCCESS,
-        (true, None) => ExitCode::from(NOTHING),
+    let equal = audits.iter().all(AuditReport::is_equal);
+    let compared = audits.iter().any(|audit| !audit.parts.is_empty());
+    Ok(match (equal, compared) {
+        (true, true) => ExitCode::SUCCESS,
+        (true, false) => ExitCode::from(NOTHING),
         (false, _) => ExitCode::FAILURE,
     })
 }
 
-fn print(audit: &Audit) -> Result<()> {
+fn print(audit: &AuditReport) -> Result<()> {
     let view = &audit.view;
     if audit.parts.is_empty() {
         return terminal::out(&format!(
             "{view}: nothing to compare: nothing is archived below a mark yet; `thalweg status` shows how far it is"
         ));
     }
-    let range = format!("from {:?} to {:?}", audit.from, audit.to);
+    let range = format!("from {:?} to {:?}", positions(&audit.from), positions(&audit.to));
     for part in &audit.parts {
         let verdict = match part.differences.len() {
             0 => "equal".to_owned(),
             n => format!("{n} DIFFER"),
         };
-        let against = part.other_side();
+        let (provenance, against) = sides(part);
         terminal::out(&format!(
-            "{view}: {verdict}: {} {} segments against the {against}, {} offsets, {} groups, {range}",
-            part.segments, part.provenance, part.offsets, part.groups
+            "{view}: {verdict}: {} {provenance} segments against the {against}, {} offsets, {} groups, {range}",
+            part.segments, part.offsets, part.groups
         ))?;
         for difference in part.differences.iter().take(SHOWN) {
             terminal::out(&describe(difference, against))?;
@@ -129,13 +99,21 @@ fn print(audit: &Audit) -> Result<()> {
     Ok(())
 }
 
-impl Part {
-    fn other_side(&self) -> &'static str {
-        match self.against.as_str() {
-            "published" => "batch states",
-            _ => "archive",
-        }
-    }
+/// How segments came to be, and what they were compared with.
+fn sides(part: &AuditPart) -> (&'static str, &'static str) {
+    let provenance = match part.provenance {
+        Provenance::Live => "live",
+        Provenance::Rebuilt => "rebuilt",
+    };
+    let against = match part.against {
+        Against::Published => "batch states",
+        Against::Archive | Against::Unknown => "archive",
+    };
+    (provenance, against)
+}
+
+fn positions(frontier: &Frontier) -> BTreeMap<i32, i64> {
+    frontier.iter().map(|(partition, offset)| (partition.0, offset.0)).collect()
 }
 
 fn describe(difference: &Difference, against: &str) -> String {

@@ -10,8 +10,9 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use clap::{Args, Subcommand};
-use thalweg_batch::{BatchConfig, Mode, Outcome, Progress, RunReport, promote, run_view};
+use thalweg_batch::{BatchConfig, Progress, promote, run_view};
 use thalweg_schemas::ViewName;
+use thalweg_schemas::api::runs::{RunMode, RunOutcome, RunReport};
 use thalweg_schemas::catalog::{Catalog, CatalogStore, CompiledView};
 use thalweg_schemas::warehouse::Warehouse;
 
@@ -110,7 +111,7 @@ async fn run_now(arguments: RunArguments) -> Result<ExitCode> {
     let settings = flags::settings(&arguments.warehouse, &[flags::table(&arguments.run)])?;
     logging::start("warn", LogFormat::Text)?;
     let name = arguments.view.as_deref().map(ViewName::new).transpose()?;
-    let mode = if arguments.full { Mode::Full } else { Mode::Incremental };
+    let mode = if arguments.full { RunMode::Full } else { RunMode::Incremental };
     let warehouse = settings.open_warehouse()?;
     let catalogs = CatalogStore::new(warehouse.clone());
     let catalog = catalogs.load().await?;
@@ -126,7 +127,7 @@ async fn run_now(arguments: RunArguments) -> Result<ExitCode> {
             let run = run_one(&warehouse, &catalogs, &catalog, &view, mode, &config);
             let report = run.await?;
             match &report.outcome {
-                Outcome::Busy { holder, .. } if arguments.wait => {
+                RunOutcome::Busy { holder, .. } if arguments.wait => {
                     if !waiting {
                         terminal::err(&format!("{}: waiting for {holder}", report.view));
                     }
@@ -136,7 +137,7 @@ async fn run_now(arguments: RunArguments) -> Result<ExitCode> {
                 _ => break report,
             }
         };
-        busy |= matches!(report.outcome, Outcome::Busy { .. });
+        busy |= matches!(report.outcome, RunOutcome::Busy { .. });
         terminal::out(&describe(&report))?;
     }
     Ok(if busy { ExitCode::FAILURE } else { ExitCode::SUCCESS })
@@ -147,7 +148,7 @@ async fn run_one(
     catalogs: &CatalogStore,
     catalog: &Catalog,
     view: &Arc<CompiledView>,
-    mode: Mode,
+    mode: RunMode,
     config: &BatchConfig,
 ) -> Result<RunReport> {
     let name = &view.definition.name;
@@ -162,19 +163,19 @@ async fn run_one(
 fn describe(report: &RunReport) -> String {
     let view = &report.view;
     match &report.outcome {
-        Outcome::Published => format!(
+        RunOutcome::Published => format!(
             "{view}: {} rows into {} groups in {:.1?}, cut at {}",
             terminal::grouped(report.rows_read),
             terminal::grouped(report.groups),
             report.elapsed,
             report.to
         ),
-        Outcome::NothingNew => format!("{view}: nothing new since the cut at {}", report.to),
-        Outcome::Fenced => format!("{view}: another run published first; nothing to do"),
-        Outcome::Busy { holder, .. } => {
+        RunOutcome::NothingNew => format!("{view}: nothing new since the cut at {}", report.to),
+        RunOutcome::Fenced => format!("{view}: another run published first; nothing to do"),
+        RunOutcome::Busy { holder, .. } => {
             format!("{view}: {holder} is computing it; --wait waits for that")
         }
-        Outcome::Failed { reason, .. } => format!("{view}: {reason}"),
+        RunOutcome::Failed { reason, .. } => format!("{view}: {reason}"),
     }
 }
 

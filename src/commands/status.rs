@@ -4,8 +4,8 @@
 
 mod details;
 mod frame;
-mod model;
 mod plain;
+mod samples;
 mod screen;
 mod watch;
 
@@ -15,12 +15,15 @@ use std::time::{Duration, Instant};
 use anyhow::Result;
 use clap::Args;
 use serde_json::Value;
+use thalweg_schemas::api::paths;
+use thalweg_schemas::api::streams::StreamList;
+use thalweg_schemas::api::views::ViewList;
 
 use crate::client::Client;
 use crate::flags::ServerFlags;
 use crate::terminal;
 
-use self::model::{Sample, Streams, Views};
+use self::samples::Sample;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -82,15 +85,16 @@ struct StatusAnswer {
 impl StatusAnswer {
     async fn of(client: &Client) -> Result<Self> {
         Ok(Self {
-            streams: client.get("/v1/streams").await?,
-            views: client.get("/v1/views").await?,
-            process: client.get("/v1/process").await?,
+            streams: client.get(paths::STREAMS).await?,
+            views: client.get(paths::VIEWS).await?,
+            process: client.get(paths::PROCESS).await?,
         })
     }
 
     fn sample(&self, client: &Client, at: Duration) -> Result<Sample> {
-        let Streams { streams, workers } = client.shape(self.streams.clone())?;
-        let Views { views } = client.shape(self.views.clone())?;
+        let StreamList { streams, workers } = client.shape(self.streams.clone())?;
+        let ViewList { views } = client.shape(self.views.clone())?;
+        let workers = workers.unwrap_or_default();
         Ok(Sample { at, streams, workers, views, process: client.shape(self.process.clone())? })
     }
 

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 use serde::{Deserialize, Deserializer, de};
-use thalweg_schemas::Partition;
+use thalweg_schemas::{Partition, host};
 use thalweg_serving::WorkersAt;
 use toml::Value;
 
@@ -121,10 +121,7 @@ pub(crate) fn advertised(said: &str, address: SocketAddr) -> String {
     if !address.ip().is_unspecified() {
         return address.to_string();
     }
-    let name = std::fs::read_to_string("/proc/sys/kernel/hostname");
-    let name = name.ok().or_else(|| std::env::var("HOSTNAME").ok());
-    let name = name.map(|name| name.trim().to_owned());
-    match name.filter(|name| !name.is_empty()) {
+    match host::name() {
         Some(name) => format!("{name}:{}", address.port()),
         None => SocketAddr::new(IpAddr::from([127, 0, 0, 1]), address.port()).to_string(),
     }

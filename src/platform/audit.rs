@@ -7,10 +7,11 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures::FutureExt;
-use serde_json::{Value, json};
-use thalweg_batch::audit::{AuditReport, audit_published, audit_view};
+use thalweg_batch::audit::{audit_published, audit_view};
 use thalweg_batch::follow::Masters;
 use thalweg_batch::{Archive, ViewTable};
+use thalweg_schemas::api::audits::{AuditList, AuditReport};
+use thalweg_schemas::api::runs::RunList;
 use thalweg_schemas::catalog::{Catalog, CompiledView};
 use thalweg_schemas::engine::threads::Threads;
 use thalweg_schemas::realtime::snapshot::StreamSnapshot;
@@ -39,7 +40,7 @@ pub(super) struct Audits {
 
 impl Audits {
     /// What the serving layer reads, and these audits with it.
-    pub(super) fn sources(&self, batch: Call<BatchRequest>, metrics: Arc<Metrics>) -> Sources {
+    pub(super) fn sources(&self, batch: Call<BatchRequest, RunList>, metrics: Arc<Metrics>) -> Sources {
         Sources {
             shared: self.shared.clone(),
             realtime: self.realtime.clone(),
@@ -51,7 +52,7 @@ impl Audits {
     }
 
     /// `POST /v1/audit`.
-    fn call(&self) -> Call<Option<ViewName>> {
+    fn call(&self) -> Call<Option<ViewName>, AuditList> {
         let audits = self.clone();
         Arc::new(move |view| {
             let audits = audits.clone();
@@ -59,13 +60,13 @@ impl Audits {
         })
     }
 
-    async fn run(self, name: Option<ViewName>) -> Result<Value, CallError> {
+    async fn run(self, name: Option<ViewName>) -> Result<AuditList, CallError> {
         let catalog = Arc::clone(&self.shared.catalog.borrow());
-        let mut reports = Vec::new();
+        let mut audits = Vec::new();
         for view in catalog.compiled_of(name.as_ref()).map_err(failed)? {
-            reports.push(self.one(&catalog, &view).await?);
+            audits.push(self.one(&catalog, &view).await?);
         }
-        Ok(json!({ "audits": reports }))
+        Ok(AuditList { audits })
     }
 
     async fn one(&self, catalog: &Catalog, view: &Arc<CompiledView>) -> Result<AuditReport, CallError> {

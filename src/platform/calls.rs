@@ -3,15 +3,14 @@
 //! Invariant: a run is recorded once, whoever asked for it.
 
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use futures::FutureExt;
-use serde_json::{Value, json};
-use thalweg_batch::{BatchConfig, Downstream, Mode, Outcome, RunReport, run_view, schedule};
+use thalweg_batch::{BatchConfig, Downstream, run_view, schedule};
+use thalweg_schemas::api::runs::{RunList, RunMode};
 use thalweg_schemas::engine::threads::Threads;
 use thalweg_schemas::warehouse::versions::Published;
 use thalweg_schemas::{Fault, Shared};
-use thalweg_serving::{BatchRequest, Call, CallError, Metrics, RunSummary};
+use thalweg_serving::{BatchRequest, Call, CallError, Metrics};
 use tokio::sync::{Notify, mpsc, watch};
 
 use super::parts::Part;
@@ -32,10 +31,10 @@ pub(super) struct Runs {
 }
 
 /// Does `work` on `threads`; a client that goes away ends it.
-pub(super) async fn compute(
+pub(super) async fn compute<Answer: Send + 'static>(
     threads: Arc<Threads>,
-    work: impl Future<Output = Result<Value, CallError>> + Send + 'static,
-) -> Result<Value, CallError> {
+    work: impl Future<Output = Result<Answer, CallError>> + Send + 'static,
+) -> Result<Answer, CallError> {
     threads.spawn(work).await.unwrap_or_else(|panic| {
         Err(CallError { fault: Fault::Bug, message: format!("the batch layer panicked: {panic}") })
     })
@@ -62,7 +61,7 @@ impl Runs {
             let attempt = || schedule(config.clone(), downstream.clone(), cancel.clone());
             let record = async {
                 while let Some(report) = reports.recv().await {
-                    metrics.record_run(summary(&report));
+                    metrics.record_run(&report);
                 }
             };
             tokio::select! {
@@ -73,7 +72,7 @@ impl Runs {
     }
 
     /// `POST /v1/batch/run`.
-    pub(super) fn call(&self) -> Call<BatchRequest> {
+    pub(super) fn call(&self) -> Call<BatchRequest, RunList> {
         let runs = self.clone();
         Arc::new(move |request| {
             let runs = runs.clone();
@@ -81,41 +80,16 @@ impl Runs {
         })
     }
 
-    async fn run(self, request: BatchRequest) -> Result<Value, CallError> {
+    async fn run(self, request: BatchRequest) -> Result<RunList, CallError> {
         let catalog = Arc::clone(&self.shared.catalog.borrow());
-        let mode = if request.full { Mode::Full } else { Mode::Incremental };
-        let mut reports = Vec::new();
+        let mode = if request.full { RunMode::Full } else { RunMode::Incremental };
+        let mut runs = Vec::new();
         for view in catalog.compiled_of(request.view.as_ref()).map_err(failed)? {
             let run = run_view(&self.shared.warehouse, &catalog, &view, mode, &self.config, |_| ());
             let report = run.await.map_err(failed)?;
-            self.metrics.record_run(summary(&report));
-            reports.push(report);
+            self.metrics.record_run(&report);
+            runs.push(report);
         }
-        Ok(json!({ "runs": reports }))
-    }
-}
-
-fn summary(report: &RunReport) -> RunSummary {
-    let (outcome, error) = match &report.outcome {
-        Outcome::Published => ("published", None),
-        Outcome::NothingNew => ("nothing_new", None),
-        Outcome::Fenced => ("fenced", None),
-        Outcome::Busy { holder, .. } => ("busy", Some(format!("computed by {holder}"))),
-        Outcome::Failed { reason, .. } => ("failed", Some(reason.clone())),
-    };
-    let mode = match report.mode {
-        Mode::Incremental => "incremental",
-        Mode::Full => "full",
-    };
-    let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    RunSummary {
-        view: report.view.clone(),
-        mode: mode.to_owned(),
-        outcome: outcome.to_owned(),
-        rows: report.rows_read,
-        groups: report.groups,
-        seconds: report.elapsed.as_secs_f64(),
-        finished_ms: i64::try_from(since_1970.as_millis()).unwrap_or(i64::MAX),
-        error,
+        Ok(RunList { runs })
     }
 }

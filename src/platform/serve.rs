@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use futures::FutureExt;
 use thalweg_batch::{follow_masters, follow_published};
+use thalweg_schemas::api::runs::RunList;
 use thalweg_schemas::catalog::Catalog;
 use thalweg_schemas::{Fault, Shared};
 use thalweg_serving::{BatchRequest, Call, CallError, Metrics, Realtime, Workers, WorkersConfig, discover};
@@ -81,7 +82,7 @@ fn discovery(settings: &Settings, shared: &Shared, found: watch::Sender<Vec<Stri
 }
 
 /// A replica is there for queries: a run would take their memory and their cores.
-fn no_runs() -> Call<BatchRequest> {
+fn no_runs() -> Call<BatchRequest, RunList> {
     Arc::new(|_| {
         std::future::ready(Err(CallError {
             fault: Fault::User,

@@ -237,7 +237,7 @@ async fn audits_compare_what_workers_hold() {
     b.kill().await;
     let view = std::sync::Arc::clone(catalog.compiled().next().unwrap());
     let refused = workers.snapshot(stream, &[view], &published, world.master()).await;
-    assert_eq!(refused.unwrap_err().answer().code, "not_held");
+    assert_eq!(refused.unwrap_err().code().as_str(), "not_held");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

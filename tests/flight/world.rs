@@ -12,16 +12,16 @@ use arrow::record_batch::RecordBatch;
 use object_store::memory::InMemory;
 use reqwest::Client;
 use serde_json::Value;
-use thalweg_batch::{Archive, BatchConfig, Mode, ViewTable, run_view};
+use thalweg_batch::{Archive, BatchConfig, ViewTable, run_view};
 use thalweg_schemas::algebra::{batches, between, collect};
+use thalweg_schemas::api::runs::RunMode;
 use thalweg_schemas::catalog::{Catalog, CatalogStore, CompiledView};
 use thalweg_schemas::decode::{Decoder, Messages};
 use thalweg_schemas::definition;
 use thalweg_schemas::engine::session;
 use thalweg_schemas::realtime::epoch::{Epoch, EpochOutcome};
-use thalweg_schemas::realtime::segment::{Provenance, Segment};
+use thalweg_schemas::realtime::segment::{Provenance, Segment, ViewSegments};
 use thalweg_schemas::realtime::snapshot::{PartitionHealth, RowsChunk, StreamHandle, StreamSnapshot};
-use thalweg_schemas::realtime::tile::ViewSegments;
 use thalweg_schemas::warehouse::Warehouse;
 use thalweg_schemas::warehouse::versions::{MasterVersion, Published};
 use thalweg_schemas::{Frontier, Offset, Partition, Shared, StreamName};
@@ -166,7 +166,7 @@ impl World {
         let catalog = self.catalog.borrow().clone();
         let mut published = Published::default();
         for view in self.views() {
-            let mode = Mode::Incremental;
+            let mode = RunMode::Incremental;
             let run = run_view(&self.warehouse, &catalog, &view, mode, &config, |_| {});
             run.await.unwrap();
             let (id, schema) = (view.plan.id(), view.plan.stored_schema());

@@ -14,8 +14,9 @@ use datafusion::logical_expr::LogicalPlanBuilder;
 use object_store::memory::InMemory;
 use rand::Rng;
 use rand::rngs::StdRng;
-use thalweg_batch::{Archive, BatchConfig, Mode, ViewTable, run_view};
+use thalweg_batch::{Archive, BatchConfig, ViewTable, run_view};
 use thalweg_schemas::algebra::{ViewPlan, batches, between, collect, scan};
+use thalweg_schemas::api::runs::RunMode;
 use thalweg_schemas::catalog::{Catalog, CatalogStream, CatalogView, CompiledView};
 use thalweg_schemas::definition::view::ViewDefinition;
 use thalweg_schemas::engine::session;
@@ -164,8 +165,8 @@ fn slices(rng: &mut StdRng, all: &RecordBatch, from: usize, to: usize) -> Vec<Re
 
 async fn recompute(rng: &mut StdRng, setting: &Setting, context: &str) {
     let mode = match rng.random_bool(0.3) {
-        true => Mode::Full,
-        false => Mode::Incremental,
+        true => RunMode::Full,
+        false => RunMode::Incremental,
     };
     let (warehouse, catalog) = (&setting.warehouse, &setting.catalog);
     run_view(warehouse, catalog, &setting.view, mode, &setting.config, |_| {})

@@ -7,8 +7,9 @@ use std::time::{Duration, Instant};
 use arrow::array::{AsArray, RecordBatch};
 use arrow::datatypes::Int64Type;
 use object_store::memory::InMemory;
-use thalweg_batch::{Archive, BatchConfig, Mode, ViewTable, run_view};
+use thalweg_batch::{Archive, BatchConfig, ViewTable, run_view};
 use thalweg_schemas::algebra::{batches, collect};
+use thalweg_schemas::api::runs::RunMode;
 use thalweg_schemas::catalog::{Catalog, CatalogStore, CompiledView};
 use thalweg_schemas::clock::MonotonicClock;
 use thalweg_schemas::definition;
@@ -172,7 +173,7 @@ impl Site {
     pub(crate) async fn recompute(&self) {
         let catalog = self.catalogs.load().await.unwrap();
         let plan = &self.view.plan;
-        run_view(&self.warehouse, &catalog, &self.view, Mode::Incremental, &self.batch, |_| {}).await.unwrap();
+        run_view(&self.warehouse, &catalog, &self.view, RunMode::Incremental, &self.batch, |_| {}).await.unwrap();
         let mut table = ViewTable::open(&self.warehouse, plan.id(), plan.stored_schema()).await.unwrap();
         let version = table.latest().await.unwrap().unwrap();
         let mut published = self.published();

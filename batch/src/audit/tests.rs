@@ -4,9 +4,9 @@ use std::collections::HashMap;
 
 use arrow::compute::concat_batches;
 use thalweg_schemas::algebra::between;
+use thalweg_schemas::api::runs::RunMode;
 
 use super::*;
-use crate::decide::Mode;
 use crate::run::{BatchConfig, run_view};
 use crate::testing::{at, catalog, faulty_warehouse, measured, stream, view};
 
@@ -74,7 +74,7 @@ async fn right_segments_are_equal_and_forged_ones_are_not() {
     let view = view(&catalog, "v");
     let mut archive = Archive::open(&warehouse, &stream(), at(origin)).await.unwrap();
     archive.commit(&measured(origin, &[(0, 10), (1, 4)], true)).await.unwrap();
-    run_view(&warehouse, &catalog, &view, Mode::Full, &config, |_| ()).await.unwrap();
+    run_view(&warehouse, &catalog, &view, RunMode::Full, &config, |_| ()).await.unwrap();
     let above = measured(&[(0, 10), (1, 4)], &[(0, 30), (1, 20)], true);
     archive.commit(&above).await.unwrap();
     let master = archive.latest().await.unwrap();
@@ -137,7 +137,7 @@ async fn rebuilt_segments_are_compared_with_what_is_published() {
     for range in ends.windows(2) {
         let epoch = measured(range[0], range[1], true);
         archive.commit(&epoch).await.unwrap();
-        run_view(&warehouse, &catalog, &view, Mode::Incremental, &config, |_| ()).await.unwrap();
+        run_view(&warehouse, &catalog, &view, RunMode::Incremental, &config, |_| ()).await.unwrap();
     }
     let mut table = ViewTable::open(&warehouse, view.plan.id(), view.plan.stored_schema()).await.unwrap();
     let version = table.latest().await.unwrap().unwrap();

@@ -1,9 +1,9 @@
 //! Following a warehouse that others write.
 
+use thalweg_schemas::api::runs::RunMode;
 use thalweg_schemas::realtime::epoch::EpochOutcome;
 
 use super::*;
-use crate::decide::Mode;
 use crate::run::{BatchConfig, run_view};
 use crate::testing::{at, catalog, faulty_warehouse, measured, stream, view};
 
@@ -51,7 +51,7 @@ async fn what_others_archive_and_publish_is_seen() {
 
     let (view, folder) = (view(&known, "overall"), tempfile::tempdir().unwrap());
     let config = BatchConfig { spill: folder.path().to_owned(), ..BatchConfig::default() };
-    run_view(&warehouse, &known, &view, Mode::Full, &config, |_| ()).await.unwrap();
+    run_view(&warehouse, &known, &view, RunMode::Full, &config, |_| ()).await.unwrap();
     let there = published.wait_for(|published| published.versions.contains_key(view.plan.id()));
     tokio::time::timeout(LONG, there).await.unwrap().unwrap();
 

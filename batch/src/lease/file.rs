@@ -3,6 +3,7 @@
 //! Invariant: [`judge`] is a pure function; clocks and processes are looked at by its caller.
 
 use serde::{Deserialize, Serialize};
+use thalweg_schemas::host;
 use uuid::Uuid;
 
 /// By how much the clocks of two machines may differ before a lease is taken from someone who still works. That costs
@@ -15,7 +16,7 @@ pub(super) struct LeaseFile {
     pub(super) holder: Holder,
     /// When it ends unless it is renewed: the holder's clock, milliseconds since 1970.
     pub(super) until_ms: i64,
-    /// True once the holder has let go.
+    /// True once the holder has given it up.
     pub(super) released: bool,
 }
 
@@ -33,11 +34,12 @@ pub struct Holder {
 impl Holder {
     /// This process, for one run.
     pub(super) fn new() -> Self {
-        Self { id: Uuid::new_v4(), host: host(), pid: std::process::id(), space: space() }
+        let host = host::name().unwrap_or_else(|| "an unnamed host".to_owned());
+        Self { id: Uuid::new_v4(), host, pid: std::process::id(), space: space() }
     }
 
-    /// True if the holder's process can be looked for from here and is not there. A pid that was given to another process
-    /// since makes a dead holder look alive: then its lease ends by time.
+    /// True if the holder's process can be looked for from here and is not there. A pid that was given to another
+    /// process since makes a dead holder look alive: then its lease ends by time.
     pub(super) fn is_dead(&self) -> bool {
         let here = space();
         !here.is_empty() && here == self.space && !exists(&format!("/proc/{}", self.pid))
@@ -52,15 +54,6 @@ impl std::fmt::Display for Holder {
 
 fn exists(path: &str) -> bool {
     std::path::Path::new(path).exists()
-}
-
-fn host() -> String {
-    let known = std::fs::read_to_string("/proc/sys/kernel/hostname").ok();
-    known
-        .or_else(|| std::env::var("HOSTNAME").ok())
-        .map(|name| name.trim().to_owned())
-        .filter(|name| !name.is_empty())
-        .unwrap_or_else(|| "an unnamed host".to_owned())
 }
 
 fn space() -> String {

@@ -1,5 +1,7 @@
 //! Leases over a store: who gets one, who loses one, and what is left behind.
 
+use object_store::ObjectStoreExt;
+
 use super::file::LeaseState;
 use super::*;
 use crate::testing::{Trouble, faulty_warehouse};

@@ -85,8 +85,8 @@ async fn appended_compacted_and_full_states_say_the_same() {
         }
         for name in ["by_device", "overall"] {
             let view = view(&catalog, name);
-            let report = run_view(&warehouse, &catalog, &view, Mode::Incremental, &config, |_| ()).await.unwrap();
-            assert_eq!(report.outcome, Outcome::Published, "{name} {step}");
+            let report = run_view(&warehouse, &catalog, &view, RunMode::Incremental, &config, |_| ()).await.unwrap();
+            assert_eq!(report.outcome, RunOutcome::Published, "{name} {step}");
             assert_eq!(report.to, at(to));
             let (version, answer) = published(&warehouse, &view).await;
             assert_eq!(version.cut, at(to));
@@ -95,16 +95,16 @@ async fn appended_compacted_and_full_states_say_the_same() {
                 assert_eq!(version.files.len(), files[step], "step {step}");
             }
             // Nothing new: nothing is published.
-            let again = run_view(&warehouse, &catalog, &view, Mode::Incremental, &config, |_| ());
-            assert_eq!(again.await.unwrap().outcome, Outcome::NothingNew);
+            let again = run_view(&warehouse, &catalog, &view, RunMode::Incremental, &config, |_| ());
+            assert_eq!(again.await.unwrap().outcome, RunOutcome::NothingNew);
         }
     }
     for name in ["by_device", "overall"] {
         let view = view(&catalog, name);
         let (_, before) = published(&warehouse, &view).await;
-        let report = run_view(&warehouse, &catalog, &view, Mode::Full, &config, |_| ()).await;
+        let report = run_view(&warehouse, &catalog, &view, RunMode::Full, &config, |_| ()).await;
         let report = report.unwrap();
-        assert_eq!((report.outcome, report.rows_read), (Outcome::Published, 81 + 94));
+        assert_eq!((report.outcome, report.rows_read), (RunOutcome::Published, 81 + 94));
         let (version, after) = published(&warehouse, &view).await;
         assert_eq!((version.files.len(), after), (1, before));
     }
@@ -119,12 +119,12 @@ async fn an_incremental_run_reads_only_what_lies_above_the_cut() {
     let view = view(&catalog, "by_device");
     let mut archive = archive(&warehouse, &catalog).await;
     commit(&mut archive, &[(0, 0), (1, 0)], &[(0, 1000), (1, 1000)], true).await;
-    run_view(&warehouse, &catalog, &view, Mode::Incremental, &config, |_| ()).await.unwrap();
+    run_view(&warehouse, &catalog, &view, RunMode::Incremental, &config, |_| ()).await.unwrap();
     // Above a mark there are rows that no run may read yet.
     commit(&mut archive, &[(0, 1000), (1, 1000)], &[(0, 1010), (1, 1000)], true).await;
     commit(&mut archive, &[(0, 1010)], &[(0, 1500)], false).await;
     let mut last = Progress::default();
-    let report = run_view(&warehouse, &catalog, &view, Mode::Incremental, &config, |p| last = p);
+    let report = run_view(&warehouse, &catalog, &view, RunMode::Incremental, &config, |p| last = p);
     let report = report.await.unwrap();
     assert_eq!((report.rows_read, last.rows_read), (10, 10));
     assert_eq!(report.from, at(&[(0, 1000), (1, 1000)]));
@@ -140,8 +140,8 @@ async fn a_stream_without_partitions_has_nothing_to_publish() {
     let config = config(&folder);
     let catalog = catalog(&[], &[("overall", OVERALL)]).await;
     let view = view(&catalog, "overall");
-    let run = run_view(&warehouse, &catalog, &view, Mode::Full, &config, |_| ());
-    assert_eq!(run.await.unwrap().outcome, Outcome::NothingNew);
+    let run = run_view(&warehouse, &catalog, &view, RunMode::Full, &config, |_| ());
+    assert_eq!(run.await.unwrap().outcome, RunOutcome::NothingNew);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -155,7 +155,7 @@ async fn memory_that_is_short_spills_and_changes_nothing() {
     let mut archive = archive(&warehouse, &catalog).await;
     commit(&mut archive, &[(0, 0)], &[(0, 200_000)], true).await;
     let config = BatchConfig { memory: 24 << 20, ..config(&folder) };
-    let run = run_view(&warehouse, &catalog, &view, Mode::Full, &config, |_| ());
+    let run = run_view(&warehouse, &catalog, &view, RunMode::Full, &config, |_| ());
     assert_eq!(run.await.unwrap().groups, 200_000);
     let (version, answer) = published(&warehouse, &view).await;
     assert_eq!(version.files.len(), 1);
@@ -174,7 +174,7 @@ async fn killed_at_any_step_a_run_is_published_once_or_not() {
             let view = view(&catalog, "by_device");
             let mut archive = archive(&warehouse, &catalog).await;
             commit(&mut archive, &[(0, 0)], &[(0, 30)], true).await;
-            let mode = Mode::Incremental;
+            let mode = RunMode::Incremental;
             run_view(&warehouse, &catalog, &view, mode, &config, |_| ()).await.unwrap();
             commit(&mut archive, &[(0, 30)], &[(0, 50)], true).await;
             store.set(Trouble::Kill { at: step, after });
@@ -211,7 +211,7 @@ async fn one_run_at_a_time_and_one_that_was_stopped_drops_its_work() {
 
     // While this one computes, no other gets the lease; then it is stopped for so long that another does.
     let taken = std::sync::Mutex::new(None);
-    let report = run_view(&warehouse, &catalog, &view, Mode::Full, &config, |_| {
+    let report = run_view(&warehouse, &catalog, &view, RunMode::Full, &config, |_| {
         waiting(&|| {
             let mut taken = taken.lock().unwrap();
             if taken.is_some() {
@@ -225,14 +225,14 @@ async fn one_run_at_a_time_and_one_that_was_stopped_drops_its_work() {
     });
     let outcome = report.await.unwrap().outcome;
     let Some(Taken::Mine(theirs)) = taken.into_inner().unwrap() else { panic!("the other one did not get it") };
-    assert!(matches!(outcome, Outcome::Busy { .. }), "{outcome:?}");
+    assert!(matches!(outcome, RunOutcome::Busy { .. }), "{outcome:?}");
     let mut table = ViewTable::open(&warehouse, id, view.plan.stored_schema()).await.unwrap();
     assert!(table.latest().await.unwrap().is_none());
 
     // Whoever comes now is told who has it, and reads nothing.
-    let run = run_view(&warehouse, &catalog, &view, Mode::Full, &config, |_| ());
+    let run = run_view(&warehouse, &catalog, &view, RunMode::Full, &config, |_| ());
     let report = run.await.unwrap();
-    let Outcome::Busy { holder, until_ms } = report.outcome else { panic!("{:?}", report.outcome) };
+    let RunOutcome::Busy { holder, until_ms } = report.outcome else { panic!("{:?}", report.outcome) };
     assert!(holder.starts_with(&format!("process {} on ", std::process::id())));
     assert!(until_ms > config.clock.now_ms());
     assert_eq!(report.rows_read, 0);
@@ -240,8 +240,8 @@ async fn one_run_at_a_time_and_one_that_was_stopped_drops_its_work() {
 
     // A run that fails lets go as well.
     store.set(Trouble::Fail { part: "states-", after: false, times: 1 });
-    let mode = Mode::Incremental;
+    let mode = RunMode::Incremental;
     run_view(&warehouse, &catalog, &view, mode, &config, |_| ()).await.unwrap_err();
     let run = run_view(&warehouse, &catalog, &view, mode, &config, |_| ());
-    assert_eq!(run.await.unwrap().outcome, Outcome::Published);
+    assert_eq!(run.await.unwrap().outcome, RunOutcome::Published);
 }

@@ -86,8 +86,8 @@ async fn new_views_are_built_promoted_and_followed() {
     catalog.send_replace(created);
     announced(&mut versions, &id, 7).await;
     let failed = reports.recv().await.unwrap();
-    assert!(matches!(failed.outcome, Outcome::Failed { fault: Fault::Transient, .. }), "{:?}", failed.outcome);
-    assert_eq!(reports.recv().await.unwrap().outcome, Outcome::Published);
+    assert!(matches!(failed.outcome, RunOutcome::Failed { fault: Fault::Transient, .. }), "{:?}", failed.outcome);
+    assert_eq!(reports.recv().await.unwrap().outcome, RunOutcome::Published);
     let deadline = Instant::now() + LONG;
     let served = loop {
         let now = catalogs.load().await.unwrap();
@@ -108,7 +108,7 @@ async fn new_views_are_built_promoted_and_followed() {
     // What another process publishes is seen without any run here.
     archived(&warehouse, &definition, 9, 12).await;
     let view = served.views[&name()].serving.as_ref().unwrap();
-    run_view(&warehouse, &served, view, Mode::Full, &config, |_| ()).await.unwrap();
+    run_view(&warehouse, &served, view, RunMode::Full, &config, |_| ()).await.unwrap();
     announced(&mut versions, &id, 12).await;
 
     // A view that is dropped is forgotten.
@@ -145,5 +145,5 @@ async fn what_another_process_computes_is_left_to_it() {
     assert!(reports.try_recv().is_err());
     theirs.release().await;
     assert!(!rounds.run_building(&known).await.unwrap());
-    assert_eq!(reports.try_recv().unwrap().outcome, Outcome::Published);
+    assert_eq!(reports.try_recv().unwrap().outcome, RunOutcome::Published);
 }

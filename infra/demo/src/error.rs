@@ -54,11 +54,6 @@ pub enum Error {
     InUse { folder: PathBuf },
     #[error("the embedded broker cannot open its log in {}: {reason}", folder.display())]
     OpenLog { folder: PathBuf, reason: String },
-    #[error(
-        "this thalweg was built without the embedded broker; build it with `cargo build --release --features \
-         embedded-broker`, or send `thalweg demo` to a Kafka of yours"
-    )]
-    NotBuilt,
 }
 
 impl Error {
@@ -70,8 +65,7 @@ impl Error {
             | Error::Write { .. }
             | Error::Listen { .. }
             | Error::InUse { .. }
-            | Error::OpenLog { .. }
-            | Error::NotBuilt => Fault::User,
+            | Error::OpenLog { .. } => Fault::User,
             Error::Reach { .. } | Error::Forgotten { .. } => Fault::Transient,
             Error::Deliver { source, .. } => match source.rdkafka_error_code() {
                 Some(Code::TopicAuthorizationFailed | Code::ClusterAuthorizationFailed | Code::MessageSizeTooLarge) => {

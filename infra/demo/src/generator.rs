@@ -4,14 +4,16 @@
 //!  pace ─▶ message at the next position ─▶ librdkafka ─▶ acknowledged: partition and offset ─▶ tally, record
 //! ```
 //!
-//! Messages in flight are bounded: when Kafka is slow, the generator is. Where it goes on is read from the topics' ends,
-//! so there is nothing to keep. Invariant: what the tally and the record hold was acknowledged by Kafka, all of it.
+//! Messages in flight are bounded: when Kafka is slow, the generator is. Where it goes on is read from the topics'
+//! ends, so there is nothing to keep. Invariant: what the tally and the record hold was acknowledged by Kafka, all of
+//! it.
 
-mod feed;
 mod pace;
 mod record;
 mod tally;
 mod topics;
+
+mod feed;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;

@@ -10,7 +10,6 @@ pub mod streams;
 
 pub mod generator;
 
-#[path = "no_broker.rs"]
 pub mod broker;
 
 pub use error::{Error, Result};

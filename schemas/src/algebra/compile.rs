@@ -16,10 +16,10 @@ use datafusion::execution::TaskContext;
 use datafusion::logical_expr::{AggregateUDF, Expr, LogicalPlan, LogicalPlanBuilder, ScalarUDF};
 use datafusion::physical_plan::empty::EmptyExec;
 
+use super::aggregate::Aggregate;
 use super::float_order::FloatKey;
-use super::maintain::{Aggregate, maintain};
 use super::plans;
-use super::prepared::{Prepared, Slot};
+use super::prepared::{InputTable, PreparedPlan};
 use super::split_plan::{check_expressions, find_aggregate, position_column, replace_aggregate, replace_scan};
 use super::storage::{StorageFunction, stored_type};
 use crate::definition::stream::{PARTITION, StreamDefinition};
@@ -45,8 +45,8 @@ pub struct ViewPlan {
     stored_schema: SchemaRef,
     output_schema: SchemaRef,
     /// Update over rows, and merge over states, ready to run.
-    prepared_update: Prepared,
-    prepared_merge: Prepared,
+    prepared_update: PreparedPlan,
+    prepared_merge: PreparedPlan,
     warnings: Vec<String>,
 }
 
@@ -67,7 +67,7 @@ impl ViewPlan {
         let query = state.analyzer().execute_and_check(raw, state.config_options(), |_, _| {}).map_err(planning)?;
         let aggregate = find_aggregate(&query)?.clone();
 
-        let rows = slot("rows", &stream.row_schema())?;
+        let rows = input_table("rows", &stream.row_schema())?;
         let unread = rows.clone();
         let over_rows = replace_scan(&aggregate.input, rows).map_err(planning)?;
         let mut warnings = Vec::new();
@@ -75,7 +75,7 @@ impl ViewPlan {
         let aggregates = aggregate
             .aggr_expr
             .iter()
-            .map(|expr| maintain(expr, &over_rows, grouped, &view.name, &mut warnings))
+            .map(|expr| Aggregate::plan(expr, &over_rows, grouped, &view.name, &mut warnings))
             .collect::<Result<Vec<_>>>()?;
 
         let mut plan = ViewPlan {
@@ -90,20 +90,20 @@ impl ViewPlan {
             state_schema: Arc::new(Schema::empty()),
             stored_schema: Arc::new(Schema::empty()),
             output_schema: Arc::new(Schema::empty()),
-            prepared_update: Prepared::new(Arc::new(EmptyExec::new(stream.row_schema()))),
-            prepared_merge: Prepared::new(Arc::new(EmptyExec::new(stream.row_schema()))),
+            prepared_update: PreparedPlan::new(Arc::new(EmptyExec::new(stream.row_schema()))),
+            prepared_merge: PreparedPlan::new(Arc::new(EmptyExec::new(stream.row_schema()))),
             warnings,
         };
         let updated = plan.update_over(over_rows).map_err(planning)?;
         plan.state_schema = Arc::new(all_nullable(updated.schema().as_arrow()));
         plan.stored_schema = Arc::new(stored_schema(&plan.state_schema)?);
-        let states = slot("states", &plan.state_schema)?;
+        let states = input_table("states", &plan.state_schema)?;
         let finished = plan.finish(states.clone())?;
         plan.output_schema = Arc::new(finished.schema().as_arrow().clone());
         // What no physical plan can be made of (two orders that conflict, say) must fail here, not at the first event.
         let physical = async |form: LogicalPlan| {
             let physical = state.create_physical_plan(&form).await;
-            physical.map(Prepared::new).map_err(planning)
+            physical.map(PreparedPlan::new).map_err(planning)
         };
         plan.prepared_update = physical(plan.update(unread)?).await?;
         plan.prepared_merge = physical(plan.merge(states)?).await?;
@@ -226,7 +226,7 @@ impl ViewPlan {
         let finished = self.combine(states, &[], |a| &a.finish)?;
         let names = (0..self.groups.len()).map(group_name).chain((0..self.aggregates.len()).map(state_name));
         let floats = vec![None; self.groups.len()];
-        let floats = floats.into_iter().chain(self.aggregates.iter().map(|a| a.float.clone()));
+        let floats = floats.into_iter().chain(self.aggregates.iter().map(|a| a.float_type.clone()));
         let renamed = names
             .zip(floats)
             .zip(self.aggregate_schema.iter())
@@ -344,8 +344,8 @@ impl ViewPlan {
     }
 }
 
-fn slot(name: &str, schema: &SchemaRef) -> Result<LogicalPlan> {
-    plans::scan(name, Arc::new(Slot::new(Arc::clone(schema))))
+fn input_table(name: &str, schema: &SchemaRef) -> Result<LogicalPlan> {
+    plans::scan(name, Arc::new(InputTable::new(Arc::clone(schema))))
 }
 
 fn group_name(i: usize) -> String {

@@ -14,14 +14,14 @@ use arrow::row::{OwnedRow, RowConverter, SortField};
 use datafusion::common::{Result as PlanResult, ScalarValue};
 use datafusion::error::DataFusionError;
 
+use super::aggregate::Aggregate;
 use super::compile::ViewPlan;
-use super::maintain::Aggregate;
-use super::rounding::agree;
+use super::rounding::{AccumulatorKind, agree};
 use super::support::{DIGEST_TOLERANCE, Equality};
 use crate::{Error, Result};
 
 /// One aggregate of one group on which both sides do not agree.
-#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Difference {
     /// `_partition` and the group's values, as text.
     pub group: Vec<String>,
@@ -167,7 +167,10 @@ fn same(aggregate: &Aggregate, left: &ArrayRef, right: &ArrayRef, magnitudes: &[
             Ok(true)
         }
         Equality::Values => Ok(value(aggregate, left)? == value(aggregate, right)?),
-        Equality::Floats => agree(aggregate, left, right, magnitudes),
+        Equality::Floats => {
+            let kind = AccumulatorKind { function: aggregate.planned.fun().name(), by_groups: aggregate.by_groups };
+            agree(kind, left, right, magnitudes)
+        }
         Equality::Digests => {
             let (l, r) = (value(aggregate, left)?, value(aggregate, right)?);
             Ok(l == r || close(&l, &r, digest_range(left))?)

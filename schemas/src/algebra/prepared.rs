@@ -1,47 +1,45 @@
 //! Update and merge, planned once for each view and run on every micro-batch: planning costs more than the work.
 //!
 //! ```text
-//!  compile:  logical plan over a Slot ─▶ optimise ─▶ physical plan with an empty slot as its leaf
-//!  run:      copy of the plan, slot filled, operators reset ─▶ batches
+//!  compile:  logical plan over an InputTable ─▶ optimise ─▶ physical plan whose leaf has no batches
+//!  run:      copy of the plan, batches in the leaf, operators reset ─▶ batches
 //! ```
 //!
-//! Invariant: nothing of one run is left in the plan that the next run copies: the slot stays empty, and every
-//! operator above it is made anew (or its metrics would grow with every micro-batch).
+//! Invariant: nothing of one run is left in the plan that the next run copies: its leaf stays empty, and every operator
+//! above the leaf is made anew (or its metrics would grow with every micro-batch).
 
+use std::fmt;
 use std::sync::Arc;
 
 use arrow::datatypes::{Schema, SchemaRef};
 use arrow::record_batch::RecordBatch;
 use async_trait::async_trait;
 use datafusion::catalog::{Session, TableProvider};
-use datafusion::common::tree_node::{Transformed, TransformedResult, TreeNode, TreeNodeRecursion};
+use datafusion::common::tree_node::{Transformed, TransformedResult, TreeNode};
 use datafusion::common::{Result, project_schema};
 use datafusion::error::DataFusionError;
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
 use datafusion::logical_expr::{Expr, TableType};
-use datafusion::physical_expr::{EquivalenceProperties, PhysicalExpr};
-use datafusion::physical_plan::execution_plan::{Boundedness, EmissionType, ReplaceChildrenOptions};
 use datafusion::physical_plan::memory::MemoryStream;
-use datafusion::physical_plan::{
-    DisplayAs, DisplayFormatType, ExecutionPlan, Partitioning, PlanProperties, execute_stream,
-};
+use datafusion::physical_plan::{ExecutionPlan, execute_stream};
 use futures::TryStreamExt;
 
 use crate::Error;
+use crate::engine::leaf::{LeafExec, LeafInput};
 
 /// A physical plan over batches that are given when it runs. One partition in, one out.
 #[derive(Debug, Clone)]
-pub(super) struct Prepared {
+pub(super) struct PreparedPlan {
     plan: Arc<dyn ExecutionPlan>,
 }
 
-impl Prepared {
-    /// `plan` must read one [`Slot`].
+impl PreparedPlan {
+    /// `plan` must read one [`InputTable`].
     pub(super) fn new(plan: Arc<dyn ExecutionPlan>) -> Self {
         Self { plan }
     }
 
-    /// Runs over `batches`, which must have the slot's schema.
+    /// Runs over `batches`, which must have the input table's schema.
     ///
     /// Errors: [`Error::RunPlan`] with `what`.
     pub(super) async fn run(
@@ -58,8 +56,8 @@ impl Prepared {
 
     fn fill(&self, batches: &[RecordBatch]) -> Result<Arc<dyn ExecutionPlan>> {
         let fill = |node: Arc<dyn ExecutionPlan>| {
-            Ok(Transformed::yes(match node.downcast_ref::<SlotExec>() {
-                Some(slot) => Arc::new(slot.filled(batches)?) as Arc<dyn ExecutionPlan>,
+            Ok(Transformed::yes(match node.downcast_ref::<LeafExec<InputBatches>>() {
+                Some(leaf) => Arc::new(leaf.over(leaf.input().filled(batches)?)) as Arc<dyn ExecutionPlan>,
                 None => node.reset_state()?,
             }))
         };
@@ -67,20 +65,20 @@ impl Prepared {
     }
 }
 
-/// A table whose rows are not known yet.
+/// A table whose rows are given when a prepared plan runs.
 #[derive(Debug)]
-pub(super) struct Slot {
+pub(super) struct InputTable {
     schema: SchemaRef,
 }
 
-impl Slot {
+impl InputTable {
     pub(super) fn new(schema: SchemaRef) -> Self {
         Self { schema }
     }
 }
 
 #[async_trait]
-impl TableProvider for Slot {
+impl TableProvider for InputTable {
     fn schema(&self) -> SchemaRef {
         Arc::clone(&self.schema)
     }
@@ -97,33 +95,27 @@ impl TableProvider for Slot {
         _: Option<usize>,
     ) -> Result<Arc<dyn ExecutionPlan>> {
         let projected = project_schema(&self.schema, projection)?;
-        Ok(Arc::new(SlotExec {
-            properties: Arc::new(PlanProperties::new(
-                EquivalenceProperties::new(Arc::clone(&projected)),
-                Partitioning::UnknownPartitioning(1),
-                EmissionType::Incremental,
-                Boundedness::Bounded,
-            )),
+        let batches = InputBatches {
             schema: Arc::clone(&self.schema),
-            projected,
+            projected: Arc::clone(&projected),
             projection: projection.cloned(),
             batches: Vec::new(),
-        }))
+        };
+        Ok(Arc::new(LeafExec::new(batches, projected, 1)))
     }
 }
 
-/// The leaf of a prepared plan.
+/// What the leaf of a prepared plan reads: nothing until the plan runs.
 #[derive(Debug)]
-struct SlotExec {
-    /// Of the batches that it is filled with.
+struct InputBatches {
+    /// As they are given.
     schema: SchemaRef,
     projected: SchemaRef,
     projection: Option<Vec<usize>>,
     batches: Vec<RecordBatch>,
-    properties: Arc<PlanProperties>,
 }
 
-impl SlotExec {
+impl InputBatches {
     fn filled(&self, batches: &[RecordBatch]) -> Result<Self> {
         let batches = batches.iter().map(|batch| {
             if !same_columns(&self.schema, batch.schema_ref()) {
@@ -143,7 +135,6 @@ impl SlotExec {
             schema: Arc::clone(&self.schema),
             projected: Arc::clone(&self.projected),
             projection: self.projection.clone(),
-            properties: Arc::clone(&self.properties),
         })
     }
 }
@@ -159,45 +150,14 @@ fn same_columns(expected: &Schema, given: &Schema) -> bool {
                 .all(|(a, b)| a.name() == b.name() && a.data_type() == b.data_type()))
 }
 
-impl DisplayAs for SlotExec {
-    fn fmt_as(&self, _: DisplayFormatType, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "SlotExec: columns={}", self.projected.fields().len())
-    }
-}
+impl LeafInput for InputBatches {
+    const NAME: &'static str = "InputExec";
 
-impl ExecutionPlan for SlotExec {
-    fn name(&self) -> &'static str {
-        "SlotExec"
+    fn describe(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "columns={}", self.projected.fields().len())
     }
 
-    fn properties(&self) -> &Arc<PlanProperties> {
-        &self.properties
-    }
-
-    fn children(&self) -> Vec<&Arc<dyn ExecutionPlan>> {
-        Vec::new()
-    }
-
-    fn replace_children(
-        self: Arc<Self>,
-        _: Vec<Arc<dyn ExecutionPlan>>,
-        _: ReplaceChildrenOptions,
-    ) -> Result<Arc<dyn ExecutionPlan>> {
-        Ok(self)
-    }
-
-    fn with_new_children(self: Arc<Self>, _: Vec<Arc<dyn ExecutionPlan>>) -> Result<Arc<dyn ExecutionPlan>> {
-        Ok(self)
-    }
-
-    fn apply_expressions(
-        &self,
-        _: &mut dyn FnMut(&Arc<dyn PhysicalExpr>) -> Result<TreeNodeRecursion>,
-    ) -> Result<TreeNodeRecursion> {
-        Ok(TreeNodeRecursion::Continue)
-    }
-
-    fn execute(&self, _: usize, _: Arc<TaskContext>) -> Result<SendableRecordBatchStream> {
+    fn read(&self, _: usize) -> Result<SendableRecordBatchStream> {
         let schema = Arc::clone(&self.projected);
         Ok(Box::pin(MemoryStream::try_new(self.batches.clone(), schema, None)?))
     }

@@ -16,7 +16,6 @@ use datafusion::functions_aggregate::sum::sum_udaf;
 use datafusion::logical_expr::expr::AggregateFunction;
 use datafusion::logical_expr::{Expr, cast};
 
-use super::maintain::Aggregate;
 use super::support::FLOAT_TOLERANCE;
 
 /// The sums over the rows that say what went into the states of `call`, where these do not tell: the magnitudes for
@@ -36,9 +35,23 @@ pub(super) fn magnitudes(call: &AggregateFunction) -> Vec<Expr> {
     addends.into_iter().map(|addend| Expr::AggregateFunction(sum(addend))).collect()
 }
 
-/// True if two states of `aggregate` differ by rounding only. `magnitudes` are those of [`magnitudes`]; without them,
-/// what is left of the sums stands for them.
-pub(super) fn agree(aggregate: &Aggregate, left: &ArrayRef, right: &ArrayRef, magnitudes: &[f64]) -> PlanResult<bool> {
+/// Which accumulator made the states that are compared.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct AccumulatorKind<'a> {
+    /// The name of the aggregate function.
+    pub(super) function: &'a str,
+    /// True for a groups accumulator.
+    pub(super) by_groups: bool,
+}
+
+/// True if two states differ by rounding only. `magnitudes` are those of [`magnitudes`]; without them, what is left of
+/// the sums stands for them.
+pub(super) fn agree(
+    kind: AccumulatorKind<'_>,
+    left: &ArrayRef,
+    right: &ArrayRef,
+    magnitudes: &[f64],
+) -> PlanResult<bool> {
     let (left, right) = (fields(left)?, fields(right)?);
     if let ([Field::List(left)], [Field::List(right)]) = (left.as_slice(), right.as_slice()) {
         // The values themselves, of DISTINCT.
@@ -48,7 +61,7 @@ pub(super) fn agree(aggregate: &Aggregate, left: &ArrayRef, right: &ArrayRef, ma
     let (left, right) = (numbers(&left), numbers(&right));
     let larger: Vec<f64> =
         left.iter().zip(&right).map(|(l, r)| l.unwrap_or(0.0).abs().max(r.unwrap_or(0.0).abs())).collect();
-    let scales = scales(aggregate, &larger, magnitudes);
+    let scales = scales(kind, &larger, magnitudes);
     let mut pairs = left.into_iter().zip(right).zip(scales);
     Ok(pairs.all(|((l, r), scale)| match (l, r) {
         (Some(l), Some(r)) if l.is_nan() || r.is_nan() => l.is_nan() && r.is_nan(),
@@ -92,11 +105,10 @@ fn numbers(fields: &[Field]) -> Vec<Option<f64>> {
 
 /// What each field's rounding is relative to. Which field is what is the engine's affair: counts (which are exact),
 /// means, and sums of squared deviations (`m2`) or of products, in an order of each function's own.
-fn scales(aggregate: &Aggregate, fields: &[f64], magnitudes: &[f64]) -> Vec<f64> {
+fn scales(kind: AccumulatorKind<'_>, fields: &[f64], magnitudes: &[f64]) -> Vec<f64> {
     let rms = |n: f64, mean: f64, m2: f64| (m2 / n.max(1.0) + mean * mean).sqrt();
     let of_rows = |i: usize, otherwise: f64| magnitudes.get(i).copied().unwrap_or(otherwise);
-    let name = aggregate.planned.fun().name();
-    match (name, fields) {
+    match (kind.function, fields) {
         ("sum", [sum]) => vec![of_rows(0, *sum)],
         ("avg", [_, sum]) => vec![0.0, of_rows(0, *sum)],
         ("var" | "var_pop" | "stddev" | "stddev_pop", [n, mean, m2]) => {
@@ -108,7 +120,7 @@ fn scales(aggregate: &Aggregate, fields: &[f64], magnitudes: &[f64]) -> Vec<f64>
             let n = n.max(1.0);
             vec![0.0, (xx / n).sqrt(), (yy / n).sqrt(), (xx * yy).sqrt()]
         }
-        ("corr", [n, _, _, _, xx, yy]) if aggregate.by_groups => {
+        ("corr", [n, _, _, _, xx, yy]) if kind.by_groups => {
             let (x, y) = ((n * xx).sqrt(), (n * yy).sqrt());
             vec![0.0, x, y, (xx * yy).sqrt(), *xx, *yy]
         }

@@ -15,25 +15,7 @@ use datafusion::logical_expr::utils::AggregateOrderSensitivity;
 use datafusion::logical_expr::{Accumulator, AggregateUDFImpl, GroupsAccumulator, Signature, Volatility};
 use datafusion::physical_expr::aggregate::AggregateFunctionExpr;
 
-use super::accumulate::{OneGroup, PerGroup, PerValue};
-
-/// What a wrapper reads.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(super) enum Input {
-    /// The aggregate's own arguments.
-    Rows,
-    /// One struct column of states.
-    States,
-}
-
-/// What a wrapper yields.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(super) enum Output {
-    /// One struct of states.
-    States,
-    /// The aggregate's value.
-    Values,
-}
+use super::accumulator::{Input, OneGroupAccumulator, Output, StateAccumulator, StateGroupsAccumulator};
 
 /// One planned aggregate in one of its forms.
 #[derive(Debug, Clone)]
@@ -152,9 +134,14 @@ impl AggregateUDFImpl for StateFunction {
     fn accumulator(&self, _: AccumulatorArgs<'_>) -> Result<Box<dyn Accumulator>> {
         if self.by_groups() {
             let groups = self.planned.create_groups_accumulator()?;
-            return Ok(Box::new(OneGroup::new(groups, self.state.clone(), self.input, self.output)));
+            return Ok(Box::new(OneGroupAccumulator::new(groups, self.state.clone(), self.input, self.output)));
         }
-        Ok(Box::new(PerValue::new(self.planned.create_accumulator()?, self.state.clone(), self.input, self.output)))
+        Ok(Box::new(StateAccumulator::new(
+            self.planned.create_accumulator()?,
+            self.state.clone(),
+            self.input,
+            self.output,
+        )))
     }
 
     fn groups_accumulator_supported(&self, _: AccumulatorArgs<'_>) -> bool {
@@ -162,7 +149,7 @@ impl AggregateUDFImpl for StateFunction {
     }
 
     fn create_groups_accumulator(&self, _: AccumulatorArgs<'_>) -> Result<Box<dyn GroupsAccumulator>> {
-        Ok(Box::new(PerGroup::new(
+        Ok(Box::new(StateGroupsAccumulator::new(
             self.planned.create_groups_accumulator()?,
             self.state.clone(),
             self.input,

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use super::memo::Memo;
+use super::cache::ViewCache;
 use super::{Catalog, CatalogStream, CatalogView, CompiledView};
 use crate::algebra::ViewPlan;
 use crate::definition::stream::StreamDefinition;
@@ -75,7 +75,7 @@ impl CatalogFile {
     /// states that this engine must not touch, so it is being built anew.
     ///
     /// Errors: [`Error::ReadCatalog`] if a definition is not accepted any more.
-    pub(super) async fn compile(self, path: &str, memo: &Memo) -> Result<Catalog> {
+    pub(super) async fn compile(self, path: &str, cache: &ViewCache) -> Result<Catalog> {
         let unreadable =
             |what: &str, e: Error| Error::ReadCatalog { path: path.to_owned(), reason: format!("{what}: {e}") };
         let mut catalog = Catalog { version: self.version, ..Catalog::default() };
@@ -88,8 +88,8 @@ impl CatalogFile {
         }
         for (name, entry) in self.views {
             let what = format!("view `{name}`");
-            let serving = compile_entry(&entry.serving, &catalog, memo).await.map_err(|e| unreadable(&what, e))?;
-            let building = compile_entry(&entry.building, &catalog, memo).await.map_err(|e| unreadable(&what, e))?;
+            let serving = compile_entry(&entry.serving, &catalog, cache).await.map_err(|e| unreadable(&what, e))?;
+            let building = compile_entry(&entry.building, &catalog, cache).await.map_err(|e| unreadable(&what, e))?;
             let trusted =
                 serving.as_ref().zip(entry.serving.as_ref()).is_some_and(|(view, entry)| *view.plan.id() == entry.id);
             let view = if trusted {
@@ -99,7 +99,7 @@ impl CatalogFile {
             };
             catalog.views.insert(name, view);
         }
-        memo.remember(&catalog);
+        cache.remember(&catalog);
         Ok(catalog)
     }
 }
@@ -125,13 +125,13 @@ fn stream_entries(streams: &BTreeMap<StreamName, Arc<CatalogStream>>) -> BTreeMa
 async fn compile_entry(
     entry: &Option<VersionEntry>,
     catalog: &Catalog,
-    memo: &Memo,
+    cache: &ViewCache,
 ) -> Result<Option<Arc<CompiledView>>> {
     let Some(entry) = entry else {
         return Ok(None);
     };
     let definition = parse_view(&entry.sql)?;
-    match memo.find(&definition, &catalog.streams) {
+    match cache.find(&definition, &catalog.streams) {
         Some(view) => Ok(Some(view)),
         None => Ok(Some(compile_view(definition, &catalog.streams).await?)),
     }

@@ -1,22 +1,23 @@
 //! The catalog's files in the warehouse: read, and written by creating the next number.
 //!
-//! Invariant: after any error of a write its outcome is unknown, so the file is read again: with this writer's commit
-//! id it landed, with another's the change is decided anew, without a file it may be tried again.
+//! Invariant: a change is decided on the version before the one that it creates: when another writer has the number,
+//! the change is decided anew on what that one wrote.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures::TryStreamExt;
+use object_store::ObjectStore;
 use object_store::path::Path;
-use object_store::{Error as StoreError, ObjectStore, ObjectStoreExt, PutMode, PutPayload};
 use tokio::sync::Notify;
 
+use super::cache::ViewCache;
 use super::change::{Change, Facts};
 use super::file::CatalogFile;
-use super::memo::Memo;
 use super::{Applied, Catalog};
 use crate::definition::statement::Statement;
 use crate::warehouse::Warehouse;
+use crate::warehouse::claims::{Claim, Claims};
 use crate::{Error, Fault, Frontier, Result, StreamName, ViewId, ViewName};
 
 /// How often a change is decided anew because others were faster, before its writer is told.
@@ -25,30 +26,20 @@ const RACES: u32 = 32;
 const ATTEMPTS: u32 = 5;
 /// Pause before the second attempt; doubled each time.
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
-/// Digits of a file's number; they keep the listing in order.
-const DIGITS: usize = 8;
 
 /// Reads and changes the catalog of one warehouse; cheap to clone. What it remembers saves work and decides nothing.
 #[derive(Debug, Clone)]
 pub struct CatalogStore {
     warehouse: Warehouse,
-    memo: Memo,
+    files: Claims,
+    cache: ViewCache,
     landed: Arc<Notify>,
-}
-
-/// What became of an attempt to create a file.
-#[derive(Debug)]
-enum Written {
-    Landed,
-    /// Another writer has the number.
-    Taken,
-    /// Nothing was written.
-    Failed(Error),
 }
 
 impl CatalogStore {
     pub fn new(warehouse: Warehouse) -> Self {
-        Self { warehouse, memo: Memo::default(), landed: Arc::default() }
+        let files = Claims::new(&warehouse, Warehouse::catalog_path());
+        Self { warehouse, files, cache: ViewCache::default(), landed: Arc::default() }
     }
 
     /// Ready once a change that was made through this store or a clone of it has landed; for one follower.
@@ -64,10 +55,10 @@ impl CatalogStore {
             None => Ok(Arc::new(Catalog::default())),
             Some(version) => {
                 let file = self.read(version).await?.ok_or_else(|| Error::ReadCatalog {
-                    path: path(version).to_string(),
+                    path: self.files.path(version).to_string(),
                     reason: "it was listed and is not there; catalog files must not be removed".into(),
                 })?;
-                Ok(Arc::new(file.compile(path(version).as_ref(), &self.memo).await?))
+                Ok(Arc::new(file.compile(self.files.path(version).as_ref(), &self.cache).await?))
             }
         }
     }
@@ -85,8 +76,8 @@ impl CatalogStore {
         match newest {
             None => Ok(None),
             Some(file) => {
-                let path = path(file.version);
-                Ok(Some(Arc::new(file.compile(path.as_ref(), &self.memo).await?)))
+                let path = self.files.path(file.version);
+                Ok(Some(Arc::new(file.compile(path.as_ref(), &self.cache).await?)))
             }
         }
     }
@@ -131,12 +122,12 @@ impl CatalogStore {
             next.version = catalog.version + 1;
             let file = CatalogFile::of(&next, decision.changes);
             match self.write(&file).await? {
-                Written::Landed => {
-                    self.memo.remember(&next);
+                Claim::Ours => {
+                    self.cache.remember(&next);
                     self.landed.notify_one();
                     return Ok((Arc::new(next), decision.applied));
                 }
-                Written::Taken => {
+                Claim::Taken => {
                     races += 1;
                     if races == RACES {
                         let version = next.version;
@@ -144,7 +135,8 @@ impl CatalogStore {
                     }
                     catalog = self.refresh(&catalog).await?.unwrap_or(catalog);
                 }
-                Written::Failed(error) => {
+                Claim::Failed(source) => {
+                    let error = failed(&self.files.path(next.version), source);
                     attempts += 1;
                     if attempts == ATTEMPTS || error.fault() != Fault::Transient {
                         return Err(error);
@@ -157,33 +149,23 @@ impl CatalogStore {
         }
     }
 
-    /// Creates the file; never overwrites one.
-    async fn write(&self, file: &CatalogFile) -> Result<Written> {
-        let path = path(file.version);
-        let bytes = serde_json::to_vec_pretty(file)
+    /// Creates the file of the next version. A file with the same commit id is this writer's own.
+    async fn write(&self, file: &CatalogFile) -> Result<Claim> {
+        let content = serde_json::to_vec_pretty(file)
             .map_err(|e| Error::Broken(format!("a catalog file cannot be written: {e}")))?;
-        let put = self.warehouse.store().put_opts(&path, PutPayload::from(bytes), PutMode::Create.into()).await;
-        let Err(source) = put else {
-            return Ok(Written::Landed);
-        };
-        // Not even "it exists" is an answer: object_store may have retried a write of its own that landed.
-        match self.read(file.version).await? {
-            Some(found) if found.commit == file.commit => Ok(Written::Landed),
-            Some(_) => Ok(Written::Taken),
-            None => Ok(Written::Failed(Error::Store { path: path.to_string(), source })),
-        }
+        let is_ours =
+            |found: &[u8]| serde_json::from_slice::<CatalogFile>(found).is_ok_and(|found| found.commit == file.commit);
+        let claim = self.files.create(file.version, content, is_ours).await;
+        claim.map_err(|source| failed(&self.files.path(file.version), source))
     }
 
     async fn read(&self, version: u64) -> Result<Option<CatalogFile>> {
-        let path = path(version);
-        let failed = |source| Error::Store { path: path.to_string(), source };
-        let bytes = match self.warehouse.store().get(&path).await {
-            Ok(found) => found.bytes().await.map_err(failed)?,
-            Err(StoreError::NotFound { .. }) => return Ok(None),
-            Err(source) => return Err(failed(source)),
+        let path = self.files.path(version);
+        let Some(content) = self.files.read(version).await.map_err(|source| failed(&path, source))? else {
+            return Ok(None);
         };
         let unreadable = |reason: String| Error::ReadCatalog { path: path.to_string(), reason };
-        let file: CatalogFile = serde_json::from_slice(&bytes).map_err(|e| unreadable(e.to_string()))?;
+        let file: CatalogFile = serde_json::from_slice(&content).map_err(|e| unreadable(e.to_string()))?;
         if file.version != version {
             return Err(unreadable(format!("it says it is version {}", file.version)));
         }
@@ -192,17 +174,8 @@ impl CatalogStore {
 
     /// The highest number there is.
     async fn newest(&self) -> Result<Option<u64>> {
-        let folder = Warehouse::catalog_path();
-        let store = self.warehouse.store();
-        let newest = store
-            .list(Some(&folder))
-            .try_fold(None, |newest, object| {
-                let number = object.location.filename().and_then(number);
-                std::future::ready(Ok(newest.max(number)))
-            })
-            .await
-            .map_err(|source| Error::Store { path: folder.to_string(), source })?;
-        Ok(newest)
+        let numbers = self.files.numbers().await.map_err(|source| failed(self.files.folder(), source))?;
+        Ok(numbers.last().copied())
     }
 
     /// Looks up what deciding on `change` takes.
@@ -225,17 +198,10 @@ impl CatalogStore {
         let folder = Warehouse::master_path(stream);
         let store = self.warehouse.store();
         let first = store.list(Some(&folder)).try_next().await;
-        first.map(|found| found.is_some()).map_err(|source| Error::Store { path: folder.to_string(), source })
+        first.map(|found| found.is_some()).map_err(|source| failed(&folder, source))
     }
 }
 
-/// `catalog/00000012.json`
-fn path(version: u64) -> Path {
-    Warehouse::catalog_path().join(format!("{version:0DIGITS$}.json"))
-}
-
-/// The number in a file's name; `None` for anything else that lies there.
-fn number(name: &str) -> Option<u64> {
-    let digits = name.strip_suffix(".json")?;
-    (digits.len() >= DIGITS && digits.bytes().all(|b| b.is_ascii_digit())).then(|| digits.parse().ok())?
+fn failed(path: &Path, source: object_store::Error) -> Error {
+    Error::Store { path: path.to_string(), source }
 }

@@ -1,7 +1,5 @@
 //! The catalog through its public door, over a real object store that can be told to misbehave.
 
-mod trapped;
-
 use object_store::path::Path;
 use object_store::{ObjectStoreExt, PutPayload};
 use url::Url;
@@ -9,8 +7,8 @@ use url::Url;
 use super::*;
 use crate::definition;
 use crate::warehouse::Warehouse;
+use crate::warehouse::trapped::{Trap, Trapped};
 use crate::{Error, Fault, Offset, Partition, Result};
-use trapped::{Trap, Trapped};
 
 const STREAM: &str = "CREATE EXTERNAL TABLE s (a INT, b STRING) STORED AS KAFKA LOCATION 't' OPTIONS ('kafka.x' '1')";
 const VIEW: &str = "CREATE MATERIALIZED VIEW v AS SELECT b, count(*) AS n FROM s GROUP BY b";

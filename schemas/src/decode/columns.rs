@@ -1,7 +1,7 @@
 //! Columns being filled, one JSON value at a time. What each type takes is said in [`super::json`].
 //!
-//! Invariant: every [`ColumnBuilder::append`] makes a column one entry longer, also if the value is refused: then the entry is
-//! null, and the whole message is a reject.
+//! Invariant: every [`ColumnBuilder::append`] makes a column one entry longer, also if the value is refused: then the
+//! entry is null, and the whole message is a reject.
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -16,13 +16,13 @@ use arrow::datatypes::{DataType, FieldRef, Fields, TimeUnit};
 use arrow::error::ArrowError;
 use serde_json::value::RawValue;
 
-use super::fields::{FieldNames, Slots};
-use super::numbers::{self, Misfit};
+use super::fields::{FieldNames, FieldValues};
+use super::numbers::{self, NumberError};
 use super::texts;
 use crate::definition::types::sql_name;
 
 /// Why a value is not of its column's type: what follows "the value of `a` is not a valid INT: ".
-pub(super) type Why = Cow<'static, str>;
+pub(super) type ValueError = Cow<'static, str>;
 
 /// The values of one column, of one of the canonical types.
 #[derive(Debug)]
@@ -107,7 +107,7 @@ impl ColumnBuilder {
     }
 
     /// Adds what `raw`, one JSON value, stands for; nothing is null.
-    pub(super) fn append(&mut self, raw: Option<&str>) -> Result<(), Why> {
+    pub(super) fn append(&mut self, raw: Option<&str>) -> Result<(), ValueError> {
         let raw = raw.filter(|raw| *raw != "null");
         match self {
             Self::Boolean(builder) => {
@@ -115,7 +115,7 @@ impl ColumnBuilder {
                     None => Ok(None),
                     Some("true") => Ok(Some(true)),
                     Some("false") => Ok(Some(false)),
-                    Some(raw) => Err(Why::Borrowed(kind(raw))),
+                    Some(raw) => Err(ValueError::Borrowed(kind(raw))),
                 };
                 builder.append_option(*value.as_ref().unwrap_or(&None));
                 value.map(|_| ())
@@ -129,7 +129,7 @@ impl ColumnBuilder {
             Self::Decimal(builder, precision, scale) => number(builder, raw, |text| {
                 let value = numbers::scaled(text, *scale)?;
                 let limit = 10u128.pow(u32::from(*precision));
-                if value.unsigned_abs() < limit { Ok(value) } else { Err(Misfit::Range) }
+                if value.unsigned_abs() < limit { Ok(value) } else { Err(NumberError::Range) }
             }),
             Self::Text(builder) => {
                 let text = raw.map(text).transpose();
@@ -212,8 +212,8 @@ pub(super) fn columns(fields: &Fields, rows: usize) -> Result<Vec<ColumnBuilder>
 }
 
 impl List {
-    fn append(&mut self, raw: Option<&str>) -> Result<(), Why> {
-        let items: Result<Option<Vec<&RawValue>>, Why> = raw
+    fn append(&mut self, raw: Option<&str>) -> Result<(), ValueError> {
+        let items: Result<Option<Vec<&RawValue>>, ValueError> = raw
             .map(|raw| match serde_json::from_str(raw) {
                 Ok(items) if raw.starts_with('[') => Ok(items),
                 _ => Err(kind(raw).into()),
@@ -236,10 +236,10 @@ impl List {
 }
 
 impl Struct {
-    fn append(&mut self, raw: Option<&str>) -> Result<(), Why> {
-        let mut slots = Slots::new(self.columns.len());
-        let filled: Result<(), Why> = match raw {
-            Some(raw) if raw.starts_with('{') => match slots.fill(&self.names, raw) {
+    fn append(&mut self, raw: Option<&str>) -> Result<(), ValueError> {
+        let mut values = FieldValues::new(self.columns.len());
+        let filled: Result<(), ValueError> = match raw {
+            Some(raw) if raw.starts_with('{') => match values.fill(&self.names, raw) {
                 Ok(None) => Ok(()),
                 Ok(Some(twice)) => Err(format!("`{}` occurs twice", self.names.name(twice)).into()),
                 Err(error) => Err(error.to_string().into()),
@@ -249,7 +249,7 @@ impl Struct {
         };
         let mut refused = filled.err();
         for (at, column) in self.columns.iter_mut().enumerate() {
-            if let Err(why) = column.append(slots.raw(at))
+            if let Err(why) = column.append(values.raw(at))
                 && refused.is_none()
             {
                 let field = &self.fields[at];
@@ -262,7 +262,7 @@ impl Struct {
     }
 }
 
-const NOT_HEXADECIMAL: Why = Cow::Borrowed("it is not pairs of hexadecimal digits");
+const NOT_HEXADECIMAL: ValueError = Cow::Borrowed("it is not pairs of hexadecimal digits");
 
 /// What a JSON value is, for one that is not what it should be.
 fn kind(raw: &str) -> &'static str {
@@ -276,7 +276,7 @@ fn kind(raw: &str) -> &'static str {
 }
 
 /// The text of a JSON string.
-fn text(raw: &str) -> Result<Cow<'_, str>, Why> {
+fn text(raw: &str) -> Result<Cow<'_, str>, ValueError> {
     if !raw.starts_with('"') {
         return Err(kind(raw).into());
     }
@@ -284,7 +284,7 @@ fn text(raw: &str) -> Result<Cow<'_, str>, Why> {
 }
 
 /// The digits of a JSON number, or of a text that holds one.
-fn digits(raw: &str) -> Result<Cow<'_, str>, Why> {
+fn digits(raw: &str) -> Result<Cow<'_, str>, ValueError> {
     match raw.as_bytes().first() {
         Some(b'-' | b'0'..=b'9') => Ok(Cow::Borrowed(raw)),
         Some(b'"') => match text(raw)? {
@@ -296,14 +296,14 @@ fn digits(raw: &str) -> Result<Cow<'_, str>, Why> {
 }
 
 /// The number of a column that takes text as well, but no number in text.
-fn whole<T: TryFrom<i64>>(raw: &str) -> Result<T, Why> {
+fn whole<T: TryFrom<i64>>(raw: &str) -> Result<T, ValueError> {
     numbers::whole(&digits(raw)?).map_err(explain)
 }
 
-fn explain(misfit: Misfit) -> Why {
-    match misfit {
-        Misfit::Fraction => "it has more decimal places".into(),
-        Misfit::Range => "it is out of range".into(),
+fn explain(error: NumberError) -> ValueError {
+    match error {
+        NumberError::Fraction => "it has more decimal places".into(),
+        NumberError::Range => "it is out of range".into(),
     }
 }
 
@@ -311,8 +311,8 @@ fn explain(misfit: Misfit) -> Why {
 fn value<P: ArrowPrimitiveType>(
     builder: &mut PrimitiveBuilder<P>,
     raw: Option<&str>,
-    read: impl FnOnce(&str) -> Result<P::Native, Why>,
-) -> Result<(), Why> {
+    read: impl FnOnce(&str) -> Result<P::Native, ValueError>,
+) -> Result<(), ValueError> {
     let Some(raw) = raw else {
         builder.append_null();
         return Ok(());
@@ -330,13 +330,17 @@ fn value<P: ArrowPrimitiveType>(
 fn number<P: ArrowPrimitiveType>(
     builder: &mut PrimitiveBuilder<P>,
     raw: Option<&str>,
-    read: impl FnOnce(&str) -> Result<P::Native, Misfit>,
-) -> Result<(), Why> {
+    read: impl FnOnce(&str) -> Result<P::Native, NumberError>,
+) -> Result<(), ValueError> {
     value(builder, raw, |raw| read(&digits(raw)?).map_err(explain))
 }
 
 /// Like [`number`]; `specials` are what `"NaN"` and `"Infinity"` stand for.
-fn float<P>(builder: &mut PrimitiveBuilder<P>, raw: Option<&str>, [nan, infinity]: [P::Native; 2]) -> Result<(), Why>
+fn float<P>(
+    builder: &mut PrimitiveBuilder<P>,
+    raw: Option<&str>,
+    [nan, infinity]: [P::Native; 2],
+) -> Result<(), ValueError>
 where
     P: ArrowPrimitiveType,
     P::Native: numbers::Float + std::ops::Neg<Output = P::Native>,

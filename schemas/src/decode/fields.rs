@@ -1,6 +1,6 @@
 //! The keys of JSON objects, matched with the names of columns.
 //!
-//! Invariant: an object that fills slots is valid JSON to its last byte, also where nobody asks for a value.
+//! Invariant: an object whose values are taken is valid JSON to its last byte, also where nobody asks for a value.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -38,10 +38,10 @@ impl FieldNames {
 
 /// The values of one object that have a column, as they are written.
 #[derive(Debug)]
-pub(super) struct Slots<'a>(Vec<Option<&'a str>>);
+pub(super) struct FieldValues<'a>(Vec<Option<&'a str>>);
 
-impl<'a> Slots<'a> {
-    /// Empty slots.
+impl<'a> FieldValues<'a> {
+    /// No value for any of `count` columns.
     pub(super) fn new(count: usize) -> Self {
         Self(vec![None; count])
     }
@@ -52,7 +52,7 @@ impl<'a> Slots<'a> {
     pub(super) fn fill(&mut self, names: &FieldNames, object: &'a str) -> Result<Option<usize>, serde_json::Error> {
         self.0.fill(None);
         let mut json = serde_json::Deserializer::from_str(object);
-        let twice = json.deserialize_map(Fill { names, slots: &mut self.0 })?;
+        let twice = json.deserialize_map(Fill { names, values: &mut self.0 })?;
         json.end()?;
         Ok(twice)
     }
@@ -65,7 +65,7 @@ impl<'a> Slots<'a> {
 
 struct Fill<'s, 'a> {
     names: &'s FieldNames,
-    slots: &'s mut [Option<&'a str>],
+    values: &'s mut [Option<&'a str>],
 }
 
 impl<'a> Visitor<'a> for Fill<'_, 'a> {
@@ -84,7 +84,7 @@ impl<'a> Visitor<'a> for Fill<'_, 'a> {
                 continue;
             };
             let raw: &'a RawValue = object.next_value()?;
-            if self.slots[at].replace(raw.get()).is_some() {
+            if self.values[at].replace(raw.get()).is_some() {
                 twice.get_or_insert(at);
             }
             guess = at + 1;

@@ -32,7 +32,7 @@ use arrow::record_batch::{RecordBatch, RecordBatchOptions};
 use serde::de::IgnoredAny;
 
 use super::columns::columns;
-use super::fields::{FieldNames, Slots};
+use super::fields::{FieldNames, FieldValues};
 use super::{Messages, Parsed, Reason};
 use crate::definition::types;
 
@@ -57,11 +57,11 @@ impl JsonReader {
     pub(super) fn read(&self, messages: &Messages) -> Result<Parsed, ArrowError> {
         let mut columns = columns(self.columns.fields(), messages.len())?;
         let mut reasons = Vec::with_capacity(messages.len());
-        let mut slots = Slots::new(columns.len());
-        let nothing = Slots::new(columns.len());
+        let mut found = FieldValues::new(columns.len());
+        let nothing = FieldValues::new(columns.len());
         for at in 0..messages.len() {
-            let mut reason = self.fill(&mut slots, messages.payload(at)).err();
-            let values = if reason.is_none() { &slots } else { &nothing };
+            let mut reason = self.fill(&mut found, messages.payload(at)).err();
+            let values = if reason.is_none() { &found } else { &nothing };
             for (c, column) in columns.iter_mut().enumerate() {
                 if let Err(why) = column.append(values.raw(c))
                     && reason.is_none()
@@ -86,11 +86,11 @@ impl JsonReader {
     }
 
     /// Finds the values of one message.
-    fn fill<'a>(&self, slots: &mut Slots<'a>, payload: &'a [u8]) -> Result<(), Reason> {
+    fn fill<'a>(&self, values: &mut FieldValues<'a>, payload: &'a [u8]) -> Result<(), Reason> {
         let Ok(text) = std::str::from_utf8(payload) else {
             return Err("the message is not UTF-8 text".into());
         };
-        match slots.fill(&self.names, text) {
+        match values.fill(&self.names, text) {
             Ok(None) => Ok(()),
             Ok(Some(at)) => Err(format!("`{}` occurs twice", self.names.name(at)).into()),
             Err(error) => Err(explain(text, &error)),

@@ -10,7 +10,7 @@ use std::str::FromStr;
 
 /// Why a number is not of its column's type.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Misfit {
+pub(super) enum NumberError {
     /// It has digits below the last decimal place that the type has.
     Fraction,
     /// Its magnitude is beyond what the type can hold.
@@ -18,12 +18,12 @@ pub(super) enum Misfit {
 }
 
 /// The whole number that `text`, a number by JSON's grammar, stands for: `1`, `1.0`, `12e2`.
-pub(super) fn whole<T: TryFrom<i64>>(text: &str) -> Result<T, Misfit> {
+pub(super) fn whole<T: TryFrom<i64>>(text: &str) -> Result<T, NumberError> {
     let value = match short(text) {
         Some(value) => value,
-        None => i64::try_from(scaled(text, 0)?).map_err(|_| Misfit::Range)?,
+        None => i64::try_from(scaled(text, 0)?).map_err(|_| NumberError::Range)?,
     };
-    T::try_from(value).map_err(|_| Misfit::Range)
+    T::try_from(value).map_err(|_| NumberError::Range)
 }
 
 /// Up to 18 digits and a sign, which cannot overflow: what nearly all whole numbers are.
@@ -44,7 +44,7 @@ fn short(text: &str) -> Option<i64> {
 
 /// `text`, a number by JSON's grammar, times 10 to the power of `scale`, which must be a whole number: what a DECIMAL
 /// is kept as.
-pub(super) fn scaled(text: &str, scale: i8) -> Result<i128, Misfit> {
+pub(super) fn scaled(text: &str, scale: i8) -> Result<i128, NumberError> {
     let (negative, text) = match text.strip_prefix('-') {
         Some(rest) => (true, rest),
         None => (false, text),
@@ -81,13 +81,13 @@ pub(super) fn scaled(text: &str, scale: i8) -> Result<i128, Misfit> {
     }
     power += i64::from(zeros);
     if power < 0 {
-        return Err(Misfit::Fraction);
+        return Err(NumberError::Fraction);
     }
     if overflow {
-        return Err(Misfit::Range);
+        return Err(NumberError::Range);
     }
     let shift = u32::try_from(power).ok().and_then(|p| 10i128.checked_pow(p));
-    let value = shift.and_then(|shift| value.checked_mul(shift)).ok_or(Misfit::Range)?;
+    let value = shift.and_then(|shift| value.checked_mul(shift)).ok_or(NumberError::Range)?;
     Ok(if negative { -value } else { value })
 }
 
@@ -118,10 +118,10 @@ impl Float for f32 {
 }
 
 /// The float nearest to `text`, a number by JSON's grammar. What is closest to zero is zero.
-pub(super) fn nearest<T: Float>(text: &str) -> Result<T, Misfit> {
+pub(super) fn nearest<T: Float>(text: &str) -> Result<T, NumberError> {
     match text.parse::<T>() {
         Ok(value) if value.is_finite() => Ok(value),
-        _ => Err(Misfit::Range),
+        _ => Err(NumberError::Range),
     }
 }
 
@@ -130,16 +130,16 @@ mod tests {
     use super::*;
 
     #[track_caller]
-    fn check(text: &str, scale: i8, expect: Result<i128, Misfit>) {
+    fn check(text: &str, scale: i8, expect: Result<i128, NumberError>) {
         assert_eq!(scaled(text, scale), expect, "{text} at scale {scale}");
         if scale == 0 {
-            let expect = expect.and_then(|v| i64::try_from(v).map_err(|_| Misfit::Range));
+            let expect = expect.and_then(|v| i64::try_from(v).map_err(|_| NumberError::Range));
             assert_eq!(whole::<i64>(text), expect, "{text}");
         }
     }
 
-    const FRACTION: Result<i128, Misfit> = Err(Misfit::Fraction);
-    const RANGE: Result<i128, Misfit> = Err(Misfit::Range);
+    const FRACTION: Result<i128, NumberError> = Err(NumberError::Fraction);
+    const RANGE: Result<i128, NumberError> = Err(NumberError::Range);
 
     #[test]
     fn whole_numbers_are_exact() {
@@ -168,8 +168,8 @@ mod tests {
         check(&"9".repeat(300), 0, RANGE);
         check(&format!("0.{}", "3".repeat(300)), 0, FRACTION);
         assert_eq!(whole::<i8>("127"), Ok(127));
-        assert_eq!(whole::<i8>("128"), Err(Misfit::Range));
-        assert_eq!(whole::<i32>("-2147483649"), Err(Misfit::Range));
+        assert_eq!(whole::<i8>("128"), Err(NumberError::Range));
+        assert_eq!(whole::<i32>("-2147483649"), Err(NumberError::Range));
     }
 
     #[test]
@@ -193,9 +193,9 @@ mod tests {
         assert_eq!(nearest("1.7976931348623157e308"), Ok(f64::MAX));
         assert_eq!(nearest("5e-324"), Ok(5e-324f64));
         assert_eq!(nearest("1e-400"), Ok(0.0f64));
-        assert_eq!(nearest::<f64>("1e999"), Err(Misfit::Range));
-        assert_eq!(nearest::<f64>("-1.8e308"), Err(Misfit::Range));
-        assert_eq!(nearest::<f32>("3.5e38"), Err(Misfit::Range));
+        assert_eq!(nearest::<f64>("1e999"), Err(NumberError::Range));
+        assert_eq!(nearest::<f64>("-1.8e308"), Err(NumberError::Range));
+        assert_eq!(nearest::<f32>("3.5e38"), Err(NumberError::Range));
         assert_eq!(nearest("16777217"), Ok(16_777_216f32));
     }
 }

@@ -60,7 +60,7 @@ fn check(columns: &str, payload: &str, expect: &str) {
 /// The message alone, and between two good ones that it must leave alone.
 #[track_caller]
 fn check_bytes(columns: &str, payload: &[u8], expect: &str) {
-    let mut decoder = Decoder::new(&stream(columns)).unwrap();
+    let decoder = Decoder::new(&stream(columns)).unwrap();
     let decoded = decoder.decode(&messages([payload])).unwrap();
     assert_eq!(show(&decoded), [expect]);
     let rejects = usize::from(expect.starts_with("reject"));
@@ -102,7 +102,7 @@ fn leading_columns_and_payloads() {
 
 #[test]
 fn no_messages_are_no_rows() {
-    let mut decoder = Decoder::new(&stream("a INT")).unwrap();
+    let decoder = Decoder::new(&stream("a INT")).unwrap();
     let mut messages = messages([b"{".as_slice()]);
     messages.clear();
     assert!(messages.is_empty());
@@ -112,7 +112,7 @@ fn no_messages_are_no_rows() {
 /// A half object must never be completed by the next message.
 #[test]
 fn halves_do_not_meet() {
-    let mut decoder = Decoder::new(&stream("a INT, b INT")).unwrap();
+    let decoder = Decoder::new(&stream("a INT, b INT")).unwrap();
     let all = messages([
         br#"{"a":1,"b":{"x":1}"#.as_slice(),
         br#","b":2}"#,
@@ -151,7 +151,7 @@ fn check_among(bad: &[&[u8]], nth: usize, run: std::ops::Range<usize>) {
         payloads.push(payload);
         expect.push(shown);
     }
-    let mut decoder = Decoder::new(&stream("a INT NOT NULL, b STRING")).unwrap();
+    let decoder = Decoder::new(&stream("a INT NOT NULL, b STRING")).unwrap();
     let decoded = decoder.decode(&messages(payloads.iter().map(Vec::as_slice))).unwrap();
     for (row, (shown, expect)) in show(&decoded).iter().zip(&expect).enumerate() {
         match expect {

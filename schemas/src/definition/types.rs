@@ -84,10 +84,14 @@ pub fn sql_name(data_type: &DataType) -> String {
         T::Int16 => "SMALLINT".into(),
         T::Int32 => "INT".into(),
         T::Int64 => "BIGINT".into(),
+        T::UInt8 => "TINYINT UNSIGNED".into(),
+        T::UInt16 => "SMALLINT UNSIGNED".into(),
+        T::UInt32 => "INT UNSIGNED".into(),
+        T::UInt64 => "BIGINT UNSIGNED".into(),
         T::Float32 => "REAL".into(),
         T::Float64 => "DOUBLE".into(),
-        T::Utf8 => "STRING".into(),
-        T::Binary => "BYTEA".into(),
+        T::Utf8 | T::LargeUtf8 | T::Utf8View => "STRING".into(),
+        T::Binary | T::LargeBinary => "BYTEA".into(),
         T::Date32 => "DATE".into(),
         T::Timestamp(_, None) => "TIMESTAMP".into(),
         T::Timestamp(_, Some(_)) => "TIMESTAMP WITH TIME ZONE".into(),
@@ -104,6 +108,11 @@ pub fn sql_name(data_type: &DataType) -> String {
         }
         other => other.to_string(),
     }
+}
+
+/// As [`sql_name`], of a type by Arrow's name; a name that Arrow does not know stays as it is.
+pub fn sql_name_of(arrow: &str) -> String {
+    arrow.parse().map_or_else(|_| arrow.to_owned(), |data_type| sql_name(&data_type))
 }
 
 #[cfg(test)]
@@ -159,5 +168,26 @@ mod tests {
         let expect = Field::new("n", DataType::Int16, true);
         assert_eq!(found, DataType::Struct(vec![expect].into()));
         assert_eq!(sql_name(&found), "STRUCT<n SMALLINT>");
+    }
+
+    #[test]
+    fn arrows_names_are_written_as_sql() {
+        for (arrow, sql) in [
+            ("Utf8", "STRING"),
+            ("Utf8View", "STRING"),
+            ("Int64", "BIGINT"),
+            ("UInt64", "BIGINT UNSIGNED"),
+            ("Timestamp(µs)", "TIMESTAMP"),
+            ("Timestamp(Microsecond, None)", "TIMESTAMP"),
+            ("Timestamp(µs, \"UTC\")", "TIMESTAMP WITH TIME ZONE"),
+            ("Decimal128(10, 2)", "DECIMAL(10, 2)"),
+            ("List(Int64)", "BIGINT[]"),
+            ("Unheard(Of)", "Unheard(Of)"),
+        ] {
+            assert_eq!(sql_name_of(arrow), sql);
+        }
+        for data_type in [list("element", DataType::Int32), DataType::Decimal128(10, 2), DataType::Date32] {
+            assert_eq!(sql_name_of(&data_type.to_string()), sql_name(&data_type));
+        }
     }
 }

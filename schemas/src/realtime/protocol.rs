@@ -33,7 +33,8 @@ pub const STATUS: &str = "thalweg.status";
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct PinRequest {
     pub stream: StreamName,
-    /// [`crate::definition::stream::StreamDefinition::fingerprint`] as the reader knows it. A worker on another one holds nothing.
+    /// [`crate::definition::stream::StreamDefinition::fingerprint`] as the reader knows it. A worker on another one
+    /// holds nothing.
     pub definition: String,
     /// S of every view: its cut, for every partition that the reader knows.
     pub views: BTreeMap<ViewId, Frontier>,

@@ -3,6 +3,9 @@
 //! Invariant: a segment is a pure function of (view id, partition, from, to) and is never changed; replacing
 //! several neighbours by their merge yields a new segment.
 
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
 use arrow::record_batch::RecordBatch;
 
 use crate::{Offset, Partition, ViewId};
@@ -31,4 +34,20 @@ pub struct Segment {
     pub bytes: usize,
     /// How many merges of neighbours made it: 0 is one micro-batch.
     pub level: u8,
+}
+
+/// The segments of one view, per partition, ordered by `from`.
+#[derive(Debug, Clone, Default)]
+pub struct ViewSegments {
+    pub partitions: BTreeMap<Partition, Vec<Arc<Segment>>>,
+}
+
+impl ViewSegments {
+    pub fn bytes(&self) -> usize {
+        self.iter().map(|s| s.bytes).sum()
+    }
+
+    pub fn iter(&self) -> impl Iterator<Item = &Arc<Segment>> {
+        self.partitions.values().flatten()
+    }
 }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use arrow::record_batch::RecordBatch;
 
-use crate::realtime::tile::ViewSegments;
+use crate::realtime::segment::ViewSegments;
 use crate::warehouse::versions::MasterVersion;
 use crate::{Frontier, Offset, Partition, StreamName, ViewId};
 

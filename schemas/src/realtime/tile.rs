@@ -3,28 +3,11 @@
 //! Invariant: what [`tile`] returns covers exactly what was asked for, each offset once; anything else is
 //! [`Error::NotHeld`]. A stale, forged or missing segment can make an answer late, never wrong.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use crate::realtime::segment::Segment;
+use crate::realtime::segment::{Segment, ViewSegments};
 use crate::realtime::snapshot::RowsChunk;
 use crate::{Error, Frontier, Offset, Partition, Result, ViewId};
-
-/// The segments of one view, per partition, ordered by `from`.
-#[derive(Debug, Clone, Default)]
-pub struct ViewSegments {
-    pub partitions: BTreeMap<Partition, Vec<Arc<Segment>>>,
-}
-
-impl ViewSegments {
-    pub fn bytes(&self) -> usize {
-        self.iter().map(|s| s.bytes).sum()
-    }
-
-    pub fn iter(&self) -> impl Iterator<Item = &Arc<Segment>> {
-        self.partitions.values().flatten()
-    }
-}
 
 /// The segments of `view` that tile `[from, to)` in every partition that either frontier names.
 ///

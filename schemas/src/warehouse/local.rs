@@ -1,8 +1,8 @@
 //! A local disk as an object store whose writes survive a power failure.
 //!
 //! object_store's own local store leaves it to the operating system when bytes reach the disk: after a power failure a
-//! commit that was acknowledged may be gone, although Kafka has let go of its messages, or its name may be there without
-//! its bytes. Here a file is forced to the disk before it gets its name, and its folder after.
+//! commit that was acknowledged may be gone, although Kafka has let go of its messages, or its name may be there
+//! without its bytes. Here a file is forced to the disk before it gets its name, and its folder after.
 //!
 //! Invariant: when a write returns, it is on the disk; a name is never there before its bytes. So a commit that is
 //! written after its data files can never be found without them.

@@ -44,7 +44,7 @@ async fn code(engine: &Arc<Engine>, sql: &str) -> &'static str {
             Ok(_) => panic!("{sql} was answered"),
         },
     };
-    error.answer().code
+    error.code().as_str()
 }
 
 /// The views' queries over all rows below `to`, in a session that knows nothing of layers.
@@ -184,7 +184,7 @@ async fn a_view_that_is_being_built_says_so() {
     world.catalog.send_replace(Arc::new(catalog));
     for sql in ["SELECT * FROM totals", "SELECT * FROM speed.busy"] {
         let error = engine.run(sql, Options::default()).await.err().unwrap();
-        assert_eq!(error.answer().code, "not_ready");
+        assert_eq!(error.code(), ErrorCode::NotReady);
         assert!(error.to_string().contains("being built"), "{error}");
     }
 }
@@ -194,7 +194,7 @@ async fn a_stopped_stream_says_why() {
     let world = World::standing(&at(4, 4), &at(4, 4), &at(9, 9)).await;
     world.failure.send_replace(Some("the topic was recreated".into()));
     let error = engine(&world).run("SELECT * FROM totals", Options::default()).await.err().unwrap();
-    assert_eq!(error.answer().code, "stream_stopped");
+    assert_eq!(error.code(), ErrorCode::StreamStopped);
     assert!(error.to_string().contains("recreated"), "{error}");
 }
 
@@ -262,7 +262,7 @@ async fn queries_only_read() {
         "",
     ] {
         let error = engine.run(sql, Options::default()).await.err().unwrap_or_else(|| panic!("{sql}"));
-        assert_eq!(error.answer().status, 400, "{sql}: {error}");
+        assert_eq!(error.status(), 400, "{sql}: {error}");
     }
 }
 
@@ -281,12 +281,11 @@ async fn mistakes_are_named_with_their_place() {
             Err(error) => error,
             Ok(answer) => answer.batches.try_collect::<Vec<_>>().await.unwrap_err(),
         };
-        let answer = error.answer();
-        assert_eq!(answer.code, code, "{sql}: {error}");
-        assert!(answer.message.to_lowercase().contains(part), "{sql}: {error}");
+        let body = error.body();
+        assert_eq!(body.code.as_str(), code, "{sql}: {error}");
+        assert!(body.message.to_lowercase().contains(part), "{sql}: {error}");
         if let Some(place) = place {
-            let found = answer.place.map(|p| (p.line, p.column));
-            assert_eq!(found, Some(place), "{sql}: {error}");
+            assert_eq!(body.line.zip(body.column), Some(place), "{sql}: {error}");
         }
     }
 }
@@ -355,7 +354,7 @@ async fn an_answer_that_nobody_reads_ends_in_time_and_is_not_taken_for_whole() {
     let held = engine.run(sql, Options::default()).await.unwrap();
     let _ = engine.permits.acquire().await.unwrap();
     let error = held.batches.try_collect::<Vec<_>>().await.unwrap_err();
-    assert_eq!(error.answer().code, "timeout");
+    assert_eq!(error.code(), ErrorCode::Timeout);
 }
 
 #[tokio::test]
@@ -401,8 +400,8 @@ async fn places_stay_the_users_behind_an_option() {
     let world = World::standing(&at(4, 4), &at(4, 4), &at(9, 9)).await;
     let sql = "SET thalweg.partial = 'allow';\nSELECT nothing FROM totals";
     let error = engine(&world).run(sql, Options::default()).await.err().unwrap();
-    let place = error.answer().place.unwrap();
-    assert_eq!((place.line, place.column), (2, 8));
+    let body = error.body();
+    assert_eq!((body.line, body.column), (Some(2), Some(8)));
 }
 
 #[tokio::test]

@@ -1,50 +1,38 @@
 //! What other layers do on request: the audit and a recomputation.
 //!
-//! Invariant: serving knows neither; it checks the names and passes their JSON on.
+//! Invariant: serving knows neither; it checks the names and passes the reports on.
 
 use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Query, State};
-use serde::Deserialize;
-use serde_json::Value;
+use thalweg_schemas::api::audits::{AuditList, AuditQuery};
+use thalweg_schemas::api::error::ErrorCode;
+use thalweg_schemas::api::runs::{RunList, RunQuery};
 use thalweg_schemas::{Error as SharedError, ViewName};
 
 use crate::engine::Engine;
 use crate::sources::{BatchRequest, CallError};
 use crate::{Error, Result};
 
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(super) struct AuditQuery {
-    view: Option<String>,
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(super) struct BatchQuery {
-    view: Option<String>,
-    #[serde(default)]
-    full: bool,
-}
-
+/// The parameters of a call, if they can be read.
 type CallQuery<T> = std::result::Result<Query<T>, QueryRejection>;
 
-pub(super) async fn audit(State(engine): State<Arc<Engine>>, asked: CallQuery<AuditQuery>) -> Result<Json<Value>> {
+pub(super) async fn audit(State(engine): State<Arc<Engine>>, asked: CallQuery<AuditQuery>) -> Result<Json<AuditList>> {
     let Query(asked) = asked.map_err(unreadable)?;
     let view = known(&engine, asked.view.as_deref())?;
     answer((engine.sources.audit)(view).await)
 }
 
-pub(super) async fn batch(State(engine): State<Arc<Engine>>, asked: CallQuery<BatchQuery>) -> Result<Json<Value>> {
+pub(super) async fn batch(State(engine): State<Arc<Engine>>, asked: CallQuery<RunQuery>) -> Result<Json<RunList>> {
     let Query(asked) = asked.map_err(unreadable)?;
     let request = BatchRequest { view: known(&engine, asked.view.as_deref())?, full: asked.full };
     answer((engine.sources.batch)(request).await)
 }
 
 fn unreadable(rejection: QueryRejection) -> Error {
-    Error::ReadRequest { code: "bad_request", status: 400, reason: rejection.body_text() }
+    Error::ReadRequest { code: ErrorCode::BadRequest, status: 400, reason: rejection.body_text() }
 }
 
 /// The view of that name.
@@ -57,6 +45,6 @@ fn known(engine: &Engine, name: Option<&str>) -> Result<Option<ViewName>> {
     Err(Error::Shared(SharedError::FindDefinition { kind: "view", name: name.to_string() }))
 }
 
-fn answer(called: std::result::Result<Value, CallError>) -> Result<Json<Value>> {
+fn answer<T>(called: std::result::Result<T, CallError>) -> Result<Json<T>> {
     called.map(Json).map_err(|CallError { fault, message }| Error::Call { fault, message })
 }

@@ -13,15 +13,14 @@ use arrow::json::writer::{Encoder as ValueEncoder, EncoderFactory, EncoderOption
 use arrow::record_batch::RecordBatch;
 use arrow::util::display::{ArrayFormatter, FormatOptions};
 use axum::http::HeaderValue;
-use serde_json::json;
+use thalweg_schemas::api::sql::{AnswerColumn, SqlAnswer};
 
 use crate::{Error, Result};
 
 /// How an answer is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum AnswerFormat {
-    /// `{"columns": [{"name", "type"}], "frontier": {…}, "rows": [[…]]}`; before the rows `"stale": true` and
-    /// `"partial": {…}` if it is
+    /// A [`SqlAnswer`], a row per line.
     Json,
     /// A line of names, then a line per row; nested values are JSON texts.
     Csv,
@@ -36,55 +35,36 @@ impl AnswerFormat {
     }
 }
 
+/// What ends an answer as JSON.
+const JSON_END: &[u8] = b"]}";
+
 /// Writes one answer: `begin`, `batch` for each batch, `end`.
 pub(super) struct Encoder {
     format: AnswerFormat,
     schema: SchemaRef,
-    frontier: String,
-    stale: bool,
-    partial: Option<String>,
     options: EncoderOptions,
     rows: bool,
 }
 
+/// The columns of an answer.
+pub(super) fn columns(schema: &Schema) -> Vec<AnswerColumn> {
+    let columns = schema.fields().iter();
+    columns.map(|f| AnswerColumn { name: f.name().clone(), data_type: f.data_type().to_string() }).collect()
+}
+
 impl Encoder {
-    /// `frontier` and `partial` are JSON.
-    ///
-    /// Errors: [`Error::Encode`] if a column has a type that cannot be written.
-    pub(super) fn new(
-        format: AnswerFormat,
-        schema: SchemaRef,
-        frontier: &str,
-        stale: bool,
-        partial: Option<&str>,
-    ) -> Result<Self> {
+    pub(super) fn new(format: AnswerFormat, schema: SchemaRef) -> Self {
         let options = EncoderOptions::default().with_explicit_nulls(true).with_encoder_factory(Arc::new(ExactNumbers));
-        Ok(Self {
-            format,
-            schema,
-            frontier: frontier.to_owned(),
-            stale,
-            partial: partial.map(str::to_owned),
-            options,
-            rows: false,
-        })
+        Self { format, schema, options, rows: false }
     }
 
-    pub(super) fn begin(&mut self, out: &mut Vec<u8>) -> Result<()> {
+    /// `head` is the answer without its rows.
+    pub(super) fn begin(&mut self, head: &SqlAnswer, out: &mut Vec<u8>) -> Result<()> {
         match self.format {
             AnswerFormat::Json => {
-                let columns: Vec<_> = self
-                    .schema
-                    .fields()
-                    .iter()
-                    .map(|f| json!({"name": f.name(), "type": f.data_type().to_string()}))
-                    .collect();
-                let columns = serde_json::Value::Array(columns);
-                let stale = if self.stale { "\"stale\":true," } else { "" };
-                let partial = self.partial.as_ref();
-                let partial = partial.map_or_else(String::new, |p| format!("\"partial\":{p},"));
-                let head = format!("{{\"columns\":{columns},\"frontier\":{},{stale}{partial}\"rows\":[", self.frontier);
-                out.extend_from_slice(head.as_bytes());
+                let whole = serde_json::to_vec(head).map_err(|e| Error::Serve(std::io::Error::other(e)))?;
+                // The rows come last, and none is here yet.
+                out.extend_from_slice(&whole[..whole.len() - JSON_END.len()]);
                 Ok(())
             }
             AnswerFormat::Csv => {
@@ -103,7 +83,8 @@ impl Encoder {
 
     pub(super) fn end(&mut self, out: &mut Vec<u8>) -> Result<()> {
         if self.format == AnswerFormat::Json {
-            out.extend_from_slice(b"]}\n");
+            out.extend_from_slice(JSON_END);
+            out.push(b'\n');
         }
         Ok(())
     }

@@ -8,18 +8,23 @@ use axum::Json;
 use axum::extract::State;
 use axum::http::header;
 use axum::response::{IntoResponse, Response};
-use serde_json::json;
+use thalweg_schemas::api::process::{ProbeAnswer, ProbeState, ProcessStatus};
+use thalweg_schemas::api::streams::StreamList;
+use thalweg_schemas::api::views::ViewList;
 
 use crate::engine::Engine;
 use crate::status::stream::stream_conditions;
-use crate::status::{self, ProcessStatus, Streams, Views, exposition, readiness};
+use crate::status::{self, exposition, readiness};
 use crate::{Error, Result};
 
-pub(super) async fn streams(State(engine): State<Arc<Engine>>) -> Json<Streams> {
+/// The media type of a scrape.
+pub(super) const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+pub(super) async fn streams(State(engine): State<Arc<Engine>>) -> Json<StreamList> {
     Json(status::streams(&engine.sources).await)
 }
 
-pub(super) async fn views(State(engine): State<Arc<Engine>>) -> Json<Views> {
+pub(super) async fn views(State(engine): State<Arc<Engine>>) -> Json<ViewList> {
     Json(status::views(&engine.sources).await)
 }
 
@@ -28,21 +33,25 @@ pub(super) async fn process(State(engine): State<Arc<Engine>>) -> Json<ProcessSt
 }
 
 /// The process answers.
-pub(super) async fn alive() -> Json<serde_json::Value> {
-    Json(json!({ "status": "ok" }))
+pub(super) async fn alive() -> Json<ProbeAnswer> {
+    Json(ProbeAnswer { status: ProbeState::Ok })
 }
 
 /// Everything that was ready before, or at first everything that the catalog serves, can be answered.
-pub(super) async fn ready(State(engine): State<Arc<Engine>>) -> Result<Response> {
+pub(super) async fn ready(State(engine): State<Arc<Engine>>) -> Result<Json<ProbeAnswer>> {
     let catalog = Arc::clone(&engine.sources.shared.catalog.borrow());
     let published = Arc::clone(&engine.sources.shared.published.borrow());
     let stream_conditions = stream_conditions(&engine.sources).await;
     let facts = readiness::facts(&catalog, &published, &stream_conditions);
-    let reasons = engine.readiness.judge(facts);
+    readiness_of("the server", &engine.readiness.judge(facts))
+}
+
+/// Ready, unless there are reasons against it.
+pub(super) fn readiness_of(what: &str, reasons: &[String]) -> Result<Json<ProbeAnswer>> {
     if reasons.is_empty() {
-        Ok(Json(json!({ "status": "ready" })).into_response())
+        Ok(Json(ProbeAnswer { status: ProbeState::Ready }))
     } else {
-        Err(Error::NotReady { what: "the server".into(), reason: reasons.join("; ") })
+        Err(Error::NotReady { what: what.to_owned(), reason: reasons.join("; ") })
     }
 }
 
@@ -54,6 +63,5 @@ pub(super) async fn metrics(State(engine): State<Arc<Engine>>) -> Result<Respons
 /// The answer to a scrape.
 pub(super) fn openmetrics(text: std::result::Result<String, std::fmt::Error>) -> Result<Response> {
     let text = text.map_err(|error| Error::Serve(std::io::Error::other(error)))?;
-    let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
-    Ok(([(header::CONTENT_TYPE, kind)], text).into_response())
+    Ok(([(header::CONTENT_TYPE, OPENMETRICS)], text).into_response())
 }

@@ -7,10 +7,11 @@ use std::fmt;
 use std::sync::Arc;
 
 use axum::extract::State;
-use axum::response::{IntoResponse, Response};
+use axum::response::Response;
 use axum::routing::get;
 use axum::{Json, Router};
-use serde_json::json;
+use thalweg_schemas::api::paths;
+use thalweg_schemas::api::process::ProbeAnswer;
 use thalweg_schemas::catalog::Catalog;
 use thalweg_schemas::realtime::snapshot::StreamHandle;
 use thalweg_schemas::{Shared, StreamName};
@@ -18,7 +19,7 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use super::health::{alive, openmetrics};
+use super::health::{alive, openmetrics, readiness_of};
 use super::{no_such_method, no_such_path};
 use crate::metrics::Metrics;
 use crate::status::exposition::encode_of;
@@ -54,22 +55,18 @@ pub async fn probe(listener: TcpListener, probes: Probes, cancel: CancellationTo
 
 fn routes(probes: Probes) -> Router {
     Router::new()
-        .route("/healthz", get(alive))
-        .route("/readyz", get(ready))
-        .route("/metrics", get(metrics))
+        .route(paths::HEALTHZ, get(alive))
+        .route(paths::READYZ, get(ready))
+        .route(paths::METRICS, get(metrics))
         .fallback(no_such_path)
         .method_not_allowed_fallback(no_such_method)
         .with_state(probes)
 }
 
-async fn ready(State(probes): State<Probes>) -> Result<Response> {
+async fn ready(State(probes): State<Probes>) -> Result<Json<ProbeAnswer>> {
     let catalog = probes.shared.catalog.borrow().clone();
     let reasons = probes.streams.map_or_else(Vec::new, |streams| behind(&catalog, &streams.borrow()));
-    if reasons.is_empty() {
-        Ok(Json(json!({ "status": "ready" })).into_response())
-    } else {
-        Err(Error::NotReady { what: "the process".into(), reason: reasons.join("; ") })
-    }
+    readiness_of("the process", &reasons)
 }
 
 /// Why the process does not do its share of each stream: one sentence for each that is stopped or behind. Whether the

@@ -11,65 +11,50 @@ use axum::extract::rejection::BytesRejection;
 use axum::http::{HeaderMap, HeaderValue, header};
 use axum::response::{IntoResponse, Response};
 use futures::stream::{self, StreamExt};
-use serde::Deserialize;
+use serde::Serialize;
+use thalweg_schemas::api::error::ErrorCode;
+use thalweg_schemas::api::headers;
+use thalweg_schemas::api::sql::{SqlAnswer, SqlRequest};
 
-use super::encode::{AnswerFormat, Encoder};
+use super::encode::{AnswerFormat, Encoder, columns};
 use crate::answer::{Answer, Batches};
 use crate::engine::Engine;
 use crate::options::Options;
 use crate::{Error, Result};
 
-/// The answer's frontiers as JSON: `{"sensor_data":{"0":123}}`.
-const FRONTIER: &str = "thalweg-frontier";
-/// In a request, `allow`: an answer may lie below earlier ones while Kafka is away. In an answer, `true`: it may.
-const STALE: &str = "thalweg-stale";
-/// Partitions that are left to the batch layer, as JSON: `{"sensor_data":[3]}`. In a request: whether that may be.
-const PARTIAL: &str = "thalweg-partial";
-
-/// Headers of a request that are options.
-const OPTIONS: [&str; 3] = ["stale", "min-frontier", "partial"];
+/// Headers of a request that are options, and the names of the options.
+const OPTIONS: [(&str, &str); 3] =
+    [(headers::STALE, "stale"), (headers::MIN_FRONTIER, "min_frontier"), (headers::PARTIAL, "partial")];
 
 /// Answers up to this many bytes are complete before their head is sent, so their errors have a status.
 const WHOLE_BYTES: usize = 256 << 10;
 
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct SqlRequest {
-    sql: String,
-    /// Whether the answer may lie below earlier ones.
-    stale: Option<bool>,
-    /// `{"sensor_data": {"0": 123}}`.
-    min_frontier: Option<serde_json::Value>,
-    /// `allow` or `refuse`.
-    partial: Option<String>,
-}
-
 pub(super) async fn run(
     State(engine): State<Arc<Engine>>,
-    headers: HeaderMap,
+    given: HeaderMap,
     body: std::result::Result<Bytes, BytesRejection>,
 ) -> Result<Response> {
     let body = body.map_err(|rejection| Error::ReadRequest {
-        code: "bad_request",
+        code: ErrorCode::BadRequest,
         status: rejection.status().as_u16(),
         reason: rejection.body_text(),
     })?;
-    let format = accepted(headers.get(header::ACCEPT))?;
-    let mut options = from_headers(&headers)?;
-    let sql = text(headers.get(header::CONTENT_TYPE), &body, &mut options)?;
+    let format = accepted(given.get(header::ACCEPT))?;
+    let mut options = from_headers(&given)?;
+    let sql = text(given.get(header::CONTENT_TYPE), &body, &mut options)?;
     let answer = engine.run(&sql, options).await?;
     respond(answer, format).await
 }
 
 fn bad_request(reason: String) -> Error {
-    Error::ReadRequest { code: "bad_request", status: 400, reason }
+    Error::ReadRequest { code: ErrorCode::BadRequest, status: 400, reason }
 }
 
-fn from_headers(headers: &HeaderMap) -> Result<Options> {
+fn from_headers(given: &HeaderMap) -> Result<Options> {
     let mut options = Options::default();
-    for name in OPTIONS {
-        if let Some(value) = headers.get(format!("thalweg-{name}")) {
-            let value = value.to_str().map_err(|_| bad_request(format!("the header thalweg-{name} is not ASCII")))?;
+    for (header, name) in OPTIONS {
+        if let Some(value) = given.get(header) {
+            let value = value.to_str().map_err(|_| bad_request(format!("the header {header} is not ASCII")))?;
             options.set(name, value)?;
         }
     }
@@ -110,7 +95,7 @@ fn accepted(accept: Option<&HeaderValue>) -> Result<AnswerFormat> {
         }
     }
     Err(Error::ReadRequest {
-        code: "not_acceptable",
+        code: ErrorCode::NotAcceptable,
         status: 406,
         reason: format!("answers are application/json or text/csv, not {accept}"),
     })
@@ -118,40 +103,40 @@ fn accepted(accept: Option<&HeaderValue>) -> Result<AnswerFormat> {
 
 /// Small answers whole, large ones streamed.
 async fn respond(answer: Answer, format: AnswerFormat) -> Result<Response> {
-    let frontier = serde_json::to_string(&answer.frontier).map_err(|e| Error::Serve(std::io::Error::other(e)))?;
-    let partial = match answer.partial.is_empty() {
-        true => None,
-        false => Some(serde_json::to_string(&answer.partial).map_err(|e| Error::Serve(std::io::Error::other(e)))?),
-    };
-    let stale = answer.stale;
-    let mut encoder = Encoder::new(format, answer.schema, &frontier, stale, partial.as_deref())?;
-    let mut batches = answer.batches;
-    let mut head = Vec::new();
-    encoder.begin(&mut head)?;
+    let Answer { schema, frontier, stale, partial, mut batches } = answer;
+    let head = SqlAnswer { columns: columns(&schema), frontier, stale, partial, rows: Vec::new() };
+    let mut encoder = Encoder::new(format, schema);
+    let mut first = Vec::new();
+    encoder.begin(&head, &mut first)?;
     let mut ended = false;
-    while head.len() < WHOLE_BYTES {
+    while first.len() < WHOLE_BYTES {
         match batches.next().await {
-            Some(batch) => encoder.batch(&batch?, &mut head)?,
+            Some(batch) => encoder.batch(&batch?, &mut first)?,
             None => {
-                encoder.end(&mut head)?;
+                encoder.end(&mut first)?;
                 ended = true;
                 break;
             }
         }
     }
-    let body = if ended { Body::from(head) } else { stream_rest(head, encoder, batches) };
-    let header_of = |text: &str| HeaderValue::from_str(text).map_err(|e| Error::Serve(std::io::Error::other(e)));
+    let body = if ended { Body::from(first) } else { stream_rest(first, encoder, batches) };
     let mut response = body.into_response();
-    let headers = response.headers_mut();
-    headers.insert(FRONTIER, header_of(&frontier)?);
-    if stale {
-        headers.insert(STALE, HeaderValue::from_static("true"));
+    let given = response.headers_mut();
+    given.insert(headers::FRONTIER, header_of(&head.frontier)?);
+    if head.stale {
+        given.insert(headers::STALE, HeaderValue::from_static(headers::TRUE));
     }
-    if let Some(partial) = partial {
-        headers.insert(PARTIAL, header_of(&partial)?);
+    if !head.partial.is_empty() {
+        given.insert(headers::PARTIAL, header_of(&head.partial)?);
     }
-    headers.insert(header::CONTENT_TYPE, format.content_type());
+    given.insert(header::CONTENT_TYPE, format.content_type());
     Ok(response)
+}
+
+/// JSON as the value of a header.
+fn header_of(value: &impl Serialize) -> Result<HeaderValue> {
+    let text = serde_json::to_string(value).map_err(|e| Error::Serve(std::io::Error::other(e)))?;
+    HeaderValue::from_str(&text).map_err(|e| Error::Serve(std::io::Error::other(e)))
 }
 
 /// `head`, then a chunk per batch. Dropping the body drops the query.

@@ -1,9 +1,11 @@
 //! Over a real listener: what clients see, and what becomes of a query whose client is gone.
 
+mod reference;
+
 use std::time::Duration;
 
 use reqwest::{Client, RequestBuilder, Response as Reply};
-use serde_json::Value;
+use serde_json::{Value, json};
 use tokio::task::JoinHandle;
 
 use super::*;
@@ -52,6 +54,7 @@ async fn error(reply: Reply) -> (u16, String, Value) {
     let body: Value = reply.json().await.unwrap();
     let code = body["error"]["code"].as_str().unwrap_or_default().to_owned();
     assert!(!body["error"]["message"].as_str().unwrap_or("").is_empty(), "{body}");
+    assert!(reference::lists(status, &code), "docs/http.md does not list {status} {code}");
     (status, code, body["error"].clone())
 }
 
@@ -288,10 +291,10 @@ async fn other_layers_are_called() {
     let server = Server::start().await;
     let reply = server.post("/v1/audit?view=totals").send().await.unwrap();
     let body: Value = reply.json().await.unwrap();
-    assert_eq!(body, json!({"equal": true, "view": "totals"}));
+    assert_eq!((&body["audits"][0]["view"], &body["audits"][0]["parts"]), (&json!("totals"), &json!([])));
     let reply = server.post("/v1/batch/run?full=true").send().await.unwrap();
     let body: Value = reply.json().await.unwrap();
-    assert_eq!(body, json!({"full": true}));
+    assert_eq!((&body["runs"][0]["mode"], &body["runs"][0]["outcome"]), (&json!("full"), &json!("published")));
 }
 
 #[tokio::test]

@@ -156,7 +156,7 @@ impl Live {
             let labels = OfView { view: name.to_string() };
             let standing = stream_conditions.streams.get(compiled.plan.stream());
             if let Some(held) = standing.and_then(|s| s.views.get(compiled.plan.id())) {
-                set(&self.segments, &labels, count(held.segments));
+                set(&self.segments, &labels, count(held.count));
                 if let Some(bytes) = held.bytes {
                     set(&self.segment_bytes, &labels, count(bytes));
                 }

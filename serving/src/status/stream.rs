@@ -5,6 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
+use thalweg_schemas::api::streams::StreamPhase;
 use thalweg_schemas::catalog::{Catalog, CatalogStream};
 use thalweg_schemas::realtime::protocol::{WorkerStatus, WorkerStream};
 use thalweg_schemas::realtime::snapshot::{PartitionHealth, StreamHandle};
@@ -30,7 +31,7 @@ pub(crate) struct StreamCondition {
     pub(crate) master: Option<Arc<MasterVersion>>,
     pub(crate) health: BTreeMap<Partition, PartitionHealth>,
     /// Views whose realtime side can be read.
-    pub(crate) views: BTreeMap<ViewId, ViewStatus>,
+    pub(crate) views: BTreeMap<ViewId, HeldSegments>,
     pub(crate) memory_bytes: usize,
     pub(crate) memory_budget: usize,
     pub(crate) paused: bool,
@@ -40,8 +41,8 @@ pub(crate) struct StreamCondition {
 
 /// How much of a view is held.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct ViewStatus {
-    pub(crate) segments: usize,
+pub(crate) struct HeldSegments {
+    pub(crate) count: usize,
     /// Known of this process only.
     pub(crate) bytes: Option<usize>,
 }
@@ -55,16 +56,15 @@ pub(crate) struct Holders {
 }
 
 impl StreamCondition {
-    /// `starting`, `waiting_for_kafka`, `catching_up`, `not_held`, `running` or `stopped`.
-    pub(crate) fn word(&self) -> &'static str {
+    pub(crate) fn phase(&self) -> StreamPhase {
         let unheld = self.holders.as_ref().is_some_and(|h| !h.unheld.is_empty());
         match (&self.failure, &self.frontier) {
-            (Some(_), _) => "stopped",
-            _ if unheld => "not_held",
-            (None, None) => "starting",
-            (None, Some(_)) if self.waiting.is_some() => "waiting_for_kafka",
-            (None, Some(_)) if !self.caught_up => "catching_up",
-            (None, Some(_)) => "running",
+            (Some(_), _) => StreamPhase::Stopped,
+            _ if unheld => StreamPhase::NotHeld,
+            (None, None) => StreamPhase::Starting,
+            (None, Some(_)) if self.waiting.is_some() => StreamPhase::WaitingForKafka,
+            (None, Some(_)) if !self.caught_up => StreamPhase::CatchingUp,
+            (None, Some(_)) => StreamPhase::Running,
         }
     }
 
@@ -80,10 +80,10 @@ impl StreamCondition {
 
     /// Why it cannot be answered, if it cannot.
     pub(crate) fn not_ready(&self) -> Option<String> {
-        match self.word() {
+        match self.phase() {
             _ if self.answers() => None,
-            "not_held" => self.holders.as_ref().map(|h| describe_unheld(&h.unheld)),
-            word => Some(self.reason().unwrap_or(word).to_owned()),
+            StreamPhase::NotHeld => self.holders.as_ref().map(|h| describe_unheld(&h.unheld)),
+            phase => Some(self.reason().unwrap_or(phase.as_str()).to_owned()),
         }
     }
 
@@ -94,7 +94,7 @@ impl StreamCondition {
             return Self { failure, archive_failure, ..Self::default() };
         };
         let views = snapshot.views.iter().map(|(id, held)| {
-            let held = ViewStatus { segments: held.iter().count(), bytes: Some(held.bytes()) };
+            let held = HeldSegments { count: held.iter().count(), bytes: Some(held.bytes()) };
             (id.clone(), held)
         });
         Self {
@@ -159,10 +159,10 @@ impl StreamCondition {
             standing.views.retain(|id, _| status.segments.contains_key(id));
             for (id, segments) in &status.segments {
                 if i == 0 {
-                    standing.views.insert(id.clone(), ViewStatus::default());
+                    standing.views.insert(id.clone(), HeldSegments::default());
                 }
                 if let Some(held) = standing.views.get_mut(id) {
-                    held.segments += segments;
+                    held.count += segments;
                 }
             }
         }
@@ -305,12 +305,12 @@ mod tests {
         let first = worker(only(0, 7), &[0], &["a", "b"]);
         let second = worker(only(1, 9), &[1], &["a"]);
         let standing = stand(vec![Ok(first), Ok(second)]).await;
-        assert_eq!(standing.word(), "running");
+        assert_eq!(standing.phase(), StreamPhase::Running);
         assert_eq!(standing.frontier, Some(at(7, 9)));
         assert_eq!(standing.not_ready(), None);
         // What one of the holders lacks cannot be read.
         assert_eq!(standing.views.len(), 1);
-        assert_eq!(standing.views[&ViewId::of(&["a"])].segments, 4);
+        assert_eq!(standing.views[&ViewId::of(&["a"])].count, 4);
         assert_eq!(standing.memory_budget, 200);
     }
 
@@ -320,7 +320,7 @@ mod tests {
         away.waiting = Some("no broker".into());
         away.archive_failure = Some("the disk is full".into());
         let standing = stand(vec![Ok(away)]).await;
-        assert_eq!(standing.word(), "waiting_for_kafka");
+        assert_eq!(standing.phase(), StreamPhase::WaitingForKafka);
         assert_eq!(standing.reason(), Some("worker w0: no broker"));
         let trouble = standing.archive_failure.as_deref();
         assert_eq!(trouble, Some("worker w0: the disk is full"));
@@ -337,7 +337,7 @@ mod tests {
 
         let behind = worker(at(5, 5), &[1], &["a"]);
         let standing = stand(vec![Ok(behind)]).await;
-        assert_eq!(standing.word(), "not_held");
+        assert_eq!(standing.phase(), StreamPhase::NotHeld);
         assert!(standing.not_ready().unwrap().contains("catching up"));
 
         let mut away = worker(at(5, 5), &[], &["a"]);

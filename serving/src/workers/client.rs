@@ -12,6 +12,7 @@ use arrow_flight::{Action, Ticket as FlightTicket};
 use futures::{StreamExt, TryStreamExt};
 use parking_lot::Mutex;
 use serde::de::DeserializeOwned;
+use thalweg_schemas::error::innermost;
 use thalweg_schemas::realtime::protocol::{PIN, PinAnswer, PinRequest, RELEASE, STATUS, Ticket, WorkerStatus};
 use tokio::runtime::Handle;
 use tokio::time::timeout;
@@ -241,14 +242,6 @@ fn said(status: &Status) -> String {
 /// True if the connection failed, not the request.
 fn is_silence(status: &Status) -> bool {
     matches!(status.code(), Code::Unavailable | Code::Unknown | Code::DeadlineExceeded | Code::Cancelled)
-}
-
-fn innermost(error: &(dyn std::error::Error + 'static)) -> String {
-    let mut cause = error;
-    while let Some(inner) = cause.source() {
-        cause = inner;
-    }
-    cause.to_string()
 }
 
 /// A pin, released when it is dropped.

@@ -12,18 +12,16 @@ use arrow::record_batch::RecordBatch;
 use arrow_flight::decode::DecodedPayload;
 use async_trait::async_trait;
 use datafusion::catalog::{Session, TableProvider};
-use datafusion::common::tree_node::TreeNodeRecursion;
 use datafusion::common::{internal_err, project_schema};
 use datafusion::datasource::TableType;
 use datafusion::error::{DataFusionError, Result as EngineResult};
-use datafusion::execution::{SendableRecordBatchStream, TaskContext};
+use datafusion::execution::SendableRecordBatchStream;
 use datafusion::logical_expr::{Expr, TableProviderFilterPushDown};
-use datafusion::physical_expr::{EquivalenceProperties, PhysicalExpr};
+use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::empty::EmptyExec;
-use datafusion::physical_plan::execution_plan::{Boundedness, EmissionType, ReplaceChildrenOptions};
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
-use datafusion::physical_plan::{DisplayAs, DisplayFormatType, ExecutionPlan, Partitioning, PlanProperties};
 use futures::{StreamExt, TryStreamExt, stream};
+use thalweg_schemas::engine::leaf::{LeafExec, LeafInput};
 use thalweg_schemas::realtime::protocol::{GroupFilter, StatesTicket, Ticket};
 use thalweg_schemas::{Frontier, ViewId};
 
@@ -129,18 +127,10 @@ impl TableProvider for RemoteTable {
         if reads.is_empty() {
             return Ok(Arc::new(EmptyExec::new(projected)));
         }
-        Ok(Arc::new(RemoteExec {
-            properties: Arc::new(PlanProperties::new(
-                EquivalenceProperties::new(Arc::clone(&projected)),
-                Partitioning::UnknownPartitioning(reads.len()),
-                EmissionType::Incremental,
-                Boundedness::Bounded,
-            )),
-            reads,
-            filters,
-            projected,
-            shares: Arc::clone(&self.shares),
-        }))
+        let partitions = reads.len();
+        let projection = Arc::clone(&projected);
+        let reads = RemoteReads { reads, filters, projected, shares: Arc::clone(&self.shares) };
+        Ok(Arc::new(LeafExec::new(reads, projection, partitions)))
     }
 }
 
@@ -176,20 +166,21 @@ struct Read {
     range: String,
 }
 
-/// Reads from workers; each is one partition of the plan.
+/// What is read from workers; each is one partition of the plan.
 #[derive(Debug)]
-struct RemoteExec {
+struct RemoteReads {
     reads: Vec<Read>,
     filters: Vec<GroupFilter>,
     projected: SchemaRef,
-    properties: Arc<PlanProperties>,
     /// Released when the last stream that reads under them is gone: a plan is dropped before its streams are polled.
     shares: WorkerScans,
 }
 
-impl DisplayAs for RemoteExec {
-    fn fmt_as(&self, _: DisplayFormatType, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("RemoteExec: workers=[")?;
+impl LeafInput for RemoteReads {
+    const NAME: &'static str = "RemoteExec";
+
+    fn describe(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("workers=[")?;
         for (i, read) in self.reads.iter().enumerate() {
             let comma = if i == 0 { "" } else { ", " };
             write!(f, "{comma}{} ({})", read.worker.address(), read.range)?;
@@ -202,41 +193,8 @@ impl DisplayAs for RemoteExec {
         }
         f.write_char(']')
     }
-}
 
-impl ExecutionPlan for RemoteExec {
-    fn name(&self) -> &'static str {
-        "RemoteExec"
-    }
-
-    fn properties(&self) -> &Arc<PlanProperties> {
-        &self.properties
-    }
-
-    fn children(&self) -> Vec<&Arc<dyn ExecutionPlan>> {
-        Vec::new()
-    }
-
-    fn replace_children(
-        self: Arc<Self>,
-        _: Vec<Arc<dyn ExecutionPlan>>,
-        _: ReplaceChildrenOptions,
-    ) -> EngineResult<Arc<dyn ExecutionPlan>> {
-        Ok(self)
-    }
-
-    fn with_new_children(self: Arc<Self>, _: Vec<Arc<dyn ExecutionPlan>>) -> EngineResult<Arc<dyn ExecutionPlan>> {
-        Ok(self)
-    }
-
-    fn apply_expressions(
-        &self,
-        _: &mut dyn FnMut(&Arc<dyn PhysicalExpr>) -> EngineResult<TreeNodeRecursion>,
-    ) -> EngineResult<TreeNodeRecursion> {
-        Ok(TreeNodeRecursion::Continue)
-    }
-
-    fn execute(&self, partition: usize, _: Arc<TaskContext>) -> EngineResult<SendableRecordBatchStream> {
+    fn read(&self, partition: usize) -> EngineResult<SendableRecordBatchStream> {
         let Some(read) = self.reads.get(partition).cloned() else {
             return internal_err!("a scan of {} workers has no {partition}", self.reads.len());
         };

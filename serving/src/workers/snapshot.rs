@@ -11,9 +11,8 @@ use arrow_flight::decode::DecodedPayload;
 use futures::TryStreamExt;
 use thalweg_schemas::catalog::{CatalogStream, CompiledView};
 use thalweg_schemas::realtime::protocol::{PinRequest, SegmentHead, Ticket};
-use thalweg_schemas::realtime::segment::Segment;
+use thalweg_schemas::realtime::segment::{Segment, ViewSegments};
 use thalweg_schemas::realtime::snapshot::StreamSnapshot;
-use thalweg_schemas::realtime::tile::ViewSegments;
 use thalweg_schemas::warehouse::versions::{MasterVersion, Published};
 use thalweg_schemas::{Frontier, Offset, ViewId};
 

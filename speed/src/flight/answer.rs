@@ -8,8 +8,9 @@ use std::sync::Arc;
 
 use thalweg_schemas::catalog::{Catalog, CompiledView};
 use thalweg_schemas::realtime::protocol::{Coverage, PinRequest, PinnedPartition, WorkerStatus, WorkerStream};
+use thalweg_schemas::realtime::segment::ViewSegments;
 use thalweg_schemas::realtime::snapshot::{StreamHandle, StreamSnapshot};
-use thalweg_schemas::realtime::tile::{ViewSegments, rows_between, tile};
+use thalweg_schemas::realtime::tile::{rows_between, tile};
 use thalweg_schemas::{Error as SharedError, Frontier, Offset, Partition, StreamName, ViewId};
 
 use super::pins::PinEntry;

@@ -18,7 +18,7 @@ use uuid::Uuid;
 pub(super) const KEEP: Duration = Duration::from_secs(120);
 /// The most pins that are kept. Those of one moment share nearly all of what they hold.
 const PINS: usize = 4096;
-/// How often pins whose time is over are let go, if no request does it before.
+/// How often pins whose time is over are released, if no request does it before.
 const SWEEP: Duration = Duration::from_secs(1);
 
 /// What is kept under a pin.

@@ -1,11 +1,11 @@
-//! Partitions that come and go while the loop runs: what it is told.
+//! Partitions that are assigned and revoked while the ingest loop runs, as the loop hears of them.
 //!
 //! ```text
-//!  group ─▶ membership ─▶ gain (survey, origin, archive, identity) ─▶ Change ─▶ ingest loop
+//!  group ─▶ membership: GroupEvent ─▶ handover (survey, origin, archive, identity): AssignmentChange ─▶ ingest
 //! ```
 //!
-//! Invariant: a gained partition starts where the archive stood after it became ours, so what its last owner archived
-//! is in the version that comes with it; what that one did not archive is read again from Kafka.
+//! Invariant: an assigned partition starts where the archive stood after the assignment. So what its last owner
+//! archived is in the version that comes with it, and what that one did not archive is read again from Kafka.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -14,7 +14,7 @@ use thalweg_schemas::warehouse::versions::MasterVersion;
 use thalweg_schemas::{Frontier, Partition};
 use tokio::sync::oneshot;
 
-/// What changes.
+/// A change of the partitions that are read here.
 #[derive(Debug)]
 pub enum AssignmentChange {
     Assign(Assigned),
@@ -28,9 +28,9 @@ pub struct Assigned {
     pub at: Frontier,
     /// O of all partitions, these among them.
     pub origin: Frontier,
-    /// Read after the partitions became ours.
+    /// Read after the group assigned the partitions.
     pub master: Arc<MasterVersion>,
-    /// What is to be read before they count as caught up.
+    /// High watermarks: what is to be read before the partitions count as caught up.
     pub high: Frontier,
 }
 
@@ -38,6 +38,6 @@ pub struct Assigned {
 #[derive(Debug)]
 pub struct Revoked {
     pub partitions: BTreeSet<Partition>,
-    /// Dropped once nothing of them is held here any more.
+    /// Dropped once nothing of the partitions is held here any more.
     pub done: oneshot::Sender<()>,
 }

@@ -1,8 +1,8 @@
-//! Taking partitions over: what a session asks of Kafka, the catalog and the archive before they are read, and passing
-//! on what the group says to the loop.
+//! Handing partitions over from their last owner to the ingest loop: what is asked of Kafka, the catalog and the
+//! archive before an assigned partition is read, and the order in which the loop hears of the group's events.
 //!
-//! Invariant: no partition is read before its origin is in the catalog, the archive's log was read anew after it became
-//! ours, and its log was found to continue the archive.
+//! Invariant: no partition is read before its origin is in the catalog, the archive's log was read anew after the
+//! assignment, and Kafka's log was found to continue the archive.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::convert::Infallible;
@@ -24,7 +24,7 @@ use crate::{Error, Result};
 /// Between two tries while Kafka or the warehouse do not answer.
 const PAUSE: Duration = Duration::from_millis(500);
 
-/// What taking over needs.
+/// What a handover needs.
 pub(crate) struct Handover {
     pub(crate) stream: Arc<CatalogStream>,
     pub(crate) catalogs: CatalogStore,
@@ -36,22 +36,22 @@ pub(crate) struct Handover {
 }
 
 impl Handover {
-    /// Passes on what the group says, beginning with what it has said before, one thing after the other.
+    /// Passes the group's events on, one after the other, beginning with the partitions that are owned already.
     ///
-    /// Errors: what ends membership, and what trying again cannot mend.
+    /// Errors: the end of the membership, and what trying again cannot mend.
     pub(crate) async fn follow(mut self, membership: &mut Membership) -> Result<Infallible> {
         let owned = membership.owned().clone();
         self.assign(owned).await?;
         loop {
-            let news = tokio::select! {
-                news = membership.next() => news,
+            let event = tokio::select! {
+                event = membership.next() => event,
                 Ok(()) = self.masters.changed() => {
                     let archived = self.masters.borrow_and_update().frontier.clone();
                     membership.commit_offsets(&archived);
                     continue;
                 }
             };
-            match news {
+            match event {
                 GroupEvent::Assigned(partitions) => self.assign(partitions).await?,
                 GroupEvent::Revoked { partitions, acknowledge } => {
                     self.revoke(partitions).await?;
@@ -83,11 +83,11 @@ impl Handover {
         self.pass(AssignmentChange::Assign(assigned)).await
     }
 
-    /// Waits until nothing of them is held here any more.
+    /// Waits until nothing of the partitions is held here any more.
     async fn revoke(&self, partitions: BTreeSet<Partition>) -> Result<()> {
         let (done, dropped) = oneshot::channel();
         self.pass(AssignmentChange::Revoke(Revoked { partitions, done })).await?;
-        // It is dropped, never sent.
+        // The loop drops the sender, and never sends.
         let _ = dropped.await;
         Ok(())
     }

@@ -1,13 +1,13 @@
 //! Membership in a Kafka consumer group: who reads what, and nothing else. This client never fetches.
 //!
 //! ```text
-//!  group ──assign──▶ acknowledged, paused ──────────────────────────▶ Gained
-//!        ──revoke──▶ Lost ─▶ archived and dropped, or out of time ─▶ acknowledged
+//!  group ──assign──▶ acknowledged, paused ─────────────────────────────▶ Assigned
+//!        ──revoke──▶ Revoked ─▶ archived and dropped, or out of time ─▶ acknowledged
 //! ```
 //!
-//! Invariant: while the group still takes us for the owner, a revoked partition is given back only after it was let go
-//! of here, or after [`REVOKE_TIMEOUT`]. Who owns what decides who reads, never what is true: that is the archive's
-//! compare-and-set.
+//! Invariant: while the group still takes this process for the owner, a revoked partition is given back only after it
+//! was dropped here, or after [`REVOKE_TIMEOUT`]. Ownership decides who reads, never what is true: the archive's
+//! compare-and-set does.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -33,20 +33,20 @@ use crate::{Error, Result};
 /// How long a revoked partition may take to be archived before the group is given it back all the same. It must stay
 /// below the time that the group waits for its members, `max.poll.interval.ms`, five minutes.
 const REVOKE_TIMEOUT: Duration = Duration::from_secs(10);
-/// How long the thread waits for the group's news before it looks whether it is to end.
+/// How long the thread waits for the group's events before it looks whether it is to end.
 const POLL: Duration = Duration::from_millis(100);
 /// How long leaving may take.
 const LEAVE: Duration = Duration::from_secs(5);
 
-/// What the group says.
+/// An event of the group.
 pub(crate) enum GroupEvent {
     Assigned(BTreeSet<Partition>),
     Revoked {
         partitions: BTreeSet<Partition>,
-        /// Dropped once they are let go of.
+        /// Dropped once nothing of the partitions is held here any more.
         acknowledge: acknowledged::Sender<()>,
     },
-    /// Membership has ended by an error.
+    /// The membership has ended by an error.
     Failed(Error),
 }
 
@@ -54,24 +54,24 @@ pub(crate) enum GroupEvent {
 pub(crate) struct Membership {
     topic: String,
     consumer: Arc<BaseConsumer<Member>>,
-    news: mpsc::UnboundedReceiver<GroupEvent>,
+    events: mpsc::UnboundedReceiver<GroupEvent>,
     owned: BTreeSet<Partition>,
     end: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
 }
 
 impl Membership {
-    /// Joins the group of `stream`; its partitions come as news.
+    /// Joins the group of `stream`; its partitions come as events.
     ///
     /// Errors: [`Error::Configure`], [`Error::Secret`].
     pub(crate) fn join(config: &SpeedConfig, stream: &StreamDefinition) -> Result<Self> {
         let configure = |source| Error::Configure { stream: stream.name.clone(), source };
-        let (sender, news) = mpsc::unbounded_channel();
+        let (sender, events) = mpsc::unbounded_channel();
         let properties = member_properties(&stream.name, config, &stream.kafka);
         let consumer: BaseConsumer<Member> = resolve(&stream.name, properties)?
             .into_iter()
             .collect::<rdkafka::ClientConfig>()
-            .create_with_context(Member { news: sender.clone() })
+            .create_with_context(Member { events: sender.clone() })
             .map_err(configure)?;
         let topic = stream.topic.clone();
         consumer.subscribe(&[&topic]).map_err(configure)?;
@@ -81,25 +81,25 @@ impl Membership {
             .name(format!("group-{topic}"))
             .spawn(move || poll(&polled, &ended, &name, &sender))
             .map_err(|_| Error::ConsumerStopped { topic: topic.clone() })?;
-        Ok(Self { topic, consumer, news, owned: BTreeSet::new(), end, thread: Some(thread) })
+        Ok(Self { topic, consumer, events, owned: BTreeSet::new(), end, thread: Some(thread) })
     }
 
-    /// What the group has given us, as of the last news.
+    /// The partitions that the group has assigned to this process, as of the last event.
     pub(crate) fn owned(&self) -> &BTreeSet<Partition> {
         &self.owned
     }
 
-    /// The next news. What it says is in [`Membership::owned`] at once, so nothing is lost if nobody acts on it.
+    /// The next event. [`Membership::owned`] follows it at once, so nothing is lost if nobody acts on it.
     pub(crate) async fn next(&mut self) -> GroupEvent {
-        let Some(news) = self.news.recv().await else {
+        let Some(event) = self.events.recv().await else {
             return GroupEvent::Failed(Error::ConsumerStopped { topic: self.topic.clone() });
         };
-        match &news {
+        match &event {
             GroupEvent::Assigned(assigned) => self.owned.extend(assigned),
             GroupEvent::Revoked { partitions, .. } => self.owned.retain(|p| !partitions.contains(p)),
             GroupEvent::Failed(_) => {}
         }
-        news
+        event
     }
 
     /// Tells the group how far our partitions are archived: for Kafka's own tools, nobody reads it here.
@@ -139,7 +139,7 @@ impl Drop for Membership {
 }
 
 /// Polls until `end` or a fatal error; dropping the consumer after that leaves the group.
-fn poll(consumer: &BaseConsumer<Member>, end: &AtomicBool, topic: &str, news: &mpsc::UnboundedSender<GroupEvent>) {
+fn poll(consumer: &BaseConsumer<Member>, end: &AtomicBool, topic: &str, events: &mpsc::UnboundedSender<GroupEvent>) {
     while !end.load(Ordering::Relaxed) {
         let Some(Err(source)) = consumer.poll(POLL) else {
             continue;
@@ -151,7 +151,7 @@ fn poll(consumer: &BaseConsumer<Member>, end: &AtomicBool, topic: &str, news: &m
             Some(_) => {
                 let topic = topic.to_owned();
                 let fatal = consumer.client().fatal_error().map(|(code, _)| code);
-                let _ = news.send(GroupEvent::Failed(match fatal {
+                let _ = events.send(GroupEvent::Failed(match fatal {
                     Some(RDKafkaErrorCode::FencedInstanceId) => Error::Instance { topic },
                     _ => Error::Join { topic, source },
                 }));
@@ -161,9 +161,9 @@ fn poll(consumer: &BaseConsumer<Member>, end: &AtomicBool, topic: &str, news: &m
     }
 }
 
-/// Passes on what the group decides.
+/// Passes the group's decisions on.
 struct Member {
-    news: mpsc::UnboundedSender<GroupEvent>,
+    events: mpsc::UnboundedSender<GroupEvent>,
 }
 
 impl ClientContext for Member {
@@ -188,16 +188,16 @@ impl ConsumerContext for Member {
                 let at_end = list.set_all_offsets(KafkaOffset::End);
                 let assigned = at_end.and_then(|()| consumer.incremental_assign(list));
                 let followed = assigned.and_then(|()| pause(consumer, list));
-                let _ = self.news.send(GroupEvent::Assigned(partitions));
+                let _ = self.events.send(GroupEvent::Assigned(partitions));
                 followed
             }
             _ => {
                 let lost = consumer.assignment_lost();
                 tracing::info!(partitions = ?names, lost, "the group takes partitions");
                 let (acknowledge, done) = acknowledged::channel();
-                let told = self.news.send(GroupEvent::Revoked { partitions, acknowledge });
+                let sent = self.events.send(GroupEvent::Revoked { partitions, acknowledge });
                 // Somebody else may have what is lost already: there is nothing to wait for.
-                if told.is_ok() && !lost {
+                if sent.is_ok() && !lost {
                     let _ = done.recv_timeout(REVOKE_TIMEOUT);
                 }
                 consumer.incremental_unassign(list)

@@ -5,11 +5,9 @@
 use std::time::Duration;
 
 use thalweg_schemas::realtime::epoch::{Epoch, EpochOutcome, EpochRequest};
-use tokio::sync::oneshot;
 
-use super::{InFlight, Ingest, outcome};
+use super::Ingest;
 use crate::session::Ended;
-use crate::state::stream_state::same;
 use crate::{Error, Result};
 
 /// How long the archive may take for what is left at shutdown.
@@ -18,17 +16,17 @@ const LAST_EPOCH: Duration = Duration::from_secs(60);
 impl Ingest<'_> {
     /// Ends the epoch if it is large or old enough, or if a mark is missing for too long.
     pub(super) async fn cut_if_due(&mut self, now: Duration) -> Result<()> {
-        if self.in_flight.is_some() {
+        if self.work.is_archiving() {
             return Ok(());
         }
-        let mark = self.last_mark.is_none_or(|last| last + self.config.mark_interval <= now);
-        let due = match self.state.epochs.open() {
+        let mark = self.work.last_mark.is_none_or(|last| last + self.config.mark_interval <= now);
+        let due = match self.state.open_epoch() {
             // Half of what may be held: else reading would pause before the archive is given anything.
             Some((bytes, since)) => {
                 bytes >= self.config.epoch_bytes.min(self.shares.limit / 2) || since + self.config.epoch_interval <= now
             }
             // Nothing to archive, but a mark lets the batch layer go as far as the archive does.
-            None => mark && self.last_mark.is_some() && self.state.lacks_mark(),
+            None => mark && self.work.last_mark.is_some() && self.state.lacks_mark(),
         };
         if due {
             self.cut_epoch(now, mark).await?;
@@ -42,35 +40,33 @@ impl Ingest<'_> {
             return Ok(());
         };
         if mark {
-            self.last_mark = Some(now);
+            self.work.last_mark = Some(now);
         }
-        let to = cut.to.clone();
-        let (sender, reply) = oneshot::channel();
+        let reply = self.work.begin_epoch(cut.to.clone());
         let request = EpochRequest {
             epoch: Epoch {
-                stream: self.state.stream.definition.name.clone(),
+                stream: self.state.name().clone(),
                 from: cut.from,
                 to: cut.to,
                 rows: cut.rows,
                 mark,
                 last: cut.last,
             },
-            reply: sender,
+            reply,
         };
-        self.in_flight = Some(InFlight { to, reply });
-        self.links.archive.send(request).await.map_err(|_| self.disconnected("archive"))
+        self.connections.archive(request).await
     }
 
     /// What the outcome of the epoch in flight means.
     pub(super) fn settle(&mut self, outcome: EpochOutcome) -> Option<Ended> {
-        let in_flight = self.in_flight.take()?;
+        let in_flight = self.work.end_epoch()?;
         let version = match outcome {
             EpochOutcome::Landed(version) => version,
             EpochOutcome::Fenced(version) => return Some(Ended::Fenced(version)),
         };
         let to = &in_flight.to;
-        let there = version.frontier.or(&self.state.origin);
-        if !same(&there.within(to.partitions()), to) {
+        let there = version.frontier.or(self.state.origin());
+        if !there.within(to.partitions()).stands_at(to) {
             // It landed, and someone else went on from there.
             return Some(Ended::Fenced(version));
         }
@@ -84,33 +80,33 @@ impl Ingest<'_> {
 
     /// Archives what is held, its end a mark, so that the next process starts from little.
     pub(super) async fn shut_down(&mut self) -> Result<Ended> {
-        self.jobs.abort_all();
-        let name = self.state.stream.definition.name.clone();
-        let archiving = async {
-            loop {
-                if self.in_flight.is_none() {
-                    self.cut_epoch(self.now(), true).await?;
-                }
-                if self.in_flight.is_none() {
-                    return Ok(());
-                }
-                match outcome(&mut self.in_flight).await {
-                    None => return Err(self.disconnected("archive")),
-                    // What was held is someone else's: there is nothing left to do for it.
-                    Some(EpochOutcome::Fenced(_)) => return Ok(()),
-                    Some(landed) => {
-                        if self.settle(landed).is_some() {
-                            return Ok(());
-                        }
-                    }
-                }
-            }
-        };
-        match tokio::time::timeout(LAST_EPOCH, archiving).await {
+        self.work.abort_jobs();
+        match tokio::time::timeout(LAST_EPOCH, self.archive_rest()).await {
             Ok(archived) => archived?,
-            Err(_) => return Err(Error::LastEpoch { stream: name }),
+            Err(_) => return Err(Error::LastEpoch { stream: self.state.name().clone() }),
         }
         self.show();
         Ok(Ended::ShutDown)
+    }
+
+    /// Cuts epochs until everything is archived, or someone else has archived in our place.
+    async fn archive_rest(&mut self) -> Result<()> {
+        loop {
+            if !self.work.is_archiving() {
+                self.cut_epoch(self.now(), true).await?;
+            }
+            if !self.work.is_archiving() {
+                return Ok(());
+            }
+            match self.work.outcome().await? {
+                // What was held is someone else's: there is nothing left to do for it.
+                EpochOutcome::Fenced(_) => return Ok(()),
+                landed => {
+                    if self.settle(landed).is_some() {
+                        return Ok(());
+                    }
+                }
+            }
+        }
     }
 }

@@ -1,7 +1,7 @@
-//! The ingest loop's side towards partitions: taking them over, letting go of them, and those that the topic adds.
+//! The ingest loop's side towards partitions: those that are assigned and revoked, and those that the topic adds.
 //!
-//! Invariant: a partition is dropped only after everything that was read of it is archived under a mark, or with the
-//! loop itself; until then it is served like any other.
+//! Invariant: a revoked partition is dropped only after everything that was read of it is archived under a mark, or
+//! with the loop itself; until then it is served like any other.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -13,90 +13,79 @@ use thalweg_schemas::{Frontier, Offset, Partition};
 use super::Ingest;
 use crate::Result;
 use crate::group::change::{Assigned, AssignmentChange, Revoked};
-use crate::kafka::channel::{ConsumerCommand, Drained};
+use crate::kafka::channel::Drained;
 use crate::state::select::rows_of;
 
 impl Ingest<'_> {
     pub(super) fn change(&mut self, change: AssignmentChange) -> Result<()> {
         match change {
             AssignmentChange::Assign(assigned) => self.assign(&assigned),
-            AssignmentChange::Revoke(lost) => self.stop_reading(lost),
+            AssignmentChange::Revoke(revoked) => self.stop_reading(revoked),
         }
     }
 
-    /// The gained partitions are read and shown from here on; held views are rebuilt for them alone.
+    /// The assigned partitions are read and shown from here on; held views are rebuilt for them alone.
     fn assign(&mut self, assigned: &Assigned) -> Result<()> {
         if assigned.at.is_empty() {
             return Ok(());
         }
         tracing::info!(
-            stream = %self.state.stream.definition.name,
+            stream = %self.state.name(),
             partitions = %assigned.at,
             "partitions gained"
         );
         self.state.assign(assigned);
-        self.read_from(assigned.at.clone())?;
+        self.connections.assign(&assigned.at)?;
+        if self.state.is_paused() {
+            self.connections.pause()?;
+        }
         self.reconcile();
         Ok(())
     }
 
-    fn read_from(&mut self, at: Frontier) -> Result<()> {
-        self.assignment += 1;
-        for partition in at.partitions() {
-            self.since.insert(partition, self.assignment);
-        }
-        self.command(ConsumerCommand::Assign(at))?;
-        if self.state.paused {
-            self.command(ConsumerCommand::Pause)?;
-        }
-        Ok(())
-    }
-
     /// Reading stops at once; the rest is [`Ingest::drop_revoked`]'s.
-    fn stop_reading(&mut self, lost: Revoked) -> Result<()> {
+    fn stop_reading(&mut self, revoked: Revoked) -> Result<()> {
         let held = self.state.frontier();
-        let mut revoking = lost.partitions;
+        let mut revoking = revoked.partitions;
         revoking.retain(|p| held.named(*p).is_some());
         if revoking.is_empty() {
             return Ok(());
         }
-        self.assignment += 1;
-        self.command(ConsumerCommand::Unassign(revoking.clone()))?;
-        self.revoking.push(Revoked { partitions: revoking, done: lost.done });
+        self.connections.unassign(revoking.clone())?;
+        self.work.revoking.push(Revoked { partitions: revoking, done: revoked.done });
         Ok(())
     }
 
     /// Drops the partitions that leave, once what was read of them is archived.
     pub(super) async fn drop_revoked(&mut self, now: Duration) -> Result<()> {
-        if self.revoking.is_empty() || self.in_flight.is_some() {
+        if self.work.revoking.is_empty() || self.work.is_archiving() {
             return Ok(());
         }
-        let all = self.revoking.iter().flat_map(|lost| &lost.partitions);
-        let lost: BTreeSet<Partition> = all.copied().collect();
-        if !self.state.is_safe(&lost) {
+        let all = self.work.revoking.iter().flat_map(|revoked| &revoked.partitions);
+        let revoked: BTreeSet<Partition> = all.copied().collect();
+        if !self.state.is_safe(&revoked) {
             self.cut_epoch(now, true).await?;
-            if self.in_flight.is_some() {
+            if self.work.is_archiving() {
                 return Ok(());
             }
         }
         tracing::info!(
-            stream = %self.state.stream.definition.name,
-            partitions = ?lost.iter().map(|p| p.0).collect::<Vec<_>>(),
+            stream = %self.state.name(),
+            partitions = ?revoked.iter().map(|p| p.0).collect::<Vec<_>>(),
             "partitions archived and dropped"
         );
-        self.state.revoke(&lost)?;
-        self.since.retain(|p, _| !lost.contains(p));
+        self.state.revoke(&revoked)?;
+        self.connections.forget(&revoked);
         // Readers must not find them here after the group has been told.
         self.show();
-        self.revoking.clear();
+        self.work.revoking.clear();
         Ok(())
     }
 
     /// The partitions whose part of `drained` counts: read here, and not drained before they came (back).
     pub(super) fn counted(&self, drained: &Drained) -> BTreeSet<Partition> {
-        let since = |p: &Partition| self.since.get(p).copied().unwrap_or_default();
         let here = self.state.frontier().partitions();
-        here.filter(|p| since(p) <= drained.assignment).collect()
+        here.filter(|p| self.connections.is_current(*p, drained)).collect()
     }
 
     /// Partitions that the topic did not have before start at 0, in the catalog before anything is read.
@@ -110,13 +99,12 @@ impl Ingest<'_> {
         if found.is_empty() {
             return Ok(());
         }
-        let name = self.state.stream.definition.name.clone();
-        self.links.shared.catalogs.record_origin(&name, &found).await?;
-        tracing::info!(stream = %name, partitions = %found, "the topic has grown");
+        self.connections.record_origin(&found).await?;
+        tracing::info!(stream = %self.state.name(), partitions = %found, "the topic has grown");
         self.assign(&Assigned {
             at: found.clone(),
             origin: found,
-            master: Arc::clone(&self.state.master),
+            master: Arc::clone(self.state.master()),
             high: Frontier::new(),
         })
     }

@@ -50,7 +50,7 @@ pub enum ConsumerCommand {
     Unassign(BTreeSet<Partition>),
 }
 
-/// How the brokers stand.
+/// Whether the brokers answer.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct BrokerStatus {
     /// High watermarks when the partitions were assigned; `None` until then.
@@ -59,7 +59,7 @@ pub struct BrokerStatus {
     pub away: Option<String>,
 }
 
-/// What both ends see of the way between them, in bytes.
+/// Bytes between consumer and ingest, visible to both.
 struct Backpressure {
     /// Messages in the channel.
     queued: AtomicUsize,
@@ -81,16 +81,16 @@ pub struct Source {
     pub(crate) commands: commands::Sender<ConsumerCommand>,
     /// How many partitions the topic has.
     pub(crate) partitions: watch::Receiver<i32>,
-    pub(crate) link: watch::Receiver<BrokerStatus>,
-    way: Arc<Backpressure>,
+    pub(crate) brokers: watch::Receiver<BrokerStatus>,
+    backpressure: Arc<Backpressure>,
 }
 
 /// The consumer's end.
 pub struct BatchSender {
     batches: mpsc::Sender<Result<Drained>>,
     pub commands: commands::Receiver<ConsumerCommand>,
-    link: watch::Sender<BrokerStatus>,
-    way: Arc<Backpressure>,
+    brokers: watch::Sender<BrokerStatus>,
+    backpressure: Arc<Backpressure>,
 }
 
 impl Source {
@@ -98,10 +98,10 @@ impl Source {
     pub fn new(partitions: watch::Receiver<i32>) -> (BatchSender, Source) {
         let (batches, receiver) = mpsc::channel(DEPTH);
         let (sender, commands) = commands::channel();
-        let (sent_link, link) = watch::channel(BrokerStatus::default());
-        let way = Arc::<Backpressure>::default();
-        let feed = BatchSender { batches, commands, link: sent_link, way: Arc::clone(&way) };
-        let source = Source { batches: receiver, commands: sender, partitions, link, way };
+        let (status, brokers) = watch::channel(BrokerStatus::default());
+        let backpressure = Arc::<Backpressure>::default();
+        let feed = BatchSender { batches, commands, brokers: status, backpressure: Arc::clone(&backpressure) };
+        let source = Source { batches: receiver, commands: sender, partitions, brokers, backpressure };
         (feed, source)
     }
 
@@ -109,19 +109,19 @@ impl Source {
     pub(crate) async fn next(&mut self) -> Option<Result<Drained>> {
         let next = self.batches.recv().await;
         if let Some(Ok(drained)) = &next {
-            self.way.queued.fetch_sub(drained.messages.memory(), Ordering::Relaxed);
+            self.backpressure.queued.fetch_sub(drained.messages.memory(), Ordering::Relaxed);
         }
         next
     }
 
     /// Bytes of messages that have left librdkafka and wait for the loop.
     pub(crate) fn waiting_bytes(&self) -> usize {
-        self.way.queued.load(Ordering::Relaxed) + self.way.pending.load(Ordering::Relaxed)
+        self.backpressure.queued.load(Ordering::Relaxed) + self.backpressure.pending.load(Ordering::Relaxed)
     }
 
     /// Ends micro-batches at so many bytes from now on.
     pub(crate) fn limit_batches(&self, bytes: usize) {
-        self.way.limit.store(bytes, Ordering::Relaxed);
+        self.backpressure.limit.store(bytes, Ordering::Relaxed);
     }
 }
 
@@ -156,31 +156,31 @@ impl BatchSender {
 
     fn charge(&self, batch: &Result<Drained>) {
         if let Ok(drained) = batch {
-            self.way.queued.fetch_add(drained.messages.memory(), Ordering::Relaxed);
+            self.backpressure.queued.fetch_add(drained.messages.memory(), Ordering::Relaxed);
         }
     }
 
     /// Bytes of messages at which a micro-batch is to end.
     pub(crate) fn batch_limit(&self) -> usize {
-        self.way.limit.load(Ordering::Relaxed)
+        self.backpressure.limit.load(Ordering::Relaxed)
     }
 
     /// Counts what the consumer keeps because the loop is busy.
     pub(crate) fn keeps(&self, bytes: usize) {
-        self.way.pending.store(bytes, Ordering::Relaxed);
+        self.backpressure.pending.store(bytes, Ordering::Relaxed);
     }
 
     /// All partitions are assigned; `high` is what was in their logs then.
     pub fn assigned(&self, high: Frontier) {
-        self.link.send_replace(BrokerStatus { high: Some(high), away: None });
+        self.brokers.send_replace(BrokerStatus { high: Some(high), away: None });
     }
 
     /// Says why the brokers do not answer, or that they do.
     pub fn away(&self, reason: Option<String>) {
-        self.link.send_if_modified(|link| {
-            let news = link.away != reason;
-            link.away = reason;
-            news
+        self.brokers.send_if_modified(|brokers| {
+            let is_news = brokers.away != reason;
+            brokers.away = reason;
+            is_news
         });
     }
 

@@ -5,21 +5,19 @@
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use parking_lot::Mutex;
-use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
+use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::KafkaError;
 use rdkafka::message::{BorrowedMessage, Message};
 use rdkafka::topic_partition_list::Offset as KafkaOffset;
-use rdkafka::{ClientContext, Statistics};
 use thalweg_schemas::decode::Messages;
 use thalweg_schemas::warehouse::versions::LastMessage;
 use thalweg_schemas::{Frontier, Offset, Partition};
 
 use crate::kafka::channel::{BatchSender, ConsumerCommand, Drained, Offer};
-use crate::kafka::identity::fingerprint;
+use crate::kafka::client_status::ClientStatus;
+use crate::kafka::identity::last_message;
 use crate::kafka::topic::Topic;
 use crate::{Error, Result};
 
@@ -30,55 +28,11 @@ const QUIET: Duration = Duration::from_millis(2);
 /// How long librdkafka may take to end the assignment of a partition that is assigned again.
 const FORGET: Duration = Duration::from_secs(5);
 
-/// What librdkafka tells besides messages, in its statistics: high watermarks, and whether a broker is connected.
-#[derive(Default)]
-pub(crate) struct Watch {
-    high: Mutex<HashMap<String, Frontier>>,
-    alone: AtomicBool,
-}
-
-impl ClientContext for Watch {
-    fn stats(&self, statistics: Statistics) {
-        let connected = statistics.brokers.values().any(|b| b.state == "UP");
-        self.alone.store(!connected, Ordering::Relaxed);
-        let mut high = self.high.lock();
-        for (topic, stats) in statistics.topics {
-            let known = high.entry(topic).or_default();
-            for (id, partition) in stats.partitions {
-                if id >= 0 && partition.hi_offset >= 0 {
-                    known.advance(Partition(id), Offset(partition.hi_offset));
-                }
-            }
-        }
-    }
-
-    fn log(&self, level: rdkafka::config::RDKafkaLogLevel, facility: &str, message: &str) {
-        // Connection troubles are told by the errors that the consumer returns; this is for looking closer.
-        tracing::debug!(?level, facility, "librdkafka: {message}");
-    }
-
-    fn error(&self, error: KafkaError, reason: &str) {
-        tracing::debug!(%error, "librdkafka: {reason}");
-    }
-}
-
-impl ConsumerContext for Watch {}
-
 /// When a micro-batch is full, besides its bytes, which the loop limits.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct BatchLimits {
     pub(crate) rows: usize,
     pub(crate) wait: Duration,
-}
-
-/// Identity of a message.
-pub(crate) fn last_message(
-    offset: i64,
-    timestamp_ms: Option<i64>,
-    key: Option<&[u8]>,
-    payload: Option<&[u8]>,
-) -> LastMessage {
-    LastMessage { offset: Offset(offset), timestamp_ms: timestamp_ms.unwrap_or(-1), hash: fingerprint(key, payload) }
 }
 
 /// Starts the thread, reading `topic` from `at` on. It ends when the loop drops its source, or with an error that it
@@ -124,7 +78,7 @@ struct Drain {
 
 impl Drain {
     /// Follows commands, drains what there is into one micro-batch, and offers it to the loop.
-    fn step(&mut self, consumer: &BaseConsumer<Watch>, feed: &BatchSender) -> Result<()> {
+    fn step(&mut self, consumer: &BaseConsumer<ClientStatus>, feed: &BatchSender) -> Result<()> {
         while let Ok(command) = feed.commands.try_recv() {
             let changes = matches!(command, ConsumerCommand::Assign(_) | ConsumerCommand::Unassign(_));
             if let Some(pending) = self.pending.take_if(|_| changes) {
@@ -141,7 +95,7 @@ impl Drain {
         let wait = if offered_before { QUIET } else { IDLE };
         let limit = feed.batch_limit();
         self.drain(consumer, &mut batch, wait, limit)?;
-        feed.away(consumer.context().alone.load(Ordering::Relaxed).then(|| {
+        feed.away(consumer.context().is_disconnected().then(|| {
             format!("no broker is connected ({} was asked); reading goes on as soon as one is", self.topic.brokers)
         }));
         let moved = self.read_positions(consumer, &batch.last)?;
@@ -175,7 +129,7 @@ impl Drain {
     /// Takes messages until the batch is full or old enough, or none comes; waits for the first one as long as `wait`.
     fn drain(
         &mut self,
-        consumer: &BaseConsumer<Watch>,
+        consumer: &BaseConsumer<ClientStatus>,
         batch: &mut Drained,
         mut wait: Duration,
         limit: usize,
@@ -224,7 +178,7 @@ impl Drain {
     /// True if a position has moved.
     fn read_positions(
         &mut self,
-        consumer: &BaseConsumer<Watch>,
+        consumer: &BaseConsumer<ClientStatus>,
         last: &HashMap<Partition, LastMessage>,
     ) -> Result<bool> {
         let before = self.positions.clone();
@@ -252,18 +206,15 @@ impl Drain {
     }
 
     /// True if there is news of a high watermark.
-    fn read_high(&mut self, consumer: &BaseConsumer<Watch>) -> bool {
-        let known = consumer.context().high.lock();
-        match known.get(&self.topic.name) {
-            Some(high) if *high != self.high => {
-                self.high = high.clone();
-                true
-            }
-            _ => false,
-        }
+    fn read_high(&mut self, consumer: &BaseConsumer<ClientStatus>) -> bool {
+        let Some(high) = consumer.context().newer_high(&self.topic.name, &self.high) else {
+            return false;
+        };
+        self.high = high;
+        true
     }
 
-    fn follow(&mut self, consumer: &BaseConsumer<Watch>, command: ConsumerCommand) -> Result<()> {
+    fn follow(&mut self, consumer: &BaseConsumer<ClientStatus>, command: ConsumerCommand) -> Result<()> {
         let followed = match command {
             ConsumerCommand::Pause | ConsumerCommand::Resume if self.positions.is_empty() => Ok(()),
             ConsumerCommand::Pause => consumer.pause(&self.topic.list(&self.positions)?),
@@ -279,10 +230,10 @@ impl Drain {
                 }
                 assigned
             }
-            ConsumerCommand::Unassign(lost) => {
-                let list = self.topic.list(&self.positions.within(lost.iter().copied()))?;
-                self.positions.remove(&lost);
-                self.ends.retain(|p| !lost.contains(p));
+            ConsumerCommand::Unassign(revoked) => {
+                let list = self.topic.list(&self.positions.within(revoked.iter().copied()))?;
+                self.positions.remove(&revoked);
+                self.ends.retain(|p| !revoked.contains(p));
                 consumer.incremental_unassign(&list)
             }
         };
@@ -291,7 +242,7 @@ impl Drain {
 
     /// A partition that comes back has no position until this thread polls a message of it; while librdkafka still ends
     /// the assignment before, it tells the position of that one, which may lie above what is to be read again.
-    fn forget_old_positions(&self, consumer: &BaseConsumer<Watch>, assigned: &Frontier) -> Result<()> {
+    fn forget_old_positions(&self, consumer: &BaseConsumer<ClientStatus>, assigned: &Frontier) -> Result<()> {
         let deadline = Instant::now() + FORGET;
         while Instant::now() < deadline {
             let told = consumer.position().map_err(|source| self.topic.consume_error(source))?;

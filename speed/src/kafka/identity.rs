@@ -17,7 +17,7 @@ pub(crate) struct Watermarks {
 }
 
 /// The hash by which a message is recognised: blake3 over key and payload, 16 hexadecimal digits.
-pub(crate) fn fingerprint(key: Option<&[u8]>, payload: Option<&[u8]>) -> String {
+fn fingerprint(key: Option<&[u8]>, payload: Option<&[u8]>) -> String {
     let mut hasher = blake3::Hasher::new();
     for part in [key, payload] {
         // An absent part must differ from an empty one.
@@ -25,6 +25,16 @@ pub(crate) fn fingerprint(key: Option<&[u8]>, payload: Option<&[u8]>) -> String 
         hasher.update(part.unwrap_or_default());
     }
     hasher.finalize().to_hex()[..16].to_owned()
+}
+
+/// By what a message is recognised.
+pub(crate) fn last_message(
+    offset: i64,
+    timestamp_ms: Option<i64>,
+    key: Option<&[u8]>,
+    payload: Option<&[u8]>,
+) -> LastMessage {
+    LastMessage { offset: Offset(offset), timestamp_ms: timestamp_ms.unwrap_or(-1), hash: fingerprint(key, payload) }
 }
 
 /// Checks that every partition's log continues at `next`.

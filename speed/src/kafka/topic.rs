@@ -18,8 +18,8 @@ use tokio::sync::watch;
 
 use crate::config::{SpeedConfig, kafka_properties};
 use crate::error::{KafkaErrorClass, classify};
-use crate::kafka::consumer::{Watch, last_message};
-use crate::kafka::identity::{Watermarks, check_message};
+use crate::kafka::client_status::ClientStatus;
+use crate::kafka::identity::{Watermarks, check_message, last_message};
 use crate::kafka::secrets::resolve;
 use crate::{Error, Result};
 
@@ -35,7 +35,7 @@ const DISCOVER: Duration = Duration::from_secs(10);
 pub(crate) struct Topic {
     pub(crate) name: String,
     pub(crate) brokers: String,
-    pub(crate) consumer: Arc<BaseConsumer<Watch>>,
+    pub(crate) consumer: Arc<BaseConsumer<ClientStatus>>,
 }
 
 impl Topic {
@@ -54,7 +54,7 @@ impl Topic {
             .find_map(|key| properties.get(*key).cloned())
             .ok_or_else(|| Error::FindBrokers { stream: stream.name.clone() })?;
         let consumer = client
-            .create_with_context(Watch::default())
+            .create_with_context(ClientStatus::default())
             .map_err(|source| Error::Configure { stream: stream.name.clone(), source })?;
         Ok(Self { name: stream.topic.clone(), brokers, consumer: Arc::new(consumer) })
     }

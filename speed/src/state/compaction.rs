@@ -13,7 +13,7 @@ use std::ops::Range;
 use thalweg_schemas::Offset;
 use thalweg_schemas::realtime::segment::{Provenance, Segment};
 
-/// Neighbours of one level that become one segment of the next.
+/// Neighbours of one level that become one of the next: segments here, and chunks of rows.
 pub(crate) const FAN_IN: usize = 8;
 
 /// What the decision needs to know of a segment.
@@ -63,14 +63,20 @@ pub(crate) fn next_run(spans: &[Span], borders: &BTreeSet<Offset>) -> Option<Ran
 fn level_run(spans: &[Span]) -> Option<Range<usize>> {
     let mut end = spans.len();
     while end > 0 {
-        let level = spans[end - 1].level;
-        let start = spans[..end].iter().rposition(|span| span.level != level).map_or(0, |before| before + 1);
+        let start = end - tail_of_one_level(spans[..end].iter().map(|span| span.level));
         if end - start >= FAN_IN {
             return Some(start..end);
         }
         end = start;
     }
     None
+}
+
+/// How many neighbours at the end are of one level.
+pub(crate) fn tail_of_one_level(levels: impl DoubleEndedIterator<Item = u8>) -> usize {
+    let mut newest_first = levels.rev().peekable();
+    let level = newest_first.peek().copied();
+    newest_first.take_while(|found| Some(*found) == level).count()
 }
 
 #[cfg(test)]

@@ -15,10 +15,9 @@ use thalweg_schemas::warehouse::versions::LastMessage;
 use thalweg_schemas::{Frontier, Partition};
 
 use crate::Result;
+use crate::state::compaction::{FAN_IN, tail_of_one_level};
 use crate::state::select::rows_of;
 
-/// Neighbours of one size class that become one chunk.
-const FAN_IN: usize = 8;
 /// Chunks are not made larger than this by copying.
 const CHUNK_ROWS: usize = 65_536;
 const CHUNK_BYTES: usize = 32 << 20;
@@ -31,28 +30,28 @@ enum Stage {
     Landed(Duration),
 }
 
-/// A chunk and how often it was merged from smaller ones.
+/// A chunk, and how many merges of neighbours made it: 0 is one micro-batch.
 #[derive(Debug, Clone)]
-struct Sized {
-    class: u8,
+struct ChunkEntry {
+    level: u8,
     rows: usize,
     chunk: Arc<RowsChunk>,
 }
 
-impl Sized {
-    fn without(&self, lost: &BTreeSet<Partition>) -> Result<Self> {
+impl ChunkEntry {
+    fn without(&self, revoked: &BTreeSet<Partition>) -> Result<Self> {
         let (mut from, mut to) = (self.chunk.from.clone(), self.chunk.to.clone());
-        from.remove(lost);
-        to.remove(lost);
+        from.remove(revoked);
+        to.remove(revoked);
         let mut batches = Vec::with_capacity(self.chunk.batches.len());
         for batch in &self.chunk.batches {
-            let kept = rows_of(batch, |p| !lost.contains(&p))?;
+            let kept = rows_of(batch, |p| !revoked.contains(&p))?;
             if kept.num_rows() > 0 {
                 batches.push(kept);
             }
         }
         Ok(Self {
-            class: self.class,
+            level: self.level,
             rows: batches.iter().map(RecordBatch::num_rows).sum(),
             chunk: Arc::new(RowsChunk {
                 from,
@@ -69,7 +68,7 @@ impl Sized {
 pub(crate) struct EpochRows {
     pub(crate) from: Frontier,
     pub(crate) to: Frontier,
-    chunks: Vec<Sized>,
+    chunks: Vec<ChunkEntry>,
     stage: Stage,
     /// When its first chunk came.
     since: Option<Duration>,
@@ -82,7 +81,7 @@ impl EpochRows {
     }
 
     pub(crate) fn chunks(&self) -> impl Iterator<Item = &Arc<RowsChunk>> {
-        self.chunks.iter().map(|sized| &sized.chunk)
+        self.chunks.iter().map(|entry| &entry.chunk)
     }
 
     /// Its batches in the order of reading.
@@ -151,9 +150,9 @@ impl Epochs {
         };
         open.since.get_or_insert(now);
         open.last.extend(last);
-        open.chunks.push(Sized { class: 0, rows: count, chunk: Arc::new(chunk) });
+        open.chunks.push(ChunkEntry { level: 0, rows: count, chunk: Arc::new(chunk) });
         while let Some(at) = mergeable(&open.chunks, chunk_bytes) {
-            let run: Vec<Sized> = open.chunks.split_off(at);
+            let run: Vec<ChunkEntry> = open.chunks.split_off(at);
             open.chunks.push(merge(&schema, run)?);
         }
         Ok(())
@@ -169,17 +168,17 @@ impl Epochs {
     }
 
     /// Forgets partitions and their rows. What is on its way to the archive must not be theirs.
-    pub(crate) fn revoke(&mut self, lost: &BTreeSet<Partition>) -> Result<()> {
+    pub(crate) fn revoke(&mut self, revoked: &BTreeSet<Partition>) -> Result<()> {
         for epoch in &mut self.list {
-            epoch.from.remove(lost);
-            epoch.to.remove(lost);
-            epoch.last.retain(|p, _| !lost.contains(p));
-            for sized in &mut epoch.chunks {
-                if sized.chunk.to.partitions().any(|p| lost.contains(&p)) {
-                    *sized = sized.without(lost)?;
+            epoch.from.remove(revoked);
+            epoch.to.remove(revoked);
+            epoch.last.retain(|p, _| !revoked.contains(p));
+            for entry in &mut epoch.chunks {
+                if entry.chunk.to.partitions().any(|p| revoked.contains(&p)) {
+                    *entry = entry.without(revoked)?;
                 }
             }
-            epoch.chunks.retain(|sized| sized.chunk.from != sized.chunk.to);
+            epoch.chunks.retain(|entry| entry.chunk.from != entry.chunk.to);
             if epoch.stage == Stage::Open && epoch.chunks.is_empty() {
                 epoch.since = None;
             }
@@ -213,8 +212,8 @@ impl Epochs {
         }
     }
 
-    /// Lets go of the oldest epochs that landed longer than `grace` ago and that no one of
-    /// `holds` reads from there on. True if something went.
+    /// Drops the oldest epochs that landed longer than `grace` ago and that no one of `holds` reads from there on. True
+    /// if something went.
     pub(crate) fn trim(&mut self, now: Duration, grace: Duration, holds: &[&Frontier]) -> bool {
         let before = self.list.len();
         while let Some(EpochRows { stage: Stage::Landed(at), to, .. }) = self.list.front() {
@@ -241,26 +240,28 @@ impl Epochs {
     }
 }
 
-/// Where the last run of small chunks of one class starts, if it is long enough to become one.
-fn mergeable(chunks: &[Sized], chunk_bytes: usize) -> Option<usize> {
-    let at = chunks.len().checked_sub(FAN_IN)?;
+/// Where the newest chunks of one level start, if they are as many as become one, and small enough to be copied.
+fn mergeable(chunks: &[ChunkEntry], chunk_bytes: usize) -> Option<usize> {
+    if tail_of_one_level(chunks.iter().map(|entry| entry.level)) < FAN_IN {
+        return None;
+    }
+    let at = chunks.len() - FAN_IN;
     let run = &chunks[at..];
-    let alike = run.iter().all(|sized| sized.class == run[0].class);
-    let rows: usize = run.iter().map(|sized| sized.rows).sum();
-    let bytes: usize = run.iter().map(|sized| sized.chunk.bytes).sum();
-    (alike && rows <= CHUNK_ROWS && bytes <= chunk_bytes).then_some(at)
+    let rows: usize = run.iter().map(|entry| entry.rows).sum();
+    let bytes: usize = run.iter().map(|entry| entry.chunk.bytes).sum();
+    (rows <= CHUNK_ROWS && bytes <= chunk_bytes).then_some(at)
 }
 
-fn merge(schema: &SchemaRef, run: Vec<Sized>) -> Result<Sized> {
-    let batches: Vec<&RecordBatch> = run.iter().flat_map(|s| &s.chunk.batches).collect();
+fn merge(schema: &SchemaRef, run: Vec<ChunkEntry>) -> Result<ChunkEntry> {
+    let batches: Vec<&RecordBatch> = run.iter().flat_map(|entry| &entry.chunk.batches).collect();
     let rows = concat_batches(schema, batches)?;
     let count = rows.num_rows();
-    Ok(Sized {
-        class: run[0].class + 1,
+    Ok(ChunkEntry {
+        level: run[0].level + 1,
         rows: count,
         chunk: Arc::new(RowsChunk {
             // A partition that came in the midst of the run starts where it came.
-            from: run.iter().rev().fold(Frontier::new(), |later, sized| sized.chunk.from.or(&later)),
+            from: run.iter().rev().fold(Frontier::new(), |later, entry| entry.chunk.from.or(&later)),
             to: run[run.len() - 1].chunk.to.clone(),
             bytes: if count == 0 { 0 } else { rows.get_array_memory_size() },
             batches: if count == 0 { vec![] } else { vec![rows] },

@@ -1,4 +1,5 @@
-//! How the partitions are doing, folded from batches and positions.
+//! How reading stands against Kafka's log, folded from batches and positions: lag, what is still to be caught up with,
+//! and whether the brokers answer.
 //!
 //! Invariant: a partition at the end of its log has no lag, whatever markers lie between its last message and the
 //! high watermark.
@@ -11,16 +12,18 @@ use thalweg_schemas::definition::stream::{PARTITION, REJECT, StreamDefinition, T
 use thalweg_schemas::realtime::snapshot::PartitionHealth;
 use thalweg_schemas::{Frontier, Offset, Partition};
 
+use crate::kafka::channel::BrokerStatus;
+
 /// Health of every partition since the process started.
 #[derive(Debug)]
-pub(crate) struct Health {
+struct Health {
     /// The column that says when an event happened.
     time_column: String,
     partitions: BTreeMap<Partition, PartitionHealth>,
 }
 
 impl Health {
-    pub(crate) fn new(stream: &StreamDefinition) -> Self {
+    fn new(stream: &StreamDefinition) -> Self {
         Self {
             time_column: stream.event_time.clone().unwrap_or_else(|| TIMESTAMP.to_owned()),
             partitions: BTreeMap::new(),
@@ -28,7 +31,7 @@ impl Health {
     }
 
     /// Counts the rows and rejects of a decoded batch.
-    pub(crate) fn count(&mut self, rows: &RecordBatch) {
+    fn count(&mut self, rows: &RecordBatch) {
         let column = |name: &str| rows.column_by_name(name);
         let partitions = column(PARTITION).and_then(|a| a.as_any().downcast_ref::<Int32Array>());
         let (Some(partitions), Some(rejects)) = (partitions, column(REJECT)) else {
@@ -52,8 +55,8 @@ impl Health {
         }
     }
 
-    /// Takes over where reading stands and what is known of the log's end.
-    pub(crate) fn place(&mut self, frontier: &Frontier, high: &Frontier, ends: &BTreeSet<Partition>) {
+    /// Reading stands at `frontier`, and this is known of the log's end.
+    fn place(&mut self, frontier: &Frontier, high: &Frontier, ends: &BTreeSet<Partition>) {
         for (partition, at) in frontier.iter() {
             let health = self.partitions.entry(partition).or_default();
             let known = high.named(partition).max(health.high_watermark);
@@ -65,18 +68,18 @@ impl Health {
         }
     }
 
-    pub(crate) fn revoke(&mut self, lost: &BTreeSet<Partition>) {
-        self.partitions.retain(|p, _| !lost.contains(p));
+    fn revoke(&mut self, revoked: &BTreeSet<Partition>) {
+        self.partitions.retain(|p, _| !revoked.contains(p));
     }
 
-    pub(crate) fn partitions(&self) -> &BTreeMap<Partition, PartitionHealth> {
+    fn partitions(&self) -> &BTreeMap<Partition, PartitionHealth> {
         &self.partitions
     }
 }
 
 /// Which partitions have reached what their logs held when they were assigned.
 #[derive(Debug)]
-pub(crate) struct CatchUp {
+struct CatchUp {
     /// High watermarks at assignment; of a partition that it does not name, it is not known yet.
     target: Frontier,
     /// A frontier that was shown to readers before; nothing may be answered below it.
@@ -87,31 +90,31 @@ pub(crate) struct CatchUp {
 }
 
 impl CatchUp {
-    pub(crate) fn new(floor: Frontier) -> Self {
+    fn new(floor: Frontier) -> Self {
         Self { target: Frontier::new(), floor, ended: BTreeSet::new(), done: BTreeSet::new() }
     }
 
     /// Partitions were assigned; `target` is what is to be read of them.
-    pub(crate) fn aim(&mut self, target: &Frontier) {
+    fn aim(&mut self, target: &Frontier) {
         self.target = target.or(&self.target);
         self.done.clear();
     }
 
     /// More partitions are read, from `at` on.
-    pub(crate) fn assign(&mut self, at: &Frontier, target: &Frontier) {
+    fn assign(&mut self, at: &Frontier, target: &Frontier) {
         // Of one that the topic has just been given, nothing can have been shown before.
         self.target = target.or(&self.target).or(at);
     }
 
     /// Partitions have gone, which were shown at `frontier`.
-    pub(crate) fn revoke(&mut self, lost: &BTreeSet<Partition>, frontier: &Frontier) {
-        self.floor = self.floor.max(&frontier.within(lost.iter().copied()));
-        self.target.remove(lost);
-        self.ended.retain(|p| !lost.contains(p));
-        self.done.retain(|p| !lost.contains(p));
+    fn revoke(&mut self, revoked: &BTreeSet<Partition>, frontier: &Frontier) {
+        self.floor = self.floor.max(&frontier.within(revoked.iter().copied()));
+        self.target.remove(revoked);
+        self.ended.retain(|p| !revoked.contains(p));
+        self.done.retain(|p| !revoked.contains(p));
     }
 
-    pub(crate) fn observe(&mut self, frontier: &Frontier, ends: &BTreeSet<Partition>) {
+    fn observe(&mut self, frontier: &Frontier, ends: &BTreeSet<Partition>) {
         self.ended.extend(ends);
         let reached = |p: Partition, at: Offset| {
             let target = self.target.named(p);
@@ -123,13 +126,93 @@ impl CatchUp {
     }
 
     /// True if all have that are read or were found: those of `frontier`, and those of the target that are to come.
-    pub(crate) fn is_done(&self, frontier: &Frontier) -> bool {
+    fn is_done(&self, frontier: &Frontier) -> bool {
         let mut all = frontier.partitions().chain(self.target.partitions());
         all.all(|p| self.done.contains(&p))
     }
 
-    pub(crate) fn partitions(&self) -> &BTreeSet<Partition> {
+    fn partitions(&self) -> &BTreeSet<Partition> {
         &self.done
+    }
+}
+
+/// Where a stream's log ends, as far as it is known, and what follows for every partition.
+#[derive(Debug)]
+pub(crate) struct LogStatus {
+    health: Health,
+    catch_up: CatchUp,
+    /// High watermarks as last heard of.
+    high: Frontier,
+    /// Partitions that stand at the end of their log.
+    ends: BTreeSet<Partition>,
+    /// Why the brokers do not answer, while they do not.
+    away: Option<String>,
+}
+
+impl LogStatus {
+    /// Nothing is known yet. Nothing may be answered below `floor`, because readers have seen it.
+    pub(crate) fn new(stream: &StreamDefinition, floor: Frontier) -> Self {
+        Self {
+            health: Health::new(stream),
+            catch_up: CatchUp::new(floor),
+            high: Frontier::new(),
+            ends: BTreeSet::new(),
+            away: None,
+        }
+    }
+
+    /// Counts the rows and rejects of a decoded batch.
+    pub(crate) fn count(&mut self, rows: &RecordBatch) {
+        self.health.count(rows);
+    }
+
+    /// The brokers have been reached, or are away.
+    pub(crate) fn connect(&mut self, brokers: BrokerStatus, frontier: &Frontier) {
+        self.away = brokers.away;
+        if let Some(high) = brokers.high {
+            self.catch_up.aim(&high);
+            self.observe(frontier, &high, self.ends.clone());
+        }
+    }
+
+    /// Reading stands at `frontier`, and this is known of the log's end.
+    pub(crate) fn observe(&mut self, frontier: &Frontier, high: &Frontier, ends: BTreeSet<Partition>) {
+        self.high = self.high.max(high);
+        self.ends = ends;
+        self.health.place(frontier, &self.high, &self.ends);
+        self.catch_up.observe(frontier, &self.ends);
+    }
+
+    /// More partitions are read, from `at` on; `high` is what is to be read of them. `frontier` names them already.
+    pub(crate) fn assign(&mut self, at: &Frontier, high: &Frontier, frontier: &Frontier) {
+        self.high = high.or(&self.high);
+        self.catch_up.assign(at, high);
+        self.observe(frontier, &Frontier::new(), self.ends.clone());
+    }
+
+    /// Partitions have gone, which were shown at `frontier`.
+    pub(crate) fn revoke(&mut self, revoked: &BTreeSet<Partition>, frontier: &Frontier) {
+        self.catch_up.revoke(revoked, frontier);
+        self.health.revoke(revoked);
+        self.high.remove(revoked);
+        self.ends.retain(|p| !revoked.contains(p));
+    }
+
+    pub(crate) fn partitions(&self) -> &BTreeMap<Partition, PartitionHealth> {
+        self.health.partitions()
+    }
+
+    pub(crate) fn is_caught_up(&self, frontier: &Frontier) -> bool {
+        self.catch_up.is_done(frontier)
+    }
+
+    /// The partitions that have caught up by themselves.
+    pub(crate) fn caught_up_partitions(&self) -> &BTreeSet<Partition> {
+        self.catch_up.partitions()
+    }
+
+    pub(crate) fn away(&self) -> Option<&str> {
+        self.away.as_deref()
     }
 }
 

@@ -1,5 +1,5 @@
-//! Rebuilding a view's segments from rows: the one routine for start-up, a new view, a gained partition and a cut that
-//! falls into a segment.
+//! Rebuilding a view's segments from rows: the one routine for start-up, a new view, an assigned partition and a cut
+//! that falls into a segment.
 //!
 //! ```text
 //!  cut B ── archived rows ── mark M ── archived rows ── A ── rows in memory ── reached

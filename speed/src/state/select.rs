@@ -1,4 +1,4 @@
-//! Rows of some partitions: what is left of a batch when others were lost.
+//! Rows of some partitions: what is left of a batch without the others.
 //!
 //! Invariant: the order of rows is kept.
 

@@ -1,119 +1,134 @@
-//! How one stream stands: rows, segments, positions and what is archived. No I/O and no waiting happens here.
+//! The state of one stream: rows, segments, positions and what is archived. No I/O and no waiting happens here.
 //!
 //! Invariant: rows, views and health stand at one frontier between two calls, so a snapshot may be taken at any time.
-//! The frontier names the partitions that are read here, and so do `archived` and `marked`: what is told of others is
-//! not looked at.
+//! The frontier names the partitions that are read here, and so do `archived` and `marked`: news of partitions of other
+//! processes is ignored.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
 use arrow::record_batch::RecordBatch;
-use thalweg_schemas::catalog::CatalogStream;
+use thalweg_schemas::catalog::{CatalogStream, CompiledView};
+use thalweg_schemas::definition::stream::StreamDefinition;
 use thalweg_schemas::realtime::segment::Segment;
 use thalweg_schemas::realtime::snapshot::StreamSnapshot;
 use thalweg_schemas::warehouse::versions::{LastMessage, MasterVersion};
-use thalweg_schemas::{Frontier, Partition, ViewId};
+use thalweg_schemas::{Frontier, Partition, StreamName, ViewId};
 
 use crate::Result;
 use crate::group::change::Assigned;
 use crate::kafka::channel::BrokerStatus;
 use crate::session::Start;
 use crate::state::epochs::{CutEpoch, Epochs};
-use crate::state::health::{CatchUp, Health};
-use crate::state::rebuild::{Rebuilt, Stretch};
-use crate::state::view_state::{Borders, ViewState};
+use crate::state::health::LogStatus;
+use crate::state::rebuild::{Rebuild, Rebuilt, Stretch};
+use crate::state::view_state::Borders;
+use crate::state::views::{MergeJob, Step, ViewStates};
 
 /// Marks that are remembered; a cut at an older one costs a rebuild.
 const MARKS: usize = 256;
 /// Marks at which a rebuild cuts archived rows: a batch run that is under way may have pinned an older one.
 const REBUILD_MARKS: usize = 4;
 
-/// A rebuild that is under way.
-#[derive(Debug)]
-pub(crate) struct Pending {
-    pub(crate) id: u64,
-    /// Where the view is published, in all partitions.
-    pub(crate) cut: Frontier,
-    /// What is rebuilt and still read here.
-    pub(crate) partitions: BTreeSet<Partition>,
-    /// Rows from here on must stay in memory until it is done.
-    pub(crate) hold: Frontier,
-}
-
-/// What a published cut asks for.
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Step {
-    Nothing,
-    /// Readers can tile from the new cut.
-    Note,
-    /// In these partitions they cannot.
-    Rebuild(BTreeSet<Partition>),
-    /// The cut lies above what this process knows to be archived.
-    Wait,
-}
-
-/// True if both stand at the same offsets, whether or not they name partitions that stand at 0.
-pub(crate) fn same(a: &Frontier, b: &Frontier) -> bool {
-    a.covers(b) && b.covers(a)
-}
-
 /// The state of one stream.
 pub(crate) struct StreamState {
-    pub(crate) stream: Arc<CatalogStream>,
-    pub(crate) origin: Frontier,
-    pub(crate) master: Arc<MasterVersion>,
+    stream: Arc<CatalogStream>,
+    origin: Frontier,
+    master: Arc<MasterVersion>,
     /// The archive frontier A, with partitions that it does not name at their origin.
-    pub(crate) archived: Frontier,
+    archived: Frontier,
     /// The newest mark that has landed.
     marked: Frontier,
-    pub(crate) epochs: Epochs,
-    pub(crate) views: BTreeMap<ViewId, ViewState>,
-    pub(crate) rebuilds: BTreeMap<ViewId, Pending>,
     /// Oldest first; those of epochs on their way too.
     marks: VecDeque<Frontier>,
-    pub(crate) health: Health,
-    high: Frontier,
-    ends: BTreeSet<Partition>,
-    catch_up: CatchUp,
-    /// Why the brokers do not answer.
-    away: Option<String>,
-    pub(crate) paused: bool,
-    /// True if readers have not been shown the newest state.
-    pub(crate) dirty: bool,
+    epochs: Epochs,
+    views: ViewStates,
+    log: LogStatus,
+    is_paused: bool,
+    /// False if readers have not been shown the newest state.
+    is_shown: bool,
 }
 
 impl StreamState {
-    pub(crate) fn new(start: Start) -> Self {
-        let mine = |all: Frontier| all.within(start.partitions.iter().copied());
-        let archived = mine(start.master.frontier.or(&start.origin));
-        let marked = mine(start.master.mark.or(&start.origin));
-        let row_schema = start.stream.definition.row_schema();
+    /// The state at `start`. Rows in memory are copied in pieces of `chunk_bytes` at most.
+    pub(crate) fn new(start: Start, chunk_bytes: usize) -> Self {
+        let within = |all: Frontier| all.within(start.partitions.iter().copied());
+        let archived = within(start.master.frontier.or(&start.origin));
+        let marked = within(start.master.mark.or(&start.origin));
+        let definition = &start.stream.definition;
+        let mut epochs = Epochs::new(definition.row_schema(), archived.clone());
+        epochs.limit_chunks(chunk_bytes);
         Self {
-            health: Health::new(&start.stream.definition),
+            epochs,
+            log: LogStatus::new(definition, start.floor),
             stream: start.stream,
-            epochs: Epochs::new(row_schema, archived.clone()),
-            views: BTreeMap::new(),
-            rebuilds: BTreeMap::new(),
+            views: ViewStates::default(),
             marks: VecDeque::from([marked.clone()]),
-            catch_up: CatchUp::new(start.floor),
-            high: Frontier::new(),
-            away: None,
             origin: start.origin,
             master: start.master,
             archived,
             marked,
-            ends: BTreeSet::new(),
-            paused: false,
-            dirty: true,
+            is_paused: false,
+            is_shown: false,
         }
+    }
+
+    pub(crate) fn definition(&self) -> &StreamDefinition {
+        &self.stream.definition
+    }
+
+    pub(crate) fn name(&self) -> &StreamName {
+        &self.stream.definition.name
+    }
+
+    pub(crate) fn origin(&self) -> &Frontier {
+        &self.origin
+    }
+
+    pub(crate) fn master(&self) -> &Arc<MasterVersion> {
+        &self.master
+    }
+
+    pub(crate) fn archived(&self) -> &Frontier {
+        &self.archived
     }
 
     pub(crate) fn frontier(&self) -> &Frontier {
         self.epochs.frontier()
     }
 
-    /// Takes over what was read up to `to`, and the segments of every held view over it.
+    /// Bytes of the open epoch, and since when it has something; `None` while nothing has advanced.
+    pub(crate) fn open_epoch(&self) -> Option<(usize, Duration)> {
+        self.epochs.open()
+    }
+
+    /// The views that are held.
+    pub(crate) fn views(&self) -> impl Iterator<Item = &Arc<CompiledView>> {
+        self.views.held()
+    }
+
+    pub(crate) fn is_rebuilding(&self) -> bool {
+        self.views.is_rebuilding()
+    }
+
+    pub(crate) fn is_paused(&self) -> bool {
+        self.is_paused
+    }
+
+    /// Reading from Kafka is paused.
+    pub(crate) fn pause(&mut self) {
+        self.is_paused = true;
+        self.is_shown = false;
+    }
+
+    /// Reading from Kafka goes on.
+    pub(crate) fn resume(&mut self) {
+        self.is_paused = false;
+        self.is_shown = false;
+    }
+
+    /// Adds what was read up to `to`, and the segments of every held view over it.
     pub(crate) fn advance(
         &mut self,
         now: Duration,
@@ -122,37 +137,26 @@ impl StreamState {
         last: HashMap<Partition, LastMessage>,
         segments: Vec<(ViewId, Vec<Segment>)>,
     ) -> Result<()> {
-        for (id, added) in segments {
-            if let Some(held) = self.views.get_mut(&id) {
-                held.extend(added)?;
-            }
-        }
-        self.health.count(&rows);
+        self.views.extend(segments)?;
+        self.log.count(&rows);
         self.epochs.push(now, to, rows, last)
     }
 
-    /// Takes over how the brokers stand.
-    pub(crate) fn connect(&mut self, link: BrokerStatus) {
-        self.away = link.away;
-        if let Some(high) = link.high {
-            self.catch_up.aim(&high);
-            self.place(&high, self.ends.clone());
-        }
-        self.dirty = true;
+    /// The brokers have been reached, or are away.
+    pub(crate) fn connect(&mut self, brokers: BrokerStatus) {
+        self.log.connect(brokers, self.epochs.frontier());
+        self.is_shown = false;
     }
 
-    /// Takes over what is known of the log's end.
-    pub(crate) fn place(&mut self, high: &Frontier, ends: BTreeSet<Partition>) {
-        self.high = self.high.max(high);
-        self.ends = ends;
-        self.health.place(self.epochs.frontier(), &self.high, &self.ends);
-        self.catch_up.observe(self.epochs.frontier(), &self.ends);
-        self.dirty = true;
+    /// The ends of the log, as far as they are known.
+    pub(crate) fn observe(&mut self, high: &Frontier, ends: BTreeSet<Partition>) {
+        self.log.observe(self.epochs.frontier(), high, ends);
+        self.is_shown = false;
     }
 
-    /// What a version says, in the partitions that are read here.
-    pub(crate) fn mine(&self, told: &Frontier) -> Frontier {
-        told.or(&self.origin).within(self.frontier().partitions())
+    /// `frontier` of a version, in the partitions that are read here.
+    pub(crate) fn within(&self, frontier: &Frontier) -> Frontier {
+        frontier.or(&self.origin).within(self.frontier().partitions())
     }
 
     /// Partitions are read here from now on. Those of held views whose cut is elsewhere are to be rebuilt.
@@ -164,16 +168,13 @@ impl StreamState {
         if assigned.master.version > self.master.version {
             self.master = Arc::clone(&assigned.master);
         }
-        let told = assigned.master.mark.or(&self.origin);
-        let mark = told.within(at.partitions());
+        let known = assigned.master.mark.or(&self.origin);
+        let mark = known.within(at.partitions());
         self.marked = mark.or(&self.marked);
         self.marks.push_back(mark);
-        self.high = assigned.high.or(&self.high);
-        self.catch_up.assign(at, &assigned.high);
-        for held in self.views.values_mut() {
-            held.assign(at);
-        }
-        self.place(&Frontier::new(), self.ends.clone());
+        self.views.assign(at);
+        self.log.assign(at, &assigned.high, self.epochs.frontier());
+        self.is_shown = false;
     }
 
     /// True if everything that was read of these partitions is archived, under a mark.
@@ -182,25 +183,18 @@ impl StreamState {
         self.marked.covers(&read)
     }
 
-    /// Partitions are not read here any more: all that is held of them goes.
-    pub(crate) fn revoke(&mut self, lost: &BTreeSet<Partition>) -> Result<()> {
-        self.catch_up.revoke(lost, self.epochs.frontier());
-        self.epochs.revoke(lost)?;
-        for frontier in [&mut self.archived, &mut self.marked, &mut self.high] {
-            frontier.remove(lost);
+    /// Partitions are not read here any more: everything that is held of them goes.
+    pub(crate) fn revoke(&mut self, revoked: &BTreeSet<Partition>) -> Result<()> {
+        self.log.revoke(revoked, self.epochs.frontier());
+        self.epochs.revoke(revoked)?;
+        for frontier in [&mut self.archived, &mut self.marked] {
+            frontier.remove(revoked);
         }
         for mark in &mut self.marks {
-            mark.remove(lost);
+            mark.remove(revoked);
         }
-        self.ends.retain(|p| !lost.contains(p));
-        self.health.revoke(lost);
-        for held in self.views.values_mut() {
-            held.revoke(lost);
-        }
-        for pending in self.rebuilds.values_mut() {
-            pending.partitions.retain(|p| !lost.contains(p));
-        }
-        self.dirty = true;
+        self.views.revoke(revoked);
+        self.is_shown = false;
         Ok(())
     }
 
@@ -239,38 +233,78 @@ impl StreamState {
         if version.version > self.master.version {
             self.master = version;
         }
-        self.dirty = true;
+        self.is_shown = false;
     }
 
     /// A newer version of the master dataset that stands at the same frontier here.
     pub(crate) fn adopt(&mut self, version: Arc<MasterVersion>) {
-        self.marked = self.mine(&version.mark);
+        self.marked = self.within(&version.mark);
         self.master = version;
-        self.dirty = true;
+        self.is_shown = false;
+    }
+
+    /// Keeps the views that are wanted, and their rebuilds.
+    pub(crate) fn retain_views(&mut self, is_wanted: impl Fn(&ViewId) -> bool) {
+        self.is_shown &= !self.views.retain(is_wanted);
     }
 
     /// What to do about a view that is published at `cut`.
     pub(crate) fn step(&self, view: &ViewId, cut: &Frontier) -> Step {
-        let mut partitions: BTreeSet<Partition> = self.frontier().partitions().collect();
-        if let Some(held) = self.views.get(view) {
-            partitions = held.gaps(cut, self.frontier());
-            if partitions.is_empty() {
-                let known = held.cuts.newest().is_some_and(|newest| same(newest, cut));
-                return if known { Step::Nothing } else { Step::Note };
-            }
-        }
-        if self.rebuilds.contains_key(view) {
-            // When it is done, the cut is looked at again.
-            Step::Nothing
-        } else if !self.archived.covers(&cut.within(partitions.iter().copied())) {
-            Step::Wait
-        } else {
-            Step::Rebuild(partitions)
+        self.views.step(view, cut, self.epochs.frontier(), &self.archived)
+    }
+
+    /// Readers may tile a held view from `cut` too.
+    pub(crate) fn record_cut(&mut self, now: Duration, view: &ViewId, cut: Frontier) {
+        self.views.record_cut(now, view, cut);
+    }
+
+    /// Begins a rebuild of `view` from `cut`, where it is published, in these partitions. What is held of others stays.
+    pub(crate) fn begin_rebuild(
+        &mut self,
+        view: Arc<CompiledView>,
+        cut: Frontier,
+        partitions: BTreeSet<Partition>,
+    ) -> Rebuild {
+        let here = |frontier: &Frontier| frontier.within(partitions.iter().copied());
+        let (from, archived) = (here(&cut), here(&self.archived));
+        Rebuild {
+            schema: self.definition().row_schema(),
+            master: Arc::clone(&self.master),
+            marks: self.marks_above(&from),
+            memory: self.stretches(&archived),
+            archived,
+            cut: from,
+            id: self.views.begin_rebuild(view.plan.id(), cut, partitions, self.epochs.frontier()),
+            view,
         }
     }
 
+    /// What was read from where a rebuild reached up to the frontier; the rows after that are held for it. `None` if
+    /// nothing awaits the rebuild any more.
+    pub(crate) fn resume_rebuild(&mut self, rebuilt: &Rebuilt) -> Option<Vec<Stretch>> {
+        let reached = self.views.resume_rebuild(rebuilt, self.epochs.frontier())?;
+        Some(self.stretches(&reached))
+    }
+
+    /// What was rebuilt has reached the frontier and joins what is live.
+    pub(crate) fn join(&mut self, now: Duration, rebuilt: Rebuilt) -> Result<()> {
+        self.is_shown &= !self.views.join(now, rebuilt, self.epochs.frontier())?;
+        Ok(())
+    }
+
+    /// Begins a merge for each view that has neighbours to merge and no merge running.
+    pub(crate) fn begin_merges(&mut self) -> Vec<MergeJob> {
+        let borders = self.borders();
+        self.views.begin_merges(&borders)
+    }
+
+    /// Puts merged segments in the place of those that they were made of.
+    pub(crate) fn end_merge(&mut self, view: &ViewId, merged: Vec<Segment>) {
+        self.is_shown &= !self.views.end_merge(view, merged);
+    }
+
     /// Marks between `cut` and the archive frontier, oldest first, in the partitions of `cut`.
-    pub(crate) fn marks_above(&self, cut: &Frontier) -> Vec<Frontier> {
+    fn marks_above(&self, cut: &Frontier) -> Vec<Frontier> {
         let here = |mark: &Frontier| -> Frontier {
             let named = mark.iter().filter(|(p, _)| cut.named(*p).is_some());
             named.collect()
@@ -282,7 +316,7 @@ impl StreamState {
     }
 
     /// Rows in memory from `from` on, epoch by epoch, in the partitions of `from`.
-    pub(crate) fn stretches(&self, from: &Frontier) -> Vec<Stretch> {
+    fn stretches(&self, from: &Frontier) -> Vec<Stretch> {
         let here = |frontier: &Frontier| frontier.within(from.partitions()).max(from);
         self.epochs
             .above(from)
@@ -299,29 +333,8 @@ impl StreamState {
             .collect()
     }
 
-    /// What was rebuilt has reached the frontier and joins what is live.
-    pub(crate) fn join(&mut self, now: Duration, rebuilt: Rebuilt) -> Result<()> {
-        let id = rebuilt.view.plan.id().clone();
-        let Some(Pending { cut, partitions, .. }) = self.rebuilds.remove(&id) else {
-            return Ok(());
-        };
-        let mut segments = rebuilt.segments;
-        segments.retain(|segment| partitions.contains(&segment.partition));
-        let frontier = self.epochs.frontier();
-        let held = self.views.entry(id).or_insert_with(|| {
-            // Partitions that came while it ran are next.
-            let mut held = ViewState::new(rebuilt.view, now, cut.clone());
-            let late = frontier.partitions().filter(|p| !partitions.contains(p));
-            held.assign(&frontier.within(late));
-            held
-        });
-        held.join(now, cut, &partitions, segments)?;
-        self.dirty = true;
-        Ok(())
-    }
-
     /// Offsets that no segment may span.
-    pub(crate) fn borders(&self) -> Borders {
+    fn borders(&self) -> Borders {
         let mut borders = Borders::new();
         for (partition, offset) in self.marks.iter().flat_map(Frontier::iter) {
             borders.entry(partition).or_default().insert(offset);
@@ -329,45 +342,43 @@ impl StreamState {
         borders
     }
 
-    /// Lets go of what was replaced longer than `grace` ago.
+    /// Drops what was replaced longer than `grace` ago.
     pub(crate) fn trim(&mut self, now: Duration, grace: Duration) {
-        let holds: Vec<&Frontier> = self.rebuilds.values().map(|r| &r.hold).collect();
-        self.dirty |= self.epochs.trim(now, grace, &holds);
-        for held in self.views.values_mut() {
-            self.dirty |= held.trim(now, grace);
-        }
-        while self.marks.len() > 1 {
-            let Some(oldest) = self.marks.front() else {
-                break;
-            };
-            let passed = |held: &ViewState| held.cuts.floor().is_some_and(|f| f.covers(oldest));
-            if self.views.is_empty() || !self.views.values().all(passed) {
-                break;
-            }
+        let rows = self.epochs.trim(now, grace, &self.views.holds());
+        let segments = self.views.trim(now, grace);
+        self.is_shown &= !(rows || segments);
+        while self.marks.len() > 1 && self.marks.front().is_some_and(|oldest| self.views.have_passed(oldest)) {
             self.marks.pop_front();
         }
     }
 
     /// Bytes of rows and segments.
     pub(crate) fn bytes(&self) -> usize {
-        self.epochs.bytes() + self.views.values().map(ViewState::bytes).sum::<usize>()
+        self.epochs.bytes() + self.views.bytes()
     }
 
-    pub(crate) fn snapshot(&self, memory_bytes: usize, memory_budget: usize) -> StreamSnapshot {
+    /// False if something has changed since the last [`StreamState::show`].
+    pub(crate) fn is_shown(&self) -> bool {
+        self.is_shown
+    }
+
+    /// The snapshot that readers are shown.
+    pub(crate) fn show(&mut self, memory_bytes: usize, memory_budget: usize) -> StreamSnapshot {
+        self.is_shown = true;
         StreamSnapshot {
-            stream: self.stream.definition.name.clone(),
+            stream: self.name().clone(),
             origin: self.origin.clone(),
             frontier: self.frontier().clone(),
-            caught_up: self.catch_up.is_done(self.frontier()),
-            caught_up_partitions: self.catch_up.partitions().clone(),
-            waiting: self.away.clone(),
+            caught_up: self.log.is_caught_up(self.frontier()),
+            caught_up_partitions: self.log.caught_up_partitions().clone(),
+            waiting: self.log.away().map(str::to_owned),
             master: Arc::clone(&self.master),
             rows: self.epochs.chunks(),
-            views: self.views.iter().map(|(id, held)| (id.clone(), Arc::clone(held.segments()))).collect(),
-            health: self.health.partitions().clone(),
+            views: self.views.segments(),
+            health: self.log.partitions().clone(),
             memory_bytes,
             memory_budget,
-            paused: self.paused,
+            paused: self.is_paused,
         }
     }
 }

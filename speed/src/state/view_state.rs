@@ -8,8 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use thalweg_schemas::catalog::CompiledView;
-use thalweg_schemas::realtime::segment::Segment;
-use thalweg_schemas::realtime::tile::ViewSegments;
+use thalweg_schemas::realtime::segment::{Segment, ViewSegments};
 use thalweg_schemas::{Frontier, Offset, Partition};
 
 use crate::state::compaction::{Span, next_run};
@@ -97,10 +96,10 @@ impl ViewState {
     }
 
     /// Forgets partitions.
-    pub(crate) fn revoke(&mut self, lost: &BTreeSet<Partition>) {
-        self.lacks.retain(|p| !lost.contains(p));
+    pub(crate) fn revoke(&mut self, revoked: &BTreeSet<Partition>) {
+        self.lacks.retain(|p| !revoked.contains(p));
         let held = Arc::make_mut(&mut self.segments);
-        held.partitions.retain(|p, _| !lost.contains(p));
+        held.partitions.retain(|p, _| !revoked.contains(p));
         self.bytes = held.bytes();
     }
 
@@ -151,7 +150,7 @@ impl ViewState {
         }
     }
 
-    /// Lets go of segments below the oldest cut that readers may use. True if something went.
+    /// Drops segments below the oldest cut that readers may use. True if something went.
     pub(crate) fn trim(&mut self, now: Duration, grace: Duration) -> bool {
         if !self.cuts.expire(now, grace) {
             return false;

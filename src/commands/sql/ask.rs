@@ -6,25 +6,11 @@
 use anyhow::{Context, Result};
 use reqwest::header::{ACCEPT, CONTENT_TYPE};
 use reqwest::{Method, Response};
-use serde::Deserialize;
 use serde_json::Value;
+use thalweg_schemas::api::sql::SqlAnswer;
+use thalweg_schemas::api::{headers, paths};
 
 use crate::client::Client;
-
-/// Columns and rows.
-#[derive(Debug, Deserialize)]
-pub(super) struct SqlAnswer {
-    pub(super) columns: Vec<Column>,
-    pub(super) rows: Vec<Vec<Value>>,
-}
-
-#[derive(Debug, Deserialize)]
-pub(super) struct Column {
-    pub(super) name: String,
-    /// As Arrow calls it.
-    #[serde(rename = "type")]
-    pub(super) kind: String,
-}
 
 /// What is asked of an answer besides its SQL.
 #[derive(Debug, Clone, Default)]
@@ -44,33 +30,30 @@ pub(super) struct Begun {
     pub(super) standing: Option<String>,
 }
 
-const STALE: &str = "thalweg-stale";
-const PARTIAL: &str = "thalweg-partial";
-
 /// Errors: [`crate::client::Refused`] if the server does not answer it.
 pub(super) async fn begin(client: &Client, sql: &str, accept: &'static str, wishes: &Wishes) -> Result<Begun> {
     let mut request = client
-        .request(Method::POST, "/v1/sql")?
+        .request(Method::POST, paths::SQL)?
         .header(CONTENT_TYPE, "text/plain")
         .header(ACCEPT, accept)
         .body(sql.to_owned());
     if wishes.stale {
-        request = request.header(STALE, "allow");
+        request = request.header(headers::STALE, headers::ALLOW);
     }
     if wishes.partial {
-        request = request.header(PARTIAL, "allow");
+        request = request.header(headers::PARTIAL, headers::ALLOW);
     }
     if let Some(frontier) = &wishes.min_frontier {
-        request = request.header("thalweg-min-frontier", frontier);
+        request = request.header(headers::MIN_FRONTIER, frontier);
     }
     let response = client.send(request).await?;
-    let headers = response.headers();
-    let stale = if headers.contains_key(STALE) { " (stale: later events may be in Kafka)" } else { "" };
-    let header = |name| headers.get(name).and_then(|value| value.to_str().ok());
-    let partial = header(PARTIAL).map_or_else(String::new, |partitions| {
+    let given = response.headers();
+    let stale = if given.contains_key(headers::STALE) { " (stale: later events may be in Kafka)" } else { "" };
+    let header = |name| given.get(name).and_then(|value| value.to_str().ok());
+    let partial = header(headers::PARTIAL).map_or_else(String::new, |partitions| {
         format!("; partial: no speed worker holds {partitions}; there it stands where the batch layer does")
     });
-    let standing = header("thalweg-frontier")
+    let standing = header(headers::FRONTIER)
         .filter(|frontier| *frontier != "{}")
         .map(|frontier| format!("exact at {frontier}{stale}{partial}"));
     Ok(Begun { response, standing })

@@ -2,59 +2,31 @@
 //!
 //! Invariant: everything comes from the server at the time of asking.
 
+use std::fmt::Display;
 use std::time::Duration;
 
 use anyhow::{Result, bail};
-use serde::Deserialize;
+use thalweg_schemas::api::paths;
+use thalweg_schemas::api::sql::SqlAnswer;
+use thalweg_schemas::api::streams::{StreamList, StreamStatus};
+use thalweg_schemas::api::views::{ViewList, ViewStatus};
+use thalweg_schemas::definition::types::sql_name_of;
 
-use super::ask::{self, SqlAnswer};
+use super::ask;
 use super::complete::unquoted;
 use super::names::PUBLIC;
 use super::render;
 use crate::client::Client;
 use crate::terminal;
 
-#[derive(Deserialize)]
-struct Streams {
-    streams: Vec<Stream>,
+async fn all_streams(client: &Client) -> Result<Vec<StreamStatus>> {
+    let StreamList { streams, .. } = client.get(paths::STREAMS).await?;
+    Ok(streams)
 }
 
-#[derive(Deserialize)]
-struct Stream {
-    name: String,
-    topic: String,
-    status: String,
-    failure: Option<String>,
-    lag: i64,
-    rows: u64,
-    rejects: u64,
-    sql: String,
-}
-
-#[derive(Deserialize)]
-struct Views {
-    views: Vec<View>,
-}
-
-#[derive(Deserialize)]
-struct View {
-    name: String,
-    stream: String,
-    status: String,
-    age_seconds: Option<f64>,
-    batch_rows: Option<u64>,
-    warnings: Vec<String>,
-    sql: String,
-}
-
-async fn all_streams(client: &Client) -> Result<Vec<Stream>> {
-    let answer: Streams = client.get("/v1/streams").await?;
-    Ok(answer.streams)
-}
-
-async fn all_views(client: &Client) -> Result<Vec<View>> {
-    let answer: Views = client.get("/v1/views").await?;
-    Ok(answer.views)
+async fn all_views(client: &Client) -> Result<Vec<ViewStatus>> {
+    let ViewList { views } = client.get(paths::VIEWS).await?;
+    Ok(views)
 }
 
 /// Streams, then views.
@@ -64,8 +36,11 @@ pub(super) async fn all(client: &Client) -> Result<String> {
     if streams.is_empty() {
         return Ok("no streams; CREATE EXTERNAL TABLE … STORED AS KAFKA makes one".to_owned());
     }
-    let streams = streams.into_iter().map(|s| vec![s.name, "stream".into(), format!("topic {}", s.topic), s.status]);
-    let views = views.into_iter().map(|v| vec![v.name, "view".into(), format!("stream {}", v.stream), v.status]);
+    let row = |name: &dyn Display, kind: &str, of: String, status: &dyn Display| {
+        vec![name.to_string(), kind.to_owned(), of, status.to_string()]
+    };
+    let streams = streams.iter().map(|s| row(&s.name, "stream", format!("topic {}", s.topic), &s.status));
+    let views = views.iter().map(|v| row(&v.name, "view", format!("stream {}", v.stream), &v.status));
     let rows: Vec<Vec<String>> = streams.chain(views).collect();
     Ok(table(&["name", "kind", "of", "status"], &[], &rows))
 }
@@ -73,10 +48,10 @@ pub(super) async fn all(client: &Client) -> Result<String> {
 pub(super) async fn streams(client: &Client, part: Option<String>) -> Result<String> {
     let streams = all_streams(client).await?.into_iter();
     let rows: Vec<Vec<String>> = streams
-        .filter(|s| holds(&s.name, part.as_deref()))
+        .filter(|s| holds(s.name.as_str(), part.as_deref()))
         .map(|s| {
-            let numbers = [s.lag.to_string(), s.rows.to_string(), s.rejects.to_string()];
-            [s.name, s.topic, s.status].into_iter().chain(numbers).collect()
+            let cells: [&dyn Display; 6] = [&s.name, &s.topic, &s.status, &s.lag, &s.rows, &s.rejects];
+            cells.map(|cell| cell.to_string()).into()
         })
         .collect();
     Ok(or_none(&rows, "streams", part.as_deref()).unwrap_or_else(|| {
@@ -88,13 +63,13 @@ pub(super) async fn streams(client: &Client, part: Option<String>) -> Result<Str
 pub(super) async fn views(client: &Client, part: Option<String>) -> Result<String> {
     let views = all_views(client).await?.into_iter();
     let rows: Vec<Vec<String>> = views
-        .filter(|v| holds(&v.name, part.as_deref()))
+        .filter(|v| holds(v.name.as_str(), part.as_deref()))
         .map(|v| {
             let age = v.age_seconds.map(|s| Duration::from_secs(s.max(0.0) as u64));
             let age = age.map(|age| humantime::format_duration(age).to_string());
             let rows = v.batch_rows.map(|rows| rows.to_string());
             let rest = [age, rows].map(Option::unwrap_or_default);
-            [v.name, v.stream, v.status].into_iter().chain(rest).collect()
+            [v.name.to_string(), v.stream.to_string(), v.status.to_string()].into_iter().chain(rest).collect()
         })
         .collect();
     Ok(or_none(&rows, "views", part.as_deref()).unwrap_or_else(|| {
@@ -141,8 +116,8 @@ pub(super) async fn one(client: &Client, name: &str) -> Result<String> {
     let columns = ask::ask(client, &sql).await?;
     let streams = all_streams(client).await?;
     let views = all_views(client).await?;
-    let stream = streams.iter().find(|s| s.name == bare);
-    let view = views.iter().find(|v| v.name == bare);
+    let stream = streams.iter().find(|s| s.name.as_str() == bare);
+    let view = views.iter().find(|v| v.name.as_str() == bare);
     if columns.rows.is_empty() && (schema != PUBLIC || (stream.is_none() && view.is_none())) {
         bail!("there is no stream or view `{name}`; \\d lists them");
     }
@@ -161,13 +136,13 @@ pub(super) async fn one(client: &Client, name: &str) -> Result<String> {
     Ok(parts.join("\n\n"))
 }
 
-fn about_view(schema: &str, view: &View) -> String {
+fn about_view(schema: &str, view: &ViewStatus) -> String {
     let side = match schema {
         "batch" => ", what its batch layer holds",
         "speed" => ", what its speed layer holds",
         _ => "",
     };
-    let View { name, stream, status, .. } = view;
+    let ViewStatus { name, stream, status, .. } = view;
     let mut text = format!("view {name} of stream {stream}{side}: {status}");
     for warning in &view.warnings {
         text.push_str(&format!("\nwarning: {warning}"));
@@ -175,9 +150,9 @@ fn about_view(schema: &str, view: &View) -> String {
     text
 }
 
-fn about_stream(schema: &str, stream: &Stream, views: &[View]) -> String {
+fn about_stream(schema: &str, stream: &StreamStatus, views: &[ViewStatus]) -> String {
     let side = if schema == "rejects" { ", what could not be decoded" } else { "" };
-    let Stream { name, topic, status, .. } = stream;
+    let StreamStatus { name, topic, status, .. } = stream;
     let mut text = format!("stream {name} of topic {topic}{side}: {status}");
     if let Some(failure) = &stream.failure {
         text.push_str(&format!("\n{failure}"));
@@ -196,38 +171,10 @@ fn columns_table(columns: &SqlAnswer) -> String {
         .map(|row| {
             let text = |i: usize| row.get(i).map(ask::text).unwrap_or_default();
             let nullable = if text(2) == "NO" { "not null" } else { "" };
-            vec![text(0), sql_type(&text(1)), nullable.to_owned()]
+            vec![text(0), sql_name_of(&text(1)), nullable.to_owned()]
         })
         .collect();
     table(&["column", "type", ""], &[], &rows)
-}
-
-/// Arrow's name of a type as SQL writes it; others stay as they are.
-fn sql_type(arrow: &str) -> String {
-    let arguments = |prefix: &str| arrow.strip_prefix(prefix);
-    let name = match arrow {
-        "Utf8" | "LargeUtf8" | "Utf8View" => "STRING",
-        "Boolean" => "BOOLEAN",
-        "Int8" => "TINYINT",
-        "Int16" => "SMALLINT",
-        "Int32" => "INT",
-        "Int64" => "BIGINT",
-        "UInt8" => "TINYINT UNSIGNED",
-        "UInt16" => "SMALLINT UNSIGNED",
-        "UInt32" => "INT UNSIGNED",
-        "UInt64" => "BIGINT UNSIGNED",
-        "Float32" => "FLOAT",
-        "Float64" => "DOUBLE",
-        "Date32" => "DATE",
-        "Binary" | "LargeBinary" => "BYTEA",
-        // Without a time zone; with microseconds, which all canonical timestamps have.
-        "Timestamp(µs)" | "Timestamp(Microsecond, None)" => "TIMESTAMP",
-        _ => {
-            let decimal = arguments("Decimal128").or_else(|| arguments("Decimal256"));
-            return decimal.map_or_else(|| arrow.to_owned(), |rest| format!("DECIMAL{rest}"));
-        }
-    };
-    name.to_owned()
 }
 
 fn table(head: &[&str], right: &[usize], rows: &[Vec<String>]) -> String {
@@ -256,20 +203,6 @@ fn literal(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn types_are_named_as_they_are_written() {
-        for (arrow, sql) in [
-            ("Utf8", "STRING"),
-            ("Int64", "BIGINT"),
-            ("Timestamp(µs)", "TIMESTAMP"),
-            ("Timestamp(µs, \"UTC\")", "Timestamp(µs, \"UTC\")"),
-            ("Decimal128(10, 2)", "DECIMAL(10, 2)"),
-            ("List(Int64)", "List(Int64)"),
-        ] {
-            assert_eq!(sql_type(arrow), sql);
-        }
-    }
 
     #[test]
     fn texts_cannot_leave_their_quotes() {

@@ -6,8 +6,9 @@ use std::time::Duration;
 
 use clap::ValueEnum;
 use serde_json::Value;
+use thalweg_schemas::api::sql::SqlAnswer;
 
-use super::ask::{self, SqlAnswer};
+use super::ask;
 use crate::terminal;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -23,7 +24,7 @@ pub(super) fn body(answer: &SqlAnswer, expanded: bool) -> String {
         return records(answer);
     }
     let head: Vec<String> = answer.columns.iter().map(|c| plain(&c.name)).collect();
-    let right: Vec<bool> = answer.columns.iter().map(|c| is_number(&c.kind)).collect();
+    let right: Vec<bool> = answer.columns.iter().map(|c| is_number(&c.data_type)).collect();
     let rows: Vec<Vec<String>> = answer.rows.iter().map(|row| row.iter().map(cell).collect()).collect();
     terminal::table(&head, &right, &rows)
 }

@@ -2,16 +2,16 @@
 //!
 //! Invariant: what needs a hand (a failure, a pause) comes first, so that a small screen does not cut it off.
 
-use std::collections::BTreeMap;
-
 use bytesize::ByteSize;
+use thalweg_schemas::Frontier;
+use thalweg_schemas::api::streams::StreamStatus;
+use thalweg_schemas::api::views::ViewStatus;
 
 use super::frame::outcome;
-use super::model::{Stream, View};
 use crate::terminal::grouped;
 
 /// A title and lines.
-pub(super) fn of_stream(stream: &Stream) -> (String, Vec<String>) {
+pub(super) fn of_stream(stream: &StreamStatus) -> (String, Vec<String>) {
     let mut lines = Vec::new();
     if let Some(failure) = &stream.failure {
         lines.push(format!(" stopped: {failure}"));
@@ -27,8 +27,8 @@ pub(super) fn of_stream(stream: &Stream) -> (String, Vec<String>) {
     }
     lines.push(format!(
         " memory {} of {}; {} rows and {} rejects read by this process",
-        ByteSize(stream.memory_bytes),
-        ByteSize(stream.memory_budget),
+        ByteSize(stream.memory_bytes as u64),
+        ByteSize(stream.memory_budget as u64),
         grouped(stream.rows),
         grouped(stream.rejects),
     ));
@@ -47,14 +47,14 @@ pub(super) fn of_stream(stream: &Stream) -> (String, Vec<String>) {
     (format!("{}, topic {}", stream.name, stream.topic), lines)
 }
 
-pub(super) fn of_view(view: &View) -> (String, Vec<String>) {
+pub(super) fn of_view(view: &ViewStatus) -> (String, Vec<String>) {
     let mut lines = Vec::new();
     if let Some(run) = &view.last_run {
         lines.push(match &run.error {
             Some(error) => format!(" last run {}: {error}", outcome(run)),
             None => format!(
                 " last run ({}): {}, {} rows read, {} groups written",
-                run.mode,
+                run.mode.as_str(),
                 outcome(run),
                 grouped(run.rows),
                 grouped(run.groups)
@@ -81,7 +81,7 @@ fn second(iso: &str) -> String {
 }
 
 /// `0:497 1:503`
-pub(super) fn positions(frontier: &BTreeMap<i32, i64>) -> String {
+pub(super) fn positions(frontier: &Frontier) -> String {
     let pairs = frontier.iter().map(|(p, offset)| format!("{p}:{offset}"));
     pairs.collect::<Vec<_>>().join(" ")
 }

@@ -9,9 +9,12 @@ use ratatui::layout::{Constraint, Layout, Rect};
 use ratatui::style::{Color, Modifier, Style};
 use ratatui::text::{Line, Span};
 use ratatui::widgets::{Block, Borders, Cell, Paragraph, Row, Table, TableState, Wrap};
+use thalweg_schemas::api::runs::{RunEnd, RunSummary};
+use thalweg_schemas::api::streams::{StreamPhase, StreamStatus};
+use thalweg_schemas::api::views::{ViewPhase, ViewStatus};
 
 use super::details;
-use super::model::{Run, Sample, Stream, View};
+use super::samples::{Sample, unarchived};
 use super::screen::Screen;
 use crate::terminal::grouped;
 
@@ -100,7 +103,7 @@ fn inner(area: Rect) -> Rect {
 }
 
 fn draw_streams(frame: &mut Frame<'_>, screen: &Screen, sample: &Sample, selected: Option<usize>, area: Rect) {
-    let rows = sample.streams.iter().map(|stream| stream_row(stream, screen.history.rate(&stream.name)));
+    let rows = sample.streams.iter().map(|stream| stream_row(stream, screen.history.rate(stream.name.as_str())));
     let table = Table::new(
         rows,
         [
@@ -131,13 +134,13 @@ fn draw_streams(frame: &mut Frame<'_>, screen: &Screen, sample: &Sample, selecte
     render(frame, table, selected, area);
 }
 
-fn stream_row(stream: &Stream, rate: Option<f64>) -> Row<'static> {
-    let (status, style) = match stream.status.as_str() {
-        "stopped" => ("stopped".to_owned(), BAD),
+fn stream_row(stream: &StreamStatus, rate: Option<f64>) -> Row<'static> {
+    let (status, style) = match stream.status {
+        StreamPhase::Stopped => ("stopped".to_owned(), BAD),
         _ if stream.archive_failure.is_some() => ("unarchived".to_owned(), BAD),
         _ if stream.paused => ("paused".to_owned(), DOUBTFUL),
-        "running" => ("running".to_owned(), Style::new()),
-        other => (other.replace('_', " "), DOUBTFUL),
+        StreamPhase::Running => ("running".to_owned(), Style::new()),
+        other => (other.as_str().replace('_', " "), DOUBTFUL),
     };
     let memory = match stream.memory_budget {
         0 => String::new(),
@@ -149,7 +152,7 @@ fn stream_row(stream: &Stream, rate: Option<f64>) -> Row<'static> {
         Cell::from(Span::styled(status, style)),
         right(&rate.map_or_else(|| "–".to_owned(), |rate| short(rate.round() as i64))),
         right(&short(stream.lag)),
-        right(&short(stream.unarchived())),
+        right(&short(unarchived(stream))),
         match stream.rejects {
             0 => rejects,
             _ => rejects.style(DOUBTFUL),
@@ -159,7 +162,7 @@ fn stream_row(stream: &Stream, rate: Option<f64>) -> Row<'static> {
     ])
 }
 
-fn draw_views(frame: &mut Frame<'_>, views: &[View], selected: Option<usize>, area: Rect) {
+fn draw_views(frame: &mut Frame<'_>, views: &[ViewStatus], selected: Option<usize>, area: Rect) {
     if views.is_empty() {
         return;
     }
@@ -191,25 +194,25 @@ fn draw_views(frame: &mut Frame<'_>, views: &[View], selected: Option<usize>, ar
     render(frame, table, selected, area);
 }
 
-fn view_row(view: &View) -> Row<'static> {
-    let (status, style) = match (view.status.as_str(), &view.building) {
-        ("serving", None) => ("serving", Style::new()),
-        ("serving", Some(_)) => ("replacing", DOUBTFUL),
+fn view_row(view: &ViewStatus) -> Row<'static> {
+    let (status, style) = match (view.status, &view.building) {
+        (ViewPhase::Serving, None) => ("serving", Style::new()),
+        (ViewPhase::Serving, Some(_)) => ("replacing", DOUBTFUL),
         _ => ("building", DOUBTFUL),
     };
     let number = |n: Option<u64>| n.map(|n| short(n as i64)).unwrap_or_default();
     let run = match &view.last_run {
-        Some(run) if run.outcome == "failed" => Cell::from(Span::styled(outcome(run), BAD)),
+        Some(run) if run.outcome == RunEnd::Failed => Cell::from(Span::styled(outcome(run), BAD)),
         Some(run) => Cell::from(outcome(run)),
         None => Cell::from(Span::styled("none yet", FAINT)),
     };
     Row::new([
         Cell::from(format!(" {}", view.name)),
-        Cell::from(view.stream.clone()),
+        Cell::from(view.stream.to_string()),
         Cell::from(Span::styled(status, style)),
         right(&view.age_seconds.map(span).unwrap_or_default()),
         right(&number(view.batch_rows)),
-        right(&number(view.segments)),
+        right(&number(view.segments.map(|n| n as u64))),
         run,
     ])
 }
@@ -224,10 +227,10 @@ fn right(text: &str) -> Cell<'static> {
 }
 
 /// `published 1.2s`
-pub(super) fn outcome(run: &Run) -> String {
-    let outcome = match run.outcome.as_str() {
-        "nothing_new" => "unchanged",
-        other => other,
+pub(super) fn outcome(run: &RunSummary) -> String {
+    let outcome = match run.outcome {
+        RunEnd::NothingNew => "unchanged",
+        other => other.as_str(),
     };
     format!("{outcome} {:.1}s", run.seconds)
 }

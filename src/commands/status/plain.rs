@@ -4,8 +4,13 @@
 
 use std::time::Duration;
 
+use bytesize::ByteSize;
+use thalweg_schemas::Partition;
+use thalweg_schemas::api::streams::{PartitionStatus, StreamStatus, WorkerEntry};
+use thalweg_schemas::api::views::ViewStatus;
+
 use super::details::positions;
-use super::model::{Partition, Sample, Stream, View, Worker};
+use super::samples::Sample;
 use crate::terminal;
 
 pub(super) fn text(sample: &Sample) -> String {
@@ -24,7 +29,7 @@ pub(super) fn text(sample: &Sample) -> String {
     parts.join("\n\n")
 }
 
-fn worker_text(worker: &Worker) -> String {
+fn worker_text(worker: &WorkerEntry) -> String {
     let state = match (&worker.reason, worker.up) {
         (_, true) => "up".to_owned(),
         (Some(reason), false) => format!("down: it {reason}"),
@@ -33,14 +38,14 @@ fn worker_text(worker: &Worker) -> String {
     format!("worker {}: {state}", worker.address)
 }
 
-fn stream_text(stream: &Stream) -> String {
-    let memory = format!("{} of {}", bytesize::ByteSize(stream.memory_bytes), bytesize::ByteSize(stream.memory_budget));
+fn stream_text(stream: &StreamStatus) -> String {
+    let [used, budget] = [stream.memory_bytes, stream.memory_budget].map(|bytes| ByteSize(bytes as u64));
     let paused = if stream.paused { ", paused" } else { "" };
     let mut text = format!(
-        "stream {} (topic {}): {}{paused}, lag {}, memory {memory}",
+        "stream {} (topic {}): {}{paused}, lag {}, memory {used} of {budget}",
         stream.name,
         stream.topic,
-        stream.status.replace('_', " "),
+        stream.status.as_str().replace('_', " "),
         stream.lag
     );
     if let Some(failure) = &stream.failure {
@@ -64,7 +69,7 @@ fn stream_text(stream: &Stream) -> String {
     text
 }
 
-fn partition_row((number, partition): (&i32, &Partition)) -> Vec<String> {
+fn partition_row((number, partition): (&Partition, &PartitionStatus)) -> Vec<String> {
     let mut row = vec![
         number.to_string(),
         partition.frontier.to_string(),
@@ -78,7 +83,7 @@ fn partition_row((number, partition): (&i32, &Partition)) -> Vec<String> {
     row
 }
 
-fn views_text(views: &[View]) -> String {
+fn views_text(views: &[ViewStatus]) -> String {
     let number = |n: Option<u64>| n.map(|n| n.to_string()).unwrap_or_default();
     let rows: Vec<Vec<String>> = views
         .iter()
@@ -88,12 +93,12 @@ fn views_text(views: &[View]) -> String {
                 None => "",
             };
             vec![
-                view.name.clone(),
-                view.stream.clone(),
+                view.name.to_string(),
+                view.stream.to_string(),
                 format!("{}{replacing}", view.status),
                 view.age_seconds.map(age).unwrap_or_default(),
                 number(view.batch_rows),
-                number(view.segments),
+                number(view.segments.map(|n| n as u64)),
                 view.cut.as_ref().map(positions).unwrap_or_default(),
             ]
         })

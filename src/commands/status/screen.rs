@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use ratatui::crossterm::event::{KeyCode, KeyEvent, KeyEventKind, KeyModifiers};
 
-use super::model::{History, Sample};
+use super::samples::{History, Sample};
 
 /// The state of the live view.
 #[derive(Debug)]
@@ -80,7 +80,7 @@ impl Screen {
 
 #[cfg(test)]
 mod tests {
-    use super::super::model::tests::{sample, stream};
+    use super::super::samples::tests::{sample, stream};
     use super::*;
 
     fn at(seconds: u64) -> Duration {

@@ -12,7 +12,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 
 use super::frame::draw;
-use super::model::Sample;
+use super::samples::Sample;
 use super::screen::{Press, Screen};
 use super::{StatusAnswer, look};
 use crate::client::Client;

@@ -95,7 +95,7 @@ fn paths_are_files_and_their_folders() {
 #[test]
 fn the_project_is_found() {
     let project = Project::load();
-    assert!(project.has("Makefile") && project.has("tests/install") && !project.has("target"));
+    assert!(project.has("Makefile") && project.has("infra/install") && !project.has("target"));
     for folder in CRATES {
         assert!(project.text(&format!("{folder}/src/lib.rs")).is_some(), "{folder}");
     }

@@ -1,8 +1,21 @@
-//! The broker through librdkafka: what it holds, what a restart keeps, who may have its folder.
+//! The broker through librdkafka, and by hand where librdkafka is too well-behaved.
+//!
+//! The broker has threads of its own, so a test may block. Invariant: nothing here waits for time to pass; what is
+//! waited for has an event, and a deadline that fails.
 
-use std::time::Duration;
+mod admin;
+mod clients;
+mod consumer_groups;
+mod frames;
+mod idempotence;
+mod rate;
+
+use std::path::Path;
+use std::time::{Duration, Instant};
 
 use rdkafka::ClientConfig;
+use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
+use rdkafka::client::DefaultClientContext;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::KafkaError;
 use rdkafka::message::Message;
@@ -11,88 +24,145 @@ use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 
 use super::*;
 
-const WAIT: Duration = Duration::from_secs(20);
+const WAIT: Duration = Duration::from_secs(30);
 
-fn client(broker: &Broker) -> ClientConfig {
-    let mut client = ClientConfig::new();
-    client
-        .set("bootstrap.servers", broker.address().to_string())
-        .set("group.id", "test")
-        .set("isolation.level", "read_committed")
-        .set("enable.partition.eof", "true")
-        .set("fetch.wait.max.ms", "20");
-    client
+/// A broker in a folder that goes with it.
+struct Fixture {
+    root: tempfile::TempDir,
+    broker: Broker,
 }
 
-async fn produce(broker: &Broker, payloads: &[&str]) -> Vec<i64> {
-    let producer: FutureProducer = client(broker).create().unwrap();
-    let mut offsets = Vec::new();
-    for payload in payloads {
-        let record = FutureRecord::to("t")
-            .key("k")
-            .payload(*payload)
-            .partition(0);
-        offsets.push(producer.send(record, WAIT).await.unwrap().offset);
+impl Fixture {
+    async fn start() -> Self {
+        let root = tempfile::tempdir().unwrap();
+        let broker = Broker::start(root.path(), Some("127.0.0.1:0".parse().unwrap())).await.unwrap();
+        Self { root, broker }
     }
-    offsets
+
+    /// Stops it and starts it where it was.
+    async fn restart(self) -> Self {
+        let Self { root, broker } = self;
+        let address = broker.address();
+        broker.stop().await;
+        let broker = start_at(root.path(), address).await;
+        Self { root, broker }
+    }
+
+    fn client(&self) -> ClientConfig {
+        let mut client = ClientConfig::new();
+        client.set("bootstrap.servers", self.broker.address().to_string());
+        client.set("reconnect.backoff.max.ms", "100");
+        client
+    }
+
+    fn consumer(&self) -> ClientConfig {
+        let mut client = self.client();
+        client
+            .set("group.id", "test")
+            .set("isolation.level", "read_committed")
+            .set("enable.partition.eof", "true")
+            .set("fetch.wait.max.ms", "20");
+        client
+    }
+
+    fn producer(&self) -> FutureProducer {
+        self.client().set("enable.idempotence", "true").create().unwrap()
+    }
+
+    async fn create(&self, name: &str, partitions: i32) {
+        let admin: AdminClient<DefaultClientContext> = self.client().create().unwrap();
+        let topic = NewTopic::new(name, partitions, TopicReplication::Fixed(1));
+        let created = admin.create_topics([&topic], &AdminOptions::new()).await.unwrap();
+        created.into_iter().for_each(|outcome| drop(outcome.unwrap()));
+    }
+
+    /// Sends to partition 0 and waits for each; the offsets.
+    async fn produce(&self, topic: &str, payloads: &[&str]) -> Vec<i64> {
+        let producer = self.producer();
+        let mut offsets = Vec::new();
+        for payload in payloads {
+            let record = FutureRecord::to(topic).key("k").payload(*payload).partition(0);
+            offsets.push(producer.send(record, WAIT).await.unwrap().offset);
+        }
+        offsets
+    }
+
+    /// Everything in a partition up to its end.
+    fn read(&self, topic: &str, partition: i32) -> Vec<String> {
+        read(&self.consumer(), topic, partition)
+    }
+
+    #[track_caller]
+    fn check(&self, topic: &str, expect: &[&str]) {
+        assert_eq!(self.read(topic, 0), expect);
+        let consumer: BaseConsumer = self.consumer().create().unwrap();
+        let marks = consumer.fetch_watermarks(topic, 0, WAIT).unwrap();
+        assert_eq!(marks, (0, expect.len() as i64));
+    }
 }
 
-/// Everything in partition 0 of `t`, up to its end, and the watermarks.
-fn consume(config: &ClientConfig) -> (Vec<String>, (i64, i64)) {
+/// Starts a broker where one has just stopped, whose connections may still be closing.
+async fn start_at(folder: &Path, address: SocketAddr) -> Broker {
+    let deadline = Instant::now() + WAIT;
+    loop {
+        match Broker::start(folder, Some(address)).await {
+            Ok(broker) => return broker,
+            Err(Error::Listen { .. }) if Instant::now() < deadline => tokio::task::yield_now().await,
+            Err(error) => panic!("{error}"),
+        }
+    }
+}
+
+fn read(config: &ClientConfig, topic: &str, partition: i32) -> Vec<String> {
     let consumer: BaseConsumer = config.create().unwrap();
-    let marks = consumer.fetch_watermarks("t", 0, WAIT).unwrap();
     let mut from = TopicPartitionList::new();
-    from.add_partition_offset("t", 0, Offset::Offset(0))
-        .unwrap();
+    from.add_partition_offset(topic, partition, Offset::Beginning).unwrap();
     consumer.assign(&from).unwrap();
     let mut found = Vec::new();
     loop {
         match consumer.poll(WAIT).expect("an end") {
-            Ok(message) => {
-                let payload = message.payload().unwrap().to_vec();
-                found.push(String::from_utf8(payload).unwrap());
-            }
-            Err(KafkaError::PartitionEOF(_)) => return (found, marks),
+            Ok(message) => found.push(String::from_utf8(message.payload().unwrap().to_vec()).unwrap()),
+            Err(KafkaError::PartitionEOF(_)) => return found,
             Err(other) => panic!("{other}"),
         }
     }
 }
 
-async fn check(broker: &Broker, expect: &[&str]) {
-    let config = client(broker);
-    let (found, marks) = tokio::task::spawn_blocking(move || consume(&config))
-        .await
-        .unwrap();
-    assert_eq!(found, expect);
-    assert_eq!(marks, (0, expect.len() as i64));
+#[tokio::test]
+async fn what_it_holds_survives_a_restart() {
+    let mut fixture = Fixture::start().await;
+    fixture.create("t", 1).await;
+    fixture.check("t", &[]);
+    assert_eq!(fixture.broker.log_bytes(), 0);
+    assert_eq!(fixture.produce("t", &["a", "b"]).await, [0, 1]);
+    fixture.check("t", &["a", "b"]);
+    let bytes = fixture.broker.log_bytes();
+    assert!(bytes > 0);
+    let consumer: BaseConsumer = fixture.consumer().create().unwrap();
+    let cluster = consumer.client().fetch_cluster_id(WAIT).unwrap();
+
+    fixture = fixture.restart().await;
+    assert_eq!(fixture.broker.log_bytes(), bytes);
+    assert_eq!(fixture.produce("t", &["c"]).await, [2]);
+    fixture.check("t", &["a", "b", "c"]);
+    let consumer: BaseConsumer = fixture.consumer().create().unwrap();
+    let again = consumer.client().fetch_cluster_id(WAIT).unwrap();
+    assert!(again == cluster && !again.starts_with('-'));
+    fixture.broker.stop().await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn what_it_holds_survives_a_restart() {
-    let root = tempfile::tempdir().unwrap();
-    let folder = root.path().join("a folder");
-    let any = Some("127.0.0.1:0".parse().unwrap());
-    let broker = Broker::start(&folder, any).await.unwrap();
-    crate::generator::create_topics(&client(&broker), &["t"], 1)
-        .await
-        .unwrap();
-    check(&broker, &[]).await;
-    assert_eq!(produce(&broker, &["a", "b"]).await, [0, 1]);
-    check(&broker, &["a", "b"]).await;
-    let twice = Broker::start(&folder, any).await;
+#[tokio::test]
+async fn one_process_has_the_folder_and_one_the_address() {
+    let fixture = Fixture::start().await;
+    let twice = Broker::start(fixture.root.path(), None).await;
     assert!(matches!(twice, Err(Error::InUse { .. })));
-    let taken = Broker::start(root.path(), Some(broker.address())).await;
+    let root = tempfile::tempdir().unwrap();
+    let taken = Broker::start(root.path(), Some(fixture.broker.address())).await;
     assert!(matches!(taken, Err(Error::Listen { .. })));
-    assert!(broker.log_bytes() > 0);
-    broker.stop().await;
-
-    let broker = Broker::start(&folder, any).await.unwrap();
-    crate::generator::create_topics(&client(&broker), &["t"], 1)
-        .await
-        .unwrap();
-    assert_eq!(produce(&broker, &["c"]).await, [2]);
-    check(&broker, &["a", "b", "c"]).await;
-    broker.stop().await;
+    // A refusal leaves nothing locked, and without an address there is always one.
+    let other = Broker::start(&root.path().join("a folder ä"), None).await.unwrap();
+    assert_ne!(other.address(), fixture.broker.address());
+    drop(other);
 }
 
 #[tokio::test]
@@ -100,9 +170,11 @@ async fn a_folder_that_cannot_be_made_is_named() {
     let root = tempfile::tempdir().unwrap();
     let file = root.path().join("file");
     std::fs::write(&file, "").unwrap();
-    let error = Broker::start(&file.join("broker"), None)
-        .await
-        .err()
-        .unwrap();
+    let error = Broker::start(&file.join("broker"), None).await.err().unwrap();
     assert!(error.to_string().contains("file/broker"), "{error}");
+    let broken = root.path().join("broken");
+    std::fs::create_dir(&broken).unwrap();
+    std::fs::write(broken.join("topics.json"), "[").unwrap();
+    let error = Broker::start(&broken, None).await.err().unwrap();
+    assert!(error.to_string().contains("`topics.json`"), "{error}");
 }

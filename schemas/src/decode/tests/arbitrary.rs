@@ -40,7 +40,7 @@ proptest! {
 
     #[test]
     fn whatever_bytes_arrive(payloads in proptest::collection::vec(almost_json(), 0..60)) {
-        let mut together = Decoder::new(&stream(MANY)).unwrap();
+        let together = Decoder::new(&stream(MANY)).unwrap();
         let all = messages(payloads.iter().map(Vec::as_slice));
         let decoded = together.decode(&all).unwrap();
         prop_assert_eq!(decoded.rows.num_rows(), payloads.len());
@@ -54,7 +54,7 @@ proptest! {
                 prop_assert_eq!(kept.value(row), payload.as_slice());
             }
             let alone = messages([payload.as_slice()]);
-            let mut fresh = Decoder::new(&stream(MANY)).unwrap();
+            let fresh = Decoder::new(&stream(MANY)).unwrap();
             prop_assert_eq!(&shown[row], &show(&fresh.decode(&alone).unwrap())[0]);
         }
     }

@@ -1,5 +1,7 @@
 //! Forged gaps, overlaps and stale segments: every one must be refused, every honest tiling found.
 
+use std::collections::BTreeMap;
+
 use arrow::datatypes::Schema;
 use arrow::record_batch::RecordBatch;
 

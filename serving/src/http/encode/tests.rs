@@ -12,14 +12,19 @@ fn encode(format: AnswerFormat, columns: Vec<(&str, ArrayRef)>) -> String {
     let batch =
         RecordBatch::try_from_iter_with_nullable(columns.into_iter().map(|(name, column)| (name, column, true)))
             .unwrap();
-    let mut encoder = Encoder::new(format, batch.schema(), r#"{"s":{"0":3}}"#, false, None).unwrap();
+    let mut encoder = Encoder::new(format, batch.schema());
     let mut out = Vec::new();
-    encoder.begin(&mut out).unwrap();
+    encoder.begin(&head(&batch.schema(), r#"{"s":{"0":3}}"#), &mut out).unwrap();
     encoder.batch(&batch, &mut out).unwrap();
     encoder.batch(&batch.slice(0, 0), &mut out).unwrap();
     encoder.batch(&batch.slice(0, 1), &mut out).unwrap();
     encoder.end(&mut out).unwrap();
     String::from_utf8(out).unwrap()
+}
+
+fn head(schema: &Schema, frontier: &str) -> SqlAnswer {
+    let frontier = serde_json::from_str(frontier).unwrap();
+    SqlAnswer { columns: columns(schema), frontier, stale: false, partial: Default::default(), rows: Vec::new() }
 }
 
 /// `column` is written as these JSON values, and its first row once more.
@@ -82,9 +87,9 @@ fn json_names_columns_types_and_frontier_before_the_rows() {
 fn csv_has_a_head_even_without_rows() {
     let schema =
         Arc::new(Schema::new(vec![Field::new("a,b", DataType::Int64, true), Field::new("c", DataType::Utf8, true)]));
-    let mut encoder = Encoder::new(AnswerFormat::Csv, schema, "{}", false, None).unwrap();
+    let mut encoder = Encoder::new(AnswerFormat::Csv, Arc::clone(&schema));
     let mut out = Vec::new();
-    encoder.begin(&mut out).unwrap();
+    encoder.begin(&head(&schema, "{}"), &mut out).unwrap();
     encoder.end(&mut out).unwrap();
     assert_eq!(String::from_utf8(out).unwrap(), "\"a,b\",c\n");
 }

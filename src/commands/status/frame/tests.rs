@@ -3,17 +3,19 @@
 use ratatui::Terminal;
 use ratatui::backend::TestBackend;
 use serde_json::json;
+use thalweg_schemas::StreamName;
 
-use super::super::model::tests::{sample, stream};
+use super::super::samples::tests::{sample, stream};
 use super::*;
 
-fn view(name: &str) -> View {
+fn view(name: &str) -> ViewStatus {
     serde_json::from_value(json!({
-        "name": name, "stream": "s", "status": "serving", "building": null,
-        "cut": {"0": 400, "1": 0}, "frontier": {"0": 1000, "1": 0}, "age_seconds": 252.4,
-        "batch_rows": 1234, "segments": 12, "warnings": [],
+        "name": name, "stream": "s", "status": "serving", "id": "00ff", "building": null,
+        "cut": {"0": 400, "1": 0}, "frontier": {"0": 1000, "1": 0}, "published": "2026-11-24T16:56:00.000000Z",
+        "age_seconds": 252.4, "batch_version": 7, "batch_files": 1, "batch_rows": 1234, "segments": 12,
+        "segment_bytes": 3400, "warnings": [], "sql": "CREATE MATERIALIZED VIEW …",
         "last_run": {"mode": "incremental", "outcome": "published", "rows": 5000, "groups": 1234,
-            "seconds": 0.34, "error": null}
+            "seconds": 0.34, "finished_ms": 1_796_662_560_000_i64, "error": null}
     }))
     .unwrap()
 }
@@ -24,11 +26,11 @@ fn screen() -> Screen {
     for (at, rows) in [(0, 1000), (2, 1600)] {
         let mut sample = sample(at, vec![stream(rows)]);
         let mut failing = view("broken");
-        failing.status = "building".into();
+        failing.status = ViewPhase::Building;
         failing.cut = None;
         failing.age_seconds = None;
         let run = failing.last_run.as_mut().unwrap();
-        run.outcome = "failed".into();
+        run.outcome = RunEnd::Failed;
         run.error = Some("no space left on the device".into());
         sample.views = vec![view("minutes"), failing];
         screen.take(Duration::from_secs(at), Ok(sample));
@@ -71,13 +73,13 @@ fn the_selected_view_in_detail() {
 fn a_stopped_stream_and_one_that_is_not_archived() {
     let mut screen = Screen::new("http://x");
     let mut stopped = stream(0);
-    stopped.status = "stopped".into();
+    stopped.status = StreamPhase::Stopped;
     stopped.failure = Some("topic `t` does not exist".into());
     let mut full = stream(12_345_678);
-    full.name = "full".into();
+    full.name = StreamName::new("full").unwrap();
     full.archive_failure = Some("no space left".into());
     let mut paused = stream(5);
-    paused.name = "paused".into();
+    paused.name = StreamName::new("paused").unwrap();
     paused.paused = true;
     screen.take(Duration::ZERO, Ok(sample(0, vec![stopped, full, paused])));
     check(&screen, 0, include_str!("tests/stopped.txt"));

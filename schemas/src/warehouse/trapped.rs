@@ -16,7 +16,7 @@ use parking_lot::Mutex;
 
 /// What a write does instead of what it should.
 #[derive(Debug, Clone, Copy)]
-pub(super) enum Trap {
+pub(crate) enum Trap {
     /// Nothing is written, and an error is returned.
     Lost,
     /// The file is written, and an error is returned.
@@ -27,9 +27,9 @@ pub(super) enum Trap {
 
 /// An object store whose next writes step into traps.
 #[derive(Debug, Default)]
-pub(super) struct Trapped {
-    pub(super) inner: InMemory,
-    pub(super) traps: Mutex<VecDeque<Trap>>,
+pub(crate) struct Trapped {
+    pub(crate) inner: InMemory,
+    pub(crate) traps: Mutex<VecDeque<Trap>>,
 }
 
 impl fmt::Display for Trapped {

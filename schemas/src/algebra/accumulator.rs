@@ -1,4 +1,4 @@
-//! The accumulators behind [`super::state_function`]: thin delegates to the planned aggregate's own.
+//! Accumulators that read rows or states and yield states or values: thin delegates to the planned aggregate's own.
 //!
 //! Invariant: states leave as a struct whose fields have exactly the declared state types, and come in the same way.
 
@@ -11,7 +11,23 @@ use datafusion::common::{Result, ScalarValue, exec_err, internal_err};
 use datafusion::logical_expr::{Accumulator, EmitTo, GroupsAccumulator};
 use parking_lot::Mutex;
 
-use super::state_function::{Input, Output};
+/// What an accumulator reads.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) enum Input {
+    /// The aggregate's own arguments.
+    Rows,
+    /// One struct column of states.
+    States,
+}
+
+/// What an accumulator yields.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) enum Output {
+    /// One struct of states.
+    States,
+    /// The aggregate's value.
+    Values,
+}
 
 /// The state columns inside the one struct column that a states-in form is given.
 fn unpack(values: &[ArrayRef]) -> Result<Vec<ArrayRef>> {
@@ -43,21 +59,21 @@ fn pack(states: Vec<ArrayRef>, fields: &Fields) -> Result<ArrayRef> {
     Ok(Arc::new(StructArray::try_new(fields.clone(), columns, None)?))
 }
 
-/// Grouped evaluation through the planned aggregate's groups accumulator.
-pub(super) struct PerGroup {
+/// A groups accumulator through the planned aggregate's groups accumulator.
+pub(super) struct StateGroupsAccumulator {
     groups: Box<dyn GroupsAccumulator>,
     state: Fields,
     input: Input,
     output: Output,
 }
 
-impl PerGroup {
+impl StateGroupsAccumulator {
     pub(super) fn new(groups: Box<dyn GroupsAccumulator>, state: Fields, input: Input, output: Output) -> Self {
         Self { groups, state, input, output }
     }
 }
 
-impl GroupsAccumulator for PerGroup {
+impl GroupsAccumulator for StateGroupsAccumulator {
     fn update_batch(
         &mut self,
         values: &[ArrayRef],
@@ -100,8 +116,8 @@ impl GroupsAccumulator for PerGroup {
     }
 }
 
-/// Ungrouped evaluation through a groups accumulator that has one group.
-pub(super) struct OneGroup {
+/// An accumulator through a groups accumulator that has one group.
+pub(super) struct OneGroupAccumulator {
     /// Groups accumulators are not `Sync`, accumulators must be; nothing ever contends for it.
     groups: Mutex<Box<dyn GroupsAccumulator>>,
     state: Fields,
@@ -112,7 +128,7 @@ pub(super) struct OneGroup {
     zeros: Vec<usize>,
 }
 
-impl OneGroup {
+impl OneGroupAccumulator {
     pub(super) fn new(groups: Box<dyn GroupsAccumulator>, state: Fields, input: Input, output: Output) -> Self {
         Self { groups: Mutex::new(groups), state, input, output, touched: false, zeros: Vec::new() }
     }
@@ -134,13 +150,16 @@ impl OneGroup {
     }
 }
 
-impl std::fmt::Debug for OneGroup {
+impl std::fmt::Debug for OneGroupAccumulator {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("OneGroup").field("input", &self.input).field("output", &self.output).finish_non_exhaustive()
+        f.debug_struct("OneGroupAccumulator")
+            .field("input", &self.input)
+            .field("output", &self.output)
+            .finish_non_exhaustive()
     }
 }
 
-impl Accumulator for OneGroup {
+impl Accumulator for OneGroupAccumulator {
     fn update_batch(&mut self, values: &[ArrayRef]) -> Result<()> {
         match self.input {
             Input::States => self.merge(&unpack(values)?),
@@ -176,22 +195,22 @@ impl Accumulator for OneGroup {
     }
 }
 
-/// Evaluation through the planned aggregate's plain accumulator, one per group.
+/// An accumulator through the planned aggregate's own, one per group.
 #[derive(Debug)]
-pub(super) struct PerValue {
+pub(super) struct StateAccumulator {
     value: Box<dyn Accumulator>,
     state: Fields,
     input: Input,
     output: Output,
 }
 
-impl PerValue {
+impl StateAccumulator {
     pub(super) fn new(value: Box<dyn Accumulator>, state: Fields, input: Input, output: Output) -> Self {
         Self { value, state, input, output }
     }
 }
 
-impl Accumulator for PerValue {
+impl Accumulator for StateAccumulator {
     fn update_batch(&mut self, values: &[ArrayRef]) -> Result<()> {
         match self.input {
             Input::Rows => self.value.update_batch(values),

@@ -2,122 +2,37 @@
 //!
 //! Invariant: a rate is never made from samples of two processes.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 use std::time::Duration;
 
-use serde::Deserialize;
+use thalweg_schemas::api::process::ProcessStatus;
+use thalweg_schemas::api::streams::{StreamStatus, WorkerEntry};
+use thalweg_schemas::api::views::ViewStatus;
 
 /// Rates are over the samples of this long: jumpy enough to be live, steady enough to be read.
 const WINDOW: Duration = Duration::from_secs(10);
-
-#[derive(Debug, Clone, Deserialize)]
-pub(super) struct Streams {
-    pub(super) streams: Vec<Stream>,
-    /// If the realtime side is in other processes.
-    #[serde(default)]
-    pub(super) workers: Vec<Worker>,
-}
-
-#[derive(Debug, Clone, Deserialize)]
-pub(super) struct Worker {
-    pub(super) address: String,
-    pub(super) up: bool,
-    /// Why it is not up.
-    pub(super) reason: Option<String>,
-}
-
-#[derive(Debug, Clone, Deserialize)]
-pub(super) struct Stream {
-    pub(super) name: String,
-    pub(super) topic: String,
-    pub(super) status: String,
-    pub(super) failure: Option<String>,
-    pub(super) archive_failure: Option<String>,
-    /// Partitions that no worker holds, and why.
-    #[serde(default)]
-    pub(super) unheld: BTreeMap<i32, String>,
-    pub(super) lag: i64,
-    pub(super) rows: u64,
-    pub(super) rejects: u64,
-    pub(super) latest_event: Option<String>,
-    pub(super) memory_bytes: u64,
-    pub(super) memory_budget: u64,
-    pub(super) paused: bool,
-    pub(super) partitions: BTreeMap<i32, Partition>,
-}
-
-#[derive(Debug, Clone, Deserialize)]
-pub(super) struct Partition {
-    pub(super) frontier: i64,
-    pub(super) archive_frontier: i64,
-    pub(super) lag: i64,
-    pub(super) rows: u64,
-    pub(super) rejects: u64,
-    pub(super) latest_event: Option<String>,
-    /// Which worker holds it, if workers do.
-    pub(super) worker: Option<String>,
-}
-
-#[derive(Debug, Clone, Deserialize)]
-pub(super) struct Views {
-    pub(super) views: Vec<View>,
-}
-
-#[derive(Debug, Clone, Deserialize)]
-pub(super) struct View {
-    pub(super) name: String,
-    pub(super) stream: String,
-    pub(super) status: String,
-    pub(super) building: Option<String>,
-    pub(super) cut: Option<BTreeMap<i32, i64>>,
-    pub(super) frontier: Option<BTreeMap<i32, i64>>,
-    pub(super) age_seconds: Option<f64>,
-    pub(super) batch_rows: Option<u64>,
-    pub(super) segments: Option<u64>,
-    pub(super) warnings: Vec<String>,
-    pub(super) last_run: Option<Run>,
-}
-
-/// A recomputation.
-#[derive(Debug, Clone, Deserialize)]
-pub(super) struct Run {
-    pub(super) mode: String,
-    pub(super) outcome: String,
-    pub(super) rows: u64,
-    pub(super) groups: u64,
-    pub(super) seconds: f64,
-    pub(super) error: Option<String>,
-}
-
-#[derive(Debug, Clone, Deserialize)]
-pub(super) struct Process {
-    pub(super) uptime_seconds: f64,
-    pub(super) queries_running: i64,
-    pub(super) queries_answered: u64,
-    pub(super) queries_failed: u64,
-}
 
 /// Everything at one time.
 #[derive(Debug, Clone)]
 pub(super) struct Sample {
     /// Since the watching began.
     pub(super) at: Duration,
-    pub(super) streams: Vec<Stream>,
-    pub(super) workers: Vec<Worker>,
-    pub(super) views: Vec<View>,
-    pub(super) process: Process,
+    pub(super) streams: Vec<StreamStatus>,
+    /// Empty if the realtime side is in the server's own process.
+    pub(super) workers: Vec<WorkerEntry>,
+    pub(super) views: Vec<ViewStatus>,
+    pub(super) process: ProcessStatus,
 }
 
-impl Stream {
-    fn messages(&self) -> u64 {
-        self.rows + self.rejects
-    }
+/// Messages that were read, since the server started.
+fn messages(stream: &StreamStatus) -> u64 {
+    stream.rows + stream.rejects
+}
 
-    /// Messages that are read and not archived yet.
-    pub(super) fn unarchived(&self) -> i64 {
-        let partitions = self.partitions.values();
-        partitions.map(|p| p.frontier - p.archive_frontier).sum()
-    }
+/// Messages that are read and not archived yet.
+pub(super) fn unarchived(stream: &StreamStatus) -> i64 {
+    let partitions = stream.partitions.values();
+    partitions.map(|p| p.frontier.0 - p.archive_frontier.0).sum()
 }
 
 /// The samples of the last while, oldest first.
@@ -147,8 +62,8 @@ impl History {
     /// stream.
     pub(super) fn rate(&self, stream: &str) -> Option<f64> {
         let of = |sample: &Sample| {
-            let found = sample.streams.iter().find(|s| s.name == stream)?;
-            Some((sample.at, found.messages()))
+            let found = sample.streams.iter().find(|s| s.name.as_str() == stream)?;
+            Some((sample.at, messages(found)))
         };
         let mut counts = self.0.iter().rev().map_while(of);
         let (end, last) = counts.next()?;
@@ -171,27 +86,31 @@ pub(super) mod tests {
     use super::*;
 
     /// A stream called `s` that has read `rows` and 2 rejects.
-    pub(crate) fn stream(rows: u64) -> Stream {
+    pub(crate) fn stream(rows: u64) -> StreamStatus {
         serde_json::from_value(json!({
-            "name": "s", "topic": "t", "status": "running", "failure": null, "archive_failure": null, "lag": 5,
-            "rows": rows, "rejects": 2, "latest_event": "2026-11-24T17:00:01.250000Z",
-            "memory_bytes": 104_857_600, "memory_budget": 1_073_741_824, "paused": false,
+            "name": "s", "topic": "t", "status": "running", "failure": null, "answers": true, "archive_failure": null,
+            "origin": {"0": 0, "1": 0}, "frontier": {"0": 1000, "1": 0}, "archive_frontier": {"0": 400, "1": 0},
+            "mark": {"0": 400, "1": 0}, "archive_version": 3, "archive_files": 2, "lag": 5, "rows": rows, "rejects": 2,
+            "latest_event": "2026-11-24T17:00:01.250000Z", "memory_bytes": 104_857_600,
+            "memory_budget": 1_073_741_824, "paused": false, "sql": "CREATE EXTERNAL TABLE s …",
             "partitions": {
-                "0": {"frontier": 1000, "archive_frontier": 400, "lag": 5, "rows": rows, "rejects": 2,
-                    "latest_event": "2026-11-24T17:00:01.250000Z"},
-                "1": {"frontier": 0, "archive_frontier": 0, "lag": 0, "rows": 0, "rejects": 0, "latest_event": null}
+                "0": {"frontier": 1000, "archive_frontier": 400, "high_watermark": 1005, "lag": 5, "rows": rows,
+                    "rejects": 2, "latest_event": "2026-11-24T17:00:01.250000Z"},
+                "1": {"frontier": 0, "archive_frontier": 0, "high_watermark": 0, "lag": 0, "rows": 0, "rejects": 0,
+                    "latest_event": null}
             }
         }))
         .unwrap()
     }
 
-    pub(crate) fn sample(seconds: u64, streams: Vec<Stream>) -> Sample {
+    pub(crate) fn sample(seconds: u64, streams: Vec<StreamStatus>) -> Sample {
         Sample {
             at: Duration::from_secs(seconds),
             streams,
             workers: Vec::new(),
             views: Vec::new(),
-            process: Process {
+            process: ProcessStatus {
+                version: "1.0.0".to_owned(),
                 uptime_seconds: 100.0 + seconds as f64,
                 queries_running: 1,
                 queries_answered: 1234,
@@ -240,6 +159,6 @@ pub(super) mod tests {
 
     #[test]
     fn what_is_not_archived_is_counted() {
-        assert_eq!(stream(0).unarchived(), 600);
+        assert_eq!(unarchived(&stream(0)), 600);
     }
 }

@@ -17,9 +17,9 @@ type Texts = (String, String);
 
 /// Shared by all clones of a store.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Memo(Arc<Mutex<HashMap<Texts, Arc<CompiledView>>>>);
+pub(super) struct ViewCache(Arc<Mutex<HashMap<Texts, Arc<CompiledView>>>>);
 
-impl Memo {
+impl ViewCache {
     /// The view if it was compiled over the same stream.
     pub(super) fn find(
         &self,

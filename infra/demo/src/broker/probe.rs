@@ -1,0 +1,133 @@
+//! A first reading of a request, in which no number is believed that there is no room for.
+//!
+//! A list begins with the count of its items, as a 32-bit integer or as a varint, and memory is taken for that many at
+//! once. Every varint of a request is a length, a count or a small tag, so one that is larger than what is left of the
+//! frame is an error. An integer may be anything else too, a timeout say: here it is read as no larger than what is
+//! left and one more, by which a list of it runs out of bytes. Invariant: a request that passes has only lists that are
+//! there.
+
+use bytes::{Buf, Bytes, TryGetError};
+use kafka_protocol::protocol::buf::ByteBuf;
+
+/// Bytes of a varint.
+const LONGEST: usize = 5;
+
+pub(crate) struct Probe {
+    rest: Bytes,
+    /// The bytes just read that say that their varint goes on.
+    open: Vec<u8>,
+}
+
+impl Probe {
+    pub(crate) fn new(rest: Bytes) -> Self {
+        Self { rest, open: Vec::new() }
+    }
+
+    /// What a varint comes to that ends with the last of `open`. Where it began is not known if the request is wrong (a
+    /// boolean is a byte too), so it is taken for the largest.
+    fn largest(&self) -> usize {
+        let begins = self.open.len().saturating_sub(LONGEST);
+        let sum = |value: u32, (index, byte): (usize, &u8)| value | u32::from(byte & 0x7f) << (7 * index);
+        (begins..self.open.len())
+            .map(|begin| self.open[begin..].iter().enumerate().fold(0, sum) as usize)
+            .max()
+            .unwrap_or(0)
+    }
+}
+
+impl Buf for Probe {
+    fn remaining(&self) -> usize {
+        self.rest.remaining()
+    }
+
+    fn chunk(&self) -> &[u8] {
+        self.rest.chunk()
+    }
+
+    fn advance(&mut self, count: usize) {
+        self.open.clear();
+        self.rest.advance(count);
+    }
+
+    fn try_get_u8(&mut self) -> Result<u8, TryGetError> {
+        let byte = self.rest.try_get_u8()?;
+        self.open.push(byte);
+        let goes_on = byte >= 0x80;
+        if !goes_on || self.open.len() >= LONGEST {
+            // A length is written as one more than it is.
+            let (requested, available) = (self.largest(), self.rest.len() + 1);
+            if requested > available {
+                return Err(TryGetError { requested, available });
+            }
+        }
+        if goes_on {
+            let known = self.open.len().saturating_sub(LONGEST - 1);
+            self.open.drain(..known);
+        } else {
+            self.open.clear();
+        }
+        Ok(byte)
+    }
+
+    fn try_get_i32(&mut self) -> Result<i32, TryGetError> {
+        self.open.clear();
+        let number = self.rest.try_get_i32()?;
+        Ok(number.min(i32::try_from(self.rest.len() + 1).unwrap_or(i32::MAX)))
+    }
+}
+
+impl ByteBuf for Probe {
+    fn peek_bytes(&mut self, range: std::ops::Range<usize>) -> Bytes {
+        self.rest.slice(range)
+    }
+
+    fn get_bytes(&mut self, size: usize) -> Bytes {
+        self.open.clear();
+        self.rest.split_to(size)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn probe(bytes: &[u8]) -> Probe {
+        Probe::new(Bytes::copy_from_slice(bytes))
+    }
+
+    /// Reads bytes until one is refused; how many were read.
+    fn passed(bytes: &[u8]) -> usize {
+        let mut probe = probe(bytes);
+        std::iter::from_fn(|| probe.try_get_u8().ok()).count()
+    }
+
+    #[test]
+    fn varints_have_room_for_what_they_count() {
+        assert_eq!(passed(&[3, 0, 0]), 3);
+        assert_eq!(passed(&[4, 0, 0]), 0);
+        // 128 in two bytes, with 127 bytes after them.
+        let mut bytes = vec![0x80, 1];
+        bytes.resize(2 + 127, 0);
+        assert_eq!(passed(&bytes), 2 + 127);
+        bytes.pop();
+        assert_eq!(passed(&bytes), 1);
+        // The fifth byte ends one whatever it says.
+        assert_eq!(passed(&[0xff; 9]), 4);
+        assert_eq!(passed(&[0x80, 0x80, 0x80, 0x80, 0x0f, 0]), 4);
+        // A boolean that goes on hides nothing.
+        assert_eq!(passed(&[0x80, 0x80, 0x80, 0x80, 0x80, 0x0f, 0]), 5);
+    }
+
+    #[test]
+    fn integers_are_no_larger_than_what_is_left() {
+        let read = |number: i32, rest: usize| {
+            let mut bytes = number.to_be_bytes().to_vec();
+            bytes.resize(4 + rest, 0);
+            probe(&bytes).try_get_i32().unwrap()
+        };
+        assert_eq!(read(-1, 5), -1);
+        assert_eq!(read(5, 5), 5);
+        assert_eq!(read(i32::MAX, 5), 6);
+        assert!(probe(&[0, 0]).try_get_i32().is_err());
+    }
+}

@@ -1,0 +1,100 @@
+//! The body of every answer that is not 2xx.
+//!
+//! Invariant: a code never changes its status or its meaning, so programs may decide by it; a message is for people.
+
+use serde::{Deserialize, Serialize};
+
+use super::words::words;
+
+/// An answer that is not 2xx.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Refusal {
+    pub error: ErrorBody,
+}
+
+/// Why a request was not answered.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ErrorBody {
+    pub code: ErrorCode,
+    /// A sentence that ends with what to do.
+    pub message: String,
+    /// The place in the SQL, if the error has one: both are counted from 1.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub line: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub column: Option<u64>,
+}
+
+words! {
+    /// What kind of error it is.
+    pub enum ErrorCode {
+        /// The body, a header or a parameter cannot be read. The status is 413 if the body is too long.
+        BadRequest = "bad_request",
+        /// An option of a query has a name or a value that means nothing.
+        BadOption = "bad_option",
+        /// The request holds no SQL statement.
+        Empty = "empty",
+        /// A request holds either definitions or one query.
+        MixedStatements = "mixed_statements",
+        /// Queries change nothing.
+        ReadOnly = "read_only",
+        /// The SQL cannot be parsed.
+        Syntax = "syntax",
+        /// The query cannot be planned.
+        InvalidQuery = "invalid_query",
+        /// The query was planned, and failed because of its data.
+        QueryFailed = "query_failed",
+        /// A definition or a request is understood but not accepted.
+        Refused = "refused",
+        /// A page of another site made a browser send the request.
+        OtherSite = "other_site",
+        /// The stream or view does not exist.
+        NotFound = "not_found",
+        NoSuchPath = "no_such_path",
+        NoSuchMethod = "no_such_method",
+        /// The client accepts no format that exists.
+        NotAcceptable = "not_acceptable",
+        /// The name is taken, or views read the stream. The status is 503 if others change the catalog at the moment.
+        Conflict = "conflict",
+        /// A fault of the server.
+        Internal = "internal",
+        /// The query can be answered in a while.
+        NotReady = "not_ready",
+        /// The layers hold no common frontier at the moment.
+        NotHeld = "not_held",
+        StreamStopped = "stream_stopped",
+        /// A speed worker failed that was asked for a part of the answer.
+        WorkerFailed = "worker_failed",
+        /// As many queries run as may.
+        TooBusy = "too_busy",
+        /// The object store or the disk failed.
+        Storage = "storage",
+        /// Another layer cannot do its part at the moment.
+        Unavailable = "unavailable",
+        /// The query took longer than it may.
+        Timeout = "timeout",
+        /// The query needs more memory than it may have.
+        MemoryLimit = "memory_limit",
+    }
+}
+
+impl ErrorCode {
+    /// The HTTP status; [`ErrorCode::BadRequest`] and [`ErrorCode::Conflict`] have a second one.
+    pub fn status(self) -> u16 {
+        use ErrorCode as C;
+        match self {
+            C::BadRequest | C::BadOption | C::Empty | C::MixedStatements | C::ReadOnly => 400,
+            C::Syntax | C::InvalidQuery | C::QueryFailed | C::Refused => 400,
+            C::OtherSite => 403,
+            C::NotFound | C::NoSuchPath => 404,
+            C::NoSuchMethod => 405,
+            C::NotAcceptable => 406,
+            C::Conflict => 409,
+            C::Internal | C::Unknown => 500,
+            C::NotReady | C::NotHeld | C::StreamStopped | C::WorkerFailed => 503,
+            C::TooBusy | C::Storage | C::Unavailable => 503,
+            C::Timeout => 504,
+            C::MemoryLimit => 507,
+        }
+    }
+}

@@ -1,0 +1,22 @@
+//! Where a server answers what.
+//!
+//! Invariant: what is below `/v1` is for clients, the rest is for orchestrators and scrapers.
+
+/// `POST`: [`super::sql::SqlRequest`] or SQL in, [`super::sql::SqlAnswer`] or CSV out.
+pub const SQL: &str = "/v1/sql";
+/// `GET`: [`super::streams::StreamList`].
+pub const STREAMS: &str = "/v1/streams";
+/// `GET`: [`super::views::ViewList`].
+pub const VIEWS: &str = "/v1/views";
+/// `GET`: [`super::process::ProcessStatus`].
+pub const PROCESS: &str = "/v1/process";
+/// `POST` with [`super::audits::AuditQuery`]: [`super::audits::AuditList`].
+pub const AUDIT: &str = "/v1/audit";
+/// `POST` with [`super::runs::RunQuery`]: [`super::runs::RunList`].
+pub const BATCH_RUN: &str = "/v1/batch/run";
+/// `GET`: [`super::process::ProbeAnswer`].
+pub const HEALTHZ: &str = "/healthz";
+/// `GET`: [`super::process::ProbeAnswer`].
+pub const READYZ: &str = "/readyz";
+/// `GET`: OpenMetrics text.
+pub const METRICS: &str = "/metrics";

@@ -1,0 +1,57 @@
+//! `POST /v1/sql`: SQL and its options in, columns and rows out.
+//!
+//! Invariant: the frontier stands before the rows, so no client reads rows that it cannot place.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::{Frontier, Partition, StreamName};
+
+/// Frontiers of several streams: `{"sensor_data": {"0": 123}}`.
+pub type Frontiers = BTreeMap<StreamName, Frontier>;
+
+/// Partitions that an answer leaves to the batch layer, by stream: `{"sensor_data": [3]}`.
+pub type Partial = BTreeMap<StreamName, BTreeSet<Partition>>;
+
+/// The body of a request, if it is JSON. Else the body is the SQL, and headers have the options.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SqlRequest {
+    pub sql: String,
+    /// Whether the answer may lie below earlier ones.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub stale: Option<bool>,
+    /// [`Frontiers`] that the answer must cover.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub min_frontier: Option<Value>,
+    /// `allow` or `refuse`: whether partitions that no worker holds may be left to the batch layer.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub partial: Option<String>,
+}
+
+/// An answer as JSON.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct SqlAnswer {
+    pub columns: Vec<AnswerColumn>,
+    /// Where the rows are exact, of every stream that the query reads.
+    pub frontier: Frontiers,
+    /// True if the answer may lie below earlier ones, which its client has allowed.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub stale: bool,
+    /// Empty unless the client has allowed it and it was needed.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub partial: Partial,
+    /// Each has a value for each column. Decimals, NaN and infinities are strings; binary values are hexadecimal.
+    pub rows: Vec<Vec<Value>>,
+}
+
+/// A column of an answer. Names may repeat.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AnswerColumn {
+    pub name: String,
+    /// As Arrow calls it.
+    #[serde(rename = "type")]
+    pub data_type: String,
+}
