@@ -38,8 +38,8 @@ pub struct Downstream {
 
 /// Runs views and announces what is published, until cancelled. A run that is cut off publishes nothing.
 ///
-/// Errors: what is a bug or cannot be mended by running again. A view that cannot be computed is not one: it is reported,
-/// stays at its cut and is tried again.
+/// Errors: what is a bug or cannot be mended by running again. A view that cannot be computed is no error: its run is
+/// reported, it stays at its cut and is tried again.
 pub async fn schedule(config: BatchConfig, downstream: Downstream, cancel: CancellationToken) -> Result<()> {
     let Shared { warehouse, catalog, .. } = downstream.shared.clone();
     let following = follow_published(warehouse, catalog, downstream.published.clone(), cancel.clone());

@@ -111,7 +111,6 @@ impl World {
         let sources = Sources {
             shared: Shared { warehouse, catalogs, catalog: catalog_receiver, published: published_receiver },
             realtime: Realtime::Local(streams_receiver),
-            masters: watch::channel(Arc::default()).1,
             audit: Arc::new(|view| {
                 Box::pin(async move {
                     match view {

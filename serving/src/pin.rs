@@ -165,7 +165,10 @@ pub(crate) async fn pin_all(
             Realtime::Local(streams) => {
                 local::pin_in_time(streams, &sources.shared.published, wanted, lowest, terms).await?
             }
-            Realtime::Remote(workers) => remote::pin_in_time(workers, sources, wanted, lowest, terms).await?,
+            Realtime::Remote { workers, masters } => {
+                let sources = (sources.shared.published.clone(), masters.clone());
+                remote::pin_in_time(workers, sources, wanted, lowest, terms).await?
+            }
         };
         given.raise(&pin);
         pins.insert(name.clone(), pin);

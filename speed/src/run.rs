@@ -46,8 +46,8 @@ pub async fn record_origins(config: &SpeedConfig, stream: &CatalogStream, catalo
     Ok(survey(&topic, stream, catalogs, None).await?.1)
 }
 
-/// Ingests `stream` until `cancel`, then archives what it holds. The archive of `upstream` must have been opened with the
-/// origins that [`record_origins`] gives.
+/// Ingests `stream` until `cancel`, then archives what it holds. The archive of `upstream` must have been opened with
+/// the origins that [`record_origins`] gives.
 ///
 /// Errors: see [`Error`]; after a transient one, call it again.
 pub async fn run(

@@ -5,8 +5,8 @@
 use std::sync::Arc;
 
 use futures::FutureExt;
-use thalweg_batch::{BatchConfig, Downstream, run_view, schedule};
-use thalweg_schemas::api::runs::{RunList, RunMode};
+use thalweg_batch::{BatchConfig, Downstream, run_views, schedule};
+use thalweg_schemas::api::runs::{RunList, RunMode, RunReport};
 use thalweg_schemas::engine::threads::Threads;
 use thalweg_schemas::warehouse::versions::Published;
 use thalweg_schemas::{Fault, Shared};
@@ -81,15 +81,8 @@ impl Runs {
     }
 
     async fn run(self, request: BatchRequest) -> Result<RunList, CallError> {
-        let catalog = Arc::clone(&self.shared.catalog.borrow());
         let mode = if request.full { RunMode::Full } else { RunMode::Incremental };
-        let mut runs = Vec::new();
-        for view in catalog.compiled_of(request.view.as_ref()).map_err(failed)? {
-            let run = run_view(&self.shared.warehouse, &catalog, &view, mode, &self.config, |_| ());
-            let report = run.await.map_err(failed)?;
-            self.metrics.record_run(&report);
-            runs.push(report);
-        }
-        Ok(RunList { runs })
+        let record = |report: &RunReport| self.metrics.record_run(report);
+        run_views(&self.shared, request.view.as_ref(), mode, &self.config, record).await.map_err(failed)
     }
 }

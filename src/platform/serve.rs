@@ -44,8 +44,7 @@ pub(crate) async fn serve(settings: &Settings, opened: Opened) -> anyhow::Result
     let audits = Audits {
         shared: shared.clone(),
         threads: threads(settings)?,
-        realtime: Realtime::Remote(Workers::new(addresses, config)),
-        masters,
+        realtime: Realtime::Remote { workers: Workers::new(addresses, config), masters },
         memory: settings.batch_memory,
     };
     let sources = audits.sources(no_runs(), Arc::new(Metrics::new()));

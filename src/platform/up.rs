@@ -50,10 +50,8 @@ pub(crate) async fn up(settings: &Settings, opened: Opened) -> Result<Platform, 
     };
     let (shown, handles) = watch::channel(Arc::default());
     let runs = Runs::new(&shared, &metrics, Arc::clone(&threads), settings.batch());
-    // Snapshots of this process bring their own master dataset.
-    let (_, masters) = watch::channel(Arc::default());
     let (realtime, memory) = (Realtime::Local(handles), settings.batch_memory);
-    let audits = Audits { shared, threads, realtime, masters, memory };
+    let audits = Audits { shared, threads, realtime, memory };
     let sources = audits.sources(runs.call(), metrics);
     let serving = settings.serving();
     Ok(Platform {

@@ -296,7 +296,6 @@ impl World {
         Sources {
             shared,
             realtime,
-            masters: self.masters.subscribe(),
             audit: Arc::new(move |_| Box::pin(async move { Err(refuse()) })),
             batch: Arc::new(move |_| Box::pin(async move { Err(refuse()) })),
             metrics: Arc::new(Metrics::new()),
@@ -318,7 +317,7 @@ impl World {
     /// A serving process that asks workers at `addresses`.
     pub(crate) async fn there(&self, addresses: &[String], config: WorkersConfig) -> Server {
         let addresses = watch::channel(addresses.to_vec()).1;
-        let realtime = Realtime::Remote(Workers::new(addresses, config));
+        let realtime = Realtime::Remote { workers: Workers::new(addresses, config), masters: self.masters.subscribe() };
         Server::start(self.sources(realtime)).await
     }
 

@@ -159,7 +159,7 @@ mod tests {
             assert_eq!(behind(&catalog, &streams), expect);
         };
         check(&[]);
-        world.alter(|snapshot| drop(snapshot.caught_up_partitions.pop_first()));
+        world.alter(|snapshot| snapshot.caught_up_partitions.clear());
         check(&["stream `sensor_data`: catching up"]);
         world.alter(|snapshot| snapshot.waiting = Some("no broker".to_owned()));
         check(&["stream `sensor_data`: it waits for Kafka (no broker)"]);

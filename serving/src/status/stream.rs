@@ -243,9 +243,9 @@ pub(crate) async fn stream_conditions(sources: &Sources) -> StreamConditions {
     let catalog = sources.shared.catalog.borrow().clone();
     match &sources.realtime {
         Realtime::Local(streams) => local(&catalog, &streams.borrow()),
-        Realtime::Remote(workers) => {
+        Realtime::Remote { workers, masters } => {
             let statuses = workers.statuses().await;
-            let masters = sources.masters.borrow().clone();
+            let masters = masters.borrow().clone();
             let stand = |(name, stream): (&StreamName, &Arc<CatalogStream>)| {
                 let master = masters.get(name).cloned();
                 (name.clone(), StreamCondition::remote(stream, &statuses, master))

@@ -68,6 +68,12 @@ fn address(client: &str) -> Option<String> {
 mod tests {
     use super::*;
 
+    #[tokio::test]
+    async fn without_a_stream_there_is_no_group_to_ask() {
+        let found = super::workers(&SpeedConfig::default(), &Catalog::default()).await;
+        assert!(found.unwrap().is_empty());
+    }
+
     #[test]
     fn workers_are_known_by_their_clients_names() {
         let check = |clients: &[&str], expect: &[&str]| {
