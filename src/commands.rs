@@ -12,8 +12,11 @@ pub(crate) mod status;
 
 pub(crate) mod sql;
 
-pub(crate) mod batch;
 pub(crate) mod demo;
+
+mod process;
+
+pub(crate) mod batch;
 pub(crate) mod serve;
 pub(crate) mod speed;
 pub(crate) mod up;

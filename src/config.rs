@@ -3,6 +3,7 @@
 //! Invariant: `thalweg.toml` beside this file names every key; a key that it does not name is refused wherever it
 //! is given.
 
+mod layers;
 mod roles;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -17,9 +18,10 @@ use serde::{Deserialize, Deserializer, de};
 use thalweg_schemas::Partition;
 use thalweg_schemas::error::nearest::nearest;
 use thalweg_schemas::warehouse::{Fsync, Warehouse};
+use thalweg_serving::WorkersAt;
 use toml::{Table, Value};
 
-pub(crate) use self::roles::{Cluster, WorkersAt, advertised, parse_partitions, parse_workers};
+pub(crate) use self::roles::{Cluster, advertised, parse_partitions, parse_workers};
 
 /// The default file, which documents every key.
 pub(crate) const DEFAULTS: &str = include_str!("thalweg.toml");
@@ -33,7 +35,7 @@ const NOT_SETTINGS: [&str; 2] = ["THALWEG_CONFIG", "THALWEG_URL"];
 /// Every setting, resolved. The fields are documented in `thalweg.toml`.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(crate) struct Settings {
+pub struct Settings {
     data_dir: PathBuf,
     warehouse: String,
     #[serde(deserialize_with = "switch")]
@@ -118,6 +120,13 @@ impl Settings {
         layers.push(("the environment".to_owned(), environment(std::env::vars())?));
         layers.push(("the flags".to_owned(), flags));
         resolve(layers)
+    }
+
+    /// The settings of a process that no file, variable or flag reaches: `table` over the defaults.
+    ///
+    /// Errors name the key.
+    pub fn from_table(table: Table) -> Result<Self> {
+        resolve(vec![("the table".to_owned(), table)])
     }
 
     pub(crate) fn data_dir(&self) -> &Path {

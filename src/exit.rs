@@ -1,7 +1,7 @@
 //! From the command line to an exit code.
 //!
-//! Invariant: exit code 0 is success, 1 a failure, 2 wrong usage, 70 a broken promise of this program; the reason is one
-//! `error:` line on stderr.
+//! Invariant: exit code 0 is success, 1 a failure, 2 wrong usage, 70 a broken promise of this program. The reason is
+//! one `error:` line on stderr.
 
 use std::process::ExitCode;
 

@@ -2,7 +2,11 @@
 //!
 //! All layers start, stop and report here. Modules are in reading order: each imports only what is listed above it.
 //! Invariant: nothing here decides what an answer, an archive or a run is; that is the layers' own.
+//!
+//! [`run`] is the program. A test starts `thalweg up` in its own process: [`Settings::from_table`], [`Platform::up`],
+//! [`Platform::address`] to ask it over HTTP, and [`Platform::until`] to end it.
 
+mod advice;
 mod terminal;
 
 mod config;
@@ -21,4 +25,6 @@ mod commands;
 mod cli;
 mod exit;
 
+pub use config::Settings;
 pub use exit::run;
+pub use platform::{Platform, Stopped};

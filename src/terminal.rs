@@ -7,6 +7,8 @@ use std::io::{IsTerminal, Write};
 use comfy_table::{CellAlignment, Table, presets};
 use datafusion::error::DataFusionError;
 
+use crate::advice;
+
 /// A line on stdout.
 ///
 /// Errors: stdout is closed, as when `head` has read enough.
@@ -62,7 +64,7 @@ pub(crate) fn is_closed(error: &anyhow::Error) -> bool {
         .any(|cause| cause.downcast_ref::<std::io::Error>().is_some_and(|e| e.kind() == std::io::ErrorKind::BrokenPipe))
 }
 
-/// An error and its causes in one line; causes that an outer sentence quotes already are left out.
+/// An error and its causes in one line, then advice; causes that an outer sentence quotes already are left out.
 pub(crate) fn sentence(error: &anyhow::Error) -> String {
     let mut text = String::new();
     for cause in error.chain() {
@@ -76,6 +78,9 @@ pub(crate) fn sentence(error: &anyhow::Error) -> String {
         } else if !text.contains(&cause) {
             text = format!("{text}: {cause}");
         }
+    }
+    if let Some(advice) = error.chain().find_map(advice::of) {
+        text = format!("{text}; {advice}");
     }
     text.split_whitespace().collect::<Vec<_>>().join(" ")
 }
@@ -106,6 +111,12 @@ mod tests {
         assert_eq!(sentence(&error), "asking x: no route");
         let quoted = Err::<(), _>(anyhow::anyhow!("no route")).context("asking x: no route");
         assert_eq!(sentence(&quoted.unwrap_err()), "asking x: no route");
+        let advised = thalweg_speed::Error::FindBrokers { stream: thalweg_schemas::StreamName::new("s").unwrap() };
+        assert_eq!(
+            sentence(&advised.into()),
+            "stream `s` does not say where Kafka is; give 'kafka.bootstrap.servers' in its OPTIONS; for all streams, \
+             give --kafka bootstrap.servers=HOST:PORT, or [kafka] in thalweg.toml"
+        );
     }
 
     #[test]

@@ -5,6 +5,8 @@
 //! Invariant: both sides cover exactly the same offsets. Segments that arrived live and segments that were rebuilt are
 //! compared apart, because a rebuilt one is made from the very rows that it is compared with.
 
+mod steps;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -28,14 +30,16 @@ use crate::run::rows;
 use crate::view_table::ViewTable;
 use crate::{Error, Result};
 
+pub use self::steps::{AuditStep, PublishedRange};
+
 /// Bytes that the computing side of an audit may use.
 const MEMORY: usize = 512 * 1024 * 1024;
 
 /// Compares what `live` holds of `view`, up to the newest mark that is archived, with the master dataset: from the
 /// published cut or, where older segments are still held, from the first of those.
 ///
-/// Errors: [`thalweg_schemas::Error::NotHeld`] if the segments do not reach from the published cut to the mark: they are
-/// being rebuilt, or the snapshot is older than the cut. Else storage or computing failed.
+/// Errors: [`thalweg_schemas::Error::NotHeld`] if the segments do not reach from the published cut to the mark: they
+/// are being rebuilt, or the snapshot is older than the cut. Else storage or computing failed.
 pub async fn audit_view(
     warehouse: &Warehouse,
     catalog: &Catalog,

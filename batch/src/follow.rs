@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use thalweg_schemas::catalog::{Catalog, CatalogStream, CompiledView};
 use thalweg_schemas::warehouse::Warehouse;
-use thalweg_schemas::warehouse::versions::{BatchVersion, MasterVersion, Published};
+use thalweg_schemas::warehouse::versions::{BatchVersion, MasterVersion, Masters, Published};
 use thalweg_schemas::{Fault, StreamName, ViewId};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -20,9 +20,6 @@ use crate::view_table::ViewTable;
 
 /// How often tables are looked at; each costs one small request.
 const POLL: Duration = Duration::from_secs(1);
-
-/// The newest version of every stream's master dataset that there is.
-pub type Masters = HashMap<StreamName, Arc<MasterVersion>>;
 
 /// Announces batch versions as they appear in the state tables, until cancelled. For processes that do not run
 /// [`crate::schedule()`], which does it too.

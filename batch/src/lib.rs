@@ -33,6 +33,6 @@ pub use archive::Archive;
 pub use error::{Error, Result};
 pub use follow::{follow_masters, follow_published};
 pub use promote::promote;
-pub use run::{BatchConfig, Progress, run_view};
-pub use schedule::schedule;
+pub use run::{BatchConfig, Progress, run_view, run_views};
+pub use schedule::{Downstream, schedule};
 pub use view_table::ViewTable;

@@ -9,12 +9,12 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use thalweg_schemas::ViewName;
-use thalweg_schemas::api::runs::{RunMode, RunOutcome, RunReport};
+use thalweg_schemas::api::runs::{RunList, RunMode, RunOutcome, RunReport};
 use thalweg_schemas::catalog::{Catalog, CatalogStream, CompiledView};
 use thalweg_schemas::clock::WallClock;
 use thalweg_schemas::warehouse::Warehouse;
 use thalweg_schemas::warehouse::versions::{BatchVersion, MasterVersion};
+use thalweg_schemas::{Shared, ViewName};
 use uuid::Uuid;
 
 pub(crate) use self::compute::rows;
@@ -69,8 +69,28 @@ pub struct Progress {
     pub states_written: u64,
 }
 
-/// Computes `view` up to the newest mark and publishes it, unless someone else is at it. `progress` is called about twice
-/// a second.
+/// Computes a view, or all, one after the other; `record` is told of each run.
+///
+/// Errors: as of [`run_view`]; [`thalweg_schemas::Error::FindDefinition`].
+pub async fn run_views(
+    shared: &Shared,
+    name: Option<&ViewName>,
+    mode: RunMode,
+    config: &BatchConfig,
+    record: impl Fn(&RunReport),
+) -> Result<RunList> {
+    let catalog = Arc::clone(&shared.catalog.borrow());
+    let mut runs = Vec::new();
+    for view in catalog.compiled_of(name)? {
+        let report = run_view(&shared.warehouse, &catalog, &view, mode, config, |_| ()).await?;
+        record(&report);
+        runs.push(report);
+    }
+    Ok(RunList { runs })
+}
+
+/// Computes `view` up to the newest mark and publishes it, unless someone else is at it. `progress` is called about
+/// twice a second.
 ///
 /// Errors: storage, planning and computing, each as its own variant. Nothing is published then.
 pub async fn run_view(

@@ -8,10 +8,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use thalweg_schemas::api::runs::{RunMode, RunOutcome, RunReport};
-use thalweg_schemas::catalog::{Catalog, CatalogStore, CompiledView};
-use thalweg_schemas::warehouse::Warehouse;
+use thalweg_schemas::catalog::{Catalog, CompiledView};
 use thalweg_schemas::warehouse::versions::Published;
-use thalweg_schemas::{Fault, Frontier, ViewId};
+use thalweg_schemas::{Fault, Frontier, Shared, ViewId};
 use tokio::sync::{Notify, mpsc, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -25,49 +24,46 @@ use crate::{Error, Result};
 const SHORTEST_REST: Duration = Duration::from_millis(200);
 const RETRY: Duration = Duration::from_secs(5);
 
+/// What connects the schedule to the rest of the process.
+#[derive(Debug, Clone)]
+pub struct Downstream {
+    pub shared: Shared,
+    /// Where new versions are announced; the other end of `shared.published`.
+    pub published: watch::Sender<Arc<Published>>,
+    /// Asks for a round of runs now.
+    pub wake: Arc<Notify>,
+    /// Told of every run, failed ones too.
+    pub runs: mpsc::UnboundedSender<RunReport>,
+}
+
 /// Runs views and announces what is published, until cancelled. A run that is cut off publishes nothing.
 ///
-/// `wake` asks for a round of runs now. Every run, failed ones too, is reported to `runs`.
-///
-/// Errors: what is a bug or cannot be mended by running again. A view that cannot be computed is not one: it is reported,
-/// stays at its cut and is tried again.
-#[allow(clippy::too_many_arguments)]
-pub async fn schedule(
-    warehouse: Warehouse,
-    catalogs: CatalogStore,
-    catalog: watch::Receiver<Arc<Catalog>>,
-    published: watch::Sender<Arc<Published>>,
-    config: BatchConfig,
-    wake: Arc<Notify>,
-    runs: mpsc::UnboundedSender<RunReport>,
-    cancel: CancellationToken,
-) -> Result<()> {
-    let rounds =
-        Rounds { warehouse: &warehouse, catalogs, published: &published, config, runs, promoted: HashSet::new() };
-    let following = follow_published(warehouse.clone(), catalog.clone(), published.clone(), cancel.clone());
+/// Errors: what is a bug or cannot be mended by running again. A view that cannot be computed is no error: its run is
+/// reported, it stays at its cut and is tried again.
+pub async fn schedule(config: BatchConfig, downstream: Downstream, cancel: CancellationToken) -> Result<()> {
+    let Shared { warehouse, catalog, .. } = downstream.shared.clone();
+    let following = follow_published(warehouse, catalog, downstream.published.clone(), cancel.clone());
+    let rounds = Rounds { config, downstream, promoted: HashSet::new() };
     tokio::select! {
         () = cancel.cancelled() => Ok(()),
         ended = following => ended,
-        ended = rounds.run(catalog, &wake) => ended,
+        ended = rounds.run() => ended,
     }
 }
 
 /// The runs, one after the other: each may use all the memory that is allowed.
-struct Rounds<'a> {
-    warehouse: &'a Warehouse,
-    catalogs: CatalogStore,
-    published: &'a watch::Sender<Arc<Published>>,
+struct Rounds {
     config: BatchConfig,
-    runs: mpsc::UnboundedSender<RunReport>,
+    downstream: Downstream,
     /// Views that were promoted here and may still be called building by the catalog at hand.
     promoted: HashSet<ViewId>,
 }
 
-impl Rounds<'_> {
-    async fn run(mut self, mut catalog: watch::Receiver<Arc<Catalog>>, wake: &Notify) -> Result<()> {
+impl Rounds {
+    async fn run(mut self) -> Result<()> {
         let mut due = Instant::now();
         loop {
-            let known = Arc::clone(&catalog.borrow_and_update());
+            let known = Arc::clone(&self.downstream.shared.catalog.borrow_and_update());
             let mut again = self.run_building(&known).await?;
             if Instant::now() >= due {
                 again |= self.run_serving(&known).await?;
@@ -80,8 +76,8 @@ impl Rounds<'_> {
                         due = due.min(Instant::now());
                     }
                 }
-                () = wake.notified() => due = Instant::now(),
-                changed = catalog.changed() => {
+                () = self.downstream.wake.notified() => due = Instant::now(),
+                changed = self.downstream.shared.catalog.changed() => {
                     if changed.is_err() {
                         return Ok(());
                     }
@@ -105,8 +101,9 @@ impl Rounds<'_> {
             let outcome = self.run_one(catalog, building).await?;
             // If the process that computes it fails, a view that nobody can ask yet must not wait for the interval.
             again |= may_pass(&outcome) || matches!(outcome, RunOutcome::Busy { .. });
-            let tell = |version| announce(self.published, version);
-            match promote(self.warehouse, &self.catalogs, catalog, building, tell).await {
+            let Downstream { shared, published, .. } = &self.downstream;
+            let tell = |version| announce(published, version);
+            match promote(&shared.warehouse, &shared.catalogs, catalog, building, tell).await {
                 Ok(true) => {
                     self.promoted.insert(id.clone());
                 }
@@ -134,7 +131,7 @@ impl Rounds<'_> {
     async fn run_one(&mut self, catalog: &Catalog, view: &Arc<CompiledView>) -> Result<RunOutcome> {
         let started = Instant::now();
         let mode = RunMode::Incremental;
-        let run = run_view(self.warehouse, catalog, view, mode, &self.config, |_| ()).await;
+        let run = run_view(&self.downstream.shared.warehouse, catalog, view, mode, &self.config, |_| ()).await;
         let report = match run {
             Ok(report) => report,
             Err(error) if error.fault() == Fault::Bug => return Err(error),
@@ -156,7 +153,7 @@ impl Rounds<'_> {
             RunOutcome::NothingNew | RunOutcome::Fenced => {}
         }
         // Whoever counts runs may have gone; the runs go on.
-        let _ = self.runs.send(report);
+        let _ = self.downstream.runs.send(report);
         Ok(outcome)
     }
 }

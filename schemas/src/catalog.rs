@@ -14,6 +14,8 @@ pub(crate) mod change;
 
 mod store;
 
+mod follow;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -22,6 +24,7 @@ use crate::definition::stream::StreamDefinition;
 use crate::definition::view::ViewDefinition;
 use crate::{Error, Frontier, Result, StreamName, ViewName};
 
+pub use follow::CatalogFollower;
 pub use store::CatalogStore;
 
 /// One version of the catalog. Version 0 is empty and has no file.

@@ -3,6 +3,7 @@
 //! Invariant: [`Error::fault`] is the only place where retry, reject or exit is decided.
 
 pub mod nearest;
+pub mod restart;
 
 pub mod complaint;
 
@@ -54,6 +55,9 @@ pub enum Error {
     ReadCatalog { path: String, reason: String },
     #[error("the warehouse `{url}` cannot be opened: {reason}")]
     OpenWarehouse { url: String, reason: String },
+    /// As [`Error::OpenWarehouse`]: the folder that it names cannot be used.
+    #[error("the warehouse `{url}` cannot be opened: {reason}")]
+    OpenFolder { url: String, reason: String },
     #[error("reading or writing {path}: {source}")]
     Store {
         path: String,
@@ -92,6 +96,7 @@ impl Error {
             | Error::CreateTwice { .. }
             | Error::DropStreamInUse { .. }
             | Error::OpenWarehouse { .. }
+            | Error::OpenFolder { .. }
             | Error::PlanView { .. } => Fault::User,
             Error::Store { source, .. } => store_fault(source),
             Error::WriteCatalog { .. } | Error::NotHeld { .. } => Fault::Transient,

@@ -26,6 +26,8 @@ pub mod algebra;
 pub mod catalog;
 pub mod check;
 
+pub mod shared;
+
 pub mod realtime;
 
 pub mod api;
@@ -33,3 +35,4 @@ pub mod api;
 pub use error::{Error, Fault, Result};
 pub use frontier::{Frontier, Offset, Partition};
 pub use names::{StreamName, ViewId, ViewName};
+pub use shared::Shared;

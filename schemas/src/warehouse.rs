@@ -42,7 +42,6 @@ pub enum Fsync {
     /// It is when the operating system sees fit: a power failure may take commits that were acknowledged.
     Never,
 }
-const ELSEWHERE: &str = "--data-dir or --warehouse name another place";
 
 /// An opened warehouse; cheap to clone.
 #[derive(Debug, Clone)]
@@ -60,9 +59,10 @@ impl Warehouse {
     /// Opens `url`: `file:///path`, a plain path, or `s3://bucket/prefix`. `options` are object_store's own keys
     /// (`aws_endpoint`, `aws_access_key_id`, `timeout`, …). A local folder is created.
     ///
-    /// Errors: [`Error::OpenWarehouse`].
+    /// Errors: [`Error::OpenWarehouse`], [`Error::OpenFolder`].
     pub fn open_with(url: &str, options: &BTreeMap<String, String>, fsync: Fsync) -> Result<Self> {
         let fail = |reason: String| Error::OpenWarehouse { url: url.to_owned(), reason };
+        let unusable = |reason: String| Error::OpenFolder { url: url.to_owned(), reason };
         let parsed = match Url::parse(url) {
             Ok(parsed) if parsed.scheme().len() > 1 => parsed,
             _ => {
@@ -74,9 +74,8 @@ impl Warehouse {
             "file" => {
                 let path =
                     parsed.to_file_path().map_err(|()| fail("a file URL has three slashes: file:///path".into()))?;
-                std::fs::create_dir_all(&path)
-                    .map_err(|e| fail(format!("the folder cannot be created: {e}; {ELSEWHERE}")))?;
-                check_writable(&path).map_err(fail)?;
+                std::fs::create_dir_all(&path).map_err(|e| unusable(format!("the folder cannot be created: {e}")))?;
+                check_writable(&path).map_err(unusable)?;
                 match fsync {
                     Fsync::Always => Arc::new(local::DurableDisk::open(&path).map_err(|e| fail(e.to_string()))?),
                     Fsync::Never => Arc::new(LocalFileSystem::new_with_prefix(&path).map_err(|e| fail(e.to_string()))?),
@@ -178,7 +177,7 @@ fn check_writable(folder: &std::path::Path) -> Result<(), String> {
             Ok(())
         }
         Err(e) if matches!(e.kind(), ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem) => {
-            Err(format!("the folder cannot be written: {e}; {ELSEWHERE}"))
+            Err(format!("the folder cannot be written: {e}"))
         }
         Err(_) => Ok(()),
     }

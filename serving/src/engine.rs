@@ -54,7 +54,7 @@ pub(crate) struct Engine {
 impl Engine {
     /// Errors: [`Error::Shared`] if the spill folder cannot be used, [`Error::StartThreads`].
     pub(crate) fn new(config: ServingConfig, sources: Sources) -> Result<Self> {
-        let env = session::runtime(Some(&sources.warehouse), None, config.spill.clone())?;
+        let env = session::runtime(Some(&sources.shared.warehouse), None, config.spill.clone())?;
         let mut settings = session::config(config.target_partitions).with_create_default_catalog_and_schema(false);
         let options = settings.options_mut();
         options.catalog.default_catalog = names::CATALOG.into();
@@ -186,7 +186,7 @@ impl Engine {
         let statement = state.sql_to_statement(sql, &dialect).map_err(planning)?;
         let references = state.resolve_table_references(&statement).map_err(planning)?;
 
-        let catalog = Arc::clone(&self.sources.catalog.borrow());
+        let catalog = Arc::clone(&self.sources.shared.catalog.borrow());
         self.given.keep(|name| catalog.streams.contains_key(name));
         let unknown = |name: &&StreamName| !catalog.streams.contains_key(*name);
         if let Some(name) = options.min_frontier.keys().find(unknown) {

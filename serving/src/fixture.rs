@@ -26,7 +26,7 @@ use thalweg_schemas::warehouse::Warehouse;
 use thalweg_schemas::warehouse::parquet::writer_properties;
 use thalweg_schemas::warehouse::versions::{BatchVersion, DataFile, MasterVersion, Published};
 use thalweg_schemas::{Frontier, Offset, StreamName, ViewId, ViewName};
-use tokio::sync::{Notify, watch};
+use tokio::sync::watch;
 
 use crate::Metrics;
 use crate::sources::{CallError, Realtime, ServingConfig, Sources};
@@ -71,13 +71,8 @@ impl World {
         let shown = Shown::new(None);
         let streams = watch::Sender::new(Arc::new(HashMap::from([(world.stream.clone(), shown.handle())])));
         let sources = Sources {
-            catalog: world.catalog.subscribe(),
-            catalogs: world.catalogs.clone(),
-            published: world.published.subscribe(),
+            shared: world.shared(),
             realtime: Realtime::Local(streams.subscribe()),
-            masters: watch::channel(Arc::default()).1,
-            warehouse,
-            changed: Arc::new(Notify::new()),
             audit: Arc::new(|view| {
                 Box::pin(async move {
                     match view {

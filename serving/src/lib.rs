@@ -34,7 +34,7 @@ pub use error::{Error, Result};
 pub use http::{Probes, probe, serve};
 pub use metrics::Metrics;
 pub use sources::{BatchRequest, Call, CallError, Realtime, ServingConfig, Sources};
-pub use workers::{Workers, WorkersConfig};
+pub use workers::{Workers, WorkersAt, WorkersConfig, discover};
 
 #[cfg(test)]
 mod fixture;

@@ -162,8 +162,13 @@ pub(crate) async fn pin_all(
             asked: terms.options.min_frontier.get(name).cloned().unwrap_or_default(),
         };
         let pin = match &sources.realtime {
-            Realtime::Local(streams) => local::pin_in_time(streams, &sources.published, wanted, lowest, terms).await?,
-            Realtime::Remote(workers) => remote::pin_in_time(workers, sources, wanted, lowest, terms).await?,
+            Realtime::Local(streams) => {
+                local::pin_in_time(streams, &sources.shared.published, wanted, lowest, terms).await?
+            }
+            Realtime::Remote { workers, masters } => {
+                let sources = (sources.shared.published.clone(), masters.clone());
+                remote::pin_in_time(workers, sources, wanted, lowest, terms).await?
+            }
         };
         given.raise(&pin);
         pins.insert(name.clone(), pin);

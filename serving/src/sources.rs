@@ -11,13 +11,13 @@ use std::time::Duration;
 use futures::future::BoxFuture;
 use thalweg_schemas::api::audits::AuditList;
 use thalweg_schemas::api::runs::RunList;
-use thalweg_schemas::catalog::{Catalog, CatalogStore};
-use thalweg_schemas::realtime::snapshot::StreamHandle;
-use thalweg_schemas::warehouse::Warehouse;
-use thalweg_schemas::warehouse::versions::{MasterVersion, Published};
-use thalweg_schemas::{Fault, StreamName, ViewName};
-use tokio::sync::{Notify, watch};
+use thalweg_schemas::catalog::{Catalog, CompiledView};
+use thalweg_schemas::realtime::snapshot::{StreamHandle, StreamSnapshot};
+use thalweg_schemas::warehouse::versions::{Masters, Published};
+use thalweg_schemas::{Fault, Shared, StreamName, ViewName};
+use tokio::sync::watch;
 
+use crate::Result;
 use crate::metrics::Metrics;
 use crate::workers::Workers;
 
@@ -64,7 +64,8 @@ pub struct CallError {
 }
 
 /// Something that another layer does on request.
-pub type Call<Request, Answer> = Arc<dyn Fn(Request) -> BoxFuture<'static, Result<Answer, CallError>> + Send + Sync>;
+pub type Call<Request, Answer> =
+    Arc<dyn Fn(Request) -> BoxFuture<'static, std::result::Result<Answer, CallError>> + Send + Sync>;
 
 /// A recomputation that a client asks for.
 #[derive(Debug, Clone)]
@@ -80,23 +81,44 @@ pub struct BatchRequest {
 pub enum Realtime {
     /// In this process.
     Local(watch::Receiver<Arc<HashMap<StreamName, StreamHandle>>>),
-    /// In other processes.
-    Remote(Workers),
+    /// In other processes. A snapshot of this process brings its own master dataset; workers bring none.
+    Remote { workers: Workers, masters: watch::Receiver<Arc<Masters>> },
+}
+
+impl Realtime {
+    /// What is held of `view`, from this process or from workers, whose rows are left out. `None`: its stream has not
+    /// started.
+    ///
+    /// Errors: as of [`Workers::snapshot`].
+    pub async fn snapshot(
+        &self,
+        catalog: &Catalog,
+        published: &Published,
+        view: &Arc<CompiledView>,
+    ) -> Result<Option<Arc<StreamSnapshot>>> {
+        let name = view.plan.stream();
+        match self {
+            Realtime::Local(streams) => {
+                let handle = streams.borrow().get(name).cloned();
+                Ok(handle.and_then(|handle| handle.snapshots.borrow().clone()))
+            }
+            Realtime::Remote { workers, masters } => {
+                let master = masters.borrow().get(name).cloned();
+                let Some((stream, master)) = catalog.streams.get(name).zip(master) else {
+                    return Ok(None);
+                };
+                let snapshot = workers.snapshot(stream, &[Arc::clone(view)], published, master).await?;
+                Ok(Some(Arc::new(snapshot)))
+            }
+        }
+    }
 }
 
 /// Where the other layers publish, and what may be asked of them.
 #[derive(Clone)]
 pub struct Sources {
-    pub catalog: watch::Receiver<Arc<Catalog>>,
-    pub catalogs: CatalogStore,
-    pub published: watch::Receiver<Arc<Published>>,
+    pub shared: Shared,
     pub realtime: Realtime,
-    /// The newest version of every master dataset; read only if the realtime side is elsewhere: a snapshot of this
-    /// process brings its own.
-    pub masters: watch::Receiver<Arc<HashMap<StreamName, Arc<MasterVersion>>>>,
-    pub warehouse: Warehouse,
-    /// Poked after the catalog was changed here, so that whoever follows it looks at once.
-    pub changed: Arc<Notify>,
     /// `POST /v1/audit`: all views, if none is named.
     pub audit: Call<Option<ViewName>, AuditList>,
     /// `POST /v1/batch/run`.
@@ -106,6 +128,6 @@ pub struct Sources {
 
 impl fmt::Debug for Sources {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Sources").field("catalog", &self.catalog.borrow().version).finish_non_exhaustive()
+        f.debug_struct("Sources").field("catalog", &self.shared.catalog.borrow().version).finish_non_exhaustive()
     }
 }

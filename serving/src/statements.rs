@@ -50,10 +50,9 @@ pub(crate) fn read(sql: &str) -> Result<Request> {
 ///
 /// Errors: [`Error::Shared`].
 pub(crate) async fn apply(sources: &Sources, definitions: Vec<Statement>) -> Result<Answer> {
-    let applied = sources.catalogs.apply(definitions).await?;
-    sources.changed.notify_one();
-    let version = sources.catalogs.load().await?.version;
-    let mut catalog = sources.catalog.clone();
+    let applied = sources.shared.catalogs.apply(definitions).await?;
+    let version = sources.shared.catalogs.load().await?.version;
+    let mut catalog = sources.shared.catalog.clone();
     let followed = catalog.wait_for(|c| c.version >= version);
     if tokio::time::timeout(FOLLOW_WAIT, followed).await.is_err() {
         tracing::warn!(version, "the catalog was changed but is not followed yet");

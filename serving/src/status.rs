@@ -36,7 +36,7 @@ pub(crate) fn process(sources: &Sources) -> ProcessStatus {
 
 /// All streams of the catalog.
 pub(crate) async fn streams(sources: &Sources) -> StreamList {
-    let catalog = sources.catalog.borrow().clone();
+    let catalog = sources.shared.catalog.borrow().clone();
     let stream_conditions = stream_conditions(sources).await;
     let unknown = StreamCondition::default();
     let streams = catalog.streams.iter().map(|(name, stream)| {
@@ -115,8 +115,8 @@ fn partitions(standing: &StreamCondition) -> BTreeMap<Partition, PartitionStatus
 /// All views of the catalog.
 pub(crate) async fn views(sources: &Sources) -> ViewList {
     let stream_conditions = stream_conditions(sources).await;
-    let catalog = sources.catalog.borrow().clone();
-    let published = sources.published.borrow().clone();
+    let catalog = sources.shared.catalog.borrow().clone();
+    let published = sources.shared.published.borrow().clone();
     let now_ms = Utc::now().timestamp_millis();
     let views = catalog
         .views

@@ -7,6 +7,7 @@
 
 pub(crate) mod assign;
 mod client;
+mod discover;
 pub(crate) mod scan;
 mod snapshot;
 
@@ -23,6 +24,8 @@ use thalweg_schemas::realtime::protocol::{PinAnswer, PinRequest, WorkerStatus};
 use tokio::runtime::Handle;
 use tokio::sync::{Mutex as AsyncMutex, watch};
 use tokio::time::Instant;
+
+pub use discover::{WorkersAt, discover};
 
 pub(crate) use client::{Worker, WorkerPin};
 

@@ -26,10 +26,7 @@ pub enum Error {
         reference: String,
         reason: String,
     },
-    #[error(
-        "stream `{stream}` does not say where Kafka is; give bootstrap.servers: --kafka bootstrap.servers=HOST:PORT, \
-         [kafka] in thalweg.toml, or 'kafka.bootstrap.servers' in the stream's OPTIONS"
-    )]
+    #[error("stream `{stream}` does not say where Kafka is; give 'kafka.bootstrap.servers' in its OPTIONS")]
     FindBrokers { stream: StreamName },
     #[error("Kafka at {brokers} cannot be asked about topic `{topic}`: {}", silence(.source))]
     Survey {

@@ -19,6 +19,7 @@ mod kafka;
 
 mod group;
 
+mod liveness;
 mod session;
 
 mod state;
@@ -32,7 +33,7 @@ pub mod flight;
 pub use config::{Assignment, SpeedConfig};
 pub use error::{Error, Result};
 pub use group::change::{Assigned, AssignmentChange, Revoked};
-pub use group::discovery::members;
+pub use group::discovery::{members, workers};
 pub use ingest::ingest;
 pub use kafka::channel::{BatchSender, BrokerStatus, ConsumerCommand, Drained, Source};
 pub use run::{record_origins, run};

@@ -10,13 +10,10 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use thalweg_schemas::catalog::{Catalog, CatalogStore, CatalogStream};
-use thalweg_schemas::realtime::epoch::EpochRequest;
-use thalweg_schemas::realtime::snapshot::StreamSnapshot;
-use thalweg_schemas::warehouse::Warehouse;
-use thalweg_schemas::warehouse::versions::{MasterVersion, Published};
+use thalweg_schemas::catalog::{CatalogStore, CatalogStream};
+use thalweg_schemas::warehouse::versions::MasterVersion;
 use thalweg_schemas::{Frontier, Partition};
-use tokio::sync::{Notify, mpsc, watch};
+use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::Result;
@@ -28,6 +25,7 @@ use crate::kafka::channel::{BatchSender, Source};
 use crate::kafka::consumer::{self, BatchLimits};
 use crate::kafka::identity::{Watermarks, check_watermarks};
 use crate::kafka::topic::Topic;
+use crate::liveness::works;
 use crate::session::{Ended, Start, Upstream};
 
 /// How long to wait before brokers that are away are asked again.
@@ -48,30 +46,31 @@ pub async fn record_origins(config: &SpeedConfig, stream: &CatalogStream, catalo
     Ok(survey(&topic, stream, catalogs, None).await?.1)
 }
 
-/// Ingests `stream` until `cancel`, then archives what it holds. `masters` must be of an archive that was opened with
+/// Ingests `stream` until `cancel`, then archives what it holds. The archive of `upstream` must have been opened with
 /// the origins that [`record_origins`] gives.
 ///
 /// Errors: see [`Error`]; after a transient one, call it again.
-#[expect(clippy::too_many_arguments, reason = "it is where all layers meet, and is called once")]
 pub async fn run(
     config: SpeedConfig,
     stream: Arc<CatalogStream>,
-    catalogs: CatalogStore,
-    catalog: watch::Receiver<Arc<Catalog>>,
-    published: watch::Receiver<Arc<Published>>,
-    warehouse: Warehouse,
-    archive: mpsc::Sender<EpochRequest>,
-    masters: watch::Receiver<Arc<MasterVersion>>,
-    snapshots: watch::Sender<Option<Arc<StreamSnapshot>>>,
-    pressure: Arc<Notify>,
+    mut upstream: Upstream,
     cancel: CancellationToken,
 ) -> Result<()> {
-    let mut links = Upstream { catalogs, catalog, published, warehouse, archive, masters, snapshots, pressure };
     let mut membership = match &config.assignment {
         Assignment::Group { .. } => Some(Membership::join(&config, &stream.definition)?),
         Assignment::All | Assignment::Static(_) => None,
     };
-    let outcome = sessions(&config, &stream, &mut links, &mut membership, &cancel).await;
+    let (snapshots, failure) = (upstream.snapshots.subscribe(), upstream.failure.clone());
+    let outcome = {
+        let mut sessions = pin!(sessions(&config, &stream, &mut upstream, &mut membership, &cancel));
+        tokio::select! {
+            outcome = &mut sessions => outcome,
+            () = works(snapshots) => {
+                failure.send_replace(None);
+                sessions.await
+            }
+        }
+    };
     // What was held is archived: now others may have it.
     if let Some(membership) = membership {
         membership.leave().await;
@@ -82,13 +81,13 @@ pub async fn run(
 async fn sessions(
     config: &SpeedConfig,
     stream: &Arc<CatalogStream>,
-    links: &mut Upstream,
+    upstream: &mut Upstream,
     membership: &mut Option<Membership>,
     cancel: &CancellationToken,
 ) -> Result<()> {
-    let mut known = Arc::clone(&links.masters.borrow());
+    let mut known = Arc::clone(&upstream.masters.borrow());
     loop {
-        let session = session(config, stream, known, links, membership.as_mut(), cancel);
+        let session = session(config, stream, known, upstream, membership.as_mut(), cancel);
         match session.await? {
             Ended::ShutDown => return Ok(()),
             Ended::Fenced(version) => {
@@ -109,15 +108,15 @@ async fn session(
     config: &SpeedConfig,
     stream: &Arc<CatalogStream>,
     known: Arc<MasterVersion>,
-    links: &mut Upstream,
+    upstream: &mut Upstream,
     membership: Option<&mut Membership>,
     cancel: &CancellationToken,
 ) -> Result<Ended> {
     let topic = Topic::open(config, &stream.definition)?;
-    let catalogs = links.catalogs.clone();
+    let catalogs = upstream.shared.catalogs.clone();
     let catalog = catalogs.load().await?;
     let origin = recorded(&catalog, stream)?;
-    let newest = Arc::clone(&links.masters.borrow_and_update());
+    let newest = Arc::clone(&upstream.masters.borrow_and_update());
     let master = if newest.version > known.version { newest } else { known };
     let next = master.frontier.or(&origin);
     let partitions = config.assignment.at_start(next.partitions());
@@ -134,8 +133,8 @@ async fn session(
                 stream: Arc::clone(stream),
                 catalogs: catalogs.clone(),
                 probe: Topic::open(config, &stream.definition)?,
-                archive: links.archive.clone(),
-                masters: links.masters.clone(),
+                archive: upstream.archive.clone(),
+                masters: upstream.masters.clone(),
                 changes: sender,
             };
             Some(taker.follow(membership))
@@ -148,7 +147,7 @@ async fn session(
             None => pending().await,
         }
     };
-    let shown = links.snapshots.borrow().clone();
+    let shown = upstream.snapshots.borrow().clone();
     let start = Start {
         stream: Arc::clone(stream),
         origin,
@@ -157,7 +156,7 @@ async fn session(
         changes,
         floor: shown.map_or_else(Frontier::new, |s| s.frontier.clone()),
     };
-    let mut ingesting = pin!(ingest(config, start, source, links, cancel));
+    let mut ingesting = pin!(ingest(config, start, source, upstream, cancel));
     let mut following = pin!(following);
     tokio::select! {
         ended = &mut ingesting => return ended,

@@ -5,28 +5,26 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use thalweg_schemas::catalog::{Catalog, CatalogStore, CatalogStream};
+use thalweg_schemas::catalog::CatalogStream;
 use thalweg_schemas::realtime::epoch::EpochRequest;
 use thalweg_schemas::realtime::snapshot::StreamSnapshot;
-use thalweg_schemas::warehouse::Warehouse;
-use thalweg_schemas::warehouse::versions::{MasterVersion, Published};
-use thalweg_schemas::{Frontier, Partition};
+use thalweg_schemas::warehouse::versions::MasterVersion;
+use thalweg_schemas::{Frontier, Partition, Shared};
 use tokio::sync::{Notify, mpsc, watch};
 
 use crate::group::change::AssignmentChange;
 
 /// What connects a stream to the other layers.
 pub struct Upstream {
-    pub catalogs: CatalogStore,
-    pub catalog: watch::Receiver<Arc<Catalog>>,
-    pub published: watch::Receiver<Arc<Published>>,
-    pub warehouse: Warehouse,
+    pub shared: Shared,
     /// Where epochs go.
     pub archive: mpsc::Sender<EpochRequest>,
     /// The newest version of the master dataset.
     pub masters: watch::Receiver<Arc<MasterVersion>>,
     /// What readers see.
     pub snapshots: watch::Sender<Option<Arc<StreamSnapshot>>>,
+    /// Why the stream stopped before; cleared once it works.
+    pub failure: watch::Sender<Option<String>>,
     /// Asks for an early batch run when memory is short.
     pub pressure: Arc<Notify>,
 }

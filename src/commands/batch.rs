@@ -16,10 +16,10 @@ use thalweg_schemas::api::runs::{RunMode, RunOutcome, RunReport};
 use thalweg_schemas::catalog::{Catalog, CatalogStore, CompiledView};
 use thalweg_schemas::warehouse::Warehouse;
 
+use crate::commands::process;
 use crate::config::LogFormat;
 use crate::flags::{self, RunFlags, WarehouseFlags};
 use crate::flags::{BatchFlags, ProcessFlags};
-use crate::signals::Signals;
 use crate::{logging, platform, terminal};
 
 const EXAMPLES: &str = "\
@@ -99,15 +99,12 @@ pub(crate) async fn run(arguments: Arguments) -> Result<ExitCode> {
 async fn keep_schedule(arguments: Arguments) -> Result<ExitCode> {
     let groups = [flags::table(&arguments.process), flags::table(&arguments.batch), flags::table(&arguments.run)];
     let settings = flags::settings(&arguments.warehouse, &groups)?;
-    logging::start(&settings.log_level, settings.log_format)?;
-    let signals = Signals::listen()?;
-    let http = platform::listen("http_addr", settings.http_addr).await?;
-    let address = http.local_addr()?;
-    let warehouse = settings.open_warehouse()?;
-    let platform = platform::batch(&settings, warehouse, http).await?;
-    terminal::out(&format!("thalweg batch is listening on http://{address}"))?;
-    platform.until(signals.first(LOST)).await?;
-    Ok(ExitCode::SUCCESS)
+    let start = async |opened| {
+        let platform = platform::batch(&settings, opened).await?;
+        let line = format!("thalweg batch is listening on http://{}", platform.address());
+        Ok((platform, line))
+    };
+    process::run(&settings, LOST, start).await
 }
 
 async fn run_now(arguments: RunArguments) -> Result<ExitCode> {
@@ -118,7 +115,7 @@ async fn run_now(arguments: RunArguments) -> Result<ExitCode> {
     let warehouse = settings.open_warehouse()?;
     let catalogs = CatalogStore::new(warehouse.clone());
     let catalog = catalogs.load().await?;
-    let config = platform::batch_config(&settings);
+    let config = settings.batch();
     let views = catalog.compiled_of(name.as_ref())?;
     if views.is_empty() {
         terminal::err("there is no view; `thalweg apply FILE.sql` creates some");

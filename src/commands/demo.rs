@@ -36,7 +36,8 @@ const SHOW: Duration = Duration::from_secs(1);
 
 /// Send the demo's messages to a Kafka of yours: sensors, logins, trades
 ///
-/// Topics that are missing are created. Runs until Ctrl-C, or to --count; started again, it goes on where the topics end.
+/// Topics that are missing are created. Runs until Ctrl-C, or to --count; started again, it goes on where the topics
+/// end.
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct Arguments {

@@ -7,11 +7,11 @@ use std::process::ExitCode;
 use anyhow::Result;
 use clap::Args;
 
+use crate::commands::process;
 use crate::config::Settings;
 use crate::flags::{self, WarehouseFlags};
 use crate::flags::{KafkaFlags, ProcessFlags, QueryFlags, ReplicaFlags};
-use crate::signals::Signals;
-use crate::{logging, platform, terminal};
+use crate::platform;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -55,14 +55,10 @@ impl Arguments {
 
 pub(crate) async fn run(arguments: Arguments) -> Result<ExitCode> {
     let settings = arguments.settings()?;
-    logging::start(&settings.log_level, settings.log_format)?;
-    let signals = Signals::listen()?;
-
-    let http = platform::listen("http_addr", settings.http_addr).await?;
-    let address = http.local_addr()?;
-    let warehouse = settings.open_warehouse()?;
-    let platform = platform::serve(&settings, warehouse, http).await?;
-    terminal::out(&format!("thalweg serve is listening on http://{address}"))?;
-    platform.until(signals.first(LOST)).await?;
-    Ok(ExitCode::SUCCESS)
+    let start = async |opened| {
+        let platform = platform::serve(&settings, opened).await?;
+        let line = format!("thalweg serve is listening on http://{}", platform.address());
+        Ok((platform, line))
+    };
+    process::run(&settings, LOST, start).await
 }

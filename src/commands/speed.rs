@@ -7,11 +7,11 @@ use std::process::ExitCode;
 use anyhow::Result;
 use clap::Args;
 
-use crate::config::{Settings, advertised};
+use crate::commands::process;
+use crate::config::Settings;
 use crate::flags::{self, Usage, WarehouseFlags};
 use crate::flags::{KafkaFlags, ProcessFlags, SpeedFlags, WorkerFlags};
-use crate::signals::Signals;
-use crate::{logging, platform, terminal};
+use crate::platform;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -56,18 +56,11 @@ impl Arguments {
 
 pub(crate) async fn run(arguments: Arguments) -> Result<ExitCode> {
     let settings = arguments.settings()?;
-    let cluster = settings.cluster();
-    cluster.guards(settings.flight_addr).map_err(|e| Usage(e.to_string()))?;
-    logging::start(&settings.log_level, settings.log_format)?;
-    let signals = Signals::listen()?;
-
-    let http = platform::listen("http_addr", settings.http_addr).await?;
-    let flight = platform::listen("flight_addr", settings.flight_addr).await?;
-    let (address, me) = (http.local_addr()?, flight.local_addr()?);
-    let me = advertised(&settings.flight_advertise, me);
-    let warehouse = settings.open_warehouse()?;
-    let platform = platform::speed(&settings, warehouse, http, flight).await?;
-    terminal::out(&format!("thalweg speed is listening on http://{address}, for replicas at {me}"))?;
-    platform.until(signals.first(LOST)).await?;
-    Ok(ExitCode::SUCCESS)
+    settings.cluster().guards(settings.flight_addr).map_err(|e| Usage(e.to_string()))?;
+    let start = async |opened| {
+        let (platform, me) = platform::speed(&settings, opened).await?;
+        let line = format!("thalweg speed is listening on http://{}, for replicas at {me}", platform.address());
+        Ok((platform, line))
+    };
+    process::run(&settings, LOST, start).await
 }

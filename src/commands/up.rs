@@ -14,8 +14,9 @@ use crate::commands::apply;
 use crate::config::Settings;
 use crate::flags::{self, RunFlags, WarehouseFlags};
 use crate::flags::{BatchFlags, KafkaFlags, ProcessFlags, QueryFlags, SpeedFlags};
+use crate::platform::{self, Opened};
 use crate::signals::Signals;
-use crate::{logging, platform, terminal};
+use crate::{logging, terminal};
 
 use self::demo::{Demo, DemoFlags};
 
@@ -79,9 +80,7 @@ pub(crate) async fn run(arguments: Arguments) -> Result<ExitCode> {
     let own = apply::read(&arguments.apply)?;
     let signals = Signals::listen()?;
 
-    let listener = platform::listen("http_addr", settings.http_addr).await?;
-    let address = listener.local_addr()?;
-    let warehouse = settings.open_warehouse()?;
+    let opened = Opened::open(&settings).await?;
     let demo = Demo::start(&arguments.demo, &mut settings).await?;
     let mut definitions = match demo {
         Some(_) => demo::definitions()?,
@@ -89,15 +88,15 @@ pub(crate) async fn run(arguments: Arguments) -> Result<ExitCode> {
     };
     definitions.extend(own);
     if !definitions.is_empty() {
-        for applied in apply::apply(&warehouse, definitions).await? {
+        for applied in apply::apply(&opened.warehouse, definitions).await? {
             tracing::info!(action = applied.action, warnings = ?applied.warnings, "applied");
         }
     }
-    let platform = platform::up(&settings, warehouse, listener).await?;
-    terminal::out(&format!("thalweg is listening on http://{address}"))?;
+    let platform = platform::up(&settings, opened).await?;
+    terminal::out(&format!("thalweg is listening on http://{}", platform.address()))?;
     let stop = signals.first(LOST);
     match demo {
-        Some(demo) => demo.run(platform, address, stop).await?,
+        Some(demo) => demo.run(platform, stop).await?,
         None => platform.until(stop).await?,
     }
     Ok(ExitCode::SUCCESS)

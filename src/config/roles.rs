@@ -10,18 +10,8 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail};
 use serde::{Deserialize, Deserializer, de};
 use thalweg_schemas::{Partition, host};
+use thalweg_serving::WorkersAt;
 use toml::Value;
-
-/// Where a replica finds speed workers.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum WorkersAt {
-    /// These, each HOST:PORT.
-    List(Vec<String>),
-    /// Every address that the name stands for, as of a headless service.
-    Dns { host: String, port: u16 },
-    /// Those that share the streams by their consumer groups.
-    Group,
-}
 
 /// Parses "host:port, host:port", "dns:host:port" or "group".
 pub(crate) fn parse_workers(text: &str) -> Result<WorkersAt, String> {
@@ -122,8 +112,8 @@ fn read(setting: &str, path: &Path) -> Result<Vec<u8>> {
     std::fs::read(path).with_context(|| format!("{setting}: {} cannot be read", path.display()))
 }
 
-/// The HOST:PORT under which others reach what listens at `address`: `said`, or the address, with the machine's name for
-/// one that stands for all of them.
+/// The HOST:PORT under which others reach what listens at `address`: `said`, or the address. The machine's name stands in
+/// for an address that means all of them.
 pub(crate) fn advertised(said: &str, address: SocketAddr) -> String {
     if !said.is_empty() {
         return said.to_owned();

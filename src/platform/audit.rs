@@ -1,48 +1,41 @@
 //! The audit that clients ask for: it needs the speed layer's segments, wherever they are held.
 //!
-//! Invariant: a snapshot that is older than the newest cut is replaced by a newer one, for a while; no audit passes
-//! because there was nothing to compare.
+//! Invariant: the batch layer decides what comes next; here the speed layer is asked.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use futures::FutureExt;
-use thalweg_batch::audit::{audit_published, audit_view};
-use thalweg_batch::follow::Masters;
-use thalweg_batch::{Archive, ViewTable};
+use thalweg_batch::audit::{AuditStep, PublishedRange, audit_published, audit_view};
 use thalweg_schemas::api::audits::{AuditList, AuditReport};
+use thalweg_schemas::api::runs::RunList;
 use thalweg_schemas::catalog::{Catalog, CompiledView};
 use thalweg_schemas::engine::threads::Threads;
-use thalweg_schemas::realtime::snapshot::StreamSnapshot;
-use thalweg_schemas::warehouse::versions::Published;
-use thalweg_schemas::{Fault, ViewName};
-use thalweg_serving::{Call, CallError, Realtime};
+use thalweg_schemas::{Fault, Shared, ViewName};
+use thalweg_serving::{BatchRequest, Call, CallError, Metrics, Realtime, Sources};
 use thalweg_speed::rebuild_range;
-use tokio::sync::watch;
 
-use super::Base;
 use super::calls::{compute, failed};
-
-/// How long an audit waits for segments that tile, and how long for one new snapshot.
-const WAIT: Duration = Duration::from_secs(10);
-const PAUSE: Duration = Duration::from_millis(500);
 
 /// What audits need.
 #[derive(Clone)]
 pub(super) struct Audits {
-    pub(super) base: Base,
+    pub(super) shared: Shared,
     /// Where they compute.
     pub(super) threads: Arc<Threads>,
     pub(super) realtime: Realtime,
-    pub(super) published: watch::Receiver<Arc<Published>>,
-    pub(super) masters: watch::Receiver<Arc<Masters>>,
     /// Bytes that a rebuild may use.
     pub(super) memory: usize,
 }
 
 impl Audits {
+    /// What the serving layer reads, and these audits with it.
+    pub(super) fn sources(&self, batch: Call<BatchRequest, RunList>, metrics: Arc<Metrics>) -> Sources {
+        Sources { shared: self.shared.clone(), realtime: self.realtime.clone(), audit: self.call(), batch, metrics }
+    }
+
     /// `POST /v1/audit`.
-    pub(super) fn call(&self) -> Call<Option<ViewName>, AuditList> {
+    fn call(&self) -> Call<Option<ViewName>, AuditList> {
         let audits = self.clone();
         Arc::new(move |view| {
             let audits = audits.clone();
@@ -51,7 +44,7 @@ impl Audits {
     }
 
     async fn run(self, name: Option<ViewName>) -> Result<AuditList, CallError> {
-        let catalog = Arc::clone(&self.base.catalog.borrow());
+        let catalog = Arc::clone(&self.shared.catalog.borrow());
         let mut audits = Vec::new();
         for view in catalog.compiled_of(name.as_ref()).map_err(failed)? {
             audits.push(self.one(&catalog, &view).await?);
@@ -60,83 +53,42 @@ impl Audits {
     }
 
     async fn one(&self, catalog: &Catalog, view: &Arc<CompiledView>) -> Result<AuditReport, CallError> {
-        let deadline = Instant::now() + WAIT;
+        let began = Instant::now();
         loop {
-            let live = self.snapshot(catalog, view).await;
-            let outcome = match live {
-                Ok(live) => {
-                    let audit = audit_view(&self.base.warehouse, catalog, view, &live).await;
-                    audit.map_err(failed)
-                }
-                Err(error) => Err(error),
-            };
-            match outcome {
-                Err(error) if error.fault == Fault::Transient && Instant::now() < deadline => {
-                    tokio::time::sleep(PAUSE).await;
-                }
-                Ok(report) if report.parts.is_empty() => {
-                    return self.rebuilt(catalog, view, report).await;
-                }
-                outcome => return outcome,
+            let outcome = self.of_held(catalog, view).await;
+            match AuditStep::after(outcome.as_ref().map_err(|error| error.fault), began.elapsed()) {
+                AuditStep::Answer => return outcome,
+                AuditStep::Again(pause) => tokio::time::sleep(pause).await,
+                AuditStep::Rebuild => match self.of_rebuilt(catalog, view).await? {
+                    Some(report) => return Ok(report),
+                    None => return outcome,
+                },
             }
         }
     }
 
-    /// Nothing is held below the newest mark: the speed layer rebuilds what lies between the origin and the cut, and
-    /// that is compared with what is published. `nothing` is the answer if there is nothing there.
-    async fn rebuilt(
-        &self,
-        catalog: &Catalog,
-        view: &Arc<CompiledView>,
-        nothing: AuditReport,
-    ) -> Result<AuditReport, CallError> {
-        let plan = &view.plan;
-        let warehouse = &self.base.warehouse;
-        let Some(stream) = catalog.streams.get(plan.stream()) else {
-            return Ok(nothing);
+    /// Compares the segments that are held.
+    async fn of_held(&self, catalog: &Catalog, view: &Arc<CompiledView>) -> Result<AuditReport, CallError> {
+        let published = Arc::clone(&self.shared.published.borrow());
+        let live = self.realtime.snapshot(catalog, &published, view).await.map_err(failed)?;
+        let Some(live) = live else {
+            let message = format!("stream `{}` has not started yet", view.plan.stream());
+            return Err(CallError { fault: Fault::Transient, message });
         };
-        let table = ViewTable::open(warehouse, plan.id(), plan.stored_schema());
-        let mut table = table.await.map_err(failed)?;
-        let version = match table.latest().await.map_err(failed)? {
-            Some(version) if version.cut.distance(&stream.origin) > 0 => version,
-            _ => return Ok(nothing),
+        audit_view(&self.shared.warehouse, catalog, view, &live).await.map_err(failed)
+    }
+
+    /// Compares segments that the speed layer rebuilds; `None` if there is nothing to compare them with.
+    async fn of_rebuilt(&self, catalog: &Catalog, view: &Arc<CompiledView>) -> Result<Option<AuditReport>, CallError> {
+        let warehouse = &self.shared.warehouse;
+        let range = PublishedRange::find(warehouse, catalog, view).await.map_err(failed)?;
+        let Some(PublishedRange { stream, version, master, cut }) = range else {
+            return Ok(None);
         };
-        let archive = Archive::open(warehouse, &stream.definition, stream.origin.clone());
-        let mut archive = archive.await.map_err(failed)?;
-        let cut = version.cut.or(&stream.origin);
-        let segments = rebuild_range(
-            warehouse,
-            &stream.definition,
-            Arc::clone(view),
-            archive.latest().await.map_err(failed)?,
-            &stream.origin,
-            &cut,
-            self.memory,
-        );
+        let (definition, origin) = (&stream.definition, &stream.origin);
+        let segments = rebuild_range(warehouse, definition, Arc::clone(view), master, origin, &cut, self.memory);
         let segments = segments.await.map_err(failed)?;
-        audit_published(warehouse, stream, view, &version, segments).await.map_err(failed)
-    }
-
-    /// The segments of `view`, from this process or from workers.
-    async fn snapshot(&self, catalog: &Catalog, view: &Arc<CompiledView>) -> Result<Arc<StreamSnapshot>, CallError> {
-        let name = view.plan.stream();
-        let starting =
-            || CallError { fault: Fault::Transient, message: format!("stream `{name}` has not started yet") };
-        match &self.realtime {
-            Realtime::Local(streams) => {
-                let handle = streams.borrow().get(name).cloned();
-                let snapshot = handle.and_then(|handle| handle.snapshots.borrow().clone());
-                snapshot.ok_or_else(starting)
-            }
-            Realtime::Remote(workers) => {
-                let stream = catalog.streams.get(name).ok_or_else(starting)?;
-                let master = self.masters.borrow().get(name).cloned();
-                let master = master.ok_or_else(starting)?;
-                let published = Arc::clone(&self.published.borrow());
-                let views = [Arc::clone(view)];
-                let snapshot = workers.snapshot(stream, &views, &published, master);
-                snapshot.await.map(Arc::new).map_err(failed)
-            }
-        }
+        let report = audit_published(warehouse, &stream, view, &version, segments).await;
+        report.map(Some).map_err(failed)
     }
 }

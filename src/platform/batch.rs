@@ -5,35 +5,32 @@
 use std::sync::Arc;
 
 use thalweg_batch::run_requests;
-use thalweg_schemas::warehouse::Warehouse;
-use tokio::net::TcpListener;
-use tokio::runtime::Handle;
+use thalweg_serving::{Metrics, Probes, probe};
 use tokio::sync::{Notify, watch};
 
-use super::calls::{self, Batch};
-use super::{Base, Part, Platform, Stopped, probes};
+use super::calls::Runs;
+use super::parts::{Part, Platform};
+use super::process::{Opened, spill_folder, threads};
+use super::stopped::Stopped;
 use crate::config::Settings;
 
-/// Starts the schedule, and probes at `http`.
+/// Starts the schedule, and probes.
 ///
 /// Errors: the catalog cannot be read.
-pub(crate) async fn batch(settings: &Settings, warehouse: Warehouse, http: TcpListener) -> Result<Platform, Stopped> {
-    super::spill_folder(settings)?;
-    let (base, following) = Base::open(warehouse).await?;
-    let (published_sender, published) = watch::channel(Arc::default());
-    let computing = calls::threads(settings)?;
-    let batch = Batch::new(&base, Arc::clone(&computing), super::batch_config(settings));
-    let answering = probes::of_batch(&base, published);
-    let wake = Arc::new(Notify::new());
-    let requests = run_requests::watch(base.warehouse.clone(), Arc::clone(&wake), run_requests::POLL);
+pub(crate) async fn batch(settings: &Settings, opened: Opened) -> Result<Platform, Stopped> {
+    spill_folder(settings)?;
+    let (announced, published) = watch::channel(Arc::default());
+    let (shared, following) = opened.share(published).await?;
+    let (metrics, wake) = (Arc::new(Metrics::new()), Arc::new(Notify::new()));
+    let runs = Runs::new(&shared, &metrics, threads(settings)?, settings.batch());
+    let requests = run_requests::watch(opened.warehouse, Arc::clone(&wake), run_requests::POLL);
+    let probes = Probes { shared, metrics, streams: None };
     Ok(Platform {
+        address: opened.address,
         parts: vec![
-            Part::spawn("the batch layer", computing.handle(), |end| batch.schedule(wake, published_sender, end)),
-            Part::spawn("requests for runs", &Handle::current(), |end| async move {
-                end.run_until_cancelled(requests).await;
-                Ok(())
-            }),
-            Part::spawn("probes", &Handle::current(), |end| probes::answer(http, answering, end)),
+            runs.schedule(wake, announced),
+            Part::endless("requests for runs", requests),
+            Part::spawn("probes", |end| probe(opened.http, probes, end)),
             following,
         ],
         shutdown_timeout: settings.shutdown_timeout,

@@ -5,32 +5,29 @@
 use std::sync::Arc;
 
 use futures::FutureExt;
-use thalweg_batch::{BatchConfig, run_view, schedule};
-use thalweg_schemas::Fault;
-use thalweg_schemas::api::runs::{RunList, RunMode};
+use thalweg_batch::{BatchConfig, Downstream, run_views, schedule};
+use thalweg_schemas::api::runs::{RunList, RunMode, RunReport};
 use thalweg_schemas::engine::threads::Threads;
 use thalweg_schemas::warehouse::versions::Published;
-use thalweg_serving::{BatchRequest, Call, CallError};
+use thalweg_schemas::{Fault, Shared};
+use thalweg_serving::{BatchRequest, Call, CallError, Metrics};
 use tokio::sync::{Notify, mpsc, watch};
-use tokio_util::sync::CancellationToken;
 
+use super::parts::Part;
+use super::stopped::Stopped;
 use super::supervise::supervise;
-use super::{Base, Stopped};
-use crate::config::Settings;
+
+/// The name of the part.
+const SCHEDULE: &str = "the batch layer";
 
 /// What runs need.
 #[derive(Clone)]
-pub(super) struct Batch {
-    base: Base,
-    /// Where it computes.
+pub(super) struct Runs {
+    shared: Shared,
+    metrics: Arc<Metrics>,
+    /// Where they compute.
     threads: Arc<Threads>,
     config: BatchConfig,
-}
-
-/// Threads for what computes long.
-pub(super) fn threads(settings: &Settings) -> Result<Arc<Threads>, Stopped> {
-    let threads = Threads::start("batch", settings.batch_threads);
-    threads.map(Arc::new).map_err(|e| Stopped::broken(format!("threads for the batch layer cannot be started: {e}")))
 }
 
 /// Does `work` on `threads`; a client that goes away ends it.
@@ -49,66 +46,43 @@ pub(super) fn failed(error: impl Into<Stopped>) -> CallError {
     CallError { fault: stopped.fault, message: stopped.to_string() }
 }
 
-impl Batch {
-    pub(super) fn new(base: &Base, threads: Arc<Threads>, config: BatchConfig) -> Self {
-        Self { base: base.clone(), threads, config }
+impl Runs {
+    pub(super) fn new(shared: &Shared, metrics: &Arc<Metrics>, threads: Arc<Threads>, config: BatchConfig) -> Self {
+        Self { shared: shared.clone(), metrics: Arc::clone(metrics), threads, config }
     }
 
-    /// Runs views when they are due or `wake` is poked, until `cancel`.
-    ///
-    /// Errors: a broken promise.
-    pub(super) async fn schedule(
-        self,
-        wake: Arc<Notify>,
-        published: watch::Sender<Arc<Published>>,
-        cancel: CancellationToken,
-    ) -> Result<(), Stopped> {
+    /// Runs views when they are due or `wake` is poked.
+    pub(super) fn schedule(self, wake: Arc<Notify>, published: watch::Sender<Arc<Published>>) -> Part {
+        let Self { shared, metrics, threads, config } = self;
         let (runs, mut reports) = mpsc::unbounded_channel();
-        let metrics = Arc::clone(&self.base.metrics);
-        let (failure, _) = watch::channel(None);
-        let attempt = || {
-            schedule(
-                self.base.warehouse.clone(),
-                self.base.catalogs.clone(),
-                self.base.catalog.clone(),
-                published.clone(),
-                self.config.clone(),
-                Arc::clone(&wake),
-                runs.clone(),
-                cancel.clone(),
-            )
-            .map(|end| end.map_err(Stopped::from))
-        };
-        let record = async {
-            while let Some(report) = reports.recv().await {
-                metrics.record_run(&report);
+        let downstream = Downstream { shared, published, wake, runs };
+        Part::spawn_on(threads.handle(), SCHEDULE, |cancel| async move {
+            let (failure, _) = watch::channel(None);
+            let attempt = || schedule(config.clone(), downstream.clone(), cancel.clone());
+            let record = async {
+                while let Some(report) = reports.recv().await {
+                    metrics.record_run(&report);
+                }
+            };
+            tokio::select! {
+                end = supervise(SCHEDULE, &cancel, &failure, attempt) => end,
+                () = record => Err(Stopped::broken("nobody can report runs any more".to_owned())),
             }
-        };
-        tokio::select! {
-            end = supervise("the batch layer", &cancel, &failure, attempt) => end,
-            () = record => Err(Stopped::broken("nobody can report runs any more".to_owned())),
-        }
+        })
     }
 
     /// `POST /v1/batch/run`.
-    pub(super) fn run_call(&self) -> Call<BatchRequest, RunList> {
-        let batch = self.clone();
+    pub(super) fn call(&self) -> Call<BatchRequest, RunList> {
+        let runs = self.clone();
         Arc::new(move |request| {
-            let batch = batch.clone();
-            compute(Arc::clone(&batch.threads), batch.run(request)).boxed()
+            let runs = runs.clone();
+            compute(Arc::clone(&runs.threads), runs.run(request)).boxed()
         })
     }
 
     async fn run(self, request: BatchRequest) -> Result<RunList, CallError> {
-        let catalog = Arc::clone(&self.base.catalog.borrow());
         let mode = if request.full { RunMode::Full } else { RunMode::Incremental };
-        let mut runs = Vec::new();
-        for view in catalog.compiled_of(request.view.as_ref()).map_err(failed)? {
-            let run = run_view(&self.base.warehouse, &catalog, &view, mode, &self.config, |_| ());
-            let report = run.await.map_err(failed)?;
-            self.base.metrics.record_run(&report);
-            runs.push(report);
-        }
-        Ok(RunList { runs })
+        let record = |report: &RunReport| self.metrics.record_run(report);
+        run_views(&self.shared, request.view.as_ref(), mode, &self.config, record).await.map_err(failed)
     }
 }

@@ -6,83 +6,78 @@
 //! | discovery of workers, archives, batch versions | second |
 //! | catalog follower | last |
 //!
-//! Invariant: what it answers is exact whichever workers it finds: a worker that is missing makes an answer fail or wait.
+//! Invariant: an answer is exact whichever workers are found: a worker that is missing makes an answer fail or wait.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures::FutureExt;
-use thalweg_schemas::Fault;
+use thalweg_batch::{follow_masters, follow_published};
 use thalweg_schemas::api::runs::RunList;
-use thalweg_schemas::warehouse::Warehouse;
-use thalweg_serving::{BatchRequest, Call, CallError, Realtime, ServingConfig, Sources, Workers, WorkersConfig};
-use tokio::net::TcpListener;
-use tokio::runtime::Handle;
+use thalweg_schemas::catalog::Catalog;
+use thalweg_schemas::{Fault, Shared};
+use thalweg_serving::{BatchRequest, Call, CallError, Metrics, Realtime, Workers, WorkersConfig, discover};
 use tokio::sync::watch;
-use tokio_util::sync::CancellationToken;
 
 use super::audit::Audits;
-use super::{Base, Part, Platform, Stopped, calls, discover, follow};
+use super::parts::{Part, Platform};
+use super::process::{Opened, spill_folder, threads};
+use super::stopped::Stopped;
 use crate::config::Settings;
 
 /// How long a worker may take to say what it holds. A stream is read without one that takes longer, if others hold its
 /// partitions.
 const ASK_WITHIN: Duration = Duration::from_secs(1);
 
-/// Starts a replica that answers at `http`.
+/// Starts a replica.
 ///
 /// Errors: the catalog cannot be read, or the authority of the workers' certificates.
-pub(crate) async fn serve(settings: &Settings, warehouse: Warehouse, http: TcpListener) -> anyhow::Result<Platform> {
-    super::spill_folder(settings)?;
+pub(crate) async fn serve(settings: &Settings, opened: Opened) -> anyhow::Result<Platform> {
+    spill_folder(settings)?;
     let cluster = settings.cluster();
     let config = WorkersConfig { token: cluster.token(), tls_ca: cluster.authority()?, ask_within: ASK_WITHIN };
-    let (base, following) = Base::open(warehouse).await?;
-    let (published, following_published) = base.published();
-    let here = Handle::current();
-    let (masters_sender, masters) = watch::channel(Arc::default());
-    let following_masters = {
-        let (warehouse, catalog) = (base.warehouse.clone(), base.catalog.clone());
-        Part::spawn("archives", &here, |end| follow::masters(warehouse, catalog, masters_sender, end))
-    };
-    let (addresses_sender, addresses) = watch::channel(Vec::new());
-    let discovering = {
-        let at = settings.workers.clone();
-        let kafka = super::speed_config(settings, super::speed::group(settings, String::new()));
-        let catalog = base.catalog.clone();
-        Part::spawn("discovery", &here, |end| discover::run(at, kafka, catalog, addresses_sender, end))
-    };
-    let realtime = Realtime::Remote(Workers::new(addresses, config));
+    let (announced, published) = watch::channel(Arc::default());
+    let (shared, following) = opened.share(published).await?;
+    let (found, addresses) = watch::channel(Vec::new());
+    let discovering = discovery(settings, &shared, found);
+    let (shown, masters) = watch::channel(Arc::default());
     let audits = Audits {
-        base: base.clone(),
-        threads: calls::threads(settings)?,
-        realtime: realtime.clone(),
-        published: published.clone(),
-        masters: masters.clone(),
+        shared: shared.clone(),
+        threads: threads(settings)?,
+        realtime: Realtime::Remote { workers: Workers::new(addresses, config), masters },
         memory: settings.batch_memory,
     };
-    let sources = Sources {
-        catalog: base.catalog.clone(),
-        catalogs: base.catalogs.clone(),
-        published,
-        realtime,
-        masters,
-        warehouse: base.warehouse.clone(),
-        changed: Arc::clone(&base.changed),
-        audit: audits.call(),
-        batch: no_runs(),
-        metrics: Arc::clone(&base.metrics),
-    };
-    let config = super::serving_config(settings);
+    let sources = audits.sources(no_runs(), Arc::new(Metrics::new()));
+    let serving = settings.serving();
+    let Shared { warehouse, catalog, .. } = shared;
+    let archives = (warehouse.clone(), catalog.clone());
     Ok(Platform {
+        address: opened.address,
         parts: vec![
-            Part::spawn("serving", &here, |end| answer(http, config, sources, end)),
+            Part::spawn("serving", |end| thalweg_serving::serve(opened.http, serving, sources, end)),
             discovering,
-            following_masters,
-            following_published,
+            Part::restarted("archives", move |end| {
+                let (warehouse, catalog) = archives.clone();
+                follow_masters(warehouse, catalog, shown.clone(), end)
+            }),
+            Part::restarted("batch versions", move |end| {
+                follow_published(warehouse.clone(), catalog.clone(), announced.clone(), end)
+            }),
             following,
         ],
         shutdown_timeout: settings.shutdown_timeout,
     })
+}
+
+/// Looks for workers; of their consumer groups, Kafka is asked.
+fn discovery(settings: &Settings, shared: &Shared, found: watch::Sender<Vec<String>>) -> Part {
+    let kafka = settings.speed(settings.group(String::new()));
+    let members = move |catalog: Arc<Catalog>| {
+        let kafka = kafka.clone();
+        async move { thalweg_speed::workers(&kafka, &catalog).await.map_err(|e| e.to_string()) }
+    };
+    let (at, catalog) = (settings.workers.clone(), shared.catalog.clone());
+    Part::spawn("discovery", |end| discover(at, members, catalog, found, end).map(Ok::<(), Stopped>))
 }
 
 /// A replica is there for queries: a run would take their memory and their cores.
@@ -96,14 +91,4 @@ fn no_runs() -> Call<BatchRequest, RunList> {
         }))
         .boxed()
     })
-}
-
-/// Answers clients at `listener`.
-pub(super) async fn answer(
-    listener: TcpListener,
-    config: ServingConfig,
-    sources: Sources,
-    end: CancellationToken,
-) -> Result<(), Stopped> {
-    Ok(thalweg_serving::serve(listener, config, sources, end).await?)
 }

@@ -4,25 +4,22 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use futures::future::join_all;
-use thalweg_batch::Archive;
-use thalweg_schemas::StreamName;
-use thalweg_schemas::catalog::{Catalog, CatalogStore, CatalogStream};
-use thalweg_schemas::realtime::epoch::{EpochOutcome, EpochRequest};
+use thalweg_batch::{Archive, archive};
+use thalweg_schemas::catalog::Catalog;
 use thalweg_schemas::realtime::snapshot::{StreamHandle, StreamSnapshot};
-use thalweg_schemas::warehouse::Warehouse;
-use thalweg_schemas::warehouse::versions::{MasterVersion, Published};
+use thalweg_schemas::{Shared, StreamName};
 use thalweg_serving::Metrics;
-use thalweg_speed::{SpeedConfig, record_origins};
-use tokio::sync::{Notify, mpsc, oneshot, watch};
+use thalweg_speed::{SpeedConfig, Upstream, record_origins};
+use tokio::sync::{Notify, mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-use super::Stopped;
-use super::supervise::{STEADY, supervise};
+use super::stopped::Stopped;
+use super::supervise::supervise;
 
 /// Epochs on their way to the archive; the speed layer has one in flight.
 const EPOCHS: usize = 1;
@@ -32,17 +29,14 @@ type Snapshots = watch::Sender<Option<Arc<StreamSnapshot>>>;
 
 /// What every stream's task is given.
 #[derive(Clone)]
-pub(crate) struct Wiring {
-    pub(crate) config: SpeedConfig,
-    pub(crate) warehouse: Warehouse,
-    pub(crate) catalogs: CatalogStore,
-    pub(crate) catalog: watch::Receiver<Arc<Catalog>>,
-    pub(crate) published: watch::Receiver<Arc<Published>>,
+pub(super) struct StreamRunner {
+    pub(super) config: SpeedConfig,
+    pub(super) shared: Shared,
     /// Poked when memory is short, so that recomputation frees some.
-    pub(crate) pressure: Arc<Notify>,
-    pub(crate) metrics: Arc<Metrics>,
+    pub(super) pressure: Arc<Notify>,
+    pub(super) metrics: Arc<Metrics>,
     /// How long a dropped stream may take to archive what it holds.
-    pub(crate) end_within: Duration,
+    pub(super) end_within: Duration,
 }
 
 /// What a stream shows of itself: the writing ends of its [`StreamHandle`].
@@ -76,63 +70,66 @@ fn changes(running: &BTreeMap<StreamName, String>, wanted: &BTreeMap<StreamName,
     Changes { end: differs(running, wanted), start: differs(wanted, running) }
 }
 
-/// Keeps one task per stream until `cancel`, then lets all archive what they hold.
-///
-/// Errors: a stream broke a promise, or could not archive what it held at the end.
-pub(crate) async fn run(
-    mut wiring: Wiring,
-    shown: watch::Sender<StreamHandles>,
-    cancel: CancellationToken,
-) -> Result<(), Stopped> {
-    let mut tasks: BTreeMap<StreamName, StreamTask> = BTreeMap::new();
-    // Tasks report their end here, so that a broken promise is noticed at once.
-    let ended = Arc::new(Notify::new());
-    loop {
-        let catalog = Arc::clone(&wiring.catalog.borrow_and_update());
-        reconcile(&mut tasks, &catalog, &wiring, &ended).await?;
-        let handles: HashMap<_, _> = tasks.iter().map(|(name, task)| (name.clone(), task.handle.clone())).collect();
-        shown.send_replace(Arc::new(handles));
-        tokio::select! {
-            () = cancel.cancelled() => break,
-            changed = wiring.catalog.changed() => if changed.is_err() { break },
-            () = ended.notified() => first_end(&mut tasks).await?,
-        }
-    }
-    for task in tasks.values() {
-        task.cancel.cancel();
-    }
-    let ends = join_all(tasks.into_values().map(|task| task.task)).await;
-    ends.into_iter().try_for_each(flatten)
-}
-
-async fn reconcile(
-    tasks: &mut BTreeMap<StreamName, StreamTask>,
-    catalog: &Catalog,
-    wiring: &Wiring,
-    ended: &Arc<Notify>,
-) -> Result<(), Stopped> {
-    let running = tasks.iter().map(|(name, task)| (name.clone(), task.sql.clone())).collect();
-    let wanted = catalog.streams.iter().map(|(name, stream)| (name.clone(), stream.definition.sql.clone())).collect();
-    let changes = changes(&running, &wanted);
-    for name in changes.end {
-        if let Some(mut task) = tasks.remove(&name) {
-            task.cancel.cancel();
-            match tokio::time::timeout(wiring.end_within, &mut task.task).await {
-                Ok(end) => flatten(end)?,
-                Err(_) => {
-                    task.task.abort();
-                    warn!("{}", Stopped::late(&format!("stream `{name}`"), wiring.end_within));
-                }
+impl StreamRunner {
+    /// Keeps one task per stream until `cancel`, then lets all archive what they hold.
+    ///
+    /// Errors: a stream broke a promise, or could not archive what it held at the end.
+    pub(super) async fn run(
+        mut self,
+        shown: watch::Sender<StreamHandles>,
+        cancel: CancellationToken,
+    ) -> Result<(), Stopped> {
+        let mut tasks: BTreeMap<StreamName, StreamTask> = BTreeMap::new();
+        // Tasks report their end here, so that a broken promise is noticed at once.
+        let ended = Arc::new(Notify::new());
+        loop {
+            let catalog = Arc::clone(&self.shared.catalog.borrow_and_update());
+            self.reconcile(&mut tasks, &catalog, &ended).await?;
+            let handles: HashMap<_, _> = tasks.iter().map(|(name, task)| (name.clone(), task.handle.clone())).collect();
+            shown.send_replace(Arc::new(handles));
+            tokio::select! {
+                () = cancel.cancelled() => break,
+                changed = self.shared.catalog.changed() => if changed.is_err() { break },
+                () = ended.notified() => first_end(&mut tasks).await?,
             }
-            info!(stream = %name, "stream ended");
         }
+        for task in tasks.values() {
+            task.cancel.cancel();
+        }
+        let ends = join_all(tasks.into_values().map(|task| task.task)).await;
+        ends.into_iter().try_for_each(flatten)
     }
-    for name in changes.start {
-        let sql = catalog.streams[&name].definition.sql.clone();
-        info!(stream = %name, "stream started");
-        tasks.insert(name.clone(), StreamTask::spawn(name, sql, wiring.clone(), Arc::clone(ended)));
+
+    async fn reconcile(
+        &self,
+        tasks: &mut BTreeMap<StreamName, StreamTask>,
+        catalog: &Catalog,
+        ended: &Arc<Notify>,
+    ) -> Result<(), Stopped> {
+        let running = tasks.iter().map(|(name, task)| (name.clone(), task.sql.clone())).collect();
+        let wanted =
+            catalog.streams.iter().map(|(name, stream)| (name.clone(), stream.definition.sql.clone())).collect();
+        let changes = changes(&running, &wanted);
+        for name in changes.end {
+            if let Some(mut task) = tasks.remove(&name) {
+                task.cancel.cancel();
+                match tokio::time::timeout(self.end_within, &mut task.task).await {
+                    Ok(end) => flatten(end)?,
+                    Err(_) => {
+                        task.task.abort();
+                        warn!("{}", Stopped::late(&format!("stream `{name}`"), self.end_within));
+                    }
+                }
+                info!(stream = %name, "stream ended");
+            }
+        }
+        for name in changes.start {
+            let sql = catalog.streams[&name].definition.sql.clone();
+            info!(stream = %name, "stream started");
+            tasks.insert(name.clone(), StreamTask::spawn(name, sql, self.clone(), Arc::clone(ended)));
+        }
+        Ok(())
     }
-    Ok(())
 }
 
 /// The outcome of the tasks that have ended: none should have.
@@ -149,7 +146,7 @@ fn flatten(end: Result<Result<(), Stopped>, tokio::task::JoinError>) -> Result<(
 }
 
 impl StreamTask {
-    fn spawn(name: StreamName, sql: String, wiring: Wiring, ended: Arc<Notify>) -> Self {
+    fn spawn(name: StreamName, sql: String, runner: StreamRunner, ended: Arc<Notify>) -> Self {
         let cancel = CancellationToken::new();
         let (snapshots, seen_snapshots) = watch::channel(None);
         let (failure, seen_failure) = watch::channel(None);
@@ -158,7 +155,7 @@ impl StreamTask {
         let task = tokio::spawn(async move {
             let part = format!("stream {name}");
             let shown = Shown { snapshots, failure, archive_failure };
-            let attempt = || attempt(&name, &wiring, &shown, &token);
+            let attempt = || attempt(&name, &runner, &shown, &token);
             let end = supervise(&part, &token, &shown.failure, attempt).await;
             ended.notify_one();
             end
@@ -170,120 +167,57 @@ impl StreamTask {
 }
 
 /// Runs a stream's archive and speed layer until one of them ends.
-async fn attempt(name: &StreamName, wiring: &Wiring, shown: &Shown, cancel: &CancellationToken) -> Result<(), Stopped> {
+async fn attempt(
+    name: &StreamName,
+    runner: &StreamRunner,
+    shown: &Shown,
+    cancel: &CancellationToken,
+) -> Result<(), Stopped> {
     // Another archive is opened: what stood in the way of the last one is over, or shows again.
     shown.archive_failure.send_replace(None);
-    let stream = wiring.catalog.borrow().streams.get(name).cloned();
+    let shared = &runner.shared;
+    let stream = shared.catalog.borrow().streams.get(name).cloned();
     let Some(stream) = stream else {
         return Ok(());
     };
     // The archive is told where partitions begin that it does not name yet.
     let origin = tokio::select! {
         () = cancel.cancelled() => return Ok(()),
-        origin = record_origins(&wiring.config, &stream, &wiring.catalogs) => origin?,
+        origin = record_origins(&runner.config, &stream, &shared.catalogs) => origin?,
     };
-    let mut archive = Archive::open(&wiring.warehouse, &stream.definition, origin).await?;
+    let mut archive = Archive::open(&shared.warehouse, &stream.definition, origin).await?;
     let (versions, masters) = watch::channel(archive.latest().await?);
     let (requests, epochs) = mpsc::channel(EPOCHS);
-    let epochs = timed(epochs, Arc::clone(&wiring.metrics));
     // The archive must outlive the speed layer, which hands it a last epoch: it has a token of its own, and ends by
     // itself when nobody can send it epochs any more.
     let archive_end = CancellationToken::new();
     let speed_end = cancel.child_token();
     let _ends_with_this = archive_end.clone().drop_guard();
-    let mut archiving = tokio::spawn(thalweg_batch::archive::serve(
-        archive,
-        epochs,
-        versions,
-        shown.archive_failure.clone(),
-        archive_end,
-    ));
-    let mut seen = shown.snapshots.subscribe();
-    let speed = speed(stream, wiring, requests, masters, shown.snapshots.clone(), speed_end.clone());
-    tokio::pin!(speed);
-    let steady = tokio::time::sleep(STEADY);
-    tokio::pin!(steady);
-    let mut works = false;
-    let (speed_outcome, archive_outcome) = loop {
-        tokio::select! {
-            outcome = &mut speed => break (outcome, archiving.await),
-            outcome = &mut archiving => {
-                speed_end.cancel();
-                break (speed.await, outcome);
-            }
-            Ok(()) = seen.changed(), if !works => {
-                // What comes from the archive alone says nothing of whether Kafka's log continues it.
-                works = seen.borrow_and_update().as_ref().is_some_and(|snapshot| {
-                    snapshot.has_reached_kafka() || snapshot.waiting.is_some()
-                });
-                if works {
-                    shown.failure.send_replace(None);
-                }
-            }
-            // A worker to which its group gives nothing reaches nothing: that it runs is all there is to see.
-            () = &mut steady, if !works => {
-                works = seen.borrow().as_ref().is_some_and(|snapshot| snapshot.frontier.is_empty());
-                if works {
-                    shown.failure.send_replace(None);
-                }
-                steady.as_mut().reset(tokio::time::Instant::now() + STEADY);
-            }
+    let metrics = Arc::clone(&runner.metrics);
+    let landed = move |took: Duration| metrics.record_commit(took.as_secs_f64());
+    let archive_failure = shown.archive_failure.clone();
+    let mut archiving = tokio::spawn(archive::serve(archive, epochs, versions, archive_failure, landed, archive_end));
+    let upstream = Upstream {
+        shared: shared.clone(),
+        archive: requests,
+        masters,
+        snapshots: shown.snapshots.clone(),
+        failure: shown.failure.clone(),
+        pressure: Arc::clone(&runner.pressure),
+    };
+    let mut speed = std::pin::pin!(thalweg_speed::run(runner.config.clone(), stream, upstream, speed_end.clone()));
+    let (speed_outcome, archive_outcome) = tokio::select! {
+        outcome = &mut speed => (outcome, archiving.await),
+        outcome = &mut archiving => {
+            speed_end.cancel();
+            (speed.await, outcome)
         }
     };
     let archive_outcome = archive_outcome
         .map_err(|panic| Stopped::broken(format!("the archive of stream `{name}` panicked: {panic}")))?;
     // If both failed, the archive's failure is the cause of the other.
     archive_outcome?;
-    speed_outcome
-}
-
-/// Passes epochs on and records how long their commits take.
-fn timed(mut epochs: mpsc::Receiver<EpochRequest>, metrics: Arc<Metrics>) -> mpsc::Receiver<EpochRequest> {
-    let (onward, timed) = mpsc::channel(EPOCHS);
-    // Ends with either end of the channel.
-    tokio::spawn(async move {
-        while let Some(EpochRequest { epoch, reply }) = epochs.recv().await {
-            let (answer, answered) = oneshot::channel();
-            let began = Instant::now();
-            let request = EpochRequest { epoch, reply: answer };
-            if onward.send(request).await.is_err() {
-                return;
-            }
-            // No answer: the archive has stopped, which dropping `reply` says in turn.
-            if let Ok(outcome) = answered.await {
-                if matches!(outcome, EpochOutcome::Landed(_)) {
-                    metrics.record_commit(began.elapsed().as_secs_f64());
-                }
-                let _ = reply.send(outcome);
-            }
-        }
-    });
-    timed
-}
-
-async fn speed(
-    stream: Arc<CatalogStream>,
-    wiring: &Wiring,
-    archive: mpsc::Sender<EpochRequest>,
-    masters: watch::Receiver<Arc<MasterVersion>>,
-    snapshots: Snapshots,
-    cancel: CancellationToken,
-) -> Result<(), Stopped> {
-    thalweg_speed::run(
-        wiring.config.clone(),
-        stream,
-        wiring.catalogs.clone(),
-        wiring.catalog.clone(),
-        wiring.published.clone(),
-        wiring.warehouse.clone(),
-        archive,
-        masters,
-        snapshots,
-        Arc::clone(&wiring.pressure),
-        cancel,
-    )
-    .await?;
-    Ok(())
+    Ok(speed_outcome?)
 }
 
 #[cfg(test)]

@@ -9,73 +9,57 @@
 //!
 //! Invariant: the layers are wired as in the other roles, only nearer to each other.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
-use thalweg_schemas::warehouse::Warehouse;
-use thalweg_serving::{Realtime, Sources};
+use thalweg_serving::{Metrics, Realtime};
 use thalweg_speed::Assignment;
-use tokio::net::TcpListener;
-use tokio::runtime::Handle;
 use tokio::sync::{Notify, watch};
 
 use super::audit::Audits;
-use super::calls::{self, Batch};
-use super::{Base, Part, Platform, Stopped, streams};
+use super::calls::Runs;
+use super::parts::{Part, Platform};
+use super::process::{Opened, spill_folder, threads};
+use super::stopped::Stopped;
+use super::streams::StreamRunner;
 use crate::config::Settings;
 
-/// Starts every layer on an opened warehouse.
+impl Platform {
+    /// Starts every layer in this process, as `thalweg up` does. Nothing is logged or printed.
+    ///
+    /// Errors: the port is taken, the warehouse cannot be opened, or its catalog cannot be read.
+    pub async fn up(settings: &Settings) -> anyhow::Result<Self> {
+        Ok(up(settings, Opened::open(settings).await?).await?)
+    }
+}
+
+/// Starts every layer.
 ///
 /// Errors: the catalog cannot be read.
-pub(crate) async fn up(settings: &Settings, warehouse: Warehouse, listener: TcpListener) -> Result<Platform, Stopped> {
-    super::spill_folder(settings)?;
-    let (base, following) = Base::open(warehouse).await?;
-    let (published_sender, published) = watch::channel(Arc::default());
-    let (handles_sender, handles) = watch::channel(Arc::new(HashMap::new()));
-    let wake = Arc::new(Notify::new());
-    let here = Handle::current();
-    let computing = calls::threads(settings)?;
-
-    let wiring = streams::Wiring {
-        config: super::speed_config(settings, Assignment::All),
-        warehouse: base.warehouse.clone(),
-        catalogs: base.catalogs.clone(),
-        catalog: base.catalog.clone(),
-        published: published.clone(),
+pub(crate) async fn up(settings: &Settings, opened: Opened) -> Result<Platform, Stopped> {
+    spill_folder(settings)?;
+    let (announced, published) = watch::channel(Arc::default());
+    let (shared, following) = opened.share(published).await?;
+    let (metrics, wake) = (Arc::new(Metrics::new()), Arc::new(Notify::new()));
+    let threads = threads(settings)?;
+    let streams = StreamRunner {
+        config: settings.speed(Assignment::All),
+        shared: shared.clone(),
         pressure: Arc::clone(&wake),
-        metrics: Arc::clone(&base.metrics),
+        metrics: Arc::clone(&metrics),
         end_within: settings.shutdown_timeout,
     };
-    let batch = Batch::new(&base, Arc::clone(&computing), super::batch_config(settings));
-    let realtime = Realtime::Local(handles);
-    // Snapshots of this process bring their own master dataset.
-    let (_, masters) = watch::channel(Arc::default());
-    let audits = Audits {
-        base: base.clone(),
-        threads: Arc::clone(&computing),
-        realtime: realtime.clone(),
-        published: published.clone(),
-        masters: masters.clone(),
-        memory: settings.batch_memory,
-    };
-    let sources = Sources {
-        catalog: base.catalog.clone(),
-        catalogs: base.catalogs.clone(),
-        published,
-        realtime,
-        masters,
-        warehouse: base.warehouse.clone(),
-        changed: Arc::clone(&base.changed),
-        audit: audits.call(),
-        batch: batch.run_call(),
-        metrics: Arc::clone(&base.metrics),
-    };
-    let config = super::serving_config(settings);
+    let (shown, handles) = watch::channel(Arc::default());
+    let runs = Runs::new(&shared, &metrics, Arc::clone(&threads), settings.batch());
+    let (realtime, memory) = (Realtime::Local(handles), settings.batch_memory);
+    let audits = Audits { shared, threads, realtime, memory };
+    let sources = audits.sources(runs.call(), metrics);
+    let serving = settings.serving();
     Ok(Platform {
+        address: opened.address,
         parts: vec![
-            Part::spawn("serving", &here, |end| super::serve::answer(listener, config, sources, end)),
-            Part::spawn("the speed layer", &here, |end| streams::run(wiring, handles_sender, end)),
-            Part::spawn("the batch layer", computing.handle(), |end| batch.schedule(wake, published_sender, end)),
+            Part::spawn("serving", |end| thalweg_serving::serve(opened.http, serving, sources, end)),
+            Part::spawn("the speed layer", |end| streams.run(shown, end)),
+            runs.schedule(wake, announced),
             following,
         ],
         shutdown_timeout: settings.shutdown_timeout,

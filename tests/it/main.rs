@@ -8,5 +8,6 @@ mod recompute;
 
 mod flight;
 mod law;
+mod platform;
 mod slt;
 mod speed;

@@ -4,7 +4,7 @@
 //! ends when nobody can send any more, so that what a stopping speed layer still holds is archived.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use thalweg_schemas::Fault;
 use thalweg_schemas::realtime::epoch::{EpochOutcome, EpochRequest};
@@ -19,7 +19,7 @@ const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 
 /// Commits what is requested until the senders are gone. While storage fails, `failure` says why, and it tries again,
-/// ever more slowly, unless `cancel` says that nobody can wait any longer.
+/// ever more slowly, unless `cancel` says that nobody can wait any longer. `landed` is told how long each commit took.
 ///
 /// Errors: what trying again cannot mend, or what failed last when it was cancelled. The epoch's reply is dropped.
 pub async fn serve(
@@ -27,9 +27,11 @@ pub async fn serve(
     mut requests: mpsc::Receiver<EpochRequest>,
     versions: watch::Sender<Arc<MasterVersion>>,
     failure: watch::Sender<Option<String>>,
+    landed: impl Fn(Duration),
     cancel: CancellationToken,
 ) -> Result<()> {
     while let Some(EpochRequest { epoch, reply }) = requests.recv().await {
+        let began = Instant::now();
         let mut pause = FIRST_PAUSE;
         let outcome = loop {
             let error = match archive.commit(&epoch).await {
@@ -55,6 +57,9 @@ pub async fn serve(
         };
         if failure.send_replace(None).is_some() {
             tracing::info!(stream = %epoch.stream, "archiving works again");
+        }
+        if matches!(outcome, EpochOutcome::Landed(_)) {
+            landed(began.elapsed());
         }
         let (EpochOutcome::Landed(version) | EpochOutcome::Fenced(version)) = &outcome;
         versions.send_replace(Arc::clone(version));

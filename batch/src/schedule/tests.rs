@@ -5,9 +5,11 @@ use std::collections::HashMap;
 use thalweg_kit::positions::at;
 use thalweg_kit::store::Trouble;
 use thalweg_kit::world::faulty_warehouse;
+use thalweg_schemas::catalog::CatalogStore;
 use thalweg_schemas::definition::parse;
 use thalweg_schemas::definition::stream::StreamDefinition;
 use thalweg_schemas::realtime::epoch::Epoch;
+use thalweg_schemas::warehouse::Warehouse;
 use thalweg_schemas::{StreamName, ViewName};
 
 use super::*;
@@ -47,6 +49,19 @@ async fn announced(published: &mut watch::Receiver<Arc<Published>>, id: &ViewId,
     tokio::time::timeout(LONG, there).await.unwrap().unwrap();
 }
 
+/// What the schedule is connected to, and the reports of its runs.
+fn downstream(
+    warehouse: &Warehouse,
+    catalogs: &CatalogStore,
+    catalog: watch::Receiver<Arc<Catalog>>,
+) -> (Downstream, mpsc::UnboundedReceiver<RunReport>) {
+    let (published, versions) = watch::channel(Arc::default());
+    let (runs, reports) = mpsc::unbounded_channel();
+    let (warehouse, catalogs) = (warehouse.clone(), catalogs.clone());
+    let shared = Shared { warehouse, catalogs, catalog, published: versions };
+    (Downstream { shared, published, wake: Arc::default(), runs }, reports)
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn new_views_are_built_promoted_and_followed() {
     let (warehouse, store) = faulty_warehouse();
@@ -60,20 +75,10 @@ async fn new_views_are_built_promoted_and_followed() {
     let folder = tempfile::tempdir().unwrap();
     let config = BatchConfig { interval: LONG * 60, spill: folder.path().to_owned(), ..BatchConfig::default() };
     let (catalog, watched) = watch::channel(known);
-    let (published, mut versions) = watch::channel(Arc::default());
-    let wake = Arc::new(Notify::new());
-    let (runs, mut reports) = mpsc::unbounded_channel();
+    let (downstream, mut reports) = downstream(&warehouse, &catalogs, watched);
+    let (mut versions, wake) = (downstream.shared.published.clone(), Arc::clone(&downstream.wake));
     let cancel = CancellationToken::new();
-    let running = tokio::spawn(schedule(
-        warehouse.clone(),
-        catalogs.clone(),
-        watched,
-        published,
-        config.clone(),
-        Arc::clone(&wake),
-        runs,
-        cancel.clone(),
-    ));
+    let running = tokio::spawn(schedule(config.clone(), downstream, cancel.clone()));
 
     // A view that is created is built though its first run meets a storage that fails, and promoted.
     catalogs.apply(parse(VIEW).unwrap()).await.unwrap();
@@ -136,10 +141,8 @@ async fn what_another_process_computes_is_left_to_it() {
     let Taken::Mine(theirs) = lease::take(&warehouse, id, &config.clock).await.unwrap() else {
         panic!("nobody held it")
     };
-    let (runs, mut reports) = mpsc::unbounded_channel();
-    let (published, _) = watch::channel(Arc::default());
-    let mut rounds =
-        Rounds { warehouse: &warehouse, catalogs, published: &published, config, runs, promoted: HashSet::new() };
+    let (downstream, mut reports) = downstream(&warehouse, &catalogs, watch::channel(Arc::clone(&known)).1);
+    let mut rounds = Rounds { config, downstream, promoted: HashSet::new() };
     // It is tried again, and nobody is bothered with it.
     assert!(rounds.run_building(&known).await.unwrap());
     assert!(reports.try_recv().is_err());

@@ -85,6 +85,9 @@ pub struct BatchVersion {
     pub files: Arc<[DataFile]>,
 }
 
+/// The newest version of every stream's master dataset that there is.
+pub type Masters = HashMap<StreamName, Arc<MasterVersion>>;
+
 /// The newest batch version of every view that has one.
 #[derive(Debug, Clone, Default)]
 pub struct Published {

@@ -39,7 +39,7 @@ fn unreadable(rejection: QueryRejection) -> Error {
 fn known(engine: &Engine, name: Option<&str>) -> Result<Option<ViewName>> {
     let Some(name) = name else { return Ok(None) };
     let name = ViewName::new(name).map_err(thalweg_schemas::Error::from)?;
-    if engine.sources.catalog.borrow().views.contains_key(&name) {
+    if engine.sources.shared.catalog.borrow().views.contains_key(&name) {
         return Ok(Some(name));
     }
     Err(Error::Shared(SharedError::FindDefinition { kind: "view", name: name.to_string() }))

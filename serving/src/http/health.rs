@@ -39,8 +39,8 @@ pub(super) async fn alive() -> Json<ProbeAnswer> {
 
 /// Everything that was ready before, or at first everything that the catalog serves, can be answered.
 pub(super) async fn ready(State(engine): State<Arc<Engine>>) -> Result<Json<ProbeAnswer>> {
-    let catalog = Arc::clone(&engine.sources.catalog.borrow());
-    let published = Arc::clone(&engine.sources.published.borrow());
+    let catalog = Arc::clone(&engine.sources.shared.catalog.borrow());
+    let published = Arc::clone(&engine.sources.shared.published.borrow());
     let stream_conditions = stream_conditions(&engine.sources).await;
     let facts = readiness::facts(&catalog, &published, &stream_conditions);
     readiness_of("the server", &engine.readiness.judge(facts))

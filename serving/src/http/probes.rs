@@ -10,12 +10,11 @@ use axum::extract::State;
 use axum::response::Response;
 use axum::routing::get;
 use axum::{Json, Router};
-use thalweg_schemas::StreamName;
 use thalweg_schemas::api::paths;
 use thalweg_schemas::api::process::ProbeAnswer;
 use thalweg_schemas::catalog::Catalog;
 use thalweg_schemas::realtime::snapshot::StreamHandle;
-use thalweg_schemas::warehouse::versions::Published;
+use thalweg_schemas::{Shared, StreamName};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -30,13 +29,10 @@ use crate::{Error, Result};
 /// What a process shows of itself.
 #[derive(Clone)]
 pub struct Probes {
+    pub shared: Shared,
     pub metrics: Arc<Metrics>,
-    pub catalog: watch::Receiver<Arc<Catalog>>,
-    pub published: watch::Receiver<Arc<Published>>,
-    /// Those that this process reads.
-    pub streams: watch::Receiver<Arc<HashMap<StreamName, StreamHandle>>>,
-    /// Why it does not do its work, one sentence for each reason; none if it does.
-    pub not_ready: Arc<dyn Fn() -> Vec<String> + Send + Sync>,
+    /// Those that this process reads; `None` if it reads none and is ready once it runs.
+    pub streams: Option<watch::Receiver<Arc<HashMap<StreamName, StreamHandle>>>>,
 }
 
 impl fmt::Debug for Probes {
@@ -68,13 +64,41 @@ fn routes(probes: Probes) -> Router {
 }
 
 async fn ready(State(probes): State<Probes>) -> Result<Json<ProbeAnswer>> {
-    readiness_of("the process", &(probes.not_ready)())
+    let catalog = probes.shared.catalog.borrow().clone();
+    let reasons = probes.streams.map_or_else(Vec::new, |streams| behind(&catalog, &streams.borrow()));
+    readiness_of("the process", &reasons)
+}
+
+/// Why the process does not do its share of each stream: one sentence for each that is stopped or behind. Whether the
+/// platform can answer does not count.
+fn behind(catalog: &Catalog, streams: &HashMap<StreamName, StreamHandle>) -> Vec<String> {
+    let named = catalog.streams.keys().filter_map(|name| {
+        let reason = streams.get(name).map_or_else(|| Some("starting".to_owned()), lag)?;
+        Some(format!("stream `{name}`: {reason}"))
+    });
+    named.collect()
+}
+
+/// Why a stream is stopped or behind in the partitions that are read here, if it is.
+fn lag(handle: &StreamHandle) -> Option<String> {
+    if let Some(failure) = handle.failure.borrow().clone() {
+        return Some(failure);
+    }
+    let Some(snapshot) = handle.snapshots.borrow().clone() else {
+        return Some("starting".to_owned());
+    };
+    let mut read = snapshot.frontier.partitions();
+    let behind = read.any(|partition| !snapshot.caught_up_partitions.contains(&partition));
+    behind.then(|| match &snapshot.waiting {
+        Some(why) => format!("it waits for Kafka ({why})"),
+        None => "catching up".to_owned(),
+    })
 }
 
 async fn metrics(State(probes): State<Probes>) -> Result<Response> {
-    let catalog = probes.catalog.borrow().clone();
-    let published = probes.published.borrow().clone();
-    let streams = probes.streams.borrow().clone();
+    let catalog = probes.shared.catalog.borrow().clone();
+    let published = probes.shared.published.borrow().clone();
+    let streams = probes.streams.map(|streams| streams.borrow().clone()).unwrap_or_default();
     let mut stream_conditions = local(&catalog, &streams);
     // A stream that is not read here does not stand still here.
     stream_conditions.streams.retain(|name, _| streams.contains_key(name));
@@ -84,16 +108,18 @@ async fn metrics(State(probes): State<Probes>) -> Result<Response> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::fixture::{World, at};
+    use crate::sources::Realtime;
 
-    /// Status and body of a path of a process that is not ready for these reasons.
-    async fn get(reasons: &'static [&'static str], path: &str) -> (u16, String) {
-        let probes = Probes {
-            metrics: Arc::default(),
-            catalog: watch::channel(Arc::default()).1,
-            published: watch::channel(Arc::default()).1,
-            streams: watch::channel(Arc::default()).1,
-            not_ready: Arc::new(|| reasons.iter().map(|&r| r.to_owned()).collect()),
-        };
+    /// The probes of a process that reads the world's streams.
+    fn reading(world: &World) -> Probes {
+        let Realtime::Local(streams) = world.sources.realtime.clone() else { unreachable!("the world is local") };
+        let (shared, metrics) = (world.sources.shared.clone(), Arc::clone(&world.sources.metrics));
+        Probes { shared, metrics, streams: Some(streams) }
+    }
+
+    /// Status and body of a path.
+    async fn get(probes: Probes, path: &str) -> (u16, String) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}{path}", listener.local_addr().unwrap());
         let cancel = CancellationToken::new();
@@ -107,18 +133,39 @@ mod tests {
 
     #[tokio::test]
     async fn probes_are_honest_and_show_nothing_else() {
-        for (reasons, path, status, part) in [
-            (&[][..], "/healthz", 200, "ok"),
-            (&[], "/readyz", 200, "ready"),
-            (&[], "/metrics", 200, "# EOF\n"),
-            (&["stream `s`: catching up"], "/readyz", 503, "stream `s`: catching up"),
-            (&["stream `s`: catching up"], "/healthz", 200, "ok"),
-            (&[], "/v1/sql", 404, "no_such_path"),
-            (&[], "/v1/streams", 404, "no_such_path"),
+        let world = World::new().await;
+        let behind = || reading(&world);
+        let idle = || Probes { streams: None, ..reading(&world) };
+        for (probes, path, status, part) in [
+            (idle(), "/healthz", 200, "ok"),
+            (idle(), "/readyz", 200, "ready"),
+            (idle(), "/metrics", 200, "# EOF\n"),
+            (behind(), "/readyz", 503, "stream `sensor_data`: starting"),
+            (behind(), "/healthz", 200, "ok"),
+            (idle(), "/v1/sql", 404, "no_such_path"),
+            (idle(), "/v1/streams", 404, "no_such_path"),
         ] {
-            let (told, text) = get(reasons, path).await;
+            let (told, text) = get(probes, path).await;
             assert_eq!(told, status, "{path}: {text}");
             assert!(text.contains(part), "{path}: {text}");
         }
+    }
+
+    #[tokio::test]
+    async fn a_worker_is_ready_once_all_that_it_reads_has_caught_up() {
+        let world = World::standing(&at(2, 2), &at(1, 1), &at(3, 3)).await;
+        let check = |expect: &[&str]| {
+            let (catalog, streams) = (world.catalog.borrow(), world.streams.borrow());
+            assert_eq!(behind(&catalog, &streams), expect);
+        };
+        check(&[]);
+        world.alter(|snapshot| snapshot.caught_up_partitions.clear());
+        check(&["stream `sensor_data`: catching up"]);
+        world.alter(|snapshot| snapshot.waiting = Some("no broker".to_owned()));
+        check(&["stream `sensor_data`: it waits for Kafka (no broker)"]);
+        world.failure.send_replace(Some("no topic".to_owned()));
+        check(&["stream `sensor_data`: no topic"]);
+        world.streams.send_replace(Arc::default());
+        check(&["stream `sensor_data`: starting"]);
     }
 }

@@ -119,16 +119,20 @@ async fn errors_are_json_wherever_they_arise() {
 async fn definitions_are_applied_and_followed() {
     let server = Server::start().await;
     let follow = {
-        let (changed, catalogs) = (Arc::clone(&server.world.sources.changed), server.world.sources.catalogs.clone());
-        let catalog = &server.world.catalog;
+        let (catalogs, catalog) = (server.world.sources.shared.catalogs.clone(), &server.world.catalog);
         async move {
-            changed.notified().await;
-            let latest = catalogs.load().await.unwrap();
-            catalog.send_replace(latest);
+            loop {
+                catalogs.landed().await;
+                let latest = catalogs.load().await.unwrap();
+                catalog.send_replace(latest);
+            }
         }
     };
     let create = server.sql("CREATE MATERIALIZED VIEW peaks AS SELECT max(temperature) AS peak FROM sensor_data");
-    let (reply, ()) = tokio::join!(create, follow);
+    let reply = tokio::select! {
+        reply = create => reply,
+        () = follow => unreachable!("it does not end"),
+    };
     let body: Value = reply.json().await.unwrap();
     assert_eq!(body["rows"], json!([["created view peaks", null]]), "{body}");
     let (status, code, _) = error(server.sql("SELECT * FROM peaks").await).await;

@@ -9,11 +9,11 @@ use std::time::Duration;
 
 use thalweg_schemas::Frontier;
 use thalweg_schemas::realtime::protocol::PinRequest;
-use thalweg_schemas::warehouse::versions::{MasterVersion, Published};
+use thalweg_schemas::warehouse::versions::{MasterVersion, Masters, Published};
+use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::{Pin, PinOptions, PinnedRows, PinnedView, RowsAbove, Tiles, Wanted, changed, published_cut};
-use crate::sources::Sources;
 use crate::workers::assign::{
     LowestFrontier, Requirements, WorkerChoice, choose_workers, describe_unheld, partial_frontier,
 };
@@ -39,12 +39,11 @@ struct Below {
 /// Errors: [`Error::NotReady`] if the batch layer has nothing yet, [`Error::NotHeld`] naming partitions.
 pub(super) async fn pin_in_time(
     workers: &Workers,
-    sources: &Sources,
+    (mut published, mut masters): (watch::Receiver<Arc<Published>>, watch::Receiver<Arc<Masters>>),
     wanted: &Wanted,
     lowest: impl Fn() -> LowestFrontier,
     terms: &PinOptions<'_>,
 ) -> Result<Pin> {
-    let (mut published, mut masters) = (sources.published.clone(), sources.masters.clone());
     let mut addresses = workers.addresses();
     let partial_from = Instant::now() + PARTIAL_WAIT;
     let mut again = AGAIN_FIRST;

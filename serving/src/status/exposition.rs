@@ -77,8 +77,8 @@ struct Live {
 
 /// The text of a scrape: this process' counters, then what the sources show.
 pub(crate) fn encode(sources: &Sources, stream_conditions: &StreamConditions) -> Result<String, std::fmt::Error> {
-    let catalog = sources.catalog.borrow().clone();
-    let published = sources.published.borrow().clone();
+    let catalog = sources.shared.catalog.borrow().clone();
+    let published = sources.shared.published.borrow().clone();
     encode_of(&sources.metrics, &catalog, &published, stream_conditions)
 }
 

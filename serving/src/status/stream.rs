@@ -240,12 +240,12 @@ pub(crate) fn local(catalog: &Catalog, handles: &HashMap<StreamName, StreamHandl
 
 /// How all streams stand now. Of workers it is at most a second old.
 pub(crate) async fn stream_conditions(sources: &Sources) -> StreamConditions {
-    let catalog = sources.catalog.borrow().clone();
+    let catalog = sources.shared.catalog.borrow().clone();
     match &sources.realtime {
         Realtime::Local(streams) => local(&catalog, &streams.borrow()),
-        Realtime::Remote(workers) => {
+        Realtime::Remote { workers, masters } => {
             let statuses = workers.statuses().await;
-            let masters = sources.masters.borrow().clone();
+            let masters = masters.borrow().clone();
             let stand = |(name, stream): (&StreamName, &Arc<CatalogStream>)| {
                 let master = masters.get(name).cloned();
                 (name.clone(), StreamCondition::remote(stream, &statuses, master))
@@ -285,7 +285,7 @@ mod tests {
 
     async fn stand(workers: Vec<Result<WorkerStream, String>>) -> StreamCondition {
         let world = World::new().await;
-        let catalog = world.sources.catalog.borrow().clone();
+        let catalog = world.sources.shared.catalog.borrow().clone();
         let statuses: Vec<_> = workers
             .into_iter()
             .enumerate()

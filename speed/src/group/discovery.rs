@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use rdkafka::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer};
+use thalweg_schemas::catalog::Catalog;
 use thalweg_schemas::definition::stream::StreamDefinition;
 
 use crate::config::{Assignment, SpeedConfig, WORKER, group, kafka_properties};
@@ -15,6 +16,19 @@ use crate::{Error, Result};
 
 /// How long the coordinator may take.
 const ASK: Duration = Duration::from_secs(5);
+
+/// Flight addresses of the workers that are in the groups of all streams of `catalog`; see [`members`].
+///
+/// Errors: as of [`members`], for the first stream that fails.
+pub async fn workers(config: &SpeedConfig, catalog: &Catalog) -> Result<BTreeSet<String>> {
+    let mut found = BTreeSet::new();
+    for (name, stream) in &catalog.streams {
+        let (config, definition) = (config.clone(), stream.definition.clone());
+        let asked = tokio::task::spawn_blocking(move || members(&config, &definition)).await;
+        found.extend(asked.map_err(|source| Error::Task { stream: name.clone(), source })??);
+    }
+    Ok(found)
+}
 
 /// Flight addresses (`host:port`) of the workers that are in the group of `stream`, in order; none if there is no such
 /// group. Of `config`, the group's name and Kafka's properties count. Blocks.
@@ -53,6 +67,12 @@ fn address(client: &str) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn without_a_stream_there_is_no_group_to_ask() {
+        let found = super::workers(&SpeedConfig::default(), &Catalog::default()).await;
+        assert!(found.unwrap().is_empty());
+    }
 
     #[test]
     fn workers_are_known_by_their_clients_names() {

@@ -66,11 +66,11 @@ impl<'a> Connections<'a> {
                 Ok(()) => Ok(IngestEvent::Master),
                 Err(_) => Err(self.disconnected("archive")),
             },
-            changed = self.upstream.published.changed() => match changed {
+            changed = self.upstream.shared.published.changed() => match changed {
                 Ok(()) => Ok(IngestEvent::Views),
                 Err(_) => Err(self.disconnected("batch layer")),
             },
-            changed = self.upstream.catalog.changed() => match changed {
+            changed = self.upstream.shared.catalog.changed() => match changed {
                 Ok(()) => Ok(IngestEvent::Views),
                 Err(_) => Err(self.disconnected("catalog")),
             },
@@ -93,7 +93,7 @@ impl<'a> Connections<'a> {
     }
 
     pub(super) fn warehouse(&self) -> &Warehouse {
-        &self.upstream.warehouse
+        &self.upstream.shared.warehouse
     }
 
     pub(super) fn newest_master(&mut self) -> Arc<MasterVersion> {
@@ -101,16 +101,16 @@ impl<'a> Connections<'a> {
     }
 
     pub(super) fn newest_catalog(&mut self) -> Arc<Catalog> {
-        Arc::clone(&self.upstream.catalog.borrow_and_update())
+        Arc::clone(&self.upstream.shared.catalog.borrow_and_update())
     }
 
     pub(super) fn newest_published(&mut self) -> Arc<Published> {
-        Arc::clone(&self.upstream.published.borrow_and_update())
+        Arc::clone(&self.upstream.shared.published.borrow_and_update())
     }
 
     /// Records where partitions begin that have no origin yet.
     pub(super) async fn record_origin(&self, origins: &Frontier) -> Result<()> {
-        self.upstream.catalogs.record_origin(&self.stream.definition.name, origins).await?;
+        self.upstream.shared.catalogs.record_origin(&self.stream.definition.name, origins).await?;
         Ok(())
     }
 

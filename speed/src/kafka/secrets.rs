@@ -33,14 +33,14 @@ fn look_up(reference: Reference<'_>) -> Result<String, String> {
     match reference {
         Reference::Environment(name) => std::env::var(name).map_err(|e| match e {
             std::env::VarError::NotPresent => {
-                format!("the variable {name} is not set; set it in the environment of `thalweg up`")
+                format!("the variable {name} is not set; set it in the environment of this process")
             }
             std::env::VarError::NotUnicode(_) => format!("the variable {name} is not UTF-8"),
         }),
         // Files of secrets end with a line break more often than secrets do.
         Reference::File(path) => std::fs::read_to_string(path)
             .map(|text| text.trim_end_matches(['\r', '\n']).to_owned())
-            .map_err(|e| format!("the file cannot be read ({e}); `thalweg up` must be allowed to read it")),
+            .map_err(|e| format!("the file cannot be read ({e}); this process must be allowed to read it")),
     }
 }
 

@@ -142,16 +142,11 @@ impl Demo {
     }
 
     /// Sends and shows until `stop` is ready or a part fails, then ends everything in order.
-    pub(super) async fn run(
-        self,
-        platform: Platform,
-        address: SocketAddr,
-        stop: impl Future<Output = ()>,
-    ) -> Result<(), Stopped> {
+    pub(super) async fn run(self, platform: Platform, stop: impl Future<Output = ()>) -> Result<(), Stopped> {
         let Demo { broker, plan, data, began } = self;
         let resting = CancellationToken::new();
         let mut generator = AbortOnDropHandle::new(tokio::spawn(generate(plan, resting.clone())));
-        let kafka = broker.address();
+        let (kafka, address) = (broker.address(), platform.address());
         let screen = AbortOnDropHandle::new(tokio::spawn(async move {
             ready(address).await?;
             terminal::out(&screen(address, kafka, &data, began.elapsed()))

@@ -16,7 +16,7 @@ use thalweg_serving::{Metrics, Realtime, ServingConfig, Sources, Workers, Worker
 use thalweg_speed::flight::{FlightConfig, ServerTls, serve};
 use tokio::net::TcpListener;
 use tokio::runtime::{Builder, Runtime};
-use tokio::sync::{Notify, watch};
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use super::world::World;
@@ -54,15 +54,9 @@ impl World {
 
     fn sources(&self, realtime: Realtime) -> Sources {
         let refuse = || thalweg_serving::CallError { fault: thalweg_schemas::Fault::User, message: "not here".into() };
-        let world = &self.sensors.world;
         Sources {
-            catalog: world.catalog.subscribe(),
-            catalogs: world.catalogs.clone(),
-            published: world.published.subscribe(),
+            shared: self.sensors.world.shared(),
             realtime,
-            masters: self.masters.subscribe(),
-            warehouse: world.warehouse.clone(),
-            changed: Arc::new(Notify::new()),
             audit: Arc::new(move |_| Box::pin(async move { Err(refuse()) })),
             batch: Arc::new(move |_| Box::pin(async move { Err(refuse()) })),
             metrics: Arc::new(Metrics::new()),
@@ -80,7 +74,7 @@ impl World {
     /// A serving process that asks workers at `addresses`.
     pub(crate) async fn there(&self, addresses: &[String], config: WorkersConfig) -> Server {
         let addresses = watch::channel(addresses.to_vec()).1;
-        let realtime = Realtime::Remote(Workers::new(addresses, config));
+        let realtime = Realtime::Remote { workers: Workers::new(addresses, config), masters: self.masters.subscribe() };
         Server::start(self.sources(realtime)).await
     }
 

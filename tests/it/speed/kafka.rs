@@ -55,7 +55,7 @@ impl Member {
         let (requests, epochs) = mpsc::channel(1);
         let (failure, _unread) = watch::channel(None);
         let token = CancellationToken::new();
-        let serving = thalweg_batch::archive::serve(archive, epochs, versions, failure, token);
+        let serving = thalweg_batch::archive::serve(archive, epochs, versions, failure, |_| (), token);
         tokio::spawn(serving);
         let catalog = site.world.catalogs.load().await.unwrap();
         let (snapshots, seen) = watch::channel(None);
@@ -63,14 +63,7 @@ impl Member {
         let task = tokio::spawn(run(
             config,
             Arc::clone(&catalog.streams[&site.world.stream]),
-            site.world.catalogs.clone(),
-            site.world.catalog.subscribe(),
-            site.world.published.subscribe(),
-            site.world.warehouse.clone(),
-            requests,
-            masters,
-            snapshots,
-            Arc::clone(&site.pressure),
+            site.upstream(requests, masters, snapshots),
             cancel.clone(),
         ));
         Self { seen, cancel, task }

@@ -161,6 +161,17 @@ impl Site {
         published.versions[self.view.plan.id()].cut.or(&self.world.origin)
     }
 
+    pub(crate) fn upstream(
+        &self,
+        archive: mpsc::Sender<EpochRequest>,
+        masters: watch::Receiver<Arc<MasterVersion>>,
+        snapshots: watch::Sender<Option<Arc<StreamSnapshot>>>,
+    ) -> Upstream {
+        let shared = self.world.shared();
+        let (failure, pressure) = (watch::Sender::new(None), Arc::clone(&self.pressure));
+        Upstream { shared, archive, masters, snapshots, failure, pressure }
+    }
+
     /// A process that reads all partitions on from where the archive stands.
     pub(crate) async fn start(&self) -> Run {
         self.start_with(self.world.origin.partitions().collect()).await
@@ -189,18 +200,9 @@ impl Site {
             master: Arc::clone(&master),
             floor: Frontier::new(),
         };
-        let mut links = Upstream {
-            catalogs: self.world.catalogs.clone(),
-            catalog: self.world.catalog.subscribe(),
-            published: self.world.published.subscribe(),
-            warehouse: self.world.warehouse.clone(),
-            archive: requests,
-            masters,
-            snapshots,
-            pressure: Arc::clone(&self.pressure),
-        };
+        let mut upstream = self.upstream(requests, masters, snapshots);
         let (config, token) = (self.config.clone(), cancel.clone());
-        let task = tokio::spawn(async move { ingest(&config, start, source, &mut links, &token).await });
+        let task = tokio::spawn(async move { ingest(&config, start, source, &mut upstream, &token).await });
         Run { feed: Some(feed), grown, changes: changing, seen, cancel, task }
     }
 }
@@ -215,7 +217,7 @@ async fn serve(
     let (sender, requests) = mpsc::channel(1);
     let (failure, _unread) = watch::channel(None);
     let token = CancellationToken::new();
-    let served = tokio::spawn(thalweg_batch::archive::serve(archive, requests, versions, failure, token));
+    let served = tokio::spawn(thalweg_batch::archive::serve(archive, requests, versions, failure, |_| (), token));
     while let Some(request) = held.recv().await {
         gate.wait_for(|open| *open).await.unwrap();
         sender.send(request).await.unwrap();

@@ -11,7 +11,7 @@ use thalweg_schemas::definition;
 use thalweg_schemas::definition::stream::StreamDefinition;
 use thalweg_schemas::warehouse::Warehouse;
 use thalweg_schemas::warehouse::versions::Published;
-use thalweg_schemas::{Frontier, StreamName};
+use thalweg_schemas::{Frontier, Shared, StreamName};
 use tokio::sync::watch;
 use url::Url;
 
@@ -56,6 +56,16 @@ impl World {
     pub async fn promote(&self) {
         for view in self.views() {
             self.catalog.send_replace(self.catalogs.promote(&view.definition.name, view.plan.id()).await.unwrap());
+        }
+    }
+
+    /// What every layer is given.
+    pub fn shared(&self) -> Shared {
+        Shared {
+            warehouse: self.warehouse.clone(),
+            catalogs: self.catalogs.clone(),
+            catalog: self.catalog.subscribe(),
+            published: self.published.subscribe(),
         }
     }
 

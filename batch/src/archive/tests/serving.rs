@@ -17,7 +17,7 @@ async fn the_loop_outlasts_storage_that_fails_and_ends_with_its_senders() {
     let (requests, receiver) = mpsc::channel(4);
     let (failure, failing) = watch::channel(None);
     let cancel = CancellationToken::new();
-    let running = tokio::spawn(serve(archive, receiver, versions, failure, cancel));
+    let running = tokio::spawn(serve(archive, receiver, versions, failure, |_| (), cancel));
     store.set(Trouble::Fail { part: "_delta_log", after: true, times: 6 });
     let mut replies = Vec::new();
     for offset in 0..3 {
@@ -46,7 +46,7 @@ async fn the_loop_gives_up_when_cancelled_and_drops_the_reply() {
     let cancel = CancellationToken::new();
     store.set(Trouble::Fail { part: "rows-", after: false, times: 1000 });
     let (failure, mut failing) = watch::channel(None);
-    let running = tokio::spawn(serve(archive, receiver, versions, failure, cancel.clone()));
+    let running = tokio::spawn(serve(archive, receiver, versions, failure, |_| (), cancel.clone()));
     let (reply, outcome) = oneshot::channel();
     let epoch = epoch(&[(0, 0)], &[(0, 1)], false);
     requests.send(EpochRequest { epoch, reply }).await.unwrap();

@@ -7,31 +7,38 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use thalweg_schemas::catalog::Catalog;
-use thalweg_speed::{SpeedConfig, members};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-use super::Stopped;
-use crate::config::WorkersAt;
-
 /// How soon a worker that comes or goes is noticed.
 const LOOK: Duration = Duration::from_secs(2);
 
-/// Keeps `found` up to date until `cancel`. `kafka` is how a group's members are asked for.
-pub(super) async fn run(
+/// Where a replica finds speed workers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum WorkersAt {
+    /// These, each HOST:PORT.
+    List(Vec<String>),
+    /// Every address that the name stands for, as of a headless service.
+    Dns { host: String, port: u16 },
+    /// Those that share the streams by their consumer groups.
+    Group,
+}
+
+/// Keeps `found` up to date until `cancel`. `members` asks the consumer groups of a catalog's streams who is in them.
+pub async fn discover<Asked: Future<Output = Result<BTreeSet<String>, String>>>(
     at: WorkersAt,
-    kafka: SpeedConfig,
+    members: impl Fn(Arc<Catalog>) -> Asked,
     mut catalog: watch::Receiver<Arc<Catalog>>,
     found: watch::Sender<Vec<String>>,
     cancel: CancellationToken,
-) -> Result<(), Stopped> {
+) {
     let mut trouble = None;
     loop {
         let known = Arc::clone(&catalog.borrow_and_update());
         let looked = tokio::select! {
-            () = cancel.cancelled() => return Ok(()),
-            looked = look(&at, &kafka, &known) => looked,
+            () = cancel.cancelled() => return,
+            looked = look(&at, &members, known) => looked,
         };
         match looked {
             Ok(addresses) => {
@@ -53,15 +60,19 @@ pub(super) async fn run(
             }
         }
         tokio::select! {
-            () = cancel.cancelled() => return Ok(()),
-            changed = catalog.changed() => if changed.is_err() { return Ok(()) },
+            () = cancel.cancelled() => return,
+            changed = catalog.changed() => if changed.is_err() { return },
             () = tokio::time::sleep(LOOK) => {}
         }
     }
 }
 
 /// The workers' addresses, in order, none twice.
-async fn look(at: &WorkersAt, kafka: &SpeedConfig, catalog: &Catalog) -> Result<Vec<String>, String> {
+async fn look<Asked: Future<Output = Result<BTreeSet<String>, String>>>(
+    at: &WorkersAt,
+    members: &impl Fn(Arc<Catalog>) -> Asked,
+    catalog: Arc<Catalog>,
+) -> Result<Vec<String>, String> {
     let found: BTreeSet<String> = match at {
         WorkersAt::List(addresses) => addresses.iter().cloned().collect(),
         WorkersAt::Dns { host, port } => {
@@ -70,55 +81,48 @@ async fn look(at: &WorkersAt, kafka: &SpeedConfig, catalog: &Catalog) -> Result<
             let resolved = resolved.map_err(|e| format!("{host}: {e}"))?;
             resolved.map(|address| address.to_string()).collect()
         }
-        WorkersAt::Group => of_groups(kafka, catalog).await?,
+        WorkersAt::Group => members(catalog).await?,
     };
     Ok(found.into_iter().collect())
 }
 
-/// Members of the groups of all streams.
-async fn of_groups(kafka: &SpeedConfig, catalog: &Catalog) -> Result<BTreeSet<String>, String> {
-    let mut found = BTreeSet::new();
-    for stream in catalog.streams.values() {
-        let (kafka, definition) = (kafka.clone(), stream.definition.clone());
-        let asked = tokio::task::spawn_blocking(move || members(&kafka, &definition)).await;
-        let asked = asked.map_err(|panic| panic.to_string())?;
-        found.extend(asked.map_err(|e| e.to_string())?);
-    }
-    Ok(found)
-}
-
 #[cfg(test)]
 mod tests {
+    use std::future::ready;
+
     use super::*;
 
     #[tokio::test]
     async fn what_is_listed_or_resolves_is_found_once_and_in_order() {
+        let members = |_: Arc<Catalog>| ready(Ok(["b:1", "a:1"].map(str::to_owned).into()));
+        let look = async |at: &WorkersAt| look(at, &members, Arc::default()).await;
         let check = async |at: WorkersAt, expect: &[&str]| {
-            let found = look(&at, &SpeedConfig::default(), &Catalog::default()).await;
-            assert_eq!(found.unwrap(), expect, "{at:?}");
+            assert_eq!(look(&at).await.unwrap(), expect, "{at:?}");
         };
         let list = |all: &[&str]| WorkersAt::List(all.iter().map(|&w| w.to_owned()).collect());
         let dns = |host: &str| WorkersAt::Dns { host: host.to_owned(), port: 7 };
         check(list(&["b:1", "a:1", "b:1"]), &["a:1", "b:1"]).await;
         check(dns("127.0.0.1"), &["127.0.0.1:7"]).await;
         check(dns("[::1]"), &["[::1]:7"]).await;
-        // Without a stream there is no group to ask.
-        check(WorkersAt::Group, &[]).await;
-        let at = dns("no-such-host.invalid");
-        let nowhere = look(&at, &SpeedConfig::default(), &Catalog::default()).await;
+        check(WorkersAt::Group, &["a:1", "b:1"]).await;
+        let nowhere = look(&dns("no-such-host.invalid")).await;
         assert!(nowhere.unwrap_err().starts_with("no-such-host.invalid: "));
     }
 
     #[tokio::test]
     async fn workers_are_kept_while_a_look_fails() {
-        let (_catalogs, catalog) = watch::channel(Arc::new(Catalog::default()));
+        let (_catalogs, catalog) = watch::channel(Arc::default());
         let (found, seen) = watch::channel(vec!["a:1".to_owned()]);
+        let (asked, mut looks) = watch::channel(0);
+        let members = move |_| {
+            asked.send_modify(|looks| *looks += 1);
+            ready(Err("no broker".to_owned()))
+        };
         let cancel = CancellationToken::new();
-        let at = WorkersAt::Dns { host: "no-such-host.invalid".to_owned(), port: 7 };
-        let running = tokio::spawn(run(at, SpeedConfig::default(), catalog, found, cancel.clone()));
-        tokio::task::yield_now().await;
+        let running = tokio::spawn(discover(WorkersAt::Group, members, catalog, found, cancel.clone()));
+        looks.changed().await.unwrap();
         cancel.cancel();
-        running.await.unwrap().unwrap();
+        running.await.unwrap();
         assert_eq!(*seen.borrow(), ["a:1"]);
     }
 }

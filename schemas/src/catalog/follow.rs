@@ -1,0 +1,63 @@
+//! Following the catalog: every new version reaches the layers of this process, whoever wrote it.
+//!
+//! Invariant: versions are shown in order, none twice.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use super::{Catalog, CatalogStore};
+use crate::{Fault, Result};
+
+/// How soon a change made by another process is seen.
+const POLL: Duration = Duration::from_millis(500);
+
+/// Shows new versions of one catalog.
+#[derive(Debug)]
+pub struct CatalogFollower {
+    catalogs: CatalogStore,
+    shown: watch::Sender<Arc<Catalog>>,
+}
+
+impl CatalogFollower {
+    /// Reads the newest version; later ones are shown once [`CatalogFollower::run`] runs.
+    ///
+    /// Errors: the catalog cannot be read.
+    pub async fn open(catalogs: CatalogStore) -> Result<(Self, watch::Receiver<Arc<Catalog>>)> {
+        let (shown, catalog) = watch::channel(catalogs.load().await?);
+        Ok((Self { catalogs, shown }, catalog))
+    }
+
+    /// Shows every new version until `cancel`. A change by way of the same store is shown at once.
+    ///
+    /// Errors: the catalog cannot be understood, or storage refuses to show it.
+    pub async fn run(self, cancel: CancellationToken) -> Result<()> {
+        let mut reachable = true;
+        loop {
+            tokio::select! {
+                () = cancel.cancelled() => return Ok(()),
+                () = self.catalogs.landed() => {}
+                () = tokio::time::sleep(POLL) => {}
+            }
+            let known = Arc::clone(&self.shown.borrow());
+            match self.catalogs.refresh(&known).await {
+                Ok(news) => {
+                    reachable = true;
+                    if let Some(catalog) = news {
+                        tracing::info!(version = catalog.version, "the catalog changed");
+                        self.shown.send_replace(catalog);
+                    }
+                }
+                Err(e) if e.fault() == Fault::Transient => {
+                    if reachable {
+                        tracing::warn!("the catalog cannot be read for now: {e}");
+                    }
+                    reachable = false;
+                }
+                Err(e) => return Err(e),
+            }
+        }
+    }
+}

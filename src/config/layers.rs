@@ -1,0 +1,65 @@
+//! The settings as each layer takes them.
+//!
+//! Invariant: a layer gets the same configuration in every role.
+
+use thalweg_batch::BatchConfig;
+use thalweg_schemas::clock::WallClock;
+use thalweg_serving::ServingConfig;
+use thalweg_speed::{Assignment, SpeedConfig};
+
+use super::Settings;
+
+impl Settings {
+    pub(crate) fn speed(&self, assignment: Assignment) -> SpeedConfig {
+        SpeedConfig {
+            assignment,
+            kafka: self.kafka.clone(),
+            micro_batch_rows: self.micro_batch_rows,
+            micro_batch_wait: self.micro_batch_wait,
+            epoch_bytes: self.epoch_bytes,
+            epoch_interval: self.epoch_interval,
+            mark_interval: self.mark_interval,
+            memory_budget: self.memory_budget,
+            grace: self.grace,
+            ..SpeedConfig::default()
+        }
+    }
+
+    /// Which partitions a worker reads that is reached at `advertise`.
+    pub(crate) fn assignment(&self, advertise: String) -> Assignment {
+        match &self.partitions {
+            Some(partitions) => Assignment::Static(partitions.clone()),
+            None => self.group(advertise),
+        }
+    }
+
+    /// The consumer groups by which workers share the streams, for one that is reached at `advertise`.
+    pub(crate) fn group(&self, advertise: String) -> Assignment {
+        let given = |text: &str| Some(text.to_owned()).filter(|text| !text.is_empty());
+        Assignment::Group { id: given(&self.group_id), instance: given(&self.group_instance), advertise }
+    }
+
+    /// How recomputations run, on their schedule and in `thalweg batch run`.
+    pub(crate) fn batch(&self) -> BatchConfig {
+        BatchConfig {
+            interval: self.batch_interval,
+            memory: self.batch_memory,
+            spill: self.spill_dir(),
+            compact_files: self.compact_files,
+            target_partitions: self.batch_threads,
+            grace: self.file_grace,
+            clock: WallClock::System,
+        }
+    }
+
+    pub(crate) fn serving(&self) -> ServingConfig {
+        ServingConfig {
+            query_timeout: self.query_timeout,
+            query_memory: self.query_memory,
+            max_queries: self.max_queries,
+            target_partitions: self.query_threads,
+            spill: Some(self.spill_dir()),
+            ..ServingConfig::default()
+        }
+    }
+}

@@ -1,0 +1,139 @@
+//! The parts of a process, and their common end.
+//!
+//! Invariant: a part that ends by itself ends the process; parts end in the order in which they are listed.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use futures::FutureExt;
+use futures::future::select_all;
+use tokio::runtime::Handle;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+use tracing::{error, info, warn};
+
+use super::stopped::Stopped;
+use super::supervise::supervise;
+
+/// One long-lived part of the process.
+pub(super) struct Part {
+    name: &'static str,
+    cancel: CancellationToken,
+    task: JoinHandle<Result<(), Stopped>>,
+}
+
+impl Part {
+    /// Starts `work`, which is to end when it is cancelled and not before.
+    pub(super) fn spawn<Work, E>(name: &'static str, work: impl FnOnce(CancellationToken) -> Work) -> Self
+    where
+        Work: Future<Output = Result<(), E>> + Send + 'static,
+        E: Into<Stopped>,
+    {
+        Self::spawn_on(&Handle::current(), name, work)
+    }
+
+    /// As [`Part::spawn`], on these threads.
+    pub(super) fn spawn_on<Work, E>(
+        threads: &Handle,
+        name: &'static str,
+        work: impl FnOnce(CancellationToken) -> Work,
+    ) -> Self
+    where
+        Work: Future<Output = Result<(), E>> + Send + 'static,
+        E: Into<Stopped>,
+    {
+        let cancel = CancellationToken::new();
+        let task = threads.spawn(work(cancel.clone()).map(|end| end.map_err(Into::into)));
+        Self { name, cancel, task }
+    }
+
+    /// Starts `work` that never ends by itself, and drops it when it is cancelled.
+    pub(super) fn endless(name: &'static str, work: impl Future<Output = ()> + Send + 'static) -> Self {
+        Self::spawn(name, |end| async move {
+            end.run_until_cancelled(work).await;
+            Ok::<(), Stopped>(())
+        })
+    }
+
+    /// Starts what `attempt` gives, and starts it again when it fails.
+    pub(super) fn restarted<Attempt, E>(
+        name: &'static str,
+        mut attempt: impl FnMut(CancellationToken) -> Attempt + Send + 'static,
+    ) -> Self
+    where
+        Attempt: Future<Output = Result<(), E>> + Send + 'static,
+        E: Into<Stopped> + Send + 'static,
+    {
+        Self::spawn(name, move |cancel| async move {
+            let (failure, _) = watch::channel(None);
+            supervise(name, &cancel, &failure, || attempt(cancel.clone())).await
+        })
+    }
+
+    /// Waits for the part's end; a panic is a broken promise.
+    async fn ended(&mut self) -> Result<(), Stopped> {
+        match (&mut self.task).await {
+            Ok(outcome) => outcome,
+            Err(panic) => Err(Stopped::broken(format!("{} panicked: {panic}", self.name))),
+        }
+    }
+}
+
+/// A process that runs: HTTP at an address, and the other parts of its role.
+pub struct Platform {
+    pub(super) address: SocketAddr,
+    /// In the order in which they are stopped.
+    pub(super) parts: Vec<Part>,
+    pub(super) shutdown_timeout: Duration,
+}
+
+impl Platform {
+    /// Where HTTP is answered.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Runs until `stop` is ready or a part fails, then ends every part in order.
+    ///
+    /// Errors: the first part that failed, or that did not end in time.
+    pub async fn until(mut self, stop: impl Future<Output = ()>) -> Result<(), Stopped> {
+        let early = {
+            let ends = self.parts.iter_mut().map(|part| {
+                let name = part.name;
+                part.ended().map(move |end| (name, end)).boxed()
+            });
+            tokio::select! {
+                () = stop => None,
+                (end, _, _) = select_all(ends) => Some(end),
+            }
+        };
+        let mut outcome = match early {
+            None => Ok(()),
+            Some((_, Err(stopped))) => Err(stopped),
+            Some((part, Ok(()))) => Err(Stopped::broken(format!("{part} ended without being asked to"))),
+        };
+        match &outcome {
+            Ok(()) => info!("shutting down"),
+            Err(stopped) => error!(fault = ?stopped.fault, "{stopped}; shutting down"),
+        }
+        for part in &mut self.parts {
+            part.cancel.cancel();
+            if part.task.is_finished() {
+                continue;
+            }
+            let end = match tokio::time::timeout(self.shutdown_timeout, part.ended()).await {
+                Ok(end) => end,
+                Err(_) => {
+                    part.task.abort();
+                    Err(Stopped::late(part.name, self.shutdown_timeout))
+                }
+            };
+            if let Err(stopped) = end {
+                warn!("while shutting down: {stopped}");
+                outcome = outcome.and(Err(stopped));
+            }
+        }
+        outcome
+    }
+}

@@ -1,0 +1,86 @@
+//! What every role begins with: a port, the warehouse, and the catalog, which a part follows.
+//!
+//! Invariant: the port is bound before anything else happens, so a second process of the same settings changes nothing.
+
+use std::io::ErrorKind;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use anyhow::anyhow;
+use thalweg_schemas::Shared;
+use thalweg_schemas::catalog::{CatalogFollower, CatalogStore};
+use thalweg_schemas::engine::threads::Threads;
+use thalweg_schemas::warehouse::Warehouse;
+use thalweg_schemas::warehouse::versions::Published;
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+
+use super::parts::Part;
+use super::stopped::Stopped;
+use crate::config::Settings;
+
+/// A process before any of its parts runs.
+pub(crate) struct Opened {
+    pub(super) http: TcpListener,
+    pub(super) address: SocketAddr,
+    pub(crate) warehouse: Warehouse,
+}
+
+impl Opened {
+    /// Binds the port for HTTP, and opens the warehouse; a local one is created.
+    ///
+    /// Errors: either cannot be done.
+    pub(crate) async fn open(settings: &Settings) -> anyhow::Result<Self> {
+        let http = listen("http_addr", settings.http_addr).await?;
+        let address = http.local_addr()?;
+        let warehouse = settings.open_warehouse()?;
+        Ok(Self { http, address, warehouse })
+    }
+
+    /// The catalog with the other things that layers share; the part follows it.
+    ///
+    /// Errors: the catalog cannot be read.
+    pub(super) async fn share(&self, published: watch::Receiver<Arc<Published>>) -> Result<(Shared, Part), Stopped> {
+        let catalogs = CatalogStore::new(self.warehouse.clone());
+        let (follower, catalog) = CatalogFollower::open(catalogs.clone()).await?;
+        let following = Part::spawn("the catalog", |end| follower.run(end));
+        Ok((Shared { warehouse: self.warehouse.clone(), catalogs, catalog, published }, following))
+    }
+}
+
+/// Binds `address`, which the setting `name` gives.
+pub(super) async fn listen(name: &str, address: SocketAddr) -> anyhow::Result<TcpListener> {
+    let bound = TcpListener::bind(address).await;
+    bound.map_err(|error| cannot_listen(name, address, &error))
+}
+
+fn cannot_listen(name: &str, address: SocketAddr, error: &std::io::Error) -> anyhow::Error {
+    let flag = name.replace('_', "-");
+    let other = match name {
+        "flight_addr" => "thalweg speed",
+        _ => "thalweg up",
+    };
+    match error.kind() {
+        ErrorKind::AddrInUse => anyhow!(
+            "{address} is in use, perhaps by another `{other}`; end that one, or take another port with --{flag}"
+        ),
+        _ => {
+            anyhow!("{address} cannot be listened on: {error}; take another address with --{flag}")
+        }
+    }
+}
+
+/// The folder for what is spilled, created.
+pub(super) fn spill_folder(settings: &Settings) -> Result<(), Stopped> {
+    let folder = settings.spill_dir();
+    std::fs::create_dir_all(&folder).map_err(|e| {
+        let folder = folder.display();
+        Stopped::user(format!("the folder {folder} cannot be created: {e}"))
+    })
+}
+
+/// Threads for what computes long.
+pub(super) fn threads(settings: &Settings) -> Result<Arc<Threads>, Stopped> {
+    let threads = Threads::start("batch", settings.batch_threads);
+    threads.map(Arc::new).map_err(|e| Stopped::broken(format!("threads for the batch layer cannot be started: {e}")))
+}

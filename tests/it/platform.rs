@@ -1,0 +1,94 @@
+//! `thalweg up` without a command line: it answers over HTTP, keeps what it was told, and ends in order.
+//!
+//! Invariant: nothing but a temporary folder is needed; no stream that is defined here has a Kafka.
+
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use reqwest::Client;
+use serde_json::{Value, json};
+use thalweg::{Platform, Settings, Stopped};
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
+
+const PATIENCE: Duration = Duration::from_secs(60);
+const STREAM: &str = "CREATE EXTERNAL TABLE events (k STRING, x BIGINT) STORED AS KAFKA LOCATION 'events' \
+     OPTIONS ('format' 'json')";
+
+/// A platform that runs, and a client of it.
+struct Up {
+    url: String,
+    http: Client,
+    stop: oneshot::Sender<()>,
+    task: JoinHandle<Result<(), Stopped>>,
+}
+
+impl Up {
+    async fn start(folder: &Path) -> Self {
+        let table = toml::toml! { http_addr = "127.0.0.1:0" };
+        let mut table = toml::Table::try_from(table).unwrap();
+        table.insert("data_dir".to_owned(), folder.to_str().unwrap().into());
+        let platform = Platform::up(&Settings::from_table(table).unwrap()).await.unwrap();
+        let url = format!("http://{}", platform.address());
+        let (stop, stopped) = oneshot::channel();
+        let task = tokio::spawn(platform.until(async { stopped.await.unwrap() }));
+        Self { url, http: Client::builder().no_proxy().build().unwrap(), stop, task }
+    }
+
+    /// Status and body of a path.
+    async fn get(&self, path: &str) -> (u16, Value) {
+        let answer = self.http.get(format!("{}{path}", self.url)).send().await.unwrap();
+        (answer.status().as_u16(), answer.json().await.unwrap())
+    }
+
+    /// The rows that a statement answers with.
+    async fn sql(&self, sql: &str) -> Value {
+        let request = self.http.post(format!("{}/v1/sql", self.url)).body(sql.to_owned());
+        let answer: Value = request.send().await.unwrap().json().await.unwrap();
+        answer["rows"].clone()
+    }
+
+    async fn end(self) {
+        self.stop.send(()).unwrap();
+        tokio::time::timeout(PATIENCE, self.task).await.expect("it ends").unwrap().unwrap();
+        assert!(self.http.get(format!("{}/healthz", self.url)).send().await.is_err());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_empty_platform_answers_and_ends() {
+    let folder = tempfile::tempdir().unwrap();
+    let up = Up::start(folder.path()).await;
+    assert_eq!(up.get("/readyz").await, (200, json!({"status": "ready"})));
+    assert_eq!(up.get("/v1/streams").await, (200, json!({"streams": []})));
+    assert_eq!(up.sql("SELECT 1 + 1 AS two").await, json!([[2]]));
+    up.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stream_without_a_kafka_stops_nothing_and_is_kept() {
+    let folder = tempfile::tempdir().unwrap();
+    let up = Up::start(folder.path()).await;
+    assert_eq!(up.sql(STREAM).await, json!([["created stream events", null]]));
+    let deadline = Instant::now() + PATIENCE;
+    let failure = loop {
+        let (_, shown) = up.get("/v1/streams").await;
+        if let Some(failure) = shown["streams"][0]["failure"].as_str() {
+            break failure.to_owned();
+        }
+        assert!(Instant::now() < deadline, "no failure is shown: {shown}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    };
+    for advice in ["does not say where Kafka is", "--kafka bootstrap.servers=HOST:PORT"] {
+        assert!(failure.contains(advice), "{failure}");
+    }
+    assert_eq!(up.sql("SELECT 1 AS one").await, json!([[1]]));
+    up.end().await;
+
+    let again = Up::start(folder.path()).await;
+    let (_, shown) = again.get("/v1/streams").await;
+    assert_eq!(shown["streams"][0]["name"], "events");
+    let (status, reason) = again.get("/readyz").await;
+    assert_eq!((status, &reason["error"]["code"]), (503, &json!("not_ready")), "{reason}");
+    again.end().await;
+}
