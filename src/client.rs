@@ -25,15 +25,19 @@ struct Refusal {
 
 #[derive(Deserialize)]
 struct RefusalBody {
+    code: String,
     message: String,
     line: Option<usize>,
     column: Option<usize>,
 }
 
-/// The server's own sentence for what it does not answer, and the place in the SQL: line and column, from 1.
+/// What the server says of a request that it does not answer.
 #[derive(Debug)]
 pub(crate) struct Refused {
+    /// The kind of the error.
+    pub(crate) code: String,
     pub(crate) message: String,
+    /// Line and column in the SQL, from 1.
     pub(crate) place: Option<(usize, usize)>,
 }
 
@@ -77,7 +81,8 @@ impl Client {
         let body = response.text().await.unwrap_or_default();
         match serde_json::from_str::<Refusal>(&body) {
             Ok(Refusal { error }) => {
-                Err(Refused { message: error.message, place: error.line.zip(error.column) }.into())
+                let place = error.line.zip(error.column);
+                Err(Refused { code: error.code, message: error.message, place }.into())
             }
             Err(_) => bail!("{} answered {status}: {}", self.url, body.trim()),
         }

@@ -14,6 +14,7 @@ mod diagnose;
 mod difference;
 mod float_order;
 mod maintain;
+mod places;
 mod plans;
 mod prepared;
 mod rounding;
@@ -23,7 +24,7 @@ mod storage;
 mod support;
 
 pub use compile::ViewPlan;
-pub use diagnose::diagnose;
+pub(crate) use diagnose::diagnose;
 pub use difference::Difference;
 pub use maintain::Aggregate;
 pub use plans::{batches, between, collect, scan, stream};

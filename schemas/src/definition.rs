@@ -10,6 +10,8 @@ pub mod view;
 
 pub(crate) mod pieces;
 
+mod clauses;
+
 pub mod statement;
 
 mod column;

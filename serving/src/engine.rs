@@ -33,7 +33,7 @@ use crate::names;
 use crate::options::{Frontiers, Options};
 use crate::pin::{AnsweredFrontiers, PinOptions, pin_all};
 use crate::sources::{ServingConfig, Sources};
-use crate::statements::{self, Request};
+use crate::statements::{self, RequestKind};
 use crate::status::readiness::Readiness;
 use crate::{Error, Result};
 
@@ -83,7 +83,7 @@ impl Engine {
             Err(error) => return Err(track.failed(error)),
         };
         let started = match statements::read(&sql) {
-            Ok(Request::Definitions(list)) => {
+            Ok(RequestKind::Definitions(list)) => {
                 return match statements::apply(&self.sources, list).await {
                     Ok(answer) => {
                         track.finish("ok");
@@ -92,7 +92,7 @@ impl Engine {
                     Err(error) => Err(track.failed(error)),
                 };
             }
-            Ok(Request::Query) => self.start_in_time(&sql, options, deadline).await,
+            Ok(RequestKind::Query) => self.start_in_time(&sql, options, deadline).await,
             Err(error) => Err(error),
         };
         match started {
@@ -188,9 +188,7 @@ impl Engine {
         self.given.keep(|name| catalog.streams.contains_key(name));
         let unknown = |name: &&StreamName| !catalog.streams.contains_key(*name);
         if let Some(name) = options.min_frontier.keys().find(unknown) {
-            return Err(Error::ReadRequest {
-                code: "bad_option",
-                status: 400,
+            return Err(Error::SetOption {
                 reason: format!("min_frontier names the stream `{name}`, which does not exist"),
             });
         }

@@ -1,12 +1,15 @@
 //! The crate's error: what was being done for a client when it failed, and what the client is told.
 //!
-//! Invariant: [`Error::answer`] is the only place where a code and an HTTP status are chosen; codes never change.
+//! Invariant: [`Error::code`] is the only place where a code is chosen, and with it the HTTP status.
+
+mod code;
 
 use datafusion::error::DataFusionError;
 use serde::Serialize;
-use thalweg_schemas::error::complaint::Complaint;
-use thalweg_schemas::error::{Place, plan_fault};
+use thalweg_schemas::error::{Diagnostic, Place, plan_fault};
 use thalweg_schemas::{Error as SharedError, Fault, StreamName};
+
+pub use code::ErrorCode;
 
 /// Shorthand for results of this crate.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -14,20 +17,34 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 /// What was being done when it failed.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
+    #[error("there is nothing at {path}; SQL goes to POST /v1/sql")]
+    FindPath { path: String },
+    #[error("{path} does not take {method}")]
+    FindMethod { path: String, method: String },
+    #[error("the request comes from a page of another site")]
+    AskFromOtherSite,
     #[error("{reason}")]
-    ReadRequest { code: &'static str, status: u16, reason: String },
+    ReadRequest { reason: String },
+    #[error("{reason}")]
+    ReadLongRequest { reason: String },
+    #[error("answers are application/json or text/csv, not {accept}")]
+    ChooseFormat { accept: String },
+    #[error("{reason}")]
+    SetOption { reason: String },
+    #[error("the request holds no SQL statement")]
+    FindStatement,
     #[error(
         "a request holds either definitions or exactly one query; this one has {definitions} definitions and {queries} queries"
     )]
     MixStatements { definitions: usize, queries: usize },
     #[error("{0} is not possible here: queries read, and only CREATE and DROP of streams and views change anything")]
     ChangeByQuery(String),
-    #[error("{}", Complaint::sentence(.source))]
+    #[error("{}", Diagnostic::sentence(.source))]
     PlanQuery {
         #[source]
         source: DataFusionError,
     },
-    #[error("{}", Complaint::sentence(.source))]
+    #[error("{}", Diagnostic::sentence(.source))]
     RunQuery {
         #[source]
         source: DataFusionError,
@@ -76,7 +93,14 @@ impl Error {
     /// Decides what becomes of the failed work.
     pub fn fault(&self) -> Fault {
         match self {
-            Error::ReadRequest { .. }
+            Error::FindPath { .. }
+            | Error::FindMethod { .. }
+            | Error::AskFromOtherSite
+            | Error::ReadRequest { .. }
+            | Error::ReadLongRequest { .. }
+            | Error::ChooseFormat { .. }
+            | Error::SetOption { .. }
+            | Error::FindStatement
             | Error::MixStatements { .. }
             | Error::ChangeByQuery(_)
             | Error::Timeout { .. } => Fault::User,
@@ -109,40 +133,44 @@ impl Error {
 
     /// Status, code, sentence and place, as the client sees them.
     pub fn answer(&self) -> ErrorAnswer {
-        let (status, code) = self.status_and_code();
-        ErrorAnswer { status, code, message: self.to_string(), place: self.place() }
+        let code = self.code();
+        ErrorAnswer { status: code.status(), code: code.as_str(), message: self.to_string(), place: self.place() }
     }
 
-    fn status_and_code(&self) -> (u16, &'static str) {
+    fn code(&self) -> ErrorCode {
         match self {
-            Error::ReadRequest { code, status, .. } => (*status, code),
-            Error::MixStatements { .. } => (400, "mixed_statements"),
-            Error::ChangeByQuery(_) => (400, "read_only"),
-            Error::NotReady { .. } => (503, "not_ready"),
-            Error::NotHeld { .. } => (503, "not_held"),
-            Error::StreamStopped { .. } => (503, "stream_stopped"),
-            Error::AskWorker { .. } => (503, "worker_failed"),
-            Error::TooBusy { .. } => (503, "too_busy"),
-            Error::Timeout { .. } => (504, "timeout"),
-            Error::PlanQuery { source } => engine_code(source, "invalid_query"),
-            Error::RunQuery { source } => engine_code(source, "query_failed"),
+            Error::FindPath { .. } => ErrorCode::NoSuchPath,
+            Error::FindMethod { .. } => ErrorCode::NoSuchMethod,
+            Error::AskFromOtherSite => ErrorCode::OtherSite,
+            Error::ReadRequest { .. } => ErrorCode::BadRequest,
+            Error::ReadLongRequest { .. } => ErrorCode::LongRequest,
+            Error::ChooseFormat { .. } => ErrorCode::NotAcceptable,
+            Error::SetOption { .. } => ErrorCode::BadOption,
+            Error::FindStatement => ErrorCode::Empty,
+            Error::MixStatements { .. } => ErrorCode::MixedStatements,
+            Error::ChangeByQuery(_) => ErrorCode::ReadOnly,
+            Error::NotReady { .. } => ErrorCode::NotReady,
+            Error::NotHeld { .. } => ErrorCode::NotHeld,
+            Error::StreamStopped { .. } => ErrorCode::StreamStopped,
+            Error::AskWorker { .. } => ErrorCode::WorkerFailed,
+            Error::TooBusy { .. } => ErrorCode::TooBusy,
+            Error::Timeout { .. } => ErrorCode::Timeout,
+            Error::PlanQuery { source } => engine_code(source, ErrorCode::InvalidQuery),
+            Error::RunQuery { source } => engine_code(source, ErrorCode::QueryFailed),
             Error::Shared(inner) => shared_code(inner),
             Error::Call { fault, .. } => match fault {
-                Fault::User => (400, "refused"),
-                Fault::Transient => (503, "unavailable"),
-                Fault::Bug => (500, "internal"),
+                Fault::User => ErrorCode::Refused,
+                Fault::Transient => ErrorCode::Unavailable,
+                Fault::Bug => ErrorCode::Internal,
             },
-            Error::Encode(_) | Error::StartThreads(_) | Error::Serve(_) => (500, "internal"),
+            Error::Encode(_) | Error::StartThreads(_) | Error::Serve(_) => ErrorCode::Internal,
         }
     }
 
     fn place(&self) -> Option<Place> {
         match self {
-            Error::Shared(SharedError::ParseSql { place, .. }) => *place,
-            Error::PlanQuery { source } => {
-                let (start, _) = Complaint::all(source).first()?.span?;
-                Some(start)
-            }
+            Error::Shared(SharedError::ParseSql(diagnostic)) => Some(diagnostic.span?.start),
+            Error::PlanQuery { source } => Some(Diagnostic::all(source).first()?.span?.start),
             _ => None,
         }
     }
@@ -164,38 +192,39 @@ fn own(error: &DataFusionError) -> Option<&Error> {
     }
 }
 
-fn engine_code(error: &DataFusionError, user: &'static str) -> (u16, &'static str) {
+/// `user` is the code if the query is wrong.
+fn engine_code(error: &DataFusionError, user: ErrorCode) -> ErrorCode {
     if let Some(inner) = own(error) {
-        return inner.status_and_code();
+        return inner.code();
     }
     if let Some(inner) = shared(error) {
         return shared_code(inner);
     }
     match (error.find_root(), plan_fault(error)) {
-        (DataFusionError::ResourcesExhausted(_), _) => (507, "memory_limit"),
+        (DataFusionError::ResourcesExhausted(_), _) => ErrorCode::MemoryLimit,
         // How DataFusion 55's nested-loop join says that its first batch is over the limit already.
-        (DataFusionError::Internal(text), _) if text.contains("no data to spill") => (507, "memory_limit"),
-        (_, Fault::User) => (400, user),
-        (_, Fault::Transient) => (503, "storage"),
-        (_, Fault::Bug) => (500, "internal"),
+        (DataFusionError::Internal(text), _) if text.contains("no data to spill") => ErrorCode::MemoryLimit,
+        (_, Fault::User) => user,
+        (_, Fault::Transient) => ErrorCode::Storage,
+        (_, Fault::Bug) => ErrorCode::Internal,
     }
 }
 
-fn shared_code(error: &SharedError) -> (u16, &'static str) {
+fn shared_code(error: &SharedError) -> ErrorCode {
     match error {
-        SharedError::ParseSql { .. } => (400, "syntax"),
-        SharedError::RefuseDefinition { .. } | SharedError::CheckName(_) | SharedError::PlanView { .. } => {
-            (400, "refused")
+        SharedError::ParseSql(_) => ErrorCode::Syntax,
+        SharedError::RefuseDefinition(_) | SharedError::CheckName { .. } | SharedError::PlanView { .. } => {
+            ErrorCode::Refused
         }
-        SharedError::FindDefinition { .. } => (404, "not_found"),
-        SharedError::CreateTwice { .. } | SharedError::DropStreamInUse { .. } => (409, "conflict"),
-        SharedError::WriteCatalog { .. } => (503, "conflict"),
-        SharedError::NotHeld { .. } => (503, "not_held"),
-        SharedError::RunPlan { source, .. } => engine_code(source, "query_failed"),
+        SharedError::FindDefinition { .. } => ErrorCode::NotFound,
+        SharedError::CreateTwice { .. } | SharedError::DropStreamInUse { .. } => ErrorCode::Conflict,
+        SharedError::WriteCatalog { .. } => ErrorCode::LostRace,
+        SharedError::NotHeld { .. } => ErrorCode::NotHeld,
+        SharedError::RunPlan { source, .. } => engine_code(source, ErrorCode::QueryFailed),
         other => match other.fault() {
-            Fault::User => (400, "refused"),
-            Fault::Transient => (503, "storage"),
-            Fault::Bug => (500, "internal"),
+            Fault::User => ErrorCode::Refused,
+            Fault::Transient => ErrorCode::Storage,
+            Fault::Bug => ErrorCode::Internal,
         },
     }
 }

@@ -81,19 +81,11 @@ fn routes(engine: Arc<Engine>) -> Router {
 }
 
 async fn no_such_path(request: Request) -> Error {
-    refused(
-        "no_such_path",
-        StatusCode::NOT_FOUND,
-        format!("there is nothing at {}; SQL goes to POST /v1/sql", request.uri().path()),
-    )
+    Error::FindPath { path: request.uri().path().to_owned() }
 }
 
 async fn no_such_method(request: Request) -> Error {
-    refused(
-        "no_such_method",
-        StatusCode::METHOD_NOT_ALLOWED,
-        format!("{} does not take {}", request.uri().path(), request.method()),
-    )
+    Error::FindMethod { path: request.uri().path().to_owned(), method: request.method().to_string() }
 }
 
 /// Pages of other sites may not make a browser change or read anything here.
@@ -101,7 +93,7 @@ async fn refuse_other_sites(request: Request, next: Next) -> Response {
     if request.method() == Method::GET || same_site(request.headers()) {
         return next.run(request).await;
     }
-    refused("other_site", StatusCode::FORBIDDEN, "the request comes from a page of another site".into()).into_response()
+    Error::AskFromOtherSite.into_response()
 }
 
 fn same_site(headers: &HeaderMap) -> bool {
@@ -111,10 +103,6 @@ fn same_site(headers: &HeaderMap) -> bool {
         (Some(origin), Some(host)) => origin.split_once("://").is_some_and(|(_, origin_host)| origin_host == host),
         (Some(_), None) => false,
     }
-}
-
-fn refused(code: &'static str, status: StatusCode, reason: String) -> Error {
-    Error::ReadRequest { code, status: status.as_u16(), reason }
 }
 
 impl IntoResponse for Error {

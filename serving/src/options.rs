@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use datafusion::sql::sqlparser::dialect::GenericDialect;
 use datafusion::sql::sqlparser::keywords::Keyword;
 use datafusion::sql::sqlparser::tokenizer::{Location, Token, TokenWithSpan, Tokenizer};
-use thalweg_schemas::error::Place;
+use thalweg_schemas::error::{Diagnostic, Span};
 use thalweg_schemas::{Error as SharedError, Frontier, StreamName};
 
 use crate::{Error, Result};
@@ -33,12 +33,12 @@ pub(crate) struct Options {
 
 /// How a client allows stale answers.
 pub(crate) const ALLOW_STALE: &str = "send the header `thalweg-stale: allow` or \"stale\": true beside \"sql\", or \
-                                      use `thalweg sql --stale`";
+                                      put SET thalweg.stale = 'allow'; in front of the query";
 
 impl Options {
     /// Takes one option over. `name` is its SQL name without `thalweg.`; a dash counts as an underscore.
     ///
-    /// Errors: [`Error::ReadRequest`] for names and values that mean nothing.
+    /// Errors: [`Error::SetOption`] for names and values that mean nothing.
     pub(crate) fn set(&mut self, name: &str, value: &str) -> Result<()> {
         match name.replace('-', "_").as_str() {
             "min_frontier" => {
@@ -152,12 +152,12 @@ fn blank_below(sql: &str, end: Location) -> String {
 }
 
 fn malformed(message: String, at: Location) -> Error {
-    let place = (at.line > 0).then_some(Place { line: at.line, column: at.column });
-    Error::Shared(SharedError::ParseSql { message, place })
+    let span = (at.line > 0).then(|| Span::starting_at(at.into()));
+    Error::Shared(SharedError::ParseSql(Diagnostic::new(message).at(span)))
 }
 
 fn refused(reason: String) -> Error {
-    Error::ReadRequest { code: "bad_option", status: 400, reason }
+    Error::SetOption { reason }
 }
 
 #[cfg(test)]

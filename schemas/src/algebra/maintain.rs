@@ -35,6 +35,8 @@ pub struct Aggregate {
     pub(super) planned: Arc<AggregateFunctionExpr>,
     /// Whether its states are made by a groups accumulator.
     pub(super) by_groups: bool,
+    /// Whether its states grow with the number of events in a group.
+    pub(super) grows: bool,
     /// The float type to which finished keys are turned back; see [`super::float_order`].
     pub(super) float: Option<DataType>,
     /// The call over rows: arguments, filter and order are the user's, the function is the wrapper.
@@ -44,23 +46,13 @@ pub struct Aggregate {
 }
 
 /// Plans one aggregate over `rows` and wraps it in its forms.
-pub(super) fn maintain(
-    expr: &Expr,
-    rows: &LogicalPlan,
-    grouped: bool,
-    view: &ViewName,
-    warnings: &mut Vec<String>,
-) -> Result<Aggregate> {
-    let planning = |source| Error::PlanView { view: view.clone(), source };
+pub(super) fn maintain(expr: &Expr, rows: &LogicalPlan, grouped: bool, view: &ViewName) -> Result<Aggregate> {
+    let planning = |source| Error::PlanView { view: view.clone(), source, span: None };
     let Expr::AggregateFunction(call) = expr.clone().unalias() else {
         return Err(Error::Broken(format!("`{expr}` is not an aggregate call")));
     };
     let value = lower(&Expr::AggregateFunction(call.clone()), rows).map_err(planning)?;
     let known = accept(&call, value.field().data_type())?;
-    if known.grows {
-        let asked = Expr::AggregateFunction(call.clone());
-        warnings.push(format!("the state of {} grows with the number of events in a group", asked.schema_name()));
-    }
     let mut call =
         if known.ordered && !call.params.distinct { break_ties(call, rows).map_err(planning)? } else { call };
     let float = known.by_float_keys.then(|| value.field().data_type().clone());
@@ -98,6 +90,7 @@ pub(super) fn maintain(
         merge: form(Input::States, Output::States)?,
         finish: form(Input::States, Output::Values)?,
         float,
+        grows: known.grows,
         by_groups: grouped && planned.groups_accumulator_supported(),
         planned,
         name,

@@ -8,7 +8,7 @@ use datafusion::sql::sqlparser::dialect::GenericDialect;
 use datafusion::sql::sqlparser::keywords::Keyword;
 use datafusion::sql::sqlparser::tokenizer::{Location, Token, TokenWithSpan, Tokenizer};
 
-use crate::error::Place;
+use crate::error::{Diagnostic, Place, Span};
 use crate::{Error, Result};
 
 /// How deep brackets may nest, and how many type brackets there may be: the parser's own limit leaves types out.
@@ -27,7 +27,7 @@ pub(crate) struct Piece<'a> {
 pub(crate) fn split(sql: &str) -> Result<Vec<Piece<'_>>> {
     let tokens = Tokenizer::new(&GenericDialect {}, sql)
         .tokenize_with_location()
-        .map_err(|e| Error::ParseSql { message: e.message, place: place(e.location) })?;
+        .map_err(|e| syntax(e.message, starting_at(e.location)))?;
     let mut pieces = Vec::new();
     for run in tokens.split(|t| t.token == Token::SemiColon) {
         let mut words = run.iter().filter(|t| !matches!(t.token, Token::Whitespace(_) | Token::EOF));
@@ -47,22 +47,31 @@ pub(crate) fn split(sql: &str) -> Result<Vec<Piece<'_>>> {
 
 impl Piece<'_> {
     /// Errors: [`Error::ParseSql`].
-    pub(super) fn parse(&self) -> Result<Statement> {
-        let (start, end) = (self.start, self.end);
+    pub(crate) fn parse(&self) -> Result<Statement> {
         if nests_too_deep(&self.tokens) {
-            return Err(Error::ParseSql {
-                message: format!("brackets nest deeper than {DEEPEST_NESTING}"),
-                place: place(start),
-            });
+            return Err(syntax(format!("brackets nest deeper than {DEEPEST_NESTING}"), self.first_word()));
         }
         let mut statements = DFParserBuilder::new(self.tokens.clone())
             .build()
             .and_then(|mut parser| parser.parse_statements())
-            .map_err(|e| explain(&e, start, end))?;
+            .map_err(|e| self.explain(&e))?;
         match (statements.pop_front(), statements.pop_front()) {
             (Some(statement), None) => Ok(statement),
-            _ => Err(Error::ParseSql { message: "expected one statement here".into(), place: place(start) }),
+            _ => Err(syntax("expected one statement here".into(), self.first_word())),
         }
+    }
+
+    /// From its first word to its last.
+    pub(crate) fn span(&self) -> Span {
+        Span { start: self.start.into(), end: self.end.into() }
+    }
+
+    fn first_word(&self) -> Option<Span> {
+        self.word_at(self.start.into())
+    }
+
+    fn word_at(&self, place: Place) -> Option<Span> {
+        self.tokens.iter().find(|t| Place::from(t.span.start) == place).and_then(|t| Span::of_parser(t.span))
     }
 
     /// Its tokens without spaces and comments; there is at least one.
@@ -71,16 +80,17 @@ impl Piece<'_> {
         self.tokens.iter().filter(meaningful).collect()
     }
 
-    /// The query after the first `AS` outside of brackets, moved by line ends and spaces to where it stands in the
+    /// The query of a view, after the first `AS` outside of brackets, moved by line ends and spaces to where it stands in the
     /// whole text: places in it are places in the whole.
     pub(crate) fn query_in_place(&self) -> Option<(String, Location)> {
         let words = self.words();
-        let mut depth = 0usize;
+        let (mut depth, mut of_view) = (0usize, false);
         let at = words.iter().position(|t| {
             match &t.token {
                 Token::LParen => depth += 1,
                 Token::RParen => depth = depth.saturating_sub(1),
-                Token::Word(word) => return depth == 0 && word.keyword == Keyword::AS,
+                Token::Word(word) if word.keyword == Keyword::VIEW => of_view = true,
+                Token::Word(word) => return of_view && depth == 0 && word.keyword == Keyword::AS,
                 _ => {}
             }
             false
@@ -91,23 +101,24 @@ impl Piece<'_> {
         let query = &self.whole[byte(self.whole, start)..byte(self.whole, self.end)];
         Some((format!("{lines}{spaces}{query}"), start))
     }
-}
 
-/// The parser's sentence with its place taken out of it; errors at the end of the text have none of their own.
-fn explain(error: &DataFusionError, start: Location, end: Location) -> Error {
-    let text = match error.find_root() {
-        DataFusionError::SQL(parser, _) => parser.to_string(),
-        other => other.strip_backtrace(),
-    };
-    let text = text.strip_prefix("sql parser error: ").unwrap_or(&text);
-    let (message, found) = match text.rsplit_once(" at Line: ") {
-        Some((message, at)) => (message, read_location(at)),
-        None => (text, None),
-    };
-    let fallback = if message.ends_with("found: EOF") { end } else { start };
-    Error::ParseSql {
-        message: message.replace("found: EOF", "found: the end of the statement"),
-        place: found.or(place(fallback)),
+    /// The parser's sentence with its place taken out of it; errors at the end of the text have none of their own.
+    fn explain(&self, error: &DataFusionError) -> Error {
+        let text = match error.find_root() {
+            DataFusionError::SQL(parser, _) => parser.to_string(),
+            other => other.strip_backtrace(),
+        };
+        let text = text.strip_prefix("sql parser error: ").unwrap_or(&text);
+        let (message, found) = match text.rsplit_once(" at Line: ") {
+            Some((message, at)) => (message, read_location(at)),
+            None => (text, None),
+        };
+        let span = match found {
+            Some(place) => self.word_at(place).or(Some(Span::starting_at(place))),
+            None if message.ends_with("found: EOF") => starting_at(self.end),
+            None => self.first_word(),
+        };
+        syntax(message.replace("found: EOF", "found: the end of the statement"), span)
     }
 }
 
@@ -117,8 +128,12 @@ fn read_location(text: &str) -> Option<Place> {
     Some(Place { line: line.parse().ok()?, column: column.parse().ok()? })
 }
 
-fn place(at: Location) -> Option<Place> {
-    (at.line > 0).then_some(Place { line: at.line, column: at.column })
+fn syntax(message: String, span: Option<Span>) -> Error {
+    Error::ParseSql(Diagnostic::new(message).at(span))
+}
+
+fn starting_at(at: Location) -> Option<Span> {
+    (at.line > 0).then(|| Span::starting_at(at.into()))
 }
 
 /// Where a location, which counts lines and characters from 1, lies in the text.

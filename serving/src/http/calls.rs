@@ -44,7 +44,7 @@ pub(super) async fn batch(State(engine): State<Arc<Engine>>, asked: CallQuery<Ba
 }
 
 fn unreadable(rejection: QueryRejection) -> Error {
-    Error::ReadRequest { code: "bad_request", status: 400, reason: rejection.body_text() }
+    Error::ReadRequest { reason: rejection.body_text() }
 }
 
 /// The view of that name.

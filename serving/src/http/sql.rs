@@ -8,7 +8,7 @@ use std::sync::Arc;
 use axum::body::{Body, Bytes};
 use axum::extract::State;
 use axum::extract::rejection::BytesRejection;
-use axum::http::{HeaderMap, HeaderValue, header};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use futures::stream::{self, StreamExt};
 use serde::Deserialize;
@@ -49,11 +49,7 @@ pub(super) async fn run(
     headers: HeaderMap,
     body: std::result::Result<Bytes, BytesRejection>,
 ) -> Result<Response> {
-    let body = body.map_err(|rejection| Error::ReadRequest {
-        code: "bad_request",
-        status: rejection.status().as_u16(),
-        reason: rejection.body_text(),
-    })?;
+    let body = body.map_err(unreadable)?;
     let format = accepted(headers.get(header::ACCEPT))?;
     let mut options = from_headers(&headers)?;
     let sql = text(headers.get(header::CONTENT_TYPE), &body, &mut options)?;
@@ -62,7 +58,15 @@ pub(super) async fn run(
 }
 
 fn bad_request(reason: String) -> Error {
-    Error::ReadRequest { code: "bad_request", status: 400, reason }
+    Error::ReadRequest { reason }
+}
+
+fn unreadable(rejection: BytesRejection) -> Error {
+    let reason = rejection.body_text();
+    match rejection.status() {
+        StatusCode::PAYLOAD_TOO_LARGE => Error::ReadLongRequest { reason },
+        _ => Error::ReadRequest { reason },
+    }
 }
 
 fn from_headers(headers: &HeaderMap) -> Result<Options> {
@@ -109,11 +113,7 @@ fn accepted(accept: Option<&HeaderValue>) -> Result<AnswerFormat> {
             _ => {}
         }
     }
-    Err(Error::ReadRequest {
-        code: "not_acceptable",
-        status: 406,
-        reason: format!("answers are application/json or text/csv, not {accept}"),
-    })
+    Err(Error::ChooseFormat { accept: accept.to_owned() })
 }
 
 /// Small answers whole, large ones streamed.
