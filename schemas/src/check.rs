@@ -16,7 +16,7 @@ use crate::definition::statement::PlacedStatement;
 use crate::definition::stream::secret_warning;
 use crate::definition::view::ViewDefinition;
 use crate::error::nearest::nearest;
-use crate::error::{Diagnostic, Place, Span};
+use crate::error::{Diagnostic, Place, TextSpan};
 use crate::{Error, Result};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
@@ -33,7 +33,7 @@ pub enum Severity {
 pub struct Finding {
     /// Which of the texts, counted from 0.
     pub text: usize,
-    pub span: Span,
+    pub span: TextSpan,
     pub severity: Severity,
     pub message: String,
     pub help: Option<String>,
@@ -166,8 +166,8 @@ impl Check {
     }
 
     /// `fallback` is the place of what has none of its own.
-    fn report(&mut self, severity: Severity, found: Vec<Diagnostic>, fallback: Option<Span>) {
-        let start = Span::starting_at(Place { line: 1, column: 1 });
+    fn report(&mut self, severity: Severity, found: Vec<Diagnostic>, fallback: Option<TextSpan>) {
+        let start = TextSpan::starting_at(Place { line: 1, column: 1 });
         for Diagnostic { message, help, span } in found {
             let span = span.or(fallback).unwrap_or(start);
             self.findings.push(Finding { text: self.text, span, severity, message, help });

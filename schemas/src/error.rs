@@ -11,7 +11,7 @@ use crate::frontier::Frontier;
 use crate::names::{InvalidName, StreamName, ViewName};
 
 pub use diagnostic::Diagnostic;
-pub use span::{Place, Span};
+pub use span::{Place, TextSpan};
 
 /// Shorthand for results of this crate.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -37,7 +37,7 @@ pub enum Error {
     #[error("{}. {}", .0.message, .0.help.as_deref().unwrap_or_default())]
     RefuseDefinition(Diagnostic),
     #[error("{invalid}")]
-    CheckName { invalid: InvalidName, span: Option<Span> },
+    CheckName { invalid: InvalidName, span: Option<TextSpan> },
     #[error("{}", not_found(.kind, .name))]
     FindDefinition { kind: &'static str, name: String },
     #[error("{}", exists(.kind, .name))]
@@ -62,7 +62,7 @@ pub enum Error {
         #[source]
         source: datafusion::error::DataFusionError,
         /// What was being planned, if the planner keeps no place of it.
-        span: Option<Span>,
+        span: Option<TextSpan>,
     },
     #[error("{what}: {source}")]
     RunPlan {
@@ -104,7 +104,7 @@ impl Error {
     }
 
     /// Places an error that is about a part of a text, unless it has a place already.
-    pub fn at(mut self, place: Option<Span>) -> Self {
+    pub fn at(mut self, place: Option<TextSpan>) -> Self {
         match &mut self {
             Error::ParseSql(Diagnostic { span, .. })
             | Error::RefuseDefinition(Diagnostic { span, .. })

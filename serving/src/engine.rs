@@ -20,6 +20,7 @@ use datafusion::execution::session_state::SessionStateBuilder;
 use datafusion::logical_expr::LogicalPlan;
 use datafusion::physical_plan::execute_stream;
 use futures::stream::{self, StreamExt};
+use thalweg_schemas::definition::pieces;
 use thalweg_schemas::engine::session;
 use thalweg_schemas::engine::threads::Threads;
 use thalweg_schemas::{Error as SharedError, StreamName};
@@ -78,12 +79,12 @@ impl Engine {
     pub(crate) async fn run(self: &Arc<Self>, sql: &str, mut options: Options) -> Result<Answer> {
         let mut track = self.sources.metrics.track_query();
         let deadline = Instant::now() + self.config.query_timeout;
-        let sql = match options.take(sql) {
-            Ok(sql) => sql,
-            Err(error) => return Err(track.failed(error)),
-        };
-        let started = match statements::read(&sql) {
-            Ok(RequestKind::Definitions(list)) => {
+        let read = pieces::split(sql).map_err(Error::from).and_then(|mut pieces| {
+            let sql = options.take(sql, &mut pieces)?;
+            Ok((sql, statements::read(&pieces)?))
+        });
+        let started = match read {
+            Ok((_, RequestKind::Definitions(list))) => {
                 return match statements::apply(&self.sources, list).await {
                     Ok(answer) => {
                         track.finish("ok");
@@ -92,7 +93,7 @@ impl Engine {
                     Err(error) => Err(track.failed(error)),
                 };
             }
-            Ok(RequestKind::Query) => self.start_in_time(&sql, options, deadline).await,
+            Ok((sql, RequestKind::Query)) => self.start_in_time(&sql, options, deadline).await,
             Err(error) => Err(error),
         };
         match started {

@@ -10,6 +10,7 @@ use arrow::array::{ArrayRef, StringArray};
 use arrow::datatypes::{DataType, Field, Schema};
 use arrow::record_batch::RecordBatch;
 use futures::stream;
+use thalweg_schemas::definition::pieces::Piece;
 use thalweg_schemas::definition::{self, Statement};
 
 use crate::answer::Answer;
@@ -26,9 +27,9 @@ pub(crate) enum RequestKind {
     Query,
 }
 
-/// Errors: [`Error::Shared`] if it cannot be parsed, [`Error::MixStatements`], [`Error::FindStatement`].
-pub(crate) fn read(sql: &str) -> Result<RequestKind> {
-    let statements = definition::parse(sql)?;
+/// Errors: [`Error::Shared`] if a statement cannot be read, [`Error::FindStatement`], [`Error::MixStatements`].
+pub(crate) fn read(pieces: &[Piece<'_>]) -> Result<RequestKind> {
+    let statements = definition::parse_pieces(pieces)?;
     if statements.is_empty() {
         return Err(Error::FindStatement);
     }

@@ -17,7 +17,7 @@ use crate::definition::pieces::Piece;
 use crate::definition::stream::StreamDefinition;
 use crate::definition::view::ViewDefinition;
 use crate::engine::session;
-use crate::error::{Diagnostic, Span};
+use crate::error::{Diagnostic, TextSpan};
 use crate::{Error, Result};
 
 /// The warnings of `view`, which `piece` creates over `stream`.
@@ -62,7 +62,7 @@ struct Planner<'a> {
 impl Planner<'_> {
     /// The smallest expression of which the message is true by itself; or else the last column, or the condition,
     /// without which it is not true.
-    async fn narrow_down(&self, query: &Query) -> Option<Span> {
+    async fn narrow_down(&self, query: &Query) -> Option<TextSpan> {
         let SetExpr::Select(select) = &*query.body else { return None };
         let variant = |select: Select| Query { body: Box::new(SetExpr::Select(Box::new(select))), ..query.clone() };
         let alone = |expr: SqlExpr| {
@@ -98,7 +98,7 @@ impl Planner<'_> {
             let mut without = (**select).clone();
             let item = without.projection.remove(at);
             if !self.objects(variant(without)).await {
-                return Span::of_parser(item.span());
+                return TextSpan::of_parser(item.span());
             }
         }
         let unfiltered = variant(Select { selection: None, ..(**select).clone() });
@@ -137,8 +137,8 @@ fn expressions(part: &impl Visit) -> Vec<SqlExpr> {
 }
 
 /// Of a call, its name.
-fn place(expr: &SqlExpr) -> Option<Span> {
-    Span::of_parser(match expr {
+fn place(expr: &SqlExpr) -> Option<TextSpan> {
+    TextSpan::of_parser(match expr {
         SqlExpr::Function(call) => call.name.span(),
         other => other.span(),
     })

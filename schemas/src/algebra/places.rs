@@ -15,23 +15,23 @@ use datafusion::sql::sqlparser::ast::{
 use datafusion::sql::sqlparser::keywords::Keyword;
 
 use crate::definition::pieces::Piece;
-use crate::error::{Place, Span};
+use crate::error::{Place, TextSpan};
 
 /// The text of a query, taken apart.
 #[derive(Default)]
 pub(super) struct QueryPlaces<'a> {
     piece: Option<&'a Piece<'a>>,
     calls: Vec<WrittenCall>,
-    subquery: Option<Span>,
+    subquery: Option<TextSpan>,
 }
 
 /// A function call as it was written.
 pub(super) struct WrittenCall {
     pub(super) text: String,
     /// The function's name.
-    pub(super) span: Option<Span>,
+    pub(super) span: Option<TextSpan>,
     /// Name and arguments.
-    extent: Option<Span>,
+    extent: Option<TextSpan>,
     name: String,
     distinct: bool,
     window: bool,
@@ -45,8 +45,8 @@ impl WrittenCall {
         };
         Self {
             text: call.to_string(),
-            span: Span::of_parser(call.name.span()),
-            extent: Span::of_parser(call.span()),
+            span: TextSpan::of_parser(call.name.span()),
+            extent: TextSpan::of_parser(call.span()),
             name: call.name.to_string().to_lowercase(),
             distinct,
             window: call.over.is_some(),
@@ -67,7 +67,7 @@ impl<'a> QueryPlaces<'a> {
             match expr {
                 SqlExpr::Function(call) => places.calls.push(WrittenCall::of(call)),
                 SqlExpr::Subquery(_) | SqlExpr::InSubquery { .. } | SqlExpr::Exists { .. } => {
-                    places.subquery = places.subquery.or(Span::of_parser(expr.span()));
+                    places.subquery = places.subquery.or(TextSpan::of_parser(expr.span()));
                 }
                 _ => {}
             }
@@ -96,20 +96,20 @@ impl<'a> QueryPlaces<'a> {
     }
 
     /// These keywords in a row.
-    pub(super) fn clause(&self, keywords: &[Keyword]) -> Option<Span> {
+    pub(super) fn clause(&self, keywords: &[Keyword]) -> Option<TextSpan> {
         self.piece?.clause(keywords)
     }
 
-    pub(super) fn identifier(&self, name: &str) -> Option<Span> {
+    pub(super) fn identifier(&self, name: &str) -> Option<TextSpan> {
         self.piece?.identifier(name)
     }
 
     /// The first call that is a window function.
-    pub(super) fn window(&self) -> Option<Span> {
+    pub(super) fn window(&self) -> Option<TextSpan> {
         self.calls.iter().find(|call| call.window)?.span
     }
 
-    pub(super) fn subquery(&self) -> Option<Span> {
+    pub(super) fn subquery(&self) -> Option<TextSpan> {
         self.subquery
     }
 }
@@ -131,7 +131,7 @@ fn column(expr: &Expr) -> Option<Place> {
     // The walk cannot fail: its closure does not.
     let _ = expr.apply(|inner| {
         let span = inner.spans().and_then(|spans| spans.first());
-        found = span.and_then(Span::of_planner).map(|span| span.start);
+        found = span.and_then(TextSpan::of_planner).map(|span| span.start);
         Ok(if found.is_some() { TreeNodeRecursion::Stop } else { TreeNodeRecursion::Continue })
     });
     found

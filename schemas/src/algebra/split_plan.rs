@@ -20,7 +20,7 @@ use datafusion::sql::sqlparser::keywords::Keyword;
 
 use super::places::QueryPlaces;
 use crate::definition::stream::{OFFSET, PARTITION, REJECT};
-use crate::error::Span;
+use crate::error::TextSpan;
 use crate::{Error, Result};
 
 /// The aggregate of a view's plan.
@@ -100,7 +100,7 @@ fn refuse_node(plan: &LogicalPlan) -> Error {
 }
 
 /// The clause that `plan` was made from.
-fn place_of_node(plan: &LogicalPlan, places: &QueryPlaces<'_>) -> Option<Span> {
+fn place_of_node(plan: &LogicalPlan, places: &QueryPlaces<'_>) -> Option<TextSpan> {
     match plan {
         LogicalPlan::Sort(_) => places.clause(&[Keyword::ORDER, Keyword::BY]),
         LogicalPlan::Limit(_) => {
@@ -179,7 +179,7 @@ fn refuse_expression(expr: &Expr) -> Option<Error> {
 }
 
 /// What `expr` was made from.
-fn place_of(expr: &Expr, places: &QueryPlaces<'_>) -> Option<Span> {
+fn place_of(expr: &Expr, places: &QueryPlaces<'_>) -> Option<TextSpan> {
     match expr {
         Expr::ScalarSubquery(_) | Expr::InSubquery(_) | Expr::Exists(_) => places.subquery(),
         Expr::GroupingSet(_) => {

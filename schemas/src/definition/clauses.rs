@@ -7,48 +7,48 @@ use datafusion::sql::sqlparser::keywords::Keyword;
 use datafusion::sql::sqlparser::tokenizer::{Token, TokenWithSpan};
 
 use crate::definition::pieces::Piece;
-use crate::error::Span;
+use crate::error::TextSpan;
 
 /// An option of a stream: `'key' 'value'`.
 pub(crate) struct OptionSpans {
     key: String,
-    pub(crate) name: Option<Span>,
-    pub(crate) value: Option<Span>,
+    pub(crate) name: Option<TextSpan>,
+    pub(crate) value: Option<TextSpan>,
 }
 
 impl Piece<'_> {
     /// What a diagnostic without a place is about: the query of a view, the first word of any other statement.
-    pub(crate) fn focus(&self) -> Option<Span> {
+    pub(crate) fn focus(&self) -> Option<TextSpan> {
         let words = self.words();
         let query = self.query_in_place().and_then(|(_, start)| words.iter().find(|t| t.span.start == start));
-        Span::of_parser(query.or(words.first())?.span)
+        TextSpan::of_parser(query.or(words.first())?.span)
     }
 
     /// These keywords in a row, where they stand in the fewest brackets.
-    pub(crate) fn clause(&self, keywords: &[Keyword]) -> Option<Span> {
+    pub(crate) fn clause(&self, keywords: &[Keyword]) -> Option<TextSpan> {
         let words = self.words();
         let at = position(&words, keywords)?;
-        Span::of_parser(words[at].span.union(&words[at + keywords.len() - 1].span))
+        TextSpan::of_parser(words[at].span.union(&words[at + keywords.len() - 1].span))
     }
 
     /// These keywords and the word that follows them.
-    pub(crate) fn clause_and_next(&self, keywords: &[Keyword]) -> Option<Span> {
+    pub(crate) fn clause_and_next(&self, keywords: &[Keyword]) -> Option<TextSpan> {
         let words = self.words();
         let at = position(&words, keywords)?;
-        Span::of_parser(words[at].span.union(&words.get(at + keywords.len())?.span))
+        TextSpan::of_parser(words[at].span.union(&words.get(at + keywords.len())?.span))
     }
 
     /// The word that follows these keywords.
-    pub(crate) fn next_to(&self, keywords: &[Keyword]) -> Option<Span> {
+    pub(crate) fn next_to(&self, keywords: &[Keyword]) -> Option<TextSpan> {
         let words = self.words();
         let at = position(&words, keywords)?;
-        Span::of_parser(words.get(at + keywords.len())?.span)
+        TextSpan::of_parser(words.get(at + keywords.len())?.span)
     }
 
     /// The first place where this name stands.
-    pub(crate) fn identifier(&self, name: &str) -> Option<Span> {
+    pub(crate) fn identifier(&self, name: &str) -> Option<TextSpan> {
         let words = self.words();
-        Span::of_parser(words.iter().find(|t| text_of(t).as_deref() == Some(name))?.span)
+        TextSpan::of_parser(words.iter().find(|t| text_of(t).as_deref() == Some(name))?.span)
     }
 
     /// The name that a `CREATE` gives, although the statement may not be valid.
@@ -80,8 +80,8 @@ fn read_option(words: &[&TokenWithSpan]) -> Option<OptionSpans> {
     let (first, last) = (name.first()?, name.last()?);
     Some(OptionSpans {
         key: name.iter().map(|t| text_of(t).unwrap_or_else(|| t.token.to_string())).collect(),
-        name: Span::of_parser(first.span.union(&last.span)),
-        value: Span::of_parser(value.span),
+        name: TextSpan::of_parser(first.span.union(&last.span)),
+        value: TextSpan::of_parser(value.span),
     })
 }
 

@@ -16,7 +16,7 @@ use datafusion::sql::sqlparser::ast::{ArrayElemTypeDef, ColumnDef, ColumnOption,
 use crate::definition::statement::normal;
 use crate::definition::types::{canonical, sql_name};
 use crate::engine::session;
-use crate::error::{Diagnostic, Span};
+use crate::error::{Diagnostic, TextSpan};
 use crate::{Error, Result};
 
 /// Characters that Delta and Parquet do not take in column names.
@@ -40,13 +40,13 @@ pub(super) fn schema(columns: Vec<ColumnDef>) -> Result<SchemaRef> {
 
 /// Where the name of a column stands, or that of a field within its type, and the fields within that.
 struct FieldPlace {
-    name: Option<Span>,
+    name: Option<TextSpan>,
     inner: Vec<FieldPlace>,
 }
 
 impl FieldPlace {
     fn of(name: Option<&Ident>, data_type: &SqlType) -> Self {
-        Self { name: name.and_then(|name| Span::of_parser(name.span)), inner: Self::within(data_type) }
+        Self { name: name.and_then(|name| TextSpan::of_parser(name.span)), inner: Self::within(data_type) }
     }
 
     fn within(data_type: &SqlType) -> Vec<Self> {

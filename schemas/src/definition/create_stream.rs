@@ -13,7 +13,7 @@ use crate::definition::column;
 use crate::definition::pieces::Piece;
 use crate::definition::statement::{PlacedStatement, Statement, stream_name};
 use crate::definition::stream::{RecordFormat, StreamDefinition};
-use crate::error::Span;
+use crate::error::TextSpan;
 use crate::error::nearest::nearest;
 use crate::{Error, Result};
 
@@ -27,7 +27,7 @@ const LONGEST_TOPIC: usize = 249;
 ///
 /// Errors: [`Error::RefuseDefinition`], [`Error::CheckName`].
 pub(super) fn create_stream(create: CreateExternalTable, piece: &Piece<'_>) -> Result<PlacedStatement> {
-    let subject = Span::of_parser(create.name.span());
+    let subject = TextSpan::of_parser(create.name.span());
     let name = stream_name(&create.name)?;
     refuse_clauses(&create, piece)?;
     let topic = read_topic(&create.locations, piece)?;
@@ -113,7 +113,7 @@ fn refuse_clauses(create: &CreateExternalTable, piece: &Piece<'_>) -> Result<()>
             format!("The constraint `{other}` is not supported"),
             "Leave it out; NOT NULL is the only one there is.",
         )
-        .at(Span::of_parser(other.span()))),
+        .at(TextSpan::of_parser(other.span()))),
     }
 }
 

@@ -15,7 +15,7 @@ use datafusion::sql::sqlparser::keywords::Keyword;
 use crate::definition::pieces::Piece;
 use crate::definition::statement::{PlacedStatement, Statement, normal, view_name};
 use crate::definition::view::ViewDefinition;
-use crate::error::Span;
+use crate::error::TextSpan;
 use crate::{Error, Result, StreamName};
 
 /// `piece` is the statement that `create` was parsed from.
@@ -37,7 +37,7 @@ pub(super) fn create_view(create: CreateView, piece: &Piece<'_>) -> Result<Place
         or_replace: create.or_replace,
         if_not_exists: create.if_not_exists,
     };
-    Ok(PlacedStatement { statement, subject: Span::of_parser(create.name.span()), stream: read_at })
+    Ok(PlacedStatement { statement, subject: TextSpan::of_parser(create.name.span()), stream: read_at })
 }
 
 fn refuse_clauses(create: &CreateView, piece: &Piece<'_>) -> Result<()> {
@@ -57,7 +57,7 @@ fn refuse_clauses(create: &CreateView, piece: &Piece<'_>) -> Result<()> {
             "A list of column names after the view's name is not supported",
             "Name the columns in the query: SELECT … AS name.",
         )
-        .at(Span::of_parser(column.name.span)));
+        .at(TextSpan::of_parser(column.name.span)));
     }
     let plain = matches!(create.options, CreateTableOptions::None)
         && create.cluster_by.is_empty()
@@ -90,7 +90,7 @@ fn parse_query(text: &str) -> Option<Query> {
 }
 
 /// The one stream that the query reads, and where it says so.
-fn the_stream(query: Box<Query>) -> Result<(StreamName, Option<Span>)> {
+fn the_stream(query: Box<Query>) -> Result<(StreamName, Option<TextSpan>)> {
     let relations = relations(&query);
     let place_of = |table: &str| {
         let found = relations.iter().find(|(name, _)| name == table);
@@ -130,7 +130,7 @@ fn the_stream(query: Box<Query>) -> Result<(StreamName, Option<Span>)> {
 }
 
 /// Every relation that the query names, and where.
-fn relations(query: &Query) -> Vec<(String, Option<Span>)> {
+fn relations(query: &Query) -> Vec<(String, Option<TextSpan>)> {
     let mut found = Vec::new();
     let part = |part: &ObjectNamePart| match part {
         ObjectNamePart::Identifier(ident) => normal(ident),
@@ -138,7 +138,7 @@ fn relations(query: &Query) -> Vec<(String, Option<Span>)> {
     };
     let _ = visit_relations(query, |name: &ObjectName| {
         let parts: Vec<String> = name.0.iter().map(part).collect();
-        found.push((parts.join("."), Span::of_parser(name.span())));
+        found.push((parts.join("."), TextSpan::of_parser(name.span())));
         ControlFlow::<()>::Continue(())
     });
     found

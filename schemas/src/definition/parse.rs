@@ -14,7 +14,7 @@ use crate::definition::create_stream::create_stream;
 use crate::definition::create_view::create_view;
 use crate::definition::pieces::{self, Piece};
 use crate::definition::statement::{PlacedStatement, Statement, stream_name, view_name};
-use crate::error::Span;
+use crate::error::TextSpan;
 use crate::{Error, Result};
 
 /// Reads statements separated by semicolons; comments may stand anywhere.
@@ -22,9 +22,16 @@ use crate::{Error, Result};
 /// Errors: [`Error::ParseSql`] with the place in the whole of `sql`, counted from 1; [`Error::RefuseDefinition`] and
 /// [`Error::CheckName`] for statements that are understood but not accepted.
 pub fn parse(sql: &str) -> Result<Vec<Statement>> {
+    parse_pieces(&pieces::split(sql)?)
+}
+
+/// Reads statements that [`pieces::split`] has told apart.
+///
+/// Errors: as [`parse`].
+pub fn parse_pieces(pieces: &[Piece<'_>]) -> Result<Vec<Statement>> {
     let mut statements = Vec::new();
-    for piece in pieces::split(sql)? {
-        statements.extend(read(&piece)?.into_iter().map(|placed| placed.statement));
+    for piece in pieces {
+        statements.extend(read(piece)?.into_iter().map(|placed| placed.statement));
     }
     Ok(statements)
 }
@@ -33,11 +40,8 @@ pub fn parse(sql: &str) -> Result<Vec<Statement>> {
 ///
 /// Errors: as [`parse`].
 pub(crate) fn read(piece: &Piece<'_>) -> Result<Vec<PlacedStatement>> {
-    let query = || PlacedStatement {
-        statement: Statement::Query(piece.text.to_owned()),
-        subject: Some(piece.span()),
-        stream: None,
-    };
+    let query =
+        || PlacedStatement { statement: Statement::Query(piece.text.to_owned()), subject: piece.span(), stream: None };
     let statement = match piece.parse()? {
         Parsed::CreateExternalTable(create) => create_stream(create, piece)?,
         Parsed::Statement(statement) => match *statement {
@@ -90,7 +94,7 @@ fn drop_one(kind: ObjectType, name: &ObjectName, if_exists: bool, piece: &Piece<
             .at(piece.clause_and_next(&[Keyword::DROP])));
         }
     };
-    Ok(PlacedStatement { statement, subject: Span::of_parser(name.span()), stream: None })
+    Ok(PlacedStatement { statement, subject: TextSpan::of_parser(name.span()), stream: None })
 }
 
 fn is_query(statement: &Parsed) -> bool {

@@ -6,7 +6,7 @@ use datafusion::sql::sqlparser::ast::{Ident, ObjectName, ObjectNamePart, Spanned
 
 use crate::definition::stream::StreamDefinition;
 use crate::definition::view::ViewDefinition;
-use crate::error::Span;
+use crate::error::TextSpan;
 use crate::{Error, Result, StreamName, ViewName};
 
 /// One statement of a file or a request.
@@ -39,9 +39,9 @@ pub enum Statement {
 pub(crate) struct PlacedStatement {
     pub(crate) statement: Statement,
     /// The name that is created or dropped; of a query, all of it.
-    pub(crate) subject: Option<Span>,
+    pub(crate) subject: Option<TextSpan>,
     /// The stream that a view reads.
-    pub(crate) stream: Option<Span>,
+    pub(crate) stream: Option<TextSpan>,
 }
 
 /// An identifier as SQL understands it: lower case unless quoted.
@@ -62,10 +62,10 @@ fn bare_name(name: &ObjectName) -> Result<String> {
 
 /// Errors: [`Error::RefuseDefinition`], [`Error::CheckName`].
 pub(super) fn stream_name(name: &ObjectName) -> Result<StreamName> {
-    bare_name(name).and_then(|name| Ok(StreamName::new(&name)?)).map_err(|e| e.at(Span::of_parser(name.span())))
+    bare_name(name).and_then(|name| Ok(StreamName::new(&name)?)).map_err(|e| e.at(TextSpan::of_parser(name.span())))
 }
 
 /// Errors: [`Error::RefuseDefinition`], [`Error::CheckName`].
 pub(super) fn view_name(name: &ObjectName) -> Result<ViewName> {
-    bare_name(name).and_then(|name| Ok(ViewName::new(&name)?)).map_err(|e| e.at(Span::of_parser(name.span())))
+    bare_name(name).and_then(|name| Ok(ViewName::new(&name)?)).map_err(|e| e.at(TextSpan::of_parser(name.span())))
 }

@@ -9,7 +9,7 @@ use datafusion::common::{Column, SchemaError};
 use datafusion::error::DataFusionError;
 
 use crate::error::nearest::nearest;
-use crate::error::span::Span;
+use crate::error::span::TextSpan;
 
 /// How many columns are listed when none is like the one that was asked for.
 const LISTED: usize = 12;
@@ -24,7 +24,7 @@ pub struct Diagnostic {
     /// What to do about it.
     pub help: Option<String>,
     /// What of the text it is about, if that is known.
-    pub span: Option<Span>,
+    pub span: Option<TextSpan>,
 }
 
 impl Diagnostic {
@@ -37,7 +37,7 @@ impl Diagnostic {
     }
 
     /// Places the diagnostic, unless it has a place already.
-    pub fn at(self, span: Option<Span>) -> Self {
+    pub fn at(self, span: Option<TextSpan>) -> Self {
         Self { span: self.span.or(span), ..self }
     }
 
@@ -77,7 +77,7 @@ impl Diagnostic {
         Self {
             help: help.or((!more.is_empty()).then(|| more.join("; "))),
             message,
-            span: diagnostic.and_then(|d| d.span).and_then(Span::of_planner),
+            span: diagnostic.and_then(|d| d.span).and_then(TextSpan::of_planner),
         }
     }
 }
@@ -189,7 +189,7 @@ mod tests {
         check(ungrouped, &[&format!("'a' must be grouped; {GROUP_IT}")]);
         let both = DataFusionError::Collection(vec![placed, missing("y", &[])]);
         let place = |line, column| Place { line, column };
-        assert_eq!(Diagnostic::all(&both)[0].span, Some(Span { start: place(2, 3), end: place(2, 7) }));
+        assert_eq!(Diagnostic::all(&both)[0].span, Some(TextSpan { start: place(2, 3), end: place(2, 7) }));
         check(both, &["bad; do that", "there is no column `y`"]);
     }
 }

@@ -15,13 +15,13 @@ pub struct Place {
 
 /// From a position up to another one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Span {
+pub struct TextSpan {
     pub start: Place,
     /// The first position behind it.
     pub end: Place,
 }
 
-impl Span {
+impl TextSpan {
     /// A span of which no more than its start is known.
     pub fn starting_at(start: Place) -> Self {
         Self { start, end: start }

@@ -128,7 +128,7 @@ fn summary(checked: &Checked) -> String {
 
 #[cfg(test)]
 mod tests {
-    use thalweg_schemas::error::Span as TextSpan;
+    use thalweg_schemas::error::TextSpan;
 
     use super::*;
 
