@@ -1,6 +1,6 @@
 //! The crate's error: what was being done for a client when it failed, and what the client is told.
 //!
-//! Invariant: [`Error::code`] is the only place where a code is chosen, and with it the HTTP status.
+//! Invariant: [`Error::code`] and [`Error::status`] alone choose a code and an HTTP status.
 
 mod code;
 
@@ -133,17 +133,27 @@ impl Error {
 
     /// Status, code, sentence and place, as the client sees them.
     pub fn answer(&self) -> ErrorAnswer {
-        let code = self.code();
-        ErrorAnswer { status: code.status(), code: code.as_str(), message: self.to_string(), place: self.place() }
+        let (status, code) = (self.status(), self.code().as_str());
+        ErrorAnswer { status, code, message: self.to_string(), place: self.place() }
     }
 
-    fn code(&self) -> ErrorCode {
+    /// The HTTP status of the answer.
+    pub fn status(&self) -> u16 {
+        match self {
+            Error::ReadLongRequest { .. } => 413,
+            // A lost race may be won when it is run again.
+            Error::Shared(SharedError::WriteCatalog { .. }) => 503,
+            _ => self.code().status(),
+        }
+    }
+
+    /// What kind of error it is.
+    pub fn code(&self) -> ErrorCode {
         match self {
             Error::FindPath { .. } => ErrorCode::NoSuchPath,
             Error::FindMethod { .. } => ErrorCode::NoSuchMethod,
             Error::AskFromOtherSite => ErrorCode::OtherSite,
-            Error::ReadRequest { .. } => ErrorCode::BadRequest,
-            Error::ReadLongRequest { .. } => ErrorCode::LongRequest,
+            Error::ReadRequest { .. } | Error::ReadLongRequest { .. } => ErrorCode::BadRequest,
             Error::ChooseFormat { .. } => ErrorCode::NotAcceptable,
             Error::SetOption { .. } => ErrorCode::BadOption,
             Error::FindStatement => ErrorCode::Empty,
@@ -217,8 +227,9 @@ fn shared_code(error: &SharedError) -> ErrorCode {
             ErrorCode::Refused
         }
         SharedError::FindDefinition { .. } => ErrorCode::NotFound,
-        SharedError::CreateTwice { .. } | SharedError::DropStreamInUse { .. } => ErrorCode::Conflict,
-        SharedError::WriteCatalog { .. } => ErrorCode::LostRace,
+        SharedError::CreateTwice { .. } | SharedError::DropStreamInUse { .. } | SharedError::WriteCatalog { .. } => {
+            ErrorCode::Conflict
+        }
         SharedError::NotHeld { .. } => ErrorCode::NotHeld,
         SharedError::RunPlan { source, .. } => engine_code(source, ErrorCode::QueryFailed),
         other => match other.fault() {

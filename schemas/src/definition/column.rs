@@ -131,7 +131,7 @@ fn check_names(fields: &Fields, within: Option<&str>, places: &[FieldPlace]) -> 
                     "Choose another name for one of them.",
                 ));
             }
-            check_inner(field.data_type(), &name, place.map_or(&[], |place| &place.inner))
+            check_inner(field.data_type(), &name, place.map_or(&[][..], |place| &place.inner))
         });
         checked.map_err(|e| e.at(place.and_then(|place| place.name)))?;
     }

@@ -1,14 +1,12 @@
 //! The codes by which clients tell errors apart, each with its HTTP status.
 //!
-//! Invariant: a code that has been released keeps its word and its statuses.
+//! Invariant: a code that has been released keeps its word and its status.
 
-/// What a request failed of. Two kinds share a word with another one and differ in their status.
+/// What a request failed of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ErrorCode {
     /// The request's body or query cannot be read.
     BadRequest,
-    /// The request's body is longer than any may be.
-    LongRequest,
     /// An option of a query has a name or a value that means nothing.
     BadOption,
     /// The request holds no SQL statement.
@@ -33,10 +31,8 @@ pub enum ErrorCode {
     NoSuchMethod,
     /// The client accepts no format that exists.
     NotAcceptable,
-    /// The name is taken, or the stream is read by views.
+    /// The name is taken, the stream is read by views, or another process changed the catalog at the same time.
     Conflict,
-    /// Another process changed the catalog at the same time.
-    LostRace,
     /// The query can be answered in a while.
     NotReady,
     /// The layers hold no common frontier at the moment.
@@ -59,9 +55,8 @@ pub enum ErrorCode {
 }
 
 impl ErrorCode {
-    pub const ALL: [ErrorCode; 27] = [
+    pub const ALL: [ErrorCode; 25] = [
         ErrorCode::BadRequest,
-        ErrorCode::LongRequest,
         ErrorCode::BadOption,
         ErrorCode::Empty,
         ErrorCode::Syntax,
@@ -76,7 +71,6 @@ impl ErrorCode {
         ErrorCode::NoSuchMethod,
         ErrorCode::NotAcceptable,
         ErrorCode::Conflict,
-        ErrorCode::LostRace,
         ErrorCode::NotReady,
         ErrorCode::NotHeld,
         ErrorCode::StreamStopped,
@@ -94,7 +88,7 @@ impl ErrorCode {
         self.word_and_status().0
     }
 
-    /// The HTTP status.
+    /// The HTTP status, where [`super::Error::status`] knows of no exception.
     pub fn status(self) -> u16 {
         self.word_and_status().1
     }
@@ -102,7 +96,6 @@ impl ErrorCode {
     fn word_and_status(self) -> (&'static str, u16) {
         match self {
             ErrorCode::BadRequest => ("bad_request", 400),
-            ErrorCode::LongRequest => ("bad_request", 413),
             ErrorCode::BadOption => ("bad_option", 400),
             ErrorCode::Empty => ("empty", 400),
             ErrorCode::Syntax => ("syntax", 400),
@@ -117,7 +110,6 @@ impl ErrorCode {
             ErrorCode::NoSuchMethod => ("no_such_method", 405),
             ErrorCode::NotAcceptable => ("not_acceptable", 406),
             ErrorCode::Conflict => ("conflict", 409),
-            ErrorCode::LostRace => ("conflict", 503),
             ErrorCode::NotReady => ("not_ready", 503),
             ErrorCode::NotHeld => ("not_held", 503),
             ErrorCode::StreamStopped => ("stream_stopped", 503),
@@ -144,7 +136,7 @@ mod tests {
             assert_eq!(*code as usize, at, "{code:?}");
         }
         assert_eq!(ErrorCode::Internal as usize + 1, ErrorCode::ALL.len());
-        let answers: BTreeSet<_> = ErrorCode::ALL.iter().map(|code| (code.as_str(), code.status())).collect();
-        assert_eq!(answers.len(), ErrorCode::ALL.len());
+        let words: BTreeSet<_> = ErrorCode::ALL.iter().map(|code| code.as_str()).collect();
+        assert_eq!(words.len(), ErrorCode::ALL.len());
     }
 }

@@ -76,12 +76,14 @@ fn statement_at(text: &str, at: usize) -> Vec<SqlToken<'_>> {
                 }
                 statement.clear();
             } else if token.is("\\") {
-                let end = split::line_end(text, token.at);
-                match at {
-                    _ if at <= token.at => return statement,
-                    _ if at <= end => return vec![token],
-                    _ => command_end = Some(end),
+                if at <= token.at {
+                    return statement;
                 }
+                let end = split::line_end(text, token.at);
+                if at <= end {
+                    return vec![token];
+                }
+                command_end = Some(end);
                 break;
             } else {
                 statement.push(token);
