@@ -6,7 +6,7 @@ use anyhow::{Context, Result, anyhow, bail};
 use reqwest::{Method, RequestBuilder, Response, Url};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
-use thalweg_schemas::api::error::Refusal;
+use thalweg_schemas::api::error::{ErrorCode, Refusal};
 use thalweg_schemas::error::innermost;
 
 use crate::flags::{ServerFlags, Usage};
@@ -18,10 +18,13 @@ pub(crate) struct Client {
     http: reqwest::Client,
 }
 
-/// The server's own sentence for what it does not answer, and the place in the SQL: line and column, from 1.
+/// What the server says of a request that it does not answer.
 #[derive(Debug)]
 pub(crate) struct Refused {
+    /// The kind of the error.
+    pub(crate) code: ErrorCode,
     pub(crate) message: String,
+    /// Line and column in the SQL, from 1.
     pub(crate) place: Option<(usize, usize)>,
 }
 
@@ -66,7 +69,7 @@ impl Client {
         match serde_json::from_str::<Refusal>(&body) {
             Ok(Refusal { error }) => {
                 let place = error.line.zip(error.column).map(|(line, column)| (line as usize, column as usize));
-                Err(Refused { message: error.message, place }.into())
+                Err(Refused { code: error.code, message: error.message, place }.into())
             }
             Err(_) => bail!("{} answered {status}: {}", self.url, body.trim()),
         }

@@ -18,6 +18,7 @@ mod split_plan;
 mod storage;
 mod support;
 
+mod places;
 mod rounding;
 
 mod accumulator;
@@ -32,7 +33,7 @@ mod difference;
 
 pub use aggregate::Aggregate;
 pub use compile::ViewPlan;
-pub use diagnose::diagnose;
+pub(crate) use diagnose::diagnose;
 pub use difference::Difference;
 pub use plans::{batches, between, collect, scan, stream};
 pub use storage::{from_stored, stored_type, to_stored};

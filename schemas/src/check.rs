@@ -4,12 +4,7 @@
 //! reported and left out; what fails only because of that is not reported. Invariant: without errors among the
 //! findings, an empty warehouse takes all statements.
 
-mod locate;
-
 use std::collections::BTreeSet;
-
-use datafusion::sql::sqlparser::keywords::Keyword;
-use datafusion::sql::sqlparser::tokenizer::{Location, Span, Token, TokenWithSpan};
 
 use crate::algebra::diagnose;
 use crate::catalog::Catalog;
@@ -17,13 +12,12 @@ use crate::catalog::change::{Change, Facts};
 use crate::definition::Statement;
 use crate::definition::parse;
 use crate::definition::pieces::{self, Piece};
+use crate::definition::statement::PlacedStatement;
+use crate::definition::stream::secret_warning;
 use crate::definition::view::ViewDefinition;
-use crate::error::Place;
-use crate::error::complaint::Complaint;
 use crate::error::nearest::nearest;
+use crate::error::{Diagnostic, Place, TextSpan};
 use crate::{Error, Result};
-
-use self::locate::locate;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
 #[serde(rename_all = "lowercase")]
@@ -39,9 +33,7 @@ pub enum Severity {
 pub struct Finding {
     /// Which of the texts, counted from 0.
     pub text: usize,
-    pub place: Place,
-    /// How many characters from there on it is about, on one line; at least 1.
-    pub width: u64,
+    pub span: TextSpan,
     pub severity: Severity,
     pub message: String,
     pub help: Option<String>,
@@ -68,9 +60,7 @@ pub async fn check(texts: &[String]) -> Checked {
             }
             Err(error) => {
                 check.unread = true;
-                let at = place_of(&error).unwrap_or(Place { line: 1, column: 1 });
-                let (message, help) = explain(&error);
-                check.report(at, 1, Severity::Error, message, help);
+                check.report(Severity::Error, error.diagnostics(), None);
             }
         }
     }
@@ -90,188 +80,99 @@ struct Check {
 
 impl Check {
     async fn piece(&mut self, piece: &Piece<'_>) {
-        let words = piece.words();
         let statements = match parse::read(piece) {
             Ok(statements) => statements,
             Err(error) => {
-                self.broken.extend(defined(&words));
-                return self.refuse(piece, &words, &error);
+                self.broken.extend(piece.created_name());
+                return self.report(Severity::Error, error.diagnostics(), piece.focus());
             }
         };
-        for statement in statements {
-            match self.apply(&statement).await {
-                Ok(warnings) => {
-                    for warning in warnings {
-                        let span = locate(&warning, &words).unwrap_or(words[0].span);
-                        let (at, width) = extent(span);
-                        self.report(at, width, Severity::Warning, warning, None);
-                    }
+        for placed in statements {
+            match self.apply(&placed.statement).await {
+                Ok(false) => {}
+                Ok(true) => {
+                    let warnings = self.warnings(piece, &placed.statement).await;
+                    self.report(Severity::Warning, warnings, placed.subject);
                 }
                 Err(error) => {
                     // What a DROP names was never expected to be defined here.
-                    if matches!(statement, Statement::CreateStream { .. } | Statement::CreateView { .. }) {
-                        self.broken.extend(defined(&words));
+                    if matches!(placed.statement, Statement::CreateStream { .. } | Statement::CreateView { .. }) {
+                        self.broken.extend(piece.created_name());
                     }
-                    self.failed(piece, &words, &statement, &error).await;
+                    self.failed(piece, &placed, &error).await;
                 }
             }
         }
     }
 
-    /// Makes the statement's change in memory; gives its warnings.
-    async fn apply(&mut self, statement: &Statement) -> Result<Vec<String>> {
+    /// Makes the statement's change in memory; true if there are warnings.
+    async fn apply(&mut self, statement: &Statement) -> Result<bool> {
         let change = Change::Statements(vec![statement.clone()]);
         let decision = change.decide(&self.catalog, &Facts::default()).await?;
         if let Some(next) = decision.catalog {
             self.catalog = next;
         }
-        let unqualified = |warning: String| match statement {
-            // A column is written without its stream more often than not.
-            Statement::CreateView { definition, .. } => warning.replace(&format!("{}.", definition.stream), ""),
-            _ => warning,
-        };
-        let warnings = decision.applied.into_iter().flat_map(|a| a.warnings);
-        Ok(warnings.map(unqualified).collect())
+        Ok(decision.applied.iter().any(|applied| !applied.warnings.is_empty()))
     }
 
-    async fn failed(&mut self, piece: &Piece<'_>, words: &[&TokenWithSpan], statement: &Statement, error: &Error) {
-        match (statement, error) {
-            (_, Error::FindDefinition { name, .. }) if self.unread || self.broken.contains(name) => {}
+    /// What the author of an accepted statement should know.
+    async fn warnings(&self, piece: &Piece<'_>, statement: &Statement) -> Vec<Diagnostic> {
+        match statement {
+            Statement::CreateStream { definition, .. } => definition
+                .written_secrets()
+                .map(|(property, _)| {
+                    let option = piece.option(&format!("kafka.{property}"));
+                    Diagnostic::new(secret_warning(property)).at(option.and_then(|option| option.name))
+                })
+                .collect(),
+            Statement::CreateView { definition, .. } => self.diagnosed(piece, definition).await.unwrap_or_default(),
+            Statement::DropStream { .. } | Statement::DropView { .. } | Statement::Query(_) => Vec::new(),
+        }
+    }
+
+    async fn failed(&mut self, piece: &Piece<'_>, placed: &PlacedStatement, error: &Error) {
+        let (found, fallback) = match (&placed.statement, error) {
+            (_, Error::FindDefinition { name, .. }) if self.unread || self.broken.contains(name) => return,
             (Statement::CreateView { .. }, Error::FindDefinition { name, .. }) => {
                 let known = self.catalog.streams.keys().map(|name| name.as_str());
                 let help = match nearest(name, known) {
                     Some(near) => format!("did you mean `{near}`?"),
                     None => "define it before this view, or name the file that does as well".into(),
                 };
-                let at = locate_last(name, words).unwrap_or(definition_start(piece, words));
-                let (at, width) = extent(at);
                 let message = format!("the stream `{name}` is not defined in these files");
-                self.report(at, width, Severity::Error, message, Some(help));
+                (vec![Diagnostic::new(message).with_help(help).at(placed.stream)], piece.focus())
             }
             (_, Error::FindDefinition { kind, name }) => {
-                let span = locate_last(name, words).unwrap_or(words[0].span);
-                let (at, width) = extent(span);
                 let message = format!("the {kind} `{name}` is not defined in these files");
                 let help = "IF EXISTS makes it right whether or not the warehouse has it";
-                self.report(at, width, Severity::Warning, message, Some(help.into()));
+                let warning = Diagnostic::new(message).with_help(help);
+                return self.report(Severity::Warning, vec![warning], placed.subject);
             }
-            (Statement::CreateView { definition, .. }, Error::PlanView { .. }) => {
-                if !self.diagnosed(piece, words, definition).await {
-                    self.refuse(piece, words, error);
-                }
+            (Statement::CreateView { definition, .. }, Error::PlanView { .. } | Error::RefuseDefinition(_)) => {
+                let found = self.diagnosed(piece, definition).await.err();
+                (found.unwrap_or_else(|| error.diagnostics()), piece.focus())
             }
-            _ => self.refuse(piece, words, error),
+            _ => (error.diagnostics(), placed.subject),
+        };
+        self.report(Severity::Error, found, fallback);
+    }
+
+    /// The warnings of a view that compiles; errors: everything that is wrong with it.
+    async fn diagnosed(&self, piece: &Piece<'_>, view: &ViewDefinition) -> Result<Vec<Diagnostic>, Vec<Diagnostic>> {
+        match self.catalog.streams.get(&view.stream) {
+            Some(stream) => diagnose(piece, view, &stream.definition).await,
+            None => Ok(Vec::new()),
         }
     }
 
-    /// Reports everything that the planner has against the view's query; false if that is nothing.
-    async fn diagnosed(&mut self, piece: &Piece<'_>, words: &[&TokenWithSpan], view: &ViewDefinition) -> bool {
-        let Some((query, _)) = piece.query_in_place() else {
-            return false;
-        };
-        let Some(stream) = self.catalog.streams.get(&view.stream).cloned() else {
-            return false;
-        };
-        let Ok(complaints) = diagnose(&query, &stream.definition).await else {
-            return false;
-        };
-        for complaint in &complaints {
-            let (at, width) = match complaint.span {
-                Some((from, to)) if from.line == to.line => (from, to.column.saturating_sub(from.column).max(1)),
-                Some((from, _)) => (from, 1),
-                None => {
-                    let known = locate(&complaint.message, words);
-                    extent(known.unwrap_or(definition_start(piece, words)))
-                }
-            };
-            let (message, help) = (complaint.message.clone(), complaint.help.clone());
-            self.report(at, width, Severity::Error, message, help);
+    /// `fallback` is the place of what has none of its own.
+    fn report(&mut self, severity: Severity, found: Vec<Diagnostic>, fallback: Option<TextSpan>) {
+        let start = TextSpan::starting_at(Place { line: 1, column: 1 });
+        for Diagnostic { message, help, span } in found {
+            let span = span.or(fallback).unwrap_or(start);
+            self.findings.push(Finding { text: self.text, span, severity, message, help });
         }
-        !complaints.is_empty()
     }
-
-    fn refuse(&mut self, piece: &Piece<'_>, words: &[&TokenWithSpan], error: &Error) {
-        let (message, help) = explain(error);
-        let (at, width) = match place_of(error) {
-            Some(at) => {
-                let there = |t: &&&TokenWithSpan| position(t.span.start) == at;
-                let width = words.iter().find(there).map_or(1, |t| extent(t.span).1);
-                (at, width)
-            }
-            None => {
-                let span = locate(&message, words);
-                extent(span.unwrap_or(definition_start(piece, words)))
-            }
-        };
-        self.report(at, width, Severity::Error, message, help);
-    }
-
-    fn report(&mut self, place: Place, width: u64, severity: Severity, message: String, help: Option<String>) {
-        self.findings.push(Finding { text: self.text, place, width, severity, message, help });
-    }
-}
-
-/// A sentence and what to do, apart.
-fn explain(error: &Error) -> (String, Option<String>) {
-    match error {
-        Error::RefuseDefinition { reason, instead } => (reason.trim_end_matches('.').to_owned(), Some(instead.clone())),
-        Error::PlanView { source, .. } => (Complaint::sentence(source), None),
-        other => match other.to_string().split_once("; ") {
-            Some((message, help)) => (message.to_owned(), Some(help.to_owned())),
-            None => (other.to_string(), None),
-        },
-    }
-}
-
-fn place_of(error: &Error) -> Option<Place> {
-    match error {
-        Error::ParseSql { place, .. } => *place,
-        _ => None,
-    }
-}
-
-/// The name that a CREATE gives, as SQL understands it.
-fn defined(words: &[&TokenWithSpan]) -> Option<String> {
-    let keyword = |t: &TokenWithSpan| match &t.token {
-        Token::Word(word) => word.keyword,
-        _ => Keyword::NoKeyword,
-    };
-    let kind = |t: &&TokenWithSpan| matches!(keyword(t), Keyword::TABLE | Keyword::VIEW);
-    let at = words.iter().position(kind)?;
-    let condition = [Keyword::IF, Keyword::NOT, Keyword::EXISTS];
-    let name = words[at + 1..].iter().find(|t| !condition.contains(&keyword(t)))?;
-    match &name.token {
-        Token::Word(word) if word.quote_style.is_some() => Some(word.value.clone()),
-        Token::Word(word) => Some(word.value.to_lowercase()),
-        _ => None,
-    }
-}
-
-/// The last place at which `name` stands: in a view, FROM comes after the columns.
-fn locate_last(name: &str, words: &[&TokenWithSpan]) -> Option<Span> {
-    let is = |t: &&&TokenWithSpan| matches!(&t.token, Token::Word(w) if w.value.eq_ignore_ascii_case(name));
-    words.iter().rev().find(is).map(|t| t.span)
-}
-
-/// A view's query, any other statement's first word: where to look if nothing more is known.
-fn definition_start(piece: &Piece<'_>, words: &[&TokenWithSpan]) -> Span {
-    let query = piece.query_in_place().and_then(|(_, start)| {
-        let there = |t: &&&TokenWithSpan| t.span.start == start;
-        words.iter().find(there).map(|t| t.span)
-    });
-    query.unwrap_or(words[0].span)
-}
-
-fn position(at: Location) -> Place {
-    Place { line: at.line, column: at.column }
-}
-
-fn extent(span: Span) -> (Place, u64) {
-    let width = match span.start.line == span.end.line {
-        true => span.end.column.saturating_sub(span.start.column).max(1),
-        false => 1,
-    };
-    (position(span.start), width)
 }
 
 #[cfg(test)]

@@ -8,7 +8,11 @@ pub mod types;
 pub mod stream;
 pub mod view;
 
-pub(crate) mod pieces;
+pub mod tokens;
+
+pub mod pieces;
+
+mod clauses;
 
 pub mod statement;
 
@@ -18,5 +22,5 @@ mod create_view;
 
 pub(crate) mod parse;
 
-pub use parse::parse;
+pub use parse::{parse, parse_pieces};
 pub use statement::Statement;

@@ -3,13 +3,17 @@
 //! Invariant: [`Error::fault`] is the only place where retry, reject or exit is decided.
 
 pub mod nearest;
+mod span;
+
 pub mod restart;
 
-pub mod complaint;
+pub mod diagnostic;
 
-use crate::error::complaint::Complaint;
 use crate::frontier::Frontier;
 use crate::names::{InvalidName, StreamName, ViewName};
+
+pub use diagnostic::Diagnostic;
+pub use span::{Place, TextSpan};
 
 /// Shorthand for results of this crate.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -26,28 +30,21 @@ pub enum Fault {
     Bug,
 }
 
-/// A position in SQL text, both counted from 1.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Place {
-    pub line: u64,
-    pub column: u64,
-}
-
 /// What was being done when it failed.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    #[error("{message}")]
-    ParseSql { message: String, place: Option<Place> },
+    #[error("{0}")]
+    ParseSql(Diagnostic),
     /// A definition that is understood but not accepted: why, and what to do instead.
-    #[error("{reason} {instead}")]
-    RefuseDefinition { reason: String, instead: String },
-    #[error(transparent)]
-    CheckName(#[from] InvalidName),
-    #[error("the {kind} `{name}` does not exist; `SHOW TABLES` lists what does")]
+    #[error("{}. {}", .0.message, .0.help.as_deref().unwrap_or_default())]
+    RefuseDefinition(Diagnostic),
+    #[error("{invalid}")]
+    CheckName { invalid: InvalidName, span: Option<TextSpan> },
+    #[error("{}", not_found(.kind, .name))]
     FindDefinition { kind: &'static str, name: String },
-    #[error("the {kind} `{name}` exists already; use CREATE OR REPLACE, or IF NOT EXISTS")]
+    #[error("{}", exists(.kind, .name))]
     CreateTwice { kind: &'static str, name: String },
-    #[error("stream `{stream}` is read by the views {views}; drop them first")]
+    #[error("{}", in_use(.stream, .views))]
     DropStreamInUse { stream: StreamName, views: String },
     #[error("the catalog changed while it was being written (version {version}); try again")]
     WriteCatalog { version: u64 },
@@ -64,11 +61,13 @@ pub enum Error {
         #[source]
         source: object_store::Error,
     },
-    #[error("view `{view}`: {}", Complaint::sentence(.source))]
+    #[error("view `{view}`: {}", Diagnostic::sentence(.source))]
     PlanView {
         view: ViewName,
         #[source]
         source: datafusion::error::DataFusionError,
+        /// What was being planned, if the planner keeps no place of it.
+        span: Option<TextSpan>,
     },
     #[error("{what}: {source}")]
     RunPlan {
@@ -89,9 +88,9 @@ impl Error {
     /// Decides what becomes of the failed work.
     pub fn fault(&self) -> Fault {
         match self {
-            Error::ParseSql { .. }
-            | Error::RefuseDefinition { .. }
-            | Error::CheckName(_)
+            Error::ParseSql(_)
+            | Error::RefuseDefinition(_)
+            | Error::CheckName { .. }
             | Error::FindDefinition { .. }
             | Error::CreateTwice { .. }
             | Error::DropStreamInUse { .. }
@@ -105,10 +104,54 @@ impl Error {
         }
     }
 
-    /// A refusal: `reason` says why, `instead` what to do.
-    pub fn refuse(reason: impl Into<String>, instead: impl Into<String>) -> Self {
-        Error::RefuseDefinition { reason: reason.into(), instead: instead.into() }
+    /// A refusal: `message` says why, without a full stop; `help` is a sentence that says what to do.
+    pub fn refuse(message: impl Into<String>, help: impl Into<String>) -> Self {
+        Error::RefuseDefinition(Diagnostic::new(message).with_help(help))
     }
+
+    /// Places an error that is about a part of a text, unless it has a place already.
+    pub fn at(mut self, place: Option<TextSpan>) -> Self {
+        match &mut self {
+            Error::ParseSql(Diagnostic { span, .. })
+            | Error::RefuseDefinition(Diagnostic { span, .. })
+            | Error::CheckName { span, .. }
+            | Error::PlanView { span, .. } => *span = span.or(place),
+            _ => {}
+        }
+        self
+    }
+
+    /// Message, help and place of everything that the error tells of.
+    pub fn diagnostics(&self) -> Vec<Diagnostic> {
+        match self {
+            Error::ParseSql(diagnostic) | Error::RefuseDefinition(diagnostic) => vec![diagnostic.clone()],
+            Error::CheckName { invalid, span } => vec![Diagnostic::new(invalid.to_string()).at(*span)],
+            Error::FindDefinition { kind, name } => vec![not_found(kind, name)],
+            Error::CreateTwice { kind, name } => vec![exists(kind, name)],
+            Error::DropStreamInUse { stream, views } => vec![in_use(stream, views)],
+            Error::PlanView { source, span, .. } => Diagnostic::all(source).into_iter().map(|d| d.at(*span)).collect(),
+            other => vec![Diagnostic::new(other.to_string())],
+        }
+    }
+}
+
+impl From<InvalidName> for Error {
+    fn from(invalid: InvalidName) -> Self {
+        Error::CheckName { invalid, span: None }
+    }
+}
+
+fn not_found(kind: &str, name: &str) -> Diagnostic {
+    Diagnostic::new(format!("the {kind} `{name}` does not exist")).with_help("`SHOW TABLES` lists what does")
+}
+
+fn exists(kind: &str, name: &str) -> Diagnostic {
+    let message = format!("the {kind} `{name}` exists already");
+    Diagnostic::new(message).with_help("use CREATE OR REPLACE, or IF NOT EXISTS")
+}
+
+fn in_use(stream: &StreamName, views: &str) -> Diagnostic {
+    Diagnostic::new(format!("stream `{stream}` is read by the views {views}")).with_help("drop them first")
 }
 
 /// The cause that says most: what lies around it is often called only `transport error`.

@@ -20,8 +20,8 @@ use datafusion::execution::session_state::SessionStateBuilder;
 use datafusion::logical_expr::LogicalPlan;
 use datafusion::physical_plan::execute_stream;
 use futures::stream::{self, StreamExt};
-use thalweg_schemas::api::error::ErrorCode;
 use thalweg_schemas::api::sql::{Frontiers, Partial};
+use thalweg_schemas::definition::pieces;
 use thalweg_schemas::engine::session;
 use thalweg_schemas::engine::threads::Threads;
 use thalweg_schemas::{Error as SharedError, StreamName};
@@ -35,7 +35,7 @@ use crate::names;
 use crate::options::Options;
 use crate::pin::{AnsweredFrontiers, PinOptions, pin_all};
 use crate::sources::{ServingConfig, Sources};
-use crate::statements::{self, Request};
+use crate::statements::{self, RequestKind};
 use crate::status::readiness::Readiness;
 use crate::{Error, Result};
 
@@ -80,12 +80,12 @@ impl Engine {
     pub(crate) async fn run(self: &Arc<Self>, sql: &str, mut options: Options) -> Result<Answer> {
         let mut track = self.sources.metrics.track_query();
         let deadline = Instant::now() + self.config.query_timeout;
-        let sql = match options.take(sql) {
-            Ok(sql) => sql,
-            Err(error) => return Err(track.failed(error)),
-        };
-        let started = match statements::read(&sql) {
-            Ok(Request::Definitions(list)) => {
+        let read = pieces::split(sql).map_err(Error::from).and_then(|mut pieces| {
+            let sql = options.take(sql, &mut pieces)?;
+            Ok((sql, statements::read(&pieces)?))
+        });
+        let started = match read {
+            Ok((_, RequestKind::Definitions(list))) => {
                 return match statements::apply(&self.sources, list).await {
                     Ok(answer) => {
                         track.finish("ok");
@@ -94,7 +94,7 @@ impl Engine {
                     Err(error) => Err(track.failed(error)),
                 };
             }
-            Ok(Request::Query) => self.start_in_time(&sql, options, deadline).await,
+            Ok((sql, RequestKind::Query)) => self.start_in_time(&sql, options, deadline).await,
             Err(error) => Err(error),
         };
         match started {
@@ -190,9 +190,7 @@ impl Engine {
         self.given.keep(|name| catalog.streams.contains_key(name));
         let unknown = |name: &&StreamName| !catalog.streams.contains_key(*name);
         if let Some(name) = options.min_frontier.keys().find(unknown) {
-            return Err(Error::ReadRequest {
-                code: ErrorCode::BadOption,
-                status: 400,
+            return Err(Error::SetOption {
                 reason: format!("min_frontier names the stream `{name}`, which does not exist"),
             });
         }

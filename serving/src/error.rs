@@ -1,11 +1,10 @@
 //! The crate's error: what was being done for a client when it failed, and what the client is told.
 //!
-//! Invariant: [`Error::code`] is the only place where a code is chosen, and with it the HTTP status.
+//! Invariant: [`Error::code`] and [`Error::status`] alone choose a code and an HTTP status.
 
 use datafusion::error::DataFusionError;
 use thalweg_schemas::api::error::{ErrorBody, ErrorCode};
-use thalweg_schemas::error::complaint::Complaint;
-use thalweg_schemas::error::{Place, plan_fault};
+use thalweg_schemas::error::{Diagnostic, Place, plan_fault};
 use thalweg_schemas::{Error as SharedError, Fault, StreamName};
 
 /// Shorthand for results of this crate.
@@ -14,20 +13,34 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 /// What was being done when it failed.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
+    #[error("there is nothing at {path}; SQL goes to POST /v1/sql")]
+    FindPath { path: String },
+    #[error("{path} does not take {method}")]
+    FindMethod { path: String, method: String },
+    #[error("the request comes from a page of another site")]
+    AskFromOtherSite,
     #[error("{reason}")]
-    ReadRequest { code: ErrorCode, status: u16, reason: String },
+    ReadRequest { reason: String },
+    #[error("{reason}")]
+    ReadLongRequest { reason: String },
+    #[error("answers are application/json or text/csv, not {accept}")]
+    ChooseFormat { accept: String },
+    #[error("{reason}")]
+    SetOption { reason: String },
+    #[error("the request holds no SQL statement")]
+    FindStatement,
     #[error(
         "a request holds either definitions or exactly one query; this one has {definitions} definitions and {queries} queries"
     )]
     MixStatements { definitions: usize, queries: usize },
     #[error("{0} is not possible here: queries read, and only CREATE and DROP of streams and views change anything")]
     ChangeByQuery(String),
-    #[error("{}", Complaint::sentence(.source))]
+    #[error("{}", Diagnostic::sentence(.source))]
     PlanQuery {
         #[source]
         source: DataFusionError,
     },
-    #[error("{}", Complaint::sentence(.source))]
+    #[error("{}", Diagnostic::sentence(.source))]
     RunQuery {
         #[source]
         source: DataFusionError,
@@ -65,7 +78,14 @@ impl Error {
     /// Decides what becomes of the failed work.
     pub fn fault(&self) -> Fault {
         match self {
-            Error::ReadRequest { .. }
+            Error::FindPath { .. }
+            | Error::FindMethod { .. }
+            | Error::AskFromOtherSite
+            | Error::ReadRequest { .. }
+            | Error::ReadLongRequest { .. }
+            | Error::ChooseFormat { .. }
+            | Error::SetOption { .. }
+            | Error::FindStatement
             | Error::MixStatements { .. }
             | Error::ChangeByQuery(_)
             | Error::Timeout { .. } => Fault::User,
@@ -105,15 +125,23 @@ impl Error {
     /// The HTTP status of the answer: that of its code, but for two errors.
     pub fn status(&self) -> u16 {
         match self {
-            Error::ReadRequest { status, .. } => *status,
+            Error::ReadLongRequest { .. } => 413,
+            // A lost race may be won when it is run again.
             Error::Shared(SharedError::WriteCatalog { .. }) => 503,
             _ => self.code().status(),
         }
     }
 
+    /// What kind of error it is.
     pub fn code(&self) -> ErrorCode {
         match self {
-            Error::ReadRequest { code, .. } => *code,
+            Error::FindPath { .. } => ErrorCode::NoSuchPath,
+            Error::FindMethod { .. } => ErrorCode::NoSuchMethod,
+            Error::AskFromOtherSite => ErrorCode::OtherSite,
+            Error::ReadRequest { .. } | Error::ReadLongRequest { .. } => ErrorCode::BadRequest,
+            Error::ChooseFormat { .. } => ErrorCode::NotAcceptable,
+            Error::SetOption { .. } => ErrorCode::BadOption,
+            Error::FindStatement => ErrorCode::Empty,
             Error::MixStatements { .. } => ErrorCode::MixedStatements,
             Error::ChangeByQuery(_) => ErrorCode::ReadOnly,
             Error::NotReady { .. } => ErrorCode::NotReady,
@@ -136,11 +164,8 @@ impl Error {
 
     fn place(&self) -> Option<Place> {
         match self {
-            Error::Shared(SharedError::ParseSql { place, .. }) => *place,
-            Error::PlanQuery { source } => {
-                let (start, _) = Complaint::all(source).first()?.span?;
-                Some(start)
-            }
+            Error::Shared(SharedError::ParseSql(diagnostic)) => Some(diagnostic.span?.start),
+            Error::PlanQuery { source } => Some(Diagnostic::all(source).first()?.span?.start),
             _ => None,
         }
     }
@@ -162,6 +187,7 @@ fn own(error: &DataFusionError) -> Option<&Error> {
     }
 }
 
+/// `user` is the code if the query is wrong.
 fn engine_code(error: &DataFusionError, user: ErrorCode) -> ErrorCode {
     if let Some(inner) = own(error) {
         return inner.code();
@@ -181,8 +207,8 @@ fn engine_code(error: &DataFusionError, user: ErrorCode) -> ErrorCode {
 
 fn shared_code(error: &SharedError) -> ErrorCode {
     match error {
-        SharedError::ParseSql { .. } => ErrorCode::Syntax,
-        SharedError::RefuseDefinition { .. } | SharedError::CheckName(_) | SharedError::PlanView { .. } => {
+        SharedError::ParseSql(_) => ErrorCode::Syntax,
+        SharedError::RefuseDefinition(_) | SharedError::CheckName { .. } | SharedError::PlanView { .. } => {
             ErrorCode::Refused
         }
         SharedError::FindDefinition { .. } => ErrorCode::NotFound,

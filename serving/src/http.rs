@@ -13,7 +13,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodRouter, get, post};
 use axum::serve::ListenerExt;
 use thalweg_schemas::Fault;
-use thalweg_schemas::api::error::{ErrorCode, Refusal};
+use thalweg_schemas::api::error::Refusal;
 use thalweg_schemas::api::paths;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
@@ -64,40 +64,34 @@ pub async fn serve(
     }
 }
 
-/// What is answered where.
-struct Route {
-    method: Method,
-    path: &'static str,
-    answer: MethodRouter<Arc<Engine>>,
+/// Method, path, and the handler of both.
+type Route = (Method, &'static str, MethodRouter<Arc<Engine>>);
+
+fn answer_get<T: 'static>(path: &'static str, handler: impl Handler<T, Arc<Engine>>) -> Route {
+    (Method::GET, path, get(handler))
 }
 
-impl Route {
-    fn get<T: 'static>(path: &'static str, answer: impl Handler<T, Arc<Engine>>) -> Self {
-        Self { method: Method::GET, path, answer: get(answer) }
-    }
-
-    fn post<T: 'static>(path: &'static str, answer: impl Handler<T, Arc<Engine>>) -> Self {
-        Self { method: Method::POST, path, answer: post(answer) }
-    }
+fn answer_post<T: 'static>(path: &'static str, handler: impl Handler<T, Arc<Engine>>) -> Route {
+    (Method::POST, path, post(handler))
 }
 
 /// Everything that is answered; `docs/http.md` describes the same.
 fn table() -> [Route; 9] {
     [
-        Route::post(paths::SQL, sql::run),
-        Route::get(paths::STREAMS, health::streams),
-        Route::get(paths::VIEWS, health::views),
-        Route::get(paths::PROCESS, health::process),
-        Route::post(paths::AUDIT, calls::audit),
-        Route::post(paths::BATCH_RUN, calls::batch),
-        Route::get(paths::HEALTHZ, health::alive),
-        Route::get(paths::READYZ, health::ready),
-        Route::get(paths::METRICS, health::metrics),
+        answer_post(paths::SQL, sql::run),
+        answer_get(paths::STREAMS, health::streams),
+        answer_get(paths::VIEWS, health::views),
+        answer_get(paths::PROCESS, health::process),
+        answer_post(paths::AUDIT, calls::audit),
+        answer_post(paths::BATCH_RUN, calls::batch),
+        answer_get(paths::HEALTHZ, health::alive),
+        answer_get(paths::READYZ, health::ready),
+        answer_get(paths::METRICS, health::metrics),
     ]
 }
 
 fn routes(engine: Arc<Engine>) -> Router {
-    let router = table().into_iter().fold(Router::new(), |router, route| router.route(route.path, route.answer));
+    let router = table().into_iter().fold(Router::new(), |router, (_, path, handler)| router.route(path, handler));
     router
         .fallback(no_such_path)
         .method_not_allowed_fallback(no_such_method)
@@ -107,19 +101,11 @@ fn routes(engine: Arc<Engine>) -> Router {
 }
 
 async fn no_such_path(request: Request) -> Error {
-    refused(
-        ErrorCode::NoSuchPath,
-        StatusCode::NOT_FOUND,
-        format!("there is nothing at {}; SQL goes to POST /v1/sql", request.uri().path()),
-    )
+    Error::FindPath { path: request.uri().path().to_owned() }
 }
 
 async fn no_such_method(request: Request) -> Error {
-    refused(
-        ErrorCode::NoSuchMethod,
-        StatusCode::METHOD_NOT_ALLOWED,
-        format!("{} does not take {}", request.uri().path(), request.method()),
-    )
+    Error::FindMethod { path: request.uri().path().to_owned(), method: request.method().to_string() }
 }
 
 /// Pages of other sites may not make a browser change or read anything here.
@@ -127,8 +113,7 @@ async fn refuse_other_sites(request: Request, next: Next) -> Response {
     if request.method() == Method::GET || same_site(request.headers()) {
         return next.run(request).await;
     }
-    refused(ErrorCode::OtherSite, StatusCode::FORBIDDEN, "the request comes from a page of another site".into())
-        .into_response()
+    Error::AskFromOtherSite.into_response()
 }
 
 fn same_site(headers: &HeaderMap) -> bool {
@@ -138,10 +123,6 @@ fn same_site(headers: &HeaderMap) -> bool {
         (Some(origin), Some(host)) => origin.split_once("://").is_some_and(|(_, origin_host)| origin_host == host),
         (Some(_), None) => false,
     }
-}
-
-fn refused(code: ErrorCode, status: StatusCode, reason: String) -> Error {
-    Error::ReadRequest { code, status: status.as_u16(), reason }
 }
 
 impl IntoResponse for Error {

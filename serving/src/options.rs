@@ -6,13 +6,12 @@
 
 use std::borrow::Cow;
 
-use datafusion::sql::sqlparser::dialect::GenericDialect;
 use datafusion::sql::sqlparser::keywords::Keyword;
-use datafusion::sql::sqlparser::tokenizer::{Location, Token, TokenWithSpan, Tokenizer};
+use datafusion::sql::sqlparser::tokenizer::{Token, TokenWithSpan};
 use thalweg_schemas::Error as SharedError;
-use thalweg_schemas::api::error::ErrorCode;
 use thalweg_schemas::api::sql::Frontiers;
-use thalweg_schemas::error::Place;
+use thalweg_schemas::definition::pieces::Piece;
+use thalweg_schemas::error::{Diagnostic, TextSpan};
 
 use crate::{Error, Result};
 
@@ -31,12 +30,12 @@ pub(crate) struct Options {
 
 /// How a client allows stale answers.
 pub(crate) const ALLOW_STALE: &str = "send the header `thalweg-stale: allow` or \"stale\": true beside \"sql\", or \
-                                      use `thalweg sql --stale`";
+                                      put SET thalweg.stale = 'allow'; in front of the query";
 
 impl Options {
     /// Takes one option over. `name` is its SQL name without `thalweg.`; a dash counts as an underscore.
     ///
-    /// Errors: [`Error::ReadRequest`] for names and values that mean nothing.
+    /// Errors: [`Error::SetOption`] for names and values that mean nothing.
     pub(crate) fn set(&mut self, name: &str, value: &str) -> Result<()> {
         match name.replace('-', "_").as_str() {
             "min_frontier" => {
@@ -57,45 +56,34 @@ impl Options {
         Ok(())
     }
 
-    /// Takes the `SET thalweg.…` statements of `sql` over and gives the text without them.
+    /// Takes the `SET thalweg.…` statements at the head of `pieces`, which are those of `sql`, over, and gives the text
+    /// without them.
     ///
-    /// Errors: as [`Self::set`]; [`Error::Shared`] if the text has no tokens or a `SET` is malformed.
-    pub(crate) fn take<'a>(&mut self, sql: &'a str) -> Result<Cow<'a, str>> {
-        let tokens = Tokenizer::new(&GenericDialect {}, sql)
-            .tokenize_with_location()
-            .map_err(|e| malformed(e.message, e.location))?;
-        let (mut end, mut others) = (None, 0);
-        for statement in tokens.split_inclusive(|t| t.token == Token::SemiColon) {
-            let words: Vec<&TokenWithSpan> = statement
-                .iter()
-                .filter(|t| {
-                    let space = matches!(t.token, Token::Whitespace(_) | Token::EOF);
-                    !space && t.token != Token::SemiColon
-                })
-                .collect();
-            match words.as_slice() {
-                [] => {}
-                [set, namespace, ..] if is_ours(set, namespace) => {
-                    if others > 0 {
-                        let late = "SET stands in front of the query that it is for";
-                        return Err(malformed(late.into(), set.span.start));
-                    }
-                    let (name, value) = setting(&words)?;
-                    self.set(&name, &value)?;
-                    end = statement.last().map(|token| token.span.end);
-                }
-                _ => others += 1,
+    /// Errors: as [`Self::set`]; [`Error::Shared`] if a `SET` is malformed.
+    pub(crate) fn take<'a>(&mut self, sql: &'a str, pieces: &mut Vec<Piece<'_>>) -> Result<Cow<'a, str>> {
+        let mut taken = 0;
+        for (at, piece) in pieces.iter().enumerate() {
+            let words = piece.words();
+            let [set, namespace, ..] = words.as_slice() else { continue };
+            if !is_ours(set, namespace) {
+                continue;
             }
+            if at > taken {
+                return Err(malformed("SET stands in front of the query that it is for", set));
+            }
+            let (name, value) = setting(&words)?;
+            self.set(&name, &value)?;
+            taken = at + 1;
         }
-        let Some(end) = end else {
+        let Some(last) = pieces.drain(..taken).next_back() else {
             return Ok(Cow::Borrowed(sql));
         };
-        if others == 0 {
+        if pieces.is_empty() {
             return Err(refused(
                 "SET holds for the query in the same request; put the query behind it: SET thalweg.partial = 'allow'; SELECT …".into(),
             ));
         }
-        Ok(Cow::Owned(blank_below(sql, end)))
+        Ok(Cow::Owned(blank_below(sql, last.end)))
     }
 }
 
@@ -131,43 +119,35 @@ fn setting(words: &[&TokenWithSpan]) -> Result<(String, String)> {
             return Ok((name.value.to_ascii_lowercase(), value));
         }
     }
-    Err(malformed("an option is set as in SET thalweg.partial = 'allow'".into(), words[0].span.start))
+    Err(malformed("an option is set as in SET thalweg.partial = 'allow'", words[0]))
 }
 
-/// Every character below `end` as a space; lines stay lines.
-fn blank_below(sql: &str, end: Location) -> String {
-    let (mut line, mut column) = (1, 1);
-    let blanked = sql.chars().map(|c| {
-        let below = (line, column) < (end.line, end.column);
-        if c == '\n' {
-            (line, column) = (line + 1, 1);
-        } else {
-            column += 1;
-        }
-        if below && c != '\n' { ' ' } else { c }
-    });
-    blanked.collect()
+/// Every character below byte `end` as a space; lines stay lines.
+fn blank_below(sql: &str, end: usize) -> String {
+    let (below, rest) = sql.split_at(end);
+    below.chars().map(|c| if c == '\n' { c } else { ' ' }).chain(rest.chars()).collect()
 }
 
-fn malformed(message: String, at: Location) -> Error {
-    let place = (at.line > 0).then_some(Place { line: at.line, column: at.column });
-    Error::Shared(SharedError::ParseSql { message, place })
+fn malformed(message: &str, at: &TokenWithSpan) -> Error {
+    Error::Shared(SharedError::ParseSql(Diagnostic::new(message).at(TextSpan::of_parser(at.span))))
 }
 
 fn refused(reason: String) -> Error {
-    Error::ReadRequest { code: ErrorCode::BadOption, status: 400, reason }
+    Error::SetOption { reason }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use thalweg_schemas::definition::pieces;
     use thalweg_schemas::{Frontier, StreamName};
 
     /// The text that is left, and the options, or a part of the error.
     #[track_caller]
     fn check(sql: &str, expect: std::result::Result<(&str, Options), &str>) {
         let mut options = Options::default();
-        let left = options.take(sql).map(Cow::into_owned);
+        let pieces = pieces::split(sql).map_err(Error::from);
+        let left = pieces.and_then(|mut pieces| Ok(options.take(sql, &mut pieces)?.into_owned()));
         match (left, expect) {
             (Ok(left), Ok((text, expected))) => {
                 assert_eq!((left.as_str(), &options), (text, &expected), "{sql}");

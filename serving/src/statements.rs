@@ -10,7 +10,7 @@ use arrow::array::{ArrayRef, StringArray};
 use arrow::datatypes::{DataType, Field, Schema};
 use arrow::record_batch::RecordBatch;
 use futures::stream;
-use thalweg_schemas::api::error::ErrorCode;
+use thalweg_schemas::definition::pieces::Piece;
 use thalweg_schemas::definition::{self, Statement};
 
 use crate::answer::Answer;
@@ -21,26 +21,22 @@ use crate::{Error, Result};
 const FOLLOW_WAIT: Duration = Duration::from_secs(5);
 
 /// What a text holds.
-pub(crate) enum Request {
+pub(crate) enum RequestKind {
     Definitions(Vec<Statement>),
     /// Exactly one query: the text itself, so that places in it are the user's.
     Query,
 }
 
-/// Errors: [`Error::Shared`] if it cannot be parsed, [`Error::MixStatements`], [`Error::ReadRequest`] if it is empty.
-pub(crate) fn read(sql: &str) -> Result<Request> {
-    let statements = definition::parse(sql)?;
+/// Errors: [`Error::Shared`] if a statement cannot be read, [`Error::FindStatement`], [`Error::MixStatements`].
+pub(crate) fn read(pieces: &[Piece<'_>]) -> Result<RequestKind> {
+    let statements = definition::parse_pieces(pieces)?;
     if statements.is_empty() {
-        return Err(Error::ReadRequest {
-            code: ErrorCode::Empty,
-            status: 400,
-            reason: "the request holds no SQL statement".into(),
-        });
+        return Err(Error::FindStatement);
     }
     let queries = statements.iter().filter(|s| matches!(s, Statement::Query(_))).count();
     match (queries, statements.len() - queries) {
-        (1, 0) => Ok(Request::Query),
-        (0, _) => Ok(Request::Definitions(statements)),
+        (1, 0) => Ok(RequestKind::Query),
+        (0, _) => Ok(RequestKind::Definitions(statements)),
         (queries, definitions) => Err(Error::MixStatements { definitions, queries }),
     }
 }

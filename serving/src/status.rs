@@ -158,7 +158,7 @@ fn view_status(
         batch_rows: batch.and_then(|b| b.files.iter().map(|f| f.rows).sum()),
         segments: held.map(|h| h.count),
         segment_bytes: held.and_then(|h| h.bytes),
-        warnings: shown.plan.warnings().to_vec(),
+        warnings: shown.plan.warnings(),
         last_run: sources.metrics.last_run(name),
         sql: shown.definition.sql.clone(),
     })

@@ -9,6 +9,7 @@ use anyhow::Result;
 use clap::Args;
 use thalweg_schemas::catalog::{Applied, CatalogStore};
 use thalweg_schemas::definition::{self, Statement};
+use thalweg_schemas::error::{Diagnostic, TextSpan};
 use thalweg_schemas::{Error, Fault, warehouse::Warehouse};
 
 use crate::flags::{self, Usage, WarehouseFlags};
@@ -68,7 +69,9 @@ fn read_one(file: &Path) -> Result<Vec<Statement>> {
     let text = std::fs::read_to_string(file).map_err(|e| Usage(format!("{name} cannot be read: {e}")))?;
     let statements = definition::parse(&text).map_err(|e| {
         let place = match &e {
-            Error::ParseSql { place: Some(at), .. } => format!("{name}:{}:{}", at.line, at.column),
+            Error::ParseSql(Diagnostic { span: Some(TextSpan { start, .. }), .. }) => {
+                format!("{name}:{}:{}", start.line, start.column)
+            }
             _ => name.to_string(),
         };
         anyhow::Error::from(e).context(place)

@@ -36,6 +36,8 @@ pub struct Aggregate {
     pub(super) planned: Arc<AggregateFunctionExpr>,
     /// Whether its states are made by a groups accumulator.
     pub(super) by_groups: bool,
+    /// Whether its states grow with the number of events in a group.
+    pub(super) grows: bool,
     /// The float type to which finished keys are turned back; see [`super::float_order`].
     pub(super) float_type: Option<DataType>,
     /// The call over rows: arguments, filter and order are the user's, the function is the wrapper.
@@ -49,23 +51,13 @@ impl Aggregate {
     ///
     /// Errors: [`Error::RefuseDefinition`] for what cannot be maintained, [`Error::PlanView`] for what DataFusion
     /// refuses.
-    pub(super) fn plan(
-        expr: &Expr,
-        rows: &LogicalPlan,
-        grouped: bool,
-        view: &ViewName,
-        warnings: &mut Vec<String>,
-    ) -> Result<Self> {
-        let planning = |source| Error::PlanView { view: view.clone(), source };
+    pub(super) fn plan(expr: &Expr, rows: &LogicalPlan, grouped: bool, view: &ViewName) -> Result<Self> {
+        let planning = |source| Error::PlanView { view: view.clone(), source, span: None };
         let Expr::AggregateFunction(call) = expr.clone().unalias() else {
             return Err(Error::Broken(format!("`{expr}` is not an aggregate call")));
         };
         let value = lower(&Expr::AggregateFunction(call.clone()), rows).map_err(planning)?;
         let known = accept(&call, value.field().data_type())?;
-        if known.grows {
-            let asked = Expr::AggregateFunction(call.clone());
-            warnings.push(format!("the state of {} grows with the number of events in a group", asked.schema_name()));
-        }
         let mut call =
             if known.ordered && !call.params.distinct { break_ties(call, rows).map_err(planning)? } else { call };
         let float_type = known.by_float_keys.then(|| value.field().data_type().clone());
@@ -103,6 +95,7 @@ impl Aggregate {
             merge: form(Input::States, Output::States)?,
             finish: form(Input::States, Output::Values)?,
             float_type,
+            grows: known.grows,
             by_groups: grouped && planned.groups_accumulator_supported(),
             planned,
             name,

@@ -15,9 +15,11 @@ use datafusion::error::DataFusionError;
 use datafusion::execution::TaskContext;
 use datafusion::logical_expr::{AggregateUDF, Expr, LogicalPlan, LogicalPlanBuilder, ScalarUDF};
 use datafusion::physical_plan::empty::EmptyExec;
+use datafusion::prelude::SessionContext;
 
 use super::aggregate::Aggregate;
 use super::float_order::FloatKey;
+use super::places::QueryPlaces;
 use super::plans;
 use super::prepared::{InputTable, PreparedPlan};
 use super::split_plan::{check_expressions, find_aggregate, position_column, replace_aggregate, replace_scan};
@@ -25,6 +27,7 @@ use super::storage::{StorageFunction, stored_type};
 use crate::definition::stream::{PARTITION, StreamDefinition};
 use crate::definition::view::ViewDefinition;
 use crate::engine::session;
+use crate::error::Diagnostic;
 use crate::{Error, Result, StreamName, ViewId, ViewName};
 
 /// One compiled view.
@@ -47,7 +50,7 @@ pub struct ViewPlan {
     /// Update over rows, and merge over states, ready to run.
     prepared_update: PreparedPlan,
     prepared_merge: PreparedPlan,
-    warnings: Vec<String>,
+    warnings: Vec<Diagnostic>,
 }
 
 impl ViewPlan {
@@ -56,27 +59,42 @@ impl ViewPlan {
     /// Errors: [`Error::RefuseDefinition`] for what cannot be maintained, [`Error::PlanView`] for what is not a
     /// valid query of the stream.
     pub async fn compile(view: &ViewDefinition, stream: &StreamDefinition) -> Result<ViewPlan> {
-        let planning = |source| Error::PlanView { view: view.name.clone(), source };
         let session = session::context(session::runtime(None, None, None)?, 1);
+        Self::compile_text(view, stream, &view.query, &session, &QueryPlaces::unknown()).await
+    }
+
+    /// Compiles `query`, which is the query of `view` and has its parts at `places`.
+    pub(super) async fn compile_text(
+        view: &ViewDefinition,
+        stream: &StreamDefinition,
+        query: &str,
+        session: &SessionContext,
+        places: &QueryPlaces<'_>,
+    ) -> Result<ViewPlan> {
+        let planning = |source| Error::PlanView { view: view.name.clone(), source, span: None };
         let table = Arc::new(EmptyTable::new(stream.table_schema()));
         session.register_table(stream.name.as_str(), table).map_err(planning)?;
         let state = session.state();
-        let raw = state.create_logical_plan(&view.query).await.map_err(planning)?;
-        find_aggregate(&raw)?;
-        check_expressions(&raw)?;
+        let raw = state.create_logical_plan(query).await.map_err(planning)?;
+        find_aggregate(&raw, places)?;
+        check_expressions(&raw, places)?;
         let query = state.analyzer().execute_and_check(raw, state.config_options(), |_, _| {}).map_err(planning)?;
-        let aggregate = find_aggregate(&query)?.clone();
+        let aggregate = find_aggregate(&query, places)?.clone();
 
         let rows = input_table("rows", &stream.row_schema())?;
         let unread = rows.clone();
         let over_rows = replace_scan(&aggregate.input, rows).map_err(planning)?;
-        let mut warnings = Vec::new();
         let grouped = !aggregate.group_expr.is_empty();
         let aggregates = aggregate
             .aggr_expr
             .iter()
-            .map(|expr| Aggregate::plan(expr, &over_rows, grouped, &view.name, &mut warnings))
+            .map(|expr| {
+                let place = || places.call(unaliased(expr)).and_then(|call| call.span);
+                Aggregate::plan(expr, &over_rows, grouped, &view.name).map_err(|e| e.at(place()))
+            })
             .collect::<Result<Vec<_>>>()?;
+        let growing = aggregate.aggr_expr.iter().zip(&aggregates).filter(|(_, aggregate)| aggregate.grows);
+        let warnings = growing.map(|(expr, _)| growth_warning(unaliased(expr), places)).collect();
 
         let mut plan = ViewPlan {
             id: ViewId::of(&[]),
@@ -150,7 +168,11 @@ impl ViewPlan {
     }
 
     /// What a user should know, such as states that grow with every event.
-    pub fn warnings(&self) -> &[String] {
+    pub fn warnings(&self) -> Vec<String> {
+        self.placed_warnings().iter().map(Diagnostic::to_string).collect()
+    }
+
+    pub(super) fn placed_warnings(&self) -> &[Diagnostic] {
         &self.warnings
     }
 
@@ -312,7 +334,7 @@ impl ViewPlan {
     }
 
     fn planning(&self, source: DataFusionError) -> Error {
-        Error::PlanView { view: self.name.clone(), source }
+        Error::PlanView { view: self.name.clone(), source, span: None }
     }
 
     fn identify(&self, stream: &StreamDefinition) -> ViewId {
@@ -348,6 +370,20 @@ fn input_table(name: &str, schema: &SchemaRef) -> Result<LogicalPlan> {
     plans::scan(name, Arc::new(InputTable::new(Arc::clone(schema))))
 }
 
+fn unaliased(expr: &Expr) -> &Expr {
+    match expr {
+        Expr::Alias(alias) => unaliased(&alias.expr),
+        other => other,
+    }
+}
+
+fn growth_warning(call: &Expr, places: &QueryPlaces<'_>) -> Diagnostic {
+    let written = places.call(call);
+    let text = written.map_or_else(|| call.schema_name().to_string(), |written| written.text.clone());
+    let message = format!("the state of {text} grows with the number of events in a group");
+    Diagnostic::new(message).at(written.and_then(|written| written.span))
+}
+
 fn group_name(i: usize) -> String {
     format!("g{i}")
 }
@@ -363,9 +399,8 @@ fn all_nullable(schema: &Schema) -> Schema {
 
 fn stored_schema(states: &Schema) -> Result<Schema> {
     let fields = states.fields().iter().map(|field| {
-        let stored: DataType = stored_type(field.data_type()).map_err(|reason| {
-            Error::refuse(format!("{reason}."), "Cast the expression to another type inside the query.")
-        })?;
+        let stored: DataType = stored_type(field.data_type())
+            .map_err(|reason| Error::refuse(reason, "Cast the expression to another type inside the query."))?;
         Ok(Field::new(field.name(), stored, true))
     });
     Ok(Schema::new(fields.collect::<Result<Vec<_>>>()?))

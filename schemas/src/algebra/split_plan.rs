@@ -16,79 +16,82 @@ use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::common::{Column, Result as PlanResult, internal_err};
 use datafusion::logical_expr::logical_plan::{Aggregate, Projection, SubqueryAlias, TableScan};
 use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder, Volatility};
+use datafusion::sql::sqlparser::keywords::Keyword;
 
+use super::places::QueryPlaces;
 use crate::definition::stream::{OFFSET, PARTITION, REJECT};
+use crate::error::TextSpan;
 use crate::{Error, Result};
 
 /// The aggregate of a view's plan.
 ///
 /// Errors: [`Error::RefuseDefinition`] naming what cannot be maintained and what to do instead.
-pub(super) fn find_aggregate(plan: &LogicalPlan) -> Result<&Aggregate> {
+pub(super) fn find_aggregate<'p>(plan: &'p LogicalPlan, places: &QueryPlaces<'_>) -> Result<&'p Aggregate> {
     match plan {
         LogicalPlan::Aggregate(aggregate) => {
-            check_input(&aggregate.input)?;
+            check_input(&aggregate.input, places)?;
             Ok(aggregate)
         }
         LogicalPlan::Projection(_) | LogicalPlan::Filter(_) | LogicalPlan::SubqueryAlias(_) => {
-            find_aggregate(plan.inputs()[0])
+            find_aggregate(plan.inputs()[0], places)
         }
         LogicalPlan::TableScan(_) => Err(Error::refuse(
-            "A view is an aggregate query, and this one has no aggregate.",
+            "A view is an aggregate query, and this one has no aggregate",
             "Add an aggregate or GROUP BY, or query the stream itself: it is a table.",
         )),
-        other => Err(refuse_node(other)),
+        other => Err(refuse_node(other).at(place_of_node(other, places))),
     }
 }
 
-fn check_input(plan: &LogicalPlan) -> Result<()> {
+fn check_input(plan: &LogicalPlan, places: &QueryPlaces<'_>) -> Result<()> {
     match plan {
         LogicalPlan::TableScan(_) => Ok(()),
         LogicalPlan::Projection(_) | LogicalPlan::Filter(_) | LogicalPlan::SubqueryAlias(_) => {
-            check_input(plan.inputs()[0])
+            check_input(plan.inputs()[0], places)
         }
         LogicalPlan::Aggregate(_) | LogicalPlan::Distinct(_) => Err(Error::refuse(
-            "An aggregate over another aggregate cannot be merged from partial results.",
+            "An aggregate over another aggregate cannot be merged from partial results",
             "Keep the inner aggregate as the view, and aggregate the view when you query it.",
         )),
-        other => Err(refuse_node(other)),
+        other => Err(refuse_node(other).at(place_of_node(other, places))),
     }
 }
 
 fn refuse_node(plan: &LogicalPlan) -> Error {
     let (reason, instead) = match plan {
         LogicalPlan::Sort(_) => (
-            "ORDER BY: a view has no order of its own.",
+            "ORDER BY: a view has no order of its own",
             "Leave it out here and add it to the queries that read the view.",
         ),
         LogicalPlan::Limit(_) => (
-            "LIMIT keeps different groups as events arrive, so it cannot be maintained.",
+            "LIMIT keeps different groups as events arrive, so it cannot be maintained",
             "Leave it out here and add it to the queries that read the view.",
         ),
         LogicalPlan::Window(_) => (
-            "Window functions (OVER) look at neighbouring rows, which may be in another layer.",
+            "Window functions (OVER) look at neighbouring rows, which may be in another layer",
             "Aggregate in the view, and use window functions in the queries that read it.",
         ),
         LogicalPlan::Join(_) | LogicalPlan::Subquery(_) => (
-            "A view reads one stream; joins and subqueries are not maintained.",
+            "A view reads one stream; joins and subqueries are not maintained",
             "Create a view per stream and join the views when you query them.",
         ),
         LogicalPlan::Distinct(_) => (
-            "SELECT DISTINCT over an aggregate cannot be maintained.",
+            "SELECT DISTINCT over an aggregate cannot be maintained",
             "Use GROUP BY in the view, or DISTINCT in the queries that read it.",
         ),
         LogicalPlan::Union(_) => {
-            ("UNION is not maintained.", "Create one view per branch and UNION them when you query.")
+            ("UNION is not maintained", "Create one view per branch and UNION them when you query.")
         }
         LogicalPlan::Unnest(_) => (
-            "unnest() makes several rows of one, which views do not support.",
+            "unnest() makes several rows of one, which views do not support",
             "Unnest in the producer, or query the stream itself.",
         ),
         LogicalPlan::Values(_) | LogicalPlan::EmptyRelation(_) => {
-            ("The query reads no stream.", "A view is SELECT … FROM <stream> GROUP BY ….")
+            ("The query reads no stream", "A view is SELECT … FROM <stream> GROUP BY ….")
         }
         other => {
             return Error::refuse(
-                format!("{} cannot be maintained in a view.", other.display()),
+                format!("{} cannot be maintained in a view", other.display()),
                 "A view is SELECT … FROM <stream> WHERE … GROUP BY … HAVING ….",
             );
         }
@@ -96,18 +99,35 @@ fn refuse_node(plan: &LogicalPlan) -> Error {
     Error::refuse(reason, instead)
 }
 
+/// The clause that `plan` was made from.
+fn place_of_node(plan: &LogicalPlan, places: &QueryPlaces<'_>) -> Option<TextSpan> {
+    match plan {
+        LogicalPlan::Sort(_) => places.clause(&[Keyword::ORDER, Keyword::BY]),
+        LogicalPlan::Limit(_) => {
+            [Keyword::LIMIT, Keyword::OFFSET, Keyword::FETCH].iter().find_map(|k| places.clause(&[*k]))
+        }
+        LogicalPlan::Window(_) => places.window(),
+        LogicalPlan::Join(_) => places.clause(&[Keyword::JOIN]),
+        LogicalPlan::Subquery(_) => places.subquery(),
+        LogicalPlan::Distinct(_) => places.clause(&[Keyword::SELECT, Keyword::DISTINCT]),
+        LogicalPlan::Union(_) => places.clause(&[Keyword::UNION]),
+        LogicalPlan::Unnest(_) => places.clause(&[Keyword::UNNEST]),
+        _ => None,
+    }
+}
+
 /// Refuses every expression whose value depends on more than its row.
 ///
 /// Must see the plan before it is simplified: the optimizer would replace `now()` by a constant.
 ///
 /// Errors: [`Error::RefuseDefinition`].
-pub(super) fn check_expressions(plan: &LogicalPlan) -> Result<()> {
+pub(super) fn check_expressions(plan: &LogicalPlan, places: &QueryPlaces<'_>) -> Result<()> {
     let mut refused = None;
     // Nodes first: a window function is better explained as one than as an expression.
     let walked = plan.apply(|node| {
         node.apply_expressions(|top| {
             top.apply(|expr| {
-                refused = refused.take().or_else(|| refuse_expression(expr));
+                refused = refused.take().or_else(|| Some(refuse_expression(expr)?.at(place_of(expr, places))));
                 Ok(match refused {
                     Some(_) => TreeNodeRecursion::Stop,
                     None => TreeNodeRecursion::Continue,
@@ -125,37 +145,50 @@ pub(super) fn check_expressions(plan: &LogicalPlan) -> Result<()> {
 fn refuse_expression(expr: &Expr) -> Option<Error> {
     let (reason, instead): (String, &str) = match expr {
         Expr::ScalarFunction(call) if call.func.signature().volatility != Volatility::Immutable => (
-            format!("{}() gives another value when the batch layer computes it again.", call.func.name()),
+            format!("{}() gives another value when the batch layer computes it again", call.func.name()),
             "Use the event's own time or a column, or apply the function when you query.",
         ),
         Expr::AggregateFunction(call) if call.func.signature().volatility != Volatility::Immutable => {
-            (format!("{}() is not the same each time.", call.func.name()), "Use an immutable aggregate.")
+            (format!("{}() is not the same each time", call.func.name()), "Use an immutable aggregate.")
         }
         Expr::WindowFunction(_) => (
-            "Window functions (OVER) look at neighbouring rows, which may be in another layer.".into(),
+            "Window functions (OVER) look at neighbouring rows, which may be in another layer".into(),
             "Aggregate in the view, and use window functions in the queries that read it.",
         ),
         Expr::ScalarSubquery(_) | Expr::InSubquery(_) | Expr::Exists(_) => (
-            "A view reads one stream; subqueries are not maintained.".into(),
+            "A view reads one stream; subqueries are not maintained".into(),
             "Create a view per query and combine them when you query.",
         ),
         Expr::GroupingSet(_) => {
-            ("GROUPING SETS, CUBE and ROLLUP are not maintained.".into(), "Create one view per grouping.")
+            ("GROUPING SETS, CUBE and ROLLUP are not maintained".into(), "Create one view per grouping.")
         }
         Expr::Placeholder(_) | Expr::ScalarVariable(..) => {
-            ("Parameters and variables have no value in a definition.".into(), "Write the value itself.")
+            ("Parameters and variables have no value in a definition".into(), "Write the value itself.")
         }
         Expr::Unnest(_) => (
-            "unnest() makes several rows of one, which views do not support.".into(),
+            "unnest() makes several rows of one, which views do not support".into(),
             "Unnest in the producer, or query the stream itself.",
         ),
         Expr::Alias(alias) if alias.name.starts_with('_') => (
-            format!("The name `{}` is reserved: it starts with `_`.", alias.name),
+            format!("The name `{}` is reserved: it starts with `_`", alias.name),
             "Choose a name that starts with a letter.",
         ),
         _ => return None,
     };
     Some(Error::refuse(reason, instead))
+}
+
+/// What `expr` was made from.
+fn place_of(expr: &Expr, places: &QueryPlaces<'_>) -> Option<TextSpan> {
+    match expr {
+        Expr::ScalarSubquery(_) | Expr::InSubquery(_) | Expr::Exists(_) => places.subquery(),
+        Expr::GroupingSet(_) => {
+            let kinds: [&[Keyword]; 3] = [&[Keyword::GROUPING, Keyword::SETS], &[Keyword::CUBE], &[Keyword::ROLLUP]];
+            kinds.iter().find_map(|keywords| places.clause(keywords))
+        }
+        Expr::Alias(alias) => places.identifier(&alias.name),
+        call => places.call(call)?.span,
+    }
 }
 
 /// The plan `top` with the aggregate in it replaced by `with`, which has the aggregate's schema.

@@ -59,7 +59,7 @@ pub(super) fn accept(call: &AggregateFunction, value: &DataType) -> Result<Suppo
     let float = matches!(value, DataType::Float32 | DataType::Float64 | DataType::Float16);
     if distinct && !DISTINCT.contains(&name) {
         return Err(Error::refuse(
-            format!("{name}(DISTINCT …) keeps no states that can be merged."),
+            format!("{name}(DISTINCT …) keeps no states that can be merged"),
             "Leave DISTINCT out, or group by the expression as well.",
         ));
     }
@@ -78,7 +78,7 @@ pub(super) fn accept(call: &AggregateFunction, value: &DataType) -> Result<Suppo
         // DataFusion 55 interpolates on the wrong side once its states are merged.
         "percentile_cont" => {
             return Err(Error::refuse(
-                "percentile_cont() cannot be merged from partial results reliably.",
+                "percentile_cont() cannot be merged from partial results reliably",
                 "Use median(x), or approx_percentile_cont(x, p).",
             ));
         }
@@ -91,33 +91,33 @@ pub(super) fn accept(call: &AggregateFunction, value: &DataType) -> Result<Suppo
         // DataFusion 55 merges its states wrongly when the wanted row is null.
         "nth_value" => {
             return Err(Error::refuse(
-                "nth_value() cannot be merged from partial results reliably.",
+                "nth_value() cannot be merged from partial results reliably",
                 "Keep array_agg(x ORDER BY …) in the view and take element n of it when you query, or use first_value.",
             ));
         }
         "array_agg" | "string_agg" => of(Equality::Values, true, true),
         "any_value" => {
             return Err(Error::refuse(
-                "any_value() may take any row, so two computations of it need not agree.",
+                "any_value() may take any row, so two computations of it need not agree",
                 "Use first_value(x ORDER BY …), min(x) or max(x).",
             ));
         }
         "grouping" => {
             return Err(Error::refuse(
-                "grouping() belongs to GROUPING SETS, which a view cannot have.",
+                "grouping() belongs to GROUPING SETS, which a view cannot have",
                 "Create one view per grouping.",
             ));
         }
         other => {
             return Err(Error::refuse(
-                format!("The aggregate {other}() is not known to be maintainable."),
+                format!("The aggregate {other}() is not known to be maintainable"),
                 "Use one of DataFusion's built-in aggregates, or query the stream itself.",
             ));
         }
     };
     if distinct && known.ordered && call.params.order_by.is_empty() {
         return Err(Error::refuse(
-            format!("{name}(DISTINCT …) without an order gives its values in no particular order."),
+            format!("{name}(DISTINCT …) without an order gives its values in no particular order"),
             "Add ORDER BY with the same expression inside the parentheses.",
         ));
     }

@@ -167,7 +167,7 @@ impl Catalog {
                 Ok((effect, Vec::new()))
             }
             Statement::Query(sql) => Err(Error::refuse(
-                format!("`{}` is a query, not a definition.", first_words(sql)),
+                format!("`{}` is a query, not a definition", first_words(sql)),
                 "Send queries on their own.",
             )),
         }
@@ -232,7 +232,7 @@ impl Catalog {
     async fn build_view(&mut self, definition: &ViewDefinition) -> Result<(Effect, Vec<String>)> {
         let name = &definition.name;
         let built = compile_view(definition.clone(), &self.streams).await?;
-        let warnings = built.plan.warnings().to_vec();
+        let warnings = built.plan.warnings();
         let id = built.plan.id();
         let effect = match self.views.get_mut(name) {
             None => {
@@ -261,7 +261,7 @@ fn keep_shape(before: &StreamDefinition, after: &StreamDefinition) -> Result<()>
     let name = &after.name;
     let refuse = |what: &str| {
         Err(Error::refuse(
-            format!("Stream `{name}` has an archive or views, so its {what} cannot change."),
+            format!("Stream `{name}` has an archive or views, so its {what} cannot change"),
             "Create a stream with another name; options may change.",
         ))
     };

@@ -14,9 +14,9 @@ fn show(finding: &Finding) -> String {
     format!(
         "{}:{}:{}+{} {severity}: {}{}",
         finding.text,
-        finding.place.line,
-        finding.place.column,
-        finding.width,
+        finding.span.start.line,
+        finding.span.start.column,
+        finding.span.width(),
         finding.message,
         help.collect::<String>()
     )
@@ -100,6 +100,74 @@ fn refusals_have_places() {
         &["0:3:71+8 error: There is no option 'fromat' (Did you mean 'format'?)"],
     );
     expect("SELECT 1", &["0:3:1+8 error: `SELECT 1` is a query, not a definition (Send queries on their own.)"]);
+}
+
+/// Places alone: `line:column+width`, and a word of the message.
+#[track_caller]
+fn place(sql: &str, expect: &[(&str, &str)]) {
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    let text = format!("{STREAM}{sql}");
+    let found = runtime.block_on(check(&[text])).findings;
+    assert_eq!(found.len(), expect.len(), "{sql}: {found:?}");
+    for (finding, (place, word)) in found.iter().zip(expect) {
+        let start = finding.span.start;
+        let shown = format!("{}:{}+{}", start.line, start.column, finding.span.width());
+        assert_eq!((shown.as_str(), finding.message.contains(word)), (*place, true), "{sql}: {}", finding.message);
+    }
+}
+
+#[test]
+fn clauses_of_streams_have_places() {
+    let stream = |rest: &str| format!("CREATE EXTERNAL TABLE x (a INT)\n  {rest}");
+    place(&stream("STORED AS CSV LOCATION 'x'"), &[("4:3+13", "CSV")]);
+    place(&stream("STORED AS KAFKA LOCATION 'x/y'"), &[("4:28+5", "not the name")]);
+    place(&stream("STORED AS KAFKA LOCATION ('x', 'y')"), &[("4:19+8", "one topic")]);
+    place(&stream("STORED AS KAFKA LOCATION 'x' PARTITIONED BY (a)"), &[("4:32+14", "PARTITIONED")]);
+    let options = |options: &str| stream(&format!("STORED AS KAFKA LOCATION 'x' OPTIONS ({options})"));
+    place(&options("'format' 'avro'"), &[("4:50+6", "`avro`")]);
+    place(&options("'event_time' 'b'"), &[("4:54+3", "not a column")]);
+    place(&options("'format' 'json', 'FORMAT' 'json'"), &[("4:58+8", "twice")]);
+    place(&options("kafka.x 'a', bootstrap.servers 'b'"), &[("4:54+17", "no option")]);
+    place(&options("'kafka.x' 'a', 'kafka.sasl.password' 'b'"), &[("4:56+21", "stored")]);
+}
+
+#[test]
+fn columns_of_streams_have_places() {
+    let stream = |columns: &str| format!("CREATE EXTERNAL TABLE x ({columns}) STORED AS KAFKA LOCATION 'x'");
+    place(&stream("b INT, a STRUCT<b INT, b INT>"), &[("3:49+1", "`a.b` is declared twice")]);
+    place(&stream("a INT, a STRUCT<\"x y\" INT>[]"), &[("3:42+5", "`a.x y`")]);
+    place(&stream("a INT, \"A\" INT"), &[("3:33+3", "declared twice")]);
+    place(&stream("a INT, PRIMARY KEY (a)"), &[("3:33+11", "PRIMARY KEY")]);
+    place("CREATE EXTERNAL TABLE a.x (a INT) STORED AS KAFKA LOCATION 'x'", &[("3:23+3", "schema in front")]);
+    place("CREATE EXTERNAL TABLE batch (a INT) STORED AS KAFKA LOCATION 'x'", &[("3:23+5", "reserved")]);
+}
+
+#[test]
+fn clauses_and_calls_of_views_have_places() {
+    let view = |query: &str| format!("CREATE MATERIALIZED VIEW v AS\n{query}");
+    place(&view("SELECT count(*) AS n FROM s LIMIT 3"), &[("4:29+5", "LIMIT")]);
+    place(&view("SELECT array_agg(ts ORDER BY ts) AS n FROM s ORDER BY 1"), &[("4:46+8", "no order")]);
+    place(&view("SELECT DISTINCT count(*) AS n FROM s"), &[("4:1+15", "DISTINCT")]);
+    place(&view("SELECT device, count(*) AS n FROM s GROUP BY ROLLUP (device)"), &[("4:46+6", "ROLLUP")]);
+    place(&view("SELECT device, sum(temperature) OVER (ORDER BY ts) AS n FROM s"), &[("4:16+3", "Window")]);
+    place(&view("SELECT count(*) AS _n FROM s"), &[("4:20+2", "`_n`")]);
+    place(&view("SELECT count(*) AS n FROM s WHERE ts > CURRENT_TIMESTAMP"), &[("4:40+17", "now()")]);
+    place(&view("SELECT count(*) AS n FROM s WHERE device IN (SELECT device FROM s)"), &[("4:35+32", "subqueries")]);
+    place(&view("SELECT count(*) AS n FROM s JOIN t ON true"), &[("4:34+1", "joins")]);
+    place(&view("SELECT count(*) AS n FROM batch.s"), &[("4:27+7", "`batch.s`")]);
+    place(
+        &view("SELECT count(DISTINCT device) AS n, count(DISTINCT ts) AS t FROM s GROUP BY 1 + 1"),
+        &[("4:8+5", "count(DISTINCT device)"), ("4:37+5", "count(DISTINCT ts)")],
+    );
+    place("CREATE VIEW v AS SELECT count(*) AS n FROM s", &[("3:8+4", "plain view")]);
+}
+
+#[test]
+fn what_the_planner_cannot_place_is_narrowed_down() {
+    let view = |query: &str| format!("CREATE MATERIALIZED VIEW v AS\n{query}");
+    place(&view("SELECT device, 1 + avg(upper(device)) AS n FROM s GROUP BY 1"), &[("4:20+3", "avg")]);
+    place(&view("SELECT count(*), count(*) FROM s"), &[("4:18+5", "same name")]);
+    place(&view("SELECT max(temperature) AS n FROM s WHERE sum(temperature) > 1"), &[("4:43+15", "")]);
 }
 
 #[test]

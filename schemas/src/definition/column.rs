@@ -11,11 +11,12 @@ use datafusion::config::ConfigOptions;
 use datafusion::error::{DataFusionError, Result as EngineResult};
 use datafusion::logical_expr::{AggregateUDF, HigherOrderUDF, ScalarUDF, TableSource, WindowUDF};
 use datafusion::sql::planner::{ContextProvider, ParserOptions, SqlToRel};
-use datafusion::sql::sqlparser::ast::{ColumnDef, ColumnOption};
+use datafusion::sql::sqlparser::ast::{ArrayElemTypeDef, ColumnDef, ColumnOption, DataType as SqlType, Ident};
 
 use crate::definition::statement::normal;
 use crate::definition::types::{canonical, sql_name};
 use crate::engine::session;
+use crate::error::{Diagnostic, TextSpan};
 use crate::{Error, Result};
 
 /// Characters that Delta and Parquet do not take in column names.
@@ -26,12 +27,41 @@ const NOT_IN_NAMES: &str = " ,;{}()\n\t=";
 /// Errors: [`Error::RefuseDefinition`].
 pub(super) fn schema(columns: Vec<ColumnDef>) -> Result<SchemaRef> {
     if columns.is_empty() {
-        return Err(Error::refuse("The stream has no columns.", "Declare those that you need: (name TYPE, …)."));
+        return Err(Error::refuse("The stream has no columns", "Declare those that you need: (name TYPE, …)."));
     }
-    let fields: Vec<Field> = columns.into_iter().map(read_column).collect::<Result<_>>()?;
+    let places: Vec<FieldPlace> = columns.iter().map(|c| FieldPlace::of(Some(&c.name), &c.data_type)).collect();
+    let fields = columns.into_iter().zip(&places);
+    let fields: Vec<Field> =
+        fields.map(|(column, place)| read_column(column).map_err(|e| e.at(place.name))).collect::<Result<_>>()?;
     let fields = Fields::from(fields);
-    check_names(&fields, None)?;
+    check_names(&fields, None, &places)?;
     Ok(Arc::new(Schema::new(fields)))
+}
+
+/// Where the name of a column stands, or that of a field within its type, and the fields within that.
+struct FieldPlace {
+    name: Option<TextSpan>,
+    inner: Vec<FieldPlace>,
+}
+
+impl FieldPlace {
+    fn of(name: Option<&Ident>, data_type: &SqlType) -> Self {
+        Self { name: name.and_then(|name| TextSpan::of_parser(name.span)), inner: Self::within(data_type) }
+    }
+
+    fn within(data_type: &SqlType) -> Vec<Self> {
+        match data_type {
+            SqlType::Struct(fields, _) => {
+                fields.iter().map(|field| Self::of(field.field_name.as_ref(), &field.field_type)).collect()
+            }
+            SqlType::Array(
+                ArrayElemTypeDef::AngleBracket(item)
+                | ArrayElemTypeDef::SquareBracket(item, _)
+                | ArrayElemTypeDef::Parenthesis(item),
+            ) => Self::within(item),
+            _ => Vec::new(),
+        }
+    }
 }
 
 fn read_column(column: ColumnDef) -> Result<Field> {
@@ -44,7 +74,7 @@ fn read_column(column: ColumnDef) -> Result<Field> {
             ColumnOption::PrimaryKey(_) => return Err(no_primary_key()),
             other => {
                 return Err(Error::refuse(
-                    format!("Column `{name}`: `{other}` is not supported."),
+                    format!("Column `{name}`: `{other}` is not supported"),
                     "Only NOT NULL can be asked of a column.",
                 ));
             }
@@ -53,13 +83,16 @@ fn read_column(column: ColumnDef) -> Result<Field> {
     let spelled = column.data_type.to_string();
     let found = arrow_type(column).map_err(|_| {
         Error::refuse(
-            format!("Column `{name}`: the type {spelled} is not known."),
+            format!("Column `{name}`: the type {spelled} is not known"),
             "Types are BOOLEAN, TINYINT, SMALLINT, INT, BIGINT, REAL, DOUBLE, DECIMAL(p, s), STRING, BYTEA, DATE, \
              TIMESTAMP, TIMESTAMP WITH TIME ZONE, <type>[] and STRUCT<name type, …>.",
         )
     })?;
     let data_type = canonical(&found).map_err(|e| match e {
-        Error::RefuseDefinition { reason, instead } => Error::refuse(format!("Column `{name}`: {reason}"), instead),
+        Error::RefuseDefinition(refusal) => {
+            let message = format!("Column `{name}`: {}", refusal.message);
+            Error::RefuseDefinition(Diagnostic { message, ..refusal })
+        }
         other => other,
     })?;
     Ok(Field::new(name, data_type, !required))
@@ -68,7 +101,7 @@ fn read_column(column: ColumnDef) -> Result<Field> {
 /// De-duplication by key does not exist; accepting the words would promise it.
 pub(super) fn no_primary_key() -> Error {
     Error::refuse(
-        "PRIMARY KEY promises that no key occurs twice, and messages are not de-duplicated.",
+        "PRIMARY KEY promises that no key occurs twice, and messages are not de-duplicated",
         "Leave it out, and count distinct keys in the view if that is what you need.",
     )
 }
@@ -81,45 +114,55 @@ fn arrow_type(column: ColumnDef) -> EngineResult<DataType> {
     Ok(schema.field(0).data_type().clone())
 }
 
-/// Names are unique whatever their case (Delta compares them so), and `_…` belongs to the platform.
-fn check_names(fields: &Fields, within: Option<&str>) -> Result<()> {
+/// Names are unique whatever their case (Delta compares them so), and `_…` belongs to the platform. `places` has the
+/// places of the fields, as far as they are known.
+fn check_names(fields: &Fields, within: Option<&str>, places: &[FieldPlace]) -> Result<()> {
     let mut seen = HashSet::new();
-    for field in fields {
+    for (at, field) in fields.iter().enumerate() {
+        let place = places.get(at);
         let name = match within {
             Some(outer) => format!("{outer}.{}", field.name()),
             None => field.name().clone(),
         };
-        if within.is_none() && name.starts_with('_') {
-            return Err(Error::refuse(
-                format!("Column `{name}`: names that begin with an underscore are reserved."),
-                "Choose another name.",
-            ));
-        }
-        if field.name().is_empty() || field.name().contains(|c| NOT_IN_NAMES.contains(c)) {
-            return Err(Error::refuse(
-                format!("Column `{name}`: the archive's format does not take this name."),
-                "Use a name without spaces, commas, semicolons, equals signs and brackets.",
-            ));
-        }
-        if !seen.insert(field.name().to_lowercase()) {
-            return Err(Error::refuse(
-                format!("Column `{name}` is declared twice (upper and lower case are one)."),
-                "Choose another name for one of them.",
-            ));
-        }
-        check_inner(field.data_type(), &name)?;
+        let checked = check_name(field.name(), &name, within.is_none()).and_then(|()| {
+            if !seen.insert(field.name().to_lowercase()) {
+                return Err(Error::refuse(
+                    format!("Column `{name}` is declared twice (upper and lower case are one)"),
+                    "Choose another name for one of them.",
+                ));
+            }
+            check_inner(field.data_type(), &name, place.map_or(&[][..], |place| &place.inner))
+        });
+        checked.map_err(|e| e.at(place.and_then(|place| place.name)))?;
     }
     Ok(())
 }
 
-fn check_inner(data_type: &DataType, name: &str) -> Result<()> {
+/// `path` is the name with the names of the fields around it.
+fn check_name(name: &str, path: &str, outermost: bool) -> Result<()> {
+    if outermost && name.starts_with('_') {
+        return Err(Error::refuse(
+            format!("Column `{path}`: names that begin with an underscore are reserved"),
+            "Choose another name.",
+        ));
+    }
+    if name.is_empty() || name.contains(|c| NOT_IN_NAMES.contains(c)) {
+        return Err(Error::refuse(
+            format!("Column `{path}`: the archive's format does not take this name"),
+            "Use a name without spaces, commas, semicolons, equals signs and brackets.",
+        ));
+    }
+    Ok(())
+}
+
+fn check_inner(data_type: &DataType, name: &str, places: &[FieldPlace]) -> Result<()> {
     match data_type {
         DataType::Struct(fields) if fields.is_empty() => Err(Error::refuse(
-            format!("Column `{name}`: {} has no fields.", sql_name(data_type)),
+            format!("Column `{name}`: {} has no fields", sql_name(data_type)),
             "Name those that you need.",
         )),
-        DataType::Struct(fields) => check_names(fields, Some(name)),
-        DataType::List(item) => check_inner(item.data_type(), name),
+        DataType::Struct(fields) => check_names(fields, Some(name), places),
+        DataType::List(item) => check_inner(item.data_type(), name, places),
         _ => Ok(()),
     }
 }

@@ -6,13 +6,16 @@ use std::collections::BTreeMap;
 
 use arrow::datatypes::DataType;
 use datafusion::sql::parser::CreateExternalTable;
-use datafusion::sql::sqlparser::ast::{TableConstraint, Value};
+use datafusion::sql::sqlparser::ast::{Spanned, TableConstraint, Value};
+use datafusion::sql::sqlparser::keywords::Keyword;
 
 use crate::definition::column;
-use crate::definition::statement::{Statement, bare_name};
+use crate::definition::pieces::Piece;
+use crate::definition::statement::{PlacedStatement, Statement, stream_name};
 use crate::definition::stream::{RecordFormat, StreamDefinition};
+use crate::error::TextSpan;
 use crate::error::nearest::nearest;
-use crate::{Error, Result, StreamName};
+use crate::{Error, Result};
 
 const FORMAT: &str = "format";
 const EVENT_TIME: &str = "event_time";
@@ -20,23 +23,26 @@ const KAFKA: &str = "kafka.";
 /// Kafka's own limit.
 const LONGEST_TOPIC: usize = 249;
 
-/// `sql` is the statement's own text.
+/// `piece` is the statement that `create` was parsed from.
 ///
 /// Errors: [`Error::RefuseDefinition`], [`Error::CheckName`].
-pub(super) fn create_stream(create: CreateExternalTable, sql: &str) -> Result<Statement> {
-    let name = StreamName::new(&bare_name(&create.name)?)?;
-    refuse_clauses(&create)?;
-    let topic = read_topic(&create.locations)?;
+pub(super) fn create_stream(create: CreateExternalTable, piece: &Piece<'_>) -> Result<PlacedStatement> {
+    let subject = TextSpan::of_parser(create.name.span());
+    let name = stream_name(&create.name)?;
+    refuse_clauses(&create, piece)?;
+    let topic = read_topic(&create.locations, piece)?;
     let columns = column::schema(create.columns)?;
-    let mut options = read_options(create.options)?;
+    let mut options = read_options(create.options, piece)?;
+    let value_of = |key| piece.option(key).and_then(|option| option.value);
     let format = match options.remove(FORMAT) {
         None => RecordFormat::Json,
         Some(format) if format.eq_ignore_ascii_case("json") => RecordFormat::Json,
         Some(other) => {
             return Err(Error::refuse(
-                format!("Messages in the format `{other}` cannot be decoded."),
+                format!("Messages in the format `{other}` cannot be decoded"),
                 "The format that exists is 'json': one JSON object per message.",
-            ));
+            )
+            .at(value_of(FORMAT)));
         }
     };
     let event_time = options.remove(EVENT_TIME);
@@ -45,14 +51,15 @@ pub(super) fn create_stream(create: CreateExternalTable, sql: &str) -> Result<St
         if !matches!(found, Some(DataType::Timestamp(..))) {
             return Err(Error::refuse(
                 match found {
-                    None => format!("The event time `{column}` is not a column."),
-                    Some(_) => format!("The event time `{column}` is not a TIMESTAMP."),
+                    None => format!("The event time `{column}` is not a column"),
+                    Some(_) => format!("The event time `{column}` is not a TIMESTAMP"),
                 },
                 "Name a column that is declared as TIMESTAMP.",
-            ));
+            )
+            .at(value_of(EVENT_TIME)));
         }
     }
-    Ok(Statement::CreateStream {
+    let statement = Statement::CreateStream {
         definition: StreamDefinition {
             name,
             topic,
@@ -63,68 +70,82 @@ pub(super) fn create_stream(create: CreateExternalTable, sql: &str) -> Result<St
                 .into_iter()
                 .filter_map(|(key, value)| Some((key.strip_prefix(KAFKA)?.to_owned(), value)))
                 .collect(),
-            sql: sql.to_owned(),
+            sql: piece.text.to_owned(),
         },
         or_replace: create.or_replace,
         if_not_exists: create.if_not_exists,
-    })
+    };
+    Ok(PlacedStatement { statement, subject, stream: None })
 }
 
-fn refuse_clauses(create: &CreateExternalTable) -> Result<()> {
+fn refuse_clauses(create: &CreateExternalTable, piece: &Piece<'_>) -> Result<()> {
     if create.file_type != "KAFKA" {
         return Err(Error::refuse(
-            format!("STORED AS {} is not supported.", create.file_type),
+            format!("STORED AS {} is not supported", create.file_type),
             "Use STORED AS KAFKA with LOCATION '<topic>'.",
-        ));
+        )
+        .at(piece.clause_and_next(&[Keyword::STORED, Keyword::AS])));
     }
     if create.temporary {
-        return Err(Error::refuse("A stream is archived, so it cannot be temporary.", "Leave out TEMPORARY."));
+        let refusal = Error::refuse("A stream is archived, so it cannot be temporary", "Leave out TEMPORARY.");
+        return Err(refusal.at(piece.clause(&[Keyword::TEMPORARY])));
     }
     if !create.table_partition_cols.is_empty() {
         return Err(Error::refuse(
-            "PARTITIONED BY is not supported: the archive is laid out by Kafka's partitions and offsets.",
+            "PARTITIONED BY is not supported: the archive is laid out by Kafka's partitions and offsets",
             "Leave it out.",
-        ));
+        )
+        .at(piece.clause(&[Keyword::PARTITIONED, Keyword::BY])));
     }
     if !create.order_exprs.is_empty() {
         return Err(Error::refuse(
-            "WITH ORDER is not supported: rows come in the order of Kafka's offsets.",
+            "WITH ORDER is not supported: rows come in the order of Kafka's offsets",
             "Leave it out.",
-        ));
+        )
+        .at(piece.clause(&[Keyword::WITH, Keyword::ORDER])));
     }
     match create.constraints.first() {
         None => Ok(()),
-        Some(TableConstraint::PrimaryKey(_)) => Err(column::no_primary_key()),
+        Some(TableConstraint::PrimaryKey(_)) => {
+            Err(column::no_primary_key().at(piece.clause(&[Keyword::PRIMARY, Keyword::KEY])))
+        }
         Some(other) => Err(Error::refuse(
-            format!("The constraint `{other}` is not supported."),
+            format!("The constraint `{other}` is not supported"),
             "Leave it out; NOT NULL is the only one there is.",
-        )),
+        )
+        .at(TextSpan::of_parser(other.span()))),
     }
 }
 
-fn read_topic(locations: &[String]) -> Result<String> {
+fn read_topic(locations: &[String], piece: &Piece<'_>) -> Result<String> {
     let [topic] = locations else {
-        return Err(Error::refuse("A stream has one topic.", "Define a stream for each: LOCATION '<topic>'."));
+        let refusal = Error::refuse("A stream has one topic", "Define a stream for each: LOCATION '<topic>'.");
+        return Err(refusal.at(piece.clause(&[Keyword::LOCATION])));
     };
     let legal = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
     let fits = (1..=LONGEST_TOPIC).contains(&topic.len()) && !matches!(topic.as_str(), "." | "..");
     if !fits || !topic.chars().all(legal) {
         return Err(Error::refuse(
-            format!("LOCATION '{topic}' is not the name of a Kafka topic."),
+            format!("LOCATION '{topic}' is not the name of a Kafka topic"),
             "Use the topic's name alone; brokers go into the option 'kafka.bootstrap.servers'.",
-        ));
+        )
+        .at(piece.next_to(&[Keyword::LOCATION])));
     }
     Ok(topic.clone())
 }
 
 /// Options by lower-case key, each of a known name and given once.
-fn read_options(options: Vec<(String, Value)>) -> Result<BTreeMap<String, String>> {
+fn read_options(options: Vec<(String, Value)>, piece: &Piece<'_>) -> Result<BTreeMap<String, String>> {
     let mut found = BTreeMap::new();
     for (key, value) in options {
         let key = key.to_lowercase();
+        let refuse = |message, help: String| {
+            let name = piece.option(&key).and_then(|option| option.name);
+            Err(Error::refuse(message, help).at(name))
+        };
         let kafka = key.strip_prefix(KAFKA).is_some_and(|rest| !rest.is_empty());
         if !kafka && key != FORMAT && key != EVENT_TIME {
-            return Err(Error::refuse(format!("There is no option '{key}'."), nearest_option(&key)));
+            return refuse(format!("There is no option '{key}'"), nearest_option(&key));
         }
         let value = match value {
             Value::SingleQuotedString(text) | Value::DoubleQuotedString(text) | Value::EscapedStringLiteral(text) => {
@@ -133,7 +154,7 @@ fn read_options(options: Vec<(String, Value)>) -> Result<BTreeMap<String, String
             other => other.to_string(),
         };
         if found.insert(key.clone(), value).is_some() {
-            return Err(Error::refuse(format!("The option '{key}' is given twice."), "Keep one of them."));
+            return refuse(format!("The option '{key}' is given twice"), "Keep one of them.".into());
         }
     }
     Ok(found)

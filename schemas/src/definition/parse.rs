@@ -7,22 +7,31 @@
 //! Invariant: parsing looks at the text alone. Whether names exist is for the [`crate::catalog`] to say.
 
 use datafusion::sql::parser::Statement as Parsed;
-use datafusion::sql::sqlparser::ast::{ObjectName, ObjectType, Query, SetExpr, Statement as Sql};
+use datafusion::sql::sqlparser::ast::{ObjectName, ObjectType, Query, SetExpr, Spanned, Statement as Sql};
+use datafusion::sql::sqlparser::keywords::Keyword;
 
 use crate::definition::create_stream::create_stream;
 use crate::definition::create_view::create_view;
 use crate::definition::pieces::{self, Piece};
-use crate::definition::statement::{Statement, bare_name};
-use crate::{Error, Result, StreamName, ViewName};
+use crate::definition::statement::{PlacedStatement, Statement, stream_name, view_name};
+use crate::error::TextSpan;
+use crate::{Error, Result};
 
 /// Reads statements separated by semicolons; comments may stand anywhere.
 ///
 /// Errors: [`Error::ParseSql`] with the place in the whole of `sql`, counted from 1; [`Error::RefuseDefinition`] and
 /// [`Error::CheckName`] for statements that are understood but not accepted.
 pub fn parse(sql: &str) -> Result<Vec<Statement>> {
+    parse_pieces(&pieces::split(sql)?)
+}
+
+/// Reads statements that [`pieces::split`] has told apart.
+///
+/// Errors: as [`parse`].
+pub fn parse_pieces(pieces: &[Piece<'_>]) -> Result<Vec<Statement>> {
     let mut statements = Vec::new();
-    for piece in pieces::split(sql)? {
-        statements.extend(read(&piece)?);
+    for piece in pieces {
+        statements.extend(read(piece)?.into_iter().map(|placed| placed.statement));
     }
     Ok(statements)
 }
@@ -30,40 +39,42 @@ pub fn parse(sql: &str) -> Result<Vec<Statement>> {
 /// Reads one statement; `DROP` of several names makes several.
 ///
 /// Errors: as [`parse`].
-pub(crate) fn read(piece: &Piece<'_>) -> Result<Vec<Statement>> {
-    let text = piece.text;
+pub(crate) fn read(piece: &Piece<'_>) -> Result<Vec<PlacedStatement>> {
+    let query =
+        || PlacedStatement { statement: Statement::Query(piece.text.to_owned()), subject: piece.span(), stream: None };
     let statement = match piece.parse()? {
-        Parsed::CreateExternalTable(create) => create_stream(create, text)?,
+        Parsed::CreateExternalTable(create) => create_stream(create, piece)?,
         Parsed::Statement(statement) => match *statement {
-            Sql::CreateView(create) => create_view(create, text)?,
+            Sql::CreateView(create) => create_view(create, piece)?,
             Sql::Drop { object_type, if_exists, names, cascade, purge, .. } => {
                 if cascade || purge {
                     return Err(Error::refuse(
-                        "DROP takes away exactly what it names.",
+                        "DROP takes away exactly what it names",
                         "Leave out CASCADE and PURGE, and drop the views of a stream first.",
-                    ));
+                    )
+                    .at(piece.focus()));
                 }
-                let drop = |name| drop_one(object_type, name, if_exists);
+                let drop = |name| drop_one(object_type, name, if_exists, piece);
                 return names.iter().map(drop).collect();
             }
             statement => {
                 accept_query(&statement)?;
-                Statement::Query(text.to_owned())
+                query()
             }
         },
         Parsed::Explain(explain) => {
             if !is_query(&explain.statement) {
                 return Err(Error::refuse(
-                    "EXPLAIN shows the plan of a query; a definition has none.",
+                    "EXPLAIN shows the plan of a query; a definition has none",
                     "Use EXPLAIN SELECT ….",
                 ));
             }
-            Statement::Query(text.to_owned())
+            query()
         }
         Parsed::CopyTo(_) => {
             return Err(Error::refuse(
-                "COPY is not supported.",
-                "Send the query to POST /v1/sql with `Accept: text/csv`, or use `thalweg sql --format csv`.",
+                "COPY is not supported",
+                "Send the query to POST /v1/sql with `Accept: text/csv`.",
             ));
         }
         Parsed::Reset(_) => return Err(settings_are_fixed()),
@@ -71,18 +82,19 @@ pub(crate) fn read(piece: &Piece<'_>) -> Result<Vec<Statement>> {
     Ok(vec![statement])
 }
 
-fn drop_one(kind: ObjectType, name: &ObjectName, if_exists: bool) -> Result<Statement> {
-    let name = bare_name(name)?;
-    match kind {
-        ObjectType::Table => Ok(Statement::DropStream { name: StreamName::new(&name)?, if_exists }),
-        ObjectType::View | ObjectType::MaterializedView => {
-            Ok(Statement::DropView { name: ViewName::new(&name)?, if_exists })
+fn drop_one(kind: ObjectType, name: &ObjectName, if_exists: bool, piece: &Piece<'_>) -> Result<PlacedStatement> {
+    let statement = match kind {
+        ObjectType::Table => Statement::DropStream { name: stream_name(name)?, if_exists },
+        ObjectType::View | ObjectType::MaterializedView => Statement::DropView { name: view_name(name)?, if_exists },
+        other => {
+            return Err(Error::refuse(
+                format!("DROP {other} is not supported"),
+                "Use DROP TABLE for a stream and DROP MATERIALIZED VIEW for a view.",
+            )
+            .at(piece.clause_and_next(&[Keyword::DROP])));
         }
-        other => Err(Error::refuse(
-            format!("DROP {other} is not supported."),
-            "Use DROP TABLE for a stream and DROP MATERIALIZED VIEW for a view.",
-        )),
-    }
+    };
+    Ok(PlacedStatement { statement, subject: TextSpan::of_parser(name.span()), stream: None })
 }
 
 fn is_query(statement: &Parsed) -> bool {
@@ -104,29 +116,29 @@ fn accept_query(statement: &Sql) -> Result<()> {
         | Sql::ExplainTable { .. }
         | Sql::Explain { .. } => Ok(()),
         Sql::CreateTable(_) => Err(Error::refuse(
-            "A table of its own kind has no place here: data comes from Kafka.",
+            "A table of its own kind has no place here: data comes from Kafka",
             "Use CREATE EXTERNAL TABLE … STORED AS KAFKA LOCATION '<topic>'.",
         )),
         Sql::Insert(_) | Sql::Query(_) => Err(Error::refuse(
-            "Streams are written through Kafka, and views are computed from them.",
+            "Streams are written through Kafka, and views are computed from them",
             "Produce messages to the stream's topic.",
         )),
         Sql::Update(_) | Sql::Delete(_) | Sql::Merge(_) | Sql::Truncate(_) => {
-            Err(Error::refuse("Archived rows are never changed.", "Filter them in the view or in the query (WHERE)."))
+            Err(Error::refuse("Archived rows are never changed", "Filter them in the view or in the query (WHERE)."))
         }
         Sql::Set(_) => Err(settings_are_fixed()),
         Sql::AlterTable(_) | Sql::AlterView { .. } => {
-            Err(Error::refuse("ALTER is not supported.", "Use CREATE OR REPLACE with the whole definition."))
+            Err(Error::refuse("ALTER is not supported", "Use CREATE OR REPLACE with the whole definition."))
         }
         Sql::StartTransaction { .. } | Sql::Commit { .. } | Sql::Rollback { .. } => Err(Error::refuse(
-            "There are no transactions over several requests.",
+            "There are no transactions over several requests",
             "Send definitions that belong together in one request: they take effect together.",
         )),
         other => {
             let first = other.to_string();
             let first = first.split_whitespace().next().unwrap_or("This").to_owned();
             Err(Error::refuse(
-                format!("{first} statements like this one are not supported."),
+                format!("{first} statements like this one are not supported"),
                 "Use CREATE EXTERNAL TABLE, CREATE MATERIALIZED VIEW, DROP, SELECT, EXPLAIN, SHOW or DESCRIBE.",
             ))
         }
@@ -149,8 +161,8 @@ fn reads_only(query: &Query) -> bool {
 
 fn settings_are_fixed() -> Error {
     Error::refuse(
-        "Settings cannot be changed per session: what a view means depends on them.",
-        "Set limits in thalweg.toml.",
+        "Settings cannot be changed per session: what a view means depends on them",
+        "Limits are settings of the server.",
     )
 }
 

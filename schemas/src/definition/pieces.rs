@@ -1,113 +1,141 @@
 //! One text, many statements: each with its own text and with places that count from the start of the whole.
 //!
+//! Requests, files and the shell are cut here; a text is cut once, whatever is read from its tokens later.
 //! Invariant: the parser sees only tokens with their places in the whole text, so no error is ever off by a statement.
 
 use datafusion::error::DataFusionError;
 use datafusion::sql::parser::{DFParserBuilder, Statement};
-use datafusion::sql::sqlparser::dialect::GenericDialect;
 use datafusion::sql::sqlparser::keywords::Keyword;
-use datafusion::sql::sqlparser::tokenizer::{Location, Token, TokenWithSpan, Tokenizer};
+use datafusion::sql::sqlparser::tokenizer::{Location, Token, TokenWithSpan};
 
-use crate::error::Place;
+use crate::definition::tokens::{self, SqlToken};
+use crate::error::{Diagnostic, Place, TextSpan};
 use crate::{Error, Result};
 
 /// How deep brackets may nest, and how many type brackets there may be: the parser's own limit leaves types out.
 const DEEPEST_NESTING: usize = 128;
 
-/// The text and the tokens of one statement.
-pub(crate) struct Piece<'a> {
-    pub(crate) text: &'a str,
+/// One statement of a text.
+#[derive(Debug)]
+pub struct Piece<'a> {
+    /// From its first word to its last.
+    pub text: &'a str,
+    /// Where it starts in the whole text, in bytes.
+    pub at: usize,
+    /// Where it ends, behind its semicolon if it has one.
+    pub end: usize,
+    /// Whether it has its semicolon.
+    pub ended: bool,
     whole: &'a str,
-    tokens: Vec<TokenWithSpan>,
-    start: Location,
-    end: Location,
+    /// From its first word to its last; there is at least one.
+    tokens: Vec<SqlToken<'a>>,
 }
 
-/// Cuts `sql` at its semicolons; empty statements vanish.
-pub(crate) fn split(sql: &str) -> Result<Vec<Piece<'_>>> {
-    let tokens = Tokenizer::new(&GenericDialect {}, sql)
-        .tokenize_with_location()
-        .map_err(|e| Error::ParseSql { message: e.message, place: place(e.location) })?;
-    let mut pieces = Vec::new();
-    for run in tokens.split(|t| t.token == Token::SemiColon) {
-        let mut words = run.iter().filter(|t| !matches!(t.token, Token::Whitespace(_) | Token::EOF));
-        let Some(first) = words.next() else { continue };
-        let last = words.next_back().unwrap_or(first);
-        let (start, end) = (first.span.start, last.span.end);
-        pieces.push(Piece {
-            text: &sql[byte(sql, start)..byte(sql, end)],
-            whole: sql,
-            tokens: run.to_vec(),
-            start,
-            end,
-        });
+/// The statements of `sql`; empty ones vanish.
+///
+/// Errors: [`Error::ParseSql`] if quotes or a comment are open.
+pub fn split(sql: &str) -> Result<Vec<Piece<'_>>> {
+    match tokens::read(sql, 0) {
+        (tokens, None) => Ok(cut(sql, &tokens)),
+        (_, Some(e)) => Err(syntax(e.message, starting_at(e.location))),
     }
-    Ok(pieces)
+}
+
+/// Cuts `tokens` of the text `whole` at their semicolons; empty statements vanish.
+pub fn cut<'a>(whole: &'a str, tokens: &[SqlToken<'a>]) -> Vec<Piece<'a>> {
+    let is_end = |t: &SqlToken<'_>| t.parsed.token == Token::SemiColon;
+    let mut pieces = Vec::new();
+    for run in tokens.split_inclusive(is_end) {
+        let ended = run.last().is_some_and(is_end);
+        let part = |t: &SqlToken<'_>| t.is_solid() && !is_end(t);
+        let (Some(first), Some(last)) = (run.iter().position(part), run.iter().rposition(part)) else { continue };
+        let tokens = run[first..=last].to_vec();
+        let (start, end) = (run[first].at, run[last].end());
+        let behind = run.last().map_or(end, SqlToken::end);
+        pieces.push(Piece { text: &whole[start..end], at: start, end: behind, ended, whole, tokens });
+    }
+    pieces
 }
 
 impl Piece<'_> {
     /// Errors: [`Error::ParseSql`].
-    pub(super) fn parse(&self) -> Result<Statement> {
-        let (start, end) = (self.start, self.end);
+    pub(crate) fn parse(&self) -> Result<Statement> {
         if nests_too_deep(&self.tokens) {
-            return Err(Error::ParseSql {
-                message: format!("brackets nest deeper than {DEEPEST_NESTING}"),
-                place: place(start),
-            });
+            return Err(syntax(format!("brackets nest deeper than {DEEPEST_NESTING}"), self.first_word()));
         }
-        let mut statements = DFParserBuilder::new(self.tokens.clone())
+        let mut statements = DFParserBuilder::new(self.tokens.iter().map(|t| t.parsed.clone()).collect::<Vec<_>>())
             .build()
             .and_then(|mut parser| parser.parse_statements())
-            .map_err(|e| explain(&e, start, end))?;
+            .map_err(|e| self.explain(&e))?;
         match (statements.pop_front(), statements.pop_front()) {
             (Some(statement), None) => Ok(statement),
-            _ => Err(Error::ParseSql { message: "expected one statement here".into(), place: place(start) }),
+            _ => Err(syntax("expected one statement here".into(), self.first_word())),
         }
+    }
+
+    /// From its first word to its last.
+    pub(crate) fn span(&self) -> Option<TextSpan> {
+        let words = self.words();
+        TextSpan::of_parser(words.first()?.span.union(&words.last()?.span))
+    }
+
+    fn first_word(&self) -> Option<TextSpan> {
+        self.words().first().and_then(|t| TextSpan::of_parser(t.span))
+    }
+
+    fn word_at(&self, place: Place) -> Option<TextSpan> {
+        self.words().iter().find(|t| Place::from(t.span.start) == place).and_then(|t| TextSpan::of_parser(t.span))
     }
 
     /// Its tokens without spaces and comments; there is at least one.
-    pub(crate) fn words(&self) -> Vec<&TokenWithSpan> {
-        let meaningful = |t: &&TokenWithSpan| !matches!(t.token, Token::Whitespace(_) | Token::EOF);
-        self.tokens.iter().filter(meaningful).collect()
+    pub fn words(&self) -> Vec<&TokenWithSpan> {
+        self.solid().map(|t| &t.parsed).collect()
     }
 
-    /// The query after the first `AS` outside of brackets, moved by line ends and spaces to where it stands in the
-    /// whole text: places in it are places in the whole.
+    fn solid(&self) -> impl Iterator<Item = &SqlToken<'_>> {
+        self.tokens.iter().filter(|t| t.is_solid())
+    }
+
+    /// The query of a view, after the first `AS` outside of brackets, moved by line ends and spaces to where it stands
+    /// in the whole text: places in it are places in the whole.
     pub(crate) fn query_in_place(&self) -> Option<(String, Location)> {
-        let words = self.words();
-        let mut depth = 0usize;
-        let at = words.iter().position(|t| {
-            match &t.token {
+        let (mut depth, mut of_view) = (0usize, false);
+        let mut words = self.solid();
+        words.find(|t| {
+            match &t.parsed.token {
                 Token::LParen => depth += 1,
                 Token::RParen => depth = depth.saturating_sub(1),
-                Token::Word(word) => return depth == 0 && word.keyword == Keyword::AS,
+                Token::Word(word) if word.keyword == Keyword::VIEW => of_view = true,
+                Token::Word(word) => return of_view && depth == 0 && word.keyword == Keyword::AS,
                 _ => {}
             }
             false
         })?;
-        let start = words.get(at + 1)?.span.start;
+        let first = words.next()?;
+        let start = first.parsed.span.start;
         let lines = "\n".repeat(usize::try_from(start.line).ok()?.saturating_sub(1));
         let spaces = " ".repeat(usize::try_from(start.column).ok()?.saturating_sub(1));
-        let query = &self.whole[byte(self.whole, start)..byte(self.whole, self.end)];
+        let query = &self.whole[first.at..self.at + self.text.len()];
         Some((format!("{lines}{spaces}{query}"), start))
     }
-}
 
-/// The parser's sentence with its place taken out of it; errors at the end of the text have none of their own.
-fn explain(error: &DataFusionError, start: Location, end: Location) -> Error {
-    let text = match error.find_root() {
-        DataFusionError::SQL(parser, _) => parser.to_string(),
-        other => other.strip_backtrace(),
-    };
-    let text = text.strip_prefix("sql parser error: ").unwrap_or(&text);
-    let (message, found) = match text.rsplit_once(" at Line: ") {
-        Some((message, at)) => (message, read_location(at)),
-        None => (text, None),
-    };
-    let fallback = if message.ends_with("found: EOF") { end } else { start };
-    Error::ParseSql {
-        message: message.replace("found: EOF", "found: the end of the statement"),
-        place: found.or(place(fallback)),
+    /// The parser's sentence with its place taken out of it; errors at the end of the text have none of their own.
+    fn explain(&self, error: &DataFusionError) -> Error {
+        let text = match error.find_root() {
+            DataFusionError::SQL(parser, _) => parser.to_string(),
+            other => other.strip_backtrace(),
+        };
+        let text = text.strip_prefix("sql parser error: ").unwrap_or(&text);
+        let (message, found) = match text.rsplit_once(" at Line: ") {
+            Some((message, at)) => (message, read_location(at)),
+            None => (text, None),
+        };
+        let span = match found {
+            Some(place) => self.word_at(place).or(Some(TextSpan::starting_at(place))),
+            None if message.ends_with("found: EOF") => self.words().last().and_then(|t| starting_at(t.span.end)),
+            None => self.first_word(),
+        };
+        syntax(message.replace("found: EOF", "found: the end of the statement"), span)
     }
 }
 
@@ -117,22 +145,19 @@ fn read_location(text: &str) -> Option<Place> {
     Some(Place { line: line.parse().ok()?, column: column.parse().ok()? })
 }
 
-fn place(at: Location) -> Option<Place> {
-    (at.line > 0).then_some(Place { line: at.line, column: at.column })
+fn syntax(message: String, span: Option<TextSpan>) -> Error {
+    Error::ParseSql(Diagnostic::new(message).at(span))
 }
 
-/// Where a location, which counts lines and characters from 1, lies in the text.
-fn byte(sql: &str, at: Location) -> usize {
-    let line_start: usize = sql.split_inclusive('\n').take(at.line.saturating_sub(1) as usize).map(str::len).sum();
-    let before = at.column.saturating_sub(1) as usize;
-    sql[line_start..].char_indices().nth(before).map_or(sql.len(), |(byte, _)| line_start + byte)
+fn starting_at(at: Location) -> Option<TextSpan> {
+    (at.line > 0).then(|| TextSpan::starting_at(at.into()))
 }
 
 /// True if brackets nest so deep that a parser working by recursion could run out of stack.
-fn nests_too_deep(tokens: &[TokenWithSpan]) -> bool {
+fn nests_too_deep(tokens: &[SqlToken<'_>]) -> bool {
     let (mut depth, mut of_types) = (0usize, 0usize);
     let mut before: Option<&Token> = None;
-    for token in tokens.iter().map(|t| &t.token) {
+    for token in tokens.iter().map(|t| &t.parsed.token) {
         match token {
             Token::Whitespace(_) => continue,
             Token::LParen | Token::LBracket | Token::LBrace => depth += 1,

@@ -2,10 +2,11 @@
 //!
 //! Invariant: the values in a statement are valid by themselves; no name in it has been looked up.
 
-use datafusion::sql::sqlparser::ast::{Ident, ObjectName, ObjectNamePart};
+use datafusion::sql::sqlparser::ast::{Ident, ObjectName, ObjectNamePart, Spanned};
 
 use crate::definition::stream::StreamDefinition;
 use crate::definition::view::ViewDefinition;
+use crate::error::TextSpan;
 use crate::{Error, Result, StreamName, ViewName};
 
 /// One statement of a file or a request.
@@ -33,6 +34,16 @@ pub enum Statement {
     Query(String),
 }
 
+/// A statement and where its names stand.
+#[derive(Debug)]
+pub(crate) struct PlacedStatement {
+    pub(crate) statement: Statement,
+    /// The name that is created or dropped; of a query, all of it.
+    pub(crate) subject: Option<TextSpan>,
+    /// The stream that a view reads.
+    pub(crate) stream: Option<TextSpan>,
+}
+
 /// An identifier as SQL understands it: lower case unless quoted.
 pub(super) fn normal(ident: &Ident) -> String {
     match ident.quote_style {
@@ -42,9 +53,19 @@ pub(super) fn normal(ident: &Ident) -> String {
 }
 
 /// The one part of a name without catalog and schema.
-pub(super) fn bare_name(name: &ObjectName) -> Result<String> {
+fn bare_name(name: &ObjectName) -> Result<String> {
     match name.0.as_slice() {
         [ObjectNamePart::Identifier(ident)] => Ok(normal(ident)),
-        _ => Err(Error::refuse(format!("`{name}` has a schema in front."), "Streams and views have plain names.")),
+        _ => Err(Error::refuse(format!("`{name}` has a schema in front"), "Streams and views have plain names.")),
     }
+}
+
+/// Errors: [`Error::RefuseDefinition`], [`Error::CheckName`].
+pub(super) fn stream_name(name: &ObjectName) -> Result<StreamName> {
+    bare_name(name).and_then(|name| Ok(StreamName::new(&name)?)).map_err(|e| e.at(TextSpan::of_parser(name.span())))
+}
+
+/// Errors: [`Error::RefuseDefinition`], [`Error::CheckName`].
+pub(super) fn view_name(name: &ObjectName) -> Result<ViewName> {
+    bare_name(name).and_then(|name| Ok(ViewName::new(&name)?)).map_err(|e| e.at(TextSpan::of_parser(name.span())))
 }

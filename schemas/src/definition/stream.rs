@@ -75,14 +75,7 @@ impl StreamDefinition {
 
     /// What its user should know of, although it is accepted.
     pub fn warnings(&self) -> Vec<String> {
-        self.written_secrets()
-            .map(|(property, _)| {
-                format!(
-                    "the value of 'kafka.{property}' is stored in the catalog as it is written here; \
-                     '${{env:NAME}}' or '${{file:/path}}' in its place is looked up by each `thalweg up` and stored nowhere"
-                )
-            })
-            .collect()
+        self.written_secrets().map(|(property, _)| secret_warning(property)).collect()
     }
 
     /// The statement as users may see it: passwords, secrets and keys among the Kafka properties are masked.
@@ -119,6 +112,14 @@ impl StreamDefinition {
         fields.push(Field::new(PAYLOAD, DataType::Binary, true));
         Arc::new(Schema::new(fields))
     }
+}
+
+/// What the user should know who wrote out the value of a secret property.
+pub(crate) fn secret_warning(property: &str) -> String {
+    format!(
+        "the value of 'kafka.{property}' is stored in the catalog as it is written here; \
+         '${{env:NAME}}' or '${{file:/path}}' in its place is looked up by each process that reads the stream and stored nowhere"
+    )
 }
 
 fn leading_fields() -> Vec<Field> {

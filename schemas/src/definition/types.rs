@@ -72,7 +72,7 @@ fn canonical_field(field: &FieldRef) -> Result<FieldRef> {
 }
 
 fn refuse<T>(data_type: &DataType, instead: &str) -> Result<T> {
-    Err(Error::refuse(format!("Values of type {} cannot be archived.", sql_name(data_type)), instead))
+    Err(Error::refuse(format!("Values of type {} cannot be archived", sql_name(data_type)), instead))
 }
 
 /// What SQL calls a type: `BIGINT`, `DECIMAL(10, 2)`, `INT[]`.

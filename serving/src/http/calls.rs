@@ -8,7 +8,6 @@ use axum::Json;
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Query, State};
 use thalweg_schemas::api::audits::{AuditList, AuditQuery};
-use thalweg_schemas::api::error::ErrorCode;
 use thalweg_schemas::api::runs::{RunList, RunQuery};
 use thalweg_schemas::{Error as SharedError, ViewName};
 
@@ -32,7 +31,7 @@ pub(super) async fn batch(State(engine): State<Arc<Engine>>, asked: CallQuery<Ru
 }
 
 fn unreadable(rejection: QueryRejection) -> Error {
-    Error::ReadRequest { code: ErrorCode::BadRequest, status: 400, reason: rejection.body_text() }
+    Error::ReadRequest { reason: rejection.body_text() }
 }
 
 /// The view of that name.

@@ -8,11 +8,10 @@ use std::sync::Arc;
 use axum::body::{Body, Bytes};
 use axum::extract::State;
 use axum::extract::rejection::BytesRejection;
-use axum::http::{HeaderMap, HeaderValue, header};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use futures::stream::{self, StreamExt};
 use serde::Serialize;
-use thalweg_schemas::api::error::ErrorCode;
 use thalweg_schemas::api::headers;
 use thalweg_schemas::api::sql::{SqlAnswer, SqlRequest};
 
@@ -34,11 +33,7 @@ pub(super) async fn run(
     given: HeaderMap,
     body: std::result::Result<Bytes, BytesRejection>,
 ) -> Result<Response> {
-    let body = body.map_err(|rejection| Error::ReadRequest {
-        code: ErrorCode::BadRequest,
-        status: rejection.status().as_u16(),
-        reason: rejection.body_text(),
-    })?;
+    let body = body.map_err(unreadable)?;
     let format = accepted(given.get(header::ACCEPT))?;
     let mut options = from_headers(&given)?;
     let sql = text(given.get(header::CONTENT_TYPE), &body, &mut options)?;
@@ -47,7 +42,15 @@ pub(super) async fn run(
 }
 
 fn bad_request(reason: String) -> Error {
-    Error::ReadRequest { code: ErrorCode::BadRequest, status: 400, reason }
+    Error::ReadRequest { reason }
+}
+
+fn unreadable(rejection: BytesRejection) -> Error {
+    let reason = rejection.body_text();
+    match rejection.status() {
+        StatusCode::PAYLOAD_TOO_LARGE => Error::ReadLongRequest { reason },
+        _ => Error::ReadRequest { reason },
+    }
 }
 
 fn from_headers(given: &HeaderMap) -> Result<Options> {
@@ -94,11 +97,7 @@ fn accepted(accept: Option<&HeaderValue>) -> Result<AnswerFormat> {
             _ => {}
         }
     }
-    Err(Error::ReadRequest {
-        code: ErrorCode::NotAcceptable,
-        status: 406,
-        reason: format!("answers are application/json or text/csv, not {accept}"),
-    })
+    Err(Error::ChooseFormat { accept: accept.to_owned() })
 }
 
 /// Small answers whole, large ones streamed.

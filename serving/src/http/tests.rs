@@ -230,7 +230,7 @@ async fn a_client_may_allow_a_stale_answer_and_is_told_of_it() {
     let (status, code, body) = error(server.sql(totals).await).await;
     assert_eq!((status, code.as_str()), (503, "not_ready"));
     let said = body["message"].as_str().unwrap();
-    for word in ["no broker", "thalweg-stale: allow", "thalweg sql --stale"] {
+    for word in ["no broker", "thalweg-stale: allow", "SET thalweg.stale = 'allow'"] {
         assert!(said.contains(word), "{said}");
     }
     let reply = allowed(totals).await.unwrap();

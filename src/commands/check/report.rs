@@ -6,6 +6,7 @@ use clap::builder::styling::{AnsiColor, Style};
 use ratatui::text::Span;
 use serde_json::json;
 use thalweg_schemas::check::{Checked, Finding, Severity};
+use thalweg_schemas::error::Place;
 
 /// All findings and a line that sums them up.
 pub(super) fn text(names: &[String], texts: &[String], checked: &Checked, coloured: bool) -> String {
@@ -24,11 +25,12 @@ pub(super) fn json(names: &[String], checked: &Checked) -> String {
         .findings
         .iter()
         .map(|finding| {
+            let Place { line, column } = finding.span.start;
             json!({
                 "file": names[finding.text],
-                "line": finding.place.line,
-                "column": finding.place.column,
-                "end_column": finding.place.column + finding.width,
+                "line": line,
+                "column": column,
+                "end_column": column + finding.span.width(),
                 "severity": finding.severity,
                 "message": finding.message,
                 "help": finding.help,
@@ -56,11 +58,11 @@ fn render(name: &str, text: &str, finding: &Finding, coloured: bool) -> String {
     let bold = style(Style::new().bold());
     let frame = style(AnsiColor::BrightBlue.on_default().bold());
 
-    let (line, column) = (finding.place.line, finding.place.column);
+    let Place { line, column } = finding.span.start;
     let source = nth_line(text, line);
     let before: String = source.chars().take(skipped(column)).collect();
-    let marked: String =
-        source.chars().skip(skipped(column)).take(usize::try_from(finding.width).unwrap_or(usize::MAX)).collect();
+    let width = usize::try_from(finding.span.width()).unwrap_or(usize::MAX);
+    let marked: String = source.chars().skip(skipped(column)).take(width).collect();
     // A tab is as wide as the terminal likes: the same tab below it is exactly as wide.
     let indent: String = before
         .split_inclusive('\t')
@@ -126,15 +128,14 @@ fn summary(checked: &Checked) -> String {
 
 #[cfg(test)]
 mod tests {
-    use thalweg_schemas::error::Place;
+    use thalweg_schemas::error::TextSpan;
 
     use super::*;
 
     fn finding(severity: Severity, line: u64, column: u64, width: u64) -> Finding {
         Finding {
             text: 0,
-            place: Place { line, column },
-            width,
+            span: TextSpan { start: Place { line, column }, end: Place { line, column: column + width } },
             severity,
             message: "no".into(),
             help: (severity == Severity::Error).then(|| "do that".into()),

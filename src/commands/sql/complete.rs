@@ -3,10 +3,11 @@
 //!
 //! Invariant: a pure function of the text, the place and the names; inside texts and comments it offers nothing.
 
+use thalweg_schemas::definition::tokens::{SqlToken, TokenKind, tokens};
+
 use super::commands::COMMANDS;
 use super::names::{CompletionNames, PUBLIC, Table};
-use super::split::{self, Kind, Token};
-use super::words;
+use super::{split, words};
 
 /// What may stand from `start` up to the cursor.
 #[derive(Debug, PartialEq, Eq)]
@@ -29,11 +30,11 @@ pub(super) fn complete(text: &str, at: usize, names: &CompletionNames) -> Comple
         return command(text, first.at, at, names);
     }
     let mut completion = Completion { start: at, candidates: Candidates::Words(Vec::new()) };
-    let inside = |t: &Token<'_>| t.at < at && (at < t.end() || (t.open && at == t.end()));
+    let inside = |t: &SqlToken<'_>| t.at < at && (at < t.end() || (t.open && at == t.end()));
     let silent = tokens.iter().any(|t| match t.kind {
-        Kind::Text => inside(t),
+        TokenKind::Literal => inside(t),
         // At the end of a line comment, one more character is still comment.
-        Kind::Comment => inside(t) || (at == t.end() && t.text.starts_with("--")),
+        TokenKind::Comment => inside(t) || (at == t.end() && t.text.starts_with("--")),
         _ => false,
     });
     if silent {
@@ -47,12 +48,12 @@ pub(super) fn complete(text: &str, at: usize, names: &CompletionNames) -> Comple
     completion.start = at - partial.len();
     let word_start = at - word.len();
     let solid = || {
-        let tokens = tokens.iter().copied();
-        tokens.filter(|t| !matches!(t.kind, Kind::Space | Kind::Comment))
+        let tokens = tokens.iter().cloned();
+        tokens.filter(|t| !matches!(t.kind, TokenKind::Space | TokenKind::Comment))
     };
-    let before: Vec<Token<'_>> = solid().filter(|t| t.end() <= word_start).collect();
+    let before: Vec<SqlToken<'_>> = solid().filter(|t| t.end() <= word_start).collect();
     // What is being typed names nothing yet.
-    let others: Vec<Token<'_>> = solid().filter(|t| t.end() <= word_start || t.at >= at).collect();
+    let others: Vec<SqlToken<'_>> = solid().filter(|t| t.end() <= word_start || t.at >= at).collect();
     let sources = sources(&others, names);
     let found = match qualifier {
         Some(qualifier) => of_qualifier(qualifier, &sources, names),
@@ -63,37 +64,41 @@ pub(super) fn complete(text: &str, at: usize, names: &CompletionNames) -> Comple
 }
 
 /// The tokens of the statement or command around the cursor.
-fn statement_at(text: &str, at: usize) -> Vec<Token<'_>> {
-    let mut statement: Vec<Token<'_>> = Vec::new();
-    let mut next = split::token(text, 0);
-    while let Some(token) = next {
-        if token.text == ";" {
-            if token.end() > at {
+fn statement_at(text: &str, at: usize) -> Vec<SqlToken<'_>> {
+    let mut from = 0;
+    loop {
+        let mut statement = Vec::new();
+        let mut command_end = None;
+        for token in tokens(text, from) {
+            if token.is(";") {
+                if token.end() > at {
+                    return statement;
+                }
+                statement.clear();
+            } else if token.is("\\") {
+                if at <= token.at {
+                    return statement;
+                }
+                let end = split::line_end(text, token.at);
+                if at <= end {
+                    return vec![token];
+                }
+                command_end = Some(end);
                 break;
+            } else {
+                statement.push(token);
             }
-            statement.clear();
-        } else if token.text == "\\" {
-            if token.at >= at {
-                break;
-            }
-            let end = text[token.at..].find('\n').map_or(text.len(), |i| token.at + i);
-            if at <= end {
-                return vec![token];
-            }
-            statement.clear();
-            next = split::token(text, end);
-            continue;
-        } else {
-            statement.push(token);
         }
-        next = split::token(text, token.end());
+        match command_end {
+            Some(end) => from = end,
+            None => return statement,
+        }
     }
-    statement
 }
 
 /// The name, or the beginning of one, that ends at the cursor.
 fn typed(text: &str, at: usize) -> &str {
-    let part = |c: char| split::is_word(c) || c == '.' || c == '"';
+    let part = |c: char| c.is_alphanumeric() || matches!(c, '_' | '.' | '"');
     let start = text[..at].char_indices().rev().take_while(|(_, c)| part(*c)).last().map_or(at, |(i, _)| i);
     &text[start..at]
 }
@@ -130,8 +135,8 @@ struct CompletionSource<'a> {
 }
 
 /// The tables after FROM and JOIN, in tokens without spaces and comments.
-fn sources<'a>(solid: &[Token<'_>], names: &'a CompletionNames) -> Vec<CompletionSource<'a>> {
-    let is_name = |t: &&Token<'_>| matches!(t.kind, Kind::Word | Kind::Name);
+fn sources<'a>(solid: &[SqlToken<'_>], names: &'a CompletionNames) -> Vec<CompletionSource<'a>> {
+    let is_name = |t: &&SqlToken<'_>| matches!(t.kind, TokenKind::Word | TokenKind::QuotedName);
     let mut found = Vec::new();
     for (i, pair) in solid.windows(2).enumerate() {
         if !["from", "join", ",", "describe"].iter().any(|w| pair[0].is(w)) {
@@ -168,7 +173,7 @@ fn of_qualifier(qualifier: &str, sources: &[CompletionSource<'_>], names: &Compl
 }
 
 fn unqualified(
-    before: &[Token<'_>],
+    before: &[SqlToken<'_>],
     partial: &str,
     sources: &[CompletionSource<'_>],
     names: &CompletionNames,
@@ -203,7 +208,7 @@ fn unqualified(
     found
 }
 
-fn expects_table(before: &[Token<'_>]) -> bool {
+fn expects_table(before: &[SqlToken<'_>]) -> bool {
     let Some(last) = before.last() else {
         return false;
     };

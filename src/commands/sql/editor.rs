@@ -10,11 +10,12 @@ use rustyline::hint::{Hinter, HistoryHinter};
 use rustyline::validate::{ValidationContext, ValidationResult, Validator};
 use rustyline::{Context, Helper};
 
+use thalweg_schemas::definition::tokens::{TokenKind, tokens};
+
 use super::commands;
 use super::complete::{self, Candidates};
 use super::names::SharedNames;
-use super::split::{self, Kind};
-use super::words;
+use super::{split, words};
 
 pub(super) struct Editing {
     names: SharedNames,
@@ -89,11 +90,11 @@ impl Highlighter for Editing {
 /// Keywords bold, texts green, comments faint.
 fn coloured(line: &str) -> String {
     let mut text = String::new();
-    for token in split::tokens(line, 0) {
+    for token in tokens(line, 0) {
         let colour = match token.kind {
-            Kind::Word if words::is_keyword(token.text) => BOLD,
-            Kind::Text => GREEN,
-            Kind::Comment => FAINT,
+            TokenKind::Word if words::is_keyword(token.text) => BOLD,
+            TokenKind::Literal => GREEN,
+            TokenKind::Comment => FAINT,
             _ => "",
         };
         text.push_str(colour);

@@ -1,7 +1,11 @@
-//! Errors as they are shown: the sentence, and the line of SQL with a caret under the place that the server names.
+//! Errors as they are shown: the sentence, the line of SQL with a caret under the place that the server names, and the
+//! flag or file that helps here, of which the server knows nothing.
 //!
 //! Invariant: the first line is the whole reason; a place outside the text adds nothing.
 
+use thalweg_schemas::api::error::ErrorCode;
+
+use super::split;
 use crate::client::Refused;
 use crate::terminal;
 
@@ -33,7 +37,23 @@ pub(super) fn explain(error: &anyhow::Error, sql: &str, origin: Option<Origin<'_
         text.push('\n');
         text.push_str(&lines);
     }
+    if let Some(help) = refused.and_then(|refused| help(refused.code, sql)) {
+        text.push_str("\nhelp: ");
+        text.push_str(help);
+    }
     text
+}
+
+/// What the command line has to offer where the server refuses `sql` with `code`.
+fn help(code: ErrorCode, sql: &str) -> Option<&'static str> {
+    match (code, split::first_word(sql)?.to_lowercase().as_str()) {
+        (ErrorCode::NotReady, _) => {
+            Some("with `thalweg sql --stale`, an answer may lie below earlier ones while a stream has not caught up")
+        }
+        (ErrorCode::Refused, "copy") => Some("`thalweg sql --format csv` prints CSV, and so does `\\format csv` in the shell"),
+        (ErrorCode::Refused, "set" | "reset") => Some("limits are set in the thalweg.toml of the server"),
+        _ => None,
+    }
 }
 
 /// `FILE:LINE:COLUMN` of the place, or of the statement's start.
@@ -69,7 +89,7 @@ mod tests {
 
     #[track_caller]
     fn check(place: Option<(usize, usize)>, sql: &str, origin: Option<(usize, usize)>, expect: &str) {
-        let error = Refused { message: "no\n column x".to_owned(), place };
+        let error = Refused { code: ErrorCode::InvalidQuery, message: "no\n column x".to_owned(), place };
         let name = "a.sql";
         let origin = origin.map(|(line, column)| Origin { name, line, column });
         assert_eq!(explain(&error.into(), sql, origin), expect);
@@ -88,6 +108,24 @@ mod tests {
         check(None, "x", Some((3, 5)), "error: a.sql:3: no column x");
         check(Some((1, 1)), "x", Some((3, 5)), "error: a.sql:3:5: no column x\n  x\n  ^");
         check(Some((2, 1)), "a\nx", Some((3, 5)), "error: a.sql:4:1: no column x\n  x\n  ^");
+    }
+
+    #[test]
+    fn flags_and_files_are_named_where_they_help() {
+        for (code, sql, word) in [
+            (ErrorCode::NotReady, "SELECT 1", Some("--stale")),
+            (ErrorCode::Refused, "/* all */ COPY v TO 'x'", Some("--format csv")),
+            (ErrorCode::Refused, "SET x = 1", Some("thalweg.toml")),
+            (ErrorCode::Refused, "DROP TABLE x CASCADE", None),
+            ("syntax", "COPY", None),
+        ] {
+            let found = help(code, sql);
+            assert_eq!(found.is_some(), word.is_some(), "{code} {sql}");
+            assert!(found.unwrap_or_default().contains(word.unwrap_or_default()), "{code} {sql}");
+        }
+        let error = Refused { code: ErrorCode::NotReady, message: "not yet".to_owned(), place: None };
+        let shown = explain(&error.into(), "SELECT 1", None);
+        assert!(shown.starts_with("error: not yet\nhelp: with"), "{shown}");
     }
 
     #[test]

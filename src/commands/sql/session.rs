@@ -228,7 +228,6 @@ fn said(what: &str, on: bool) {
 }
 
 fn is_definition(sql: &str) -> bool {
-    let mut tokens = split::tokens(sql, 0);
-    let first = tokens.find(|t| t.kind == split::Kind::Word);
-    first.is_some_and(|t| t.is("create") || t.is("drop"))
+    let first = split::first_word(sql);
+    first.is_some_and(|word| ["create", "drop"].iter().any(|of_definitions| word.eq_ignore_ascii_case(of_definitions)))
 }

@@ -1,42 +1,11 @@
-//! Where statements end: tokens of SQL, and a text as statements and backslash commands.
+//! A text of the shell or of a script as statements and backslash commands.
 //!
-//! Invariant: the tokens of a text are the text, byte for byte; a semicolon inside quotes or a comment ends nothing.
-//! What quotes and comments are is as DataFusion's own dialect has it.
+//! Statements are cut where requests are cut. Commands are the shell's own: the tokenizer has a backslash but no line
+//! that belongs to it, and what stands there (`\\i it's.sql`) is no SQL, so tokens begin anew behind each command.
+//! Invariant: a semicolon inside quotes or a comment ends nothing.
 
-/// What a token is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Kind {
-    Space,
-    /// A keyword, a name or a number.
-    Word,
-    /// `"name"` or `` `name` ``.
-    Name,
-    /// `'text'`, `E'text'` or `$$text$$`.
-    Text,
-    Comment,
-    /// One character of anything else.
-    Symbol,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Token<'a> {
-    pub(super) kind: Kind,
-    pub(super) text: &'a str,
-    /// Where it starts, in bytes.
-    pub(super) at: usize,
-    /// Quotes or a comment without their end.
-    pub(super) open: bool,
-}
-
-impl Token<'_> {
-    pub(super) fn end(&self) -> usize {
-        self.at + self.text.len()
-    }
-
-    pub(super) fn is(&self, word: &str) -> bool {
-        self.kind != Kind::Text && self.text.eq_ignore_ascii_case(word)
-    }
-}
+use thalweg_schemas::definition::pieces;
+use thalweg_schemas::definition::tokens::{TokenKind, tokens};
 
 /// A statement without its semicolon, or a command; and where it starts in the whole text, counted from 1.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -49,72 +18,27 @@ pub(super) struct ScriptPiece<'a> {
     pub(super) column: usize,
 }
 
-/// The token that starts at `at`; none at the end.
-pub(super) fn token(text: &str, at: usize) -> Option<Token<'_>> {
-    let rest = &text[at..];
-    let first = rest.chars().next()?;
-    let (kind, length, open) = match first {
-        c if c.is_whitespace() => (Kind::Space, run(rest, char::is_whitespace), false),
-        '\'' => quoted(rest, 1, '\'', false, Kind::Text),
-        'e' | 'E' if rest[1..].starts_with('\'') => quoted(rest, 2, '\'', true, Kind::Text),
-        '"' | '`' => quoted(rest, 1, first, false, Kind::Name),
-        '-' if rest.starts_with("--") => (Kind::Comment, run(rest, |c| c != '\n'), false),
-        '/' if rest.starts_with("/*") => block_comment(rest),
-        '$' => dollars(rest).unwrap_or((Kind::Symbol, 1, false)),
-        c if is_word(c) => (Kind::Word, run(rest, is_word), false),
-        c => (Kind::Symbol, c.len_utf8(), false),
-    };
-    let text = &rest[..length];
-    Some(Token { kind, text, at, open })
-}
-
-/// All tokens from `at` on.
-pub(super) fn tokens(text: &str, at: usize) -> impl Iterator<Item = Token<'_>> {
-    std::iter::successors(token(text, at), |last| token(text, last.end()))
-}
-
 /// Statements and commands, in order. Comments between them belong to none.
 pub(super) fn split(text: &str) -> Vec<ScriptPiece<'_>> {
-    let mut pieces = Vec::new();
-    let mut start = None;
-    let mut at = 0;
-    while let Some(token) = token(text, at) {
-        at = token.end();
-        match (start, token.kind) {
-            (None, Kind::Space) => {}
-            // An open comment is not yet between statements.
-            (None, Kind::Comment) if !token.open => {}
-            // No SQL has a backslash outside of quotes: it ends a statement as a semicolon does.
-            (begun, Kind::Symbol) if token.text == "\\" => {
-                if let Some(begun) = begun {
-                    pieces.push(piece(text, begun, token.at, false, true));
-                }
-                start = None;
-                let end = token.at + run(&text[token.at..], |c| c != '\n');
-                pieces.push(piece(text, token.at, end, true, true));
-                at = end;
-            }
-            (begun, Kind::Symbol) if token.text == ";" => {
-                if let Some(begun) = begun {
-                    pieces.push(piece(text, begun, token.at, false, true));
-                }
-                start = None;
-            }
-            (None, _) => start = Some(token.at),
-            (Some(_), _) => {}
-        }
+    let mut found = Vec::new();
+    let mut from = 0;
+    loop {
+        let tokens = tokens(text, from);
+        // No SQL has a backslash outside of quotes: it ends a statement as a semicolon does.
+        let command = tokens.iter().position(|token| token.is("\\"));
+        let statements = pieces::cut(text, &tokens[..command.unwrap_or(tokens.len())]);
+        found.extend(statements.iter().map(|s| piece(text, s.at, s.text, false, s.ended || command.is_some())));
+        let Some(start) = command.map(|at| tokens[at].at) else { return found };
+        from = line_end(text, start);
+        found.push(piece(text, start, &text[start..from], true, true));
     }
-    if let Some(begun) = start {
-        pieces.push(piece(text, begun, text.len(), false, false));
-    }
-    pieces
 }
 
-fn piece(text: &str, start: usize, end: usize, is_command: bool, ended: bool) -> ScriptPiece<'_> {
-    let before = &text[..start];
+fn piece<'a>(whole: &str, at: usize, text: &'a str, is_command: bool, ended: bool) -> ScriptPiece<'a> {
+    let before = &whole[..at];
     let line_start = before.rfind('\n').map_or(0, |newline| newline + 1);
     ScriptPiece {
-        text: text[start..end].trim_end(),
+        text: text.trim_end(),
         is_command,
         ended,
         line: before.matches('\n').count() + 1,
@@ -122,63 +46,14 @@ fn piece(text: &str, start: usize, end: usize, is_command: bool, ended: bool) ->
     }
 }
 
-pub(super) fn is_word(c: char) -> bool {
-    c.is_alphanumeric() || c == '_'
+/// Where the line ends that byte `at` is on: the end of a command that begins there.
+pub(super) fn line_end(text: &str, at: usize) -> usize {
+    text[at..].find('\n').map_or(text.len(), |length| at + length)
 }
 
-/// Bytes of the longest prefix whose characters are all `wanted`.
-fn run(text: &str, wanted: impl Fn(char) -> bool) -> usize {
-    text.find(|c| !wanted(c)).unwrap_or(text.len())
-}
-
-/// Quoted text whose quote ends at `from`. A doubled quote stands for itself, and a backslash if it `escapes`.
-fn quoted(text: &str, from: usize, quote: char, escapes: bool, kind: Kind) -> (Kind, usize, bool) {
-    let mut inside = text[from..].char_indices().peekable();
-    while let Some((i, c)) = inside.next() {
-        if c == '\\' && escapes {
-            inside.next();
-        } else if c == quote {
-            match inside.peek() {
-                Some((_, next)) if *next == quote => {
-                    inside.next();
-                }
-                _ => return (kind, from + i + 1, false),
-            }
-        }
-    }
-    (kind, text.len(), true)
-}
-
-/// Block comments nest.
-fn block_comment(text: &str) -> (Kind, usize, bool) {
-    let mut depth = 0;
-    let mut at = 0;
-    while at < text.len() {
-        let rest = &text[at..];
-        if rest.starts_with("/*") {
-            depth += 1;
-            at += 2;
-        } else if rest.starts_with("*/") {
-            depth -= 1;
-            at += 2;
-            if depth == 0 {
-                return (Kind::Comment, at, false);
-            }
-        } else {
-            at += rest.chars().next().map_or(1, char::len_utf8);
-        }
-    }
-    (Kind::Comment, text.len(), true)
-}
-
-/// `$$text$$` or `$tag$text$tag$`; none if this dollar opens nothing.
-fn dollars(text: &str) -> Option<(Kind, usize, bool)> {
-    let tag = run(&text[1..], is_word);
-    let fence = text.get(..tag + 2).filter(|fence| fence.ends_with('$'))?;
-    Some(match text[fence.len()..].find(fence) {
-        Some(inside) => (Kind::Text, inside + 2 * fence.len(), false),
-        None => (Kind::Text, text.len(), true),
-    })
+/// The keyword that a statement begins with.
+pub(super) fn first_word(sql: &str) -> Option<&str> {
+    tokens(sql, 0).iter().find(|token| token.kind == TokenKind::Word).map(|token| token.text)
 }
 
 #[cfg(test)]
@@ -197,7 +72,7 @@ mod tests {
             })
             .collect();
         assert_eq!(found, expect, "{text:?}");
-        let again: String = tokens(text, 0).map(|token| token.text).collect();
+        let again: String = tokens(text, 0).iter().map(|token| token.text).collect();
         assert_eq!(again, text);
     }
 

@@ -4,6 +4,7 @@
 
 use super::fixture::compile;
 use crate::Error;
+use crate::error::Diagnostic;
 
 #[tokio::test]
 async fn what_cannot_be_maintained_is_refused_with_advice() {
@@ -29,9 +30,9 @@ async fn what_cannot_be_maintained_is_refused_with_advice() {
         ("SELECT unnest(array_agg(i)) FROM events", "unnest"),
     ] {
         match compile(query).await {
-            Err(Error::RefuseDefinition { reason, instead }) => {
-                assert!(reason.contains(why), "{query}: {reason}");
-                assert!(instead.ends_with('.'), "{query}: {instead}");
+            Err(Error::RefuseDefinition(Diagnostic { message, help: Some(help), .. })) => {
+                assert!(message.contains(why) && !message.ends_with('.'), "{query}: {message}");
+                assert!(help.ends_with('.'), "{query}: {help}");
             }
             other => panic!("{query}: {other:?}"),
         }

@@ -1,36 +1,52 @@
-//! What the engine has against a query, in words for whoever wrote it: a sentence, what may help, and the place.
+//! What is wrong with a text, for its author: a message, what may help, and the place.
 //!
-//! Invariant: labels, traces and internal names of the engine never reach a user.
+//! The engine's errors become diagnostics here. Invariant: labels, traces and internal names of the engine never reach
+//! a user.
 
 use std::fmt;
 
-use datafusion::common::{Column, Location, SchemaError};
+use datafusion::common::{Column, SchemaError};
 use datafusion::error::DataFusionError;
 
-use crate::error::Place;
 use crate::error::nearest::nearest;
+use crate::error::span::TextSpan;
 
 /// How many columns are listed when none is like the one that was asked for.
 const LISTED: usize = 12;
 const NO_MATCH: &str = "No function matches the given name";
 const GROUP_IT: &str = "add it to GROUP BY, or take max(…), min(…) or first_value(… ORDER BY …) of it";
 
-/// One thing that is wrong with a query.
+/// One thing that is wrong with a text.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Complaint {
+pub struct Diagnostic {
+    /// What is wrong, without a full stop.
     pub message: String,
+    /// What to do about it.
     pub help: Option<String>,
-    /// From and to, if the planner kept places and knows this one.
-    pub span: Option<(Place, Place)>,
+    /// What of the text it is about, if that is known.
+    pub span: Option<TextSpan>,
 }
 
-impl Complaint {
+impl Diagnostic {
+    pub fn new(message: impl Into<String>) -> Self {
+        Self { message: message.into(), help: None, span: None }
+    }
+
+    pub fn with_help(self, help: impl Into<String>) -> Self {
+        Self { help: Some(help.into()), ..self }
+    }
+
+    /// Places the diagnostic, unless it has a place already.
+    pub fn at(self, span: Option<TextSpan>) -> Self {
+        Self { span: self.span.or(span), ..self }
+    }
+
     /// Everything that `error` tells of: the planner may have found several things.
     pub fn all(error: &DataFusionError) -> Vec<Self> {
         error.iter().map(Self::of).collect()
     }
 
-    /// [`Complaint::all`] in one sentence.
+    /// [`Diagnostic::all`] in one sentence.
     pub fn sentence(error: &DataFusionError) -> String {
         let said: Vec<String> = Self::all(error).iter().map(Self::to_string).collect();
         said.join("; also: ")
@@ -58,19 +74,15 @@ impl Complaint {
                 false => more.clone(),
             })
             .collect();
-        let place = |at: Location| Place { line: at.line, column: at.column };
         Self {
             help: help.or((!more.is_empty()).then(|| more.join("; "))),
             message,
-            span: diagnostic
-                .and_then(|d| d.span)
-                .filter(|span| span.start.line > 0)
-                .map(|span| (place(span.start), place(span.end))),
+            span: diagnostic.and_then(|d| d.span).and_then(TextSpan::of_planner),
         }
     }
 }
 
-impl fmt::Display for Complaint {
+impl fmt::Display for Diagnostic {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.help {
             None => f.write_str(&self.message),
@@ -125,9 +137,10 @@ fn plain(root: &DataFusionError) -> (String, Option<String>) {
 
 #[cfg(test)]
 mod tests {
-    use datafusion::common::{Diagnostic, Span};
+    use datafusion::common::{self as planner, Location};
 
     use super::*;
+    use crate::error::span::Place;
 
     fn missing(name: &str, valid: &[&str]) -> DataFusionError {
         let column = |name: &&str| Column::new(Some("s"), *name);
@@ -142,7 +155,7 @@ mod tests {
 
     #[track_caller]
     fn check(error: DataFusionError, expect: &[&str]) {
-        let said: Vec<String> = Complaint::all(&error).iter().map(Complaint::to_string).collect();
+        let said: Vec<String> = Diagnostic::all(&error).iter().map(Diagnostic::to_string).collect();
         assert_eq!(said, expect);
     }
 
@@ -167,15 +180,16 @@ mod tests {
 
     #[test]
     fn several_are_told_apart_and_keep_their_places() {
-        let span = Span::new(Location { line: 2, column: 3 }, Location { line: 2, column: 7 });
+        let span = planner::Span::new(Location { line: 2, column: 3 }, Location { line: 2, column: 7 });
         let placed = DataFusionError::Plan("bad".into())
-            .with_diagnostic(Diagnostic::new_error("bad", Some(span)).with_help("do that", None));
-        let ungrouped = DataFusionError::Plan("long".into())
-            .with_diagnostic(Diagnostic::new_error("'a' must be grouped", None).with_help("use ANY_VALUE(a)", None));
+            .with_diagnostic(planner::Diagnostic::new_error("bad", Some(span)).with_help("do that", None));
+        let ungrouped = DataFusionError::Plan("long".into()).with_diagnostic(
+            planner::Diagnostic::new_error("'a' must be grouped", None).with_help("use ANY_VALUE(a)", None),
+        );
         check(ungrouped, &[&format!("'a' must be grouped; {GROUP_IT}")]);
         let both = DataFusionError::Collection(vec![placed, missing("y", &[])]);
         let place = |line, column| Place { line, column };
-        assert_eq!(Complaint::all(&both)[0].span, Some((place(2, 3), place(2, 7))));
+        assert_eq!(Diagnostic::all(&both)[0].span, Some(TextSpan { start: place(2, 3), end: place(2, 7) }));
         check(both, &["bad; do that", "there is no column `y`"]);
     }
 }

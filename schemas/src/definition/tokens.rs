@@ -1,0 +1,218 @@
+//! The tokens of SQL text, whether it is complete or still being typed.
+//!
+//! The parser's own tokenizer finds them, in DataFusion's dialect, so a quote or a comment is the same thing in a
+//! request, a file and the shell. An open quote makes the rest of the text one open token.
+//! Invariant: the tokens of a text are the text, byte for byte.
+
+use datafusion::sql::sqlparser::dialect::GenericDialect;
+use datafusion::sql::sqlparser::tokenizer::{
+    Location, Span as ParserSpan, Token, TokenWithSpan, Tokenizer, TokenizerError, Whitespace,
+};
+
+/// What a token is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TokenKind {
+    Space,
+    /// A keyword, a name or a number.
+    Word,
+    /// `"name"` or `` `name` ``.
+    QuotedName,
+    /// `'text'`, `E'text'` or `$$text$$`.
+    Literal,
+    Comment,
+    /// Anything else: brackets, operators, punctuation.
+    Symbol,
+}
+
+#[derive(Debug, Clone)]
+pub struct SqlToken<'a> {
+    pub kind: TokenKind,
+    pub text: &'a str,
+    /// Where it starts, in bytes.
+    pub at: usize,
+    /// Quotes or a comment without their end.
+    pub open: bool,
+    pub(super) parsed: TokenWithSpan,
+}
+
+impl SqlToken<'_> {
+    pub fn end(&self) -> usize {
+        self.at + self.text.len()
+    }
+
+    /// Whether it is this keyword, name or symbol.
+    pub fn is(&self, word: &str) -> bool {
+        self.kind != TokenKind::Literal && self.text.eq_ignore_ascii_case(word)
+    }
+
+    /// Whether it is a part of a statement. An open comment is: nobody knows what follows it.
+    pub(super) fn is_solid(&self) -> bool {
+        self.open || !matches!(self.parsed.token, Token::Whitespace(_))
+    }
+}
+
+/// All tokens of `text` from byte `at` on.
+pub fn tokens(text: &str, mut at: usize) -> Vec<SqlToken<'_>> {
+    let mut found = Vec::new();
+    loop {
+        let (read, error) = read(text, at);
+        found.extend(read);
+        match found.last_mut() {
+            Some(rest) if error.is_some() && opening(rest.text).is_none() => {
+                // The character that is no token counts as one, and tokens go on behind it.
+                let length = rest.text.chars().next().map_or(1, char::len_utf8);
+                *rest = SqlToken { text: &rest.text[..length], open: false, ..rest.clone() };
+                at = rest.end();
+            }
+            _ => return found,
+        }
+    }
+}
+
+/// The tokens of `text` from byte `at` on. After an error the last one is what the tokenizer did not understand, as an
+/// open token.
+pub(super) fn read(text: &str, at: usize) -> (Vec<SqlToken<'_>>, Option<TokenizerError>) {
+    let mut parsed = Vec::new();
+    let error = Tokenizer::new(&GenericDialect {}, &text[at..]).tokenize_with_location_into_buf(&mut parsed).err();
+    let mut cursor = Cursor { text, at, line: 1, column: 1 };
+    let mut found = Vec::with_capacity(parsed.len() + 1);
+    let mut rest = parsed.into_iter().peekable();
+    while let Some(token) = rest.next() {
+        let start = cursor.at;
+        // A token ends where the next one begins: the parser takes some comments apart, and loses their marks.
+        match rest.peek() {
+            Some(next) => cursor.go_to(next.span.start),
+            None if error.is_some() => cursor.go_to(token.span.end),
+            None => cursor.at = text.len(),
+        }
+        push(&mut found, text, start, cursor.at, token);
+    }
+    if error.is_some() {
+        let open = &text[cursor.at..];
+        let kind = opening(open).unwrap_or(TokenKind::Symbol);
+        let place = cursor.location();
+        let parsed = TokenWithSpan::new(Token::EOF, ParserSpan::new(place, place));
+        found.push(SqlToken { kind, text: open, at: cursor.at, open: true, parsed });
+    }
+    (found, error)
+}
+
+fn push<'a>(found: &mut Vec<SqlToken<'a>>, text: &'a str, start: usize, end: usize, parsed: TokenWithSpan) {
+    let mut part = |kind, start: usize, end: usize, parsed| {
+        found.push(SqlToken { kind, text: &text[start..end], at: start, open: false, parsed });
+    };
+    let kind = kind(&parsed.token, &text[start..end]);
+    // The end of its line is behind a comment.
+    if kind == TokenKind::Comment && text[start..end].ends_with('\n') {
+        let line_end = TokenWithSpan::new(Token::Whitespace(Whitespace::Newline), parsed.span);
+        part(kind, start, end - 1, parsed);
+        part(TokenKind::Space, end - 1, end, line_end);
+    } else {
+        part(kind, start, end, parsed);
+    }
+}
+
+fn kind(token: &Token, text: &str) -> TokenKind {
+    match token {
+        Token::Whitespace(Whitespace::SingleLineComment { .. } | Whitespace::MultiLineComment(_)) => TokenKind::Comment,
+        _ if text.starts_with("/*") => TokenKind::Comment,
+        Token::Whitespace(_) => TokenKind::Space,
+        Token::Word(word) if word.quote_style.is_some() => TokenKind::QuotedName,
+        Token::Word(_) | Token::Number(..) => TokenKind::Word,
+        // Each of a dozen kinds of literals has a kind of token.
+        _ if text.ends_with(['\'', '"']) || text.len() > 1 && text.ends_with('$') => TokenKind::Literal,
+        _ => TokenKind::Symbol,
+    }
+}
+
+/// What a text that is no token opens, if that is what is wrong with it.
+fn opening(text: &str) -> Option<TokenKind> {
+    let prefix = |c: char| c.is_ascii_alphabetic() || c == '&';
+    let bare = text.trim_start_matches(prefix);
+    match bare.chars().next()? {
+        '"' | '`' if bare.len() == text.len() => Some(TokenKind::QuotedName),
+        '\'' | '"' | '$' => Some(TokenKind::Literal),
+        '/' if bare.starts_with("/*") => Some(TokenKind::Comment),
+        _ => None,
+    }
+}
+
+/// A place in a text, in bytes and as the parser counts.
+struct Cursor<'a> {
+    text: &'a str,
+    at: usize,
+    line: u64,
+    column: u64,
+}
+
+impl Cursor<'_> {
+    fn location(&self) -> Location {
+        Location { line: self.line, column: self.column }
+    }
+
+    fn go_to(&mut self, place: Location) {
+        for c in self.text[self.at..].chars() {
+            if (self.line, self.column) >= (place.line, place.column) {
+                break;
+            }
+            self.at += c.len_utf8();
+            (self.line, self.column) = if c == '\n' { (self.line + 1, 1) } else { (self.line, self.column + 1) };
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The first letter of each token's kind, with `!` for an open one; spaces are left out.
+    #[track_caller]
+    fn check(text: &str, expect: &str) {
+        let found = tokens(text, 0);
+        let shown: Vec<String> = found
+            .iter()
+            .filter(|token| token.kind != TokenKind::Space)
+            .map(|token| format!("{:.1}{}", format!("{:?}", token.kind), if token.open { "!" } else { "" }))
+            .collect();
+        assert_eq!(shown.concat(), expect, "{text:?}");
+        assert_eq!(found.iter().map(|token| token.text).collect::<String>(), text);
+        let mut at = 0;
+        for token in &found {
+            assert_eq!(token.at, at, "{text:?}");
+            at = token.end();
+        }
+    }
+
+    #[test]
+    fn kinds_are_those_of_the_dialect() {
+        check("", "");
+        check("a_1 <= 1.5e3", "WSW");
+        check("\"ä b\".`c`", "QSQ");
+        check("'it''s' E'\\'' N'x' X'0f' $$;$$ $t$;$t$ $1", "LLLLLLS");
+        check("a -- b\n-- c\r\nd", "WCCW");
+        check("a /* b /* c */ d */ e", "WCW");
+        check("/*! a */ b", "WW");
+        check("a\r\n\tü", "WW");
+    }
+
+    #[test]
+    fn what_is_open_goes_to_the_end() {
+        check("a ';", "WL!");
+        check("a E'\\';", "WL!");
+        check("a \";\n", "WQ!");
+        check("a /* ; /* */", "WC!");
+        check("a $t$ ; $$", "WL!");
+    }
+
+    #[test]
+    fn what_is_no_token_hides_nothing() {
+        check("1 ._x; b", "WSWSW");
+        check("._", "SW");
+    }
+
+    #[test]
+    fn tokens_may_begin_later() {
+        let found: Vec<(usize, &str)> = tokens("ä 'b", 2).iter().map(|token| (token.at, token.text)).collect();
+        assert_eq!(found, [(2, " "), (3, "'b")]);
+    }
+}
