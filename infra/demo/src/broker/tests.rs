@@ -59,6 +59,8 @@ impl Fixture {
         let mut client = self.client();
         client
             .set("group.id", "test")
+            // A commit ends a poll.
+            .set("enable.auto.commit", "false")
             .set("isolation.level", "read_committed")
             .set("enable.partition.eof", "true")
             .set("fetch.wait.max.ms", "20");

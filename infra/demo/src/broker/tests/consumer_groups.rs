@@ -21,7 +21,6 @@ impl Reader {
         let mut config = fixture.consumer();
         config
             .set("auto.offset.reset", "earliest")
-            .set("enable.auto.commit", "false")
             .set("session.timeout.ms", "10000")
             .set("heartbeat.interval.ms", "50");
         for (key, value) in properties {

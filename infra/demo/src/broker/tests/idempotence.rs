@@ -1,10 +1,14 @@
 //! Idempotent producers: nothing is stored twice, whatever ends in between.
 
-use rdkafka::producer::Producer;
-use rdkafka::producer::ThreadedProducer;
-use rdkafka::producer::{BaseRecord, DefaultProducerContext};
+use std::collections::BTreeMap;
+
+use rdkafka::producer::{BaseRecord, DefaultProducerContext, Producer, ThreadedProducer};
+use tokio::sync::watch;
 
 use super::*;
+use crate::DemoStream;
+use crate::generator::{Plan, Rate};
+use crate::streams::Faults;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_producer_goes_on_over_restarts_and_nothing_is_there_twice() {
@@ -35,6 +39,31 @@ async fn a_producer_goes_on_over_restarts_and_nothing_is_there_twice() {
         let expect = messages.iter().filter(|message| i32::from(message.as_bytes()[5] % 2) == partition);
         assert!(fixture.read("t", partition).iter().eq(expect), "partition {partition}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_generator_goes_on_over_a_restart() {
+    let mut fixture = Fixture::start().await;
+    let count = 30_000;
+    let plan = Plan {
+        kafka: BTreeMap::from([("bootstrap.servers".to_owned(), fixture.broker.address().to_string())]),
+        streams: vec![DemoStream::StockPrices],
+        rate: Rate::Unlimited,
+        seed: 1,
+        faults: Faults::default(),
+        count: Some(count),
+        record: None,
+    };
+    let (sent, mut seen) = watch::channel(0);
+    let generating = tokio::spawn(async move { plan.run(&CancellationToken::new(), &sent).await });
+    seen.wait_for(|sent| *sent > count / 4).await.unwrap();
+    fixture = fixture.restart().await;
+    let summary = generating.await.unwrap().unwrap();
+    let tally = &summary.streams["stock_prices"];
+    assert_eq!(tally.messages, count);
+    let ends: BTreeMap<i32, i64> =
+        (0..4).map(|partition| (partition, fixture.read("stock_prices", partition).len() as i64)).collect();
+    assert_eq!((ends.values().sum::<i64>(), &ends), (count as i64, &tally.ends));
 }
 
 #[tokio::test]

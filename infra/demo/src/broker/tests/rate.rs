@@ -36,8 +36,9 @@ async fn rate() {
     let per_second = |began: Instant| messages as f64 / began.elapsed().as_secs_f64();
     println!("produced {:.0} messages of {BYTES} bytes a second", per_second(began));
 
-    let mut config = fixture.client();
-    config.set("group.id", "test").set("queued.max.messages.kbytes", "65536").set("fetch.message.max.bytes", "4194304");
+    let mut config = fixture.consumer();
+    config.set("enable.partition.eof", "false").set("fetch.message.max.bytes", "4194304");
+    config.set("queued.max.messages.kbytes", "65536");
     let consumer: BaseConsumer = config.create().unwrap();
     let mut all = TopicPartitionList::new();
     all.add_partition_range("t", 0, PARTITIONS - 1);
