@@ -37,7 +37,7 @@ tidy: ## what the project says of itself, checked in a second: file by file, cra
 fmt: ## check the formatting
 	@cargo fmt --all --check
 
-lint: tidy fmt licences ## tidy, formatting, licences, clippy (warnings are errors), and the files for containers
+lint: tidy fmt licences ## tidy, formatting, licences, clippy (warnings are errors), files for containers, features
 	@infra/lint
 	$(LINTED) cargo build --locked --workspace --all-targets
 

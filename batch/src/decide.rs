@@ -55,13 +55,9 @@ pub(crate) fn decide(
 
 #[cfg(test)]
 mod tests {
-    use thalweg_schemas::{Offset, Partition};
+    use thalweg_kit::positions::at;
 
     use super::*;
-
-    fn at(pairs: &[(i32, i64)]) -> Frontier {
-        pairs.iter().map(|(p, o)| (Partition(*p), Offset(*o))).collect()
-    }
 
     #[test]
     fn every_case() {

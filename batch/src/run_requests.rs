@@ -12,43 +12,51 @@ use thalweg_schemas::warehouse::Warehouse;
 use tokio::sync::Notify;
 use uuid::Uuid;
 
-/// How often the object is looked at, and the time before a failed request is made again.
-const POLL: Duration = Duration::from_secs(1);
+/// How often the product looks at the object, and its time before a failed request is made again.
+pub const POLL: Duration = Duration::from_secs(1);
 
 /// Makes a request whenever `short` is notified; ends only by being dropped.
-pub async fn request(warehouse: Warehouse, short: Arc<Notify>) {
-    let (store, path) = (warehouse.store(), Warehouse::early_path());
+pub async fn request(warehouse: Warehouse, short: Arc<Notify>, poll: Duration) {
     loop {
         short.notified().await;
-        // New text each time: a store may keep no time that is finer than a second.
-        let request_id = Uuid::new_v4().to_string();
-        while let Err(error) = store.put(&path, PutPayload::from(request_id.clone())).await {
-            tracing::warn!(%path, %error, "memory is short, and no early run can be asked for");
-            tokio::time::sleep(POLL).await;
-        }
+        write(&warehouse, poll).await;
         tracing::info!("memory is short: an early run was asked for");
     }
 }
 
+async fn write(warehouse: &Warehouse, poll: Duration) {
+    let (store, path) = (warehouse.store(), Warehouse::early_path());
+    // New text each time: a store may keep no time that is finer than a second.
+    let request_id = Uuid::new_v4().to_string();
+    while let Err(error) = store.put(&path, PutPayload::from(request_id.clone())).await {
+        tracing::warn!(%path, %error, "memory is short, and no early run can be asked for");
+        tokio::time::sleep(poll).await;
+    }
+}
+
 /// Notifies `wake` of every request that is made from now on; ends only by being dropped.
-pub async fn watch(warehouse: Warehouse, wake: Arc<Notify>) {
+pub async fn watch(warehouse: Warehouse, wake: Arc<Notify>, poll: Duration) {
     let store = warehouse.store();
     let mut known = None;
     loop {
-        match look(&store).await {
-            Ok(seen) => {
-                if known.as_ref().is_some_and(|known| *known != seen) {
-                    tracing::info!("a speed worker is short of memory: running now");
-                    wake.notify_one();
-                }
-                known = Some(seen);
+        match is_new(&store, &mut known).await {
+            Ok(true) => {
+                tracing::info!("a speed worker is short of memory: running now");
+                wake.notify_one();
             }
-            Err(error) => {
-                tracing::debug!(%error, "requests for early runs are not seen");
-            }
+            Ok(false) => {}
+            Err(error) => tracing::debug!(%error, "requests for early runs are not seen"),
         }
-        tokio::time::sleep(POLL).await;
+        tokio::time::sleep(poll).await;
     }
+}
+
+/// Whether a request was made since the last look. The first look finds what is known, and nothing new.
+async fn is_new(store: &Arc<dyn ObjectStore>, known: &mut Option<RunRequest>) -> object_store::Result<bool> {
+    let seen = look(store).await?;
+    let is_new = known.as_ref().is_some_and(|known| *known != seen);
+    *known = Some(seen);
+    Ok(is_new)
 }
 
 /// The last request, as far as it differs from others.
@@ -71,47 +79,48 @@ mod tests {
     use super::*;
 
     const LONG: Duration = Duration::from_secs(60);
-
-    /// Whether `wake` was notified within the time of three looks.
-    async fn woken(wake: &Notify) -> bool {
-        tokio::time::timeout(3 * POLL, wake.notified()).await.is_ok()
-    }
+    const SHORT: Duration = Duration::from_millis(20);
 
     async fn check(warehouse: Warehouse) {
-        let (short, before, wake) = (Arc::<Notify>::default(), Arc::<Notify>::default(), Arc::<Notify>::default());
-        // A wish of an earlier time is not one.
-        before.notify_one();
-        let path = Warehouse::early_path();
-        tokio::select! {
-            () = request(warehouse.clone(), before) => unreachable!("it does not end"),
-            () = async {
-                while warehouse.store().head(&path).await.is_err() {
-                    tokio::time::sleep(Duration::from_millis(1)).await;
-                }
-            } => {}
-        }
-        let tasks = [
-            tokio::spawn(watch(warehouse.clone(), Arc::clone(&wake))),
-            tokio::spawn(request(warehouse.clone(), Arc::clone(&short))),
-        ];
-        assert!(!woken(&wake).await);
+        let (store, mut known) = (warehouse.store(), None);
+        // A request of an earlier time is not one.
+        write(&warehouse, SHORT).await;
         for _ in 0..2 {
-            short.notify_one();
-            tokio::time::timeout(LONG, wake.notified()).await.unwrap();
-            assert!(!woken(&wake).await, "one wish, one run");
+            assert!(!is_new(&store, &mut known).await.unwrap());
         }
+        for _ in 0..2 {
+            write(&warehouse, SHORT).await;
+            assert!(is_new(&store, &mut known).await.unwrap());
+            assert!(!is_new(&store, &mut known).await.unwrap(), "one request, one run");
+        }
+
+        let (short, wake) = (Arc::<Notify>::default(), Arc::<Notify>::default());
+        let tasks = [
+            tokio::spawn(watch(warehouse.clone(), Arc::clone(&wake), SHORT)),
+            tokio::spawn(request(warehouse.clone(), Arc::clone(&short), SHORT)),
+        ];
+        // A request before the first look is lost, so a worker makes requests until it is heard.
+        let heard = async {
+            loop {
+                short.notify_one();
+                if tokio::time::timeout(3 * SHORT, wake.notified()).await.is_ok() {
+                    break;
+                }
+            }
+        };
+        tokio::time::timeout(LONG, heard).await.unwrap();
         tasks.iter().for_each(tokio::task::JoinHandle::abort);
     }
 
     #[tokio::test]
-    async fn a_wish_wakes_once_on_a_disk() {
+    async fn a_request_wakes_once_on_a_disk() {
         let folder = tempfile::tempdir().unwrap();
         let url = folder.path().to_str().unwrap();
         check(Warehouse::open(url, &BTreeMap::new()).unwrap()).await;
     }
 
     #[tokio::test]
-    async fn a_wish_wakes_once_in_a_store() {
-        check(crate::testing::faulty_warehouse().0).await;
+    async fn a_request_wakes_once_in_a_store() {
+        check(thalweg_kit::world::warehouse_in_memory()).await;
     }
 }

@@ -7,12 +7,12 @@ use std::time::Duration;
 
 use criterion::{Criterion, SamplingMode, Throughput};
 use thalweg_batch::{Archive, BatchConfig, run_view};
+use thalweg_schemas::Frontier;
 use thalweg_schemas::api::runs::RunMode;
 use thalweg_schemas::catalog::CatalogStore;
 use thalweg_schemas::definition::statement::Statement;
 use thalweg_schemas::realtime::epoch::{Epoch, EpochOutcome};
 use thalweg_schemas::warehouse::Warehouse;
-use thalweg_schemas::{Frontier, Offset, Partition};
 
 use crate::events;
 
@@ -21,7 +21,7 @@ const EPOCH_ROWS: usize = 250_000;
 const DEVICES: u64 = 25_000;
 
 fn at(offset: u64) -> Frontier {
-    [(Partition(0), Offset(offset as i64))].into_iter().collect()
+    Frontier::from([(0, offset as i64)])
 }
 
 async fn archive(warehouse: &Warehouse) {

@@ -128,6 +128,13 @@ impl Frontier {
     }
 }
 
+/// For frontiers that are written down: `Frontier::from([(0, 5), (1, 9)])`.
+impl<const N: usize> From<[(i32, i64); N]> for Frontier {
+    fn from(pairs: [(i32, i64); N]) -> Self {
+        pairs.into_iter().map(|(partition, offset)| (Partition(partition), Offset(offset))).collect()
+    }
+}
+
 impl FromIterator<(Partition, Offset)> for Frontier {
     fn from_iter<I: IntoIterator<Item = (Partition, Offset)>>(iter: I) -> Self {
         Frontier(iter.into_iter().collect())
@@ -151,56 +158,52 @@ impl fmt::Display for Frontier {
 mod tests {
     use super::*;
 
-    fn frontier(pairs: &[(i32, i64)]) -> Frontier {
-        pairs.iter().map(|(p, o)| (Partition(*p), Offset(*o))).collect()
-    }
-
     #[track_caller]
-    fn check_covers(upper: &[(i32, i64)], lower: &[(i32, i64)], expect: bool) {
-        assert_eq!(frontier(upper).covers(&frontier(lower)), expect);
+    fn check_covers<const U: usize, const L: usize>(upper: [(i32, i64); U], lower: [(i32, i64); L], expect: bool) {
+        assert_eq!(Frontier::from(upper).covers(&Frontier::from(lower)), expect);
     }
 
     #[test]
     fn covers_compares_every_partition() {
-        check_covers(&[], &[], true);
-        check_covers(&[(0, 5)], &[(0, 5)], true);
-        check_covers(&[(0, 4)], &[(0, 5)], false);
-        check_covers(&[(0, 9)], &[(0, 5), (1, 1)], false);
-        check_covers(&[(0, 9)], &[(0, 5), (1, 0)], true);
-        check_covers(&[(0, 9), (1, 3)], &[(0, 5)], true);
+        check_covers([], [], true);
+        check_covers([(0, 5)], [(0, 5)], true);
+        check_covers([(0, 4)], [(0, 5)], false);
+        check_covers([(0, 9)], [(0, 5), (1, 1)], false);
+        check_covers([(0, 9)], [(0, 5), (1, 0)], true);
+        check_covers([(0, 9), (1, 3)], [(0, 5)], true);
     }
 
     #[test]
     fn json_is_an_object_of_offsets() {
-        let text = serde_json::to_string(&frontier(&[(0, 12), (10, 7)])).unwrap();
+        let text = serde_json::to_string(&Frontier::from([(0, 12), (10, 7)])).unwrap();
         assert_eq!(text, r#"{"0":12,"10":7}"#);
         let back: Frontier = serde_json::from_str(&text).unwrap();
-        assert_eq!(back, frontier(&[(0, 12), (10, 7)]));
+        assert_eq!(back, Frontier::from([(0, 12), (10, 7)]));
     }
 
     #[test]
     fn unnamed_partitions_come_from_the_origin() {
-        let f = frontier(&[(0, 12)]).or(&frontier(&[(0, 3), (1, 4)]));
-        assert_eq!(f, frontier(&[(0, 12), (1, 4)]));
+        let f = Frontier::from([(0, 12)]).or(&Frontier::from([(0, 3), (1, 4)]));
+        assert_eq!(f, Frontier::from([(0, 12), (1, 4)]));
     }
 
     #[test]
     fn a_frontier_is_cut_to_some_partitions() {
-        let whole = frontier(&[(0, 12), (1, 3), (2, 9)]);
+        let whole = Frontier::from([(0, 12), (1, 3), (2, 9)]);
         let some = [Partition(1), Partition(7)];
-        assert_eq!(whole.within(some), frontier(&[(1, 3), (7, 0)]));
-        assert_eq!(whole.within([]), frontier(&[]));
+        assert_eq!(whole.within(some), Frontier::from([(1, 3), (7, 0)]));
+        assert_eq!(whole.within([]), Frontier::new());
         let mut rest = whole;
         rest.remove(&some.into());
-        assert_eq!(rest, frontier(&[(0, 12), (2, 9)]));
+        assert_eq!(rest, Frontier::from([(0, 12), (2, 9)]));
     }
 
     #[test]
     fn advance_never_goes_back() {
-        let mut f = frontier(&[(0, 12)]);
+        let mut f = Frontier::from([(0, 12)]);
         f.advance(Partition(0), Offset(3));
         f.advance(Partition(1), Offset(3));
-        assert_eq!(f, frontier(&[(0, 12), (1, 3)]));
-        assert_eq!(f.distance(&frontier(&[(0, 10)])), 5);
+        assert_eq!(f, Frontier::from([(0, 12), (1, 3)]));
+        assert_eq!(f.distance(&Frontier::from([(0, 10)])), 5);
     }
 }

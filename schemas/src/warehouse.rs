@@ -12,9 +12,6 @@ pub mod versions;
 pub mod claims;
 pub mod parquet;
 
-#[cfg(test)]
-pub(crate) mod trapped;
-
 use std::collections::BTreeMap;
 use std::io::ErrorKind;
 use std::sync::Arc;

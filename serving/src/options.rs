@@ -161,7 +161,7 @@ fn refused(reason: String) -> Error {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use thalweg_schemas::{Offset, Partition, StreamName};
+    use thalweg_schemas::{Frontier, StreamName};
 
     /// The text that is left, and the options, or a part of the error.
     #[track_caller]
@@ -181,10 +181,7 @@ mod tests {
     }
 
     fn options(frontier: Option<i64>, partial: bool) -> Options {
-        let at = |offset| {
-            let frontier = [(Partition(0), Offset(offset))].into_iter().collect();
-            (StreamName::new("s").unwrap(), frontier)
-        };
+        let at = |offset| (StreamName::new("s").unwrap(), Frontier::from([(0, offset)]));
         Options { min_frontier: frontier.map(at).into_iter().collect(), partial, stale: false }
     }
 

@@ -23,7 +23,7 @@ pub(crate) async fn batch(settings: &Settings, opened: Opened) -> Result<Platfor
     let (shared, following) = opened.share(published).await?;
     let (metrics, wake) = (Arc::new(Metrics::new()), Arc::new(Notify::new()));
     let runs = Runs::new(&shared, &metrics, threads(settings)?, settings.batch());
-    let requests = run_requests::watch(opened.warehouse, Arc::clone(&wake));
+    let requests = run_requests::watch(opened.warehouse, Arc::clone(&wake), run_requests::POLL);
     let probes = Probes { shared, metrics, streams: None };
     Ok(Platform {
         address: opened.address,

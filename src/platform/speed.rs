@@ -42,7 +42,7 @@ pub(crate) async fn speed(settings: &Settings, opened: Opened) -> anyhow::Result
     let (announced, published) = watch::channel(Arc::default());
     let (shared, following) = opened.share(published).await?;
     let (metrics, pressure) = (Arc::new(Metrics::new()), Arc::new(Notify::new()));
-    let requests = run_requests::request(opened.warehouse.clone(), Arc::clone(&pressure));
+    let requests = run_requests::request(opened.warehouse.clone(), Arc::clone(&pressure), run_requests::POLL);
     let streams = StreamRunner {
         config: settings.speed(settings.assignment(me.clone())),
         shared: shared.clone(),

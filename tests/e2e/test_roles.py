@@ -71,12 +71,12 @@ class Platform:
 
     def ready(self, timeout=90):
         for replica in self.replicas:
-            replica._until(lambda: all_is_served(replica), "a replica to be ready", timeout)
+            replica.until(lambda: all_is_served(replica), "a replica to be ready", timeout)
 
     def settled(self, timeout=90):
         """Waits until every partition is held by some worker."""
         first = self.replicas[0]
-        first._until(lambda: not unheld(first), lambda: f"all partitions to be held: {unheld(first)}", timeout)
+        first.until(lambda: not unheld(first), lambda: f"all partitions to be held: {unheld(first)}", timeout)
 
 
 def all_is_served(replica):
@@ -285,7 +285,7 @@ def test_a_stranger_is_not_answered(thalweg, cluster, place, tmp_path):
     friend.ddl(stream(cluster, place))
     friend.ddl(STREAM_TOTALS.ddl)
     friend.reached("sensor_data", production.record.ends())
-    worker._until(lambda: worker.get("/readyz").status_code == 200, "the worker to be ready", 30)
+    worker.until(lambda: worker.get("/readyz").status_code == 200, "the worker to be ready", 30)
     assert worker.metrics()["thalweg_frontier"]
 
     def refusal():

@@ -12,12 +12,14 @@ use arrow::array::{
 use arrow::buffer::NullBuffer;
 use arrow::datatypes::DataType;
 use object_store::ObjectStore;
-use object_store::memory::InMemory;
+use thalweg_kit::positions::at;
+use thalweg_kit::store::Trouble;
+use thalweg_kit::world::{faulty_warehouse, warehouse_in_memory};
 use thalweg_schemas::definition::stream::{OFFSET, PARTITION, PAYLOAD, REJECT};
 use thalweg_schemas::{Fault, Partition};
 
 use super::*;
-use crate::testing::{Trouble, at, epoch, faulty_warehouse, last, positions, read, rows_at, stream, warehouse_over};
+use crate::testing::{epoch, last, positions, read, rows_at, stream};
 
 fn warehouse_in(folder: &tempfile::TempDir) -> Warehouse {
     let url = folder.path().to_str().unwrap();
@@ -78,7 +80,7 @@ async fn check_landing_and_reopening(warehouse: &Warehouse) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn epochs_land_and_are_found_again() {
-    check_landing_and_reopening(&warehouse_over(Arc::new(InMemory::new()))).await;
+    check_landing_and_reopening(&warehouse_in_memory()).await;
     let folder = tempfile::tempdir().unwrap();
     check_landing_and_reopening(&warehouse_in(&folder)).await;
 }
@@ -248,7 +250,7 @@ async fn commit_many(archive: &mut Archive, from: i64, count: i64) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_log_with_checkpoints_says_the_same() {
-    check_checkpoints(warehouse_over(Arc::new(InMemory::new()))).await;
+    check_checkpoints(warehouse_in_memory()).await;
     // Whose listings have no order.
     let folder = tempfile::tempdir().unwrap();
     check_checkpoints(warehouse_in(&folder)).await;

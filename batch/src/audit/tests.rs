@@ -1,14 +1,14 @@
 //! The audit over segments that are right, and over segments that were forged.
 
-use std::collections::HashMap;
-
-use arrow::compute::concat_batches;
-use thalweg_schemas::algebra::between;
+use thalweg_kit::definitions::view;
+use thalweg_kit::positions::at;
+use thalweg_kit::world::faulty_warehouse;
+use thalweg_kit::{segments, snapshots};
 use thalweg_schemas::api::runs::RunMode;
 
 use super::*;
 use crate::run::{BatchConfig, run_view};
-use crate::testing::{at, catalog, faulty_warehouse, measured, stream, view};
+use crate::testing::{catalog, measured, stream};
 
 const VIEW: &str = "SELECT device, count(*) AS n, sum(count) AS total FROM sensor_data GROUP BY device";
 
@@ -20,48 +20,24 @@ async fn segment(
     (from, to): (i64, i64),
     provenance: Provenance,
 ) -> Arc<Segment> {
-    let plan = &view.plan;
     let state = session::state(session::runtime(None, None, None).unwrap(), 1);
-    let rows = batches("rows", stream().row_schema(), rows.to_vec()).unwrap();
-    let rows = between(rows, &at(&[(partition, from)]), &at(&[(partition, to)])).unwrap();
-    let states = collect(&state, "test", plan.update(rows).unwrap()).await.unwrap();
-    Arc::new(Segment {
-        view: plan.id().clone(),
-        partition: Partition(partition),
-        from: Offset(from),
-        to: Offset(to),
-        provenance,
-        states: concat_batches(plan.state_schema(), &states).unwrap(),
-        bytes: 0,
-        level: 0,
-    })
+    let (partition, range) = (Partition(partition), (Offset(from), Offset(to)));
+    Arc::new(segments::segment(&state, view, rows, partition, range, provenance).await)
 }
 
 fn snapshot(
     view: &CompiledView,
     master: Arc<MasterVersion>,
-    frontier: Frontier,
+    frontier: &Frontier,
     segments: Vec<Arc<Segment>>,
 ) -> StreamSnapshot {
     let mut held = ViewSegments::default();
     for segment in segments {
         held.partitions.entry(segment.partition).or_default().push(segment);
     }
-    StreamSnapshot {
-        stream: stream().name,
-        origin: at(&[(0, 0), (1, 0)]),
-        frontier,
-        caught_up: true,
-        caught_up_partitions: Default::default(),
-        waiting: None,
-        master,
-        rows: Vec::new(),
-        views: HashMap::from([(view.plan.id().clone(), Arc::new(held))]),
-        health: BTreeMap::new(),
-        memory_bytes: 0,
-        memory_budget: 0,
-        paused: false,
-    }
+    let mut snapshot = snapshots::snapshot(master, &at(&[(0, 0), (1, 0)]), frontier);
+    snapshot.views.insert(view.plan.id().clone(), Arc::new(held));
+    snapshot
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -90,7 +66,7 @@ async fn right_segments_are_equal_and_forged_ones_are_not() {
         segment(&view, &all, 1, (4, 20), Rebuilt).await,
     ];
     let audit = |segments: &[Arc<Segment>], reached: &[(i32, i64)]| {
-        let live = snapshot(&view, Arc::clone(&master), at(reached), segments.to_vec());
+        let live = snapshot(&view, Arc::clone(&master), &at(reached), segments.to_vec());
         let (warehouse, catalog, view) = (warehouse.clone(), catalog.clone(), Arc::clone(&view));
         async move { audit_view(&warehouse, &catalog, &view, &live).await }
     };

@@ -1,11 +1,14 @@
 //! Following a warehouse that others write.
 
+use thalweg_kit::definitions::view;
+use thalweg_kit::positions::at;
+use thalweg_kit::world::faulty_warehouse;
 use thalweg_schemas::api::runs::RunMode;
 use thalweg_schemas::realtime::epoch::EpochOutcome;
 
 use super::*;
 use crate::run::{BatchConfig, run_view};
-use crate::testing::{at, catalog, faulty_warehouse, measured, stream, view};
+use crate::testing::{catalog, measured, stream};
 
 const LONG: Duration = Duration::from_secs(60);
 const OVERALL: &str = "SELECT count(*) AS n FROM sensor_data";

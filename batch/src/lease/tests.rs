@@ -3,8 +3,10 @@
 use object_store::ObjectStoreExt;
 
 use super::file::LeaseState;
+use thalweg_kit::store::Trouble;
+use thalweg_kit::world::faulty_warehouse;
+
 use super::*;
-use crate::testing::{Trouble, faulty_warehouse};
 
 fn view() -> ViewId {
     serde_json::from_str("\"0123456789abcdef0123456789abcdef\"").unwrap()

@@ -3,9 +3,12 @@
 use deltalake_core::kernel::Transaction;
 use deltalake_core::protocol::SaveMode;
 use object_store::memory::InMemory;
+use thalweg_kit::positions::at;
+use thalweg_kit::store::Trouble;
+use thalweg_kit::world::faulty_warehouse;
 
 use super::*;
-use crate::testing::{at, stream};
+use crate::testing::stream;
 
 fn draft(next: &[(i32, i64)], mark: &[(i32, i64)], replace: bool) -> Draft {
     Draft {
@@ -102,13 +105,13 @@ async fn a_note_that_contradicts_its_transactions_is_an_error() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_failed_read_is_transient_and_no_table_is_none() {
-    let (warehouse, store) = crate::testing::faulty_warehouse();
+    let (warehouse, store) = faulty_warehouse();
     let folder = Path::from("streams/s");
     let schema = stream().row_schema();
     let absent = Log::open(warehouse.store(), folder.clone(), &schema).await.unwrap();
     assert!(absent.is_none());
     Log::open_or_create(warehouse.store(), folder.clone(), &schema).await.unwrap();
-    store.set(crate::testing::Trouble::Kill { at: 1, after: false });
+    store.set(Trouble::Kill { at: 1, after: false });
     let error = Log::open(warehouse.store(), folder, &schema).await.unwrap_err();
     assert_eq!(error.fault(), Fault::Transient, "{error}");
 }

@@ -3,31 +3,68 @@
 use arrow::compute::concat_batches;
 use arrow::record_batch::RecordBatch;
 use arrow::util::pretty::pretty_format_batches;
+use thalweg_kit::definitions::view;
+use thalweg_kit::positions::at;
+use thalweg_kit::store::{FaultyStore, Trouble};
+use thalweg_kit::world::faulty_warehouse;
 use thalweg_schemas::algebra::{collect, scan};
 use thalweg_schemas::engine::session;
 use thalweg_schemas::realtime::epoch::EpochOutcome;
 use thalweg_schemas::warehouse::parquet::ParquetFiles;
 
 use super::*;
-use crate::testing::{Trouble, at, catalog, faulty_warehouse, measured, stream, view};
+use crate::testing::{catalog, measured, stream};
 
 const BY_DEVICE: &str = "SELECT device, count(*) AS n, sum(count) AS total, avg(temperature) AS mean, \
      min(count) AS low, approx_distinct(count) AS about, count(DISTINCT count % 3) AS residues \
      FROM sensor_data WHERE count % 5 <> 0 GROUP BY device HAVING count(*) > 1";
 const OVERALL: &str = "SELECT count(*) AS n, max(device) AS top FROM sensor_data";
 
-fn config(folder: &tempfile::TempDir) -> BatchConfig {
-    BatchConfig { spill: folder.path().join("spill"), compact_files: 3, ..BatchConfig::default() }
+/// Views that are being built over a new archive, in a warehouse that can be told to fail.
+struct Built {
+    warehouse: Warehouse,
+    store: Arc<FaultyStore>,
+    catalog: Catalog,
+    archive: Archive,
+    config: BatchConfig,
+    _spill: tempfile::TempDir,
 }
 
-async fn archive(warehouse: &Warehouse, catalog: &Catalog) -> Archive {
-    let known = &catalog.streams[&stream().name];
-    Archive::open(warehouse, &known.definition, known.origin.clone()).await.unwrap()
-}
+impl Built {
+    async fn new(origin: &[(i32, i64)], views: &[(&str, &str)]) -> Self {
+        let (warehouse, store) = faulty_warehouse();
+        let catalog = catalog(origin, views).await;
+        let archive = Archive::open(&warehouse, &stream(), at(origin)).await.unwrap();
+        let spill = tempfile::tempdir().unwrap();
+        let config = BatchConfig { spill: spill.path().join("spill"), compact_files: 3, ..BatchConfig::default() };
+        Self { warehouse, store, catalog, archive, config, _spill: spill }
+    }
 
-async fn commit(archive: &mut Archive, from: &[(i32, i64)], to: &[(i32, i64)], mark: bool) {
-    let outcome = archive.commit(&measured(from, to, mark)).await.unwrap();
-    assert!(matches!(outcome, EpochOutcome::Landed(_)), "{outcome:?}");
+    fn view(&self, name: &str) -> Arc<CompiledView> {
+        view(&self.catalog, name)
+    }
+
+    async fn commit(&mut self, from: &[(i32, i64)], to: &[(i32, i64)], mark: bool) {
+        let outcome = self.archive.commit(&measured(from, to, mark)).await.unwrap();
+        assert!(matches!(outcome, EpochOutcome::Landed(_)), "{outcome:?}");
+    }
+
+    async fn run(&self, view: &Arc<CompiledView>, mode: RunMode) -> Result<RunReport> {
+        run_view(&self.warehouse, &self.catalog, view, mode, &self.config, |_| ()).await
+    }
+
+    /// What the published states say.
+    async fn published(&self, view: &CompiledView) -> (Arc<BatchVersion>, String) {
+        let plan = &view.plan;
+        let mut table = ViewTable::open(&self.warehouse, plan.id(), plan.stored_schema()).await.unwrap();
+        let version = table.latest().await.unwrap().unwrap();
+        let state = session::state(session::runtime(Some(&self.warehouse), None, None).unwrap(), 2);
+        let files = ParquetFiles::new(Arc::clone(plan.stored_schema()), version.files.to_vec());
+        let stored = scan("states", Arc::new(files)).unwrap();
+        let merged = plan.merge(plan.from_stored(stored).unwrap()).unwrap();
+        let rows = collect(&state, "test", plan.finish(merged).unwrap()).await.unwrap();
+        (version, text(&rows))
+    }
 }
 
 fn text(rows: &[RecordBatch]) -> String {
@@ -35,19 +72,6 @@ fn text(rows: &[RecordBatch]) -> String {
     let mut lines: Vec<&str> = table.lines().collect();
     lines.sort_unstable();
     lines.join("\n")
-}
-
-/// What the published states say.
-async fn published(warehouse: &Warehouse, view: &CompiledView) -> (Arc<BatchVersion>, String) {
-    let plan = &view.plan;
-    let mut table = ViewTable::open(warehouse, plan.id(), plan.stored_schema()).await.unwrap();
-    let version = table.latest().await.unwrap().unwrap();
-    let state = session::state(session::runtime(Some(warehouse), None, None).unwrap(), 2);
-    let files = ParquetFiles::new(Arc::clone(plan.stored_schema()), version.files.to_vec());
-    let stored = scan("states", Arc::new(files)).unwrap();
-    let merged = plan.merge(plan.from_stored(stored).unwrap()).unwrap();
-    let rows = collect(&state, "test", plan.finish(merged).unwrap()).await.unwrap();
-    (version, text(&rows))
 }
 
 /// What the query says of the rows below `to`, not through any archive.
@@ -63,12 +87,8 @@ async fn expected(view: &CompiledView, from: &[(i32, i64)], to: &[(i32, i64)]) -
 
 #[tokio::test(flavor = "multi_thread")]
 async fn appended_compacted_and_full_states_say_the_same() {
-    let (warehouse, _) = faulty_warehouse();
-    let folder = tempfile::tempdir().unwrap();
-    let config = config(&folder);
     let origin = &[(0, 0), (1, 5)];
-    let catalog = catalog(origin, &[("by_device", BY_DEVICE), ("overall", OVERALL)]).await;
-    let mut archive = archive(&warehouse, &catalog).await;
+    let mut built = Built::new(origin, &[("by_device", BY_DEVICE), ("overall", OVERALL)]).await;
     let steps: [&[(i32, i64)]; 6] = [
         &[(0, 0), (1, 5)],
         &[(0, 40), (1, 21)],
@@ -81,83 +101,69 @@ async fn appended_compacted_and_full_states_say_the_same() {
     let files = [0, 1, 2, 3, 1, 2];
     for (step, to) in steps.iter().enumerate() {
         if step > 0 {
-            commit(&mut archive, steps[step - 1], to, true).await;
+            built.commit(steps[step - 1], to, true).await;
         }
         for name in ["by_device", "overall"] {
-            let view = view(&catalog, name);
-            let report = run_view(&warehouse, &catalog, &view, RunMode::Incremental, &config, |_| ()).await.unwrap();
+            let view = built.view(name);
+            let report = built.run(&view, RunMode::Incremental).await.unwrap();
             assert_eq!(report.outcome, RunOutcome::Published, "{name} {step}");
             assert_eq!(report.to, at(to));
-            let (version, answer) = published(&warehouse, &view).await;
+            let (version, answer) = built.published(&view).await;
             assert_eq!(version.cut, at(to));
             assert_eq!(answer, expected(&view, origin, to).await, "{name} {step}");
             if name == "by_device" {
                 assert_eq!(version.files.len(), files[step], "step {step}");
             }
             // Nothing new: nothing is published.
-            let again = run_view(&warehouse, &catalog, &view, RunMode::Incremental, &config, |_| ());
-            assert_eq!(again.await.unwrap().outcome, RunOutcome::NothingNew);
+            assert_eq!(built.run(&view, RunMode::Incremental).await.unwrap().outcome, RunOutcome::NothingNew);
         }
     }
     for name in ["by_device", "overall"] {
-        let view = view(&catalog, name);
-        let (_, before) = published(&warehouse, &view).await;
-        let report = run_view(&warehouse, &catalog, &view, RunMode::Full, &config, |_| ()).await;
-        let report = report.unwrap();
+        let view = built.view(name);
+        let (_, before) = built.published(&view).await;
+        let report = built.run(&view, RunMode::Full).await.unwrap();
         assert_eq!((report.outcome, report.rows_read), (RunOutcome::Published, 81 + 94));
-        let (version, after) = published(&warehouse, &view).await;
+        let (version, after) = built.published(&view).await;
         assert_eq!((version.files.len(), after), (1, before));
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_incremental_run_reads_only_what_lies_above_the_cut() {
-    let (warehouse, _) = faulty_warehouse();
-    let folder = tempfile::tempdir().unwrap();
-    let config = config(&folder);
-    let catalog = catalog(&[(0, 0), (1, 0)], &[("by_device", BY_DEVICE)]).await;
-    let view = view(&catalog, "by_device");
-    let mut archive = archive(&warehouse, &catalog).await;
-    commit(&mut archive, &[(0, 0), (1, 0)], &[(0, 1000), (1, 1000)], true).await;
-    run_view(&warehouse, &catalog, &view, RunMode::Incremental, &config, |_| ()).await.unwrap();
+    let mut built = Built::new(&[(0, 0), (1, 0)], &[("by_device", BY_DEVICE)]).await;
+    let view = built.view("by_device");
+    built.commit(&[(0, 0), (1, 0)], &[(0, 1000), (1, 1000)], true).await;
+    built.run(&view, RunMode::Incremental).await.unwrap();
     // Above a mark there are rows that no run may read yet.
-    commit(&mut archive, &[(0, 1000), (1, 1000)], &[(0, 1010), (1, 1000)], true).await;
-    commit(&mut archive, &[(0, 1010)], &[(0, 1500)], false).await;
+    built.commit(&[(0, 1000), (1, 1000)], &[(0, 1010), (1, 1000)], true).await;
+    built.commit(&[(0, 1010)], &[(0, 1500)], false).await;
     let mut last = Progress::default();
-    let report = run_view(&warehouse, &catalog, &view, RunMode::Incremental, &config, |p| last = p);
-    let report = report.await.unwrap();
+    let (warehouse, catalog) = (&built.warehouse, &built.catalog);
+    let report = run_view(warehouse, catalog, &view, RunMode::Incremental, &built.config, |p| last = p).await.unwrap();
     assert_eq!((report.rows_read, last.rows_read), (10, 10));
     assert_eq!(report.from, at(&[(0, 1000), (1, 1000)]));
     assert_eq!(report.to, at(&[(0, 1010), (1, 1000)]));
-    let (_, answer) = published(&warehouse, &view).await;
+    let (_, answer) = built.published(&view).await;
     assert_eq!(answer, expected(&view, &[], &[(0, 1010), (1, 1000)]).await);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_stream_without_partitions_has_nothing_to_publish() {
-    let (warehouse, _) = faulty_warehouse();
-    let folder = tempfile::tempdir().unwrap();
-    let config = config(&folder);
-    let catalog = catalog(&[], &[("overall", OVERALL)]).await;
-    let view = view(&catalog, "overall");
-    let run = run_view(&warehouse, &catalog, &view, RunMode::Full, &config, |_| ());
-    assert_eq!(run.await.unwrap().outcome, RunOutcome::NothingNew);
+    let built = Built::new(&[], &[("overall", OVERALL)]).await;
+    let report = built.run(&built.view("overall"), RunMode::Full).await.unwrap();
+    assert_eq!(report.outcome, RunOutcome::NothingNew);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn memory_that_is_short_spills_and_changes_nothing() {
-    let (warehouse, _) = faulty_warehouse();
-    let folder = tempfile::tempdir().unwrap();
     let many = "SELECT count AS c, _offset AS o, count(*) AS n, sum(temperature) AS t \
                 FROM sensor_data GROUP BY 1, 2";
-    let catalog = catalog(&[(0, 0)], &[("wide", many)]).await;
-    let view = view(&catalog, "wide");
-    let mut archive = archive(&warehouse, &catalog).await;
-    commit(&mut archive, &[(0, 0)], &[(0, 200_000)], true).await;
-    let config = BatchConfig { memory: 24 << 20, ..config(&folder) };
-    let run = run_view(&warehouse, &catalog, &view, RunMode::Full, &config, |_| ());
-    assert_eq!(run.await.unwrap().groups, 200_000);
-    let (version, answer) = published(&warehouse, &view).await;
+    let mut built = Built::new(&[(0, 0)], &[("wide", many)]).await;
+    let view = built.view("wide");
+    built.commit(&[(0, 0)], &[(0, 200_000)], true).await;
+    built.config.memory = 24 << 20;
+    assert_eq!(built.run(&view, RunMode::Full).await.unwrap().groups, 200_000);
+    let (version, answer) = built.published(&view).await;
     assert_eq!(version.files.len(), 1);
     assert_eq!(answer, expected(&view, &[], &[(0, 200_000)]).await);
 }
@@ -167,24 +173,19 @@ async fn killed_at_any_step_a_run_is_published_once_or_not() {
     for after in [false, true] {
         let mut completed = false;
         for step in 1..200 {
-            let (warehouse, store) = faulty_warehouse();
-            let folder = tempfile::tempdir().unwrap();
-            let config = BatchConfig { clock: WallClock::manual(), ..config(&folder) };
-            let catalog = catalog(&[(0, 0)], &[("by_device", BY_DEVICE)]).await;
-            let view = view(&catalog, "by_device");
-            let mut archive = archive(&warehouse, &catalog).await;
-            commit(&mut archive, &[(0, 0)], &[(0, 30)], true).await;
-            let mode = RunMode::Incremental;
-            run_view(&warehouse, &catalog, &view, mode, &config, |_| ()).await.unwrap();
-            commit(&mut archive, &[(0, 30)], &[(0, 50)], true).await;
-            store.set(Trouble::Kill { at: step, after });
-            let run = run_view(&warehouse, &catalog, &view, mode, &config, |_| ());
-            completed = store.until_killed(run).await.is_some();
-            store.set(Trouble::None);
+            let mut built = Built::new(&[(0, 0)], &[("by_device", BY_DEVICE)]).await;
+            built.config.clock = WallClock::manual();
+            let view = built.view("by_device");
+            built.commit(&[(0, 0)], &[(0, 30)], true).await;
+            built.run(&view, RunMode::Incremental).await.unwrap();
+            built.commit(&[(0, 30)], &[(0, 50)], true).await;
+            built.store.set(Trouble::Kill { at: step, after });
+            completed = built.store.until_killed(built.run(&view, RunMode::Incremental)).await.is_some();
+            built.store.set(Trouble::None);
             // What the dead one held is over by then.
-            config.clock.advance(Duration::from_secs(60));
-            run_view(&warehouse, &catalog, &view, mode, &config, |_| ()).await.unwrap();
-            let (version, answer) = published(&warehouse, &view).await;
+            built.config.clock.advance(Duration::from_secs(60));
+            built.run(&view, RunMode::Incremental).await.unwrap();
+            let (version, answer) = built.published(&view).await;
             assert_eq!(version.cut, at(&[(0, 50)]));
             assert_eq!(answer, expected(&view, &[], &[(0, 50)]).await, "{step} {after}");
             if completed {
@@ -198,20 +199,18 @@ async fn killed_at_any_step_a_run_is_published_once_or_not() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn one_run_at_a_time_and_one_that_was_stopped_drops_its_work() {
-    let (warehouse, store) = faulty_warehouse();
-    let folder = tempfile::tempdir().unwrap();
-    let config = BatchConfig { clock: WallClock::manual(), ..config(&folder) };
-    let catalog = catalog(&[(0, 0)], &[("overall", OVERALL)]).await;
-    let view = view(&catalog, "overall");
-    let mut archive = archive(&warehouse, &catalog).await;
-    commit(&mut archive, &[(0, 0)], &[(0, 30)], true).await;
+    let mut built = Built::new(&[(0, 0)], &[("overall", OVERALL)]).await;
+    built.config.clock = WallClock::manual();
+    let view = built.view("overall");
+    built.commit(&[(0, 0)], &[(0, 30)], true).await;
+    let Built { warehouse, catalog, config, .. } = &built;
     let id = view.plan.id();
-    let other = || async { lease::take(&warehouse, id, &config.clock).await.unwrap() };
+    let other = || async { lease::take(warehouse, id, &config.clock).await.unwrap() };
     let waiting = |work: &dyn Fn()| tokio::task::block_in_place(work);
 
     // While this one computes, no other gets the lease; then it is stopped for so long that another does.
     let taken = std::sync::Mutex::new(None);
-    let report = run_view(&warehouse, &catalog, &view, RunMode::Full, &config, |_| {
+    let report = run_view(warehouse, catalog, &view, RunMode::Full, config, |_| {
         waiting(&|| {
             let mut taken = taken.lock().unwrap();
             if taken.is_some() {
@@ -226,12 +225,11 @@ async fn one_run_at_a_time_and_one_that_was_stopped_drops_its_work() {
     let outcome = report.await.unwrap().outcome;
     let Some(Taken::Mine(theirs)) = taken.into_inner().unwrap() else { panic!("the other one did not get it") };
     assert!(matches!(outcome, RunOutcome::Busy { .. }), "{outcome:?}");
-    let mut table = ViewTable::open(&warehouse, id, view.plan.stored_schema()).await.unwrap();
+    let mut table = ViewTable::open(warehouse, id, view.plan.stored_schema()).await.unwrap();
     assert!(table.latest().await.unwrap().is_none());
 
     // Whoever comes now is told who has it, and reads nothing.
-    let run = run_view(&warehouse, &catalog, &view, RunMode::Full, &config, |_| ());
-    let report = run.await.unwrap();
+    let report = built.run(&view, RunMode::Full).await.unwrap();
     let RunOutcome::Busy { holder, until_ms } = report.outcome else { panic!("{:?}", report.outcome) };
     assert!(holder.starts_with(&format!("process {} on ", std::process::id())));
     assert!(until_ms > config.clock.now_ms());
@@ -239,9 +237,7 @@ async fn one_run_at_a_time_and_one_that_was_stopped_drops_its_work() {
     theirs.release().await;
 
     // A run that fails lets go as well.
-    store.set(Trouble::Fail { part: "states-", after: false, times: 1 });
-    let mode = RunMode::Incremental;
-    run_view(&warehouse, &catalog, &view, mode, &config, |_| ()).await.unwrap_err();
-    let run = run_view(&warehouse, &catalog, &view, mode, &config, |_| ());
-    assert_eq!(run.await.unwrap().outcome, RunOutcome::Published);
+    built.store.set(Trouble::Fail { part: "states-", after: false, times: 1 });
+    built.run(&view, RunMode::Incremental).await.unwrap_err();
+    assert_eq!(built.run(&view, RunMode::Incremental).await.unwrap().outcome, RunOutcome::Published);
 }

@@ -2,6 +2,9 @@
 
 use std::collections::HashMap;
 
+use thalweg_kit::positions::at;
+use thalweg_kit::store::Trouble;
+use thalweg_kit::world::faulty_warehouse;
 use thalweg_schemas::catalog::CatalogStore;
 use thalweg_schemas::definition::parse;
 use thalweg_schemas::definition::stream::StreamDefinition;
@@ -12,7 +15,7 @@ use thalweg_schemas::{StreamName, ViewName};
 use super::*;
 use crate::archive::Archive;
 use crate::lease::{self, Taken};
-use crate::testing::{Trouble, at, faulty_warehouse, rows_at};
+use crate::testing::rows_at;
 
 const STREAM: &str = "CREATE EXTERNAL TABLE events (k STRING, x BIGINT) STORED AS KAFKA LOCATION 'events' \
      OPTIONS ('format' 'json', 'kafka.bootstrap.servers' 'localhost:9092');";

@@ -2,12 +2,14 @@
 
 use arrow::array::{ArrayRef, Float64Array, Int32Array, Int64Array, RecordBatch, StringArray, StructArray};
 use arrow::datatypes::{DataType, Field, Fields, Schema};
-use object_store::memory::InMemory;
+use thalweg_kit::positions::at;
+use thalweg_kit::store::Trouble;
+use thalweg_kit::world::{faulty_warehouse, warehouse_in_memory};
 use thalweg_schemas::Fault;
 use thalweg_schemas::definition::stream::PARTITION;
 
 use super::*;
-use crate::testing::{Trouble, at, faulty_warehouse, read, warehouse_over};
+use crate::testing::read;
 
 fn schema() -> SchemaRef {
     Arc::new(Schema::new(vec![
@@ -95,7 +97,7 @@ async fn parquet_files(warehouse: &Warehouse) -> usize {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn full_replaces_incremental_appends() {
-    let warehouse = warehouse_over(Arc::new(InMemory::new()));
+    let warehouse = warehouse_in_memory();
     let mut table = open(&warehouse).await;
     assert!(table.latest().await.unwrap().is_none());
     let first = published(publish(&mut table, None, &[1, 2], true, 10).await.unwrap());

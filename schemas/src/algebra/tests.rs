@@ -1,6 +1,6 @@
 //! The algebra on small fixed inputs: every accepted aggregate, cut in every way into two, merged at two levels,
 //! against one query over all rows. Refusals and differences stand beside; the property test over random inputs and
-//! through Delta is `tests/law`.
+//! through Delta is `tests/it/law`.
 
 mod differences;
 mod fixture;

@@ -48,10 +48,6 @@ fn check_words<T: Copy + Debug + Serialize + DeserializeOwned>(all: &[T], words:
     assert_eq!(format!("{read:?}"), format!("{later:?}"));
 }
 
-fn at(offset: i64) -> Frontier {
-    [(Partition(0), Offset(offset))].into_iter().collect()
-}
-
 fn stream() -> StreamName {
     StreamName::new("s").unwrap()
 }
@@ -131,7 +127,7 @@ fn errors() {
 fn answers_of_sql() {
     let mut answer = SqlAnswer {
         columns: vec![AnswerColumn { name: "n".into(), data_type: "Int64".into() }],
-        frontier: [(stream(), at(7))].into(),
+        frontier: [(stream(), Frontier::from([(0, 7)]))].into(),
         stale: false,
         partial: Default::default(),
         rows: vec![vec![json!(1)], vec![json!(null)]],
@@ -194,10 +190,10 @@ fn status() -> StreamStatus {
         answers: true,
         archive_failure: None,
         unheld: Default::default(),
-        origin: at(0),
-        frontier: Some(at(7)),
-        archive_frontier: Some(at(5)),
-        mark: Some(at(4)),
+        origin: Frontier::from([(0, 0)]),
+        frontier: Some(Frontier::from([(0, 7)])),
+        archive_frontier: Some(Frontier::from([(0, 5)])),
+        mark: Some(Frontier::from([(0, 4)])),
         archive_version: Some(3),
         archive_files: Some(2),
         lag: 2,
@@ -246,8 +242,8 @@ fn report(outcome: RunOutcome) -> RunReport {
         view: view(),
         id: id(),
         mode: RunMode::Full,
-        from: at(0),
-        to: at(4),
+        from: Frontier::from([(0, 0)]),
+        to: Frontier::from([(0, 4)]),
         rows_read: 4,
         groups: 2,
         files: 1,
@@ -296,8 +292,8 @@ fn views() {
         status: ViewPhase::Serving,
         id: id(),
         building: Some(id()),
-        cut: Some(at(4)),
-        frontier: Some(at(7)),
+        cut: Some(Frontier::from([(0, 4)])),
+        frontier: Some(Frontier::from([(0, 7)])),
         published: text("2026-01-01T00:00:00.000000Z"),
         age_seconds: Some(1.5),
         batch_version: Some(3),
@@ -332,7 +328,14 @@ fn audits() {
         groups: 1,
         differences: Vec::new(),
     };
-    let mut report = AuditReport { view: view(), id: id(), cut: at(4), from: at(0), to: at(4), parts: vec![part] };
+    let mut report = AuditReport {
+        view: view(),
+        id: id(),
+        cut: Frontier::from([(0, 4)]),
+        from: Frontier::from([(0, 0)]),
+        to: Frontier::from([(0, 4)]),
+        parts: vec![part],
+    };
     let json = |differences: Value| {
         json!({"view": "v", "id": "00ff", "cut": {"0": 4}, "from": {"0": 0}, "to": {"0": 4}, "parts": [
             {"provenance": "rebuilt", "against": "published", "segments": 2, "offsets": 4, "groups": 1,

@@ -2,25 +2,25 @@
 
 use object_store::path::Path;
 use object_store::{ObjectStoreExt, PutPayload};
+use thalweg_kit::store::{FaultyStore, Trap, Trouble};
 use url::Url;
 
 use super::*;
 use crate::definition;
 use crate::warehouse::Warehouse;
-use crate::warehouse::trapped::{Trap, Trapped};
-use crate::{Error, Fault, Offset, Partition, Result};
+use crate::{Error, Fault, Result};
 
 const STREAM: &str = "CREATE EXTERNAL TABLE s (a INT, b STRING) STORED AS KAFKA LOCATION 't' OPTIONS ('kafka.x' '1')";
 const VIEW: &str = "CREATE MATERIALIZED VIEW v AS SELECT b, count(*) AS n FROM s GROUP BY b";
 
 struct Fixture {
-    store: Arc<Trapped>,
+    store: Arc<FaultyStore>,
     catalogs: CatalogStore,
 }
 
 impl Fixture {
     fn new() -> Self {
-        let store = Arc::new(Trapped::default());
+        let store = FaultyStore::in_memory();
         let url = Url::parse("memory:///").unwrap();
         let catalogs = CatalogStore::new(Warehouse::over(url, store.clone()));
         Self { store, catalogs }
@@ -61,15 +61,15 @@ impl Fixture {
     /// Pretends that the stream `s` has been archived.
     async fn archive(&self) {
         let path = Warehouse::master_path(&stream("s")).join("_delta_log").join("0.json");
-        self.store.inner.put(&path, PutPayload::from_static(b"{}")).await.unwrap();
+        self.store.put(&path, PutPayload::from_static(b"{}")).await.unwrap();
     }
 
     /// Rewrites the newest file's text.
     async fn tamper(&self, version: u64, edit: impl FnOnce(String) -> String) {
         let path = Path::from(format!("catalog/{version:08}.json"));
-        let bytes = self.store.inner.get(&path).await.unwrap().bytes().await.unwrap();
+        let bytes = self.store.get(&path).await.unwrap().bytes().await.unwrap();
         let text = edit(String::from_utf8(bytes.to_vec()).unwrap());
-        self.store.inner.put(&path, PutPayload::from(text.into_bytes())).await.unwrap();
+        self.store.put(&path, PutPayload::from(text.into_bytes())).await.unwrap();
     }
 }
 
@@ -79,10 +79,6 @@ fn stream(name: &str) -> StreamName {
 
 fn view(name: &str) -> ViewName {
     ViewName::new(name).unwrap()
-}
-
-fn at(pairs: &[(i32, i64)]) -> Frontier {
-    pairs.iter().map(|(p, o)| (Partition(*p), Offset(*o))).collect()
 }
 
 /// Whether `v` has a side that serves and one that is built.
@@ -201,32 +197,32 @@ async fn origins_are_recorded_once() {
     let f = Fixture::with(&[STREAM]).await;
     let record = async |origin| f.catalogs.record_origin(&stream("s"), &origin).await.unwrap();
     let origin = |catalog: &Catalog| catalog.streams[&stream("s")].origin.clone();
-    assert_eq!(origin(&*record(at(&[(0, 5)])).await), at(&[(0, 5)]));
-    assert_eq!(origin(&*record(at(&[(0, 9), (1, 0)])).await), at(&[(0, 5), (1, 0)]));
+    assert_eq!(origin(&*record(Frontier::from([(0, 5)])).await), Frontier::from([(0, 5)]));
+    assert_eq!(origin(&*record(Frontier::from([(0, 9), (1, 0)])).await), Frontier::from([(0, 5), (1, 0)]));
     let version = f.load().await.version;
-    record(at(&[(1, 7)])).await;
+    record(Frontier::from([(1, 7)])).await;
     assert_eq!(f.load().await.version, version);
-    assert_eq!(origin(&*f.load().await), at(&[(0, 5), (1, 0)]));
+    assert_eq!(origin(&*f.load().await), Frontier::from([(0, 5), (1, 0)]));
     f.apply(&STREAM.replace("CREATE", "CREATE OR REPLACE").replace("'1'", "'3'")).await.unwrap();
-    assert_eq!(origin(&*f.load().await), at(&[(0, 5), (1, 0)]));
-    assert!(f.catalogs.record_origin(&stream("x"), &at(&[(0, 1)])).await.is_err());
+    assert_eq!(origin(&*f.load().await), Frontier::from([(0, 5), (1, 0)]));
+    assert!(f.catalogs.record_origin(&stream("x"), &Frontier::from([(0, 1)])).await.is_err());
 }
 
 #[tokio::test]
 async fn a_stream_created_again_goes_on_with_its_archive() {
     let f = Fixture::with(&[STREAM]).await;
-    f.catalogs.record_origin(&stream("s"), &at(&[(0, 5)])).await.unwrap();
+    f.catalogs.record_origin(&stream("s"), &Frontier::from([(0, 5)])).await.unwrap();
     f.archive().await;
     f.apply("DROP TABLE s").await.unwrap();
     f.refused(f.apply(&STREAM.replace("a INT", "a DATE")).await, "its columns cannot change");
     let done = f.apply(STREAM).await.unwrap();
     assert_eq!(done, ["created stream s over its archive"]);
     let catalog = f.load().await;
-    assert_eq!(catalog.streams[&stream("s")].origin, at(&[(0, 5)]));
+    assert_eq!(catalog.streams[&stream("s")].origin, Frontier::from([(0, 5)]));
     assert!(catalog.dropped.is_empty());
 
     let f = Fixture::with(&[STREAM]).await;
-    f.catalogs.record_origin(&stream("s"), &at(&[(0, 5)])).await.unwrap();
+    f.catalogs.record_origin(&stream("s"), &Frontier::from([(0, 5)])).await.unwrap();
     f.apply("DROP TABLE s").await.unwrap();
     f.apply(&STREAM.replace("a INT", "a DATE")).await.unwrap();
     assert!(f.load().await.streams[&stream("s")].origin.is_empty(), "nothing was archived");
@@ -262,20 +258,21 @@ async fn concurrent_writers_lose_nothing() {
 
 #[tokio::test]
 async fn a_write_with_an_unknown_outcome_happens_once() {
-    for traps in [
-        vec![Trap::LandsAndFails],
-        vec![Trap::LandsAndExists],
-        vec![Trap::Lost],
-        vec![Trap::Lost, Trap::Lost, Trap::LandsAndFails],
-    ] {
+    let lists: [&[Trap]; 4] = [
+        &[Trap::LandsAndFails],
+        &[Trap::LandsAndExists],
+        &[Trap::Lost],
+        &[Trap::Lost, Trap::Lost, Trap::LandsAndFails],
+    ];
+    for traps in lists {
         let f = Fixture::new();
-        f.store.traps.lock().extend(&traps);
+        f.store.set(Trouble::Traps(traps));
         assert_eq!(f.apply(STREAM).await.unwrap(), ["created stream s"], "{traps:?}");
         let catalog = f.load().await;
         assert_eq!((catalog.version, catalog.streams.len()), (1, 1), "{traps:?}");
     }
     let f = Fixture::new();
-    f.store.traps.lock().extend([Trap::Lost; 20]);
+    f.store.set(Trouble::Traps(&[Trap::Lost; 20]));
     assert_eq!(f.apply(STREAM).await.unwrap_err().fault(), Fault::Transient);
     assert_eq!(f.load().await.version, 0);
 }
@@ -325,7 +322,7 @@ async fn other_files_in_the_folder_do_no_harm() {
     let f = Fixture::with(&[STREAM]).await;
     for name in ["notes.txt", "0.json", "99999999.json.tmp"] {
         let path = Warehouse::catalog_path().join(name);
-        f.store.inner.put(&path, PutPayload::from_static(b"x")).await.unwrap();
+        f.store.put(&path, PutPayload::from_static(b"x")).await.unwrap();
     }
     assert_eq!(f.load().await.version, 1);
 }

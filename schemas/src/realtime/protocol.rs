@@ -216,7 +216,7 @@ mod tests {
         let ticket = Ticket::States(StatesTicket {
             pin: "p".into(),
             view: serde_json::from_str("\"0123456789abcdef0123456789abcdef\"").unwrap(),
-            from: [(Partition(3), Offset(7))].into_iter().collect(),
+            from: Frontier::from([(3, 7)]),
             columns: Some(vec![0, 2]),
             filters: vec![GroupFilter { column: "g0".into(), test: GroupTest::In, values: "AA==".into() }],
         });

@@ -98,20 +98,18 @@ pub struct Published {
 mod tests {
     use super::*;
 
-    fn at(pairs: &[(i32, i64)]) -> Frontier {
-        pairs.iter().map(|(p, o)| (Partition(*p), Offset(*o))).collect()
+    #[track_caller]
+    fn check<const F: usize, const T: usize>(from: [(i32, i64); F], to: [(i32, i64); T], expect: bool) {
+        let span = OffsetSpan { partitions: (Partition(1), Partition(2)), offsets: (Offset(10), Offset(19)) };
+        assert_eq!(span.touches(&from.into(), &to.into()), expect, "{from:?} {to:?}");
     }
 
     #[test]
     fn spans_touch_the_ranges_they_may_hold() {
-        let span = OffsetSpan { partitions: (Partition(1), Partition(2)), offsets: (Offset(10), Offset(19)) };
-        let check = |from: &[(i32, i64)], to: &[(i32, i64)], expect| {
-            assert_eq!(span.touches(&at(from), &at(to)), expect, "{from:?} {to:?}");
-        };
-        check(&[], &[(1, 11)], true);
-        check(&[], &[(1, 10)], false);
-        check(&[], &[(0, 100), (3, 100)], false);
-        check(&[(1, 20), (2, 20)], &[(1, 30), (2, 30)], false);
-        check(&[(1, 20), (2, 19)], &[(1, 30), (2, 30)], true);
+        check([], [(1, 11)], true);
+        check([], [(1, 10)], false);
+        check([], [(0, 100), (3, 100)], false);
+        check([(1, 20), (2, 20)], [(1, 30), (2, 30)], false);
+        check([(1, 20), (2, 19)], [(1, 30), (2, 30)], true);
     }
 }

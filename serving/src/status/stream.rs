@@ -280,7 +280,7 @@ mod tests {
     }
 
     fn only(partition: i32, offset: i64) -> Frontier {
-        [(Partition(partition), Offset(offset))].into_iter().collect()
+        Frontier::from([(partition, offset)])
     }
 
     async fn stand(workers: Vec<Result<WorkerStream, String>>) -> StreamCondition {

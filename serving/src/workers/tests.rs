@@ -1,4 +1,4 @@
-//! Workers that are not there: what they cost and what is said of them. Real ones are met in `tests/flight/`.
+//! Workers that are not there: what they cost and what is said of them. Real ones are met in `tests/it/flight/`.
 
 use std::net::TcpListener as Silent;
 

@@ -1,26 +1,22 @@
-//! What a pin's answer says; requests that make no sense, over a real connection. Readers are met in `tests/flight/`.
+//! What a pin says; requests that make no sense, over a real connection. Readers are met in `tests/it/flight/`.
 
 use std::collections::BTreeMap;
 
+use arrow::datatypes::DataType;
 use arrow_flight::flight_service_client::FlightServiceClient;
 use arrow_flight::{Action, Empty, Ticket as FlightTicket};
-use thalweg_schemas::algebra::ViewPlan;
+use thalweg_kit::positions::at;
+use thalweg_kit::snapshots::Shown;
+use thalweg_kit::{definitions, segments, snapshots};
 use thalweg_schemas::catalog::CompiledView;
-use thalweg_schemas::definition::{self, Statement};
 use thalweg_schemas::realtime::protocol::{Coverage, PIN, PinRequest, STATUS, StatesTicket, Ticket, WorkerStatus};
-use thalweg_schemas::realtime::segment::{Provenance, Segment, ViewSegments};
-use thalweg_schemas::realtime::snapshot::{RowsChunk, StreamSnapshot};
-use thalweg_schemas::warehouse::versions::MasterVersion;
+use thalweg_schemas::realtime::segment::{Provenance, ViewSegments};
+use thalweg_schemas::realtime::snapshot::StreamSnapshot;
 use thalweg_schemas::{Frontier, Offset, Partition, ViewId};
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Request};
 
 use super::*;
-
-fn at(pairs: &[(i32, i64)]) -> Frontier {
-    let pairs = pairs.iter().map(|(p, o)| (Partition(*p), Offset(*o)));
-    pairs.collect()
-}
 
 fn name() -> StreamName {
     StreamName::new("s").unwrap()
@@ -28,43 +24,14 @@ fn name() -> StreamName {
 
 /// A snapshot at these positions that holds nothing.
 pub(super) fn snapshot(to: &[(i32, i64)]) -> StreamSnapshot {
-    let frontier = at(to);
-    StreamSnapshot {
-        stream: name(),
-        origin: Frontier::new(),
-        caught_up_partitions: frontier.partitions().collect(),
-        frontier,
-        caught_up: true,
-        waiting: None,
-        master: Arc::new(MasterVersion {
-            stream: name(),
-            version: 0,
-            frontier: Frontier::new(),
-            mark: Frontier::new(),
-            files: Arc::from([]),
-            last: HashMap::new(),
-        }),
-        rows: Vec::new(),
-        views: HashMap::new(),
-        health: BTreeMap::new(),
-        memory_bytes: 7,
-        memory_budget: 70,
-        paused: false,
-    }
+    let nothing = Frontier::new();
+    snapshots::snapshot(Arc::new(snapshots::master(&name(), &nothing)), &nothing, &at(to))
 }
 
 async fn view() -> Arc<CompiledView> {
-    let sql = "CREATE EXTERNAL TABLE s (device STRING) STORED AS KAFKA LOCATION 's'
-                 OPTIONS ('format' 'json', 'kafka.bootstrap.servers' 'nowhere:1');
-               CREATE MATERIALIZED VIEW v AS SELECT device, count(*) AS n FROM s GROUP BY device;";
-    let statements = definition::parse(sql).unwrap();
-    let [Statement::CreateStream { definition: stream, .. }, Statement::CreateView { definition, .. }] =
-        statements.as_slice()
-    else {
-        panic!("a stream and a view");
-    };
-    let plan = ViewPlan::compile(definition, stream).await.unwrap();
-    Arc::new(CompiledView { definition: definition.clone(), plan })
+    let stream = definitions::stream("s", &[("device", DataType::Utf8)]);
+    let query = "SELECT device, count(*) AS n FROM s GROUP BY device";
+    definitions::view(&definitions::catalog(stream, Frontier::new(), &[("v", query)]).await, "v")
 }
 
 fn request(views: BTreeMap<ViewId, Frontier>, rows: Option<Frontier>) -> PinRequest {
@@ -75,30 +42,22 @@ fn request(views: BTreeMap<ViewId, Frontier>, rows: Option<Frontier>) -> PinRequ
 async fn ranges_are_named_per_partition() {
     let view = view().await;
     let id = view.plan.id().clone();
-    let segment = |partition, from, to| {
-        Arc::new(Segment {
-            view: id.clone(),
-            partition: Partition(partition),
-            from: Offset(from),
-            to: Offset(to),
-            provenance: Provenance::Live,
-            states: arrow::array::RecordBatch::new_empty(Arc::clone(view.plan.state_schema())),
-            bytes: 0,
-            level: 0,
-        })
+    let state = session::state(session::runtime(None, None, None).unwrap(), 1);
+    let segment = async |partition, from, to| {
+        let (partition, range) = (Partition(partition), (Offset(from), Offset(to)));
+        Arc::new(segments::segment(&state, &view, &[], partition, range, Provenance::Live).await)
     };
     let mut snapshot = snapshot(&[(0, 9), (2, 4), (3, 6)]);
     snapshot.caught_up_partitions.remove(&Partition(3));
     let held = ViewSegments {
         partitions: BTreeMap::from([
-            (Partition(0), vec![segment(0, 2, 5), segment(0, 5, 7), segment(0, 7, 9)]),
-            (Partition(2), vec![segment(2, 0, 3)]),
+            (Partition(0), vec![segment(0, 2, 5).await, segment(0, 5, 7).await, segment(0, 7, 9).await]),
+            (Partition(2), vec![segment(2, 0, 3).await]),
         ]),
     };
     snapshot.views.insert(id.clone(), Arc::new(held));
-    let chunk = |from, to| Arc::new(RowsChunk { from, to, batches: Vec::new(), bytes: 0 });
-    snapshot.rows =
-        vec![chunk(at(&[(0, 4), (2, 0)]), at(&[(0, 6), (2, 1)])), chunk(at(&[(0, 6), (2, 2)]), at(&[(0, 9), (2, 4)]))];
+    let chunk = |from: &[(i32, i64)], to: &[(i32, i64)]| snapshots::chunk(&at(from), &at(to), Vec::new());
+    snapshot.rows = vec![chunk(&[(0, 4), (2, 0)], &[(0, 6), (2, 1)]), chunk(&[(0, 6), (2, 2)], &[(0, 9), (2, 4)])];
     let unknown = ViewId::of(&["elsewhere"]);
     let from = at(&[(0, 5), (1, 3)]);
     let asked = BTreeMap::from([(id.clone(), from.clone()), (unknown.clone(), from.clone())]);
@@ -131,11 +90,7 @@ impl Served {
     async fn start() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
-        let handle = StreamHandle {
-            snapshots: watch::channel(Some(Arc::new(snapshot(&[(0, 9)])))).1,
-            failure: watch::channel(None).1,
-            archive_failure: watch::channel(None).1,
-        };
+        let handle = Shown::new(Some(snapshot(&[(0, 9)]))).handle();
         let config = FlightConfig { worker: "w".into(), token: Some("secret".into()), tls: None, threads: 1 };
         let cancel = CancellationToken::new();
         let task = tokio::spawn(serve(

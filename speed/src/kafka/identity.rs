@@ -87,6 +87,8 @@ pub(crate) fn new_origins(origin: &Frontier, log: &BTreeMap<Partition, Watermark
 
 #[cfg(test)]
 mod tests {
+    use thalweg_kit::positions::at;
+
     use super::*;
 
     fn log(pairs: &[(i32, i64, i64)]) -> BTreeMap<Partition, Watermarks> {
@@ -97,10 +99,6 @@ mod tests {
                 (Partition(*p), marks)
             })
             .collect()
-    }
-
-    fn at(pairs: &[(i32, i64)]) -> Frontier {
-        pairs.iter().map(|(p, o)| (Partition(*p), Offset(*o))).collect()
     }
 
     #[test]

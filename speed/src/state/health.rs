@@ -222,24 +222,11 @@ mod tests {
     use std::sync::Arc;
 
     use arrow::array::{ArrayRef, StringArray};
-    use arrow::datatypes::Schema;
-    use thalweg_schemas::StreamName;
-    use thalweg_schemas::definition::stream::RecordFormat;
+    use thalweg_kit::definitions::stream;
+    use thalweg_kit::positions::at;
 
     fn health() -> Health {
-        Health::new(&StreamDefinition {
-            name: StreamName::new("s").unwrap(),
-            topic: "s".into(),
-            columns: Arc::new(Schema::empty()),
-            format: RecordFormat::Json,
-            event_time: None,
-            kafka: BTreeMap::new(),
-            sql: String::new(),
-        })
-    }
-
-    fn at(pairs: &[(i32, i64)]) -> Frontier {
-        pairs.iter().map(|(p, o)| (Partition(*p), Offset(*o))).collect()
+        Health::new(&stream("s", &[]))
     }
 
     #[test]

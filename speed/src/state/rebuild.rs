@@ -161,11 +161,9 @@ fn pieces(from: &Frontier, marks: &[Frontier], to: &Frontier) -> Vec<(Frontier, 
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use thalweg_kit::positions::at;
 
-    fn at(pairs: &[(i32, i64)]) -> Frontier {
-        pairs.iter().map(|(p, o)| (Partition(*p), Offset(*o))).collect()
-    }
+    use super::*;
 
     #[test]
     fn a_range_is_cut_at_the_marks_inside() {

@@ -44,10 +44,9 @@ impl Retention {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use thalweg_schemas::{Offset, Partition};
 
     fn cut(offset: i64) -> Frontier {
-        [(Partition(0), Offset(offset))].into_iter().collect()
+        Frontier::from([(0, offset)])
     }
 
     fn seconds(s: u64) -> Duration {

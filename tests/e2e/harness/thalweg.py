@@ -186,7 +186,7 @@ class Thalweg(Client):
         return self
 
     def listening(self, timeout=60):
-        self._until(lambda: " is listening on http://" in self.out.read_text(), "the listening line", timeout)
+        self.until(lambda: " is listening on http://" in self.out.read_text(), "the listening line", timeout)
         return self
 
     def ready(self, timeout=60):
@@ -198,7 +198,7 @@ class Thalweg(Client):
             views = self.get("/v1/views").json()["views"]
             return all(view["status"] == "serving" and view["segments"] is not None for view in views)
 
-        self._until(all_is_served, "readiness", timeout)
+        self.until(all_is_served, "readiness", timeout)
         return self
 
     def alive(self):
@@ -235,7 +235,7 @@ class Thalweg(Client):
             self.log.read_text(errors="replace").splitlines()[-lines:]
         )
 
-    def _until(self, condition, what, timeout):
+    def until(self, condition, what, timeout):
         def check():
             if not self.alive():
                 awaited = what() if callable(what) else what
@@ -271,7 +271,7 @@ class Thalweg(Client):
                     return None
                 raise
 
-        return self._until(attempt, f"an answer to {sql}", timeout)
+        return self.until(attempt, f"an answer to {sql}", timeout)
 
     def csv(self, sql):
         response = self.http.post(
@@ -312,7 +312,7 @@ class Thalweg(Client):
             last.update(frontier)
             return all(frontier.get(p, 0) >= end for p, end in ends.items())
 
-        return self._until(check, lambda: f"{stream} to reach {ends}, was at {last}", timeout)
+        return self.until(check, lambda: f"{stream} to reach {ends}, was at {last}", timeout)
 
     def metrics(self):
         """Prometheus text as {name: {labels: value}}."""

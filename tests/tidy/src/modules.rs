@@ -237,7 +237,7 @@ impl Module {
 
 /// The folders of the product's packages, the root package's being empty, and of this one.
 pub(crate) fn packages() -> impl Iterator<Item = &'static str> {
-    CRATES.into_iter().chain(["", "tests/tidy"])
+    CRATES.into_iter().chain(["", "tests/kit", "tests/tidy"])
 }
 
 /// The files that are the roots of crates in the folder of a package.

@@ -7,7 +7,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{all_below, landed, open};
 use crate::archive::serve;
-use crate::testing::{Trouble, at, epoch, faulty_warehouse, positions};
+use crate::testing::{epoch, positions};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_loop_outlasts_storage_that_fails_and_ends_with_its_senders() {
@@ -56,3 +56,6 @@ async fn the_loop_gives_up_when_cancelled_and_drops_the_reply() {
     assert!(outcome.await.is_err());
     assert_eq!(running.await.unwrap().unwrap_err().fault(), Fault::Transient);
 }
+use thalweg_kit::positions::at;
+use thalweg_kit::store::Trouble;
+use thalweg_kit::world::faulty_warehouse;

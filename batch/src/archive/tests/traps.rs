@@ -4,7 +4,7 @@ use futures::TryStreamExt;
 use thalweg_schemas::{Fault, Partition};
 
 use super::{all_below, fenced, landed, open};
-use crate::testing::{Trouble, at, epoch, faulty_warehouse, last, positions};
+use crate::testing::{epoch, last, positions};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn two_writers_of_one_range_leave_one_epoch() {
@@ -149,3 +149,6 @@ async fn killed_at_any_step_every_epoch_lands_once() {
     }
     assert_eq!(completed, [true, true]);
 }
+use thalweg_kit::positions::at;
+use thalweg_kit::store::Trouble;
+use thalweg_kit::world::faulty_warehouse;

@@ -28,7 +28,7 @@ fn check(held: &[(i64, i64)], asked: (i64, i64), expect: Option<&[(i64, i64)]>) 
     let segments = ViewSegments {
         partitions: BTreeMap::from([(Partition(0), held.iter().map(|(a, b)| segment(&view, 0, *a, *b)).collect())]),
     };
-    let at = |o| [(Partition(0), Offset(o))].into_iter().collect::<Frontier>();
+    let at = |offset| Frontier::from([(0, offset)]);
     let found = tile(&view, &segments, &at(asked.0), &at(asked.1))
         .map(|tiles| tiles.iter().map(|s| (s.from.0, s.to.0)).collect::<Vec<_>>());
     match (found, expect) {
@@ -67,7 +67,7 @@ fn gaps_and_overlaps_are_not_held() {
 fn every_named_partition_must_be_tiled() {
     let view = ViewId::of(&["v"]);
     let held = ViewSegments { partitions: BTreeMap::from([(Partition(0), vec![segment(&view, 0, 0, 5)])]) };
-    let to = [(Partition(0), Offset(5)), (Partition(1), Offset(1))].into_iter().collect();
+    let to = Frontier::from([(0, 5), (1, 1)]);
     assert!(tile(&view, &held, &Frontier::new(), &to).is_err());
 }
 
@@ -76,7 +76,7 @@ fn segments_of_another_view_or_partition_are_refused() {
     let (view, other) = (ViewId::of(&["v"]), ViewId::of(&["w"]));
     for forged in [segment(&other, 0, 0, 5), segment(&view, 1, 0, 5)] {
         let held = ViewSegments { partitions: BTreeMap::from([(Partition(0), vec![forged])]) };
-        let to = [(Partition(0), Offset(5))].into_iter().collect();
+        let to = Frontier::from([(0, 5)]);
         assert!(tile(&view, &held, &Frontier::new(), &to).is_err());
     }
 }
@@ -84,7 +84,7 @@ fn segments_of_another_view_or_partition_are_refused() {
 /// Chunks as ranges of partition 0, what is asked for, and how many chunks hold it.
 #[track_caller]
 fn check_rows(chunks: &[(i64, i64)], from: i64, to: i64, expect: Option<usize>) {
-    let at = |o| [(Partition(0), Offset(o))].into_iter().collect::<Frontier>();
+    let at = |offset| Frontier::from([(0, offset)]);
     let chunks: Vec<_> = chunks
         .iter()
         .map(|(from, to)| Arc::new(RowsChunk { from: at(*from), to: at(*to), batches: Vec::new(), bytes: 0 }))

@@ -1,13 +1,13 @@
 //! Claims over a store that can be told to misbehave: who gets a number, and what is known after an error.
 
 use object_store::ObjectStoreExt;
+use thalweg_kit::store::{FaultyStore, Trap, Trouble};
 use url::Url;
 
 use super::*;
-use crate::warehouse::trapped::{Trap, Trapped};
 
-fn claims() -> (Claims, Arc<Trapped>) {
-    let store = Arc::<Trapped>::default();
+fn claims() -> (Claims, Arc<FaultyStore>) {
+    let store = FaultyStore::in_memory();
     let warehouse = Warehouse::over(Url::parse("memory:///").unwrap(), store.clone());
     (Claims::new(&warehouse, Path::from("claims")), store)
 }
@@ -53,16 +53,16 @@ async fn of_writers_at_once_one_has_it() {
 #[tokio::test]
 async fn after_an_error_the_file_says_whose_it_is() {
     for (trap, is_taken, expect) in [
-        (Trap::LandsAndFails, false, "ours"),
-        (Trap::LandsAndExists, false, "ours"),
-        (Trap::Lost, false, "failed"),
-        (Trap::Lost, true, "taken"),
+        (&[Trap::LandsAndFails], false, "ours"),
+        (&[Trap::LandsAndExists], false, "ours"),
+        (&[Trap::Lost], false, "failed"),
+        (&[Trap::Lost], true, "taken"),
     ] {
         let (claims, store) = claims();
         if is_taken {
             assert_eq!(create(&claims, 7, "other").await, "ours");
         }
-        store.traps.lock().push_back(trap);
+        store.set(Trouble::Traps(trap));
         assert_eq!(create(&claims, 7, "me").await, expect, "{trap:?} {is_taken}");
         let there = claims.read(7).await.unwrap();
         assert_eq!(there.is_some(), expect != "failed", "{trap:?} {is_taken}");
@@ -80,7 +80,7 @@ async fn only_numbered_files_count() {
         create(&claims, number, "a").await;
     }
     for name in ["notes.txt", "5.json", "00000007.json.tmp", "-0000008.json"] {
-        store.inner.put(&claims.folder().clone().join(name), "x".into()).await.unwrap();
+        store.put(&claims.folder().clone().join(name), "x".into()).await.unwrap();
     }
     assert_eq!(claims.numbers().await.unwrap(), [2, 10, 100_000_000]);
     assert_eq!(claims.path(12).as_ref(), "claims/00000012.json");

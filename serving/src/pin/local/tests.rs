@@ -1,11 +1,11 @@
 //! Rows above the archive: every gap is refused, every honest run of chunks is found.
 
-use thalweg_schemas::{Offset, Partition};
+use thalweg_schemas::Partition;
 
 use super::*;
 
 fn at(offset: i64) -> Frontier {
-    [(Partition(0), Offset(offset))].into_iter().collect()
+    Frontier::from([(0, offset)])
 }
 
 /// Chunks as ranges of partition 0, the archive's frontier, the snapshot's, and the ranges that are used.
@@ -46,7 +46,7 @@ fn gaps_are_refused() {
 
 #[test]
 fn a_partition_that_appears_starts_at_zero() {
-    let second = |offset| at(9).max(&[(Partition(1), Offset(offset))].into_iter().collect());
+    let second = |offset| at(9).max(&Frontier::from([(1, offset)]));
     let chunk = |from: Frontier, to: Frontier| Arc::new(RowsChunk { from, to, batches: Vec::new(), bytes: 0 });
     let chunks = [chunk(at(5), at(9)), chunk(second(0), second(4))];
     assert_eq!(rows_above(&at(5), &chunks, &second(4)).unwrap().len(), 2);

@@ -1,16 +1,13 @@
 //! Which worker is chosen, and which answers are not believed.
 
+use thalweg_kit::positions::at;
+
 use super::*;
 
 const VIEW: &str = "\"0123456789abcdef0123456789abcdef\"";
 
 fn view() -> ViewId {
     serde_json::from_str(VIEW).unwrap()
-}
-
-fn at(pairs: &[(i32, i64)]) -> Frontier {
-    let pairs = pairs.iter().map(|(p, o)| (Partition(*p), Offset(*o)));
-    pairs.collect()
 }
 
 fn held(ranges: &[(i64, i64)]) -> Coverage {

@@ -3,11 +3,7 @@
 use super::*;
 use arrow::array::{ArrayRef, Int64Array};
 use arrow::datatypes::{DataType, Field, Schema};
-use thalweg_schemas::Offset;
-
-fn at(pairs: &[(i32, i64)]) -> Frontier {
-    pairs.iter().map(|(p, o)| (Partition(*p), Offset(*o))).collect()
-}
+use thalweg_kit::positions::at;
 
 fn seconds(s: u64) -> Duration {
     Duration::from_secs(s)

@@ -6,11 +6,12 @@ use std::time::{Duration, Instant};
 
 use arrow::array::{AsArray, RecordBatch};
 use arrow::datatypes::Int64Type;
-use object_store::memory::InMemory;
-use thalweg_batch::{Archive, BatchConfig, ViewTable, run_view};
+use thalweg_batch::{Archive, BatchConfig};
+use thalweg_kit::positions::at;
+use thalweg_kit::world::{World, warehouse_in_memory};
 use thalweg_schemas::algebra::{batches, collect};
 use thalweg_schemas::api::runs::RunMode;
-use thalweg_schemas::catalog::{Catalog, CatalogStore, CompiledView};
+use thalweg_schemas::catalog::CompiledView;
 use thalweg_schemas::clock::MonotonicClock;
 use thalweg_schemas::definition;
 use thalweg_schemas::engine::session;
@@ -18,28 +19,23 @@ use thalweg_schemas::realtime::epoch::EpochRequest;
 use thalweg_schemas::realtime::segment::Segment;
 use thalweg_schemas::realtime::snapshot::{RowsChunk, StreamSnapshot};
 use thalweg_schemas::realtime::tile::tile;
-use thalweg_schemas::warehouse::Warehouse;
 use thalweg_schemas::warehouse::versions::{BatchVersion, MasterVersion, Published};
-use thalweg_schemas::{Frontier, Offset, Partition, Shared, StreamName};
+use thalweg_schemas::{Frontier, Partition};
 use thalweg_speed::{
     AssignmentChange, BatchSender, ConsumerCommand, Drained, Ended, Source, SpeedConfig, Start, Upstream, ingest,
 };
 use tokio::sync::{Notify, mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
-use url::Url;
 
-use crate::script::{Answer, Script};
+use super::script::{Answer, Script};
+use crate::recompute::recompute;
 
 const DEFINITIONS: &str = "
     CREATE EXTERNAL TABLE s (device STRING, value BIGINT) STORED AS KAFKA LOCATION 's'
       OPTIONS ('format' 'json', 'kafka.bootstrap.servers' 'nowhere:1');
     CREATE MATERIALIZED VIEW v AS SELECT device, count(*) AS n, sum(value) AS total FROM s GROUP BY device;";
 const PATIENCE: Duration = Duration::from_secs(60);
-
-pub(crate) fn at(pairs: &[(i32, i64)]) -> Frontier {
-    pairs.iter().map(|(p, o)| (Partition(*p), Offset(*o))).collect()
-}
 
 /// Waits until `happened`; fails with `what` if it never does.
 pub(crate) async fn eventually(what: &str, mut happened: impl FnMut() -> bool) {
@@ -51,16 +47,11 @@ pub(crate) async fn eventually(what: &str, mut happened: impl FnMut() -> bool) {
 }
 
 pub(crate) struct Site {
-    pub(crate) name: StreamName,
-    pub(crate) origin: Frontier,
+    pub(crate) world: World,
     pub(crate) config: SpeedConfig,
     pub(crate) clock: MonotonicClock,
-    pub(crate) catalogs: CatalogStore,
     /// The view that is checked.
     pub(crate) view: Arc<CompiledView>,
-    pub(crate) warehouse: Warehouse,
-    pub(crate) catalog: watch::Sender<Arc<Catalog>>,
-    pub(crate) published: watch::Sender<Arc<Published>>,
     pub(crate) pressure: Arc<Notify>,
     archive_gate: watch::Sender<bool>,
     batch: BatchConfig,
@@ -84,13 +75,7 @@ impl Site {
     /// Its stream is on these brokers.
     pub(crate) async fn reading(brokers: &str, origin: &[(i32, i64)]) -> Self {
         let definitions = DEFINITIONS.replace("nowhere:1", brokers);
-        let warehouse = Warehouse::over(Url::parse("memory:///").unwrap(), Arc::new(InMemory::new()));
-        let catalogs = CatalogStore::new(warehouse.clone());
-        catalogs.apply(definition::parse(&definitions).unwrap()).await.unwrap();
-        let name = StreamName::new("s").unwrap();
-        let origin = at(origin);
-        let catalog = catalogs.record_origin(&name, &origin).await.unwrap();
-        let view = Arc::clone(catalog.views_of(&name).next().unwrap());
+        let world = World::new(warehouse_in_memory(), &definitions, at(origin)).await;
         let clock = MonotonicClock::manual();
         let config = SpeedConfig {
             epoch_interval: Duration::from_secs(3),
@@ -103,24 +88,18 @@ impl Site {
         Self {
             batch: BatchConfig { spill: spill.path().to_owned(), ..BatchConfig::default() },
             _spill: spill,
-            name,
-            origin,
+            view: world.views().remove(0),
+            world,
             config,
             clock,
-            catalogs,
-            view,
-            warehouse,
-            catalog: watch::Sender::new(catalog),
-            published: watch::Sender::new(Arc::default()),
             pressure: Arc::default(),
             archive_gate: watch::Sender::new(true),
         }
     }
 
     pub(crate) async fn archive(&self) -> Archive {
-        let catalog = self.catalog.borrow().clone();
-        let definition = &catalog.streams[&self.name].definition;
-        Archive::open(&self.warehouse, definition, self.origin.clone()).await.unwrap()
+        let (warehouse, definition) = (&self.world.warehouse, self.world.definition());
+        Archive::open(warehouse, &definition, self.world.origin.clone()).await.unwrap()
     }
 
     /// Nothing is archived from here on.
@@ -136,13 +115,13 @@ impl Site {
 
     /// Adds a view, which is checked from now on.
     pub(crate) async fn create(&mut self, sql: &str) {
-        self.catalogs.apply(definition::parse(sql).unwrap()).await.unwrap();
-        let catalog = self.catalogs.load().await.unwrap();
+        self.world.catalogs.apply(definition::parse(sql).unwrap()).await.unwrap();
+        let catalog = self.world.catalogs.load().await.unwrap();
         let known = self.view.plan.id().clone();
-        let mut views = catalog.views_of(&self.name);
+        let mut views = catalog.views_of(&self.world.stream);
         self.view = Arc::clone(views.find(|v| *v.plan.id() != known).unwrap());
         drop(views);
-        self.catalog.send_replace(catalog);
+        self.world.catalog.send_replace(catalog);
     }
 
     /// Says that the view is published with no events in it.
@@ -152,7 +131,7 @@ impl Site {
         let version = BatchVersion {
             view: self.view.plan.id().clone(),
             version: 0,
-            cut: self.origin.clone(),
+            cut: self.world.origin.clone(),
             master_version: 0,
             published_ms: 0,
             files: Arc::from([]),
@@ -162,28 +141,24 @@ impl Site {
     }
 
     pub(crate) fn published(&self) -> Published {
-        self.published.borrow().as_ref().clone()
+        self.world.published.borrow().as_ref().clone()
     }
 
     pub(crate) fn publish(&self, published: Published) {
-        self.published.send_replace(Arc::new(published));
+        self.world.published.send_replace(Arc::new(published));
     }
 
     /// A batch run of the view up to the newest mark, and its publication.
     pub(crate) async fn recompute(&self) {
-        let catalog = self.catalogs.load().await.unwrap();
-        let plan = &self.view.plan;
-        run_view(&self.warehouse, &catalog, &self.view, RunMode::Incremental, &self.batch, |_| {}).await.unwrap();
-        let mut table = ViewTable::open(&self.warehouse, plan.id(), plan.stored_schema()).await.unwrap();
-        let version = table.latest().await.unwrap().unwrap();
+        let version = recompute(&self.world, &self.view, RunMode::Incremental, &self.batch).await;
         let mut published = self.published();
-        published.versions.insert(plan.id().clone(), version);
+        published.versions.insert(version.view.clone(), version);
         self.publish(published);
     }
 
     pub(crate) fn cut(&self) -> Frontier {
-        let published = self.published.borrow();
-        published.versions[self.view.plan.id()].cut.or(&self.origin)
+        let published = self.world.published.borrow();
+        published.versions[self.view.plan.id()].cut.or(&self.world.origin)
     }
 
     pub(crate) fn upstream(
@@ -192,19 +167,13 @@ impl Site {
         masters: watch::Receiver<Arc<MasterVersion>>,
         snapshots: watch::Sender<Option<Arc<StreamSnapshot>>>,
     ) -> Upstream {
-        let shared = Shared {
-            warehouse: self.warehouse.clone(),
-            catalogs: self.catalogs.clone(),
-            catalog: self.catalog.subscribe(),
-            published: self.published.subscribe(),
-        };
         let (failure, pressure) = (watch::Sender::new(None), Arc::clone(&self.pressure));
-        Upstream { shared, archive, masters, snapshots, failure, pressure }
+        Upstream { shared: self.world.shared(), archive, masters, snapshots, failure, pressure }
     }
 
     /// A process that reads all partitions on from where the archive stands.
     pub(crate) async fn start(&self) -> Run {
-        self.start_with(self.origin.partitions().collect()).await
+        self.start_with(self.world.origin.partitions().collect()).await
     }
 
     /// A process that reads these partitions to begin with.
@@ -214,19 +183,19 @@ impl Site {
         let (versions, masters) = watch::channel(Arc::clone(&master));
         let (requests, held) = mpsc::channel(1);
         tokio::spawn(serve(archive, held, versions, self.archive_gate.subscribe()));
-        let (grown, found) = watch::channel(self.origin.len() as i32);
+        let (grown, found) = watch::channel(self.world.origin.len() as i32);
         let (feed, source) = Source::new(found);
-        let high = master.frontier.or(&self.origin);
+        let high = master.frontier.or(&self.world.origin);
         feed.assigned(high.within(partitions.iter().copied()));
         let (snapshots, seen) = watch::channel(None);
         let cancel = CancellationToken::new();
-        let catalog = self.catalogs.load().await.unwrap();
+        let catalog = self.world.catalogs.load().await.unwrap();
         let (changing, changes) = mpsc::channel(1);
         let start = Start {
             partitions,
             changes,
-            stream: Arc::clone(&catalog.streams[&self.name]),
-            origin: self.origin.clone(),
+            stream: Arc::clone(&catalog.streams[&self.world.stream]),
+            origin: self.world.origin.clone(),
             master: Arc::clone(&master),
             floor: Frontier::new(),
         };
@@ -335,7 +304,7 @@ impl Run {
         let got = finish(&site.view, &tiles).await;
         assert_eq!(got, script.answer(&from, to), "from {from} to {to}");
 
-        let archived = snapshot.master.frontier.or(&site.origin);
+        let archived = snapshot.master.frontier.or(&site.world.origin);
         let chunks = &snapshot.rows;
         assert!(chunks.first().is_none_or(|c| archived.covers(&c.from)));
         let joins = |a: &Frontier, b: &Frontier| a.covers(b) && b.covers(a);

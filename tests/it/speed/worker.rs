@@ -5,18 +5,15 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use thalweg_kit::positions::set;
 use thalweg_schemas::realtime::snapshot::StreamSnapshot;
 use thalweg_schemas::realtime::tile::tile;
 use thalweg_schemas::{Frontier, Partition};
 use thalweg_speed::{Assigned, AssignmentChange, ConsumerCommand, Ended, Revoked};
 use tokio::sync::oneshot;
 
-use crate::script::Script;
-use crate::site::{Run, Site, finish};
-
-pub(crate) fn set(partitions: &[i32]) -> BTreeSet<Partition> {
-    partitions.iter().map(|p| Partition(*p)).collect()
-}
+use super::script::Script;
+use super::site::{Run, Site, finish};
 
 pub(crate) struct Worker {
     pub(crate) run: Run,
@@ -44,8 +41,8 @@ impl Worker {
     /// The group gives it partitions; it reads on where the archive stands.
     pub(crate) async fn assign(&mut self, site: &Site, partitions: &[i32]) {
         let master = site.archive().await.latest().await.unwrap();
-        let catalog = site.catalogs.load().await.unwrap();
-        let origin = catalog.streams[&site.name].origin.clone();
+        let catalog = site.world.catalogs.load().await.unwrap();
+        let origin = catalog.streams[&site.world.stream].origin.clone();
         let at = master.frontier.or(&origin).within(set(partitions));
         let assigned = Assigned { at: at.clone(), origin, high: at.clone(), master };
         self.run.change(AssignmentChange::Assign(assigned)).await;
@@ -141,7 +138,7 @@ impl Worker {
 /// The chunks' ranges of a partition follow each other from the archive or below to the frontier, and hold its rows.
 fn check_rows(site: &Site, script: &Script, snapshot: &Arc<StreamSnapshot>, p: Partition) {
     let to = snapshot.frontier.get(p);
-    let archived = snapshot.master.frontier.or(&site.origin).get(p);
+    let archived = snapshot.master.frontier.or(&site.world.origin).get(p);
     let named = snapshot.rows.iter().filter(|c| c.to.named(p).is_some());
     let mut ranges = named.map(|c| (c.from.get(p), c.to.get(p)));
     let ends = ranges.next();

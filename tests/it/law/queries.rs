@@ -1,23 +1,23 @@
-//! Queries over the stream of [`crate::rows`]: every aggregate that CREATE accepts, groups of every type, filters.
+//! Queries over the stream of [`super::rows`]: every aggregate that CREATE accepts, groups of every type, filters.
 
 use rand::Rng;
 use rand::rngs::StdRng;
 use rand::seq::IndexedRandom;
 
-use crate::answers::Judge;
+use super::answers::Judge;
 
 /// A query in two spellings: as a user writes the view, and each of its aggregates alone with the tie-break that the
 /// algebra adds by itself: DataFusion plans only one order of `string_agg` per query. A `count(*)` beside it keeps a
 /// lone DISTINCT from being planned as two GROUP BYs, for which 0.0 and -0.0 are one value; for accumulators, two.
 #[derive(Debug, Clone)]
-pub struct Query {
-    pub view: String,
+pub(crate) struct Query {
+    pub(crate) view: String,
     /// After the groups: the aggregate, and its judge's scale.
-    pub whole: Vec<String>,
+    pub(crate) whole: Vec<String>,
     /// How many of the output columns are the group.
-    pub groups: usize,
+    pub(crate) groups: usize,
     /// One per aggregate column.
-    pub judges: Vec<Judge>,
+    pub(crate) judges: Vec<Judge>,
 }
 
 const TIES: &str = "/*ties*/";
@@ -203,7 +203,7 @@ fn query(groups: &[&str], aggregates: &[(&str, Judge)], filter: &str, having: &s
 }
 
 /// One to five random aggregates over a random group, perhaps filtered, perhaps with HAVING.
-pub fn random(rng: &mut StdRng) -> Query {
+pub(crate) fn random(rng: &mut StdRng) -> Query {
     let count = rng.random_range(1..=5);
     let aggregates: Vec<_> = AGGREGATES.choose_multiple(rng, count).copied().collect();
     let groups = GROUPS.choose(rng).unwrap();
@@ -212,6 +212,6 @@ pub fn random(rng: &mut StdRng) -> Query {
 }
 
 /// Every aggregate alone, grouped and global.
-pub fn each_aggregate() -> Vec<Query> {
+pub(crate) fn each_aggregate() -> Vec<Query> {
     AGGREGATES.iter().flat_map(|a| [query(&["k"], &[*a], "", ""), query(&[], &[*a], "", "")]).collect()
 }

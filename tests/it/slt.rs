@@ -1,51 +1,79 @@
-//! SQL through the real binary: the statements of `slt/*.slt` over HTTP, on events that went through a real Kafka.
+//! SQL through the real binary: the statements of `tests/slt/*.slt` over HTTP, on events that went through a Kafka.
 //!
 //! Every file runs three times: on what was just read, after a recomputation has published new batch versions, and
 //! after a SIGKILL and a new start. Where the events lie must not change one character of an answer.
 //!
-//! Invariant: the events are in `slt/events/<topic>.<partition>.jsonl`, a message per line, so partitions and
+//! Invariant: the events are in `tests/slt/events/<topic>.<partition>.jsonl`, a message per line, so partitions and
 //! offsets are fixed; nothing in an expected answer depends on time.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use rdkafka::ClientConfig;
-use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
-use rdkafka::producer::{BaseRecord, DefaultProducerContext, Producer, ThreadedProducer};
 use serde_json::Value;
 use sqllogictest::{AsyncDB, DBOutput, DefaultColumnType, Runner, strict_column_validator};
+use thalweg_kit::segments::FIRST_MS;
+use tokio::sync::OnceCell;
 
-/// Kafka timestamp of offset 0, milliseconds since 1970; each offset adds one second.
-const FIRST_MS: i64 = 1_767_225_600_000;
+use crate::kafka::{Kafka, Message};
+
 const PATIENCE: Duration = Duration::from_secs(90);
 
-#[tokio::test(flavor = "multi_thread")]
-async fn sql_files_answer_the_same_wherever_the_events_lie() {
+/// What a file's statements were answered otherwise than expected, by the name of the file.
+type Wrong = BTreeMap<String, Vec<String>>;
+
+/// All files run once, whichever test comes first: they share a Kafka and a process that is killed between rounds.
+static WRONG: OnceCell<Wrong> = OnceCell::const_new();
+
+/// A test for each file, so that a failure is that of one file.
+macro_rules! files {
+    ($($name:ident)*) => {
+        $(#[tokio::test(flavor = "multi_thread")]
+        async fn $name() {
+            let wrong = &WRONG.get_or_init(run_all).await[stringify!($name)];
+            assert!(wrong.is_empty(), "{}", wrong.join("\n\n"));
+        })*
+
+        #[test]
+        fn every_file_is_a_test() {
+            let names = files(&here(), "slt").iter().map(|path| name(path)).collect::<Vec<_>>();
+            assert_eq!(names, [$(stringify!($name)),*]);
+        }
+    };
+}
+
+files! { definitions errors stream views }
+
+async fn run_all() -> Wrong {
     let folder = tempfile::tempdir().unwrap();
-    let kafka = Kafka::start(&folder.path().join("kafka"));
+    let kafka = Kafka::start();
     let topics = events();
-    kafka.create(&topics).await;
-    kafka.produce(&topics);
+    for topic in &topics {
+        kafka.create(&topic.name, i32::try_from(topic.partitions.len()).unwrap()).await;
+        kafka.produce(&topic.name, topic.messages());
+    }
     let definitions = folder.path().join("definitions.sql");
     let sql = fs::read_to_string(here().join("definitions.sql")).unwrap();
     fs::write(&definitions, sql.replace("{bootstrap}", &kafka.bootstrap)).unwrap();
 
+    let mut wrong = Wrong::new();
     let mut thalweg = Thalweg::start(folder.path(), &definitions);
     thalweg.wait_until_all_is_read(&topics).await;
-    run_files(&thalweg.url, "just read").await;
+    run_files(&thalweg.url, "just read", &mut wrong).await;
 
     let run = reqwest::Client::new().post(format!("{}/v1/batch/run", thalweg.url)).send().await.unwrap();
     assert!(run.status().is_success(), "{}", run.text().await.unwrap());
-    run_files(&thalweg.url, "after a recomputation").await;
+    run_files(&thalweg.url, "after a recomputation", &mut wrong).await;
 
     thalweg.process.kill().unwrap();
     thalweg.process.wait().unwrap();
     thalweg = Thalweg::start(folder.path(), &definitions);
     thalweg.wait_until_all_is_read(&topics).await;
-    run_files(&thalweg.url, "after SIGKILL and a new start").await;
+    run_files(&thalweg.url, "after SIGKILL and a new start", &mut wrong).await;
+    wrong
 }
 
 fn here() -> PathBuf {
@@ -64,16 +92,31 @@ fn files(folder: &Path, ending: &str) -> Vec<PathBuf> {
     found
 }
 
+fn name(path: &Path) -> String {
+    path.file_stem().unwrap().to_str().unwrap().to_owned()
+}
+
 /// A topic and the messages of its partitions.
 struct Topic {
     name: String,
     partitions: Vec<Vec<String>>,
 }
 
+impl Topic {
+    fn messages(&self) -> impl Iterator<Item = Message> {
+        (0..).zip(&self.partitions).flat_map(|(partition, messages)| {
+            (0..).zip(messages).map(move |(offset, payload)| {
+                let timestamp_ms = Some(FIRST_MS + 1000 * offset);
+                Message { partition, timestamp_ms, payload: payload.clone() }
+            })
+        })
+    }
+}
+
 fn events() -> Vec<Topic> {
     let mut topics: Vec<Topic> = Vec::new();
     for path in files(&here().join("events"), "jsonl") {
-        let stem = path.file_stem().unwrap().to_str().unwrap();
+        let stem = name(&path);
         let (name, partition) = stem.split_once('.').unwrap();
         let messages: Vec<String> = fs::read_to_string(&path).unwrap().lines().map(str::to_owned).collect();
         if topics.last().is_none_or(|topic| topic.name != name) {
@@ -84,66 +127,6 @@ fn events() -> Vec<Topic> {
         topic.partitions.push(messages);
     }
     topics
-}
-
-struct Kafka {
-    folder: PathBuf,
-    bootstrap: String,
-}
-
-impl Kafka {
-    fn start(folder: &Path) -> Self {
-        let up = Command::new(infra("up")).arg("--dir").arg(folder).stderr(Stdio::inherit()).output().unwrap();
-        assert!(up.status.success(), "infra/kafka/up failed");
-        let text = String::from_utf8(up.stdout).unwrap();
-        Self { folder: folder.to_owned(), bootstrap: text.lines().next().unwrap().to_owned() }
-    }
-
-    fn client(&self) -> ClientConfig {
-        let mut config = ClientConfig::new();
-        config.set("bootstrap.servers", &self.bootstrap);
-        config
-    }
-
-    async fn create(&self, topics: &[Topic]) {
-        let admin: AdminClient<_> = self.client().create().unwrap();
-        for topic in topics {
-            let partitions = i32::try_from(topic.partitions.len()).unwrap();
-            let new = NewTopic::new(&topic.name, partitions, TopicReplication::Fixed(1));
-            let made = admin.create_topics([&new], &AdminOptions::new()).await;
-            made.unwrap().into_iter().for_each(|one| {
-                one.unwrap();
-            });
-        }
-    }
-
-    fn produce(&self, topics: &[Topic]) {
-        let producer: ThreadedProducer<DefaultProducerContext> =
-            self.client().set("enable.idempotence", "true").create().unwrap();
-        for topic in topics {
-            for (partition, messages) in (0..).zip(&topic.partitions) {
-                for (offset, message) in (0..).zip(messages) {
-                    let record = BaseRecord::<(), str>::to(&topic.name)
-                        .partition(partition)
-                        .timestamp(FIRST_MS + 1000 * offset)
-                        .payload(message);
-                    producer.send(record).map_err(|(e, _)| e).unwrap();
-                }
-            }
-        }
-        producer.flush(PATIENCE).unwrap();
-    }
-}
-
-impl Drop for Kafka {
-    fn drop(&mut self) {
-        let down = Command::new(infra("down")).arg("--dir").arg(&self.folder).status();
-        assert!(down.unwrap().success(), "infra/kafka/down failed");
-    }
-}
-
-fn infra(script: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("infra/kafka").join(script)
 }
 
 /// The binary; killed when the test ends.
@@ -222,21 +205,19 @@ fn covers(streams: &Value, topics: &[Topic]) -> bool {
     })
 }
 
-/// Runs every statement of every file; fails with all that were answered otherwise than expected.
-async fn run_files(url: &str, when: &str) {
-    let mut wrong = Vec::new();
+/// Runs every statement of every file, and adds those that were answered otherwise than expected.
+async fn run_files(url: &str, when: &str, wrong: &mut Wrong) {
     for path in files(&here(), "slt") {
+        let wrong = wrong.entry(name(&path)).or_default();
         let mut runner =
             Runner::new(|| async { Ok(Http { url: format!("{url}/v1/sql"), client: reqwest::Client::new() }) });
         runner.with_column_validator(strict_column_validator);
-        let records = sqllogictest::parse_file(&path).unwrap();
-        for record in records {
+        for record in sqllogictest::parse_file(&path).unwrap() {
             if let Err(error) = runner.run_async(record).await {
-                wrong.push(error.to_string());
+                wrong.push(format!("{when}: {error}"));
             }
         }
     }
-    assert!(wrong.is_empty(), "{when}:\n\n{}", wrong.join("\n\n"));
 }
 
 struct Http {

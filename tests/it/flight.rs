@@ -4,16 +4,19 @@
 //! is given is exact at its frontier; a worker can make it late, never wrong.
 
 mod faults;
+mod processes;
 mod tls;
 mod world;
 
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
+use thalweg_kit::positions::{at, level};
 use thalweg_schemas::Partition;
 use thalweg_schemas::realtime::snapshot::StreamSnapshot;
 
-use world::{Server, Worker, World, at, level};
+use processes::{Server, Worker};
+use world::World;
 
 const QUERIES: [&str; 13] = [
     "SELECT * FROM totals",
@@ -92,7 +95,7 @@ async fn stale_workers_change_nothing() {
     let reply = there.sql("SELECT * FROM totals").await;
     assert_eq!(reply.code(), (503, "not_held"), "{}", reply.body);
     assert!(reply.message().contains("already answered"), "{}", reply.message());
-    behind.show(world.snapshot(&cut, &level(2, 80)).await);
+    behind.shown.show(world.snapshot(&cut, &level(2, 80)).await);
     let (_, frontier) = there.sql("SELECT * FROM totals").await.answer();
     assert_eq!(frontier, json!({"sensor_data": {"0": 80, "1": 80}}));
 }
@@ -146,7 +149,7 @@ async fn a_frontier_is_waited_for() {
     let early = there.ask("SELECT * FROM totals", &[header]).await;
     assert_eq!(early.code(), (503, "not_held"), "{}", early.body);
     assert!(early.message().contains("stands at 20, below 30"), "{}", early.message());
-    worker.show(world.snapshot(&cut, &level(1, 30)).await);
+    worker.shown.show(world.snapshot(&cut, &level(1, 30)).await);
     let late = there.ask("SELECT * FROM totals", &[header]).await;
     assert_eq!(late.answer().1, json!({"sensor_data": {"0": 30}}));
     let set = "SET thalweg.min_frontier = '{\"sensor_data\": {\"0\": 31}}'; SELECT * FROM totals";
@@ -218,18 +221,18 @@ async fn audits_compare_what_workers_hold() {
     let world = World::new(4, 30).await;
     let [a, b, c] = workers(&world).await;
     let (_sender, addresses) = tokio::sync::watch::channel([&a, &b, &c].map(|w| w.address.clone()).to_vec());
-    let workers = thalweg_serving::Workers::new(addresses, world::patient());
+    let workers = thalweg_serving::Workers::new(addresses, processes::patient());
     // Above the published cut and below what is held, where segments end: none spans a mark.
-    world.archive(&at(&[(0, 60), (1, 53), (2, 45), (3, 30)])).await;
-    let catalog = world.catalog.borrow().clone();
-    let published = world.published.borrow().clone();
-    let stream = &catalog.streams[&world::stream()];
+    world.archive(&at(&[(0, 70), (1, 61), (2, 50), (3, 30)])).await;
+    let base = &world.sensors.world;
+    let (catalog, published) = (base.catalog.borrow().clone(), base.published.borrow().clone());
+    let stream = &catalog.streams[&base.stream];
     for view in catalog.compiled() {
         let snapshot = workers.snapshot(stream, std::slice::from_ref(view), &published, world.master()).await.unwrap();
         assert_eq!(snapshot.frontier, at(&[(0, 90), (1, 77), (2, 61), (3, 30)]));
         let held = &snapshot.views[view.plan.id()];
         assert_eq!(held.partitions[&Partition(0)].len(), 3);
-        let audit = thalweg_batch::audit::audit_view(&world.warehouse, &catalog, view, &snapshot);
+        let audit = thalweg_batch::audit::audit_view(&base.warehouse, &catalog, view, &snapshot);
         let report = audit.await.unwrap();
         assert!(report.is_equal(), "{report:#?}");
         assert_eq!(report.parts.len(), 2, "{report:#?}");

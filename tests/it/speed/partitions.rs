@@ -3,13 +3,14 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use thalweg_kit::positions::{at, set};
 use thalweg_schemas::realtime::segment::{Provenance, Segment};
 use thalweg_schemas::{Offset, Partition};
 use thalweg_speed::{Assignment, ConsumerCommand, Ended};
 
-use crate::script::Script;
-use crate::site::{Site, at};
-use crate::worker::{Worker, set};
+use super::script::Script;
+use super::site::Site;
+use super::worker::Worker;
 
 const ORIGIN: &[(i32, i64)] = &[(0, 0), (1, 7), (2, 0)];
 
@@ -250,8 +251,8 @@ async fn of_partitions_found_later_only_those_of_the_range_are_taken() {
         ConsumerCommand::Assign(found) => assert_eq!(found, at(&[(3, 0)])),
         other => panic!("{other:?}"),
     }
-    let catalog = site.catalogs.load().await.unwrap();
-    let origin = &catalog.streams[&site.name].origin;
+    let catalog = site.world.catalogs.load().await.unwrap();
+    let origin = &catalog.streams[&site.world.stream].origin;
     assert_eq!(*origin, at(&[(0, 0), (1, 7), (3, 0)]));
     run.cancel();
     assert!(matches!(run.ended().await.unwrap(), Ended::ShutDown));

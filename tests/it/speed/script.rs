@@ -6,7 +6,7 @@ use thalweg_schemas::decode::Messages;
 use thalweg_schemas::{Frontier, Offset, Partition};
 use thalweg_speed::Drained;
 
-use crate::site::Site;
+use super::site::Site;
 
 /// What a query of the view gives: events and sum by device.
 pub(crate) type Answer = BTreeMap<String, (i64, i64)>;
@@ -26,7 +26,7 @@ fn device(value: i64) -> String {
 
 impl Script {
     pub(crate) fn new(site: &Site) -> Self {
-        Self { positions: site.origin.clone(), events: BTreeMap::new(), assignment: 0 }
+        Self { positions: site.world.origin.clone(), events: BTreeMap::new(), assignment: 0 }
     }
 
     pub(crate) fn frontier(&self) -> Frontier {

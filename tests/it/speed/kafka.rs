@@ -1,18 +1,14 @@
 //! Workers of one consumer group over a real broker, in one process: joining, leaving, being found, and how long a
 //! partition that moves goes without fresh answers.
 //!
-//! Starts a broker by `infra/kafka/up`, which needs Java. Invariant: the workers' answers together are compared with
-//! everything that was produced.
+//! Invariant: the workers' answers together are compared with everything that was produced.
 
 use std::collections::BTreeSet;
-use std::path::Path;
-use std::process::Command;
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use rdkafka::ClientConfig;
-use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
-use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
+use thalweg_kit::positions::level;
 use thalweg_schemas::clock::MonotonicClock;
 use thalweg_schemas::realtime::snapshot::StreamSnapshot;
 use thalweg_schemas::realtime::tile::tile;
@@ -22,60 +18,23 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use crate::script::Answer;
-use crate::site::{Site, at, eventually, finish};
+use super::script::Answer;
+use super::site::{Site, eventually, finish};
+use crate::kafka::{Kafka, Message};
 
 const PARTITIONS: i32 = 4;
 
-struct Broker {
-    folder: tempfile::TempDir,
-    bootstrap: String,
-}
-
-fn script(name: &str, folder: &Path) -> String {
-    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("infra/kafka").join(name);
-    let done = Command::new(file).arg("--dir").arg(folder).output().unwrap();
-    assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
-    String::from_utf8(done.stdout).unwrap().trim().to_owned()
-}
-
-impl Broker {
-    async fn start() -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        let bootstrap = script("up", folder.path());
-        let client = ClientConfig::new().set("bootstrap.servers", &bootstrap).clone();
-        let admin: AdminClient<_> = client.create().unwrap();
-        let topic = NewTopic::new("s", PARTITIONS, TopicReplication::Fixed(1));
-        let created = admin.create_topics([&topic], &AdminOptions::new()).await;
-        assert!(created.unwrap().iter().all(Result::is_ok));
-        Self { folder, bootstrap }
-    }
-
-    /// Spreads events over the partitions, and gives the answer over them.
-    fn produce(&self, answer: &mut Answer, values: std::ops::Range<i64>) {
-        let client = ClientConfig::new().set("bootstrap.servers", &self.bootstrap).clone();
-        let producer: BaseProducer = client.create().unwrap();
-        for value in values {
-            let device = format!("d{}", value % 11);
-            let text = format!(r#"{{"device": "{device}", "value": {value}}}"#);
-            let partition = (value % i64::from(PARTITIONS)) as i32;
-            let mut record = BaseRecord::<(), _>::to("s").partition(partition).payload(&text);
-            while let Err((_, refused)) = producer.send(record) {
-                producer.poll(Duration::from_millis(10));
-                record = refused;
-            }
-            let (n, total) = answer.entry(device).or_default();
-            *n += 1;
-            *total += value;
-        }
-        producer.flush(Duration::from_secs(60)).unwrap();
-    }
-}
-
-impl Drop for Broker {
-    fn drop(&mut self) {
-        script("down", self.folder.path());
-    }
+/// Spreads events over the partitions, and adds them to the answer.
+fn produce(kafka: &Kafka, answer: &mut Answer, values: Range<i64>) {
+    let messages = values.map(|value| {
+        let device = format!("d{}", value % 11);
+        let payload = format!(r#"{{"device": "{device}", "value": {value}}}"#);
+        let (n, total) = answer.entry(device).or_default();
+        *n += 1;
+        *total += value;
+        Message { partition: (value % i64::from(PARTITIONS)) as i32, timestamp_ms: None, payload }
+    });
+    kafka.produce("s", messages);
 }
 
 struct Member {
@@ -98,12 +57,12 @@ impl Member {
         let token = CancellationToken::new();
         let serving = thalweg_batch::archive::serve(archive, epochs, versions, failure, |_| (), token);
         tokio::spawn(serving);
-        let catalog = site.catalogs.load().await.unwrap();
+        let catalog = site.world.catalogs.load().await.unwrap();
         let (snapshots, seen) = watch::channel(None);
         let cancel = CancellationToken::new();
         let task = tokio::spawn(run(
             config,
-            Arc::clone(&catalog.streams[&site.name]),
+            Arc::clone(&catalog.streams[&site.world.stream]),
             site.upstream(requests, masters, snapshots),
             cancel.clone(),
         ));
@@ -164,13 +123,14 @@ async fn answered(site: &Site, workers: &[&Member], expect: &Answer) {
 #[tokio::test(flavor = "multi_thread")]
 #[expect(clippy::print_stdout, reason = "what it measures is for people")]
 async fn a_group_shares_a_stream_and_every_answer_is_exact() {
-    let broker = Broker::start().await;
+    let kafka = Kafka::start();
+    kafka.create("s", PARTITIONS).await;
     let origin: Vec<(i32, i64)> = (0..PARTITIONS).map(|p| (p, 0)).collect();
-    let site = Site::reading(&broker.bootstrap, &origin).await;
+    let site = Site::reading(&kafka.bootstrap, &origin).await;
     site.publish_at_origin("v").await;
     let mut expect = Answer::new();
-    broker.produce(&mut expect, 0..200_000);
-    let stream = site.catalogs.load().await.unwrap().streams[&site.name].definition.clone();
+    produce(&kafka, &mut expect, 0..200_000);
+    let stream = site.world.catalogs.load().await.unwrap().streams[&site.world.stream].definition.clone();
     let found = || {
         let config = SpeedConfig {
             assignment: Assignment::Group { id: None, instance: None, advertise: "reader:1".into() },
@@ -193,11 +153,10 @@ async fn a_group_shares_a_stream_and_every_answer_is_exact() {
     assert!(first.fresh(&site).is_disjoint(&second.fresh(&site)));
     assert_eq!(found(), ["first:1", "second:2"]);
     answered(&site, &[&first, &second], &expect).await;
-    broker.produce(&mut expect, 200_000..400_000);
+    produce(&kafka, &mut expect, 200_000..400_000);
     answered(&site, &[&first, &second], &expect).await;
-    let all: Vec<(i32, i64)> = (0..PARTITIONS).map(|p| (p, 50_000)).collect();
     let master = site.archive().await.latest().await.unwrap();
-    assert!(at(&all).covers(&master.frontier));
+    assert!(level(PARTITIONS, 50_000).covers(&master.frontier));
 
     let began = Instant::now();
     second.leave().await;
@@ -205,11 +164,10 @@ async fn a_group_shares_a_stream_and_every_answer_is_exact() {
     eventually("the first to have all again", || count(&first) == 4).await;
     println!("taken over: {:?}", began.elapsed());
     answered(&site, &[&first], &expect).await;
-    broker.produce(&mut expect, 400_000..420_000);
+    produce(&kafka, &mut expect, 400_000..420_000);
     answered(&site, &[&first], &expect).await;
     first.leave().await;
     let master = site.archive().await.latest().await.unwrap();
     assert_eq!(master.mark, master.frontier);
-    let ends: Vec<(i32, i64)> = (0..PARTITIONS).map(|p| (p, 105_000)).collect();
-    assert_eq!(master.frontier, at(&ends));
+    assert_eq!(master.frontier, level(PARTITIONS, 105_000));
 }

@@ -6,15 +6,16 @@ use arrow::array::{
     ArrayRef, BinaryArray, BooleanArray, Date32Array, Decimal128Array, Float32Array, Float64Array, Int16Array,
     Int32Array, Int64Array, StringArray, TimestampMicrosecondArray,
 };
-use arrow::datatypes::{DataType, Field, Schema, TimeUnit};
+use arrow::datatypes::{DataType, TimeUnit};
 use arrow::record_batch::RecordBatch;
 use rand::Rng;
 use rand::rngs::StdRng;
 use rand::seq::IndexedRandom;
-use thalweg_schemas::definition::stream::{RecordFormat, StreamDefinition};
-use thalweg_schemas::{Frontier, Offset, Partition, StreamName};
+use thalweg_kit::definitions;
+use thalweg_schemas::definition::stream::StreamDefinition;
+use thalweg_schemas::{Frontier, Offset, Partition};
 
-pub fn stream() -> StreamDefinition {
+pub(crate) fn stream() -> StreamDefinition {
     let columns = [
         ("k", DataType::Utf8),
         ("small", DataType::Int16),
@@ -30,29 +31,19 @@ pub fn stream() -> StreamDefinition {
         ("day", DataType::Date32),
         ("bin", DataType::Binary),
     ];
-    StreamDefinition {
-        name: StreamName::new("events").unwrap(),
-        topic: "events".into(),
-        columns: Arc::new(Schema::new(
-            columns.into_iter().map(|(name, data_type)| Field::new(name, data_type, true)).collect::<Vec<_>>(),
-        )),
-        format: RecordFormat::Json,
-        event_time: None,
-        kafka: Default::default(),
-        sql: String::new(),
-    }
+    definitions::stream("events", &columns)
 }
 
 /// One message's place, in the order in which it was read.
 #[derive(Debug, Clone, Copy)]
-pub struct Place {
-    pub partition: Partition,
-    pub offset: Offset,
+pub(crate) struct Place {
+    pub(crate) partition: Partition,
+    pub(crate) offset: Offset,
 }
 
 /// Up to 240 messages over up to four partitions, read in a random interleaving; the frontier includes trailing
 /// gaps, as transaction markers leave them, and partitions without any message.
-pub fn places(rng: &mut StdRng) -> (Vec<Place>, Frontier) {
+pub(crate) fn places(rng: &mut StdRng) -> (Vec<Place>, Frontier) {
     let partitions = rng.random_range(1..=4);
     let mut next: Vec<i64> = (0..partitions).map(|_| rng.random_range(0..3)).collect();
     let count = *[0, 1, 7, 40, 240].choose(rng).unwrap();
@@ -101,7 +92,7 @@ fn huge_and_tiny(rng: &mut StdRng) -> f64 {
 }
 
 /// Rows at `places`, of the stream's row schema; about one in fifteen is a reject.
-pub fn rows(rng: &mut StdRng, places: &[Place]) -> RecordBatch {
+pub(crate) fn rows(rng: &mut StdRng, places: &[Place]) -> RecordBatch {
     let n = places.len();
     let rejected: Vec<bool> = (0..n).map(|_| rng.random_bool(0.07)).collect();
     let long = "the same thirty-two bytes, then: ";

@@ -16,7 +16,7 @@ const DIGEST: f64 = 0.02;
 
 /// How a column of an answer is judged. The names in it are SQL expressions over the rows.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub enum Judge {
+pub(crate) enum Judge {
     Exact,
     Sum(&'static str),
     Mean(&'static str),
@@ -35,7 +35,7 @@ pub enum Judge {
 
 impl Judge {
     /// What a value's error is relative to, as SQL.
-    pub fn scale(self) -> String {
+    pub(crate) fn scale(self) -> String {
         use Judge as J;
         let float = |x: &str| format!("CAST({x} AS DOUBLE)");
         // Of pairs only those count that have both.
@@ -124,7 +124,13 @@ fn keyed(batches: &[RecordBatch], groups: usize) -> Keyed {
 
 /// Asserts that `got` is what `expected` says, which has one answer for each of its aggregates: the value and the
 /// scale that it is judged by. `context` is printed if it is not.
-pub fn assert_same(got: &[RecordBatch], expected: &[Vec<RecordBatch>], groups: usize, judges: &[Judge], context: &str) {
+pub(crate) fn assert_same(
+    got: &[RecordBatch],
+    expected: &[Vec<RecordBatch>],
+    groups: usize,
+    judges: &[Judge],
+    context: &str,
+) {
     let got = keyed(got, groups);
     for (at, (answer, judge)) in expected.iter().zip(judges).enumerate() {
         let expect = keyed(answer, groups);

@@ -7,11 +7,13 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::{Duration, Instant};
 
 use serde_json::json;
+use thalweg_kit::positions::{at, level};
 use thalweg_serving::WorkersConfig;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
-use crate::world::{World, at, level, patient};
+use super::processes::patient;
+use super::world::World;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_nobody_holds_is_named_or_left_out_on_request() {
@@ -68,11 +70,11 @@ async fn a_stopped_stream_says_why() {
     let world = World::new(1, 20).await;
     let worker = world.worker(world.snapshot(&level(1, 20), &level(1, 30)).await).await;
     let there = world.over(&[&worker]).await;
-    worker.failure.send_replace(Some("the topic was recreated".into()));
+    worker.shown.failure.send_replace(Some("the topic was recreated".into()));
     let reply = there.sql("SELECT * FROM totals").await;
     assert_eq!(reply.code(), (503, "not_held"));
     assert!(reply.message().contains("the topic was recreated"), "{}", reply.message());
-    worker.failure.send_replace(None);
+    worker.shown.failure.send_replace(None);
     there.sql("SELECT * FROM totals").await.answer();
 }
 

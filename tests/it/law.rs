@@ -2,10 +2,8 @@
 //! of restarts, `finish(merge(batch states below B, realtime states from B to F))` is one query over all rows below F.
 //!
 //! Invariant: the expected answer is computed by DataFusion alone, from SQL, over all rows at once; nothing of the
-//! algebra takes part in it. `LAW_CASES` sets how many random histories are tried, `LAW_SEED` the
-//! first one; a failure names its seed.
-
-#![allow(clippy::print_stdout, unreachable_pub)]
+//! algebra takes part in it. `LAW_CASES` sets how many random histories are tried, `LAW_SEED` the first one; a failure
+//! names its seed.
 
 mod answers;
 mod history;

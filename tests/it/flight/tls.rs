@@ -3,10 +3,12 @@
 use std::path::Path;
 use std::process::Command;
 
+use thalweg_kit::positions::level;
 use thalweg_serving::WorkersConfig;
 use thalweg_speed::flight::ServerTls;
 
-use crate::world::{World, level, patient};
+use super::processes::patient;
+use super::world::World;
 
 fn openssl(folder: &Path, arguments: &str) {
     let output =

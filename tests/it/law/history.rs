@@ -11,25 +11,24 @@ use arrow::compute::{concat_batches, filter_record_batch, is_null};
 use arrow::record_batch::RecordBatch;
 use datafusion::execution::SessionState;
 use datafusion::logical_expr::LogicalPlanBuilder;
-use object_store::memory::InMemory;
 use rand::Rng;
 use rand::rngs::StdRng;
 use thalweg_batch::{Archive, BatchConfig, ViewTable, run_view};
-use thalweg_schemas::algebra::{ViewPlan, batches, between, collect, scan};
+use thalweg_kit::definitions;
+use thalweg_kit::world::warehouse_in_memory;
+use thalweg_schemas::algebra::{batches, between, collect, scan};
 use thalweg_schemas::api::runs::RunMode;
-use thalweg_schemas::catalog::{Catalog, CatalogStream, CatalogView, CompiledView};
-use thalweg_schemas::definition::view::ViewDefinition;
+use thalweg_schemas::catalog::{Catalog, CompiledView};
 use thalweg_schemas::engine::session;
 use thalweg_schemas::realtime::epoch::{Epoch, EpochOutcome};
 use thalweg_schemas::warehouse::Warehouse;
 use thalweg_schemas::warehouse::parquet::ParquetFiles;
 use thalweg_schemas::warehouse::versions::MasterVersion;
-use thalweg_schemas::{Frontier, Offset, ViewName};
-use url::Url;
+use thalweg_schemas::{Frontier, Offset};
 
-use crate::answers::assert_same;
-use crate::queries::Query;
-use crate::rows::{Place, places, rows, stream};
+use super::answers::assert_same;
+use super::queries::Query;
+use super::rows::{Place, places, rows, stream};
 
 /// What all steps of one history share.
 struct Setting {
@@ -43,12 +42,13 @@ struct Setting {
 }
 
 /// Runs one history of `query` and asserts that every answer on the way is the one query's answer.
-pub async fn check(seed: u64, rng: &mut StdRng, query: &Query) {
+#[expect(clippy::print_stdout, reason = "a failure names its seed")]
+pub(crate) async fn check(seed: u64, rng: &mut StdRng, query: &Query) {
     // Shown only if the test fails, also when a worker thread panics.
     println!("LAW_SEED={seed}: {}", query.view);
     let (places, end) = places(rng);
     let all = rows(rng, &places);
-    let setting = setting(seed, rng, query).await;
+    let setting = setting(rng, query).await;
     let context = format!("LAW_SEED={seed}: {}", query.view);
 
     let mut archive = Archive::open(&setting.warehouse, &stream(), Frontier::new())
@@ -92,36 +92,15 @@ pub async fn check(seed: u64, rng: &mut StdRng, query: &Query) {
     assert_same(&got, &expect, query.groups, &query.judges, &context);
 }
 
-async fn setting(seed: u64, rng: &mut StdRng, query: &Query) -> Setting {
+async fn setting(rng: &mut StdRng, query: &Query) -> Setting {
     let folder = tempfile::tempdir().unwrap();
     let warehouse = if rng.random_bool(0.5) {
         Warehouse::open(folder.path().to_str().unwrap(), &BTreeMap::new()).unwrap()
     } else {
-        let url = Url::parse("memory:///").unwrap();
-        Warehouse::over(url, Arc::new(InMemory::new()))
+        warehouse_in_memory()
     };
-    let definition = ViewDefinition {
-        name: ViewName::new("v").unwrap(),
-        stream: stream().name,
-        query: query.view.clone(),
-        sql: query.view.clone(),
-    };
-    let plan = ViewPlan::compile(&definition, &stream())
-        .await
-        .unwrap_or_else(|e| panic!("LAW_SEED={seed}: {}: {e}", query.view));
-    let view = Arc::new(CompiledView { definition, plan });
-    let catalog = Catalog {
-        version: 1,
-        dropped: Default::default(),
-        streams: BTreeMap::from([(
-            stream().name,
-            Arc::new(CatalogStream { definition: stream(), origin: Frontier::new() }),
-        )]),
-        views: BTreeMap::from([(
-            view.definition.name.clone(),
-            CatalogView { serving: None, building: Some(Arc::clone(&view)) },
-        )]),
-    };
+    let catalog = definitions::catalog(stream(), Frontier::new(), &[("v", &query.view)]).await;
+    let view = definitions::view(&catalog, "v");
     let bounded = rng.random_bool(0.5);
     let memory = bounded.then_some(32 << 20);
     let env = session::runtime(Some(&warehouse), memory, Some(folder.path().join("spill"))).unwrap();

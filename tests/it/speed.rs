@@ -12,6 +12,7 @@ mod worker;
 use std::sync::Arc;
 use std::time::Duration;
 
+use thalweg_kit::positions::at;
 use thalweg_schemas::realtime::epoch::{Epoch, EpochOutcome};
 use thalweg_schemas::realtime::segment::Provenance;
 use thalweg_schemas::realtime::snapshot::StreamSnapshot;
@@ -19,7 +20,7 @@ use thalweg_schemas::{Frontier, Partition};
 use thalweg_speed::{ConsumerCommand, Ended};
 
 use script::Script;
-use site::{Site, at, eventually};
+use site::{Site, eventually};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn segments_tile_from_every_cut_while_epochs_marks_and_recomputations_go_by() {
@@ -144,8 +145,8 @@ async fn another_writer_fences() {
     run.feed(script.step(0)).await;
     run.reaches(script.frontier()).await;
     let theirs = Epoch {
-        stream: site.name.clone(),
-        from: site.origin.clone(),
+        stream: site.world.stream.clone(),
+        from: site.world.origin.clone(),
         to: at(&[(0, 1)]),
         rows: vec![],
         mark: false,
@@ -188,7 +189,7 @@ async fn reading_pauses_at_the_budget_and_nothing_is_dropped() {
     };
     within_budget(&paused);
     assert!(matches!(run.command().await, ConsumerCommand::Pause));
-    assert_eq!(paused.rows[0].from, site.origin, "unarchived rows were dropped");
+    assert_eq!(paused.rows[0].from, site.world.origin, "unarchived rows were dropped");
     run.check(&site, &script).await;
     assert!(site.pressed().await, "the batch layer was not asked");
     // Batches that were drained before the pause still come.
@@ -223,8 +224,8 @@ async fn a_partition_found_later_is_in_the_catalog_before_it_is_read() {
         ConsumerCommand::Assign(assigned) => assert_eq!(assigned, at(&[(2, 0)])),
         other => panic!("{other:?}"),
     }
-    let catalog = site.catalogs.load().await.unwrap();
-    let origin = &catalog.streams[&site.name].origin;
+    let catalog = site.world.catalogs.load().await.unwrap();
+    let origin = &catalog.streams[&site.world.stream].origin;
     assert_eq!(*origin, at(&[(0, 0), (1, 7), (2, 0)]));
     script.grow(2);
     for step in 1..20 {

@@ -1,0 +1,172 @@
+//! An object store that fails or dies where it is told to.
+//!
+//! Invariant: a store that died answers nothing but errors, and the future that used it is dropped before it can act on
+//! one: what remains is exactly what a killed process leaves behind.
+
+use std::future::Future;
+use std::sync::{Arc, Mutex};
+
+use async_trait::async_trait;
+use futures::StreamExt;
+use futures::stream::{self, BoxStream};
+use object_store::memory::InMemory;
+use object_store::path::Path;
+use object_store::{
+    CopyOptions, Error, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta, ObjectStore,
+    PutMultipartOptions, PutOptions, PutPayload, PutResult, Result,
+};
+use tokio::sync::watch;
+
+/// Where trouble begins. Operations are counted from 1 since it was set.
+#[derive(Debug, Clone, Copy, Default)]
+pub enum Trouble {
+    #[default]
+    None,
+    /// The process dies at this operation: before it takes effect, or after.
+    Kill { at: usize, after: bool },
+    /// The next `times` writes to a path that holds `part` fail: before they take effect, or after.
+    Fail { part: &'static str, after: bool, times: usize },
+    /// The next writes step into these traps, one each.
+    Traps(&'static [Trap]),
+}
+
+/// What a write does instead of what it should.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Trap {
+    /// Nothing is written, and an error is returned.
+    Lost,
+    /// The file is written, and an error is returned.
+    LandsAndFails,
+    /// The file is written, and the answer is that it existed: a retry of the client met its own first attempt.
+    LandsAndExists,
+}
+
+impl Trap {
+    fn fails(after: bool) -> Self {
+        if after { Self::LandsAndFails } else { Self::Lost }
+    }
+}
+
+#[derive(Debug)]
+pub struct FaultyStore {
+    inner: Arc<dyn ObjectStore>,
+    trouble: Mutex<(Trouble, usize)>,
+    dead: watch::Sender<bool>,
+}
+
+impl FaultyStore {
+    pub fn new(inner: Arc<dyn ObjectStore>) -> Arc<Self> {
+        Arc::new(Self { inner, trouble: Mutex::default(), dead: watch::Sender::new(false) })
+    }
+
+    pub fn in_memory() -> Arc<Self> {
+        Self::new(Arc::new(InMemory::new()))
+    }
+
+    pub fn set(&self, trouble: Trouble) {
+        *self.trouble.lock().unwrap() = (trouble, 0);
+        self.dead.send_replace(false);
+    }
+
+    /// Runs `work` until it ends or the store dies; `None` if it died.
+    pub async fn until_killed<T>(&self, work: impl Future<Output = T>) -> Option<T> {
+        let mut dead = self.dead.subscribe();
+        tokio::select! {
+            biased;
+            _ = dead.wait_for(|dead| *dead) => None,
+            done = work => (!*self.dead.borrow()).then_some(done),
+        }
+    }
+
+    /// What the next operation does instead of what it should; only a write may take effect and fail.
+    fn trap(&self, path: &str, writes: bool) -> Option<Trap> {
+        if *self.dead.borrow() {
+            return Some(Trap::Lost);
+        }
+        let mut trouble = self.trouble.lock().unwrap();
+        trouble.1 += 1;
+        let count = trouble.1;
+        match &mut trouble.0 {
+            Trouble::Kill { at, after } if *at == count => {
+                self.dead.send_replace(true);
+                Some(Trap::fails(*after))
+            }
+            Trouble::Fail { part, after, times } if writes && *times > 0 && path.contains(*part) => {
+                *times -= 1;
+                Some(Trap::fails(*after))
+            }
+            Trouble::Traps(traps) if writes => {
+                let (next, rest) = traps.split_first()?;
+                *traps = rest;
+                Some(*next)
+            }
+            _ => None,
+        }
+    }
+
+    fn works(&self, path: &str, writes: bool) -> Result<()> {
+        self.trap(path, writes).map_or(Ok(()), |_| Err(broken()))
+    }
+}
+
+fn broken() -> Error {
+    Error::Generic { store: "faulty", source: "as told".into() }
+}
+
+impl std::fmt::Display for FaultyStore {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("faulty")
+    }
+}
+
+#[async_trait]
+impl ObjectStore for FaultyStore {
+    async fn put_opts(&self, location: &Path, payload: PutPayload, opts: PutOptions) -> Result<PutResult> {
+        let trap = self.trap(location.as_ref(), true);
+        if trap == Some(Trap::Lost) {
+            return Err(broken());
+        }
+        let put = self.inner.put_opts(location, payload, opts).await?;
+        match trap {
+            None => Ok(put),
+            Some(Trap::LandsAndExists) => {
+                Err(Error::AlreadyExists { path: location.to_string(), source: "412 Precondition Failed".into() })
+            }
+            Some(_) => Err(broken()),
+        }
+    }
+
+    async fn put_multipart_opts(&self, location: &Path, opts: PutMultipartOptions) -> Result<Box<dyn MultipartUpload>> {
+        self.works(location.as_ref(), true)?;
+        self.inner.put_multipart_opts(location, opts).await
+    }
+
+    async fn get_opts(&self, location: &Path, options: GetOptions) -> Result<GetResult> {
+        self.works(location.as_ref(), false)?;
+        self.inner.get_opts(location, options).await
+    }
+
+    fn delete_stream(&self, locations: BoxStream<'static, Result<Path>>) -> BoxStream<'static, Result<Path>> {
+        match self.works("", false) {
+            Ok(()) => self.inner.delete_stream(locations),
+            Err(error) => stream::once(async { Err(error) }).boxed(),
+        }
+    }
+
+    fn list(&self, prefix: Option<&Path>) -> BoxStream<'static, Result<ObjectMeta>> {
+        match self.works("", false) {
+            Ok(()) => self.inner.list(prefix),
+            Err(error) => stream::once(async { Err(error) }).boxed(),
+        }
+    }
+
+    async fn list_with_delimiter(&self, prefix: Option<&Path>) -> Result<ListResult> {
+        self.works("", false)?;
+        self.inner.list_with_delimiter(prefix).await
+    }
+
+    async fn copy_opts(&self, from: &Path, to: &Path, options: CopyOptions) -> Result<()> {
+        self.works(to.as_ref(), true)?;
+        self.inner.copy_opts(from, to, options).await
+    }
+}

@@ -1,0 +1,75 @@
+//! A warehouse with the catalog of one stream and its views, and the channels by which a process is told of them.
+//!
+//! Invariant: definitions are read, compiled and stored by the product's own code.
+
+use std::sync::Arc;
+
+use object_store::ObjectStore;
+use object_store::memory::InMemory;
+use thalweg_schemas::catalog::{Catalog, CatalogStore, CompiledView};
+use thalweg_schemas::definition;
+use thalweg_schemas::definition::stream::StreamDefinition;
+use thalweg_schemas::warehouse::Warehouse;
+use thalweg_schemas::warehouse::versions::Published;
+use thalweg_schemas::{Frontier, Shared, StreamName};
+use tokio::sync::watch;
+use url::Url;
+
+use crate::store::FaultyStore;
+
+pub fn warehouse_over(store: Arc<dyn ObjectStore>) -> Warehouse {
+    Warehouse::over(Url::parse("memory:///").unwrap(), store)
+}
+
+pub fn warehouse_in_memory() -> Warehouse {
+    warehouse_over(Arc::new(InMemory::new()))
+}
+
+/// A warehouse in memory whose store can be told to fail.
+pub fn faulty_warehouse() -> (Warehouse, Arc<FaultyStore>) {
+    let store = FaultyStore::in_memory();
+    (warehouse_over(Arc::clone(&store) as _), store)
+}
+
+/// A stream and its views, and what is published of them.
+pub struct World {
+    pub warehouse: Warehouse,
+    pub catalogs: CatalogStore,
+    pub catalog: watch::Sender<Arc<Catalog>>,
+    pub published: watch::Sender<Arc<Published>>,
+    pub stream: StreamName,
+    pub origin: Frontier,
+}
+
+impl World {
+    /// The stream and the views of `definitions`; nothing is published.
+    pub async fn new(warehouse: Warehouse, definitions: &str, origin: Frontier) -> Self {
+        let catalogs = CatalogStore::new(warehouse.clone());
+        catalogs.apply(definition::parse(definitions).unwrap()).await.unwrap();
+        let stream = catalogs.load().await.unwrap().streams.keys().next().unwrap().clone();
+        let catalog = catalogs.record_origin(&stream, &origin).await.unwrap();
+        let (catalog, published) = (watch::Sender::new(catalog), watch::Sender::new(Arc::default()));
+        Self { warehouse, catalogs, catalog, published, stream, origin }
+    }
+
+    /// Serves every view that is being built.
+    pub async fn promote(&self) {
+        for view in self.views() {
+            self.catalog.send_replace(self.catalogs.promote(&view.definition.name, view.plan.id()).await.unwrap());
+        }
+    }
+
+    /// What a layer of a process is given.
+    pub fn shared(&self) -> Shared {
+        let (catalog, published) = (self.catalog.subscribe(), self.published.subscribe());
+        Shared { warehouse: self.warehouse.clone(), catalogs: self.catalogs.clone(), catalog, published }
+    }
+
+    pub fn definition(&self) -> StreamDefinition {
+        self.catalog.borrow().streams[&self.stream].definition.clone()
+    }
+
+    pub fn views(&self) -> Vec<Arc<CompiledView>> {
+        self.catalog.borrow().compiled().cloned().collect()
+    }
+}

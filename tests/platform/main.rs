@@ -1,3 +1,0 @@
-//! Whole platforms in the process of the test, as `thalweg up` starts them.
-
-mod up;
