@@ -54,9 +54,8 @@ impl World {
 
     fn sources(&self, realtime: Realtime) -> Sources {
         let refuse = || thalweg_serving::CallError { fault: thalweg_schemas::Fault::User, message: "not here".into() };
-        let world = &self.sensors.world;
         Sources {
-            shared: world.shared(),
+            shared: self.sensors.world.shared(),
             realtime,
             audit: Arc::new(move |_| Box::pin(async move { Err(refuse()) })),
             batch: Arc::new(move |_| Box::pin(async move { Err(refuse()) })),

@@ -167,8 +167,9 @@ impl Site {
         masters: watch::Receiver<Arc<MasterVersion>>,
         snapshots: watch::Sender<Option<Arc<StreamSnapshot>>>,
     ) -> Upstream {
+        let shared = self.world.shared();
         let (failure, pressure) = (watch::Sender::new(None), Arc::clone(&self.pressure));
-        Upstream { shared: self.world.shared(), archive, masters, snapshots, failure, pressure }
+        Upstream { shared, archive, masters, snapshots, failure, pressure }
     }
 
     /// A process that reads all partitions on from where the archive stands.

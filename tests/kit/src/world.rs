@@ -59,10 +59,14 @@ impl World {
         }
     }
 
-    /// What a layer of a process is given.
+    /// What every layer is given.
     pub fn shared(&self) -> Shared {
-        let (catalog, published) = (self.catalog.subscribe(), self.published.subscribe());
-        Shared { warehouse: self.warehouse.clone(), catalogs: self.catalogs.clone(), catalog, published }
+        Shared {
+            warehouse: self.warehouse.clone(),
+            catalogs: self.catalogs.clone(),
+            catalog: self.catalog.subscribe(),
+            published: self.published.subscribe(),
+        }
     }
 
     pub fn definition(&self) -> StreamDefinition {
