@@ -66,7 +66,7 @@ impl World {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().to_str().unwrap();
         let warehouse = Warehouse::open(path, &BTreeMap::new()).unwrap();
-        let sensors = Sensors::new(warehouse.clone(), VIEWS, at(0, 0), 4, 2).await;
+        let sensors = Sensors::new(warehouse, VIEWS, at(0, 0), 4, 2).await;
         let world = &sensors.world;
         let shown = Shown::new(None);
         let streams = watch::Sender::new(Arc::new(HashMap::from([(world.stream.clone(), shown.handle())])));

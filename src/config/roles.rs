@@ -112,8 +112,8 @@ fn read(setting: &str, path: &Path) -> Result<Vec<u8>> {
     std::fs::read(path).with_context(|| format!("{setting}: {} cannot be read", path.display()))
 }
 
-/// The HOST:PORT under which others reach what listens at `address`: `said`, or the address. The machine's name stands in
-/// for an address that means all of them.
+/// The HOST:PORT under which others reach what listens at `address`: `said`, or the address. The machine's name stands
+/// in for an address that means all of them.
 pub(crate) fn advertised(said: &str, address: SocketAddr) -> String {
     if !said.is_empty() {
         return said.to_owned();
