@@ -50,7 +50,9 @@ fn help(code: ErrorCode, sql: &str) -> Option<&'static str> {
         (ErrorCode::NotReady, _) => {
             Some("with `thalweg sql --stale`, an answer may lie below earlier ones while a stream has not caught up")
         }
-        (ErrorCode::Refused, "copy") => Some("`thalweg sql --format csv` prints CSV, and so does `\\format csv` in the shell"),
+        (ErrorCode::Refused, "copy") => {
+            Some("`thalweg sql --format csv` prints CSV, and so does `\\format csv` in the shell")
+        }
         (ErrorCode::Refused, "set" | "reset") => Some("limits are set in the thalweg.toml of the server"),
         _ => None,
     }
@@ -117,11 +119,11 @@ mod tests {
             (ErrorCode::Refused, "/* all */ COPY v TO 'x'", Some("--format csv")),
             (ErrorCode::Refused, "SET x = 1", Some("thalweg.toml")),
             (ErrorCode::Refused, "DROP TABLE x CASCADE", None),
-            ("syntax", "COPY", None),
+            (ErrorCode::Syntax, "COPY", None),
         ] {
             let found = help(code, sql);
-            assert_eq!(found.is_some(), word.is_some(), "{code} {sql}");
-            assert!(found.unwrap_or_default().contains(word.unwrap_or_default()), "{code} {sql}");
+            assert_eq!(found.is_some(), word.is_some(), "{code:?} {sql}");
+            assert!(found.unwrap_or_default().contains(word.unwrap_or_default()), "{code:?} {sql}");
         }
         let error = Refused { code: ErrorCode::NotReady, message: "not yet".to_owned(), place: None };
         let shown = explain(&error.into(), "SELECT 1", None);
