@@ -12,13 +12,13 @@
 //! states is relied on, and `support` refuses every aggregate on which that is not enough.
 
 mod float_order;
+mod places;
 mod plans;
 mod prepared;
 mod split_plan;
 mod storage;
 mod support;
 
-mod places;
 mod rounding;
 
 mod accumulator;

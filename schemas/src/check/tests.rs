@@ -135,7 +135,7 @@ fn clauses_of_streams_have_places() {
 fn columns_of_streams_have_places() {
     let stream = |columns: &str| format!("CREATE EXTERNAL TABLE x ({columns}) STORED AS KAFKA LOCATION 'x'");
     place(&stream("b INT, a STRUCT<b INT, b INT>"), &[("3:49+1", "`a.b` is declared twice")]);
-    place(&stream("a INT, a STRUCT<\"x y\" INT>[]"), &[("3:42+5", "`a.x y`")]);
+    place(&stream("b INT, a STRUCT<\"x y\" INT>[]"), &[("3:42+5", "`a.x y`")]);
     place(&stream("a INT, \"A\" INT"), &[("3:33+3", "declared twice")]);
     place(&stream("a INT, PRIMARY KEY (a)"), &[("3:33+11", "PRIMARY KEY")]);
     place("CREATE EXTERNAL TABLE a.x (a INT) STORED AS KAFKA LOCATION 'x'", &[("3:23+3", "schema in front")]);
@@ -152,7 +152,8 @@ fn clauses_and_calls_of_views_have_places() {
     place(&view("SELECT device, sum(temperature) OVER (ORDER BY ts) AS n FROM s"), &[("4:16+3", "Window")]);
     place(&view("SELECT count(*) AS _n FROM s"), &[("4:20+2", "`_n`")]);
     place(&view("SELECT count(*) AS n FROM s WHERE ts > CURRENT_TIMESTAMP"), &[("4:40+17", "now()")]);
-    place(&view("SELECT count(*) AS n FROM s WHERE device IN (SELECT device FROM s)"), &[("4:35+32", "subqueries")]);
+    // The parser's span of a subquery ends before its bracket.
+    place(&view("SELECT count(*) AS n FROM s WHERE device IN (SELECT device FROM s)"), &[("4:35+31", "subqueries")]);
     place(&view("SELECT count(*) AS n FROM s JOIN t ON true"), &[("4:34+1", "joins")]);
     place(&view("SELECT count(*) AS n FROM batch.s"), &[("4:27+7", "`batch.s`")]);
     place(
@@ -167,7 +168,7 @@ fn what_the_planner_cannot_place_is_narrowed_down() {
     let view = |query: &str| format!("CREATE MATERIALIZED VIEW v AS\n{query}");
     place(&view("SELECT device, 1 + avg(upper(device)) AS n FROM s GROUP BY 1"), &[("4:20+3", "avg")]);
     place(&view("SELECT count(*), count(*) FROM s"), &[("4:18+5", "same name")]);
-    place(&view("SELECT max(temperature) AS n FROM s WHERE sum(temperature) > 1"), &[("4:43+15", "")]);
+    place(&view("SELECT max(temperature) AS n FROM s WHERE sum(temperature) > 1"), &[("4:43+20", "not allowed in the WHERE")]);
 }
 
 #[test]

@@ -84,7 +84,7 @@ impl StreamDefinition {
         self.written_secrets().fold(self.sql.clone(), |sql, (_, value)| sql.replace(&quoted(value), "'***'"))
     }
 
-    /// By which processes find out whether they know the same definition: 32 hexadecimal digits of the statement's hash.
+    /// The hash of the statement, 32 hexadecimal digits: processes compare it to see that they know one definition.
     pub fn fingerprint(&self) -> String {
         blake3::hash(self.sql.as_bytes()).to_hex()[..32].to_owned()
     }
