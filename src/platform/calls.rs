@@ -56,7 +56,10 @@ impl Runs {
         let Self { shared, metrics, threads, config } = self;
         let (runs, mut reports) = mpsc::unbounded_channel();
         let downstream = Downstream { shared, published, wake, runs };
-        Part::spawn_on(threads.handle(), SCHEDULE, |cancel| async move {
+        let handle = threads.handle().clone();
+        Part::spawn_on(&handle, SCHEDULE, |cancel| async move {
+            // The threads end with their last owner, which the schedule is where nobody calls for runs.
+            let _owned = threads;
             let (failure, _) = watch::channel(None);
             let attempt = || schedule(config.clone(), downstream.clone(), cancel.clone());
             let record = async {
