@@ -1,8 +1,8 @@
-//! The known word that a mistyped one was meant to be, for "did you mean".
+//! The known word closest to a mistyped word, for "did you mean".
 //!
-//! Invariant: nothing is offered that takes more edits than a slip of the fingers makes.
+//! Invariant: no suggestion is further away than a typing mistake: half of the word's characters, and at most 3 edits.
 
-/// The closest of `known` to `word`, if it is close enough to be what was meant; whatever the case.
+/// The word of `known` closest to `word`, if it is close enough. Upper and lower case are equal.
 pub fn nearest<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let word = word.to_lowercase();
     let slips = (word.chars().count() / 2).min(3);
@@ -14,7 +14,7 @@ pub fn nearest<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Opti
         .map(|(_, known)| known)
 }
 
-/// Levenshtein's distance, in characters.
+/// The Levenshtein distance in characters.
 fn distance(left: &str, right: &str) -> usize {
     let right: Vec<char> = right.chars().collect();
     let mut row: Vec<usize> = (0..=right.len()).collect();
