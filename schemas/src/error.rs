@@ -26,7 +26,7 @@ pub enum Fault {
     User,
     /// Network or storage failed, or a race was lost: retry.
     Transient,
-    /// A promise of this program does not hold: stop.
+    /// An invariant of this program is violated: stop.
     Bug,
 }
 

@@ -4,7 +4,7 @@
 //! Invariant: every path in this program is relative to the warehouse's root, so the same layout works anywhere.
 //!
 //! Layout: `catalog/NNNNNNNN.json`, `streams/<stream>/` and `views/<view id>/` (Delta tables),
-//! `leases/<view id>/NNNNNNNN.json`, and `early-run`, which a worker writes anew to request a run.
+//! `leases/<view id>/NNNNNNNN.json`, and `early-run`, which a worker overwrites to request a run.
 
 mod local;
 pub mod versions;

@@ -295,7 +295,7 @@ fn digits(raw: &str) -> Result<Cow<'_, str>, ValueError> {
     }
 }
 
-/// A whole number for a date or timestamp column. In these columns a string is not a number, so callers pass no string.
+/// The whole number of a DATE or TIMESTAMP. Callers pass no strings: a string in these columns is never a number.
 fn whole<T: TryFrom<i64>>(raw: &str) -> Result<T, ValueError> {
     numbers::whole(&digits(raw)?).map_err(explain)
 }

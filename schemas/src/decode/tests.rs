@@ -111,7 +111,7 @@ fn no_messages_are_no_rows() {
 
 /// The next message must never complete half an object.
 #[test]
-fn halves_do_not_meet() {
+fn half_objects_are_not_joined() {
     let decoder = Decoder::new(&stream("a INT, b INT")).unwrap();
     let all = messages([
         br#"{"a":1,"b":{"x":1}"#.as_slice(),

@@ -64,7 +64,7 @@ pub fn reference(value: &str) -> Option<Reference<'_>> {
 }
 
 impl StreamDefinition {
-    /// The Kafka properties with a secret value that is written in the statement, not referred to.
+    /// The Kafka properties with a secret value in the statement itself, instead of a reference.
     pub fn written_secrets(&self) -> impl Iterator<Item = (&str, &str)> {
         let secret = |property: &str| {
             ["password", "secret", "key.pem", "jaas", "token"].iter().any(|word| property.contains(word))

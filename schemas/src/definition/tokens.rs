@@ -197,7 +197,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_open_goes_to_the_end() {
+    fn open_tokens_reach_the_end() {
         check("a ';", "WL!");
         check("a E'\\';", "WL!");
         check("a \";\n", "WQ!");
@@ -206,7 +206,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_token_hides_nothing() {
+    fn invalid_characters_hide_no_tokens() {
         check("1 ._x; b", "WSWSW");
         check("._", "SW");
     }

@@ -179,7 +179,7 @@ mod tests {
     }
 
     #[test]
-    fn several_are_told_apart_and_keep_their_places() {
+    fn several_errors_are_separate_and_keep_their_places() {
         let span = planner::Span::new(Location { line: 2, column: 3 }, Location { line: 2, column: 7 });
         let placed = DataFusionError::Plan("bad".into())
             .with_diagnostic(planner::Diagnostic::new_error("bad", Some(span)).with_help("do that", None));

@@ -5,11 +5,11 @@
 /// The word of `known` closest to `word`, if it is close enough. Upper and lower case are equal.
 pub fn nearest<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let word = word.to_lowercase();
-    let slips = (word.chars().count() / 2).min(3);
+    let limit = (word.chars().count() / 2).min(3);
     known
         .into_iter()
         .map(|known| (distance(&word, &known.to_lowercase()), known))
-        .filter(|(edits, _)| *edits <= slips)
+        .filter(|(edits, _)| *edits <= limit)
         .min()
         .map(|(_, known)| known)
 }
@@ -41,7 +41,7 @@ mod tests {
     }
 
     #[test]
-    fn slips_are_recognised() {
+    fn typing_mistakes_are_recognised() {
         check("divice", Some("device"));
         check("temprature", Some("temperature"));
         check("http_adr", Some("http_addr"));

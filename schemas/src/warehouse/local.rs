@@ -51,39 +51,39 @@ impl DurableDisk {
     }
 
     /// Syncs the file at `location` and its directory entry.
-    async fn settle(&self, location: &Path) -> Result<()> {
+    async fn sync(&self, location: &Path) -> Result<()> {
         let path = self.inner.path_to_filesystem(location)?;
         let folders = Arc::clone(&self.folders);
         blocking(move || {
             let synced = File::open(&path).and_then(|file| file.sync_all());
             synced.map_err(|e| failed(&path, e))?;
-            folders.settle(&path)
+            folders.sync(&path)
         })
         .await
     }
 
     /// Syncs the directory entry at `location`. The file may have been removed.
-    async fn settle_names(&self, location: &Path) -> Result<()> {
+    async fn sync_entry(&self, location: &Path) -> Result<()> {
         let path = self.inner.path_to_filesystem(location)?;
         let folders = Arc::clone(&self.folders);
-        blocking(move || folders.settle(&path)).await
+        blocking(move || folders.sync(&path)).await
     }
 }
 
 impl Folders {
     /// Syncs the directory entry of `path`, and the entries of its folders that may be new.
-    fn settle(&self, path: &FsPath) -> Result<()> {
-        let mut settled = Vec::new();
+    fn sync(&self, path: &FsPath) -> Result<()> {
+        let mut added = Vec::new();
         for folder in path.ancestors().skip(1) {
             let synced = File::open(folder).and_then(|folder| folder.sync_all());
             synced.map_err(|e| failed(folder, e))?;
             if folder == self.root || self.known.lock().contains(folder) {
                 break;
             }
-            settled.push(folder.to_owned());
+            added.push(folder.to_owned());
         }
         // Only after all folders are synced: a known folder stops the walk, so its parents must be synced too.
-        self.known.lock().extend(settled);
+        self.known.lock().extend(added);
         Ok(())
     }
 }
@@ -155,7 +155,7 @@ impl ObjectStore for DurableDisk {
         let folders = Arc::clone(&self.folders);
         blocking(move || {
             write(&path, &payload, create)?;
-            folders.settle(&path)
+            folders.sync(&path)
         })
         .await?;
         let meta = self.inner.head(location).await?;
@@ -193,13 +193,13 @@ impl ObjectStore for DurableDisk {
 
     async fn copy_opts(&self, from: &Path, to: &Path, options: CopyOptions) -> Result<()> {
         self.inner.copy_opts(from, to, options).await?;
-        self.settle(to).await
+        self.sync(to).await
     }
 
     async fn rename_opts(&self, from: &Path, to: &Path, options: RenameOptions) -> Result<()> {
         self.inner.rename_opts(from, to, options).await?;
-        self.settle(to).await?;
-        self.settle_names(from).await
+        self.sync(to).await?;
+        self.sync_entry(from).await
     }
 }
 
@@ -219,7 +219,7 @@ impl MultipartUpload for DurableUpload {
 
     async fn complete(&mut self) -> Result<PutResult> {
         let put = self.upload.complete().await?;
-        self.disk.settle(&self.location).await?;
+        self.disk.sync(&self.location).await?;
         Ok(put)
     }
 

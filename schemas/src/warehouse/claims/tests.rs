@@ -23,7 +23,7 @@ async fn create(claims: &Claims, number: u64, writer: &'static str) -> &'static 
 }
 
 #[tokio::test]
-async fn a_number_is_its_first_writers() {
+async fn the_first_writer_gets_a_number() {
     let (claims, _) = claims();
     assert_eq!(create(&claims, 1, "a").await, "ours");
     assert_eq!(create(&claims, 1, "b").await, "taken");
@@ -35,7 +35,7 @@ async fn a_number_is_its_first_writers() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn of_writers_at_once_one_has_it() {
+async fn one_of_concurrent_writers_gets_a_number() {
     let writers = ["a", "b", "c", "d"];
     let (claims, _) = claims();
     for number in 1..=20 {
@@ -51,7 +51,7 @@ async fn of_writers_at_once_one_has_it() {
 
 /// The store's answer does not decide: a 500 or a 412 after the file was written is a success, a 500 before is not.
 #[tokio::test]
-async fn after_an_error_the_file_says_whose_it_is() {
+async fn after_an_error_the_file_decides() {
     for (trap, is_taken, expect) in [
         (&[Trap::LandsAndFails], false, "ours"),
         (&[Trap::LandsAndExists], false, "ours"),

@@ -112,7 +112,7 @@ async fn every_call_does_what_the_plain_store_does() {
 }
 
 #[tokio::test]
-async fn a_write_that_broke_off_is_neither_seen_nor_in_the_way() {
+async fn an_interrupted_write_is_invisible_and_blocks_nothing() {
     let scratch = Scratch::new();
     let folder = scratch.folder("disk");
     std::fs::create_dir_all(folder.join("log")).unwrap();
@@ -138,7 +138,7 @@ async fn one_of_many_creates_wins() {
 }
 
 #[tokio::test]
-async fn folders_are_settled_up_to_the_root_once() {
+async fn folders_are_synced_up_to_the_root_once() {
     let scratch = Scratch::new();
     let root = scratch.folder("disk");
     let disk = DurableDisk::open(&root).unwrap();
