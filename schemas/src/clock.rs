@@ -1,4 +1,5 @@
-//! Time as the layers see it, so that tests decide when an epoch is due, a grace time is over or a lease has expired.
+//! The clocks of all layers. Tests replace a clock, and so decide when an epoch is due, a grace time ends or a lease
+//! expires.
 //!
 //! Invariant: no answer and no commit depends on a clock.
 
@@ -6,10 +7,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-/// Time since some moment in the past; it never goes back.
+/// Time since an arbitrary moment; it never goes back.
 #[derive(Debug, Clone)]
 pub enum MonotonicClock {
-    /// The machine's, counted from when the clock was made.
+    /// The machine's clock, counted from the creation of this value.
     System(Instant),
     /// Milliseconds that only [`MonotonicClock::advance`] moves.
     Manual(Arc<AtomicU64>),
@@ -31,7 +32,7 @@ impl MonotonicClock {
         }
     }
 
-    /// Moves a manual clock and all its clones; the system's clock moves itself.
+    /// Moves a manual clock and all its clones. Has no effect on the system's clock.
     pub fn advance(&self, by: Duration) {
         if let MonotonicClock::Manual(millis) = self {
             millis.fetch_add(by.as_millis() as u64, Ordering::SeqCst);
@@ -42,10 +43,10 @@ impl MonotonicClock {
 /// Milliseconds since 1970.
 #[derive(Debug, Clone, Default)]
 pub enum WallClock {
-    /// The machine's.
+    /// The machine's clock.
     #[default]
     System,
-    /// One that only [`WallClock::advance`] moves.
+    /// Milliseconds that only [`WallClock::advance`] moves.
     Manual(Arc<AtomicI64>),
 }
 
@@ -61,7 +62,7 @@ impl WallClock {
         }
     }
 
-    /// Moves a manual clock and all its clones; the system's clock moves itself.
+    /// Moves a manual clock and all its clones. Has no effect on the system's clock.
     pub fn advance(&self, by: Duration) {
         if let WallClock::Manual(millis) = self {
             millis.fetch_add(millis_of(by), Ordering::SeqCst);
@@ -69,7 +70,7 @@ impl WallClock {
     }
 }
 
-/// The whole milliseconds of `duration`; the highest number, if there are more.
+/// The whole milliseconds of `duration`; `i64::MAX` if there are more.
 pub fn millis_of(duration: Duration) -> i64 {
     i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
 }

@@ -1,10 +1,11 @@
 //! Decoding: raw messages of a stream become rows and rejects in one record batch.
 //!
-//! A message that is not what its stream declares is no error: it becomes a *reject*, a row with null columns, its
-//! bytes in `_payload` and one sentence in `_reject`. So an operator can look at it, and nothing is lost in silence.
+//! A message that does not match its stream's declaration is not an error. The message becomes a *reject*: a row with
+//! null columns, the message's bytes in `_payload` and the reason in `_reject`. So operators can inspect the message,
+//! and no message is lost silently.
 //!
-//! Invariant: the batch has one row per message, in the order of the messages, whatever bytes arrive; a row's content
-//! depends on its own message alone.
+//! Invariant: for any bytes, the batch has one row per message, in the order of the messages. A row's content depends
+//! only on its own message.
 
 mod fields;
 mod numbers;
@@ -29,14 +30,14 @@ use crate::definition::stream::{RecordFormat, StreamDefinition};
 use crate::{Error, Offset, Partition, Result, StreamName};
 use json::JsonReader;
 
-/// Raw messages, column by column; the payloads lie end to end in one buffer.
+/// Raw messages, column by column. One buffer holds all payloads end to end.
 #[derive(Debug, Default)]
 pub struct Messages {
     partitions: Vec<i32>,
     offsets: Vec<i64>,
     timestamps_us: Vec<Option<i64>>,
     payloads: Vec<u8>,
-    /// Where each payload ends in `payloads`.
+    /// The end of each payload in `payloads`.
     ends: Vec<usize>,
     /// False for messages without a payload.
     present: Vec<bool>,
@@ -47,8 +48,8 @@ impl Messages {
         Self::default()
     }
 
-    /// Adds a message. `timestamp_ms` is Kafka's, in milliseconds since 1970; one that does not fit into
-    /// microseconds counts as none.
+    /// Adds a message. `timestamp_ms` is Kafka's timestamp in milliseconds since 1970. A timestamp too large for
+    /// microseconds becomes `None`.
     pub fn push(&mut self, partition: Partition, offset: Offset, timestamp_ms: Option<i64>, payload: Option<&[u8]>) {
         self.partitions.push(partition.0);
         self.offsets.push(offset.0);
@@ -58,7 +59,7 @@ impl Messages {
         self.present.push(payload.is_some());
     }
 
-    /// How many messages there are.
+    /// The number of messages.
     pub fn len(&self) -> usize {
         self.ends.len()
     }
@@ -67,12 +68,12 @@ impl Messages {
         self.ends.is_empty()
     }
 
-    /// Bytes of all payloads.
+    /// The bytes of all payloads.
     pub fn bytes(&self) -> usize {
         self.payloads.len()
     }
 
-    /// Bytes that this holds in memory.
+    /// The bytes of memory that are allocated.
     pub fn memory(&self) -> usize {
         fn of<T>(column: &Vec<T>) -> usize {
             column.capacity() * size_of::<T>()
@@ -85,7 +86,7 @@ impl Messages {
             + of(&self.present)
     }
 
-    /// Forgets the messages, keeps the memory.
+    /// Removes the messages and keeps the allocated memory.
     pub fn clear(&mut self) {
         self.partitions.clear();
         self.offsets.clear();
@@ -95,46 +96,46 @@ impl Messages {
         self.present.clear();
     }
 
-    /// The bytes of message `at`; empty if it has none.
+    /// The payload of message `at`; empty if the message has no payload.
     fn payload(&self, at: usize) -> &[u8] {
         let start = if at == 0 { 0 } else { self.ends[at - 1] };
         &self.payloads[start..self.ends[at]]
     }
 }
 
-/// What a run of messages became.
+/// The result of decoding a run of messages.
 #[derive(Debug, Clone)]
 pub struct Decoded {
-    /// Of the stream's row schema: one row per message, rejects included.
+    /// One row per message, rejects included, with the stream's row schema.
     pub rows: RecordBatch,
-    /// How many of the rows are rejects.
+    /// The number of rejects among the rows.
     pub rejects: usize,
 }
 
-/// ValueError a message is a reject: one sentence without its bytes.
+/// Why a message is a reject: one sentence that does not contain the message's bytes.
 type Reason = Cow<'static, str>;
 
-/// What a format's reader makes of a run of messages.
+/// The result of a format's reader for a run of messages.
 #[derive(Debug)]
 struct Parsed {
-    /// The declared columns, one row per message; a reject's values mean nothing.
+    /// The declared columns, one row per message. The values of a reject are undefined.
     columns: RecordBatch,
-    /// ValueError a message could not be read.
+    /// Why each message could not be read; `None` for messages that could.
     reasons: Vec<Option<Reason>>,
 }
 
-/// Decodes one stream.
+/// Decodes the messages of one stream.
 #[derive(Debug)]
 pub struct Decoder {
     stream: StreamName,
-    /// As declared, with `NOT NULL`.
+    /// The columns as declared, including `NOT NULL`.
     columns: SchemaRef,
     row_schema: SchemaRef,
     reader: JsonReader,
 }
 
 impl Decoder {
-    /// Errors: [`Error::Decode`] if a column's type cannot be read in the stream's format.
+    /// Errors: [`Error::Decode`] if the stream's format has no reader for a column's type.
     pub fn new(stream: &StreamDefinition) -> Result<Self> {
         let reader = match stream.format {
             RecordFormat::Json => JsonReader::new(nullable(&stream.columns)),
@@ -148,9 +149,9 @@ impl Decoder {
         })
     }
 
-    /// Decodes all of `messages`, at most 2 GiB of payload.
+    /// Decodes all `messages`, with at most 2 GiB of payload.
     ///
-    /// Errors: [`Error::Decode`] if this program is at fault; never because of what the messages hold.
+    /// Errors: [`Error::Decode`] because of a bug in this program; never because of the content of a message.
     pub fn decode(&self, messages: &Messages) -> Result<Decoded> {
         if messages.bytes() > i32::MAX as usize {
             return Err(Error::Decode {
@@ -163,7 +164,7 @@ impl Decoder {
         self.assemble(messages, &parsed).map_err(|e| failed(&self.stream, &self.row_schema, &e))
     }
 
-    /// Turns rows into rejects that lack a value where the stream declares `NOT NULL`.
+    /// Turns a row into a reject if a `NOT NULL` column has no value.
     fn enforce_not_null(&self, parsed: &mut Parsed) {
         for (field, array) in self.columns.fields().iter().zip(parsed.columns.columns()) {
             if field.is_nullable() || array.null_count() == 0 {
@@ -178,7 +179,7 @@ impl Decoder {
         }
     }
 
-    /// Puts the leading columns, the declared ones and the rejects' own side by side.
+    /// Combines the leading columns, the declared columns and the columns of rejects into one batch.
     fn assemble(&self, messages: &Messages, parsed: &Parsed) -> Result<Decoded, ArrowError> {
         let rejects = parsed.reasons.iter().filter(|r| r.is_some()).count();
         let mut arrays: Vec<ArrayRef> = vec![
@@ -208,7 +209,7 @@ impl Decoder {
     }
 }
 
-/// The same columns, all nullable: what is `NOT NULL` is enforced after reading, for all rows at once.
+/// The same columns, all nullable. `NOT NULL` is enforced after reading, for all rows at once.
 fn nullable(columns: &SchemaRef) -> SchemaRef {
     Arc::new(Schema::new(columns.fields().iter().map(|f| f.as_ref().clone().with_nullable(true)).collect::<Vec<_>>()))
 }

@@ -1,7 +1,7 @@
-//! Definitions of streams and views: the statements that make them, and the values that statements are read into.
+//! Definitions of streams and views: the statements that create them, and the values that the statements become.
 //!
-//! DataFusion's parser reads the statements, so there is no syntax to learn. Invariant: a definition that exists is
-//! valid by its text alone; whether the names in it exist is for the [`crate::catalog`] to say.
+//! DataFusion's parser reads the statements, so users learn no new syntax. Invariant: every definition value is valid
+//! by its text alone. The [`crate::catalog`] checks whether the names in a definition exist.
 
 pub mod types;
 

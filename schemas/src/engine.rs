@@ -1,7 +1,7 @@
-//! DataFusion as every layer uses it: sessions whose settings a view's meaning depends on, leaves of plans, and threads
-//! to compute on.
+//! DataFusion for all layers: sessions, whose settings are part of a view's meaning, leaves of plans, and threads for
+//! computations.
 //!
-//! Invariant: no layer makes a session in another way, so one statement has one plan everywhere.
+//! Invariant: every layer makes its sessions here, so one statement has the same plan in every layer.
 
 pub mod leaf;
 pub mod session;

@@ -1,6 +1,6 @@
-//! The crate's error: what was being done when it failed, and whose fault that is.
+//! The crate's error: the action that failed, and whose fault the failure is.
 //!
-//! Invariant: [`Error::fault`] is the only place where retry, reject or exit is decided.
+//! Invariant: only [`Error::fault`] decides between retry, refusal and exit.
 
 pub mod nearest;
 mod span;
@@ -15,27 +15,27 @@ use crate::names::{InvalidName, StreamName, ViewName};
 pub use diagnostic::Diagnostic;
 pub use span::{Place, TextSpan};
 
-/// Shorthand for results of this crate.
+/// The result type of this crate.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// Whose fault an error is, and therefore what to do about it.
+/// Whose fault an error is. The fault decides the reaction.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Fault {
-    /// The request or the definition is wrong: reject it, say why, do not retry.
+    /// The request or the definition is wrong: refuse it with the reason, and do not retry.
     User,
-    /// The surroundings failed (network, storage, a lost race): retry.
+    /// Network or storage failed, or a race was lost: retry.
     Transient,
-    /// A promise of this program does not hold: stop.
+    /// An invariant of this program is violated: stop.
     Bug,
 }
 
-/// What was being done when it failed.
+/// A failed action, one variant for each.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     #[error("{0}")]
     ParseSql(Diagnostic),
-    /// A definition that is understood but not accepted: why, and what to do instead.
+    /// A definition is understood but not accepted. The diagnostic says why, and what to do instead.
     #[error("{}. {}", .0.message, .0.help.as_deref().unwrap_or_default())]
     RefuseDefinition(Diagnostic),
     #[error("{invalid}")]
@@ -52,7 +52,7 @@ pub enum Error {
     ReadCatalog { path: String, reason: String },
     #[error("the warehouse `{url}` cannot be opened: {reason}")]
     OpenWarehouse { url: String, reason: String },
-    /// As [`Error::OpenWarehouse`]: the folder that it names cannot be used.
+    /// The warehouse is a local folder that cannot be used; otherwise as [`Error::OpenWarehouse`].
     #[error("the warehouse `{url}` cannot be opened: {reason}")]
     OpenFolder { url: String, reason: String },
     #[error("reading or writing {path}: {source}")]
@@ -66,7 +66,7 @@ pub enum Error {
         view: ViewName,
         #[source]
         source: datafusion::error::DataFusionError,
-        /// What was being planned, if the planner keeps no place of it.
+        /// The place of the planned text. It counts only for diagnostics to which the planner gives no place.
         span: Option<TextSpan>,
     },
     #[error("{what}: {source}")]
@@ -77,7 +77,7 @@ pub enum Error {
     },
     #[error("decoding stream `{stream}`: {reason}")]
     Decode { stream: StreamName, reason: String },
-    /// The segments held do not tile what was asked for. The reader pins again.
+    /// The segments in memory do not tile the requested range. The reader pins again.
     #[error("realtime state of {what} is not held from {from} to {to}: {reason}")]
     NotHeld { what: String, from: Box<Frontier>, to: Box<Frontier>, reason: String },
     #[error("broken promise: {0}")]
@@ -85,7 +85,7 @@ pub enum Error {
 }
 
 impl Error {
-    /// Decides what becomes of the failed work.
+    /// Decides what happens to the failed work.
     pub fn fault(&self) -> Fault {
         match self {
             Error::ParseSql(_)
@@ -104,12 +104,12 @@ impl Error {
         }
     }
 
-    /// A refusal: `message` says why, without a full stop; `help` is a sentence that says what to do.
+    /// A refusal. `message` is the reason, without a full stop; `help` is a sentence that says what to do.
     pub fn refuse(message: impl Into<String>, help: impl Into<String>) -> Self {
         Error::RefuseDefinition(Diagnostic::new(message).with_help(help))
     }
 
-    /// Places an error that is about a part of a text, unless it has a place already.
+    /// Sets the place of an error about a part of a text, unless the error has a place already.
     pub fn at(mut self, place: Option<TextSpan>) -> Self {
         match &mut self {
             Error::ParseSql(Diagnostic { span, .. })
@@ -121,7 +121,7 @@ impl Error {
         self
     }
 
-    /// Message, help and place of everything that the error tells of.
+    /// The message, help and place of each problem that the error reports.
     pub fn diagnostics(&self) -> Vec<Diagnostic> {
         match self {
             Error::ParseSql(diagnostic) | Error::RefuseDefinition(diagnostic) => vec![diagnostic.clone()],
@@ -154,7 +154,7 @@ fn in_use(stream: &StreamName, views: &str) -> Diagnostic {
     Diagnostic::new(format!("stream `{stream}` is read by the views {views}")).with_help("drop them first")
 }
 
-/// The cause that says most: what lies around it is often called only `transport error`.
+/// The innermost cause: the errors around it often say only `transport error`.
 pub fn innermost(error: &(dyn std::error::Error + 'static)) -> String {
     let mut cause = error;
     while let Some(inner) = cause.source() {
@@ -163,7 +163,7 @@ pub fn innermost(error: &(dyn std::error::Error + 'static)) -> String {
     cause.to_string()
 }
 
-/// Storage that refuses us will go on refusing; anything else may pass.
+/// The fault of a storage error. A refusal by the store is permanent; any other error may pass.
 pub fn store_fault(error: &object_store::Error) -> Fault {
     use object_store::Error as E;
     match error {
@@ -176,7 +176,8 @@ pub fn store_fault(error: &object_store::Error) -> Fault {
     }
 }
 
-/// Of an engine error: storage and resource limits pass, a wrong query is its user's, the rest is ours.
+/// The fault of an engine error. Storage errors and resource limits may pass, a wrong query is its user's fault, and
+/// any other error is a bug.
 pub fn plan_fault(error: &datafusion::error::DataFusionError) -> Fault {
     use datafusion::error::DataFusionError as E;
     match error.find_root() {

@@ -1,7 +1,8 @@
-//! Frontiers: for every Kafka partition of a stream, the next offset. The only border between batch and speed.
+//! Frontiers: the next offset of every Kafka partition of a stream. A frontier is the only border between batch and
+//! speed.
 //!
-//! Invariant: a partition that a frontier does not name stands at offset 0, so frontiers over growing topics
-//! compare without knowing each other's partitions.
+//! Invariant: a partition that a frontier does not name is at offset 0, so frontiers can be compared although a topic
+//! has gained partitions between them.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -13,7 +14,7 @@ use serde::{Deserialize, Serialize};
 #[serde(transparent)]
 pub struct Partition(pub i32);
 
-/// A Kafka offset. As a border it is the *next* offset: everything below it is included.
+/// A Kafka offset. An offset used as a border is the *next* offset: all offsets below the border are included.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, Default)]
 #[serde(transparent)]
 pub struct Offset(pub i64);
@@ -30,7 +31,7 @@ impl fmt::Display for Offset {
     }
 }
 
-/// Next offset per partition; serialised as `{"0": 12, "1": 7}`.
+/// The next offset per partition, serialised as `{"0": 12, "1": 7}`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Frontier(BTreeMap<Partition, Offset>);
@@ -41,28 +42,28 @@ impl Frontier {
         Self::default()
     }
 
-    /// The next offset of `partition`; 0 if it is not named.
+    /// The next offset of `partition`; 0 if the frontier does not name the partition.
     pub fn get(&self, partition: Partition) -> Offset {
         self.0.get(&partition).copied().unwrap_or_default()
     }
 
-    /// The next offset of `partition`, if it is named.
+    /// The next offset of `partition`, if the frontier names the partition.
     pub fn named(&self, partition: Partition) -> Option<Offset> {
         self.0.get(&partition).copied()
     }
 
-    /// Names `partition` with exactly `offset`.
+    /// Sets the next offset of `partition` to `offset`, even if that moves it back.
     pub fn set(&mut self, partition: Partition, offset: Offset) {
         self.0.insert(partition, offset);
     }
 
-    /// Moves `partition` up to `offset`; never back.
+    /// Moves `partition` forward to `offset`; never back.
     pub fn advance(&mut self, partition: Partition, offset: Offset) {
         let at = self.0.entry(partition).or_insert(offset);
         *at = (*at).max(offset);
     }
 
-    /// The partitions that are named, in order.
+    /// The named partitions, in order.
     pub fn partitions(&self) -> impl Iterator<Item = Partition> + '_ {
         self.0.keys().copied()
     }
@@ -72,17 +73,17 @@ impl Frontier {
         self.0.iter().map(|(p, o)| (*p, *o))
     }
 
-    /// True if every partition stands at or above where `other` has it.
+    /// True if every partition is at or above its offset in `other`.
     pub fn covers(&self, other: &Frontier) -> bool {
         other.iter().all(|(p, o)| self.get(p) >= o)
     }
 
-    /// True if both stand at the same offsets, whether or not they name partitions that stand at 0.
+    /// True if every partition has the same offset in both frontiers. A partition at 0 may be named in one only.
     pub fn stands_at(&self, other: &Frontier) -> bool {
         self.covers(other) && other.covers(self)
     }
 
-    /// Per partition the higher of both.
+    /// The higher of both offsets, per partition.
     pub fn max(&self, other: &Frontier) -> Frontier {
         let mut out = self.clone();
         for (p, o) in other.iter() {
@@ -91,30 +92,30 @@ impl Frontier {
         out
     }
 
-    /// This frontier, with partitions that it does not name taken from `origin`.
+    /// This frontier, completed by the partitions that only `origin` names.
     pub fn or(&self, origin: &Frontier) -> Frontier {
         let mut out = origin.clone();
         out.0.extend(self.iter());
         out
     }
 
-    /// This frontier in exactly these partitions.
+    /// This frontier, naming exactly `partitions`.
     pub fn within(&self, partitions: impl IntoIterator<Item = Partition>) -> Frontier {
         let named = partitions.into_iter().map(|p| (p, self.get(p)));
         named.collect()
     }
 
-    /// Names these partitions no longer.
+    /// Removes `partitions` from the named ones.
     pub fn remove(&mut self, partitions: &BTreeSet<Partition>) {
         self.0.retain(|p, _| !partitions.contains(p));
     }
 
-    /// The partitions in which this frontier is above `from`, at their positions here.
+    /// The partitions whose offset is above their offset in `from`, with the offsets of this frontier.
     pub fn advanced_since(&self, from: &Frontier) -> Frontier {
         self.iter().filter(|(p, o)| *o > from.get(*p)).collect()
     }
 
-    /// How many offsets lie between `from` and this frontier, gaps included.
+    /// The number of offsets between `from` and this frontier, gaps included.
     pub fn distance(&self, from: &Frontier) -> i64 {
         self.iter().map(|(p, o)| (o.0 - from.get(p).0).max(0)).sum()
     }
@@ -128,7 +129,7 @@ impl Frontier {
     }
 }
 
-/// For frontiers that are written down: `Frontier::from([(0, 5), (1, 9)])`.
+/// Frontiers as literals: `Frontier::from([(0, 5), (1, 9)])`.
 impl<const N: usize> From<[(i32, i64); N]> for Frontier {
     fn from(pairs: [(i32, i64); N]) -> Self {
         pairs.into_iter().map(|(partition, offset)| (Partition(partition), Offset(offset))).collect()

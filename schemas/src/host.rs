@@ -1,8 +1,8 @@
-//! The name of this machine: what others call it, and what a lease's holder is shown as.
+//! The name of this machine: its address for other processes, and the name shown for the holder of a lease.
 //!
-//! Invariant: no decision depends on it.
+//! Invariant: no decision depends on the name.
 
-/// What the kernel or, where there is no `/proc`, the environment calls this machine.
+/// The machine's name from the kernel, or from the variable `HOSTNAME` where `/proc` does not exist.
 pub fn name() -> Option<String> {
     let known = std::fs::read_to_string("/proc/sys/kernel/hostname").ok();
     let known = known.or_else(|| std::env::var("HOSTNAME").ok());

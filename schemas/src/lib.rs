@@ -1,9 +1,9 @@
-//! The contract that the layers share, and not only schemas: names and frontiers, definitions, decoding, the state
-//! algebra, the catalog and the warehouse, and the values that layers hand to each other.
+//! The contract between the layers: names and frontiers, definitions, decoding, the state algebra, the catalog, the
+//! warehouse, and the values that layers exchange. The crate holds more than schemas.
 //!
-//! Modules are in reading order: each imports only what is listed above it. Nothing here talks to Kafka, Delta or a
-//! client: I/O goes through an [`object_store`] handle or a DataFusion plan only. The clock and the machine's name are
-//! all that is read of the surroundings.
+//! Modules are in reading order: each module imports only modules listed above it. Invariant: this crate does not talk
+//! to Kafka, Delta or a client. I/O goes only through an [`object_store`] handle or a DataFusion plan. Of its
+//! surroundings the crate reads only the clock and the machine's name.
 
 pub mod frontier;
 pub mod names;

@@ -1,6 +1,6 @@
-//! Names of streams and views, and the id that says what a view *means*.
+//! Names of streams and views, and the id of what a view computes.
 //!
-//! Invariant: a name that exists is a valid lower-case SQL identifier and a safe path segment.
+//! Invariant: every value of a name type is a valid lower-case SQL identifier and a safe path segment.
 
 use std::fmt;
 
@@ -25,7 +25,7 @@ fn check(name: &str) -> Result<String, InvalidName> {
     Ok(name.to_owned())
 }
 
-/// A name that cannot be used, and why.
+/// An invalid name, and the reason.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("`{name}` is not a valid name: {reason}")]
 pub struct InvalidName {
@@ -41,7 +41,7 @@ macro_rules! name {
         pub struct $type(String);
 
         impl $type {
-            /// Errors: why it is not valid.
+            /// Errors: [`InvalidName`], with the reason.
             pub fn new(name: &str) -> Result<Self, InvalidName> {
                 check(name).map(Self)
             }
@@ -78,18 +78,18 @@ name!(
     StreamName
 );
 name!(
-    /// What users call a view; points to a [`ViewId`].
+    /// The name that users give a view; the catalog maps it to a [`ViewId`].
     ViewName
 );
 
-/// What a view computes: a hash over its analysed plan, used columns, state schema, engine version and settings.
-/// 32 lower-case hexadecimal digits. States of different ids are never merged.
+/// The id of what a view computes: a hash of the analysed plan, used columns, state schema, engine version and
+/// settings, as 32 lower-case hexadecimal digits. States of different ids are never merged.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct ViewId(String);
 
 impl ViewId {
-    /// The id of everything in `parts`, each with its length so that no two lists look alike.
+    /// The hash of `parts`. The length of each part is hashed too, so that `ab, c` and `a, bc` differ.
     pub fn of(parts: &[&str]) -> Self {
         let mut hasher = blake3::Hasher::new();
         for part in parts {

@@ -1,6 +1,7 @@
-//! What every layer of a process is given: the warehouse, its catalog, and the batch versions that are published.
+//! The handle that every layer of a process receives: the warehouse, its catalog, and the published batch versions.
 //!
-//! It exists so that layers are wired with one value, the same for all. Invariant: all of it is of one warehouse.
+//! All layers are wired with the same value, so no two layers see different warehouses. Invariant: all fields belong to
+//! one warehouse.
 
 use std::sync::Arc;
 
@@ -10,11 +11,11 @@ use crate::catalog::{Catalog, CatalogStore};
 use crate::warehouse::Warehouse;
 use crate::warehouse::versions::Published;
 
-/// The handle of a process on one warehouse; cheap to clone. Each clone sees changes by itself.
+/// A process's handle on one warehouse; cheap to clone. Each clone tracks by itself which changes it has seen.
 #[derive(Debug, Clone)]
 pub struct Shared {
     pub warehouse: Warehouse,
-    /// Reads the catalog anew, and changes it.
+    /// Reads the catalog from the warehouse, and changes it.
     pub catalogs: CatalogStore,
     /// The newest catalog that this process knows.
     pub catalog: watch::Receiver<Arc<Catalog>>,

@@ -4,7 +4,7 @@
 //! Invariant: every path in this program is relative to the warehouse's root, so the same layout works anywhere.
 //!
 //! Layout: `catalog/NNNNNNNN.json`, `streams/<stream>/` and `views/<view id>/` (Delta tables),
-//! `leases/<view id>/NNNNNNNN.json`, and `early-run`, which a worker writes anew to request a run.
+//! `leases/<view id>/NNNNNNNN.json`, and `early-run`, which a worker overwrites to request a run.
 
 mod local;
 pub mod versions;
@@ -28,18 +28,18 @@ use url::Url;
 
 use crate::{Error, Result, StreamName, ViewId};
 
-/// A request to an object store that takes longer is given up and tried again; `timeout` among the options overrides
-/// it.
+/// The longest time of one request to an object store; a longer request is aborted and retried. The option `timeout`
+/// overrides this value.
 const REQUEST_TIMEOUT: &str = "10s";
-/// A request is tried again for this long; then the caller hears of it, and decides.
+/// How long a request is retried. After that the caller gets the error.
 const RETRY: Duration = Duration::from_secs(60);
 
-/// Whether writes to a local disk are forced to it.
+/// Whether writes to a local disk are synced.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fsync {
-    /// What is written is on the disk when the write returns.
+    /// The bytes are on the disk when a write returns.
     Always,
-    /// It is when the operating system sees fit: a power failure may take commits that were acknowledged.
+    /// The operating system decides when the bytes reach the disk: a power failure may lose acknowledged commits.
     Never,
 }
 
@@ -51,13 +51,13 @@ pub struct Warehouse {
 }
 
 impl Warehouse {
-    /// [`Warehouse::open_with`], durable.
+    /// [`Warehouse::open_with`] with [`Fsync::Always`].
     pub fn open(url: &str, options: &BTreeMap<String, String>) -> Result<Self> {
         Self::open_with(url, options, Fsync::Always)
     }
 
-    /// Opens `url`: `file:///path`, a plain path, or `s3://bucket/prefix`. `options` are object_store's own keys
-    /// (`aws_endpoint`, `aws_access_key_id`, `timeout`, …). A local folder is created.
+    /// Opens `url`: `file:///path`, a plain path, or `s3://bucket/prefix`. The keys of `options` are those of
+    /// object_store (`aws_endpoint`, `aws_access_key_id`, `timeout`, …). A local folder is created if it is missing.
     ///
     /// Errors: [`Error::OpenWarehouse`], [`Error::OpenFolder`].
     pub fn open_with(url: &str, options: &BTreeMap<String, String>, fsync: Fsync) -> Result<Self> {
@@ -93,7 +93,7 @@ impl Warehouse {
         Ok(Self { url: parsed, store })
     }
 
-    /// A warehouse on a store that the caller has opened (or wraps to make it fail).
+    /// A warehouse on a store that the caller has opened. Tests pass a store that fails.
     pub fn over(url: Url, store: Arc<dyn ObjectStore>) -> Self {
         Self { url, store }
     }
@@ -102,48 +102,48 @@ impl Warehouse {
         &self.url
     }
 
-    /// The store, rooted at the warehouse.
+    /// The store; its root is the warehouse's root.
     pub fn store(&self) -> Arc<dyn ObjectStore> {
         Arc::clone(&self.store)
     }
 
-    /// The name under which sessions know the warehouse's store.
+    /// The URL under which sessions find the warehouse's store.
     pub fn store_url() -> ObjectStoreUrl {
         ObjectStoreUrl::parse("thalweg://warehouse").expect("a constant, valid URL")
     }
 
-    /// Lets plans run in `env` read the warehouse's files.
+    /// Registers the store in `env`, so that plans executed there can read the warehouse's files.
     pub fn register(&self, env: &RuntimeEnv) {
         env.register_object_store(Self::store_url().as_ref(), self.store());
     }
 
-    /// Folder of a stream's master dataset.
+    /// The folder of a stream's master dataset.
     pub fn master_path(stream: &StreamName) -> Path {
         Path::from_iter(["streams", stream.as_str()])
     }
 
-    /// Folder of a view's batch states.
+    /// The folder of a view's batch states.
     pub fn view_path(view: &ViewId) -> Path {
         Path::from_iter(["views", view.as_str()])
     }
 
-    /// Folder of the numbered files that say who computes a view.
+    /// The folder of a view's leases: numbered files that name the process that computes the view.
     pub fn lease_path(view: &ViewId) -> Path {
         Path::from_iter(["leases", view.as_str()])
     }
 
-    /// The object that is written when a worker requests an early run.
+    /// The object that a worker writes to request an early run.
     pub fn early_path() -> Path {
         Path::from("early-run")
     }
 
-    /// Folder of the catalog's numbered files.
+    /// The folder of the catalog's numbered files.
     pub fn catalog_path() -> Path {
         Path::from("catalog")
     }
 }
 
-/// The store of an `s3://bucket/prefix`, rooted there. Options that are not S3's are left for others.
+/// The store of an `s3://bucket/prefix`; its root is the prefix. Options that S3 does not know are ignored.
 fn open_s3(url: &Url, options: impl Iterator<Item = (String, String)>) -> object_store::Result<Arc<dyn ObjectStore>> {
     let (_, prefix) = ObjectStoreScheme::parse(url)?;
     let timeout = AmazonS3ConfigKey::Client(ClientConfigKey::Timeout);
@@ -167,12 +167,13 @@ fn open_s3(url: &Url, options: impl Iterator<Item = (String, String)>) -> object
     Ok(Arc::new(PrefixStore::new(builder.build()?, prefix)))
 }
 
-/// Tries to create a file. A disk that is full for now is no reason to refuse: its time comes.
+/// Tries to create a file. Missing permission and a read-only file system are refused. Other errors are not, since a
+/// full disk may have space later.
 fn check_writable(folder: &std::path::Path) -> Result<(), String> {
     let probe = folder.join(format!(".thalweg-{}", std::process::id()));
     match std::fs::File::create(&probe) {
         Ok(_) => {
-            // Another opening by this process may have removed it.
+            // Ignored: another `open` in this process may have removed the file.
             let _ = std::fs::remove_file(&probe);
             Ok(())
         }

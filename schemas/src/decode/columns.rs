@@ -1,7 +1,7 @@
-//! Columns being filled, one JSON value at a time. What each type takes is said in [`super::json`].
+//! Builders of columns, which append one JSON value at a time. [`super::json`] lists the values that each type takes.
 //!
-//! Invariant: every [`ColumnBuilder::append`] makes a column one entry longer, also if the value is refused: then the
-//! entry is null, and the whole message is a reject.
+//! Invariant: every [`ColumnBuilder::append`] adds exactly one entry. The entry of a refused value is null, and its
+//! message is a reject.
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -21,10 +21,10 @@ use super::numbers::{self, NumberError};
 use super::texts;
 use crate::definition::types::sql_name;
 
-/// Why a value is not of its column's type: what follows "the value of `a` is not a valid INT: ".
+/// Why a value is not of its column's type, as the end of a sentence: "the value of `a` is not a valid INT: …".
 pub(super) type ValueError = Cow<'static, str>;
 
-/// The values of one column, of one of the canonical types.
+/// The builder of one column with a canonical type.
 #[derive(Debug)]
 pub(super) enum ColumnBuilder {
     Boolean(BooleanBuilder),
@@ -43,7 +43,7 @@ pub(super) enum ColumnBuilder {
     Struct(Box<Struct>),
 }
 
-/// Lists, their items end to end.
+/// The builder of a list column, with the items of all lists end to end.
 #[derive(Debug)]
 pub(super) struct List {
     item: FieldRef,
@@ -53,7 +53,7 @@ pub(super) struct List {
     present: NullBufferBuilder,
 }
 
-/// Objects, field by field.
+/// The builder of a STRUCT column, with one builder per field.
 #[derive(Debug)]
 pub(super) struct Struct {
     fields: Fields,
@@ -63,9 +63,9 @@ pub(super) struct Struct {
 }
 
 impl ColumnBuilder {
-    /// An empty column with room for `rows` entries.
+    /// An empty column with capacity for `rows` entries.
     ///
-    /// Errors: a type that is not canonical.
+    /// Errors: `data_type` is not canonical.
     pub(super) fn new(data_type: &DataType, rows: usize) -> Result<Self, ArrowError> {
         use DataType as T;
         Ok(match data_type {
@@ -106,7 +106,7 @@ impl ColumnBuilder {
         })
     }
 
-    /// Adds what `raw`, one JSON value, stands for; nothing is null.
+    /// Appends the value of `raw`, one JSON value. `None` appends null.
     pub(super) fn append(&mut self, raw: Option<&str>) -> Result<(), ValueError> {
         let raw = raw.filter(|raw| *raw != "null");
         match self {
@@ -165,7 +165,7 @@ impl ColumnBuilder {
         }
     }
 
-    /// What was appended, as an array.
+    /// The appended values as an array.
     pub(super) fn finish(self) -> Result<ArrayRef, ArrowError> {
         Ok(match self {
             Self::Boolean(mut builder) => Arc::new(builder.finish()),
@@ -264,7 +264,7 @@ impl Struct {
 
 const NOT_HEXADECIMAL: ValueError = Cow::Borrowed("it is not pairs of hexadecimal digits");
 
-/// What a JSON value is, for one that is not what it should be.
+/// The kind of a JSON value, as the reason why the value is refused.
 fn kind(raw: &str) -> &'static str {
     match raw.as_bytes().first() {
         Some(b'"') => "it is text",
@@ -283,7 +283,7 @@ fn text(raw: &str) -> Result<Cow<'_, str>, ValueError> {
     texts::unquote(raw).ok_or("half of a surrogate pair is missing".into())
 }
 
-/// The digits of a JSON number, or of a text that holds one.
+/// The digits of a JSON number, or of a number in a JSON string.
 fn digits(raw: &str) -> Result<Cow<'_, str>, ValueError> {
     match raw.as_bytes().first() {
         Some(b'-' | b'0'..=b'9') => Ok(Cow::Borrowed(raw)),
@@ -295,7 +295,7 @@ fn digits(raw: &str) -> Result<Cow<'_, str>, ValueError> {
     }
 }
 
-/// The number of a column that takes text as well, but no number in text.
+/// The whole number of a DATE or TIMESTAMP. Callers pass no strings: a string in these columns is never a number.
 fn whole<T: TryFrom<i64>>(raw: &str) -> Result<T, ValueError> {
     numbers::whole(&digits(raw)?).map_err(explain)
 }
@@ -307,7 +307,7 @@ fn explain(error: NumberError) -> ValueError {
     }
 }
 
-/// Appends a value, or null if there is none or it is refused.
+/// Appends a value. Appends null if there is no value or if the value is refused.
 fn value<P: ArrowPrimitiveType>(
     builder: &mut PrimitiveBuilder<P>,
     raw: Option<&str>,
@@ -335,7 +335,7 @@ fn number<P: ArrowPrimitiveType>(
     value(builder, raw, |raw| read(&digits(raw)?).map_err(explain))
 }
 
-/// Like [`number`]; `specials` are what `"NaN"` and `"Infinity"` stand for.
+/// Like [`number`]; `nan` and `infinity` are the values of `"NaN"` and `"Infinity"`.
 fn float<P>(
     builder: &mut PrimitiveBuilder<P>,
     raw: Option<&str>,

@@ -1,6 +1,6 @@
-//! The keys of JSON objects, matched with the names of columns.
+//! Matches the keys of JSON objects with the names of columns.
 //!
-//! Invariant: an object whose values are taken is valid JSON to its last byte, also where nobody asks for a value.
+//! Invariant: an object whose values are used is valid JSON to its last byte, including values without a column.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -9,7 +9,7 @@ use arrow::datatypes::Fields;
 use serde::de::{DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
-/// The names of columns or fields, and where each of them is.
+/// The names of columns or fields, and the index of each.
 #[derive(Debug)]
 pub(super) struct FieldNames {
     names: Vec<String>,
@@ -27,7 +27,7 @@ impl FieldNames {
         &self.names[at]
     }
 
-    /// Where `key` is; `guess` is where it is if objects have their keys in the order of the columns.
+    /// The index of `key`. `guess` is the index if the object's keys are in the order of the columns.
     fn find(&self, key: &str, guess: usize) -> Option<usize> {
         match self.names.get(guess) {
             Some(name) if name == key => Some(guess),
@@ -36,19 +36,19 @@ impl FieldNames {
     }
 }
 
-/// The values of one object that have a column, as they are written.
+/// The values of one object as raw text, one entry per column.
 #[derive(Debug)]
 pub(super) struct FieldValues<'a>(Vec<Option<&'a str>>);
 
 impl<'a> FieldValues<'a> {
-    /// No value for any of `count` columns.
+    /// `count` columns without values.
     pub(super) fn new(count: usize) -> Self {
         Self(vec![None; count])
     }
 
-    /// Reads `object`, one JSON object and nothing else; names the first column that has two values in it.
+    /// Reads `object`, one JSON object and nothing else. Returns the first column whose key occurs twice.
     ///
-    /// Errors: `object` is something else.
+    /// Errors: `object` is not exactly one valid JSON object.
     pub(super) fn fill(&mut self, names: &FieldNames, object: &'a str) -> Result<Option<usize>, serde_json::Error> {
         self.0.fill(None);
         let mut json = serde_json::Deserializer::from_str(object);
@@ -57,7 +57,7 @@ impl<'a> FieldValues<'a> {
         Ok(twice)
     }
 
-    /// The value of column `at`, if the object has one.
+    /// The value of column `at`, if the object has the key.
     pub(super) fn raw(&self, at: usize) -> Option<&'a str> {
         self.0[at]
     }
@@ -93,7 +93,7 @@ impl<'a> Visitor<'a> for Fill<'_, 'a> {
     }
 }
 
-/// Finds where a key is, without keeping it.
+/// Finds the index of a key without allocating the key.
 struct Key<'s> {
     names: &'s FieldNames,
     guess: usize,

@@ -1,28 +1,29 @@
-//! JSON messages: exactly one object per message, its keys matched with the columns by name.
+//! JSON messages: exactly one object per message, with keys that are matched with the columns by name.
 //!
-//! A message must be JSON by RFC 8259 to its last byte, also where no column asks for a value. Then its values must be
-//! of their columns' types; one that would have to be changed to fit makes the message a reject.
+//! A message must be valid JSON by RFC 8259 to its last byte, including the values of keys without a column. Each value
+//! must be of its column's type. A value that does not fit without a change makes the message a reject.
 //!
 //! | column | takes |
 //! |---|---|
-//! | any | `null`; a missing key is null as well |
+//! | any | `null`; a missing key is also null |
 //! | BOOLEAN | `true`, `false` |
-//! | TINYINT to BIGINT | a number that is whole and in range, however it is written: `12`, `12.0`, `1.2e1`; not `1.5` |
-//! | DECIMAL(p, s) | a number with at most `s` decimal places and `p` digits, zeros at the end apart: for (4, 2) `1.50`, `1.5000`, `15e-1`, but neither `1.505` nor `100` |
-//! | DOUBLE, REAL | a number, rounded to the nearest value that the type has (`1e-400` is 0); `"NaN"`, `"Infinity"` and `"-Infinity"`; not `1e999`, which is none of them |
-//! | all of these numbers | the same in a string, with nothing around it: `"12"` |
+//! | TINYINT to BIGINT | a whole number in range, in any notation: `12`, `12.0`, `1.2e1`; not `1.5` |
+//! | DECIMAL(p, s) | a number with at most `s` decimal places and `p` digits, not counting zeros at the end: for (4, 2) `1.50`, `1.5000`, `15e-1`, but not `1.505` or `100` |
+//! | DOUBLE, REAL | a number, rounded to the nearest value of the type (`1e-400` is 0); `"NaN"`, `"Infinity"` and `"-Infinity"`; not `1e999`, which is out of range |
+//! | all number types above | also the number in a string, with nothing around it: `"12"` |
 //! | STRING | a string |
-//! | BYTEA | a string of hexadecimal digits, two for a byte |
+//! | BYTEA | a string of hexadecimal digits, two per byte |
 //! | DATE | `"2024-05-01"`, or days since 1970 as a whole number |
-//! | TIMESTAMP | a string: RFC 3339, also with a space for the `T`, without an offset (then UTC is meant), or a date alone; no leap seconds. Or microseconds since 1970 as a whole number. Digits below a microsecond are cut off: that is a timestamp's precision |
+//! | TIMESTAMP | a string: RFC 3339, also with a space instead of the `T`, without an offset (the time is then in UTC), or a date alone; no leap seconds. Or microseconds since 1970 as a whole number. Digits below a microsecond, the precision of a timestamp, are cut off |
 //! | lists | a list, each item by the rules of the items' type |
 //! | STRUCT | an object, each field by the rules of its type |
 //!
-//! - Keys are compared after their escapes are resolved, upper and lower case apart. Unknown keys are ignored. A
-//!   column's key that occurs twice makes a reject: which value counts is anyone's guess.
-//! - Nothing is converted between kinds: no number for a STRING or BOOLEAN, no boolean for a number.
+//! - Keys are compared after their escapes are resolved; upper and lower case differ. Unknown keys are ignored. A
+//!   column's key that occurs twice makes the message a reject, because either value could be meant.
+//! - Values are not converted between kinds: a STRING or BOOLEAN takes no number, and a number type takes no boolean.
 //!
-//! Invariant: a row's values equal what its message says; no byte of a message reaches the row of another.
+//! Invariant: a row's values equal the values in its message, and no byte of a message reaches the row of another
+//! message.
 
 use std::sync::Arc;
 
@@ -39,21 +40,21 @@ use crate::definition::types;
 /// Reads JSON messages into the columns of a schema.
 #[derive(Debug)]
 pub(super) struct JsonReader {
-    /// All nullable.
+    /// The columns, all nullable.
     columns: SchemaRef,
     names: FieldNames,
 }
 
 impl JsonReader {
-    /// Errors: a column whose type is not canonical.
+    /// Errors: a column has a type that is not canonical.
     pub(super) fn new(schema: SchemaRef) -> Result<Self, ArrowError> {
         columns(schema.fields(), 0)?;
         Ok(Self { names: FieldNames::new(schema.fields()), columns: schema })
     }
 
-    /// Reads all of `messages`.
+    /// Reads all `messages`.
     ///
-    /// Errors: only what no message can cause.
+    /// Errors: a bug in this program; no message can cause an error.
     pub(super) fn read(&self, messages: &Messages) -> Result<Parsed, ArrowError> {
         let mut columns = columns(self.columns.fields(), messages.len())?;
         let mut reasons = Vec::with_capacity(messages.len());
@@ -85,7 +86,7 @@ impl JsonReader {
         })
     }
 
-    /// Finds the values of one message.
+    /// Fills `values` with the values of one message.
     fn fill<'a>(&self, values: &mut FieldValues<'a>, payload: &'a [u8]) -> Result<(), Reason> {
         let Ok(text) = std::str::from_utf8(payload) else {
             return Err("the message is not UTF-8 text".into());
@@ -98,7 +99,7 @@ impl JsonReader {
     }
 }
 
-/// Says why `text` is not one JSON object.
+/// The reason why `text` is not one JSON object.
 fn explain(text: &str, error: &serde_json::Error) -> Reason {
     match text.trim_ascii_start().as_bytes().first() {
         None => return "the message is empty".into(),

@@ -1,23 +1,23 @@
-//! Numbers of JSON, read exactly or not at all.
+//! JSON numbers, read exactly or refused.
 //!
-//! A number is taken from its digits, never by way of a float, so `9007199254740993`, `1.10` and `12e-1` are what they
-//! say. Only DOUBLE and REAL round, to the nearest value that they have, because that is what they are; but they
-//! have no value for what is beyond their range.
+//! A number is computed from its digits, never through a float, so `9007199254740993`, `1.10` and `12e-1` keep their
+//! exact values. Only DOUBLE and REAL round, to the nearest value of the type. Numbers beyond the range of DOUBLE or
+//! REAL are refused.
 //!
-//! Invariant: what is returned equals what was written, or, for floats, is the nearest value to it.
+//! Invariant: the returned value equals the written number; for floats it is the value nearest to the written number.
 
 use std::str::FromStr;
 
-/// Why a number is not of its column's type.
+/// Why a number is not a value of its column's type.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum NumberError {
-    /// It has digits below the last decimal place that the type has.
+    /// The number has more decimal places than the type.
     Fraction,
-    /// Its magnitude is beyond what the type can hold.
+    /// The number is outside the range of the type.
     Range,
 }
 
-/// The whole number that `text`, a number by JSON's grammar, stands for: `1`, `1.0`, `12e2`.
+/// The value of `text`, a whole number by JSON's grammar: `1`, `1.0`, `12e2`.
 pub(super) fn whole<T: TryFrom<i64>>(text: &str) -> Result<T, NumberError> {
     let value = match short(text) {
         Some(value) => value,
@@ -26,7 +26,7 @@ pub(super) fn whole<T: TryFrom<i64>>(text: &str) -> Result<T, NumberError> {
     T::try_from(value).map_err(|_| NumberError::Range)
 }
 
-/// Up to 18 digits and a sign, which cannot overflow: what nearly all whole numbers are.
+/// Fast path for up to 18 digits and a sign, the form of nearly all whole numbers. 18 digits cannot overflow.
 fn short(text: &str) -> Option<i64> {
     let digits = text.strip_prefix('-').unwrap_or(text).as_bytes();
     if digits.len() > 18 {
@@ -42,8 +42,8 @@ fn short(text: &str) -> Option<i64> {
     Some(if text.len() > digits.len() { -value } else { value })
 }
 
-/// `text`, a number by JSON's grammar, times 10 to the power of `scale`, which must be a whole number: what a DECIMAL
-/// is kept as.
+/// The representation of a DECIMAL: `text`, a number by JSON's grammar, times 10 to the power of `scale`. The product
+/// must be a whole number.
 pub(super) fn scaled(text: &str, scale: i8) -> Result<i128, NumberError> {
     let (negative, text) = match text.strip_prefix('-') {
         Some(rest) => (true, rest),
@@ -57,7 +57,7 @@ pub(super) fn scaled(text: &str, scale: i8) -> Result<i128, NumberError> {
     let fraction = fraction.trim_end_matches('0');
     power += i64::from(scale) - fraction.len() as i64;
 
-    // Zeros count only once another digit follows: `1000e-3` is 1, however many zeros there are.
+    // Zeros are applied only when another digit follows, so that `1000e-3` is 1 with any number of zeros.
     let mut value = 0i128;
     let mut zeros = 0u32;
     let mut overflow = false;
@@ -91,7 +91,7 @@ pub(super) fn scaled(text: &str, scale: i8) -> Result<i128, NumberError> {
     Ok(if negative { -value } else { value })
 }
 
-/// What stands behind the `e`; beyond 32 bits the sign alone decides what becomes of the number.
+/// The number behind the `e`. Beyond 32 bits only the sign matters, so a large placeholder is returned.
 fn exponent(text: &str) -> i64 {
     match text.parse::<i32>() {
         Ok(exponent) => i64::from(exponent),
@@ -117,7 +117,7 @@ impl Float for f32 {
     }
 }
 
-/// The float nearest to `text`, a number by JSON's grammar. What is closest to zero is zero.
+/// The float nearest to `text`, a number by JSON's grammar. A number too small for the type becomes zero.
 pub(super) fn nearest<T: Float>(text: &str) -> Result<T, NumberError> {
     match text.parse::<T>() {
         Ok(value) if value.is_finite() => Ok(value),

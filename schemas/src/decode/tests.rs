@@ -1,4 +1,4 @@
-//! Decoding, checked through the public door: messages in, rows and rejects out.
+//! Tests of the public decoder: messages become rows and rejects.
 
 mod arbitrary;
 mod syntax;
@@ -27,7 +27,7 @@ fn messages<'a>(payloads: impl IntoIterator<Item = &'a [u8]>) -> Messages {
     messages
 }
 
-/// One line per message: its columns, or why it is a reject.
+/// One line per message: its columns, or the reason of a reject.
 fn show(decoded: &Decoded) -> Vec<String> {
     let rows = &decoded.rows;
     let options = FormatOptions::default().with_null("null");
@@ -57,7 +57,7 @@ fn check(columns: &str, payload: &str, expect: &str) {
     check_bytes(columns, payload.as_bytes(), expect);
 }
 
-/// The message alone, and between two good ones that it must leave alone.
+/// Checks the message alone, and three copies of it in one batch.
 #[track_caller]
 fn check_bytes(columns: &str, payload: &[u8], expect: &str) {
     let decoder = Decoder::new(&stream(columns)).unwrap();
@@ -109,9 +109,9 @@ fn no_messages_are_no_rows() {
     assert_eq!(decoder.decode(&messages).unwrap().rows.num_rows(), 0);
 }
 
-/// A half object must never be completed by the next message.
+/// The next message must never complete half an object.
 #[test]
-fn halves_do_not_meet() {
+fn half_objects_are_not_joined() {
     let decoder = Decoder::new(&stream("a INT, b INT")).unwrap();
     let all = messages([
         br#"{"a":1,"b":{"x":1}"#.as_slice(),
@@ -125,8 +125,8 @@ fn halves_do_not_meet() {
     assert_eq!(show(&decoded)[2], "3|null");
 }
 
-/// A batch with bad messages at any positions decodes the good ones as if these were alone: with only bad values among
-/// them and with all kinds, in a row or far apart; nulls that are meant stay.
+/// Bad messages at any position do not change the rows of good messages. The bad messages have only bad values or
+/// errors of all kinds, and are in a row or far apart. Nulls in good messages stay null.
 #[test]
 fn bad_messages_leave_their_neighbours_alone() {
     let bad_values: [&[u8]; 3] = [b"{\"a\":\"x\"}", b"{\"a\":1,\"b\":2}", b"{\"a\":1e99,\"b\":\"x\"}"];
@@ -137,7 +137,7 @@ fn bad_messages_leave_their_neighbours_alone() {
     check_among(&bad, 3, 0..0);
 }
 
-/// 5,000 messages; every `nth` and those in `run` are bad.
+/// Decodes 5,000 messages. Every `nth` message and all messages in `run` are bad.
 #[track_caller]
 fn check_among(bad: &[&[u8]], nth: usize, run: std::ops::Range<usize>) {
     let mut payloads = Vec::new();

@@ -1,7 +1,7 @@
-//! Values that JSON has no form of its own for and writes as text: times, dates, bytes, special floats.
+//! Values without a JSON form of their own, written as text: times, dates, bytes, special floats.
 //!
-//! Invariant: no part of a text is skipped. What cannot be kept makes the whole text no value; only a time's
-//! digits below a microsecond are cut, as a float's digits beyond its precision are.
+//! Invariant: no part of a text is skipped. A part that the type cannot hold makes the whole text invalid. Only the
+//! digits of a time below a microsecond are cut, like the digits of a float beyond its precision.
 
 use std::borrow::Cow;
 
@@ -10,7 +10,7 @@ use arrow::compute::kernels::cast_utils::{Parser, string_to_datetime};
 use chrono::{Timelike, Utc};
 use serde_json::value::RawValue;
 
-/// The text that `raw`, a JSON string, stands for; `None` if half of a surrogate pair is missing.
+/// The text of the JSON string `raw`; `None` if half of a surrogate pair is missing.
 pub(super) fn unquote(raw: &str) -> Option<Cow<'_, str>> {
     let inside = &raw[1..raw.len() - 1];
     if inside.as_bytes().contains(&b'\\') {
@@ -19,26 +19,27 @@ pub(super) fn unquote(raw: &str) -> Option<Cow<'_, str>> {
     Some(Cow::Borrowed(inside))
 }
 
-/// True if `text` is a number by JSON's grammar, with nothing around it.
+/// True if `text` is a number by JSON's grammar and nothing else.
 pub(super) fn is_number(text: &str) -> bool {
     text.starts_with(|c: char| c == '-' || c.is_ascii_digit())
         && serde_json::from_str::<&RawValue>(text).is_ok_and(|raw| raw.get().len() == text.len())
 }
 
-/// Microseconds since 1970 of a date, or of a date and time with or without an offset; without one UTC is meant.
+/// Microseconds since 1970 of a date, or of a date and time with or without a UTC offset. Without an offset the time is
+/// in UTC.
 pub(super) fn micros(text: &str) -> Option<i64> {
     match text.as_bytes().last() {
         Some(b'Z' | b'z') => {}
         Some(b'0'..=b'9') if !odd_offset(text) => {}
-        // Names of time zones mean what a database of the day says.
+        // The meaning of a time zone's name depends on the version of a time zone database.
         _ => return None,
     }
     let time = string_to_datetime(&Utc, text).ok()?;
-    // A leap second has no number of its own: it would become the second after it.
+    // A leap second has no value of its own; it would become the following second.
     (time.nanosecond() < 1_000_000_000).then(|| time.timestamp_micros())
 }
 
-/// True for an offset with more than 59 minutes, which the parser would add up.
+/// True for a UTC offset with more than 59 minutes. The parser would accept it and carry the minutes into the hours.
 fn odd_offset(text: &str) -> bool {
     let Some(time) = text.as_bytes().get(10..) else {
         return false;
@@ -50,13 +51,13 @@ fn odd_offset(text: &str) -> bool {
     digits.len() == 4 && digits[2] > b'5'
 }
 
-/// Days since 1970 of `2024-05-01`, the one form that a date has.
+/// Days since 1970 of a date in the only accepted form, `2024-05-01`.
 pub(super) fn days(text: &str) -> Option<i32> {
     let plain = text.len() == 10 && text.as_bytes()[0].is_ascii_digit();
     plain.then(|| Date32Type::parse(text)).flatten()
 }
 
-/// The bytes of hexadecimal digits, two for each.
+/// The bytes of hexadecimal digits, two digits per byte.
 pub(super) fn bytes(text: &str) -> Option<Vec<u8>> {
     let digits = text.as_bytes();
     if !digits.len().is_multiple_of(2) {

@@ -1,7 +1,7 @@
-//! Where the clauses, options and names of a statement stand, for diagnostics.
+//! The places of a statement's clauses, options and names, for diagnostics.
 //!
-//! The syntax tree keeps places of names and expressions but not of keywords and options, so they are found among the
-//! statement's tokens. Invariant: a span is that of tokens of the statement.
+//! The syntax tree has the places of names and expressions, but not of keywords and options, so this file finds them
+//! among the statement's tokens. Invariant: a span covers whole tokens of the statement.
 
 use datafusion::sql::sqlparser::keywords::Keyword;
 use datafusion::sql::sqlparser::tokenizer::{Token, TokenWithSpan};
@@ -17,41 +17,41 @@ pub(crate) struct OptionSpans {
 }
 
 impl Piece<'_> {
-    /// What a diagnostic without a place is about: the query of a view, the first word of any other statement.
+    /// The place for a diagnostic without one: the first word of a view's query, or of any other statement.
     pub(crate) fn focus(&self) -> Option<TextSpan> {
         let words = self.words();
         let query = self.query_in_place().and_then(|(_, start)| words.iter().find(|t| t.span.start == start));
         TextSpan::of_parser(query.or(words.first())?.span)
     }
 
-    /// These keywords in a row, where they stand in the fewest brackets.
+    /// The span of these keywords in a row. Of several occurrences, the one within the fewest brackets counts.
     pub(crate) fn clause(&self, keywords: &[Keyword]) -> Option<TextSpan> {
         let words = self.words();
         let at = position(&words, keywords)?;
         TextSpan::of_parser(words[at].span.union(&words[at + keywords.len() - 1].span))
     }
 
-    /// These keywords and the word that follows them.
+    /// The span of these keywords and the word behind them.
     pub(crate) fn clause_and_next(&self, keywords: &[Keyword]) -> Option<TextSpan> {
         let words = self.words();
         let at = position(&words, keywords)?;
         TextSpan::of_parser(words[at].span.union(&words.get(at + keywords.len())?.span))
     }
 
-    /// The word that follows these keywords.
+    /// The span of the word behind these keywords.
     pub(crate) fn next_to(&self, keywords: &[Keyword]) -> Option<TextSpan> {
         let words = self.words();
         let at = position(&words, keywords)?;
         TextSpan::of_parser(words.get(at + keywords.len())?.span)
     }
 
-    /// The first place where this name stands.
+    /// The first occurrence of this name.
     pub(crate) fn identifier(&self, name: &str) -> Option<TextSpan> {
         let words = self.words();
         TextSpan::of_parser(words.iter().find(|t| text_of(t).as_deref() == Some(name))?.span)
     }
 
-    /// The name that a `CREATE` gives, although the statement may not be valid.
+    /// The name in a `CREATE` statement. The statement may be invalid otherwise.
     pub(crate) fn created_name(&self) -> Option<String> {
         let words = self.words();
         let kind = |t: &&TokenWithSpan| matches!(keyword(t), Keyword::TABLE | Keyword::VIEW);
@@ -61,7 +61,7 @@ impl Piece<'_> {
         matches!(name.token, Token::Word(_)).then(|| text_of(name)).flatten()
     }
 
-    /// The option of that name in `OPTIONS (…)`, or of its last occurrence.
+    /// The last option of this name in `OPTIONS (…)`.
     pub(crate) fn option(&self, key: &str) -> Option<OptionSpans> {
         self.options().into_iter().rfind(|option| option.key.eq_ignore_ascii_case(key))
     }
@@ -85,7 +85,7 @@ fn read_option(words: &[&TokenWithSpan]) -> Option<OptionSpans> {
     })
 }
 
-/// Where these keywords stand in a row in the fewest brackets; the first place of several.
+/// The index of these keywords in a row, within the fewest brackets; the first one of several.
 fn position(words: &[&TokenWithSpan], keywords: &[Keyword]) -> Option<usize> {
     let mut depth = 0usize;
     let mut found: Option<(usize, usize)> = None;
@@ -110,7 +110,7 @@ fn keyword(token: &TokenWithSpan) -> Keyword {
     }
 }
 
-/// A name as SQL understands it, or the text in quotes.
+/// The name, in lower case unless quoted, or the text in quotes.
 fn text_of(token: &TokenWithSpan) -> Option<String> {
     match &token.token {
         Token::Word(word) if word.quote_style.is_none() => Some(word.value.to_lowercase()),

@@ -1,6 +1,6 @@
-//! Column definitions: from what was declared to a schema of canonical types.
+//! Column definitions: declared columns become a schema of canonical types.
 //!
-//! Invariant: DataFusion's planner says what a type's name means; only what it means is judged here.
+//! Invariant: DataFusion's planner translates the name of a type; this file only accepts or refuses the resulting type.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -19,10 +19,10 @@ use crate::engine::session;
 use crate::error::{Diagnostic, TextSpan};
 use crate::{Error, Result};
 
-/// Characters that Delta and Parquet do not take in column names.
+/// Characters that Delta and Parquet do not allow in column names.
 const NOT_IN_NAMES: &str = " ,;{}()\n\t=";
 
-/// The declared columns with canonical types; nullable unless `NOT NULL`.
+/// The schema of the declared columns, with canonical types. Columns are nullable unless `NOT NULL`.
 ///
 /// Errors: [`Error::RefuseDefinition`].
 pub(super) fn schema(columns: Vec<ColumnDef>) -> Result<SchemaRef> {
@@ -38,7 +38,7 @@ pub(super) fn schema(columns: Vec<ColumnDef>) -> Result<SchemaRef> {
     Ok(Arc::new(Schema::new(fields)))
 }
 
-/// Where the name of a column stands, or that of a field within its type, and the fields within that.
+/// The place of a column's name, or of the name of a field within its type, and the places of the inner fields.
 struct FieldPlace {
     name: Option<TextSpan>,
     inner: Vec<FieldPlace>,
@@ -98,7 +98,7 @@ fn read_column(column: ColumnDef) -> Result<Field> {
     Ok(Field::new(name, data_type, !required))
 }
 
-/// De-duplication by key does not exist; accepting the words would promise it.
+/// Refuses PRIMARY KEY: messages are not de-duplicated by key, and accepting the words would promise that.
 pub(super) fn no_primary_key() -> Error {
     Error::refuse(
         "PRIMARY KEY promises that no key occurs twice, and messages are not de-duplicated",
@@ -106,7 +106,7 @@ pub(super) fn no_primary_key() -> Error {
     )
 }
 
-/// What the planner takes the declared type for. Columns with a zone are kept in UTC.
+/// The planner's type for the declared type. Timestamps with a time zone are in UTC.
 fn arrow_type(column: ColumnDef) -> EngineResult<DataType> {
     let types = Types::new();
     let options = ParserOptions::from(&types.0.sql_parser);
@@ -114,8 +114,8 @@ fn arrow_type(column: ColumnDef) -> EngineResult<DataType> {
     Ok(schema.field(0).data_type().clone())
 }
 
-/// Names are unique whatever their case (Delta compares them so), and `_…` belongs to the platform. `places` has the
-/// places of the fields, as far as they are known.
+/// Checks names, which must differ in more than case, as Delta ignores case. Names that begin with `_` belong to the
+/// platform. `places` holds the known places of the fields.
 fn check_names(fields: &Fields, within: Option<&str>, places: &[FieldPlace]) -> Result<()> {
     let mut seen = HashSet::new();
     for (at, field) in fields.iter().enumerate() {
@@ -138,7 +138,7 @@ fn check_names(fields: &Fields, within: Option<&str>, places: &[FieldPlace]) -> 
     Ok(())
 }
 
-/// `path` is the name with the names of the fields around it.
+/// `path` is the name behind the names of the enclosing fields.
 fn check_name(name: &str, path: &str, outermost: bool) -> Result<()> {
     if outermost && name.starts_with('_') {
         return Err(Error::refuse(
@@ -167,7 +167,7 @@ fn check_inner(data_type: &DataType, name: &str, places: &[FieldPlace]) -> Resul
     }
 }
 
-/// Enough of a catalog to let the planner translate types.
+/// The minimal catalog with which the planner translates types.
 struct Types(ConfigOptions);
 
 impl Types {

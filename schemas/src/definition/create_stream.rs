@@ -1,6 +1,6 @@
 //! `CREATE EXTERNAL TABLE … STORED AS KAFKA` as a stream definition.
 //!
-//! Invariant: every clause and every option is either taken into the definition or refused.
+//! Invariant: every clause and every option either becomes part of the definition or is refused.
 
 use std::collections::BTreeMap;
 
@@ -20,7 +20,7 @@ use crate::{Error, Result};
 const FORMAT: &str = "format";
 const EVENT_TIME: &str = "event_time";
 const KAFKA: &str = "kafka.";
-/// Kafka's own limit.
+/// Kafka's limit, in characters.
 const LONGEST_TOPIC: usize = 249;
 
 /// `piece` is the statement that `create` was parsed from.
@@ -134,7 +134,7 @@ fn read_topic(locations: &[String], piece: &Piece<'_>) -> Result<String> {
     Ok(topic.clone())
 }
 
-/// Options by lower-case key, each of a known name and given once.
+/// The options by lower-case key. Unknown and repeated options are refused.
 fn read_options(options: Vec<(String, Value)>, piece: &Piece<'_>) -> Result<BTreeMap<String, String>> {
     let mut found = BTreeMap::new();
     for (key, value) in options {

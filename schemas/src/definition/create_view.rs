@@ -1,6 +1,7 @@
 //! `CREATE MATERIALIZED VIEW … AS SELECT …` as a view definition.
 //!
-//! Invariant: the query's text, parsed again, is the query that was given; what it means is judged when it is compiled.
+//! Invariant: parsing the stored text of the query gives the given query again. The query's meaning is checked later,
+//! when the view is compiled.
 
 use std::ops::ControlFlow;
 
@@ -89,7 +90,7 @@ fn parse_query(text: &str) -> Option<Query> {
     }
 }
 
-/// The one stream that the query reads, and where it says so.
+/// The one stream that the query reads, and the place of its name.
 fn the_stream(query: Box<Query>) -> Result<(StreamName, Option<TextSpan>)> {
     let relations = relations(&query);
     let place_of = |table: &str| {
@@ -129,7 +130,7 @@ fn the_stream(query: Box<Query>) -> Result<(StreamName, Option<TextSpan>)> {
     }
 }
 
-/// Every relation that the query names, and where.
+/// Every relation that the query names, with its place.
 fn relations(query: &Query) -> Vec<(String, Option<TextSpan>)> {
     let mut found = Vec::new();
     let part = |part: &ObjectNamePart| match part {

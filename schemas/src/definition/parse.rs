@@ -1,10 +1,10 @@
-//! Definitions in SQL: `CREATE EXTERNAL TABLE … STORED AS KAFKA` makes a stream, `CREATE MATERIALIZED VIEW` a view,
-//! `DROP` takes them away; whatever asks for data is handed on as it is.
+//! Definitions in SQL: `CREATE EXTERNAL TABLE … STORED AS KAFKA` creates a stream, `CREATE MATERIALIZED VIEW` creates a
+//! view, and `DROP` removes them. Queries are passed on unchanged.
 //!
-//! DataFusion's parser reads all of it, so there is no syntax to learn. What it understands and this platform does
-//! not do is refused with a sentence that says what to do instead; nothing is ignored in silence.
+//! DataFusion's parser reads all statements, so users learn no new syntax. Statements and clauses that the parser
+//! understands and this platform does not support are refused, with advice in the message. Nothing is ignored silently.
 //!
-//! Invariant: parsing looks at the text alone. Whether names exist is for the [`crate::catalog`] to say.
+//! Invariant: parsing depends only on the text. The [`crate::catalog`] checks whether names exist.
 
 use datafusion::sql::parser::Statement as Parsed;
 use datafusion::sql::sqlparser::ast::{ObjectName, ObjectType, Query, SetExpr, Spanned, Statement as Sql};
@@ -17,15 +17,15 @@ use crate::definition::statement::{PlacedStatement, Statement, stream_name, view
 use crate::error::TextSpan;
 use crate::{Error, Result};
 
-/// Reads statements separated by semicolons; comments may stand anywhere.
+/// Reads statements separated by semicolons; comments are allowed anywhere.
 ///
-/// Errors: [`Error::ParseSql`] with the place in the whole of `sql`, counted from 1; [`Error::RefuseDefinition`] and
+/// Errors: [`Error::ParseSql`] with the place in the whole text `sql`, counted from 1; [`Error::RefuseDefinition`] and
 /// [`Error::CheckName`] for statements that are understood but not accepted.
 pub fn parse(sql: &str) -> Result<Vec<Statement>> {
     parse_pieces(&pieces::split(sql)?)
 }
 
-/// Reads statements that [`pieces::split`] has told apart.
+/// Reads statements that [`pieces::split`] has split.
 ///
 /// Errors: as [`parse`].
 pub fn parse_pieces(pieces: &[Piece<'_>]) -> Result<Vec<Statement>> {
@@ -36,7 +36,7 @@ pub fn parse_pieces(pieces: &[Piece<'_>]) -> Result<Vec<Statement>> {
     Ok(statements)
 }
 
-/// Reads one statement; `DROP` of several names makes several.
+/// Reads one statement. `DROP` with several names becomes several statements.
 ///
 /// Errors: as [`parse`].
 pub(crate) fn read(piece: &Piece<'_>) -> Result<Vec<PlacedStatement>> {
@@ -105,7 +105,7 @@ fn is_query(statement: &Parsed) -> bool {
     }
 }
 
-/// Passes statements that ask for data and change nothing.
+/// Accepts statements that read data and change nothing.
 fn accept_query(statement: &Sql) -> Result<()> {
     match statement {
         Sql::Query(query) if reads_only(query) => Ok(()),
@@ -145,7 +145,7 @@ fn accept_query(statement: &Sql) -> Result<()> {
     }
 }
 
-/// False for queries whose body writes, such as `WITH … INSERT`.
+/// False for queries with a body that writes, such as `WITH … INSERT`.
 fn reads_only(query: &Query) -> bool {
     fn body(expr: &SetExpr) -> bool {
         match expr {

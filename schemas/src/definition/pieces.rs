@@ -1,7 +1,8 @@
-//! One text, many statements: each with its own text and with places that count from the start of the whole.
+//! Splits a text into its statements: each has its own text, and places that count from the start of the whole text.
 //!
-//! Requests, files and the shell are cut here; a text is cut once, whatever is read from its tokens later.
-//! Invariant: the parser sees only tokens with their places in the whole text, so no error is ever off by a statement.
+//! The texts of requests, files and the shell are split here. A text is split once, and all later steps read the same
+//! tokens. Invariant: the parser sees only tokens with places in the whole text, so errors have places in the whole
+//! text.
 
 use datafusion::error::DataFusionError;
 use datafusion::sql::parser::{DFParserBuilder, Statement};
@@ -12,28 +13,28 @@ use crate::definition::tokens::{self, SqlToken};
 use crate::error::{Diagnostic, Place, TextSpan};
 use crate::{Error, Result};
 
-/// How deep brackets may nest, and how many type brackets there may be: the parser's own limit leaves types out.
+/// The limit of nested brackets, and of type brackets in a statement: the parser's own limit does not cover types.
 const DEEPEST_NESTING: usize = 128;
 
 /// One statement of a text.
 #[derive(Debug)]
 pub struct Piece<'a> {
-    /// From its first word to its last.
+    /// The text from the first word to the last word.
     pub text: &'a str,
-    /// Where it starts in the whole text, in bytes.
+    /// The start in the whole text, in bytes.
     pub at: usize,
-    /// Where it ends, behind its semicolon if it has one.
+    /// The end in the whole text, in bytes, behind the semicolon if there is one.
     pub end: usize,
-    /// Whether it has its semicolon.
+    /// Whether the statement ends with a semicolon.
     pub ended: bool,
     whole: &'a str,
-    /// From its first word to its last; there is at least one.
+    /// The tokens from the first word to the last word; at least one.
     tokens: Vec<SqlToken<'a>>,
 }
 
-/// The statements of `sql`; empty ones vanish.
+/// The statements of `sql` without the empty ones.
 ///
-/// Errors: [`Error::ParseSql`] if quotes or a comment are open.
+/// Errors: [`Error::ParseSql`] if quotes or a comment are not closed.
 pub fn split(sql: &str) -> Result<Vec<Piece<'_>>> {
     match tokens::read(sql, 0) {
         (tokens, None) => Ok(cut(sql, &tokens)),
@@ -41,7 +42,7 @@ pub fn split(sql: &str) -> Result<Vec<Piece<'_>>> {
     }
 }
 
-/// Cuts `tokens` of the text `whole` at their semicolons; empty statements vanish.
+/// Splits `tokens` of the text `whole` at the semicolons. Empty statements are left out.
 pub fn cut<'a>(whole: &'a str, tokens: &[SqlToken<'a>]) -> Vec<Piece<'a>> {
     let is_end = |t: &SqlToken<'_>| t.parsed.token == Token::SemiColon;
     let mut pieces = Vec::new();
@@ -58,6 +59,8 @@ pub fn cut<'a>(whole: &'a str, tokens: &[SqlToken<'a>]) -> Vec<Piece<'a>> {
 }
 
 impl Piece<'_> {
+    /// Parses the statement.
+    ///
     /// Errors: [`Error::ParseSql`].
     pub(crate) fn parse(&self) -> Result<Statement> {
         if nests_too_deep(&self.tokens) {
@@ -73,7 +76,7 @@ impl Piece<'_> {
         }
     }
 
-    /// From its first word to its last.
+    /// The span from the first word to the last word.
     pub(crate) fn span(&self) -> Option<TextSpan> {
         let words = self.words();
         TextSpan::of_parser(words.first()?.span.union(&words.last()?.span))
@@ -87,7 +90,7 @@ impl Piece<'_> {
         self.words().iter().find(|t| Place::from(t.span.start) == place).and_then(|t| TextSpan::of_parser(t.span))
     }
 
-    /// Its tokens without spaces and comments; there is at least one.
+    /// The tokens without spaces and comments; at least one.
     pub fn words(&self) -> Vec<&TokenWithSpan> {
         self.solid().map(|t| &t.parsed).collect()
     }
@@ -96,8 +99,8 @@ impl Piece<'_> {
         self.tokens.iter().filter(|t| t.is_solid())
     }
 
-    /// The query of a view, after the first `AS` outside of brackets, moved by line ends and spaces to where it stands
-    /// in the whole text: places in it are places in the whole.
+    /// The query of a view and its start. The query begins after the first `AS` outside of brackets. Line breaks and
+    /// spaces are put in front of the query, so that places in the returned text are places in the whole text.
     pub(crate) fn query_in_place(&self) -> Option<(String, Location)> {
         let (mut depth, mut of_view) = (0usize, false);
         let mut words = self.solid();
@@ -119,7 +122,8 @@ impl Piece<'_> {
         Some((format!("{lines}{spaces}{query}"), start))
     }
 
-    /// The parser's sentence with its place taken out of it; errors at the end of the text have none of their own.
+    /// Moves the place from the parser's message into the span. The parser gives no place for errors at the end of the
+    /// text; these get the end of the last word.
     fn explain(&self, error: &DataFusionError) -> Error {
         let text = match error.find_root() {
             DataFusionError::SQL(parser, _) => parser.to_string(),
@@ -139,7 +143,7 @@ impl Piece<'_> {
     }
 }
 
-/// `3, Column: 14`
+/// Reads `3, Column: 14`.
 fn read_location(text: &str) -> Option<Place> {
     let (line, column) = text.split_once(", Column: ")?;
     Some(Place { line: line.parse().ok()?, column: column.parse().ok()? })
@@ -153,7 +157,7 @@ fn starting_at(at: Location) -> Option<TextSpan> {
     (at.line > 0).then(|| TextSpan::starting_at(at.into()))
 }
 
-/// True if brackets nest so deep that a parser working by recursion could run out of stack.
+/// True if brackets nest so deep that a recursive parser could overflow the stack.
 fn nests_too_deep(tokens: &[SqlToken<'_>]) -> bool {
     let (mut depth, mut of_types) = (0usize, 0usize);
     let mut before: Option<&Token> = None;

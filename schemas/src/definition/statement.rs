@@ -1,6 +1,6 @@
-//! What a statement says, once it is read: a definition to make or to drop, or a query that is handed on as it is.
+//! A parsed statement: a definition to create or to drop, or a query, which is passed on unchanged.
 //!
-//! Invariant: the values in a statement are valid by themselves; no name in it has been looked up.
+//! Invariant: each value in a statement is valid by itself. No name in a statement has been looked up yet.
 
 use datafusion::sql::sqlparser::ast::{Ident, ObjectName, ObjectNamePart, Spanned};
 
@@ -30,21 +30,21 @@ pub enum Statement {
         name: ViewName,
         if_exists: bool,
     },
-    /// `SELECT`, `WITH`, `VALUES`, `EXPLAIN`, `SHOW` or `DESCRIBE`, as it was written.
+    /// `SELECT`, `WITH`, `VALUES`, `EXPLAIN`, `SHOW` or `DESCRIBE`, as the user wrote it.
     Query(String),
 }
 
-/// A statement and where its names stand.
+/// A statement and the places of its names.
 #[derive(Debug)]
 pub(crate) struct PlacedStatement {
     pub(crate) statement: Statement,
-    /// The name that is created or dropped; of a query, all of it.
+    /// The place of the name that is created or dropped. For a query, the whole query.
     pub(crate) subject: Option<TextSpan>,
-    /// The stream that a view reads.
+    /// The place of the stream's name in the query of a view.
     pub(crate) stream: Option<TextSpan>,
 }
 
-/// An identifier as SQL understands it: lower case unless quoted.
+/// The name of an identifier: lower case unless quoted.
 pub(super) fn normal(ident: &Ident) -> String {
     match ident.quote_style {
         Some(_) => ident.value.clone(),
@@ -52,7 +52,7 @@ pub(super) fn normal(ident: &Ident) -> String {
     }
 }
 
-/// The one part of a name without catalog and schema.
+/// The only part of a name that has no catalog and no schema.
 fn bare_name(name: &ObjectName) -> Result<String> {
     match name.0.as_slice() {
         [ObjectNamePart::Identifier(ident)] => Ok(normal(ident)),

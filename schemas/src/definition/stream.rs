@@ -1,7 +1,7 @@
-//! A stream: a Kafka topic with a schema, as `CREATE EXTERNAL TABLE … STORED AS KAFKA` defines it.
+//! A stream: a Kafka topic with a schema, defined by `CREATE EXTERNAL TABLE … STORED AS KAFKA`.
 //!
-//! Invariant: [`StreamDefinition::row_schema`] has only canonical types; rows and rejects share it, a row has a null
-//! `_reject`, a reject has null columns.
+//! Invariant: [`StreamDefinition::row_schema`] has only canonical types. Rows and rejects share this schema: a row has
+//! a null `_reject`, and a reject has null columns.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -10,50 +10,50 @@ use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
 
 use crate::StreamName;
 
-/// Kafka partition of a row, `Int32`.
+/// The Kafka partition of a row, `Int32`.
 pub const PARTITION: &str = "_partition";
-/// Kafka offset of a row, `Int64`.
+/// The Kafka offset of a row, `Int64`.
 pub const OFFSET: &str = "_offset";
-/// Kafka timestamp of a row, microseconds since 1970 without a zone.
+/// The Kafka timestamp of a row, in microseconds since 1970, without a time zone.
 pub const TIMESTAMP: &str = "_timestamp";
-/// Why a message could not be decoded; null for rows.
+/// The reason why a message was not decoded; null for rows.
 pub const REJECT: &str = "_reject";
-/// The message's bytes, for rejects only.
+/// The bytes of a reject's message; null for rows.
 pub const PAYLOAD: &str = "_payload";
 
-/// How messages are encoded.
+/// The encoding of messages.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RecordFormat {
     /// One JSON object per message.
     Json,
 }
 
-/// A stream as it was defined.
+/// The definition of a stream.
 #[derive(Debug, Clone)]
 pub struct StreamDefinition {
     pub name: StreamName,
     pub topic: String,
-    /// The declared columns, canonical types; nullable unless declared `NOT NULL`.
+    /// The declared columns with canonical types; nullable unless declared `NOT NULL`.
     pub columns: SchemaRef,
     pub format: RecordFormat,
-    /// The column that says when an event happened.
+    /// The column with the time of an event.
     pub event_time: Option<String>,
-    /// librdkafka properties of this stream, without the `kafka.` prefix.
+    /// The librdkafka properties of this stream, without the prefix `kafka.`.
     pub kafka: BTreeMap<String, String>,
-    /// The statement as it was written.
+    /// The statement as the user wrote it.
     pub sql: String,
 }
 
-/// What a Kafka property is instead of its value: looked up when a client is made, stored nowhere.
+/// A Kafka property that refers to its value. The value is looked up when a client is created, and stored nowhere.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Reference<'a> {
     /// `${env:NAME}`
     Environment(&'a str),
-    /// `${file:/path}`: the file's text without its last line break.
+    /// `${file:/path}`: the text of the file without the last line break.
     File(&'a str),
 }
 
-/// Reads a whole value as a reference.
+/// The reference that a property's value is; `None` if the value is anything but one reference.
 pub fn reference(value: &str) -> Option<Reference<'_>> {
     let inner = value.strip_prefix("${")?.strip_suffix('}')?;
     match inner.split_once(':')? {
@@ -64,7 +64,7 @@ pub fn reference(value: &str) -> Option<Reference<'_>> {
 }
 
 impl StreamDefinition {
-    /// Kafka properties whose values are secrets and written out.
+    /// The Kafka properties with a secret value in the statement itself, instead of a reference.
     pub fn written_secrets(&self) -> impl Iterator<Item = (&str, &str)> {
         let secret = |property: &str| {
             ["password", "secret", "key.pem", "jaas", "token"].iter().any(|word| property.contains(word))
@@ -73,23 +73,24 @@ impl StreamDefinition {
         properties.filter(move |(property, value)| secret(property) && reference(value).is_none())
     }
 
-    /// What its user should know of, although it is accepted.
+    /// Warnings about an accepted definition, for the user.
     pub fn warnings(&self) -> Vec<String> {
         self.written_secrets().map(|(property, _)| secret_warning(property)).collect()
     }
 
-    /// The statement as users may see it: passwords, secrets and keys among the Kafka properties are masked.
+    /// The statement as it is shown to users, with masked passwords, secrets and keys in the Kafka properties.
     pub fn shown_sql(&self) -> String {
         let quoted = |value: &str| format!("'{}'", value.replace('\'', "''"));
         self.written_secrets().fold(self.sql.clone(), |sql, (_, value)| sql.replace(&quoted(value), "'***'"))
     }
 
-    /// The hash of the statement, 32 hexadecimal digits: processes compare it to see that they know one definition.
+    /// The hash of the statement, 32 hexadecimal digits. Processes compare hashes to check that they know the same
+    /// definition.
     pub fn fingerprint(&self) -> String {
         blake3::hash(self.sql.as_bytes()).to_hex()[..32].to_owned()
     }
 
-    /// What is archived: `_partition, _offset, _timestamp`, the columns (all nullable), `_reject, _payload`.
+    /// The schema of the archive: `_partition, _offset, _timestamp`, the columns (all nullable), `_reject, _payload`.
     pub fn row_schema(&self) -> SchemaRef {
         let mut fields = leading_fields();
         fields.extend(self.columns.fields().iter().map(|f| Field::new(f.name(), f.data_type().clone(), true)));
@@ -98,14 +99,14 @@ impl StreamDefinition {
         Arc::new(Schema::new(fields))
     }
 
-    /// What queries see: the columns, then `_partition, _offset, _timestamp`. Rejects are left out.
+    /// The schema for queries: the columns, then `_partition, _offset, _timestamp`. Queries see no rejects.
     pub fn table_schema(&self) -> SchemaRef {
         let mut fields: Vec<Field> = self.columns.fields().iter().map(|f| f.as_ref().clone()).collect();
         fields.extend(leading_fields());
         Arc::new(Schema::new(fields))
     }
 
-    /// What `rejects.<stream>` shows: `_partition, _offset, _timestamp, _reject, _payload`.
+    /// The schema of `rejects.<stream>`: `_partition, _offset, _timestamp, _reject, _payload`.
     pub fn reject_schema(&self) -> SchemaRef {
         let mut fields = leading_fields();
         fields.push(Field::new(REJECT, DataType::Utf8, false));
@@ -114,7 +115,7 @@ impl StreamDefinition {
     }
 }
 
-/// What the user should know who wrote out the value of a secret property.
+/// The warning for a user who wrote the value of a secret property in the statement.
 pub(crate) fn secret_warning(property: &str) -> String {
     format!(
         "the value of 'kafka.{property}' is stored in the catalog as it is written here; \

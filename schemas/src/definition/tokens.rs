@@ -1,15 +1,15 @@
-//! The tokens of SQL text, whether it is complete or still being typed.
+//! The tokens of SQL text, complete or still being typed.
 //!
-//! The parser's own tokenizer finds them, in DataFusion's dialect, so a quote or a comment is the same thing in a
-//! request, a file and the shell. An open quote makes the rest of the text one open token.
-//! Invariant: the tokens of a text are the text, byte for byte.
+//! The parser's own tokenizer finds the tokens, in DataFusion's dialect, so requests, files and the shell agree on
+//! quotes and comments. A quote that is not closed makes the rest of the text one open token.
+//! Invariant: the concatenated tokens are the text, byte for byte.
 
 use datafusion::sql::sqlparser::dialect::GenericDialect;
 use datafusion::sql::sqlparser::tokenizer::{
     Location, Span as ParserSpan, Token, TokenWithSpan, Tokenizer, TokenizerError, Whitespace,
 };
 
-/// What a token is.
+/// The kind of a token.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum TokenKind {
     Space,
@@ -20,7 +20,7 @@ pub enum TokenKind {
     /// `'text'`, `E'text'` or `$$text$$`.
     Literal,
     Comment,
-    /// Anything else: brackets, operators, punctuation.
+    /// All other tokens: brackets, operators, punctuation.
     Symbol,
 }
 
@@ -28,9 +28,9 @@ pub enum TokenKind {
 pub struct SqlToken<'a> {
     pub kind: TokenKind,
     pub text: &'a str,
-    /// Where it starts, in bytes.
+    /// The start in the text, in bytes.
     pub at: usize,
-    /// Quotes or a comment without their end.
+    /// True for quotes or a comment that are not closed.
     pub open: bool,
     pub(super) parsed: TokenWithSpan,
 }
@@ -40,18 +40,18 @@ impl SqlToken<'_> {
         self.at + self.text.len()
     }
 
-    /// Whether it is this keyword, name or symbol.
+    /// Whether the token is this keyword, name or symbol.
     pub fn is(&self, word: &str) -> bool {
         self.kind != TokenKind::Literal && self.text.eq_ignore_ascii_case(word)
     }
 
-    /// Whether it is a part of a statement. An open comment is: nobody knows what follows it.
+    /// Whether the token belongs to a statement. An open comment does, because it may hide a part of the statement.
     pub(super) fn is_solid(&self) -> bool {
         self.open || !matches!(self.parsed.token, Token::Whitespace(_))
     }
 }
 
-/// All tokens of `text` from byte `at` on.
+/// All tokens of `text` from byte `at` onward.
 pub fn tokens(text: &str, mut at: usize) -> Vec<SqlToken<'_>> {
     let mut found = Vec::new();
     loop {
@@ -59,7 +59,7 @@ pub fn tokens(text: &str, mut at: usize) -> Vec<SqlToken<'_>> {
         found.extend(read);
         match found.last_mut() {
             Some(rest) if error.is_some() && opening(rest.text).is_none() => {
-                // The character that is no token counts as one, and tokens go on behind it.
+                // A character that starts no token becomes one token, and reading continues behind it.
                 let length = rest.text.chars().next().map_or(1, char::len_utf8);
                 *rest = SqlToken { text: &rest.text[..length], open: false, ..rest.clone() };
                 at = rest.end();
@@ -69,8 +69,8 @@ pub fn tokens(text: &str, mut at: usize) -> Vec<SqlToken<'_>> {
     }
 }
 
-/// The tokens of `text` from byte `at` on. After an error the last one is what the tokenizer did not understand, as an
-/// open token.
+/// The tokens of `text` from byte `at` onward. After an error the last token is open, and is the text that the
+/// tokenizer did not understand.
 pub(super) fn read(text: &str, at: usize) -> (Vec<SqlToken<'_>>, Option<TokenizerError>) {
     let mut parsed = Vec::new();
     let error = Tokenizer::new(&GenericDialect {}, &text[at..]).tokenize_with_location_into_buf(&mut parsed).err();
@@ -79,7 +79,8 @@ pub(super) fn read(text: &str, at: usize) -> (Vec<SqlToken<'_>>, Option<Tokenize
     let mut rest = parsed.into_iter().peekable();
     while let Some(token) = rest.next() {
         let start = cursor.at;
-        // A token ends where the next one begins: the parser takes some comments apart, and loses their marks.
+        // A token ends at the start of the next token. The token's own text is not used, because the tokenizer
+        // splits some comments and drops their delimiters.
         match rest.peek() {
             Some(next) => cursor.go_to(next.span.start),
             None if error.is_some() => cursor.go_to(token.span.end),
@@ -102,7 +103,7 @@ fn push<'a>(found: &mut Vec<SqlToken<'a>>, text: &'a str, start: usize, end: usi
         found.push(SqlToken { kind, text: &text[start..end], at: start, open: false, parsed });
     };
     let kind = kind(&parsed.token, &text[start..end]);
-    // The end of its line is behind a comment.
+    // The line break behind a comment is a token of its own.
     if kind == TokenKind::Comment && text[start..end].ends_with('\n') {
         let line_end = TokenWithSpan::new(Token::Whitespace(Whitespace::Newline), parsed.span);
         part(kind, start, end - 1, parsed);
@@ -119,13 +120,13 @@ fn kind(token: &Token, text: &str) -> TokenKind {
         Token::Whitespace(_) => TokenKind::Space,
         Token::Word(word) if word.quote_style.is_some() => TokenKind::QuotedName,
         Token::Word(_) | Token::Number(..) => TokenKind::Word,
-        // Each of a dozen kinds of literals has a kind of token.
+        // The parser has a dozen kinds of literals, so the text decides.
         _ if text.ends_with(['\'', '"']) || text.len() > 1 && text.ends_with('$') => TokenKind::Literal,
         _ => TokenKind::Symbol,
     }
 }
 
-/// What a text that is no token opens, if that is what is wrong with it.
+/// The kind of token that `text` opens and does not close; `None` if `text` has another error.
 fn opening(text: &str) -> Option<TokenKind> {
     let prefix = |c: char| c.is_ascii_alphabetic() || c == '&';
     let bare = text.trim_start_matches(prefix);
@@ -137,7 +138,7 @@ fn opening(text: &str) -> Option<TokenKind> {
     }
 }
 
-/// A place in a text, in bytes and as the parser counts.
+/// A place in a text, in bytes and in the parser's lines and columns.
 struct Cursor<'a> {
     text: &'a str,
     at: usize,
@@ -196,7 +197,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_open_goes_to_the_end() {
+    fn open_tokens_reach_the_end() {
         check("a ';", "WL!");
         check("a E'\\';", "WL!");
         check("a \";\n", "WQ!");
@@ -205,7 +206,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_token_hides_nothing() {
+    fn invalid_characters_hide_no_tokens() {
         check("1 ._x; b", "WSWSW");
         check("._", "SW");
     }

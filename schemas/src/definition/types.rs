@@ -1,10 +1,10 @@
-//! Canonical types: the Arrow types that come back from the archive bit for bit.
+//! Canonical types: the Arrow types whose values the archive returns bit for bit.
 //!
-//! Streams have no other types, and every scan is cast to them before it meets the state algebra: a hash of a short
-//! `Utf8View` differs from that of the same `Utf8`, Delta has no unsigned integers, and Parquet written by others has
-//! its own ideas about nanoseconds.
+//! Streams have only canonical types, and every scan is cast to them before the state algebra reads it. The hash of a
+//! short `Utf8View` differs from the hash of the same `Utf8`, Delta has no unsigned integers, and Parquet files of
+//! other writers differ in their use of nanoseconds.
 //!
-//! Invariant: [`canonical`] is idempotent, and every type that it yields maps to one Delta type and back.
+//! Invariant: [`canonical`] is idempotent, and every canonical type maps to one Delta type and back.
 
 use std::sync::Arc;
 
@@ -12,15 +12,15 @@ use arrow::datatypes::{DataType, Field, FieldRef, TimeUnit};
 
 use crate::{Error, Result};
 
-/// What Delta calls the items of a list.
+/// Delta's name for the items of a list.
 const LIST_ITEM: &str = "element";
 
-/// The zone of every timestamp that has one.
+/// The time zone of every timestamp with a time zone.
 const UTC: &str = "UTC";
 
-/// The canonical type for values of `data_type`, which holds every one of them (timestamps are cut to microseconds).
+/// The canonical type for `data_type`. It can hold every value of `data_type`; only timestamps are cut to microseconds.
 ///
-/// Errors: [`Error::RefuseDefinition`] for types without one.
+/// Errors: [`Error::RefuseDefinition`] for types without a canonical type.
 pub fn canonical(data_type: &DataType) -> Result<DataType> {
     use DataType as T;
     Ok(match data_type {
@@ -66,7 +66,7 @@ pub fn canonical(data_type: &DataType) -> Result<DataType> {
     })
 }
 
-/// The field with its canonical type; nullable, because the archive keeps rows and rejects in one table.
+/// The field with its canonical type. The field is nullable, because the archive keeps rows and rejects in one table.
 fn canonical_field(field: &FieldRef) -> Result<FieldRef> {
     Ok(Arc::new(Field::new(field.name(), canonical(field.data_type())?, true)))
 }
@@ -75,7 +75,7 @@ fn refuse<T>(data_type: &DataType, instead: &str) -> Result<T> {
     Err(Error::refuse(format!("Values of type {} cannot be archived", sql_name(data_type)), instead))
 }
 
-/// What SQL calls a type: `BIGINT`, `DECIMAL(10, 2)`, `INT[]`.
+/// The SQL name of a type: `BIGINT`, `DECIMAL(10, 2)`, `INT[]`.
 pub fn sql_name(data_type: &DataType) -> String {
     use DataType as T;
     match data_type {
@@ -110,7 +110,7 @@ pub fn sql_name(data_type: &DataType) -> String {
     }
 }
 
-/// As [`sql_name`], of a type by Arrow's name; a name that Arrow does not know stays as it is.
+/// The SQL name of a type, from Arrow's name of the type. A name that Arrow does not know is returned unchanged.
 pub fn sql_name_of(arrow: &str) -> String {
     arrow.parse().map_or_else(|_| arrow.to_owned(), |data_type| sql_name(&data_type))
 }

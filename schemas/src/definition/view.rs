@@ -1,6 +1,6 @@
-//! A view as it was defined: a name and one aggregate query over one stream.
+//! A view's definition: a name and one aggregate query over one stream.
 //!
-//! Invariant: the text is what the user wrote; what it *means* is the [`crate::algebra::ViewPlan`] compiled from it.
+//! Invariant: the text is what the user wrote. The [`crate::algebra::ViewPlan`] compiled from it is its *meaning*.
 
 use crate::{StreamName, ViewName};
 
@@ -12,6 +12,6 @@ pub struct ViewDefinition {
     pub stream: StreamName,
     /// The query alone, as DataFusion's parser prints it.
     pub query: String,
-    /// The statement as it was written.
+    /// The statement as the user wrote it.
     pub sql: String,
 }

@@ -1,7 +1,7 @@
-//! A leaf of a physical plan: what DataFusion asks of every operator, answered once for operators without inputs.
+//! A leaf of a physical plan: one implementation of DataFusion's operator trait for all operators without children.
 //!
-//! It exists for inputs that DataFusion has no operator for, and that EXPLAIN must show by their own name. Invariant: a
-//! leaf has no children and no expressions, so rewriting a plan leaves it as it is.
+//! Leaves read inputs for which DataFusion has no operator, and EXPLAIN shows each under its own name. Invariant: a
+//! leaf has no children and no expressions, so rewriting a plan does not change a leaf.
 
 use std::fmt;
 use std::sync::Arc;
@@ -14,21 +14,21 @@ use datafusion::physical_expr::{EquivalenceProperties, PhysicalExpr};
 use datafusion::physical_plan::execution_plan::{Boundedness, EmissionType, ReplaceChildrenOptions};
 use datafusion::physical_plan::{DisplayAs, DisplayFormatType, ExecutionPlan, Partitioning, PlanProperties};
 
-/// Where a leaf's batches come from.
+/// The source of a leaf's batches.
 pub trait LeafInput: fmt::Debug + Send + Sync + 'static {
-    /// The operator's name.
+    /// The name of the operator.
     const NAME: &'static str;
 
-    /// What EXPLAIN shows behind the name.
+    /// Writes the text that EXPLAIN shows behind the name.
     fn describe(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result;
 
-    /// The batches of one partition, of the leaf's schema.
+    /// The batches of one partition, with the leaf's schema.
     ///
     /// Errors: the partition cannot be read.
     fn read(&self, partition: usize) -> Result<SendableRecordBatchStream>;
 }
 
-/// The operator that reads an [`LeafInput`] to its end.
+/// The operator that reads a [`LeafInput`] to its end.
 #[derive(Debug)]
 pub struct LeafExec<I> {
     input: I,
@@ -36,7 +36,7 @@ pub struct LeafExec<I> {
 }
 
 impl<I: LeafInput> LeafExec<I> {
-    /// `schema` is that of every batch.
+    /// `schema` is the schema of every batch.
     pub fn new(input: I, schema: SchemaRef, partitions: usize) -> Self {
         let properties = PlanProperties::new(
             EquivalenceProperties::new(schema),
@@ -51,7 +51,7 @@ impl<I: LeafInput> LeafExec<I> {
         &self.input
     }
 
-    /// The same leaf over another input.
+    /// A leaf with the same schema and partitions over another input.
     pub fn over(&self, input: I) -> Self {
         Self { input, properties: Arc::clone(&self.properties) }
     }

@@ -1,6 +1,6 @@
-//! DataFusion sessions as every layer uses them: the settings that a view's meaning depends on, set in one place.
+//! DataFusion sessions for all layers. The settings that the meaning of a view depends on are set only here.
 //!
-//! Invariant: two sessions made here give the same plan for the same SQL, whatever their pool and parallelism.
+//! Invariant: two sessions made here give the same plan for the same SQL, with any memory pool and any parallelism.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -15,10 +15,11 @@ use datafusion::prelude::SessionConfig;
 use crate::warehouse::Warehouse;
 use crate::{Error, Result};
 
-/// The engine whose stored states can be trusted; part of every view id.
+/// The engine version whose stored states this program can read; part of every view id.
 pub const ENGINE: &str = concat!("datafusion ", "55", "; thalweg states 1");
 
-/// A runtime that knows the warehouse. `memory` in bytes; `None` is unbounded. Operators that can, spill to `spill`.
+/// A runtime with the warehouse registered. `memory` is in bytes; `None` means unlimited. Operators that support
+/// spilling write to the folder `spill`.
 ///
 /// Errors: [`Error::RunPlan`] if the spill folder cannot be used.
 pub fn runtime(
@@ -43,14 +44,14 @@ pub fn runtime(
     Ok(env)
 }
 
-/// The settings on which the meaning of SQL depends, and the parallelism, on which it does not.
+/// The settings that the meaning of SQL depends on, and the parallelism, which does not affect the meaning.
 pub fn config(target_partitions: usize) -> SessionConfig {
     let mut config = SessionConfig::new()
         .with_target_partitions(target_partitions.max(1))
         .with_information_schema(true)
         .with_collect_statistics(false);
     let options = config.options_mut();
-    // Canonical types have no views: the archive could not give them back.
+    // Canonical types have no view types: values read back from the archive would have another type.
     options.sql_parser.map_string_types_to_utf8view = false;
     options.execution.parquet.schema_force_view_types = false;
     options.execution.time_zone = Some("+00:00".into());

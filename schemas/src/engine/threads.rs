@@ -1,12 +1,12 @@
-//! Threads of their own for work that computes long between two awaits: queries and recomputations.
+//! Separate threads for work that computes for a long time between two awaits: queries and recomputations.
 //!
-//! On the process's own threads such work would keep micro-batches and heartbeats waiting; on threads of its own the
-//! operating system shares the cores fairly. Invariant: dropping the threads, or a piece of work on them, never waits.
+//! On the process's main threads such work would delay micro-batches and heartbeats. With separate threads the
+//! operating system shares the cores fairly. Invariant: dropping the threads or a task on them never waits.
 
 use tokio::runtime::{Builder, Handle, Runtime};
 use tokio_util::task::AbortOnDropHandle;
 
-/// A set of threads; the work on them ends when this is dropped.
+/// A set of threads. Dropping this value ends the work on them.
 #[derive(Debug)]
 pub struct Threads {
     handle: Handle,
@@ -14,21 +14,21 @@ pub struct Threads {
 }
 
 impl Threads {
-    /// `count` threads (at least one) with this name.
+    /// Starts `count` threads (at least one) with the name `name`.
     ///
-    /// Errors: the operating system gives no more threads.
+    /// Errors: the operating system cannot start the threads.
     pub fn start(name: &str, count: usize) -> std::io::Result<Self> {
         let runtime =
             Builder::new_multi_thread().worker_threads(count.max(1)).thread_name(name).enable_all().build()?;
         Ok(Self { handle: runtime.handle().clone(), runtime: Some(runtime) })
     }
 
-    /// Starts `work` here; it is cancelled when the handle is dropped.
+    /// Starts `work` on these threads. Dropping the returned handle cancels the work.
     pub fn spawn<T: Send + 'static>(&self, work: impl Future<Output = T> + Send + 'static) -> AbortOnDropHandle<T> {
         AbortOnDropHandle::new(self.handle.spawn(work))
     }
 
-    /// For work that is to outlive its starter.
+    /// The runtime's handle, for work that outlives the task that starts it.
     pub fn handle(&self) -> &Handle {
         &self.handle
     }
@@ -36,7 +36,7 @@ impl Threads {
 
 impl Drop for Threads {
     fn drop(&mut self) {
-        // Waiting for what still runs would block a thread that must not be blocked.
+        // Waiting for running work would block an async thread, which must not block.
         if let Some(runtime) = self.runtime.take() {
             runtime.shutdown_background();
         }

@@ -1,7 +1,7 @@
-//! What is wrong with a text, for its author: a message, what may help, and the place.
+//! Diagnostics: an error in a text, for the text's author, as a message, a help and a place.
 //!
-//! The engine's errors become diagnostics here. Invariant: labels, traces and internal names of the engine never reach
-//! a user.
+//! This file also turns the engine's errors into diagnostics. Invariant: labels, traces and internal names of the
+//! engine never reach a user.
 
 use std::fmt;
 
@@ -11,19 +11,19 @@ use datafusion::error::DataFusionError;
 use crate::error::nearest::nearest;
 use crate::error::span::TextSpan;
 
-/// How many columns are listed when none is like the one that was asked for.
+/// How many columns the help lists when no column has a similar name.
 const LISTED: usize = 12;
 const NO_MATCH: &str = "No function matches the given name";
 const GROUP_IT: &str = "add it to GROUP BY, or take max(…), min(…) or first_value(… ORDER BY …) of it";
 
-/// One thing that is wrong with a text.
+/// One error in a text.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Diagnostic {
-    /// What is wrong, without a full stop.
+    /// The error, without a full stop.
     pub message: String,
-    /// What to do about it.
+    /// Advice for the author.
     pub help: Option<String>,
-    /// What of the text it is about, if that is known.
+    /// The part of the text that has the error, if it is known.
     pub span: Option<TextSpan>,
 }
 
@@ -36,12 +36,12 @@ impl Diagnostic {
         Self { help: Some(help.into()), ..self }
     }
 
-    /// Places the diagnostic, unless it has a place already.
+    /// Sets the place, unless the diagnostic has one already.
     pub fn at(self, span: Option<TextSpan>) -> Self {
         Self { span: self.span.or(span), ..self }
     }
 
-    /// Everything that `error` tells of: the planner may have found several things.
+    /// One diagnostic per error in `error`: the planner may report several at once.
     pub fn all(error: &DataFusionError) -> Vec<Self> {
         error.iter().map(Self::of).collect()
     }
@@ -68,7 +68,7 @@ impl Diagnostic {
                 let notes = d.notes.iter().map(|note| &note.message);
                 notes.chain(d.helps.iter().map(|help| &help.message))
             })
-            // It recommends what no view can have.
+            // The engine recommends ANY_VALUE, which no view can use.
             .map(|more| match more.contains("ANY_VALUE") {
                 true => GROUP_IT.to_owned(),
                 false => more.clone(),
@@ -93,7 +93,7 @@ impl fmt::Display for Diagnostic {
 
 fn missing_column(field: &Column, valid: &[Column]) -> (String, Option<String>) {
     let message = format!("there is no column `{}`", field.flat_name());
-    // The platform's own columns (`_offset`, …) are seldom what was meant.
+    // Authors seldom mean the platform's own columns (`_offset`, …).
     let mut names: Vec<&str> = valid.iter().map(|column| column.name()).filter(|name| !name.starts_with('_')).collect();
     names.dedup();
     let help = match nearest(field.name(), names.iter().copied()) {
@@ -108,7 +108,7 @@ fn missing_column(field: &Column, valid: &[Column]) -> (String, Option<String>) 
     (message, help)
 }
 
-/// The root's own sentence without label and trace, and what may help.
+/// The message of `root` without label and trace, and the help in it.
 fn plain(root: &DataFusionError) -> (String, Option<String>) {
     let text = match root {
         DataFusionError::Plan(text)
@@ -122,7 +122,7 @@ fn plain(root: &DataFusionError) -> (String, Option<String>) {
     };
     let text = text.split(DataFusionError::BACK_TRACE_SEP).next();
     let text = text.unwrap_or_default();
-    // What comes before is the attempts of the engine, each with its own apology.
+    // The text in front describes the engine's failed attempts, each with advice to report a bug.
     let text = text.find(NO_MATCH).map_or(text, |at| &text[at..]);
     let (message, help) = match text.split_once("Candidate functions:") {
         Some((message, candidates)) => (message, Some(candidates)),
@@ -179,7 +179,7 @@ mod tests {
     }
 
     #[test]
-    fn several_are_told_apart_and_keep_their_places() {
+    fn several_errors_are_separate_and_keep_their_places() {
         let span = planner::Span::new(Location { line: 2, column: 3 }, Location { line: 2, column: 7 });
         let placed = DataFusionError::Plan("bad".into())
             .with_diagnostic(planner::Diagnostic::new_error("bad", Some(span)).with_help("do that", None));

@@ -1,20 +1,20 @@
-//! The known word that a mistyped one was meant to be, for "did you mean".
+//! The known word closest to a mistyped word, for "did you mean".
 //!
-//! Invariant: nothing is offered that takes more edits than a slip of the fingers makes.
+//! Invariant: no suggestion is further away than a typing mistake: half of the word's characters, and at most 3 edits.
 
-/// The closest of `known` to `word`, if it is close enough to be what was meant; whatever the case.
+/// The word of `known` closest to `word`, if it is close enough. Upper and lower case are equal.
 pub fn nearest<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let word = word.to_lowercase();
-    let slips = (word.chars().count() / 2).min(3);
+    let limit = (word.chars().count() / 2).min(3);
     known
         .into_iter()
         .map(|known| (distance(&word, &known.to_lowercase()), known))
-        .filter(|(edits, _)| *edits <= slips)
+        .filter(|(edits, _)| *edits <= limit)
         .min()
         .map(|(_, known)| known)
 }
 
-/// Levenshtein's distance, in characters.
+/// The Levenshtein distance in characters.
 fn distance(left: &str, right: &str) -> usize {
     let right: Vec<char> = right.chars().collect();
     let mut row: Vec<usize> = (0..=right.len()).collect();
@@ -41,7 +41,7 @@ mod tests {
     }
 
     #[test]
-    fn slips_are_recognised() {
+    fn typing_mistakes_are_recognised() {
         check("divice", Some("device"));
         check("temprature", Some("temperature"));
         check("http_adr", Some("http_addr"));

@@ -1,32 +1,32 @@
-//! What the failure of a long-lived part means: it starts again after a pause, or it ends.
+//! The reaction to the failure of a long-lived part of a process: a restart after a pause, or the end of the part.
 //!
-//! Invariant: only the fault and the failures before it decide.
+//! Invariant: only the fault and the number of failures in a row decide.
 
 use std::time::Duration;
 
 use super::Fault;
 
-/// A part that ran this long before it failed starts counting its failures anew.
+/// A part that ran longer than this before a failure has its count of failures reset.
 pub const STEADY: Duration = Duration::from_secs(60);
 const FIRST_PAUSE: Duration = Duration::from_millis(250);
 const LONGEST_PAUSE: Duration = Duration::from_secs(10);
-/// Between two looks at something that its user has to mend, so that mending it is enough.
+/// The pause after a user's mistake. The next attempt follows by itself, so the user only has to correct the mistake.
 const USER_PAUSE: Duration = Duration::from_secs(15);
 
-/// The failures of one part, in a row.
+/// The number of failures of one part in a row.
 #[derive(Debug, Default)]
 pub struct Failures(u32);
 
 impl Failures {
-    /// Counts a failure after the part `ran` for a while. Returns the pause before the next attempt; `None`: there is
-    /// none.
+    /// Counts a failure of a part that `ran` for this long. Returns the pause before the next attempt, or `None` if
+    /// there is no next attempt.
     pub fn count(&mut self, fault: Fault, ran: Duration) -> Option<Duration> {
         self.0 = if ran > STEADY { 1 } else { self.0 + 1 };
         pause(fault, self.0)
     }
 }
 
-/// The pause after `failures` in a row.
+/// The pause after `failures` failures in a row.
 fn pause(fault: Fault, failures: u32) -> Option<Duration> {
     match fault {
         Fault::Bug => None,

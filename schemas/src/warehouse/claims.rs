@@ -1,9 +1,9 @@
-//! Numbered files that are created and never overwritten, `<folder>/00000012.json`: of two processes that create the
-//! same number, one does.
+//! Numbered files that are created and never overwritten, `<folder>/00000012.json`: if two processes create the same
+//! number, one of them succeeds.
 //!
-//! Creating a file is the one condition that every object store knows, so this is the compare-and-set of everything
-//! that has no Delta table: the catalog's versions and the leases. Invariant: after any error of a create its outcome
-//! is unknown, so the file is read back, and its content alone says whose it is.
+//! Create-if-absent is the one conditional write of every object store. Data without a Delta table uses these files as
+//! its compare-and-set: the catalog's versions and the leases. Invariant: the outcome of a create is unknown after any
+//! error, so the file is read back, and only its content decides which writer wrote it.
 
 use std::sync::Arc;
 
@@ -14,7 +14,7 @@ use object_store::{Error, ObjectStore, ObjectStoreExt, PutMode, PutPayload, Resu
 
 use crate::warehouse::Warehouse;
 
-/// Digits of a file's number; they keep a listing in order.
+/// Digits of a file's number, with leading zeros, so that names sort like numbers.
 const DIGITS: usize = 8;
 
 /// The numbered files of one folder; cheap to clone.
@@ -24,14 +24,14 @@ pub struct Claims {
     folder: Path,
 }
 
-/// What became of an attempt to create a file.
+/// The outcome of an attempt to create a file.
 #[derive(Debug)]
 pub enum Claim {
-    /// The file is there, with the content that was given.
+    /// The file exists, with the given content.
     Ours,
-    /// Another writer has the number.
+    /// Another writer has created the file.
     Taken,
-    /// No file is there.
+    /// The file does not exist; the create failed with this error.
     Failed(Error),
 }
 
@@ -48,16 +48,16 @@ impl Claims {
         self.folder.clone().join(format!("{number:0DIGITS$}.json"))
     }
 
-    /// Creates the file of `number`, unless there is one. `is_ours` tells from a file's content whether this writer
-    /// wrote it.
+    /// Creates the file of `number`, unless it exists. `is_ours` decides from a file's content whether this writer
+    /// wrote the file.
     ///
-    /// Errors: the create failed, and reading the file back did too: whether it is there is unknown.
+    /// Errors: the create failed, and reading the file back failed too. The file may exist.
     pub async fn create(&self, number: u64, content: Vec<u8>, is_ours: impl FnOnce(&[u8]) -> bool) -> Result<Claim> {
         let put = self.store.put_opts(&self.path(number), PutPayload::from(content), PutMode::Create.into()).await;
         let Err(failed) = put else {
             return Ok(Claim::Ours);
         };
-        // Not even "it exists" is an answer: object_store may have retried a write of its own that landed.
+        // Even `AlreadyExists` is not conclusive: object_store retries, and its first write may have created the file.
         Ok(match self.read(number).await? {
             Some(found) if is_ours(&found) => Claim::Ours,
             Some(_) => Claim::Taken,
@@ -65,7 +65,7 @@ impl Claims {
         })
     }
 
-    /// The content of a file, if there is one of that number.
+    /// The content of the file of `number`, if it exists.
     ///
     /// Errors: the store failed.
     pub async fn read(&self, number: u64) -> Result<Option<Bytes>> {
@@ -76,7 +76,7 @@ impl Claims {
         }
     }
 
-    /// All numbers, ascending.
+    /// The numbers of all files, ascending.
     ///
     /// Errors: the store failed.
     pub async fn numbers(&self) -> Result<Vec<u64>> {
@@ -87,7 +87,7 @@ impl Claims {
         Ok(numbers)
     }
 
-    /// Removes a file; one that is gone already is no error.
+    /// Removes the file of `number`. A missing file is not an error.
     ///
     /// Errors: the store failed.
     pub async fn remove(&self, number: u64) -> Result<()> {
@@ -98,7 +98,7 @@ impl Claims {
     }
 }
 
-/// The number in a file's name; `None` for anything else that lies there.
+/// The number in a file's name; `None` for other files in the folder.
 fn number(name: &str) -> Option<u64> {
     let digits = name.strip_suffix(".json")?;
     (digits.len() >= DIGITS && digits.bytes().all(|b| b.is_ascii_digit())).then(|| digits.parse().ok())?

@@ -1,11 +1,11 @@
 //! A local disk as an object store whose writes survive a power failure.
 //!
-//! object_store's own local store leaves it to the operating system when bytes reach the disk: after a power failure a
-//! commit that was acknowledged may be gone, although Kafka has let go of its messages, or its name may be there
-//! without its bytes. Here a file is forced to the disk before it gets its name, and its folder after.
+//! In object_store's own local store the operating system decides when bytes reach the disk. After a power failure an
+//! acknowledged commit may be missing although Kafka has already deleted its messages, or the file of a commit may
+//! exist without its bytes. This store syncs a file before it gets its name, and its folder afterwards.
 //!
-//! Invariant: when a write returns, it is on the disk; a name is never there before its bytes. So a commit that is
-//! written after its data files can never be found without them.
+//! Invariant: a write is on the disk when it returns, and a name never exists before its bytes. So a commit that is
+//! written after its data files never exists without them.
 
 use std::collections::HashSet;
 use std::fmt;
@@ -35,7 +35,7 @@ pub(super) struct DurableDisk {
     folders: Arc<Folders>,
 }
 
-/// The folders whose own names are known to be on the disk.
+/// The folders whose own directory entries are known to be on the disk.
 #[derive(Debug)]
 struct Folders {
     root: PathBuf,
@@ -50,57 +50,57 @@ impl DurableDisk {
         Ok(Self { inner: Arc::new(inner), folders: Arc::new(Folders { root, known: Mutex::default() }) })
     }
 
-    /// Forces the file at `location` and its name to the disk.
-    async fn settle(&self, location: &Path) -> Result<()> {
+    /// Syncs the file at `location` and its directory entry.
+    async fn sync(&self, location: &Path) -> Result<()> {
         let path = self.inner.path_to_filesystem(location)?;
         let folders = Arc::clone(&self.folders);
         blocking(move || {
             let synced = File::open(&path).and_then(|file| file.sync_all());
             synced.map_err(|e| failed(&path, e))?;
-            folders.settle(&path)
+            folders.sync(&path)
         })
         .await
     }
 
-    /// Forces the names at `location` to the disk, among them one that is gone.
-    async fn settle_names(&self, location: &Path) -> Result<()> {
+    /// Syncs the directory entry at `location`. The file may have been removed.
+    async fn sync_entry(&self, location: &Path) -> Result<()> {
         let path = self.inner.path_to_filesystem(location)?;
         let folders = Arc::clone(&self.folders);
-        blocking(move || folders.settle(&path)).await
+        blocking(move || folders.sync(&path)).await
     }
 }
 
 impl Folders {
-    /// Forces the name of `path` to the disk, and those of its folders if they may be new.
-    fn settle(&self, path: &FsPath) -> Result<()> {
-        let mut settled = Vec::new();
+    /// Syncs the directory entry of `path`, and the entries of its folders that may be new.
+    fn sync(&self, path: &FsPath) -> Result<()> {
+        let mut added = Vec::new();
         for folder in path.ancestors().skip(1) {
             let synced = File::open(folder).and_then(|folder| folder.sync_all());
             synced.map_err(|e| failed(folder, e))?;
             if folder == self.root || self.known.lock().contains(folder) {
                 break;
             }
-            settled.push(folder.to_owned());
+            added.push(folder.to_owned());
         }
-        // Not before all are: who finds a folder here relies on those above it.
-        self.known.lock().extend(settled);
+        // Only after all folders are synced: a known folder stops the walk, so its parents must be synced too.
+        self.known.lock().extend(added);
         Ok(())
     }
 }
 
-/// Writes `payload` beside `path`, forces it to the disk, and gives it its name.
+/// Writes `payload` to a file beside `path`, syncs that file, and then gives it the name `path`.
 fn write(path: &FsPath, payload: &PutPayload, create: bool) -> Result<()> {
     let (mut file, staged) = stage(path)?;
     let named =
         payload.iter().try_for_each(|bytes| file.write_all(bytes)).and_then(|()| file.sync_all()).and_then(|()| {
             match create {
-                // A link, unlike a rename, fails if the name is taken.
+                // A hard link, unlike a rename, fails if the name exists.
                 true => std::fs::hard_link(&staged, path),
                 false => std::fs::rename(&staged, path),
             }
         });
     if create || named.is_err() {
-        // What is left of it is hidden from readers; the next write takes another name.
+        // Ignored: readers do not see a staged file that stays, and the next write uses another name.
         let _ = std::fs::remove_file(&staged);
     }
     named.map_err(|source| match source.kind() {
@@ -109,7 +109,7 @@ fn write(path: &FsPath, payload: &PutPayload, create: bool) -> Result<()> {
     })
 }
 
-/// A new file beside `path`, of a name that object_store hides: `path#1`.
+/// Creates a file beside `path` with a name that object_store hides from listings: `path#1`.
 fn stage(path: &FsPath) -> Result<(File, PathBuf)> {
     let mut number = 1;
     loop {
@@ -148,14 +148,14 @@ impl ObjectStore for DurableDisk {
     async fn put_opts(&self, location: &Path, payload: PutPayload, opts: PutOptions) -> Result<PutResult> {
         let create = matches!(opts.mode, PutMode::Create);
         if matches!(opts.mode, PutMode::Update(_)) || !opts.attributes.is_empty() {
-            // Refused there, in its own words.
+            // The inner store refuses these with its own error.
             return self.inner.put_opts(location, payload, opts).await;
         }
         let path = self.inner.path_to_filesystem(location)?;
         let folders = Arc::clone(&self.folders);
         blocking(move || {
             write(&path, &payload, create)?;
-            folders.settle(&path)
+            folders.sync(&path)
         })
         .await?;
         let meta = self.inner.head(location).await?;
@@ -193,17 +193,17 @@ impl ObjectStore for DurableDisk {
 
     async fn copy_opts(&self, from: &Path, to: &Path, options: CopyOptions) -> Result<()> {
         self.inner.copy_opts(from, to, options).await?;
-        self.settle(to).await
+        self.sync(to).await
     }
 
     async fn rename_opts(&self, from: &Path, to: &Path, options: RenameOptions) -> Result<()> {
         self.inner.rename_opts(from, to, options).await?;
-        self.settle(to).await?;
-        self.settle_names(from).await
+        self.sync(to).await?;
+        self.sync_entry(from).await
     }
 }
 
-/// An upload in parts. Nothing refers to it before it is complete, so it is enough that it is durable then.
+/// An upload in parts, synced only on completion: no commit refers to an upload before that.
 #[derive(Debug)]
 struct DurableUpload {
     upload: Box<dyn MultipartUpload>,
@@ -219,7 +219,7 @@ impl MultipartUpload for DurableUpload {
 
     async fn complete(&mut self) -> Result<PutResult> {
         let put = self.upload.complete().await?;
-        self.disk.settle(&self.location).await?;
+        self.disk.sync(&self.location).await?;
         Ok(put)
     }
 

@@ -1,7 +1,7 @@
-//! Parquet files of a pinned version as a DataFusion table, and how such files are written.
+//! Parquet files of a pinned version as a DataFusion table, and the settings for writing such files.
 //!
 //! Invariant: files written with [`writer_properties`] or [`state_properties`] carry no statistics for floating-point
-//! columns, so no filter, whoever pushes it down, can prune away a NaN.
+//! columns, so no filter that is pushed down can prune a NaN.
 
 use std::sync::Arc;
 
@@ -25,13 +25,13 @@ use datafusion::physical_plan::ExecutionPlan;
 use crate::warehouse::Warehouse;
 use crate::warehouse::versions::DataFile;
 
-/// Rows per row group: small enough that a filter on sorted groups reads little.
+/// Rows per row group. Row groups are small, so that a filter on sorted groups reads few rows.
 const ROW_GROUP_ROWS: usize = 64 * 1024;
 
-/// Rows per page of states: their groups are sorted, so a filter on one of them reads one page of every column.
+/// Rows per page in files of states. Groups are sorted, so a filter on one group reads one page of every column.
 const STATE_PAGE_ROWS: usize = 1024;
 
-/// A table over exactly these files; nothing is listed. The session's runtime must know the warehouse
+/// A table over exactly these files; no folder is listed. The warehouse must be registered in the session's runtime
 /// ([`Warehouse::register`]).
 #[derive(Debug)]
 pub struct ParquetFiles {
@@ -40,7 +40,7 @@ pub struct ParquetFiles {
 }
 
 impl ParquetFiles {
-    /// `schema` is what every file is cast to.
+    /// The columns of every file are cast to `schema`.
     pub fn new(schema: SchemaRef, files: Vec<DataFile>) -> Self {
         Self { schema, files }
     }
@@ -69,7 +69,7 @@ impl TableProvider for ParquetFiles {
     ) -> Result<Arc<dyn ExecutionPlan>> {
         let mut source = ParquetSource::new(Arc::clone(&self.schema))
             .with_table_parquet_options(state.default_table_options().parquet);
-        // Files never change under their name, so a footer that was read once is good for as long as it is cached.
+        // The content of a named file never changes, so a cached footer is always valid.
         let env = state.runtime_env();
         source = source.with_parquet_file_reader_factory(Arc::new(CachedParquetFileReaderFactory::new(
             env.object_store(Warehouse::store_url())?,
@@ -95,13 +95,13 @@ impl TableProvider for ParquetFiles {
     }
 }
 
-/// How files of rows are written: zstd, and no statistics where NaN could hide.
+/// The settings for files of rows: zstd, and no statistics for floating-point columns.
 pub fn writer_properties(schema: &SchemaRef) -> WriterProperties {
     builder(schema).build()
 }
 
-/// How files of states are written: like rows, but in small pages, and without dictionaries. Groups hardly repeat in a
-/// row group, and whoever looks one up would decode the dictionary of all of them.
+/// The settings for files of states: as for rows, but with small pages and without dictionaries. Groups hardly repeat
+/// within a row group, and a lookup of one group would have to decode the dictionary of all of them.
 pub fn state_properties(schema: &SchemaRef) -> WriterProperties {
     builder(schema).set_dictionary_enabled(false).set_data_page_row_count_limit(STATE_PAGE_ROWS).build()
 }
@@ -121,7 +121,7 @@ fn builder(schema: &SchemaRef) -> WriterPropertiesBuilder {
     builder
 }
 
-/// Paths, as Parquet names them, of the floating-point columns below `field`.
+/// Collects in `out` the Parquet paths of the floating-point columns within `field`.
 fn float_leaves(field: &Field, path: Vec<String>, out: &mut Vec<Vec<String>>) {
     let below = |names: &[&str]| {
         let mut longer = path.clone();

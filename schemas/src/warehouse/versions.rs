@@ -1,4 +1,4 @@
-//! Pinned versions: what one version of a stream's master dataset, or of a view's batch states, consists of.
+//! Pinned versions: the content of one version of a stream's master dataset or of a view's batch states.
 //!
 //! Invariant: a version value is immutable and complete: its files hold exactly the offsets below its frontier.
 
@@ -12,17 +12,18 @@ use crate::{Frontier, Offset, Partition, StreamName, ViewId};
 /// One Parquet file of a pinned version.
 #[derive(Debug, Clone, PartialEq)]
 pub struct DataFile {
-    /// Path from the warehouse's root.
+    /// The path, relative to the warehouse's root.
     pub path: String,
-    /// Size in bytes.
+    /// The size in bytes.
     pub size: u64,
-    /// Rows, if the log says so.
+    /// The number of rows, if the log has it.
     pub rows: Option<u64>,
-    /// What `_partition` and `_offset` span, if the log says so.
+    /// The bounds of `_partition` and `_offset`, if the log has them.
     pub span: Option<OffsetSpan>,
 }
 
-/// Inclusive bounds of `_partition` and `_offset` in a file; a box, not a list of ranges.
+/// Inclusive bounds of `_partition` and `_offset` in a file. The bounds of `_offset` hold over all partitions of the
+/// file, not per partition.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct OffsetSpan {
     pub partitions: (Partition, Partition),
@@ -45,13 +46,13 @@ impl DataFile {
     }
 }
 
-/// The last archived message of a partition, by which a recreated or truncated topic is recognised.
+/// The last archived message of a partition. Comparing it with the topic reveals a recreated or truncated topic.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LastMessage {
     pub offset: Offset,
-    /// Kafka's message timestamp, milliseconds since 1970; -1 if it has none.
+    /// Kafka's message timestamp in milliseconds since 1970; -1 without a timestamp.
     pub timestamp_ms: i64,
-    /// blake3 over key and payload, 16 hexadecimal digits.
+    /// The blake3 hash of key and payload, 16 hexadecimal digits.
     pub hash: String,
 }
 
@@ -59,11 +60,11 @@ pub struct LastMessage {
 #[derive(Debug, Clone)]
 pub struct MasterVersion {
     pub stream: StreamName,
-    /// Version of the Delta table.
+    /// The version of the Delta table.
     pub version: u64,
-    /// The archive frontier A: every offset below it is archived, as a row or as a reject.
+    /// The archive frontier A: every message below A is archived, as a row or as a reject.
     pub frontier: Frontier,
-    /// The newest mark: the highest cut that a recomputation on this version may take. `frontier` covers it.
+    /// The newest mark: the highest cut that a recomputation on this version may use. `frontier` covers the mark.
     pub mark: Frontier,
     pub files: Arc<[DataFile]>,
     pub last: HashMap<Partition, LastMessage>,
@@ -73,22 +74,22 @@ pub struct MasterVersion {
 #[derive(Debug, Clone)]
 pub struct BatchVersion {
     pub view: ViewId,
-    /// Version of the Delta table of states.
+    /// The version of the Delta table of states.
     pub version: u64,
     /// The cut B.
     pub cut: Frontier,
-    /// Version of the master dataset that the newest run read.
+    /// The version of the master dataset that the newest run read.
     pub master_version: u64,
-    /// When it was published, milliseconds since 1970.
+    /// The time of publication in milliseconds since 1970.
     pub published_ms: i64,
-    /// State files; a group may occur in several, and is merged on reading.
+    /// The files of states. A group may occur in several files; readers merge its states.
     pub files: Arc<[DataFile]>,
 }
 
-/// The newest version of every stream's master dataset that there is.
+/// The newest version of every stream's master dataset, for streams that have one.
 pub type Masters = HashMap<StreamName, Arc<MasterVersion>>;
 
-/// The newest batch version of every view that has one.
+/// The newest batch version of every view, for views that have one.
 #[derive(Debug, Clone, Default)]
 pub struct Published {
     pub versions: HashMap<ViewId, Arc<BatchVersion>>,

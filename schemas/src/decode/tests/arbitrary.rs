@@ -1,4 +1,4 @@
-//! Whatever bytes arrive: every message is one row or one reject, and the same alone as among others.
+//! Arbitrary bytes: every message becomes one row or one reject, the same alone and among other messages.
 
 use arrow::array::{Array, AsArray};
 use proptest::prelude::*;
@@ -6,7 +6,7 @@ use proptest::prelude::*;
 use super::{messages, show, stream};
 use crate::decode::Decoder;
 
-/// Texts that look like JSON of the tested columns, more or less.
+/// Texts similar to JSON objects for the tested columns.
 fn almost_json() -> impl Strategy<Value = Vec<u8>> {
     let value = prop_oneof![
         any::<i64>().prop_map(|n| n.to_string()),

@@ -1,4 +1,4 @@
-//! Messages that are not exactly one object of JSON as RFC 8259 has it.
+//! Messages that are not exactly one JSON object by RFC 8259.
 
 use super::{check, check_bytes};
 
@@ -28,7 +28,7 @@ fn what_is_not_one_object() {
 fn what_is_not_json() {
     let invalid = |payload: &str, why: &str| {
         rejects(payload, &format!("the message is not valid JSON: {why}"));
-        // The same where no column asks for the value.
+        // The reason is the same for a key without a column.
         let unknown = payload.replace("\"a\"", "\"b\"");
         rejects(&unknown, &format!("the message is not valid JSON: {why}"));
     };
@@ -70,7 +70,7 @@ fn what_is_not_utf8() {
     check_bytes("a STRING", b"{\"a\":\"\xed\xa0\x80\"}", why);
 }
 
-/// However deep a value is that nobody asks for, reading it takes no stack.
+/// Deeply nested values do not overflow the stack, with or without a column for them.
 #[test]
 fn depth_overflows_no_stack() {
     for (open, close) in [("[", "]"), (r#"{"a":"#, "}")] {

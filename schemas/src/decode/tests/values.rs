@@ -1,19 +1,20 @@
-//! What each column type takes, what it refuses, and with which words.
+//! The values that each column type takes and refuses, and the messages of the refusals.
 
 use super::check;
 
-/// `value` in a column `a` of type `data_type` is shown as `expect`.
+/// Checks that `value` in a column `a` of type `data_type` is shown as `expect`.
 #[track_caller]
 fn takes(data_type: &str, value: &str, expect: &str) {
     check(&format!("a {data_type}"), &format!(r#"{{"a":{value}}}"#), expect);
 }
 
-/// `value` in a column `a` of type `data_type`, which SQL shows as `named`, is refused because `why`.
+/// Checks that `value` in a column `a` of type `data_type` is refused with the reason `why`. SQL shows the type as
+/// `named`.
 #[track_caller]
 fn refuses(data_type: &str, named: &str, value: &str, why: &str) {
     let expect = format!("reject: the value of `a` is not a valid {named}: {why}");
     takes(data_type, value, &expect);
-    // Among other columns, the reason still names the one.
+    // The reason names the same column among other columns.
     check(&format!("z STRING, a {data_type}, b INT"), &format!(r#"{{"b":1,"a":{value},"z":""}}"#), &expect);
 }
 
@@ -97,7 +98,7 @@ fn decimals() {
     refuses("DECIMAL(10,2)", "DECIMAL(10, 2)", r#""1\u0065999999""#, range);
     refuses("DECIMAL(10,2)", "DECIMAL(10, 2)", &"9".repeat(300), range);
     refuses("DECIMAL(10,2)", "DECIMAL(10, 2)", r#""cheap""#, "its text is not a number");
-    // A number that another column would refuse does no harm where nobody asks for it.
+    // A number out of range is harmless in a string column or under a key without a column.
     check("a DECIMAL(10,2), h STRING", r#"{"a":1,"h":"12e99999","x":1e99999}"#, "1.00|12e99999");
 }
 

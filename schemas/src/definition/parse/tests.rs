@@ -1,10 +1,10 @@
-//! Statements in, definitions or refusals out.
+//! Parsing of statements: the resulting definitions and refusals.
 
 use super::*;
 use crate::definition::types::sql_name;
 use crate::error::{Diagnostic, Place};
 
-/// One line per statement.
+/// Describes each statement in one line.
 fn show(statement: &Statement) -> String {
     match statement {
         Statement::CreateStream { definition: d, or_replace, if_not_exists } => {
@@ -50,7 +50,7 @@ fn check(sql: &str, expect: &[&str]) {
     assert_eq!(found, expect, "{sql}");
 }
 
-/// `expect` occurs in the sentence; a refusal is never a parse error.
+/// Checks that `sql` is refused with a message that contains `expect`, and not with a parse error.
 #[track_caller]
 fn refuse(sql: &str, expect: &str) {
     match parse(sql) {
@@ -73,7 +73,7 @@ fn fail(sql: &str, line: u64, column: u64, expect: &str) {
     }
 }
 
-/// A stream with these columns.
+/// Checks the columns of a stream declared with `declared`.
 #[track_caller]
 fn column(declared: &str, expect: &str) {
     let sql = format!("CREATE EXTERNAL TABLE s ({declared}) STORED AS KAFKA LOCATION 't'");
@@ -270,7 +270,7 @@ fn statements_that_are_refused() {
     refuse("DROP SCHEMA x", "DROP SCHEMA is not supported");
     refuse("DROP TABLE a.b", "plain names");
     refuse("EXPLAIN CREATE TABLE t (a INT)", "EXPLAIN SELECT");
-    // What comes before a refused statement does not count either.
+    // A refused statement makes the statements before it fail too.
     refuse("SELECT 1; DELETE FROM s", "never changed");
 }
 

@@ -1,4 +1,4 @@
-//! Claims over a store that can be told to misbehave: who gets a number, and what is known after an error.
+//! Claims over a store that fails on request: which writer gets a number, and which outcome follows an error.
 
 use object_store::ObjectStoreExt;
 use thalweg_kit::store::{FaultyStore, Trap, Trouble};
@@ -12,7 +12,7 @@ fn claims() -> (Claims, Arc<FaultyStore>) {
     (Claims::new(&warehouse, Path::from("claims")), store)
 }
 
-/// What comes of `writer`'s attempt to have `number`.
+/// The outcome of `writer`'s attempt to create `number`.
 async fn create(claims: &Claims, number: u64, writer: &'static str) -> &'static str {
     let claim = claims.create(number, writer.into(), |found| found == writer.as_bytes()).await;
     match claim.unwrap() {
@@ -23,19 +23,19 @@ async fn create(claims: &Claims, number: u64, writer: &'static str) -> &'static 
 }
 
 #[tokio::test]
-async fn a_number_is_its_first_writers() {
+async fn the_first_writer_gets_a_number() {
     let (claims, _) = claims();
     assert_eq!(create(&claims, 1, "a").await, "ours");
     assert_eq!(create(&claims, 1, "b").await, "taken");
     assert_eq!(create(&claims, 2, "b").await, "ours");
-    // A writer that finds its own file has not been too late.
+    // A writer that finds its own file has succeeded.
     assert_eq!(create(&claims, 1, "a").await, "ours");
     assert_eq!(claims.read(1).await.unwrap().unwrap(), "a");
     assert_eq!(claims.read(3).await.unwrap(), None);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn of_writers_at_once_one_has_it() {
+async fn one_of_concurrent_writers_gets_a_number() {
     let writers = ["a", "b", "c", "d"];
     let (claims, _) = claims();
     for number in 1..=20 {
@@ -49,9 +49,9 @@ async fn of_writers_at_once_one_has_it() {
     }
 }
 
-/// The store's answer decides nothing: a 500 or a 412 after the file landed is a success, and a 500 before is none.
+/// The store's answer does not decide: a 500 or a 412 after the file was written is a success, a 500 before is not.
 #[tokio::test]
-async fn after_an_error_the_file_says_whose_it_is() {
+async fn after_an_error_the_file_decides() {
     for (trap, is_taken, expect) in [
         (&[Trap::LandsAndFails], false, "ours"),
         (&[Trap::LandsAndExists], false, "ours"),
@@ -66,7 +66,7 @@ async fn after_an_error_the_file_says_whose_it_is() {
         assert_eq!(create(&claims, 7, "me").await, expect, "{trap:?} {is_taken}");
         let there = claims.read(7).await.unwrap();
         assert_eq!(there.is_some(), expect != "failed", "{trap:?} {is_taken}");
-        // Trying again after a failure, and only then, creates the file.
+        // A second attempt creates the file only if the first one failed.
         let again = if is_taken { "taken" } else { "ours" };
         assert_eq!(create(&claims, 7, "me").await, again, "{trap:?} {is_taken}");
     }

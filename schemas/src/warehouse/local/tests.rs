@@ -1,11 +1,11 @@
-//! The durable disk beside object_store's own: every call does the same to the same files.
+//! The durable disk compared with object_store's local store: the same calls leave the same files.
 
 use futures::TryStreamExt;
 use object_store::{CopyMode, RenameTargetMode, UpdateVersion};
 
 use super::*;
 
-/// Folders of one test, gone with it.
+/// The folders of one test; dropping this value deletes them.
 struct Scratch(PathBuf);
 
 impl Scratch {
@@ -37,7 +37,7 @@ fn kind(error: &Error) -> &'static str {
     }
 }
 
-/// What is in a store: paths and texts.
+/// The paths and texts of all files in a store.
 async fn listing(store: &dyn ObjectStore) -> Vec<(String, String)> {
     let mut found = Vec::new();
     let objects: Vec<_> = store.list(None).try_collect().await.unwrap();
@@ -68,7 +68,7 @@ async fn upload(store: &dyn ObjectStore, path: &str, parts: &[&'static str], end
     }
 }
 
-/// One call after another; how each ended.
+/// Makes a series of calls. Returns the outcome of each call.
 async fn calls(store: &dyn ObjectStore) -> Vec<Result<(), &'static str>> {
     let copy = |mode| CopyOptions::new().with_mode(mode);
     let rename = |mode| RenameOptions::new().with_target_mode(mode);
@@ -112,7 +112,7 @@ async fn every_call_does_what_the_plain_store_does() {
 }
 
 #[tokio::test]
-async fn a_write_that_broke_off_is_neither_seen_nor_in_the_way() {
+async fn an_interrupted_write_is_invisible_and_blocks_nothing() {
     let scratch = Scratch::new();
     let folder = scratch.folder("disk");
     std::fs::create_dir_all(folder.join("log")).unwrap();
@@ -138,7 +138,7 @@ async fn one_of_many_creates_wins() {
 }
 
 #[tokio::test]
-async fn folders_are_settled_up_to_the_root_once() {
+async fn folders_are_synced_up_to_the_root_once() {
     let scratch = Scratch::new();
     let root = scratch.folder("disk");
     let disk = DurableDisk::open(&root).unwrap();
