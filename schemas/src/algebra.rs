@@ -6,10 +6,10 @@
 //! ```
 //!
 //! In DataFusion's words, `update` is the partial mode of an aggregate, `merge` reduces partial states to partial
-//! states, and `finish` is the final mode; its accumulators do all three.
+//! states, and `finish` is the final mode. One accumulator can do all three.
 //!
-//! Invariant: nothing here is written for one aggregate function. Only what DataFusion's accumulators do on rows and on
-//! states is relied on, and `support` refuses every aggregate on which that is not enough.
+//! Invariant: no code here is written for one aggregate function. The algebra relies only on what DataFusion's
+//! accumulators do with rows and states, and `support` refuses every aggregate for which this is not enough.
 
 mod float_order;
 mod places;

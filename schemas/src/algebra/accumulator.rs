@@ -1,6 +1,7 @@
-//! Accumulators that read rows or states and yield states or values: thin delegates to the planned aggregate's own.
+//! Accumulators that read rows or states and return states or values. Each delegates to the accumulator of the
+//! planned aggregate.
 //!
-//! Invariant: states leave as a struct whose fields have exactly the declared state types, and come in the same way.
+//! Invariant: states are passed out and in as one struct, whose fields have exactly the declared state types.
 
 use std::sync::Arc;
 
@@ -11,7 +12,7 @@ use datafusion::common::{Result, ScalarValue, exec_err, internal_err};
 use datafusion::logical_expr::{Accumulator, EmitTo, GroupsAccumulator};
 use parking_lot::Mutex;
 
-/// What an accumulator reads.
+/// The input of an accumulator.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) enum Input {
     /// The aggregate's own arguments.
@@ -20,7 +21,7 @@ pub(super) enum Input {
     States,
 }
 
-/// What an accumulator yields.
+/// The output of an accumulator.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) enum Output {
     /// One struct of states.
@@ -29,7 +30,7 @@ pub(super) enum Output {
     Values,
 }
 
-/// The state columns inside the one struct column that a states-in form is given.
+/// Returns the state columns inside the single struct column that a form with states as input receives.
 fn unpack(values: &[ArrayRef]) -> Result<Vec<ArrayRef>> {
     let [states] = values else {
         return internal_err!("states come as one struct column, not {}", values.len());
@@ -43,7 +44,7 @@ fn unpack(values: &[ArrayRef]) -> Result<Vec<ArrayRef>> {
     Ok(states.columns().to_vec())
 }
 
-/// State columns as one struct column of the declared types.
+/// Returns the state columns as one struct column of the declared types.
 fn pack(states: Vec<ArrayRef>, fields: &Fields) -> Result<ArrayRef> {
     if states.len() != fields.len() {
         return internal_err!("{} state columns, {} declared", states.len(), fields.len());
@@ -59,7 +60,7 @@ fn pack(states: Vec<ArrayRef>, fields: &Fields) -> Result<ArrayRef> {
     Ok(Arc::new(StructArray::try_new(fields.clone(), columns, None)?))
 }
 
-/// A groups accumulator through the planned aggregate's groups accumulator.
+/// A groups accumulator that delegates to the groups accumulator of the planned aggregate.
 pub(super) struct StateGroupsAccumulator {
     groups: Box<dyn GroupsAccumulator>,
     state: Fields,
@@ -116,15 +117,15 @@ impl GroupsAccumulator for StateGroupsAccumulator {
     }
 }
 
-/// An accumulator through a groups accumulator that has one group.
+/// An accumulator that delegates to a groups accumulator with a single group.
 pub(super) struct OneGroupAccumulator {
-    /// Groups accumulators are not `Sync`, accumulators must be; nothing ever contends for it.
+    /// Accumulators must be `Sync`, and groups accumulators are not. The lock is never contended.
     groups: Mutex<Box<dyn GroupsAccumulator>>,
     state: Fields,
     input: Input,
     output: Output,
     touched: bool,
-    /// As many zeros as the largest batch so far had rows.
+    /// The group index of every row. Its length is the row count of the largest batch so far.
     zeros: Vec<usize>,
 }
 
@@ -140,7 +141,7 @@ impl OneGroupAccumulator {
         self.groups.get_mut().merge_batch(states, &self.zeros[..rows], 1)
     }
 
-    /// Makes the one group exist: an aggregate over nothing has a value too.
+    /// Creates the single group if no batch has done so: an aggregate over no rows has a value too.
     fn touch(&mut self) -> Result<()> {
         if self.touched {
             return Ok(());
@@ -195,7 +196,7 @@ impl Accumulator for OneGroupAccumulator {
     }
 }
 
-/// An accumulator through the planned aggregate's own, one per group.
+/// An accumulator that delegates to the plain accumulator of the planned aggregate. Each group has one.
 #[derive(Debug)]
 pub(super) struct StateAccumulator {
     value: Box<dyn Accumulator>,

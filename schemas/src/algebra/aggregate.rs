@@ -1,7 +1,7 @@
-//! One aggregate of a view: planned once over the stream's rows, and wrapped in its forms.
+//! One aggregate of a view, planned once over the stream's rows and wrapped in its forms.
 //!
-//! Invariant: the call over rows keeps the user's arguments, filter and order; what is changed is only what makes its
-//! result independent of how the rows were cut: ties are broken by position, and floats are compared in total order.
+//! Invariant: the call over rows keeps the user's arguments, filter and order. The only changes make its result
+//! independent of how the rows are cut: position breaks ties, and floats are compared in total order.
 
 use std::sync::Arc;
 
@@ -27,20 +27,21 @@ use crate::{Error, Result, ViewName};
 /// One aggregate of a view, in its forms.
 #[derive(Debug, Clone)]
 pub struct Aggregate {
-    /// As SQL shows it.
+    /// The name as SQL shows it.
     pub name: String,
-    /// When two of its states are the same answer.
+    /// The rule by which two states are the same answer.
     pub equality: Equality,
-    /// Over rows: what the rounding of its states is relative to, if they do not tell.
+    /// Sums over rows that scale the rounding of the states, where the states do not contain this scale; see
+    /// [`super::rounding`].
     pub(super) magnitudes: Vec<Expr>,
     pub(super) planned: Arc<AggregateFunctionExpr>,
-    /// Whether its states are made by a groups accumulator.
+    /// True if a groups accumulator makes the states.
     pub(super) by_groups: bool,
-    /// Whether its states grow with the number of events in a group.
+    /// True if the states grow with the number of events in a group.
     pub(super) grows: bool,
-    /// The float type to which finished keys are turned back; see [`super::float_order`].
+    /// The float type into which finished keys are converted back; see [`super::float_order`].
     pub(super) float_type: Option<DataType>,
-    /// The call over rows: arguments, filter and order are the user's, the function is the wrapper.
+    /// The call over rows: the user's arguments, filter and order, with the wrapper as the function.
     pub(super) update: Expr,
     pub(super) merge: Arc<AggregateUDF>,
     pub(super) finish: Arc<AggregateUDF>,
@@ -49,8 +50,8 @@ pub struct Aggregate {
 impl Aggregate {
     /// Plans one aggregate over `rows` and wraps it in its forms.
     ///
-    /// Errors: [`Error::RefuseDefinition`] for what cannot be maintained, [`Error::PlanView`] for what DataFusion
-    /// refuses.
+    /// Errors: [`Error::RefuseDefinition`] if the aggregate cannot be maintained, [`Error::PlanView`] if DataFusion
+    /// refuses it.
     pub(super) fn plan(expr: &Expr, rows: &LogicalPlan, grouped: bool, view: &ViewName) -> Result<Self> {
         let planning = |source| Error::PlanView { view: view.clone(), source, span: None };
         let Expr::AggregateFunction(call) = expr.clone().unalias() else {
@@ -67,7 +68,7 @@ impl Aggregate {
         }
         let whole = Expr::AggregateFunction(call.clone());
         let planned = lower(&whole, rows).map_err(planning)?;
-        // Some combinations are refused by DataFusion only when the first accumulator is made.
+        // DataFusion refuses some combinations only when the first accumulator is created.
         planned.create_accumulator().map_err(planning)?;
         let name = whole.schema_name().to_string();
         let key = format!("{whole:?}: {}; grouped: {grouped}", planned.field().data_type());
@@ -86,7 +87,8 @@ impl Aggregate {
             update: Expr::AggregateFunction(AggregateFunction::new_udf(
                 form(Input::Rows, Output::States)?,
                 call.params.args,
-                // The planned aggregate is distinct; the wrapper must not be, or a rule would split it in two.
+                // The planned aggregate is distinct. The wrapper must not be, or an optimizer rule would split it in
+                // two.
                 false,
                 call.params.filter,
                 call.params.order_by,
@@ -115,9 +117,10 @@ fn lower(expr: &Expr, rows: &LogicalPlan) -> PlanResult<Arc<AggregateFunctionExp
     .aggregate)
 }
 
-/// Adds `_partition, _offset` as last ordering keys: no two rows tie. A key that has stood before orders nothing any
-/// more; the engine leaves it out once it has simplified both, so it must be left out here too, or rows and the
-/// accumulator would not agree on how many keys there are.
+/// Appends `_partition, _offset` to the ordering keys, so that no two rows tie.
+///
+/// A key that repeats an earlier key orders nothing and is left out. The engine simplifies both keys and drops the
+/// second one; if this function kept it, the rows and the accumulator would disagree on the number of keys.
 fn break_ties(mut call: AggregateFunction, rows: &LogicalPlan) -> PlanResult<AggregateFunction> {
     let mut keys = std::mem::take(&mut call.params.order_by);
     for name in [PARTITION, OFFSET] {

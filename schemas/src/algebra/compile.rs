@@ -1,7 +1,8 @@
-//! A compiled view: from the text of one aggregate query to the plans of update, merge and finish.
+//! A compiled view: the text of one aggregate query as plans of update, merge and finish.
 //!
-//! Invariant: the id covers everything that a state's meaning depends on: the analysed plan, the aggregates as they
-//! are maintained, the types of the columns used and of the states, the engine's version and the session's settings.
+//! Invariant: the id covers everything that the meaning of a state depends on: the analysed plan, the aggregates as
+//! they are maintained, the types of the used columns and of the states, the engine's version and the session's
+//! settings.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -38,16 +39,16 @@ pub struct ViewPlan {
     stream: StreamName,
     /// The analysed query.
     query: LogicalPlan,
-    /// What lies below the aggregate, over the stream's scan.
+    /// The plan below the aggregate, over the stream's scan.
     input: LogicalPlan,
     groups: Vec<Expr>,
     pub(super) aggregates: Vec<Aggregate>,
-    /// What the plan above the aggregate sees.
+    /// The input schema of the plan above the aggregate.
     aggregate_schema: DFSchemaRef,
     state_schema: SchemaRef,
     stored_schema: SchemaRef,
     output_schema: SchemaRef,
-    /// Update over rows, and merge over states, ready to run.
+    /// Physical plans of update over rows and of merge over states.
     prepared_update: PreparedPlan,
     prepared_merge: PreparedPlan,
     warnings: Vec<Diagnostic>,
@@ -56,14 +57,14 @@ pub struct ViewPlan {
 impl ViewPlan {
     /// Compiles `view` over `stream`.
     ///
-    /// Errors: [`Error::RefuseDefinition`] for what cannot be maintained, [`Error::PlanView`] for what is not a
+    /// Errors: [`Error::RefuseDefinition`] if the view cannot be maintained, [`Error::PlanView`] if its text is not a
     /// valid query of the stream.
     pub async fn compile(view: &ViewDefinition, stream: &StreamDefinition) -> Result<ViewPlan> {
         let session = session::context(session::runtime(None, None, None)?, 1);
         Self::compile_text(view, stream, &view.query, &session, &QueryPlaces::unknown()).await
     }
 
-    /// Compiles `query`, which is the query of `view` and has its parts at `places`.
+    /// Compiles `query`, the query of `view`. `places` holds the places of its parts.
     pub(super) async fn compile_text(
         view: &ViewDefinition,
         stream: &StreamDefinition,
@@ -118,7 +119,8 @@ impl ViewPlan {
         let states = input_table("states", &plan.state_schema)?;
         let finished = plan.finish(states.clone())?;
         plan.output_schema = Arc::new(finished.schema().as_arrow().clone());
-        // What no physical plan can be made of (two orders that conflict, say) must fail here, not at the first event.
+        // A query without a physical plan (two orders that conflict, for example) must fail here, not at the first
+        // event.
         let physical = async |form: LogicalPlan| {
             let physical = state.create_physical_plan(&form).await;
             physical.map(PreparedPlan::new).map_err(planning)
@@ -143,17 +145,17 @@ impl ViewPlan {
         &self.state_schema
     }
 
-    /// The same columns in types that Delta can hold.
+    /// The columns of [`Self::state_schema`] in types that Delta can hold.
     pub fn stored_schema(&self) -> &SchemaRef {
         &self.stored_schema
     }
 
-    /// What a query of the view sees.
+    /// The schema that a query of the view sees.
     pub fn output_schema(&self) -> &SchemaRef {
         &self.output_schema
     }
 
-    /// How many group columns there are; 0 is a view of one row.
+    /// The number of group columns. A view without group columns has one row.
     pub fn group_count(&self) -> usize {
         self.groups.len()
     }
@@ -162,12 +164,12 @@ impl ViewPlan {
         &self.aggregates
     }
 
-    /// The analysed query: computed over all rows at once it gives what the layers give together.
+    /// The analysed query. Run over all rows at once, it gives the answer that the layers give together.
     pub fn query(&self) -> &LogicalPlan {
         &self.query
     }
 
-    /// What a user should know, such as states that grow with every event.
+    /// Warnings for the user, such as states that grow with every event.
     pub fn warnings(&self) -> Vec<String> {
         self.placed_warnings().iter().map(Diagnostic::to_string).collect()
     }
@@ -176,14 +178,15 @@ impl ViewPlan {
         &self.warnings
     }
 
-    /// Rows of the stream's row schema to states, one row per partition and group. Rejects are left out.
+    /// Plans rows of the stream's row schema into states, one row per partition and group. Rejects are left out.
     ///
     /// Errors: [`Error::PlanView`].
     pub fn update(&self, rows: LogicalPlan) -> Result<LogicalPlan> {
         replace_scan(&self.input, rows).and_then(|rows| self.update_over(rows)).map_err(|source| self.planning(source))
     }
 
-    /// What [`Self::update`] gives over `rows`, which have the stream's row schema; planned when the view was compiled.
+    /// Runs [`Self::update`] over `rows`, which have the stream's row schema. The plan was made when the view was
+    /// compiled.
     ///
     /// Errors: [`Error::RunPlan`].
     pub async fn update_batches(&self, task: Arc<TaskContext>, rows: Vec<RecordBatch>) -> Result<Vec<RecordBatch>> {
@@ -191,7 +194,7 @@ impl ViewPlan {
         update.run("updating a view", task, rows).await
     }
 
-    /// What [`Self::merge`] gives over `states`; planned when the view was compiled.
+    /// Runs [`Self::merge`] over `states`. The plan was made when the view was compiled.
     ///
     /// Errors: [`Error::RunPlan`].
     pub async fn merge_batches(&self, task: Arc<TaskContext>, states: Vec<RecordBatch>) -> Result<Vec<RecordBatch>> {
@@ -213,8 +216,8 @@ impl ViewPlan {
         LogicalPlanBuilder::from(rows).aggregate(keys, calls)?.build()
     }
 
-    /// Rows of the stream's row schema to the magnitudes that float sums in states are judged by, per partition and
-    /// group; `None` if there are no such sums. See [`super::rounding`].
+    /// Plans rows of the stream's row schema into magnitudes, per partition and group. The comparison of states
+    /// judges float sums by them; see [`super::rounding`]. `None` if the view has no such sums.
     ///
     /// Errors: [`Error::PlanView`].
     pub fn magnitudes(&self, rows: LogicalPlan) -> Result<Option<LogicalPlan>> {
@@ -230,14 +233,14 @@ impl ViewPlan {
             .map_err(|source| self.planning(source))
     }
 
-    /// States to states, one row per partition and group.
+    /// Merges states into one row of states per partition and group.
     ///
     /// Errors: [`Error::PlanView`].
     pub fn merge(&self, states: LogicalPlan) -> Result<LogicalPlan> {
         self.combine(states, &[PARTITION], |a| &a.merge).map_err(|source| self.planning(source))
     }
 
-    /// States to the view's rows: all partitions merged, HAVING and projection applied.
+    /// Plans states into the view's rows: merges all partitions, then applies HAVING and the projection.
     ///
     /// Errors: [`Error::PlanView`].
     pub fn finish(&self, states: LogicalPlan) -> Result<LogicalPlan> {
@@ -272,7 +275,7 @@ impl ViewPlan {
         LogicalPlanBuilder::from(top).project(output)?.build()
     }
 
-    /// Groups states by `keys` and the view's groups, through one form of every aggregate.
+    /// Groups states by `keys` and the view's groups, and calls one form of every aggregate.
     fn combine(
         &self,
         states: LogicalPlan,
@@ -297,14 +300,14 @@ impl ViewPlan {
         LogicalPlanBuilder::from(states).aggregate(groups, calls)?.build()
     }
 
-    /// States in the types in which Delta holds them.
+    /// Converts states to the types in which Delta holds them.
     ///
     /// Errors: [`Error::PlanView`].
     pub fn to_stored(&self, states: LogicalPlan) -> Result<LogicalPlan> {
         self.convert(states, &self.stored_schema)
     }
 
-    /// Stored states in the types that merge and finish take.
+    /// Converts stored states to the types that merge and finish take.
     ///
     /// Errors: [`Error::PlanView`].
     pub fn from_stored(&self, stored: LogicalPlan) -> Result<LogicalPlan> {
@@ -339,7 +342,7 @@ impl ViewPlan {
 
     fn identify(&self, stream: &StreamDefinition) -> ViewId {
         let mut columns = BTreeSet::new();
-        // The walk cannot fail: its closure does not.
+        // The walk cannot fail because its closure cannot.
         let _ = self.query.apply(|node| {
             for expr in node.expressions() {
                 columns.extend(expr.column_refs().into_iter().map(|c| c.name.clone()));

@@ -1,7 +1,9 @@
-//! What is wrong with the query of a view, with places in the text that its user wrote.
+//! Finds the errors and warnings of a view's query, with places in the text that the user wrote.
 //!
-//! The view is compiled once more from that text, with places kept: compiled views have none, because their ids must
-//! not depend on how a query is laid out. Invariant: nothing is wrong with a query that compiles.
+//! This file compiles the view once more from that text and keeps the places. Compiled views have none, because their
+//! ids must not depend on the layout of a query.
+//!
+//! Invariant: a query that compiles has no errors.
 
 use datafusion::error::DataFusionError;
 use datafusion::prelude::SessionContext;
@@ -20,9 +22,9 @@ use crate::engine::session;
 use crate::error::{Diagnostic, TextSpan};
 use crate::{Error, Result};
 
-/// The warnings of `view`, which `piece` creates over `stream`.
+/// Returns the warnings of `view`, which `piece` creates over `stream`.
 ///
-/// Errors: everything that is wrong with it.
+/// Errors: everything that is wrong with the view.
 pub(crate) async fn diagnose(
     piece: &Piece<'_>,
     view: &ViewDefinition,
@@ -52,16 +54,16 @@ fn session_with_places() -> Result<SessionContext> {
     Ok(SessionContext::new_with_config_rt(config, session::runtime(None, None, None)?))
 }
 
-/// The planner as a judge of parts of a query: it has no place for some of its messages, but it has the same message
-/// for the part alone.
+/// Asks the planner about parts of a query. The planner gives no place for some messages, but it repeats the message
+/// for the faulty part alone.
 struct Planner<'a> {
     session: &'a SessionContext,
     message: &'a str,
 }
 
 impl Planner<'_> {
-    /// The smallest expression of which the message is true by itself; or else the last column, or the condition,
-    /// without which it is not true.
+    /// Finds the smallest expression that causes the message by itself. Otherwise finds the last column, or the
+    /// condition, without which the message disappears.
     async fn narrow_down(&self, query: &Query) -> Option<TextSpan> {
         let SetExpr::Select(select) = &*query.body else { return None };
         let variant = |select: Select| Query { body: Box::new(SetExpr::Select(Box::new(select))), ..query.clone() };
@@ -75,15 +77,15 @@ impl Planner<'_> {
                 ..(**select).clone()
             })
         };
-        // What is wrong with FROM is wrong with every part.
-        if self.objects(alone(SqlExpr::value(Value::Boolean(true)))).await {
+        // An error in FROM is an error of every part.
+        if self.repeats_message(alone(SqlExpr::value(Value::Boolean(true)))).await {
             return None;
         }
         let mut smallest = None;
         let mut parts = expressions(&**select);
         'narrower: loop {
             for part in std::mem::take(&mut parts) {
-                if self.objects(alone(part.clone())).await {
+                if self.repeats_message(alone(part.clone())).await {
                     parts = expressions(&part).split_off(1);
                     smallest = Some(part);
                     continue 'narrower;
@@ -97,7 +99,7 @@ impl Planner<'_> {
         for at in (0..select.projection.len()).rev() {
             let mut without = (**select).clone();
             let item = without.projection.remove(at);
-            if !self.objects(variant(without)).await {
+            if !self.repeats_message(variant(without)).await {
                 return TextSpan::of_parser(item.span());
             }
         }
@@ -105,7 +107,7 @@ impl Planner<'_> {
         let without_having = variant(Select { having: None, ..(**select).clone() });
         for (condition, without) in [(&select.selection, unfiltered), (&select.having, without_having)] {
             if let Some(condition) = condition
-                && !self.objects(without).await
+                && !self.repeats_message(without).await
             {
                 return place(condition);
             }
@@ -113,8 +115,8 @@ impl Planner<'_> {
         None
     }
 
-    /// Whether the planner has the message for `query`.
-    async fn objects(&self, query: Query) -> bool {
+    /// True if the planner gives the message for `query`.
+    async fn repeats_message(&self, query: Query) -> bool {
         let state = self.session.state();
         let planned = async {
             let plan = state.statement_to_plan(Parsed::Statement(Box::new(Sql::Query(Box::new(query))))).await?;
@@ -126,7 +128,7 @@ impl Planner<'_> {
     }
 }
 
-/// The expressions in `part`, outer ones before those inside of them.
+/// Returns the expressions in `part`, outer ones before inner ones.
 fn expressions(part: &impl Visit) -> Vec<SqlExpr> {
     let mut found = Vec::new();
     let _ = visit_expressions(part, |expr| {
@@ -136,7 +138,7 @@ fn expressions(part: &impl Visit) -> Vec<SqlExpr> {
     found
 }
 
-/// Of a call, its name.
+/// The place of an expression; for a call, the place of the function's name.
 fn place(expr: &SqlExpr) -> Option<TextSpan> {
     TextSpan::of_parser(match expr {
         SqlExpr::Function(call) => call.name.span(),

@@ -1,7 +1,7 @@
-//! Comparing two sets of merged states group by group: what the audit says of both layers.
+//! Compares two sets of merged states group by group, for the audit of both layers.
 //!
-//! Invariant: the comparison is below HAVING and below the projection: a group that the view would hide is compared
-//! too. What counts as equal is the aggregate's declared [`Equality`], nothing looser.
+//! Invariant: the comparison is made below HAVING and below the projection, so groups that the view would hide are
+//! compared too. Only the declared [`Equality`] of an aggregate decides what is equal.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -20,22 +20,22 @@ use super::rounding::{AccumulatorKind, agree};
 use super::support::{DIGEST_TOLERANCE, Equality};
 use crate::{Error, Result};
 
-/// One aggregate of one group on which both sides do not agree.
+/// One aggregate of one group for which both sides differ.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Difference {
     /// `_partition` and the group's values, as text.
     pub group: Vec<String>,
     /// The aggregate as SQL shows it; `None` if one side lacks the group.
     pub aggregate: Option<String>,
-    /// What each side says; `None` where it lacks the group.
+    /// The value of each side; `None` where the side lacks the group.
     pub left: Option<String>,
     pub right: Option<String>,
 }
 
 impl ViewPlan {
-    /// Where two sets of states differ. Both have this view's state schema and one row per partition and group, as
-    /// [`ViewPlan::merge`] yields them. `magnitudes` is what [`ViewPlan::magnitudes`] gave over the rows of the range,
-    /// in as many pieces as you like; without it float sums are judged by what is left of them.
+    /// Finds where two sets of states differ. Both have this view's state schema and one row per partition and group,
+    /// as [`ViewPlan::merge`] returns them. `magnitudes` is the result of [`ViewPlan::magnitudes`] over the rows of
+    /// the range, in any number of batches. Without magnitudes, float sums are judged by their own results.
     ///
     /// Errors: [`Error::RunPlan`] if the states cannot be read.
     pub fn differences(
@@ -105,7 +105,7 @@ impl ViewPlan {
     }
 }
 
-/// Row numbers by group.
+/// Returns the row number of each group.
 fn index(converter: &RowConverter, states: &RecordBatch, keys: usize) -> PlanResult<HashMap<OwnedRow, usize>> {
     let rows = converter.convert_columns(&states.columns()[..keys])?;
     let index: HashMap<_, _> = rows.iter().enumerate().map(|(i, r)| (r.owned(), i)).collect();
@@ -115,7 +115,7 @@ fn index(converter: &RowConverter, states: &RecordBatch, keys: usize) -> PlanRes
     Ok(index)
 }
 
-/// The magnitudes of each group, added up.
+/// Adds up the magnitudes of each group.
 fn add_up(converter: &RowConverter, batches: &[RecordBatch], keys: usize) -> PlanResult<HashMap<OwnedRow, Vec<f64>>> {
     let mut sums: HashMap<OwnedRow, Vec<f64>> = HashMap::new();
     for batch in batches {
@@ -136,7 +136,7 @@ fn group_text(states: &RecordBatch, row: usize, keys: usize) -> PlanResult<Vec<S
     states.columns()[..keys].iter().map(|column| Ok(ScalarValue::try_from_array(column, row)?.to_string())).collect()
 }
 
-/// What one state finishes to.
+/// Finishes one state.
 fn value(aggregate: &Aggregate, state: &ArrayRef) -> PlanResult<ScalarValue> {
     let columns = state.as_struct().columns();
     if aggregate.by_groups {
@@ -150,7 +150,7 @@ fn value(aggregate: &Aggregate, state: &ArrayRef) -> PlanResult<ScalarValue> {
     accumulator.evaluate()
 }
 
-/// True if both states are the same answer, as the aggregate declares it.
+/// True if both states are the same answer under the aggregate's declared equality.
 fn same(aggregate: &Aggregate, left: &ArrayRef, right: &ArrayRef, magnitudes: &[f64]) -> PlanResult<bool> {
     if left == right {
         return Ok(true);
@@ -178,7 +178,7 @@ fn same(aggregate: &Aggregate, left: &ArrayRef, right: &ArrayRef, magnitudes: &[
     }
 }
 
-/// A state column with the elements of its list in order; other columns as they are.
+/// Sorts the elements of a list column; returns other columns unchanged.
 fn sorted(column: &ArrayRef) -> PlanResult<ArrayRef> {
     let options = Some(SortOptions::default());
     match column.data_type() {
@@ -187,7 +187,7 @@ fn sorted(column: &ArrayRef) -> PlanResult<ArrayRef> {
     }
 }
 
-/// True if two numbers differ by at most [`DIGEST_TOLERANCE`] of `range`, or of the larger magnitude.
+/// True if two numbers differ by at most [`DIGEST_TOLERANCE`] of `range`, or of the larger magnitude without a range.
 fn close(left: &ScalarValue, right: &ScalarValue, range: Option<f64>) -> PlanResult<bool> {
     let number = |v: &ScalarValue| -> PlanResult<Option<f64>> {
         match v.cast_to(&DataType::Float64)? {
@@ -205,7 +205,7 @@ fn close(left: &ScalarValue, right: &ScalarValue, range: Option<f64>) -> PlanRes
     Ok((l - r).abs() <= DIGEST_TOLERANCE * range)
 }
 
-/// max - min of a t-digest's state, whose fields are: size, sum, count, max, min, centroids.
+/// Returns max - min of a t-digest's state, whose fields are: size, sum, count, max, min, centroids.
 fn digest_range(state: &ArrayRef) -> Option<f64> {
     let columns = state.as_struct().columns();
     let bound = |i: usize| {

@@ -1,10 +1,10 @@
-//! Floating-point numbers as integers in total order, so that min and max of them do not depend on the order of rows.
+//! Floating-point numbers as integers in total order, so that min and max do not depend on the order of rows.
 //!
-//! DataFusion's grouped min and max compare floats with `<`, which is false for NaN: what they give depends on where
-//! the NaN stood. Over these keys they are exact and associative: -0.0 is below 0.0 and NaN above everything, as
-//! PostgreSQL and DuckDB have it.
+//! DataFusion's grouped min and max compare floats with `<`, which is false for NaN, so their result depends on the
+//! position of a NaN. Over integer keys, min and max are exact and associative: -0.0 is below 0.0, and NaN is above
+//! everything, as in PostgreSQL and DuckDB.
 //!
-//! Invariant: `FromKey(ToKey(x))` is x bit for bit, but for NaNs, which become one NaN.
+//! Invariant: `FromKey(ToKey(x))` is x bit for bit, except that all NaNs become one NaN.
 
 use std::sync::Arc;
 
@@ -14,18 +14,18 @@ use arrow::datatypes::{DataType, Float64Type, Int64Type};
 use datafusion::common::{Result, exec_err};
 use datafusion::logical_expr::{ColumnarValue, ScalarFunctionArgs, ScalarUDFImpl, Signature, Volatility};
 
-/// The key of a number: the order of keys is the total order of numbers (IEEE 754, 5.10).
+/// Returns the key of a number. The order of keys is the total order of numbers (IEEE 754, 5.10).
 fn key(number: f64) -> i64 {
     let bits = if number.is_nan() { f64::NAN } else { number }.to_bits() as i64;
     bits ^ (((bits >> 63) as u64) >> 1) as i64
 }
 
-/// The number of a key; the same exchange of bits undoes itself.
+/// Returns the number of a key. The exchange of bits in `key` is its own inverse.
 fn number(key: i64) -> f64 {
     f64::from_bits((key ^ (((key >> 63) as u64) >> 1) as i64) as u64)
 }
 
-/// From a float column to keys, or back to the float type `to`.
+/// Converts a float column to keys, or keys back to the float type `to`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(super) struct FloatKey {
     signature: Signature,
@@ -33,12 +33,12 @@ pub(super) struct FloatKey {
 }
 
 impl FloatKey {
-    /// Floats of any width to keys.
+    /// Converts floats of any width to keys.
     pub(super) fn to_key() -> Self {
         Self::new(DataType::Int64)
     }
 
-    /// Keys to floats of type `float`.
+    /// Converts keys to floats of type `float`.
     pub(super) fn from_key(float: DataType) -> Self {
         Self::new(float)
     }

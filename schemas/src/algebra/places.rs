@@ -1,7 +1,8 @@
-//! Where the parts of a view's query stand in the text that its user wrote.
+//! Places of the parts of a view's query in the text that the user wrote.
 //!
-//! A plan has places of columns only. Calls are found in the syntax tree, clauses among the tokens. Invariant: a query
-//! whose text is not at hand has no places, and everything else about it is the same.
+//! A plan has places for columns only. Calls are found in the syntax tree, and clauses among the tokens.
+//!
+//! Invariant: a query without its text has no places, and nothing else about it differs.
 
 use std::ops::ControlFlow;
 
@@ -17,7 +18,7 @@ use datafusion::sql::sqlparser::keywords::Keyword;
 use crate::definition::pieces::Piece;
 use crate::error::{Place, TextSpan};
 
-/// The text of a query, taken apart.
+/// The parsed text of a query.
 #[derive(Default)]
 pub(super) struct QueryPlaces<'a> {
     piece: Option<&'a Piece<'a>>,
@@ -25,12 +26,12 @@ pub(super) struct QueryPlaces<'a> {
     subquery: Option<TextSpan>,
 }
 
-/// A function call as it was written.
+/// A function call as the user wrote it.
 pub(super) struct WrittenCall {
     pub(super) text: String,
-    /// The function's name.
+    /// The place of the function's name.
     pub(super) span: Option<TextSpan>,
-    /// Name and arguments.
+    /// The place of the name and the arguments.
     extent: Option<TextSpan>,
     name: String,
     distinct: bool,
@@ -59,7 +60,7 @@ impl<'a> QueryPlaces<'a> {
         Self::default()
     }
 
-    /// The places in the view that `piece` creates.
+    /// Finds the places in the view that `piece` creates.
     pub(super) fn of(piece: &'a Piece<'a>) -> Self {
         let mut places = Self { piece: Some(piece), ..Self::default() };
         let Some(query) = query(piece) else { return places };
@@ -76,7 +77,7 @@ impl<'a> QueryPlaces<'a> {
         places
     }
 
-    /// The call that was planned as `expr`: a function, an aggregate or a window function.
+    /// Finds the call that was planned as `expr`: a function, an aggregate or a window function.
     pub(super) fn call(&self, expr: &Expr) -> Option<&WrittenCall> {
         let (name, aliases, distinct) = match expr {
             Expr::ScalarFunction(call) => (call.func.name(), call.func.aliases(), false),
@@ -88,14 +89,14 @@ impl<'a> QueryPlaces<'a> {
         let of_name = || self.calls.iter().filter(|call| call.name == name || aliases.contains(&call.name));
         let column = column(expr);
         let around = |call: &&WrittenCall| column.zip(call.extent).is_some_and(|(at, extent)| extent.contains(at));
-        // The innermost one comes last.
+        // The innermost call comes last.
         of_name()
             .rfind(around)
             .or_else(|| of_name().find(|call| call.distinct == distinct))
             .or_else(|| of_name().next())
     }
 
-    /// These keywords in a row.
+    /// Finds these keywords in a row.
     pub(super) fn clause(&self, keywords: &[Keyword]) -> Option<TextSpan> {
         self.piece?.clause(keywords)
     }
@@ -104,7 +105,7 @@ impl<'a> QueryPlaces<'a> {
         self.piece?.identifier(name)
     }
 
-    /// The first call that is a window function.
+    /// Finds the first call of a window function.
     pub(super) fn window(&self) -> Option<TextSpan> {
         self.calls.iter().find(|call| call.window)?.span
     }
@@ -114,7 +115,7 @@ impl<'a> QueryPlaces<'a> {
     }
 }
 
-/// The query of the view that `piece` creates.
+/// Returns the query of the view that `piece` creates.
 pub(super) fn query(piece: &Piece<'_>) -> Option<Box<Query>> {
     match piece.parse().ok()? {
         Parsed::Statement(statement) => match *statement {
@@ -125,10 +126,10 @@ pub(super) fn query(piece: &Piece<'_>) -> Option<Box<Query>> {
     }
 }
 
-/// Where the first column in `expr` stands.
+/// Returns the place of the first column in `expr`.
 fn column(expr: &Expr) -> Option<Place> {
     let mut found = None;
-    // The walk cannot fail: its closure does not.
+    // The walk cannot fail because its closure cannot.
     let _ = expr.apply(|inner| {
         let span = inner.spans().and_then(|spans| spans.first());
         found = span.and_then(TextSpan::of_planner).map(|span| span.start);

@@ -1,6 +1,6 @@
-//! Small pieces of plans that every layer puts together, and running them.
+//! Small parts of plans that every layer uses, and functions that run plans.
 //!
-//! Invariant: a range of rows is always cut by [`between`]: per partition, by offset, never by time or file.
+//! Invariant: [`between`] cuts every range of rows: per partition, by offset, never by time or file.
 
 use std::sync::Arc;
 
@@ -23,7 +23,7 @@ fn planning(source: DataFusionError) -> Error {
     Error::RunPlan { what: "putting a plan together", source }
 }
 
-/// All of `table`, shown as `name` by EXPLAIN.
+/// Scans all of `table`. EXPLAIN shows the table as `name`.
 ///
 /// Errors: [`Error::RunPlan`].
 pub fn scan(name: &str, table: Arc<dyn TableProvider>) -> Result<LogicalPlan> {
@@ -33,7 +33,7 @@ pub fn scan(name: &str, table: Arc<dyn TableProvider>) -> Result<LogicalPlan> {
         .map_err(planning)
 }
 
-/// Rows in memory, shown as `name` by EXPLAIN. All batches must have `schema`.
+/// Scans rows in memory. EXPLAIN shows them as `name`. All batches must have `schema`.
 ///
 /// Errors: [`Error::RunPlan`].
 pub fn batches(name: &str, schema: SchemaRef, batches: Vec<RecordBatch>) -> Result<LogicalPlan> {
@@ -41,7 +41,7 @@ pub fn batches(name: &str, schema: SchemaRef, batches: Vec<RecordBatch>) -> Resu
     scan(name, Arc::new(table))
 }
 
-/// The rows of `rows` that lie in `[from, to)`.
+/// Filters `rows` to the range `[from, to)`.
 ///
 /// Errors: [`Error::RunPlan`].
 pub fn between(rows: LogicalPlan, from: &Frontier, to: &Frontier) -> Result<LogicalPlan> {

@@ -1,12 +1,13 @@
-//! Update and merge, planned once for each view and run on every micro-batch: planning costs more than the work.
+//! Update and merge, planned once for each view and run on every micro-batch, because planning costs more than the
+//! work.
 //!
 //! ```text
 //!  compile:  logical plan over an InputTable ─▶ optimise ─▶ physical plan whose leaf has no batches
 //!  run:      copy of the plan, batches in the leaf, operators reset ─▶ batches
 //! ```
 //!
-//! Invariant: nothing of one run is left in the plan that the next run copies: its leaf stays empty, and every operator
-//! above the leaf is made anew (or its metrics would grow with every micro-batch).
+//! Invariant: a run leaves no trace in the plan that the next run copies. The plan's leaf stays empty, and every
+//! operator above the leaf is created anew; otherwise its metrics would grow with every micro-batch.
 
 use std::fmt;
 use std::sync::Arc;
@@ -27,19 +28,19 @@ use futures::TryStreamExt;
 use crate::Error;
 use crate::engine::leaf::{LeafExec, LeafInput};
 
-/// A physical plan over batches that are given when it runs. One partition in, one out.
+/// A physical plan whose input batches are given when it runs. It has one input and one output partition.
 #[derive(Debug, Clone)]
 pub(super) struct PreparedPlan {
     plan: Arc<dyn ExecutionPlan>,
 }
 
 impl PreparedPlan {
-    /// `plan` must read one [`InputTable`].
+    /// Wraps `plan`, which must read one [`InputTable`].
     pub(super) fn new(plan: Arc<dyn ExecutionPlan>) -> Self {
         Self { plan }
     }
 
-    /// Runs over `batches`, which must have the input table's schema.
+    /// Runs the plan over `batches`, which must have the input table's schema.
     ///
     /// Errors: [`Error::RunPlan`] with `what`.
     pub(super) async fn run(
@@ -105,10 +106,10 @@ impl TableProvider for InputTable {
     }
 }
 
-/// What the leaf of a prepared plan reads: nothing until the plan runs.
+/// The input of a prepared plan's leaf: no batches until the plan runs.
 #[derive(Debug)]
 struct InputBatches {
-    /// As they are given.
+    /// The schema of the batches as they are given, before the projection.
     schema: SchemaRef,
     projected: SchemaRef,
     projection: Option<Vec<usize>>,
@@ -139,7 +140,7 @@ impl InputBatches {
     }
 }
 
-/// Names and types; metadata and nullability do not matter to a plan that runs.
+/// Compares names and types. Metadata and nullability do not matter to a plan that runs.
 fn same_columns(expected: &Schema, given: &Schema) -> bool {
     std::ptr::eq(expected, given)
         || (expected.fields().len() == given.fields().len()

@@ -1,12 +1,13 @@
-//! How far two float states of one group may be apart and still be the same answer.
+//! How far two float states of one group may differ and still be the same answer.
 //!
-//! Floats are rounded after every addition, so the order of additions shows, in proportion to what was added: not to
-//! what is left of it. 1e15 - 1e15 + 1e-9 may be 1e-9 or 0. So a state is judged by the magnitudes that went into it.
-//! Variances, correlations and regressions tell them by their states (counts, means and sums of squared deviations);
-//! sums, means and covariances do not, so for them they are added up from the rows of the range that is compared.
+//! Floats are rounded after every addition, so a sum depends on the order of additions. The error is proportional to
+//! the magnitudes of the addends, not to the result: 1e15 - 1e15 + 1e-9 may be 1e-9 or 0. A state is therefore judged
+//! by the magnitudes of the values that were added. The states of variances, correlations and regressions contain
+//! these magnitudes (counts, means and sums of squared deviations). The states of sums, means and covariances do not,
+//! so their magnitudes are added up from the rows of the compared range.
 //!
-//! Invariant: states are compared field by field, below the division or root that a value is made with: a correlation
-//! of what hardly varies may be anything, the moments that it is made of may not.
+//! Invariant: states are compared field by field, before the division or root that makes a value. The correlation of
+//! nearly constant columns may be any number; the moments from which it is computed may not.
 
 use arrow::array::{Array, ArrayRef, AsArray};
 use arrow::datatypes::{DataType, Float64Type};
@@ -18,8 +19,8 @@ use datafusion::logical_expr::{Expr, cast};
 
 use super::support::FLOAT_TOLERANCE;
 
-/// The sums over the rows that say what went into the states of `call`, where these do not tell: the magnitudes for
-/// plain sums and means, the squares of both arguments for covariances.
+/// Returns the sums over rows that scale the rounding of the states of `call`, where the states do not contain the
+/// scale: magnitudes for plain sums and means, squares of both arguments for covariances.
 pub(super) fn magnitudes(call: &AggregateFunction) -> Vec<Expr> {
     let float = |argument: &Expr| cast(argument.clone(), DataType::Float64);
     let addends: Vec<Expr> = match (call.func.name(), call.params.args.as_slice()) {
@@ -35,7 +36,7 @@ pub(super) fn magnitudes(call: &AggregateFunction) -> Vec<Expr> {
     addends.into_iter().map(|addend| Expr::AggregateFunction(sum(addend))).collect()
 }
 
-/// Which accumulator made the states that are compared.
+/// The accumulator that made the compared states.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct AccumulatorKind<'a> {
     /// The name of the aggregate function.
@@ -44,8 +45,8 @@ pub(super) struct AccumulatorKind<'a> {
     pub(super) by_groups: bool,
 }
 
-/// True if two states differ by rounding only. `magnitudes` are those of [`magnitudes`]; without them, what is left of
-/// the sums stands for them.
+/// True if two states differ by rounding only. `magnitudes` are the sums of [`magnitudes`]. Without them, the results
+/// of the sums are the scale.
 pub(super) fn agree(
     kind: AccumulatorKind<'_>,
     left: &ArrayRef,
@@ -54,7 +55,7 @@ pub(super) fn agree(
 ) -> PlanResult<bool> {
     let (left, right) = (fields(left)?, fields(right)?);
     if let ([Field::List(left)], [Field::List(right)]) = (left.as_slice(), right.as_slice()) {
-        // The values themselves, of DISTINCT.
+        // States of DISTINCT hold the values themselves.
         let mut pairs = left.iter().zip(right);
         return Ok(left.len() == right.len() && pairs.all(|(l, r)| l.total_cmp(r).is_eq()));
     }
@@ -74,7 +75,7 @@ pub(super) fn agree(
 #[derive(Debug)]
 enum Field {
     Number(Option<f64>),
-    /// In order.
+    /// The elements, sorted.
     List(Vec<f64>),
 }
 
@@ -103,8 +104,8 @@ fn numbers(fields: &[Field]) -> Vec<Option<f64>> {
     fields.iter().map(number).collect()
 }
 
-/// What each field's rounding is relative to. Which field is what is the engine's affair: counts (which are exact),
-/// means, and sums of squared deviations (`m2`) or of products, in an order of each function's own.
+/// Returns the scale of each field's rounding. The engine defines the fields of each function, in an order of its
+/// own: counts (which are exact), means, sums of squared deviations (`m2`) and sums of products.
 fn scales(kind: AccumulatorKind<'_>, fields: &[f64], magnitudes: &[f64]) -> Vec<f64> {
     let rms = |n: f64, mean: f64, m2: f64| (m2 / n.max(1.0) + mean * mean).sqrt();
     let of_rows = |i: usize, otherwise: f64| magnitudes.get(i).copied().unwrap_or(otherwise);

@@ -1,4 +1,4 @@
-//! Taking a view's analysed plan apart at its aggregate, and putting other inputs under its two halves.
+//! Splits a view's analysed plan at its aggregate, and puts other inputs below the two halves.
 //!
 //! ```text
 //!   Projection, Filter (HAVING)      ── top: applied on reading
@@ -7,8 +7,8 @@
 //!         TableScan of the stream
 //! ```
 //!
-//! Invariant: everything below the aggregate maps one row to at most one row, so it means the same on any part of
-//! the stream; anything that does not is refused.
+//! Invariant: every operator below the aggregate maps one row to at most one row, so the operator means the same on
+//! any part of the stream. All other operators are refused.
 
 use std::sync::Arc;
 
@@ -23,9 +23,9 @@ use crate::definition::stream::{OFFSET, PARTITION, REJECT};
 use crate::error::TextSpan;
 use crate::{Error, Result};
 
-/// The aggregate of a view's plan.
+/// Finds the aggregate of a view's plan.
 ///
-/// Errors: [`Error::RefuseDefinition`] naming what cannot be maintained and what to do instead.
+/// Errors: [`Error::RefuseDefinition`], which names the part that cannot be maintained and an alternative.
 pub(super) fn find_aggregate<'p>(plan: &'p LogicalPlan, places: &QueryPlaces<'_>) -> Result<&'p Aggregate> {
     match plan {
         LogicalPlan::Aggregate(aggregate) => {
@@ -99,7 +99,7 @@ fn refuse_node(plan: &LogicalPlan) -> Error {
     Error::refuse(reason, instead)
 }
 
-/// The clause that `plan` was made from.
+/// Finds the clause from which `plan` was made.
 fn place_of_node(plan: &LogicalPlan, places: &QueryPlaces<'_>) -> Option<TextSpan> {
     match plan {
         LogicalPlan::Sort(_) => places.clause(&[Keyword::ORDER, Keyword::BY]),
@@ -118,12 +118,12 @@ fn place_of_node(plan: &LogicalPlan, places: &QueryPlaces<'_>) -> Option<TextSpa
 
 /// Refuses every expression whose value depends on more than its row.
 ///
-/// Must see the plan before it is simplified: the optimizer would replace `now()` by a constant.
+/// The plan must not be simplified yet: the optimizer would replace `now()` by a constant.
 ///
 /// Errors: [`Error::RefuseDefinition`].
 pub(super) fn check_expressions(plan: &LogicalPlan, places: &QueryPlaces<'_>) -> Result<()> {
     let mut refused = None;
-    // Nodes first: a window function is better explained as one than as an expression.
+    // Nodes are visited first: the refusal of a window node is clearer than the refusal of its expression.
     let walked = plan.apply(|node| {
         node.apply_expressions(|top| {
             top.apply(|expr| {
@@ -178,7 +178,7 @@ fn refuse_expression(expr: &Expr) -> Option<Error> {
     Some(Error::refuse(reason, instead))
 }
 
-/// What `expr` was made from.
+/// Finds the text from which `expr` was made.
 fn place_of(expr: &Expr, places: &QueryPlaces<'_>) -> Option<TextSpan> {
     match expr {
         Expr::ScalarSubquery(_) | Expr::InSubquery(_) | Expr::Exists(_) => places.subquery(),
@@ -191,7 +191,7 @@ fn place_of(expr: &Expr, places: &QueryPlaces<'_>) -> Option<TextSpan> {
     }
 }
 
-/// The plan `top` with the aggregate in it replaced by `with`, which has the aggregate's schema.
+/// Returns the plan `top` with its aggregate replaced by `with`, which has the aggregate's schema.
 pub(super) fn replace_aggregate(top: &LogicalPlan, with: LogicalPlan) -> PlanResult<LogicalPlan> {
     match top {
         LogicalPlan::Aggregate(_) => Ok(with),
@@ -204,8 +204,8 @@ pub(super) fn replace_aggregate(top: &LogicalPlan, with: LogicalPlan) -> PlanRes
     }
 }
 
-/// The plan `input` over `rows` (of a stream's row schema) in place of the stream's scan. Rejects are left out, and
-/// `_partition` and `_offset` are carried up to the top.
+/// Returns the plan `input` over `rows` (of a stream's row schema) in place of the stream's scan. Rejects are left
+/// out, and `_partition` and `_offset` are carried up to the top.
 pub(super) fn replace_scan(input: &LogicalPlan, rows: LogicalPlan) -> PlanResult<LogicalPlan> {
     match input {
         LogicalPlan::TableScan(scan) => as_stream_table(scan, rows),
@@ -232,7 +232,7 @@ pub(super) fn replace_scan(input: &LogicalPlan, rows: LogicalPlan) -> PlanResult
     }
 }
 
-/// `rows` as the table that `scan` reads: its columns under the names that the plan above uses.
+/// Returns `rows` as the table that `scan` reads: its columns under the names that the plan above uses.
 fn as_stream_table(scan: &TableScan, rows: LogicalPlan) -> PlanResult<LogicalPlan> {
     let exprs = scan
         .projected_schema
@@ -247,7 +247,7 @@ fn as_stream_table(scan: &TableScan, rows: LogicalPlan) -> PlanResult<LogicalPla
     LogicalPlanBuilder::from(rows).filter(reject.is_null())?.project(exprs)?.build()
 }
 
-/// The column called `name` in a plan's output, whatever its qualifier.
+/// Finds the column called `name` in a plan's output, whatever its qualifier.
 pub(super) fn position_column(plan: &LogicalPlan, name: &str) -> PlanResult<Column> {
     match plan.schema().columns().into_iter().find(|c| c.name == name) {
         Some(column) => Ok(column),

@@ -1,9 +1,9 @@
 //! Wrapper functions around DataFusion's planned aggregates: rows or states in, states or values out.
 //!
-//! Invariant: a wrapper decides nothing about the aggregate; it only chooses which method of the planned
-//! aggregate's accumulator each method of its own calls. All forms of one view take the same kind of accumulator, the
-//! kind that one query over all rows would take (groups for a grouped view, plain for a global one): the kinds encode
-//! some states differently, and differ on NaN and on empty input.
+//! Invariant: a wrapper only maps each method of its accumulator to a method of the planned aggregate's accumulator.
+//! All forms of one view use the kind of accumulator that one query over all rows would use: groups accumulators for
+//! a grouped view, plain ones for a global view. The two kinds encode some states differently, and differ on NaN and
+//! on empty input.
 
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
@@ -21,11 +21,11 @@ use super::accumulator::{Input, OneGroupAccumulator, Output, StateAccumulator, S
 #[derive(Debug, Clone)]
 pub(super) struct StateFunction {
     name: String,
-    /// Tells apart aggregates whose names are alike; equal keys mean equal functions.
+    /// Distinguishes aggregates with the same name. Equal keys mean equal functions.
     key: String,
     signature: Signature,
     planned: Arc<AggregateFunctionExpr>,
-    /// False if the aggregate's value does not depend on the order of rows, whatever it declares.
+    /// False if the aggregate's value does not depend on the order of rows, even if the aggregate declares an order.
     ordered: bool,
     /// True in a view with groups.
     grouped: bool,
@@ -62,18 +62,19 @@ impl StateFunction {
         })
     }
 
-    /// Whether states are made by the aggregate's groups accumulator.
+    /// True if the aggregate's groups accumulator makes the states.
     fn by_groups(&self) -> bool {
         self.grouped && self.planned.groups_accumulator_supported()
     }
 
-    /// The struct type in which the aggregate's state travels.
+    /// The struct type of the aggregate's states.
     pub(super) fn state_type(&self) -> DataType {
         DataType::Struct(self.state.clone())
     }
 }
 
-/// The planned aggregate's state as fields `s0`, `s1`, …: its own names hold characters that storage refuses.
+/// Returns the planned aggregate's state as fields `s0`, `s1`, …, because its own field names hold characters that
+/// storage refuses.
 fn state_fields(planned: &AggregateFunctionExpr) -> Result<Fields> {
     Ok(planned
         .state_fields()?
@@ -157,7 +158,7 @@ impl AggregateUDFImpl for StateFunction {
         )))
     }
 
-    /// Rows need the order that the aggregate needs; states carry theirs.
+    /// Rows need the order that the aggregate requires. States hold their order values.
     fn order_sensitivity(&self) -> AggregateOrderSensitivity {
         match self.input {
             Input::Rows if self.ordered => self.planned.order_sensitivity(),

@@ -1,8 +1,8 @@
-//! The storage mapping of states: which type a state has in Delta, and the way there and back.
+//! The storage mapping of states: the type of a state in Delta, and the conversions to it and back.
 //!
-//! Invariant: `from_stored(to_stored(x)) == x` bit for bit for every type that [`stored_type`] accepts. Field names
-//! of nested types are replaced by positions (`f0`, `f1`, …; lists hold `element`), because state names hold
-//! characters that Delta refuses.
+//! Invariant: `from_stored(to_stored(x)) == x` bit for bit for every type that [`stored_type`] accepts. Positions
+//! replace the field names of nested types (`f0`, `f1`, …; the element of a list is `element`), because state names
+//! hold characters that Delta refuses.
 
 use std::sync::Arc;
 
@@ -12,7 +12,7 @@ use arrow::datatypes::{DataType, Field, FieldRef, TimeUnit};
 use datafusion::common::{Result, exec_err};
 use datafusion::logical_expr::{ColumnarValue, ScalarFunctionArgs, ScalarUDFImpl, Signature, Volatility};
 
-/// The type in which `state` is stored, or why it cannot be.
+/// Returns the type in which `state` is stored, or the reason why it cannot be stored.
 pub fn stored_type(state: &DataType) -> std::result::Result<DataType, String> {
     use DataType as T;
     Ok(match state {
@@ -31,7 +31,8 @@ pub fn stored_type(state: &DataType) -> std::result::Result<DataType, String> {
         T::UInt8 => T::Int16,
         T::UInt16 => T::Int32,
         T::UInt32 => T::Int64,
-        // The bits of the unsigned number: twice the range would need a decimal, and nobody reads states.
+        // Int64 holds the bits of the unsigned number. The full range would need a decimal, and users do not read
+        // states.
         T::UInt64 => T::Int64,
         T::Timestamp(_, _) | T::Date64 | T::Time64(_) | T::Duration(_) => T::Int64,
         T::Time32(_) => T::Int32,
@@ -55,7 +56,7 @@ fn element(item: &Field) -> std::result::Result<FieldRef, String> {
     Ok(Arc::new(Field::new("element", stored, true)))
 }
 
-/// `array` in the type that [`stored_type`] gives for it.
+/// Converts `array` to the type that [`stored_type`] gives for it.
 pub fn to_stored(array: &ArrayRef) -> Result<ArrayRef> {
     match stored_type(array.data_type()) {
         Ok(to) => convert(array, &to),
@@ -63,12 +64,12 @@ pub fn to_stored(array: &ArrayRef) -> Result<ArrayRef> {
     }
 }
 
-/// `array`, read from storage, in the type `state` that it had.
+/// Converts `array`, read from storage, back to its state type `state`.
 pub fn from_stored(array: &ArrayRef, state: &DataType) -> Result<ArrayRef> {
     convert(array, state)
 }
 
-/// One conversion for both ways: reinterprets numbers of one width, rebuilds nesting, casts the rest.
+/// Converts in both directions: reinterprets numbers of the same width, rebuilds nested types, casts all others.
 fn convert(array: &ArrayRef, to: &DataType) -> Result<ArrayRef> {
     use DataType as T;
     let from = array.data_type();
@@ -113,7 +114,7 @@ fn is_64_bits(data_type: &DataType) -> bool {
     matches!(data_type, T::UInt64 | T::Timestamp(_, _) | T::Date64 | T::Time64(_) | T::Duration(_))
 }
 
-/// The same bits under another type of the same width.
+/// Returns the same bits as another type of the same width.
 fn reinterpret(array: &ArrayRef, to: &DataType) -> Result<ArrayRef> {
     let data = array.to_data().into_builder().data_type(to.clone()).build()?;
     Ok(make_array(data))

@@ -1,48 +1,49 @@
-//! Which aggregates and expressions a view may have, and what "equal" means for each aggregate's states.
+//! The aggregates that a view may have, and the meaning of "equal" for the states of each.
 //!
-//! Invariant: an aggregate that is not listed here is refused. The law's property test runs over this list, so
-//! everything that CREATE accepts has been tried, and what failed was mended or removed.
+//! Invariant: an aggregate that is not listed here is refused. The law's property test runs over this list, so every
+//! aggregate that CREATE accepts has been tested, and an aggregate that failed was fixed or removed.
 
 use arrow::datatypes::DataType;
 use datafusion::logical_expr::expr::AggregateFunction;
 
 use crate::{Error, Result};
 
-/// When two states, or the values they finish to, are the same answer.
+/// The rule by which two states, or their finished values, are the same answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Equality {
     /// The states are equal.
     States,
-    /// The states are lists in no particular order; sorted, they are equal.
+    /// The states are lists in no particular order, and are equal once sorted.
     Multisets,
-    /// The values are equal; states may be encoded in several ways.
+    /// The values are equal. One value may have several states.
     Values,
-    /// States differ by at most [`FLOAT_TOLERANCE`], relative to the magnitudes that went into them; see
+    /// States differ by at most [`FLOAT_TOLERANCE`], relative to the magnitudes of the added values; see
     /// [`super::rounding`].
     Floats,
-    /// Quantile sketches: values differ by at most [`DIGEST_TOLERANCE`] of the range that was seen.
+    /// Quantile sketches: values differ by at most [`DIGEST_TOLERANCE`] of the range of all inputs.
     Digests,
 }
 
-/// Floating-point addition is not associative: difference that another order may cause, relative to the sum of the
-/// magnitudes that were added. Rounding is at most n 2^-53 for n additions, and its square root as a rule: 1e-9 is
-/// enough for 9 million in the worst order, and for any number that there is in all others.
+/// The difference that another order of additions may cause, relative to the sum of the added magnitudes:
+/// floating-point addition is not associative. Rounding is at most n 2^-53 for n additions, and usually the square
+/// root of n instead of n. 1e-9 is enough for 9 million additions in the worst order, and for any realistic number of
+/// additions in other orders.
 pub(super) const FLOAT_TOLERANCE: f64 = 1e-9;
-/// A t-digest depends on how its input was cut: difference relative to max - min.
+/// The difference between two t-digests, relative to max - min: a t-digest depends on how its input is cut.
 pub(super) const DIGEST_TOLERANCE: f64 = 0.02;
 
-/// Aggregates that DISTINCT may stand in.
+/// The aggregates that may have DISTINCT.
 const DISTINCT: [&str; 8] = ["count", "sum", "avg", "median", "min", "max", "array_agg", "string_agg"];
 
-/// Everything the algebra knows of one aggregate function.
+/// The properties of one aggregate function that the algebra uses.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Support {
     pub(super) equality: Equality,
-    /// The result depends on the order of rows.
+    /// True if the result depends on the order of rows.
     pub(super) ordered: bool,
-    /// The state grows with the number of events in a group.
+    /// True if the state grows with the number of events in a group.
     pub(super) grows: bool,
-    /// Maintained over keys in total order instead of floats.
+    /// True if the aggregate is maintained over keys in total order instead of floats.
     pub(super) by_float_keys: bool,
 }
 
@@ -50,9 +51,9 @@ const fn of(equality: Equality, ordered: bool, grows: bool) -> Support {
     Support { equality, ordered, grows, by_float_keys: false }
 }
 
-/// What is known of `call`, whose value has type `value`.
+/// Returns the properties of `call`, whose value has type `value`.
 ///
-/// Errors: [`Error::RefuseDefinition`] for what cannot be maintained.
+/// Errors: [`Error::RefuseDefinition`] if the aggregate cannot be maintained.
 pub(super) fn accept(call: &AggregateFunction, value: &DataType) -> Result<Support> {
     let name = call.func.name();
     let distinct = call.params.distinct;
@@ -75,7 +76,7 @@ pub(super) fn accept(call: &AggregateFunction, value: &DataType) -> Result<Suppo
         "sum" | "avg" | "var" | "var_pop" | "stddev" | "stddev_pop" | "covar_samp" | "covar_pop" | "corr"
         | "regr_slope" | "regr_intercept" | "regr_r2" | "regr_avgx" | "regr_avgy" | "regr_sxx" | "regr_syy"
         | "regr_sxy" => of(Equality::Floats, false, false),
-        // DataFusion 55 interpolates on the wrong side once its states are merged.
+        // DataFusion 55 interpolates on the wrong side when states are merged.
         "percentile_cont" => {
             return Err(Error::refuse(
                 "percentile_cont() cannot be merged from partial results reliably",
@@ -88,7 +89,7 @@ pub(super) fn accept(call: &AggregateFunction, value: &DataType) -> Result<Suppo
             of(Equality::Digests, false, false)
         }
         "first_value" | "last_value" => of(Equality::Values, true, false),
-        // DataFusion 55 merges its states wrongly when the wanted row is null.
+        // DataFusion 55 merges the states wrongly when the wanted row is null.
         "nth_value" => {
             return Err(Error::refuse(
                 "nth_value() cannot be merged from partial results reliably",

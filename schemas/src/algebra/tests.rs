@@ -1,6 +1,6 @@
-//! The algebra on small fixed inputs: every accepted aggregate, cut in every way into two, merged at two levels,
-//! against one query over all rows. Refusals and differences stand beside; the property test over random inputs and
-//! through Delta is `tests/it/law`.
+//! The algebra on small fixed inputs: every accepted aggregate, over every cut of the rows into two parts, merged at
+//! two levels, against one query over all rows. Refusals and differences are in modules of their own. The property
+//! test over random inputs and through Delta is `tests/it/law`.
 
 mod differences;
 mod fixture;
@@ -12,8 +12,8 @@ use super::*;
 use crate::engine::session;
 use fixture::{compile, direct, rows, states_of, text};
 
-/// `view` cut at every row, both parts updated alone, one of them stored, merged once or twice, finished: always
-/// what `whole` gives over all rows at once.
+/// Cuts the rows of `view` at every row, updates both parts separately, stores one of them, merges up to two times
+/// and finishes. The result is always that of `whole` over all rows at once.
 async fn check_law(view: &str, whole: &str) {
     let plan = compile(view).await.unwrap_or_else(|e| panic!("{view}: {e}"));
     let expect = direct(whole).await;
@@ -32,7 +32,8 @@ async fn check_law(view: &str, whole: &str) {
     }
 }
 
-/// One aggregate call, grouped and global; the tie-break is what the algebra adds by itself.
+/// Checks one aggregate call, grouped and global. The algebra adds the tie-break by itself; the expected query names
+/// it.
 async fn check(aggregate: &str) {
     let tied = aggregate.replace("/*ties*/", ", _partition, _offset");
     let aggregate = aggregate.replace("/*ties*/", "");
@@ -114,7 +115,7 @@ async fn ordered_aggregates_obey_the_law() {
     }
 }
 
-/// Keys that order nothing any more: the engine itself fails on them, so the one query goes without.
+/// Repeated keys order nothing, and the engine itself fails on them, so the expected query omits them.
 #[tokio::test]
 async fn repeated_ordering_keys_are_left_out() {
     for (call, whole) in [

@@ -1,4 +1,4 @@
-//! Every type that a state may have, there and back; every type that it may not, refused.
+//! Every type that a state may have is converted and converted back; every other type is refused.
 
 use arrow::array::{
     Int64Array, ListBuilder, StringBuilder, StringViewArray, StructArray, TimestampNanosecondArray, UInt8Array,

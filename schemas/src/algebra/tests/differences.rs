@@ -1,6 +1,6 @@
-//! Comparing states, as an audit does: what differs is named, and floats are judged by what went into them.
+//! Comparison of states, as in an audit: differences are named, and floats are judged by the added magnitudes.
 //!
-//! Invariant: each rounding is checked on both sides of what is allowed.
+//! Invariant: each rounding is checked on both sides of the tolerance.
 
 use std::sync::Arc;
 
@@ -29,7 +29,7 @@ async fn differences_name_the_group_and_the_aggregate() {
     assert!(none.iter().all(|d| d.right.is_none()) && !none.is_empty());
 }
 
-/// What is summed in another order, and what is not the same.
+/// Values summed in another order are equal; changed values are not.
 #[tokio::test]
 async fn floats_are_judged_by_what_went_into_them() {
     let huge = [1e15, -1e15, 3e-9, 2e15, -2e15, 1e-9];
@@ -43,12 +43,12 @@ async fn floats_are_judged_by_what_went_into_them() {
         check_rounding(call, &small, |_| (), true).await;
         check_rounding(call, &small, |f| f[5] = 1.01e-3, false).await;
     }
-    // Too small for what it stands beside, and large enough.
+    // A change too small for the other magnitudes, and one that is large enough.
     check_rounding("sum(f)", &huge, |f| f[5] = 1e3, true).await;
     check_rounding("sum(f)", &huge, |f| f[5] = 1e8, false).await;
 }
 
-/// States of the values as they are against states of them changed and in reverse, grouped and not.
+/// Compares states of the values with states of the changed values in reverse order, grouped and global.
 async fn check_rounding(call: &str, values: &[f64], change: fn(&mut [f64]), same: bool) {
     let state = session::state(session::runtime(None, None, None).unwrap(), 1);
     let table = |numbered: Vec<(i64, f64)>| {

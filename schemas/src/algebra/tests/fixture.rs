@@ -1,6 +1,6 @@
-//! What the algebra's tests share: a stream, thirteen messages of it with nasty values, and one query over them.
+//! Shared by the algebra's tests: a stream, thirteen of its messages with difficult values, and one query over them.
 //!
-//! Invariant: what is expected comes from DataFusion alone; nothing of the algebra takes part in it.
+//! Invariant: expected results come from DataFusion alone, without the algebra.
 
 use std::sync::Arc;
 
@@ -42,7 +42,7 @@ pub(super) fn stream_definition() -> StreamDefinition {
     }
 }
 
-/// Partition and offset, then the columns.
+/// Partition and offset, then the columns of the stream.
 type Row = (
     i32,
     i64,
@@ -55,7 +55,7 @@ type Row = (
     Option<i64>,
 );
 
-/// Twelve rows and, as the sixth, a reject, in two partitions: ties, nulls, NaN, both zeros, long and short strings.
+/// Twelve rows and one reject (the sixth) in two partitions: ties, nulls, NaN, both zeros, long and short strings.
 const ROWS: [Row; 13] = [
     (0, 0, Some("a"), Some(3), Some(0.5), Some(100), Some(true), Some("x"), Some(5)),
     (0, 1, Some("b"), None, Some(-0.0), Some(-25), Some(false), Some(""), Some(5)),
@@ -102,7 +102,7 @@ pub(super) async fn compile(query: &str) -> crate::Result<ViewPlan> {
     ViewPlan::compile(&view, &stream_definition()).await
 }
 
-/// Result rows as sorted text, floats rounded to nine digits.
+/// Returns result rows as sorted text, with floats rounded to nine digits.
 pub(super) fn text(batches: &[RecordBatch]) -> Vec<String> {
     let mut lines = Vec::new();
     for batch in batches {
@@ -121,7 +121,7 @@ pub(super) fn text(batches: &[RecordBatch]) -> Vec<String> {
     lines
 }
 
-/// One query over all rows, by DataFusion alone.
+/// Runs one query over all rows by DataFusion alone.
 pub(super) async fn direct(query: &str) -> Vec<String> {
     let stream = stream_definition();
     let session = session::context(session::runtime(None, None, None).unwrap(), 1);
@@ -142,7 +142,7 @@ pub(super) async fn direct(query: &str) -> Vec<String> {
     text(&session.sql(query).await.unwrap().collect().await.unwrap())
 }
 
-/// The states of `rows`, through storage and back if `stored`.
+/// Returns the states of `rows`; if `stored`, converted to storage types and back.
 pub(super) async fn states_of(plan: &ViewPlan, rows: RecordBatch, stored: bool) -> Vec<RecordBatch> {
     let state = session::state(session::runtime(None, None, None).unwrap(), 1);
     let input = batches("rows", rows.schema(), vec![rows]).unwrap();

@@ -1,6 +1,6 @@
-//! Queries that cannot be a view: refused with advice, or wrong; and what makes two views the same.
+//! Queries that cannot be a view, refused with advice or as invalid; and the rule for equal view ids.
 //!
-//! Invariant: each refusal is checked by a word of its sentence.
+//! Invariant: each refusal is checked by a word of its message.
 
 use super::fixture::compile;
 use crate::Error;
