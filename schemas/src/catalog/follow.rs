@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 use super::{Catalog, CatalogStore};
 use crate::{Fault, Result};
 
-/// The longest time until a change by another process is seen.
+/// The interval at which the storage is polled for changes by other processes.
 const POLL: Duration = Duration::from_millis(500);
 
 /// Publishes new versions of one catalog to this process.
