@@ -1,8 +1,8 @@
 //! The HTTP API: every value that crosses between a server and its clients. Both sides use the same types, so the
-//! compiler finds the place where they would disagree; `docs/http.md` describes them for other clients.
+//! compiler finds a disagreement. `docs/http.md` describes the values for other clients.
 //!
-//! Invariant: a key or a word keeps its meaning. What is added later is an optional key, or a word that older clients
-//! read as `Unknown`; keys that a client does not know are ignored.
+//! Invariant: a key or a word keeps its meaning. A later version only adds optional keys, or words that older clients
+//! read as `Unknown`. Clients ignore keys that they do not know.
 
 mod words;
 

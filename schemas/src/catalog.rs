@@ -1,11 +1,12 @@
-//! The catalog: which streams and views there are, what they were defined as, and which view id each name points to.
+//! The catalog: the streams and views, their definitions, and the view id to which each name points.
 //!
-//! It is a row of numbered files in the warehouse, each the whole catalog after one change and never written again.
-//! Creating the next number is the compare-and-set: of two writers one finds it taken, reads it and decides anew.
-//! So no change is lost, no database is needed, and the history stays readable.
+//! The catalog is a series of numbered files in the warehouse. Each file holds the whole catalog after one change and
+//! is never written again. Creating the file with the next number is the compare-and-set: of two writers, one finds
+//! the number taken, reads that file and decides again. No change is lost, no database is needed, and the history
+//! stays readable.
 //!
-//! Invariant: a [`Catalog`] value is one version, compiled by this engine; its views' ids are what this process would
-//! compute, whatever the file says.
+//! Invariant: a [`Catalog`] value is one version, compiled by this engine. The ids of its views are those that this
+//! process computes, whatever the file says.
 
 mod cache;
 mod file;
@@ -33,34 +34,34 @@ pub struct Catalog {
     pub version: u64,
     pub streams: BTreeMap<StreamName, Arc<CatalogStream>>,
     pub views: BTreeMap<ViewName, CatalogView>,
-    /// Streams that were dropped. Their archives stay where they are, so their origins are kept: a stream that is
-    /// created again over its archive begins where it began.
+    /// Streams that were dropped. Their archives stay in the warehouse, so the catalog keeps their origins: a stream
+    /// that is created again over its archive begins at its old origin.
     pub dropped: BTreeMap<StreamName, Arc<CatalogStream>>,
 }
 
-/// A stream and where it begins.
+/// A stream and its origin.
 #[derive(Debug, Clone)]
 pub struct CatalogStream {
     pub definition: StreamDefinition,
-    /// The origin O; names every partition that was ever read.
+    /// The origin O. It names every partition that was ever read.
     pub origin: Frontier,
 }
 
-/// What a view's name points to: the states that are served, and those that are being built to replace them.
+/// The compiled views of one name: the one that is served, and the one that is being built to replace it.
 #[derive(Debug, Clone, Default)]
 pub struct CatalogView {
     pub serving: Option<Arc<CompiledView>>,
     pub building: Option<Arc<CompiledView>>,
 }
 
-/// A view's definition with its compiled plan; the plan has its id.
+/// A view's definition and its compiled plan; the plan holds the id.
 #[derive(Debug)]
 pub struct CompiledView {
     pub definition: ViewDefinition,
     pub plan: ViewPlan,
 }
 
-/// What a statement did, in words for its user.
+/// The effect of a statement, in words for its user.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
 pub struct Applied {
     /// `created view x`, `view x is as it was`.
@@ -69,12 +70,12 @@ pub struct Applied {
 }
 
 impl Catalog {
-    /// Every compiled view of every name, served or being built.
+    /// Iterates over every compiled view of every name, served or being built.
     pub fn compiled(&self) -> impl Iterator<Item = &Arc<CompiledView>> {
         self.views.values().flat_map(CatalogView::compiled)
     }
 
-    /// The compiled views of `name`, or of all: those that are served and those being built.
+    /// Returns the compiled views of `name`, or of all names: the served ones and those being built.
     ///
     /// Errors: [`Error::FindDefinition`].
     pub fn compiled_of(&self, name: Option<&ViewName>) -> Result<Vec<Arc<CompiledView>>> {
@@ -87,14 +88,14 @@ impl Catalog {
         }
     }
 
-    /// The compiled views that read `stream`.
+    /// Iterates over the compiled views that read `stream`.
     pub fn views_of<'a>(&'a self, stream: &'a StreamName) -> impl Iterator<Item = &'a Arc<CompiledView>> {
         self.compiled().filter(move |view| view.definition.stream == *stream)
     }
 }
 
 impl CatalogView {
-    /// Both sides, as far as they exist; what is served comes first.
+    /// Iterates over the served view, then the one being built, as far as they exist.
     pub fn compiled(&self) -> impl Iterator<Item = &Arc<CompiledView>> {
         self.serving.iter().chain(&self.building)
     }

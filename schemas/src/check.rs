@@ -1,8 +1,9 @@
-//! What is wrong with definitions, all of it and with places, without a warehouse.
+//! Finds every error in definitions, with its place, without a warehouse.
 //!
-//! Statements are applied in order to a catalog in memory, by the rules that apply to a real one. What fails is
-//! reported and left out; what fails only because of that is not reported. Invariant: without errors among the
-//! findings, an empty warehouse takes all statements.
+//! Statements are applied in order to a catalog in memory, by the rules of a real one. A statement that fails is
+//! reported and skipped. Errors that only follow from an earlier one are not reported.
+//!
+//! Invariant: if no finding is an error, an empty warehouse accepts all statements.
 
 use std::collections::BTreeSet;
 
@@ -24,14 +25,14 @@ use crate::{Error, Result};
 pub enum Severity {
     /// The statement would not be applied.
     Error,
-    /// It would be, and its author should know something.
+    /// The statement would be applied, but its author should read the message.
     Warning,
 }
 
-/// One thing that is wrong, or may become so.
+/// One error or warning.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Finding {
-    /// Which of the texts, counted from 0.
+    /// The index of the text, counted from 0.
     pub text: usize,
     pub span: TextSpan,
     pub severity: Severity,
@@ -39,7 +40,7 @@ pub struct Finding {
     pub help: Option<String>,
 }
 
-/// What was found, in the order of the texts, and what a warehouse would hold.
+/// The findings in the order of the texts, and the number of streams and views that a warehouse would hold.
 #[derive(Debug, Default)]
 pub struct Checked {
     pub findings: Vec<Finding>,
@@ -70,9 +71,9 @@ pub async fn check(texts: &[String]) -> Checked {
 #[derive(Default)]
 struct Check {
     catalog: Catalog,
-    /// Names whose definition failed: what needs them is not judged.
+    /// Names whose definition failed. Statements that need such a name are not reported.
     broken: BTreeSet<String>,
-    /// A whole text could not be read, and nobody knows what it defines.
+    /// True if a whole text could not be read, so its definitions are unknown.
     unread: bool,
     text: usize,
     findings: Vec<Finding>,
@@ -95,7 +96,7 @@ impl Check {
                     self.report(Severity::Warning, warnings, placed.subject);
                 }
                 Err(error) => {
-                    // What a DROP names was never expected to be defined here.
+                    // A name in a DROP need not be defined in these texts.
                     if matches!(placed.statement, Statement::CreateStream { .. } | Statement::CreateView { .. }) {
                         self.broken.extend(piece.created_name());
                     }
@@ -105,7 +106,7 @@ impl Check {
         }
     }
 
-    /// Makes the statement's change in memory; true if there are warnings.
+    /// Applies the statement in memory. Returns true if there are warnings.
     async fn apply(&mut self, statement: &Statement) -> Result<bool> {
         let change = Change::Statements(vec![statement.clone()]);
         let decision = change.decide(&self.catalog, &Facts::default()).await?;
@@ -115,7 +116,7 @@ impl Check {
         Ok(decision.applied.iter().any(|applied| !applied.warnings.is_empty()))
     }
 
-    /// What the author of an accepted statement should know.
+    /// Returns the warnings for an accepted statement.
     async fn warnings(&self, piece: &Piece<'_>, statement: &Statement) -> Vec<Diagnostic> {
         match statement {
             Statement::CreateStream { definition, .. } => definition
@@ -157,7 +158,9 @@ impl Check {
         self.report(Severity::Error, found, fallback);
     }
 
-    /// The warnings of a view that compiles; errors: everything that is wrong with it.
+    /// Returns the warnings of a view that compiles.
+    ///
+    /// Errors: everything that is wrong with the view.
     async fn diagnosed(&self, piece: &Piece<'_>, view: &ViewDefinition) -> Result<Vec<Diagnostic>, Vec<Diagnostic>> {
         match self.catalog.streams.get(&view.stream) {
             Some(stream) => diagnose(piece, view, &stream.definition).await,
@@ -165,7 +168,7 @@ impl Check {
         }
     }
 
-    /// `fallback` is the place of what has none of its own.
+    /// Records findings. `fallback` is the place of a finding without its own.
     fn report(&mut self, severity: Severity, found: Vec<Diagnostic>, fallback: Option<TextSpan>) {
         let start = TextSpan::starting_at(Place { line: 1, column: 1 });
         for Diagnostic { message, help, span } in found {

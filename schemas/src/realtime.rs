@@ -1,7 +1,8 @@
-//! What the speed layer holds and shows: segments and how they tile, snapshots, epochs on their way to the archive, and
-//! the protocol by which another process reads them.
+//! The values that the speed layer holds and publishes: segments and their tiling, snapshots, epochs for the archive,
+//! and the protocol by which another process reads them.
 //!
-//! Invariant: all values here are immutable once they are shown; what a reader holds never changes under it.
+//! Invariant: all values here are immutable once they are published, so a value never changes while a reader holds
+//! it.
 
 pub mod segment;
 pub mod snapshot;

@@ -1,7 +1,8 @@
-//! Serving processes over speed workers: the same answers as from memory, whatever becomes of the workers.
+//! Serving processes over speed workers: the answers are the same as from memory, whatever happens to the workers.
 //!
-//! Everything is real but Kafka: HTTP in front, Arrow Flight between, the warehouse behind. Invariant: an answer that
-//! is given is exact at its frontier; a worker can make it late, never wrong.
+//! Everything except Kafka is real: HTTP, Arrow Flight and the warehouse.
+//!
+//! Invariant: every answer is exact at its frontier. A worker can make an answer late, never wrong.
 
 mod faults;
 mod processes;
@@ -34,8 +35,8 @@ const QUERIES: [&str; 13] = [
     "SELECT count(*) FROM sensor_data s JOIN busy b ON s.device = b.device WHERE b.readings > 4",
 ];
 
-/// What three workers hold that share four partitions, at different heights.
-async fn three(world: &World) -> [StreamSnapshot; 3] {
+/// Returns the snapshots of three workers that share four partitions and have read them to different offsets.
+async fn three_snapshots(world: &World) -> [StreamSnapshot; 3] {
     let cut = level(4, 30);
     [
         world.snapshot(&cut, &at(&[(0, 90), (2, 61)])).await,
@@ -45,11 +46,11 @@ async fn three(world: &World) -> [StreamSnapshot; 3] {
 }
 
 async fn workers(world: &World) -> [Worker; 3] {
-    let [a, b, c] = three(world).await;
+    let [a, b, c] = three_snapshots(world).await;
     [world.worker(a).await, world.worker(b).await, world.worker(c).await]
 }
 
-/// Every query gives the same rows at the same frontier.
+/// Asserts that every query gives the same rows at the same frontier on both servers.
 async fn agree(one: &Server, other: &Server) {
     for sql in QUERIES {
         let (expected, found) = (one.sql(sql).await, other.sql(sql).await);
@@ -66,7 +67,7 @@ async fn answers_are_those_of_one_process() {
     let [a, b, c] = workers(&world).await;
     let there = world.over(&[&a, &b, &c]).await;
     agree(&here, &there).await;
-    // Batch and archive move on while workers still hold what is below.
+    // The archive advances while workers still hold the rows below.
     world.archive(&level(4, 30).max(&at(&[(0, 50)]))).await;
     agree(&here, &there).await;
 }
@@ -90,7 +91,7 @@ async fn stale_workers_change_nothing() {
     let gapped = world.worker(gapped).await;
     let there = world.over(&[&behind, &gapped, &reads, &older]).await;
     agree(&here, &there).await;
-    // The one that reads is gone: nothing is answered below what was given.
+    // The worker with the newest data is gone. No answer may be below an earlier one.
     reads.kill().await;
     let reply = there.sql("SELECT * FROM totals").await;
     assert_eq!(reply.code(), (503, "not_held"), "{}", reply.body);
@@ -201,7 +202,7 @@ async fn probes_and_status_tell_who_holds_what() {
     let gone = b.address.clone();
     b.kill().await;
     let deadline = Instant::now() + Duration::from_secs(30);
-    // Statuses are good for a second.
+    // Worker statuses are cached for a second.
     let body = loop {
         let (status, body) = there.get("/readyz").await;
         if status == 503 {
@@ -222,7 +223,8 @@ async fn audits_compare_what_workers_hold() {
     let [a, b, c] = workers(&world).await;
     let (_sender, addresses) = tokio::sync::watch::channel([&a, &b, &c].map(|w| w.address.clone()).to_vec());
     let workers = thalweg_serving::Workers::new(addresses, processes::patient());
-    // Above the published cut and below what is held, where segments end: none spans a mark.
+    // These offsets are above the published cut and below the held frontier, at ends of segments, because no segment
+    // spans a mark.
     world.archive(&at(&[(0, 70), (1, 61), (2, 50), (3, 30)])).await;
     let base = &world.sensors.world;
     let (catalog, published) = (base.catalog.borrow().clone(), base.published.borrow().clone());

@@ -1,6 +1,6 @@
-//! A real Kafka for one test, started by `infra/kafka/up` as anyone would start it by hand; that needs Java.
+//! A real Kafka for one test. `infra/kafka/up` starts it, as a user would; this needs Java.
 //!
-//! Invariant: partitions and offsets are the test's choice: records of one partition land in the order they are given.
+//! Invariant: the test chooses partitions and offsets. Records of one partition are appended in the given order.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -22,7 +22,7 @@ pub(crate) struct Kafka {
 /// One message of a topic.
 pub(crate) struct Message {
     pub(crate) partition: i32,
-    /// Milliseconds since 1970; the producer's clock if there is none.
+    /// Milliseconds since 1970. `None` uses the producer's clock.
     pub(crate) timestamp_ms: Option<i64>,
     pub(crate) payload: String,
 }

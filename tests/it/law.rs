@@ -1,9 +1,9 @@
-//! The law, as a property test through the real Delta round trip: for any events, any cuts, any order and any number
-//! of restarts, `finish(merge(batch states below B, realtime states from B to F))` is one query over all rows below F.
+//! The law, as a property test through a real Delta round trip. For any events, any cuts, any order and any number of
+//! restarts, `finish(merge(batch states below B, realtime states from B to F))` equals one query over all rows below
+//! F.
 //!
-//! Invariant: the expected answer is computed by DataFusion alone, from SQL, over all rows at once; nothing of the
-//! algebra takes part in it. `LAW_CASES` sets how many random histories are tried, `LAW_SEED` the first one; a failure
-//! names its seed.
+//! Invariant: DataFusion alone computes the expected answer, from SQL, over all rows at once, without the algebra.
+//! `LAW_CASES` is the number of random histories, `LAW_SEED` the first of them. A failure prints its seed.
 
 mod answers;
 mod history;
@@ -29,7 +29,7 @@ async fn every_history_gives_the_answer_of_one_query() {
     }
 }
 
-/// Each aggregate that CREATE accepts gets histories of its own, so that none is left to chance.
+/// Checks each aggregate that CREATE accepts with histories of its own, so that no aggregate depends on chance.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_accepted_aggregate_obeys_the_law() {
     for (i, query) in queries::each_aggregate().into_iter().enumerate() {

@@ -1,8 +1,9 @@
-//! Tests that see several crates, in one binary: linking DataFusion takes longer than compiling all of them.
+//! Tests that use several crates, in one binary, because linking DataFusion takes longer than compiling all tests.
 //!
-//! A name begins with the module of its test, so a filter picks a part: `law::`, `speed::`, `flight::`, `platform::`,
-//! `slt::`. Invariant: tests of different modules share nothing but the binary, so that they run in any order and at
-//! once.
+//! The name of a test begins with its module, so a filter selects a part: `law::`, `speed::`, `flight::`,
+//! `platform::`, `slt::`.
+//!
+//! Invariant: tests of different modules share nothing but the binary, so they run in any order and at the same time.
 
 mod kafka;
 mod recompute;

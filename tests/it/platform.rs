@@ -1,6 +1,7 @@
-//! `thalweg up` without a command line: it answers over HTTP, keeps what it was told, and ends in order.
+//! `thalweg up` without a command line: the platform answers over HTTP, keeps its definitions, and shuts down in
+//! order.
 //!
-//! Invariant: nothing but a temporary folder is needed; no stream that is defined here has a Kafka.
+//! Invariant: the tests need only a temporary folder. No stream defined here has a Kafka.
 
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -15,7 +16,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 const STREAM: &str = "CREATE EXTERNAL TABLE events (k STRING, x BIGINT) STORED AS KAFKA LOCATION 'events' \
      OPTIONS ('format' 'json')";
 
-/// A platform that runs, and a client of it.
+/// A running platform and a client of it.
 struct Up {
     url: String,
     http: Client,
@@ -35,13 +36,13 @@ impl Up {
         Self { url, http: Client::builder().no_proxy().build().unwrap(), stop, task }
     }
 
-    /// Status and body of a path.
+    /// Returns the status and the body of a path.
     async fn get(&self, path: &str) -> (u16, Value) {
         let answer = self.http.get(format!("{}{path}", self.url)).send().await.unwrap();
         (answer.status().as_u16(), answer.json().await.unwrap())
     }
 
-    /// The rows that a statement answers with.
+    /// Returns the rows of a statement's answer.
     async fn sql(&self, sql: &str) -> Value {
         let request = self.http.post(format!("{}/v1/sql", self.url)).body(sql.to_owned());
         let answer: Value = request.send().await.unwrap().json().await.unwrap();

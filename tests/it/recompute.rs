@@ -1,4 +1,4 @@
-//! A run of the batch layer over one view, and the version that it leaves.
+//! A run of the batch layer over one view, and the version that the run publishes.
 
 use std::sync::Arc;
 
@@ -8,7 +8,7 @@ use thalweg_schemas::api::runs::RunMode;
 use thalweg_schemas::catalog::CompiledView;
 use thalweg_schemas::warehouse::versions::BatchVersion;
 
-/// The newest version once the view has been computed up to the newest mark.
+/// Computes the view up to the newest mark, and returns the newest version.
 pub(crate) async fn recompute(
     world: &World,
     view: &Arc<CompiledView>,

@@ -1,10 +1,11 @@
-//! SQL through the real binary: the statements of `tests/slt/*.slt` over HTTP, on events that went through a Kafka.
+//! SQL through the real binary: the statements of `tests/slt/*.slt` over HTTP, on events from a real Kafka.
 //!
-//! Every file runs three times: on what was just read, after a recomputation has published new batch versions, and
-//! after a SIGKILL and a new start. Where the events lie must not change one character of an answer.
+//! Every file runs three times: on events that were just read, after a recomputation has published new batch
+//! versions, and after SIGKILL and a restart. The layer that holds the events must not change one character of an
+//! answer.
 //!
-//! Invariant: the events are in `tests/slt/events/<topic>.<partition>.jsonl`, a message per line, so partitions and
-//! offsets are fixed; nothing in an expected answer depends on time.
+//! Invariant: the events are in `tests/slt/events/<topic>.<partition>.jsonl`, one message per line, so partitions and
+//! offsets are fixed. No expected answer depends on time.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -22,13 +23,14 @@ use crate::kafka::{Kafka, Message};
 
 const PATIENCE: Duration = Duration::from_secs(90);
 
-/// What a file's statements were answered otherwise than expected, by the name of the file.
+/// The unexpected answers of each file, by the name of the file.
 type Wrong = BTreeMap<String, Vec<String>>;
 
-/// All files run once, whichever test comes first: they share a Kafka and a process that is killed between rounds.
+/// The result of running all files once, by the first test that needs it. The files share a Kafka and a process that
+/// is killed between rounds.
 static WRONG: OnceCell<Wrong> = OnceCell::const_new();
 
-/// A test for each file, so that a failure is that of one file.
+/// Declares a test for each file, so that a failure names its file.
 macro_rules! files {
     ($($name:ident)*) => {
         $(#[tokio::test(flavor = "multi_thread")]
@@ -39,7 +41,7 @@ macro_rules! files {
 
         #[test]
         fn every_file_is_a_test() {
-            let names = files(&here(), "slt").iter().map(|path| name(path)).collect::<Vec<_>>();
+            let names = files(&slt_folder(), "slt").iter().map(|path| name(path)).collect::<Vec<_>>();
             assert_eq!(names, [$(stringify!($name)),*]);
         }
     };
@@ -56,7 +58,7 @@ async fn run_all() -> Wrong {
         kafka.produce(&topic.name, topic.messages());
     }
     let definitions = folder.path().join("definitions.sql");
-    let sql = fs::read_to_string(here().join("definitions.sql")).unwrap();
+    let sql = fs::read_to_string(slt_folder().join("definitions.sql")).unwrap();
     fs::write(&definitions, sql.replace("{bootstrap}", &kafka.bootstrap)).unwrap();
 
     let mut wrong = Wrong::new();
@@ -76,11 +78,11 @@ async fn run_all() -> Wrong {
     wrong
 }
 
-fn here() -> PathBuf {
+fn slt_folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/slt")
 }
 
-/// Sorted paths of `folder` with this ending.
+/// Returns the sorted paths in `folder` with this ending.
 fn files(folder: &Path, ending: &str) -> Vec<PathBuf> {
     let mut found: Vec<PathBuf> = fs::read_dir(folder)
         .unwrap()
@@ -115,7 +117,7 @@ impl Topic {
 
 fn events() -> Vec<Topic> {
     let mut topics: Vec<Topic> = Vec::new();
-    for path in files(&here().join("events"), "jsonl") {
+    for path in files(&slt_folder().join("events"), "jsonl") {
         let stem = name(&path);
         let (name, partition) = stem.split_once('.').unwrap();
         let messages: Vec<String> = fs::read_to_string(&path).unwrap().lines().map(str::to_owned).collect();
@@ -129,7 +131,7 @@ fn events() -> Vec<Topic> {
     topics
 }
 
-/// The binary; killed when the test ends.
+/// A running binary, killed when the test ends.
 struct Thalweg {
     process: Child,
     url: String,
@@ -181,13 +183,13 @@ impl Thalweg {
 
 impl Drop for Thalweg {
     fn drop(&mut self) {
-        // An error here means that it has ended already.
+        // An error means that the process has ended already.
         let _ = self.process.kill();
         let _ = self.process.wait();
     }
 }
 
-/// Views that are being built do not keep a process from being ready.
+/// True if every view is served. The readiness of the process does not require this.
 fn all_served(views: &Value) -> bool {
     let views = views["views"].as_array().unwrap();
     views.iter().all(|view| view["status"] == "serving" && !view["segments"].is_null())
@@ -205,9 +207,9 @@ fn covers(streams: &Value, topics: &[Topic]) -> bool {
     })
 }
 
-/// Runs every statement of every file, and adds those that were answered otherwise than expected.
+/// Runs every statement of every file, and records the unexpected answers.
 async fn run_files(url: &str, when: &str, wrong: &mut Wrong) {
-    for path in files(&here(), "slt") {
+    for path in files(&slt_folder(), "slt") {
         let wrong = wrong.entry(name(&path)).or_default();
         let mut runner =
             Runner::new(|| async { Ok(Http { url: format!("{url}/v1/sql"), client: reqwest::Client::new() }) });
@@ -225,7 +227,7 @@ struct Http {
     client: reqwest::Client,
 }
 
-/// `code: sentence (line:column)`, as the .slt files expect errors.
+/// An error in the form that the .slt files expect: `code: sentence (line:column)`.
 #[derive(Debug)]
 struct Refused(String);
 

@@ -1,7 +1,7 @@
-//! The speed layer's loop with everything real but Kafka: what a consumer would drain is scripted, so that every
-//! position, gap and order is the test's choice. Archive, catalog and recomputation are the product's own.
+//! The speed layer's loop with everything real except Kafka. A script replaces the consumer, so the test chooses
+//! every position, gap and order. Archive, catalog and recomputation are the product's own.
 //!
-//! Invariant: every snapshot that is shown is checked, not only the last one.
+//! Invariant: every published snapshot is checked, not only the last one.
 
 mod kafka;
 mod partitions;
@@ -79,7 +79,7 @@ async fn a_new_view_is_rebuilt_from_the_archive_and_from_memory() {
         run.feed(script.step(step)).await;
     }
     run.reaches(script.frontier()).await;
-    // Published where the stream begins: nothing of it is in batch states.
+    // The view is published at the stream's origin, so its batch states contain no events.
     site.create("CREATE MATERIALIZED VIEW other AS SELECT device, count(*) AS n, sum(value) AS total FROM s WHERE true GROUP BY device").await;
     site.publish_at_origin("other").await;
     run.takes_up(&site).await;
@@ -118,8 +118,8 @@ async fn a_restart_rebuilds_and_a_cut_inside_a_segment_is_rebuilt_again() {
     run.reaches(script.frontier()).await;
     run.end(&site, script.frontier()).await;
 
-    // The next process is told of the first cut, then of one that its rebuilt segments span: it knows the newest mark
-    // only.
+    // The next process first gets the first cut, then a cut inside one of its rebuilt segments, because it knew only
+    // the newest mark when it rebuilt.
     site.publish(origin);
     let mut run = site.start().await;
     run.takes_up(&site).await;
@@ -181,7 +181,7 @@ async fn reading_pauses_at_the_budget_and_nothing_is_dropped() {
             break snapshot;
         }
     };
-    // Merged states are smaller; far below the budget it would have gone on.
+    // Merged states are smaller. A loop far below the budget would not have paused.
     assert!(paused.memory_bytes > (2 << 20) / 2, "{}", paused.memory_bytes);
     let within_budget = |snapshot: &StreamSnapshot| {
         let (held, budget) = (snapshot.memory_bytes, snapshot.memory_budget);
@@ -192,12 +192,12 @@ async fn reading_pauses_at_the_budget_and_nothing_is_dropped() {
     assert_eq!(paused.rows[0].from, site.world.origin, "unarchived rows were dropped");
     run.check(&site, &script).await;
     assert!(site.pressed().await, "the batch layer was not asked");
-    // Batches that were drained before the pause still come.
+    // Batches drained before the pause still arrive.
     run.feed(script.large_step(step)).await;
     run.reaches(script.frontier()).await;
     within_budget(&run.snapshot());
     archiving.release();
-    // States go when a recomputation covers them, rows when they have landed.
+    // States are dropped when a recomputation covers them, and rows when they are archived.
     loop {
         site.recompute().await;
         run.takes_up(&site).await;
@@ -250,7 +250,7 @@ async fn shutting_down_with_nothing_new_still_leaves_a_mark() {
     run.takes_up(&site).await;
     let mut script = Script::new(&site);
     for step in 0..4 {
-        // The first epoch is a mark, the others are not.
+        // The first epoch is a mark; the others are not.
         run.feed(script.step(step)).await;
         run.reaches(script.frontier()).await;
         site.clock.advance(Duration::from_secs(60));

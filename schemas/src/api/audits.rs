@@ -1,6 +1,6 @@
-//! `POST /v1/audit`: what the comparison of both layers found.
+//! `POST /v1/audit`: the result of comparing both layers.
 //!
-//! Invariant: a report without parts has compared nothing, which is not the same as having found everything equal.
+//! Invariant: a report without parts means that nothing was compared, not that everything was equal.
 
 use serde::{Deserialize, Serialize};
 
@@ -13,7 +13,7 @@ use crate::{Frontier, ViewId, ViewName};
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct AuditQuery {
-    /// All views, if not given.
+    /// The view; all views, if not given.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub view: Option<String>,
 }
@@ -24,45 +24,45 @@ pub struct AuditList {
     pub audits: Vec<AuditReport>,
 }
 
-/// What an audit found.
+/// The result of an audit.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AuditReport {
     pub view: ViewName,
     pub id: ViewId,
     /// The published cut.
     pub cut: Frontier,
-    /// The range that was compared: from the first held segment to the newest mark that is archived.
+    /// The compared range: from the first held segment to the newest archived mark.
     pub from: Frontier,
     pub to: Frontier,
     pub parts: Vec<AuditPart>,
 }
 
-/// The segments of one kind.
+/// The comparison of the segments of one kind.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AuditPart {
     pub provenance: Provenance,
     pub against: Against,
     pub segments: usize,
-    /// Offsets covered, gaps included.
+    /// The offsets of the compared segments, gaps included.
     pub offsets: i64,
-    /// Groups, per partition, that the other side has in the range.
+    /// The number of groups, counted per partition, that the other side has in the range.
     pub groups: usize,
-    /// `left` is what the segments say, `right` what the other side says.
+    /// The differences. `left` is the value of the segments, `right` the value of the other side.
     pub differences: Vec<Difference>,
 }
 
 words! {
-    /// What segments were compared with.
+    /// The states with which segments were compared.
     pub enum Against {
         /// States computed again from the rows of the master dataset.
         Archive = "archive",
-        /// The batch states that readers are given.
+        /// The published batch states.
         Published = "published",
     }
 }
 
 impl AuditReport {
-    /// True if nothing differs.
+    /// True if no part has a difference.
     pub fn is_equal(&self) -> bool {
         self.parts.iter().all(|part| part.differences.is_empty())
     }

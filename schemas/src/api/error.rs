@@ -1,6 +1,6 @@
 //! The body of every answer that is not 2xx.
 //!
-//! Invariant: a code never changes its status or its meaning, so programs may decide by it; a message is for people.
+//! Invariant: a code never changes its status or its meaning, so programs may depend on it. A message is for people.
 
 use serde::{Deserialize, Serialize};
 
@@ -12,13 +12,13 @@ pub struct Refusal {
     pub error: ErrorBody,
 }
 
-/// Why a request was not answered.
+/// The reason why a request was not answered.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ErrorBody {
     pub code: ErrorCode,
-    /// A sentence that ends with what to do.
+    /// A sentence that ends with advice.
     pub message: String,
-    /// The place in the SQL, if the error has one: both are counted from 1.
+    /// The place in the SQL, if the error has one. Lines and columns are counted from 1.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub line: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -26,17 +26,17 @@ pub struct ErrorBody {
 }
 
 words! {
-    /// What kind of error it is.
+    /// The kind of an error.
     pub enum ErrorCode {
         /// The body, a header or a parameter cannot be read. The status is 413 if the body is too long.
         BadRequest = "bad_request",
-        /// An option of a query has a name or a value that means nothing.
+        /// An option of a query has an unknown name or an invalid value.
         BadOption = "bad_option",
         /// The request holds no SQL statement.
         Empty = "empty",
-        /// A request holds either definitions or one query.
+        /// The request mixes definitions with a query, or holds several queries.
         MixedStatements = "mixed_statements",
-        /// Queries change nothing.
+        /// The query would change something.
         ReadOnly = "read_only",
         /// The SQL cannot be parsed.
         Syntax = "syntax",
@@ -46,7 +46,7 @@ words! {
         QueryFailed = "query_failed",
         /// A definition or a request is understood but not accepted.
         Refused = "refused",
-        /// A page of another site made a browser send the request.
+        /// A browser sent the request for a page of another site.
         OtherSite = "other_site",
         /// The stream or view does not exist.
         NotFound = "not_found",
@@ -58,22 +58,22 @@ words! {
         Conflict = "conflict",
         /// A fault of the server.
         Internal = "internal",
-        /// The query can be answered in a while.
+        /// The query can be answered later.
         NotReady = "not_ready",
         /// The layers hold no common frontier at the moment.
         NotHeld = "not_held",
         StreamStopped = "stream_stopped",
-        /// A speed worker failed that was asked for a part of the answer.
+        /// A speed worker failed to return its part of the answer.
         WorkerFailed = "worker_failed",
-        /// As many queries run as may.
+        /// The limit of running queries is reached.
         TooBusy = "too_busy",
         /// The object store or the disk failed.
         Storage = "storage",
         /// Another layer cannot do its part at the moment.
         Unavailable = "unavailable",
-        /// The query took longer than it may.
+        /// The query exceeded its time limit.
         Timeout = "timeout",
-        /// The query needs more memory than it may have.
+        /// The query exceeded its memory limit.
         MemoryLimit = "memory_limit",
     }
 }

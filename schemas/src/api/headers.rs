@@ -1,23 +1,24 @@
 //! Names and values of the headers of `POST /v1/sql`.
 //!
-//! Invariant: lower case, as HTTP libraries expect of constants.
+//! Invariant: names are lower case, as HTTP libraries expect of constants.
 
-/// In an answer: the frontier of every stream that it reads, as JSON of [`super::sql::Frontiers`].
+/// In an answer: the frontier of every stream that the query reads, as JSON of [`super::sql::Frontiers`].
 pub const FRONTIER: &str = "thalweg-frontier";
 
 /// In a request: the frontiers that the answer must cover, as JSON of [`super::sql::Frontiers`].
 pub const MIN_FRONTIER: &str = "thalweg-min-frontier";
 
-/// In a request: [`ALLOW`] if the answer may lie below earlier ones, or [`REFUSE`]. In an answer: [`TRUE`] if it may.
+/// In a request: [`ALLOW`] if the answer may be below earlier answers, otherwise [`REFUSE`]. In an answer: [`TRUE`]
+/// if the answer may be below earlier ones.
 pub const STALE: &str = "thalweg-stale";
 
-/// In a request: [`ALLOW`] if partitions that no worker holds may be left to the batch layer, or [`REFUSE`]. In an
-/// answer: these partitions, as JSON of [`super::sql::Partial`].
+/// In a request: [`ALLOW`] if the batch layer alone may answer for partitions that no worker holds, otherwise
+/// [`REFUSE`]. In an answer: these partitions, as JSON of [`super::sql::Partial`].
 pub const PARTIAL: &str = "thalweg-partial";
 
 pub const ALLOW: &str = "allow";
 pub const REFUSE: &str = "refuse";
 pub const TRUE: &str = "true";
 
-/// Every header of ours.
+/// Every header that this project defines.
 pub const ALL: [&str; 4] = [FRONTIER, MIN_FRONTIER, STALE, PARTIAL];

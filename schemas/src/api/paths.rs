@@ -1,8 +1,8 @@
-//! Where a server answers what.
+//! The paths of a server.
 //!
-//! Invariant: what is below `/v1` is for clients, the rest is for orchestrators and scrapers.
+//! Invariant: paths below `/v1` are for clients; other paths are for orchestrators and scrapers.
 
-/// `POST`: [`super::sql::SqlRequest`] or SQL in, [`super::sql::SqlAnswer`] or CSV out.
+/// `POST` with [`super::sql::SqlRequest`] or SQL: [`super::sql::SqlAnswer`] or CSV.
 pub const SQL: &str = "/v1/sql";
 /// `GET`: [`super::streams::StreamList`].
 pub const STREAMS: &str = "/v1/streams";

@@ -1,6 +1,6 @@
 //! The process itself: `/v1/process`, and the probes `/healthz` and `/readyz`.
 //!
-//! Invariant: nothing of the data is shown.
+//! Invariant: these answers contain nothing about the data.
 
 use serde::{Deserialize, Serialize};
 
@@ -12,19 +12,19 @@ pub struct ProcessStatus {
     pub version: String,
     pub uptime_seconds: f64,
     pub queries_running: i64,
-    /// Since the process started; definitions count too.
+    /// The count since the process started. Definitions count too.
     pub queries_answered: u64,
     pub queries_failed: u64,
 }
 
-/// The answer of a probe that succeeds; one that fails is an error with the code `not_ready`.
+/// The answer of a probe that succeeds. A probe that fails returns an error with the code `not_ready`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ProbeAnswer {
     pub status: ProbeState,
 }
 
 words! {
-    /// What a probe found.
+    /// The result of a probe.
     pub enum ProbeState {
         /// The process answers.
         Ok = "ok",

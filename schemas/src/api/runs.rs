@@ -1,6 +1,6 @@
 //! Recomputations of views: `POST /v1/batch/run`, and the newest run in `/v1/views`.
 //!
-//! Invariant: a [`RunSummary`] is made from a [`RunReport`] and says nothing else.
+//! Invariant: a [`RunSummary`] holds values of a [`RunReport`] and the end time, nothing else.
 
 use std::time::Duration;
 
@@ -13,10 +13,10 @@ use crate::{Fault, Frontier, ViewId, ViewName};
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RunQuery {
-    /// All views, if not given.
+    /// The view; all views, if not given.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub view: Option<String>,
-    /// From the origin instead of from the last cut.
+    /// True to compute from the origin instead of the last cut.
     #[serde(default)]
     pub full: bool,
 }
@@ -27,13 +27,13 @@ pub struct RunList {
     pub runs: Vec<RunReport>,
 }
 
-/// What a run did.
+/// The report of a run.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RunReport {
     pub view: ViewName,
     pub id: ViewId,
     pub mode: RunMode,
-    /// Where the rows that were read begin.
+    /// The start of the rows that the run read.
     pub from: Frontier,
     /// The cut.
     pub to: Frontier,
@@ -48,31 +48,32 @@ pub struct RunReport {
     pub outcome: RunOutcome,
 }
 
-/// How a run was asked to compute.
+/// The requested kind of a run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum RunMode {
-    /// Only the rows between the published cut and the newest mark; everything, if nothing is published.
+    /// Computes only the rows between the published cut and the newest mark, or all rows if nothing is published.
     Incremental,
-    /// Everything below the newest mark.
+    /// Computes all rows below the newest mark.
     Full,
 }
 
-/// How a run ended.
+/// The outcome of a run.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum RunOutcome {
     Published,
     /// The published cut is the newest mark, or the stream has no partition yet.
     NothingNew,
-    /// Another run published first; this one's work is dropped.
+    /// Another run published first, so the result of this run is dropped.
     Fenced,
-    /// Another process computes the view, at least until then unless its lease is renewed (milliseconds since 1970).
+    /// Another process computes the view. Its lease lasts until `until_ms` (milliseconds since 1970) unless it is
+    /// renewed.
     Busy {
         holder: String,
         until_ms: i64,
     },
-    /// The view could not be computed; it stays at its cut.
+    /// The view could not be computed and stays at its cut.
     Failed {
         reason: String,
         fault: Fault,
@@ -100,9 +101,9 @@ pub struct RunSummary {
     /// Groups that were written.
     pub groups: u64,
     pub seconds: f64,
-    /// When it ended, milliseconds since 1970.
+    /// The end of the run, in milliseconds since 1970.
     pub finished_ms: i64,
-    /// Why nothing was published, if it failed or another process computes the view.
+    /// The reason why nothing was published, if the run failed or another process computes the view.
     pub error: Option<String>,
 }
 
@@ -116,7 +117,7 @@ impl RunMode {
 }
 
 impl RunSummary {
-    /// Of a run that ended at `finished_ms`.
+    /// Summarises a run that ended at `finished_ms`.
     pub fn of(report: &RunReport, finished_ms: i64) -> Self {
         let (outcome, error) = match &report.outcome {
             RunOutcome::Published => (RunEnd::Published, None),
@@ -137,7 +138,7 @@ impl RunSummary {
     }
 }
 
-/// A duration as whole milliseconds.
+/// Reads and writes a duration as whole milliseconds.
 mod millis {
     use std::time::Duration;
 

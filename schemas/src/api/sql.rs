@@ -1,6 +1,6 @@
 //! `POST /v1/sql`: SQL and its options in, columns and rows out.
 //!
-//! Invariant: the frontier stands before the rows, so no client reads rows that it cannot place.
+//! Invariant: the frontier comes before the rows, so a client knows the frontier of every row that it reads.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -15,18 +15,18 @@ pub type Frontiers = BTreeMap<StreamName, Frontier>;
 /// Partitions that an answer leaves to the batch layer, by stream: `{"sensor_data": [3]}`.
 pub type Partial = BTreeMap<StreamName, BTreeSet<Partition>>;
 
-/// The body of a request, if it is JSON. Else the body is the SQL, and headers have the options.
+/// The body of a request, if it is JSON. Otherwise the body is the SQL, and headers hold the options.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct SqlRequest {
     pub sql: String,
-    /// Whether the answer may lie below earlier ones.
+    /// True if the answer may be below earlier answers.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub stale: Option<bool>,
     /// [`Frontiers`] that the answer must cover.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub min_frontier: Option<Value>,
-    /// `allow` or `refuse`: whether partitions that no worker holds may be left to the batch layer.
+    /// `allow` or `refuse`: whether the batch layer alone may answer for partitions that no worker holds.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub partial: Option<String>,
 }
@@ -35,15 +35,15 @@ pub struct SqlRequest {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct SqlAnswer {
     pub columns: Vec<AnswerColumn>,
-    /// Where the rows are exact, of every stream that the query reads.
+    /// The frontier at which the rows are exact, for every stream that the query reads.
     pub frontier: Frontiers,
-    /// True if the answer may lie below earlier ones, which its client has allowed.
+    /// True if the answer may be below earlier answers, which the client has allowed.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub stale: bool,
-    /// Empty unless the client has allowed it and it was needed.
+    /// The partitions left to the batch layer. Empty unless the client allowed this and it was needed.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub partial: Partial,
-    /// Each has a value for each column. Decimals, NaN and infinities are strings; binary values are hexadecimal.
+    /// Each row has a value for each column. Decimals, NaN and infinities are strings; binary values are hexadecimal.
     pub rows: Vec<Vec<Value>>,
 }
 
@@ -51,7 +51,7 @@ pub struct SqlAnswer {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AnswerColumn {
     pub name: String,
-    /// As Arrow calls it.
+    /// The type's name in Arrow.
     #[serde(rename = "type")]
     pub data_type: String,
 }

@@ -1,6 +1,6 @@
-//! `GET /v1/streams`: how far streams and their partitions are, and which workers answer.
+//! `GET /v1/streams`: the progress of streams and their partitions, and the workers that answer.
 //!
-//! Invariant: counts of rows and rejects begin with the process, frontiers with the stream.
+//! Invariant: counts of rows and rejects start with the process, frontiers with the stream.
 
 use std::collections::BTreeMap;
 
@@ -14,7 +14,7 @@ use crate::{Frontier, Offset, Partition, StreamName};
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct StreamList {
     pub streams: Vec<StreamStatus>,
-    /// If the realtime side is in other processes.
+    /// The workers, if the speed layer runs in other processes.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub workers: Option<Vec<WorkerEntry>>,
 }
@@ -24,7 +24,7 @@ pub struct StreamList {
 pub struct WorkerEntry {
     pub address: String,
     pub up: bool,
-    /// Why it is not asked, if it is not up.
+    /// The reason why the worker is not asked, if it is not up.
     pub reason: Option<String>,
     pub status: Option<WorkerStatus>,
 }
@@ -35,13 +35,13 @@ pub struct StreamStatus {
     pub name: StreamName,
     pub topic: String,
     pub status: StreamPhase,
-    /// Why it is stopped or waits, and what to do.
+    /// The reason why the stream is stopped or waits, with advice.
     pub failure: Option<String>,
-    /// True if queries are answered, if only at the frontier that was reached before Kafka went away.
+    /// True if queries are answered. Without Kafka, they are answered at the last reached frontier.
     pub answers: bool,
-    /// Why rows are not archived at the moment. They are served from memory, and archiving is tried again.
+    /// The reason why rows are not being archived. They are served from memory, and archiving is retried.
     pub archive_failure: Option<String>,
-    /// Partitions that no worker holds, and why.
+    /// Partitions that no worker holds, with the reason.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub unheld: BTreeMap<Partition, String>,
     pub origin: Frontier,
@@ -52,7 +52,7 @@ pub struct StreamStatus {
     pub archive_files: Option<usize>,
     /// Messages not yet read.
     pub lag: i64,
-    /// Since the process started.
+    /// The count since the process started.
     pub rows: u64,
     pub rejects: u64,
     /// ISO 8601, UTC.
@@ -65,19 +65,19 @@ pub struct StreamStatus {
 }
 
 words! {
-    /// What a stream is doing.
+    /// The phase of a stream.
     pub enum StreamPhase {
-        /// The stream's task has not shown anything yet.
+        /// The stream's task has not published anything yet.
         Starting = "starting",
         /// No broker answers.
         WaitingForKafka = "waiting_for_kafka",
-        /// What the log held at the start is not read yet.
+        /// Messages that were in the log at the start are still unread.
         CatchingUp = "catching_up",
         /// No worker holds some partitions.
         NotHeld = "not_held",
         /// Queries are answered.
         Running = "running",
-        /// An error ended it.
+        /// An error ended the stream.
         Stopped = "stopped",
     }
 }
@@ -92,7 +92,7 @@ pub struct PartitionStatus {
     pub rows: u64,
     pub rejects: u64,
     pub latest_event: Option<String>,
-    /// Which worker holds it, if workers do.
+    /// The worker that holds the partition, if workers do.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub worker: Option<String>,
 }

@@ -1,4 +1,4 @@
-//! What stands on the wire: every type as JSON, written and read.
+//! The wire format: every type written as JSON and read back.
 
 use std::fmt::Debug;
 use std::time::Duration;
@@ -19,7 +19,7 @@ use crate::realtime::protocol::WorkerStatus;
 use crate::realtime::segment::Provenance;
 use crate::{Fault, Frontier, Offset, Partition, StreamName, ViewId, ViewName};
 
-/// `value` is written as `json`, and `json` is read as `value`.
+/// Checks that `value` is written as `json`, and that `json` is read as `value`.
 #[track_caller]
 fn check<T: Debug + Serialize + DeserializeOwned>(value: T, json: Value) {
     assert_eq!(serde_json::to_value(&value).unwrap(), json, "{value:?}");
@@ -31,13 +31,13 @@ fn check<T: Debug + Serialize + DeserializeOwned>(value: T, json: Value) {
     }
 }
 
-/// `json` is not read as `T`.
+/// Checks that `json` is not read as `T`.
 #[track_caller]
 fn refuse<T: Debug + DeserializeOwned>(json: Value) {
     assert!(serde_json::from_value::<T>(json.clone()).is_err(), "{json}");
 }
 
-/// Every word is written as the enum says, and a word of tomorrow is read.
+/// Checks that every word is written as the enum says, and that a future word is read.
 #[track_caller]
 fn check_words<T: Copy + Debug + Serialize + DeserializeOwned>(all: &[T], words: &[&str], later: T) {
     assert_eq!(all.len(), words.len());
@@ -105,7 +105,7 @@ fn requests() {
     check(RunQuery { view: None, full: false }, json!({"full": false}));
     check(RunQuery { view: text("v"), full: true }, json!({"view": "v", "full": true}));
     assert_eq!(serde_json::from_value::<RunQuery>(json!({})).unwrap(), RunQuery::default());
-    // A request that says more than is understood is not half understood.
+    // A request with an unknown key is refused as a whole.
     refuse::<SqlRequest>(json!({"sql": "SELECT 1", "limit": 5}));
     refuse::<AuditQuery>(json!({"views": "v"}));
     refuse::<RunQuery>(json!({"fully": true}));

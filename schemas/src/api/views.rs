@@ -1,6 +1,6 @@
-//! `GET /v1/views`: how far views are, and how their newest recomputation ended.
+//! `GET /v1/views`: the progress of views, and the outcome of their newest recomputation.
 //!
-//! Invariant: what is shown is of the view that is served; a replacement shows as `building` until it is served.
+//! Invariant: all values describe the served view. Its replacement appears only as `building` until it is served.
 
 use serde::{Deserialize, Serialize};
 
@@ -27,24 +27,24 @@ pub struct ViewStatus {
     pub cut: Option<Frontier>,
     /// F of the stream.
     pub frontier: Option<Frontier>,
-    /// When the newest batch version was published: ISO 8601, UTC, and its age.
+    /// The publication time of the newest batch version: ISO 8601, UTC. `age_seconds` is its age.
     pub published: Option<String>,
     pub age_seconds: Option<f64>,
     pub batch_version: Option<u64>,
     pub batch_files: Option<usize>,
-    /// Groups over all batch files; a group that is in several files counts in each.
+    /// The number of groups in all batch files. A group in several files counts in each.
     pub batch_rows: Option<u64>,
     pub segments: Option<usize>,
     pub segment_bytes: Option<usize>,
-    /// What may grow without bound, for example.
+    /// Warnings, for example of states that grow without bound.
     pub warnings: Vec<String>,
-    /// The newest recomputation that this process has run.
+    /// The newest recomputation by this process.
     pub last_run: Option<RunSummary>,
     pub sql: String,
 }
 
 words! {
-    /// Whether a view can be asked.
+    /// Whether a view can be queried.
     pub enum ViewPhase {
         Serving = "serving",
         /// The first batch version is not published yet.

@@ -1,6 +1,6 @@
-//! Enums that are words on the wire, each word written once.
+//! Enums that are words on the wire. Each word is written once.
 //!
-//! Invariant: a word that this version does not know is read as `Unknown`, so a client works with a newer server.
+//! Invariant: an unknown word is read as `Unknown`, so a client works with a newer server.
 
 /// Declares such an enum with its words.
 macro_rules! words {
@@ -12,7 +12,7 @@ macro_rules! words {
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
         pub enum $name {
             $($(#[$about_word])* #[serde(rename = $word)] $variant,)+
-            /// A word of a newer version. No server sends it.
+            /// A word of a newer version. Servers never send `unknown` itself.
             #[serde(rename = "unknown", other)]
             Unknown,
         }

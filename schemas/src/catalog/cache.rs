@@ -1,7 +1,8 @@
-//! The views of the newest catalog, compiled, so that the next version compiles only what it adds.
+//! The compiled views of the newest catalog, so that the next version compiles only the views that it adds.
 //!
-//! A compiled view is a function of its text and of its stream's; most versions change neither. Invariant: what is
-//! remembered is what compiling again would give.
+//! A compiled view is a function of its own text and the text of its stream. Most versions change neither.
+//!
+//! Invariant: a cached view is equal to the result of compiling it again.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -12,15 +13,15 @@ use super::{Catalog, CatalogStream, CompiledView};
 use crate::StreamName;
 use crate::definition::view::ViewDefinition;
 
-/// The stream's text and the view's.
+/// The text of the stream and the text of the view.
 type Texts = (String, String);
 
-/// Shared by all clones of a store.
+/// The cache, shared by all clones of a store.
 #[derive(Debug, Clone, Default)]
 pub(super) struct ViewCache(Arc<Mutex<HashMap<Texts, Arc<CompiledView>>>>);
 
 impl ViewCache {
-    /// The view if it was compiled over the same stream.
+    /// Returns the view if it was compiled over the same stream.
     pub(super) fn find(
         &self,
         view: &ViewDefinition,

@@ -1,7 +1,7 @@
-//! What a change makes of a catalog: decisions only, nothing is read or written here.
+//! Decides the catalog that results from a change. This file reads and writes nothing.
 //!
-//! Invariant: a change that cannot be made whole is not made at all; the result holds exactly what the statements say,
-//! in their order.
+//! Invariant: a change is made whole or not at all. The result holds exactly the effects of the statements, in their
+//! order.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -13,17 +13,17 @@ use crate::definition::stream::StreamDefinition;
 use crate::definition::view::ViewDefinition;
 use crate::{Error, Frontier, Result, StreamName, ViewId, ViewName};
 
-/// A change somebody asks for.
+/// A requested change.
 #[derive(Debug)]
 pub(crate) enum Change {
     Statements(Vec<Statement>),
-    /// Partitions of a stream that were found, and where they begin.
+    /// Partitions of a stream that were found, and their first offsets.
     Origin(StreamName, Frontier),
-    /// The first cut of a view that was being built is published.
+    /// The first cut of a view that was being built has been published.
     Promote(ViewName, ViewId),
 }
 
-/// What must be known of the warehouse besides the catalog.
+/// Facts about the warehouse that a decision needs besides the catalog.
 #[derive(Debug, Default)]
 pub(crate) struct Facts {
     /// Streams that have a master dataset.
@@ -33,18 +33,18 @@ pub(crate) struct Facts {
 /// The catalog after a change.
 #[derive(Debug)]
 pub(crate) struct Decision {
-    /// `None`: there is nothing to write.
+    /// `None` if there is nothing to write.
     pub(crate) catalog: Option<Catalog>,
-    /// One per statement; empty for other changes.
+    /// One entry per statement; empty for other changes.
     pub(crate) applied: Vec<Applied>,
-    /// What is written down as the reason of the version.
+    /// The reason of the version, as written into its file.
     pub(crate) changes: Vec<String>,
 }
 
 impl Change {
-    /// Decides what `catalog` becomes; its version is left for the writer.
+    /// Decides the catalog that follows `catalog`. The writer sets its version.
     ///
-    /// Errors: the statement that cannot be applied, and why.
+    /// Errors: the statement that cannot be applied, and the reason.
     pub(crate) async fn decide(&self, catalog: &Catalog, facts: &Facts) -> Result<Decision> {
         let mut next = catalog.clone();
         match self {
@@ -99,7 +99,7 @@ impl Decision {
     }
 }
 
-/// What a statement did to the catalog, in words.
+/// The effect of a statement on the catalog, in words.
 enum Effect {
     Changed(String),
     Nothing(String),
@@ -207,8 +207,8 @@ impl Catalog {
         Ok(Effect::Changed(format!("replaced stream {name}")))
     }
 
-    /// Compiles the views of a replaced stream again. A served one whose id changes has states of another meaning,
-    /// so it is built anew.
+    /// Compiles the views of a replaced stream again. If the id of a served view changes, its states have another
+    /// meaning, so the view is built again.
     async fn recompile(&mut self, stream: &StreamName) -> Result<()> {
         for view in self.views.values_mut() {
             let mut moved = None;
@@ -228,7 +228,7 @@ impl Catalog {
         Ok(())
     }
 
-    /// Makes `definition` the one that its name will serve.
+    /// Makes `definition` the view that its name will serve.
     async fn build_view(&mut self, definition: &ViewDefinition) -> Result<(Effect, Vec<String>)> {
         let name = &definition.name;
         let built = compile_view(definition.clone(), &self.streams).await?;
@@ -256,7 +256,7 @@ impl Catalog {
     }
 }
 
-/// Refuses a stream whose rows would not fit to those that are archived or compiled already.
+/// Refuses a stream whose rows would not fit the archived rows or the compiled views.
 fn keep_shape(before: &StreamDefinition, after: &StreamDefinition) -> Result<()> {
     let name = &after.name;
     let refuse = |what: &str| {

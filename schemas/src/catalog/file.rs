@@ -1,7 +1,7 @@
-//! The catalog's file format: definitions as the text that defined them, and the ids they had when it was written.
+//! The catalog's file format: definitions as their SQL text, and the view ids at the time of writing.
 //!
-//! Invariant: whatever a compiled plan consists of is derived on loading; a file holds nothing that could contradict
-//! the text.
+//! Invariant: every part of a compiled plan is derived on loading. A file holds nothing that could contradict the
+//! text.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -22,13 +22,13 @@ use crate::{Error, Frontier, Result, StreamName, ViewId, ViewName};
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct CatalogFile {
     pub(super) version: u64,
-    /// By which the writer recognises its own file after an error.
+    /// Identifies the writer's own file after an error.
     pub(super) commit: Uuid,
     /// The engine that computed the view ids.
     engine: String,
-    /// When it was written, milliseconds since 1970.
+    /// The time of writing, in milliseconds since 1970.
     written_ms: i64,
-    /// What this version changed, in words.
+    /// The changes of this version, in words.
     pub(super) changes: Vec<String>,
     streams: BTreeMap<StreamName, StreamEntry>,
     views: BTreeMap<ViewName, ViewEntry>,
@@ -57,7 +57,7 @@ struct VersionEntry {
 }
 
 impl CatalogFile {
-    /// The file for `catalog`, which `changes` say how it came to be.
+    /// Makes the file of `catalog`. `changes` say what the version changed.
     pub(super) fn of(catalog: &Catalog, changes: Vec<String>) -> Self {
         Self {
             version: catalog.version,
@@ -71,10 +71,10 @@ impl CatalogFile {
         }
     }
 
-    /// Parses and compiles everything in the file. A served view whose id differs from what this engine computes has
-    /// states that this engine must not touch, so it is being built anew.
+    /// Parses and compiles everything in the file. If the id of a served view differs from the one that this engine
+    /// computes, this engine must not use its states, so the view is built again.
     ///
-    /// Errors: [`Error::ReadCatalog`] if a definition is not accepted any more.
+    /// Errors: [`Error::ReadCatalog`] if a definition is no longer accepted.
     pub(super) async fn compile(self, path: &str, cache: &ViewCache) -> Result<Catalog> {
         let unreadable =
             |what: &str, e: Error| Error::ReadCatalog { path: path.to_owned(), reason: format!("{what}: {e}") };
@@ -139,7 +139,7 @@ async fn compile_entry(
 
 /// Compiles a view over its stream.
 ///
-/// Errors: [`Error::FindDefinition`] if the stream does not exist, and those of [`ViewPlan::compile`].
+/// Errors: [`Error::FindDefinition`] if the stream does not exist, and the errors of [`ViewPlan::compile`].
 pub(super) async fn compile_view(
     definition: ViewDefinition,
     streams: &BTreeMap<StreamName, Arc<CatalogStream>>,

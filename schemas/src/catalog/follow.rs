@@ -1,6 +1,6 @@
-//! Following the catalog: every new version reaches the layers of this process, whoever wrote it.
+//! Follows the catalog: every new version reaches the layers of this process, whichever process wrote it.
 //!
-//! Invariant: versions are shown in order, none twice.
+//! Invariant: versions are published in order, and none twice.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,10 +11,10 @@ use tokio_util::sync::CancellationToken;
 use super::{Catalog, CatalogStore};
 use crate::{Fault, Result};
 
-/// How soon a change made by another process is seen.
+/// The interval at which the storage is polled for changes by other processes.
 const POLL: Duration = Duration::from_millis(500);
 
-/// Shows new versions of one catalog.
+/// Publishes new versions of one catalog to this process.
 #[derive(Debug)]
 pub struct CatalogFollower {
     catalogs: CatalogStore,
@@ -22,7 +22,7 @@ pub struct CatalogFollower {
 }
 
 impl CatalogFollower {
-    /// Reads the newest version; later ones are shown once [`CatalogFollower::run`] runs.
+    /// Reads the newest version. Later versions are published while [`CatalogFollower::run`] runs.
     ///
     /// Errors: the catalog cannot be read.
     pub async fn open(catalogs: CatalogStore) -> Result<(Self, watch::Receiver<Arc<Catalog>>)> {
@@ -30,9 +30,9 @@ impl CatalogFollower {
         Ok((Self { catalogs, shown }, catalog))
     }
 
-    /// Shows every new version until `cancel`. A change by way of the same store is shown at once.
+    /// Publishes every new version until `cancel`. A change through the same store is published at once.
     ///
-    /// Errors: the catalog cannot be understood, or storage refuses to show it.
+    /// Errors: the catalog cannot be understood, or the storage refuses to return it.
     pub async fn run(self, cancel: CancellationToken) -> Result<()> {
         let mut reachable = true;
         loop {

@@ -1,7 +1,7 @@
-//! The catalog's files in the warehouse: read, and written by creating the next number.
+//! Reads the catalog's files in the warehouse, and writes a version by creating the file with the next number.
 //!
-//! Invariant: a change is decided on the version before the one that it creates: when another writer has the number,
-//! the change is decided anew on what that one wrote.
+//! Invariant: a change is decided on the version directly before its own. If another writer took the number, the
+//! change is decided again on that writer's version.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,14 +20,15 @@ use crate::warehouse::Warehouse;
 use crate::warehouse::claims::{Claim, Claims};
 use crate::{Error, Fault, Frontier, Result, StreamName, ViewId, ViewName};
 
-/// How often a change is decided anew because others were faster, before its writer is told.
+/// Number of times that a change loses against other writers before its writer gets an error.
 const RACES: u32 = 32;
-/// How often a write that failed is tried, before its writer is told.
+/// Number of attempts to write a file before the writer gets an error.
 const ATTEMPTS: u32 = 5;
-/// Pause before the second attempt; doubled each time.
+/// Pause before the second attempt. Each further pause is twice as long.
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
 
-/// Reads and changes the catalog of one warehouse; cheap to clone. What it remembers saves work and decides nothing.
+/// Reads and changes the catalog of one warehouse. Clones are cheap. The cache saves work and has no influence on
+/// results.
 #[derive(Debug, Clone)]
 pub struct CatalogStore {
     warehouse: Warehouse,
@@ -42,12 +43,12 @@ impl CatalogStore {
         Self { warehouse, files, cache: ViewCache::default(), landed: Arc::default() }
     }
 
-    /// Ready once a change that was made through this store or a clone of it has landed; for one follower.
+    /// Waits until a change through this store or one of its clones has been written. Only one follower may wait.
     pub async fn landed(&self) {
         self.landed.notified().await;
     }
 
-    /// The newest version; an empty one if there is none.
+    /// Loads the newest version, or an empty one if there is none.
     ///
     /// Errors: [`Error::Store`], [`Error::ReadCatalog`].
     pub async fn load(&self) -> Result<Arc<Catalog>> {
@@ -63,7 +64,7 @@ impl CatalogStore {
         }
     }
 
-    /// The newest version, if there is a newer one than `known`. Costs one request if there is none.
+    /// Loads the newest version if it is newer than `known`. Costs one request if there is no newer version.
     ///
     /// Errors: [`Error::Store`], [`Error::ReadCatalog`].
     pub async fn refresh(&self, known: &Arc<Catalog>) -> Result<Option<Arc<Catalog>>> {
@@ -84,15 +85,15 @@ impl CatalogStore {
 
     /// Applies all statements in one new version, or none of them.
     ///
-    /// Errors: what is wrong with the first statement that cannot be applied; [`Error::WriteCatalog`] if other
-    /// writers were faster too often.
+    /// Errors: the error of the first statement that cannot be applied; [`Error::WriteCatalog`] if other writers were
+    /// faster too often.
     pub async fn apply(&self, statements: Vec<Statement>) -> Result<Vec<Applied>> {
         let (_, applied) = self.change(Change::Statements(statements)).await?;
         Ok(applied)
     }
 
-    /// Records where partitions of a stream begin that have no origin yet; those that have one keep it. Returns the
-    /// catalog in which they are recorded.
+    /// Records the origins of partitions that have none yet; existing origins stay. Returns the catalog that contains
+    /// them.
     ///
     /// Errors: [`Error::FindDefinition`], [`Error::Store`], [`Error::WriteCatalog`].
     pub async fn record_origin(&self, stream: &StreamName, origins: &Frontier) -> Result<Arc<Catalog>> {
@@ -100,8 +101,8 @@ impl CatalogStore {
         Ok(self.change(change).await?.0)
     }
 
-    /// Lets the name serve the view `id`, if that is what is being built for it. Anything else (it is served
-    /// already, or has been replaced meanwhile) changes nothing.
+    /// Makes the name serve the view `id`, if that view is being built for the name. Otherwise nothing changes: the
+    /// view is served already, or has been replaced meanwhile.
     ///
     /// Errors: [`Error::FindDefinition`], [`Error::Store`], [`Error::WriteCatalog`].
     pub async fn promote(&self, view: &ViewName, id: &ViewId) -> Result<Arc<Catalog>> {
@@ -172,13 +173,13 @@ impl CatalogStore {
         Ok(Some(file))
     }
 
-    /// The highest number there is.
+    /// Returns the highest existing number.
     async fn newest(&self) -> Result<Option<u64>> {
         let numbers = self.files.numbers().await.map_err(|source| failed(self.files.folder(), source))?;
         Ok(numbers.last().copied())
     }
 
-    /// Looks up what deciding on `change` takes.
+    /// Looks up the facts that the decision on `change` needs.
     async fn facts(&self, change: &Change) -> Result<Facts> {
         let mut facts = Facts::default();
         let Change::Statements(statements) = change else {

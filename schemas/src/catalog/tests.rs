@@ -1,4 +1,4 @@
-//! The catalog through its public door, over a real object store that can be told to misbehave.
+//! The catalog through its public interface, over an object store that injects faults.
 
 use object_store::path::Path;
 use object_store::{ObjectStoreExt, PutPayload};
@@ -50,7 +50,7 @@ impl Fixture {
         self.catalogs.load().await.unwrap()
     }
 
-    /// Publishes what is being built for `v`.
+    /// Publishes the view that is being built for `v`.
     async fn promote(&self) -> Arc<Catalog> {
         let catalog = self.load().await;
         let built = catalog.views[&view("v")].building.clone().unwrap();
@@ -58,13 +58,13 @@ impl Fixture {
         self.catalogs.promote(&view("v"), id).await.unwrap()
     }
 
-    /// Pretends that the stream `s` has been archived.
+    /// Makes the stream `s` look archived.
     async fn archive(&self) {
         let path = Warehouse::master_path(&stream("s")).join("_delta_log").join("0.json");
         self.store.put(&path, PutPayload::from_static(b"{}")).await.unwrap();
     }
 
-    /// Rewrites the newest file's text.
+    /// Rewrites the text of a version's file.
     async fn tamper(&self, version: u64, edit: impl FnOnce(String) -> String) {
         let path = Path::from(format!("catalog/{version:08}.json"));
         let bytes = self.store.get(&path).await.unwrap().bytes().await.unwrap();
@@ -81,7 +81,7 @@ fn view(name: &str) -> ViewName {
     ViewName::new(name).unwrap()
 }
 
-/// Whether `v` has a side that serves and one that is built.
+/// Returns whether `v` has a served view and one that is being built.
 fn sides(catalog: &Arc<Catalog>) -> (bool, bool) {
     let view = &catalog.views[&view("v")];
     (view.serving.is_some(), view.building.is_some())
@@ -277,7 +277,7 @@ async fn a_write_with_an_unknown_outcome_happens_once() {
     assert_eq!(f.load().await.version, 0);
 }
 
-/// The second of two writers finds the first one's file and decides anew: here, that the name is taken.
+/// The second of two writers finds the first one's file and decides again. Here it finds that the name is taken.
 #[tokio::test]
 async fn a_lost_race_is_decided_anew() {
     let f = Fixture::with(&[STREAM]).await;

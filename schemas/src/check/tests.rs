@@ -1,4 +1,4 @@
-//! Texts in, findings out: `text:line:column+width severity: message (help)`.
+//! Findings for texts, shown as `text:line:column+width severity: message (help)`.
 
 use super::*;
 
@@ -27,7 +27,7 @@ async fn found(texts: &[&str]) -> Vec<String> {
     check(&texts).await.findings.iter().map(show).collect()
 }
 
-/// `sql` follows the stream, from line 3 on.
+/// Checks `sql`, which follows the stream and begins on line 3.
 #[track_caller]
 fn expect(sql: &str, expect: &[&str]) {
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
@@ -102,7 +102,7 @@ fn refusals_have_places() {
     expect("SELECT 1", &["0:3:1+8 error: `SELECT 1` is a query, not a definition (Send queries on their own.)"]);
 }
 
-/// Places alone: `line:column+width`, and a word of the message.
+/// Checks places only: `line:column+width`, and a word of the message.
 #[track_caller]
 fn place(sql: &str, expect: &[(&str, &str)]) {
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
@@ -168,10 +168,7 @@ fn what_the_planner_cannot_place_is_narrowed_down() {
     let view = |query: &str| format!("CREATE MATERIALIZED VIEW v AS\n{query}");
     place(&view("SELECT device, 1 + avg(upper(device)) AS n FROM s GROUP BY 1"), &[("4:20+3", "avg")]);
     place(&view("SELECT count(*), count(*) FROM s"), &[("4:18+5", "same name")]);
-    place(
-        &view("SELECT max(temperature) AS n FROM s WHERE sum(temperature) > 1"),
-        &[("4:43+20", "not allowed in the WHERE")],
-    );
+    place(&view("SELECT max(temperature) AS n FROM s WHERE sum(temperature) > 1"), &[("4:43+20", "not allowed in the WHERE")]);
 }
 
 #[test]

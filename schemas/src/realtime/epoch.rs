@@ -1,6 +1,6 @@
-//! Epochs: the rows between two archive commits, handed from the speed layer to the archive.
+//! Epochs: the rows between two archive commits, which the speed layer sends to the archive.
 //!
-//! Invariant: an epoch lands whole or not at all, and only on a table whose frontier equals its `from`.
+//! Invariant: an epoch is committed whole or not at all, and only to a table whose frontier equals its `from`.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -15,12 +15,12 @@ use crate::{Frontier, Partition, StreamName};
 #[derive(Debug, Clone)]
 pub struct Epoch {
     pub stream: StreamName,
-    /// Positions of every partition that the writer owns, as it believes the archive to be. An epoch that names none
-    /// changes nothing: its outcome is the newest version, read anew.
+    /// Positions of every partition that the writer owns, as the writer believes the archive to be. An epoch without
+    /// partitions changes nothing; its outcome is the newest version, read again.
     pub from: Frontier,
     /// Positions after this epoch; names the same partitions as `from`.
     pub to: Frontier,
-    /// Row batches of the stream's row schema, in the order of reading.
+    /// Batches of the stream's row schema, in the order of reading.
     pub rows: Vec<RecordBatch>,
     /// True if the epoch's end is a mark.
     pub mark: bool,
@@ -28,16 +28,16 @@ pub struct Epoch {
     pub last: HashMap<Partition, LastMessage>,
 }
 
-/// What became of an epoch.
+/// The outcome of an epoch.
 #[derive(Debug, Clone)]
 pub enum EpochOutcome {
-    /// It is in this version.
+    /// The epoch is in this version.
     Landed(Arc<MasterVersion>),
-    /// Someone else wrote the range: drop what is buffered and resume from this version.
+    /// Another writer wrote the range. Drop the buffered rows and resume from this version.
     Fenced(Arc<MasterVersion>),
 }
 
-/// An epoch on its way to the archive. If the reply is dropped, the archive has stopped.
+/// An epoch sent to the archive. A dropped reply means that the archive has stopped.
 #[derive(Debug)]
 pub struct EpochRequest {
     pub epoch: Epoch,

@@ -1,7 +1,7 @@
-//! Conditions on groups, from a query's expressions to the wire and back to expressions.
+//! Converts conditions on groups from a query's expressions to the wire format and back.
 //!
-//! Invariant: a filter drops no group that the expression it was made from would keep. What has no such filter is not
-//! translated at all: the reader filters again anyway.
+//! Invariant: a filter drops no group that its source expression would keep. An expression without such a filter is
+//! not translated; the reader applies every filter again anyway.
 
 use std::sync::Arc;
 
@@ -19,11 +19,13 @@ use datafusion::prelude::ident;
 
 use crate::realtime::protocol::{GroupFilter, GroupTest};
 
-/// A longer list is filtered by the reader alone: the request would outgrow what it saves.
+/// The most values in a filter. Only the reader applies a longer list, because the request would cost more than it
+/// saves.
 const VALUES: usize = 1024;
 
 impl GroupFilter {
-    /// The filters that together say what `condition` says of the columns of `groups`; `None` if there are none.
+    /// Translates `condition` on the columns of `groups` into filters that together are equivalent. `None` if there
+    /// are none.
     pub fn translate(condition: &Expr, groups: &Schema) -> Option<Vec<GroupFilter>> {
         match condition {
             Expr::BinaryExpr(BinaryExpr { left, op, right }) => match op {
@@ -32,7 +34,7 @@ impl GroupFilter {
                     both.extend(Self::translate(right, groups)?);
                     Some(both)
                 }
-                // A short IN list arrives as alternatives.
+                // DataFusion plans a short IN list as alternatives.
                 Operator::Or => {
                     let mut values = Vec::new();
                     let column = alternatives(condition, &mut values)?;
@@ -80,9 +82,9 @@ impl GroupFilter {
         Some(GroupFilter { column: column.to_owned(), test, values: encode(&values).ok()? })
     }
 
-    /// The condition over rows that have the columns of `groups`.
+    /// Returns the condition on rows that have the columns of `groups`.
     ///
-    /// Errors: what was received is no condition on them, with the reason.
+    /// Errors: the reason why the received filter is not a condition on these columns.
     pub fn condition(&self, groups: &Schema) -> Result<Expr, String> {
         let name = &self.column;
         let field = groups.field_with_name(name).map_err(|_| format!("there is no group `{name}`"))?;
@@ -124,7 +126,7 @@ fn literal(expr: &Expr) -> Option<ScalarValue> {
     }
 }
 
-/// The one column that `a = 1 OR a = 2 OR …` compares, and the values.
+/// Returns the one column that `a = 1 OR a = 2 OR …` compares, and collects its values.
 fn alternatives(expr: &Expr, values: &mut Vec<ScalarValue>) -> Option<String> {
     let Expr::BinaryExpr(BinaryExpr { left, op, right }) = expr else {
         return None;
@@ -178,7 +180,7 @@ mod tests {
         Schema::new(vec![Field::new("g0", DataType::Utf8, true), Field::new("g1", DataType::Int64, true)])
     }
 
-    /// The translation and back, as text.
+    /// Checks a condition translated to filters and back, as text.
     #[track_caller]
     fn check(condition: Expr, expect: Option<&str>) {
         let groups = groups();

@@ -1,5 +1,4 @@
-//! What a serving process asks of a speed worker, and what it is told: the tiling protocol as values that cross a
-//! network.
+//! The tiling protocol between a serving process and a speed worker, as values that cross a network.
 //!
 //! ```text
 //!  reader                                worker
@@ -11,8 +10,8 @@
 //!    │── release ──────────────────────────▶│
 //! ```
 //!
-//! Invariant: everything that is read under one pin stands at the frontier which the pin's answer named. What a worker
-//! says is only ever used if it tiles from where the reader asked, so a stale or wrong worker makes an answer late.
+//! Invariant: all reads under one pin return data at the frontier that the pin's answer named. The reader uses a
+//! worker's data only if it tiles from the requested start, so a stale or wrong worker can only delay an answer.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -22,47 +21,49 @@ use crate::realtime::segment::Provenance;
 use crate::realtime::snapshot::PartitionHealth;
 use crate::{Frontier, Offset, Partition, StreamName, ViewId};
 
-/// Name of the action that pins; its body is a [`PinRequest`], its one answer a [`PinAnswer`], both JSON.
+/// Name of the action that pins. Its body is a [`PinRequest`], its one answer a [`PinAnswer`], both JSON.
 pub const PIN: &str = "thalweg.pin";
-/// Name of the action that lets go of a pin before its time is over; its body is the pin's id.
+/// Name of the action that releases a pin before its time is over. Its body is the pin's id.
 pub const RELEASE: &str = "thalweg.release";
-/// Name of the action that tells how a worker is doing; no body, its answer is a [`WorkerStatus`].
+/// Name of the action that returns a worker's status. It has no body; its answer is a [`WorkerStatus`].
 pub const STATUS: &str = "thalweg.status";
 
-/// Asks for one snapshot of a stream to be kept.
+/// Asks a worker to keep one snapshot of a stream.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct PinRequest {
     pub stream: StreamName,
-    /// [`crate::definition::stream::StreamDefinition::fingerprint`] as the reader knows it. A worker on another one
-    /// holds nothing.
+    /// [`crate::definition::stream::StreamDefinition::fingerprint`] as the reader knows it. A worker with another
+    /// fingerprint holds nothing for this reader.
     pub definition: String,
     /// S of every view: its cut, for every partition that the reader knows.
     pub views: BTreeMap<ViewId, Frontier>,
-    /// From where rows are asked for: the archive frontier of the reader's version. `None`: no rows.
+    /// The start of the requested rows: the archive frontier of the reader's version. `None`: no rows.
     pub rows: Option<Frontier>,
-    /// How long the pin is needed at most, in milliseconds.
+    /// The longest time for which the pin is needed, in milliseconds.
     pub keep_ms: u64,
 }
 
-/// What is kept.
+/// The answer to a [`PinRequest`]: what the worker keeps.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct PinAnswer {
-    /// Names the pin in tickets.
+    /// The id of the pin in tickets.
     pub pin: String,
-    /// The worker, as people know it.
+    /// The worker's name for people.
     pub worker: String,
-    /// The partitions that this worker reads; none if it does not read the stream, or not with this definition.
+    /// The partitions that this worker reads. None if the worker does not read the stream, or reads it with another
+    /// definition.
     pub partitions: BTreeMap<Partition, PinnedPartition>,
-    /// Why there is no partition, if the worker can say.
+    /// The reason why there is no partition, if the worker knows it.
     pub reason: Option<String>,
 }
 
 /// One partition of a pin.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct PinnedPartition {
-    /// F.
+    /// The frontier F.
     pub frontier: Offset,
-    /// False until reading has reached what the log held at assignment: nothing may be answered from it.
+    /// False until reading has reached the end of the log at assignment. Until then, no query may be answered from
+    /// this partition.
     pub caught_up: bool,
     /// Messages not yet read.
     pub lag: i64,
@@ -71,18 +72,18 @@ pub struct PinnedPartition {
     pub rows: Option<Coverage>,
 }
 
-/// Whether the range from S to F is held.
+/// Whether the worker holds the range from S to F.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Coverage {
-    /// The ranges that tile it, in order; none if S is F.
+    /// The ranges that tile it, in order. None if S is F.
     Ranges(Vec<(Offset, Offset)>),
-    /// Why not.
+    /// The reason why the range is not held.
     NotHeld(String),
 }
 
 impl Coverage {
-    /// True if the ranges tile `[from, to)`: each starts where the last one ended, and none is empty.
+    /// True if the ranges tile `[from, to)`: each starts at the end of the previous one, and none is empty.
     pub fn tiles(&self, from: Offset, to: Offset) -> bool {
         match self {
             Coverage::NotHeld(_) => false,
@@ -95,21 +96,21 @@ impl Coverage {
     }
 }
 
-/// What is read under a pin; the ticket of a Flight `DoGet`, as JSON.
+/// The data to read under a pin: the ticket of a Flight `DoGet`, as JSON.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Ticket {
-    /// States of a view from S to the pin's frontier, neighbours merged; of the view's state schema.
+    /// States of a view from S to the pin's frontier, in the view's state schema. Neighbouring segments are merged.
     States(StatesTicket),
-    /// Every segment that ends above `from` in the partitions that it names, as it is held: a schema whose metadata
-    /// is the [`SegmentHead`], then the states. For audits.
+    /// Every segment that ends above `from` in the partitions that `from` names, as the worker holds it: a schema
+    /// whose metadata is the [`SegmentHead`], then the states. For audits.
     Segments { pin: String, view: ViewId, from: Frontier },
-    /// Rows and rejects from `from` to the pin's frontier, of the stream's row schema.
+    /// Rows and rejects from `from` to the pin's frontier, in the stream's row schema.
     Rows {
         pin: String,
-        /// Names the partitions that are wanted, and where each begins.
+        /// The requested partitions and the start of each.
         from: Frontier,
-        /// Columns by name, in this order; `None`: all.
+        /// Columns by name, in this order. `None`: all.
         columns: Option<Vec<String>>,
     },
 }
@@ -118,29 +119,29 @@ pub enum Ticket {
 pub struct StatesTicket {
     pub pin: String,
     pub view: ViewId,
-    /// Names the partitions that are wanted, and S in each.
+    /// The requested partitions and S of each.
     pub from: Frontier,
-    /// Columns of the state schema by index, in this order; `None`: all. What is left out is not merged.
+    /// Columns of the state schema by index, in this order. `None`: all. Other columns are not merged.
     pub columns: Option<Vec<usize>>,
-    /// All must hold for a group to be sent. A worker may send more: the reader filters again.
+    /// Filters that a group must all satisfy. A worker may send more groups, because the reader filters again.
     pub filters: Vec<GroupFilter>,
 }
 
-/// A condition on one column of the states' groups: the column is equal to one of `values`, or within bounds.
+/// A condition on one column of the states' groups: the column equals one of `values`, or lies within bounds.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct GroupFilter {
-    /// Name of the state schema's column: `g0`, `g1`, ….
+    /// The name of a column in the state schema: `g0`, `g1`, ….
     pub column: String,
     pub test: GroupTest,
-    /// Base64 of an Arrow IPC stream of one batch with one column, whose rows are the test's values.
+    /// The values of the test: Base64 of an Arrow IPC stream of one batch with one column.
     pub values: String,
 }
 
-/// How a group's value is compared with a filter's values.
+/// The comparison of a group's value with a filter's values.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum GroupTest {
-    /// Equal to one of the values.
+    /// The value equals one of the filter's values.
     In,
     Less,
     LessOrEqual,
@@ -148,7 +149,7 @@ pub enum GroupTest {
     GreaterOrEqual,
 }
 
-/// What a batch of a segment's states belongs to.
+/// The segment to which a batch of states belongs.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SegmentHead {
     pub partition: Partition,
@@ -157,7 +158,7 @@ pub struct SegmentHead {
     pub provenance: Provenance,
 }
 
-/// How a worker is doing.
+/// The status of a worker.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct WorkerStatus {
     pub worker: String,
@@ -167,20 +168,20 @@ pub struct WorkerStatus {
 /// One stream of a worker.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct WorkerStream {
-    /// Why it is stopped.
+    /// The error that stopped the stream.
     pub failure: Option<String>,
-    /// Why the brokers do not answer, while they do not.
+    /// The reason why the brokers do not answer, while they do not.
     #[serde(default)]
     pub waiting: Option<String>,
-    /// Why rows are not archived at the moment.
+    /// The reason why rows are not being archived, while they are not.
     #[serde(default)]
     pub archive_failure: Option<String>,
-    /// Of the partitions that the worker reads; `None` while it is starting.
+    /// The frontier of the partitions that the worker reads. `None` while the worker is starting.
     pub frontier: Option<Frontier>,
-    /// Those of them that have caught up.
+    /// The partitions that have caught up.
     pub caught_up: BTreeSet<Partition>,
     pub health: BTreeMap<Partition, PartitionHealth>,
-    /// Segments of every view that is held.
+    /// The number of segments of every held view.
     pub segments: BTreeMap<ViewId, usize>,
     pub memory_bytes: usize,
     pub memory_budget: usize,

@@ -1,7 +1,7 @@
 //! A segment: the realtime state of one view over one range of one partition.
 //!
-//! Invariant: a segment is a pure function of (view id, partition, from, to) and is never changed; replacing
-//! several neighbours by their merge yields a new segment.
+//! Invariant: a segment is a pure function of (view id, partition, from, to) and never changes. Merging several
+//! neighbours yields a new segment, which replaces them.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -10,7 +10,7 @@ use arrow::record_batch::RecordBatch;
 
 use crate::{Offset, Partition, ViewId};
 
-/// How a segment came to be; the audit tells them apart.
+/// The origin of a segment. The audit reports the two kinds separately.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Provenance {
@@ -30,9 +30,9 @@ pub struct Segment {
     pub provenance: Provenance,
     /// Rows of the view's state schema: `_partition`, then groups `g0…`, then states `a0…`. May have no rows.
     pub states: RecordBatch,
-    /// Bytes that the states are charged for in the memory budget.
+    /// Bytes of the states in the memory budget.
     pub bytes: usize,
-    /// How many merges of neighbours made it: 0 is one micro-batch.
+    /// The number of merges of neighbours that made the segment. 0 is one micro-batch.
     pub level: u8,
 }
 

@@ -1,6 +1,6 @@
-//! Tiling: choosing the segments that cover `[from, to)` of every partition without gap or overlap.
+//! Tiling: chooses the segments that cover `[from, to)` of every partition without gap or overlap.
 //!
-//! Invariant: what [`tile`] returns covers exactly what was asked for, each offset once; anything else is
+//! Invariant: the result of [`tile`] covers exactly the requested range, each offset once; any other case is
 //! [`Error::NotHeld`]. A stale, forged or missing segment can make an answer late, never wrong.
 
 use std::sync::Arc;
@@ -9,9 +9,9 @@ use crate::realtime::segment::{Segment, ViewSegments};
 use crate::realtime::snapshot::RowsChunk;
 use crate::{Error, Frontier, Offset, Partition, Result, ViewId};
 
-/// The segments of `view` that tile `[from, to)` in every partition that either frontier names.
+/// Returns the segments of `view` that tile `[from, to)` in every partition that either frontier names.
 ///
-/// Errors: [`Error::NotHeld`] naming the first partition that cannot be tiled.
+/// Errors: [`Error::NotHeld`], which names the first partition that cannot be tiled.
 pub fn tile(view: &ViewId, held: &ViewSegments, from: &Frontier, to: &Frontier) -> Result<Vec<Arc<Segment>>> {
     let not_held = |partition: Partition, reason: String| Error::NotHeld {
         what: format!("view {view}, partition {partition}"),
@@ -31,7 +31,7 @@ pub fn tile(view: &ViewId, held: &ViewSegments, from: &Frontier, to: &Frontier) 
     Ok(tiles)
 }
 
-/// The segments that tile `[from, to)` of one partition, or why none do.
+/// Returns the segments that tile `[from, to)` of one partition, or the reason why none do.
 fn tile_partition(
     view: &ViewId,
     partition: Partition,
@@ -69,7 +69,7 @@ fn tile_partition(
     Ok(tiles)
 }
 
-/// The chunks that hold rows of `[from, to)` of one partition, or why they leave a gap or overlap.
+/// Returns the chunks that hold rows of `[from, to)` of one partition, or a description of the gap or overlap.
 pub fn rows_between(
     chunks: &[Arc<RowsChunk>],
     partition: Partition,
@@ -86,7 +86,7 @@ pub fn rows_between(
         if start == end || end <= from || from == to {
             continue;
         }
-        // Only the first may begin below what is asked for: its rows are filtered.
+        // Only the first chunk may begin below the requested range: its rows are filtered.
         let continues = start == at || (found.is_empty() && start < at);
         if !continues {
             return Err(format!("the rows {start}..{end} do not continue at {at}"));

@@ -1,6 +1,7 @@
-//! Workers that are killed, silent, refused or cut off in the middle of an answer.
+//! Workers that are killed, silent, refused or disconnected in the middle of an answer.
 //!
-//! Invariant: what comes back is a whole and exact answer, a partial one that says so, or an error that passes.
+//! Invariant: the reply is a whole and exact answer, a partial answer that is marked as partial, or a temporary
+//! error.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -32,7 +33,7 @@ async fn what_nobody_holds_is_named_or_left_out_on_request() {
     assert!(message.contains("partition 1: no worker reads it"), "{message}");
     assert!(message.contains(&address), "{message}");
 
-    // As if partition 1 had ended at the cut.
+    // The answer is that of a partition 1 which ends at the cut.
     let left = at(&[(0, 50), (1, 20)]);
     let here = world.here(world.snapshot(&cut, &left).await).await;
     for sql in ["SELECT * FROM totals", "SELECT * FROM busy", "SELECT * FROM sensor_data"] {
@@ -44,14 +45,14 @@ async fn what_nobody_holds_is_named_or_left_out_on_request() {
     let set = there.sql("SET thalweg.partial = 'allow'; SELECT * FROM totals").await;
     assert_eq!(set.answer().1, json!({"sensor_data": {"0": 50, "1": 20}}));
 
-    // The archive has moved on alone: rows and views would stand at two frontiers.
+    // Only the archive has advanced, so rows and views would have two different frontiers.
     world.archive(&at(&[(0, 20), (1, 30)])).await;
     let both = "SELECT count(*) FROM sensor_data, totals";
     let reply = there.ask(both, &[("thalweg-partial", "allow")]).await;
     assert_eq!(reply.code(), (503, "not_held"));
     assert!(reply.message().contains("stand at 20 and 30"), "{}", reply.message());
 
-    // A worker comes back under the same address.
+    // A new worker listens on the same address.
     let held = world.snapshot(&cut, &at(&[(1, 45)])).await;
     let _again = world.worker_with(held, None, None, &address).await;
     let deadline = Instant::now() + Duration::from_secs(30);
@@ -113,7 +114,7 @@ async fn a_wrong_token_is_refused_by_name() {
     }
 }
 
-/// Passes bytes on to `target` until `budget` is used up; then every connection breaks.
+/// Forwards bytes to and from `target` until `budget` is used up. Then every connection breaks.
 async fn proxy(target: String, budget: Arc<AtomicI64>) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap().to_string();
@@ -171,7 +172,7 @@ async fn an_answer_that_is_cut_off_is_never_taken_for_whole() {
                 reply.status,
                 reply.body
             );
-            // Whole again once the worker is reached again.
+            // The answer is whole again once the worker is reachable.
             budget.store(i64::MAX, Ordering::SeqCst);
             let deadline = Instant::now() + Duration::from_secs(30);
             loop {

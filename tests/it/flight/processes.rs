@@ -1,6 +1,6 @@
-//! Workers that serve hand-made snapshots of a world over loopback, and serving processes in front of them.
+//! Workers that serve snapshots of a world over loopback, and serving processes that read from them.
 //!
-//! Invariant: a worker has a runtime of its own, so that it ends as a killed process does.
+//! Invariant: each worker has its own runtime, so it can end like a killed process.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -22,7 +22,7 @@ use tokio_util::sync::CancellationToken;
 use super::world::World;
 
 impl World {
-    /// A worker that holds `snapshot`.
+    /// Starts a worker that holds `snapshot`.
     pub(crate) async fn worker(&self, snapshot: StreamSnapshot) -> Worker {
         self.worker_with(snapshot, None, None, "127.0.0.1:0").await
     }
@@ -63,7 +63,7 @@ impl World {
         }
     }
 
-    /// A serving process that has the snapshot in memory.
+    /// Starts a serving process that holds the snapshot in memory.
     pub(crate) async fn here(&self, snapshot: StreamSnapshot) -> Server {
         let handle = Shown::new(Some(snapshot)).handle();
         let streams = Arc::new(HashMap::from([(self.sensors.world.stream.clone(), handle)]));
@@ -71,7 +71,7 @@ impl World {
         Server::start(self.sources(realtime)).await
     }
 
-    /// A serving process that asks workers at `addresses`.
+    /// Starts a serving process that asks workers at `addresses`.
     pub(crate) async fn there(&self, addresses: &[String], config: WorkersConfig) -> Server {
         let addresses = watch::channel(addresses.to_vec()).1;
         let realtime = Realtime::Remote { workers: Workers::new(addresses, config), masters: self.masters.subscribe() };
@@ -84,23 +84,23 @@ impl World {
     }
 }
 
-/// No worker of a test is slow, but the machine may be.
+/// A configuration with long timeouts: the workers of a test are fast, but the machine may be slow.
 pub(crate) fn patient() -> WorkersConfig {
     WorkersConfig { ask_within: Duration::from_secs(20), ..WorkersConfig::default() }
 }
 
-/// A speed worker's Flight side.
+/// The Flight server of a speed worker.
 pub(crate) struct Worker {
     pub(crate) address: String,
     pub(crate) shown: Shown,
     pub(crate) catalog: watch::Sender<Arc<Catalog>>,
     _streams: watch::Sender<Arc<HashMap<StreamName, StreamHandle>>>,
-    /// Its own, so that it can be killed with all of its connections.
+    /// The worker's own runtime, so that the worker can be killed with all of its connections.
     runtime: Option<Runtime>,
 }
 
 impl Worker {
-    /// Gone as after SIGKILL: connections break.
+    /// Ends the worker as SIGKILL would: connections break.
     pub(crate) async fn kill(mut self) {
         let runtime = self.runtime.take().unwrap();
         let ending = move || runtime.shutdown_timeout(Duration::from_secs(30));
@@ -123,7 +123,7 @@ pub(crate) struct Server {
     cancel: CancellationToken,
 }
 
-/// What it answered.
+/// The reply of a server.
 #[derive(Debug)]
 pub(crate) struct Reply {
     pub(crate) status: u16,
@@ -140,7 +140,7 @@ impl Reply {
         self.body["error"]["message"].as_str().unwrap_or("")
     }
 
-    /// The rows in an order that does not depend on the plan, and the frontier.
+    /// Returns the sorted rows, so that their order does not depend on the plan, and the frontier.
     pub(crate) fn answer(&self) -> (Vec<String>, Value) {
         assert_eq!(self.status, 200, "{}", self.body);
         let rows = self.body["rows"].as_array().unwrap();
@@ -190,14 +190,14 @@ impl Server {
         (reply.status().as_u16(), reply.text().await.unwrap())
     }
 
-    /// The value of a metric, by its line's beginning.
+    /// Returns the value of the first metric whose line begins with `name`.
     pub(crate) async fn metric(&self, name: &str) -> Option<f64> {
         let (_, text) = self.get("/metrics").await;
         let line = text.lines().find(|line| line.starts_with(name))?;
         line.rsplit(' ').next()?.parse().ok()
     }
 
-    /// The physical plan, as text.
+    /// Returns the output of EXPLAIN as text.
     pub(crate) async fn explain(&self, sql: &str) -> String {
         let reply = self.sql(&format!("EXPLAIN {sql}")).await;
         reply.answer().0.join("\n")

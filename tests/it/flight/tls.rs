@@ -1,4 +1,4 @@
-//! Encrypted connections: certificates are made by `openssl` for the test.
+//! Encrypted connections. `openssl` makes the certificates for the test.
 
 use std::path::Path;
 use std::process::Command;
@@ -16,7 +16,7 @@ fn openssl(folder: &Path, arguments: &str) {
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
 }
 
-/// An authority (`ca.pem`), another one (`other.pem`), and a certificate of the first for 127.0.0.1.
+/// Makes an authority (`ca.pem`), another authority (`other.pem`), and a certificate of the first one for 127.0.0.1.
 fn certificates(folder: &Path) {
     for name in ["ca", "other"] {
         openssl(

@@ -1,7 +1,8 @@
-//! A stream with views in a warehouse in memory, archived and computed by the batch layer, and what workers hold above.
+//! A stream with views in a warehouse in memory, archived and computed by the batch layer, and the snapshots of
+//! workers above the cut.
 //!
-//! Invariant: archive, batch states, segments and rows are all made from the same messages, by the product's own code;
-//! only Kafka is missing.
+//! Invariant: the product's own code makes archive, batch states, segments and rows from the same messages. Only
+//! Kafka is missing.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -29,7 +30,7 @@ const VIEWS: &str = "
       SELECT count(*) AS readings, count(DISTINCT device) AS devices, sum(temperature) AS warmth
       FROM sensor_data;";
 
-/// What all processes share.
+/// The state that all processes share.
 pub(crate) struct World {
     pub(crate) sensors: Sensors,
     pub(crate) masters: watch::Sender<Arc<HashMap<StreamName, Arc<MasterVersion>>>>,
@@ -38,7 +39,7 @@ pub(crate) struct World {
 }
 
 impl World {
-    /// Archived and computed below `cut` in each of `partitions`.
+    /// Creates a world that is archived and computed below `cut` in each of `partitions`.
     pub(crate) async fn new(partitions: i32, cut: i64) -> Self {
         let origin = level(partitions, 0);
         let sensors = Sensors::new(warehouse_in_memory(), VIEWS, origin.clone(), 40, 3).await;
@@ -77,7 +78,7 @@ impl World {
         self.masters.send_replace(Arc::new(HashMap::from([(stream.clone(), master)])));
     }
 
-    /// Computes every view up to the newest mark, and publishes it.
+    /// Computes every view up to the newest mark and publishes it.
     pub(crate) async fn recompute(&self) {
         let config = BatchConfig { spill: self.spill.path().to_owned(), ..BatchConfig::default() };
         let world = &self.sensors.world;
@@ -89,7 +90,7 @@ impl World {
         world.published.send_replace(Arc::new(published));
     }
 
-    /// What a worker that reads the partitions of `to` holds, from `from` on.
+    /// Returns the snapshot of a worker that reads the partitions of `to` and holds data from `from` on.
     pub(crate) async fn snapshot(&self, from: &Frontier, to: &Frontier) -> StreamSnapshot {
         self.sensors.snapshot(self.master(), from, from, to).await
     }

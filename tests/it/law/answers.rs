@@ -1,7 +1,7 @@
-//! Comparing two answers row by row. What may differ is the rounding of floats, and it is judged by the magnitudes
-//! that went into a value, never by the value: when 1e15 and -1e15 cancel, what is left has the rounding of 1e15.
+//! Compares two answers row by row. Only the rounding of floats may differ. It is judged by the magnitudes of the
+//! values that were added, never by the result: when 1e15 and -1e15 cancel, the result has the rounding of 1e15.
 //!
-//! Invariant: the magnitudes come from SQL over all rows at once, group by group, like the expected answer itself.
+//! Invariant: the magnitudes come from SQL over all rows at once, group by group, like the expected answer.
 
 use std::collections::BTreeMap;
 
@@ -11,21 +11,21 @@ use datafusion::common::ScalarValue;
 
 /// Rounding of up to 240 additions in any order, relative to the sum of the magnitudes: 240 times 2^-53 is 3e-14.
 const ROUNDING: f64 = 1e-12;
-/// Quantile sketches: a share of the range of the values.
+/// The tolerance of quantile sketches, as a share of the range of the values.
 const DIGEST: f64 = 0.02;
 
-/// How a column of an answer is judged. The names in it are SQL expressions over the rows.
+/// The rule by which a column of an answer is judged. Its names are SQL expressions over the rows.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) enum Judge {
     Exact,
     Sum(&'static str),
     Mean(&'static str),
     Variance(&'static str),
-    /// A square root, which may be as far off as its square may be.
+    /// A square root. The squares of both values are compared.
     Deviation(&'static str),
     Covariance(&'static str, &'static str),
     Correlation(&'static str, &'static str),
-    /// Of y and x, as in `regr_slope(y, x)`; a correlation's square is judged as a correlation.
+    /// The slope of y and x, as in `regr_slope(y, x)`. The square of a correlation is judged as a correlation.
     Slope(&'static str, &'static str),
     Intercept(&'static str, &'static str),
     /// Sums of products of deviations.
@@ -34,11 +34,11 @@ pub(crate) enum Judge {
 }
 
 impl Judge {
-    /// What a value's error is relative to, as SQL.
+    /// Returns the scale of a value's error, as SQL.
     pub(crate) fn scale(self) -> String {
         use Judge as J;
         let float = |x: &str| format!("CAST({x} AS DOUBLE)");
-        // Of pairs only those count that have both.
+        // Only pairs without a null count.
         let both = |x: &str, y: &str| {
             let only = |a, b| format!("CASE WHEN ({b}) IS NOT NULL THEN CAST({a} AS DOUBLE) END");
             (only(x, y), only(y, x))
@@ -122,8 +122,8 @@ fn keyed(batches: &[RecordBatch], groups: usize) -> Keyed {
     rows
 }
 
-/// Asserts that `got` is what `expected` says, which has one answer for each of its aggregates: the value and the
-/// scale that it is judged by. `context` is printed if it is not.
+/// Asserts that `got` equals `expected`, which has one answer for each aggregate: the value and the scale of its
+/// error. A failure prints `context`.
 pub(crate) fn assert_same(
     got: &[RecordBatch],
     expected: &[Vec<RecordBatch>],

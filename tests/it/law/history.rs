@@ -1,8 +1,8 @@
 //! One random history: epochs and marks committed to a real Delta table, recomputations at random times, restarts,
-//! micro-batches above the cut, rebuilt or live, merged in random order; then the merged answer against one query.
+//! and micro-batches above the cut, rebuilt or live, merged in random order. The merged answer is then compared with
+//! one query.
 //!
-//! Invariant: the history uses the product's own archive, recomputation and plans; only the reading of Kafka and of
-//! HTTP is left out.
+//! Invariant: the history uses the product's own archive, recomputation and plans. Only Kafka and HTTP are left out.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -30,21 +30,21 @@ use super::answers::assert_same;
 use super::queries::Query;
 use super::rows::{Place, places, rows, stream};
 
-/// What all steps of one history share.
+/// Shared by all steps of one history.
 struct Setting {
     warehouse: Warehouse,
     catalog: Catalog,
     view: Arc<CompiledView>,
     state: SessionState,
     config: BatchConfig,
-    /// Keeps a folder warehouse alive.
+    /// Keeps the folder of a warehouse until the history ends.
     _folder: tempfile::TempDir,
 }
 
-/// Runs one history of `query` and asserts that every answer on the way is the one query's answer.
+/// Runs one history of `query`, and asserts that every answer equals that of one query.
 #[expect(clippy::print_stdout, reason = "a failure names its seed")]
 pub(crate) async fn check(seed: u64, rng: &mut StdRng, query: &Query) {
-    // Shown only if the test fails, also when a worker thread panics.
+    // The output is shown only if the test fails, also after a panic in a worker thread.
     println!("LAW_SEED={seed}: {}", query.view);
     let (places, end) = places(rng);
     let all = rows(rng, &places);
@@ -81,7 +81,7 @@ pub(crate) async fn check(seed: u64, rng: &mut StdRng, query: &Query) {
             recompute(rng, &setting, &context).await;
         }
         if rng.random_bool(0.3) {
-            // An answer in the middle: everything below the archive frontier.
+            // An answer in the middle of the history: everything below the archive frontier.
             let got = answer(rng, &setting, &mut archive, &all, &ends, (read, &at)).await;
             let expect = whole(query, &all, read).await;
             assert_same(&got, &expect, query.groups, &query.judges, &context);
@@ -121,7 +121,7 @@ async fn setting(rng: &mut StdRng, query: &Query) -> Setting {
     }
 }
 
-/// The frontier after reading `places` from `at`.
+/// Returns the frontier after reading `places` from `at`.
 fn position(at: &Frontier, places: &[Place]) -> Frontier {
     let mut to = at.clone();
     for place in places {
@@ -130,7 +130,7 @@ fn position(at: &Frontier, places: &[Place]) -> Frontier {
     to
 }
 
-/// `[from, to)` of `all` as one or more batches, as micro-batches leave them.
+/// Returns `[from, to)` of `all` as one or more batches of random length, like micro-batches.
 fn slices(rng: &mut StdRng, all: &RecordBatch, from: usize, to: usize) -> Vec<RecordBatch> {
     let mut slices = Vec::new();
     let mut at = from;
@@ -153,7 +153,7 @@ async fn recompute(rng: &mut StdRng, setting: &Setting, context: &str) {
         .unwrap_or_else(|e| panic!("{context}: {e}"));
 }
 
-/// The merged answer at `to`: batch states below B, realtime states from B up.
+/// Returns the merged answer at `to`: batch states below B, realtime states from B up.
 async fn answer(
     rng: &mut StdRng,
     setting: &Setting,
@@ -198,7 +198,7 @@ async fn answer(
     run(setting, plan.finish(both.build().unwrap()).unwrap()).await
 }
 
-/// States of the archived rows above `cut`, as a restart computes them.
+/// Computes the states of the archived rows above `cut`, as a restart does.
 async fn rebuild(setting: &Setting, master: &MasterVersion, cut: &Frontier) -> Vec<RecordBatch> {
     let plan = &setting.view.plan;
     let files = ParquetFiles::new(stream().row_schema(), master.files.to_vec());
@@ -214,7 +214,7 @@ async fn run(setting: &Setting, plan: datafusion::logical_expr::LogicalPlan) -> 
         .unwrap_or_else(|e| panic!("{}: {e}\n{text}", setting.view.definition.query))
 }
 
-/// One query for each aggregate over the first `count` messages read, by DataFusion alone.
+/// Runs one query for each aggregate over the first `count` messages, by DataFusion alone.
 async fn whole(query: &Query, all: &RecordBatch, count: usize) -> Vec<Vec<RecordBatch>> {
     let read = all.slice(0, count);
     let read = concat_batches(&read.schema(), [&read]).unwrap();

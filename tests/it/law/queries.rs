@@ -6,17 +6,19 @@ use rand::seq::IndexedRandom;
 
 use super::answers::Judge;
 
-/// A query in two spellings: as a user writes the view, and each of its aggregates alone with the tie-break that the
-/// algebra adds by itself: DataFusion plans only one order of `string_agg` per query. A `count(*)` beside it keeps a
-/// lone DISTINCT from being planned as two GROUP BYs, for which 0.0 and -0.0 are one value; for accumulators, two.
+/// A query in two forms: the view as a user writes it, and one direct query for each aggregate.
+///
+/// A direct query names the tie-break that the algebra adds by itself. It has a single aggregate because DataFusion
+/// plans only one order of `string_agg` per query. It also has a `count(*)`, because DataFusion plans a lone DISTINCT
+/// as two GROUP BYs, for which 0.0 and -0.0 are one value; for accumulators they are two.
 #[derive(Debug, Clone)]
 pub(crate) struct Query {
     pub(crate) view: String,
-    /// After the groups: the aggregate, and its judge's scale.
+    /// The direct queries. After the groups, each returns the aggregate and the scale of its judge.
     pub(crate) whole: Vec<String>,
-    /// How many of the output columns are the group.
+    /// The number of group columns in the output.
     pub(crate) groups: usize,
-    /// One per aggregate column.
+    /// The judge of each aggregate column.
     pub(crate) judges: Vec<Judge>,
 }
 
@@ -24,7 +26,7 @@ const TIES: &str = "/*ties*/";
 
 use Judge::{Correlation, Covariance, Deviation, Digest, Exact, Intercept, Mean, Products, Slope, Sum, Variance};
 
-/// Calls and how they are judged; `/*ties*/` is where the tie-break stands in the direct query.
+/// Calls and their judges. The direct query has the tie-break in place of `/*ties*/`.
 const AGGREGATES: &[(&str, Judge)] = &[
     ("count(*)", Exact),
     ("count(s)", Exact),
@@ -69,8 +71,8 @@ const AGGREGATES: &[(&str, Judge)] = &[
     ("max(t)", Exact),
     ("min(day)", Exact),
     ("max(bin)", Exact),
-    // Streams keep microseconds; nanoseconds come from expressions, and states must keep them through Delta, which has
-    // none.
+    // Streams keep microseconds, so nanoseconds come from expressions. States must keep nanoseconds through Delta,
+    // which has no type for them.
     ("min(to_timestamp_nanos(1700000000000000001 + i % 1000))", Exact),
     ("max(to_timestamp_nanos(i)) FILTER (WHERE i <> 9223372036854775807)", Exact),
     ("count(DISTINCT to_timestamp_nanos(1700000000000000000 + i % 10))", Exact),
@@ -141,7 +143,7 @@ const AGGREGATES: &[(&str, Judge)] = &[
     ("sum(i / 2.0) / count(i)", Mean("i")),
 ];
 
-/// DataFusion's own grouped min and max of floats depend on where a NaN stood; ordering does not.
+/// Grouped min and max of floats in DataFusion depend on the position of a NaN. These ordered calls do not.
 const FLOAT_ORDER: &[(&str, &str)] = &[
     ("min(f)", "first_value(f ORDER BY f NULLS LAST)"),
     ("max(f)", "last_value(f ORDER BY f NULLS FIRST)"),
@@ -202,7 +204,7 @@ fn query(groups: &[&str], aggregates: &[(&str, Judge)], filter: &str, having: &s
     }
 }
 
-/// One to five random aggregates over a random group, perhaps filtered, perhaps with HAVING.
+/// Makes a query of one to five random aggregates over random groups, with a random filter and sometimes HAVING.
 pub(crate) fn random(rng: &mut StdRng) -> Query {
     let count = rng.random_range(1..=5);
     let aggregates: Vec<_> = AGGREGATES.choose_multiple(rng, count).copied().collect();
@@ -211,7 +213,7 @@ pub(crate) fn random(rng: &mut StdRng) -> Query {
     query(groups, &aggregates, FILTERS.choose(rng).unwrap(), having)
 }
 
-/// Every aggregate alone, grouped and global.
+/// Returns a grouped and a global query for every aggregate.
 pub(crate) fn each_aggregate() -> Vec<Query> {
     AGGREGATES.iter().flat_map(|a| [query(&["k"], &[*a], "", ""), query(&[], &[*a], "", "")]).collect()
 }

@@ -1,4 +1,4 @@
-//! Random rows of a stream with every canonical type: nasty values, nulls, ties, gaps in the offsets, rejects.
+//! Random rows of a stream with every canonical type: difficult values, nulls, ties, gaps in the offsets, rejects.
 
 use std::sync::Arc;
 
@@ -34,15 +34,15 @@ pub(crate) fn stream() -> StreamDefinition {
     definitions::stream("events", &columns)
 }
 
-/// One message's place, in the order in which it was read.
+/// The partition and offset of one message. Places are listed in the order of reading.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Place {
     pub(crate) partition: Partition,
     pub(crate) offset: Offset,
 }
 
-/// Up to 240 messages over up to four partitions, read in a random interleaving; the frontier includes trailing
-/// gaps, as transaction markers leave them, and partitions without any message.
+/// Makes up to 240 messages in up to four partitions, read in a random order of partitions. The frontier covers
+/// trailing gaps, as transaction markers leave them, and partitions without any message.
 pub(crate) fn places(rng: &mut StdRng) -> (Vec<Place>, Frontier) {
     let partitions = rng.random_range(1..=4);
     let mut next: Vec<i64> = (0..partitions).map(|_| rng.random_range(0..3)).collect();
@@ -75,11 +75,12 @@ fn pick<T: Copy>(rng: &mut StdRng, pool: &[T]) -> T {
     *pool.choose(rng).unwrap()
 }
 
-/// Two of the largest wrap around in a sum of integers, which is associative all the same.
+/// A sum of two of the largest integers wraps around. Integer sums are associative all the same.
 const INTEGERS: &[i64] =
     &[0, 1, -1, 1 << 53, -(1 << 53), (1 << 53) + 1, i64::MAX, i64::MIN, i64::MAX / 1000, i64::MIN / 1000];
 
-/// Floats of which some cancel and leave nothing but the rounding of the others; never NaN, which would hide it.
+/// Floats, of which some cancel and leave only the rounding of the others. None is NaN, because NaN would hide the
+/// rounding.
 fn huge_and_tiny(rng: &mut StdRng) -> f64 {
     if rng.random_bool(0.005) {
         return pick(rng, &[1e100, -1e100]);
@@ -91,7 +92,7 @@ fn huge_and_tiny(rng: &mut StdRng) -> f64 {
     }
 }
 
-/// Rows at `places`, of the stream's row schema; about one in fifteen is a reject.
+/// Makes rows of the stream's row schema at `places`. About one in fifteen is a reject.
 pub(crate) fn rows(rng: &mut StdRng, places: &[Place]) -> RecordBatch {
     let n = places.len();
     let rejected: Vec<bool> = (0..n).map(|_| rng.random_bool(0.07)).collect();

@@ -1,7 +1,7 @@
-//! Workers of one consumer group over a real broker, in one process: joining, leaving, being found, and how long a
-//! partition that moves goes without fresh answers.
+//! Workers of one consumer group over a real broker, in one process: joining, leaving, discovery, and the time for
+//! which a moving partition has no fresh answers.
 //!
-//! Invariant: the workers' answers together are compared with everything that was produced.
+//! Invariant: the combined answers of the workers are compared with all produced events.
 
 use std::collections::BTreeSet;
 use std::ops::Range;
@@ -24,7 +24,7 @@ use crate::kafka::{Kafka, Message};
 
 const PARTITIONS: i32 = 4;
 
-/// Spreads events over the partitions, and adds them to the answer.
+/// Produces events, spread over the partitions, and adds them to the answer.
 fn produce(kafka: &Kafka, answer: &mut Answer, values: Range<i64>) {
     let messages = values.map(|value| {
         let device = format!("d{}", value % 11);
@@ -73,7 +73,7 @@ impl Member {
         self.seen.borrow().clone()
     }
 
-    /// Partitions that can be answered from: caught up, and tiled from the published cut.
+    /// Returns the partitions that can answer queries: caught up, and tiled from the published cut.
     fn fresh(&self, site: &Site) -> BTreeSet<Partition> {
         let Some(snapshot) = self.snapshot() else {
             return BTreeSet::new();

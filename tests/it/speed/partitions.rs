@@ -1,4 +1,5 @@
-//! Partitions that come and go while loops run on one archive: gained, lost, gained back, owned twice, found later.
+//! Partitions that are assigned and revoked while loops run on one archive: gained, lost, gained back, owned twice,
+//! found later.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,7 +15,7 @@ use super::worker::Worker;
 
 const ORIGIN: &[(i32, i64)] = &[(0, 0), (1, 7), (2, 0)];
 
-/// Both read all that the script produces in these steps.
+/// Produces these steps, and lets every worker read them.
 async fn together(site: &Site, script: &mut Script, workers: &mut [&mut Worker], steps: std::ops::Range<i64>) {
     for step in steps {
         script.step(step);
@@ -54,7 +55,7 @@ async fn a_gained_partition_is_rebuilt_while_the_others_are_served() {
     assert_eq!((master.frontier.get(two), master.mark.get(two)), (end, end));
 
     a.assign(&site, &[2]).await;
-    // Whether it is rebuilt by now or not: the others are there as they were.
+    // The gained partition may or may not be rebuilt by now. The other partitions are unchanged.
     a.check_some(&site, &script, &[0, 1]).await;
     script.step(45);
     a.read(&script).await;
@@ -65,7 +66,7 @@ async fn a_gained_partition_is_rebuilt_while_the_others_are_served() {
     let snapshot = a.run.snapshot();
     let rebuilt = &snapshot.views[id].partitions[&two];
     assert_eq!(rebuilt[0].provenance, Provenance::Rebuilt);
-    // The others were never rebuilt.
+    // The other partitions were never rebuilt.
     let others = [0, 1].map(|p| &snapshot.views[id].partitions[&Partition(p)]);
     let live = |s: &Arc<Segment>| s.provenance == Provenance::Live;
     assert!(others.into_iter().flatten().all(live));
@@ -89,7 +90,7 @@ async fn partitions_wander_between_workers_and_every_answer_is_exact() {
             worker.takes_up(&site).await;
             worker.check(&site, &script).await;
         }
-        // One partition goes to the next worker; every third round it is back where it was.
+        // One partition moves to the next worker. Every third round it returns to the same worker.
         let partition = (round % 3) as i32;
         let holds = |worker: &Worker| worker.at.named(Partition(partition)).is_some();
         let from = workers.iter().position(holds).unwrap();
@@ -116,7 +117,7 @@ async fn of_two_owners_one_is_fenced_and_no_answer_is_wrong() {
     let mut zombie = Worker::with(&site, &[0, 1]).await;
     let mut heir = Worker::with(&site, &[2]).await;
     together(&site, &mut script, &mut [&mut zombie, &mut heir], 0..20).await;
-    // The zombie does not know that it has lost partition 1, and has archived nothing of it.
+    // The zombie does not know that it has lost partition 1, and has not archived any of it.
     heir.assign(&site, &[1]).await;
     heir.read(&script).await;
     heir.takes_up(&site).await;
@@ -130,7 +131,7 @@ async fn of_two_owners_one_is_fenced_and_no_answer_is_wrong() {
     zombie.check(&site, &script).await;
     let fenced_at = zombie.at.clone();
     zombie.run.cancel();
-    // What it held is someone else's: it ends without having archived it.
+    // Another worker owns the zombie's data, so the zombie ends without archiving it.
     assert!(matches!(zombie.run.ended().await.unwrap(), Ended::ShutDown));
     let master = site.archive().await.latest().await.unwrap();
     assert_eq!(master.frontier.get(Partition(0)), Offset(0));
@@ -152,7 +153,7 @@ async fn a_commit_of_another_owner_fences_the_loop_and_one_of_others_does_not() 
     site.recompute().await;
     let mut script = Script::new(&site);
     let mut a = Worker::with(&site, &[0]).await;
-    // It archives only what it is told to let go of.
+    // This worker archives only revoked partitions.
     site.config.epoch_interval = Duration::from_secs(3600);
     let mut b = Worker::with(&site, &[1, 2]).await;
     together(&site, &mut script, &mut [&mut a, &mut b], 0..30).await;
@@ -188,7 +189,7 @@ async fn what_was_drained_before_a_partition_came_back_does_not_count() {
     let before = (a.at.clone(), a.assignment);
     let _ = a.revoke(&[1]).await.await;
     script.step(11);
-    // Drained before the consumer has heard of it: partition 0 counts, partition 1 does not.
+    // A batch drained before the consumer learned of the revocation: partition 0 counts, partition 1 does not.
     let to = script.frontier().within(set(&[0, 1]));
     a.run.feed(script.drained(&before.0, &to, before.1)).await;
     a.at = script.frontier().within(set(&[0]));
@@ -221,7 +222,7 @@ async fn a_partition_leaves_only_after_the_archive_has_it() {
     together(&site, &mut script, &mut [&mut a], 0..10).await;
     let held = site.hold_archive();
     let mut dropped = a.revoke(&[1]).await;
-    // Reading and serving go on meanwhile, of what leaves too.
+    // Reading and serving continue meanwhile, also for the revoked partition.
     for step in 10..20 {
         script.step(step);
         a.at.set(Partition(0), script.frontier().get(Partition(0)));

@@ -1,4 +1,4 @@
-//! What the scripted consumer drains, step by step, and what answers over it must be.
+//! The messages that the scripted consumer drains, step by step, and the expected answers over them.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
@@ -8,15 +8,15 @@ use thalweg_speed::Drained;
 
 use super::site::Site;
 
-/// What a query of the view gives: events and sum by device.
+/// The answer of a query of the view: number of events and sum, by device.
 pub(crate) type Answer = BTreeMap<String, (i64, i64)>;
 
-/// What is produced, step by step: some messages in some partitions, gaps in offsets, steps without any message.
+/// The produced messages, step by step: some messages in some partitions, gaps in offsets, steps without any message.
 pub(crate) struct Script {
     positions: Frontier,
     /// Offset and value of each event, by partition.
     events: BTreeMap<Partition, Vec<(i64, i64)>>,
-    /// How often what is read was changed.
+    /// The number of changes of the assignment.
     assignment: u64,
 }
 
@@ -33,14 +33,14 @@ impl Script {
         self.positions.clone()
     }
 
-    /// The topic has one partition more.
+    /// Adds a partition to the topic.
     pub(crate) fn grow(&mut self, partition: i32) {
         self.positions.set(Partition(partition), Offset(0));
         self.assignment += 1;
     }
 
     pub(crate) fn step(&mut self, step: i64) -> Drained {
-        // Every seventh step is a transaction marker: positions move, nothing is read.
+        // Every seventh step is a transaction marker: positions advance, but there is no message.
         let count = if step % 7 == 6 { 0 } else { 1 + step % 5 };
         self.produce(step, count, 0)
     }
@@ -52,7 +52,7 @@ impl Script {
     fn produce(&mut self, step: i64, count: i64, padding: usize) -> Drained {
         let mut messages = Messages::new();
         for (partition, position) in self.positions.clone().iter() {
-            // One partition rests every other step.
+            // One partition gets no messages in every other step.
             if partition.0 == 1 && step % 2 == 0 {
                 continue;
             }
@@ -80,7 +80,7 @@ impl Script {
         }
     }
 
-    /// What a consumer of the partitions of `to` drains between two positions.
+    /// Returns the batch that a consumer of the partitions of `to` drains between two positions.
     pub(crate) fn drained(&self, from: &Frontier, to: &Frontier, assignment: u64) -> Drained {
         let mut messages = Messages::new();
         for (partition, end) in to.iter() {

@@ -37,7 +37,7 @@ const DEFINITIONS: &str = "
     CREATE MATERIALIZED VIEW v AS SELECT device, count(*) AS n, sum(value) AS total FROM s GROUP BY device;";
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// Waits until `happened`; fails with `what` if it never does.
+/// Waits until `happened`. Fails with `what` if that takes too long.
 pub(crate) async fn eventually(what: &str, mut happened: impl FnMut() -> bool) {
     let deadline = Instant::now() + PATIENCE;
     while !happened() {
@@ -50,7 +50,7 @@ pub(crate) struct Site {
     pub(crate) world: World,
     pub(crate) config: SpeedConfig,
     pub(crate) clock: MonotonicClock,
-    /// The view that is checked.
+    /// The view that the tests check.
     pub(crate) view: Arc<CompiledView>,
     pub(crate) pressure: Arc<Notify>,
     archive_gate: watch::Sender<bool>,
@@ -58,7 +58,7 @@ pub(crate) struct Site {
     _spill: tempfile::TempDir,
 }
 
-/// Keeps epochs from the archive until it is released.
+/// Holds epochs back from the archive until it is released.
 pub(crate) struct HeldArchive(watch::Sender<bool>);
 
 impl HeldArchive {
@@ -72,7 +72,7 @@ impl Site {
         Self::reading("nowhere:1", origin).await
     }
 
-    /// Its stream is on these brokers.
+    /// Creates a site whose stream is on these brokers.
     pub(crate) async fn reading(brokers: &str, origin: &[(i32, i64)]) -> Self {
         let definitions = DEFINITIONS.replace("nowhere:1", brokers);
         let world = World::new(warehouse_in_memory(), &definitions, at(origin)).await;
@@ -102,18 +102,18 @@ impl Site {
         Archive::open(warehouse, &definition, self.world.origin.clone()).await.unwrap()
     }
 
-    /// Nothing is archived from here on.
+    /// Stops archiving until the returned value is released.
     pub(crate) fn hold_archive(&self) -> HeldArchive {
         self.archive_gate.send_replace(false);
         HeldArchive(self.archive_gate.clone())
     }
 
-    /// True if the speed layer has asked for an early batch run.
+    /// Waits for the speed layer to ask for an early batch run. Returns false if it does not ask.
     pub(crate) async fn pressed(&self) -> bool {
         tokio::time::timeout(PATIENCE, self.pressure.notified()).await.is_ok()
     }
 
-    /// Adds a view, which is checked from now on.
+    /// Adds a view, and checks it from now on instead of the first one.
     pub(crate) async fn create(&mut self, sql: &str) {
         self.world.catalogs.apply(definition::parse(sql).unwrap()).await.unwrap();
         let catalog = self.world.catalogs.load().await.unwrap();
@@ -124,7 +124,7 @@ impl Site {
         self.world.catalog.send_replace(catalog);
     }
 
-    /// Says that the view is published with no events in it.
+    /// Publishes the view at the origin, without events.
     pub(crate) async fn publish_at_origin(&self, name: &str) {
         assert_eq!(self.view.definition.name.as_str(), name);
         let mut published = self.published();
@@ -148,7 +148,7 @@ impl Site {
         self.world.published.send_replace(Arc::new(published));
     }
 
-    /// A batch run of the view up to the newest mark, and its publication.
+    /// Runs the batch layer over the view up to the newest mark, and publishes the result.
     pub(crate) async fn recompute(&self) {
         let version = recompute(&self.world, &self.view, RunMode::Incremental, &self.batch).await;
         let mut published = self.published();
@@ -172,12 +172,12 @@ impl Site {
         Upstream { shared, archive, masters, snapshots, failure, pressure }
     }
 
-    /// A process that reads all partitions on from where the archive stands.
+    /// Starts a process that reads all partitions from the archive's frontier.
     pub(crate) async fn start(&self) -> Run {
         self.start_with(self.world.origin.partitions().collect()).await
     }
 
-    /// A process that reads these partitions to begin with.
+    /// Starts a process that reads these partitions at first.
     pub(crate) async fn start_with(&self, partitions: BTreeSet<Partition>) -> Run {
         let mut archive = self.archive().await;
         let master = archive.latest().await.unwrap();
@@ -207,7 +207,7 @@ impl Site {
     }
 }
 
-/// The product's archive loop behind a gate.
+/// Runs the product's archive loop behind a gate.
 async fn serve(
     archive: Archive,
     mut held: mpsc::Receiver<EpochRequest>,
@@ -226,7 +226,7 @@ async fn serve(
     served.await.unwrap().unwrap();
 }
 
-/// An ingest loop that runs.
+/// A running ingest loop.
 pub(crate) struct Run {
     feed: Option<BatchSender>,
     grown: watch::Sender<i32>,
@@ -250,7 +250,7 @@ impl Run {
         self.grown.send_replace(partitions);
     }
 
-    /// The next command to the consumer.
+    /// Returns the next command to the consumer.
     pub(crate) async fn command(&self) -> ConsumerCommand {
         let feed = self.feed.as_ref().unwrap();
         tokio::task::block_in_place(|| feed.commands.recv_timeout(PATIENCE)).unwrap()
@@ -274,7 +274,7 @@ impl Run {
         self.until(&what, |s| s.frontier.covers(&frontier)).await;
     }
 
-    /// Waits until all of `frontier` is archived, moving the clock until an epoch is due.
+    /// Waits until all of `frontier` is archived, and advances the clock until an epoch is due.
     pub(crate) async fn archived(&mut self, frontier: Frontier, site: &Site) {
         let deadline = Instant::now() + PATIENCE;
         loop {
@@ -296,7 +296,7 @@ impl Run {
         .await;
     }
 
-    /// Compares what the snapshot holds with what was produced: the view's states and the rows.
+    /// Compares the snapshot with the produced messages: the view's states and the rows.
     pub(crate) async fn check(&self, site: &Site, script: &Script) {
         let snapshot = self.snapshot();
         let plan = &site.view.plan;
@@ -317,17 +317,17 @@ impl Run {
         assert_eq!(rows, script.events(first, to), "rows from {first} to {to}");
     }
 
-    /// Asks it to end.
+    /// Asks the loop to end.
     pub(crate) fn cancel(&self) {
         self.cancel.cancel();
     }
 
-    /// The loop's own end.
+    /// Waits for the loop to end.
     pub(crate) async fn ended(self) -> thalweg_speed::Result<Ended> {
         tokio::time::timeout(PATIENCE, self.task).await.expect("it ends").unwrap()
     }
 
-    /// Asks it to end; then all of `frontier` is archived, with a mark.
+    /// Ends the loop, and checks that all of `frontier` is archived with a mark.
     pub(crate) async fn end(self, site: &Site, frontier: Frontier) {
         self.cancel.cancel();
         let ended = self.ended().await.unwrap();
@@ -338,7 +338,7 @@ impl Run {
     }
 }
 
-/// The view's answer over what these segments hold.
+/// Returns the view's answer over these segments.
 pub(crate) async fn finish(view: &CompiledView, tiles: &[Arc<Segment>]) -> Answer {
     let plan = &view.plan;
     let states = tiles.iter().map(|s| s.states.clone()).collect();

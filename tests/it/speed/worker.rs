@@ -1,6 +1,6 @@
-//! A loop that reads some partitions, and is given and takes others: what a worker of a group does.
+//! A worker of a consumer group: a loop that reads some partitions while others are assigned and revoked.
 //!
-//! Invariant: it reads what the script has produced from where it was assigned, nothing else.
+//! Invariant: the worker reads the script's messages from its assigned positions, nothing else.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -17,13 +17,13 @@ use super::site::{Run, Site, finish};
 
 pub(crate) struct Worker {
     pub(crate) run: Run,
-    /// How far its consumer has drained.
+    /// The position of the worker's consumer.
     pub(crate) at: Frontier,
     pub(crate) assignment: u64,
 }
 
 impl Worker {
-    /// A worker that nothing was given yet.
+    /// Starts a worker without partitions.
     pub(crate) async fn idle(site: &Site) -> Self {
         Self { run: site.start_with(BTreeSet::new()).await, at: Frontier::new(), assignment: 0 }
     }
@@ -34,11 +34,11 @@ impl Worker {
         worker
     }
 
-    fn mine(&self) -> BTreeSet<Partition> {
+    fn partitions(&self) -> BTreeSet<Partition> {
         self.at.partitions().collect()
     }
 
-    /// The group gives it partitions; it reads on where the archive stands.
+    /// Assigns partitions. The worker reads on from the archive's frontier.
     pub(crate) async fn assign(&mut self, site: &Site, partitions: &[i32]) {
         let master = site.archive().await.latest().await.unwrap();
         let catalog = site.world.catalogs.load().await.unwrap();
@@ -54,7 +54,7 @@ impl Worker {
         self.at = at.or(&self.at);
     }
 
-    /// The group takes partitions; what it gives is ready once nothing of them is held.
+    /// Revokes partitions. The returned receiver is ready once the worker holds no data of them.
     pub(crate) async fn revoke(&mut self, partitions: &[i32]) -> oneshot::Receiver<()> {
         let (done, dropped) = oneshot::channel();
         let lost = Revoked { partitions: set(partitions), done };
@@ -68,9 +68,9 @@ impl Worker {
         dropped
     }
 
-    /// Drains what was produced.
+    /// Drains all produced messages of the worker's partitions.
     pub(crate) async fn read(&mut self, script: &Script) {
-        let to = script.frontier().within(self.mine());
+        let to = script.frontier().within(self.partitions());
         let drained = script.drained(&self.at, &to, self.assignment);
         self.run.feed(drained).await;
         self.at = to.clone();
@@ -78,11 +78,11 @@ impl Worker {
         self.run.until("all that was read", here).await;
     }
 
-    /// Waits until readers can tile all of its partitions from the published cut.
+    /// Waits until readers can tile all of the worker's partitions from the published cut.
     pub(crate) async fn takes_up(&mut self, site: &Site) {
         let cut = site.cut();
         let id = site.view.plan.id().clone();
-        let mine = self.mine();
+        let mine = self.partitions();
         let tiles = |s: &StreamSnapshot| {
             let cut = cut.within(s.frontier.partitions());
             let all: BTreeSet<Partition> = s.frontier.partitions().collect();
@@ -92,7 +92,8 @@ impl Worker {
         self.run.until("all partitions to be held", tiles).await;
     }
 
-    /// What it shows of `partitions` is what was produced: the view from the published cut, the rows from the archive.
+    /// Checks the snapshot's data of `partitions` against the produced messages: the view from the published cut, the
+    /// rows from the archive.
     pub(crate) async fn check_some(&self, site: &Site, script: &Script, partitions: &[i32]) {
         let snapshot = self.run.snapshot();
         let plan = &site.view.plan;
@@ -106,24 +107,24 @@ impl Worker {
         }
     }
 
-    /// As [`Worker::check_some`], for all that it reads; and it holds nothing else.
+    /// Runs [`Worker::check_some`] for all partitions of the worker, and checks that it holds no others.
     pub(crate) async fn check(&self, site: &Site, script: &Script) {
         let mine: Vec<i32> = self.at.partitions().map(|p| p.0).collect();
         self.check_some(site, script, &mine).await;
         let snapshot = self.run.snapshot();
         let names = |f: &Frontier| f.partitions().collect::<BTreeSet<_>>();
-        assert_eq!(names(&snapshot.frontier), self.mine());
-        assert!(self.mine().is_superset(&snapshot.health.keys().copied().collect()));
-        assert!(self.mine().is_superset(&snapshot.caught_up_partitions));
+        assert_eq!(names(&snapshot.frontier), self.partitions());
+        assert!(self.partitions().is_superset(&snapshot.health.keys().copied().collect()));
+        assert!(self.partitions().is_superset(&snapshot.caught_up_partitions));
         for held in snapshot.views.values() {
-            assert!(self.mine().is_superset(&held.partitions.keys().copied().collect()));
+            assert!(self.partitions().is_superset(&held.partitions.keys().copied().collect()));
         }
         for chunk in &snapshot.rows {
-            assert!(self.mine().is_superset(&names(&chunk.to)), "{}", chunk.to);
+            assert!(self.partitions().is_superset(&names(&chunk.to)), "{}", chunk.to);
         }
     }
 
-    /// It ends, all archived under a mark.
+    /// Ends the worker. All of its data is then archived under a mark.
     pub(crate) async fn end(self, site: &Site) {
         let at = self.at.clone();
         self.run.cancel();
@@ -135,7 +136,8 @@ impl Worker {
     }
 }
 
-/// The chunks' ranges of a partition follow each other from the archive or below to the frontier, and hold its rows.
+/// Checks the chunks of a partition: their ranges are contiguous from the archive's frontier or below up to the
+/// snapshot's frontier, and they hold all rows.
 fn check_rows(site: &Site, script: &Script, snapshot: &Arc<StreamSnapshot>, p: Partition) {
     let to = snapshot.frontier.get(p);
     let archived = snapshot.master.frontier.or(&site.world.origin).get(p);

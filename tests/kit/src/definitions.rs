@@ -10,7 +10,7 @@ use thalweg_schemas::definition::stream::{RecordFormat, StreamDefinition};
 use thalweg_schemas::definition::view::ViewDefinition;
 use thalweg_schemas::{Frontier, StreamName, ViewName};
 
-/// A stream of JSON with these columns, in the topic of its name.
+/// A stream of JSON with these columns. The topic has the stream's name.
 pub fn stream(name: &str, columns: &[(&str, DataType)]) -> StreamDefinition {
     let columns = columns.iter().map(|(name, data_type)| Field::new(*name, data_type.clone(), true));
     StreamDefinition {
@@ -24,7 +24,7 @@ pub fn stream(name: &str, columns: &[(&str, DataType)]) -> StreamDefinition {
     }
 }
 
-/// A catalog of `stream` and these views, by name and query, all being built.
+/// A catalog of `stream` and these views, given by name and query. All views are being built.
 pub async fn catalog(stream: StreamDefinition, origin: Frontier, views: &[(&str, &str)]) -> Catalog {
     let mut catalog = Catalog { version: 1, ..Catalog::default() };
     for (name, query) in views {
@@ -39,7 +39,7 @@ pub async fn catalog(stream: StreamDefinition, origin: Frontier, views: &[(&str,
     catalog
 }
 
-/// The view of that name, which is being built.
+/// Returns the view `name`, which is being built.
 pub fn view(catalog: &Catalog, name: &str) -> Arc<CompiledView> {
     let view = &catalog.views[&ViewName::new(name).unwrap()];
     Arc::clone(view.building.as_ref().unwrap())

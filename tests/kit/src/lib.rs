@@ -1,12 +1,13 @@
-//! What the tests of several crates share: positions, a store that fails, streams with views, and the segments and
+//! Shared by the tests of several crates: positions, a store that fails, streams with views, and the segments and
 //! snapshots that layers hold of them.
 //!
-//! Crates name it in their dev-dependencies only. It stands on `schemas` alone, so unit tests of the other crates see
-//! their own types here. Unit tests of `schemas` are compiled against another copy of that crate, and may use `store`
-//! only, which knows none of its types.
+//! Other crates use the kit as a dev-dependency only. The kit depends on `schemas` alone, so unit tests of other
+//! crates see their own types here. Unit tests of `schemas` are compiled against another copy of that crate, so they
+//! may use only `store`, which uses no type of `schemas`.
 //!
-//! Modules are in reading order. Invariant: no feature of a dependency is turned on that the product leaves off
-//! (`infra/features`).
+//! Modules are in reading order.
+//!
+//! Invariant: the kit turns on no feature of a dependency that the product leaves off (`infra/features`).
 
 pub mod store;
 

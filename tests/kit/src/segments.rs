@@ -1,6 +1,6 @@
-//! Segments and rows, made by the algebra and the decoder from what a test says was read.
+//! Segments and rows, made by the algebra and the decoder from the messages of a test.
 //!
-//! Invariant: states are what the product computes of these rows; nothing is written by hand.
+//! Invariant: the product computes all states from these rows; none is written by hand.
 
 use std::sync::Arc;
 
@@ -14,10 +14,10 @@ use thalweg_schemas::definition::stream::StreamDefinition;
 use thalweg_schemas::realtime::segment::{Provenance, Segment, ViewSegments};
 use thalweg_schemas::{Frontier, Offset, Partition};
 
-/// Milliseconds since 1970 of the message at offset 0; each offset adds one.
+/// The timestamp of the message at offset 0, in milliseconds since 1970. Each offset adds one millisecond.
 pub const FIRST_MS: i64 = 1_767_225_600_000;
 
-/// A message at every offset of `[from, to)`, as rows of the row schema.
+/// Makes a message at every offset of `[from, to)`, and returns the messages as rows of the row schema.
 pub fn rows(
     stream: &StreamDefinition,
     from: &Frontier,
@@ -34,7 +34,7 @@ pub fn rows(
     Decoder::new(stream).unwrap().decode(&messages).unwrap().rows
 }
 
-/// The view's states of those of `rows` that lie in `[from, to)`.
+/// Computes the view's states over the part of `rows` in `[from, to)`.
 pub async fn states(
     state: &SessionState,
     view: &CompiledView,
@@ -51,7 +51,7 @@ pub async fn states(
     concat_batches(schema, &columns.collect::<Result<Vec<_>, _>>().unwrap()).unwrap()
 }
 
-/// The segment of `[from, to)` of one partition, over those of `rows` that lie in it.
+/// Makes the segment of `[from, to)` of one partition from the part of `rows` in that range.
 pub async fn segment(
     state: &SessionState,
     view: &CompiledView,
@@ -65,7 +65,8 @@ pub async fn segment(
     Segment { view: view.plan.id().clone(), partition, from, to, provenance, states, bytes: 1, level: 0 }
 }
 
-/// Each partition of `to` from `from` on, cut into so many parts of one length: the first rebuilt, the others live.
+/// Cuts each partition of `to`, starting at `from`, into `parts` segments of equal length. The first segment is
+/// rebuilt, the others are live.
 pub async fn segments(
     state: &SessionState,
     view: &CompiledView,
@@ -78,10 +79,10 @@ pub async fn segments(
     for (partition, end) in to.iter() {
         let list = held.partitions.entry(partition).or_default();
         let start = from.get(partition).0;
-        let place = |part| Offset(start + (end.0 - start) * part / parts);
-        for part in (0..parts).filter(|part| place(*part) < place(*part + 1)) {
+        let offset_of_part = |part| Offset(start + (end.0 - start) * part / parts);
+        for part in (0..parts).filter(|part| offset_of_part(*part) < offset_of_part(*part + 1)) {
             let provenance = if part == 0 { Provenance::Rebuilt } else { Provenance::Live };
-            let range = (place(part), place(part + 1));
+            let range = (offset_of_part(part), offset_of_part(part + 1));
             list.push(Arc::new(segment(state, view, rows, partition, range, provenance).await));
         }
     }

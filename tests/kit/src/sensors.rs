@@ -1,7 +1,7 @@
-//! The stream that readers are tested on: messages by formula, and what a speed worker holds of them.
+//! The stream for the tests of readers: messages by formula, and the data that a speed worker holds of them.
 //!
-//! Invariant: archive, batch states, segments and rows are all made from the same messages, each cut where the test
-//! says.
+//! Invariant: archive, batch states, segments and rows are all made from the same messages. The test chooses every
+//! cut.
 
 use std::sync::Arc;
 
@@ -25,11 +25,11 @@ const STREAM: &str = "
       SELECT device, count(*) AS readings FROM sensor_data WHERE temperature IS NOT NULL
       GROUP BY device HAVING count(*) > 3;";
 
-/// Readings of some devices, the view `busy` and those that a test adds, all served.
+/// Readings of some devices, with the view `busy` and the views that a test adds. All views are served.
 pub struct Sensors {
     pub world: World,
     devices: i64,
-    /// Into how many segments each partition of a snapshot is cut.
+    /// The number of segments into which each partition of a snapshot is cut.
     parts: i64,
     pub state: SessionState,
 }
@@ -42,7 +42,7 @@ impl Sensors {
         Self { world, devices, parts, state: session::state(env, 2) }
     }
 
-    /// Every seventh message cannot be decoded; values add up without rounding.
+    /// Makes a message. Every seventh one cannot be decoded. Sums of the values have no rounding.
     fn message(&self, partition: Partition, Offset(offset): Offset) -> String {
         if offset % 7 == 6 {
             return format!("{{\"device\": broken {offset}");
@@ -59,12 +59,13 @@ impl Sensors {
         )
     }
 
-    /// All messages of `[from, to)` as rows of the row schema.
+    /// Returns all messages of `[from, to)` as rows of the row schema.
     pub fn rows(&self, from: &Frontier, to: &Frontier) -> RecordBatch {
         segments::rows(&self.world.definition(), from, to, |p, o| self.message(p, o))
     }
 
-    /// What a worker that reads the partitions of `to` holds: rows from `rows_from` on, states from `cut` on.
+    /// Returns the snapshot of a worker that reads the partitions of `to`: rows from `rows_from` on, states from
+    /// `cut` on.
     pub async fn snapshot(
         &self,
         master: Arc<MasterVersion>,

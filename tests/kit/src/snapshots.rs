@@ -1,4 +1,4 @@
-//! Snapshots of a stream, and the handle by which readers find them.
+//! Snapshots of a stream, and the handle from which readers get them.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -9,7 +9,7 @@ use thalweg_schemas::warehouse::versions::MasterVersion;
 use thalweg_schemas::{Frontier, StreamName};
 use tokio::sync::watch;
 
-/// A master version of no files.
+/// Returns a master version without files.
 pub fn master(stream: &StreamName, archived: &Frontier) -> MasterVersion {
     MasterVersion {
         stream: stream.clone(),
@@ -21,7 +21,7 @@ pub fn master(stream: &StreamName, archived: &Frontier) -> MasterVersion {
     }
 }
 
-/// A snapshot of all partitions of `frontier`, caught up, that holds nothing.
+/// Returns an empty snapshot of all partitions of `frontier`, which are caught up.
 pub fn snapshot(master: Arc<MasterVersion>, origin: &Frontier, frontier: &Frontier) -> StreamSnapshot {
     StreamSnapshot {
         stream: master.stream.clone(),
@@ -44,7 +44,7 @@ pub fn chunk(from: &Frontier, to: &Frontier, batches: Vec<RecordBatch>) -> Arc<R
     Arc::new(RowsChunk { from: from.clone(), to: to.clone(), batches, bytes: 1 })
 }
 
-/// The ends by which a test is the speed layer of one stream.
+/// The senders with which a test acts as the speed layer of one stream.
 pub struct Shown {
     pub snapshots: watch::Sender<Option<Arc<StreamSnapshot>>>,
     pub failure: watch::Sender<Option<String>>,

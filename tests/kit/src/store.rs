@@ -1,7 +1,7 @@
-//! An object store that fails or dies where it is told to.
+//! An object store that fails or dies at chosen operations.
 //!
-//! Invariant: a store that died answers nothing but errors, and the future that used it is dropped before it can act on
-//! one: what remains is exactly what a killed process leaves behind.
+//! Invariant: a dead store returns only errors, and the future that used the store is dropped before it can react to
+//! one. The remaining files are exactly those that a killed process leaves.
 
 use std::future::Future;
 use std::sync::{Arc, Mutex};
@@ -17,27 +17,28 @@ use object_store::{
 };
 use tokio::sync::watch;
 
-/// Where trouble begins. Operations are counted from 1 since it was set.
+/// The fault to inject. Operations are counted from 1 since it was set.
 #[derive(Debug, Clone, Copy, Default)]
 pub enum Trouble {
     #[default]
     None,
-    /// The process dies at this operation: before it takes effect, or after.
+    /// The process dies at this operation, before or after it takes effect.
     Kill { at: usize, after: bool },
-    /// The next `times` writes to a path that holds `part` fail: before they take effect, or after.
+    /// The next `times` writes to a path that contains `part` fail, before or after they take effect.
     Fail { part: &'static str, after: bool, times: usize },
-    /// The next writes step into these traps, one each.
+    /// Each of the next writes uses one of these traps.
     Traps(&'static [Trap]),
 }
 
-/// What a write does instead of what it should.
+/// The fault of a single write.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Trap {
-    /// Nothing is written, and an error is returned.
+    /// The file is not written, and an error is returned.
     Lost,
     /// The file is written, and an error is returned.
     LandsAndFails,
-    /// The file is written, and the answer is that it existed: a retry of the client met its own first attempt.
+    /// The file is written, and the answer is that it already existed: a retry of the client found its own first
+    /// attempt.
     LandsAndExists,
 }
 
@@ -68,7 +69,7 @@ impl FaultyStore {
         self.dead.send_replace(false);
     }
 
-    /// Runs `work` until it ends or the store dies; `None` if it died.
+    /// Runs `work` until it ends or the store dies. Returns `None` if the store died.
     pub async fn until_killed<T>(&self, work: impl Future<Output = T>) -> Option<T> {
         let mut dead = self.dead.subscribe();
         tokio::select! {
@@ -78,7 +79,7 @@ impl FaultyStore {
         }
     }
 
-    /// What the next operation does instead of what it should; only a write may take effect and fail.
+    /// Returns the fault of the next operation, if any. Only a write may take effect and fail.
     fn trap(&self, path: &str, writes: bool) -> Option<Trap> {
         if *self.dead.borrow() {
             return Some(Trap::Lost);

@@ -1,6 +1,6 @@
-//! A warehouse with the catalog of one stream and its views, and the channels by which a process is told of them.
+//! A warehouse with the catalog of one stream and its views, and the channels through which a process learns of them.
 //!
-//! Invariant: definitions are read, compiled and stored by the product's own code.
+//! Invariant: the product's own code reads, compiles and stores the definitions.
 
 use std::sync::Arc;
 
@@ -25,13 +25,13 @@ pub fn warehouse_in_memory() -> Warehouse {
     warehouse_over(Arc::new(InMemory::new()))
 }
 
-/// A warehouse in memory whose store can be told to fail.
+/// Returns a warehouse in memory whose store can be made to fail.
 pub fn faulty_warehouse() -> (Warehouse, Arc<FaultyStore>) {
     let store = FaultyStore::in_memory();
     (warehouse_over(Arc::clone(&store) as _), store)
 }
 
-/// A stream and its views, and what is published of them.
+/// A stream, its views, and their published versions.
 pub struct World {
     pub warehouse: Warehouse,
     pub catalogs: CatalogStore,
@@ -42,7 +42,7 @@ pub struct World {
 }
 
 impl World {
-    /// The stream and the views of `definitions`; nothing is published.
+    /// Creates the stream and the views of `definitions`. Nothing is published.
     pub async fn new(warehouse: Warehouse, definitions: &str, origin: Frontier) -> Self {
         let catalogs = CatalogStore::new(warehouse.clone());
         catalogs.apply(definition::parse(definitions).unwrap()).await.unwrap();
@@ -59,7 +59,7 @@ impl World {
         }
     }
 
-    /// What every layer is given.
+    /// Returns the values that every layer receives.
     pub fn shared(&self) -> Shared {
         Shared {
             warehouse: self.warehouse.clone(),

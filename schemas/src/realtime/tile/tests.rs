@@ -1,4 +1,4 @@
-//! Forged gaps, overlaps and stale segments: every one must be refused, every honest tiling found.
+//! Forged gaps, overlaps and stale segments are all refused, and every correct tiling is found.
 
 use std::collections::BTreeMap;
 
@@ -21,7 +21,7 @@ fn segment(view: &ViewId, partition: i32, from: i64, to: i64) -> Arc<Segment> {
     })
 }
 
-/// Ranges held by partition 0, the range asked for, and the ranges expected (`None`: not held).
+/// Checks the ranges that partition 0 holds, the requested range and the expected ranges (`None`: not held).
 #[track_caller]
 fn check(held: &[(i64, i64)], asked: (i64, i64), expect: Option<&[(i64, i64)]>) {
     let view = ViewId::of(&["v"]);
@@ -81,7 +81,7 @@ fn segments_of_another_view_or_partition_are_refused() {
     }
 }
 
-/// Chunks as ranges of partition 0, what is asked for, and how many chunks hold it.
+/// Checks chunks as ranges of partition 0, the requested range and the number of chunks that hold it.
 #[track_caller]
 fn check_rows(chunks: &[(i64, i64)], from: i64, to: i64, expect: Option<usize>) {
     let at = |offset| Frontier::from([(0, offset)]);
@@ -108,6 +108,6 @@ fn rows_are_held_without_gap_or_overlap() {
     check_rows(&[(0, 9), (5, 9)], 3, 9, None);
     check_rows(&[(0, 8)], 5, 9, None);
     check_rows(&[(0, 9)], 5, 8, None);
-    // A partition that was lost and came back at an older offset.
+    // A partition that was lost and assigned again at an older offset.
     check_rows(&[(0, 9), (7, 12)], 5, 12, None);
 }
