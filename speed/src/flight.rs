@@ -58,7 +58,7 @@ pub struct FlightConfig {
     pub token: Option<String>,
     /// `None` serves plain text.
     pub tls: Option<ServerTls>,
-    /// Threads that filter and merge.
+    /// The number of threads that filter and merge.
     pub threads: usize,
 }
 

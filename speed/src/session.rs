@@ -25,7 +25,7 @@ pub struct Upstream {
     pub snapshots: watch::Sender<Option<Arc<StreamSnapshot>>>,
     /// Why the stream stopped the last time; cleared once the stream works.
     pub failure: watch::Sender<Option<String>>,
-    /// Asks for an early batch run when memory is short.
+    /// Requests an early batch run when memory is short.
     pub pressure: Arc<Notify>,
 }
 

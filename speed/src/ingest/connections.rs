@@ -19,7 +19,7 @@ use crate::kafka::channel::{BrokerStatus, ConsumerCommand, Drained, Source};
 use crate::session::Upstream;
 use crate::{Error, Result};
 
-/// The loop's ends of all channels.
+/// The loop's side of every channel.
 pub(super) struct Connections<'a> {
     stream: Arc<CatalogStream>,
     upstream: &'a mut Upstream,
@@ -123,7 +123,7 @@ impl<'a> Connections<'a> {
         self.upstream.snapshots.send_replace(Some(Arc::new(snapshot)));
     }
 
-    /// Asks for an early batch run.
+    /// Requests an early batch run.
     pub(super) fn request_run(&self) {
         self.upstream.pressure.notify_one();
     }

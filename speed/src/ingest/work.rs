@@ -45,7 +45,7 @@ pub(super) struct Work {
     pub(super) last_request: Option<Duration>,
     /// Revoked partitions, which are dropped as soon as they are archived.
     pub(super) revoking: Vec<Revoked>,
-    /// The size of its messages, in bytes, at which a micro-batch ends.
+    /// Bytes of messages at which a micro-batch is full.
     pub(super) batch_limit: usize,
 }
 
