@@ -1,41 +1,43 @@
-//! What to do about memory: pure decisions over how much is held and what could go.
+//! Decisions about memory: pure functions of the memory in use and the memory that can be freed.
 //!
 //! ```text
-//!  budget ─┬─ librdkafka's queue       what is fetched ahead
-//!          ├─ two micro-batches        one being worked off, one being drained meanwhile: messages, rows and states
-//!          └─ limit                    rows and states that stay; reading pauses here, so that what is under way fits
+//!  budget ─┬─ librdkafka's queue       messages fetched ahead
+//!          ├─ two micro-batches        one in processing, one being drained: messages, rows and states
+//!          └─ limit                    rows and states that stay; reading pauses here, so that both batches fit
 //! ```
 //!
-//! Counted are messages from the moment they leave librdkafka, rows, states, and the whole pool of a rebuild that runs.
-//! Not counted is what one operator needs while it works: a decoder's tape, the hash table of one micro-batch, the
-//! Parquet file that an epoch becomes.
+//! The budget counts messages from the moment they leave librdkafka, rows, states, and the whole memory pool of a
+//! running rebuild. It does not count the working memory of one operator: a decoder's tape, the hash table of one
+//! micro-batch, the Parquet file that an epoch becomes.
 //!
-//! Invariant: nothing that is not archived is ever given up; when nothing can go, reading pauses.
+//! Invariant: rows that are not archived are never dropped. When nothing can be freed, reading pauses.
 
 use std::time::Duration;
 
-/// Above this share of the limit, memory is made free; above the whole, reading pauses; below it, reading resumes.
+/// The threshold, in percent of the limit. Above the threshold, memory is freed; above the limit, reading pauses; at
+/// or below the threshold, reading resumes.
 const RELIEF: usize = 80;
-/// The batch layer is asked again no sooner than this.
+/// The shortest interval between two requests for an early batch run.
 const PATIENCE: Duration = Duration::from_secs(5);
-/// Micro-batches are no smaller and no larger than this: small ones cost more than they save.
+/// The size of micro-batches in bytes. Smaller batches cost more than they save.
 const BATCH: std::ops::RangeInclusive<usize> = 16 << 10..=32 << 20;
-/// librdkafka's queue is no smaller and no larger than this; a larger one makes nothing faster.
+/// The size of librdkafka's queue in bytes. A larger queue makes nothing faster.
 const QUEUE: std::ops::RangeInclusive<usize> = 128 << 10..=32 << 20;
 
-/// How a stream's budget is divided.
+/// The division of a stream's budget, in bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct MemoryShares {
-    /// What one micro-batch may come to: its messages, rows and states.
+    /// The share of one micro-batch: its messages, rows and states.
     pub(crate) batch: usize,
-    /// What may be held before reading pauses.
+    /// The memory in use above which reading pauses.
     pub(crate) limit: usize,
-    /// What a rebuild may use.
+    /// The share of a rebuild.
     pub(crate) rebuild: usize,
 }
 
 impl MemoryShares {
-    /// `queue` is what librdkafka may fetch ahead; a user may have set it to more than the budget.
+    /// Divides `budget`. `queue` is the number of bytes that librdkafka may fetch ahead; a user may have set it
+    /// higher than the budget.
     pub(crate) fn of(budget: usize, queue: usize) -> Self {
         let batches = budget / 4;
         Self {
@@ -45,13 +47,14 @@ impl MemoryShares {
         }
     }
 
-    /// Bytes of messages with which micro-batches start.
+    /// The size limit of the first micro-batches: bytes of messages.
     pub(crate) fn first_batch(&self) -> usize {
         clamp(self.batch / 8, &BATCH)
     }
 
-    /// Bytes of messages that the next micro-batches may have, after one with `raw` bytes added `grown` bytes of rows
-    /// and states: less if that was more than its share, more if it was full and far from its share.
+    /// The size limit of the next micro-batches, in bytes of messages. The last batch had `raw` bytes of messages and
+    /// added `grown` bytes of rows and states. The limit falls if the batch exceeded its share. The limit rises if
+    /// the batch was at least half full and used less than a third of its share.
     pub(crate) fn next_batch(&self, now: usize, raw: usize, grown: usize) -> usize {
         let cost = raw + grown;
         if cost > self.batch {
@@ -65,7 +68,7 @@ impl MemoryShares {
     }
 }
 
-/// What librdkafka may fetch ahead unless its user says otherwise.
+/// The number of bytes that librdkafka may fetch ahead, unless the user sets it.
 pub(crate) fn queue_bytes(budget: usize) -> usize {
     clamp(budget / 16, &QUEUE)
 }
@@ -74,29 +77,29 @@ fn clamp(bytes: usize, range: &std::ops::RangeInclusive<usize>) -> usize {
     bytes.clamp(*range.start(), *range.end())
 }
 
-/// How the stream stands.
+/// The memory load of a stream.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Load {
     pub(crate) used: usize,
     /// [`MemoryShares::limit`].
     pub(crate) limit: usize,
     pub(crate) paused: bool,
-    /// Rows are in memory that no epoch has taken to the archive yet.
+    /// Memory holds rows that no epoch has sent to the archive yet.
     pub(crate) unarchived: bool,
-    /// An epoch is on its way already.
+    /// An epoch is in flight to the archive already.
     pub(crate) on_its_way: bool,
-    /// How long ago the batch layer was asked for an early run.
+    /// How long ago the last early batch run was requested.
     pub(crate) asked_ago: Option<Duration>,
 }
 
-/// What to do, all of it.
+/// The measures to take, all of them together.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) struct Relief {
-    /// Let go of what only the grace time holds.
+    /// Drop everything that only the grace time keeps.
     pub(crate) end_grace: bool,
-    /// Cut the epoch now, as a mark, so that its rows and states can go.
+    /// Cut the epoch now, with a mark, so that its rows and states can be dropped.
     pub(crate) cut_epoch: bool,
-    /// Ask for an early batch run, after which states can go.
+    /// Request an early batch run, after which states can be dropped.
     pub(crate) ask_batch: bool,
     /// `Some(true)`: pause; `Some(false)`: resume.
     pub(crate) pause: Option<bool>,
@@ -159,7 +162,7 @@ mod tests {
         check(1024 * MIB, 736 * MIB, 16 * MIB);
         check(16 * MIB, 11 * MIB, 256 << 10);
         check(2 * MIB, (1536 - 128) << 10, 32 << 10);
-        // A user's own queue may be larger than the budget; reading goes on all the same.
+        // A user may set a queue that is larger than the budget; reading continues in spite of that.
         assert_eq!(MemoryShares::of(16 * MIB, 64 * MIB).limit, 4 * MIB);
     }
 

@@ -1,7 +1,7 @@
-//! What the speed layer can be told.
+//! The configuration of the speed layer, and the Kafka properties that follow from it.
 //!
-//! Invariant: a property of the stream wins over the configuration, and what the exactness of answers rests on wins
-//! over both.
+//! Invariant: a property of the stream overrides the configuration, and the properties on which exact answers depend
+//! override both.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -11,62 +11,63 @@ use thalweg_schemas::{Partition, StreamName};
 use crate::budget::queue_bytes;
 use thalweg_schemas::clock::MonotonicClock;
 
-/// Which partitions of every stream this process reads.
+/// The partitions of every stream that this process reads.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub enum Assignment {
-    /// All of them, also those that the topic is given later.
+    /// All partitions, including those that the topic gains later.
     #[default]
     All,
-    /// These, as far as the topic has them, now or later.
+    /// These partitions, if the topic has them, now or later.
     Static(BTreeSet<Partition>),
-    /// Those that a Kafka consumer group gives it; they come and go.
+    /// The partitions that a Kafka consumer group assigns to this process until it revokes them.
     Group {
-        /// What the group's name begins with, `thalweg` if `None`; the stream's name follows. A stream's own
-        /// `kafka.group.id` is taken as it is.
+        /// The prefix of the group's name, `thalweg` if `None`; the stream's name follows. A stream's own
+        /// `kafka.group.id` is used unchanged.
         id: Option<String>,
-        /// For static membership: a name of this process that it keeps over restarts.
+        /// For static membership: a name that this process keeps over restarts.
         instance: Option<String>,
-        /// Where others reach this process by Arrow Flight, `host:port`.
+        /// The address at which others reach this process by Arrow Flight, `host:port`.
         advertise: String,
     },
 }
 
 impl Assignment {
-    /// True if a partition that the topic is given later is read here without anybody saying so.
+    /// True if this process reads `partition` as soon as the topic has it, without an assignment by a group.
     pub(crate) fn takes_found(&self, partition: Partition) -> bool {
         match self {
             Assignment::All => true,
             Assignment::Static(range) => range.contains(&partition),
-            // The group says so.
+            // The group assigns the partition.
             Assignment::Group { .. } => false,
         }
     }
 
-    /// Those of `found` that are read from the start on.
+    /// The partitions of `found` that this process reads from the start.
     pub(crate) fn at_start(&self, found: impl Iterator<Item = Partition>) -> BTreeSet<Partition> {
         found.filter(|p| self.takes_found(*p)).collect()
     }
 }
 
-/// How every stream is ingested.
+/// The settings for ingesting every stream.
 #[derive(Debug, Clone)]
 pub struct SpeedConfig {
     pub assignment: Assignment,
-    /// librdkafka properties for every stream; the stream's own win.
+    /// librdkafka properties for every stream; the stream's own properties override them.
     pub kafka: BTreeMap<String, String>,
     /// A micro-batch ends at this many messages …
     pub micro_batch_rows: usize,
-    /// … or this long after its first one.
+    /// … or this long after its first message.
     pub micro_batch_wait: Duration,
     /// An epoch ends when its rows take this much memory …
     pub epoch_bytes: usize,
-    /// … or this long after its first one.
+    /// … or this long after its first micro-batch.
     pub epoch_interval: Duration,
     /// An epoch's end is a mark if the last mark is older than this.
     pub mark_interval: Duration,
-    /// Bytes that messages, rows and states may take: reading pauses before it is passed. See `budget.rs`.
+    /// The memory budget for messages, rows and states, in bytes. Reading pauses before they exceed it. See
+    /// `budget.rs`.
     pub memory_budget: usize,
-    /// How long readers may go on with what newer versions have replaced.
+    /// How long readers may continue to use what newer versions have replaced.
     pub grace: Duration,
     pub clock: MonotonicClock,
 }
@@ -88,8 +89,8 @@ impl Default for SpeedConfig {
     }
 }
 
-/// Properties that users may change. The back-off is short because the default of one second would idle a reader that
-/// drains faster than it.
+/// Properties that users may change. The back-off is short because librdkafka's default of one second would leave a
+/// reader idle that drains the queue within that second.
 const DEFAULTS: [(&str, &str); 5] = [
     ("client.id", "thalweg"),
     ("fetch.queue.backoff.ms", "5"),
@@ -101,7 +102,7 @@ const DEFAULTS: [(&str, &str); 5] = [
 const QUEUE: &str = "queued.max.messages.kbytes";
 const LONGEST_MESSAGE: &str = "message.max.bytes";
 
-/// Properties that are part of the promise: the frontier is the only position, and nothing is skipped silently.
+/// Properties that exact answers depend on: the frontier is the only position, and nothing is skipped silently.
 const FIXED: [(&str, &str); 5] = [
     ("enable.auto.commit", "false"),
     ("enable.auto.offset.store", "false"),
@@ -110,10 +111,11 @@ const FIXED: [(&str, &str); 5] = [
     ("isolation.level", "read_committed"),
 ];
 
-/// A whole fetch response is in memory at once. librdkafka refuses a smaller `fetch.max.bytes` than a message may have.
+/// The smallest `fetch.max.bytes`. A whole fetch response is in memory at once, but librdkafka refuses a
+/// `fetch.max.bytes` below the longest message.
 const SMALLEST_FETCH: usize = 1 << 20;
 
-/// Every librdkafka property for `stream`, secrets as they were written.
+/// Every librdkafka property for `stream`; references to secrets are not resolved.
 pub(crate) fn kafka_properties(
     stream: &StreamName,
     config: &SpeedConfig,
@@ -129,7 +131,7 @@ pub(crate) fn kafka_properties(
         let fetch = queue.max(SMALLEST_FETCH);
         out.insert("fetch.max.bytes".into(), fetch.to_string());
     }
-    // librdkafka wants a group for every consumer; nothing is committed to it.
+    // librdkafka requires a group for every consumer; this client commits nothing to the group.
     out.insert("group.id".into(), format!("thalweg-{stream}"));
     out.extend(config.kafka.clone());
     out.extend(own.clone());
@@ -137,16 +139,16 @@ pub(crate) fn kafka_properties(
     out
 }
 
-/// What a worker's client in the group is called, before its Flight address.
+/// The prefix of the client id of a worker in the group; the Flight address follows.
 pub(crate) const WORKER: &str = "thalweg-speed@";
 
-/// Of the membership client, where users say nothing. A worker that dies is missed after the session's time; one that
-/// is alive hears of a change with its next heartbeat, twice per partition that moves, hence often. Partitions that the
-/// topic is given later are looked for as often as elsewhere.
+/// Defaults of the membership client. The group notices a dead worker after the session timeout. A live worker learns
+/// of a change with its next heartbeat, twice per partition that moves, so heartbeats are frequent. New partitions of
+/// the topic are looked for as often as by the other clients.
 const MEMBER_DEFAULTS: [(&str, &str); 3] =
     [("session.timeout.ms", "6000"), ("heartbeat.interval.ms", "500"), ("topic.metadata.refresh.interval.ms", "10000")];
 
-/// The group that reads `stream`.
+/// The name of the group that reads `stream`.
 pub(crate) fn group(stream: &StreamName, id: Option<&str>, own: &BTreeMap<String, String>) -> String {
     match own.get("group.id") {
         Some(group) => group.clone(),
@@ -170,14 +172,16 @@ pub(crate) fn member_properties(
         set("group.id", group(stream, id.as_deref(), own));
         set("client.id", format!("{WORKER}{advertise}"));
         if let Some(instance) = instance {
-            // One client per stream: two of one name would drive each other out of a group that they share.
+            // The stream's name is part of the instance id: two clients with one id in a shared group would fence
+            // each other.
             set("group.instance.id", format!("{instance}-{stream}"));
         }
     }
     out
 }
 
-/// What librdkafka may fetch ahead for `stream`: its user's word, or what follows from the budget.
+/// The number of bytes that librdkafka may fetch ahead for `stream`: the user's setting, or the default from the
+/// budget.
 pub(crate) fn queue_of(config: &SpeedConfig, own: &BTreeMap<String, String>) -> usize {
     let set = own.get(QUEUE).or_else(|| config.kafka.get(QUEUE));
     set.and_then(|kib| kib.trim().parse::<usize>().ok())

@@ -1,6 +1,7 @@
-//! The crate's error: what was being done with which topic and partition when it failed, and whose fault that is.
+//! The crate's error: the action that failed, its topic and partition, and the fault.
 //!
-//! Invariant: [`Error::fault`] and [`classify`] are the only places where wait, retry or stop is decided.
+//! Invariant: only [`Error::fault`] and the two functions [`classify`] and [`classify_group`] decide between wait,
+//! retry and stop.
 
 use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
 use thalweg_schemas::error::{Fault, innermost};
@@ -9,7 +10,7 @@ use thalweg_schemas::{Offset, Partition, StreamName};
 /// Shorthand for results of this crate.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// What was being done when it failed.
+/// The action that failed.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     #[error("the Kafka client of stream `{stream}` cannot be configured: {source}")]
@@ -22,7 +23,7 @@ pub enum Error {
     Secret {
         stream: StreamName,
         property: String,
-        /// As it was written.
+        /// The reference as the user wrote it.
         reference: String,
         reason: String,
     },
@@ -126,13 +127,14 @@ pub enum Error {
 }
 
 impl Error {
-    /// True if it is the brokers' absence, which passes by itself: what is archived can be shown meanwhile.
+    /// True if the error means that no broker answers. Such an error passes by itself, and archived rows can be shown
+    /// meanwhile.
     pub(crate) fn awaits_kafka(&self) -> bool {
         let of_brokers = matches!(self, Error::Survey { .. } | Error::Consume { .. } | Error::ReadBack { .. });
         of_brokers && self.fault() == Fault::Transient
     }
 
-    /// Decides what becomes of the stream.
+    /// The fault, which decides between retry, refusal and exit.
     pub fn fault(&self) -> Fault {
         match self {
             Error::Configure { .. }
@@ -167,7 +169,7 @@ impl Error {
     }
 }
 
-/// What librdkafka says, after what it means for whoever has just started.
+/// The message of librdkafka, after advice for a user who has just started if no broker answers.
 fn silence(source: &KafkaError) -> String {
     match source.rdkafka_error_code() {
         Some(Code::BrokerTransportFailure | Code::AllBrokersDown | Code::OperationTimedOut | Code::Resolve) => {
@@ -177,17 +179,17 @@ fn silence(source: &KafkaError) -> String {
     }
 }
 
-/// What an error that librdkafka reports means for the consumer.
+/// The class of an error that librdkafka reports: what the consumer does about it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum KafkaErrorClass {
-    /// librdkafka tells us that it is reconnecting or retrying; reading goes on by itself.
+    /// librdkafka is reconnecting or retrying; reading continues by itself.
     Wait,
     /// The position does not exist in the log.
     OffsetGone,
     Stop(Fault),
 }
 
-/// Classifies an error code met while consuming.
+/// Classifies an error code that occurs while consuming.
 pub(crate) fn classify(code: Code) -> KafkaErrorClass {
     match code {
         Code::BrokerTransportFailure
@@ -203,7 +205,7 @@ pub(crate) fn classify(code: Code) -> KafkaErrorClass {
         | Code::NodeUpdate
         | Code::BrokerDestroy
         | Code::DestroyBroker
-        // The group is only a name here: its coordinator and its permissions are not needed to read.
+        // A reading client does not need the coordinator of its group or permissions for the group.
         | Code::WaitingForCoordinator
         | Code::CoordinatorLoadInProgress
         | Code::CoordinatorNotAvailable
@@ -226,8 +228,8 @@ pub(crate) fn classify(code: Code) -> KafkaErrorClass {
     }
 }
 
-/// Classifies an error code of a member of the group: here the coordinator and its permissions are needed, and whatever
-/// can pass is waited for, because the group is joined again by itself.
+/// Classifies an error code of a member of the group. A member needs the coordinator and its permissions. Every error
+/// that can pass means waiting, because the client joins the group again by itself.
 pub(crate) fn classify_group(code: Code) -> KafkaErrorClass {
     match code {
         Code::GroupAuthorizationFailed

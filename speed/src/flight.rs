@@ -1,12 +1,13 @@
-//! Arrow Flight: what this worker holds, for serving processes elsewhere.
+//! Arrow Flight: serves the state of this worker to serving processes on other machines.
 //!
 //! ```text
 //!  pin ──▶ [answer]: per partition, F and the ranges held     [pins]: the snapshot is kept
 //!  get ──▶ [read]: filter, project, merge neighbours ──▶ batches
 //! ```
 //!
-//! Requests compute on threads of their own, so that ingestion keeps its share of the cores. Invariant: nothing here
-//! changes the stream; whatever a request does, it ends that request alone.
+//! Requests compute on separate threads, so that ingestion keeps its share of the cores.
+//!
+//! Invariant: a request never changes the stream, and a failing request ends only itself.
 
 mod pins;
 
@@ -38,26 +39,26 @@ use self::pins::PinTable;
 use self::service::{Guard, Service};
 use crate::{Error, Result};
 
-/// Bytes that the merges of all requests may hold together; they spill beyond it.
+/// The memory limit of the merges of all requests together, in bytes; they spill beyond it.
 const MEMORY: usize = 512 << 20;
-/// The longest request: a ticket with every partition and the longest lists of values.
+/// The largest request in bytes: a ticket with every partition and the longest lists of values.
 const REQUEST_BYTES: usize = 4 << 20;
-/// How often a peer that says nothing is asked whether it is still there, and how long it may take to say so.
+/// The interval of pings to a silent peer, and the longest wait for the reply.
 const KEEP_ALIVE: Duration = Duration::from_secs(10);
-/// How long running requests may go on after a shutdown was asked for.
+/// How long running requests may continue after a shutdown was requested.
 const GRACE: Duration = Duration::from_secs(5);
 const HANDSHAKE: Duration = Duration::from_secs(5);
 
-/// How a worker serves what it holds.
+/// How a worker serves its state.
 #[derive(Clone)]
 pub struct FlightConfig {
-    /// How people know this worker: its address, as others reach it.
+    /// The name of this worker in messages: its address, as other processes reach it.
     pub worker: String,
-    /// What requests must carry as `authorization: Bearer …`; `None` lets everyone in.
+    /// The token that requests carry as `authorization: Bearer …`; `None` admits every request.
     pub token: Option<String>,
-    /// Plain text if not given.
+    /// `None` serves plain text.
     pub tls: Option<ServerTls>,
-    /// Threads that filter and merge.
+    /// The number of threads that filter and merge.
     pub threads: usize,
 }
 
@@ -79,9 +80,9 @@ pub struct ServerTls {
     pub key_pem: Vec<u8>,
 }
 
-/// Serves until `cancel`; running requests then have a few seconds to end.
+/// Serves until `cancel`; after that, running requests have a few seconds to finish.
 ///
-/// Errors: [`Error::ServeTls`] if the certificate or its key is of no use, [`Error::Serve`],
+/// Errors: [`Error::ServeTls`] if the certificate or its key cannot be used, [`Error::Serve`],
 /// [`Error::StartThreads`].
 pub async fn serve(
     listener: TcpListener,
@@ -120,11 +121,11 @@ pub async fn serve(
     }
 }
 
-/// Two providers of cryptography are compiled in, and rustls does not choose between them by itself. Whoever came
-/// first has chosen for the process.
+/// Installs a provider of cryptography. Two providers are compiled in, and rustls does not choose between them by
+/// itself. The first provider that is installed stays for the whole process.
 fn choose_provider() {
     if rustls::crypto::CryptoProvider::get_default().is_none() {
-        // An error means that somebody else was faster.
+        // An error means that another thread installed a provider first.
         let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
     }
 }

@@ -1,6 +1,7 @@
-//! Which partitions are read here: membership of a consumer group, and partitions that are assigned and revoked.
+//! The partitions that this process reads: membership of a consumer group, and partitions that the group assigns and
+//! revokes.
 //!
-//! Invariant: a revoked partition is returned to the group only after this process stopped reading it.
+//! Invariant: this process returns a revoked partition to the group only after it has stopped reading the partition.
 
 pub(crate) mod discovery;
 

@@ -5,8 +5,8 @@
 //!  upkeep after each event: trim, memory, epoch due?, merges, snapshot if something changed
 //! ```
 //!
-//! Invariant: one event is handled at a time and to its end, so what readers are shown stands at one frontier; what
-//! runs beside the loop (merges, rebuilds) works on immutable segments and pinned versions only.
+//! Invariant: the loop handles one event at a time and completely, so every snapshot for readers stands at one
+//! frontier. Jobs beside the loop (merges, rebuilds) work only on immutable segments and pinned versions.
 
 mod event;
 
@@ -38,12 +38,12 @@ use crate::kafka::channel::{Drained, Source};
 use crate::session::{Ended, Start, Upstream};
 use crate::state::stream_state::StreamState;
 
-/// How often the clock is looked at when nothing else happens.
+/// How often the loop checks the clock when no other event occurs.
 const TICK: Duration = Duration::from_millis(50);
 
-/// Ingests what `source` brings until `cancel`, then archives what is left.
+/// Ingests the batches of `source` until `cancel`, then archives the remaining rows.
 ///
-/// Errors: what the source hands over, a layer that has gone, a broken promise. Nothing is lost by any of them.
+/// Errors: an error from the source, a layer that has stopped, a broken invariant. None of them loses data.
 pub async fn ingest(
     config: &SpeedConfig,
     start: Start,
@@ -70,7 +70,7 @@ pub async fn ingest(
     }
 }
 
-/// The loop: what it is connected to, what it holds, and what it is doing.
+/// The loop: its connections, its state, and its work in progress.
 struct Ingest<'a> {
     config: &'a SpeedConfig,
     shares: MemoryShares,
@@ -118,7 +118,7 @@ impl<'a> Ingest<'a> {
         Ok(None)
     }
 
-    /// One micro-batch: after this, rows and all held views stand at its positions.
+    /// Processes one micro-batch: afterwards the rows and all held views stand at the positions of the batch.
     async fn take(&mut self, mut drained: Drained) -> Result<()> {
         let counted = self.counted(&drained);
         let positions = drained.positions.within(counted.iter().copied());
@@ -149,8 +149,8 @@ impl<'a> Ingest<'a> {
         Ok(())
     }
 
-    /// Decodes on a thread for blocking work: decoding costs most, and threads that answer queries must not wait for
-    /// it.
+    /// Decodes on a thread for blocking work, because decoding is the most expensive step and must not delay the
+    /// threads that answer queries.
     async fn decode(&self, messages: Messages) -> Result<RecordBatch> {
         let decoder = Arc::clone(&self.decoder);
         let decoding = tokio::task::spawn_blocking(move || decoder.decode(&messages));
@@ -158,7 +158,7 @@ impl<'a> Ingest<'a> {
         Ok(decoded?.rows)
     }
 
-    /// The master dataset has a new version: the same rows in other files, or someone else's epoch.
+    /// Handles a new version of the master dataset: the same rows in other files, or an epoch of another process.
     fn follow_master(&mut self) -> Option<Ended> {
         let version = self.connections.newest_master();
         if version.version <= self.state.master().version {
@@ -170,14 +170,15 @@ impl<'a> Ingest<'a> {
             self.reconcile();
             return None;
         }
-        // Ours shows up here before, after or without its reply, which decides.
+        // The version of our own epoch may arrive here before, after or without the archive's reply. The reply
+        // decides.
         if self.work.is_archiving() {
             return None;
         }
         Some(Ended::Fenced(version))
     }
 
-    /// What is due after every event.
+    /// The work that is due after every event.
     async fn upkeep(&mut self) -> Result<()> {
         let now = self.now();
         self.state.trim(now, self.config.grace);

@@ -1,6 +1,6 @@
-//! Kafka as this layer meets it: topics, the thread that consumes them, what identifies a log, and secrets of clients.
+//! Kafka for this layer: topics, the consumer thread, the identity of a log, and the secrets of clients.
 //!
-//! Invariant: no other module makes a Kafka client, except for membership of a consumer group.
+//! Invariant: no other module creates a Kafka client, except `group`, for membership of a consumer group.
 
 pub(crate) mod secrets;
 

@@ -5,10 +5,10 @@
 //!                                                    └─▶ segments ─▶ StreamSnapshot ─▶ readers
 //! ```
 //!
-//! The partitions that are read are fixed, or a consumer group assigns and revokes them while the loop runs (`group`).
-//! Modules are in reading order: each imports only what is listed above it. All state is disposable: it is rebuilt from
-//! the master dataset and the tail of the Kafka log. Of the layers this is the only one that knows rdkafka, and it does
-//! not know how the archive is stored.
+//! The configuration fixes the partitions that a process reads, or a consumer group assigns and revokes them while
+//! the loop runs (`group`). Modules are in reading order: each module imports only modules listed above it. All state
+//! is disposable: the master dataset and the tail of the Kafka log are enough to rebuild it. This is the only layer
+//! that knows rdkafka, and it does not know how the archive is stored.
 
 mod error;
 

@@ -1,6 +1,7 @@
-//! When a stream works again: what clears the failure that had stopped it.
+//! Detects that a stream works again, so that its recorded failure can be cleared.
 //!
-//! Invariant: rows from the archive clear nothing, because they do not show that Kafka's log continues them.
+//! Invariant: rows from the archive do not clear a failure, because they do not show that Kafka's log continues the
+//! archive.
 
 use std::sync::Arc;
 
@@ -9,7 +10,7 @@ use thalweg_schemas::realtime::snapshot::StreamSnapshot;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep};
 
-/// Ready once the stream whose snapshots these are works.
+/// Returns once the stream of `snapshots` works.
 pub(crate) async fn works(mut snapshots: watch::Receiver<Option<Arc<StreamSnapshot>>>) {
     let mut steady = std::pin::pin!(sleep(STEADY));
     loop {
@@ -26,12 +27,13 @@ pub(crate) async fn works(mut snapshots: watch::Receiver<Option<Arc<StreamSnapsh
     }
 }
 
-/// Kafka has answered, or is waited for.
+/// True if Kafka has answered, or if the stream is waiting for Kafka.
 fn knows_kafka(snapshot: &StreamSnapshot) -> bool {
     snapshot.has_reached_kafka() || snapshot.waiting.is_some()
 }
 
-/// A worker to which its group assigns nothing reaches nothing: that it runs is all there is to see.
+/// True if the worker reads no partition, because its group assigns none. Such a worker never reaches Kafka's log; it
+/// counts as working as long as it runs.
 fn reads_nothing(snapshot: &StreamSnapshot) -> bool {
     snapshot.frontier.is_empty()
 }

@@ -1,8 +1,8 @@
-//! Running one stream: show what is archived, survey the topic, check that it continues the archive, read, and start
-//! over when fenced.
+//! Running one stream: show the archived rows, survey the topic, check that the topic continues the archive, read,
+//! and start again when fenced.
 //!
-//! Invariant: origins are in the catalog before anything is read. A membership outlives what is fenced: the group is
-//! not left because a commit was lost.
+//! Invariant: origins are in the catalog before anything is read. A membership lasts longer than a fenced session:
+//! this process does not leave the group because it lost a commit.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::pending;
@@ -28,14 +28,14 @@ use crate::kafka::topic::Topic;
 use crate::liveness::works;
 use crate::session::{Ended, Start, Upstream};
 
-/// How long to wait before brokers that are away are asked again.
+/// The pause before brokers that did not answer are asked again.
 const ASK_AGAIN: Duration = Duration::from_secs(1);
 
-/// Where the stream's partitions begin. Kafka is asked only if the catalog does not know of any yet; a partition that
-/// it does not know begins at 0 and is recorded when it is found. To be called before the archive is opened, which is
-/// told the origin.
+/// The origins of the stream's partitions. Kafka is asked only if the catalog has no origin yet; a partition without
+/// an origin in the catalog begins at 0 and is recorded when it is found. Call this function before opening the
+/// archive, which needs the origins.
 ///
-/// Errors: the topic does not exist, Kafka or the warehouse cannot be reached.
+/// Errors: the topic does not exist; Kafka or the warehouse cannot be reached.
 pub async fn record_origins(config: &SpeedConfig, stream: &CatalogStream, catalogs: &CatalogStore) -> Result<Frontier> {
     let catalog = catalogs.load().await?;
     let known = recorded(&catalog, stream)?;
@@ -46,10 +46,10 @@ pub async fn record_origins(config: &SpeedConfig, stream: &CatalogStream, catalo
     Ok(survey(&topic, stream, catalogs, None).await?.1)
 }
 
-/// Ingests `stream` until `cancel`, then archives what it holds. The archive of `upstream` must have been opened with
-/// the origins that [`record_origins`] gives.
+/// Ingests `stream` until `cancel`, then archives its rows in memory. The archive of `upstream` must have been opened
+/// with the origins that [`record_origins`] returns.
 ///
-/// Errors: see [`Error`]; after a transient one, call it again.
+/// Errors: see [`Error`]. After a transient error, call this function again.
 pub async fn run(
     config: SpeedConfig,
     stream: Arc<CatalogStream>,
@@ -71,7 +71,7 @@ pub async fn run(
             }
         }
     };
-    // What was held is archived: now others may have it.
+    // All rows are archived now, so other members may have the partitions.
     if let Some(membership) = membership {
         membership.leave().await;
     }
@@ -102,8 +102,8 @@ async fn sessions(
     }
 }
 
-/// From the archive frontier on until the end, or until fenced. What is archived is shown at once; Kafka is reached
-/// beside it, which may take as long as it takes, and so is the group followed.
+/// Runs one session from the archive frontier until the end, or until fenced. Archived rows are shown at once.
+/// Connecting to Kafka, which may take any time, and following the group run beside the loop.
 async fn session(
     config: &SpeedConfig,
     stream: &Arc<CatalogStream>,
@@ -129,7 +129,7 @@ async fn session(
     let following = match membership {
         None => None,
         Some(membership) => {
-            let taker = Handover {
+            let handover = Handover {
                 stream: Arc::clone(stream),
                 catalogs: catalogs.clone(),
                 probe: Topic::open(config, &stream.definition)?,
@@ -137,10 +137,10 @@ async fn session(
                 masters: upstream.masters.clone(),
                 changes: sender,
             };
-            Some(taker.follow(membership))
+            Some(handover.follow(membership))
         }
     };
-    // Ends with an error only: without a group, never.
+    // Ends only with an error; without a group, never ends.
     let following = async {
         match following {
             Some(following) => following.await,
@@ -169,15 +169,15 @@ async fn session(
     }
 }
 
-/// What is read on from.
+/// The point from which reading continues.
 struct ResumePoint {
-    /// Partitions that are found only now are not in it: the loop assigns them.
+    /// Partitions that are found only now are not included; the loop assigns them.
     at: Frontier,
     master: Arc<MasterVersion>,
 }
 
-/// Finds the topic, checks that its log continues the archive, and starts reading it. While the brokers are away it
-/// says so and tries again.
+/// Finds the topic, checks that its log continues the archive, and starts reading. While the brokers are away,
+/// reports that and tries again.
 async fn connect(
     config: &SpeedConfig,
     topic: Topic,
@@ -187,9 +187,9 @@ async fn connect(
     grown: watch::Sender<i32>,
     feed: BatchSender,
 ) -> Result<()> {
-    let mine: BTreeSet<Partition> = from.at.partitions().collect();
+    let partitions: BTreeSet<Partition> = from.at.partitions().collect();
     let log = loop {
-        match checked(&topic, stream, catalogs, &from.master, &mine).await {
+        match checked(&topic, stream, catalogs, &from.master, &partitions).await {
             Ok(found) => break found,
             Err(error) if error.awaits_kafka() => {
                 let reason = error.to_string();
@@ -209,19 +209,20 @@ async fn connect(
     consumer::start(topic, from.at, limits, feed)
 }
 
-/// The topic's watermarks, once it is certain that the log continues the archive in the partitions that are read here.
+/// The topic's watermarks, after checking that the log continues the archive in the partitions that this process
+/// reads.
 async fn checked(
     topic: &Topic,
     stream: &CatalogStream,
     catalogs: &CatalogStore,
     master: &Arc<MasterVersion>,
-    mine: &BTreeSet<Partition>,
+    partitions: &BTreeSet<Partition>,
 ) -> Result<BTreeMap<Partition, Watermarks>> {
     let (log, origin) = survey(topic, stream, catalogs, None).await?;
     let next = master.frontier.or(&origin);
-    // Partitions that are archived and gone are everybody's concern, whoever reads them.
+    // Archived partitions that no longer exist are an error in every process, whichever process reads them.
     let gone = next.partitions().filter(|p| !log.contains_key(p));
     check_watermarks(&topic.name, &log, &next.within(gone))?;
-    check(topic, stream, &log, &origin, master, mine).await?;
+    check(topic, stream, &log, &origin, master, partitions).await?;
     Ok(log)
 }

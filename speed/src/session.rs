@@ -1,6 +1,6 @@
-//! What one session of a stream starts from, what connects it to the other layers, and how it ends.
+//! One session of a stream: its start values, its connections to the other layers, and its end.
 //!
-//! Invariant: a session that ends leaves nothing behind that the next one needs, but what is archived.
+//! Invariant: the next session needs nothing from an ended session except its archived rows.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -14,41 +14,41 @@ use tokio::sync::{Notify, mpsc, watch};
 
 use crate::group::change::AssignmentChange;
 
-/// What connects a stream to the other layers.
+/// The connections of a stream to the other layers.
 pub struct Upstream {
     pub shared: Shared,
-    /// Where epochs go.
+    /// Receives the epochs.
     pub archive: mpsc::Sender<EpochRequest>,
     /// The newest version of the master dataset.
     pub masters: watch::Receiver<Arc<MasterVersion>>,
-    /// What readers see.
+    /// The snapshots for readers.
     pub snapshots: watch::Sender<Option<Arc<StreamSnapshot>>>,
-    /// Why the stream stopped before; cleared once it works.
+    /// Why the stream stopped the last time; cleared once the stream works.
     pub failure: watch::Sender<Option<String>>,
-    /// Asks for an early batch run when memory is short.
+    /// Requests an early batch run when memory is short.
     pub pressure: Arc<Notify>,
 }
 
-/// Where ingesting starts.
+/// The values with which ingesting starts.
 pub struct Start {
     pub stream: Arc<CatalogStream>,
     /// O, for every partition.
     pub origin: Frontier,
-    /// The newest version; reading starts at its frontier.
+    /// The newest version of the master dataset; reading starts at its frontier.
     pub master: Arc<MasterVersion>,
-    /// The partitions that are read from the start on.
+    /// The partitions that the session reads from its start.
     pub partitions: BTreeSet<Partition>,
     /// Later assignments and revocations. The sender may be dropped.
     pub changes: mpsc::Receiver<AssignmentChange>,
-    /// A frontier below which nothing may be answered, because readers have seen it.
+    /// No query may be answered below this frontier, because readers have already seen it.
     pub floor: Frontier,
 }
 
 /// Why ingesting ended without an error.
 #[derive(Debug)]
 pub enum Ended {
-    /// As asked; everything read is archived.
+    /// A shutdown was requested; everything that was read is archived.
     ShutDown,
-    /// Someone else archives a partition that was read here: resume from this version.
+    /// Another process archives a partition that this process reads. Resume from this version.
     Fenced(Arc<MasterVersion>),
 }

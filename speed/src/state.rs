@@ -1,6 +1,7 @@
-//! What the speed layer holds of a stream: segments of every view, rows that are not archived, and the health of both.
+//! The state of one stream in memory: segments of every view, rows that are not archived yet, and the health of the
+//! partitions.
 //!
-//! Invariant: all of it can be rebuilt from the master dataset above B and the tail of the Kafka log.
+//! Invariant: the master dataset above B and the tail of the Kafka log are enough to rebuild all of this state.
 
 pub(crate) mod select;
 pub(crate) mod update;

@@ -1,7 +1,7 @@
-//! What a pin's answer says of a snapshot, and what a worker's status says of all. No I/O and no waiting.
+//! The answer to a pin request, from a snapshot, and the status of a worker. No function here does I/O or waits.
 //!
-//! Invariant: a range is named only if the snapshot's own segments tile it. What is not known here (a stream, another
-//! definition of it, a view) is not held.
+//! Invariant: a range is named only if the snapshot's own segments tile it. Anything unknown here (a stream, another
+//! definition of a stream, a view) is answered as not held.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -15,7 +15,7 @@ use thalweg_schemas::{Error as SharedError, Frontier, Offset, Partition, StreamN
 
 use super::pins::PinEntry;
 
-/// The snapshot that answers `request`, or why there is none.
+/// The snapshot that answers `request`, or the reason why there is none.
 pub(super) fn find(request: &PinRequest, catalog: &Catalog, handle: Option<&StreamHandle>) -> Result<PinEntry, String> {
     let name = &request.stream;
     let stream = catalog.streams.get(name).ok_or_else(|| format!("it does not know stream `{name}`"))?;
@@ -38,7 +38,7 @@ pub(super) fn find(request: &PinRequest, catalog: &Catalog, handle: Option<&Stre
     Ok(PinEntry { snapshot, row_schema: stream.definition.row_schema(), views })
 }
 
-/// Every partition that the snapshot's worker reads.
+/// The answer for every partition that the worker of the snapshot reads.
 pub(super) fn partitions(
     request: &PinRequest,
     snapshot: &StreamSnapshot,
@@ -73,7 +73,7 @@ pub(super) fn partitions(
     snapshot.frontier.iter().map(partition).collect()
 }
 
-/// `offset` of one partition as a frontier, so that [`tile`] looks at that partition alone.
+/// A frontier of one partition, so that [`tile`] examines only that partition.
 pub(super) fn one(partition: Partition, offset: Offset) -> Frontier {
     [(partition, offset)].into_iter().collect()
 }
@@ -86,7 +86,7 @@ fn ranges(view: &ViewId, held: &ViewSegments, partition: Partition, from: Offset
     }
 }
 
-/// How every stream of `handles` is doing.
+/// The status of every stream of `handles`.
 pub(super) fn status<'a>(
     worker: &str,
     handles: impl IntoIterator<Item = (&'a StreamName, &'a StreamHandle)>,

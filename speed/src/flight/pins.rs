@@ -1,6 +1,6 @@
-//! Pins: snapshots that are kept for readers, for a bounded time and in a bounded number.
+//! Pins: snapshots that are kept for readers, limited in time and in number.
 //!
-//! Invariant: a pin holds one snapshot until it is released or its time is over; nothing else ever changes it.
+//! Invariant: a pin holds one snapshot until it is released or expires; the snapshot never changes.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -14,19 +14,19 @@ use thalweg_schemas::realtime::snapshot::StreamSnapshot;
 use tokio::time::Instant;
 use uuid::Uuid;
 
-/// The longest time that a pin is kept: what it holds is outside of the stream's memory budget.
+/// The longest lifetime of a pin. The stream's memory budget does not count the memory of pins.
 pub(super) const KEEP: Duration = Duration::from_secs(120);
-/// The most pins that are kept. Those of one moment share nearly all of what they hold.
+/// The largest number of pins. Pins of the same moment share nearly all of their memory.
 const PINS: usize = 4096;
-/// How often pins whose time is over are released, if no request does it before.
+/// How often expired pins are released, if no request releases them before.
 const SWEEP: Duration = Duration::from_secs(1);
 
-/// What is kept under a pin.
+/// The content of a pin.
 #[derive(Debug)]
 pub(super) struct PinEntry {
     pub(super) snapshot: Arc<StreamSnapshot>,
     pub(super) row_schema: SchemaRef,
-    /// The views that were asked for and are known here.
+    /// The requested views that this worker knows.
     pub(super) views: BTreeMap<ViewId, Arc<CompiledView>>,
 }
 
@@ -37,7 +37,7 @@ pub(super) struct PinTable {
 }
 
 impl PinTable {
-    /// Keeps `kept` for at most `keep`. `None` if too many are kept already.
+    /// Keeps `kept` for at most `keep`, and no longer than [`KEEP`]. Returns `None` if too many pins exist already.
     pub(super) fn keep(&self, now: Instant, kept: PinEntry, keep: Duration) -> Option<String> {
         let mut all = self.kept.lock();
         if all.len() >= PINS {
@@ -46,13 +46,13 @@ impl PinTable {
                 return None;
             }
         }
-        // Unique over restarts: a ticket of an earlier process must find nothing.
+        // The id is unique over restarts: a ticket for an earlier process must find nothing.
         let id = Uuid::new_v4().simple().to_string();
         all.insert(id.clone(), (now + keep.min(KEEP), Arc::new(kept)));
         Some(id)
     }
 
-    /// What is kept under `id`, if its time is not over.
+    /// The content of the pin `id`, if it has not expired.
     pub(super) fn get(&self, now: Instant, id: &str) -> Option<Arc<PinEntry>> {
         let all = self.kept.lock();
         let (until, kept) = all.get(id)?;
@@ -63,7 +63,7 @@ impl PinTable {
         self.kept.lock().remove(id);
     }
 
-    /// Lets go of pins whose time is over, for ever.
+    /// Releases expired pins regularly, for ever.
     pub(super) async fn sweep(&self) {
         let mut pause = tokio::time::interval(SWEEP);
         loop {

@@ -1,7 +1,7 @@
-//! What a ticket asks for, as batches on their way.
+//! Reading for a ticket: a plan, or held segments, and the stream of batches.
 //!
-//! Invariant: whatever is sent lies between the ticket's `from` and the pin's frontier, in the partitions that the
-//! ticket names, each offset once.
+//! Invariant: everything sent lies between the ticket's `from` and the pin's frontier, in the partitions that the
+//! ticket names, and each offset is sent once.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -26,12 +26,13 @@ use tonic::Status;
 use super::answer::one;
 use super::pins::PinEntry;
 
-/// Messages on their way to a reader.
+/// The stream of messages to a reader.
 pub(super) type FlightFrames = BoxStream<'static, Result<FlightData, Status>>;
 
-/// Plans what `ticket` asks of the pin and starts it.
+/// Plans the read that `ticket` requests from the pin, and starts it.
 ///
-/// Errors: `invalid_argument` if the ticket makes no sense, `failed_precondition` if the pin does not hold it.
+/// Errors: `invalid_argument` if the ticket is invalid, `failed_precondition` if the pin does not hold the requested
+/// data.
 pub(super) async fn start(state: &SessionState, kept: &PinEntry, ticket: Ticket) -> Result<FlightFrames, Status> {
     match ticket {
         Ticket::States(ticket) => {
@@ -57,7 +58,7 @@ fn frontier(kept: &PinEntry, from: &Frontier) -> Result<Frontier, Status> {
         .collect()
 }
 
-/// States of the view, neighbours merged, with the schema in which they are sent.
+/// A plan for the states of the view, with neighbours merged, and the schema in which the states are sent.
 fn states(kept: &PinEntry, ticket: &StatesTicket) -> Result<(LogicalPlan, SchemaRef), Status> {
     let id = &ticket.view;
     let (Some(view), Some(held)) = (kept.views.get(id), kept.snapshot.views.get(id)) else {
@@ -82,7 +83,7 @@ fn states(kept: &PinEntry, ticket: &StatesTicket) -> Result<(LogicalPlan, Schema
         let condition = filter.condition(&groups).map_err(Status::invalid_argument)?;
         plan = LogicalPlanBuilder::from(plan).filter(condition).and_then(LogicalPlanBuilder::build).map_err(invalid)?;
     }
-    // One segment of a partition has every group once already.
+    // The merge is not needed if every partition has a single segment, because a segment has every group only once.
     if neighbours {
         plan = view.plan.merge(plan).map_err(refused)?;
     }
@@ -93,7 +94,7 @@ fn states(kept: &PinEntry, ticket: &StatesTicket) -> Result<(LogicalPlan, Schema
     Ok((select(plan, &wanted)?, Arc::new(wanted)))
 }
 
-/// Rows and rejects from `from` to F, with the schema in which they are sent.
+/// A plan for rows and rejects from `from` to F, and the schema in which they are sent.
 fn rows(kept: &PinEntry, from: &Frontier, columns: Option<Vec<String>>) -> Result<(LogicalPlan, SchemaRef), Status> {
     let to = frontier(kept, from)?;
     let mut held: BTreeSet<usize> = BTreeSet::new();
@@ -175,7 +176,7 @@ fn segments(kept: &PinEntry, view: &ViewId, from: &Frontier) -> Result<FlightFra
     Ok(messages.boxed())
 }
 
-/// Types are sent as they are: a reader merges them with its own.
+/// Types are sent unchanged, because a reader merges the states with its own.
 fn encoder() -> FlightDataEncoderBuilder {
     FlightDataEncoderBuilder::new().with_dictionary_handling(DictionaryHandling::Resend)
 }

@@ -1,6 +1,6 @@
-//! The Flight service: three actions and one way to read; who may ask.
+//! The Flight service: three actions, one way to read, and the check of tokens.
 //!
-//! Invariant: an answer that ends without an error is whole. A request that panics answers with an error.
+//! Invariant: an answer that ends without an error is complete. A request that panics returns an error.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -29,12 +29,12 @@ use super::answer;
 use super::pins::{KEEP, PinTable};
 use super::read;
 
-/// Messages that may be made before the reader has taken the last one.
+/// The number of messages that are prepared before the reader has taken the last one.
 const AHEAD: usize = 2;
 
 type Answers<T> = BoxStream<'static, Result<T, Status>>;
 
-/// What every request shares.
+/// The state that all requests share.
 pub(super) struct Service {
     worker: String,
     catalog: watch::Receiver<Arc<Catalog>>,
@@ -113,13 +113,13 @@ impl Service {
         let (sender, receiver) = mpsc::channel(AHEAD);
         let sending = self.threads.spawn(async move {
             while let Some(message) = messages.next().await {
-                // A reader that is gone needs no more.
+                // The reader has disconnected.
                 if sender.send(message).await.is_err() {
                     return;
                 }
             }
         });
-        // Dropped with the answer, and then the work ends too.
+        // Dropping the answer drops the handle of the task, which aborts the work.
         let answer = stream::unfold(Some((receiver, sending)), |running| async move {
             let (mut receiver, sending) = running?;
             match receiver.recv().await {
@@ -215,7 +215,7 @@ impl FlightService for Service {
     }
 }
 
-/// Lets requests in that carry the token. Hashes are compared, in a time that does not depend on what they are.
+/// Admits requests that carry the token. The comparison is between hashes and takes constant time.
 #[derive(Clone)]
 pub(super) struct Guard(Option<blake3::Hash>);
 

@@ -1,4 +1,4 @@
-//! What a pin says; requests that make no sense, over a real connection. Readers are met in `tests/it/flight/`.
+//! Answers to pin requests, and invalid requests over a real connection. `tests/it/flight/` tests the readers.
 
 use std::collections::BTreeMap;
 
@@ -22,7 +22,7 @@ fn name() -> StreamName {
     StreamName::new("s").unwrap()
 }
 
-/// A snapshot at these positions that holds nothing.
+/// An empty snapshot at these positions.
 pub(super) fn snapshot(to: &[(i32, i64)]) -> StreamSnapshot {
     let nothing = Frontier::new();
     snapshots::snapshot(Arc::new(snapshots::master(&name(), &nothing)), &nothing, &at(to))
@@ -78,7 +78,7 @@ async fn ranges_are_named_per_partition() {
     assert!(!found[&Partition(3)].caught_up);
 }
 
-/// A worker with one stream and a token, and a client that knows it.
+/// A worker with one stream and a token, and a client that knows the token.
 struct Served {
     client: FlightServiceClient<Channel>,
     token: &'static str,

@@ -1,6 +1,7 @@
-//! Finding the workers of a stream: who is in its consumer group, and where each is reached.
+//! Finding the workers of a stream: the members of its consumer group, and the address of each.
 //!
-//! Invariant: only clients that are named like a worker are given; other tools may be in the group.
+//! Invariant: only clients that are named like a worker are returned, because other tools may be members of the group
+//! too.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -14,12 +15,12 @@ use crate::config::{Assignment, SpeedConfig, WORKER, group, kafka_properties};
 use crate::kafka::secrets::resolve;
 use crate::{Error, Result};
 
-/// How long the coordinator may take.
+/// The longest wait for the group's coordinator.
 const ASK: Duration = Duration::from_secs(5);
 
-/// Flight addresses of the workers that are in the groups of all streams of `catalog`; see [`members`].
+/// Flight addresses of the workers in the groups of all streams of `catalog`; see [`members`].
 ///
-/// Errors: as of [`members`], for the first stream that fails.
+/// Errors: those of [`members`], for the first stream that fails.
 pub async fn workers(config: &SpeedConfig, catalog: &Catalog) -> Result<BTreeSet<String>> {
     let mut found = BTreeSet::new();
     for (name, stream) in &catalog.streams {
@@ -30,8 +31,8 @@ pub async fn workers(config: &SpeedConfig, catalog: &Catalog) -> Result<BTreeSet
     Ok(found)
 }
 
-/// Flight addresses (`host:port`) of the workers that are in the group of `stream`, in order; none if there is no such
-/// group. Of `config`, the group's name and Kafka's properties count. Blocks.
+/// Flight addresses (`host:port`) of the workers in the group of `stream`, sorted; empty if the group does not exist.
+/// Only the group's name and the Kafka properties of `config` matter. Blocks.
 ///
 /// Errors: [`Error::Configure`], [`Error::Secret`], [`Error::Members`].
 pub fn members(config: &SpeedConfig, stream: &StreamDefinition) -> Result<Vec<String>> {
@@ -51,7 +52,7 @@ pub fn members(config: &SpeedConfig, stream: &StreamDefinition) -> Result<Vec<St
     Ok(addresses(members.map(|member| member.client_id())))
 }
 
-/// The addresses in the names of clients; what is not named like a worker is left out.
+/// The addresses in the names of clients. Clients that are not named like a worker are left out.
 fn addresses<'a>(clients: impl Iterator<Item = &'a str>) -> Vec<String> {
     let addresses: BTreeSet<String> = clients.filter_map(address).collect();
     addresses.into_iter().collect()

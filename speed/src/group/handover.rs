@@ -1,8 +1,9 @@
-//! Handing partitions over from their last owner to the ingest loop: what is asked of Kafka, the catalog and the
-//! archive before an assigned partition is read, and the order in which the loop hears of the group's events.
+//! The handover of an assigned partition from its previous owner to the ingest loop: the checks against Kafka, the
+//! catalog and the archive before the partition is read. The handover also passes the group's events to the loop, in
+//! order.
 //!
-//! Invariant: no partition is read before its origin is in the catalog, the archive's log was read anew after the
-//! assignment, and Kafka's log was found to continue the archive.
+//! Invariant: a partition is read only after its origin is in the catalog, the archive's log has been read again
+//! since the assignment, and Kafka's log has been found to continue the archive.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::convert::Infallible;
@@ -21,14 +22,14 @@ use crate::kafka::identity::{Watermarks, check_watermarks, new_origins};
 use crate::kafka::topic::Topic;
 use crate::{Error, Result};
 
-/// Between two tries while Kafka or the warehouse do not answer.
+/// The pause between two attempts while Kafka or the warehouse does not answer.
 const PAUSE: Duration = Duration::from_millis(500);
 
-/// What a handover needs.
+/// Everything that a handover needs.
 pub(crate) struct Handover {
     pub(crate) stream: Arc<CatalogStream>,
     pub(crate) catalogs: CatalogStore,
-    /// A client of its own: reading back messages must not disturb the one that reads on.
+    /// A separate client: reading back messages must not disturb the client that consumes the topic.
     pub(crate) probe: Topic,
     pub(crate) archive: mpsc::Sender<EpochRequest>,
     pub(crate) masters: watch::Receiver<Arc<MasterVersion>>,
@@ -36,9 +37,10 @@ pub(crate) struct Handover {
 }
 
 impl Handover {
-    /// Passes the group's events on, one after the other, beginning with the partitions that are owned already.
+    /// Passes the group's events on, one after the other, beginning with the partitions that this process owns
+    /// already.
     ///
-    /// Errors: the end of the membership, and what trying again cannot mend.
+    /// Errors: the end of the membership, and every failure that a retry cannot repair.
     pub(crate) async fn follow(mut self, membership: &mut Membership) -> Result<Infallible> {
         let owned = membership.owned().clone();
         self.assign(owned).await?;
@@ -69,7 +71,7 @@ impl Handover {
         let assigned = loop {
             match self.prepare(&partitions).await {
                 Ok(assigned) => break assigned,
-                // The archive is to be opened again.
+                // The caller must open the archive again.
                 Err(error @ (Error::Disconnected { .. } | Error::Origin { .. })) => {
                     return Err(error);
                 }
@@ -83,11 +85,11 @@ impl Handover {
         self.pass(AssignmentChange::Assign(assigned)).await
     }
 
-    /// Waits until nothing of the partitions is held here any more.
+    /// Waits until this process holds nothing of the partitions any more.
     async fn revoke(&self, partitions: BTreeSet<Partition>) -> Result<()> {
         let (done, dropped) = oneshot::channel();
         self.pass(AssignmentChange::Revoke(Revoked { partitions, done })).await?;
-        // The loop drops the sender, and never sends.
+        // The loop drops the sender and never sends a value.
         let _ = dropped.await;
         Ok(())
     }
@@ -104,7 +106,8 @@ impl Handover {
         Ok(Assigned { at: at.within(partitions.iter().copied()), origin, master, high: high(&log) })
     }
 
-    /// The newest version, read after this was called.
+    /// The newest version of the master dataset, read after this call began. The empty epoch makes the archive read
+    /// its log again.
     async fn newest(&self) -> Result<Arc<MasterVersion>> {
         let stream = self.stream.definition.name.clone();
         let (reply, outcome) = oneshot::channel();
@@ -131,12 +134,13 @@ impl Handover {
     }
 }
 
-/// High watermarks.
+/// The high watermarks of `log`.
 pub(crate) fn high(log: &BTreeMap<Partition, Watermarks>) -> Frontier {
     log.iter().map(|(p, marks)| (*p, marks.high)).collect()
 }
 
-/// The watermarks of these partitions, or of all, and the origins of all that are recorded, these among them.
+/// The watermarks of these partitions, or of all partitions, and all recorded origins. The survey records missing
+/// origins of the surveyed partitions first.
 pub(crate) async fn survey(
     topic: &Topic,
     stream: &CatalogStream,
@@ -145,7 +149,7 @@ pub(crate) async fn survey(
 ) -> Result<(BTreeMap<Partition, Watermarks>, Frontier)> {
     let (asked, of) = (topic.clone(), partitions.cloned());
     let log = blocking(stream, move || asked.survey(of.as_ref())).await?;
-    // The newest catalog: an origin that is there must not be taken for a first sight.
+    // Load the newest catalog: a partition whose origin is recorded must not be taken for a new one.
     let mut catalog = catalogs.load().await?;
     let missing = new_origins(&recorded(&catalog, stream)?, &log);
     if !missing.is_empty() {
@@ -155,7 +159,7 @@ pub(crate) async fn survey(
     Ok((log, recorded(&catalog, stream)?))
 }
 
-/// The origins that `catalog` knows of `stream`.
+/// The origins of `stream` in `catalog`.
 pub(crate) fn recorded(catalog: &Catalog, stream: &CatalogStream) -> Result<Frontier> {
     let name = &stream.definition.name;
     let stream = catalog.streams.get(name);
@@ -181,7 +185,10 @@ pub(crate) async fn check(
     blocking(stream, move || checked.check_last(&log, &archived.last)).await
 }
 
-/// An archive that was opened before the origins were known would take partitions to start at 0.
+/// Checks that the archive was opened with these origins. An archive that was opened before the origins were known
+/// takes partitions to start at 0.
+///
+/// Errors: [`Error::Origin`].
 pub(crate) fn check_origin(
     stream: &CatalogStream,
     origin: &Frontier,

@@ -1,13 +1,14 @@
-//! Membership in a Kafka consumer group: who reads what, and nothing else. This client never fetches.
+//! Membership in a Kafka consumer group. The group only decides which process reads which partition; this client
+//! never fetches.
 //!
 //! ```text
 //!  group ──assign──▶ acknowledged, paused ─────────────────────────────▶ Assigned
 //!        ──revoke──▶ Revoked ─▶ archived and dropped, or out of time ─▶ acknowledged
 //! ```
 //!
-//! Invariant: while the group still takes this process for the owner, a revoked partition is given back only after it
-//! was dropped here, or after [`REVOKE_TIMEOUT`]. Ownership decides who reads, never what is true: the archive's
-//! compare-and-set does.
+//! Invariant: while the group regards this process as the owner, this process returns a revoked partition only after
+//! dropping it, or after [`REVOKE_TIMEOUT`]. Ownership decides which process reads. It does not decide which rows are
+//! archived: the archive's compare-and-set does.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -30,12 +31,12 @@ use crate::error::{KafkaErrorClass, classify_group};
 use crate::kafka::secrets::resolve;
 use crate::{Error, Result};
 
-/// How long a revoked partition may take to be archived before the group is given it back all the same. It must stay
-/// below the time that the group waits for its members, `max.poll.interval.ms`, five minutes.
+/// The longest time to archive a revoked partition; after that the partition is returned to the group unarchived. The
+/// time must stay below `max.poll.interval.ms`, five minutes, for which the group waits for its members.
 const REVOKE_TIMEOUT: Duration = Duration::from_secs(10);
-/// How long the thread waits for the group's events before it looks whether it is to end.
+/// How long the thread waits for events of the group before it checks whether it must end.
 const POLL: Duration = Duration::from_millis(100);
-/// How long leaving may take.
+/// The longest time that leaving the group may take.
 const LEAVE: Duration = Duration::from_secs(5);
 
 /// An event of the group.
@@ -43,10 +44,10 @@ pub(crate) enum GroupEvent {
     Assigned(BTreeSet<Partition>),
     Revoked {
         partitions: BTreeSet<Partition>,
-        /// Dropped once nothing of the partitions is held here any more.
+        /// Dropped once this process holds nothing of the partitions any more.
         acknowledge: acknowledged::Sender<()>,
     },
-    /// The membership has ended by an error.
+    /// An error has ended the membership.
     Failed(Error),
 }
 
@@ -61,7 +62,7 @@ pub(crate) struct Membership {
 }
 
 impl Membership {
-    /// Joins the group of `stream`; its partitions come as events.
+    /// Joins the group of `stream`; the assigned partitions arrive as events.
     ///
     /// Errors: [`Error::Configure`], [`Error::Secret`].
     pub(crate) fn join(config: &SpeedConfig, stream: &StreamDefinition) -> Result<Self> {
@@ -89,7 +90,8 @@ impl Membership {
         &self.owned
     }
 
-    /// The next event. [`Membership::owned`] follows it at once, so nothing is lost if nobody acts on it.
+    /// The next event. [`Membership::owned`] is updated before the event is returned, so an event that the caller
+    /// drops loses nothing.
     pub(crate) async fn next(&mut self) -> GroupEvent {
         let Some(event) = self.events.recv().await else {
             return GroupEvent::Failed(Error::ConsumerStopped { topic: self.topic.clone() });
@@ -102,13 +104,13 @@ impl Membership {
         event
     }
 
-    /// Tells the group how far our partitions are archived: for Kafka's own tools, nobody reads it here.
+    /// Commits to the group how far its owned partitions are archived. Only Kafka's own tools read these offsets.
     pub(crate) fn commit_offsets(&self, archived: &Frontier) {
         let mut list = TopicPartitionList::new();
         for partition in &self.owned {
             if let Some(offset) = archived.named(*partition) {
                 let offset = KafkaOffset::Offset(offset.0);
-                // Only a negative offset is refused.
+                // The call refuses only negative offsets.
                 let _ = list.add_partition_offset(&self.topic, partition.0, offset);
             }
         }
@@ -119,11 +121,11 @@ impl Membership {
         }
     }
 
-    /// Leaves the group, so that others have our partitions at once; a static member stays a member.
+    /// Leaves the group, so that other members get the partitions at once. A static member stays a member.
     pub(crate) async fn leave(mut self) {
         let thread = self.thread.take();
         let topic = self.topic.clone();
-        // Waiting callbacks go on, and the thread's consumer is the last.
+        // The drop lets waiting callbacks continue and leaves the thread with the last reference to the consumer.
         drop(self);
         let left = tokio::task::spawn_blocking(move || thread.map(JoinHandle::join));
         if tokio::time::timeout(LEAVE, left).await.is_err() {
@@ -138,7 +140,7 @@ impl Drop for Membership {
     }
 }
 
-/// Polls until `end` or a fatal error; dropping the consumer after that leaves the group.
+/// Polls until `end` or a fatal error. Dropping the consumer after that leaves the group.
 fn poll(consumer: &BaseConsumer<Member>, end: &AtomicBool, topic: &str, events: &mpsc::UnboundedSender<GroupEvent>) {
     while !end.load(Ordering::Relaxed) {
         let Some(Err(source)) = consumer.poll(POLL) else {
@@ -161,7 +163,7 @@ fn poll(consumer: &BaseConsumer<Member>, end: &AtomicBool, topic: &str, events: 
     }
 }
 
-/// Passes the group's decisions on.
+/// Passes the group's assignments and revocations on as events.
 struct Member {
     events: mpsc::UnboundedSender<GroupEvent>,
 }
@@ -184,7 +186,7 @@ impl ConsumerContext for Member {
         let followed = match event {
             Event::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS => {
                 tracing::info!(partitions = ?names, "the group gives partitions");
-                // From the end on: until it is paused, there is nothing to fetch there.
+                // Assign from the end of the log: there is nothing to fetch there until the partition is paused.
                 let at_end = list.set_all_offsets(KafkaOffset::End);
                 let assigned = at_end.and_then(|()| consumer.incremental_assign(list));
                 let followed = assigned.and_then(|()| pause(consumer, list));
@@ -196,7 +198,7 @@ impl ConsumerContext for Member {
                 tracing::info!(partitions = ?names, lost, "the group takes partitions");
                 let (acknowledge, done) = acknowledged::channel();
                 let sent = self.events.send(GroupEvent::Revoked { partitions, acknowledge });
-                // Somebody else may have what is lost already: there is nothing to wait for.
+                // Another member may own a lost partition already, so there is nothing to wait for.
                 if sent.is_ok() && !lost {
                     let _ = done.recv_timeout(REVOKE_TIMEOUT);
                 }

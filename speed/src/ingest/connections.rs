@@ -1,6 +1,6 @@
-//! What the ingest loop is connected to: the consumer, the group, the other layers, and readers.
+//! The connections of the ingest loop: to the consumer, the group, the other layers, and readers.
 //!
-//! Invariant: an end that has gone is an error that names it; nothing is decided here.
+//! Invariant: a closed channel is an error that names its other side. This file makes no decisions.
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
@@ -19,18 +19,18 @@ use crate::kafka::channel::{BrokerStatus, ConsumerCommand, Drained, Source};
 use crate::session::Upstream;
 use crate::{Error, Result};
 
-/// The loop's ends of all channels.
+/// The loop's side of every channel.
 pub(super) struct Connections<'a> {
     stream: Arc<CatalogStream>,
     upstream: &'a mut Upstream,
     source: Source,
-    /// How many partitions the topic has.
+    /// The number of partitions of the topic.
     partitions: watch::Receiver<i32>,
     brokers: watch::Receiver<BrokerStatus>,
     changes: mpsc::Receiver<AssignmentChange>,
-    /// How many commands have changed what the consumer reads.
+    /// The number of commands that changed which partitions the consumer reads.
     commands: u64,
-    /// As of which of them a partition is read; 0 for those that were from the start on.
+    /// The number of the command that assigned each partition; 0 for partitions that are read from the start.
     since: HashMap<Partition, u64>,
 }
 
@@ -53,9 +53,9 @@ impl<'a> Connections<'a> {
         }
     }
 
-    /// The next event from outside. Cancelling it loses nothing.
+    /// The next event from outside. Cancelling the call loses nothing.
     ///
-    /// Errors: what the consumer hands over, an end that has gone.
+    /// Errors: an error from the consumer, a closed channel.
     pub(super) async fn next(&mut self) -> Result<IngestEvent> {
         tokio::select! {
             batch = self.source.next() => match batch {
@@ -79,7 +79,7 @@ impl<'a> Connections<'a> {
                 Err(_) => Err(self.consumer_stopped()),
             },
             Some(change) = self.changes.recv() => Ok(IngestEvent::AssignmentChange(change)),
-            // When the consumer has gone, its batches say so.
+            // A stopped consumer is detected on the channel of batches.
             Ok(()) = self.brokers.changed() => Ok(IngestEvent::BrokerStatus(self.brokers.borrow_and_update().clone())),
         }
     }
@@ -108,13 +108,13 @@ impl<'a> Connections<'a> {
         Arc::clone(&self.upstream.shared.published.borrow_and_update())
     }
 
-    /// Records where partitions begin that have no origin yet.
+    /// Records the origins of partitions that have none yet.
     pub(super) async fn record_origin(&self, origins: &Frontier) -> Result<()> {
         self.upstream.shared.catalogs.record_origin(&self.stream.definition.name, origins).await?;
         Ok(())
     }
 
-    /// Hands an epoch to the archive.
+    /// Sends an epoch to the archive.
     pub(super) async fn archive(&self, request: EpochRequest) -> Result<()> {
         self.upstream.archive.send(request).await.map_err(|_| self.disconnected("archive"))
     }
@@ -123,7 +123,7 @@ impl<'a> Connections<'a> {
         self.upstream.snapshots.send_replace(Some(Arc::new(snapshot)));
     }
 
-    /// Asks for an early batch run.
+    /// Requests an early batch run.
     pub(super) fn request_run(&self) {
         self.upstream.pressure.notify_one();
     }
@@ -136,7 +136,7 @@ impl<'a> Connections<'a> {
         self.command(ConsumerCommand::Resume)
     }
 
-    /// These partitions are read too.
+    /// Makes the consumer read these partitions too.
     pub(super) fn assign(&mut self, at: &Frontier) -> Result<()> {
         self.commands += 1;
         for partition in at.partitions() {
@@ -145,18 +145,18 @@ impl<'a> Connections<'a> {
         self.command(ConsumerCommand::Assign(at.clone()))
     }
 
-    /// These partitions are read no longer; what was drained of them before still counts.
+    /// Makes the consumer stop reading these partitions. Messages that were drained before still count.
     pub(super) fn unassign(&mut self, partitions: BTreeSet<Partition>) -> Result<()> {
         self.commands += 1;
         self.command(ConsumerCommand::Unassign(partitions))
     }
 
-    /// Forgets as of when these partitions were read.
+    /// Forgets when these partitions were assigned.
     pub(super) fn forget(&mut self, partitions: &BTreeSet<Partition>) {
         self.since.retain(|p, _| !partitions.contains(p));
     }
 
-    /// Whether a partition that is read here had been assigned, perhaps again, when `drained` was drained.
+    /// True if `drained` was drained after the latest assignment of `partition`, which this process must be reading.
     pub(super) fn is_current(&self, partition: Partition, drained: &Drained) -> bool {
         self.since.get(&partition).copied().unwrap_or_default() <= drained.assignment
     }
@@ -165,12 +165,12 @@ impl<'a> Connections<'a> {
         self.source.commands.send(command).map_err(|_| self.consumer_stopped())
     }
 
-    /// Bytes of messages that wait for the loop.
+    /// Bytes of messages that are waiting for the loop.
     pub(super) fn waiting_bytes(&self) -> usize {
         self.source.waiting_bytes()
     }
 
-    /// Ends micro-batches at so many bytes from now on.
+    /// Sets the size in bytes at which micro-batches end from now on.
     pub(super) fn limit_batches(&self, bytes: usize) {
         self.source.limit_batches(bytes);
     }

@@ -1,6 +1,8 @@
-//! The ingest loop's side towards the archive: when an epoch ends, what its outcome means, the last one at the end.
+//! The ingest loop's part in archiving: when an epoch ends, how the loop reacts to its outcome, and the last epoch at
+//! shutdown.
 //!
-//! Invariant: one epoch is in flight at most, and its rows stay in memory until its version is shown with them.
+//! Invariant: at most one epoch is in flight, and its rows stay in memory until a snapshot shows them together with
+//! its version.
 
 use std::time::Duration;
 
@@ -10,22 +12,22 @@ use super::Ingest;
 use crate::session::Ended;
 use crate::{Error, Result};
 
-/// How long the archive may take for what is left at shutdown.
+/// How long the archive may take for the remaining rows at shutdown.
 const LAST_EPOCH: Duration = Duration::from_secs(60);
 
 impl Ingest<'_> {
-    /// Ends the epoch if it is large or old enough, or if a mark is missing for too long.
+    /// Ends the epoch if it is large enough or old enough, or if a mark has been missing for too long.
     pub(super) async fn cut_if_due(&mut self, now: Duration) -> Result<()> {
         if self.work.is_archiving() {
             return Ok(());
         }
         let mark = self.work.last_mark.is_none_or(|last| last + self.config.mark_interval <= now);
         let due = match self.state.open_epoch() {
-            // Half of what may be held: else reading would pause before the archive is given anything.
+            // Half of the memory limit: otherwise reading would pause before the archive receives anything.
             Some((bytes, since)) => {
                 bytes >= self.config.epoch_bytes.min(self.shares.limit / 2) || since + self.config.epoch_interval <= now
             }
-            // Nothing to archive, but a mark lets the batch layer go as far as the archive does.
+            // There is nothing to archive, but a mark lets the batch layer advance as far as the archive.
             None => mark && self.work.last_mark.is_some() && self.state.lacks_mark(),
         };
         if due {
@@ -34,7 +36,7 @@ impl Ingest<'_> {
         Ok(())
     }
 
-    /// Hands the open epoch to the archive, if there is anything to hand over.
+    /// Sends the open epoch to the archive, if the epoch holds rows or a mark is missing.
     pub(super) async fn cut_epoch(&mut self, now: Duration, mark: bool) -> Result<()> {
         let Some(cut) = self.state.cut(mark) else {
             return Ok(());
@@ -57,7 +59,7 @@ impl Ingest<'_> {
         self.connections.archive(request).await
     }
 
-    /// What the outcome of the epoch in flight means.
+    /// Handles the outcome of the epoch in flight.
     pub(super) fn settle(&mut self, outcome: EpochOutcome) -> Option<Ended> {
         let in_flight = self.work.end_epoch()?;
         let version = match outcome {
@@ -67,18 +69,18 @@ impl Ingest<'_> {
         let to = &in_flight.to;
         let there = version.frontier.or(self.state.origin());
         if !there.within(to.partitions()).stands_at(to) {
-            // It landed, and someone else went on from there.
+            // The epoch landed, and another process has archived rows after it.
             return Some(Ended::Fenced(version));
         }
         let now = self.now();
         self.state.land(now, to, version);
         let ended = self.follow_master();
-        // A cut may have waited for this version.
+        // A published cut may have waited for this version.
         self.reconcile();
         ended
     }
 
-    /// Archives what is held, its end a mark, so that the next process starts from little.
+    /// Archives all rows in memory and ends them with a mark, so that the next process has little to rebuild.
     pub(super) async fn shut_down(&mut self) -> Result<Ended> {
         self.work.abort_jobs();
         match tokio::time::timeout(LAST_EPOCH, self.archive_rest()).await {
@@ -89,7 +91,7 @@ impl Ingest<'_> {
         Ok(Ended::ShutDown)
     }
 
-    /// Cuts epochs until everything is archived, or someone else has archived in our place.
+    /// Cuts epochs until everything is archived, or until another process has archived the same partitions.
     async fn archive_rest(&mut self) -> Result<()> {
         loop {
             if !self.work.is_archiving() {
@@ -99,7 +101,7 @@ impl Ingest<'_> {
                 return Ok(());
             }
             match self.work.outcome().await? {
-                // What was held is someone else's: there is nothing left to do for it.
+                // Another process has archived these partitions, so this process has nothing left to archive.
                 EpochOutcome::Fenced(_) => return Ok(()),
                 landed => {
                     if self.settle(landed).is_some() {

@@ -1,6 +1,6 @@
-//! What the ingest loop waits for.
+//! The events that the ingest loop waits for.
 //!
-//! Invariant: an event carries everything that it takes to handle it, so nothing is awaited twice.
+//! Invariant: an event carries everything that its handler needs, so the loop awaits nothing twice.
 
 use thalweg_schemas::ViewId;
 use thalweg_schemas::realtime::epoch::EpochOutcome;
@@ -10,7 +10,7 @@ use crate::group::change::AssignmentChange;
 use crate::kafka::channel::{BrokerStatus, Drained};
 use crate::state::rebuild::Rebuilt;
 
-/// One thing that has happened.
+/// One event.
 pub(super) enum IngestEvent {
     Batch(Drained),
     /// The archive has answered for the epoch in flight.
@@ -20,15 +20,15 @@ pub(super) enum IngestEvent {
     Master,
     /// The catalog or the published versions have changed.
     Views,
-    /// The topic has so many partitions now.
+    /// The new number of partitions of the topic.
     Grown(i32),
     AssignmentChange(AssignmentChange),
-    /// The brokers have been reached, or are away.
+    /// The brokers have answered, or no longer answer.
     BrokerStatus(BrokerStatus),
     Tick,
 }
 
-/// What a job beside the loop gives.
+/// The result of a job beside the loop.
 pub(super) enum JobDone {
     Merged(ViewId, Vec<Segment>),
     Rebuilt(Rebuilt),

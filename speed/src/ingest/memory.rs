@@ -1,6 +1,7 @@
-//! The ingest loop's side towards its memory budget: what is held, when reading pauses, how large micro-batches are.
+//! The ingest loop's part in its memory budget: the memory in use, when reading pauses, and how large micro-batches
+//! are.
 //!
-//! Invariant: what is decided here follows from [`crate::budget`]; nothing else pauses or resumes reading.
+//! Invariant: every decision here follows from [`crate::budget`]; no other code pauses or resumes reading.
 
 use std::time::Duration;
 
@@ -9,12 +10,12 @@ use crate::Result;
 use crate::budget::{Load, relieve};
 
 impl Ingest<'_> {
-    /// Bytes that are held now: rows, segments, messages that wait, and what a rebuild uses.
+    /// Bytes in use now: rows, segments, waiting messages, and the memory of rebuilds.
     pub(super) fn used(&self) -> usize {
         self.state.bytes() + self.connections.waiting_bytes() + self.work.rebuild_bytes()
     }
 
-    /// Lets the next micro-batches be as large as the last one's outcome allows.
+    /// Adjusts the size limit of the next micro-batches to the memory that the last one needed.
     pub(super) fn size_batches(&mut self, raw: usize, grown: usize) {
         self.work.batch_limit = self.shares.next_batch(self.work.batch_limit, raw, grown);
         self.connections.limit_batches(self.work.batch_limit);
@@ -53,7 +54,7 @@ impl Ingest<'_> {
     }
 
     fn load(&self, now: Duration) -> Load {
-        // A rebuild takes what it needs in a moment: all that it may take is set aside for it.
+        // A rebuild allocates its memory within a moment, so its whole share counts as used while it runs.
         let rebuild = if self.state.is_rebuilding() { self.shares.rebuild } else { 0 };
         Load {
             used: self.state.bytes() + self.connections.waiting_bytes() + rebuild,

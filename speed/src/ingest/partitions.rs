@@ -1,7 +1,7 @@
-//! The ingest loop's side towards partitions: those that are assigned and revoked, and those that the topic adds.
+//! The ingest loop's part in partitions: partitions that are assigned, that are revoked, and that the topic gains.
 //!
-//! Invariant: a revoked partition is dropped only after everything that was read of it is archived under a mark, or
-//! with the loop itself; until then it is served like any other.
+//! Invariant: the loop drops a revoked partition only after all rows read from it are archived under a mark, or when
+//! the loop itself ends. Until then the partition is served like any other.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -24,7 +24,7 @@ impl Ingest<'_> {
         }
     }
 
-    /// The assigned partitions are read and shown from here on; held views are rebuilt for them alone.
+    /// Starts to read and to show the assigned partitions; held views are rebuilt for these partitions only.
     fn assign(&mut self, assigned: &Assigned) -> Result<()> {
         if assigned.at.is_empty() {
             return Ok(());
@@ -43,7 +43,7 @@ impl Ingest<'_> {
         Ok(())
     }
 
-    /// Reading stops at once; the rest is [`Ingest::drop_revoked`]'s.
+    /// Stops reading at once. [`Ingest::drop_revoked`] does the rest.
     fn stop_reading(&mut self, revoked: Revoked) -> Result<()> {
         let held = self.state.frontier();
         let mut revoking = revoked.partitions;
@@ -56,7 +56,7 @@ impl Ingest<'_> {
         Ok(())
     }
 
-    /// Drops the partitions that leave, once what was read of them is archived.
+    /// Drops the revoked partitions, once all rows read from them are archived.
     pub(super) async fn drop_revoked(&mut self, now: Duration) -> Result<()> {
         if self.work.revoking.is_empty() || self.work.is_archiving() {
             return Ok(());
@@ -76,19 +76,21 @@ impl Ingest<'_> {
         );
         self.state.revoke(&revoked)?;
         self.connections.forget(&revoked);
-        // Readers must not find them here after the group has been told.
+        // Readers must not find the partitions here after the group has been told.
         self.show();
         self.work.revoking.clear();
         Ok(())
     }
 
-    /// The partitions whose part of `drained` counts: read here, and not drained before they came (back).
+    /// The partitions whose messages in `drained` count: this process reads the partition, and the messages were
+    /// drained after its latest assignment.
     pub(super) fn counted(&self, drained: &Drained) -> BTreeSet<Partition> {
         let here = self.state.frontier().partitions();
         here.filter(|p| self.connections.is_current(*p, drained)).collect()
     }
 
-    /// Partitions that the topic did not have before start at 0, in the catalog before anything is read.
+    /// Starts reading partitions that the topic has gained. They start at 0, and the catalog records that before
+    /// anything is read.
     pub(super) async fn grow(&mut self, count: i32) -> Result<()> {
         let known = self.state.frontier();
         let found: Frontier = (0..count)
@@ -110,7 +112,7 @@ impl Ingest<'_> {
     }
 }
 
-/// Of `rows`, those of `counted`, if `all` names others too.
+/// The rows of the partitions in `counted`. Returns `rows` itself if `all` names no other partition.
 pub(super) fn rows_that_count(rows: RecordBatch, counted: &BTreeSet<Partition>, all: &Frontier) -> Result<RecordBatch> {
     if all.partitions().all(|p| counted.contains(&p)) {
         return Ok(rows);

@@ -1,7 +1,7 @@
-//! The ingest loop's side towards views: which are held, updating them, merging their segments, rebuilding them.
+//! The ingest loop's part in views: which views are held, and their updates, merges and rebuilds.
 //!
-//! Invariant: a view is shown only while its segments reach from its cut to the frontier; until then it is rebuilt
-//! beside the loop.
+//! Invariant: a view is shown only while its segments reach from its cut to the frontier. Until then the view is
+//! rebuilt beside the loop.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -19,11 +19,12 @@ use crate::state::update::{empty, update_batch};
 use crate::state::views::Step;
 use crate::{Error, Result};
 
-/// More rows than this between where a rebuild reached and the frontier are worked off beside the loop.
+/// The most rows between the end of a rebuild and the frontier that the loop processes itself. More rows are
+/// processed beside the loop.
 const INLINE_ROWS: usize = 200_000;
 
 impl Ingest<'_> {
-    /// The segments of every held view from the frontier to `to`; `rows` are what was read there.
+    /// The segments of every held view from the frontier to `to`; `rows` are the rows that were read in that range.
     pub(super) async fn update_views(&self, rows: &RecordBatch, to: &Frontier) -> Result<Vec<(ViewId, Vec<Segment>)>> {
         let from = self.state.frontier();
         let views = self.state.views();
@@ -48,7 +49,7 @@ impl Ingest<'_> {
         try_join_all(updates).await
     }
 
-    /// Starts a merge for each view that has neighbours to merge and no merge running.
+    /// Starts a merge for each view that has neighbouring segments to merge and no running merge.
     pub(super) fn start_merges(&mut self) {
         for job in self.state.begin_merges() {
             self.work.merge(job);
@@ -65,7 +66,7 @@ impl Ingest<'_> {
         }
     }
 
-    /// Holds exactly the views that the catalog names and the batch layer has published.
+    /// Makes the held views equal to the views that the catalog names and the batch layer has published.
     pub(super) fn reconcile(&mut self) {
         let catalog = self.connections.newest_catalog();
         let published = self.connections.newest_published();
@@ -86,7 +87,7 @@ impl Ingest<'_> {
         }
     }
 
-    /// Rebuilds `view` from `cut`, where it is published, in these partitions.
+    /// Rebuilds `view` in these partitions, from the published `cut`.
     fn start_rebuild(&mut self, view: Arc<CompiledView>, cut: Frontier, partitions: BTreeSet<Partition>) {
         let here = |frontier: &Frontier| frontier.within(partitions.iter().copied());
         tracing::info!(
@@ -99,7 +100,7 @@ impl Ingest<'_> {
         self.work.rebuild(job);
     }
 
-    /// Works off what was read while a rebuild ran, then lets its view join the live ones.
+    /// Processes the rows that were read while a rebuild ran, then adds the rebuilt view to the held views.
     async fn catch_up(&mut self, mut rebuilt: Rebuilt) -> Result<()> {
         let Some(rest) = self.state.resume_rebuild(&rebuilt) else {
             return Ok(());
@@ -117,7 +118,7 @@ impl Ingest<'_> {
         let now = self.now();
         tracing::info!(view = %rebuilt.view.definition.name, segments = rebuilt.segments.len(), "rebuilt");
         self.state.join(now, rebuilt)?;
-        // The batch layer may have published a newer cut while this one was rebuilt.
+        // The batch layer may have published a newer cut while the rebuild ran.
         self.reconcile();
         Ok(())
     }

@@ -1,6 +1,7 @@
-//! What the ingest loop is doing: the epoch in flight, the jobs beside the loop, and what waits for them.
+//! The work in progress of the ingest loop: the epoch in flight, the jobs beside the loop, and the revocations that
+//! wait for them.
 //!
-//! Invariant: one epoch is in flight at most. Jobs work on immutable segments and pinned versions only.
+//! Invariant: at most one epoch is in flight. Jobs work only on immutable segments and pinned versions.
 
 use std::future::pending;
 use std::sync::Arc;
@@ -23,28 +24,28 @@ use crate::state::update::merge;
 use crate::state::views::MergeJob;
 use crate::{Error, Result};
 
-/// An epoch that the archive has been given.
+/// An epoch that was sent to the archive.
 pub(super) struct InFlight {
     pub(super) to: Frontier,
     reply: oneshot::Receiver<EpochOutcome>,
 }
 
-/// What is under way, and when it was last begun.
+/// The work in progress, and the times of the last mark and the last request.
 pub(super) struct Work {
     stream: StreamName,
     /// For micro-batches and merges, which are small.
     session: Arc<SessionState>,
-    /// For rebuilds: bounded, spills.
+    /// For rebuilds: memory is bounded, and operators spill.
     rebuild_session: Arc<SessionState>,
     jobs: JoinSet<Result<JobDone>>,
     in_flight: Option<InFlight>,
-    /// When an epoch was last cut with a mark.
+    /// When the last epoch with a mark was cut.
     pub(super) last_mark: Option<Duration>,
-    /// When an early run was last asked for.
+    /// When an early batch run was last requested.
     pub(super) last_request: Option<Duration>,
-    /// Partitions that go as soon as they are archived.
+    /// Revoked partitions, which are dropped as soon as they are archived.
     pub(super) revoking: Vec<Revoked>,
-    /// Bytes of messages at which a micro-batch ends.
+    /// Bytes of messages at which a micro-batch is full.
     pub(super) batch_limit: usize,
 }
 
@@ -65,9 +66,9 @@ impl Work {
         })
     }
 
-    /// The next thing that is done. Cancelling it loses nothing.
+    /// The next result of the work in progress. Cancelling the call loses nothing.
     ///
-    /// Errors: a job failed, the archive has gone.
+    /// Errors: a job failed, the archive has stopped.
     pub(super) async fn next(&mut self) -> Result<IngestEvent> {
         tokio::select! {
             outcome = outcome(&mut self.in_flight) => match outcome {
@@ -81,7 +82,7 @@ impl Work {
         }
     }
 
-    /// A task of this stream panicked or was cancelled.
+    /// The error for a task of this stream that panicked or was cancelled.
     pub(super) fn failed(&self, source: JoinError) -> Error {
         Error::Task { stream: self.stream.clone(), source }
     }
@@ -94,26 +95,26 @@ impl Work {
         self.in_flight.is_some()
     }
 
-    /// An epoch up to `to` is on its way. Gives the end at which the archive answers.
+    /// Registers an epoch up to `to` as in flight. Returns the sender on which the archive answers.
     pub(super) fn begin_epoch(&mut self, to: Frontier) -> oneshot::Sender<EpochOutcome> {
         let (sender, reply) = oneshot::channel();
         self.in_flight = Some(InFlight { to, reply });
         sender
     }
 
-    /// The outcome of the epoch in flight; waits for ever if there is none.
+    /// The outcome of the epoch in flight; waits for ever if no epoch is in flight.
     ///
-    /// Errors: the archive has gone.
+    /// Errors: the archive has stopped.
     pub(super) async fn outcome(&mut self) -> Result<EpochOutcome> {
         outcome(&mut self.in_flight).await.ok_or_else(|| self.archive_gone())
     }
 
-    /// The epoch in flight is over.
+    /// Removes the epoch in flight, which has ended.
     pub(super) fn end_epoch(&mut self) -> Option<InFlight> {
         self.in_flight.take()
     }
 
-    /// For what the loop computes itself.
+    /// The session for work that the loop does itself.
     pub(super) fn session(&self) -> &Arc<SessionState> {
         &self.session
     }
@@ -136,7 +137,7 @@ impl Work {
         self.jobs.spawn(async move { Ok(JobDone::Rebuilt(rebuild(session, job).await?)) });
     }
 
-    /// Goes on with a rebuild over rows of `schema` that were read while it ran.
+    /// Continues a rebuild over rows of `schema` that were read while it ran.
     pub(super) fn continue_rebuild(&mut self, schema: SchemaRef, rebuilt: Rebuilt, rest: Vec<Stretch>) {
         let session = Arc::clone(&self.rebuild_session);
         self.jobs.spawn(async move {
@@ -150,7 +151,8 @@ impl Work {
     }
 }
 
-/// The outcome of the epoch in flight, `None` if the archive has dropped it; waits for ever if there is none.
+/// The outcome of the epoch in flight; `None` if the archive dropped the reply. Waits for ever if no epoch is in
+/// flight.
 async fn outcome(in_flight: &mut Option<InFlight>) -> Option<EpochOutcome> {
     match in_flight {
         Some(epoch) => (&mut epoch.reply).await.ok(),

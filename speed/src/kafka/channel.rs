@@ -1,7 +1,7 @@
-//! Where the ingest loop gets messages from: a channel that a consumer thread fills.
+//! The channel from the consumer thread to the ingest loop.
 //!
-//! Invariant: `positions` were read on the thread that drained `messages`, right after draining: everything below
-//! them is in this batch or an earlier one.
+//! Invariant: the thread that drained `messages` reads `positions` right after draining. Every message below the
+//! positions is in this batch or an earlier one.
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
@@ -16,56 +16,57 @@ use tokio::sync::{mpsc, watch};
 
 use crate::Result;
 
-/// Batches that may wait for the loop. One: while it waits, the consumer makes the next one larger, so that a slow
-/// loop gets fewer and larger batches instead of a queue of small ones.
+/// The number of batches that may wait for the loop. While one batch waits, the consumer makes the next one larger,
+/// so a slow loop gets fewer and larger batches instead of a queue of small ones.
 const DEPTH: usize = 1;
-/// Where a micro-batch ends until the loop has said so.
+/// The size in bytes at which a micro-batch ends until the loop sets a limit.
 const FIRST_LIMIT: usize = 64 << 10;
 
-/// What one draining brought.
+/// The result of one draining.
 #[derive(Default)]
 pub struct Drained {
     pub messages: Messages,
-    /// Next offset of every assigned partition. It may move without a message: transaction markers have offsets.
+    /// The next offset of every assigned partition. The offset may move without a message, because transaction
+    /// markers have offsets.
     pub positions: Frontier,
     /// The last message of each partition that has one in `messages`.
     pub last: HashMap<Partition, LastMessage>,
-    /// Partitions that stand at the end of their log.
+    /// Partitions at the end of their log.
     pub ends: BTreeSet<Partition>,
-    /// High watermarks as last heard of.
+    /// The latest known high watermarks.
     pub high: Frontier,
-    /// How many commands that change the assignment were followed before this was drained.
+    /// The number of commands that changed the assignment before this draining.
     pub assignment: u64,
 }
 
-/// What the loop tells the consumer.
+/// A command of the loop to the consumer.
 #[derive(Debug)]
 pub enum ConsumerCommand {
-    /// Stop fetching; batches that are drained already still come.
+    /// Stop fetching. Batches that are drained already still arrive.
     Pause,
     Resume,
     /// Read these partitions too, from these offsets.
     Assign(Frontier),
-    /// Read these no longer.
+    /// Stop reading these partitions.
     Unassign(BTreeSet<Partition>),
 }
 
 /// Whether the brokers answer.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct BrokerStatus {
-    /// High watermarks when the partitions were assigned; `None` until then.
+    /// The high watermarks at the time when the partitions were assigned; `None` until then.
     pub high: Option<Frontier>,
-    /// Why the brokers do not answer, while they do not.
+    /// Why the brokers do not answer; `None` while they answer.
     pub away: Option<String>,
 }
 
 /// Bytes between consumer and ingest, visible to both.
 struct Backpressure {
-    /// Messages in the channel.
+    /// Bytes of messages in the channel.
     queued: AtomicUsize,
-    /// Messages that the consumer keeps until the channel has room.
+    /// Bytes of messages that the consumer keeps until the channel has room.
     pending: AtomicUsize,
-    /// Where a micro-batch ends.
+    /// The size in bytes at which a micro-batch ends.
     limit: AtomicUsize,
 }
 
@@ -75,17 +76,17 @@ impl Default for Backpressure {
     }
 }
 
-/// The loop's end of a consumer.
+/// The loop's side of the channel.
 pub struct Source {
     pub(crate) batches: mpsc::Receiver<Result<Drained>>,
     pub(crate) commands: commands::Sender<ConsumerCommand>,
-    /// How many partitions the topic has.
+    /// The number of partitions of the topic.
     pub(crate) partitions: watch::Receiver<i32>,
     pub(crate) brokers: watch::Receiver<BrokerStatus>,
     backpressure: Arc<Backpressure>,
 }
 
-/// The consumer's end.
+/// The consumer's side of the channel.
 pub struct BatchSender {
     batches: mpsc::Sender<Result<Drained>>,
     pub commands: commands::Receiver<ConsumerCommand>,
@@ -94,7 +95,7 @@ pub struct BatchSender {
 }
 
 impl Source {
-    /// A source and what feeds it.
+    /// Makes a channel: the consumer's side and the loop's side.
     pub fn new(partitions: watch::Receiver<i32>) -> (BatchSender, Source) {
         let (batches, receiver) = mpsc::channel(DEPTH);
         let (sender, commands) = commands::channel();
@@ -114,33 +115,33 @@ impl Source {
         next
     }
 
-    /// Bytes of messages that have left librdkafka and wait for the loop.
+    /// Bytes of messages that have left librdkafka and are waiting for the loop.
     pub(crate) fn waiting_bytes(&self) -> usize {
         self.backpressure.queued.load(Ordering::Relaxed) + self.backpressure.pending.load(Ordering::Relaxed)
     }
 
-    /// Ends micro-batches at so many bytes from now on.
+    /// Sets the size in bytes at which micro-batches end from now on.
     pub(crate) fn limit_batches(&self, bytes: usize) {
         self.backpressure.limit.store(bytes, Ordering::Relaxed);
     }
 }
 
-/// What became of a batch that was offered.
+/// The result of offering a batch.
 pub(crate) enum Offer {
     Taken,
-    /// Another one waits already.
+    /// Another batch is waiting already.
     Refused(Box<Drained>),
     Ended,
 }
 
 impl BatchSender {
-    /// Waits for room and hands `batch` over. False once the loop has ended.
+    /// Waits for room in the channel and sends `batch`. Returns false once the loop has ended.
     pub fn send(&self, batch: Result<Drained>) -> bool {
         self.charge(&batch);
         self.batches.blocking_send(batch).is_ok()
     }
 
-    /// Hands `batch` over if no other waits.
+    /// Sends `batch` if no other batch is waiting.
     pub(crate) fn offer(&self, batch: Drained) -> Offer {
         match self.batches.try_reserve() {
             Ok(permit) => {
@@ -160,22 +161,22 @@ impl BatchSender {
         }
     }
 
-    /// Bytes of messages at which a micro-batch is to end.
+    /// The size in bytes at which a micro-batch has to end.
     pub(crate) fn batch_limit(&self) -> usize {
         self.backpressure.limit.load(Ordering::Relaxed)
     }
 
-    /// Counts what the consumer keeps because the loop is busy.
+    /// Records the bytes that the consumer keeps because the loop is busy.
     pub(crate) fn keeps(&self, bytes: usize) {
         self.backpressure.pending.store(bytes, Ordering::Relaxed);
     }
 
-    /// All partitions are assigned; `high` is what was in their logs then.
+    /// Records that all partitions are assigned; `high` are the high watermarks of their logs at that time.
     pub fn assigned(&self, high: Frontier) {
         self.brokers.send_replace(BrokerStatus { high: Some(high), away: None });
     }
 
-    /// Says why the brokers do not answer, or that they do.
+    /// Records why the brokers do not answer; `None` means that they answer.
     pub fn away(&self, reason: Option<String>) {
         self.brokers.send_if_modified(|brokers| {
             let is_news = brokers.away != reason;

@@ -1,7 +1,6 @@
-//! What librdkafka tells of a client besides messages, in its statistics: high watermarks, and whether a broker is
-//! connected.
+//! The state of a client from librdkafka's statistics: high watermarks, and whether a broker is connected.
 //!
-//! Invariant: a high watermark never goes back.
+//! Invariant: a high watermark never decreases.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -12,7 +11,7 @@ use rdkafka::error::KafkaError;
 use rdkafka::{ClientContext, Statistics};
 use thalweg_schemas::{Frontier, Offset, Partition};
 
-/// The newest statistics of one client; librdkafka writes them, the consumer thread reads them.
+/// The newest statistics of one client. librdkafka writes them, and the consumer thread reads them.
 #[derive(Default)]
 pub(crate) struct ClientStatus {
     high: Mutex<HashMap<String, Frontier>>,
@@ -47,7 +46,7 @@ impl ClientContext for ClientStatus {
     }
 
     fn log(&self, level: rdkafka::config::RDKafkaLogLevel, facility: &str, message: &str) {
-        // Connection troubles are told by the errors that the consumer returns; this is for looking closer.
+        // The consumer returns connection problems as errors; this log is only for debugging.
         tracing::debug!(?level, facility, "librdkafka: {message}");
     }
 

@@ -1,7 +1,7 @@
 //! The thread that drains librdkafka into batches.
 //!
-//! Invariant: positions are read right after draining, on the same thread, and never go back. Only offsets below
-//! them are in the batches handed over so far.
+//! Invariant: the thread reads positions right after draining, and they never go back. All offsets in the batches
+//! sent so far lie below the positions.
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
@@ -21,22 +21,22 @@ use crate::kafka::identity::last_message;
 use crate::kafka::topic::Topic;
 use crate::{Error, Result};
 
-/// How long an idle thread waits before it looks for commands.
+/// How long an idle thread waits before it checks for commands.
 const IDLE: Duration = Duration::from_millis(50);
 /// A queue that stays empty for this long ends the micro-batch.
 const QUIET: Duration = Duration::from_millis(2);
-/// How long librdkafka may take to end the assignment of a partition that is assigned again.
+/// How long librdkafka may take to end the previous assignment of a partition that is assigned again.
 const FORGET: Duration = Duration::from_secs(5);
 
-/// When a micro-batch is full, besides its bytes, which the loop limits.
+/// The size and the age at which a micro-batch is full. The loop limits its bytes separately.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct BatchLimits {
     pub(crate) rows: usize,
     pub(crate) wait: Duration,
 }
 
-/// Starts the thread, reading `topic` from `at` on. It ends when the loop drops its source, or with an error that it
-/// hands over.
+/// Starts the thread, which reads `topic` from `at` on. The thread ends when the loop drops its source, or with an
+/// error that it sends to the loop.
 pub(crate) fn start(topic: Topic, at: Frontier, limits: BatchLimits, feed: BatchSender) -> Result<()> {
     topic.assign(&at)?;
     let consumer = Arc::clone(&topic.consumer);
@@ -66,10 +66,10 @@ pub(crate) fn start(topic: Topic, at: Frontier, limits: BatchLimits, feed: Batch
 
 struct Drain {
     topic: Topic,
-    /// Drained, but the loop is busy: it grows until it is taken or full.
+    /// A drained batch that the busy loop has not taken yet. It grows until the loop takes it or it is full.
     pending: Option<Drained>,
     positions: Frontier,
-    /// How many commands have changed what is read.
+    /// The number of commands that changed which partitions are read.
     assignment: u64,
     ends: BTreeSet<Partition>,
     high: Frontier,
@@ -77,12 +77,12 @@ struct Drain {
 }
 
 impl Drain {
-    /// Follows commands, drains what there is into one micro-batch, and offers it to the loop.
+    /// Executes commands, drains the available messages into one micro-batch, and offers the batch to the loop.
     fn step(&mut self, consumer: &BaseConsumer<ClientStatus>, feed: &BatchSender) -> Result<()> {
         while let Ok(command) = feed.commands.try_recv() {
             let changes = matches!(command, ConsumerCommand::Assign(_) | ConsumerCommand::Unassign(_));
             if let Some(pending) = self.pending.take_if(|_| changes) {
-                // What was drained under one assignment is not mixed with what is drained under the next.
+                // A batch never mixes messages of two assignments.
                 feed.keeps(0);
                 feed.send(Ok(pending));
             }
@@ -126,7 +126,8 @@ impl Drain {
         messages.len() >= self.limits.rows || messages.memory() >= limit
     }
 
-    /// Takes messages until the batch is full or old enough, or none comes; waits for the first one as long as `wait`.
+    /// Takes messages until the batch is full or old enough, or until no message arrives. Waits up to `wait` for the
+    /// first message.
     fn drain(
         &mut self,
         consumer: &BaseConsumer<ClientStatus>,
@@ -154,7 +155,7 @@ impl Drain {
                 }
                 Err(KafkaError::PartitionEOF(p)) if self.positions.named(Partition(p)).is_some() => {
                     self.ends.insert(Partition(p));
-                    // The end is news: do not wait for messages to tell it.
+                    // The end of a log is reported at once, without waiting for further messages.
                     deadline.get_or_insert_with(Instant::now);
                 }
                 Err(KafkaError::PartitionEOF(_)) => {}
@@ -175,7 +176,9 @@ impl Drain {
         Ok(())
     }
 
-    /// True if a position has moved.
+    /// Reads the positions from librdkafka. Returns true if a position has moved.
+    ///
+    /// Errors: [`Error::Consume`]; [`Error::Broken`] if a position does not lie above the last message.
     fn read_positions(
         &mut self,
         consumer: &BaseConsumer<ClientStatus>,
@@ -184,7 +187,7 @@ impl Drain {
         let before = self.positions.clone();
         let positions = consumer.position().map_err(|source| self.topic.consume_error(source))?;
         for element in positions.elements_for_topic(&self.topic.name) {
-            // A partition that has given nothing yet has no position: it stands where it was assigned.
+            // A partition without messages so far has no position in librdkafka; its position is the assigned offset.
             let partition = Partition(element.partition());
             if let KafkaOffset::Offset(offset) = element.offset()
                 && self.positions.named(partition).is_some()
@@ -205,7 +208,7 @@ impl Drain {
         Ok(self.positions != before)
     }
 
-    /// True if there is news of a high watermark.
+    /// Reads the high watermarks. Returns true if one has changed.
     fn read_high(&mut self, consumer: &BaseConsumer<ClientStatus>) -> bool {
         let Some(high) = consumer.context().newer_high(&self.topic.name, &self.high) else {
             return false;
@@ -240,13 +243,14 @@ impl Drain {
         followed.map_err(|source| self.topic.consume_error(source))
     }
 
-    /// A partition that comes back has no position until this thread polls a message of it; while librdkafka still ends
-    /// the assignment before, it tells the position of that one, which may lie above what is to be read again.
+    /// Waits until librdkafka has forgotten the old positions of `assigned`. A partition that is assigned again has
+    /// no position until this thread polls a message of it. While librdkafka still ends the previous assignment, it
+    /// reports that assignment's position, which may lie above the offsets that have to be read again.
     fn forget_old_positions(&self, consumer: &BaseConsumer<ClientStatus>, assigned: &Frontier) -> Result<()> {
         let deadline = Instant::now() + FORGET;
         while Instant::now() < deadline {
-            let told = consumer.position().map_err(|source| self.topic.consume_error(source))?;
-            let old = told.elements_for_topic(&self.topic.name);
+            let reported = consumer.position().map_err(|source| self.topic.consume_error(source))?;
+            let old = reported.elements_for_topic(&self.topic.name);
             let old = old.iter().any(|element| {
                 let again = assigned.named(Partition(element.partition())).is_some();
                 again && matches!(element.offset(), KafkaOffset::Offset(_))

@@ -1,6 +1,6 @@
-//! Whether a topic is still the one that was archived: its watermarks and the last archived message say so.
+//! The check that a topic is still the archived one, by its watermarks and the last archived message.
 //!
-//! Invariant: positions are never reset; a log that does not continue the archive is an error that says why.
+//! Invariant: positions are never reset. A log that does not continue the archive is an error that states the reason.
 
 use std::collections::BTreeMap;
 
@@ -9,14 +9,14 @@ use thalweg_schemas::{Frontier, Offset, Partition};
 
 use crate::{Error, Result};
 
-/// First and next offset of a partition's log.
+/// The first and the next offset of a partition's log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Watermarks {
     pub(crate) low: Offset,
     pub(crate) high: Offset,
 }
 
-/// The hash by which a message is recognised: blake3 over key and payload, 16 hexadecimal digits.
+/// The hash that identifies a message: blake3 over key and payload, 16 hexadecimal digits.
 fn fingerprint(key: Option<&[u8]>, payload: Option<&[u8]>) -> String {
     let mut hasher = blake3::Hasher::new();
     for part in [key, payload] {
@@ -27,7 +27,7 @@ fn fingerprint(key: Option<&[u8]>, payload: Option<&[u8]>) -> String {
     hasher.finalize().to_hex()[..16].to_owned()
 }
 
-/// By what a message is recognised.
+/// The values that identify a message.
 pub(crate) fn last_message(
     offset: i64,
     timestamp_ms: Option<i64>,
@@ -37,7 +37,7 @@ pub(crate) fn last_message(
     LastMessage { offset: Offset(offset), timestamp_ms: timestamp_ms.unwrap_or(-1), hash: fingerprint(key, payload) }
 }
 
-/// Checks that every partition's log continues at `next`.
+/// Checks that the log of every partition continues at `next`.
 ///
 /// Errors: [`Error::PartitionGone`], [`Error::Expired`], [`Error::Truncated`].
 pub(crate) fn check_watermarks(topic: &str, log: &BTreeMap<Partition, Watermarks>, next: &Frontier) -> Result<()> {
@@ -46,7 +46,7 @@ pub(crate) fn check_watermarks(topic: &str, log: &BTreeMap<Partition, Watermarks
         let Some(Watermarks { low, high }) = log.get(&partition).copied() else {
             return Err(Error::PartitionGone { topic, partition, archived: next });
         };
-        // Truncation first: a recreated topic has an empty log that may start anywhere.
+        // Check for truncation first: a recreated topic has an empty log, which may start at any offset.
         if high < next {
             return Err(Error::Truncated { topic, partition, next, high });
         }
@@ -57,7 +57,7 @@ pub(crate) fn check_watermarks(topic: &str, log: &BTreeMap<Partition, Watermarks
     Ok(())
 }
 
-/// Compares a message with the one that was archived at its offset.
+/// Compares a message with the message that was archived at its offset.
 ///
 /// Errors: [`Error::Recreated`].
 pub(crate) fn check_message(
@@ -66,15 +66,16 @@ pub(crate) fn check_message(
     archived: &LastMessage,
     found: &LastMessage,
 ) -> Result<()> {
-    // Compaction or an aborted transaction may have taken the message; a later one proves nothing.
+    // Compaction may have removed the message, or an aborted transaction; a later message proves nothing.
     if found.offset != archived.offset || found == archived {
         return Ok(());
     }
     Err(Error::Recreated { topic: topic.to_owned(), partition, offset: archived.offset })
 }
 
-/// Origins of the partitions that `origin` does not name yet: the log's start when the stream is seen for the first
-/// time, 0 for partitions that appear later, so that nothing written before they were noticed is missed.
+/// The origins of partitions that `origin` does not name yet. When the stream is seen for the first time, they are
+/// the starts of the logs. For partitions that appear later they are 0, so that nothing written before the discovery
+/// is missed.
 pub(crate) fn new_origins(origin: &Frontier, log: &BTreeMap<Partition, Watermarks>) -> Frontier {
     log.iter()
         .filter(|(p, _)| origin.named(**p).is_none())

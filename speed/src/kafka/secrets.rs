@@ -1,7 +1,7 @@
-//! Passwords that definitions and settings only point to: `${env:NAME}` and `${file:/path}`.
+//! Secrets that definitions and settings only refer to: `${env:NAME}` and `${file:/path}`.
 //!
-//! Invariant: what a reference stands for is looked up when a client is made, given to librdkafka and to nothing else:
-//! it is in no definition, no log and no error.
+//! Invariant: a reference is resolved when a client is created, and only librdkafka receives the secret. No
+//! definition, log or error contains it.
 
 use std::collections::BTreeMap;
 
@@ -10,7 +10,7 @@ use thalweg_schemas::definition::stream::{Reference, reference};
 
 use crate::{Error, Result};
 
-/// `properties` with every reference replaced by what it stands for.
+/// `properties` with every reference replaced by its secret.
 ///
 /// Errors: [`Error::Secret`], which names the property and the reference.
 pub(crate) fn resolve(stream: &StreamName, properties: BTreeMap<String, String>) -> Result<BTreeMap<String, String>> {
@@ -37,7 +37,7 @@ fn look_up(reference: Reference<'_>) -> Result<String, String> {
             }
             std::env::VarError::NotUnicode(_) => format!("the variable {name} is not UTF-8"),
         }),
-        // Files of secrets end with a line break more often than secrets do.
+        // Files of secrets often end with a line break that is not part of the secret.
         Reference::File(path) => std::fs::read_to_string(path)
             .map(|text| text.trim_end_matches(['\r', '\n']).to_owned())
             .map_err(|e| format!("the file cannot be read ({e}); this process must be allowed to read it")),

@@ -1,6 +1,7 @@
-//! What Kafka knows of a topic, asked before reading: its partitions, their watermarks, the last archived messages.
+//! The facts about a topic that are checked before reading: its partitions, their watermarks, and the last archived
+//! messages.
 //!
-//! Invariant: no message is handed on before the log was found to continue the archive.
+//! Invariant: no message is passed on before the log was found to continue the archive.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
@@ -23,14 +24,14 @@ use crate::kafka::identity::{Watermarks, check_message, last_message};
 use crate::kafka::secrets::resolve;
 use crate::{Error, Result};
 
-/// How long one question to the brokers may take.
+/// How long one request to the brokers may take.
 const ASK: Duration = Duration::from_secs(10);
 /// How long reading back the last archived messages may take.
 const READ_BACK: Duration = Duration::from_secs(30);
-/// How often new partitions are looked for.
+/// How often the topic is checked for new partitions.
 const DISCOVER: Duration = Duration::from_secs(10);
 
-/// A topic and a client that can read it.
+/// A topic, and a client that can read it.
 #[derive(Clone)]
 pub(crate) struct Topic {
     pub(crate) name: String,
@@ -39,7 +40,7 @@ pub(crate) struct Topic {
 }
 
 impl Topic {
-    /// A client for `stream`'s topic; nothing is asked of Kafka yet.
+    /// Creates a client for the topic of `stream`; no request is sent to Kafka yet.
     ///
     /// Errors: [`Error::FindBrokers`], [`Error::Configure`], [`Error::Secret`].
     pub(crate) fn open(config: &SpeedConfig, stream: &StreamDefinition) -> Result<Self> {
@@ -63,7 +64,7 @@ impl Topic {
         Error::Survey { topic: self.name.clone(), brokers: self.brokers.clone(), source }
     }
 
-    /// How many partitions the topic has. Blocks.
+    /// The number of partitions of the topic. Blocks.
     ///
     /// Errors: [`Error::FindTopic`], [`Error::Survey`].
     pub(crate) fn partitions(&self) -> Result<i32> {
@@ -80,9 +81,9 @@ impl Topic {
         }
     }
 
-    /// First and next offset of these partitions, or of every one. Blocks.
+    /// The first and the next offset of these partitions, or of all partitions. Blocks.
     ///
-    /// Errors: as [`Topic::partitions`].
+    /// Errors: those of [`Topic::partitions`].
     pub(crate) fn survey(&self, of: Option<&BTreeSet<Partition>>) -> Result<BTreeMap<Partition, Watermarks>> {
         let asked: Vec<i32> = match of {
             Some(partitions) => partitions.iter().map(|p| p.0).collect(),
@@ -99,7 +100,7 @@ impl Topic {
             .collect()
     }
 
-    /// Reads the last archived messages back, where the log still has them, and compares. Blocks.
+    /// Reads the last archived messages from Kafka again, if the log still has them, and compares them. Blocks.
     ///
     /// Errors: [`Error::Recreated`], [`Error::ReadBack`], [`Error::Consume`].
     pub(crate) fn check_last(
@@ -141,18 +142,18 @@ impl Topic {
                 Some(Err(source)) => self.classify(source, "where the archive ends")?,
             }
         }
-        // A client that only checks is not to go on fetching.
+        // A client that only checks must not continue to fetch.
         self.assign(&Frontier::new())
     }
 
-    /// Reads from `at` on, and from nothing else.
+    /// Assigns the partitions of `at` to the client, and no others.
     pub(crate) fn assign(&self, at: &Frontier) -> Result<()> {
         let list = self.list(at)?;
         let assigned = self.consumer.assign(&list);
         assigned.map_err(|source| self.consume_error(source))
     }
 
-    /// `at` in librdkafka's words.
+    /// Converts `at` to librdkafka's list of offsets.
     pub(crate) fn list(&self, at: &Frontier) -> Result<TopicPartitionList> {
         let mut list = TopicPartitionList::with_capacity(at.len());
         for (partition, offset) in at.iter() {
@@ -166,7 +167,8 @@ impl Topic {
         Error::Consume { topic: self.name.clone(), source }
     }
 
-    /// Lets an error pass that librdkafka deals with itself; `at` says where the stream stands.
+    /// Logs an error that librdkafka handles itself, and returns every other error. `at` is the position of the
+    /// stream, for the message.
     pub(crate) fn classify(&self, source: KafkaError, at: &str) -> Result<()> {
         match source.rdkafka_error_code().map(classify) {
             Some(KafkaErrorClass::Wait) => {
@@ -178,7 +180,7 @@ impl Topic {
         }
     }
 
-    /// Tells the loop when the topic has grown; ends with the loop.
+    /// Notifies the loop when the topic has gained partitions; ends with the loop.
     pub(crate) async fn discover(self, partitions: watch::Sender<i32>) {
         loop {
             tokio::select! {
@@ -187,7 +189,7 @@ impl Topic {
             }
             let topic = self.clone();
             let asked = tokio::task::spawn_blocking(move || topic.partitions()).await;
-            // A broker that does not answer is the consumer's concern; here it means that nothing is known to be new.
+            // The consumer handles brokers that do not answer. Without an answer, no new partition is known here.
             if let Ok(Ok(count)) = asked {
                 partitions.send_if_modified(|known| {
                     let grown = count > *known;

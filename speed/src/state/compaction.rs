@@ -1,11 +1,12 @@
-//! Which neighbouring segments to merge next, so that readers find few: a pure decision over one partition's list.
+//! The next merge of neighbouring segments, so that readers find few segments: a pure decision over one partition's
+//! list.
 //!
 //! ```text
 //!  border          border                                    frontier
 //!    |  one segment  |  level 2 | level 1 level 1 | level 0 … |
 //! ```
 //!
-//! Invariant: a run never crosses a border (a mark, where a later cut may fall), and never mixes provenances.
+//! Invariant: a run never crosses a border (a mark, at which a later cut may fall), and never mixes provenances.
 
 use std::collections::BTreeSet;
 use std::ops::Range;
@@ -13,10 +14,11 @@ use std::ops::Range;
 use thalweg_schemas::Offset;
 use thalweg_schemas::realtime::segment::{Provenance, Segment};
 
-/// Neighbours of one level that become one of the next: segments here, and chunks of rows.
+/// The number of neighbours of one level that merge into one of the next level. It holds for segments and for chunks
+/// of rows.
 pub(crate) const FAN_IN: usize = 8;
 
-/// What the decision needs to know of a segment.
+/// The fields of a segment that the decision needs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Span {
     pub(crate) from: Offset,
@@ -31,10 +33,12 @@ impl From<&Segment> for Span {
     }
 }
 
-/// The run of neighbours to merge next, as indexes into `spans`; the newest first, because they are the smallest.
+/// The run of neighbours to merge next, as indexes into `spans`. The newest run comes first, because the newest
+/// segments are the smallest.
 ///
-/// `spans` follow each other without gaps. Between two borders nothing will be added any more, so all of it becomes
-/// one segment; above the last border [`FAN_IN`] or more neighbours of one level do.
+/// `spans` follow each other without gaps. Nothing is added between two borders any more, so all spans of one
+/// provenance between them become one segment. Above the last border, [`FAN_IN`] or more neighbours of one level
+/// become one segment.
 pub(crate) fn next_run(spans: &[Span], borders: &BTreeSet<Offset>) -> Option<Range<usize>> {
     let mut end = spans.len();
     while end > 0 {
@@ -59,7 +63,7 @@ pub(crate) fn next_run(spans: &[Span], borders: &BTreeSet<Offset>) -> Option<Ran
     None
 }
 
-/// The newest run of one level that is long enough.
+/// The newest run of one level that has at least [`FAN_IN`] spans.
 fn level_run(spans: &[Span]) -> Option<Range<usize>> {
     let mut end = spans.len();
     while end > 0 {
@@ -72,7 +76,7 @@ fn level_run(spans: &[Span]) -> Option<Range<usize>> {
     None
 }
 
-/// How many neighbours at the end are of one level.
+/// The number of neighbours at the end that have the same level.
 pub(crate) fn tail_of_one_level(levels: impl DoubleEndedIterator<Item = u8>) -> usize {
     let mut newest_first = levels.rev().peekable();
     let level = newest_first.peek().copied();
@@ -126,7 +130,7 @@ mod tests {
         check(&run(0, 8, 0), 80, &[10], None);
         check(&run(0, 9, 0), 90, &[0, 10], Some(1..9));
         check(&run(0, 9, 0), 90, &[80], Some(0..8));
-        // The end of the list is a border: nothing will be added below it.
+        // The end of the list is a border: nothing is added below it.
         check(&run(0, 2, 0), 20, &[20], Some(0..2));
         check(&run(0, 2, 0), 20, &[10, 20], None);
     }

@@ -1,7 +1,8 @@
-//! Rows in memory, epoch by epoch: the open one, the one on its way to the archive, and those that landed.
+//! Rows in memory, epoch by epoch: the open epoch, the epoch in flight to the archive, and the epochs that landed.
 //!
-//! Invariant: epochs follow each other without gaps, chunks never cross an epoch's end, and an epoch leaves memory
-//! only after it has landed. Frontiers name the partitions that were read at the time, and rows are of no others.
+//! Invariant: epochs follow each other without gaps, no chunk crosses the end of an epoch, and an epoch leaves memory
+//! only after it has landed. A frontier names the partitions that were read at the time, and all rows belong to these
+//! partitions.
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
@@ -18,7 +19,7 @@ use crate::Result;
 use crate::state::compaction::{FAN_IN, tail_of_one_level};
 use crate::state::select::rows_of;
 
-/// Chunks are not made larger than this by copying.
+/// The most rows and bytes of a chunk that is made by copying smaller chunks.
 const CHUNK_ROWS: usize = 65_536;
 const CHUNK_BYTES: usize = 32 << 20;
 
@@ -26,11 +27,11 @@ const CHUNK_BYTES: usize = 32 << 20;
 enum Stage {
     Open,
     OnItsWay,
-    /// Since when.
+    /// The time of landing.
     Landed(Duration),
 }
 
-/// A chunk, and how many merges of neighbours made it: 0 is one micro-batch.
+/// A chunk and its level: the number of merges that made it. A micro-batch has level 0.
 #[derive(Debug, Clone)]
 struct ChunkEntry {
     level: u8,
@@ -70,7 +71,7 @@ pub(crate) struct EpochRows {
     pub(crate) to: Frontier,
     chunks: Vec<ChunkEntry>,
     stage: Stage,
-    /// When its first chunk came.
+    /// When the first chunk arrived.
     since: Option<Duration>,
     last: HashMap<Partition, LastMessage>,
 }
@@ -84,7 +85,7 @@ impl EpochRows {
         self.chunks.iter().map(|entry| &entry.chunk)
     }
 
-    /// Its batches in the order of reading.
+    /// The batches of the epoch, in the order of reading.
     pub(crate) fn batches(&self) -> Vec<RecordBatch> {
         self.chunks().flat_map(|chunk| chunk.batches.iter().cloned()).collect()
     }
@@ -94,7 +95,7 @@ impl EpochRows {
     }
 }
 
-/// What the archive is to be given.
+/// An ended epoch, as the archive receives it.
 #[derive(Debug)]
 pub(crate) struct CutEpoch {
     pub(crate) from: Frontier,
@@ -103,7 +104,7 @@ pub(crate) struct CutEpoch {
     pub(crate) last: HashMap<Partition, LastMessage>,
 }
 
-/// All rows in memory. The last epoch is the open one.
+/// All rows in memory. The last epoch in the list is the open one.
 #[derive(Debug)]
 pub(crate) struct Epochs {
     schema: SchemaRef,
@@ -112,12 +113,12 @@ pub(crate) struct Epochs {
 }
 
 impl Epochs {
-    /// Nothing in memory; the first epoch starts at `from`.
+    /// An empty list; the first epoch starts at `from`.
     pub(crate) fn new(schema: SchemaRef, from: Frontier) -> Self {
         Self { schema, list: VecDeque::from([EpochRows::open(from)]), chunk_bytes: CHUNK_BYTES }
     }
 
-    /// Copies no more than `bytes` at once, because a copy is there twice while it is made.
+    /// Limits the size of copied chunks, because the rows exist twice while a copy is made.
     pub(crate) fn limit_chunks(&mut self, bytes: usize) {
         self.chunk_bytes = bytes.min(CHUNK_BYTES);
     }
@@ -126,12 +127,12 @@ impl Epochs {
         self.list.back_mut().expect("there is always an open epoch")
     }
 
-    /// Where reading stands.
+    /// The frontier up to which Kafka has been read.
     pub(crate) fn frontier(&self) -> &Frontier {
         &self.list.back().expect("there is always an open epoch").to
     }
 
-    /// Adds what was read between the frontier and `to`.
+    /// Adds the rows that were read between the frontier and `to`.
     pub(crate) fn push(
         &mut self,
         now: Duration,
@@ -158,7 +159,8 @@ impl Epochs {
         Ok(())
     }
 
-    /// Names partitions that came later, so that the next chunks start where they do.
+    /// Adds newly assigned partitions to the frontiers of the open epoch, so that the next chunks start at their
+    /// offsets.
     pub(crate) fn assign(&mut self, assigned: &Frontier) {
         let open = self.last();
         for (partition, offset) in assigned.iter() {
@@ -167,7 +169,7 @@ impl Epochs {
         }
     }
 
-    /// Forgets partitions and their rows. What is on its way to the archive must not be theirs.
+    /// Drops partitions and their rows. An epoch in flight must not contain rows of these partitions.
     pub(crate) fn revoke(&mut self, revoked: &BTreeSet<Partition>) -> Result<()> {
         for epoch in &mut self.list {
             epoch.from.remove(revoked);
@@ -186,13 +188,13 @@ impl Epochs {
         Ok(())
     }
 
-    /// Bytes of the open epoch, and since when it has something; `None` while nothing has advanced.
+    /// The size of the open epoch in bytes, and when its first chunk arrived; `None` while nothing has advanced.
     pub(crate) fn open(&self) -> Option<(usize, Duration)> {
         let open = self.list.back()?;
         open.since.map(|since| (open.bytes(), since))
     }
 
-    /// Ends the open epoch and opens the next. `None` if nothing has advanced.
+    /// Ends the open epoch and opens the next. Returns `None` if nothing has advanced.
     pub(crate) fn cut(&mut self) -> Option<CutEpoch> {
         let open = self.last();
         open.since?;
@@ -203,7 +205,7 @@ impl Epochs {
         Some(cut)
     }
 
-    /// The epoch on its way has landed.
+    /// Marks the epoch in flight as landed.
     pub(crate) fn land(&mut self, now: Duration) {
         for epoch in &mut self.list {
             if epoch.stage == Stage::OnItsWay {
@@ -212,8 +214,8 @@ impl Epochs {
         }
     }
 
-    /// Drops the oldest epochs that landed longer than `grace` ago and that no one of `holds` reads from there on. True
-    /// if something went.
+    /// Drops the oldest epochs that landed longer than `grace` ago, up to the first epoch that ends above a frontier
+    /// of `holds`. Returns true if an epoch was dropped.
     pub(crate) fn trim(&mut self, now: Duration, grace: Duration, holds: &[&Frontier]) -> bool {
         let before = self.list.len();
         while let Some(EpochRows { stage: Stage::Landed(at), to, .. }) = self.list.front() {
@@ -226,7 +228,7 @@ impl Epochs {
         before != self.list.len()
     }
 
-    /// Epochs that reach above `from`, oldest first.
+    /// Epochs that end above `from`, oldest first.
     pub(crate) fn above<'a>(&'a self, from: &'a Frontier) -> impl Iterator<Item = &'a EpochRows> {
         self.list.iter().filter(|epoch| !from.covers(&epoch.to))
     }
@@ -240,7 +242,8 @@ impl Epochs {
     }
 }
 
-/// Where the newest chunks of one level start, if they are as many as become one, and small enough to be copied.
+/// The index of the first of the newest [`FAN_IN`] chunks, if all of them have one level and are small enough to be
+/// copied.
 fn mergeable(chunks: &[ChunkEntry], chunk_bytes: usize) -> Option<usize> {
     if tail_of_one_level(chunks.iter().map(|entry| entry.level)) < FAN_IN {
         return None;
@@ -260,7 +263,7 @@ fn merge(schema: &SchemaRef, run: Vec<ChunkEntry>) -> Result<ChunkEntry> {
         level: run[0].level + 1,
         rows: count,
         chunk: Arc::new(RowsChunk {
-            // A partition that came in the midst of the run starts where it came.
+            // A partition that was assigned within the run starts at its own offset.
             from: run.iter().rev().fold(Frontier::new(), |later, entry| entry.chunk.from.or(&later)),
             to: run[run.len() - 1].chunk.to.clone(),
             bytes: if count == 0 { 0 } else { rows.get_array_memory_size() },

@@ -1,8 +1,8 @@
-//! How reading stands against Kafka's log, folded from batches and positions: lag, what is still to be caught up with,
-//! and whether the brokers answer.
+//! Reading compared with Kafka's log, computed from batches and positions: the lag, the partitions that have caught
+//! up, and whether the brokers answer.
 //!
-//! Invariant: a partition at the end of its log has no lag, whatever markers lie between its last message and the
-//! high watermark.
+//! Invariant: a partition at the end of its log has no lag, whatever transaction markers lie between its last message
+//! and the high watermark.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -14,10 +14,10 @@ use thalweg_schemas::{Frontier, Offset, Partition};
 
 use crate::kafka::channel::BrokerStatus;
 
-/// Health of every partition since the process started.
+/// The health of every partition since the process started.
 #[derive(Debug)]
 struct Health {
-    /// The column that says when an event happened.
+    /// The column with the time of an event.
     time_column: String,
     partitions: BTreeMap<Partition, PartitionHealth>,
 }
@@ -38,7 +38,7 @@ impl Health {
             return;
         };
         let times = column(&self.time_column).and_then(|a| a.as_any().downcast_ref::<TimestampMicrosecondArray>());
-        // Messages of one partition come in runs.
+        // Messages of one partition arrive in runs.
         let mut start = 0;
         while start < rows.num_rows() {
             let partition = partitions.value(start);
@@ -55,8 +55,8 @@ impl Health {
         }
     }
 
-    /// Reading stands at `frontier`, and this is known of the log's end.
-    fn place(&mut self, frontier: &Frontier, high: &Frontier, ends: &BTreeSet<Partition>) {
+    /// Updates the health: reading has reached `frontier`; `high` and `ends` are the known ends of the log.
+    fn update(&mut self, frontier: &Frontier, high: &Frontier, ends: &BTreeSet<Partition>) {
         for (partition, at) in frontier.iter() {
             let health = self.partitions.entry(partition).or_default();
             let known = high.named(partition).max(health.high_watermark);
@@ -77,14 +77,15 @@ impl Health {
     }
 }
 
-/// Which partitions have reached what their logs held when they were assigned.
+/// The partitions that have been read up to the high watermark of their assignment.
 #[derive(Debug)]
 struct CatchUp {
-    /// High watermarks at assignment; of a partition that it does not name, it is not known yet.
+    /// High watermarks at assignment. The watermark of a partition that is not named is not known yet.
     target: Frontier,
-    /// A frontier that was shown to readers before; nothing may be answered below it.
+    /// A frontier that readers have seen; no query may be answered below it.
     floor: Frontier,
-    /// Partitions whose end was met: with an open transaction, the high watermark is out of reach.
+    /// Partitions that reached the end of their log. While a transaction is open, reading cannot reach the high
+    /// watermark.
     ended: BTreeSet<Partition>,
     done: BTreeSet<Partition>,
 }
@@ -94,19 +95,19 @@ impl CatchUp {
         Self { target: Frontier::new(), floor, ended: BTreeSet::new(), done: BTreeSet::new() }
     }
 
-    /// Partitions were assigned; `target` is what is to be read of them.
-    fn aim(&mut self, target: &Frontier) {
+    /// Sets the high watermarks up to which the assigned partitions have to be read.
+    fn set_target(&mut self, target: &Frontier) {
         self.target = target.or(&self.target);
         self.done.clear();
     }
 
-    /// More partitions are read, from `at` on.
+    /// Adds partitions that are read from `at` on, with their high watermarks in `target`.
     fn assign(&mut self, at: &Frontier, target: &Frontier) {
-        // Of one that the topic has just been given, nothing can have been shown before.
+        // A partition without a watermark in `target` is new in the topic, so readers cannot have seen any of it.
         self.target = target.or(&self.target).or(at);
     }
 
-    /// Partitions have gone, which were shown at `frontier`.
+    /// Removes revoked partitions. `frontier` is the newest frontier that readers saw.
     fn revoke(&mut self, revoked: &BTreeSet<Partition>, frontier: &Frontier) {
         self.floor = self.floor.max(&frontier.within(revoked.iter().copied()));
         self.target.remove(revoked);
@@ -125,7 +126,8 @@ impl CatchUp {
         self.done.extend(reached.map(|(p, _)| p));
     }
 
-    /// True if all have that are read or were found: those of `frontier`, and those of the target that are to come.
+    /// True if all partitions have caught up: the partitions of `frontier`, and the partitions of the target, which
+    /// may still have to be assigned.
     fn is_done(&self, frontier: &Frontier) -> bool {
         let mut all = frontier.partitions().chain(self.target.partitions());
         all.all(|p| self.done.contains(&p))
@@ -136,21 +138,22 @@ impl CatchUp {
     }
 }
 
-/// Where a stream's log ends, as far as it is known, and what follows for every partition.
+/// The ends of a stream's log as far as they are known, and the health of every partition that follows from them.
 #[derive(Debug)]
 pub(crate) struct LogStatus {
     health: Health,
     catch_up: CatchUp,
-    /// High watermarks as last heard of.
+    /// The latest known high watermarks.
     high: Frontier,
     /// Partitions that stand at the end of their log.
     ends: BTreeSet<Partition>,
-    /// Why the brokers do not answer, while they do not.
+    /// Why the brokers do not answer; `None` while they answer.
     away: Option<String>,
 }
 
 impl LogStatus {
-    /// Nothing is known yet. Nothing may be answered below `floor`, because readers have seen it.
+    /// A status in which nothing is known yet. No query may be answered below `floor`, because readers have seen that
+    /// frontier.
     pub(crate) fn new(stream: &StreamDefinition, floor: Frontier) -> Self {
         Self {
             health: Health::new(stream),
@@ -166,31 +169,32 @@ impl LogStatus {
         self.health.count(rows);
     }
 
-    /// The brokers have been reached, or are away.
+    /// Records that the brokers have answered, or that they no longer answer.
     pub(crate) fn connect(&mut self, brokers: BrokerStatus, frontier: &Frontier) {
         self.away = brokers.away;
         if let Some(high) = brokers.high {
-            self.catch_up.aim(&high);
+            self.catch_up.set_target(&high);
             self.observe(frontier, &high, self.ends.clone());
         }
     }
 
-    /// Reading stands at `frontier`, and this is known of the log's end.
+    /// Updates the health: reading has reached `frontier`; `high` and `ends` are the known ends of the log.
     pub(crate) fn observe(&mut self, frontier: &Frontier, high: &Frontier, ends: BTreeSet<Partition>) {
         self.high = self.high.max(high);
         self.ends = ends;
-        self.health.place(frontier, &self.high, &self.ends);
+        self.health.update(frontier, &self.high, &self.ends);
         self.catch_up.observe(frontier, &self.ends);
     }
 
-    /// More partitions are read, from `at` on; `high` is what is to be read of them. `frontier` names them already.
+    /// Adds partitions that are read from `at` on, with their high watermarks in `high`. `frontier` names them
+    /// already.
     pub(crate) fn assign(&mut self, at: &Frontier, high: &Frontier, frontier: &Frontier) {
         self.high = high.or(&self.high);
         self.catch_up.assign(at, high);
         self.observe(frontier, &Frontier::new(), self.ends.clone());
     }
 
-    /// Partitions have gone, which were shown at `frontier`.
+    /// Removes revoked partitions. `frontier` is the newest frontier that readers saw.
     pub(crate) fn revoke(&mut self, revoked: &BTreeSet<Partition>, frontier: &Frontier) {
         self.catch_up.revoke(revoked, frontier);
         self.health.revoke(revoked);
@@ -206,7 +210,7 @@ impl LogStatus {
         self.catch_up.is_done(frontier)
     }
 
-    /// The partitions that have caught up by themselves.
+    /// The partitions that have caught up, each taken by itself.
     pub(crate) fn caught_up_partitions(&self) -> &BTreeSet<Partition> {
         self.catch_up.partitions()
     }
@@ -248,13 +252,13 @@ mod tests {
     fn lag_ends_where_the_log_ends() {
         let mut health = health();
         let lags = |health: &Health| -> Vec<i64> { health.partitions().values().map(|h| h.lag).collect() };
-        health.place(&at(&[(0, 5), (1, 0)]), &at(&[(0, 9)]), &BTreeSet::new());
+        health.update(&at(&[(0, 5), (1, 0)]), &at(&[(0, 9)]), &BTreeSet::new());
         assert_eq!(lags(&health), [4, 0]);
-        // A transaction marker at 8 is no message.
+        // The transaction marker at offset 8 is not a message.
         let ends = BTreeSet::from([Partition(0)]);
-        health.place(&at(&[(0, 8), (1, 3)]), &at(&[(0, 9), (1, 9)]), &ends);
+        health.update(&at(&[(0, 8), (1, 3)]), &at(&[(0, 9), (1, 9)]), &ends);
         assert_eq!(lags(&health), [0, 6]);
-        health.place(&at(&[(0, 12), (1, 3)]), &at(&[(0, 9), (1, 9)]), &BTreeSet::new());
+        health.update(&at(&[(0, 12), (1, 3)]), &at(&[(0, 9), (1, 9)]), &BTreeSet::new());
         assert_eq!(lags(&health), [0, 6]);
     }
 
@@ -263,7 +267,7 @@ mod tests {
         let mut catch_up = CatchUp::new(at(&[(0, 6)]));
         catch_up.observe(&at(&[(0, 9), (1, 9)]), &BTreeSet::new());
         assert!(catch_up.partitions().is_empty(), "nobody knows how much there is");
-        catch_up.aim(&at(&[(0, 5), (1, 7)]));
+        catch_up.set_target(&at(&[(0, 5), (1, 7)]));
         let mut check = |frontier: &[(i32, i64)], ends: &[i32], done: &[i32]| {
             let (frontier, ends) = (at(frontier), ends.iter().map(|p| Partition(*p)).collect());
             catch_up.observe(&frontier, &ends);
@@ -281,13 +285,13 @@ mod tests {
     fn a_partition_that_comes_back_catches_up_again() {
         let (lost, zero) = (BTreeSet::from([Partition(1)]), BTreeSet::new());
         let mut catch_up = CatchUp::new(Frontier::new());
-        catch_up.aim(&at(&[(0, 5), (1, 7)]));
+        catch_up.set_target(&at(&[(0, 5), (1, 7)]));
         catch_up.observe(&at(&[(0, 5), (1, 9)]), &zero);
         catch_up.revoke(&lost, &at(&[(0, 5), (1, 9)]));
         assert!(catch_up.is_done(&at(&[(0, 5)])));
         assert!(!catch_up.is_done(&at(&[(0, 5), (1, 5)])), "it is read again");
         catch_up.assign(&at(&[(1, 5)]), &at(&[(1, 8)]));
-        // Its end is below what was shown of it.
+        // The end of its log is below the offset that readers saw.
         catch_up.observe(&at(&[(0, 5), (1, 8)]), &lost);
         assert!(!catch_up.is_done(&at(&[(0, 5), (1, 8)])));
         catch_up.observe(&at(&[(0, 5), (1, 9)]), &zero);

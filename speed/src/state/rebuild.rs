@@ -1,13 +1,14 @@
-//! Rebuilding a view's segments from rows: the one routine for start-up, a new view, an assigned partition and a cut
-//! that falls into a segment.
+//! Rebuilding a view's segments from rows. The same code serves start-up, a new view, an assigned partition, and a
+//! cut that falls into a segment.
 //!
 //! ```text
 //!  cut B ── archived rows ── mark M ── archived rows ── A ── rows in memory ── reached
 //!  |________ Rebuilt ________|_________ Rebuilt ________|_______ Live _______|
 //! ```
 //!
-//! Invariant: what it gives tiles from the cut to where it reached, with borders at every mark it was told of. All its
-//! frontiers name the same partitions: those that are rebuilt, which need not be all that are read.
+//! Invariant: the segments of a rebuild tile the range from the cut to `reached`, with borders at every given mark.
+//! All frontiers of a rebuild name the same partitions: the rebuilt partitions, which may be fewer than all
+//! partitions that are read.
 
 use std::sync::Arc;
 
@@ -32,29 +33,29 @@ use crate::state::update::{empty, update};
 pub(crate) struct Stretch {
     pub(crate) from: Frontier,
     pub(crate) to: Frontier,
-    /// May hold rows outside the range.
+    /// The batches may contain rows outside the range.
     pub(crate) batches: Vec<RecordBatch>,
 }
 
-/// What to rebuild from.
+/// The input of a rebuild.
 #[derive(Debug)]
 pub(crate) struct Rebuild {
-    /// By which the loop recognises it.
+    /// The number by which the loop recognises the rebuild.
     pub(crate) id: u64,
     pub(crate) view: Arc<CompiledView>,
-    /// Of the stream's rows.
+    /// The schema of the stream's rows.
     pub(crate) schema: SchemaRef,
     pub(crate) cut: Frontier,
-    /// Pinned: its files hold the rows below `archived`.
+    /// The pinned version whose files hold the rows below `archived`.
     pub(crate) master: Arc<MasterVersion>,
     pub(crate) archived: Frontier,
     /// Marks between the cut and `archived`, oldest first.
     pub(crate) marks: Vec<Frontier>,
-    /// From `archived` on.
+    /// Rows in memory from `archived` on.
     pub(crate) memory: Vec<Stretch>,
 }
 
-/// Segments up to `reached`, which names the partitions that were rebuilt.
+/// The rebuilt segments up to `reached`, which names the rebuilt partitions.
 #[derive(Debug)]
 pub(crate) struct Rebuilt {
     pub(crate) id: u64,
@@ -63,10 +64,10 @@ pub(crate) struct Rebuilt {
     pub(crate) segments: Vec<Segment>,
 }
 
-/// The segments of `view` over the archived range `[from, to)`, as a start would rebuild them: in two halves, so that
-/// there is something to merge.
+/// The segments of `view` over the archived range `[from, to)`, rebuilt as at a start. The range is rebuilt in two
+/// halves, so that a merge has input.
 ///
-/// Errors: storage or computing failed.
+/// Errors: reading the storage failed, or the computation failed.
 pub async fn rebuild_range(
     warehouse: &Warehouse,
     stream: &StreamDefinition,
@@ -103,7 +104,7 @@ pub(crate) async fn rebuild(state: Arc<SessionState>, job: Rebuild) -> Result<Re
     continue_rebuild(state, job.schema, archived, job.memory).await
 }
 
-/// Adds what was read from where a rebuild reached.
+/// Adds the rows that were read after `rebuilt.reached`.
 pub(crate) async fn continue_rebuild(
     state: Arc<SessionState>,
     schema: SchemaRef,
@@ -145,7 +146,7 @@ pub(crate) async fn update_memory(
     update(state, &view.plan, rows, (from, to), Provenance::Live).await
 }
 
-/// Cuts `[from, to)` at the marks that fall inside, per partition.
+/// Splits `[from, to)` at the marks inside it, per partition.
 fn pieces(from: &Frontier, marks: &[Frontier], to: &Frontier) -> Vec<(Frontier, Frontier)> {
     let partitions: Vec<Partition> = from.max(to).partitions().collect();
     let mut out = Vec::new();
@@ -181,7 +182,7 @@ mod tests {
             &[(0, 9)],
             &[(&[(0, 5)], &[(0, 7)]), (&[(0, 7)], &[(0, 9)])],
         );
-        // The cut is a mark of one partition and lies above it in another.
+        // In partition 0 the cut lies below the mark; in partition 1 it lies above.
         check(
             &[(0, 5), (1, 8)],
             &[&[(0, 7), (1, 6)]],

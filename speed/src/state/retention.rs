@@ -1,13 +1,13 @@
-//! How long what was replaced stays: readers that pinned an older cut get a grace time to finish.
+//! How long replaced segments stay in memory: readers that pinned an older cut have a grace time to finish.
 //!
-//! Invariant: the floor is a cut that has been the newest, or older than the newest, for at least the grace time.
+//! Invariant: the successor of every cut below the floor has been known for at least the grace time.
 
 use std::collections::VecDeque;
 use std::time::Duration;
 
 use thalweg_schemas::Frontier;
 
-/// The cuts at which a view was published, oldest first, each with when it was first seen.
+/// The cuts at which a view was published, oldest first, each with the time at which it was first seen.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Retention {
     seen: VecDeque<(Duration, Frontier)>,
@@ -31,7 +31,7 @@ impl Retention {
         self.seen.push_back((now, cut));
     }
 
-    /// Forgets cuts whose successor is older than `grace`. True if the floor has risen.
+    /// Removes cuts whose successor is older than `grace`. Returns true if the floor has risen.
     pub(crate) fn expire(&mut self, now: Duration, grace: Duration) -> bool {
         let before = self.seen.len();
         while self.seen.get(1).is_some_and(|(at, _)| *at + grace <= now) {

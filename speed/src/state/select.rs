@@ -1,6 +1,6 @@
-//! Rows of some partitions: what is left of a batch without the others.
+//! Selecting the rows of some partitions from a batch.
 //!
-//! Invariant: the order of rows is kept.
+//! Invariant: the order of rows does not change.
 
 use arrow::array::{BooleanArray, Int32Array};
 use arrow::compute::filter_record_batch;
@@ -10,7 +10,7 @@ use thalweg_schemas::definition::stream::PARTITION;
 
 use crate::{Error, Result};
 
-/// The rows of `batch` whose partition is to be kept; `batch` itself if that is all of them.
+/// The rows of `batch` for whose partition `keep` returns true. Returns `batch` itself if these are all rows.
 pub(crate) fn rows_of(batch: &RecordBatch, keep: impl Fn(Partition) -> bool) -> Result<RecordBatch> {
     let partitions = batch
         .column_by_name(PARTITION)

@@ -1,8 +1,9 @@
-//! The state of one stream: rows, segments, positions and what is archived. No I/O and no waiting happens here.
+//! The state of one stream: rows, segments, positions, and how far rows are archived. No function here does I/O or
+//! waits.
 //!
-//! Invariant: rows, views and health stand at one frontier between two calls, so a snapshot may be taken at any time.
-//! The frontier names the partitions that are read here, and so do `archived` and `marked`: news of partitions of other
-//! processes is ignored.
+//! Invariant: between two calls, rows, views and health stand at one frontier, so a snapshot may be taken at any
+//! time. The frontier, `archived` and `marked` name only partitions that this process reads. Updates about partitions
+//! of other processes are ignored.
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
@@ -26,9 +27,10 @@ use crate::state::rebuild::{Rebuild, Rebuilt, Stretch};
 use crate::state::view_state::Borders;
 use crate::state::views::{MergeJob, Step, ViewStates};
 
-/// Marks that are remembered; a cut at an older one costs a rebuild.
+/// The number of marks that are remembered. A cut at an older mark costs a rebuild.
 const MARKS: usize = 256;
-/// Marks at which a rebuild cuts archived rows: a batch run that is under way may have pinned an older one.
+/// The number of marks at which a rebuild splits archived rows. A running batch run may have pinned an older mark
+/// than the newest one.
 const REBUILD_MARKS: usize = 4;
 
 /// The state of one stream.
@@ -36,22 +38,22 @@ pub(crate) struct StreamState {
     stream: Arc<CatalogStream>,
     origin: Frontier,
     master: Arc<MasterVersion>,
-    /// The archive frontier A, with partitions that it does not name at their origin.
+    /// The archive frontier A; partitions that the archive does not name stand at their origin.
     archived: Frontier,
     /// The newest mark that has landed.
     marked: Frontier,
-    /// Oldest first; those of epochs on their way too.
+    /// The known marks, oldest first, including the marks of epochs in flight.
     marks: VecDeque<Frontier>,
     epochs: Epochs,
     views: ViewStates,
     log: LogStatus,
     is_paused: bool,
-    /// False if readers have not been shown the newest state.
+    /// False while readers have not been shown the newest state.
     is_shown: bool,
 }
 
 impl StreamState {
-    /// The state at `start`. Rows in memory are copied in pieces of `chunk_bytes` at most.
+    /// The state at `start`. Copies of rows in memory have at most `chunk_bytes`.
     pub(crate) fn new(start: Start, chunk_bytes: usize) -> Self {
         let within = |all: Frontier| all.within(start.partitions.iter().copied());
         let archived = within(start.master.frontier.or(&start.origin));
@@ -98,7 +100,7 @@ impl StreamState {
         self.epochs.frontier()
     }
 
-    /// Bytes of the open epoch, and since when it has something; `None` while nothing has advanced.
+    /// The size of the open epoch in bytes, and when its first rows arrived; `None` while nothing has advanced.
     pub(crate) fn open_epoch(&self) -> Option<(usize, Duration)> {
         self.epochs.open()
     }
@@ -116,19 +118,19 @@ impl StreamState {
         self.is_paused
     }
 
-    /// Reading from Kafka is paused.
+    /// Records that reading from Kafka is paused.
     pub(crate) fn pause(&mut self) {
         self.is_paused = true;
         self.is_shown = false;
     }
 
-    /// Reading from Kafka goes on.
+    /// Records that reading from Kafka has resumed.
     pub(crate) fn resume(&mut self) {
         self.is_paused = false;
         self.is_shown = false;
     }
 
-    /// Adds what was read up to `to`, and the segments of every held view over it.
+    /// Adds the rows that were read up to `to`, and the segments of every held view over the same range.
     pub(crate) fn advance(
         &mut self,
         now: Duration,
@@ -142,24 +144,25 @@ impl StreamState {
         self.epochs.push(now, to, rows, last)
     }
 
-    /// The brokers have been reached, or are away.
+    /// Records that the brokers have answered, or that they no longer answer.
     pub(crate) fn connect(&mut self, brokers: BrokerStatus) {
         self.log.connect(brokers, self.epochs.frontier());
         self.is_shown = false;
     }
 
-    /// The ends of the log, as far as they are known.
+    /// Records the known ends of the log.
     pub(crate) fn observe(&mut self, high: &Frontier, ends: BTreeSet<Partition>) {
         self.log.observe(self.epochs.frontier(), high, ends);
         self.is_shown = false;
     }
 
-    /// `frontier` of a version, in the partitions that are read here.
+    /// Reduces `frontier`, the frontier of a version, to the partitions that this process reads.
     pub(crate) fn within(&self, frontier: &Frontier) -> Frontier {
         frontier.or(&self.origin).within(self.frontier().partitions())
     }
 
-    /// Partitions are read here from now on. Those of held views whose cut is elsewhere are to be rebuilt.
+    /// Adds assigned partitions. Held views whose newest cut differs from the assigned offset have to be rebuilt
+    /// there.
     pub(crate) fn assign(&mut self, assigned: &Assigned) {
         let at = &assigned.at;
         self.origin = assigned.origin.or(&self.origin);
@@ -177,13 +180,13 @@ impl StreamState {
         self.is_shown = false;
     }
 
-    /// True if everything that was read of these partitions is archived, under a mark.
+    /// True if all rows read from these partitions are archived, under a mark.
     pub(crate) fn is_safe(&self, partitions: &BTreeSet<Partition>) -> bool {
         let read = self.frontier().within(partitions.iter().copied());
         self.marked.covers(&read)
     }
 
-    /// Partitions are not read here any more: everything that is held of them goes.
+    /// Removes revoked partitions and everything that is held of them.
     pub(crate) fn revoke(&mut self, revoked: &BTreeSet<Partition>) -> Result<()> {
         self.log.revoke(revoked, self.epochs.frontier());
         self.epochs.revoke(revoked)?;
@@ -198,7 +201,7 @@ impl StreamState {
         Ok(())
     }
 
-    /// Ends the open epoch. `None` if it would be empty, and no mark is missing either.
+    /// Ends the open epoch. Returns `None` if the epoch would be empty and no mark is missing.
     pub(crate) fn cut(&mut self, mark: bool) -> Option<CutEpoch> {
         let cut = match self.epochs.cut() {
             Some(cut) => cut,
@@ -224,7 +227,8 @@ impl StreamState {
         !self.marked.covers(&self.archived)
     }
 
-    /// The epoch on its way, which ends at `to`, is in `version`. Partitions may have come since it was cut.
+    /// Records that the epoch in flight, which ends at `to`, is part of `version`. Other partitions may have been
+    /// assigned since the epoch was cut.
     pub(crate) fn land(&mut self, now: Duration, to: &Frontier, version: Arc<MasterVersion>) {
         self.epochs.land(now);
         self.archived = to.or(&self.archived);
@@ -236,29 +240,30 @@ impl StreamState {
         self.is_shown = false;
     }
 
-    /// A newer version of the master dataset that stands at the same frontier here.
+    /// Takes a newer version of the master dataset that stands at the same frontier in the partitions of this
+    /// process.
     pub(crate) fn adopt(&mut self, version: Arc<MasterVersion>) {
         self.marked = self.within(&version.mark);
         self.master = version;
         self.is_shown = false;
     }
 
-    /// Keeps the views that are wanted, and their rebuilds.
+    /// Keeps the wanted views and their rebuilds, and drops all others.
     pub(crate) fn retain_views(&mut self, is_wanted: impl Fn(&ViewId) -> bool) {
         self.is_shown &= !self.views.retain(is_wanted);
     }
 
-    /// What to do about a view that is published at `cut`.
+    /// The next step for a view that is published at `cut`.
     pub(crate) fn step(&self, view: &ViewId, cut: &Frontier) -> Step {
         self.views.step(view, cut, self.epochs.frontier(), &self.archived)
     }
 
-    /// Readers may tile a held view from `cut` too.
+    /// Records that readers may tile a held view from `cut` too.
     pub(crate) fn record_cut(&mut self, now: Duration, view: &ViewId, cut: Frontier) {
         self.views.record_cut(now, view, cut);
     }
 
-    /// Begins a rebuild of `view` from `cut`, where it is published, in these partitions. What is held of others stays.
+    /// Begins a rebuild of `view` in these partitions, from the published `cut`. Segments of other partitions stay.
     pub(crate) fn begin_rebuild(
         &mut self,
         view: Arc<CompiledView>,
@@ -279,26 +284,26 @@ impl StreamState {
         }
     }
 
-    /// What was read from where a rebuild reached up to the frontier; the rows after that are held for it. `None` if
-    /// nothing awaits the rebuild any more.
+    /// The rows that were read between the end of a rebuild and the frontier. Rows above the frontier stay in memory
+    /// for the rebuild. Returns `None` if the rebuild is no longer needed.
     pub(crate) fn resume_rebuild(&mut self, rebuilt: &Rebuilt) -> Option<Vec<Stretch>> {
         let reached = self.views.resume_rebuild(rebuilt, self.epochs.frontier())?;
         Some(self.stretches(&reached))
     }
 
-    /// What was rebuilt has reached the frontier and joins what is live.
+    /// Adds a rebuilt view, whose segments have reached the frontier, to the held views.
     pub(crate) fn join(&mut self, now: Duration, rebuilt: Rebuilt) -> Result<()> {
         self.is_shown &= !self.views.join(now, rebuilt, self.epochs.frontier())?;
         Ok(())
     }
 
-    /// Begins a merge for each view that has neighbours to merge and no merge running.
+    /// Begins a merge for each view that has neighbouring segments to merge and no running merge.
     pub(crate) fn begin_merges(&mut self) -> Vec<MergeJob> {
         let borders = self.borders();
         self.views.begin_merges(&borders)
     }
 
-    /// Puts merged segments in the place of those that they were made of.
+    /// Replaces segments by their merged segments.
     pub(crate) fn end_merge(&mut self, view: &ViewId, merged: Vec<Segment>) {
         self.is_shown &= !self.views.end_merge(view, merged);
     }
@@ -333,7 +338,7 @@ impl StreamState {
             .collect()
     }
 
-    /// Offsets that no segment may span.
+    /// The offsets that no segment may span, per partition.
     fn borders(&self) -> Borders {
         let mut borders = Borders::new();
         for (partition, offset) in self.marks.iter().flat_map(Frontier::iter) {
@@ -342,7 +347,7 @@ impl StreamState {
         borders
     }
 
-    /// Drops what was replaced longer than `grace` ago.
+    /// Drops rows and segments that were replaced longer than `grace` ago.
     pub(crate) fn trim(&mut self, now: Duration, grace: Duration) {
         let rows = self.epochs.trim(now, grace, &self.views.holds());
         let segments = self.views.trim(now, grace);
@@ -357,12 +362,12 @@ impl StreamState {
         self.epochs.bytes() + self.views.bytes()
     }
 
-    /// False if something has changed since the last [`StreamState::show`].
+    /// False if the state has changed since the last [`StreamState::show`].
     pub(crate) fn is_shown(&self) -> bool {
         self.is_shown
     }
 
-    /// The snapshot that readers are shown.
+    /// The snapshot for readers.
     pub(crate) fn show(&mut self, memory_bytes: usize, memory_budget: usize) -> StreamSnapshot {
         self.is_shown = true;
         StreamSnapshot {

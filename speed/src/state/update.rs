@@ -1,7 +1,7 @@
-//! Running the algebra: rows to segments, segments to fewer segments.
+//! Running the algebra: rows become segments, and segments become fewer segments.
 //!
-//! Invariant: a segment has states of its own partition only, and is named by the range of offsets that went in, not
-//! by what came out: a range without rows is a segment too.
+//! Invariant: a segment has states of its own partition only. The range of offsets that was read names the segment,
+//! not its states: a range without rows is a segment too.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -23,7 +23,7 @@ pub(crate) fn ranges(from: &Frontier, to: &Frontier) -> Vec<(Partition, Offset, 
     to.advanced_since(from).iter().map(|(p, end)| (p, from.get(p), end)).collect()
 }
 
-/// The segments of `plan` over `[from, to)`, one per partition that advances. `rows` must hold just that range.
+/// The segments of `plan` over `[from, to)`, one per partition that advances. `rows` must hold exactly that range.
 pub(crate) async fn update(
     state: &SessionState,
     plan: &ViewPlan,
@@ -37,7 +37,8 @@ pub(crate) async fn update(
     segments(plan, &ranges, &states, provenance, 0)
 }
 
-/// [`update`] over rows in memory that are all of `[from, to)`: what every micro-batch runs, without planning.
+/// [`update`] over rows in memory that are exactly `[from, to)`. Every micro-batch runs this function, without
+/// planning.
 pub(crate) async fn update_batch(
     state: &SessionState,
     plan: &ViewPlan,
@@ -48,7 +49,7 @@ pub(crate) async fn update_batch(
     segments(plan, &ranges(from, to), &states, Provenance::Live, 0)
 }
 
-/// The segments over `[from, to)` when nothing was read there.
+/// The segments over `[from, to)` if the range has no rows.
 pub(crate) fn empty(
     plan: &ViewPlan,
     (from, to): (&Frontier, &Frontier),
@@ -57,7 +58,7 @@ pub(crate) fn empty(
     segments(plan, &ranges(from, to), &[], provenance, 0)
 }
 
-/// Merges runs of neighbours, each of another partition, into one segment per run.
+/// Merges runs of neighbours, each of a different partition, into one segment per run.
 pub(crate) async fn merge(
     state: Arc<SessionState>,
     plan: &ViewPlan,
@@ -119,7 +120,7 @@ fn segments(
     }
 }
 
-/// States by partition. Each result has memory of its own, so that letting go of one frees it.
+/// Splits states by partition. Each result has its own memory, so that dropping one result frees its memory.
 fn split(schema: &SchemaRef, states: &[RecordBatch]) -> Result<BTreeMap<Partition, RecordBatch>> {
     let all = concat_batches(schema, states)?;
     let mut rows: BTreeMap<Partition, Vec<u32>> = BTreeMap::new();

@@ -1,7 +1,8 @@
-//! A view that is held: its segments from the oldest cut that readers may use up to the frontier.
+//! A held view: its segments from the oldest cut that readers may use up to the frontier.
 //!
-//! Invariant: each partition's segments follow each other without gap or overlap; one that does not continue the last
-//! is refused, not filed. Of a partition whose segments are being rebuilt there are none until they join.
+//! Invariant: the segments of each partition follow each other without gap or overlap; a segment that does not
+//! continue the last one is an error. A partition whose segments are being rebuilt has no segments until the rebuild
+//! joins.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -15,10 +16,10 @@ use crate::state::compaction::{Span, next_run};
 use crate::state::retention::Retention;
 use crate::{Error, Result};
 
-/// Per partition, the offsets that no segment may span: marks, where a cut may fall.
+/// Per partition, the offsets that no segment may span: marks, at which a cut may fall.
 pub(crate) type Borders = BTreeMap<Partition, BTreeSet<Offset>>;
 
-/// The segments of one view, and the cuts that readers may tile from.
+/// The segments of one view, and the cuts from which readers may tile.
 #[derive(Debug)]
 pub(crate) struct ViewState {
     pub(crate) view: Arc<CompiledView>,
@@ -27,7 +28,7 @@ pub(crate) struct ViewState {
     lacks: BTreeSet<Partition>,
     /// True while a merge of some of the segments is running.
     pub(crate) merging: bool,
-    /// Replaced when it changes; readers keep what they have.
+    /// Replaced on every change; readers keep the older value.
     segments: Arc<ViewSegments>,
     bytes: usize,
 }
@@ -53,7 +54,9 @@ impl ViewState {
         self.bytes
     }
 
-    /// Adds segments that continue what is held.
+    /// Adds segments that continue the held ones.
+    ///
+    /// Errors: [`Error::Broken`] for a segment that does not continue them.
     pub(crate) fn extend(&mut self, added: Vec<Segment>) -> Result<()> {
         let held = Arc::make_mut(&mut self.segments);
         for segment in added {
@@ -77,7 +80,7 @@ impl ViewState {
         Ok(())
     }
 
-    /// The partitions of `frontier` in which readers cannot tile from `cut` up to it.
+    /// The partitions of `frontier` in which readers cannot tile from `cut` up to `frontier`.
     pub(crate) fn gaps(&self, cut: &Frontier, frontier: &Frontier) -> BTreeSet<Partition> {
         let tiles = |partition: Partition, to: Offset| {
             let at = cut.get(partition);
@@ -88,14 +91,15 @@ impl ViewState {
         all.filter(|(p, to)| self.lacks.contains(p) || !tiles(*p, *to)).map(|(p, _)| p).collect()
     }
 
-    /// Partitions that are read from `frontier` on: their segments are to be rebuilt, unless the newest cut is there.
+    /// Adds partitions that are read from `assigned` on. Their segments have to be rebuilt, unless the newest cut is
+    /// at the same offset.
     pub(crate) fn assign(&mut self, assigned: &Frontier) {
         let cut = self.cuts.newest();
         let beyond = assigned.iter().filter(|(p, at)| cut.is_none_or(|cut| cut.get(*p) != *at));
         self.lacks.extend(beyond.map(|(p, _)| p));
     }
 
-    /// Forgets partitions.
+    /// Drops revoked partitions and their segments.
     pub(crate) fn revoke(&mut self, revoked: &BTreeSet<Partition>) {
         self.lacks.retain(|p| !revoked.contains(p));
         let held = Arc::make_mut(&mut self.segments);
@@ -103,7 +107,7 @@ impl ViewState {
         self.bytes = held.bytes();
     }
 
-    /// Puts rebuilt segments, from `cut` to the frontier, in the place of what is held of these partitions.
+    /// Replaces the segments of these partitions by rebuilt segments, which reach from `cut` to the frontier.
     pub(crate) fn join(
         &mut self,
         now: Duration,
@@ -132,7 +136,7 @@ impl ViewState {
             .collect()
     }
 
-    /// Puts merged segments in the place of the runs they were made of. A run that was trimmed meanwhile stays gone.
+    /// Replaces runs of segments by their merged segments. A run that was trimmed meanwhile stays dropped.
     pub(crate) fn replace(&mut self, merged: Vec<Segment>) {
         let held = Arc::make_mut(&mut self.segments);
         for segment in merged {
@@ -150,7 +154,7 @@ impl ViewState {
         }
     }
 
-    /// Drops segments below the oldest cut that readers may use. True if something went.
+    /// Drops segments below the oldest cut that readers may use. Returns true if a cut has expired.
     pub(crate) fn trim(&mut self, now: Duration, grace: Duration) -> bool {
         if !self.cuts.expire(now, grace) {
             return false;

@@ -1,7 +1,7 @@
-//! The views of a stream: those that are held, and the rebuilds that give segments to others or to more partitions.
+//! The views of a stream: the held views, and the rebuilds that produce segments for more views or more partitions.
 //!
-//! Invariant: a view is shown only while its segments reach from its cut to the frontier. A rebuild that was begun for
-//! a view which has gone since, and perhaps come back, joins nothing.
+//! Invariant: a view is shown only while its segments reach from its cut to the frontier. The result of a rebuild is
+//! dropped if the view was dropped meanwhile, even if the view was created again.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
@@ -15,27 +15,27 @@ use crate::Result;
 use crate::state::rebuild::Rebuilt;
 use crate::state::view_state::{Borders, ViewState};
 
-/// A rebuild that is under way.
+/// A running rebuild.
 #[derive(Debug)]
 struct PendingRebuild {
     id: u64,
-    /// Where the view is published, in all partitions.
+    /// The published cut of the view, in all partitions.
     cut: Frontier,
-    /// What is rebuilt and still read here.
+    /// The rebuilt partitions that this process still reads.
     partitions: BTreeSet<Partition>,
-    /// Rows from here on must stay in memory until it is done.
+    /// Rows above this frontier must stay in memory until the rebuild is done.
     hold: Frontier,
 }
 
-/// What a published cut asks for.
+/// The step that a published cut requires.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Step {
     Nothing,
     /// Readers can tile from the new cut.
     Record,
-    /// In these partitions they cannot.
+    /// Readers cannot tile from the new cut in these partitions.
     Rebuild(BTreeSet<Partition>),
-    /// The cut lies above what this process knows to be archived.
+    /// The cut lies above the archive frontier that this process knows.
     Wait,
 }
 
@@ -51,7 +51,7 @@ pub(crate) struct MergeJob {
 pub(crate) struct ViewStates {
     held: BTreeMap<ViewId, ViewState>,
     rebuilds: BTreeMap<ViewId, PendingRebuild>,
-    /// How many rebuilds were begun.
+    /// The number of rebuilds begun so far.
     begun: u64,
 }
 
@@ -61,7 +61,7 @@ impl ViewStates {
         self.held.values().map(|held| &held.view)
     }
 
-    /// What readers are shown.
+    /// The segments of all held views, for readers.
     pub(crate) fn segments(&self) -> HashMap<ViewId, Arc<ViewSegments>> {
         self.held.iter().map(|(id, held)| (id.clone(), Arc::clone(held.segments()))).collect()
     }
@@ -74,7 +74,7 @@ impl ViewStates {
         !self.rebuilds.is_empty()
     }
 
-    /// Adds segments that continue those of held views.
+    /// Adds segments that continue the segments of held views.
     pub(crate) fn extend(&mut self, segments: Vec<(ViewId, Vec<Segment>)>) -> Result<()> {
         for (id, added) in segments {
             if let Some(held) = self.held.get_mut(&id) {
@@ -84,7 +84,7 @@ impl ViewStates {
         Ok(())
     }
 
-    /// Keeps the views that are wanted, and their rebuilds. True if a held view went.
+    /// Keeps the wanted views and their rebuilds, and drops all others. Returns true if a held view was dropped.
     pub(crate) fn retain(&mut self, is_wanted: impl Fn(&ViewId) -> bool) -> bool {
         let before = self.held.len();
         self.held.retain(|id, _| is_wanted(id));
@@ -92,14 +92,15 @@ impl ViewStates {
         before != self.held.len()
     }
 
-    /// Partitions are read from here on. Views whose cut is elsewhere are to be rebuilt there.
+    /// Adds partitions that are read from `at` on. Views whose newest cut is at another offset have to be rebuilt
+    /// there.
     pub(crate) fn assign(&mut self, at: &Frontier) {
         for held in self.held.values_mut() {
             held.assign(at);
         }
     }
 
-    /// Forgets partitions.
+    /// Drops revoked partitions.
     pub(crate) fn revoke(&mut self, revoked: &BTreeSet<Partition>) {
         for held in self.held.values_mut() {
             held.revoke(revoked);
@@ -109,7 +110,7 @@ impl ViewStates {
         }
     }
 
-    /// What to do about a view that is published at `cut`.
+    /// The next step for a view that is published at `cut`.
     pub(crate) fn step(&self, view: &ViewId, cut: &Frontier, frontier: &Frontier, archived: &Frontier) -> Step {
         let mut partitions: BTreeSet<Partition> = frontier.partitions().collect();
         if let Some(held) = self.held.get(view) {
@@ -120,7 +121,7 @@ impl ViewStates {
             }
         }
         if self.rebuilds.contains_key(view) {
-            // When it is done, the cut is looked at again.
+            // The cut is examined again when the rebuild is done.
             Step::Nothing
         } else if !archived.covers(&cut.within(partitions.iter().copied())) {
             Step::Wait
@@ -129,14 +130,14 @@ impl ViewStates {
         }
     }
 
-    /// Readers may tile a held view from `cut` too.
+    /// Records that readers may tile a held view from `cut` too.
     pub(crate) fn record_cut(&mut self, now: Duration, view: &ViewId, cut: Frontier) {
         if let Some(held) = self.held.get_mut(view) {
             held.cuts.record(now, cut);
         }
     }
 
-    /// Begins a rebuild of `view` from `cut`, where it is published, in these partitions. Gives its number.
+    /// Begins a rebuild of `view` in these partitions, from the published `cut`. Returns the number of the rebuild.
     pub(crate) fn begin_rebuild(
         &mut self,
         view: &ViewId,
@@ -150,16 +151,18 @@ impl ViewStates {
         self.begun
     }
 
-    /// Where a rebuild has to go on from, in the partitions that are still read here; rows from `frontier` on are held
-    /// for it. `None` if the view was dropped meanwhile, perhaps even created again.
+    /// The frontier from which a rebuild has to continue, in the partitions that this process still reads. Rows above
+    /// `frontier` stay in memory for the rebuild. Returns `None` if the view was dropped meanwhile, even if the view
+    /// was created again.
     pub(crate) fn resume_rebuild(&mut self, rebuilt: &Rebuilt, frontier: &Frontier) -> Option<Frontier> {
         let pending = self.rebuilds.get_mut(rebuilt.view.plan.id()).filter(|pending| pending.id == rebuilt.id)?;
         pending.hold = frontier.clone();
-        // Without the partitions that have gone meanwhile, perhaps even come back.
+        // Partitions that were revoked meanwhile are left out, even if they were assigned again.
         Some(rebuilt.reached.within(pending.partitions.iter().copied()))
     }
 
-    /// What was rebuilt has reached `frontier` and joins what is live. False if nothing awaits it.
+    /// Adds a rebuilt view, whose segments have reached `frontier`, to the held views. Returns false if no rebuild of
+    /// the view is pending.
     pub(crate) fn join(&mut self, now: Duration, rebuilt: Rebuilt, frontier: &Frontier) -> Result<bool> {
         let id = rebuilt.view.plan.id().clone();
         let Some(PendingRebuild { cut, partitions, .. }) = self.rebuilds.remove(&id) else {
@@ -168,7 +171,7 @@ impl ViewStates {
         let mut segments = rebuilt.segments;
         segments.retain(|segment| partitions.contains(&segment.partition));
         let held = self.held.entry(id).or_insert_with(|| {
-            // Partitions that came while it ran are next.
+            // Partitions that were assigned while the rebuild ran are rebuilt next.
             let mut held = ViewState::new(rebuilt.view, now, cut.clone());
             let late = frontier.partitions().filter(|p| !partitions.contains(p));
             held.assign(&frontier.within(late));
@@ -178,7 +181,7 @@ impl ViewStates {
         Ok(true)
     }
 
-    /// Begins a merge for each view that has neighbours to merge and no merge running.
+    /// Begins a merge for each view that has neighbouring segments to merge and no running merge.
     pub(crate) fn begin_merges(&mut self, borders: &Borders) -> Vec<MergeJob> {
         let idle = self.held.values_mut().filter(|held| !held.merging);
         idle.filter_map(|held| {
@@ -189,7 +192,7 @@ impl ViewStates {
         .collect()
     }
 
-    /// Takes the result of a merge. False if the view has gone.
+    /// Takes the result of a merge. Returns false if the view has been dropped.
     pub(crate) fn end_merge(&mut self, view: &ViewId, merged: Vec<Segment>) -> bool {
         let Some(held) = self.held.get_mut(view) else {
             return false;
@@ -199,17 +202,17 @@ impl ViewStates {
         true
     }
 
-    /// From where on rebuilds need rows in memory.
+    /// The frontiers above which rebuilds need rows in memory.
     pub(crate) fn holds(&self) -> Vec<&Frontier> {
         self.rebuilds.values().map(|pending| &pending.hold).collect()
     }
 
-    /// Drops segments that were replaced longer than `grace` ago. True if something went.
+    /// Drops segments that were replaced longer than `grace` ago. Returns true if a cut has expired.
     pub(crate) fn trim(&mut self, now: Duration, grace: Duration) -> bool {
         self.held.values_mut().fold(false, |trimmed, held| held.trim(now, grace) | trimmed)
     }
 
-    /// True if there are views, and none of them can be tiled from below `mark` any more.
+    /// True if at least one view is held, and no held view can be tiled from below `mark` any more.
     pub(crate) fn have_passed(&self, mark: &Frontier) -> bool {
         let passed = |held: &ViewState| held.cuts.floor().is_some_and(|floor| floor.covers(mark));
         !self.held.is_empty() && self.held.values().all(passed)

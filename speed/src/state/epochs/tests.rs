@@ -1,4 +1,4 @@
-//! Epochs in memory: what follows what, what is merged, what may go.
+//! Epochs in memory: their order, the merging of chunks, and when rows are dropped.
 
 use super::*;
 use arrow::array::{ArrayRef, Int64Array};
