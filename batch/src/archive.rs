@@ -1,7 +1,7 @@
-//! The master dataset of a stream: one Delta table to which epochs are committed, rows and positions in one commit.
+//! The master dataset of a stream: one Delta table. Each commit adds the rows and the positions of one epoch.
 //!
-//! Invariant: an epoch lands exactly once or never, and only on a table that stands at the epoch's `from` in every
-//! partition that it names. The table's rows are exactly the offsets below its frontier.
+//! Invariant: an epoch lands exactly once or never. An epoch lands only if the table is at the epoch's `from` in
+//! every partition that the epoch names. The table's rows are exactly the offsets below its frontier.
 
 mod serve;
 
@@ -20,7 +20,7 @@ use crate::files::{discard, write_epoch};
 use crate::log::{Draft, Landing, Log, LogState, NewFile};
 use crate::{Error, Result};
 
-/// A stream's master dataset, opened. Any number of them may be open on one table.
+/// An open master dataset of a stream. Several archives may be open on one table.
 #[derive(Debug)]
 pub struct Archive {
     stream: StreamName,
@@ -31,18 +31,18 @@ pub struct Archive {
     version: Option<Arc<MasterVersion>>,
 }
 
-/// The epoch that is being committed: kept over errors, so that the next try knows its own commit.
+/// The commit in progress. The attempt survives an error, so that the next try recognises its own commit.
 #[derive(Debug, Clone)]
 struct CommitAttempt {
     id: Uuid,
     from: Frontier,
     to: Frontier,
-    /// Written files, once they are.
+    /// The epoch's files, once they are written.
     files: Option<Vec<NewFile>>,
 }
 
 impl Archive {
-    /// Opens the stream's table, which is created if there is none. Partitions that it does not name stand at `origin`.
+    /// Opens the stream's table and creates it if it does not exist. Partitions without a position start at `origin`.
     ///
     /// Errors: [`Error::MatchSchema`] if the table has other columns, [`Error::ReadLog`], [`Error::WriteLog`].
     pub async fn open(warehouse: &Warehouse, stream: &StreamDefinition, origin: Frontier) -> Result<Self> {
@@ -52,7 +52,7 @@ impl Archive {
         Ok(Self::over(stream, origin, schema, log))
     }
 
-    /// Opens the stream's table to read it; `None` if nobody has created it yet.
+    /// Opens the stream's table for reading; `None` if the table does not exist.
     ///
     /// Errors: [`Error::MatchSchema`], [`Error::ReadLog`].
     pub(crate) async fn find(
@@ -70,7 +70,7 @@ impl Archive {
         Self { stream: stream.name.clone(), schema, origin, log, attempt: None, version: None }
     }
 
-    /// Learns where partitions begin that were not there when it was opened.
+    /// Updates the start offsets of partitions, because partitions may be added after the archive was opened.
     pub(crate) fn know_origin(&mut self, origin: Frontier) {
         if self.origin != origin {
             self.origin = origin;
@@ -78,7 +78,7 @@ impl Archive {
         }
     }
 
-    /// The newest version. One small request if nothing was committed since.
+    /// The newest version. Costs one small request if there is no new commit.
     ///
     /// Errors: [`Error::ReadLog`], [`Error::UnderstandLog`].
     pub async fn latest(&mut self) -> Result<Arc<MasterVersion>> {
@@ -105,10 +105,11 @@ impl Archive {
         }
     }
 
-    /// Commits an epoch: its rows, if it has any, in one file, and its positions. Called again with the same epoch
-    /// after an error, it finds out whether the first call's commit landed.
+    /// Commits an epoch: its rows in one file, unless the epoch is empty, and its positions. After an error, a second
+    /// call with the same epoch finds out whether the first commit landed.
     ///
-    /// Errors: [`Error::AcceptEpoch`] if the epoch contradicts itself; else storage failed and the outcome is unknown.
+    /// Errors: [`Error::AcceptEpoch`] if the epoch contradicts itself. Otherwise storage failed and the outcome is
+    /// unknown.
     pub async fn commit(&mut self, epoch: &Epoch) -> Result<EpochOutcome> {
         check(epoch)?;
         self.log.refresh().await?;
@@ -121,7 +122,7 @@ impl Archive {
         };
         self.attempt = Some(attempt.clone());
         if attempt.files.is_none() {
-            // A file for an epoch that is fenced already would be written in vain.
+            // An epoch that is already fenced needs no file.
             let files = if stands_at(self.log.state(), &self.origin, &epoch.from) {
                 let (store, folder) = (self.log.store(), self.log.folder());
                 let file = write_epoch(store, folder, attempt.id, &self.schema, epoch).await?;
@@ -145,7 +146,7 @@ impl Archive {
         }
     }
 
-    /// Housekeeping between commits: a checkpoint of the log, if one is due. If it fails nothing is lost.
+    /// Maintenance between commits: writes a checkpoint of the log if one is due. A failure loses no data.
     pub async fn maintain(&mut self) {
         if let Err(error) = self.log.checkpoint().await {
             tracing::warn!(stream = %self.stream, %error, "no checkpoint written; opening the table takes longer");
@@ -153,19 +154,19 @@ impl Archive {
     }
 }
 
-/// True if the table stands at `from` in every partition that `from` names.
+/// True if the table is at `from` in every partition that `from` names.
 fn stands_at(state: &LogState, origin: &Frontier, from: &Frontier) -> bool {
     let at = state.note.next.or(origin);
     from.iter().all(|(partition, offset)| at.get(partition) == offset)
 }
 
-/// True if the table stands where `epoch` ends, and `epoch` begins there.
+/// True if `epoch` is empty, the table is at its position, and its mark is already recorded.
 fn changes_nothing(state: &LogState, origin: &Frontier, epoch: &Epoch) -> bool {
     let marked = || epoch.to.iter().all(|(p, to)| state.note.mark.named(p) == Some(to));
     epoch.from == epoch.to && stands_at(state, origin, &epoch.from) && (!epoch.mark || marked())
 }
 
-/// The commit of `epoch` on `state`; none if the table stands elsewhere.
+/// The commit of `epoch` on `state`; `None` if the table is at another position.
 fn draft(state: &LogState, origin: &Frontier, epoch: &Epoch, files: &[NewFile]) -> Option<Draft> {
     stands_at(state, origin, &epoch.from).then(|| Draft {
         adds: files.to_vec(),

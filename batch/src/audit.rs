@@ -1,9 +1,9 @@
-//! The audit: the realtime states that the speed layer holds, against the same range computed again from the master
-//! dataset, group by group. Where it holds none below the newest mark, segments that it rebuilds for the audit, against
-//! the batch states that are published.
+//! The audit: compares the realtime states of the speed layer with states that are computed again from the master
+//! dataset, group by group. If the speed layer holds no segment below the newest mark, the speed layer rebuilds
+//! segments for the audit. These segments are compared with the published batch states.
 //!
-//! Invariant: both sides cover exactly the same offsets. Segments that arrived live and segments that were rebuilt are
-//! compared apart, because a rebuilt one is made from the very rows that it is compared with.
+//! Invariant: both sides cover exactly the same offsets. Live and rebuilt segments are compared separately, because
+//! rebuilt segments are made from the same rows as the other side.
 
 mod steps;
 
@@ -32,14 +32,14 @@ use crate::{Error, Result};
 
 pub use self::steps::{AuditStep, PublishedRange};
 
-/// Bytes that the computing side of an audit may use.
+/// Memory in bytes for the queries of an audit.
 const MEMORY: usize = 512 * 1024 * 1024;
 
-/// Compares what `live` holds of `view`, up to the newest mark that is archived, with the master dataset: from the
-/// published cut or, where older segments are still held, from the first of those.
+/// Compares the segments of `view` in `live` with the master dataset, up to the newest archived mark. The range
+/// starts at the published cut, or at the oldest segment that joins up to the mark if that is lower.
 ///
-/// Errors: [`thalweg_schemas::Error::NotHeld`] if the segments do not reach from the published cut to the mark: they
-/// are being rebuilt, or the snapshot is older than the cut. Else storage or computing failed.
+/// Errors: [`thalweg_schemas::Error::NotHeld`] if the segments do not reach from the published cut to the mark,
+/// because they are being rebuilt or the snapshot is older than the cut. Otherwise storage or computing failed.
 pub async fn audit_view(
     warehouse: &Warehouse,
     catalog: &Catalog,
@@ -53,7 +53,7 @@ pub async fn audit_view(
         .ok_or_else(|| thalweg_schemas::Error::FindDefinition { kind: "stream", name: plan.stream().to_string() })?;
     let mut archive = Archive::open(warehouse, &stream.definition, stream.origin.clone()).await?;
     let newest = archive.latest().await?;
-    // The snapshot may be older than the table; its own version is then the newest that it reaches.
+    // The snapshot may be older than the table. Its own master version is then the newest one that it covers.
     let master = if live.frontier.covers(&newest.mark) { newest } else { Arc::clone(&live.master) };
     let mut table = ViewTable::open(warehouse, plan.id(), plan.stored_schema()).await?;
     let cut = match table.latest().await? {
@@ -77,7 +77,7 @@ pub async fn audit_view(
     Ok(AuditReport { view: view.definition.name.clone(), id: plan.id().clone(), cut, from, to, parts })
 }
 
-/// For every partition of `to`, where the segments begin that reach it without a gap; never above `cut`.
+/// For every partition of `to`: the start of the segments that reach `to` without a gap, but never above `cut`.
 fn held_from(held: &ViewSegments, cut: &Frontier, to: &Frontier) -> Frontier {
     let start = |partition, end: Offset| {
         let mut at = end;
@@ -93,7 +93,8 @@ fn held_from(held: &ViewSegments, cut: &Frontier, to: &Frontier) -> Frontier {
 
 /// Compares segments from the stream's origin to the cut of `version` with the batch states of that version.
 ///
-/// Errors: [`thalweg_schemas::Error::NotHeld`] if they do not cover that; else storage or computing failed.
+/// Errors: [`thalweg_schemas::Error::NotHeld`] if the segments do not cover that range. Otherwise storage or
+/// computing failed.
 pub async fn audit_published(
     warehouse: &Warehouse,
     stream: &CatalogStream,
@@ -137,7 +138,7 @@ pub async fn audit_published(
     })
 }
 
-/// By what float sums over `[from, to)` are judged; nothing if the view has none.
+/// The magnitudes by which float sums over `[from, to)` are compared; empty if the view has no float sums.
 async fn magnitudes(
     state: &SessionState,
     plan: &ViewPlan,
@@ -189,7 +190,7 @@ async fn compare(
     })
 }
 
-/// The ranges that `segments` cover, neighbours joined: the first pair holds each partition's first range, and so on.
+/// The ranges that `segments` cover, with neighbours joined. The nth pair holds the nth range of each partition.
 fn ranges(segments: &[Arc<Segment>]) -> Vec<(Frontier, Frontier)> {
     let mut stretches: BTreeMap<Partition, Vec<(Offset, Offset)>> = BTreeMap::new();
     for segment in segments {

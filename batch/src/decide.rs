@@ -1,46 +1,46 @@
-//! What a run has to do, decided from what is published and what is archived.
+//! Decides the work of a run from the published and the archived positions.
 //!
-//! Invariant: [`decide`] is a pure function, and whatever it says moves a view's cut up or leaves it; never back.
+//! Invariant: [`decide`] is a pure function, and no decision moves a view's cut back.
 
 use thalweg_schemas::Frontier;
 use thalweg_schemas::api::runs::RunMode;
 
-/// What is published of a view.
+/// The published state of a view.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct PublishedView<'a> {
     pub(crate) cut: &'a Frontier,
     pub(crate) files: usize,
 }
 
-/// What a run does.
+/// The work of a run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum RunKind {
-    /// There is nothing that would change the answer.
+    /// No work: the answer would not change.
     Nothing,
-    /// Compute everything below the mark; the files take the place of all others.
+    /// Compute everything below the mark. The new files replace all others.
     Full,
-    /// Compute the rows above the cut; the files join those that there are.
+    /// Compute the rows above the cut. The new files are added to the existing ones.
     Append,
-    /// As `Append`, merged with the files that there are into files that take their place.
+    /// Compute the rows above the cut and merge them with the existing files. The new files replace all others.
     AppendAndCompact,
 }
 
-/// Decides. `mark` is the newest mark of the pinned master version, origins included; `compact_files` is how many files
-/// a view may have before they are merged.
+/// Decides the work of a run. `mark` is the newest mark of the pinned master version, origins included. A view with
+/// `compact_files` files or more is compacted.
 pub(crate) fn decide(
     published: Option<PublishedView<'_>>,
     mark: &Frontier,
     mode: RunMode,
     compact_files: usize,
 ) -> RunKind {
-    // A stream whose partitions nobody has recorded yet has no cut: its offsets may begin anywhere.
+    // A stream without recorded partitions has no cut, because its offsets may start anywhere.
     if mark.is_empty() {
         return RunKind::Nothing;
     }
     let Some(PublishedView { cut, files }) = published else {
         return RunKind::Full;
     };
-    // Another process has read a newer version than this one has pinned.
+    // Another process has published from a newer version than the one pinned here.
     if !mark.covers(cut) {
         return RunKind::Nothing;
     }
@@ -64,20 +64,20 @@ mod tests {
         use RunMode::{Full as F, Incremental as I};
         type Case<'a> = (Option<(&'a [(i32, i64)], usize)>, &'a [(i32, i64)], RunMode, RunKind);
         let cases: &[Case<'_>] = &[
-            // Nothing published: everything, even if that is no row.
+            // Nothing is published: compute everything, even if there are no rows.
             (None, &[(0, 0)], I, RunKind::Full),
             (None, &[(0, 9), (1, 5)], I, RunKind::Full),
             (None, &[(0, 9)], F, RunKind::Full),
-            // No partition known yet.
+            // No partition is known.
             (None, &[], I, RunKind::Nothing),
             (None, &[], F, RunKind::Nothing),
             // Nothing new.
             (Some((&[(0, 9)], 1)), &[(0, 9)], I, RunKind::Nothing),
             (Some((&[(0, 9)], 9)), &[(0, 9)], I, RunKind::Nothing),
             (Some((&[(0, 9)], 1)), &[(0, 9)], F, RunKind::Full),
-            // A partition that is new but empty changes nothing.
+            // A new but empty partition changes nothing.
             (Some((&[(0, 9)], 1)), &[(0, 9), (1, 0)], I, RunKind::Nothing),
-            // Something new.
+            // There are new rows.
             (Some((&[(0, 9)], 0)), &[(0, 10)], I, RunKind::Append),
             (Some((&[(0, 9)], 2)), &[(0, 9), (1, 1)], I, RunKind::Append),
             (Some((&[(0, 9)], 3)), &[(0, 10)], I, RunKind::AppendAndCompact),

@@ -1,6 +1,6 @@
-//! The crate's error: what was being done to which table or file when it failed.
+//! The crate's error: the action that failed, and its table or file.
 //!
-//! Invariant: an error says nothing about whether a commit landed; only the log does.
+//! Invariant: an error does not say whether a commit landed; only the log does.
 
 use deltalake_core::DeltaTableError;
 use parquet::errors::ParquetError;
@@ -10,7 +10,7 @@ use thalweg_schemas::{Fault, Frontier, StreamName};
 /// Shorthand for results of this crate.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// What was being done when it failed.
+/// The action that failed.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     #[error("reading the log of {table}: {source}")]
@@ -26,7 +26,7 @@ pub enum Error {
         #[source]
         source: Box<DeltaTableError>,
     },
-    /// The log holds something that this program would not have written.
+    /// The log holds an entry that this program does not write.
     #[error("version {version} of {table} cannot be understood: {reason}")]
     UnderstandLog { table: String, version: u64, reason: String },
     #[error(
@@ -65,7 +65,7 @@ pub enum Error {
 }
 
 impl Error {
-    /// Decides what becomes of the failed work.
+    /// Decides between retry, refusal and exit.
     pub fn fault(&self) -> Fault {
         match self {
             Error::ReadLog { source, .. } | Error::WriteLog { source, .. } => delta_fault(source),
@@ -83,7 +83,8 @@ impl Error {
 fn delta_fault(error: &DeltaTableError) -> Fault {
     match error {
         DeltaTableError::ObjectStore { source } => store_fault(source),
-        // The kernel flattens storage errors into text; it is only asked to read, so reading again is harmless.
+        // The kernel flattens storage errors into text. The crate uses the kernel only to read, so a retry is
+        // harmless.
         DeltaTableError::VersionAlreadyExists(_) | DeltaTableError::KernelError(_) => Fault::Transient,
         other => root_fault(other).unwrap_or(Fault::Bug),
     }

@@ -1,7 +1,7 @@
-//! Writing data files: an epoch's rows as one file, a plan's states as a row of files.
+//! Writes data files: an epoch's rows as one file, and the states of a plan as several files.
 //!
-//! Invariant: a file's name holds the id of the commit or run that it is written for and is never used for other
-//! content, so writing it again after an error, or leaving it behind, harms nothing.
+//! Invariant: a file's name contains the id of its commit or run, and no other content ever gets this name. So a file
+//! may be rewritten after an error, or left behind, without harm.
 
 use std::sync::Arc;
 
@@ -25,14 +25,14 @@ use uuid::Uuid;
 use crate::log::NewFile;
 use crate::{Error, Result};
 
-/// A larger file is sent in parts of this size.
+/// A larger file is uploaded in parts of this size.
 const PART_BYTES: usize = 8 << 20;
-/// Rows that are gathered and encoded at once.
+/// Rows that are encoded at a time.
 const CHUNK_ROWS: usize = 64 * 1024;
-/// A file of states is closed at about this size, so that a filtered query opens few and a compaction rewrites little.
+/// Approximate size of a file of states: a filtered query opens few files, and a compaction rewrites little.
 const STATE_FILE_BYTES: usize = 128 * 1024 * 1024;
 
-/// Where a row stands, and where in the epoch's batches it is.
+/// The partition and offset of a row, and the row's index in the epoch's batches.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 struct Position {
     partition: i32,
@@ -41,9 +41,9 @@ struct Position {
     row: u32,
 }
 
-/// The epoch's rows by partition and offset.
+/// The epoch's rows, sorted by partition and offset.
 ///
-/// Errors: why `rows` are not the rows of `[from, to)` in `schema`.
+/// Errors: the reason why `rows` are not the rows of `[from, to)` in `schema`.
 fn order(rows: &[RecordBatch], schema: &SchemaRef, from: &Frontier, to: &Frontier) -> Result<Vec<Position>, String> {
     let mut order = Vec::with_capacity(rows.iter().map(RecordBatch::num_rows).sum());
     for (index, batch) in rows.iter().enumerate() {
@@ -93,9 +93,9 @@ fn span(order: &[Position]) -> Option<OffsetSpan> {
     })
 }
 
-/// Writes the epoch's rows, sorted by partition and offset, as one file; `None` if it has none.
+/// Writes the epoch's rows, sorted by partition and offset, as one file; `None` if the epoch has no rows.
 ///
-/// Errors: [`Error::AcceptEpoch`] if its rows are not those of its range, [`Error::Store`].
+/// Errors: [`Error::AcceptEpoch`] if the rows do not match the epoch's range, [`Error::Store`].
 pub(crate) async fn write_epoch(
     store: &Arc<dyn ObjectStore>,
     folder: &Path,
@@ -117,7 +117,7 @@ pub(crate) async fn write_epoch(
     let path = folder.clone().join(name.as_str());
     let rows = order.len() as u64;
     let (batches, schema) = (epoch.rows.clone(), Arc::clone(schema));
-    // Encoding is seconds of computing for a large epoch: not on a thread that serves queries.
+    // Encoding a large epoch takes seconds, so it must not block a thread that serves queries.
     let encoded = tokio::task::spawn_blocking(move || encode(&batches, &order, &schema));
     let bytes = encoded
         .await
@@ -126,7 +126,7 @@ pub(crate) async fn write_epoch(
     let size = bytes.len() as u64;
     let stored = match bytes.len() <= PART_BYTES {
         true => store.put(&path, PutPayload::from(bytes)).await.map(drop),
-        // A request has a time limit, which a slow store would never keep for all of it.
+        // A request has a time limit, which a slow store would exceed for the whole file.
         false => put_in_parts(store, &path, bytes.into()).await,
     };
     stored.map_err(|source| Error::Store { path: path.to_string(), source })?;
@@ -144,7 +144,7 @@ async fn put_in_parts(store: &Arc<dyn ObjectStore>, path: &Path, bytes: Bytes) -
     };
     let sent = sending.await;
     if sent.is_err() {
-        // Parts that stay behind are the store's to clean up.
+        // The store cleans up parts that remain after a failed abort.
         let _ = upload.abort().await;
     }
     sent.map(drop)
@@ -161,7 +161,7 @@ fn encode(batches: &[RecordBatch], order: &[Position], schema: &SchemaRef) -> Re
     writer.into_inner()
 }
 
-/// Writes states as they come, in files of bounded size.
+/// Writes states to files of bounded size, as batches arrive.
 pub(crate) struct StateFiles {
     store: Arc<dyn ObjectStore>,
     folder: Path,
@@ -183,6 +183,8 @@ impl StateFiles {
         Self { store, folder, schema, run, limit: STATE_FILE_BYTES, open: None, done: Vec::new() }
     }
 
+    /// Writes a batch. Closes the current file at the size limit.
+    ///
     /// Errors: [`Error::WriteFile`].
     pub(crate) async fn write(&mut self, batch: &RecordBatch) -> Result<()> {
         if batch.num_rows() == 0 {
@@ -203,7 +205,7 @@ impl StateFiles {
         }
     }
 
-    /// Closes the last file. The files are of no version until they are committed.
+    /// Closes the last file. The files belong to no version until they are committed.
     ///
     /// Errors: [`Error::WriteFile`].
     pub(crate) async fn finish(mut self) -> Result<Vec<NewFile>> {
@@ -213,7 +215,7 @@ impl StateFiles {
         Ok(self.done)
     }
 
-    /// Removes what was written, after an error.
+    /// Deletes the finished files after an error.
     pub(crate) async fn abandon(self) {
         discard(&self.store, &self.folder, &self.done).await;
     }
@@ -246,7 +248,7 @@ impl StateFiles {
     }
 }
 
-/// Removes files that will not be committed. What cannot be removed now is found by the next vacuum.
+/// Deletes files that will not be committed. The next vacuum finds files that cannot be deleted now.
 pub(crate) async fn discard(store: &Arc<dyn ObjectStore>, folder: &Path, files: &[NewFile]) {
     for file in files {
         let path = folder.clone().join(file.path.as_str());

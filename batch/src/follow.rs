@@ -1,7 +1,7 @@
-//! What is in the warehouse, for readers: the newest batch version of every view and the newest version of every
-//! stream's master dataset, whichever process wrote them.
+//! Announces the newest batch version of every view and the newest version of every master dataset to readers,
+//! whichever process wrote the versions.
 //!
-//! Invariant: nothing is written here, and what is told never goes back.
+//! Invariant: this file writes nothing to the warehouse, and announced versions never go back.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -18,13 +18,13 @@ use crate::Result;
 use crate::archive::Archive;
 use crate::view_table::ViewTable;
 
-/// How often tables are looked at; each costs one small request.
+/// Time between two polls of the tables. A poll costs one small request per table.
 const POLL: Duration = Duration::from_secs(1);
 
-/// Announces batch versions as they appear in the state tables, until cancelled. For processes that do not run
-/// [`crate::schedule()`], which does it too.
+/// Announces new batch versions from the state tables, until cancelled. A process that runs [`crate::schedule()`]
+/// does not need this function, because the schedule calls it.
 ///
-/// Errors: a table cannot be understood, or holds something else than the view.
+/// Errors: a table is invalid, or holds other columns than the view.
 pub async fn follow_published(
     warehouse: Warehouse,
     mut catalog: watch::Receiver<Arc<Catalog>>,
@@ -54,11 +54,10 @@ pub async fn follow_published(
     Ok(())
 }
 
-/// Announces versions of master datasets as they appear, until cancelled. A stream that nobody has archived yet has
-/// none.
+/// Announces new versions of master datasets, until cancelled. A stream without an archived epoch has no version.
 ///
-/// Errors: a table cannot be understood. One that holds another stream's columns is its user's to mend: until then the
-/// stream has no version.
+/// Errors: a table is invalid. A table with another stream's columns is no error, because only the user can fix it;
+/// until then the stream has no version.
 pub async fn follow_masters(
     warehouse: Warehouse,
     mut catalog: watch::Receiver<Arc<Catalog>>,
@@ -100,7 +99,7 @@ pub async fn follow_masters(
     Ok(())
 }
 
-/// Waits for the next look: at once when definitions have changed. False when it is over.
+/// Waits for the next poll, or for a change of definitions. Returns false after cancellation.
 async fn turn(catalog: &mut watch::Receiver<Arc<Catalog>>, cancel: &CancellationToken) -> bool {
     tokio::select! {
         () = cancel.cancelled() => false,
@@ -125,7 +124,7 @@ async fn latest(
     }
 }
 
-/// An archive that is read, and the definition for which it was opened.
+/// An open archive, and the definition that it was opened for.
 struct Followed {
     sql: String,
     archive: Archive,
@@ -154,7 +153,7 @@ async fn newest(
     }
 }
 
-/// Tells of a version, unless it or a newer one was told already.
+/// Announces `version`, unless this version or a newer one was announced before.
 pub(crate) fn announce(published: &watch::Sender<Arc<Published>>, version: Arc<BatchVersion>) {
     published.send_if_modified(|published| {
         let known = published.versions.get(&version.view);

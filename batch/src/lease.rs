@@ -1,10 +1,10 @@
-//! A lease for each view: one run at a time, whoever starts it, so that no two processes compute the same thing.
+//! A lease for each view: allows one run of a view at a time, so that no two processes compute the same states.
 //!
-//! It is a row of numbered files in the warehouse, `leases/<view id>/NNNNNNNN.json`, which are [`Claims`]. The highest
-//! number counts; taking, renewing and releasing each create the next one.
+//! A lease consists of numbered files in the warehouse, `leases/<view id>/NNNNNNNN.json`, which are [`Claims`]. The
+//! file with the highest number is valid. Taking, renewing and releasing a lease each create the next file.
 //!
-//! Invariant: a lease saves work and memory. Nothing that is published depends on it or on a clock: that is decided by
-//! the compare-and-set of the view's table.
+//! Invariant: a lease only saves work and memory. No publication depends on a lease or a clock; the compare-and-set
+//! of the view's table decides.
 
 mod file;
 
@@ -20,36 +20,36 @@ pub use self::file::Holder;
 use self::file::{LeaseFile, LeaseState, judge};
 use crate::{Error, Result};
 
-/// How long a lease lasts that is not renewed, and how often it is. Someone who dies elsewhere is waited for as long as
-/// the first and the clocks' possible difference.
+/// Lifetime of a lease without renewal, and the time between renewals. After a holder on another machine dies, other
+/// processes wait for this lifetime plus the possible difference of the clocks.
 const LASTS: Duration = Duration::from_secs(20);
 const RENEW: Duration = Duration::from_secs(5);
-/// How often others may be faster before a run gives up.
+/// Lost races after which a run gives up.
 const RACES: usize = 16;
 
-/// A lease that is held.
+/// A lease of this process.
 #[derive(Debug)]
 pub(crate) struct Lease {
     leases: Leases,
     me: Holder,
-    /// Of the newest file, which is ours.
+    /// Number of the newest file, which this process wrote.
     number: u64,
-    /// True once it is released or lost.
+    /// True once the lease is released or lost.
     over: bool,
 }
 
-/// What came of asking for a lease.
+/// The answer to a request for a lease.
 #[derive(Debug)]
 pub(crate) enum Taken {
     Mine(Lease),
     Held { holder: Holder, until_ms: i64 },
 }
 
-/// Whether a lease is still held.
+/// The result of a renewal.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Renewal {
     Yes,
-    /// Someone took it: who has it now, or nobody any more.
+    /// Another run took the lease. Holds the present holder and the end of its lease, if there is a holder.
     Lost(Option<(Holder, i64)>),
 }
 
@@ -83,9 +83,9 @@ pub(crate) async fn take(warehouse: &Warehouse, view: &ViewId, clock: &WallClock
 }
 
 impl Lease {
-    /// Makes it last longer from now.
+    /// Extends the lease from now.
     ///
-    /// Errors: [`Error::Store`], [`Error::Lease`]: whether it is still held is unknown.
+    /// Errors: [`Error::Store`], [`Error::Lease`]: it is unknown then whether the lease is still held.
     pub(crate) async fn renew(&mut self) -> Result<Renewal> {
         let number = self.number + 1;
         if self.leases.create(number, &self.me, false).await? {
@@ -93,7 +93,7 @@ impl Lease {
             return Ok(Renewal::Yes);
         }
         match self.leases.newest().await? {
-            // An earlier renewal that failed had landed.
+            // An earlier renewal returned an error but had landed.
             Some((number, file)) if file.holder.id == self.me.id && !file.released => {
                 self.number = number;
                 Ok(Renewal::Yes)
@@ -110,7 +110,8 @@ impl Lease {
         }
     }
 
-    /// Does `work` while the lease is renewed; `Err` with who has it if it is lost before `work` is done.
+    /// Runs `work` and renews the lease meanwhile. If the lease is lost before `work` is done, returns its new
+    /// holder.
     pub(crate) async fn hold<T>(&mut self, work: impl Future<Output = T>) -> Result<T, Option<(Holder, i64)>> {
         tokio::pin!(work);
         let mut ticks = tokio::time::interval_at(tokio::time::Instant::now() + RENEW, RENEW);
@@ -121,14 +122,14 @@ impl Lease {
                 _ = ticks.tick() => match self.renew().await {
                     Ok(Renewal::Yes) => {}
                     Ok(Renewal::Lost(to)) => return Err(to),
-                    // It is tried again at the next tick, and must succeed before anything is published.
+                    // The next tick retries. A renewal must succeed before the publication.
                     Err(error) => tracing::warn!(%error, "a lease was not renewed"),
                 },
             }
         }
     }
 
-    /// Gives it up.
+    /// Releases the lease.
     pub(crate) async fn release(mut self) {
         self.over = true;
         self.leases.clone().release(&self.me).await;
@@ -136,7 +137,7 @@ impl Lease {
 }
 
 impl Drop for Lease {
-    /// Work that is cut off gives the lease up too, if there is still a runtime to do it.
+    /// Releases the lease of cancelled work, if a runtime is still there.
     fn drop(&mut self) {
         if self.over {
             return;
@@ -149,7 +150,7 @@ impl Drop for Lease {
 }
 
 impl Leases {
-    /// Gives up what `me` holds, if it still does.
+    /// Releases the lease if `me` still holds it.
     async fn release(self, me: &Holder) {
         let released = async {
             match self.newest().await? {
@@ -173,7 +174,7 @@ impl Leases {
             if let Some(file) = self.read(number).await? {
                 return Ok(Some((number, file)));
             }
-            // Renewed and removed since the listing.
+            // The file was removed after the listing, because its holder renewed the lease.
         }
         Err(Error::Lease {
             path: self.files.folder().to_string(),
@@ -181,7 +182,7 @@ impl Leases {
         })
     }
 
-    /// Creates a file of that number; true if it did, and it is the newest one.
+    /// Creates the file with this number. Returns true if this process wrote the file and the file is the newest.
     async fn create(&self, number: u64, me: &Holder, released: bool) -> Result<bool> {
         let file = LeaseFile { holder: me.clone(), until_ms: self.clock.now_ms() + millis_of(LASTS), released };
         let text = serde_json::to_vec(&file).map_err(|e| Error::Broken(format!("a lease cannot be written: {e}")))?;
@@ -191,17 +192,17 @@ impl Leases {
         };
         match self.files.create(number, text, is_ours).await.map_err(|e| self.failed(e))? {
             Claim::Ours => {}
-            // A file that existed and is gone was a lease that someone else has renewed since.
+            // The file existed and is gone: another process has renewed the lease since.
             Claim::Taken | Claim::Failed(object_store::Error::AlreadyExists { .. }) => return Ok(false),
             Claim::Failed(error) => return Err(self.failed(error)),
         }
         let numbers = self.numbers().await?;
-        // Below a newer file there may be room again, which is nobody's.
+        // A number below a newer file may be free again, but gives no right to the lease.
         if numbers.iter().any(|newer| *newer > number) {
             self.remove(number).await;
             return Ok(false);
         }
-        // What does not count any more is litter; what remains of it is removed the next time.
+        // Older files are obsolete. The next call removes the files that remain here.
         for old in numbers.into_iter().filter(|old| *old < number) {
             self.remove(old).await;
         }
@@ -212,7 +213,7 @@ impl Leases {
         let Some(text) = self.files.read(number).await.map_err(|e| self.failed(e))? else {
             return Ok(None);
         };
-        // One that cannot be read holds nobody off: the compare-and-set is what counts.
+        // An unreadable file blocks nobody, because the compare-and-set protects the publication.
         let unreadable = |e| {
             let path = self.files.path(number);
             tracing::warn!(%path, "a lease cannot be read, and is taken for free: {e}");

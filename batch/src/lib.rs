@@ -1,10 +1,12 @@
 //! The batch layer: the master dataset of every stream, and the batch views that are computed from it.
 //!
-//! Modules are in the order in which data meets them: an epoch lands in the [`archive`]; a [`run`] reads one pinned
-//! version of it up to a cut and publishes states to a [`view_table`], one run of a view at a time by its [`lease`];
-//! the [`schedule`] decides when, and [`run_requests`] ask for a run when another process is short of memory;
-//! [`follow`] tells what is there, whoever wrote it; the [`audit`] proves that both layers agree. This is the only
-//! crate that knows Delta tables: no type of theirs leaves it.
+//! The modules are in the order of the data flow. The [`archive`] commits epochs to the master dataset. A [`run`]
+//! reads one pinned version of the master dataset up to a cut and publishes states to a [`view_table`]; a [`lease`]
+//! allows one run of a view at a time. The [`schedule`] decides when views run, and [`run_requests`] ask for a run
+//! when another process is short of memory. [`follow`] announces the versions in the warehouse, including versions of
+//! other processes. The [`audit`] compares both layers.
+//!
+//! Invariant: only this crate uses Delta tables, and no Delta type leaves this crate.
 
 pub mod error;
 

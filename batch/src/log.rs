@@ -1,11 +1,11 @@
-//! One Delta table's log: reading it commit by commit, and committing by compare-and-set.
+//! The log of one Delta table: reads commits one by one, and commits by compare-and-set.
 //!
-//! Invariant: a commit is written at exactly the version after the one on which it was decided, with a random id. After
-//! any error, and after an answer that someone else was first, only the log says whether it landed. So a draft lands
-//! once or never, however often it is tried.
+//! Invariant: a commit has a random id and is written exactly one version above the version that it was decided on.
+//! After an error or a conflict, only the log says whether the commit landed. So a draft lands once or never, however
+//! often the commit is tried.
 //!
-//! delta-rs checks a commit against the versions that follow its snapshot and then moves it up; a draft decided on
-//! positions may not be moved. So the entry is written directly, through delta-rs's log store.
+//! delta-rs checks a commit against the versions above its snapshot and then rebases the commit onto them. A draft
+//! depends on positions and must not be rebased, so this file writes entries directly through delta-rs's log store.
 
 mod state;
 
@@ -33,9 +33,9 @@ use crate::{Error, Result};
 
 /// Commits between two checkpoints.
 const CHECKPOINT_EVERY: u64 = 20;
-/// Log entries below a checkpoint are kept this long.
+/// Age at which log entries below a checkpoint are deleted.
 const LOG_RETENTION: Duration = Duration::from_secs(7 * 24 * 3600);
-/// Tries against storage that fails, before the error is the caller's.
+/// Attempts of a commit while storage fails; after the last one the caller gets the error.
 const TRIES: u32 = 4;
 const BACKOFF: Duration = Duration::from_millis(50);
 
@@ -47,7 +47,7 @@ pub(crate) struct Log {
     delta: LogStoreRef,
     state: LogState,
     checkpointed: u64,
-    /// The commit that is being tried, and whether it was seen.
+    /// The id of the commit in progress; `seen` is true once the log holds this commit.
     awaited: Option<Uuid>,
     seen: bool,
 }
@@ -66,27 +66,27 @@ pub(crate) struct NewFile {
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Draft {
     pub(crate) adds: Vec<NewFile>,
-    /// True if the new files stand for all that there are.
+    /// True if the new files replace all existing files.
     pub(crate) replace: bool,
-    /// Positions and marks to write; partitions that are not named keep theirs.
+    /// New positions and marks. Other partitions keep their values.
     pub(crate) next: Frontier,
     pub(crate) mark: Frontier,
     pub(crate) last: HashMap<Partition, LastMessage>,
     pub(crate) published: Option<PublishedAt>,
 }
 
-/// What became of a draft.
+/// The outcome of a draft.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Landing {
     Landed,
-    /// The log does not stand where the draft starts.
+    /// The log is not at the position where the draft starts.
     Fenced,
 }
 
 impl Log {
-    /// Opens the table in `folder`; `None` if there is none.
+    /// Opens the table in `folder`; `None` if the table does not exist.
     ///
-    /// Errors: [`Error::MatchSchema`] if it holds other columns than `schema`, [`Error::ReadLog`].
+    /// Errors: [`Error::MatchSchema`] if the table's columns differ from `schema`, [`Error::ReadLog`].
     pub(crate) async fn open(store: Arc<dyn ObjectStore>, folder: Path, schema: &SchemaRef) -> Result<Option<Self>> {
         let delta = log_store(&store, &folder);
         let read = |source| Error::ReadLog { table: folder.to_string(), source: Box::new(source) };
@@ -127,7 +127,7 @@ impl Log {
         }))
     }
 
-    /// Opens the table, which is created if there is none. Two that create it at once open the same table.
+    /// Opens the table and creates it if it does not exist. Two processes that create it at once open the same table.
     pub(crate) async fn open_or_create(store: Arc<dyn ObjectStore>, folder: Path, schema: &SchemaRef) -> Result<Self> {
         if let Some(log) = Self::open(Arc::clone(&store), folder.clone(), schema).await? {
             return Ok(log);
@@ -151,7 +151,7 @@ impl Log {
         &self.folder
     }
 
-    /// Reads what was committed since: one request that finds nothing if that is nothing.
+    /// Reads the commits since the last refresh. Costs one request if there are none.
     pub(crate) async fn refresh(&mut self) -> Result<()> {
         loop {
             let version = self.state.version + 1;
@@ -165,7 +165,7 @@ impl Log {
     }
 
     fn apply(&mut self, actions: Vec<Action>) -> Result<()> {
-        // Replayed on a copy: a commit that cannot be understood leaves the state where it was.
+        // Replay on a copy, so that an invalid commit does not change the state.
         let mut state = self.state.clone();
         let commit = state.apply(self.folder.as_ref(), actions).map_err(|reason| Error::UnderstandLog {
             table: self.folder.to_string(),
@@ -177,10 +177,11 @@ impl Log {
         Ok(())
     }
 
-    /// Commits what `decide` drafts on the newest version; fenced once it drafts nothing. May be called again with the
-    /// same `id` after an error: a draft that had landed is then found.
+    /// Commits the draft that `decide` makes for the newest version; fenced if `decide` makes none. After an error
+    /// the caller may call this function again with the same `id`: an earlier commit that landed is then found in the
+    /// log.
     ///
-    /// Errors: [`Error::WriteLog`], [`Error::ReadLog`]; whether it landed is then unknown.
+    /// Errors: [`Error::WriteLog`], [`Error::ReadLog`]; it is unknown then whether the commit landed.
     pub(crate) async fn compare_and_set(
         &mut self,
         id: Uuid,
@@ -216,7 +217,7 @@ impl Log {
         }
     }
 
-    /// Writes the entry of the next version, if nobody has.
+    /// Writes the log entry of the next version, unless that version exists.
     async fn write(&mut self, id: Uuid, draft: Draft) -> Result<(), TransactionError> {
         let now = chrono::Utc::now().timestamp_millis();
         let actions = entry::changes(&self.state, id, draft, now);
@@ -228,7 +229,7 @@ impl Log {
         })
     }
 
-    /// Writes a checkpoint if one is due, and drops log entries that no reader can want. Loses nothing if it fails.
+    /// Writes a checkpoint if one is due, and deletes log entries that no reader needs. A failure loses no data.
     ///
     /// Errors: [`Error::ReadLog`].
     pub(crate) async fn checkpoint(&mut self) -> Result<()> {
@@ -253,7 +254,7 @@ impl Log {
         &self.store
     }
 
-    /// Remembers since when files were seen that no version needs.
+    /// Removed files by path, with the time of the removal. `vacuum` of a view table updates the map.
     pub(crate) fn removed_mut(&mut self) -> &mut BTreeMap<String, i64> {
         &mut self.state.removed
     }
@@ -267,9 +268,9 @@ impl Log {
     }
 }
 
-/// delta-rs's own log store over our store. Its kernel believes in the order of listings unless the location is a local
-/// path, which it then looks for on the disk, or an S3 directory bucket, which it knows by name. No store promises an
-/// order, so every location is named like one.
+/// delta-rs's own log store over our store. Its kernel relies on sorted listings, with two exceptions: for a local
+/// path, where the kernel looks on the disk, and for an S3 directory bucket, which the kernel knows by its name. No
+/// store promises sorted listings, so every location has the name of a directory bucket.
 fn log_store(store: &Arc<dyn ObjectStore>, folder: &Path) -> LogStoreRef {
     let location = Url::parse(&format!("thalweg://warehouse--x-s3/{folder}/"));
     let location = location.expect("folders are valid URL paths");
@@ -293,7 +294,7 @@ async fn create(delta: &LogStoreRef, folder: &Path, schema: &SchemaRef) -> Resul
     delta.write_commit_entry(0, CommitOrBytes::LogBytes(bytes), id).await.map_err(|e| failed(e.into()))
 }
 
-/// The newest note at or below `version`: other programs' commits carry none.
+/// The newest note at or below `version`. Commits of other programs carry no note.
 async fn newest_note(delta: &LogStoreRef, folder: &Path, version: u64) -> Result<CommitInfo> {
     let read = |source| Error::ReadLog { table: folder.to_string(), source: Box::new(source) };
     let lost = |version, reason: String| Error::UnderstandLog { table: folder.to_string(), version, reason };
@@ -311,7 +312,7 @@ async fn newest_note(delta: &LogStoreRef, folder: &Path, version: u64) -> Result
     Err(lost(version, "no commit that is left in the log says where it stands".into()))
 }
 
-/// The version of the newest checkpoint; 0 if there is none, or none can be read: then one is written early.
+/// The version of the newest checkpoint. Without a readable checkpoint it is 0, and the next one is written early.
 async fn checkpointed(delta: &LogStoreRef) -> u64 {
     #[derive(serde::Deserialize)]
     struct CheckpointHint {

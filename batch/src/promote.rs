@@ -1,6 +1,8 @@
-//! Promotion: a view's name starts to point to states that were built to replace others, or to be the first.
+//! Promotion: a view's name starts to point to its newly built states. The states replace older states, or are the
+//! first.
 //!
-//! Invariant: a name never points to states that are not published; whoever tells readers of them is called before.
+//! Invariant: a name never points to unpublished states, and the states are announced to readers before the
+//! promotion.
 
 use std::sync::Arc;
 
@@ -11,11 +13,11 @@ use thalweg_schemas::warehouse::versions::BatchVersion;
 use crate::Result;
 use crate::view_table::ViewTable;
 
-/// Lets the name of `view` point to `view`, if `catalog` calls it building and states of it are published; true if so.
-/// `announce` is told of the newest version first.
+/// Points the name of `view` to `view`, if `catalog` lists the view as building and its states are published. Returns
+/// true if the name was changed. `announce` receives the newest version first.
 ///
-/// Errors: the state table cannot be read; the catalog cannot be written, or the view was dropped or replaced
-/// meanwhile.
+/// Errors: the state table cannot be read; the catalog cannot be written; the view was dropped or replaced in the
+/// meantime.
 pub async fn promote(
     warehouse: &Warehouse,
     catalogs: &CatalogStore,

@@ -1,7 +1,7 @@
-//! One run of one view: pin a version of the master dataset, compute states up to its mark, publish them.
+//! One run of one view: pins a version of the master dataset, computes states up to its mark and publishes them.
 //!
-//! Invariant: what is published at a cut B is a function of the rows below B alone: rows are chosen by `_partition` and
-//! `_offset` in one pinned version, never by which files are new.
+//! Invariant: the states published at a cut B depend only on the rows below B. A run selects rows by `_partition` and
+//! `_offset` in one pinned version, never by the age of files.
 
 mod compute;
 
@@ -25,22 +25,22 @@ use crate::decide::{PublishedView, RunKind, decide};
 use crate::lease::{self, Holder, Lease, Renewal, Taken};
 use crate::view_table::{Publication, PublishOutcome, ViewTable};
 
-/// How runs compute and when.
+/// Settings of runs and of the schedule.
 #[derive(Debug, Clone)]
 pub struct BatchConfig {
     /// Time between two runs of a view.
     pub interval: Duration,
-    /// Bytes that a run may use; beyond them it spills.
+    /// Memory of a run in bytes; above this limit the run spills to disk.
     pub memory: usize,
-    /// Folder for what is spilled; created if absent.
+    /// Folder for spilled data; created if absent.
     pub spill: PathBuf,
     /// A view with this many files is compacted by its next incremental run.
     pub compact_files: usize,
-    /// Threads' worth of parallelism of a run.
+    /// Number of partitions that a run computes in parallel.
     pub target_partitions: usize,
     /// How long files are kept after the last version that needs them.
     pub grace: Duration,
-    /// By which leases end.
+    /// The clock by which leases end.
     pub clock: WallClock,
 }
 
@@ -58,20 +58,21 @@ impl Default for BatchConfig {
     }
 }
 
-/// How far a run has come.
+/// The progress of a run.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Progress {
     /// Rows and rejects read from the master dataset.
     pub rows_read: u64,
-    /// Rows that the files to be read hold, if the log says so: more than will be read if a file lies across an end.
+    /// Rows in the files to be read, if the log has the numbers. Files that cross the start or end of the range hold
+    /// more rows than the run reads.
     pub rows_expected: Option<u64>,
     /// States written.
     pub states_written: u64,
 }
 
-/// Computes a view, or all, one after the other; `record` is told of each run.
+/// Computes one view, or all views one after the other. `record` receives the report of each run.
 ///
-/// Errors: as of [`run_view`]; [`thalweg_schemas::Error::FindDefinition`].
+/// Errors: those of [`run_view`]; [`thalweg_schemas::Error::FindDefinition`].
 pub async fn run_views(
     shared: &Shared,
     name: Option<&ViewName>,
@@ -89,8 +90,8 @@ pub async fn run_views(
     Ok(RunList { runs })
 }
 
-/// Computes `view` up to the newest mark and publishes it, unless someone else is at it. `progress` is called about
-/// twice a second.
+/// Computes `view` up to the newest mark and publishes the result, unless another run of the view is active.
+/// `progress` is called about twice a second.
 ///
 /// Errors: storage, planning and computing, each as its own variant. Nothing is published then.
 pub async fn run_view(
@@ -104,7 +105,7 @@ pub async fn run_view(
     let started = Instant::now();
     let mut run = Run::open(warehouse, catalog, view, mode, config).await?;
     let mut report = run.assess().await?.report;
-    // Who finds nothing to do needs no lease, which is what most runs find.
+    // Most runs find nothing to do, and such a run needs no lease.
     if report.outcome != RunOutcome::NothingNew {
         report.outcome = match lease::take(warehouse, view.plan.id(), &config.clock).await? {
             Taken::Held { holder, until_ms } => busy(&holder, until_ms),
@@ -123,7 +124,7 @@ fn busy(holder: &Holder, until_ms: i64) -> RunOutcome {
     RunOutcome::Busy { holder: holder.to_string(), until_ms }
 }
 
-/// What one run works on.
+/// The inputs of one run.
 struct Run<'a> {
     warehouse: &'a Warehouse,
     stream: &'a CatalogStream,
@@ -134,7 +135,7 @@ struct Run<'a> {
     table: ViewTable,
 }
 
-/// What there is to do on a pinned version, and a report of it in which nothing is done yet.
+/// The work on a pinned version, and a report to be filled in.
 struct Assessed {
     master: Arc<MasterVersion>,
     base: Option<Arc<BatchVersion>>,
@@ -167,7 +168,7 @@ impl<'a> Run<'a> {
         })
     }
 
-    /// Pins the newest versions and chooses what to do. The report's outcome is `NothingNew` if that is nothing.
+    /// Pins the newest versions and decides the work. Without work the report's outcome is `NothingNew`.
     async fn assess(&mut self) -> Result<Assessed> {
         let master = self.archive.latest().await?;
         let base = self.table.latest().await?;
@@ -200,7 +201,8 @@ impl<'a> Run<'a> {
         Ok(Assessed { master, base, work, report })
     }
 
-    /// Computes and publishes while `lease` is held. What others published before it was taken counts.
+    /// Computes and publishes while `lease` is held. Assesses the work again first, because another run may have
+    /// published before the lease was taken.
     async fn under(
         &mut self,
         lease: &mut Lease,
@@ -226,7 +228,7 @@ impl<'a> Run<'a> {
         report.files = files.len();
         report.groups = files.iter().map(|f| f.rows).sum();
         report.bytes = files.iter().map(|f| f.size).sum();
-        // Someone who was stopped meanwhile learns here that the view is another's now.
+        // A process that was suspended meanwhile learns here that another run took the lease.
         match lease.renew().await {
             Ok(Renewal::Yes) => {}
             Ok(Renewal::Lost(taken)) => {
@@ -262,7 +264,7 @@ impl<'a> Run<'a> {
     }
 }
 
-/// A run that has lost its lease has published nothing.
+/// The outcome of a run that lost its lease: nothing is published.
 fn lost(view: &ViewName, taken: Option<(Holder, i64)>) -> RunOutcome {
     tracing::warn!(%view, by = ?taken.as_ref().map(|(holder, _)| holder.to_string()),
         "another run has taken the view over; this one is dropped");

@@ -1,8 +1,8 @@
-//! Requests for an early run, made when a worker is short of memory: a small object in the warehouse, written anew each
-//! time, which the processes that run views watch. A worker has no other way to reach them.
+//! Requests for an early run, from a worker that is short of memory. A request rewrites a small object in the
+//! warehouse, which the processes that run views poll. A worker has no other connection to these processes.
 //!
-//! Invariant: no answer and no commit depends on a request. A request that is lost is made again: a worker that is
-//! short of memory makes one until it is not.
+//! Invariant: no answer and no commit depends on a request. A lost request is repeated, because a worker makes
+//! requests until it has enough memory.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,10 +12,10 @@ use thalweg_schemas::warehouse::Warehouse;
 use tokio::sync::Notify;
 use uuid::Uuid;
 
-/// How often the product looks at the object, and its time before a failed request is made again.
+/// Time between two polls of the object, and the pause before a failed request is repeated.
 pub const POLL: Duration = Duration::from_secs(1);
 
-/// Makes a request whenever `short` is notified; ends only by being dropped.
+/// Makes a request whenever `short` is notified. Never returns.
 pub async fn request(warehouse: Warehouse, short: Arc<Notify>, poll: Duration) {
     loop {
         short.notified().await;
@@ -26,7 +26,7 @@ pub async fn request(warehouse: Warehouse, short: Arc<Notify>, poll: Duration) {
 
 async fn write(warehouse: &Warehouse, poll: Duration) {
     let (store, path) = (warehouse.store(), Warehouse::early_path());
-    // New text each time: a store may keep no time that is finer than a second.
+    // The text is new each time, because a store may keep times only to the second.
     let request_id = Uuid::new_v4().to_string();
     while let Err(error) = store.put(&path, PutPayload::from(request_id.clone())).await {
         tracing::warn!(%path, %error, "memory is short, and no early run can be asked for");
@@ -34,7 +34,7 @@ async fn write(warehouse: &Warehouse, poll: Duration) {
     }
 }
 
-/// Notifies `wake` of every request that is made from now on; ends only by being dropped.
+/// Notifies `wake` of every new request. Never returns.
 pub async fn watch(warehouse: Warehouse, wake: Arc<Notify>, poll: Duration) {
     let store = warehouse.store();
     let mut known = None;
@@ -51,7 +51,7 @@ pub async fn watch(warehouse: Warehouse, wake: Arc<Notify>, poll: Duration) {
     }
 }
 
-/// Whether a request was made since the last look. The first look finds what is known, and nothing new.
+/// True if there was a request since the last call. The first call only records the last request.
 async fn is_new(store: &Arc<dyn ObjectStore>, known: &mut Option<RunRequest>) -> object_store::Result<bool> {
     let seen = look(store).await?;
     let is_new = known.as_ref().is_some_and(|known| *known != seen);
@@ -59,7 +59,7 @@ async fn is_new(store: &Arc<dyn ObjectStore>, known: &mut Option<RunRequest>) ->
     Ok(is_new)
 }
 
-/// The last request, as far as it differs from others.
+/// Identifies a request by its ETag, version and time.
 type RunRequest = Option<(Option<String>, Option<String>, i64)>;
 
 async fn look(store: &Arc<dyn ObjectStore>) -> object_store::Result<RunRequest> {
@@ -83,7 +83,7 @@ mod tests {
 
     async fn check(warehouse: Warehouse) {
         let (store, mut known) = (warehouse.store(), None);
-        // A request of an earlier time is not one.
+        // An earlier request does not count.
         write(&warehouse, SHORT).await;
         for _ in 0..2 {
             assert!(!is_new(&store, &mut known).await.unwrap());
@@ -99,7 +99,7 @@ mod tests {
             tokio::spawn(watch(warehouse.clone(), Arc::clone(&wake), SHORT)),
             tokio::spawn(request(warehouse.clone(), Arc::clone(&short), SHORT)),
         ];
-        // A request before the first look is lost, so a worker makes requests until it is heard.
+        // A request before the first poll is lost, so a worker repeats its request.
         let heard = async {
             loop {
                 short.notify_one();

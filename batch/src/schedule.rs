@@ -1,7 +1,7 @@
-//! When views run: new ones at once, all of them on an interval or when memory is short.
+//! The schedule of runs: runs new views at once, and all views on an interval or when memory is short.
 //!
-//! Invariant: a view is promoted only after a version of it is announced, so a name never points to states that readers
-//! cannot find.
+//! Invariant: a view is promoted only after one of its versions is announced, so a name never points to states that
+//! readers cannot find.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -20,26 +20,26 @@ use crate::promote::promote;
 use crate::run::{BatchConfig, run_view};
 use crate::{Error, Result};
 
-/// The shortest time between two rounds of runs, and the time before what failed is tried again.
+/// Shortest time between two rounds of runs, and the pause before failed work is retried.
 const SHORTEST_REST: Duration = Duration::from_millis(200);
 const RETRY: Duration = Duration::from_secs(5);
 
-/// What connects the schedule to the rest of the process.
+/// Connects the schedule to the rest of the process.
 #[derive(Debug, Clone)]
 pub struct Downstream {
     pub shared: Shared,
-    /// Where new versions are announced; the other end of `shared.published`.
+    /// The sender of `shared.published`; announces new versions.
     pub published: watch::Sender<Arc<Published>>,
-    /// Asks for a round of runs now.
+    /// Starts a round of runs at once.
     pub wake: Arc<Notify>,
-    /// Told of every run, failed ones too.
+    /// Receives the report of every run, including failed runs.
     pub runs: mpsc::UnboundedSender<RunReport>,
 }
 
-/// Runs views and announces what is published, until cancelled. A run that is cut off publishes nothing.
+/// Runs views and announces published versions, until cancelled. A cancelled run publishes nothing.
 ///
-/// Errors: what is a bug or cannot be mended by running again. A view that cannot be computed is no error: its run is
-/// reported, it stays at its cut and is tried again.
+/// Errors: a bug, or a fault that another run cannot fix. A view that cannot be computed is no error: its failed run
+/// is reported, the view stays at its cut, and the schedule retries.
 pub async fn schedule(config: BatchConfig, downstream: Downstream, cancel: CancellationToken) -> Result<()> {
     let Shared { warehouse, catalog, .. } = downstream.shared.clone();
     let following = follow_published(warehouse, catalog, downstream.published.clone(), cancel.clone());
@@ -51,11 +51,11 @@ pub async fn schedule(config: BatchConfig, downstream: Downstream, cancel: Cance
     }
 }
 
-/// The runs, one after the other: each may use all the memory that is allowed.
+/// Runs one view after the other, because each run may use the whole memory limit.
 struct Rounds {
     config: BatchConfig,
     downstream: Downstream,
-    /// Views that were promoted here and may still be called building by the catalog at hand.
+    /// Views that this schedule promoted, although the catalog at hand may still list them as building.
     promoted: HashSet<ViewId>,
 }
 
@@ -87,7 +87,7 @@ impl Rounds {
         }
     }
 
-    /// Runs views that have no version yet, and promotes them; true if one is to be tried again.
+    /// Runs views that have no version yet and promotes them. Returns true if one of them must be retried.
     async fn run_building(&mut self, catalog: &Catalog) -> Result<bool> {
         let mut again = false;
         for (name, view) in &catalog.views {
@@ -99,17 +99,17 @@ impl Rounds {
                 continue;
             }
             let outcome = self.run_one(catalog, building).await?;
-            // If the process that computes it fails, a view that nobody can ask yet must not wait for the interval.
-            again |= may_pass(&outcome) || matches!(outcome, RunOutcome::Busy { .. });
+            // Nobody can query this view yet. If the other process fails, the view must not wait for the interval.
+            again |= may_succeed_later(&outcome) || matches!(outcome, RunOutcome::Busy { .. });
             let Downstream { shared, published, .. } = &self.downstream;
-            let tell = |version| announce(published, version);
-            match promote(&shared.warehouse, &shared.catalogs, catalog, building, tell).await {
+            let announce_version = |version| announce(published, version);
+            match promote(&shared.warehouse, &shared.catalogs, catalog, building, announce_version).await {
                 Ok(true) => {
                     self.promoted.insert(id.clone());
                 }
                 Ok(false) => {}
                 Err(error) if error.fault() == Fault::Bug => return Err(error),
-                // Dropped or replaced meanwhile, or the warehouse did not answer: the next round sees.
+                // The view was dropped or replaced, or the warehouse did not answer. The next round finds out.
                 Err(error) => {
                     tracing::warn!(view = %name, %error, "not promoted yet");
                     again = true;
@@ -122,12 +122,12 @@ impl Rounds {
     async fn run_serving(&mut self, catalog: &Catalog) -> Result<bool> {
         let mut again = false;
         for view in catalog.views.values().filter_map(|v| v.serving.as_ref()) {
-            again |= may_pass(&self.run_one(catalog, view).await?);
+            again |= may_succeed_later(&self.run_one(catalog, view).await?);
         }
         Ok(again)
     }
 
-    /// Runs one view and reports it. One that another process computes is left to it, without a word.
+    /// Runs one view and reports the run. A view that another process computes is skipped without a report.
     async fn run_one(&mut self, catalog: &Catalog, view: &Arc<CompiledView>) -> Result<RunOutcome> {
         let started = Instant::now();
         let mode = RunMode::Incremental;
@@ -152,14 +152,14 @@ impl Rounds {
             }
             RunOutcome::NothingNew | RunOutcome::Fenced => {}
         }
-        // Whoever counts runs may have gone; the runs go on.
+        // The receiver may be gone; runs continue without it.
         let _ = self.downstream.runs.send(report);
         Ok(outcome)
     }
 }
 
-/// True if running again may end better.
-fn may_pass(outcome: &RunOutcome) -> bool {
+/// True if another run may succeed.
+fn may_succeed_later(outcome: &RunOutcome) -> bool {
     matches!(outcome, RunOutcome::Failed { fault, .. } if *fault == Fault::Transient)
 }
 

@@ -1,4 +1,4 @@
-//! What the crate's tests share: a stream with a column of every kind, epochs of it, and what its files hold.
+//! Shared by this crate's tests: a stream with a column of every kind, its epochs, and readers of its files.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -38,7 +38,7 @@ pub(crate) fn stream() -> StreamDefinition {
     stream
 }
 
-/// Rows of `schema` at these positions; the other columns are null, but for those in `columns`.
+/// Rows of `schema` at these positions. Columns that are not in `columns` are null.
 pub(crate) fn rows_at(schema: &SchemaRef, positions: &[(i32, i64)], columns: &[(&str, ArrayRef)]) -> RecordBatch {
     let arrays = schema.fields().iter().map(|field| -> ArrayRef {
         if let Some((_, array)) = columns.iter().find(|(name, _)| name == field.name()) {
@@ -53,7 +53,7 @@ pub(crate) fn rows_at(schema: &SchemaRef, positions: &[(i32, i64)], columns: &[(
     RecordBatch::try_new(Arc::clone(schema), arrays.collect()).unwrap()
 }
 
-/// An epoch with a row at every offset, in two batches of which the second holds the lower partitions.
+/// An epoch with a row at every offset, in two batches. The second batch holds the lower partitions.
 pub(crate) fn epoch(from: &[(i32, i64)], to: &[(i32, i64)], mark: bool) -> Epoch {
     let stream = stream();
     let schema = stream.row_schema();
@@ -76,7 +76,7 @@ pub(crate) fn last(offset: i64) -> LastMessage {
     LastMessage { offset: Offset(offset), timestamp_ms: 1_000 + offset, hash: format!("{offset:016x}") }
 }
 
-/// Everything in `files`, as one batch in the order of `keys`.
+/// All rows of `files` as one batch, sorted by `keys`.
 pub(crate) async fn read(warehouse: &Warehouse, schema: &SchemaRef, files: &[DataFile], keys: &[&str]) -> RecordBatch {
     let context = session::context(session::runtime(Some(warehouse), None, None).unwrap(), 1);
     let table = Arc::new(ParquetFiles::new(Arc::clone(schema), files.to_vec()));
@@ -86,7 +86,7 @@ pub(crate) async fn read(warehouse: &Warehouse, schema: &SchemaRef, files: &[Dat
     concat_batches(schema, &rows).unwrap()
 }
 
-/// The positions of all rows in `files`, in order, each as often as it occurs.
+/// The positions of all rows in `files`, sorted and with duplicates.
 pub(crate) async fn positions(warehouse: &Warehouse, files: &[DataFile]) -> Vec<(i32, i64)> {
     let rows = read(warehouse, &stream().row_schema(), files, &[PARTITION, OFFSET]).await;
     let partitions = rows[PARTITION].as_primitive::<Int32Type>();
@@ -94,12 +94,12 @@ pub(crate) async fn positions(warehouse: &Warehouse, files: &[DataFile]) -> Vec<
     partitions.values().iter().copied().zip(offsets.values().iter().copied()).collect()
 }
 
-/// A catalog of [`stream`] and these views, all being built.
+/// A catalog of [`stream`] and these views. All views are building.
 pub(crate) async fn catalog(origin: &[(i32, i64)], views: &[(&str, &str)]) -> Catalog {
     definitions::catalog(stream(), at(origin), views).await
 }
 
-/// As [`epoch`], with a device (four of them), a count (the offset) and a temperature in every row.
+/// Like [`epoch`], with a device (one of four), a count (the offset) and a temperature in every row.
 pub(crate) fn measured(from: &[(i32, i64)], to: &[(i32, i64)], mark: bool) -> Epoch {
     let mut epoch = epoch(from, to, mark);
     for batch in &mut epoch.rows {

@@ -1,8 +1,8 @@
 //! The batch states of one view id: a Delta table whose versions are the view's batch versions.
 //!
-//! Invariant: a publication lands only on the version that its run started from. Of two runs that started from the same
-//! version one is published, and the other's files are dropped. Files that a version no longer needs are kept for a
-//! grace time, because a query may still be reading them.
+//! Invariant: a publication lands only on the version that its run started from. If two runs start from the same
+//! version, one is published and the files of the other are deleted. Files that the newest version does not need are
+//! kept for a grace time, because a query may still read them.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,7 +20,7 @@ use crate::files::{StateFiles, discard};
 use crate::log::{Draft, Landing, Log, NewFile, PublishedAt};
 use crate::{Error, Result};
 
-/// Files of no version are of a run that died, if they are this old.
+/// Age at which a file of no version counts as an orphan of a dead run.
 const ORPHAN_AGE: Duration = Duration::from_secs(24 * 3600);
 
 /// A view's batch states. The table is created by the first publication.
@@ -40,22 +40,22 @@ pub struct ViewTable {
 pub(crate) struct Publication {
     pub(crate) run: Uuid,
     pub(crate) files: Vec<NewFile>,
-    /// True if the files hold everything below `cut`; else only what lies above the version that the run started from.
+    /// True if the files hold everything below `cut`; false if they hold only the range above the base version.
     pub(crate) replace: bool,
     pub(crate) cut: Frontier,
     pub(crate) master_version: u64,
 }
 
-/// What became of a publication.
+/// The outcome of a publication.
 #[derive(Debug, Clone)]
 pub(crate) enum PublishOutcome {
     Published(Arc<BatchVersion>),
-    /// Another run was first: its version.
+    /// Another run published first; holds its version.
     Fenced(Option<Arc<BatchVersion>>),
 }
 
 impl ViewTable {
-    /// Opens the table of `view`, whose states are stored in `schema`; there may be none yet.
+    /// Opens the table of `view`, whose states have the columns of `schema`. The table need not exist yet.
     ///
     /// Errors: [`Error::ReadLog`], [`Error::MatchSchema`].
     pub async fn open(warehouse: &Warehouse, view: &ViewId, schema: &SchemaRef) -> Result<Self> {
@@ -71,7 +71,7 @@ impl ViewTable {
         })
     }
 
-    /// The newest published version, if there is one. One small request if nothing was published since.
+    /// The newest published version, if there is one. Costs one small request if there is no new publication.
     ///
     /// Errors: [`Error::ReadLog`], [`Error::UnderstandLog`].
     pub async fn latest(&mut self) -> Result<Option<Arc<BatchVersion>>> {
@@ -106,15 +106,15 @@ impl ViewTable {
         StateFiles::new(Arc::clone(&self.store), self.folder.clone(), Arc::clone(&self.schema), run)
     }
 
-    /// Removes files of a run that is not published.
+    /// Deletes the files of a run that is not published.
     pub(crate) async fn drop_files(&self, files: &[NewFile]) {
         discard(&self.store, &self.folder, files).await;
     }
 
-    /// Publishes what a run computed from `base`, the version that it started from.
+    /// Publishes the result of a run that started from the version `base`.
     ///
-    /// Errors: [`Error::WriteLog`], [`Error::ReadLog`]: whether it landed is unknown; [`Error::Broken`] if the cut
-    /// would move back.
+    /// Errors: [`Error::WriteLog`], [`Error::ReadLog`]: it is unknown then whether the commit landed;
+    /// [`Error::Broken`] if the cut would move back.
     pub(crate) async fn publish(
         &mut self,
         base: Option<&BatchVersion>,
@@ -164,8 +164,8 @@ impl ViewTable {
         }
     }
 
-    /// Housekeeping: a checkpoint of the log, if one is due, and the removal of files that no version has needed for
-    /// `grace`. If it fails nothing is lost.
+    /// Maintenance: writes a checkpoint of the log if one is due, and vacuums files that no version has needed for
+    /// `grace`. A failure loses no data.
     pub async fn maintain(&mut self, grace: Duration) {
         if let Some(log) = &mut self.log
             && let Err(error) = log.checkpoint().await
@@ -183,7 +183,7 @@ impl ViewTable {
         }
     }
 
-    /// Removes files that no version has needed for `grace`; how many.
+    /// Deletes files that no version has needed for `grace`. Returns their number.
     async fn vacuum(&mut self, grace: Duration) -> Result<usize> {
         let Some(log) = &mut self.log else {
             return Ok(0);
@@ -211,7 +211,8 @@ impl ViewTable {
                     removed += 1;
                 }
                 Some(_) => {}
-                // A run's own file looks the same until it is published; a removal that an earlier process saw, too.
+                // The file belongs to an unpublished run, or an earlier process saw its removal. Both look the same
+                // here.
                 None => {
                     let age = now.signed_duration_since(meta.last_modified);
                     if age.num_milliseconds() >= millis(ORPHAN_AGE) {

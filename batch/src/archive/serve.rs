@@ -1,7 +1,7 @@
-//! The archive's loop: epochs come in, outcomes go back, every new version is announced.
+//! The archive's loop: receives epochs, sends outcomes and announces every new version.
 //!
-//! Invariant: epochs are committed in the order in which they come, each answered before the next is begun. The loop
-//! ends when nobody can send any more, so that what a stopping speed layer still holds is archived.
+//! Invariant: epochs are committed in the order of arrival, and each epoch is answered before the next one starts.
+//! The loop ends when all senders are gone, so that the last epochs of a stopping speed layer are archived.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -18,10 +18,10 @@ use crate::Result;
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 
-/// Commits what is requested until the senders are gone. While storage fails, `failure` says why, and it tries again,
-/// ever more slowly, unless `cancel` says that nobody can wait any longer. `landed` is told how long each commit took.
+/// Commits the requested epochs until all senders are gone. While storage fails, `failure` holds the reason, and the
+/// commit is retried with growing pauses until `cancel`. `landed` receives the duration of each commit.
 ///
-/// Errors: what trying again cannot mend, or what failed last when it was cancelled. The epoch's reply is dropped.
+/// Errors: a fault that a retry cannot fix, or the last storage error after `cancel`. The epoch's reply is dropped.
 pub async fn serve(
     mut archive: Archive,
     mut requests: mpsc::Receiver<EpochRequest>,
@@ -42,7 +42,7 @@ pub async fn serve(
                 return Err(error);
             }
             let reason = error.to_string();
-            // One line tells it; the attempts that follow are for who looks closer.
+            // The first failure is one line for the operator; repeated failures are logged for debugging.
             if failure.borrow().as_ref() == Some(&reason) {
                 tracing::debug!(stream = %epoch.stream, reason, ?pause, "the epoch is not archived yet");
             } else {
@@ -63,7 +63,7 @@ pub async fn serve(
         }
         let (EpochOutcome::Landed(version) | EpochOutcome::Fenced(version)) = &outcome;
         versions.send_replace(Arc::clone(version));
-        // A sender that has stopped waiting reads the outcome from the table when it comes back.
+        // A sender that no longer waits reads the outcome from the table after its restart.
         let _ = reply.send(outcome);
         archive.maintain().await;
     }

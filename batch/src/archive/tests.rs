@@ -1,4 +1,4 @@
-//! The master dataset: what lands in it, how it comes back, and what is refused. Its races and failures are in `traps`.
+//! The master dataset: commits, reading, and refused epochs. Races and failures are in `traps`.
 
 mod serving;
 mod traps;
@@ -44,7 +44,7 @@ async fn open(warehouse: &Warehouse) -> Archive {
     Archive::open(warehouse, &stream(), at(&[(0, 0), (1, 5)])).await.unwrap()
 }
 
-/// What [`epoch`] puts at every offset below these.
+/// The positions of all rows that [`epoch`] makes between `origin` and `to`.
 fn all_below(origin: &[(i32, i64)], to: &[(i32, i64)]) -> Vec<(i32, i64)> {
     let origin = at(origin);
     to.iter().flat_map(|(p, end)| (origin.get(Partition(*p)).0..*end).map(move |o| (*p, o))).collect()
@@ -158,7 +158,7 @@ async fn every_type_comes_back_bit_for_bit() {
     landed(open(&warehouse).await.commit(&epoch).await.unwrap());
     let version = open(&warehouse).await.latest().await.unwrap();
     let back = read(&warehouse, &schema, &version.files, &[PARTITION, OFFSET]).await;
-    // Equality of arrays is IEEE's, by which a NaN differs from itself: compare what is in the buffers.
+    // Arrays are equal by IEEE rules, where a NaN differs from itself, so the test compares bits.
     let bits = |rows: &arrow::record_batch::RecordBatch| {
         let column = rows["temperature"].as_any().downcast_ref::<Float64Array>().unwrap();
         column.iter().map(|v| v.map(f64::to_bits)).collect::<Vec<_>>()
@@ -177,10 +177,10 @@ async fn epochs_without_rows_move_positions_without_files() {
     let version = landed(archive.commit(&gap).await.unwrap());
     assert_eq!((version.files.len(), version.version), (0, 1));
     assert_eq!(version.mark, at(&[(0, 3), (1, 5)]));
-    // Neither position nor mark would change: no commit.
+    // Neither the positions nor the mark would change, so there is no commit.
     let idle = epoch(&[(0, 3)], &[(0, 3)], true);
     assert_eq!(landed(archive.commit(&idle).await.unwrap()).version, 1);
-    // A mark alone is a commit.
+    // A new mark alone makes a commit.
     let marked = epoch(&[(0, 3), (1, 5)], &[(0, 3), (1, 5)], true);
     assert_eq!(landed(archive.commit(&marked).await.unwrap()).version, 2);
 }
@@ -239,7 +239,7 @@ async fn another_schema_is_refused() {
     assert_eq!(error.fault(), Fault::User);
 }
 
-/// Commits `count` epochs of one row, tending after each.
+/// Commits `count` epochs of one row, with maintenance after each.
 async fn commit_many(archive: &mut Archive, from: i64, count: i64) {
     for offset in from..from + count {
         let next = epoch(&[(0, offset)], &[(0, offset + 1)], offset % 7 == 0);
@@ -251,7 +251,7 @@ async fn commit_many(archive: &mut Archive, from: i64, count: i64) {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_log_with_checkpoints_says_the_same() {
     check_checkpoints(warehouse_in_memory()).await;
-    // Whose listings have no order.
+    // A folder's listings are not sorted.
     let folder = tempfile::tempdir().unwrap();
     check_checkpoints(warehouse_in(&folder)).await;
 }
@@ -262,7 +262,7 @@ async fn check_checkpoints(warehouse: Warehouse) {
     let before = archive.latest().await.unwrap();
     let log = Warehouse::master_path(&stream().name).join("_delta_log");
     let store = warehouse.store();
-    // Only what follows the newest checkpoint is left of the log.
+    // Delete the log entries below the newest checkpoint.
     let mut checkpoints = 0;
     let listed: Vec<_> = futures::TryStreamExt::try_collect(store.list(Some(&log))).await.unwrap();
     for meta in listed {

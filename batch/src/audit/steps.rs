@@ -1,6 +1,6 @@
-//! What an audit does next, after segments that are held were compared or could not be.
+//! The next step of an audit after a comparison of the held segments succeeded or failed.
 //!
-//! Invariant: a snapshot that is older than the newest cut is replaced by a newer one, for a while; no audit passes
+//! Invariant: an audit waits a limited time for a snapshot that is not older than the newest cut. No audit passes
 //! because there was nothing to compare.
 
 use std::sync::Arc;
@@ -16,24 +16,24 @@ use crate::Result;
 use crate::archive::Archive;
 use crate::view_table::ViewTable;
 
-/// How long an audit waits for segments that tile, and how long for one new snapshot.
+/// Longest time that an audit waits for segments without gaps, and for one new snapshot.
 const WAIT: Duration = Duration::from_secs(10);
 const PAUSE: Duration = Duration::from_millis(500);
 
 /// The next step of an audit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum AuditStep {
-    /// Give the outcome to the client.
+    /// Send the outcome to the client.
     Answer,
-    /// Compare again, after a pause, what is held by then.
+    /// Compare again after a pause.
     Again(Duration),
-    /// Nothing is held below the newest mark: the speed layer rebuilds what lies between the origin and the cut, and
-    /// that is compared with what is published.
+    /// No segments are held below the newest mark: the speed layer rebuilds the segments between the origin and the
+    /// cut. The rebuilt segments are compared with the published states.
     Rebuild,
 }
 
 impl AuditStep {
-    /// After `outcome`, when the audit has `waited` for so long.
+    /// The step after `outcome`, when the audit has waited for `waited`.
     pub fn after(outcome: Result<&AuditReport, Fault>, waited: Duration) -> Self {
         match outcome {
             Err(Fault::Transient) if waited < WAIT => AuditStep::Again(PAUSE),
@@ -43,14 +43,14 @@ impl AuditStep {
     }
 }
 
-/// What is published of a view, from its stream's origin to its cut.
+/// The published range of a view, from its stream's origin to its cut.
 #[derive(Debug, Clone)]
 pub struct PublishedRange {
     pub stream: Arc<CatalogStream>,
     pub version: Arc<BatchVersion>,
-    /// The rows below the cut, and others.
+    /// The master version; its rows reach at least to the cut.
     pub master: Arc<MasterVersion>,
-    /// For every partition that the origin names, too.
+    /// The cut, including every partition that the origin names.
     pub cut: Frontier,
 }
 

@@ -1,4 +1,4 @@
-//! The audit over segments that are right, and over segments that were forged.
+//! Audits of correct segments, and of forged ones.
 
 use thalweg_kit::definitions::view;
 use thalweg_kit::positions::at;
@@ -12,7 +12,7 @@ use crate::testing::{catalog, measured, stream};
 
 const VIEW: &str = "SELECT device, count(*) AS n, sum(count) AS total FROM sensor_data GROUP BY device";
 
-/// The state of `[from, to)` of one partition, over the rows of an epoch.
+/// The states of `[from, to)` of one partition, computed from the rows of an epoch.
 async fn segment(
     view: &CompiledView,
     rows: &[RecordBatch],
@@ -58,7 +58,7 @@ async fn right_segments_are_equal_and_forged_ones_are_not() {
 
     use Provenance::{Live, Rebuilt};
     let mut segments = vec![
-        // Below the cut, still held.
+        // Still held, although it starts below the cut.
         segment(&view, &all, 0, (4, 10), Live).await,
         segment(&view, &all, 0, (10, 15), Rebuilt).await,
         segment(&view, &all, 0, (15, 22), Live).await,
@@ -79,7 +79,7 @@ async fn right_segments_are_equal_and_forged_ones_are_not() {
     assert_eq!(parts, [(Live, 3, 6 + 15), (Rebuilt, 2, 5 + 16)]);
     assert!(report.parts.iter().all(|p| p.groups > 0));
 
-    // One row too few in a live segment: its groups differ, the rebuilt ones do not.
+    // A live segment lacks one row: the live part differs, the rebuilt part does not.
     let good = Arc::clone(&segments[2]);
     let mut forged = segment(&view, &all, 0, (15, 21), Live).await.as_ref().clone();
     forged.to = Offset(22);
@@ -91,7 +91,7 @@ async fn right_segments_are_equal_and_forged_ones_are_not() {
     assert!(report.parts[1].differences.is_empty());
     segments[2] = good;
 
-    // A gap is not held.
+    // With a gap the range is not held.
     let gap = segments.remove(1);
     let error = audit(&segments, &[(0, 30), (1, 20)]).await.unwrap_err();
     let not_held = matches!(error, Error::Schemas(thalweg_schemas::Error::NotHeld { .. }));

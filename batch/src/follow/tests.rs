@@ -1,4 +1,4 @@
-//! Following a warehouse that others write.
+//! Following a warehouse that other processes write.
 
 use thalweg_kit::definitions::view;
 use thalweg_kit::positions::at;
@@ -18,7 +18,7 @@ async fn commit(archive: &mut Archive, from: &[(i32, i64)], to: &[(i32, i64)]) {
     assert!(matches!(outcome, EpochOutcome::Landed(_)), "{outcome:?}");
 }
 
-/// Waits until the stream's newest version stands at `frontier`.
+/// Waits until the stream's newest version is at `frontier`.
 async fn stands(masters: &mut watch::Receiver<Arc<Masters>>, frontier: &[(i32, i64)]) {
     let there = masters.wait_for(|masters| {
         let version = masters.get(&stream().name);
@@ -40,14 +40,14 @@ async fn what_others_archive_and_publish_is_seen() {
         follow_published(warehouse.clone(), watched, published_sender, cancel.clone()),
     ));
 
-    // Following creates nothing: the table is there once someone archives.
+    // Following does not create the table; the first archive does.
     let definition = known.streams[&stream().name].definition.clone();
     let mut archive = Archive::open(&warehouse, &definition, at(&[(0, 0)])).await.unwrap();
     stands(&mut masters, &[(0, 0)]).await;
     commit(&mut archive, &[(0, 0)], &[(0, 9)]).await;
     stands(&mut masters, &[(0, 9)]).await;
 
-    // A partition that is found later begins where the catalog says.
+    // A new partition starts at the offset in the catalog.
     let grown = catalog(&[(0, 0), (1, 5)], &[("overall", OVERALL)]).await;
     definitions.send_replace(Arc::new(grown));
     stands(&mut masters, &[(0, 9), (1, 5)]).await;
@@ -58,7 +58,7 @@ async fn what_others_archive_and_publish_is_seen() {
     let there = published.wait_for(|published| published.versions.contains_key(view.plan.id()));
     tokio::time::timeout(LONG, there).await.unwrap().unwrap();
 
-    // What is dropped is forgotten.
+    // Dropped definitions have no versions.
     definitions.send_replace(Arc::default());
     let gone = masters.wait_for(|masters| masters.is_empty());
     tokio::time::timeout(LONG, gone).await.unwrap().unwrap();

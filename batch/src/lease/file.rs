@@ -1,45 +1,45 @@
-//! What a lease says, who holds it, and what that means for someone who wants it.
+//! The content of a lease file, the holder of a lease, and the state of a lease for another process.
 //!
-//! Invariant: [`judge`] is a pure function; clocks and processes are looked at by its caller.
+//! Invariant: [`judge`] is a pure function; its caller reads the clock and checks processes.
 
 use serde::{Deserialize, Serialize};
 use thalweg_schemas::host;
 use uuid::Uuid;
 
-/// By how much the clocks of two machines may differ before a lease is taken from someone who still works. That costs
-/// work, never an answer.
+/// Largest expected difference between the clocks of two machines. A larger difference lets a process take the lease
+/// of a running holder, which wastes work but never changes an answer.
 const SKEW_MS: i64 = 10_000;
 
-/// One file of a lease; the one with the highest number counts.
+/// One file of a lease; the file with the highest number is valid.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct LeaseFile {
     pub(super) holder: Holder,
-    /// When it ends unless it is renewed: the holder's clock, milliseconds since 1970.
+    /// End of the lease without renewal, by the holder's clock in milliseconds since 1970.
     pub(super) until_ms: i64,
-    /// True once the holder has given it up.
+    /// True once the holder has released the lease.
     pub(super) released: bool,
 }
 
-/// Who holds a lease.
+/// The holder of a lease.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Holder {
-    /// Random, one for each run.
+    /// Random id of the run.
     pub(super) id: Uuid,
     pub host: String,
     pub pid: u32,
-    /// Names the kernel and the process namespace in which `pid` means something; empty if that is unknown.
+    /// Identifies the kernel and the process namespace of `pid`; empty if unknown.
     pub(super) space: String,
 }
 
 impl Holder {
-    /// This process, for one run.
+    /// This process, with a new id for one run.
     pub(super) fn new() -> Self {
         let host = host::name().unwrap_or_else(|| "an unnamed host".to_owned());
         Self { id: Uuid::new_v4(), host, pid: std::process::id(), space: space() }
     }
 
-    /// True if the holder's process can be looked for from here and is not there. A pid that was given to another
-    /// process since makes a dead holder look alive: then its lease ends by time.
+    /// True if this process can see the holder's process namespace and the process is gone. If the kernel gave the
+    /// pid to another process, a dead holder looks alive, and its lease ends by time.
     pub(super) fn is_dead(&self) -> bool {
         let here = space();
         !here.is_empty() && here == self.space && !exists(&format!("/proc/{}", self.pid))
@@ -65,22 +65,22 @@ fn space() -> String {
     }
 }
 
-/// What a lease's newest file means for `me`.
+/// The state of a lease for `me`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum LeaseState {
-    /// Nobody holds it.
+    /// Nobody holds the lease.
     Free,
     Mine,
-    /// Someone else does; when it ends by its holder's clock.
+    /// Another run holds the lease until `until_ms`, by its holder's clock.
     Held {
         holder: Holder,
         until_ms: i64,
     },
-    /// Someone did, and did not come back, or has died.
+    /// Another run held the lease, but its time is over or its process is dead.
     Expired,
 }
 
-/// `dead` is [`Holder::is_dead`] of the newest file's holder.
+/// The state of a lease from its newest file. `dead` is [`Holder::is_dead`] of that file's holder.
 pub(super) fn judge(newest: Option<&LeaseFile>, me: Uuid, now_ms: i64, dead: bool) -> LeaseState {
     match newest {
         None => LeaseState::Free,
@@ -109,13 +109,13 @@ mod tests {
             (Some(file(until, true)), other, 0, false, LeaseState::Free),
             (Some(file(until, true)), theirs, 0, false, LeaseState::Free),
             (Some(file(until, false)), theirs, 0, false, LeaseState::Mine),
-            // One that comes back late and finds that nobody took it goes on.
+            // A holder that comes back late keeps its lease if nobody has taken it.
             (Some(file(until, false)), theirs, over, false, LeaseState::Mine),
             (Some(file(until, false)), other, until, false, held(until)),
             (Some(file(until, false)), other, over - 1, false, held(until)),
             (Some(file(until, false)), other, over, false, LeaseState::Expired),
             (Some(file(until, false)), other, until, true, LeaseState::Expired),
-            // A clock that is absurd holds forever, and does not overflow.
+            // A lease with an absurd end never expires, and the sum does not overflow.
             (Some(file(i64::MAX, false)), other, over, false, held(i64::MAX)),
         ] {
             let case = format!("{newest:?} {me} {now} {dead}");

@@ -1,4 +1,4 @@
-//! Leases over a store: who gets one, who loses one, and what is left behind.
+//! Leases over a store: who gets a lease, who loses a lease, and which files remain.
 
 use object_store::ObjectStoreExt;
 
@@ -19,7 +19,7 @@ async fn mine(warehouse: &Warehouse, clock: &WallClock) -> Lease {
     }
 }
 
-/// The holder of the lease, as someone who wants it is told.
+/// The id of the lease's holder, from a refused request.
 async fn held(warehouse: &Warehouse, clock: &WallClock) -> Uuid {
     match take(warehouse, &view(), clock).await.unwrap() {
         Taken::Held { holder, .. } => holder.id,
@@ -31,7 +31,7 @@ async fn files(lease: &Lease) -> Vec<u64> {
     lease.leases.numbers().await.unwrap()
 }
 
-/// Longer than anyone waits for a lease that is not renewed.
+/// Longer than the time after which another process takes an unrenewed lease.
 const OVER: Duration = Duration::from_secs(40);
 
 #[tokio::test]
@@ -40,7 +40,7 @@ async fn one_at_a_time() {
     let clock = WallClock::manual();
     let mut first = mine(&warehouse, &clock).await;
     assert_eq!(held(&warehouse, &clock).await, first.me.id);
-    // Renewed again and again it never ends, and leaves one file.
+    // With repeated renewals the lease never ends, and one file remains.
     for _ in 0..5 {
         clock.advance(RENEW);
         assert_eq!(first.renew().await.unwrap(), Renewal::Yes);
@@ -78,16 +78,16 @@ async fn of_takers_at_once_one_wins() {
 }
 
 #[tokio::test]
-async fn one_that_does_not_come_back_is_replaced_and_finds_out() {
+async fn a_holder_that_is_late_is_replaced_and_learns_it() {
     let (warehouse, _) = faulty_warehouse();
     let clock = WallClock::manual();
     let mut stopped = mine(&warehouse, &clock).await;
     clock.advance(LASTS);
-    // Within what clocks may differ by, it is waited for.
+    // Within the allowed difference of clocks, nobody takes the lease.
     assert_eq!(held(&warehouse, &clock).await, stopped.me.id);
     clock.advance(OVER);
     let mut next = mine(&warehouse, &clock).await;
-    // However far the new one has come: its numbers may be gone again where the old one looks.
+    // However often the new holder renewed: files with the old holder's next numbers may be gone again.
     for _ in 0..3 {
         let (by, until) = match stopped.renew().await.unwrap() {
             Renewal::Lost(Some(by)) => by,
@@ -97,7 +97,7 @@ async fn one_that_does_not_come_back_is_replaced_and_finds_out() {
         assert!(until > clock.now_ms());
         assert_eq!(next.renew().await.unwrap(), Renewal::Yes);
     }
-    // Letting go of what was lost takes it from nobody.
+    // Releasing a lost lease does not take it from its new holder.
     stopped.leases.clone().release(&stopped.me).await;
     assert_eq!(held(&warehouse, &clock).await, next.me.id);
     next.release().await;

@@ -1,6 +1,6 @@
-//! What goes into a log entry: the actions of a table's creation and of a change, as Delta defines them.
+//! The content of a log entry: Delta actions that create a table, and Delta actions that change one.
 //!
-//! Invariant: every entry holds a complete note, and its transactions say the same.
+//! Invariant: every entry holds a complete note, and the entry's transactions have the same positions and marks.
 
 use std::collections::HashMap;
 
@@ -17,10 +17,10 @@ use super::state::{CommitInfo, LogState, MARK, NEXT, Stats};
 use super::{Draft, NewFile};
 use crate::{Error, Result};
 
-/// Version 0: the protocol, the schema, and a note that nothing is in it.
+/// Version 0: the protocol, the schema, and a note of an empty table.
 pub(super) fn creation(schema: &StructType, id: Uuid, now: i64) -> Result<Vec<Action>, DeltaTableError> {
-    // Timestamps without a zone are a feature of Delta's newest protocol; every table declares it, so that two tables
-    // never differ in what a reader must know.
+    // Timestamps without a zone need Delta's newest protocol. Every table declares them, so that all tables require
+    // the same reader features.
     let protocol: Protocol = serde_json::from_value(serde_json::json!({
         "minReaderVersion": 3,
         "minWriterVersion": 7,
@@ -30,14 +30,15 @@ pub(super) fn creation(schema: &StructType, id: Uuid, now: i64) -> Result<Vec<Ac
     let metadata = new_metadata(
         schema,
         Vec::<String>::new(),
-        // Log entries are dropped here, below checkpoints: a stray writer would drop those that hold our notes.
+        // This crate deletes log entries below checkpoints. Another writer's cleanup would delete the entries with
+        // our notes.
         [("delta.enableExpiredLogCleanup", "false")],
     )?;
     let note = CommitInfo { commit: id, ..CommitInfo::default() };
     Ok(vec![commit_info(&note, SaveMode::ErrorIfExists, now), Action::Protocol(protocol), Action::Metadata(metadata)])
 }
 
-/// What a draft changes on `state`, at `now` in milliseconds since 1970.
+/// The actions by which `draft` changes `state`, at `now` in milliseconds since 1970.
 pub(super) fn changes(state: &LogState, id: Uuid, draft: Draft, now: i64) -> Vec<Action> {
     let old = &state.note;
     let mut last = old.last.clone();
@@ -104,7 +105,7 @@ pub(super) fn kernel_schema(folder: &Path, schema: &SchemaRef) -> Result<StructT
     schema.as_ref().try_into_kernel().map_err(|e| Error::MapSchema { table: folder.to_string(), reason: e.to_string() })
 }
 
-/// The columns in words.
+/// The columns as text.
 pub(super) fn columns(schema: &StructType) -> String {
     let columns: Vec<String> = schema.fields().map(|f| format!("{} {}", f.name(), f.data_type())).collect();
     columns.join(", ")

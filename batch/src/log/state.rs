@@ -1,7 +1,7 @@
-//! What a table's log says at one version, and the note that every commit carries.
+//! The state of a table at one version of its log, and the note in every commit.
 //!
-//! Invariant: the state is a pure function of the commits up to its version: replaying them one by one and loading a
-//! checkpoint give the same state, apart from the removals that the process has seen.
+//! Invariant: the state is a pure function of the commits up to its version. Replaying the commits and loading a
+//! checkpoint give the same state, except for the removals that this process has seen.
 
 use std::collections::BTreeMap;
 
@@ -12,14 +12,14 @@ use thalweg_schemas::warehouse::versions::{DataFile, LastMessage, OffsetSpan};
 use thalweg_schemas::{Frontier, Offset, Partition};
 use uuid::Uuid;
 
-/// Application ids of the positions that a commit writes.
+/// Prefixes of the application ids under which a commit stores positions and marks.
 pub(crate) const NEXT: &str = "thalweg/next/";
 pub(crate) const MARK: &str = "thalweg/mark/";
 
-/// What a commit says of itself and of the whole table, in its commitInfo. Complete, so the newest one is enough.
+/// The note in a commit's commitInfo. A note describes the whole table, so the newest note is enough.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub(crate) struct CommitInfo {
-    /// Random: by it a writer recognises its own commit.
+    /// Random id, by which a writer recognises its own commit.
     #[serde(rename = "thalweg.commit")]
     pub(crate) commit: Uuid,
     #[serde(rename = "thalweg.next")]
@@ -28,7 +28,7 @@ pub(crate) struct CommitInfo {
     pub(crate) mark: Frontier,
     #[serde(rename = "thalweg.last", default)]
     pub(crate) last: BTreeMap<Partition, LastMessage>,
-    /// Of a view's table: the version of the master dataset that was read, and when it was published.
+    /// Only in a view's table: the version of the master dataset that the run read, and the time of publication.
     #[serde(rename = "thalweg.published", default)]
     pub(crate) published: Option<PublishedAt>,
 }
@@ -44,15 +44,15 @@ pub(crate) struct PublishedAt {
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct LogState {
     pub(crate) version: u64,
-    /// By path within the table.
+    /// Data files by path within the table.
     pub(crate) files: BTreeMap<String, DataFile>,
     pub(crate) note: CommitInfo,
-    /// Files that this process saw removed, and when: milliseconds since 1970.
+    /// Files that this process saw removed, with the time in milliseconds since 1970.
     pub(crate) removed: BTreeMap<String, i64>,
 }
 
 impl LogState {
-    /// Replays the commit that follows; `folder` is the table's. Says which commit it was, if it is one of ours.
+    /// Replays the next commit of the table in `folder`. Returns the commit's id if the commit is one of ours.
     pub(crate) fn apply(&mut self, folder: &str, actions: Vec<Action>) -> Result<Option<Uuid>, String> {
         let mut note = None;
         let mut next = self.note.next.clone();
@@ -103,7 +103,7 @@ impl LogState {
     }
 }
 
-/// The note in a commitInfo, `None` if another program wrote it.
+/// The note in a commitInfo; `None` if another program wrote the commit.
 pub(crate) fn note_in(
     info: std::collections::HashMap<String, serde_json::Value>,
 ) -> Result<Option<CommitInfo>, String> {
@@ -127,13 +127,13 @@ fn data_file(folder: &str, add: &Add) -> DataFile {
     file(folder, &add.path, u64::try_from(add.size).unwrap_or_default(), add.stats.as_deref())
 }
 
-/// A file as readers know it; statistics that are missing or not ours leave it unbounded.
+/// A file for readers. Without statistics of ours the file has no offset bounds.
 pub(crate) fn file(folder: &str, path: &str, size: u64, stats: Option<&str>) -> DataFile {
     let stats: Stats = stats.and_then(|s| serde_json::from_str(s).ok()).unwrap_or_default();
     DataFile { path: format!("{folder}/{path}"), size, rows: stats.rows, span: stats.span() }
 }
 
-/// The statistics of a file, as Delta writes them; of the columns only those by which files are chosen.
+/// The statistics of a file in Delta's format. Only the columns that select files have bounds.
 #[derive(Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Stats {
     #[serde(rename = "numRecords", default)]

@@ -1,4 +1,4 @@
-//! The log as other programs see it, and states that must not depend on how they were read.
+//! The log as other programs see it. The state does not depend on how the log was read.
 
 use deltalake_core::kernel::Transaction;
 use deltalake_core::protocol::SaveMode;

@@ -1,6 +1,7 @@
-//! What a run computes: rows of a pinned version into states, within the memory that is allowed, into files.
+//! The computation of a run: reads rows of a pinned version, computes states within the memory limit, and writes
+//! files.
 //!
-//! Invariant: rows are chosen by `_partition` and `_offset` alone.
+//! Invariant: rows are selected by `_partition` and `_offset` alone.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -24,7 +25,7 @@ use crate::files::StateFiles;
 use crate::log::NewFile;
 use crate::{Error, Result};
 
-/// Rows of a pinned version.
+/// Rows of a pinned version, as a plan.
 pub(crate) struct Rows {
     pub(crate) plan: LogicalPlan,
     pub(crate) expected: Option<u64>,
@@ -39,7 +40,7 @@ pub(crate) fn rows(stream: &StreamDefinition, master: &MasterVersion, from: &Fro
     Ok(Rows { plan, expected })
 }
 
-/// The plan of the states to be stored, sorted by group so that a filter on groups finds them in few row groups.
+/// The plan of the stored states. States are sorted by group, so that a filter on groups reads few row groups.
 pub(super) fn states(
     plan: &ViewPlan,
     work: RunKind,
@@ -71,8 +72,8 @@ fn planning(plan: &ViewPlan, source: datafusion::error::DataFusionError) -> Erro
     Error::RunPlan { what: format!("planning states of view {}", plan.id()), source }
 }
 
-/// Runs the plan within the memory that is allowed, its output going to files as it comes; the files, and how many rows
-/// of the master dataset were read.
+/// Runs the plan within the memory limit and writes its output to files. Returns the files, and the number of rows
+/// read from the master dataset.
 pub(super) async fn compute(
     warehouse: &Warehouse,
     config: &BatchConfig,
@@ -88,7 +89,8 @@ pub(super) async fn compute(
     })?;
     let env = session::runtime(Some(warehouse), Some(config.memory), Some(spill))?;
     let mut state = session::state(env, config.target_partitions);
-    // What every sort sets aside for merging what it spilled: by default more than a small budget has for all of them.
+    // Memory that every sort reserves to merge its spilled data. DataFusion's default is too large for several sorts
+    // in a small limit.
     let share = config.memory / config.target_partitions.max(1) / 16;
     let options = state.config_mut().options_mut();
     options.execution.sort_spill_reservation_bytes = share.clamp(1 << 20, 10 << 20);
@@ -135,7 +137,7 @@ async fn write_states(
     Ok(rows_read)
 }
 
-/// What the scans of the master dataset have given out so far; they are the ones with an offset.
+/// Rows that the scans of the master dataset have returned so far. Only these scans have an offset column.
 fn rows_read(plan: &Arc<dyn ExecutionPlan>) -> u64 {
     if plan.children().is_empty() {
         let of_master = plan.schema().column_with_name(OFFSET).is_some();

@@ -1,4 +1,4 @@
-//! Runs over real archives: however the cuts fall, what is published gives the one query's answer.
+//! Runs over real archives: for any cuts, the published states give the answer of one query.
 
 use arrow::compute::concat_batches;
 use arrow::record_batch::RecordBatch;
@@ -20,7 +20,7 @@ const BY_DEVICE: &str = "SELECT device, count(*) AS n, sum(count) AS total, avg(
      FROM sensor_data WHERE count % 5 <> 0 GROUP BY device HAVING count(*) > 1";
 const OVERALL: &str = "SELECT count(*) AS n, max(device) AS top FROM sensor_data";
 
-/// Views that are being built over a new archive, in a warehouse that can be told to fail.
+/// Building views over a new archive, in a warehouse whose store can fail on demand.
 struct Built {
     warehouse: Warehouse,
     store: Arc<FaultyStore>,
@@ -53,7 +53,7 @@ impl Built {
         run_view(&self.warehouse, &self.catalog, view, mode, &self.config, |_| ()).await
     }
 
-    /// What the published states say.
+    /// The values of the published states.
     async fn published(&self, view: &CompiledView) -> (Arc<BatchVersion>, String) {
         let plan = &view.plan;
         let mut table = ViewTable::open(&self.warehouse, plan.id(), plan.stored_schema()).await.unwrap();
@@ -74,7 +74,7 @@ fn text(rows: &[RecordBatch]) -> String {
     lines.join("\n")
 }
 
-/// What the query says of the rows below `to`, not through any archive.
+/// The query's result over the rows below `to`, computed without an archive.
 async fn expected(view: &CompiledView, from: &[(i32, i64)], to: &[(i32, i64)]) -> String {
     let rows = measured(from, to, true).rows;
     let context = session::context(session::runtime(None, None, None).unwrap(), 1);
@@ -97,7 +97,7 @@ async fn appended_compacted_and_full_states_say_the_same() {
         &[(0, 80), (1, 61)],
         &[(0, 81), (1, 99)],
     ];
-    // Full, thrice append, compaction, append.
+    // The runs are: full, three appends, compaction, append.
     let files = [0, 1, 2, 3, 1, 2];
     for (step, to) in steps.iter().enumerate() {
         if step > 0 {
@@ -114,7 +114,7 @@ async fn appended_compacted_and_full_states_say_the_same() {
             if name == "by_device" {
                 assert_eq!(version.files.len(), files[step], "step {step}");
             }
-            // Nothing new: nothing is published.
+            // Without new rows nothing is published.
             assert_eq!(built.run(&view, RunMode::Incremental).await.unwrap().outcome, RunOutcome::NothingNew);
         }
     }
@@ -134,7 +134,7 @@ async fn an_incremental_run_reads_only_what_lies_above_the_cut() {
     let view = built.view("by_device");
     built.commit(&[(0, 0), (1, 0)], &[(0, 1000), (1, 1000)], true).await;
     built.run(&view, RunMode::Incremental).await.unwrap();
-    // Above a mark there are rows that no run may read yet.
+    // No run may read the rows above the mark.
     built.commit(&[(0, 1000), (1, 1000)], &[(0, 1010), (1, 1000)], true).await;
     built.commit(&[(0, 1010)], &[(0, 1500)], false).await;
     let mut last = Progress::default();
@@ -182,7 +182,7 @@ async fn killed_at_any_step_a_run_is_published_once_or_not() {
             built.store.set(Trouble::Kill { at: step, after });
             completed = built.store.until_killed(built.run(&view, RunMode::Incremental)).await.is_some();
             built.store.set(Trouble::None);
-            // What the dead one held is over by then.
+            // The dead holder's lease has ended by then.
             built.config.clock.advance(Duration::from_secs(60));
             built.run(&view, RunMode::Incremental).await.unwrap();
             let (version, answer) = built.published(&view).await;
@@ -208,7 +208,8 @@ async fn one_run_at_a_time_and_one_that_was_stopped_drops_its_work() {
     let other = || async { lease::take(warehouse, id, &config.clock).await.unwrap() };
     let waiting = |work: &dyn Fn()| tokio::task::block_in_place(work);
 
-    // While this one computes, no other gets the lease; then it is stopped for so long that another does.
+    // No other run gets the lease while this run computes. Then this run is suspended for so long that another run
+    // takes it.
     let taken = std::sync::Mutex::new(None);
     let report = run_view(warehouse, catalog, &view, RunMode::Full, config, |_| {
         waiting(&|| {
@@ -228,7 +229,7 @@ async fn one_run_at_a_time_and_one_that_was_stopped_drops_its_work() {
     let mut table = ViewTable::open(warehouse, id, view.plan.stored_schema()).await.unwrap();
     assert!(table.latest().await.unwrap().is_none());
 
-    // Whoever comes now is told who has it, and reads nothing.
+    // A later run is told the holder, and reads nothing.
     let report = built.run(&view, RunMode::Full).await.unwrap();
     let RunOutcome::Busy { holder, until_ms } = report.outcome else { panic!("{:?}", report.outcome) };
     assert!(holder.starts_with(&format!("process {} on ", std::process::id())));
@@ -236,7 +237,7 @@ async fn one_run_at_a_time_and_one_that_was_stopped_drops_its_work() {
     assert_eq!(report.rows_read, 0);
     theirs.release().await;
 
-    // A run that fails lets go as well.
+    // A failed run releases its lease too.
     built.store.set(Trouble::Fail { part: "states-", after: false, times: 1 });
     built.run(&view, RunMode::Incremental).await.unwrap_err();
     assert_eq!(built.run(&view, RunMode::Incremental).await.unwrap().outcome, RunOutcome::Published);

@@ -49,7 +49,7 @@ async fn announced(published: &mut watch::Receiver<Arc<Published>>, id: &ViewId,
     tokio::time::timeout(LONG, there).await.unwrap().unwrap();
 }
 
-/// What the schedule is connected to, and the reports of its runs.
+/// The connections of the schedule, and the receiver of its reports.
 fn downstream(
     warehouse: &Warehouse,
     catalogs: &CatalogStore,
@@ -80,7 +80,7 @@ async fn new_views_are_built_promoted_and_followed() {
     let cancel = CancellationToken::new();
     let running = tokio::spawn(schedule(config.clone(), downstream, cancel.clone()));
 
-    // A view that is created is built though its first run meets a storage that fails, and promoted.
+    // A new view is built and promoted, although storage fails during its first run.
     catalogs.apply(parse(VIEW).unwrap()).await.unwrap();
     store.set(Trouble::Fail { part: "states-", after: false, times: 1 });
     let created = catalogs.load().await.unwrap();
@@ -103,18 +103,18 @@ async fn new_views_are_built_promoted_and_followed() {
     assert!(served.views[&name()].building.is_none());
     catalog.send_replace(Arc::clone(&served));
 
-    // Woken, it runs before its interval is over.
+    // A wake-up starts a run before the interval ends.
     archived(&warehouse, &definition, 7, 9).await;
     wake.notify_one();
     announced(&mut versions, &id, 9).await;
 
-    // What another process publishes is seen without any run here.
+    // The publication of another process is announced without a run here.
     archived(&warehouse, &definition, 9, 12).await;
     let view = served.views[&name()].serving.as_ref().unwrap();
     run_view(&warehouse, &served, view, RunMode::Full, &config, |_| ()).await.unwrap();
     announced(&mut versions, &id, 12).await;
 
-    // A view that is dropped is forgotten.
+    // A dropped view has no versions.
     catalogs.apply(parse("DROP VIEW counts").unwrap()).await.unwrap();
     catalog.send_replace(catalogs.load().await.unwrap());
     let forgotten = versions.wait_for(|published| published.versions.is_empty());
@@ -143,7 +143,7 @@ async fn what_another_process_computes_is_left_to_it() {
     };
     let (downstream, mut reports) = downstream(&warehouse, &catalogs, watch::channel(Arc::clone(&known)).1);
     let mut rounds = Rounds { config, downstream, promoted: HashSet::new() };
-    // It is tried again, and nobody is bothered with it.
+    // The view is retried, and no report is sent.
     assert!(rounds.run_building(&known).await.unwrap());
     assert!(reports.try_recv().is_err());
     theirs.release().await;

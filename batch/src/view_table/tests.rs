@@ -1,4 +1,4 @@
-//! The commit traps of a publication: races, failures and kills, and files that are kept as long as they are read.
+//! Publications under races, failures and kills, and the grace time of files that queries may read.
 
 use arrow::array::{ArrayRef, Float64Array, Int32Array, Int64Array, RecordBatch, StringArray, StructArray};
 use arrow::datatypes::{DataType, Field, Fields, Schema};
@@ -23,7 +23,7 @@ fn state_fields() -> Fields {
     Fields::from(vec![Field::new("f0", DataType::Int64, true), Field::new("f1", DataType::Float64, true)])
 }
 
-/// One row of state per value.
+/// A batch of states with one row per value.
 fn states(values: &[i64]) -> RecordBatch {
     let groups = values.iter().map(|v| format!("g{v}"));
     let state = StructArray::new(
@@ -111,7 +111,7 @@ async fn full_replaces_incremental_appends() {
     assert_eq!((seen.version, &seen.cut, &seen.files), (second.version, &second.cut, &second.files));
     let third = published(publish(&mut table, Some(&second), &[4], true, 12).await.unwrap());
     assert_eq!(values(&warehouse, &third).await, [4]);
-    // What a reader has pinned is still there.
+    // The files of a pinned version still exist.
     assert_eq!(values(&warehouse, &seen).await, [1, 2, 3]);
     assert_eq!(other.latest().await.unwrap().unwrap().version, third.version);
 }
@@ -138,7 +138,7 @@ async fn of_two_runs_from_one_version_one_wins() {
     let (mut one, mut two) = (open(&warehouse).await, open(&warehouse).await);
     let base = published(publish(&mut one, None, &[1], true, 10).await.unwrap());
     let won = published(publish(&mut one, Some(&base), &[2], false, 11).await.unwrap());
-    // At a higher cut, at the same cut, and as if nothing was published: all too late.
+    // At a higher cut, at the same cut, and without a base: all three publications are too late.
     let seen = fenced(publish(&mut two, Some(&base), &[3], false, 12).await.unwrap()).unwrap();
     assert_eq!(seen.version, won.version);
     fenced(publish(&mut two, Some(&base), &[3], true, 10).await.unwrap());
@@ -209,7 +209,7 @@ async fn replaced_files_are_removed_after_the_grace() {
     let mut table = open(&warehouse).await;
     let base = published(publish(&mut table, None, &[1], true, 10).await.unwrap());
     let next = published(publish(&mut table, Some(&base), &[2], true, 11).await.unwrap());
-    // The file of a run that is not published yet must stay, whatever the grace.
+    // The file of an unpublished run must stay, whatever the grace time.
     let mut writer = table.writer(Uuid::new_v4());
     writer.write(&states(&[9])).await.unwrap();
     writer.finish().await.unwrap();
@@ -219,7 +219,7 @@ async fn replaced_files_are_removed_after_the_grace() {
     table.maintain(Duration::ZERO).await;
     assert_eq!(parquet_files(&warehouse).await, 2);
     assert_eq!(values(&warehouse, &next).await, [2]);
-    // A process that did not see the removal waits its own grace before it takes a young file for an orphan.
+    // A process that did not see the removal waits before it treats a young file as an orphan.
     let mut fresh = open(&warehouse).await;
     fresh.maintain(Duration::ZERO).await;
     assert_eq!(parquet_files(&warehouse).await, 2);

@@ -1,4 +1,4 @@
-//! The archive's loop: what it outlasts, and how it ends.
+//! The archive's loop: failures that it survives, and how it ends.
 
 use thalweg_schemas::Fault;
 use thalweg_schemas::realtime::epoch::EpochRequest;

@@ -14,7 +14,7 @@ async fn two_writers_of_one_range_leave_one_epoch() {
     landed(one.commit(&range).await.unwrap());
     let seen = fenced(two.commit(&range).await.unwrap());
     assert_eq!(seen.frontier, at(&[(0, 3), (1, 5)]));
-    // Having read where the table stands, it goes on.
+    // After reading the table's position, the second archive goes on.
     landed(two.commit(&epoch(&[(0, 3)], &[(0, 5)], true)).await.unwrap());
     let seen = fenced(one.commit(&epoch(&[(0, 3)], &[(0, 4)], true)).await.unwrap());
     assert_eq!(positions(&warehouse, &seen.files).await, all_below(&[], &[(0, 5)]));
@@ -132,7 +132,7 @@ async fn killed_at_any_step_every_epoch_lands_once() {
                 assert_eq!(landed(outcome.unwrap()).version, found.version);
                 completed[usize::from(after)] = true;
             }
-            // A new process reads on from where the table stands.
+            // A new process continues from the table's position.
             if found.frontier == second.from {
                 landed(archive.commit(&second).await.unwrap());
             }
