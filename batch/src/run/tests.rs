@@ -229,7 +229,7 @@ async fn one_run_at_a_time_and_one_that_was_stopped_drops_its_work() {
     let mut table = ViewTable::open(warehouse, id, view.plan.stored_schema()).await.unwrap();
     assert!(table.latest().await.unwrap().is_none());
 
-    // A later run is told the holder, and reads nothing.
+    // A later run learns who holds the lease, and reads nothing.
     let report = built.run(&view, RunMode::Full).await.unwrap();
     let RunOutcome::Busy { holder, until_ms } = report.outcome else { panic!("{:?}", report.outcome) };
     assert!(holder.starts_with(&format!("process {} on ", std::process::id())));

@@ -43,7 +43,7 @@ pub(super) struct Feed {
     in_flight: FuturesOrdered<BoxFuture<'static, Settled>>,
     tally: Tally,
     /// The number of messages that `sent` already counts.
-    told: u64,
+    reported: u64,
 }
 
 impl Feed {
@@ -64,7 +64,7 @@ impl Feed {
             record,
             in_flight: FuturesOrdered::new(),
             tally: Tally::new(stream, first),
-            told: 0,
+            reported: 0,
         }
     }
 
@@ -87,7 +87,7 @@ impl Feed {
         while let Some(settled) = self.in_flight.next().await {
             outcome = outcome.and(self.settle(settled));
         }
-        self.tell(sent)?;
+        self.report(sent)?;
         outcome.map(|()| self.tally)
     }
 
@@ -103,7 +103,7 @@ impl Feed {
                 _ = ticks.tick() => {
                     let due = pace.due(began.elapsed());
                     pace.sent(self.send(due)?);
-                    self.tell(sent)?;
+                    self.report(sent)?;
                 }
             }
         }
@@ -164,11 +164,11 @@ impl Feed {
     }
 
     /// Adds newly acknowledged messages to `sent`, and flushes the record.
-    fn tell(&mut self, sent: &watch::Sender<u64>) -> Result<()> {
-        let new = self.tally.messages - self.told;
+    fn report(&mut self, sent: &watch::Sender<u64>) -> Result<()> {
+        let new = self.tally.messages - self.reported;
         if new > 0 {
             sent.send_modify(|all| *all += new);
-            self.told += new;
+            self.reported += new;
             if let Some(record) = &self.record {
                 record.flush()?;
             }

@@ -112,7 +112,7 @@ impl Group {
             let mut joined = self.joined(&id);
             joined.skip_assignment = led && skipping;
             if led && !skipping {
-                // An older client that is told that it leads would assign anew.
+                // An older client would assign anew if it knew that it leads, so the answer names the old leader.
                 joined.leader = old.to_owned();
                 joined.members.clear();
             }

@@ -1,4 +1,4 @@
-//! Operators: topics are made, grown, emptied and deleted; what they are is told.
+//! Operators create, grow, empty and delete topics, and read their settings.
 
 use rdkafka::admin::{NewPartitions, ResourceSpecifier};
 use rdkafka::error::RDKafkaErrorCode as Code;
@@ -66,7 +66,7 @@ async fn settings_are_shown() {
     assert_eq!(value(0, "retention.ms").as_deref(), Some("1000"));
     assert_eq!(value(0, "cleanup.policy").as_deref(), Some("delete"));
     assert_eq!(value(1, "num.partitions").as_deref(), Some("1"));
-    // The library keeps to itself what is wrong with it.
+    // librdkafka hides the error of this resource.
     assert!(found[2].as_ref().is_ok_and(|resource| resource.entries.is_empty()));
 }
 

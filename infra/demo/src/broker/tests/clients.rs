@@ -1,4 +1,4 @@
-//! Producers and consumers: several at once, compressed, large, waiting, by time, over many partitions.
+//! Producers and consumers: several at once, compression, large messages, long waits, timestamps, many partitions.
 
 use std::collections::BTreeMap;
 
@@ -34,7 +34,7 @@ async fn two_producers_at_once_and_every_codec() {
         offsets.sort_unstable();
         assert_eq!(offsets, (0..500).collect::<Vec<i64>>());
         let mut found = fixture.read("t", partition);
-        // Each producer's messages are in its order.
+        // Messages of one producer keep their order.
         found.sort_by_key(|message| message.split(' ').next().map(str::to_owned));
         let expect = ["gzip", "lz4", "none", "snappy", "zstd"]
             .into_iter()

@@ -1,4 +1,4 @@
-//! Idempotent producers: nothing is stored twice, whatever ends in between.
+//! Idempotent producers: no message is stored twice, whatever stops in between.
 
 use std::collections::BTreeMap;
 
@@ -30,7 +30,7 @@ async fn a_producer_goes_on_over_restarts_and_nothing_is_there_twice() {
             producer.send(record).map_err(|(error, _)| error).unwrap();
         }
         if round < 2 {
-            // In the midst of it.
+            // Restart while messages are in flight.
             fixture = fixture.restart().await;
         }
     }
