@@ -35,7 +35,7 @@ async fn writers_of_other_partitions_do_not_fence_each_other() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn writers_of_other_partitions_who_race_all_land_and_write_each_file_once() {
+async fn racing_writers_of_other_partitions_all_land_and_write_each_file_once() {
     let (warehouse, _) = faulty_warehouse();
     open(&warehouse).await;
     let writers = (10..14).map(|partition| {

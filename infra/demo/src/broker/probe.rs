@@ -103,7 +103,7 @@ mod tests {
     }
 
     #[test]
-    fn varints_have_room_for_what_they_count() {
+    fn varints_are_limited_by_the_rest_of_the_frame() {
         assert_eq!(passed(&[3, 0, 0]), 3);
         assert_eq!(passed(&[4, 0, 0]), 0);
         // 128 as a varint of two bytes, followed by 127 bytes.
@@ -120,7 +120,7 @@ mod tests {
     }
 
     #[test]
-    fn integers_are_no_larger_than_what_is_left() {
+    fn integers_are_limited_by_the_rest_of_the_frame() {
         let read = |number: i32, rest: usize| {
             let mut bytes = number.to_be_bytes().to_vec();
             bytes.resize(4 + rest, 0);

@@ -132,7 +132,7 @@ fn read(config: &ClientConfig, topic: &str, partition: i32) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn what_it_holds_survives_a_restart() {
+async fn the_log_survives_a_restart() {
     let mut fixture = Fixture::start().await;
     fixture.create("t", 1).await;
     fixture.check("t", &[]);

@@ -132,7 +132,7 @@ mod tests {
     }
 
     #[test]
-    fn time_that_was_lost_is_not_caught_up_with() {
+    fn lost_time_is_not_made_up_for() {
         let mut pace = Pace::new(Rate::PerSecond(1000.0), Duration::ZERO);
         assert_eq!(pace.due(Duration::from_secs(60)), 100);
         pace.sent(100);

@@ -57,7 +57,7 @@ mod tests {
     use crate::streams::{Faults, Script};
 
     #[test]
-    fn lines_are_json_and_are_added_to_what_is_there() {
+    fn lines_are_json_and_are_appended() {
         let root = tempfile::tempdir().unwrap();
         let path = root.path().join("record.jsonl");
         let script = Script::new(DemoStream::StockPrices, 1, Faults::default());

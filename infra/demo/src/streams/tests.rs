@@ -29,7 +29,7 @@ fn the_same_seed_gives_the_same_messages() {
 }
 
 #[test]
-fn faults_are_as_frequent_as_asked_for() {
+fn faults_have_the_configured_shares() {
     let faults = Faults { late: 0.2, duplicates: 0.1, malformed: 0.05 };
     for stream in DemoStream::ALL {
         let sent = messages(stream, faults, 20_000);
@@ -61,7 +61,7 @@ fn a_duplicate_repeats_an_earlier_message() {
 }
 
 #[test]
-fn what_is_no_row_does_not_look_like_one() {
+fn malformed_messages_cannot_be_decoded() {
     let all = Faults { malformed: 1.0, ..SURE };
     for stream in DemoStream::ALL {
         for message in messages(stream, all, 1_000) {

@@ -37,7 +37,7 @@ async fn a_request_is_read_and_answered() {
 }
 
 #[tokio::test]
-async fn versions_that_are_not_offered() {
+async fn unsupported_versions_are_refused() {
     let asked = arrive(&frame(ApiKey::ApiVersions, 99, &[])).await;
     assert!(matches!(asked, Ok(Arrived::AskedVersions { correlation: 5 })));
     for (key, version) in [(ApiKey::Metadata, 99), (ApiKey::Metadata, -1), (ApiKey::SaslHandshake, 0)] {
@@ -70,7 +70,7 @@ async fn a_frame_that_ends_too_early_is_an_error() {
 }
 
 #[tokio::test]
-async fn a_frame_that_does_not_arrive_is_not_waited_for() {
+async fn an_incomplete_frame_times_out() {
     let (mut client, mut server) = tokio::io::duplex(64);
     tokio::io::AsyncWriteExt::write_all(&mut client, &100_i32.to_be_bytes()).await.unwrap();
     let late = next_within(Duration::ZERO, &mut server, &Arc::new(Semaphore::new(ROOM)), offers).await;

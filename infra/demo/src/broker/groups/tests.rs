@@ -58,7 +58,7 @@ fn commit(offset: i64) -> Commit {
 }
 
 #[tokio::test]
-async fn the_clock_lets_go_of_who_falls_silent() {
+async fn the_clock_removes_silent_members() {
     let fixture = Fixture::new();
     let keeping = Arc::clone(&fixture.groups);
     let clock = tokio::spawn(async move { keeping.keep_time().await });

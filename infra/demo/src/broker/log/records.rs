@@ -69,7 +69,7 @@ mod tests {
     }
 
     #[test]
-    fn records_that_cannot_be_read_end_the_list() {
+    fn an_unreadable_record_ends_the_list() {
         let bytes = batch((-1, -1, -1), 5, &[(5, "a"), (9, "b")]);
         let header = Header::check(&bytes).unwrap();
         for cut in 0..bytes.len() {

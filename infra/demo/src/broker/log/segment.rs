@@ -100,7 +100,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_block_holds_the_offset_that_is_looked_for() {
+    fn a_block_holds_the_requested_offset() {
         let value = "x".repeat(5000);
         let header = Header::check(&plain(&[&value, &value])).unwrap();
         let mut segment = LogSegment::new(100);

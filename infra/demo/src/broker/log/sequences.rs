@@ -155,7 +155,7 @@ mod tests {
     }
 
     #[test]
-    fn producers_that_are_silent_are_forgotten() {
+    fn silent_producers_are_forgotten() {
         let mut known = Sequences::default();
         for id in 0..2 * PRODUCERS as i64 {
             let one = Header::check(&batch((id, 0, 0), 0, &[(0, "v")])).unwrap();

@@ -71,7 +71,7 @@ async fn settings_are_shown() {
 }
 
 #[tokio::test]
-async fn records_are_deleted_and_a_topic_that_comes_again_is_another() {
+async fn records_are_deleted_and_a_recreated_topic_is_new() {
     let fixture = Fixture::start().await;
     fixture.create("t", 1).await;
     fixture.produce("t", &["a", "b", "c"]).await;
@@ -97,7 +97,7 @@ async fn records_are_deleted_and_a_topic_that_comes_again_is_another() {
 }
 
 #[tokio::test]
-async fn a_producer_makes_the_topic_that_is_missing_and_a_consumer_does_not() {
+async fn a_producer_creates_a_missing_topic_and_a_consumer_does_not() {
     let fixture = Fixture::start().await;
     let consumer: BaseConsumer = fixture.consumer().create().unwrap();
     let metadata = consumer.fetch_metadata(Some("t"), WAIT).unwrap();

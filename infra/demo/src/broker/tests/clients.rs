@@ -59,7 +59,7 @@ async fn large_messages_pass_and_small_fetches_get_on() {
 }
 
 #[tokio::test]
-async fn a_fetch_that_waits_is_woken() {
+async fn a_waiting_fetch_is_woken() {
     let fixture = Fixture::start().await;
     fixture.create("t", 1).await;
     let mut config = fixture.consumer();
@@ -104,7 +104,7 @@ async fn offsets_are_found_by_time() {
 }
 
 #[tokio::test]
-async fn an_offset_that_is_not_there_is_told_of() {
+async fn an_offset_outside_the_log_is_an_error() {
     let fixture = Fixture::start().await;
     fixture.create("t", 1).await;
     fixture.produce("t", &["a"]).await;

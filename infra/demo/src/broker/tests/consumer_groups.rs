@@ -90,7 +90,7 @@ fn numbers(range: std::ops::Range<i32>) -> BTreeSet<String> {
     range.map(|number| number.to_string()).collect()
 }
 
-async fn shared_and_handed_on(strategy: &str) {
+async fn shared_and_reassigned(strategy: &str) {
     let fixture = Fixture::start().await;
     fixture.create("t", 4).await;
     let properties = [("partition.assignment.strategy", strategy)];
@@ -112,17 +112,17 @@ async fn shared_and_handed_on(strategy: &str) {
 }
 
 #[tokio::test]
-async fn partitions_are_shared_and_handed_on() {
-    shared_and_handed_on("range").await;
+async fn partitions_are_shared_and_reassigned() {
+    shared_and_reassigned("range").await;
 }
 
 #[tokio::test]
-async fn partitions_are_handed_on_one_by_one() {
-    shared_and_handed_on("cooperative-sticky").await;
+async fn partitions_are_reassigned_one_by_one() {
+    shared_and_reassigned("cooperative-sticky").await;
 }
 
 #[tokio::test]
-async fn a_group_goes_on_over_a_restart() {
+async fn a_group_continues_after_a_restart() {
     let mut fixture = Fixture::start().await;
     fixture.create("t", 4).await;
     let reader = Reader::start(&fixture, &[]);

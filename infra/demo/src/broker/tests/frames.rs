@@ -176,7 +176,7 @@ async fn random_bytes_in_good_frames() {
 }
 
 #[tokio::test]
-async fn versions_that_are_unknown_are_answered_in_one_that_is_known() {
+async fn unknown_versions_are_answered_in_a_known_one() {
     let fixture = Fixture::start().await;
     let frame = [0, 0, 0, 8, 0, 18, 0, 99, 0, 0, 0, 5];
     let answer = send(fixture.broker.address(), &frame);

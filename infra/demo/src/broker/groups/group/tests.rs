@@ -156,7 +156,7 @@ fn members_of_a_generation_have_one_leader_and_join_again_for_a_newcomer() {
 }
 
 #[test]
-fn a_member_that_falls_silent_is_let_go() {
+fn a_silent_member_is_removed() {
     let (mut group, joined) = Fixture::stable(2);
     for _ in 0..2 {
         group.pass(SESSION / 2);
@@ -172,7 +172,7 @@ fn a_member_that_falls_silent_is_let_go() {
 }
 
 #[test]
-fn who_does_not_join_again_is_waited_for_no_longer_than_it_wished() {
+fn a_rebalance_ends_after_the_longest_rebalance_timeout() {
     let (mut group, joined) = Fixture::stable(2);
     let third = group.id();
     let mut joining = [group.join(&third), group.join(&joined[0].member)];
@@ -188,7 +188,7 @@ fn who_does_not_join_again_is_waited_for_no_longer_than_it_wished() {
 }
 
 #[test]
-fn a_leader_that_gives_nothing_is_let_go() {
+fn a_leader_that_assigns_nothing_is_removed() {
     let mut group = Fixture::new();
     let ids = [group.id(), group.id()];
     let joined = ids.each_ref().map(|id| group.join(id)).map(done);
@@ -229,7 +229,7 @@ fn leaving_is_a_rebalance_and_the_last_one_ends_the_group() {
 }
 
 #[test]
-fn a_static_member_takes_its_place_again_without_a_rebalance() {
+fn a_static_member_returns_without_a_rebalance() {
     let mut group = Fixture::new();
     let first = done(group.ask(join(fixed("", "a"))));
     let mut second = group.ask(join(fixed("", "b")));
@@ -261,7 +261,7 @@ fn a_static_member_takes_its_place_again_without_a_rebalance() {
 }
 
 #[test]
-fn what_does_not_go_together_is_refused() {
+fn inconsistent_requests_are_refused() {
     let (mut group, joined) = Fixture::stable(1);
     let newcomer = || join(named(""));
     let consistent = ResponseError::InconsistentGroupProtocol;

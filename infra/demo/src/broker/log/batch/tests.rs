@@ -75,7 +75,7 @@ fn a_header_is_read_and_placed() {
 }
 
 #[test]
-fn what_is_no_batch_is_told_from_one() {
+fn invalid_batches_are_recognised() {
     let good = plain(&["a", "b"]);
     let check = |change: &dyn Fn(&mut Vec<u8>), expect: Flaw| {
         let mut bytes = good.clone();
@@ -106,7 +106,7 @@ fn what_is_no_batch_is_told_from_one() {
 }
 
 #[test]
-fn sequences_go_round() {
+fn sequences_wrap_around() {
     assert_eq!(add_to_sequence(5, 3), 8);
     assert_eq!(add_to_sequence(i32::MAX, 1), 0);
     assert_eq!(add_to_sequence(i32::MAX - 1, 3), 1);

@@ -92,7 +92,7 @@ fn a_torn_tail_is_cut_wherever_it_is_torn() {
 }
 
 #[test]
-fn a_damaged_tail_is_cut_and_a_damaged_middle_is_told_of() {
+fn a_damaged_tail_is_cut_and_a_damaged_middle_is_an_error() {
     let root = tempfile::tempdir().unwrap();
     let partition = open_with(root.path(), 250);
     for _ in 0..4 {
@@ -119,7 +119,7 @@ fn a_damaged_tail_is_cut_and_a_damaged_middle_is_told_of() {
 }
 
 #[test]
-fn what_is_sent_again_is_stored_once_also_after_a_restart() {
+fn a_repeated_batch_is_stored_once_also_after_a_restart() {
     let root = tempfile::tempdir().unwrap();
     let sent = |sender: Sender| batch(sender, 5, &[(5, "x"), (6, "y")]);
     let mut partition = open(root.path());
@@ -208,7 +208,7 @@ fn records_are_deleted_for_good() {
 }
 
 #[test]
-fn what_is_no_batch_is_refused() {
+fn invalid_batches_are_refused() {
     let root = tempfile::tempdir().unwrap();
     let partition = open(root.path());
     let good = plain(&["a", "b"]);
@@ -229,7 +229,7 @@ fn what_is_no_batch_is_refused() {
 }
 
 #[test]
-fn two_at_once_get_offsets_of_their_own() {
+fn simultaneous_appends_get_distinct_offsets() {
     let root = tempfile::tempdir().unwrap();
     let partition = open_with(root.path(), 10_000);
     let mut given: Vec<i64> = std::thread::scope(|scope| {
