@@ -1,8 +1,9 @@
-//! Reads a topic to its end with librdkafka alone and prints how fast: what `tests/e2e/bench.py` measures against.
+//! Reads a topic to its end with librdkafka alone and prints the speed, to which `tests/e2e/bench.py` compares
+//! Thalweg.
 //!
 //! `cargo run --release --example bare_consumer -- BOOTSTRAP TOPIC`
 //!
-//! Invariant: it touches every payload and does nothing else.
+//! Invariant: the program reads every payload and does nothing else.
 
 use std::io::Write;
 use std::time::{Duration, Instant};

@@ -1,6 +1,7 @@
-//! The algebra: rows into states, states into states, states into values.
+//! The algebra: update (rows to states), merge (states to states), finish (states to values).
 //!
-//! Invariant: a step is measured as the process runs it: update and merge are planned once, a query every time.
+//! Invariant: a step is measured as the process runs it. Update and merge are planned once, and a query is planned
+//! every time.
 
 use arrow::record_batch::RecordBatch;
 use criterion::{BatchSize, Criterion, Throughput};
@@ -36,7 +37,7 @@ impl Core {
         self.runtime.block_on(rows).expect("a plan that runs")
     }
 
-    /// As the speed layer does it: planned once.
+    /// Updates states with a plan that is made once, like the speed layer.
     fn update(&self, rows: Vec<RecordBatch>) -> Vec<RecordBatch> {
         let states = self.plan.update_batches(self.state.task_ctx(), rows);
         self.runtime.block_on(states).expect("a plan that runs")
@@ -52,7 +53,7 @@ impl Core {
         algebra::batches("states", schema, batches).expect("the state schema")
     }
 
-    /// The states of `n` micro-batches, each with its own rows for every group that occurs in it.
+    /// The states of `n` micro-batches. Each micro-batch has its own row for every group in it.
     fn micro_batches(&self, n: u64) -> Vec<RecordBatch> {
         let update = |i| {
             let rows = events::rows(i * events::MICRO_BATCH as u64, events::MICRO_BATCH, DEVICES);

@@ -1,6 +1,6 @@
-//! Decoding JSON messages of about 110 bytes.
+//! Decoding of JSON messages of about 110 bytes.
 //!
-//! Invariant: all messages are good ones; rejects are slower and rare.
+//! Invariant: all messages are valid, because rejects are rare and slower.
 
 use std::hint::black_box;
 

@@ -1,7 +1,9 @@
-//! What each layer can do on one core, without a network: `cargo bench`.
+//! The speed of each layer on one core, without a network: `cargo bench`.
 //!
-//! It exists so that a figure in the README has a command that prints it. Invariant: every bench runs the code that
-//! the process runs, on one thread, over events that are the same on every machine.
+//! The benches exist so that a command prints each figure in the README.
+//!
+//! Invariant: every bench runs the code of the process, on one thread, over events that are the same on every
+//! machine.
 
 mod algebra;
 mod decode;

@@ -1,6 +1,6 @@
-//! A full recomputation of a view from archived rows, through the archive and back into published states.
+//! A full recomputation of a view: from archived rows to published states.
 //!
-//! Invariant: the master dataset is written by the archive itself, epoch by epoch.
+//! Invariant: the archive itself writes the master dataset, epoch by epoch.
 
 use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;

@@ -86,7 +86,7 @@ async fn epochs_land_and_are_found_again() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn files_hold_rows_in_order_and_say_what_they_span() {
+async fn files_hold_sorted_rows_and_their_span() {
     let (warehouse, _) = faulty_warehouse();
     let version =
         landed(open(&warehouse).await.commit(&epoch(&[(0, 0), (1, 5)], &[(0, 3), (1, 7)], true)).await.unwrap());
@@ -186,7 +186,7 @@ async fn epochs_without_rows_move_positions_without_files() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_epoch_that_names_no_partition_reads_the_log_anew() {
+async fn an_epoch_without_partitions_refreshes_the_log() {
     let (warehouse, _) = faulty_warehouse();
     let (mut ours, mut theirs) = (open(&warehouse).await, open(&warehouse).await);
     ours.latest().await.unwrap();
@@ -249,7 +249,7 @@ async fn commit_many(archive: &mut Archive, from: i64, count: i64) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_log_with_checkpoints_says_the_same() {
+async fn a_log_with_checkpoints_gives_the_same_state() {
     check_checkpoints(warehouse_in_memory()).await;
     // A folder's listings are not sorted.
     let folder = tempfile::tempdir().unwrap();

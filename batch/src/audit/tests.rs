@@ -41,7 +41,7 @@ fn snapshot(
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn right_segments_are_equal_and_forged_ones_are_not() {
+async fn correct_segments_are_equal_and_forged_ones_are_not() {
     let (warehouse, _) = faulty_warehouse();
     let folder = tempfile::tempdir().unwrap();
     let config = BatchConfig { spill: folder.path().to_owned(), ..BatchConfig::default() };
@@ -101,7 +101,7 @@ async fn right_segments_are_equal_and_forged_ones_are_not() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn rebuilt_segments_are_compared_with_what_is_published() {
+async fn rebuilt_segments_are_compared_with_published_states() {
     let (warehouse, _) = faulty_warehouse();
     let folder = tempfile::tempdir().unwrap();
     let config = BatchConfig { spill: folder.path().to_owned(), ..BatchConfig::default() };

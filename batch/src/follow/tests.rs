@@ -28,7 +28,7 @@ async fn stands(masters: &mut watch::Receiver<Arc<Masters>>, frontier: &[(i32, i
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_others_archive_and_publish_is_seen() {
+async fn versions_of_other_processes_are_announced() {
     let (warehouse, _) = faulty_warehouse();
     let known = catalog(&[(0, 0)], &[("overall", OVERALL)]).await;
     let (definitions, watched) = watch::channel(Arc::new(known.clone()));

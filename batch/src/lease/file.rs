@@ -97,7 +97,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_a_lease_means() {
+    fn every_lease_has_its_state() {
         let holder = Holder::new();
         let (theirs, other) = (holder.id, Uuid::new_v4());
         let file = |until_ms, released| LeaseFile { holder: holder.clone(), until_ms, released };
@@ -124,7 +124,7 @@ mod tests {
     }
 
     #[test]
-    fn only_a_process_that_can_be_looked_for_is_dead() {
+    fn only_a_visible_process_can_be_dead() {
         let alive = Holder::new();
         let gone = Holder { pid: u32::MAX, ..alive.clone() };
         let elsewhere = Holder { space: "another kernel".to_owned(), ..gone.clone() };

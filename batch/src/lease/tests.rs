@@ -54,7 +54,7 @@ async fn one_at_a_time() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn of_takers_at_once_one_wins() {
+async fn of_simultaneous_takers_one_wins() {
     for _ in 0..20 {
         let (warehouse, _) = faulty_warehouse();
         let clock = WallClock::manual();
@@ -78,7 +78,7 @@ async fn of_takers_at_once_one_wins() {
 }
 
 #[tokio::test]
-async fn a_holder_that_is_late_is_replaced_and_learns_it() {
+async fn a_late_holder_is_replaced_and_learns_it() {
     let (warehouse, _) = faulty_warehouse();
     let clock = WallClock::manual();
     let mut stopped = mine(&warehouse, &clock).await;
@@ -105,7 +105,7 @@ async fn a_holder_that_is_late_is_replaced_and_learns_it() {
 }
 
 #[tokio::test]
-async fn one_that_comes_back_before_anyone_took_it_goes_on() {
+async fn a_late_holder_keeps_a_lease_that_nobody_took() {
     let (warehouse, _) = faulty_warehouse();
     let clock = WallClock::manual();
     let mut late = mine(&warehouse, &clock).await;
@@ -115,7 +115,7 @@ async fn one_that_comes_back_before_anyone_took_it_goes_on() {
 }
 
 #[tokio::test]
-async fn work_that_is_cut_off_lets_go() {
+async fn cancelled_work_releases_the_lease() {
     let (warehouse, _) = faulty_warehouse();
     let clock = WallClock::manual();
     let lease = mine(&warehouse, &clock).await;
@@ -135,7 +135,7 @@ async fn work_that_is_cut_off_lets_go() {
 }
 
 #[tokio::test]
-async fn a_write_that_landed_with_an_error_is_ones_own() {
+async fn a_write_that_landed_with_an_error_is_recognised() {
     let (warehouse, store) = faulty_warehouse();
     let clock = WallClock::manual();
     for (after, taken) in [(true, true), (false, false)] {
@@ -150,7 +150,7 @@ async fn a_write_that_landed_with_an_error_is_ones_own() {
 }
 
 #[tokio::test]
-async fn what_is_no_lease_holds_nobody_off() {
+async fn an_unreadable_lease_blocks_nobody() {
     let (warehouse, _) = faulty_warehouse();
     let clock = WallClock::manual();
     let folder = Warehouse::lease_path(&view());

@@ -74,7 +74,7 @@ async fn replayed_and_loaded_states_are_equal() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn commits_of_other_programs_are_read_over() {
+async fn commits_of_other_programs_are_skipped() {
     let store: Arc<dyn ObjectStore> = Arc::new(InMemory::new());
     let mut log = open(&store).await;
     land(&mut log, draft(&[(0, 3)], &[(0, 3)], false)).await;

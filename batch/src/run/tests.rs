@@ -86,7 +86,7 @@ async fn expected(view: &CompiledView, from: &[(i32, i64)], to: &[(i32, i64)]) -
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn appended_compacted_and_full_states_say_the_same() {
+async fn appended_compacted_and_full_states_are_equal() {
     let origin = &[(0, 0), (1, 5)];
     let mut built = Built::new(origin, &[("by_device", BY_DEVICE), ("overall", OVERALL)]).await;
     let steps: [&[(i32, i64)]; 6] = [
@@ -155,7 +155,7 @@ async fn a_stream_without_partitions_has_nothing_to_publish() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn memory_that_is_short_spills_and_changes_nothing() {
+async fn a_small_memory_limit_spills_and_changes_nothing() {
     let many = "SELECT count AS c, _offset AS o, count(*) AS n, sum(temperature) AS t \
                 FROM sensor_data GROUP BY 1, 2";
     let mut built = Built::new(&[(0, 0)], &[("wide", many)]).await;
@@ -198,7 +198,7 @@ async fn killed_at_any_step_a_run_is_published_once_or_not() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn one_run_at_a_time_and_one_that_was_stopped_drops_its_work() {
+async fn one_run_at_a_time_and_a_suspended_run_drops_its_work() {
     let mut built = Built::new(&[(0, 0)], &[("overall", OVERALL)]).await;
     built.config.clock = WallClock::manual();
     let view = built.view("overall");
@@ -229,7 +229,7 @@ async fn one_run_at_a_time_and_one_that_was_stopped_drops_its_work() {
     let mut table = ViewTable::open(warehouse, id, view.plan.stored_schema()).await.unwrap();
     assert!(table.latest().await.unwrap().is_none());
 
-    // A later run is told the holder, and reads nothing.
+    // A later run learns who holds the lease, and reads nothing.
     let report = built.run(&view, RunMode::Full).await.unwrap();
     let RunOutcome::Busy { holder, until_ms } = report.outcome else { panic!("{:?}", report.outcome) };
     assert!(holder.starts_with(&format!("process {} on ", std::process::id())));

@@ -125,7 +125,7 @@ async fn new_views_are_built_promoted_and_followed() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_another_process_computes_is_left_to_it() {
+async fn a_view_of_another_process_is_left_to_it() {
     let (warehouse, _) = faulty_warehouse();
     let catalogs = CatalogStore::new(warehouse.clone());
     catalogs.apply(parse(STREAM).unwrap()).await.unwrap();

@@ -2,15 +2,16 @@
 //!
 //! ```text
 //!  listener ─▶ connection ─▶ frame ─▶ requests ─▶ topics ─▶ log          batches, as producers sent them
-//!                                        │      ─▶ groups               who reads what, and how far
-//!                                        └──────▶ producers             ids, so that nothing is stored twice
+//!                                        │      ─▶ groups               members, assignments and commits
+//!                                        └──────▶ producers             ids, so that no batch is stored twice
 //! ```
 //!
-//! Any Kafka client can use it, idempotent producers and consumer groups too; what it holds survives the end of the
-//! process, however it ends. Absent: replicas, transactions, deletion by age or size, compaction, TLS and SASL, ACLs,
-//! quotas, the newer protocol of groups (KIP-848), fetch sessions; topic settings are kept and shown but have no
-//! effect. Nothing is forced to disk before a segment is full, so a machine that stops may take the newest messages
-//! with it. Invariant: one process has the log open, and what was acknowledged is read from then on, once.
+//! Any Kafka client can use the broker, including idempotent producers and consumer groups. Stored data survives any
+//! end of the process. Absent: replicas, transactions, deletion by age or size, compaction, TLS and SASL, ACLs,
+//! quotas, the newer protocol of groups (KIP-848), fetch sessions. Topic settings are kept and shown but have no
+//! effect. A segment is synced to disk only when it is full, so the newest messages may be lost if the machine stops.
+//!
+//! Invariant: one process has the log open, and every acknowledged batch is readable from then on, once.
 
 mod files;
 mod log;
@@ -43,7 +44,7 @@ use self::listener::DRAIN;
 use self::node::Node;
 use crate::{Error, Result};
 
-/// They read and write sockets; what blocks has others.
+/// Threads for sockets; blocking work has its own threads.
 const THREADS: usize = 2;
 /// Threads that read and write files.
 const BLOCKING_THREADS: usize = 8;
@@ -58,8 +59,8 @@ pub struct Broker {
 }
 
 impl Broker {
-    /// Opens the log in `folder`, which is created if absent, and listens. Without an address: on the usual port of
-    /// loopback, or on a free one if that is taken.
+    /// Opens the log in `folder`, which is created if absent, and listens. Without an address the broker takes
+    /// Kafka's usual port on loopback, or a free port if the usual one is taken.
     ///
     /// Errors: [`Error::Listen`], [`Error::InUse`], [`Error::OpenLog`], [`Error::Write`].
     pub async fn start(folder: &Path, address: Option<SocketAddr>) -> Result<Self> {
@@ -80,26 +81,26 @@ impl Broker {
         Ok(Self { address, node, serving, threads, _lock: lock })
     }
 
-    /// Where Kafka clients find it.
+    /// The address for Kafka clients.
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// Bytes of its log on disk.
+    /// Bytes of the log on disk.
     pub fn log_bytes(&self) -> u64 {
         self.node.topics.bytes()
     }
 
-    /// Takes no more connections, lets requests end that are being answered, and closes the log.
+    /// Refuses new connections, finishes the requests in progress, and closes the log.
     pub async fn stop(self) {
         self.node.stop.cancel();
-        // A panic in there has been told where it happened; the log is safe in any case.
+        // A panic of the task was reported where it happened, and does not harm the log.
         let _ = self.serving.await;
         self.threads.end().await;
     }
 }
 
-/// The broker's threads: it answers in time whatever else the process computes.
+/// The broker's own threads, so that other work of the process does not delay answers.
 struct OwnThreads {
     handle: Handle,
     runtime: Option<Runtime>,
@@ -126,7 +127,7 @@ impl OwnThreads {
 
 impl Drop for OwnThreads {
     fn drop(&mut self) {
-        // Waiting for the threads would block one that must not be blocked.
+        // Waiting for the threads would block an async thread.
         if let Some(runtime) = self.runtime.take() {
             runtime.shutdown_background();
         }

@@ -1,6 +1,6 @@
-//! The crate's error: what was being done when it failed, and whose fault that is.
+//! The crate's error: the action that failed, and whose fault the failure is.
 //!
-//! Invariant: every message says what its reader can do, or whom it was about.
+//! Invariant: every message gives advice to its reader, or names the object of the failure.
 
 use std::io;
 use std::path::PathBuf;
@@ -12,7 +12,7 @@ use thalweg_schemas::Fault;
 /// Shorthand for results of this crate.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// What was being done when it failed.
+/// The action that failed.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     #[error("the Kafka client cannot be configured: {source}")]
@@ -57,7 +57,7 @@ pub enum Error {
 }
 
 impl Error {
-    /// Whether to try again, to tell the user, or to stop.
+    /// Decides between retry, refusal and exit.
     pub fn fault(&self) -> Fault {
         match self {
             Error::Configure { .. }

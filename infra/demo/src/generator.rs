@@ -1,12 +1,13 @@
-//! The generator: sends the streams' messages to Kafka at a rate, and knows what of them arrived where.
+//! The generator: sends the streams' messages to Kafka at a given rate, and knows the partition and offset of each.
 //!
 //! ```text
 //!  pace ─▶ message at the next position ─▶ librdkafka ─▶ acknowledged: partition and offset ─▶ tally, record
 //! ```
 //!
-//! Messages in flight are bounded: when Kafka is slow, the generator is. Where it goes on is read from the topics'
-//! ends, so there is nothing to keep. Invariant: what the tally and the record hold was acknowledged by Kafka, all of
-//! it.
+//! The number of messages in flight is limited, so a slow Kafka slows the generator down. A restarted generator reads
+//! its position from the ends of the topics and keeps no state of its own.
+//!
+//! Invariant: the tally and the record hold exactly the messages that Kafka acknowledged.
 
 mod pace;
 mod record;
@@ -34,24 +35,24 @@ use self::topics::messages_in;
 use crate::streams::{DemoStream, Faults, Script};
 use crate::{Error, Result};
 
-/// Partitions of a topic that is created here.
+/// Partitions of a topic that the generator creates.
 const PARTITIONS: i32 = 4;
-/// After this long without an acknowledgement a message has failed.
+/// A message fails after this time without an acknowledgement.
 const DELIVERY: Duration = Duration::from_secs(300);
 
-/// What is sent, how fast and where to.
+/// The settings of a generator: streams, rate and Kafka.
 #[derive(Debug, Clone)]
 pub struct Plan {
-    /// librdkafka's properties, `bootstrap.servers` among them.
+    /// librdkafka's properties, including `bootstrap.servers`.
     pub kafka: BTreeMap<String, String>,
     pub streams: Vec<DemoStream>,
-    /// Of all streams together.
+    /// The rate of all streams together.
     pub rate: Rate,
     pub seed: u64,
     pub faults: Faults,
-    /// Messages to each stream; without end if absent.
+    /// Messages per stream; unlimited if absent.
     pub count: Option<u64>,
-    /// Where every acknowledged message is written down, one JSON object a line; appended to.
+    /// A file to which every acknowledged message is appended, one JSON object per line.
     pub record: Option<PathBuf>,
 }
 
@@ -70,7 +71,7 @@ impl Plan {
         client
     }
 
-    /// Makes the topics that are missing, so that streams over them can start.
+    /// Creates missing topics, so that streams over them can start.
     ///
     /// Errors: [`Error::Configure`], [`Error::Reach`], [`Error::CreateTopic`].
     pub async fn prepare(&self) -> Result<()> {
@@ -78,9 +79,9 @@ impl Plan {
         create_topics(&self.client(), &names, PARTITIONS).await
     }
 
-    /// Sends until `count` is reached or `cancel`, then waits for what is in flight. `sent` counts along.
+    /// Sends until `count` or `cancel`, then waits for the messages in flight. `sent` counts acknowledged messages.
     ///
-    /// Errors: see [`Error`]; after a transient one, call it again.
+    /// Errors: see [`Error`]. After a transient error the caller may call `run` again.
     pub async fn run(&self, cancel: &CancellationToken, sent: &watch::Sender<u64>) -> Result<Summary> {
         self.prepare().await?;
         let client = self.client();
@@ -98,7 +99,7 @@ impl Plan {
             }
         });
         let feeds = try_join_all(feeds).await?.into_iter();
-        // One that fails ends the others, in order: what was sent to them is recorded.
+        // A feed that fails stops the other feeds in an orderly way, so that their messages are recorded.
         let stop = cancel.child_token();
         let feeds = feeds.map(|(stream, script, rate, first, end, record)| {
             let feed = Feed::new(stream, script, first, end, producer.clone(), record);

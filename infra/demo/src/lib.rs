@@ -1,8 +1,10 @@
-//! The demo: three streams that look like somebody's trade, and a Kafka broker inside the process to carry them.
+//! The demo: three streams of realistic events, and a Kafka broker inside the process that stores them.
 //!
-//! It exists so that a newcomer sees exact live views with nothing installed. [`generator`] speaks to any Kafka through
-//! librdkafka, as any producer would; [`broker`] is one that needs no installation. Invariant: what is generated is a
-//! function of seed and position alone, so it goes on where it was, and anyone can say what was sent.
+//! The demo shows a newcomer exact live views without any installation. The [`generator`] sends messages to any Kafka
+//! through librdkafka. The [`broker`] is a Kafka that needs no installation.
+//!
+//! Invariant: a generated message depends on seed and position alone. So a restarted generator continues at its last
+//! position, and anyone can compute the sent messages.
 
 mod error;
 

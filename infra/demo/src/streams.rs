@@ -1,11 +1,12 @@
-//! The three streams: their definitions in SQL, and what their messages say.
+//! The three streams: their definitions in SQL, and the content of their messages.
 //!
 //! ```text
 //!  (seed, stream, position) ─▶ fate: as usual, late, a duplicate, malformed ─▶ event ─▶ key and payload
 //! ```
 //!
-//! Event time is driven by the position: sent twice as fast, time passes twice as fast. Invariant: a message depends on
-//! seed, faults, stream and position alone.
+//! The position drives event time: at twice the rate, event time passes twice as fast.
+//!
+//! Invariant: a message depends on seed, faults, stream and position alone.
 
 mod chance;
 mod fate;
@@ -22,7 +23,7 @@ use serde::Serialize;
 use self::chance::Dice;
 pub use self::fate::{Fate, Faults};
 
-/// Where event time begins: 2026-01-01T00:00:00Z, in milliseconds.
+/// Event time of position 0: 2026-01-01T00:00:00Z, in milliseconds.
 const START: i64 = 1_767_225_600_000;
 
 /// A stream of the demo; its topic has the same name.
@@ -44,7 +45,7 @@ impl DemoStream {
         }
     }
 
-    /// The stream and its views, as SQL to be read and applied.
+    /// The SQL definitions of the stream and its views.
     pub fn definitions(self) -> &'static str {
         match self {
             DemoStream::SensorData => include_str!("../../../schemas/demo/sensor_data.sql"),
@@ -53,7 +54,8 @@ impl DemoStream {
         }
     }
 
-    /// Its part of all messages, in tenths. With [`DemoStream::step`] it makes time pass alike in all streams.
+    /// The stream's share of all messages, in tenths. With [`DemoStream::step`], event time passes equally fast in
+    /// all streams.
     pub fn share(self) -> u32 {
         match self {
             DemoStream::SensorData => 5,
@@ -86,17 +88,17 @@ impl FromStr for DemoStream {
     }
 }
 
-/// What is sent for one position.
+/// The message of one position.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Message {
     pub fate: Fate,
-    /// False if it cannot be decoded.
+    /// False if the message cannot be decoded.
     pub is_row: bool,
     pub key: String,
     pub payload: Vec<u8>,
 }
 
-/// An event before it is text.
+/// An event before serialization.
 struct Event {
     key: String,
     payload: Vec<u8>,
@@ -134,8 +136,8 @@ impl Script {
         self.faults.fate(&mut self.dice("fate", position), position)
     }
 
-    /// The message as it is sent for the first time; a duplicate's position has an event of its own too, for another
-    /// duplicate to repeat.
+    /// The message without duplication. The position of a duplicate has an original message too, which another
+    /// duplicate may repeat.
     fn original(&self, position: u64, fate: Fate) -> Message {
         let mut dice = self.dice("event", position);
         let clock = START + position as i64 * self.stream.step();

@@ -10,7 +10,7 @@ use crate::archive::serve;
 use crate::testing::{epoch, positions};
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_loop_outlasts_storage_that_fails_and_ends_with_its_senders() {
+async fn the_loop_survives_storage_failures_and_ends_with_its_senders() {
     let (warehouse, store) = faulty_warehouse();
     let mut archive = open(&warehouse).await;
     let (versions, watched) = watch::channel(archive.latest().await.unwrap());

@@ -14,7 +14,7 @@ async fn two_writers_of_one_range_leave_one_epoch() {
     landed(one.commit(&range).await.unwrap());
     let seen = fenced(two.commit(&range).await.unwrap());
     assert_eq!(seen.frontier, at(&[(0, 3), (1, 5)]));
-    // After reading the table's position, the second archive goes on.
+    // After reading the table's position, the second archive continues.
     landed(two.commit(&epoch(&[(0, 3)], &[(0, 5)], true)).await.unwrap());
     let seen = fenced(one.commit(&epoch(&[(0, 3)], &[(0, 4)], true)).await.unwrap());
     assert_eq!(positions(&warehouse, &seen.files).await, all_below(&[], &[(0, 5)]));
@@ -35,7 +35,7 @@ async fn writers_of_other_partitions_do_not_fence_each_other() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn writers_of_other_partitions_who_race_all_land_and_write_each_file_once() {
+async fn racing_writers_of_other_partitions_all_land_and_write_each_file_once() {
     let (warehouse, _) = faulty_warehouse();
     open(&warehouse).await;
     let writers = (10..14).map(|partition| {

@@ -1,6 +1,6 @@
-//! One client's connection: its requests are answered one after the other, in their order.
+//! One client's connection: answers requests one after the other, in the order of arrival.
 //!
-//! Invariant: what a client sends can end its own connection and nothing else.
+//! Invariant: a client's bytes can end only that client's connection.
 
 use std::sync::Arc;
 
@@ -12,9 +12,9 @@ use super::frame::{self, Arrived, Broken};
 use super::node::{Node, Peer};
 use super::requests;
 
-/// Answers until the client goes or the broker stops.
+/// Answers requests until the client disconnects or the broker stops.
 pub(crate) async fn answer(mut stream: TcpStream, node: Arc<Node>, room: Arc<Semaphore>) -> Result<(), Broken> {
-    // Without it a small answer waits for the client's acknowledgement.
+    // Without this option a small answer waits for the client's TCP acknowledgement.
     stream.set_nodelay(true)?;
     let peer = Peer { address: stream.peer_addr()?.ip().to_canonical(), reached: stream.local_addr()? };
     loop {
@@ -36,7 +36,7 @@ pub(crate) async fn answer(mut stream: TcpStream, node: Arc<Node>, room: Arc<Sem
     }
 }
 
-/// Ends when the client goes while it is waited with; never if it has sent its next request already.
+/// Ends when the client disconnects. Never ends if the client has already sent its next request.
 async fn gone(stream: &TcpStream) {
     if let Ok(1..) = stream.peek(&mut [0]).await {
         std::future::pending::<()>().await;

@@ -1,12 +1,12 @@
-//! Small files that are replaced as a whole, and work that blocks.
+//! Small files that are replaced as a whole, and blocking work.
 //!
-//! Invariant: under its name a file is as it was before or as it is to be, whenever the process or the machine ends.
+//! Invariant: a file has either its old or its new content, whenever the process or the machine stops.
 
 use std::fs::File;
 use std::io::{self, Write};
 use std::path::Path;
 
-/// Writes the file anew. Blocks.
+/// Replaces the file's content. Blocks.
 pub(crate) fn replace(path: &Path, contents: &[u8]) -> io::Result<()> {
     let partial = path.with_extension("partial");
     let mut file = File::create(&partial)?;
@@ -15,13 +15,13 @@ pub(crate) fn replace(path: &Path, contents: &[u8]) -> io::Result<()> {
     std::fs::rename(&partial, path)
 }
 
-/// Runs what blocks on a thread that may be blocked.
+/// Runs blocking work on a thread for such work.
 pub(crate) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
     match tokio::task::spawn_blocking(work).await {
         Ok(done) => done,
         Err(stopped) => match stopped.try_into_panic() {
             Ok(panic) => std::panic::resume_unwind(panic),
-            // The runtime is ending, and with it whoever waits here.
+            // The runtime is shutting down, and so is this task.
             Err(_) => std::future::pending().await,
         },
     }

@@ -1,12 +1,14 @@
-//! Frames: a request from a connection's bytes, and an answer back into bytes.
+//! Frames: reads a request from a connection's bytes, and encodes an answer into bytes.
 //!
 //! ```text
 //!  length 4 │ api key 2 │ version 2 │ correlation 4 │ client id … │ body
 //! ```
 //!
-//! The protocol library makes room for as many items as a request says it has. So a request is first read through a
-//! [`Probe`], which lets no number through that the frame has no room for. Invariant: nothing that a frame says costs
-//! more memory than some times the frame's own length, and only produce requests may be large.
+//! The protocol library allocates memory for as many items as a request claims to have. So a request is first read
+//! through a [`Probe`], which refuses any count that is too large for the rest of the frame.
+//!
+//! Invariant: a frame costs at most a small multiple of its own length in memory, and only produce requests may be
+//! large.
 
 use std::io;
 use std::sync::Arc;
@@ -26,15 +28,15 @@ const HEAD: usize = 8;
 const LARGE: usize = 32 << 20;
 /// The largest request of another kind.
 const SMALL: usize = 2 << 20;
-/// Memory for frames that are larger than small ones, all connections together, in units of [`UNIT`].
+/// Memory for large frames of all connections together, in units of [`UNIT`]. Small frames need none of it.
 pub(crate) const ROOM: usize = 128;
 const UNIT: usize = 1 << 20;
-/// How long a frame may take to arrive once it has begun.
+/// Longest time between the first and the last byte of a frame.
 const ARRIVAL: Duration = Duration::from_secs(60);
-/// What is read at once at least.
+/// Smallest buffer of one read.
 const PIECE: usize = 64 << 10;
 
-/// Why a connection is closed.
+/// The reason why a connection is closed.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Broken {
     #[error(transparent)]
@@ -53,7 +55,7 @@ pub(crate) enum Broken {
     Unanswered,
 }
 
-/// A request whose body is not read yet.
+/// A request with an undecoded body.
 pub(crate) struct RequestFrame {
     pub(crate) key: ApiKey,
     pub(crate) version: i16,
@@ -63,17 +65,17 @@ pub(crate) struct RequestFrame {
     _room: Option<OwnedSemaphorePermit>,
 }
 
-/// What a frame brings.
+/// The result of reading a frame.
 pub(crate) enum Arrived {
     Request(RequestFrame),
-    /// A question for the versions on offer, in a version that is not.
+    /// An ApiVersions request in a version that is not served.
     AskedVersions {
         correlation: i32,
     },
     End,
 }
 
-/// Reads the next frame. `offers` says which requests are served.
+/// Reads the next frame. `offers` returns true for served requests.
 pub(crate) async fn next(
     from: &mut (impl AsyncRead + Unpin),
     room: &Arc<Semaphore>,
@@ -115,14 +117,14 @@ async fn rest(
     if key != ApiKey::Produce && size > SMALL {
         return Err(Broken::Length(length));
     }
-    // A semaphore that nobody closes.
+    // Nobody closes the semaphore, so acquiring cannot fail.
     let units = size.div_ceil(UNIT) as u32;
     let wanted = async { Arc::clone(room).acquire_many_owned(units).await.ok() };
     let room = if size > SMALL { wanted.await } else { None };
     let mut bytes = BytesMut::with_capacity(size.min(PIECE));
     bytes.put_slice(&head);
     while bytes.len() < size {
-        // What was announced is believed when it arrives.
+        // Memory is reserved only as bytes arrive, whatever length the frame claims.
         bytes.reserve(PIECE.min(size - bytes.len()));
         let left = size - bytes.len();
         if from.read_buf(&mut (&mut bytes).limit(left)).await? == 0 {
@@ -140,7 +142,7 @@ async fn rest(
 }
 
 impl RequestFrame {
-    /// The request itself.
+    /// Decodes the request's body.
     pub(crate) fn read<Q: Decodable>(&self) -> Result<Q, Broken> {
         let Self { key, version, .. } = *self;
         let unreadable = |error| Broken::Request { key, version, reason: format!("{error:#}") };
@@ -148,13 +150,13 @@ impl RequestFrame {
         Q::decode(&mut self.body.clone(), version).map_err(unreadable)
     }
 
-    /// The frame that answers it.
+    /// Encodes the answer to this request as a frame.
     pub(crate) fn answer<A: Encodable>(&self, answer: &A) -> Result<BytesMut, Broken> {
         encode(self.key, self.version, self.correlation, answer)
     }
 }
 
-/// A frame that answers the request with this correlation.
+/// Encodes the answer to the request with this correlation id as a frame.
 pub(crate) fn encode<A: Encodable>(
     key: ApiKey,
     version: i16,

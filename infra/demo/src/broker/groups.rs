@@ -1,8 +1,10 @@
-//! Consumer groups: who is in them, who reads what, and how far they have read.
+//! Consumer groups: their members, assignments and committed offsets.
 //!
-//! Membership lives in memory, as in Kafka's classic protocol: after a restart members are unknown and join again. What
-//! was committed lives in a small file for each group. Invariant: all groups change under one lock that is held for a
-//! moment; a commit is acknowledged after it was written.
+//! Membership is kept in memory, as in Kafka's classic protocol: after a restart members are unknown and join again.
+//! Committed offsets are kept in a small file for each group.
+//!
+//! Invariant: all groups change under one lock, which is held only briefly. A commit is acknowledged after it was
+//! written.
 
 mod commits;
 
@@ -30,7 +32,7 @@ use super::files::blocking;
 use crate::{Error, Result};
 
 const FOLDER: &str = "groups";
-/// Groups at once, so that memory is bounded.
+/// Largest number of groups, so that memory is bounded.
 const GROUPS: usize = 10_000;
 
 #[derive(Default)]
@@ -41,8 +43,8 @@ struct GroupEntry {
 }
 
 impl GroupEntry {
-    /// Nobody is in it and nothing was ever committed: it might as well not exist. One with a file is kept until it is
-    /// deleted, so that a group never has two.
+    /// True if the group has no members and never had a commit, so that it may be forgotten. A group with a file is
+    /// kept until its deletion, so that a group never has two files.
     fn is_idle(&self) -> bool {
         self.group.is_vacant() && self.commits.is_empty() && self.file.is_none()
     }
@@ -51,12 +53,12 @@ impl GroupEntry {
 pub(crate) struct Groups {
     folder: PathBuf,
     table: Mutex<BTreeMap<String, GroupEntry>>,
-    /// Something may be due earlier than it was.
+    /// Notified when a timeout may have become earlier.
     changed: Notify,
 }
 
 impl Groups {
-    /// Blocks.
+    /// Opens the committed offsets in `folder`. Blocks.
     ///
     /// Errors: [`Error::OpenLog`].
     pub(crate) fn open(folder: &Path) -> Result<Self> {
@@ -68,7 +70,7 @@ impl Groups {
         Ok(Self { folder, table: Mutex::new(table), changed: Notify::new() })
     }
 
-    /// Lets members go whose time is over, and rebalances end; for ever.
+    /// Removes expired members and ends rebalances on time. Never returns.
     pub(crate) async fn keep_time(&self) -> Infallible {
         loop {
             let next = self.expire(Instant::now());
@@ -85,7 +87,7 @@ impl Groups {
         }
     }
 
-    /// Does what is due; when something is due next.
+    /// Expires what is due in all groups. Returns the next due time.
     fn expire(&self, now: Instant) -> Option<Instant> {
         let mut table = self.table.lock();
         table.retain(|_, entry| {
@@ -95,7 +97,7 @@ impl Groups {
         table.values().filter_map(|entry| entry.group.due()).min()
     }
 
-    /// Joins, which takes until the others have joined too.
+    /// Adds a member to a group. Waits until all members have joined.
     pub(crate) async fn join(&self, name: &str, join: JoinRequest) -> JoinOutcome {
         let member = join.identity.member.clone();
         let (reply, answer) = oneshot::channel();
@@ -110,7 +112,7 @@ impl Groups {
         answer.await.unwrap_or(Err((ResponseError::CoordinatorNotAvailable, member)))
     }
 
-    /// Gives, or waits for, who reads what.
+    /// Takes the leader's assignments, or waits for them. Returns the member's assignment.
     pub(crate) async fn sync(&self, name: &str, sync: SyncRequest) -> SyncOutcome {
         let (reply, answer) = oneshot::channel();
         match self.table.lock().get_mut(name) {
@@ -137,7 +139,7 @@ impl Groups {
         left
     }
 
-    /// Remembers how far a member has read, or somebody who is in no group.
+    /// Commits offsets of a member, or of a client outside any group.
     pub(crate) async fn commit(
         self: &Arc<Self>,
         name: &str,
@@ -165,7 +167,8 @@ impl Groups {
         self.save(name).await
     }
 
-    /// Forgets commits of a group; nobody may be subscribed to the topic, which here is: be in the group.
+    /// Deletes committed offsets. The group must have no members, because any member counts as subscribed to the
+    /// topic.
     pub(crate) async fn uncommit(
         self: &Arc<Self>,
         name: &str,
@@ -184,7 +187,7 @@ impl Groups {
         self.save(name).await
     }
 
-    /// Forgets what was committed of a topic that is no more.
+    /// Deletes all committed offsets of a deleted topic.
     pub(crate) async fn forget(self: &Arc<Self>, topic: &str) {
         let touched: Vec<String> = {
             let mut table = self.table.lock();
@@ -193,12 +196,12 @@ impl Groups {
             touched.collect()
         };
         for name in touched {
-            // If it is not written now, it is with the group's next commit.
+            // If this write fails, the group's next commit writes the change.
             let _ = self.save(&name).await;
         }
     }
 
-    /// Writes what a group has committed, unless somebody else has written it meanwhile.
+    /// Writes the group's committed offsets, unless another task has already written them.
     async fn save(self: &Arc<Self>, name: &str) -> Result<(), ResponseError> {
         let (groups, name) = (Arc::clone(self), name.to_owned());
         let saved = blocking(move || {
@@ -225,7 +228,7 @@ impl Groups {
         })
     }
 
-    /// Removes a group that nobody is in.
+    /// Deletes a group without members.
     pub(crate) async fn delete(self: &Arc<Self>, name: &str) -> Result<(), ResponseError> {
         let file = {
             let mut table = self.table.lock();
@@ -241,12 +244,12 @@ impl Groups {
         }
     }
 
-    /// What a group has committed of a partition.
+    /// The commit of a group for a partition.
     pub(crate) fn committed(&self, name: &str, topic: &str, partition: i32) -> Option<Commit> {
         self.table.lock().get(name)?.commits.get(topic, partition).cloned()
     }
 
-    /// Every partition that a group has committed of.
+    /// All partitions with a commit of the group.
     pub(crate) fn all_committed(&self, name: &str) -> Vec<(String, i32)> {
         self.table.lock().get(name).map(|entry| entry.commits.partitions()).unwrap_or_default()
     }

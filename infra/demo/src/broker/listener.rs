@@ -1,6 +1,6 @@
-//! Who may have the folder, where the broker listens, and the connections that are open.
+//! The lock on the broker's folder, the listening socket, and the open connections.
 //!
-//! Invariant: one process has a folder, and connections are bounded in number.
+//! Invariant: only one process uses a folder, and the number of connections is limited.
 
 use std::fs::{File, TryLockError};
 use std::io;
@@ -18,16 +18,16 @@ use super::frame::ROOM;
 use super::node::Node;
 use crate::{Error, Result};
 
-/// Kafka's usual port, which is taken if it is free.
+/// Kafka's usual port; used if it is free.
 const USUAL_PORT: u16 = 9092;
-/// Connections at once; more have to wait.
+/// Largest number of connections; further clients wait.
 const CONNECTIONS: usize = 1000;
-/// After an error of the listener, which is mostly that there are too many open files.
+/// Pause after an error of the listener; the usual cause is too many open files.
 const REST: Duration = Duration::from_millis(50);
-/// How long stopping waits for the last requests.
+/// How long `stop` waits for the last requests.
 pub(crate) const DRAIN: Duration = Duration::from_secs(2);
 
-/// Makes sure that no other process has the folder.
+/// Locks the folder, so that no other process uses it.
 ///
 /// Errors: [`Error::InUse`], [`Error::Write`].
 pub(crate) fn lock(folder: &Path) -> Result<File> {
@@ -41,7 +41,8 @@ pub(crate) fn lock(folder: &Path) -> Result<File> {
     }
 }
 
-/// Listens where it is wanted; else on the usual port of loopback, or on a free one if that is taken.
+/// Listens on the wanted address. Without one, listens on Kafka's usual port on loopback, or on a free port if that
+/// is taken.
 ///
 /// Errors: [`Error::Listen`].
 pub(crate) fn listen(wanted: Option<SocketAddr>) -> Result<(std::net::TcpListener, SocketAddr)> {
@@ -59,7 +60,7 @@ pub(crate) fn listen(wanted: Option<SocketAddr>) -> Result<(std::net::TcpListene
     bound.map_err(|source| Error::Listen { address: wanted.unwrap_or_else(|| loopback(0)), source })
 }
 
-/// Takes connections until the node is to stop; then waits for what is being answered, but not for long.
+/// Accepts connections until the node stops. Then waits up to [`DRAIN`] for requests in progress.
 pub(crate) async fn serve(listener: std::net::TcpListener, node: Arc<Node>) {
     let listener = match TcpListener::from_std(listener) {
         Ok(listener) => listener,
@@ -87,6 +88,6 @@ pub(crate) async fn serve(listener: std::net::TcpListener, node: Arc<Node>) {
         }
     }
     let ended = async { while connections.join_next().await.is_some() {} };
-    // Who has not read its answer by then has gone.
+    // A client that has not read its answer by then is cut off.
     let _ = tokio::time::timeout(DRAIN, ended).await;
 }

@@ -1,4 +1,4 @@
-//! The log: what a partition holds, in segment files of record batches.
+//! The log: the records of a partition, in segment files of record batches.
 //!
 //! ```text
 //!  log/<topic id>/<partition>/00000000000000000000.log   batches, one after the other, as producers sent them
@@ -6,10 +6,12 @@
 //!                             start                      the first offset, once records were deleted
 //! ```
 //!
-//! Batches stay bytes: only their headers are read, so compressed ones pass untouched. An append is written before it
-//! is acknowledged and so survives the end of the process; it is forced to disk only when its segment is full, so the
-//! end of the machine may take the newest with it. Files are opened for each use, so a thousand partitions hold no
-//! descriptors. Invariant: offsets are dense, and what readers see was written whole.
+//! Only the headers of batches are read, so compressed batches are stored unchanged. An append is written before it
+//! is acknowledged, and so survives the end of the process. A segment is synced to disk only when it is full, so the
+//! newest appends may be lost if the machine stops. A file is opened for each use, so a thousand partitions hold no
+//! descriptors.
+//!
+//! Invariant: offsets have no gaps, and readers see only completely written batches.
 
 pub(crate) mod batch;
 mod records;

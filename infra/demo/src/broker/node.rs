@@ -1,6 +1,6 @@
-//! What all connections share: topics and their logs, groups, producer ids, and who this broker is.
+//! State that all connections share: topics and their logs, groups, producer ids, and the broker's identity.
 //!
-//! Invariant: it is opened from one folder and everything that lasts is in there.
+//! Invariant: all lasting state is in the folder that the node was opened from.
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -17,7 +17,7 @@ use super::producers::ProducerIds;
 use super::topics::BrokerTopics;
 use crate::{Error, Result};
 
-/// The number of the only node.
+/// The id of the only node.
 pub(crate) const ID: i32 = 1;
 
 const CLUSTER: &str = "cluster-id";
@@ -27,12 +27,12 @@ pub(crate) struct Node {
     pub(crate) topics: BrokerTopics,
     pub(crate) groups: Arc<Groups>,
     pub(crate) producers: ProducerIds,
-    /// Whoever waits is told to wait no longer.
+    /// Cancelled when the broker stops; ends all waits.
     pub(crate) stop: CancellationToken,
 }
 
 impl Node {
-    /// Blocks.
+    /// Opens the topics, groups and ids in `folder`. Blocks.
     ///
     /// Errors: [`Error::OpenLog`].
     pub(crate) fn open(folder: &Path, stop: CancellationToken) -> Result<Self> {
@@ -48,7 +48,7 @@ impl Node {
     }
 }
 
-/// The log's name for life. Of digits and letters only: tools take a dash at the front for an option.
+/// The permanent id of this log. The id has only digits and letters, because tools take a leading dash for an option.
 fn cluster_id(folder: &Path) -> io::Result<String> {
     let path = folder.join(CLUSTER);
     match std::fs::read_to_string(&path) {
@@ -62,11 +62,11 @@ fn cluster_id(folder: &Path) -> io::Result<String> {
     }
 }
 
-/// The other end of a connection.
+/// The client of a connection.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Peer {
     pub(crate) address: IpAddr,
-    /// Where it reached this broker, and so will again.
+    /// The broker's address as this client reached it; answers name this address.
     pub(crate) reached: SocketAddr,
 }
 

@@ -1,20 +1,21 @@
-//! A first reading of a request, in which no number is believed that there is no room for.
+//! A trial decoding of a request, which refuses every count that the rest of the frame has no room for.
 //!
-//! A list begins with the count of its items, as a 32-bit integer or as a varint, and memory is taken for that many at
-//! once. Every varint of a request is a length, a count or a small tag, so one that is larger than what is left of the
-//! frame is an error. An integer may be anything else too, a timeout say: here it is read as no larger than what is
-//! left and one more, by which a list of it runs out of bytes. Invariant: a request that passes has only lists that are
-//! there.
+//! A list starts with its number of items, as a 32-bit integer or as a varint, and the decoder allocates memory for
+//! all items at once. Every varint of a request is a length, a count or a small tag, so a varint that exceeds the
+//! rest of the frame is an error. A 32-bit integer may also be something else, such as a timeout. So the probe lowers
+//! it to at most the length of the rest plus one; a list of that many items then runs out of bytes.
+//!
+//! Invariant: in an accepted request, every list has all of its items.
 
 use bytes::{Buf, Bytes, TryGetError};
 use kafka_protocol::protocol::buf::ByteBuf;
 
-/// Bytes of a varint.
+/// Largest number of bytes in a varint.
 const LONGEST: usize = 5;
 
 pub(crate) struct Probe {
     rest: Bytes,
-    /// The bytes just read that say that their varint goes on.
+    /// The latest bytes that continue a varint.
     open: Vec<u8>,
 }
 
@@ -23,8 +24,8 @@ impl Probe {
         Self { rest, open: Vec::new() }
     }
 
-    /// What a varint comes to that ends with the last of `open`. Where it began is not known if the request is wrong (a
-    /// boolean is a byte too), so it is taken for the largest.
+    /// The largest varint that ends with the last byte of `open`. A malformed request hides where the varint starts,
+    /// because a boolean is a byte too.
     fn largest(&self) -> usize {
         let begins = self.open.len().saturating_sub(LONGEST);
         let sum = |value: u32, (index, byte): (usize, &u8)| value | u32::from(byte & 0x7f) << (7 * index);
@@ -54,7 +55,7 @@ impl Buf for Probe {
         self.open.push(byte);
         let goes_on = byte >= 0x80;
         if !goes_on || self.open.len() >= LONGEST {
-            // A length is written as one more than it is.
+            // The encoded length is one more than the length.
             let (requested, available) = (self.largest(), self.rest.len() + 1);
             if requested > available {
                 return Err(TryGetError { requested, available });
@@ -95,31 +96,31 @@ mod tests {
         Probe::new(Bytes::copy_from_slice(bytes))
     }
 
-    /// Reads bytes until one is refused; how many were read.
+    /// Reads bytes until the probe refuses one. Returns the number of accepted bytes.
     fn passed(bytes: &[u8]) -> usize {
         let mut probe = probe(bytes);
         std::iter::from_fn(|| probe.try_get_u8().ok()).count()
     }
 
     #[test]
-    fn varints_have_room_for_what_they_count() {
+    fn varints_are_limited_by_the_rest_of_the_frame() {
         assert_eq!(passed(&[3, 0, 0]), 3);
         assert_eq!(passed(&[4, 0, 0]), 0);
-        // 128 in two bytes, with 127 bytes after them.
+        // 128 as a varint of two bytes, followed by 127 bytes.
         let mut bytes = vec![0x80, 1];
         bytes.resize(2 + 127, 0);
         assert_eq!(passed(&bytes), 2 + 127);
         bytes.pop();
         assert_eq!(passed(&bytes), 1);
-        // The fifth byte ends one whatever it says.
+        // The fifth byte ends a varint, whatever its value.
         assert_eq!(passed(&[0xff; 9]), 4);
         assert_eq!(passed(&[0x80, 0x80, 0x80, 0x80, 0x0f, 0]), 4);
-        // A boolean that goes on hides nothing.
+        // Booleans with the continuation bit hide no large count.
         assert_eq!(passed(&[0x80, 0x80, 0x80, 0x80, 0x80, 0x0f, 0]), 5);
     }
 
     #[test]
-    fn integers_are_no_larger_than_what_is_left() {
+    fn integers_are_limited_by_the_rest_of_the_frame() {
         let read = |number: i32, rest: usize| {
             let mut bytes = number.to_be_bytes().to_vec();
             bytes.resize(4 + rest, 0);

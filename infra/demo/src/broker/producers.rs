@@ -1,7 +1,9 @@
 //! Ids for idempotent producers.
 //!
-//! They are given out from blocks; the end of the block is written down before its first id is given, so a restart
-//! skips the rest of it. Invariant: an id is given once in the life of the log.
+//! Ids are taken from blocks. The end of a block is written to the file before its first id is used, so a restart
+//! skips the rest of the block.
+//!
+//! Invariant: no id is given out twice in the life of the log.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -25,7 +27,7 @@ struct Reserve {
 }
 
 impl ProducerIds {
-    /// Blocks.
+    /// Opens the file of ids in `folder`. Blocks.
     ///
     /// Errors: [`Error::OpenLog`].
     pub(crate) fn open(folder: &Path) -> Result<Self> {
@@ -39,7 +41,7 @@ impl ProducerIds {
         Ok(Self { path, block: Mutex::new(Reserve { next, end: next }) })
     }
 
-    /// An id that nobody has. Blocks.
+    /// Returns a new id. Blocks.
     ///
     /// Errors: [`Error::Write`].
     pub(crate) fn next(&self) -> Result<i64> {

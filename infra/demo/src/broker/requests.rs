@@ -1,7 +1,7 @@
-//! The requests that are served, and in which versions.
+//! The served requests and their versions.
 //!
-//! Invariant: what is offered is answered, and nothing else is; an error is an answer with its code, unless the request
-//! cannot be read.
+//! Invariant: every offered request is answered, and no other. An error is an answer with an error code, unless the
+//! request cannot be decoded.
 
 mod configs;
 mod coordinator;
@@ -22,7 +22,7 @@ use kafka_protocol::messages::ApiKey;
 use super::frame::{Broken, RequestFrame};
 use super::node::{Node, Peer};
 
-/// What is offered: the first and the last version of each request.
+/// The served requests, each with its first and last version.
 pub(crate) const OFFERED: [(ApiKey, i16, i16); 24] = [
     (ApiKey::Produce, 3, 13),
     (ApiKey::Fetch, 4, 17),
@@ -54,7 +54,7 @@ pub(crate) fn offers(key: ApiKey, version: i16) -> bool {
     OFFERED.iter().any(|(offered, first, last)| *offered == key && (*first..=*last).contains(&version))
 }
 
-/// The frame that answers a request, unless it wants no answer.
+/// The frame that answers a request; `None` if the request asks for no answer.
 pub(crate) async fn answer(node: &Arc<Node>, peer: Peer, call: &RequestFrame) -> Result<Option<BytesMut>, Broken> {
     let version = call.version;
     let frame = match call.key {

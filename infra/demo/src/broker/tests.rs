@@ -1,7 +1,8 @@
-//! The broker through librdkafka, and by hand where librdkafka is too well-behaved.
+//! Tests of the broker through librdkafka, and with hand-made frames that librdkafka never sends.
 //!
-//! The broker has threads of its own, so a test may block. Invariant: nothing here waits for time to pass; what is
-//! waited for has an event, and a deadline that fails.
+//! The broker has its own threads, so a test may block.
+//!
+//! Invariant: no test waits for a fixed time. A test waits for an event, and fails after a deadline.
 
 mod admin;
 mod clients;
@@ -26,7 +27,7 @@ use super::*;
 
 const WAIT: Duration = Duration::from_secs(30);
 
-/// A broker in a folder that goes with it.
+/// A broker whose folder is deleted with the fixture.
 struct Fixture {
     root: tempfile::TempDir,
     broker: Broker,
@@ -39,7 +40,7 @@ impl Fixture {
         Self { root, broker }
     }
 
-    /// Stops it and starts it where it was.
+    /// Stops the broker and starts it with the same folder and address.
     async fn restart(self) -> Self {
         let Self { root, broker } = self;
         let address = broker.address();
@@ -59,7 +60,7 @@ impl Fixture {
         let mut client = self.client();
         client
             .set("group.id", "test")
-            // A commit ends a poll.
+            // Commits would end polls early.
             .set("enable.auto.commit", "false")
             .set("isolation.level", "read_committed")
             .set("enable.partition.eof", "true")
@@ -78,7 +79,7 @@ impl Fixture {
         created.into_iter().for_each(|outcome| drop(outcome.unwrap()));
     }
 
-    /// Sends to partition 0 and waits for each; the offsets.
+    /// Sends messages to partition 0 and waits for each acknowledgement. Returns the offsets.
     async fn produce(&self, topic: &str, payloads: &[&str]) -> Vec<i64> {
         let producer = self.producer();
         let mut offsets = Vec::new();
@@ -89,7 +90,7 @@ impl Fixture {
         offsets
     }
 
-    /// Everything in a partition up to its end.
+    /// All messages of a partition up to its end.
     fn read(&self, topic: &str, partition: i32) -> Vec<String> {
         read(&self.consumer(), topic, partition)
     }
@@ -103,7 +104,7 @@ impl Fixture {
     }
 }
 
-/// Starts a broker where one has just stopped, whose connections may still be closing.
+/// Starts a broker at the address of a stopped one, whose connections may still be closing.
 async fn start_at(folder: &Path, address: SocketAddr) -> Broker {
     let deadline = Instant::now() + WAIT;
     loop {
@@ -131,7 +132,7 @@ fn read(config: &ClientConfig, topic: &str, partition: i32) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn what_it_holds_survives_a_restart() {
+async fn the_log_survives_a_restart() {
     let mut fixture = Fixture::start().await;
     fixture.create("t", 1).await;
     fixture.check("t", &[]);
@@ -161,7 +162,7 @@ async fn one_process_has_the_folder_and_one_the_address() {
     let root = tempfile::tempdir().unwrap();
     let taken = Broker::start(root.path(), Some(fixture.broker.address())).await;
     assert!(matches!(taken, Err(Error::Listen { .. })));
-    // A refusal leaves nothing locked, and without an address there is always one.
+    // A refused start leaves no lock behind, and without an address a broker always finds a port.
     let other = Broker::start(&root.path().join("a folder ä"), None).await.unwrap();
     assert_ne!(other.address(), fixture.broker.address());
     drop(other);

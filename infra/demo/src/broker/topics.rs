@@ -1,8 +1,10 @@
 //! The topics: their names, ids and partitions, in one small file beside the log.
 //!
-//! A topic's folder is named by its id, so one that is made again under its name finds nothing of the old one, and what
-//! a half-done deletion leaves behind is known for what it is. Invariant: what clients are told of is in the file; a
-//! topic is in the file before it is told of, and out of it before its log goes.
+//! A topic's folder is named by its id, so a topic that is created again under the same name has no old records. A
+//! folder without a topic in the file is the rest of an interrupted deletion.
+//!
+//! Invariant: clients see only topics that are in the file. A topic is added to the file before clients see it, and
+//! removed from the file before its log is deleted.
 
 use std::collections::{BTreeMap, HashMap};
 use std::io;
@@ -21,11 +23,11 @@ use crate::{Error, Result};
 
 const FILE: &str = "topics.json";
 const LOG: &str = "log";
-/// Partitions of all topics together: each costs some memory.
+/// Largest number of partitions of all topics together; each costs memory.
 const PARTITIONS: usize = 20_000;
 const NAME: usize = 249;
 
-/// Why topics are not changed as wished.
+/// The reason why a change of a topic is refused.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Denied {
     #[error("the name is not of 1 to {NAME} letters, digits, dots, dashes and underscores")]
@@ -43,7 +45,7 @@ pub(crate) enum Denied {
 }
 
 impl Denied {
-    /// What Kafka calls it.
+    /// The error code in Kafka's protocol.
     pub(crate) fn code(&self) -> ResponseError {
         match self {
             Self::Name => ResponseError::InvalidTopicException,
@@ -59,7 +61,7 @@ impl Denied {
 pub(crate) struct BrokerTopic {
     pub(crate) name: String,
     pub(crate) id: Uuid,
-    /// Kept and shown; none has an effect.
+    /// Topic settings; kept and shown, without any effect.
     pub(crate) configs: BTreeMap<String, String>,
     pub(crate) partitions: Vec<Arc<PartitionLog>>,
 }
@@ -101,14 +103,14 @@ impl TopicTable {
 
 pub(crate) struct BrokerTopics {
     folder: PathBuf,
-    /// Held while the file is written.
+    /// Locked while the file is written.
     changing: Mutex<()>,
     table: RwLock<TopicTable>,
     bytes: Arc<AtomicU64>,
 }
 
 impl BrokerTopics {
-    /// Opens every topic's log, and removes what deletions have left. Blocks.
+    /// Opens every topic's log, and removes the rests of deletions. Blocks.
     ///
     /// Errors: [`Error::OpenLog`].
     pub(crate) fn open(folder: &Path) -> Result<Self> {
@@ -173,7 +175,7 @@ impl BrokerTopics {
         self.table.read().by_id.get(&id).cloned()
     }
 
-    /// Whether it could be made. Blocks no longer than that.
+    /// Checks whether a topic could be created.
     pub(crate) fn check(&self, name: &str, partitions: usize) -> Result<(), Denied> {
         let legal = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-');
         let (table, plain) = (self.table.read(), name.bytes().all(legal) && !matches!(name, "." | ".."));
@@ -185,7 +187,7 @@ impl BrokerTopics {
         }
     }
 
-    /// Makes a topic. Blocks.
+    /// Creates a topic. Blocks.
     pub(crate) fn create(
         &self,
         name: &str,
@@ -202,7 +204,7 @@ impl BrokerTopics {
         Ok(topic)
     }
 
-    /// Gives a topic more partitions. Blocks.
+    /// Adds partitions to a topic. Blocks.
     pub(crate) fn grow(&self, name: &str, partitions: usize, only_check: bool) -> Result<(), Denied> {
         let _changing = self.changing.lock();
         let mut table = self.table.read().clone();
@@ -239,7 +241,7 @@ impl BrokerTopics {
         }
         match std::fs::remove_dir_all(self.log_of(id)) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                // It is swept when the log is opened again.
+                // The rest is removed when the log is opened again.
                 tracing::warn!(topic = topic.name, %error, "the embedded broker cannot remove a deleted topic's log");
             }
             _ => {}
@@ -299,7 +301,7 @@ mod tests {
         assert_eq!(found[0].configs["retention.ms"], "5");
         assert_eq!(found[0].partitions[1].bounds(), (0, 1));
 
-        // A deletion that ended halfway: it is out of the file, and its log is still there.
+        // An interrupted deletion: the topic is not in the file any more, but its log exists.
         let log = root.path().join("log").join(a.id.to_string());
         let kept = std::fs::read(log.join("1").join("00000000000000000000.log")).unwrap();
         topics.delete(a.id).unwrap();

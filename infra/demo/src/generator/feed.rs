@@ -1,6 +1,6 @@
-//! One stream's messages on their way to Kafka.
+//! Sends the messages of one stream to Kafka.
 //!
-//! Invariant: messages are handed to librdkafka in the order of their positions, and each is settled once.
+//! Invariant: messages are passed to librdkafka in the order of their positions, and each message is settled once.
 
 use std::ops::ControlFlow;
 use std::time::{Duration, Instant};
@@ -20,17 +20,17 @@ use super::tally::Tally;
 use crate::streams::{DemoStream, Message, Script};
 use crate::{Error, Result};
 
-/// How often the clock is looked at.
+/// Time between two looks at the clock.
 const TICK: Duration = Duration::from_millis(10);
-/// Messages in flight at most: enough for any rate on one machine, few enough to wait for in the end.
+/// Most messages in flight: enough for any rate on one machine, and few to wait for at the end.
 const IN_FLIGHT: usize = 2_000;
-/// What is sent before acknowledgements are looked at again.
+/// Most messages sent before the next look at acknowledgements.
 const AT_ONCE: u64 = 2_000;
 
-/// What becomes of a message that was not sent.
+/// The error of a message that was purged before it was sent.
 const PURGED: KafkaError = KafkaError::MessageProduction(RDKafkaErrorCode::PurgeQueue);
 
-/// A message and where it arrived.
+/// A message, and its partition and offset.
 type Settled = (Message, Result<(i32, i64)>);
 
 pub(super) struct Feed {
@@ -42,8 +42,8 @@ pub(super) struct Feed {
     record: Option<Record>,
     in_flight: FuturesOrdered<BoxFuture<'static, Settled>>,
     tally: Tally,
-    /// How many of them others know of.
-    told: u64,
+    /// The number of messages that `sent` already counts.
+    reported: u64,
 }
 
 impl Feed {
@@ -64,12 +64,12 @@ impl Feed {
             record,
             in_flight: FuturesOrdered::new(),
             tally: Tally::new(stream, first),
-            told: 0,
+            reported: 0,
         }
     }
 
-    /// Sends until the end, an error or `cancel`, which an error sets off for the other feeds too; then waits for what
-    /// is in flight, so that all of it is recorded.
+    /// Sends until the end, an error or `cancel`; an error also cancels the other feeds. Then waits for the messages
+    /// in flight, so that all of them are recorded.
     pub(super) async fn run(
         mut self,
         rate: Rate,
@@ -81,13 +81,13 @@ impl Feed {
             cancel.cancel();
         }
         if cancel.is_cancelled() {
-            // What librdkafka has not sent yet need not be sent any more.
+            // Drop the messages that librdkafka has not sent yet.
             self.producer.purge(PurgeConfig::default().queue());
         }
         while let Some(settled) = self.in_flight.next().await {
             outcome = outcome.and(self.settle(settled));
         }
-        self.tell(sent)?;
+        self.report(sent)?;
         outcome.map(|()| self.tally)
     }
 
@@ -103,14 +103,14 @@ impl Feed {
                 _ = ticks.tick() => {
                     let due = pace.due(began.elapsed());
                     pace.sent(self.send(due)?);
-                    self.tell(sent)?;
+                    self.report(sent)?;
                 }
             }
         }
         Ok(())
     }
 
-    /// Hands up to `due` messages over, as far as there is room; how many it was.
+    /// Passes up to `due` messages to librdkafka while there is room. Returns the number of passed messages.
     fn send(&mut self, due: u64) -> Result<u64> {
         let left = self.end.map_or(u64::MAX, |end| end - self.next);
         let room = IN_FLIGHT.saturating_sub(self.in_flight.len()) as u64;
@@ -123,7 +123,7 @@ impl Feed {
         Ok(wanted)
     }
 
-    /// Breaks if librdkafka has no room.
+    /// Passes one message to librdkafka; breaks if librdkafka's queue is full.
     fn send_one(&mut self) -> Result<ControlFlow<()>> {
         let message = self.script.message(self.next);
         let topic = self.stream.name();
@@ -163,12 +163,12 @@ impl Feed {
         Ok(())
     }
 
-    /// Lets others see what was acknowledged since.
-    fn tell(&mut self, sent: &watch::Sender<u64>) -> Result<()> {
-        let new = self.tally.messages - self.told;
+    /// Adds newly acknowledged messages to `sent`, and flushes the record.
+    fn report(&mut self, sent: &watch::Sender<u64>) -> Result<()> {
+        let new = self.tally.messages - self.reported;
         if new > 0 {
             sent.send_modify(|all| *all += new);
-            self.told += new;
+            self.reported += new;
             if let Some(record) = &self.record {
                 record.flush()?;
             }

@@ -1,25 +1,25 @@
-//! How many messages are due.
+//! The number of messages that are due.
 //!
-//! Invariant: over any second no more are due than the rate says, plus a tenth of a second's; what could not be sent
-//! in time is not caught up with in a burst.
+//! Invariant: in any second at most the rate's number of messages plus the number of a tenth of a second are due. A
+//! backlog is never sent in a burst.
 
 use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
 
-/// What may be left over from before, in seconds.
+/// Largest backlog, in seconds of the rate.
 const CREDIT: f64 = 0.1;
 
-/// Messages in a second.
+/// Messages per second.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Rate {
     PerSecond(f64),
-    /// As fast as Kafka takes them.
+    /// As fast as Kafka accepts messages.
     Unlimited,
 }
 
 impl Rate {
-    /// `share` of `shares` of it.
+    /// `share` of `shares` of this rate.
     pub fn part(self, share: u32, shares: u32) -> Self {
         match self {
             Rate::PerSecond(rate) => Rate::PerSecond(rate * f64::from(share) / f64::from(shares.max(1))),
@@ -62,22 +62,22 @@ impl FromStr for Rate {
     }
 }
 
-/// Counts what is due.
+/// Counts due messages.
 #[derive(Debug)]
 pub(super) struct Pace {
     rate: Rate,
-    /// When the count began, moved on when messages could not be sent in time.
+    /// Start of the count; moves on when messages could not be sent in time.
     began: Duration,
     sent: u64,
 }
 
 impl Pace {
-    /// `now` is on any clock that does not go back.
+    /// `now` is the time of any clock that does not go back.
     pub(super) fn new(rate: Rate, now: Duration) -> Self {
         Self { rate, began: now, sent: 0 }
     }
 
-    /// How many messages may be sent now.
+    /// The number of messages that may be sent now.
     pub(super) fn due(&mut self, now: Duration) -> u64 {
         let Rate::PerSecond(rate) = self.rate else {
             return u64::MAX;
@@ -132,7 +132,7 @@ mod tests {
     }
 
     #[test]
-    fn time_that_was_lost_is_not_caught_up_with() {
+    fn lost_time_is_not_made_up_for() {
         let mut pace = Pace::new(Rate::PerSecond(1000.0), Duration::ZERO);
         assert_eq!(pace.due(Duration::from_secs(60)), 100);
         pace.sent(100);

@@ -1,7 +1,9 @@
-//! Every acknowledged message, written down: what any answer can be checked against.
+//! A record of every acknowledged message, against which any answer can be checked.
 //!
-//! One JSON object a line: `{"stream":"stock_prices","partition":2,"offset":17,"row":{…}}`; the row of a message that
-//! cannot be decoded is null. Invariant: a line is written after Kafka has acknowledged its message, never before.
+//! The record has one JSON object per line: `{"stream":"stock_prices","partition":2,"offset":17,"row":{…}}`. The row
+//! of a message that cannot be decoded is null.
+//!
+//! Invariant: a line is written only after Kafka has acknowledged its message.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, BufWriter, Write};
@@ -19,7 +21,7 @@ pub(super) struct Record {
 }
 
 impl Record {
-    /// Appends to the file, which is created if absent.
+    /// Opens the file for appending and creates it if absent.
     ///
     /// Errors: [`Error::Write`].
     pub(super) fn open(path: &Path) -> Result<Self> {
@@ -55,7 +57,7 @@ mod tests {
     use crate::streams::{Faults, Script};
 
     #[test]
-    fn lines_are_json_and_are_added_to_what_is_there() {
+    fn lines_are_json_and_are_appended() {
         let root = tempfile::tempdir().unwrap();
         let path = root.path().join("record.jsonl");
         let script = Script::new(DemoStream::StockPrices, 1, Faults::default());

@@ -1,6 +1,6 @@
-//! What was sent, counted.
+//! Counts of sent messages.
 //!
-//! Invariant: messages = rows + malformed; late and duplicates are of them.
+//! Invariant: messages = rows + malformed. Late messages and duplicates are counted among the messages too.
 
 use std::collections::BTreeMap;
 
@@ -16,12 +16,12 @@ pub struct Tally {
     /// Position of the first message.
     pub first: u64,
     pub messages: u64,
-    /// Those that can be decoded.
+    /// Messages that can be decoded.
     pub rows: u64,
     pub malformed: u64,
     pub late: u64,
     pub duplicates: u64,
-    /// Per partition, the offset after the last of them.
+    /// For every partition, the offset after the last acknowledged message.
     pub ends: BTreeMap<i32, i64>,
 }
 
@@ -47,7 +47,7 @@ impl Tally {
     }
 }
 
-/// What a run of the generator sent.
+/// The messages of one run of the generator.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Summary {
     pub seed: u64,

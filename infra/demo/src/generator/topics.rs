@@ -1,6 +1,6 @@
-//! The topics: made if they are missing, and asked how far they are.
+//! Topics: creates missing ones, and reads their ends.
 //!
-//! Invariant: a topic that exists is left as it is.
+//! Invariant: an existing topic is never changed.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -13,19 +13,19 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 
 use crate::{Error, Result};
 
-/// How long one question to Kafka may take.
+/// Timeout of one request to Kafka.
 const ASK: Duration = Duration::from_secs(10);
-/// Replicas: as many as the cluster makes by default.
+/// Number of replicas: the cluster's default.
 const BY_DEFAULT: i32 = -1;
 
-/// Makes the topics that do not exist.
+/// Creates the topics that do not exist.
 ///
 /// Errors: [`Error::Configure`], [`Error::Reach`], [`Error::CreateTopic`].
 pub async fn create_topics(client: &ClientConfig, names: &[&str], partitions: i32) -> Result<()> {
     let admin: AdminClient<DefaultClientContext> =
         reading(client).create().map_err(|source| Error::Configure { source })?;
     let reach = |source| unreachable(client, source);
-    // Asking and waiting block; the client comes back for what follows.
+    // Reading metadata blocks; the closure returns the client for the next steps.
     let (admin, metadata) = blocking(move || {
         let metadata = admin.inner().fetch_metadata(None, ASK);
         (admin, metadata)
@@ -55,7 +55,7 @@ pub async fn create_topics(client: &ClientConfig, names: &[&str], partitions: i3
     Ok(())
 }
 
-/// How many messages were ever written to a topic, which is where its generator goes on.
+/// The number of messages ever written to a topic. The topic's generator continues at this position.
 ///
 /// Errors: [`Error::Configure`], [`Error::Reach`].
 pub(super) async fn messages_in(client: ClientConfig, topic: &'static str) -> Result<u64> {
@@ -74,7 +74,7 @@ pub(super) async fn messages_in(client: ClientConfig, topic: &'static str) -> Re
     .await
 }
 
-/// The producer's properties for a client that only asks: those that it would warn of are left out.
+/// The producer's properties for a consumer. Without the properties of producers, librdkafka logs no warning.
 fn reading(client: &ClientConfig) -> ClientConfig {
     let mut reading = client.clone();
     for of_producers in ["enable.idempotence", "acks", "linger.ms", "message.timeout.ms"] {

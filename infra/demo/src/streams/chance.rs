@@ -1,22 +1,22 @@
-//! Chance that can be had again: the same names give the same numbers.
+//! Reproducible randomness: the same names give the same numbers.
 //!
-//! Invariant: no state; whatever happens in the demo's world at one time is known without what happened before.
+//! Invariant: there is no state. The events at one time can be computed without the events before.
 
 use std::f64::consts::PI;
 
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
 
-/// Numbers for one thing.
+/// The random numbers of one thing.
 pub(super) struct Dice(SmallRng);
 
 impl Dice {
-    /// `names` and `number` say for what.
+    /// `names` and `number` identify the thing.
     pub(super) fn new(seed: u64, names: &[&str], number: u64) -> Self {
         Self(SmallRng::seed_from_u64(mix(seed, names, number)))
     }
 
-    /// From 0 to 1, without 1.
+    /// A number from 0 to 1, without 1.
     pub(super) fn unit(&mut self) -> f64 {
         self.0.random()
     }
@@ -26,12 +26,12 @@ impl Dice {
         self.unit() < probability
     }
 
-    /// Below `end`.
+    /// A number below `end`.
     pub(super) fn below(&mut self, end: u64) -> u64 {
         self.0.random_range(0..end)
     }
 
-    /// From -1 to 1, mostly near 0.
+    /// A number from -1 to 1, mostly near 0.
     pub(super) fn jitter(&mut self) -> f64 {
         (self.unit() + self.unit() + self.unit()) / 1.5 - 1.0
     }
@@ -41,7 +41,7 @@ impl Dice {
     }
 }
 
-/// FNV-1a over the names, then a finisher that lets every bit of it count.
+/// FNV-1a over the names, then a finaliser in which every bit affects the result.
 fn mix(seed: u64, names: &[&str], number: u64) -> u64 {
     let bytes = names.iter().flat_map(|name| name.bytes().chain([0]));
     let hash = bytes.fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3));
@@ -51,7 +51,7 @@ fn mix(seed: u64, names: &[&str], number: u64) -> u64 {
     x ^ (x >> 31)
 }
 
-/// A curve without jumps between -1 and 1 that wanders from one value to the next in `period` ms.
+/// A continuous curve between -1 and 1, with a new random value every `period` ms.
 pub(super) fn wander(seed: u64, names: &[&str], ms: i64, period: i64) -> f64 {
     let (cell, within) = (ms.div_euclid(period), ms.rem_euclid(period));
     let at = |cell: i64| Dice::new(seed, names, cell as u64).unit() * 2.0 - 1.0;
@@ -59,8 +59,8 @@ pub(super) fn wander(seed: u64, names: &[&str], ms: i64, period: i64) -> f64 {
     at(cell) * (1.0 - ease) + at(cell + 1) * ease
 }
 
-/// How far an episode that may begin every `period` ms and lasts `length` of them is at `ms`, from 0 to 1.
-/// `None`: there is none, as is so with a probability of `1 - probability`.
+/// Progress of an episode at `ms`, from 0 to 1. Every `period` ms an episode of `length` ms starts with
+/// `probability`. Returns `None` outside an episode.
 pub(super) fn episode(
     seed: u64,
     names: &[&str],

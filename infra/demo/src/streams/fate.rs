@@ -1,14 +1,14 @@
-//! What goes wrong on the way: messages that are late, sent twice, or no rows at all.
+//! Faults of messages: late events, duplicates and malformed payloads.
 //!
-//! Invariant: a fate is decided by one throw, so the shares are those that were asked for.
+//! Invariant: one random number decides a fate, so the shares of faults are exactly the configured ones.
 
 use super::chance::Dice;
 
-/// Every event is up to this much older than the stream's clock: neighbours are out of order. Milliseconds.
+/// Every event is up to this much older than the stream's clock, so neighbours are out of order. Milliseconds.
 const DISORDER: u64 = 2_000;
 /// A late event is older by one minute to one hour.
 const LATE: (u64, u64) = (60_000, 3_600_000);
-/// A duplicate comes at most this many messages later.
+/// A duplicate is at most this many messages after its original.
 const DUPLICATE_WITHIN: u64 = 1_000;
 
 /// Shares of messages, from 0 to 1.
@@ -25,17 +25,17 @@ impl Default for Faults {
     }
 }
 
-/// What becomes of a message.
+/// The fate of a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fate {
     Usual,
-    /// Its event is much older than its neighbours.
+    /// The event is much older than its neighbours.
     Late,
-    /// It repeats an earlier message.
+    /// The message repeats an earlier one.
     Duplicate {
         of: u64,
     },
-    /// It cannot be decoded.
+    /// The message cannot be decoded.
     Malformed,
 }
 
@@ -58,7 +58,7 @@ impl Faults {
     }
 }
 
-/// How much older than the clock an event is, in milliseconds.
+/// Difference between the clock and the event's time, in milliseconds.
 pub(super) fn delay(dice: &mut Dice, fate: Fate) -> i64 {
     let disorder = dice.below(DISORDER) as i64;
     match fate {
@@ -67,7 +67,7 @@ pub(super) fn delay(dice: &mut Dice, fate: Fate) -> i64 {
     }
 }
 
-/// Something that is no row of the stream: cut off, not JSON at all, or with a time that is none.
+/// Makes a payload that is no row of the stream: truncated, not JSON, or with an invalid time.
 pub(super) fn mangle(dice: &mut Dice, mut payload: Vec<u8>) -> Vec<u8> {
     match dice.below(3) {
         0 => {

@@ -1,6 +1,6 @@
-//! `login_attempts`: people who log in, and attackers who try.
+//! `login_attempts`: logins of users, and attacks.
 //!
-//! An attack lasts two minutes: one address tries the passwords of two hundred accounts, hardly ever with success.
+//! An attack lasts two minutes: one address tries the passwords of two hundred accounts, and rarely succeeds.
 
 use serde::Serialize;
 
@@ -10,7 +10,7 @@ use super::{Event, iso};
 const MINUTE: i64 = 60_000;
 const ACCOUNTS: u64 = 5_000;
 const COUNTRIES: [&str; 8] = ["AT", "BE", "CH", "DE", "DK", "FR", "IT", "NL"];
-/// Every five minutes an attack may begin.
+/// An attack may start every five minutes.
 const ATTACK: (i64, i64, f64) = (5 * MINUTE, 2 * MINUTE, 0.5);
 const VICTIMS: u64 = 200;
 
@@ -28,7 +28,7 @@ pub(super) fn event(seed: u64, dice: &mut Dice, ts: i64) -> Event {
     if attacked && dice.happens(0.5) { attack(seed, dice, ts) } else { visit(seed, dice, ts) }
 }
 
-/// Somebody logs in from home, some people more often than others.
+/// A user logs in from home. Some users log in more often than others.
 fn visit(seed: u64, dice: &mut Dice, ts: i64) -> Event {
     let number = (ACCOUNTS as f64 * dice.unit().powi(2)) as u64;
     let account = format!("user-{number:04}");

@@ -1,7 +1,7 @@
 //! `sensor_data`: readings of the machines of five sites.
 //!
-//! Every machine has a level of its own and follows the day. Now and then one overheats, and one gets stuck: it says
-//! the same for twenty minutes.
+//! Every machine has its own level and follows the time of day. Sometimes a machine overheats, and sometimes its
+//! sensor is stuck: it repeats one value for twenty minutes.
 
 use std::f64::consts::TAU;
 
@@ -27,11 +27,11 @@ const MINUTE: i64 = 60_000;
 const DAY: i64 = 1_440 * MINUTE;
 /// The warmest time of the day.
 const AFTERNOON: i64 = 900 * MINUTE;
-/// Every half hour one machine in twenty says the same for twenty minutes.
+/// Every half hour one sensor in twenty is stuck for twenty minutes.
 const STUCK: (i64, i64, f64) = (30 * MINUTE, 20 * MINUTE, 0.05);
-/// Every hour one in twenty overheats for half an hour.
+/// Every hour one machine in twenty overheats for half an hour.
 const HOT: (i64, i64, f64) = (60 * MINUTE, 30 * MINUTE, 0.05);
-/// What an overheating machine comes close to.
+/// The temperature that an overheating machine approaches.
 const PEAK: f64 = 118.0;
 
 #[derive(Serialize)]
@@ -56,7 +56,7 @@ pub(super) fn event(seed: u64, dice: &mut Dice, ts: i64) -> Event {
     Event::of(&device, &reading)
 }
 
-/// What the machine's temperature is, without the sensor's noise.
+/// The machine's temperature without the sensor's noise.
 fn temperature(seed: u64, device: &str, level: f64, ts: i64) -> f64 {
     let day = (TAU * (ts - AFTERNOON).rem_euclid(DAY) as f64 / DAY as f64).cos();
     let usual = level + 5.0 * day + 3.0 * wander(seed, &[device, "load"], ts, 7 * MINUTE);

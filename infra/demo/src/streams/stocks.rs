@@ -1,6 +1,6 @@
 //! `stock_prices`: trades of eight shares, around the clock.
 //!
-//! A price wanders on four scales at once, from a day to a minute, which looks as prices do.
+//! A price is the sum of movements on four time scales, from a day to a minute, and so resembles real prices.
 
 use serde::Serialize;
 
@@ -8,7 +8,7 @@ use super::chance::{Dice, wander};
 use super::{Event, iso};
 
 const MINUTE: i64 = 60_000;
-/// Shares and about what they cost.
+/// Shares and their approximate prices.
 const SHARES: [(&str, f64); 8] = [
     ("ACME", 184.0),
     ("DELT", 42.5),
@@ -19,7 +19,7 @@ const SHARES: [(&str, f64); 8] = [
     ("ORCA", 71.4),
     ("TIDE", 129.0),
 ];
-/// By how much a price moves within how many minutes.
+/// Amplitudes of price movements, and their periods in minutes.
 const WAVES: [(f64, i64); 4] = [(0.08, 1_440), (0.03, 90), (0.01, 12), (0.003, 1)];
 
 #[derive(Serialize)]
@@ -38,7 +38,7 @@ pub(super) fn event(seed: u64, dice: &mut Dice, ts: i64) -> Event {
     let trade = Trade {
         symbol,
         ts: iso(ts),
-        // In hundredths its shortest text is exact, which is what a DECIMAL reads.
+        // A price in hundredths has an exact shortest text, and a DECIMAL reads this text.
         price: (price * 100.0).round() / 100.0,
         volume: 1 + (400.0 * dice.unit().powi(3)) as u64,
     };

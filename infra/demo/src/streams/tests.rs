@@ -1,4 +1,5 @@
-//! What the messages are: the same for the same seed, faulty as often as asked for, and with what the views look for.
+//! Messages are the same for the same seed, have the configured share of faults, and contain the events that views
+//! look for.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -28,7 +29,7 @@ fn the_same_seed_gives_the_same_messages() {
 }
 
 #[test]
-fn faults_are_as_frequent_as_asked_for() {
+fn faults_have_the_configured_shares() {
     let faults = Faults { late: 0.2, duplicates: 0.1, malformed: 0.05 };
     for stream in DemoStream::ALL {
         let sent = messages(stream, faults, 20_000);
@@ -60,7 +61,7 @@ fn a_duplicate_repeats_an_earlier_message() {
 }
 
 #[test]
-fn what_is_no_row_does_not_look_like_one() {
+fn malformed_messages_cannot_be_decoded() {
     let all = Faults { malformed: 1.0, ..SURE };
     for stream in DemoStream::ALL {
         for message in messages(stream, all, 1_000) {
@@ -75,7 +76,7 @@ fn what_is_no_row_does_not_look_like_one() {
 #[test]
 fn time_passes_alike_in_all_streams_and_neighbours_are_out_of_order() {
     for stream in DemoStream::ALL {
-        // A tenth of a minute's messages for each tenth of all messages.
+        // For every tenth of all messages, a tenth of the messages of one minute.
         let minute = 200 * u64::from(stream.share());
         let rows = rows(stream, minute + 1);
         let times: Vec<&str> = rows.iter().map(|r| r["ts"].as_str().unwrap()).collect();
@@ -96,7 +97,7 @@ fn machines_overheat_and_get_stuck() {
         if temperature > 100.0 {
             hot.insert(device.clone());
         }
-        // To ten minutes, as the view of stuck sensors bins them.
+        // The time in ten-minute bins, like the view of stuck sensors.
         let when = row["ts"].as_str().unwrap()[..15].to_owned();
         said.entry((device, when)).or_default().insert(temperature.to_string());
     }

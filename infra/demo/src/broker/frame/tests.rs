@@ -1,11 +1,11 @@
-//! Frames: what is read, and what ends a connection.
+//! Frames: accepted requests, and errors that end a connection.
 
 use kafka_protocol::messages::{ApiVersionsResponse, JoinGroupRequest, MetadataRequest, ProduceRequest};
 
 use super::*;
 use crate::broker::requests::offers;
 
-/// Key, version and correlation 5, with the client id "me".
+/// A frame with key, version, correlation 5 and the client id "me".
 fn frame(key: ApiKey, version: i16, body: &[u8]) -> Vec<u8> {
     let mut content = Vec::new();
     content.put_i16(key as i16);
@@ -25,7 +25,7 @@ async fn arrive(mut bytes: &[u8]) -> Result<Arrived, Broken> {
 
 #[tokio::test]
 async fn a_request_is_read_and_answered() {
-    // One topic, "ab".
+    // A list with one topic, "ab".
     let frame = frame(ApiKey::Metadata, 1, &[0, 0, 0, 1, 0, 2, b'a', b'b']);
     let Ok(Arrived::Request(call)) = arrive(&frame).await else { panic!("no call") };
     assert_eq!((call.key, call.version, call.client_id.as_str()), (ApiKey::Metadata, 1, "me"));
@@ -37,7 +37,7 @@ async fn a_request_is_read_and_answered() {
 }
 
 #[tokio::test]
-async fn versions_that_are_not_offered() {
+async fn unsupported_versions_are_refused() {
     let asked = arrive(&frame(ApiKey::ApiVersions, 99, &[])).await;
     assert!(matches!(asked, Ok(Arrived::AskedVersions { correlation: 5 })));
     for (key, version) in [(ApiKey::Metadata, 99), (ApiKey::Metadata, -1), (ApiKey::SaslHandshake, 0)] {
@@ -70,14 +70,14 @@ async fn a_frame_that_ends_too_early_is_an_error() {
 }
 
 #[tokio::test]
-async fn a_frame_that_does_not_arrive_is_not_waited_for() {
+async fn an_incomplete_frame_times_out() {
     let (mut client, mut server) = tokio::io::duplex(64);
     tokio::io::AsyncWriteExt::write_all(&mut client, &100_i32.to_be_bytes()).await.unwrap();
     let late = next_within(Duration::ZERO, &mut server, &Arc::new(Semaphore::new(ROOM)), offers).await;
     assert!(matches!(late, Err(Broken::Late)));
 }
 
-/// Counts that would take all memory if they were believed.
+/// Counts for which a decoder would allocate all memory.
 #[tokio::test]
 async fn counts_without_items_are_errors() {
     async fn refused<Q: Decodable>(key: ApiKey, version: i16, body: &[u8]) {

@@ -1,7 +1,8 @@
-//! How far a group has read, in memory and in its file.
+//! The committed offsets of a group, in memory and in the group's file.
 //!
-//! A group's name may be any text, so the file is named by chance and says whose it is. Invariant: a file is as new as
-//! the newest commit that was acknowledged.
+//! A group's name may be any text, so the file has a random name and contains the group's name.
+//!
+//! Invariant: the file holds every acknowledged commit.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -25,7 +26,7 @@ pub(crate) struct Commit {
 
 type ByTopic = BTreeMap<String, BTreeMap<i32, Commit>>;
 
-/// What the file says.
+/// The content of the file.
 #[derive(Serialize, Deserialize)]
 struct Contents<T, G> {
     group: G,
@@ -35,7 +36,7 @@ struct Contents<T, G> {
 #[derive(Debug, Default)]
 pub(super) struct Commits {
     topics: ByTopic,
-    /// Counts changes.
+    /// Number of changes.
     version: u64,
 }
 
@@ -74,7 +75,7 @@ impl Commits {
         }
     }
 
-    /// Whether there was anything of it.
+    /// Deletes the commits of a topic. Returns true if there were any.
     pub(super) fn forget(&mut self, topic: &str) -> bool {
         self.version += 1;
         self.topics.remove(topic).is_some()
@@ -104,7 +105,8 @@ impl CommitFile {
         Self { path, written: Mutex::new(FileVersion::Version(0)) }
     }
 
-    /// Sees to it that the file is of `version` or newer. `newest` gives what is to be in it. Blocks.
+    /// Makes sure that the file holds `version` or a newer one. `newest` returns the newest version and its content.
+    /// Blocks.
     pub(super) fn write(
         &self,
         version: u64,
@@ -114,7 +116,7 @@ impl CommitFile {
         if !matches!(*written, FileVersion::Version(known) if known < version) {
             return Ok(());
         }
-        // While this one waited, others may have committed: theirs is written too.
+        // Other tasks may have committed while this one waited for the lock, so the newest version is written.
         let Some((newest, json)) = newest() else {
             return Ok(());
         };
@@ -126,7 +128,7 @@ impl CommitFile {
         Ok(())
     }
 
-    /// Removes it for good. Blocks.
+    /// Removes the file; later writes do nothing. Blocks.
     pub(super) fn remove(&self) -> io::Result<()> {
         let mut written = self.written.lock();
         *written = FileVersion::Removed;
@@ -137,7 +139,7 @@ impl CommitFile {
     }
 }
 
-/// Every group with a file in `folder`: its name, its commits, its file.
+/// All groups with a file in `folder`, each with its name, commits and file.
 pub(super) fn open(folder: &Path) -> io::Result<Vec<(String, Commits, Arc<CommitFile>)>> {
     let entries = match std::fs::read_dir(folder) {
         Ok(entries) => entries,

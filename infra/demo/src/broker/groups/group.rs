@@ -1,4 +1,4 @@
-//! One group as a machine of states: Kafka's classic protocol, without a clock or a socket of its own.
+//! One group as a state machine: Kafka's classic protocol, without a clock or a socket.
 //!
 //! ```text
 //!  Empty ──join──▶ PreparingRebalance ──all joined, or time over──▶ CompletingRebalance ──leader's sync──▶ Stable
@@ -6,7 +6,7 @@
 //!    └───nobody left───┼─────┘◀───── a member joins, leaves or falls silent ──┴─────────────────────────────┘
 //! ```
 //!
-//! Invariant: members of one generation have one leader and one protocol that all of them know.
+//! Invariant: the members of a generation have one leader, and one protocol that all of them support.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -22,11 +22,11 @@ use super::member::{GroupMember, Identity, OpenQuestion, SyncOutcome, SyncReques
 pub(super) enum State {
     #[default]
     Empty,
-    /// Members are waited for.
+    /// The group waits for members to join.
     PreparingRebalance {
         until: Instant,
     },
-    /// The leader is waited for.
+    /// The group waits for the leader's assignments.
     CompletingRebalance {
         until: Instant,
     },
@@ -41,7 +41,7 @@ pub(crate) struct Group {
     pub(super) protocol: Option<String>,
     pub(super) leader: Option<String>,
     pub(super) members: BTreeMap<String, GroupMember>,
-    /// Members that were given an id and are to come back with it, and until when.
+    /// Ids of members that must join again with their id, and the time until which each may.
     pub(super) pending: BTreeMap<String, Instant>,
 }
 
@@ -70,14 +70,14 @@ pub(crate) struct MemberDescription {
 }
 
 impl Group {
-    /// Nobody is in it or about to be.
+    /// True if the group has no members and no pending ids.
     pub(crate) fn is_vacant(&self) -> bool {
         self.members.is_empty() && self.pending.is_empty()
     }
 
-    /// The id under which a member is known that names itself so.
+    /// The member id of this identity.
     ///
-    /// Errors: `UnknownMemberId`; `FencedInstanceId` if another has taken its place.
+    /// Errors: `UnknownMemberId`; `FencedInstanceId` if another member has replaced this static member.
     pub(super) fn identify(&self, who: &Identity) -> Result<String, ResponseError> {
         if let Some(instance) = &who.instance {
             let holder = self.holder(instance).ok_or(ResponseError::UnknownMemberId)?;
@@ -92,7 +92,7 @@ impl Group {
         }
     }
 
-    /// Who has the place of a static member.
+    /// The member id of a static member's instance.
     pub(super) fn holder(&self, instance: &str) -> Option<&str> {
         let mut members = self.members.iter();
         members.find(|(_, member)| member.instance.as_deref() == Some(instance)).map(|(id, _)| id.as_str())
@@ -135,7 +135,7 @@ impl Group {
         }
     }
 
-    /// Tells those that wait for it what they get.
+    /// Sends the assignments to all members that wait for them.
     fn distribute(&mut self, now: Instant) {
         for member in self.members.values_mut().filter(|member| member.has_synced()) {
             let synced = Synced {
@@ -144,7 +144,7 @@ impl Group {
                 assignment: member.assignment.clone(),
             };
             if let Some(OpenQuestion::Sync(reply)) = member.waiting.take() {
-                // Whoever does not wait any more finds out by its next heartbeat.
+                // A client that no longer waits learns of its state from the next heartbeat.
                 let _ = reply.send(Ok(synced));
             }
             member.beats(now);
@@ -176,7 +176,7 @@ impl Group {
         Ok(())
     }
 
-    /// Whether a commit is of somebody who may make it: a member of this generation, or anybody if there are none.
+    /// Allows commits by members of this generation, and commits without a generation if the group is empty.
     pub(crate) fn may_commit(&mut self, now: Instant, of: &Identity, generation: i32) -> Result<(), ResponseError> {
         if generation < 0 && self.state == State::Empty {
             return Ok(());
@@ -194,7 +194,7 @@ impl Group {
         }
     }
 
-    /// Lets go of those whose time is over.
+    /// Removes members and pending ids whose time is over, and completes a rebalance that is due.
     pub(crate) fn expire(&mut self, now: Instant) {
         self.pending.retain(|_, until| *until > now);
         let silent = |member: &GroupMember| member.waiting.is_none() && member.until <= now;
@@ -209,7 +209,7 @@ impl Group {
         }
     }
 
-    /// When something is over next.
+    /// The next time at which [`Group::expire`] has work.
     pub(crate) fn due(&self) -> Option<Instant> {
         let of_state = match self.state {
             State::PreparingRebalance { until } | State::CompletingRebalance { until } => Some(until),
@@ -236,7 +236,7 @@ impl Group {
         }
     }
 
-    /// The longest that a member may take to join again.
+    /// The longest rebalance timeout of all members.
     pub(super) fn patience(&self) -> Duration {
         self.members.values().map(|member| member.rebalance).max().unwrap_or_default()
     }
@@ -251,7 +251,7 @@ impl Group {
     }
 
     pub(crate) fn overview(&self) -> Overview {
-        // A group that has only commits was made by consumers, or by a tool that acts for them.
+        // A group with commits only was made by consumers, or by a tool for consumers.
         let protocol_type = self.protocol_type.clone().unwrap_or_else(|| "consumer".to_owned());
         Overview { state: self.state_name(), protocol_type }
     }

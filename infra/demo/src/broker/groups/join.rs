@@ -1,8 +1,10 @@
-//! Joining a group, and the rebalance that follows.
+//! Joins of members, and the rebalance that follows.
 //!
-//! A new member is first given an id and comes back with it, so that one that does not get the answer leaves no ghost.
-//! A static member takes the place of its predecessor, without a rebalance if it wants the same. Invariant: a rebalance
-//! ends when all have joined or their time is over; who has not joined by then is out, unless it is static.
+//! A new member first gets an id and joins again with this id, so a client that misses the answer leaves no dead
+//! member behind. A static member replaces its predecessor, without a rebalance if its protocols are the same.
+//!
+//! Invariant: a rebalance ends when all members have joined or their time is over. Members that have not joined by
+//! then are removed, except static ones.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -16,9 +18,9 @@ use uuid::Uuid;
 use super::group::{Group, State};
 use super::member::{GroupMember, Identity, JoinOutcome, JoinRequest, Joined, OpenQuestion};
 
-/// Members of a group at once, so that memory is bounded.
+/// Largest number of members of a group, so that memory is bounded.
 const MEMBERS: usize = 1000;
-/// Sessions that are allowed.
+/// Allowed session timeouts.
 const SESSIONS: std::ops::RangeInclusive<Duration> = Duration::from_millis(100)..=Duration::from_secs(1800);
 
 impl Group {
@@ -70,7 +72,7 @@ impl Group {
         }
     }
 
-    /// A member comes back, or asks again because it did not get its answer.
+    /// A known member joins again, for a rebalance or because it missed its answer.
     fn rejoin(&mut self, now: Instant, id: &str, join: JoinRequest, reply: oneshot::Sender<JoinOutcome>) {
         let Some(member) = self.members.get_mut(id) else {
             return;
@@ -83,7 +85,7 @@ impl Group {
         let leads = self.leader.as_deref() == Some(id);
         match self.state {
             State::CompletingRebalance { .. } if same => drop(reply.send(Ok(self.joined(id)))),
-            // The leader asks when it wants to distribute anew.
+            // A leader joins again to assign anew.
             State::Stable if same && !leads => drop(reply.send(Ok(self.joined(id)))),
             _ => {
                 self.wait_to_join(id, reply);
@@ -92,7 +94,7 @@ impl Group {
         }
     }
 
-    /// A static member takes its place again, under a new id; the old one is fenced.
+    /// A static member joins again under a new id; the old id is fenced.
     fn replace(&mut self, now: Instant, old: &str, join: JoinRequest, reply: oneshot::Sender<JoinOutcome>) {
         let Some(mut before) = self.members.remove(old) else {
             return;
@@ -110,7 +112,7 @@ impl Group {
             let mut joined = self.joined(&id);
             joined.skip_assignment = led && skipping;
             if led && !skipping {
-                // It would distribute anew if it knew that it leads.
+                // An older client would assign anew if it knew that it leads, so the answer names the old leader.
                 joined.leader = old.to_owned();
                 joined.members.clear();
             }
@@ -151,11 +153,11 @@ impl Group {
         }
     }
 
-    /// The next generation: of those that have joined, and of static members that are away.
+    /// Starts the next generation, with all joined members and with static members that are away.
     pub(super) fn complete_rebalance(&mut self, now: Instant) {
         self.members.retain(|_, member| member.instance.is_some() || (member.has_joined() && !member.has_vanished()));
         if !self.members.is_empty() && !self.members.values().any(GroupMember::has_joined) {
-            // All that are left are static and away: they may come until their sessions end.
+            // Only static members that are away remain; they may return until their sessions end.
             self.state = State::PreparingRebalance { until: now + self.patience() };
             return;
         }
@@ -175,14 +177,14 @@ impl Group {
             let Some(member) = self.members.get_mut(id) else { continue };
             member.assignment = Bytes::new();
             if let Some(OpenQuestion::Join(reply)) = member.waiting.take() {
-                // Whoever does not wait any more falls silent.
+                // A client that no longer waits expires by its session timeout.
                 let _ = reply.send(Ok(joined));
                 member.beats(now);
             }
         }
     }
 
-    /// The protocol that most members like best, of those that all know.
+    /// Of the protocols that all members support, the one that most members prefer.
     fn choose(&self) -> Option<String> {
         let knows = |member: &GroupMember, name: &str| member.protocols.iter().any(|(known, _)| known == name);
         let is_common = |name: &str| self.members.values().all(|member| knows(member, name));

@@ -1,6 +1,6 @@
-//! A member of a group: what it says, what it is told, and whether somebody waits in its name.
+//! A member of a group: its requests, its answers, and its waiting request.
 //!
-//! Invariant: at most one question of a member is open, and each is answered once.
+//! Invariant: a member has at most one waiting request, and each request is answered once.
 
 use std::time::Duration;
 
@@ -9,16 +9,16 @@ use kafka_protocol::ResponseError;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
-/// How a member names itself.
+/// The identity in a member's requests.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Identity {
-    /// Given by the group; empty before that.
+    /// The id from the group; empty before the first join.
     pub(crate) member: String,
-    /// Its own, if it is static: it keeps its place while it is away.
+    /// The instance id of a static member, which keeps its assignment while it is away.
     pub(crate) instance: Option<String>,
 }
 
-/// What a member brings when it joins.
+/// A member's request to join.
 #[derive(Debug, Clone)]
 pub(crate) struct JoinRequest {
     pub(crate) identity: Identity,
@@ -28,13 +28,13 @@ pub(crate) struct JoinRequest {
     pub(crate) rebalance: Duration,
     pub(crate) protocol_type: String,
     pub(crate) protocols: Vec<(String, Bytes)>,
-    /// Whether it can be given an id first.
+    /// True if the client's version supports a first answer with an id only.
     pub(crate) knows_pending: bool,
-    /// Whether a leader can be told that there is nothing to distribute.
+    /// True if the client's version supports an answer that tells a leader to skip the assignment.
     pub(crate) knows_skipping: bool,
 }
 
-/// What it is told then: a generation, and the others if it leads.
+/// The answer to a join: the generation, and for the leader all members.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Joined {
     pub(crate) generation: i32,
@@ -46,21 +46,21 @@ pub(crate) struct Joined {
     pub(crate) members: Vec<(Identity, Bytes)>,
 }
 
-/// An error comes with the id by which to try again.
+/// An error comes with the member id for the next try.
 pub(crate) type JoinOutcome = Result<Joined, (ResponseError, String)>;
 
-/// What a member brings to the distribution, or asks of it.
+/// A member's request for its assignment; the leader's request brings the assignments.
 #[derive(Debug)]
 pub(crate) struct SyncRequest {
     pub(crate) identity: Identity,
     pub(crate) generation: i32,
     pub(crate) protocol_type: Option<String>,
     pub(crate) protocol: Option<String>,
-    /// Of the leader: what each member gets.
+    /// Only from the leader: the assignment of each member.
     pub(crate) assignments: Vec<(String, Bytes)>,
 }
 
-/// What a member was given.
+/// The assignment of a member.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Synced {
     pub(crate) protocol_type: Option<String>,
@@ -70,7 +70,7 @@ pub(crate) struct Synced {
 
 pub(crate) type SyncOutcome = Result<Synced, ResponseError>;
 
-/// An open question.
+/// A waiting request.
 #[derive(Debug)]
 pub(super) enum OpenQuestion {
     Join(oneshot::Sender<JoinOutcome>),
@@ -82,14 +82,14 @@ pub(super) struct GroupMember {
     pub(super) instance: Option<String>,
     pub(super) client_id: String,
     pub(super) client_host: String,
-    /// How long it may be silent.
+    /// Session timeout.
     pub(super) session: Duration,
-    /// How long it may take to join again.
+    /// Rebalance timeout.
     pub(super) rebalance: Duration,
-    /// Ways of distributing that it knows, the best first, with what each needs to know.
+    /// The member's assignment protocols, the preferred one first, each with its metadata.
     pub(super) protocols: Vec<(String, Bytes)>,
     pub(super) assignment: Bytes,
-    /// When it was silent for too long; of no meaning while a question of it is open.
+    /// End of the session; without meaning while a request waits.
     pub(super) until: Instant,
     pub(super) waiting: Option<OpenQuestion>,
 }
@@ -103,7 +103,7 @@ impl GroupMember {
         matches!(self.waiting, Some(OpenQuestion::Sync(_)))
     }
 
-    /// It waits, or it did and its connection is gone.
+    /// True if the member's request waits, but its connection is gone.
     pub(super) fn has_vanished(&self) -> bool {
         match &self.waiting {
             Some(OpenQuestion::Join(reply)) => reply.is_closed(),
@@ -116,9 +116,9 @@ impl GroupMember {
         self.until = now + self.session;
     }
 
-    /// Ends an open question with an error.
+    /// Answers a waiting request with an error.
     pub(super) fn refuse(&mut self, id: &str, code: ResponseError) {
-        // Whoever does not wait any more need not be told.
+        // The client may no longer wait, and then needs no answer.
         match self.waiting.take() {
             Some(OpenQuestion::Join(reply)) => drop(reply.send(Err((code, id.to_owned())))),
             Some(OpenQuestion::Sync(reply)) => drop(reply.send(Err(code))),
@@ -126,7 +126,7 @@ impl GroupMember {
         }
     }
 
-    /// What it has to say about a way of distributing.
+    /// The member's metadata for a protocol.
     pub(super) fn metadata(&self, protocol: Option<&str>) -> Bytes {
         let known = self.protocols.iter().find(|(name, _)| Some(name.as_str()) == protocol);
         known.map(|(_, metadata)| metadata.clone()).unwrap_or_default()

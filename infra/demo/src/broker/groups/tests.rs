@@ -1,4 +1,4 @@
-//! All groups together: joining through the coordinator, its clock, commits and what a restart keeps of them.
+//! All groups together: joins through the coordinator, timeouts, commits, and commits after a restart.
 
 use std::time::Duration;
 
@@ -45,7 +45,7 @@ impl Fixture {
         Self::over(self.root)
     }
 
-    /// Joins the group, after it was given an id.
+    /// Joins the group with a new id.
     async fn join(&self, session: Duration) -> Joined {
         let (code, id) = self.groups.join("g", join("", session)).await.unwrap_err();
         assert_eq!(code, ResponseError::MemberIdRequired);
@@ -58,18 +58,18 @@ fn commit(offset: i64) -> Commit {
 }
 
 #[tokio::test]
-async fn the_clock_lets_go_of_who_falls_silent() {
+async fn the_clock_removes_silent_members() {
     let fixture = Fixture::new();
     let keeping = Arc::clone(&fixture.groups);
     let clock = tokio::spawn(async move { keeping.keep_time().await });
     let silent = fixture.join(Duration::from_millis(100)).await;
     assert_eq!((silent.generation, silent.members.len()), (1, 1));
-    // It waits for the first to join again, which never comes.
+    // The second member waits for the first, which never joins again.
     let second = fixture.join(Duration::from_secs(30)).await;
     assert_eq!((second.generation, second.members.len(), second.leader == second.member), (2, 1, true));
     let beat = |of: &Joined| fixture.groups.heartbeat("g", &named(&of.member), of.generation);
     assert_eq!((beat(&silent), beat(&second)), (Err(ResponseError::UnknownMemberId), Ok(())));
-    // Whoever does not wait for the answer any more is not a member when it comes.
+    // A client that stops waiting is no member when its answer comes.
     let (_, third) = fixture.groups.join("g", join("", Duration::from_secs(30))).await.unwrap_err();
     let mut joining = Box::pin(fixture.groups.join("g", join(&third, Duration::from_secs(30))));
     assert!(futures::poll!(&mut joining).is_pending());
@@ -85,7 +85,7 @@ async fn commits_outlive_members_and_restarts() {
     let groups = &fixture.groups;
     let nobody = named("");
     let to = |topic: &str, offset| vec![(topic.to_owned(), 0, commit(offset))];
-    // A group that nobody is in takes commits of anybody; another one those of its members.
+    // A group without members accepts commits of any client; other groups accept only commits of their members.
     groups.commit("alone: ä/..", &nobody, -1, to("t", 5)).await.unwrap();
     let joined = fixture.join(Duration::from_secs(30)).await;
     let member = named(&joined.member);
@@ -115,7 +115,7 @@ async fn commits_outlive_members_and_restarts() {
     assert_eq!(groups.committed("g", "t", 0), Some(commit(50)));
     let listed: Vec<_> = groups.list().into_iter().map(|(name, group)| (name, group.state)).collect();
     assert_eq!(listed, [("alone: ä/..".to_owned(), "Empty"), ("g".to_owned(), "Empty")]);
-    // Its member is unknown now, and joins again.
+    // After the restart the member is unknown and must join again.
     assert_eq!(groups.heartbeat("g", &member, 1), Err(ResponseError::UnknownMemberId));
     groups.forget("t").await;
     groups.uncommit("g", vec![("v".to_owned(), 0)]).await.unwrap();

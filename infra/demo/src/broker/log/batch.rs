@@ -1,30 +1,31 @@
-//! A record batch: its header, and whether it is whole.
+//! A record batch: its header, and checks of its content.
 //!
 //! ```text
 //!  base offset 8 │ length 4 │ leader epoch 4 │ magic 1 │ crc 4 │ attributes 2 │ last offset delta 4 │ base timestamp 8
 //!  max timestamp 8 │ producer id 8 │ producer epoch 2 │ base sequence 4 │ count 4 │ records …
 //! ```
 //!
-//! The checksum covers what follows it, so base offset and leader epoch are the broker's to set. Invariant: a
-//! [`Header`] is of a batch whose numbers agree with each other.
+//! The checksum covers only the bytes after it, so the broker may set base offset and leader epoch.
+//!
+//! Invariant: the numbers in a [`Header`] agree with each other.
 
 use bytes::Buf;
 
-/// Bytes before the records.
+/// Bytes of the header, before the records.
 pub(crate) const HEADER: usize = 61;
-/// Bytes before those that the length counts.
+/// Bytes that the length does not count.
 const PREFIX: usize = 12;
-/// Bytes before those that the checksum covers.
+/// Bytes that the checksum does not cover.
 const UNCHECKED: usize = 21;
 const MAGIC: i8 = 2;
-/// The only epoch that a broker without replicas has.
+/// The only leader epoch of a broker without replicas.
 pub(crate) const LEADER_EPOCH: i32 = 0;
 
 const COMPRESSION: i16 = 0b111;
 const TRANSACTIONAL: i16 = 1 << 4;
 const CONTROL: i16 = 1 << 5;
 
-/// Why bytes are no batch that can be stored.
+/// The reason why bytes cannot be stored as a batch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum Flaw {
     #[error("it ends too early")]
@@ -45,11 +46,11 @@ pub(crate) enum Flaw {
     Followed(usize),
 }
 
-/// What the broker reads of a batch.
+/// The fields of a batch header that the broker uses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Header {
     pub(crate) base_offset: i64,
-    /// Of the whole batch, this header included.
+    /// Size of the whole batch with its header.
     pub(crate) bytes: usize,
     checksum: u32,
     attributes: i16,
@@ -63,7 +64,7 @@ pub(crate) struct Header {
 }
 
 impl Header {
-    /// Reads the header at the front of `bytes`; the records need not be there.
+    /// Reads the header at the front of `bytes`; the records may be missing.
     pub(crate) fn read(bytes: &[u8]) -> Result<Self, Flaw> {
         let Some(mut rest) = bytes.get(..HEADER) else {
             return Err(Flaw::Short);
@@ -99,7 +100,7 @@ impl Header {
         Ok(header)
     }
 
-    /// The batch at the front of `bytes`, all of it there and undamaged.
+    /// Reads the batch at the front of `bytes`, and checks that it is complete and undamaged.
     pub(crate) fn check(bytes: &[u8]) -> Result<Self, Flaw> {
         let header = Self::read(bytes)?;
         let Some(batch) = bytes.get(..header.bytes) else {
@@ -111,13 +112,13 @@ impl Header {
         }
     }
 
-    /// What a producer sent: one batch and nothing else, of a kind that is stored here.
+    /// Checks that a producer sent exactly one batch of a supported kind.
     pub(crate) fn check_produced(bytes: &[u8]) -> Result<Self, Flaw> {
         let header = Self::check(bytes)?;
         if header.bytes != bytes.len() {
             return Err(Flaw::Followed(bytes.len() - header.bytes));
         }
-        // Compressions are numbered 0 to 4.
+        // The compression codecs have the numbers 0 to 4.
         if header.attributes & (TRANSACTIONAL | CONTROL) != 0 || header.attributes & COMPRESSION > 4 {
             return Err(Flaw::Attributes(header.attributes));
         }
@@ -139,7 +140,7 @@ impl Header {
         self.last_offset().saturating_add(1)
     }
 
-    /// Sequences go round at the end of their numbers.
+    /// The sequence of the last record; sequences wrap around.
     pub(crate) fn last_sequence(&self) -> i32 {
         add_to_sequence(self.base_sequence, self.last_offset_delta)
     }
@@ -149,12 +150,12 @@ impl Header {
     }
 }
 
-/// The sequence `count` after this one: 0 follows the largest.
+/// The sequence `count` after this one. 0 follows the largest sequence.
 pub(crate) fn add_to_sequence(sequence: i32, count: i32) -> i32 {
     ((i64::from(sequence) + i64::from(count)) & i64::from(i32::MAX)) as i32
 }
 
-/// Gives a batch its place; the checksum does not cover it.
+/// Sets the offset of a batch; the checksum does not cover the offset.
 pub(crate) fn place(batch: &mut [u8], base_offset: i64) {
     batch[..8].copy_from_slice(&base_offset.to_be_bytes());
     batch[PREFIX..PREFIX + 4].copy_from_slice(&LEADER_EPOCH.to_be_bytes());

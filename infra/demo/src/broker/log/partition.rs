@@ -1,8 +1,9 @@
-//! A partition: appended to by one at a time, read by many, and waited for.
+//! A partition's log: one append at a time, many readers, and readers that wait for new records.
 //!
-//! Two locks: `appending` is held while files are written, so only threads that may block take it; `held` is held for a
-//! moment, and is all that a reader needs. Invariant: `held` speaks of bytes that are in the files, and is changed only
-//! under `appending`.
+//! There are two locks. `appending` is locked while files are written, so only blocking threads lock it. `held` is
+//! locked only briefly, and readers need no other lock.
+//!
+//! Invariant: `held` describes bytes that are in the files, and changes only while `appending` is locked.
 
 use std::collections::VecDeque;
 use std::fs::{File, OpenOptions};
@@ -24,7 +25,7 @@ use super::sequences::{OutOfLine, Sequences, Verdict};
 use crate::broker::files;
 use crate::{Error, Result};
 
-/// Why a batch is not stored.
+/// The reason why a batch is not stored.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum AppendError {
     #[error("this is no batch that can be stored: {0}")]
@@ -38,7 +39,7 @@ pub(crate) enum AppendError {
 }
 
 impl AppendError {
-    /// What Kafka calls it.
+    /// The error code in Kafka's protocol.
     pub(crate) fn code(&self) -> ResponseError {
         match self {
             Self::Flaw(Flaw::Short | Flaw::Length(_) | Flaw::Checksum) => ResponseError::CorruptMessage,
@@ -52,14 +53,14 @@ impl AppendError {
     }
 }
 
-/// Where a batch is now, whether it was stored just now or before.
+/// The offset of a stored batch, and the start of the log. The batch may have been stored by an earlier request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Appended {
     pub(crate) base_offset: i64,
     pub(crate) start: i64,
 }
 
-/// What readers know.
+/// The readers' view of the log.
 #[derive(Debug)]
 pub(crate) struct Held {
     pub(crate) start: i64,
@@ -76,16 +77,16 @@ pub(crate) struct PartitionLog {
     pub(crate) folder: PathBuf,
     appending: Mutex<Appending>,
     pub(crate) held: RwLock<Held>,
-    /// The end, for those that wait for more; marked as changed too when the topic is deleted.
+    /// The end of the log, for waiting readers. Also marked as changed when the topic is deleted.
     end: watch::Sender<i64>,
-    /// Bytes of the whole log.
+    /// Bytes of the logs of all partitions.
     total: Arc<AtomicU64>,
-    /// When a segment is full.
+    /// Size of a full segment in bytes.
     segment: u64,
 }
 
 impl PartitionLog {
-    /// Opens what is in `folder`; it is made by the first append. Blocks.
+    /// Opens the partition in `folder`, which the first append creates. Blocks.
     ///
     /// Errors: [`Error::OpenLog`].
     pub(crate) fn open(folder: PathBuf, total: Arc<AtomicU64>) -> Result<Self> {
@@ -106,18 +107,18 @@ impl PartitionLog {
         })
     }
 
-    /// First offset and the one after the last.
+    /// The first offset, and the offset after the last record.
     pub(crate) fn bounds(&self) -> (i64, i64) {
         let held = self.held.read();
         (held.start, held.end)
     }
 
-    /// Tells when there is more to read than now, or nothing any more.
+    /// Watches the end of the log. Also changes when the topic is deleted.
     pub(crate) fn watch(&self) -> watch::Receiver<i64> {
         self.end.subscribe()
     }
 
-    /// Stores what a producer sent, unless it is stored. Blocks.
+    /// Stores a producer's batch, unless the batch is already stored. Blocks.
     pub(crate) fn append(&self, produced: &Bytes) -> Result<Appended, AppendError> {
         let header = Header::check_produced(produced)?;
         let mut appending = self.appending.lock();
@@ -144,14 +145,14 @@ impl PartitionLog {
         Ok(Appended { base_offset: end, start })
     }
 
-    /// Writes at the end of the last segment, or begins another.
+    /// Writes to the end of the last segment, or starts a new one if it is full.
     fn write(&self, batch: &[u8]) -> io::Result<()> {
         let last = self.held.read().segments.back().map(|segment| (segment.base, segment.bytes));
         let (base, position) = match last {
             Some((base, bytes)) if bytes == 0 || bytes + batch.len() as u64 <= self.segment => (base, bytes),
             full => {
                 if let Some((base, _)) = full {
-                    // From now on nobody checks it again.
+                    // A full segment is never checked again, so it is synced now.
                     File::open(path(&self.folder, base))?.sync_data()?;
                 }
                 let (_, end) = self.bounds();
@@ -163,14 +164,15 @@ impl PartitionLog {
         };
         let file = OpenOptions::new().write(true).open(path(&self.folder, base))?;
         file.write_all_at(batch, position).inspect_err(|_| {
-            // The next append begins at the same place; what stays behind it is cut when the log is opened.
+            // The next append starts at the same position. Bytes that remain behind it are cut when the log is
+            // opened.
             let _ = file.set_len(position);
         })
     }
 
-    /// Forgets the records before `offset`, or all of them if it is -1; the first offset that is left. Blocks.
+    /// Deletes the records before `offset`, or all records if `offset` is -1. Returns the new first offset. Blocks.
     ///
-    /// Errors: [`Error::Write`]; none if the offset lies beyond the end.
+    /// Errors: [`Error::Write`]. Returns `None` if the offset is beyond the end.
     pub(crate) fn delete_before(&self, offset: i64) -> Result<Option<i64>> {
         let failed = |source| Error::Write { path: self.folder.clone(), source };
         let _appending = self.appending.lock();
@@ -187,7 +189,7 @@ impl PartitionLog {
         {
             let mut held = self.held.write();
             held.start = offset;
-            // The last one stays, since it knows what the next offset is.
+            // The last segment stays, because it determines the next offset.
             while held.segments.len() > 1 && held.segments.front().is_some_and(|first| first.end <= offset) {
                 gone.extend(held.segments.pop_front());
             }
@@ -199,7 +201,7 @@ impl PartitionLog {
         Ok(Some(offset))
     }
 
-    /// Takes no more appends, and wakes who waits. Blocks; the files are the caller's to remove.
+    /// Refuses further appends and wakes waiting readers. Blocks. The caller removes the files.
     pub(crate) fn delete(&self) {
         let mut appending = self.appending.lock();
         if std::mem::replace(&mut appending.deleted, true) {

@@ -1,7 +1,7 @@
-//! Reading a partition: batches from an offset on, and offsets by timestamp.
+//! Reads of a partition: batches from an offset on, and offsets by timestamp.
 //!
-//! Invariant: batches are handed out whole, the first one that holds the offset also if it is larger than was asked
-//! for; so a reader always gets on.
+//! Invariant: a read returns whole batches. The batch with the requested offset is returned even if it exceeds the
+//! limit, so a reader always makes progress.
 
 use std::fs::File;
 use std::io;
@@ -14,7 +14,7 @@ use super::partition::PartitionLog;
 use super::records::timestamps;
 use super::segment::{BLOCK, FileRange, path};
 
-/// Why nothing was read.
+/// The reason why nothing was read.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ReadError {
     #[error("the log does not hold that offset")]
@@ -23,7 +23,7 @@ pub(crate) enum ReadError {
     Storage(#[from] io::Error),
 }
 
-/// Batches, and the bounds of the log when they were read.
+/// Batches, and the bounds of the log at the time of the read.
 #[derive(Debug)]
 pub(crate) struct Slice {
     pub(crate) batches: Bytes,
@@ -32,7 +32,7 @@ pub(crate) struct Slice {
 }
 
 impl PartitionLog {
-    /// Where to look for `offset`, with the bounds; nowhere if it is the end.
+    /// The file range that holds `offset`, and the bounds of the log. The range is `None` at the end of the log.
     fn locate(&self, offset: i64) -> Result<(Option<FileRange>, i64, i64), ReadError> {
         let held = self.held.read();
         if offset < held.start || offset > held.end {
@@ -44,13 +44,13 @@ impl PartitionLog {
         Ok((span, held.start, held.end))
     }
 
-    /// Bytes from `offset` on in its segment, or up to a block more.
+    /// Bytes from `offset` to the end of its segment. The number may be up to one block too high.
     pub(crate) fn available(&self, offset: i64) -> Result<u64, ReadError> {
         let (span, ..) = self.locate(offset)?;
         Ok(span.map_or(0, |span| span.until - span.from))
     }
 
-    /// Whole batches from the one that holds `offset` on, of one segment. Blocks.
+    /// Reads whole batches of one segment, starting with the batch that holds `offset`. Blocks.
     pub(crate) fn read(&self, offset: i64, max_bytes: usize) -> Result<Slice, ReadError> {
         let (span, start, end) = self.locate(offset)?;
         let batches = match span {
@@ -62,7 +62,7 @@ impl PartitionLog {
 
     fn batches(&self, span: FileRange, offset: i64, max_bytes: usize) -> io::Result<Bytes> {
         let file = File::open(path(&self.folder, span.base))?;
-        // The batch begins in this block, so its header is among these.
+        // The batch starts in this block, so these bytes contain its header.
         let wanted = BLOCK + HEADER as u64 + max_bytes as u64;
         let mut bytes = vec![0; wanted.min(span.until - span.from) as usize];
         file.read_exact_at(&mut bytes, span.from)?;
@@ -90,7 +90,7 @@ impl PartitionLog {
         Ok(Bytes::from(bytes).slice(at..until))
     }
 
-    /// The first record with this timestamp or a later one: its offset and timestamp. Blocks.
+    /// Offset and timestamp of the first record with this timestamp or a later one. Blocks.
     pub(crate) fn since(&self, timestamp: i64) -> io::Result<Option<(i64, i64)>> {
         let (start, blocks) = self.blocks();
         for (span, max) in blocks {
@@ -104,13 +104,13 @@ impl PartitionLog {
         Ok(None)
     }
 
-    /// The first of the records with the largest timestamp. Blocks.
+    /// Offset and timestamp of the first record with the largest timestamp. Blocks.
     pub(crate) fn latest(&self) -> io::Result<Option<(i64, i64)>> {
         let (start, blocks) = self.blocks();
         let Some((first, rest)) = blocks.split_first() else {
             return Ok(None);
         };
-        // Of the first block, some records may have been deleted.
+        // Some records of the first block may be deleted, so its largest timestamp is computed again.
         let of_first = self.timestamps(first.0, start)?.into_iter().map(|(_, t)| t).max();
         let largest = rest.iter().map(|(_, t)| *t).chain(of_first).max();
         largest.map_or(Ok(None), |timestamp| self.since(timestamp))
@@ -122,7 +122,7 @@ impl PartitionLog {
         (held.start, blocks.collect())
     }
 
-    /// Offset and timestamp of the records of a block, from `start` on.
+    /// Offsets and timestamps of the records in a range of blocks, from the offset `start` on.
     fn timestamps(&self, span: FileRange, start: i64) -> io::Result<Vec<(i64, i64)>> {
         let file = File::open(path(&self.folder, span.base))?;
         let mut bytes = vec![0; (span.until - span.from) as usize];

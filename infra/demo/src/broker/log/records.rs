@@ -1,14 +1,15 @@
-//! When the records of a batch were made, for questions by timestamp.
+//! Timestamps of the records in a batch, for queries by timestamp.
 //!
-//! Nothing is decompressed here: a compressed batch counts as one record at its first offset with its largest
-//! timestamp. So an answer may lie before the record that was asked for, by less than a batch, and never after it.
-//! Invariant: records that cannot be read end the list; they are the consumer's to complain of.
+//! Nothing is decompressed: a compressed batch counts as one record, with its first offset and its largest timestamp.
+//! So an answer may be up to one batch before the right record, and is never after it.
+//!
+//! Invariant: the list ends at the first unreadable record. Consumers report such records, not the broker.
 
 use bytes::Buf;
 
 use super::batch::{HEADER, Header};
 
-/// Offset and timestamp of each record of a batch, whose bytes are all of it.
+/// Offset and timestamp of each record of a complete batch.
 pub(crate) fn timestamps(header: &Header, batch: &[u8]) -> Vec<(i64, i64)> {
     if header.is_compressed() {
         return vec![(header.base_offset, header.max_timestamp)];
@@ -27,7 +28,7 @@ fn next(header: &Header, rest: &mut &[u8]) -> Option<(i64, i64)> {
     (offset <= header.last_offset()).then_some((offset, timestamp))
 }
 
-/// A number with its sign in the lowest bit, seven bits a byte.
+/// A signed varint in zigzag encoding, with seven bits per byte.
 fn varint(rest: &mut &[u8]) -> Option<i64> {
     let mut value = 0_u64;
     for shift in (0..64).step_by(7) {
@@ -68,7 +69,7 @@ mod tests {
     }
 
     #[test]
-    fn records_that_cannot_be_read_end_the_list() {
+    fn an_unreadable_record_ends_the_list() {
         let bytes = batch((-1, -1, -1), 5, &[(5, "a"), (9, "b")]);
         let header = Header::check(&bytes).unwrap();
         for cut in 0..bytes.len() {

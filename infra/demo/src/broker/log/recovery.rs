@@ -1,9 +1,11 @@
-//! Opening a partition: its segments are walked from header to header, and a torn tail is cut.
+//! Opens a partition: reads its segments from header to header, and cuts off an incomplete end.
 //!
-//! A process that was killed leaves at most one append unfinished, at the end of the last segment; a machine that
-//! stopped may leave more of that segment damaged, since only full ones are forced to disk. So the last segment is
-//! checked batch by batch, and the headers of the others. Invariant: what is left is whole, undamaged and dense in
-//! offsets; a full segment is never cut, that is for a person to decide.
+//! A killed process leaves at most one incomplete append, at the end of the last segment. A machine that stops may
+//! damage more of the last segment, because only full segments are synced. So every batch of the last segment is
+//! checked completely, and only the headers of the other segments.
+//!
+//! Invariant: the opened log is complete and undamaged, and its offsets have no gaps. A full segment is never cut,
+//! because only a person may decide to lose its data.
 
 use std::collections::VecDeque;
 use std::fs::{File, OpenOptions};
@@ -16,10 +18,10 @@ use super::segment::{LogSegment, base_of, path};
 use super::sequences::Sequences;
 use crate::{Error, Result};
 
-/// The file that says where the log begins once records were deleted.
+/// The file with the first offset of the log; exists once records were deleted.
 pub(crate) const START: &str = "start";
 
-/// A partition as it was found.
+/// The state of a partition's files.
 #[derive(Debug, Default)]
 pub(crate) struct Recovered {
     pub(crate) start: i64,
@@ -28,7 +30,7 @@ pub(crate) struct Recovered {
     pub(crate) sequences: Sequences,
 }
 
-/// What `folder` holds; nothing if it does not exist.
+/// Reads the partition in `folder`; empty if the folder does not exist.
 ///
 /// Errors: [`Error::OpenLog`].
 pub(crate) fn recover(folder: &Path) -> Result<Recovered> {
@@ -50,7 +52,8 @@ pub(crate) fn recover(folder: &Path) -> Result<Recovered> {
     found.end = found.segments.back().map_or(found.start, |segment| segment.end);
     found.start = found.start.max(first);
     if found.start > found.end {
-        // Deleted up to an offset that the machine lost when it stopped: all that is left was deleted too.
+        // Records were deleted up to an offset that the machine lost when it stopped. So all remaining records are
+        // deleted too.
         for segment in found.segments.drain(..) {
             std::fs::remove_file(path(folder, segment.base)).map_err(|e| unopened(e.to_string()))?;
         }
@@ -104,7 +107,8 @@ fn walk(path: &Path, base: i64, is_last: bool, sequences: &mut Sequences) -> io:
     Ok(segment)
 }
 
-/// The batch at `position`, if it is one: by its header, or by all of it.
+/// Reads the header of the batch at `position`, and with `whole` checks the complete batch. `None` if it is no valid
+/// batch.
 fn next(file: &File, position: u64, left: u64, whole: bool, batch: &mut Vec<u8>) -> io::Result<Option<Header>> {
     if left < HEADER as u64 {
         return Ok(None);

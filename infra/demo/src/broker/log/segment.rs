@@ -1,16 +1,18 @@
-//! A segment: one file of batches, and where in it to begin looking.
+//! A segment: one file of batches, and an index of its blocks.
 //!
-//! The index is sparse and in memory only, an entry for every [`BLOCK`] bytes: it is made again when the log is opened,
-//! and is small however large the log. Invariant: a block begins where a batch begins, and its offsets and timestamps
-//! cover every batch up to the next block.
+//! The index is sparse, with one entry per [`BLOCK`] bytes, and is kept in memory only. The index is rebuilt when the
+//! log is opened, and is small even for a large log.
+//!
+//! Invariant: a block starts at the start of a batch. The offsets and timestamps of a block cover every batch before
+//! the next block.
 
 use std::path::{Path, PathBuf};
 
 use super::batch::Header;
 
-/// A full segment; the next batch begins another.
+/// Size of a full segment in bytes; the next batch starts a new one.
 pub(crate) const SEGMENT: u64 = 64 << 20;
-/// Bytes that are looked through for an offset at most, and a batch.
+/// A search for an offset reads at most this many bytes and one batch.
 pub(crate) const BLOCK: u64 = 16 << 10;
 
 const ENDING: &str = "log";
@@ -22,7 +24,7 @@ struct Block {
     max_timestamp: i64,
 }
 
-/// Some bytes of a segment's file: `from` begins a batch.
+/// A range of bytes in a segment's file; `from` is the start of a batch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct FileRange {
     pub(crate) base: i64,
@@ -32,10 +34,10 @@ pub(crate) struct FileRange {
 
 #[derive(Debug)]
 pub(crate) struct LogSegment {
-    /// The offset that it is named by.
+    /// The segment's first offset, which is in its file name.
     pub(crate) base: i64,
     pub(crate) bytes: u64,
-    /// After its last record.
+    /// The offset after the last record.
     pub(crate) end: i64,
     blocks: Vec<Block>,
 }
@@ -45,7 +47,7 @@ impl LogSegment {
         Self { base, bytes: 0, end: base, blocks: Vec::new() }
     }
 
-    /// Takes note of the batch that follows what is known.
+    /// Adds the next batch of the file to the index.
     pub(crate) fn add(&mut self, header: &Header) {
         match self.blocks.last_mut() {
             Some(block) if self.bytes - block.position < BLOCK => {
@@ -61,14 +63,14 @@ impl LogSegment {
         self.end = header.next_offset();
     }
 
-    /// From the block that holds `offset` to the end.
+    /// The bytes from the block that holds `offset` to the end.
     pub(crate) fn since_offset(&self, offset: i64) -> FileRange {
         let after = self.blocks.partition_point(|block| block.base_offset <= offset);
         let from = after.checked_sub(1).map_or(0, |index| self.blocks[index].position);
         FileRange { base: self.base, from, until: self.bytes }
     }
 
-    /// The blocks that end after `offset`, with the largest timestamp of each.
+    /// The blocks that end after `offset`, each with its largest timestamp.
     pub(crate) fn blocks(&self, offset: i64) -> impl Iterator<Item = (FileRange, i64)> {
         self.blocks.iter().enumerate().filter_map(move |(index, block)| {
             let next = self.blocks.get(index + 1);
@@ -80,12 +82,12 @@ impl LogSegment {
     }
 }
 
-/// The file of the segment that begins at `base`.
+/// The file of the segment with the first offset `base`.
 pub(crate) fn path(folder: &Path, base: i64) -> PathBuf {
     folder.join(format!("{base:020}.{ENDING}"))
 }
 
-/// The first offset of the segment in `file`, if it is one.
+/// The first offset of the segment in `file`; `None` if the file is no segment.
 pub(crate) fn base_of(file: &Path) -> Option<i64> {
     let name = file.file_stem()?.to_str()?;
     let is_segment = file.extension()? == ENDING && name.len() == 20 && name.bytes().all(|b| b.is_ascii_digit());
@@ -98,7 +100,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_block_holds_the_offset_that_is_looked_for() {
+    fn a_block_holds_the_requested_offset() {
         let value = "x".repeat(5000);
         let header = Header::check(&plain(&[&value, &value])).unwrap();
         let mut segment = LogSegment::new(100);
@@ -108,7 +110,7 @@ mod tests {
         }
         let size = header.bytes as u64;
         assert_eq!((segment.end, segment.bytes), (120, size * 10));
-        // Two batches a block.
+        // Two batches per block.
         for offset in 100..120 {
             let from = (offset as u64 - 100) / 4 * 2 * size;
             assert_eq!(segment.since_offset(offset).from, from, "{offset}");

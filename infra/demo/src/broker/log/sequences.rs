@@ -1,19 +1,20 @@
-//! What idempotent producers have sent to a partition: by this a batch that is sent again is not stored again.
+//! Sequences of idempotent producers in a partition, so that a repeated batch is not stored twice.
 //!
-//! The last batches of each producer are remembered, as many as it may have under way. All of it follows from the
-//! headers in the log, and is made again from them when the log is opened. Invariant: a batch is stored only if it
-//! follows the last of its producer, or if nothing is known of its producer.
+//! The log remembers the last batches of each producer, as many as Kafka allows in flight. The headers in the log
+//! contain all of this state, so opening the log rebuilds it.
+//!
+//! Invariant: a batch is stored only if it follows the last batch of its producer, or if its producer is unknown.
 
 use std::collections::{HashMap, VecDeque};
 
 use super::batch::{Header, add_to_sequence};
 
-/// What an idempotent producer may have under way, by Kafka's rules.
+/// Batches that Kafka allows an idempotent producer to have in flight.
 const REMEMBERED: usize = 5;
-/// Producers of a partition; those that were silent for longest are forgotten.
+/// Largest number of producers in a partition; the one with the oldest last batch is forgotten first.
 const PRODUCERS: usize = 1000;
 
-/// Why a batch is not the next of its producer.
+/// The reason why a batch is not the next one of its producer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum OutOfLine {
     #[error("producer {producer} sent the sequence {found} where {expected} is next")]
@@ -24,11 +25,11 @@ pub(crate) enum OutOfLine {
     Epoch { producer: i64, current: i16, found: i16 },
 }
 
-/// What to do with a batch.
+/// The decision about a batch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Verdict {
     Store,
-    /// It is stored, from this offset on.
+    /// The batch is already stored at this offset.
     Stored(i64),
 }
 
@@ -42,7 +43,7 @@ struct Sent {
 #[derive(Debug)]
 struct Producer {
     epoch: i16,
-    /// The newest last; never empty.
+    /// The newest batch is last; never empty.
     batches: VecDeque<Sent>,
     newest: i64,
 }
@@ -79,7 +80,7 @@ impl Sequences {
         }
     }
 
-    /// Remembers a batch that was stored.
+    /// Remembers a stored batch.
     pub(crate) fn note(&mut self, header: &Header) {
         if header.producer_id < 0 {
             return;
@@ -119,7 +120,7 @@ mod tests {
     #[test]
     fn only_the_next_batch_is_stored() {
         let mut known = Sequences::default();
-        // Nothing is known: it may begin anywhere.
+        // An unknown producer may start at any sequence.
         assert_eq!(known.weigh(&header(0, 40, 2)), Ok(Verdict::Store));
         for (index, sequence) in [0, 2, 4, 6, 8, 10].into_iter().enumerate() {
             let header = header(0, sequence, 2).at(100 + index as i64);
@@ -154,7 +155,7 @@ mod tests {
     }
 
     #[test]
-    fn producers_that_are_silent_are_forgotten() {
+    fn silent_producers_are_forgotten() {
         let mut known = Sequences::default();
         for id in 0..2 * PRODUCERS as i64 {
             let one = Header::check(&batch((id, 0, 0), 0, &[(0, "v")])).unwrap();

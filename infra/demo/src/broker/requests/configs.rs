@@ -1,6 +1,6 @@
-//! DescribeConfigs: how the broker treats its topics, in the words of Kafka's settings.
+//! DescribeConfigs: the broker's behaviour, under the names of Kafka's settings.
 //!
-//! Invariant: what a topic was made with is shown as it was given, though nothing follows from it.
+//! Invariant: the settings of a topic are shown as its creator gave them, although they have no effect.
 
 use kafka_protocol::ResponseError;
 use kafka_protocol::messages::describe_configs_request::DescribeConfigsResource;

@@ -1,4 +1,4 @@
-//! FindCoordinator, JoinGroup, SyncGroup, Heartbeat, LeaveGroup: a group's life.
+//! FindCoordinator, JoinGroup, SyncGroup, Heartbeat, LeaveGroup: the requests of group members.
 //!
 //! Invariant: this node coordinates every group, and no transaction.
 
@@ -18,10 +18,10 @@ use kafka_protocol::protocol::StrBytes;
 use crate::broker::groups::{Identity, JoinOutcome, JoinRequest, SyncRequest};
 use crate::broker::node::{ID, Node, Peer};
 
-/// Of the two kinds of coordinators, the groups'.
+/// The kind of coordinator for groups; the other kind is for transactions.
 const OF_GROUPS: i8 = 0;
-/// Versions from which on: several keys are asked for at once, a leave names several members, a member can be given an
-/// id first, a member has a rebalance timeout, a leader can be told to distribute nothing.
+/// First versions of features, in this order: several keys per request, several members per leave, an id before the
+/// join, a rebalance timeout, and an answer that tells a leader to skip the assignment.
 const SEVERAL_KEYS: i16 = 4;
 const SEVERAL_LEAVE: i16 = 3;
 const ID_FIRST: i16 = 4;
@@ -38,7 +38,7 @@ pub(crate) fn identity(member: &StrBytes, instance: Option<&StrBytes>) -> Identi
 
 pub(crate) fn find(peer: Peer, version: i16, request: FindCoordinatorRequest) -> FindCoordinatorResponse {
     let of_groups = request.key_type == OF_GROUPS;
-    // An error that no client tries again.
+    // No client retries after this error.
     let none = ResponseError::TransactionalIdAuthorizationFailed.code();
     if version < SEVERAL_KEYS {
         let answer = FindCoordinatorResponse::default().with_error_message(None);
@@ -90,7 +90,7 @@ pub(crate) async fn join(
 }
 
 fn joined(version: i16, outcome: JoinOutcome) -> JoinGroupResponse {
-    // From version 7 on a protocol may be absent.
+    // The protocol may be null from version 7 on.
     let absent = if version < 7 { Some(StrBytes::new()) } else { None };
     match outcome {
         Ok(joined) => {

@@ -1,8 +1,9 @@
-//! Fetch: batches from the log, waited for if there are not enough yet.
+//! Fetch: reads batches from the log, and waits until there are enough bytes.
 //!
-//! Sessions are declined, so every request says all that it wants. There are no transactions: everything is committed,
-//! and the last stable offset is the end. Invariant: an answer is given when there is enough, when something is wrong,
-//! or when the time is over, whichever comes first.
+//! The broker declines fetch sessions, so every request names all its partitions. Without transactions all records
+//! are committed, so the last stable offset is the end of the log.
+//!
+//! Invariant: a request is answered as soon as there are enough bytes, a partition has an error, or the time is over.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,14 +24,14 @@ use crate::broker::log::{PartitionLog, ReadError, Slice};
 use crate::broker::node::Node;
 use crate::broker::topics::BrokerTopic;
 
-/// From this version on topics are named by their ids.
+/// First version in which topics are named by ids.
 const BY_ID: i16 = 13;
-/// The most that an answer holds, whatever is asked for; a batch may be larger.
+/// Largest answer in bytes, whatever the request allows; only a single batch may be larger.
 const MOST: usize = 16 << 20;
-/// The longest wait.
+/// Longest wait.
 const LONGEST: Duration = Duration::from_secs(60);
 
-/// A partition that is asked for.
+/// A requested partition.
 struct WantedSlice {
     found: Result<Arc<PartitionLog>, ResponseError>,
     offset: i64,
@@ -51,7 +52,7 @@ pub(crate) async fn fetch(node: &Node, version: i16, request: FetchRequest) -> F
     loop {
         let wanted = wanted(node, version, &request.topics);
         if std::mem::replace(&mut looked, true) && changes.is_none() {
-            // Begun before looking again, so that what comes in between is not missed.
+            // Watching starts before the next read, so that no append in between is missed.
             changes = Some(LogChanges::new(&wanted));
         }
         let may_wait = min_bytes > 0 && Instant::now() < deadline && !node.stop.is_cancelled();
@@ -91,7 +92,7 @@ fn want(topic: Result<&BrokerTopic, &ResponseError>, asked: &FetchPartition) -> 
     WantedSlice { found, offset: asked.fetch_offset, max_bytes }
 }
 
-/// Whether it is worth reading: there may be enough, or something is wrong.
+/// True if a read is worthwhile: there may be enough bytes, or a partition has an error.
 fn is_enough(wanted: &[WantedSlice], min_bytes: usize) -> bool {
     let mut sum = 0;
     wanted.iter().any(|wanted| match wanted.found.as_ref().map(|found| found.available(wanted.offset)) {
@@ -115,7 +116,8 @@ fn read(wanted: &[WantedSlice], max_bytes: usize) -> Vec<ReadOutcome> {
         .iter()
         .map(|wanted| {
             let partition = wanted.found.as_ref().map_err(|code| *code)?;
-            // One batch is read in any case, so that a reader gets on; further ones have to fit.
+            // The first batch is read in any case, so that a reader makes progress. Further batches must fit into the
+            // limit.
             let most = wanted.max_bytes.min(left);
             let read = match partition.read(wanted.offset, most) {
                 Ok(slice) if slice.batches.len() > most && !nothing_yet => Slice { batches: Bytes::new(), ..slice },
@@ -156,7 +158,7 @@ fn answer(version: i16, topics: Vec<FetchTopic>, read: Vec<ReadOutcome>) -> Fetc
     FetchResponse::default().with_responses(topics.collect())
 }
 
-/// The partitions whose changes are waited for.
+/// Changes of the requested partitions.
 struct LogChanges(FuturesUnordered<std::pin::Pin<Box<dyn Future<Output = watch::Receiver<i64>> + Send>>>);
 
 impl LogChanges {
@@ -165,7 +167,7 @@ impl LogChanges {
         Self(found.map(|partition| change(partition.watch())).collect())
     }
 
-    /// Ends when one of them has changed since the last time; never if there are none.
+    /// Waits until a partition has changed since the last call. Never ends without partitions.
     async fn next(&mut self) {
         match self.0.next().await {
             Some(changed) => self.0.push(change(changed)),
@@ -177,7 +179,7 @@ impl LogChanges {
 fn change(mut of: watch::Receiver<i64>) -> std::pin::Pin<Box<dyn Future<Output = watch::Receiver<i64>> + Send>> {
     Box::pin(async move {
         if of.changed().await.is_err() {
-            // The partition is gone, and its topic with it: that is found out elsewhere, once.
+            // The partition was deleted with its topic. The next look finds this out.
             std::future::pending::<()>().await;
         }
         of

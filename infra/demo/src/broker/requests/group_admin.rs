@@ -1,6 +1,6 @@
-//! ListGroups, DescribeGroups, DeleteGroups: groups as their operators see them.
+//! ListGroups, DescribeGroups, DeleteGroups: the requests of operators.
 //!
-//! Invariant: a group that does not exist is "Dead".
+//! Invariant: a group that does not exist has the state "Dead".
 
 use kafka_protocol::ResponseError;
 use kafka_protocol::messages::delete_groups_response::DeletableGroupResult;
@@ -14,9 +14,9 @@ use kafka_protocol::protocol::StrBytes;
 
 use crate::broker::node::Node;
 
-/// The only kind of group here.
+/// The only type of group.
 const KIND: &str = "classic";
-/// From this version on a group that does not exist is an error.
+/// First version in which a missing group is an error.
 const UNKNOWN_IS_ERROR: i16 = 6;
 
 fn text(of: impl Into<String>) -> StrBytes {

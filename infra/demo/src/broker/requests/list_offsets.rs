@@ -1,6 +1,6 @@
-//! ListOffsets and OffsetForLeaderEpoch: where a log begins and ends, and where a time is in it.
+//! ListOffsets and OffsetForLeaderEpoch: the start and end of a log, and offsets by timestamp.
 //!
-//! Invariant: an offset that is given can be fetched from.
+//! Invariant: a client can fetch from every returned offset.
 
 use std::sync::Arc;
 
@@ -18,15 +18,15 @@ use crate::broker::log::batch::LEADER_EPOCH;
 use crate::broker::node::Node;
 use crate::broker::topics::BrokerTopic;
 
-/// From this version on an answer says of which epoch it is.
+/// First version whose answers name the leader epoch.
 const WITH_EPOCH: i16 = 4;
-/// Timestamps that stand for a place.
+/// Timestamps with a special meaning.
 const LATEST: i64 = -1;
 const EARLIEST: i64 = -2;
 const MAX_TIMESTAMP: i64 = -3;
 const EARLIEST_LOCAL: i64 = -4;
 const LATEST_TIERED: i64 = -5;
-/// The offset and the timestamp of what is not there.
+/// Offset and timestamp of an answer without a record.
 const NONE: (i64, i64) = (-1, -1);
 
 pub(crate) async fn list(node: &Node, version: i16, request: ListOffsetsRequest) -> ListOffsetsResponse {
@@ -45,7 +45,7 @@ fn look_up(
     asked: &ListOffsetsPartition,
 ) -> ListOffsetsPartitionResponse {
     let answer = ListOffsetsPartitionResponse::default().with_partition_index(asked.partition_index);
-    match place(topic, asked) {
+    match find_offset(topic, asked) {
         Ok((offset, timestamp)) => {
             let answer = answer.with_offset(offset).with_timestamp(timestamp);
             if version < WITH_EPOCH { answer } else { answer.with_leader_epoch(LEADER_EPOCH) }
@@ -54,8 +54,8 @@ fn look_up(
     }
 }
 
-/// Offset and timestamp.
-fn place(topic: Option<&Arc<BrokerTopic>>, asked: &ListOffsetsPartition) -> Result<(i64, i64), ResponseError> {
+/// The offset and timestamp that answer a request.
+fn find_offset(topic: Option<&Arc<BrokerTopic>>, asked: &ListOffsetsPartition) -> Result<(i64, i64), ResponseError> {
     let partition = topic.and_then(|topic| topic.partition(asked.partition_index));
     let partition = partition.ok_or(ResponseError::UnknownTopicOrPartition)?;
     if asked.current_leader_epoch > LEADER_EPOCH {
@@ -79,7 +79,7 @@ fn place(topic: Option<&Arc<BrokerTopic>>, asked: &ListOffsetsPartition) -> Resu
     }
 }
 
-/// Where an epoch ends. There is one, and it goes on.
+/// The end of a leader epoch. The only epoch ends at the end of the log.
 pub(crate) fn of_epoch(node: &Node, request: OffsetForLeaderEpochRequest) -> OffsetForLeaderEpochResponse {
     let end = |topic: Option<&Arc<BrokerTopic>>, asked: &OffsetForLeaderPartition| {
         let answer = EpochEndOffset::default().with_partition(asked.partition);

@@ -1,7 +1,8 @@
-//! Metadata and DescribeCluster: the topics, and the one node that has them all.
+//! Metadata and DescribeCluster: the topics, and the one node that leads all partitions.
 //!
-//! A topic that is missing is made if the client wishes it, as Kafka does by default. Invariant: the node's address is
-//! the one by which the asking client has just reached it.
+//! A missing topic is created if the client allows it, which is Kafka's default.
+//!
+//! Invariant: the node's address is the address by which the client has reached it.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -22,13 +23,13 @@ use crate::broker::log::batch::LEADER_EPOCH;
 use crate::broker::node::{ID, Node, Peer};
 use crate::broker::topics::{BrokerTopic, Denied};
 
-/// Partitions of a topic that is made because somebody asked for it.
+/// Partitions of a topic that is created by a metadata request.
 const PARTITIONS: usize = 1;
-/// In a description of the cluster: the brokers are asked for, not the controllers.
+/// In DescribeCluster: the request is for brokers, not for controllers.
 const BROKERS: i8 = 1;
 
 pub(crate) async fn metadata(node: &Arc<Node>, peer: Peer, version: i16, request: MetadataRequest) -> MetadataResponse {
-    // The first version has no way to say "none": its empty list means all.
+    // Version 0 cannot ask for no topics: its empty list means all topics.
     let asked = request.topics.filter(|asked| version > 0 || !asked.is_empty());
     let topics = match asked {
         None => node.topics.all().iter().map(|topic| describe(topic)).collect(),
@@ -70,7 +71,7 @@ async fn look_up(node: &Arc<Node>, may_create: bool, asked: MetadataRequestTopic
     };
     match outcome {
         Ok(topic) => describe(&topic),
-        // Somebody else was quicker.
+        // Another request has created the topic.
         Err(Denied::Exists) => match node.topics.named(&name) {
             Some(topic) => describe(&topic),
             None => missing.with_error_code(ResponseError::UnknownTopicOrPartition.code()),

@@ -1,6 +1,6 @@
-//! OffsetCommit, OffsetFetch, OffsetDelete: how far groups have read.
+//! OffsetCommit, OffsetFetch, OffsetDelete: the committed offsets of groups.
 //!
-//! Invariant: a commit that is acknowledged is written; what was never committed is -1.
+//! Invariant: an acknowledged commit is written. The offset of a partition without a commit is -1.
 
 use std::sync::Arc;
 
@@ -23,9 +23,9 @@ use crate::broker::groups::Commit;
 use crate::broker::node::Node;
 use crate::broker::topics::BrokerTopic;
 
-/// From this version on several groups are asked for at once.
+/// First version in which one request names several groups.
 const SEVERAL_GROUPS: i16 = 8;
-/// What a commit may say of itself.
+/// Largest metadata of a commit in bytes.
 const METADATA: usize = 4096;
 
 pub(crate) async fn commit(node: &Node, request: OffsetCommitRequest) -> OffsetCommitResponse {
@@ -65,7 +65,7 @@ fn check(topic: Option<&Arc<BrokerTopic>>, asked: &OffsetCommitRequestPartition)
     }
 }
 
-/// BrokerTopics with the partitions that are asked for.
+/// Requested topics with their partitions.
 type Asked = Vec<(TopicName, Vec<i32>)>;
 
 pub(crate) fn fetch(node: &Node, version: i16, request: OffsetFetchRequest) -> OffsetFetchResponse {
@@ -134,7 +134,7 @@ pub(crate) async fn delete(node: &Node, request: OffsetDeleteRequest) -> OffsetD
         let partitions = topic.partitions.iter().map(|asked| partition(asked.partition_index)).collect();
         OffsetDeleteResponseTopic::default().with_name(topic.name).with_partitions(partitions)
     });
-    // The code of the whole is of the group; one that is subscribed is told of partition by partition.
+    // The top-level code is for errors of the group. The code for a subscribed topic is in each partition.
     let of_group = if code == ResponseError::GroupSubscribedToTopic.code() { 0 } else { code };
     OffsetDeleteResponse::default().with_error_code(of_group).with_topics(topics.collect())
 }

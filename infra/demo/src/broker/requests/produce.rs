@@ -1,6 +1,6 @@
-//! Produce and InitProducerId: batches on their way into the log.
+//! Produce and InitProducerId: appends batches to the log.
 //!
-//! Invariant: a batch is acknowledged after it was written, and each partition of a request has its own outcome.
+//! Invariant: a batch is acknowledged after it was written, and each partition of a request has its own result.
 
 use std::sync::Arc;
 
@@ -17,7 +17,7 @@ use crate::broker::log::{AppendError, Flaw};
 use crate::broker::node::Node;
 use crate::broker::topics::BrokerTopic;
 
-/// From this version on topics are named by their ids.
+/// First version in which topics are named by ids.
 const BY_ID: i16 = 13;
 
 pub(crate) async fn answer(node: &Node, call: &RequestFrame) -> Result<Option<BytesMut>, Broken> {
@@ -27,7 +27,7 @@ pub(crate) async fn answer(node: &Node, call: &RequestFrame) -> Result<Option<By
     if acks != 0 {
         return call.answer(&answer).map(Some);
     }
-    // Who wants no answer is told of a failure by the end of the connection.
+    // A client that wants no answer learns of a failure by the end of its connection.
     let mut outcomes = answer.responses.iter().flat_map(|topic| &topic.partition_responses);
     match outcomes.all(|outcome| outcome.error_code == 0) {
         true => Ok(None),
@@ -92,7 +92,8 @@ fn append(topic: Result<&BrokerTopic, &ResponseError>, data: PartitionProduceDat
     }
 }
 
-/// An id for an idempotent producer. One with transactions is told for good that there are none.
+/// Returns an id for an idempotent producer. A transactional producer gets a fatal error, because there are no
+/// transactions.
 pub(crate) async fn producer_id(node: &Arc<Node>, request: InitProducerIdRequest) -> InitProducerIdResponse {
     let failed = |code: ResponseError| {
         InitProducerIdResponse::default().with_error_code(code.code()).with_producer_id((-1).into())

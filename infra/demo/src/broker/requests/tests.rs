@@ -1,4 +1,4 @@
-//! Every request in every version that is offered has an answer that this version can carry.
+//! Every served request, in every served version, has an answer that can be encoded in this version.
 
 use std::collections::BTreeMap;
 
@@ -51,7 +51,7 @@ impl Fixture {
     }
 }
 
-/// Encodes what a request is answered with in each version.
+/// Encodes the answer to a request in each version.
 async fn all<A: Encodable>(key: ApiKey, answer: impl AsyncFn(&Fixture, i16) -> A) {
     let (_, first, last) = *OFFERED.iter().find(|(offered, ..)| *offered == key).unwrap();
     for version in first..=last {
@@ -164,7 +164,7 @@ async fn topics_in_every_version() {
     .await;
 }
 
-/// Joins as an older client does, at once.
+/// Joins like an older client, without an id first.
 async fn joined(f: &Fixture, version: i16) -> JoinGroupResponse {
     let protocol = JoinGroupRequestProtocol::default().with_name(text("range")).with_metadata(Bytes::new());
     let request = JoinGroupRequest::default()

@@ -1,6 +1,6 @@
-//! CreateTopics, DeleteTopics, CreatePartitions, DeleteRecords: changes of what there is.
+//! CreateTopics, DeleteTopics, CreatePartitions, DeleteRecords: changes of topics and their records.
 //!
-//! Invariant: each topic of a request has its own outcome, and it is told after it was written down.
+//! Invariant: each topic of a request has its own result, which is sent after the change was written.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -24,11 +24,11 @@ use crate::broker::log::PartitionLog;
 use crate::broker::node::Node;
 use crate::broker::topics::{BrokerTopic, Denied};
 
-/// Partitions of a topic whose creator leaves that to the broker.
+/// Partitions of a topic whose creator leaves the number to the broker.
 const PARTITIONS: i32 = 1;
-/// What says that it is left to the broker.
+/// The value by which a request leaves a number to the broker.
 const BY_DEFAULT: i32 = -1;
-/// From this version on topics are deleted by name or by id.
+/// First version in which topics are deleted by name or by id.
 const DELETED_BY_ID: i16 = 6;
 
 fn text(of: impl ToString) -> Option<StrBytes> {
@@ -55,7 +55,7 @@ pub(crate) async fn create(node: &Arc<Node>, request: CreateTopicsRequest) -> Cr
 
 type Created = (i32, Option<Arc<BrokerTopic>>);
 
-/// How many partitions it has, and the topic if it was not only checked.
+/// Creates or checks one topic. Returns its number of partitions, and the topic unless the request is only a check.
 fn create_one(node: &Node, asked: &CreatableTopic, only_check: bool) -> Result<Created, (ResponseError, String)> {
     if !matches!(i32::from(asked.replication_factor), 1 | BY_DEFAULT) {
         return Err((ResponseError::InvalidReplicationFactor, "there is one node, so one replica".to_owned()));
@@ -103,7 +103,7 @@ async fn delete_one(node: &Arc<Node>, asked: DeleteTopicState) -> DeletableTopic
     let at = Arc::clone(node);
     match blocking(move || at.topics.delete(topic.id)).await {
         Ok(topic) => {
-            // What groups have read of it means nothing to a topic of the same name.
+            // Committed offsets of the deleted topic are invalid for a new topic with the same name.
             node.groups.forget(&topic.name).await;
             answer.with_topic_id(topic.id).with_name(Some(TopicName(StrBytes::from_string(topic.name.clone()))))
         }

@@ -1,6 +1,7 @@
-//! ApiVersions: what is offered.
+//! ApiVersions: the served requests and their versions.
 //!
-//! Invariant: a client that asks in a version of its own is told of ours in the one that every client reads.
+//! Invariant: a client with an unknown version of ApiVersions gets our versions in version 0, which every client can
+//! read.
 
 use bytes::BytesMut;
 use kafka_protocol::ResponseError;
@@ -17,7 +18,7 @@ pub(crate) fn offered(_: &ApiVersionsRequest) -> ApiVersionsResponse {
     ApiVersionsResponse::default().with_api_keys(OFFERED.map(version).to_vec())
 }
 
-/// The answer to a version that is not offered.
+/// The answer to an unsupported version.
 pub(crate) fn refuse(correlation: i32) -> Result<BytesMut, Broken> {
     let answer = offered(&ApiVersionsRequest::default()).with_error_code(ResponseError::UnsupportedVersion.code());
     encode(ApiKey::ApiVersions, 0, correlation, &answer)

@@ -1,4 +1,4 @@
-//! Operators: topics are made, grown, emptied and deleted; what they are is told.
+//! Operators create, grow, empty and delete topics, and read their settings.
 
 use rdkafka::admin::{NewPartitions, ResourceSpecifier};
 use rdkafka::error::RDKafkaErrorCode as Code;
@@ -66,12 +66,12 @@ async fn settings_are_shown() {
     assert_eq!(value(0, "retention.ms").as_deref(), Some("1000"));
     assert_eq!(value(0, "cleanup.policy").as_deref(), Some("delete"));
     assert_eq!(value(1, "num.partitions").as_deref(), Some("1"));
-    // The library keeps to itself what is wrong with it.
+    // librdkafka hides the error of this resource.
     assert!(found[2].as_ref().is_ok_and(|resource| resource.entries.is_empty()));
 }
 
 #[tokio::test]
-async fn records_are_deleted_and_a_topic_that_comes_again_is_another() {
+async fn records_are_deleted_and_a_recreated_topic_is_new() {
     let fixture = Fixture::start().await;
     fixture.create("t", 1).await;
     fixture.produce("t", &["a", "b", "c"]).await;
@@ -97,7 +97,7 @@ async fn records_are_deleted_and_a_topic_that_comes_again_is_another() {
 }
 
 #[tokio::test]
-async fn a_producer_makes_the_topic_that_is_missing_and_a_consumer_does_not() {
+async fn a_producer_creates_a_missing_topic_and_a_consumer_does_not() {
     let fixture = Fixture::start().await;
     let consumer: BaseConsumer = fixture.consumer().create().unwrap();
     let metadata = consumer.fetch_metadata(Some("t"), WAIT).unwrap();

@@ -1,4 +1,4 @@
-//! Producers and consumers: several at once, compressed, large, waiting, by time, over many partitions.
+//! Producers and consumers: several at once, compression, large messages, long waits, timestamps, many partitions.
 
 use std::collections::BTreeMap;
 
@@ -34,7 +34,7 @@ async fn two_producers_at_once_and_every_codec() {
         offsets.sort_unstable();
         assert_eq!(offsets, (0..500).collect::<Vec<i64>>());
         let mut found = fixture.read("t", partition);
-        // Each producer's messages are in its order.
+        // Messages of one producer keep their order.
         found.sort_by_key(|message| message.split(' ').next().map(str::to_owned));
         let expect = ["gzip", "lz4", "none", "snappy", "zstd"]
             .into_iter()
@@ -59,7 +59,7 @@ async fn large_messages_pass_and_small_fetches_get_on() {
 }
 
 #[tokio::test]
-async fn a_fetch_that_waits_is_woken() {
+async fn a_waiting_fetch_is_woken() {
     let fixture = Fixture::start().await;
     fixture.create("t", 1).await;
     let mut config = fixture.consumer();
@@ -104,7 +104,7 @@ async fn offsets_are_found_by_time() {
 }
 
 #[tokio::test]
-async fn an_offset_that_is_not_there_is_told_of() {
+async fn an_offset_outside_the_log_is_an_error() {
     let fixture = Fixture::start().await;
     fixture.create("t", 1).await;
     fixture.produce("t", &["a"]).await;

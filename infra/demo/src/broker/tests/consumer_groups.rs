@@ -1,4 +1,4 @@
-//! Consumer groups: partitions are shared, handed on, kept by static members; commits last over a restart.
+//! Consumer groups: partitions are shared, reassigned, and kept by static members. Commits survive a restart.
 
 use std::collections::BTreeSet;
 use std::sync::mpsc;
@@ -8,7 +8,7 @@ use rdkafka::consumer::CommitMode;
 
 use super::*;
 
-/// A consumer on a thread, which says what it reads and what it is assigned.
+/// A consumer on its own thread, which reports its messages and its assignments.
 struct Reader {
     read: mpsc::Receiver<String>,
     assigned: mpsc::Receiver<BTreeSet<i32>>,
@@ -33,10 +33,10 @@ impl Reader {
         let thread = std::thread::spawn(move || {
             let mut before = BTreeSet::new();
             while ended.try_recv() == Err(mpsc::TryRecvError::Empty) {
-                // An error is of a broker that is away for a moment.
+                // An error means that the broker is away for a moment.
                 if let Some(Ok(message)) = consumer.poll(Duration::from_millis(20)) {
                     let _ = reads.send(String::from_utf8(message.payload().unwrap().to_vec()).unwrap());
-                    // It fails while the broker is away or the group rebalances; a later one counts.
+                    // A commit fails while the broker is away or the group rebalances; a later commit includes it.
                     let _ = consumer.commit_message(&message, CommitMode::Sync);
                 }
                 let now = consumer.assignment().unwrap().elements().iter().map(|e| e.partition()).collect();
@@ -49,7 +49,7 @@ impl Reader {
         Self { read, assigned, end: Some(end), thread: Some(thread) }
     }
 
-    /// Waits until it has this many partitions.
+    /// Waits until the consumer has this many partitions.
     fn has(&self, count: usize) -> BTreeSet<i32> {
         let deadline = Instant::now() + WAIT;
         loop {
@@ -90,7 +90,7 @@ fn numbers(range: std::ops::Range<i32>) -> BTreeSet<String> {
     range.map(|number| number.to_string()).collect()
 }
 
-async fn shared_and_handed_on(strategy: &str) {
+async fn shared_and_reassigned(strategy: &str) {
     let fixture = Fixture::start().await;
     fixture.create("t", 4).await;
     let properties = [("partition.assignment.strategy", strategy)];
@@ -99,7 +99,7 @@ async fn shared_and_handed_on(strategy: &str) {
     let second = Reader::start(&fixture, &properties);
     let (of_first, of_second) = (first.has(2), second.has(2));
     assert_eq!(of_first.union(&of_second).count(), 4);
-    // Another group has all of it for itself.
+    // Another group has all partitions for itself.
     let other = Reader::start(&fixture, &[("group.id", "other"), ("partition.assignment.strategy", strategy)]);
     assert_eq!(other.has(4).len(), 4);
     produce(&fixture, 0..40).await;
@@ -112,17 +112,17 @@ async fn shared_and_handed_on(strategy: &str) {
 }
 
 #[tokio::test]
-async fn partitions_are_shared_and_handed_on() {
-    shared_and_handed_on("range").await;
+async fn partitions_are_shared_and_reassigned() {
+    shared_and_reassigned("range").await;
 }
 
 #[tokio::test]
-async fn partitions_are_handed_on_one_by_one() {
-    shared_and_handed_on("cooperative-sticky").await;
+async fn partitions_are_reassigned_one_by_one() {
+    shared_and_reassigned("cooperative-sticky").await;
 }
 
 #[tokio::test]
-async fn a_group_goes_on_over_a_restart() {
+async fn a_group_continues_after_a_restart() {
     let mut fixture = Fixture::start().await;
     fixture.create("t", 4).await;
     let reader = Reader::start(&fixture, &[]);
@@ -133,7 +133,7 @@ async fn a_group_goes_on_over_a_restart() {
     produce(&fixture, 20..40).await;
     assert!(reader.reads(20).is_superset(&numbers(20..40)));
     drop(reader);
-    // Another one goes on where it has committed.
+    // Another consumer of the group finds its commits.
     let consumer: BaseConsumer = fixture.consumer().create().unwrap();
     let mut asked = TopicPartitionList::new();
     asked.add_partition_range("t", 0, 3);
@@ -154,7 +154,7 @@ async fn a_static_member_finds_its_partitions_again() {
     assert_eq!(again.has(2), of_first);
     produce(&fixture, 0..8).await;
     assert_eq!(again.reads(4).union(&second.reads(4)).cloned().collect::<BTreeSet<_>>(), numbers(0..8));
-    // Nobody was asked to join again meanwhile.
+    // The group did not rebalance in between.
     assert!(second.assigned.try_recv().is_err());
 }
 

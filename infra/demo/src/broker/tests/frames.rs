@@ -1,4 +1,4 @@
-//! Frames that no client sends: real ones, recorded on their way and then broken at every byte.
+//! Frames that no client sends: recorded frames of a real client, corrupted at every byte.
 
 use std::collections::BTreeMap;
 use std::io::{ErrorKind, Read, Write};
@@ -12,7 +12,7 @@ use super::*;
 /// The first frame of each key and version.
 type Recorded = Arc<Mutex<BTreeMap<(i16, i16), Vec<u8>>>>;
 
-/// Stands before the broker and writes down what clients send. Clients are told that the broker is here.
+/// A proxy before the broker that records the clients' frames. The proxy's address replaces the broker's in answers.
 fn record(broker: SocketAddr) -> (SocketAddr, Recorded) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let (here, recorded) = (listener.local_addr().unwrap(), Recorded::default());
@@ -65,7 +65,7 @@ fn replaced(mut bytes: Vec<u8>, old: &[u8; 4], new: &[u8; 4]) -> Vec<u8> {
     bytes
 }
 
-/// Sends this and nothing more, and waits until the broker has closed the connection.
+/// Sends these bytes, closes its side, and waits until the broker closes the connection.
 fn send(to: SocketAddr, bytes: &[u8]) -> Vec<u8> {
     let mut stream = TcpStream::connect(to).unwrap();
     stream.set_read_timeout(Some(WAIT)).unwrap();
@@ -79,7 +79,7 @@ fn send(to: SocketAddr, bytes: &[u8]) -> Vec<u8> {
     }
 }
 
-/// One of each request that librdkafka makes, more or less.
+/// Records about one of each request that librdkafka makes.
 async fn requests(fixture: &Fixture) -> Vec<Vec<u8>> {
     fixture.create("t", 2).await;
     let (here, recorded) = record(fixture.broker.address());
@@ -97,7 +97,7 @@ async fn requests(fixture: &Fixture) -> Vec<Vec<u8>> {
     consumer.subscribe(&["t"]).unwrap();
     let deadline = Instant::now() + WAIT;
     let message = loop {
-        // It ends early when partitions are assigned.
+        // A poll ends early when partitions are assigned.
         match consumer.poll(WAIT) {
             Some(Ok(message)) => break message,
             _ => assert!(Instant::now() < deadline, "no message"),
@@ -128,7 +128,7 @@ async fn frames_that_are_broken_end_their_connection_only() {
     let to = fixture.broker.address();
     for frame in requests(&fixture).await {
         for length in 0..frame.len() {
-            // As it is, and with a length that says so.
+            // Truncated with the old length, and with a matching length.
             send(to, &frame[..length]);
             if length >= 4 {
                 let mut shorter = frame[..length].to_vec();
@@ -176,11 +176,11 @@ async fn random_bytes_in_good_frames() {
 }
 
 #[tokio::test]
-async fn versions_that_are_unknown_are_answered_in_one_that_is_known() {
+async fn unknown_versions_are_answered_in_a_known_one() {
     let fixture = Fixture::start().await;
     let frame = [0, 0, 0, 8, 0, 18, 0, 99, 0, 0, 0, 5];
     let answer = send(fixture.broker.address(), &frame);
-    // Correlation 5, error 35, and what is offered.
+    // Correlation 5, error 35, and the served versions.
     assert_eq!(answer[4..10], [0, 0, 0, 5, 0, 35]);
     assert_eq!(answer.len(), 4 + 4 + 2 + 4 + 6 * requests::OFFERED.len());
 }

@@ -1,4 +1,4 @@
-//! Idempotent producers: nothing is stored twice, whatever ends in between.
+//! Idempotent producers: no message is stored twice, whatever stops in between.
 
 use std::collections::BTreeMap;
 
@@ -11,7 +11,7 @@ use crate::generator::{Plan, Rate};
 use crate::streams::Faults;
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_producer_goes_on_over_restarts_and_nothing_is_there_twice() {
+async fn a_producer_continues_over_restarts_and_nothing_is_stored_twice() {
     let mut fixture = Fixture::start().await;
     fixture.create("t", 2).await;
     let mut config = fixture.client();
@@ -30,7 +30,7 @@ async fn a_producer_goes_on_over_restarts_and_nothing_is_there_twice() {
             producer.send(record).map_err(|(error, _)| error).unwrap();
         }
         if round < 2 {
-            // In the midst of it.
+            // Restart while messages are in flight.
             fixture = fixture.restart().await;
         }
     }
@@ -42,7 +42,7 @@ async fn a_producer_goes_on_over_restarts_and_nothing_is_there_twice() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_generator_goes_on_over_a_restart() {
+async fn the_generator_continues_over_a_restart() {
     let mut fixture = Fixture::start().await;
     let count = 30_000;
     let plan = Plan {

@@ -1,5 +1,5 @@
-//! How many messages pass through librdkafka and back in a second. By itself it sends few; a figure worth keeping is
-//! had by
+//! Messages per second through librdkafka to the broker and back. By default the test sends few messages. This
+//! command prints a meaningful figure:
 //!
 //! ```text
 //! RATE_MESSAGES=2000000 cargo test --release -p thalweg-demo rate -- --nocapture
@@ -9,7 +9,7 @@ use rdkafka::producer::{BaseRecord, DefaultProducerContext, Producer, ThreadedPr
 
 use super::*;
 
-/// Unless `RATE_MESSAGES` says otherwise.
+/// Number of messages without `RATE_MESSAGES`.
 const MESSAGES: usize = 10_000;
 const BYTES: usize = 150;
 const PARTITIONS: i32 = 4;

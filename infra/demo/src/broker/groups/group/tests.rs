@@ -1,4 +1,4 @@
-//! One group under a clock that the test turns: generations, silence, static members, what is refused.
+//! One group with a clock that the test sets: generations, timeouts, static members, and refused requests.
 
 use std::time::Duration;
 
@@ -52,7 +52,7 @@ impl Fixture {
         Self { group: Group::default(), now: Instant::now() }
     }
 
-    /// Lets time go by; what is due on the way is done when it is due.
+    /// Advances the clock, and expires whatever is due at its own time.
     fn pass(&mut self, time: Duration) {
         let until = self.now + time;
         while let Some(due) = self.group.due().filter(|due| *due <= until) {
@@ -72,7 +72,7 @@ impl Fixture {
         self.ask(join(named(member)))
     }
 
-    /// What is asked and refused at once.
+    /// The error of a join that is refused at once.
     fn refused(&mut self, join: JoinRequest) -> ResponseError {
         self.ask(join).try_recv().unwrap().unwrap_err().0
     }
@@ -89,7 +89,7 @@ impl Fixture {
         answer
     }
 
-    /// The leader gives everyone its own id.
+    /// The leader assigns to every member its own id.
     fn all_sync(&mut self, joined: &[Joined]) {
         let given = |joined: &Joined| (joined.member.clone(), Bytes::from(joined.member.clone()));
         let all: Vec<_> = joined.iter().map(given).collect();
@@ -105,7 +105,7 @@ impl Fixture {
         assert_eq!(self.state(), "Stable");
     }
 
-    /// So many members that each have what they were given.
+    /// A stable group of `count` members with assignments.
     fn stable(count: usize) -> (Self, Vec<Joined>) {
         let mut fixture = Self::new();
         let ids: Vec<String> = (0..count).map(|_| fixture.id()).collect();
@@ -139,7 +139,7 @@ fn members_of_a_generation_have_one_leader_and_join_again_for_a_newcomer() {
     assert_eq!((leaders.len(), leaders[0].members.len()), (1, 3));
     assert!(joined.iter().all(|joined| joined.generation == 1 && joined.protocol.as_deref() == Some("range")));
     assert!(joined.iter().all(|joined| group.beat(joined) == Ok(())));
-    // One that asks again is told again; the leader that asks wants to distribute anew.
+    // A follower that joins again gets the same answer; a leader that joins again starts a rebalance.
     let follower = joined.iter().find(|joined| joined.leader != joined.member).unwrap();
     assert_eq!(done(group.join(&follower.member)), *follower);
 
@@ -156,7 +156,7 @@ fn members_of_a_generation_have_one_leader_and_join_again_for_a_newcomer() {
 }
 
 #[test]
-fn a_member_that_falls_silent_is_let_go() {
+fn a_silent_member_is_removed() {
     let (mut group, joined) = Fixture::stable(2);
     for _ in 0..2 {
         group.pass(SESSION / 2);
@@ -172,11 +172,11 @@ fn a_member_that_falls_silent_is_let_go() {
 }
 
 #[test]
-fn who_does_not_join_again_is_waited_for_no_longer_than_it_wished() {
+fn a_rebalance_ends_after_the_longest_rebalance_timeout() {
     let (mut group, joined) = Fixture::stable(2);
     let third = group.id();
     let mut joining = [group.join(&third), group.join(&joined[0].member)];
-    // The second beats on and on, and does nothing else.
+    // The second member only sends heartbeats, and does not join again.
     for _ in 0..REBALANCE.as_secs() / 5 {
         assert!(joining.iter_mut().all(waits));
         assert_eq!(group.beat(&joined[1]), Err(ResponseError::RebalanceInProgress));
@@ -188,7 +188,7 @@ fn who_does_not_join_again_is_waited_for_no_longer_than_it_wished() {
 }
 
 #[test]
-fn a_leader_that_gives_nothing_is_let_go() {
+fn a_leader_that_assigns_nothing_is_removed() {
     let mut group = Fixture::new();
     let ids = [group.id(), group.id()];
     let joined = ids.each_ref().map(|id| group.join(id)).map(done);
@@ -196,7 +196,7 @@ fn a_leader_that_gives_nothing_is_let_go() {
     let leader = joined.iter().find(leads).unwrap();
     let other = joined.iter().find(|joined| !leads(joined)).unwrap();
     let mut synced = group.sync(sync(named(&other.member), 1, Vec::new()));
-    // It beats on and on too.
+    // This member only sends heartbeats too.
     for _ in 0..REBALANCE.as_secs() / 5 {
         assert_eq!(synced.try_recv(), Err(oneshot::error::TryRecvError::Empty));
         assert_eq!(group.beat(leader), Ok(()));
@@ -217,7 +217,7 @@ fn leaving_is_a_rebalance_and_the_last_one_ends_the_group() {
     let alone = done(group.join(&joined[1].member));
     group.group.leave(now, &named(&alone.member)).unwrap();
     assert!(group.state() == "Empty" && group.group.is_vacant());
-    // An id that nobody comes back with holds nothing up for longer than a session; one that is given back, not at all.
+    // A pending id delays a rebalance by at most one session; an id that leaves does not delay it.
     let ids = [group.id(), group.id(), group.id()];
     let mut joining = group.join(&ids[0]);
     group.group.leave(now, &named(&ids[1])).unwrap();
@@ -229,7 +229,7 @@ fn leaving_is_a_rebalance_and_the_last_one_ends_the_group() {
 }
 
 #[test]
-fn a_static_member_takes_its_place_again_without_a_rebalance() {
+fn a_static_member_returns_without_a_rebalance() {
     let mut group = Fixture::new();
     let first = done(group.ask(join(fixed("", "a"))));
     let mut second = group.ask(join(fixed("", "b")));
@@ -238,7 +238,7 @@ fn a_static_member_takes_its_place_again_without_a_rebalance() {
     let joined = [first, done(second)];
     assert_eq!(joined[0].leader, joined[0].member);
     group.all_sync(&joined);
-    // The leader is gone and comes again, under a new id, with its old place and what it was given.
+    // The leader returns under a new id and keeps its role and its assignment.
     let again = done(group.ask(join(fixed("", "a"))));
     assert_eq!((again.generation, again.skip_assignment), (joined[0].generation, true));
     assert_ne!(again.member, joined[0].member);
@@ -247,21 +247,21 @@ fn a_static_member_takes_its_place_again_without_a_rebalance() {
     let old = fixed(&joined[0].member, "a");
     assert_eq!(group.group.heartbeat(group.now, &old, again.generation), Err(ResponseError::FencedInstanceId));
     assert_eq!(group.beat(&joined[1]), Ok(()));
-    // An older client that led is not told that it leads.
+    // The answer to an older client hides that this client leads.
     let older = done(group.ask(JoinRequest { knows_skipping: false, ..join(fixed("", "a")) }));
     assert!(older.leader == again.member && older.members.is_empty());
-    // While it is away others wait for it, until its session is over.
+    // While the static member is away, others wait for it until its session ends.
     let mut other = group.ask(with_protocols(join(fixed(&joined[1].member, "b")), &["range", "sticky"]));
     assert!(waits(&mut other));
     group.pass(SESSION);
     assert_eq!(done(other).members.len(), 1);
-    // It is let go of by its name.
+    // A static member leaves by its instance id.
     group.group.leave(group.now, &fixed("", "b")).unwrap();
     assert!(group.group.is_vacant());
 }
 
 #[test]
-fn what_does_not_go_together_is_refused() {
+fn inconsistent_requests_are_refused() {
     let (mut group, joined) = Fixture::stable(1);
     let newcomer = || join(named(""));
     let consistent = ResponseError::InconsistentGroupProtocol;
@@ -277,7 +277,7 @@ fn what_does_not_go_together_is_refused() {
     check(sync(me(), 7, Vec::new()), ResponseError::IllegalGeneration);
     check(sync(named("who"), 1, Vec::new()), ResponseError::UnknownMemberId);
     check(SyncRequest { protocol: Some("sticky".to_owned()), ..sync(me(), 1, Vec::new()) }, consistent);
-    // All know it, and most like it best.
+    // All members support this protocol, and most prefer it.
     let mut group = Fixture::new();
     let liked = [&["a", "b"][..], &["b", "a"], &["b", "a", "c"]];
     let ids: Vec<String> = liked

@@ -1,11 +1,11 @@
-//! Batches made by hand, for these tests and others; what is one and what is not.
+//! Hand-made batches, for these tests and others: valid ones and invalid ones.
 
 use super::*;
 
-/// Who sent a batch: producer id, epoch, first sequence.
+/// The sender of a batch: producer id, epoch, first sequence.
 pub(crate) type Sender = (i64, i16, i32);
 
-/// A batch of records without keys, as a producer makes it.
+/// A batch of records without keys, like a producer's.
 pub(crate) fn batch(sender: Sender, base_timestamp: i64, records: &[(i64, &str)]) -> Vec<u8> {
     let mut body = Vec::new();
     for (delta, (timestamp, value)) in records.iter().enumerate() {
@@ -40,7 +40,7 @@ pub(crate) fn batch(sender: Sender, base_timestamp: i64, records: &[(i64, &str)]
     batch
 }
 
-/// A batch of one producer that is not idempotent; a record a value, a millisecond apart.
+/// A batch of a producer that is not idempotent, with one record per value and a millisecond between records.
 pub(crate) fn plain(values: &[&str]) -> Vec<u8> {
     let records: Vec<_> = values.iter().enumerate().map(|(i, value)| (1000 + i as i64, *value)).collect();
     batch((-1, -1, -1), 1000, &records)
@@ -55,7 +55,7 @@ fn put_varint(to: &mut Vec<u8>, value: i64) {
     to.push(rest as u8);
 }
 
-/// With the checksum made right again.
+/// The batch with a corrected checksum.
 pub(crate) fn resigned(mut batch: Vec<u8>) -> Vec<u8> {
     let sum = crc32c::crc32c(&batch[UNCHECKED..]);
     batch[17..21].copy_from_slice(&sum.to_be_bytes());
@@ -75,7 +75,7 @@ fn a_header_is_read_and_placed() {
 }
 
 #[test]
-fn what_is_no_batch_is_told_from_one() {
+fn invalid_batches_are_recognised() {
     let good = plain(&["a", "b"]);
     let check = |change: &dyn Fn(&mut Vec<u8>), expect: Flaw| {
         let mut bytes = good.clone();
@@ -106,7 +106,7 @@ fn what_is_no_batch_is_told_from_one() {
 }
 
 #[test]
-fn sequences_go_round() {
+fn sequences_wrap_around() {
     assert_eq!(add_to_sequence(5, 3), 8);
     assert_eq!(add_to_sequence(i32::MAX, 1), 0);
     assert_eq!(add_to_sequence(i32::MAX - 1, 3), 1);

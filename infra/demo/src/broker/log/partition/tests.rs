@@ -1,4 +1,4 @@
-//! A partition's log: what is read back, what a restart and a torn tail leave, what is stored once.
+//! A partition's log: reads, restarts, incomplete ends, and repeated batches.
 
 use std::path::Path;
 
@@ -20,7 +20,7 @@ fn append(partition: &PartitionLog, batch: Vec<u8>) -> i64 {
     partition.append(&Bytes::from(batch)).unwrap().base_offset
 }
 
-/// First and last offsets of the batches that are read at once.
+/// First and last offsets of the batches that one read returns.
 fn read(partition: &PartitionLog, offset: i64, max_bytes: usize) -> Vec<(i64, i64)> {
     let bytes = partition.read(offset, max_bytes).unwrap().batches;
     let mut rest = &bytes[..];
@@ -36,7 +36,7 @@ fn read(partition: &PartitionLog, offset: i64, max_bytes: usize) -> Vec<(i64, i6
 #[test]
 fn batches_are_read_whole_from_any_offset() {
     let root = tempfile::tempdir().unwrap();
-    // Batches of 90 bytes, and 90 more than a segment holds.
+    // A batch has about 90 bytes, so a segment is full after five.
     let partition = open_with(root.path(), 500);
     for index in 0..20 {
         assert_eq!(append(&partition, plain(&["aaa", "bbb", "ccc"])), index * 3);
@@ -84,7 +84,7 @@ fn a_torn_tail_is_cut_wherever_it_is_torn() {
         assert_eq!(partition.bounds(), (0, if is_whole { 5 } else { 3 }), "{length}");
         let size = if is_whole { whole.len() as u64 } else { kept };
         assert_eq!((std::fs::metadata(path(&folder, 0)).unwrap().len(), total.load(Ordering::Relaxed)), (size, size));
-        // Sent again, it is there once.
+        // The repeated batch is stored once.
         assert_eq!(append(&partition, last.clone()), 3);
         assert_eq!(partition.bounds(), (0, 5));
         assert_eq!(std::fs::read(path(&folder, 0)).unwrap(), whole);
@@ -92,7 +92,7 @@ fn a_torn_tail_is_cut_wherever_it_is_torn() {
 }
 
 #[test]
-fn a_damaged_tail_is_cut_and_a_damaged_middle_is_told_of() {
+fn a_damaged_tail_is_cut_and_a_damaged_middle_is_an_error() {
     let root = tempfile::tempdir().unwrap();
     let partition = open_with(root.path(), 250);
     for _ in 0..4 {
@@ -119,7 +119,7 @@ fn a_damaged_tail_is_cut_and_a_damaged_middle_is_told_of() {
 }
 
 #[test]
-fn what_is_sent_again_is_stored_once_also_after_a_restart() {
+fn a_repeated_batch_is_stored_once_also_after_a_restart() {
     let root = tempfile::tempdir().unwrap();
     let sent = |sender: Sender| batch(sender, 5, &[(5, "x"), (6, "y")]);
     let mut partition = open(root.path());
@@ -135,7 +135,7 @@ fn what_is_sent_again_is_stored_once_also_after_a_restart() {
         assert_eq!(refused((7, 0, 6)), ResponseError::OutOfOrderSequenceNumber);
         assert_eq!(refused((8, 0, 4)), ResponseError::OutOfOrderSequenceNumber);
     }
-    // Without an id, twice is twice.
+    // A batch without a producer id is stored twice.
     assert_eq!(append(&partition, plain(&["x"])), 6);
     assert_eq!(append(&partition, plain(&["x"])), 7);
 }
@@ -197,7 +197,7 @@ fn records_are_deleted_for_good() {
     let again = open(root.path());
     assert_eq!((again.bounds(), append(&again, plain(&["b"]))), ((10, 10), 10));
 
-    // The machine lost what came before the start that was written down.
+    // The machine lost the records before the recorded start.
     for segment in 0..20 {
         let _ = std::fs::remove_file(path(root.path(), segment));
     }
@@ -208,7 +208,7 @@ fn records_are_deleted_for_good() {
 }
 
 #[test]
-fn what_is_no_batch_is_refused() {
+fn invalid_batches_are_refused() {
     let root = tempfile::tempdir().unwrap();
     let partition = open(root.path());
     let good = plain(&["a", "b"]);
@@ -218,7 +218,7 @@ fn what_is_no_batch_is_refused() {
     }
     assert_eq!(refused([good.clone(), good.clone()].concat()), ResponseError::InvalidRecord);
     for byte in 8..good.len() {
-        // The leader epoch is the broker's to write.
+        // The broker sets the leader epoch, so its bytes may differ.
         if !(12..16).contains(&byte) {
             let mut bytes = good.clone();
             bytes[byte] ^= 0x55;
@@ -229,7 +229,7 @@ fn what_is_no_batch_is_refused() {
 }
 
 #[test]
-fn two_at_once_get_offsets_of_their_own() {
+fn simultaneous_appends_get_distinct_offsets() {
     let root = tempfile::tempdir().unwrap();
     let partition = open_with(root.path(), 10_000);
     let mut given: Vec<i64> = std::thread::scope(|scope| {

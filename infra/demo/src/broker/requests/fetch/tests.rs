@@ -80,7 +80,7 @@ async fn a_wait_ends_with_its_time_or_with_enough() {
 }
 
 #[tokio::test]
-async fn what_is_wrong_is_told_at_once() {
+async fn errors_are_answered_at_once() {
     let fixture = Fixture::new(1);
     let code = |code: ResponseError| vec![(code.code(), 0)];
     let check = async |request: &FetchRequest, expect| {
@@ -121,7 +121,7 @@ async fn what_is_wrong_is_told_at_once() {
 }
 
 #[tokio::test]
-async fn an_answer_has_no_more_than_was_asked_for_but_one_batch_always() {
+async fn an_answer_keeps_its_limit_except_for_the_first_batch() {
     let fixture = Fixture::new(3);
     let one = size("x");
     for _ in 0..4 {
