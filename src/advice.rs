@@ -1,11 +1,11 @@
-//! Advice that only the program can give: what a user of the command line can do about an error of a layer.
+//! Advice on errors of a layer for users of the command line; only the program knows its flags and settings.
 //!
-//! Invariant: a layer's sentence is complete without it; layers know no flags.
+//! Invariant: a layer's message is complete without the advice; layers know no flags.
 
 use thalweg_schemas::Error as SharedError;
 use thalweg_speed::Error as SpeedError;
 
-/// What to do about `error`, as far as flags and settings go.
+/// Returns advice about `error` in terms of flags and settings.
 pub(crate) fn of(error: &(dyn std::error::Error + 'static)) -> Option<&'static str> {
     match (error.downcast_ref(), error.downcast_ref()) {
         (Some(SpeedError::FindBrokers { .. }), _) => {

@@ -1,6 +1,6 @@
-//! The command line: its commands, and what `--help` says of the whole.
+//! The command line: its commands, and the `--help` text of the program.
 //!
-//! Invariant: a command is one module of [`crate::commands`]; nothing here knows what it does.
+//! Invariant: each command is one module of [`crate::commands`]; this file does not know what a command does.
 
 use std::process::ExitCode;
 
@@ -57,7 +57,7 @@ pub(crate) enum Command {
 
 /// Runs one command to its end.
 ///
-/// Errors: whatever ends the command; [`crate::flags::Usage`] if it was used wrongly.
+/// Errors: the failure of the command; [`crate::flags::Usage`] if it was used wrongly.
 pub(crate) async fn run(command: Command) -> Result<ExitCode> {
     match command {
         Command::Up(arguments) => up::run(*arguments).await,

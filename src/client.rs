@@ -1,6 +1,6 @@
-//! Asking a running server over HTTP.
+//! The HTTP client for a running server.
 //!
-//! Invariant: every failure names the address that was asked and, if nobody answered, what to do about it.
+//! Invariant: every error names the server's address and, if the server did not answer, advises what to do.
 
 use anyhow::{Context, Result, anyhow, bail};
 use reqwest::{Method, RequestBuilder, Response, Url};
@@ -11,14 +11,14 @@ use thalweg_schemas::error::innermost;
 
 use crate::flags::{ServerFlags, Usage};
 
-/// A server's address.
+/// A client of one server.
 #[derive(Clone)]
 pub(crate) struct Client {
     url: Url,
     http: reqwest::Client,
 }
 
-/// What the server says of a request that it does not answer.
+/// The server's refusal of a request.
 #[derive(Debug)]
 pub(crate) struct Refused {
     /// The kind of the error.
@@ -41,7 +41,7 @@ impl std::fmt::Display for Refused {
 impl std::error::Error for Refused {}
 
 impl Client {
-    /// Errors: [`Usage`] if the address is no HTTP URL.
+    /// Errors: [`Usage`] if the address is not an HTTP URL.
     pub(crate) fn new(flags: &ServerFlags) -> Result<Self> {
         let url = Url::parse(&flags.url).ok().filter(|url| url.scheme() == "http" && url.has_host());
         let Some(url) = url else {
@@ -56,7 +56,7 @@ impl Client {
         Ok(self.http.request(method, self.url.join(path)?))
     }
 
-    /// Sends.
+    /// Sends the request.
     ///
     /// Errors: [`Refused`] for an error answer.
     pub(crate) async fn send(&self, request: RequestBuilder) -> Result<Response> {
@@ -75,7 +75,7 @@ impl Client {
         }
     }
 
-    /// The JSON that `path` answers with.
+    /// Returns the JSON answer of a GET request to `path`.
     pub(crate) async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T> {
         let response = self.send(self.request(Method::GET, path)?).await?;
         self.json(response).await
@@ -86,12 +86,12 @@ impl Client {
         self.shape(response.json().await.with_context(broke_off)?)
     }
 
-    /// An answer as the type that this version expects.
+    /// Converts an answer to the type that this version expects.
     pub(crate) fn shape<T: DeserializeOwned>(&self, answer: Value) -> Result<T> {
         serde_json::from_value(answer).with_context(|| format!("{} runs another version of thalweg", self.url))
     }
 
-    /// Nobody answered; the innermost cause says it best.
+    /// Returns the error of an unreachable server; the innermost cause is the most precise one.
     fn silence(&self, error: &reqwest::Error) -> anyhow::Error {
         let cause = innermost(error);
         anyhow!("no answer from {} ({cause}); start `thalweg up`, or say with --url where it runs", self.url)

@@ -1,4 +1,4 @@
-//! The commands of the command line, one module each: its flags, what it prints, and nothing that a layer decides.
+//! The commands of the command line, one module each: its flags and its output, but no decision of a layer.
 //!
 //! Invariant: every command has an example in its `--help`.
 

@@ -1,7 +1,6 @@
-//! Settings: the embedded defaults, then a file, then the environment, then flags.
+//! Settings: the embedded defaults, overridden by a file, then by the environment, then by flags.
 //!
-//! Invariant: `thalweg.toml` beside this file names every key; a key that it does not name is refused wherever it
-//! is given.
+//! Invariant: `thalweg.toml` beside this file names every key; any other key is refused in every layer.
 
 mod layers;
 mod roles;
@@ -23,13 +22,13 @@ use toml::{Table, Value};
 
 pub(crate) use self::roles::{Cluster, advertised, parse_partitions, parse_workers};
 
-/// The default file, which documents every key.
+/// The default settings file, which documents every key.
 pub(crate) const DEFAULTS: &str = include_str!("thalweg.toml");
 
-/// The file that is read from the current folder if it is there.
+/// The settings file that is read from the current folder if it exists.
 const FILE: &str = "thalweg.toml";
 const PREFIX: &str = "THALWEG_";
-/// Variables of the commands that are not settings of the platform.
+/// Variables of commands that are not settings of the platform.
 const NOT_SETTINGS: [&str; 2] = ["THALWEG_CONFIG", "THALWEG_URL"];
 
 /// Every setting, resolved. The fields are documented in `thalweg.toml`.
@@ -104,8 +103,8 @@ pub(crate) enum LogFormat {
 }
 
 impl Settings {
-    /// Reads the layers of this process: `defaults` over the embedded ones, `file` or what stands in for it, the
-    /// environment, then `flags`.
+    /// Reads the layers of this process: `defaults` over the embedded defaults, `file` or else `thalweg.toml` in the
+    /// current folder, the environment, then `flags`.
     ///
     /// Errors name the layer and the key.
     pub(crate) fn load(defaults: Table, file: Option<&Path>, flags: Table) -> Result<Self> {
@@ -122,7 +121,7 @@ impl Settings {
         resolve(layers)
     }
 
-    /// The settings of a process that no file, variable or flag reaches: `table` over the defaults.
+    /// Returns settings without any file, variable or flag: `table` over the defaults.
     ///
     /// Errors name the key.
     pub fn from_table(table: Table) -> Result<Self> {
@@ -140,7 +139,7 @@ impl Settings {
         }
     }
 
-    /// How Flight is spoken.
+    /// Returns the settings of Arrow Flight.
     pub(crate) fn cluster(&self) -> Cluster {
         Cluster {
             token: self.cluster_token.clone(),
@@ -150,7 +149,7 @@ impl Settings {
         }
     }
 
-    /// Opens the warehouse; a local one is created.
+    /// Opens the warehouse; a local warehouse is created if missing.
     pub(crate) fn open_warehouse(&self) -> Result<Warehouse> {
         let url = match self.warehouse.as_str() {
             "" => self.data_dir.join("warehouse").to_string_lossy().into_owned(),
@@ -164,7 +163,7 @@ impl Settings {
     }
 }
 
-/// Lays `layers` over the defaults, checking after each so that an error can name its layer.
+/// Merges `layers` over the defaults, with a check after each layer so that an error can name it.
 fn resolve(layers: Vec<(String, Table)>) -> Result<Settings> {
     let mut table: Table = DEFAULTS.parse().context("the embedded thalweg.toml")?;
     let mut settings = Settings::deserialize(table.clone()).context("the embedded thalweg.toml")?;
@@ -197,7 +196,7 @@ fn refuse_unknown(layer: &str, known: &Table, given: &Table) -> Result<()> {
     }
 }
 
-/// The layer of `THALWEG_…` variables.
+/// Returns the layer of `THALWEG_…` variables.
 fn environment(variables: impl Iterator<Item = (String, String)>) -> Result<Table> {
     let mut layer = Table::new();
     let mut maps = [("kafka", ".", Table::new()), ("storage", "_", Table::new())];
@@ -272,7 +271,7 @@ pub(crate) fn parse_count(text: &str) -> Result<usize, String> {
     text.parse().map_err(|_| format!("`{text}` is not a whole number"))
 }
 
-/// A value as text: files may write numbers bare, the environment cannot.
+/// Reads a value as text: files may contain plain numbers, the environment only texts.
 fn text<'de, D: Deserializer<'de>>(from: D) -> Result<String, D::Error> {
     match Value::deserialize(from)? {
         Value::String(text) => Ok(text),
@@ -296,7 +295,7 @@ fn count<'de, D: Deserializer<'de>>(from: D) -> Result<usize, D::Error> {
     }
 }
 
-/// On or off; the environment has only texts.
+/// Reads a boolean; the environment contains only texts.
 fn switch<'de, D: Deserializer<'de>>(from: D) -> Result<bool, D::Error> {
     match Value::deserialize(from)? {
         Value::Boolean(on) => Ok(on),
@@ -307,7 +306,7 @@ fn switch<'de, D: Deserializer<'de>>(from: D) -> Result<bool, D::Error> {
     }
 }
 
-/// Threads; 0 stands for one per core.
+/// Reads a number of threads; 0 means one per core.
 fn threads<'de, D: Deserializer<'de>>(from: D) -> Result<usize, D::Error> {
     match parse_count(&text(from)?).map_err(de::Error::custom)? {
         0 => Ok(std::thread::available_parallelism().map_or(1, usize::from)),

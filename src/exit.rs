@@ -1,7 +1,7 @@
-//! From the command line to an exit code.
+//! Runs the command line and returns an exit code.
 //!
-//! Invariant: exit code 0 is success, 1 a failure, 2 wrong usage, 70 a broken promise of this program. The reason is
-//! one `error:` line on stderr.
+//! Invariant: exit code 0 is success, 1 a failure, 2 wrong usage, 70 a bug in this program. The reason is one
+//! `error:` line on stderr.
 
 use std::process::ExitCode;
 
@@ -14,7 +14,7 @@ use crate::{cli, flags, platform, terminal};
 /// BSD's EX_SOFTWARE.
 const BROKEN: u8 = 70;
 
-/// Reads the command line, runs one command, and says how it ended.
+/// Parses the command line, runs one command, and returns its exit code.
 pub fn run() -> ExitCode {
     let cli = Cli::parse();
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
@@ -22,12 +22,12 @@ pub fn run() -> ExitCode {
         Err(e) => return report(&anyhow::anyhow!("no threads: {e}")),
     };
     let outcome = runtime.block_on(cli::run(cli.command));
-    // Threads that still wait for a network do not hold up the end.
+    // Threads that still wait for a network must not delay the exit.
     runtime.shutdown_background();
     outcome.unwrap_or_else(|e| report(&e))
 }
 
-/// Says why in one line and chooses the exit code.
+/// Prints the reason in one line and chooses the exit code.
 fn report(error: &anyhow::Error) -> ExitCode {
     if terminal::is_closed(error) {
         return ExitCode::SUCCESS;

@@ -1,7 +1,7 @@
-//! The platform put together: settings, a process of each role, and the commands.
+//! The assembled platform: settings, a process of each role, and the commands.
 //!
-//! All layers start, stop and report here. Modules are in reading order: each imports only what is listed above it.
-//! Invariant: nothing here decides what an answer, an archive or a run is; that is the layers' own.
+//! All layers start, stop and report here. Modules are in reading order: each imports only modules listed above it.
+//! Invariant: this crate decides nothing about answers, archives or runs; the layers decide.
 //!
 //! [`run`] is the program. A test starts `thalweg up` in its own process: [`Settings::from_table`], [`Platform::up`],
 //! [`Platform::address`] to ask it over HTTP, and [`Platform::until`] to end it.

@@ -1,6 +1,6 @@
-//! Structured logs on stderr, as text or as one JSON object a line.
+//! Structured logs on stderr, as text or as one JSON object per line.
 //!
-//! Invariant: set up once, by the command that runs long; stdout is never written to.
+//! Invariant: logging is set up once, by a long-running command, and never writes to stdout.
 
 use std::io::IsTerminal;
 
@@ -10,20 +10,20 @@ use tracing_subscriber::EnvFilter;
 use crate::config::LogFormat;
 use crate::flags::Usage;
 
-/// Libraries are heard when they warn. The Delta kernel is not: it calls a table that is yet to be made an error, and
-/// what really fails comes back to us as one.
+/// Libraries log warnings. The Delta kernel logs nothing: it reports a table that does not exist yet as an error, and
+/// real failures are returned to the caller as errors.
 const LIBRARIES: &str = "warn,buoyant_kernel=off,delta_kernel=off";
 
-/// Installs the subscriber of this process. `level` is one for this program, or directives such as
+/// Installs the subscriber of this process. `level` is a level for this program, or directives such as
 /// `info,thalweg_speed=debug`.
 ///
-/// Errors: [`Usage`] if `level` is no filter.
+/// Errors: [`Usage`] if `level` is not a valid filter.
 pub(crate) fn start(level: &str, format: LogFormat) -> Result<()> {
     let filter = EnvFilter::try_new(directives(level))
         .map_err(|e| Usage(format!("`{level}` is not a log level ({e}); use error, warn, info, debug or trace")))?;
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
-        // A log on a full disk loses lines; telling so on the same log would end the process.
+        // A log on a full disk loses lines; reporting that on the same log would end the process.
         .log_internal_errors(false)
         .with_writer(std::io::stderr);
     match format {

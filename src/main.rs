@@ -1,6 +1,6 @@
-//! The one binary, `thalweg`: see [`thalweg::run`].
+//! The only binary, `thalweg`: see [`thalweg::run`].
 //!
-//! Invariant: what a process does is in the library, where tests reach it.
+//! Invariant: all code of a process is in the library, where tests reach it.
 
 use std::process::ExitCode;
 

@@ -1,7 +1,7 @@
-//! What a process is made of, whichever role it has: its parts, in which order they end, and what a failure means.
+//! A process of any role: its parts, the order in which they end, and the effect of a failure.
 //!
-//! Layers know only `schemas`; here they are wired, one file for each role. Modules are in reading order. Invariant:
-//! whatever part fails, either it is started again, or the process ends and says why; no part is missing silently.
+//! Layers know only `schemas`; they are connected here, in one file for each role. Modules are in reading order.
+//! Invariant: a part that fails is started again, or the process ends with the reason; no part is missing silently.
 
 mod stopped;
 

@@ -1,16 +1,16 @@
-//! SIGTERM and SIGINT: the first one asks for an orderly end, the second one ends the process.
+//! SIGTERM and SIGINT: the first signal starts an orderly shutdown, the second one ends the process at once.
 //!
-//! Invariant: from the moment that it listens, no signal is missed.
+//! Invariant: no signal is missed after the listener is installed.
 
 use anyhow::Result;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::terminal;
 
-/// Exit code of a process that a second signal ended: 128 + SIGINT.
+/// The exit code after a second signal: 128 + SIGINT.
 const INTERRUPTED: i32 = 130;
 
-/// SIGTERM and SIGINT.
+/// A listener for SIGTERM and SIGINT.
 pub(crate) struct Signals {
     terminate: Signal,
     interrupt: Signal,
@@ -28,7 +28,7 @@ impl Signals {
         }
     }
 
-    /// Ready at the first signal; from then on the next one ends the process at once, saying what that means.
+    /// Returns at the first signal. After that the next signal ends the process at once and prints `lost`.
     pub(crate) async fn first(mut self, lost: &'static str) {
         self.next().await;
         tokio::spawn(async move {

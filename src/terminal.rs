@@ -1,6 +1,6 @@
-//! What people see: lines on stdout and stderr, tables, and errors as one sentence.
+//! Terminal output: lines on stdout and stderr, tables, and errors as one sentence.
 //!
-//! Invariant: stdout carries what was asked for and nothing else; everything about it goes to stderr.
+//! Invariant: stdout contains only the requested output; all other messages go to stderr.
 
 use std::io::{IsTerminal, Write};
 
@@ -9,9 +9,9 @@ use datafusion::error::DataFusionError;
 
 use crate::advice;
 
-/// A line on stdout.
+/// Prints a line to stdout.
 ///
-/// Errors: stdout is closed, as when `head` has read enough.
+/// Errors: stdout is closed, for example by `head`.
 pub(crate) fn out(line: &str) -> anyhow::Result<()> {
     let mut stdout = std::io::stdout().lock();
     writeln!(stdout, "{line}")?;
@@ -19,7 +19,7 @@ pub(crate) fn out(line: &str) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// True if stdout shows colours: it is a terminal, and nobody has asked for none (https://no-color.org).
+/// True if stdout shows colours: it is a terminal, and NO_COLOR (https://no-color.org) is not set.
 pub(crate) fn is_coloured() -> bool {
     let refused = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
     !refused && is_terminal()
@@ -29,7 +29,7 @@ pub(crate) fn is_terminal() -> bool {
     std::io::stdout().is_terminal()
 }
 
-/// A line on stderr. If that is closed there is nobody left to tell.
+/// Prints a line to stderr; ignores a closed stderr, because no other output is left.
 pub(crate) fn err(line: &str) {
     let _ = writeln!(std::io::stderr().lock(), "{line}");
 }
@@ -41,7 +41,7 @@ pub(crate) fn err_again(line: &str) {
     let _ = stderr.flush();
 }
 
-/// A table of `rows` under `head`; columns of `right` are aligned to the right.
+/// Formats `rows` under `head` as a table; columns in `right` are right-aligned.
 pub(crate) fn table(head: &[String], right: &[bool], rows: &[Vec<String>]) -> String {
     let mut table = Table::new();
     table.load_preset(presets::NOTHING).set_header(head);
@@ -57,18 +57,18 @@ pub(crate) fn table(head: &[String], right: &[bool], rows: &[Vec<String>]) -> St
     table.trim_fmt()
 }
 
-/// Nobody reads stdout any more, as when `head` or a pager has seen enough.
+/// True if the error means that stdout is closed, for example by `head` or a pager.
 pub(crate) fn is_closed(error: &anyhow::Error) -> bool {
     error
         .chain()
         .any(|cause| cause.downcast_ref::<std::io::Error>().is_some_and(|e| e.kind() == std::io::ErrorKind::BrokenPipe))
 }
 
-/// An error and its causes in one line, then advice; causes that an outer sentence quotes already are left out.
+/// Returns an error and its causes in one line, then advice; leaves out causes that an outer message already quotes.
 pub(crate) fn sentence(error: &anyhow::Error) -> String {
     let mut text = String::new();
     for cause in error.chain() {
-        // The engine's errors are put into words by the sentence around them.
+        // The message around a DataFusion error already contains it in better words.
         if !text.is_empty() && cause.is::<DataFusionError>() {
             break;
         }
@@ -85,7 +85,7 @@ pub(crate) fn sentence(error: &anyhow::Error) -> String {
     text.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
-/// A whole number with spaces between thousands: 1 234 567.
+/// Formats a whole number with spaces between thousands: 1 234 567.
 pub(crate) fn grouped(n: u64) -> String {
     let digits = n.to_string();
     let mut text = String::new();

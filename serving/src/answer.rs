@@ -1,6 +1,6 @@
-//! An answer: batches of rows, and the frontier that they are exact at.
+//! An answer: batches of rows, and the frontier at which they are exact.
 //!
-//! Invariant: the frontier is known before the first row, so no client reads rows that it cannot place.
+//! Invariant: the frontier is known before the first row, so a client always knows the frontier of the rows it reads.
 
 use std::pin::Pin as StdPin;
 
@@ -18,9 +18,9 @@ pub(crate) type Batches = StdPin<Box<dyn Stream<Item = Result<RecordBatch>> + Se
 pub(crate) struct Answer {
     pub(crate) schema: SchemaRef,
     pub(crate) frontier: Frontiers,
-    /// It may lie below earlier answers, which its client has allowed.
+    /// True if the answer may lie below earlier answers. The client has allowed this.
     pub(crate) stale: bool,
-    /// Empty unless the request allows it and it was needed.
+    /// Partitions without realtime data; empty unless the request allows a partial answer.
     pub(crate) partial: Partial,
     pub(crate) batches: Batches,
 }

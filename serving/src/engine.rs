@@ -1,10 +1,10 @@
-//! Running one query: its names, its pins, its plan, its limits.
+//! Runs one query: resolves its names, takes its pins, plans it, and runs it under limits.
 //!
-//! Queries run on threads of their own: an operator that works long without a pause holds up neither ingestion nor
-//! the time limit's answer.
+//! Queries run on threads of their own, so an operator that computes for long without yielding delays neither
+//! ingestion nor the answer of the time limit.
 //!
-//! Invariant: whatever ends a query (its last row, an error, the time limit, a client that is gone) aborts its task,
-//! and the task's end frees every operator, its memory and its permit.
+//! Invariant: a query ends by its last row, an error, the time limit or a client that disconnects. Each end aborts
+//! the task, and the end of the task frees all operators, their memory and the permit.
 
 use std::sync::Arc;
 
@@ -74,9 +74,9 @@ impl Engine {
         })
     }
 
-    /// Applies the definitions or starts the query that `sql` holds.
+    /// Applies the definitions in `sql`, or starts its query.
     ///
-    /// Errors: every variant of [`Error`] that has a code below 500, and those of a query that cannot start.
+    /// Errors: every variant of [`Error`] with a code below 500, and the errors of a query that cannot start.
     pub(crate) async fn run(self: &Arc<Self>, sql: &str, mut options: Options) -> Result<Answer> {
         let mut track = self.sources.metrics.track_query();
         let deadline = Instant::now() + self.config.query_timeout;
@@ -129,7 +129,7 @@ impl Engine {
                     (first, plan)
                 }
                 Err(error) => {
-                    // If nobody listens any more, nobody needs to know.
+                    // A dropped receiver means that the client has gone, so the error has no reader.
                     let _ = head_sender.send(Err(error));
                     return;
                 }
@@ -142,7 +142,7 @@ impl Engine {
                 next = plan.next().await;
             }
         };
-        // The limit holds here too: a client that has stopped reading must not keep a permit.
+        // The time limit also covers the rest of the query: a client that stops reading must not keep a permit.
         let task = self.threads.spawn(async move {
             let _permit = permit;
             timeout_at(deadline, work).await.is_ok()
@@ -159,8 +159,8 @@ impl Engine {
         }
     }
 
-    /// The query with its first batch. A worker that fails before it is a reason to pin anew, a few times: nothing was
-    /// sent yet.
+    /// Starts the query and computes its first batch. If a worker fails before that batch, the query is pinned and
+    /// started anew, [`ATTEMPTS`] times in total; this is safe because nothing has been sent yet.
     async fn start_surely(&self, sql: &str, options: &Options) -> Result<(Head, First, Rest)> {
         let mut lost = 0;
         loop {
@@ -218,7 +218,7 @@ impl Engine {
         Ok((head, batches))
     }
 
-    /// The shared runtime with a memory pool of its own.
+    /// Returns the shared runtime with a memory pool for one query.
     fn limited_env(&self) -> Result<Arc<RuntimeEnv>> {
         RuntimeEnvBuilder::from_runtime_env(self.base.runtime_env())
             .with_memory_pool(Arc::new(FairSpillPool::new(self.config.query_memory)))
@@ -251,17 +251,17 @@ impl Engine {
     }
 }
 
-/// Batches that a query may compute before its client has taken the last one.
+/// Batches that a query may compute ahead of its client.
 const BATCHES_AHEAD: usize = 2;
 
-/// How often a query is started while workers fail under it.
+/// How many times a query is started in total when workers fail.
 const ATTEMPTS: usize = 3;
 
-/// The first batch of an answer, if it has one, and the others.
+/// The first batch of an answer, if there is one, and the remaining batches.
 type First = Option<Result<RecordBatch, DataFusionError>>;
 type Rest = SendableRecordBatchStream;
 
-/// What is known of an answer before its first row.
+/// The properties of an answer that are known before its first row.
 struct Head {
     schema: SchemaRef,
     frontier: Frontiers,
@@ -274,19 +274,19 @@ struct Started {
     running: Running,
 }
 
-/// A query's task, aborted when this is dropped.
+/// A query's task; dropping this value aborts the task.
 struct Running {
     batches: mpsc::Receiver<Result<RecordBatch, DataFusionError>>,
-    /// True if it came to its end, false if time ran out.
+    /// True if the query finished, false if its time ran out.
     task: AbortOnDropHandle<bool>,
 }
 
-/// A task that ended without a last word has panicked.
+/// The error of a task that ended without a result, which only a panic can cause.
 fn panicked() -> Error {
     Error::Shared(SharedError::Broken("a query's task panicked".into()))
 }
 
-/// Queries read: whatever would change something is refused, EXPLAIN of it too.
+/// Refuses every plan that would change something, also under EXPLAIN: queries only read.
 fn refuse_changes(plan: &LogicalPlan) -> Result<()> {
     let mut refused = None;
     plan.apply_with_subqueries(|node| {

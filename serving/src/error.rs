@@ -1,4 +1,4 @@
-//! The crate's error: what was being done for a client when it failed, and what the client is told.
+//! The crate's error: the action that failed for a client, and the code, status and message that the client gets.
 //!
 //! Invariant: [`Error::code`] and [`Error::status`] alone choose a code and an HTTP status.
 
@@ -10,7 +10,7 @@ use thalweg_schemas::{Error as SharedError, Fault, StreamName};
 /// Shorthand for results of this crate.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// What was being done when it failed.
+/// The action that failed.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     #[error("there is nothing at {path}; SQL goes to POST /v1/sql")]
@@ -45,25 +45,26 @@ pub enum Error {
         #[source]
         source: DataFusionError,
     },
-    /// It will be answerable in a while; the sentence says what it waits for.
+    /// Not answerable yet; `reason` names the missing part.
     #[error("{what} is not ready: {reason}")]
     NotReady { what: String, reason: String },
-    /// What is held does not tile what the query needs.
+    /// The segments and rows in memory do not tile the ranges that the query needs.
     #[error("stream `{stream}` cannot be answered at one frontier at the moment: {reason}")]
     NotHeld { stream: StreamName, reason: String },
     #[error("stream `{stream}` has stopped: {reason}")]
     StreamStopped { stream: StreamName, reason: String },
-    /// It was chosen for a part of the answer and then failed. Asked again, another one may answer.
+    /// A worker failed while it served a part of the answer. If the query runs again, another worker may serve the
+    /// part.
     #[error("a speed worker failed while the query read from it: {worker} {reason}; try again")]
     AskWorker { worker: String, reason: String },
     #[error("{running} queries are running, which is the limit; try again in a moment")]
     TooBusy { running: usize },
     #[error("the query took longer than its limit of {seconds} s")]
     Timeout { seconds: f64 },
-    /// From the catalog or the algebra.
+    /// An error of the catalog or the algebra.
     #[error(transparent)]
     Shared(#[from] SharedError),
-    /// From another layer, through a callback.
+    /// An error of another layer, returned by a callback.
     #[error("{message}")]
     Call { fault: Fault, message: String },
     #[error("encoding an answer: {0}")]
@@ -75,7 +76,7 @@ pub enum Error {
 }
 
 impl Error {
-    /// Decides what becomes of the failed work.
+    /// Returns the fault, which decides between retry, refusal and exit.
     pub fn fault(&self) -> Fault {
         match self {
             Error::FindPath { .. }
@@ -107,7 +108,8 @@ impl Error {
         }
     }
 
-    /// True if a worker failed that was asked for a part of the answer: pinned again, another one may answer.
+    /// True if a worker failed while it served a part of the answer; after a new pin, another worker may serve the
+    /// part.
     pub(crate) fn is_worker_lost(&self) -> bool {
         match self {
             Error::AskWorker { .. } => true,
@@ -116,23 +118,23 @@ impl Error {
         }
     }
 
-    /// Code, sentence and place, as the client sees them.
+    /// Returns the code, message, line and column that the client sees.
     pub fn body(&self) -> ErrorBody {
         let (line, column) = self.place().map(|place| (place.line, place.column)).unzip();
         ErrorBody { code: self.code(), message: self.to_string(), line, column }
     }
 
-    /// The HTTP status of the answer: that of its code, but for two errors.
+    /// Returns the HTTP status: the status of the code, with two exceptions.
     pub fn status(&self) -> u16 {
         match self {
             Error::ReadLongRequest { .. } => 413,
-            // A lost race may be won when it is run again.
+            // The client lost a race with another writer; a retry may succeed.
             Error::Shared(SharedError::WriteCatalog { .. }) => 503,
             _ => self.code().status(),
         }
     }
 
-    /// What kind of error it is.
+    /// Returns the error code.
     pub fn code(&self) -> ErrorCode {
         match self {
             Error::FindPath { .. } => ErrorCode::NoSuchPath,
@@ -171,7 +173,7 @@ impl Error {
     }
 }
 
-/// An error of the shared crate that travelled through the engine.
+/// Returns the shared crate's error that DataFusion has wrapped.
 fn shared(error: &DataFusionError) -> Option<&SharedError> {
     match error.find_root() {
         DataFusionError::External(inner) => inner.downcast_ref(),
@@ -179,7 +181,7 @@ fn shared(error: &DataFusionError) -> Option<&SharedError> {
     }
 }
 
-/// An error of this crate that travelled through the engine.
+/// Returns this crate's error that DataFusion has wrapped.
 fn own(error: &DataFusionError) -> Option<&Error> {
     match error.find_root() {
         DataFusionError::External(inner) => inner.downcast_ref(),
@@ -187,7 +189,7 @@ fn own(error: &DataFusionError) -> Option<&Error> {
     }
 }
 
-/// `user` is the code if the query is wrong.
+/// Returns the code of an engine error; `user` is the code for a query that is itself wrong.
 fn engine_code(error: &DataFusionError, user: ErrorCode) -> ErrorCode {
     if let Some(inner) = own(error) {
         return inner.code();
@@ -197,7 +199,7 @@ fn engine_code(error: &DataFusionError, user: ErrorCode) -> ErrorCode {
     }
     match (error.find_root(), plan_fault(error)) {
         (DataFusionError::ResourcesExhausted(_), _) => ErrorCode::MemoryLimit,
-        // How DataFusion 55's nested-loop join says that its first batch is over the limit already.
+        // DataFusion 55's nested-loop join reports a first batch above the memory limit in these words.
         (DataFusionError::Internal(text), _) if text.contains("no data to spill") => ErrorCode::MemoryLimit,
         (_, Fault::User) => user,
         (_, Fault::Transient) => ErrorCode::Storage,

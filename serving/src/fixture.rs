@@ -1,8 +1,8 @@
 //! A small platform for tests: a real warehouse on disk with a catalog, archive files and batch states, and a
-//! hand-made snapshot above them; only Kafka and the other layers' loops are missing.
+//! hand-made snapshot for the realtime side. Only Kafka and the loops of the other layers are missing.
 //!
-//! Invariant: archive, batch states, segments and rows are all computed from the same messages, each cut where the
-//! test says.
+//! Invariant: archive, batch states, segments and rows are computed from the same messages; the test chooses the cut
+//! of each.
 
 use std::collections::{BTreeMap, HashMap};
 use std::fs::File;
@@ -46,7 +46,7 @@ pub(crate) fn at(first: i64, second: i64) -> Frontier {
     Frontier::from([(0, first), (1, second)])
 }
 
-/// The platform, and the ends from which a test moves it.
+/// The platform, and the senders through which a test changes it.
 pub(crate) struct World {
     pub(crate) sources: Sources,
     pub(crate) catalog: watch::Sender<Arc<Catalog>>,
@@ -61,7 +61,7 @@ pub(crate) struct World {
 }
 
 impl World {
-    /// Everything defined, nothing published and no snapshot.
+    /// A platform with all definitions, without published states or snapshots.
     pub(crate) async fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().to_str().unwrap();
@@ -101,7 +101,7 @@ impl World {
         }
     }
 
-    /// A platform that has archived below `archived`, computed its views below `cut` and read up to `to`.
+    /// A platform that has archived rows below `archived`, computed its views below `cut`, and read up to `to`.
     pub(crate) async fn standing(archived: &Frontier, cut: &Frontier, to: &Frontier) -> Self {
         let world = Self::new().await;
         world.publish(cut, to).await;
@@ -118,12 +118,12 @@ impl World {
         self.sensors.world.views()
     }
 
-    /// All messages of `[from, to)` as rows of the row schema.
+    /// All messages of `[from, to)` as rows in the row schema.
     pub(crate) fn rows(&self, from: &Frontier, to: &Frontier) -> RecordBatch {
         self.sensors.rows(from, to)
     }
 
-    /// Publishes every view's states below `cut`, in two files so that groups occur in both.
+    /// Publishes every view's states below `cut`, in two files, so that groups occur in both files.
     pub(crate) async fn publish(&self, cut: &Frontier, to: &Frontier) {
         let rows = [self.rows(&at(0, 0), to)];
         let half: Frontier = cut.iter().map(|(p, o)| (p, Offset(o.0 / 2))).collect();
@@ -151,9 +151,9 @@ impl World {
         self.published.send_replace(Arc::new(Published { versions }));
     }
 
-    /// A snapshot at `to` whose segments start at `cut`, each partition in two.
+    /// Builds a snapshot at `to` whose segments start at `cut`, with two segments per partition.
     pub(crate) async fn snapshot(&self, archived: &Frontier, cut: &Frontier, to: &Frontier) -> StreamSnapshot {
-        // Rows reach back a little below the archive's frontier, as within the grace time.
+        // Rows reach slightly below the archive's frontier, as they do within the grace time.
         let below: Frontier = archived.iter().map(|(p, o)| (p, Offset((o.0 - 2).max(0)))).collect();
         let mut snapshot = self.sensors.snapshot(Arc::new(self.master(archived)), &below, cut, to).await;
         for (partition, health) in &mut snapshot.health {
@@ -190,7 +190,7 @@ impl World {
         DataFile { path: name.to_owned(), size: std::fs::metadata(&path).unwrap().len(), rows: Some(rows), span: None }
     }
 
-    /// The newest snapshot with one change.
+    /// Publishes the newest snapshot with one change.
     pub(crate) fn alter(&self, change: impl FnOnce(&mut StreamSnapshot)) {
         let current = self.snapshots.borrow().clone().unwrap();
         let mut snapshot = StreamSnapshot::clone(&current);

@@ -1,6 +1,7 @@
-//! HTTP: routes, errors as JSON, and an orderly end.
+//! HTTP: routes, errors as JSON, and graceful shutdown.
 //!
-//! Invariant: every answer that is not 2xx is `{"error": {"code", "message", …}}`, whoever made it.
+//! Invariant: every answer that is not 2xx has the body `{"error": {"code", "message", …}}`, whichever layer produced
+//! it.
 
 use std::sync::Arc;
 
@@ -33,7 +34,7 @@ pub use self::probes::{Probes, probe};
 /// The longest request body, in bytes.
 const REQUEST_BYTES: usize = 4 << 20;
 
-/// Serves until `cancel`; running queries then have the configured grace to end.
+/// Serves until `cancel`; after that, running queries have the configured grace time to end.
 ///
 /// Errors: [`Error::Serve`] if the listener fails, [`Error::Shared`] if the spill folder cannot be used,
 /// [`Error::StartThreads`].
@@ -64,7 +65,7 @@ pub async fn serve(
     }
 }
 
-/// Method, path, and the handler of both.
+/// Method, path, and the handler for both.
 type Route = (Method, &'static str, MethodRouter<Arc<Engine>>);
 
 fn answer_get<T: 'static>(path: &'static str, handler: impl Handler<T, Arc<Engine>>) -> Route {
@@ -75,7 +76,7 @@ fn answer_post<T: 'static>(path: &'static str, handler: impl Handler<T, Arc<Engi
     (Method::POST, path, post(handler))
 }
 
-/// Everything that is answered; `docs/http.md` describes the same.
+/// All routes; a test compares `docs/http.md` with them.
 fn table() -> [Route; 9] {
     [
         answer_post(paths::SQL, sql::run),
@@ -108,7 +109,8 @@ async fn no_such_method(request: Request) -> Error {
     Error::FindMethod { path: request.uri().path().to_owned(), method: request.method().to_string() }
 }
 
-/// Pages of other sites may not make a browser change or read anything here.
+/// Refuses requests other than GET from pages of other sites, which must not make a browser change or read anything
+/// here.
 async fn refuse_other_sites(request: Request, next: Next) -> Response {
     if request.method() == Method::GET || same_site(request.headers()) {
         return next.run(request).await;

@@ -1,11 +1,11 @@
 //! The serving layer: SQL over streams and views, each query at one frontier per stream, and HTTP around it.
 //!
-//! The realtime side is in this process, or in [`workers`]. The way of a query: [`sources`] show what the other layers
-//! publish; [`pin`] takes one immutable view of them;
-//! [`tables`] turns the pin into logical plans (batch states and realtime segments under one `finish`); [`names`]
-//! gives the plans their SQL names; [`engine`] plans and runs under limits; [`http`] speaks to clients.
+//! The realtime side is in this process, or in [`workers`]. A query passes these modules: [`sources`] hold what the
+//! other layers publish; [`pin`] takes one immutable view of the sources; [`tables`] turns the pin into logical plans
+//! (batch states and realtime segments under one `finish`); [`names`] gives the plans their SQL names; [`engine`]
+//! plans and runs the query under limits; [`http`] serves clients.
 //!
-//! Invariant: nothing is read from a source after the pin; an answer and the frontier it carries cannot disagree.
+//! Invariant: a query reads no source after its pin, so an answer always agrees with its frontier.
 
 pub mod error;
 

@@ -1,6 +1,7 @@
-//! Metrics in Prometheus' text format: counters of this process, and what the sources show at the time of a scrape.
+//! Metrics in Prometheus' text format: counters of this process, and the state of the sources at the time of a
+//! scrape.
 //!
-//! Invariant: a value that a source holds is read from it at each scrape, never copied into a counter beforehand.
+//! Invariant: a value that a source holds is read from the source at each scrape, never copied into a counter before.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -35,7 +36,7 @@ struct RunLabels {
 
 type Histograms<L> = Family<L, Histogram, fn() -> Histogram>;
 
-/// Counters of this process. Made first, so that whoever runs recomputations can record them.
+/// Counters of this process. Created first, so that the loop of recomputations can record them.
 pub struct Metrics {
     pub(crate) registry: Registry,
     queries: Histograms<OutcomeLabel>,
@@ -126,13 +127,13 @@ impl Metrics {
         self.last_runs.lock().insert(report.view.clone(), run);
     }
 
-    /// Records an epoch that was committed.
+    /// Records a committed epoch.
     pub fn record_commit(&self, seconds: f64) {
         self.epochs.inc();
         self.epoch_seconds.inc_by(seconds);
     }
 
-    /// The newest recomputation of `view` that this process has run.
+    /// Returns the newest recomputation of `view` by this process.
     pub(crate) fn last_run(&self, view: &ViewName) -> Option<RunSummary> {
         self.last_runs.lock().get(view).cloned()
     }
@@ -149,7 +150,7 @@ impl Metrics {
         }
     }
 
-    /// Follows one query from here to its end.
+    /// Starts to track one query, until [`Track`] is dropped.
     pub(crate) fn track_query(self: &Arc<Self>) -> Track {
         self.running.inc();
         Track { metrics: Arc::clone(self), started: Instant::now(), outcome: "cancelled" }
@@ -164,7 +165,7 @@ fn run_buckets() -> Histogram {
     Histogram::new(exponential_buckets(0.05, 2.0, 16))
 }
 
-/// A query in flight; counted as `cancelled` if it is dropped before it ended.
+/// A running query; counted as `cancelled` if dropped before its end.
 pub(crate) struct Track {
     metrics: Arc<Metrics>,
     started: Instant,
@@ -176,7 +177,7 @@ impl Track {
         self.outcome = outcome;
     }
 
-    /// Notes the failure and passes the error on.
+    /// Records the outcome of the failed query and returns the error.
     pub(crate) fn failed(&mut self, error: Error) -> Error {
         self.outcome = error.code().as_str();
         error

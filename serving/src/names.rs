@@ -1,7 +1,7 @@
-//! The names of a query: `public` (streams and views), `batch` and `speed` (one side of a view), `rejects`.
+//! The SQL names of a query: `public` (streams and views), `batch` and `speed` (one side of a view), `rejects`.
 //!
-//! Invariant: what a query reads is built from its pins; every other table of the catalog can be described (SHOW
-//! TABLES, `information_schema`), not read.
+//! Invariant: the tables that a query reads are built from its pins. All other tables of the catalog can be described
+//! (SHOW TABLES, `information_schema`) but not read.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
@@ -23,16 +23,16 @@ use crate::pin::{Pins, Wanted};
 use crate::tables::{self, Side};
 use crate::{Error, Result};
 
-/// The one SQL catalog.
+/// The name of the only SQL catalog.
 pub(crate) const CATALOG: &str = "thalweg";
-/// The schema of names without one.
+/// The schema of unqualified names.
 pub(crate) const PUBLIC: &str = "public";
 const BATCH: &str = "batch";
 const SPEED: &str = "speed";
 const REJECTS: &str = "rejects";
 const SCHEMAS: [&str; 4] = [PUBLIC, BATCH, SPEED, REJECTS];
 
-/// What a name stands for.
+/// The object that a name refers to.
 #[derive(Debug, Clone)]
 pub(crate) enum Named {
     Rows(Arc<CatalogStream>),
@@ -49,7 +49,7 @@ impl Named {
         }
     }
 
-    /// The statement as users may see it.
+    /// Returns the CREATE statement as users may see it.
     fn definition(&self) -> String {
         match self {
             Named::Rows(stream) | Named::Rejects(stream) => stream.definition.shown_sql(),
@@ -57,7 +57,7 @@ impl Named {
         }
     }
 
-    /// The table at its pin, if the query has one for it.
+    /// Returns the table at its pin, if the query has a pin for it.
     fn table(&self, pins: &Pins) -> SharedResult<Option<Arc<dyn TableProvider>>> {
         let stream = match self {
             Named::Rows(stream) | Named::Rejects(stream) => &stream.definition.name,
@@ -80,7 +80,7 @@ impl Named {
     }
 }
 
-/// All names of `catalog`, by schema. A view that is being built has none yet, unless an older version serves.
+/// Returns all names of `catalog`, by schema. A view that is being built has no name, unless an older version serves.
 pub(crate) fn all_names(catalog: &Catalog) -> HashMap<&'static str, BTreeMap<String, Named>> {
     let mut names: HashMap<&'static str, BTreeMap<String, Named>> =
         SCHEMAS.iter().map(|s| (*s, BTreeMap::new())).collect();
@@ -103,8 +103,8 @@ pub(crate) fn all_names(catalog: &Catalog) -> HashMap<&'static str, BTreeMap<Str
     names
 }
 
-/// What must be pinned so that `references` can be read. Names that mean nothing are left to the planner, which
-/// knows their place in the text.
+/// Returns what the query must pin to read `references`. Unknown names are left to the planner, which knows their
+/// place in the text.
 ///
 /// Errors: [`Error::NotReady`] for a view that is being built for the first time.
 pub(crate) fn wanted(catalog: &Catalog, references: &[TableReference]) -> Result<BTreeMap<StreamName, Wanted>> {
@@ -155,7 +155,7 @@ fn refuse_building(catalog: &Catalog, table: &str) -> Result<()> {
     Ok(())
 }
 
-/// The SQL catalog of one query. Tables are planned when the query names them.
+/// Returns the SQL catalog of one query. A table is planned when the query names it.
 pub(crate) fn catalog_list(catalog: &Catalog, pins: Arc<Pins>) -> Arc<dyn CatalogProviderList> {
     let schemas = all_names(catalog)
         .into_iter()
@@ -212,7 +212,7 @@ impl SchemaProvider for Tables {
     }
 }
 
-/// A table that the query does not read: its columns and definition only.
+/// A table that the query does not read; only its columns and definition are known.
 #[derive(Debug)]
 struct Described {
     named: Named,

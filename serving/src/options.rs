@@ -1,8 +1,9 @@
-//! What a request may ask for beside its SQL: a frontier that its answer must cover, answers below earlier ones, and
-//! answers without the partitions that nobody holds.
+//! Options of a request beside its SQL: a frontier that the answer must cover, answers below earlier ones, and
+//! answers without the partitions that no process holds.
 //!
-//! They stand in headers, in the JSON body or in `SET thalweg.…` in front of the query; what is nearer to the query
-//! wins. Invariant: a text's `SET` statements are blanked, not cut out, so that places in it stay the user's.
+//! Clients set them in headers, in the JSON body, or by `SET thalweg.…` before the query; the place nearest to the
+//! query takes precedence. Invariant: `SET` statements are replaced by spaces, not cut out, so that lines and columns
+//! in errors match the user's text.
 
 use std::borrow::Cow;
 
@@ -15,27 +16,27 @@ use thalweg_schemas::error::{Diagnostic, TextSpan};
 
 use crate::{Error, Result};
 
-/// How one request wants to be answered.
+/// The options of one request.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(crate) struct Options {
-    /// Answers must stand at or above this: reads that never go back, wherever they were answered, and that see what
-    /// was produced below it.
+    /// The lowest frontier of the answer. With it, reads never go back, whichever process answers, and a client reads
+    /// its own writes below it.
     pub(crate) min_frontier: Frontiers,
-    /// What nobody holds is answered as of the batch layer alone, and named in the answer.
+    /// Partitions that no process holds are answered from the batch layer alone; the answer names them.
     pub(crate) partial: bool,
-    /// The answer may lie below earlier ones while this process has not caught up, as when Kafka is away; it says so.
-    /// Never below `min_frontier`.
+    /// The answer may lie below earlier ones while this process has not caught up, for example while Kafka is
+    /// unreachable; such an answer is marked as stale. It never lies below `min_frontier`.
     pub(crate) stale: bool,
 }
 
-/// How a client allows stale answers.
+/// Advice in errors: how a client allows stale answers.
 pub(crate) const ALLOW_STALE: &str = "send the header `thalweg-stale: allow` or \"stale\": true beside \"sql\", or \
                                       put SET thalweg.stale = 'allow'; in front of the query";
 
 impl Options {
-    /// Takes one option over. `name` is its SQL name without `thalweg.`; a dash counts as an underscore.
+    /// Sets one option. `name` is the SQL name without `thalweg.`; a dash counts as an underscore.
     ///
-    /// Errors: [`Error::SetOption`] for names and values that mean nothing.
+    /// Errors: [`Error::SetOption`] for an unknown name or an invalid value.
     pub(crate) fn set(&mut self, name: &str, value: &str) -> Result<()> {
         match name.replace('-', "_").as_str() {
             "min_frontier" => {
@@ -56,8 +57,8 @@ impl Options {
         Ok(())
     }
 
-    /// Takes the `SET thalweg.…` statements at the head of `pieces`, which are those of `sql`, over, and gives the text
-    /// without them.
+    /// Sets the options in the `SET thalweg.…` statements at the head of `pieces`, which are the statements of `sql`,
+    /// and returns the text without them.
     ///
     /// Errors: as [`Self::set`]; [`Error::Shared`] if a `SET` is malformed.
     pub(crate) fn take<'a>(&mut self, sql: &'a str, pieces: &mut Vec<Piece<'_>>) -> Result<Cow<'a, str>> {
@@ -95,13 +96,13 @@ fn allows(name: &str, value: &str) -> Result<bool> {
     }
 }
 
-/// `SET thalweg …`.
+/// True for `SET thalweg …`.
 fn is_ours(set: &TokenWithSpan, namespace: &TokenWithSpan) -> bool {
     matches!(&set.token, Token::Word(word) if word.keyword == Keyword::SET)
         && matches!(&namespace.token, Token::Word(word) if word.value.eq_ignore_ascii_case("thalweg"))
 }
 
-/// Name and value of `SET thalweg.name = 'value'`; `TO` is as good as `=`.
+/// Returns name and value of `SET thalweg.name = 'value'`; `TO` may replace `=`.
 fn setting(words: &[&TokenWithSpan]) -> Result<(String, String)> {
     let tokens: Vec<&Token> = words.iter().map(|word| &word.token).collect();
     if let [_, _, Token::Period, Token::Word(name), is, value] = tokens.as_slice() {
@@ -122,7 +123,7 @@ fn setting(words: &[&TokenWithSpan]) -> Result<(String, String)> {
     Err(malformed("an option is set as in SET thalweg.partial = 'allow'", words[0]))
 }
 
-/// Every character below byte `end` as a space; lines stay lines.
+/// Replaces every character below byte `end` by a space; line breaks stay.
 fn blank_below(sql: &str, end: usize) -> String {
     let (below, rest) = sql.split_at(end);
     below.chars().map(|c| if c == '\n' { c } else { ' ' }).chain(rest.chars()).collect()
@@ -142,7 +143,7 @@ mod tests {
     use thalweg_schemas::definition::pieces;
     use thalweg_schemas::{Frontier, StreamName};
 
-    /// The text that is left, and the options, or a part of the error.
+    /// Checks the remaining text and the options, or a part of the error.
     #[track_caller]
     fn check(sql: &str, expect: std::result::Result<(&str, Options), &str>) {
         let mut options = Options::default();
@@ -187,7 +188,7 @@ mod tests {
             "SET thalweg.stale = 'allow'; SELECT 1",
             Ok(("                             SELECT 1", Options { stale: true, ..Options::default() })),
         );
-        // Other settings are refused where statements are read.
+        // Other settings are left in the text; the statement parser refuses them.
         check("SET datafusion.x = 1; SELECT 1", Ok(("SET datafusion.x = 1; SELECT 1", options(None, false))));
     }
 

@@ -1,13 +1,13 @@
-//! Pins: per query and stream, one frontier with the batch versions that the realtime side tiles from, taken together.
+//! Pins: for each query and stream, one frontier, and the batch versions from which the realtime side tiles up to it.
 //!
 //! ```text
 //!  batch version of the view    [O, B)     segments          [B, F)
 //!  master dataset of the stream [O, A)     rows in memory    [A, F)
 //! ```
 //!
-//! Segments and rows are those of one snapshot of this process ([`local`]), or are kept by workers under pins of theirs
-//! ([`remote`]). Invariant: all tables of a stream in one query stand at the pin's one F, and no pin stands below an F
-//! that was given out before, unless its client has allowed that and is told.
+//! Segments and rows come from one snapshot of this process ([`local`]), or from workers, which keep them under pins
+//! of their own ([`remote`]). Invariant: all tables of a stream in one query are at the pin's one F. A pin never lies
+//! below an F of an earlier answer, unless the client has allowed that; such an answer is marked as stale.
 
 mod local;
 mod remote;
@@ -31,11 +31,11 @@ use crate::workers::assign::LowestFrontier;
 use crate::workers::scan::WorkerScans;
 use crate::{Error, Result};
 
-/// What a query needs of one stream.
+/// The parts of one stream that a query needs.
 #[derive(Debug, Clone)]
 pub(crate) struct Wanted {
     pub(crate) stream: Arc<CatalogStream>,
-    /// True if the stream's rows or rejects are read.
+    /// True if the query reads the stream's rows or rejects.
     pub(crate) rows: bool,
     pub(crate) views: BTreeMap<ViewId, Arc<CompiledView>>,
 }
@@ -46,12 +46,12 @@ pub(crate) struct Pin {
     pub(crate) stream: Arc<CatalogStream>,
     /// F.
     pub(crate) frontier: Frontier,
-    /// It may lie below earlier answers, and its client allows that.
+    /// True if the pin may lie below earlier answers. The client has allowed this.
     pub(crate) stale: bool,
-    /// If they are wanted.
+    /// `None` if the query reads no rows.
     pub(crate) rows: Option<PinnedRows>,
     pub(crate) views: BTreeMap<ViewId, PinnedView>,
-    /// Partitions that nobody holds and that stand where the batch layer left them.
+    /// Partitions that no process holds; their frontier is that of the batch layer.
     pub(crate) partial: BTreeSet<Partition>,
 }
 
@@ -67,7 +67,7 @@ pub(crate) struct PinnedRows {
 /// Rows of `[A, F)`.
 #[derive(Debug)]
 pub(crate) enum RowsAbove {
-    /// Chunks that hold them, and perhaps some below A.
+    /// Chunks that contain these rows, and possibly some below A.
     Local(Vec<Arc<RowsChunk>>),
     Remote(WorkerScans),
 }
@@ -77,7 +77,7 @@ pub(crate) enum RowsAbove {
 pub(crate) struct PinnedView {
     pub(crate) view: Arc<CompiledView>,
     pub(crate) batch: Arc<BatchVersion>,
-    /// B, with partitions that the batch version does not name taken from the origin.
+    /// B; partitions that the batch version does not name are taken from the origin.
     pub(crate) cut: Frontier,
     pub(crate) tiles: Tiles,
 }
@@ -92,7 +92,7 @@ pub(crate) enum Tiles {
 /// The pins of one query.
 pub(crate) type Pins = BTreeMap<StreamName, Pin>;
 
-/// The newest batch version of a view, and its cut.
+/// Returns the newest batch version of a view, and its cut.
 ///
 /// Errors: [`Error::NotReady`].
 fn published_cut(
@@ -108,7 +108,7 @@ fn published_cut(
     Ok((Arc::clone(batch), batch.cut.or(origin)))
 }
 
-/// The highest frontier given out per stream, as long as the stream's definition lasts.
+/// The highest frontier of any answer, per stream, for as long as the stream's definition exists.
 #[derive(Debug, Default)]
 pub(crate) struct AnsweredFrontiers(Mutex<HashMap<StreamName, (String, Frontier)>>);
 
@@ -130,23 +130,24 @@ impl AnsweredFrontiers {
         entry.1 = entry.1.max(&pin.frontier);
     }
 
-    /// Forgets streams that were dropped: one of the same name that comes later starts anew.
+    /// Removes dropped streams: a later stream of the same name starts anew.
     pub(crate) fn keep(&self, exists: impl Fn(&StreamName) -> bool) {
         self.0.lock().retain(|name, _| exists(name));
     }
 }
 
-/// How the pins of one query are taken.
+/// Options for the pins of one query.
 #[derive(Debug, Clone)]
 pub(crate) struct PinOptions<'a> {
     pub(crate) options: &'a Options,
-    /// Until when what is not held is tried again.
+    /// The time until which a failed pin is tried again.
     pub(crate) deadline: Instant,
-    /// How long the query may go on.
+    /// How long the query may run, and so how long its pins must last.
     pub(crate) keep: Duration,
 }
 
-/// Pins every stream that is wanted; what is not held or was stopped is tried again on every change until the deadline.
+/// Pins every wanted stream. If a stream is stopped or its data does not tile, tries again on every change until the
+/// deadline.
 ///
 /// Errors: [`Error::NotReady`], [`Error::NotHeld`], [`Error::StreamStopped`].
 pub(crate) async fn pin_all(
@@ -176,7 +177,7 @@ pub(crate) async fn pin_all(
     Ok(pins)
 }
 
-/// Waits for a change; a source that has ended never changes again.
+/// Waits for a change, and forever if the sender is gone: such a source never changes again.
 async fn changed<T>(source: &mut watch::Receiver<T>) {
     if source.changed().await.is_err() {
         std::future::pending::<()>().await;

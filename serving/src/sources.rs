@@ -1,6 +1,6 @@
-//! What the serving layer is given: where the other layers publish, what it may call, and its limits.
+//! The inputs of the serving layer: what the other layers publish, the calls it may make, and its limits.
 //!
-//! Invariant: sources are only read; the one thing that serving changes is the catalog, through its store.
+//! Invariant: sources are only read. Serving changes nothing but the catalog, through the catalog's store.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -24,20 +24,20 @@ use crate::workers::Workers;
 /// Limits of the serving layer.
 #[derive(Debug, Clone)]
 pub struct ServingConfig {
-    /// From the request to the last byte of its answer.
+    /// Time from the request to the last byte of the answer.
     pub query_timeout: Duration,
-    /// Bytes that the operators of one query may hold; those that can, spill beyond it.
+    /// Bytes that the operators of one query may hold; operators that can spill do so beyond the limit.
     pub query_memory: usize,
     /// Queries that run at the same time; others wait for `queue_wait`.
     pub max_queries: usize,
     pub queue_wait: Duration,
-    /// How long a query waits for state that tiles from its batch version before it answers `not_held`.
+    /// How long a query waits for state that tiles from its batch version before the answer is `not_held`.
     pub pin_wait: Duration,
     /// Parallelism of one query.
     pub target_partitions: usize,
-    /// Where operators spill; the system's folder if not given.
+    /// The folder for spilled data; the system's temporary folder if `None`.
     pub spill: Option<PathBuf>,
-    /// How long running queries may go on after a shutdown was asked for.
+    /// How long queries may keep running after the start of a shutdown.
     pub shutdown_grace: Duration,
 }
 
@@ -56,38 +56,39 @@ impl Default for ServingConfig {
     }
 }
 
-/// Why a callback failed, in words for the client.
+/// Why a callback failed; the message is meant for the client.
 #[derive(Debug)]
 pub struct CallError {
     pub fault: Fault,
     pub message: String,
 }
 
-/// Something that another layer does on request.
+/// An action that another layer runs on request.
 pub type Call<Request, Answer> =
     Arc<dyn Fn(Request) -> BoxFuture<'static, std::result::Result<Answer, CallError>> + Send + Sync>;
 
 /// A recomputation that a client asks for.
 #[derive(Debug, Clone)]
 pub struct BatchRequest {
-    /// All views, if not given.
+    /// `None` means all views.
     pub view: Option<ViewName>,
-    /// From the origin instead of from the last cut.
+    /// True to compute from the origin instead of from the last cut.
     pub full: bool,
 }
 
-/// Where the realtime side of streams is.
+/// The place of the streams' realtime side.
 #[derive(Debug, Clone)]
 pub enum Realtime {
     /// In this process.
     Local(watch::Receiver<Arc<HashMap<StreamName, StreamHandle>>>),
-    /// In other processes. A snapshot of this process brings its own master dataset; workers bring none.
+    /// In other processes. Workers bring no master datasets, which a local snapshot contains, so they come from
+    /// `masters`.
     Remote { workers: Workers, masters: watch::Receiver<Arc<Masters>> },
 }
 
 impl Realtime {
-    /// What is held of `view`, from this process or from workers, whose rows are left out. `None`: its stream has not
-    /// started.
+    /// Returns the realtime data of `view`, from this process or from workers; workers' snapshots leave out the rows.
+    /// `None` if the stream has not started.
     ///
     /// Errors: as of [`Workers::snapshot`].
     pub async fn snapshot(
@@ -114,12 +115,12 @@ impl Realtime {
     }
 }
 
-/// Where the other layers publish, and what may be asked of them.
+/// What the other layers publish, and the calls that they accept.
 #[derive(Clone)]
 pub struct Sources {
     pub shared: Shared,
     pub realtime: Realtime,
-    /// `POST /v1/audit`: all views, if none is named.
+    /// `POST /v1/audit`; `None` means all views.
     pub audit: Call<Option<ViewName>, AuditList>,
     /// `POST /v1/batch/run`.
     pub batch: Call<BatchRequest, RunList>,

@@ -1,6 +1,7 @@
-//! What a request's SQL asks for: definitions to apply, or one query.
+//! The contents of a request's SQL: definitions to apply, or one query.
 //!
-//! Invariant: a request is one or the other; a query never runs against a catalog that half of its text has changed.
+//! Invariant: a request holds definitions or one query, never both, so a query never runs against a catalog that its
+//! own text has half changed.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -17,13 +18,13 @@ use crate::answer::Answer;
 use crate::sources::Sources;
 use crate::{Error, Result};
 
-/// How long an answer to a definition waits until this process follows the new catalog.
+/// How long the answer to a definition waits for this process to follow the new catalog.
 const FOLLOW_WAIT: Duration = Duration::from_secs(5);
 
-/// What a text holds.
+/// The contents of a text.
 pub(crate) enum RequestKind {
     Definitions(Vec<Statement>),
-    /// Exactly one query: the text itself, so that places in it are the user's.
+    /// Exactly one query. The text is kept unchanged, so that lines and columns in errors match the user's text.
     Query,
 }
 
@@ -41,8 +42,8 @@ pub(crate) fn read(pieces: &[Piece<'_>]) -> Result<RequestKind> {
     }
 }
 
-/// Applies `definitions` in one catalog version and waits until this process follows it. The answer has a row per
-/// statement: `action`, and `warning` if there is one.
+/// Applies `definitions` in one catalog version and waits until this process follows that version. The answer has one
+/// row per statement: `action`, and `warning` if there is one.
 ///
 /// Errors: [`Error::Shared`].
 pub(crate) async fn apply(sources: &Sources, definitions: Vec<Statement>) -> Result<Answer> {

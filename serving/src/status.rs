@@ -1,6 +1,6 @@
-//! How the process, its streams and its views are doing, as clients are told.
+//! The status of the process, its streams and its views, as clients see it.
 //!
-//! Invariant: everything shown is read from the sources at the time of the request.
+//! Invariant: every value is read from the sources at the time of the request.
 
 pub(crate) mod stream;
 
@@ -22,7 +22,7 @@ use thalweg_schemas::{Frontier, Offset, Partition, ViewName};
 use crate::sources::Sources;
 use crate::status::stream::{StreamCondition, StreamConditions, stream_conditions};
 
-/// The process itself.
+/// Returns the status of the process.
 pub(crate) fn process(sources: &Sources) -> ProcessStatus {
     let queries = sources.metrics.queries();
     ProcessStatus {
@@ -34,7 +34,7 @@ pub(crate) fn process(sources: &Sources) -> ProcessStatus {
     }
 }
 
-/// All streams of the catalog.
+/// Returns the status of all streams in the catalog.
 pub(crate) async fn streams(sources: &Sources) -> StreamList {
     let catalog = sources.shared.catalog.borrow().clone();
     let stream_conditions = stream_conditions(sources).await;
@@ -112,7 +112,7 @@ fn partitions(standing: &StreamCondition) -> BTreeMap<Partition, PartitionStatus
     standing.frontier.iter().flat_map(Frontier::iter).map(partition).collect()
 }
 
-/// All views of the catalog.
+/// Returns the status of all views in the catalog.
 pub(crate) async fn views(sources: &Sources) -> ViewList {
     let stream_conditions = stream_conditions(sources).await;
     let catalog = sources.shared.catalog.borrow().clone();
@@ -164,7 +164,7 @@ fn view_status(
     })
 }
 
-/// Microseconds since 1970 as ISO 8601 in UTC; none if it is no date.
+/// Formats microseconds since 1970 as ISO 8601 in UTC; `None` if the value is not a date.
 fn iso(us: i64) -> Option<String> {
     DateTime::<Utc>::from_timestamp_micros(us).map(|t| t.to_rfc3339_opts(SecondsFormat::Micros, true))
 }

@@ -1,4 +1,4 @@
-//! Tables at a pin: logical plans that put archive and memory, or batch states and segments, under one name.
+//! Tables at a pin: logical plans that unite archive and memory, or batch states and segments, in one table.
 //!
 //! ```text
 //!  view:    finish( union( from_stored(batch files), segments ) )
@@ -6,7 +6,7 @@
 //! ```
 //!
 //! Invariant: the plans are plain projections, filters, unions and the algebra's aggregates, inlined into the query,
-//! so DataFusion's own rules push filters and columns through them to both sides.
+//! so DataFusion's own rules push filters and columns into both sides.
 
 use std::sync::Arc;
 
@@ -24,7 +24,7 @@ use thalweg_schemas::{Error as SharedError, Result as SharedResult};
 use crate::pin::{Pin, PinnedRows, PinnedView, RowsAbove, Tiles};
 use crate::workers::scan::RemoteTable;
 
-/// Which part of a view a table shows.
+/// The part of a view that a table shows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum Side {
     /// Both layers, at the pin's frontier.
@@ -35,9 +35,9 @@ pub(crate) enum Side {
     Speed,
 }
 
-/// A view's answer as a table.
+/// Returns a view's answer as a table.
 ///
-/// Errors: those of the algebra.
+/// Errors: the errors of the algebra.
 pub(crate) fn view(pin: &Pin, pinned: &PinnedView, side: Side) -> SharedResult<Arc<dyn TableProvider>> {
     let plan = &pinned.view.plan;
     let states = match side {
@@ -77,7 +77,7 @@ fn segment_states(pin: &Pin, pinned: &PinnedView) -> SharedResult<LogicalPlan> {
     }
 }
 
-/// A stream's rows below the pin's frontier as a table; rejects are left out.
+/// Returns a stream's rows below the pin's frontier as a table, without rejects.
 ///
 /// Errors: [`SharedError::RunPlan`].
 pub(crate) fn rows(pin: &Pin, rows: &PinnedRows) -> SharedResult<Arc<dyn TableProvider>> {
@@ -87,7 +87,7 @@ pub(crate) fn rows(pin: &Pin, rows: &PinnedRows) -> SharedResult<Arc<dyn TablePr
     table(pin, rows, ident(REJECT).is_null(), &columns)
 }
 
-/// The messages of a stream that could not be decoded, as a table.
+/// Returns the messages of a stream that could not be decoded, as a table.
 ///
 /// Errors: [`SharedError::RunPlan`].
 pub(crate) fn rejects(pin: &Pin, rows: &PinnedRows) -> SharedResult<Arc<dyn TableProvider>> {
@@ -131,7 +131,7 @@ fn memory_rows(pin: &Pin, rows: &PinnedRows) -> SharedResult<LogicalPlan> {
     };
     let held = chunks.iter().flat_map(|chunk| chunk.batches.clone());
     let plan = batches(&name, schema, held.collect())?;
-    // Chunks end where epochs end, so a chunk seldom lies on both sides of the archive's frontier.
+    // Chunks end where epochs end, so a chunk rarely spans the archive's frontier.
     if chunks.iter().all(|chunk| chunk.from.covers(archived)) {
         return Ok(plan);
     }

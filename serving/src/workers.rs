@@ -1,9 +1,10 @@
-//! Speed workers in other processes: what they hold is pinned, read over Arrow Flight, and released.
+//! Speed workers in other processes: their data is pinned, read over Arrow Flight, and released.
 //!
-//! [`worker`] is one of them, with its channel; [`choose`] decides who is read from; [`scan`] is what a plan reads.
+//! `client` holds one worker with its channel; `assign` chooses the worker of each partition; `scan` is the table of
+//! a plan.
 //!
-//! Invariant: a worker that is slow or gone costs a query at most `ask_within`, once: until it answers again, in the
-//! background, nobody waits for it.
+//! Invariant: a slow or failed worker costs one query at most `ask_within`. After that no query waits for the worker
+//! until it has answered again in the background.
 
 pub(crate) mod assign;
 mod client;
@@ -29,15 +30,15 @@ pub use discover::{WorkersAt, discover};
 
 pub(crate) use client::{Worker, WorkerPin};
 
-/// How long statuses are good for: probes, scrapes and consoles ask for them all the time.
+/// How long statuses are reused: probes, scrapes and consoles request them frequently.
 const STATUS_AGE: Duration = Duration::from_secs(1);
 
-/// How workers are asked.
+/// Settings of the connections to workers.
 #[derive(Clone)]
 pub struct WorkersConfig {
     /// Sent with every request.
     pub token: Option<String>,
-    /// PEM of the authority that signed the workers' certificates; without it, the connection is plain text.
+    /// PEM of the authority that signed the workers' certificates; `None` means a connection in plain text.
     pub tls_ca: Option<Vec<u8>>,
     /// How long a worker may take to answer a pin.
     pub ask_within: Duration,
@@ -59,7 +60,7 @@ impl fmt::Debug for WorkersConfig {
     }
 }
 
-/// A worker's address, with its status or why it has none.
+/// A worker's address, with its status or the reason why the status is missing.
 pub(crate) type Statuses = Arc<Vec<(String, Result<WorkerStatus, String>)>>;
 
 /// The workers of a platform; clones share their connections.
@@ -69,14 +70,15 @@ pub struct Workers(Arc<Inner>);
 struct Inner {
     addresses: watch::Receiver<Vec<String>>,
     config: WorkersConfig,
-    /// Where connections live: not among queries, which may compute long between two awaits.
+    /// The runtime of the connections. They stay off the queries' threads, which may compute for long between two
+    /// awaits.
     runtime: Handle,
     known: Mutex<BTreeMap<String, Arc<Worker>>>,
     statuses: AsyncMutex<Option<(Instant, Statuses)>>,
     counts: Arc<Counts>,
 }
 
-/// What is counted of the traffic.
+/// Counters of the traffic with workers.
 #[derive(Debug)]
 pub(crate) struct Counts {
     pub(crate) pin_seconds: Histogram,
@@ -90,7 +92,8 @@ impl fmt::Debug for Workers {
 }
 
 impl Workers {
-    /// Workers at `host:port` addresses, which may change. Must be called on the runtime where connections are to live.
+    /// Creates the workers of a list of `host:port` addresses, which may change. Must be called on the runtime of the
+    /// connections.
     pub fn new(addresses: watch::Receiver<Vec<String>>, config: WorkersConfig) -> Self {
         Self(Arc::new(Inner {
             addresses,
@@ -109,12 +112,12 @@ impl Workers {
         &self.0.counts
     }
 
-    /// Changes when a worker comes or goes.
+    /// A watch that changes when a worker is added or removed.
     pub(crate) fn addresses(&self) -> watch::Receiver<Vec<String>> {
         self.0.addresses.clone()
     }
 
-    /// Those that are listed now; connections of the others are dropped.
+    /// Returns the workers that are currently listed, and drops the connections of all others.
     fn all(&self) -> Vec<Arc<Worker>> {
         let inner = &self.0;
         let addresses = inner.addresses.borrow().clone();
@@ -129,7 +132,7 @@ impl Workers {
         known.values().cloned().collect()
     }
 
-    /// Asks every worker at once; each answers within `ask_within`, or why it does not is known.
+    /// Asks every worker at once. Each answers within `ask_within`, or the result holds the reason.
     pub(crate) async fn pin(&self, request: PinRequest) -> Vec<WorkerAnswer> {
         let request = Arc::new(request);
         let asked = self.all().into_iter().map(|worker| {
@@ -139,7 +142,7 @@ impl Workers {
         join_all(asked).await
     }
 
-    /// How every worker is doing; at most a second old.
+    /// Returns the status of every worker; at most a second old.
     pub(crate) async fn statuses(&self) -> Statuses {
         let mut shared = self.0.statuses.lock().await;
         if let Some((at, statuses)) = &*shared
@@ -157,7 +160,7 @@ impl Workers {
     }
 }
 
-/// What one worker said to a pin.
+/// The answer of one worker to a pin.
 #[derive(Debug)]
 pub(crate) struct WorkerAnswer {
     pub(crate) name: String,

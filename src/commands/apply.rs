@@ -1,6 +1,6 @@
-//! `thalweg apply`: statements of files into the warehouse's catalog, without a server.
+//! `thalweg apply`: applies the statements of files to the warehouse's catalog, without a server.
 //!
-//! Invariant: all statements of all files become one new version of the catalog, or none does.
+//! Invariant: all statements of all files become one new version of the catalog, or none is applied.
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -53,9 +53,9 @@ pub(crate) async fn run(arguments: Arguments) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// The definitions of all files, in order.
+/// Reads the definitions of all files, in order.
 ///
-/// Errors: [`Usage`] for a file that cannot be read; for SQL, the file and the place in it.
+/// Errors: [`Usage`] for an unreadable file; an error in the SQL names the file, line and column.
 pub(crate) fn read(files: &[PathBuf]) -> Result<Vec<Statement>> {
     let mut statements = Vec::new();
     for file in files {

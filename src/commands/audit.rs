@@ -1,6 +1,6 @@
-//! `thalweg audit`: do both layers say the same about the same events?
+//! `thalweg audit`: checks whether both layers compute the same states from the same events.
 //!
-//! Invariant: exit code 0 means that something was compared and all of it was equal; the output says how much that was.
+//! Invariant: exit code 0 means that something was compared and everything was equal; the output states the amount.
 
 use std::collections::BTreeMap;
 use std::process::ExitCode;
@@ -34,7 +34,7 @@ Exit codes: 0 all that was compared is equal; 1 a group differs, or the server f
 /// Exit code if there was nothing to compare.
 const NOTHING: u8 = 3;
 
-/// How many differing groups are printed of each part.
+/// The number of differing groups that are printed for each part.
 const SHOWN: usize = 20;
 
 /// Compare the speed layer's state with the archive, group by group
@@ -99,7 +99,7 @@ fn print(audit: &AuditReport) -> Result<()> {
     Ok(())
 }
 
-/// How segments came to be, and what they were compared with.
+/// Returns the origin of the segments, and the state that they were compared with.
 fn sides(part: &AuditPart) -> (&'static str, &'static str) {
     let provenance = match part.provenance {
         Provenance::Live => "live",

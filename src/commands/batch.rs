@@ -1,7 +1,7 @@
-//! `thalweg batch`: recompute views, on their schedule until a signal or once and now, on the warehouse itself.
+//! `thalweg batch`: recomputes views in the warehouse, on a schedule until a signal, or once and immediately.
 //!
-//! Invariant: whoever recomputes publishes by compare-and-set and holds the view's lease, so that two never do the same
-//! work and no answer depends on who did it.
+//! Invariant: a process that recomputes a view holds the view's lease and publishes by compare-and-set, so no work is
+//! done twice and no answer depends on the process.
 
 use std::io::IsTerminal;
 use std::process::ExitCode;
@@ -39,12 +39,12 @@ Examples:
 
 Exit code 1 if a view is being computed by another process; --wait waits for it.";
 
-/// How often progress is a new line, if stderr is no terminal.
+/// Pause between progress lines if stderr is not a terminal.
 const LINE_EVERY: Duration = Duration::from_secs(5);
-/// How often a view that is being computed elsewhere is looked at again.
+/// Pause between two checks of a view that another process computes.
 const LOOK: Duration = Duration::from_secs(1);
 
-/// What a second signal leaves behind.
+/// The effect of a second signal, for its message.
 const LOST: &str = "a run that was cut off has published nothing, and its lease runs out by itself";
 
 /// Recompute views on their schedule; `batch run` does it once and now
@@ -179,7 +179,7 @@ fn describe(report: &RunReport) -> String {
     }
 }
 
-/// Progress on stderr: one line that changes on a terminal, a line now and then elsewhere.
+/// Progress on stderr: one changing line on a terminal, an occasional line elsewhere.
 struct ProgressLine<'a> {
     view: &'a ViewName,
     on_terminal: bool,

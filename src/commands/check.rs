@@ -1,6 +1,6 @@
-//! `thalweg check`: what is wrong with definitions, with file, line and column.
+//! `thalweg check`: reports errors in definitions, with file, line and column.
 //!
-//! Invariant: it reads the files that it is given and nothing else, and writes nothing but its report.
+//! Invariant: the command reads only the given files, and writes only its report.
 
 mod report;
 
@@ -62,7 +62,7 @@ pub(crate) async fn run(arguments: Arguments) -> Result<ExitCode> {
     Ok(ExitCode::from(u8::from(failed)))
 }
 
-/// A file's name as it is shown, and its text.
+/// Reads a file and returns its display name and its text.
 fn read(file: &Path) -> Result<(String, String)> {
     let (name, read) = if file == Path::new("-") {
         let mut text = String::new();

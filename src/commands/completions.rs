@@ -1,6 +1,6 @@
-//! `thalweg completions`: the script that lets a shell complete commands and flags.
+//! `thalweg completions`: prints the script by which a shell completes commands and flags.
 //!
-//! Invariant: the script is made from the command line's own definition, so it knows what `--help` knows.
+//! Invariant: the script is generated from the definition of the command line, so it agrees with `--help`.
 
 use std::process::ExitCode;
 

@@ -1,6 +1,6 @@
-//! `thalweg demo`: the demo's messages, sent to any Kafka.
+//! `thalweg demo`: sends the demo's messages to any Kafka.
 //!
-//! Invariant: what is reported at the end was acknowledged by Kafka, also when a signal ends it.
+//! Invariant: every message in the final report was acknowledged by Kafka, also after a signal.
 
 use std::convert::Infallible;
 use std::io::IsTerminal;
@@ -30,7 +30,7 @@ Examples:
 With `thalweg up --kafka bootstrap.servers=localhost:9092 --apply demo.sql` the views are kept. Event time is driven by
 the messages: at 2000/s of all streams a minute passes in a second. `thalweg up --demo` does all of it by itself.";
 
-/// What a second signal leaves behind.
+/// The effect of a second signal, for its message.
 const LOST: &str = "what became of the last messages is not known";
 const SHOW: Duration = Duration::from_secs(1);
 
@@ -149,7 +149,7 @@ pub(crate) async fn run(arguments: Arguments) -> Result<ExitCode> {
     report(&summary?, arguments.summary.as_deref())
 }
 
-/// Tells a person how far it is.
+/// Prints the progress for people.
 async fn show(seen: watch::Receiver<u64>) -> Infallible {
     let (mut before, mut at) = (0, Instant::now());
     loop {

@@ -1,6 +1,6 @@
-//! `thalweg init`: a project to start from, as four files.
+//! `thalweg init`: writes a new project of four files.
 //!
-//! Invariant: unless told to, it replaces nothing; if one file is in the way, none is written.
+//! Invariant: without `--force` no file is replaced; if one of the files exists, none is written.
 
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
@@ -17,7 +17,7 @@ Examples:
   cd site && thalweg check definitions.sql
   thalweg up --apply definitions.sql";
 
-/// Name and content. The names are those that the other commands look for.
+/// Names and contents of the files; the other commands look for these names.
 const FILES: [(&str, &str); 4] = [
     ("thalweg.toml", include_str!("init/thalweg.toml")),
     ("definitions.sql", include_str!("init/definitions.sql")),
@@ -74,7 +74,7 @@ fn write(folder: &Path, replace: bool) -> Result<()> {
     Ok(())
 }
 
-/// Between the look and the write somebody may have put a file there.
+/// Creates a file, and fails if it exists: another process may have created it after the check.
 fn create_new(path: &Path, content: &str) -> std::io::Result<()> {
     let mut file = std::fs::File::create_new(path).map_err(|e| match e.kind() {
         ErrorKind::AlreadyExists => std::io::Error::other("it has just been created"),

@@ -1,6 +1,6 @@
-//! A process of one role, from its settings to its end by a signal: what such commands have in common.
+//! Runs a process of one role, from its settings until a signal; shared by the commands of all roles.
 //!
-//! Invariant: the line on stdout comes once the process listens; exit code 0 means that all of it ended in order.
+//! Invariant: the line on stdout appears once the process listens; exit code 0 means that every part ended in order.
 
 use std::process::ExitCode;
 
@@ -11,7 +11,7 @@ use crate::platform::{Opened, Platform};
 use crate::signals::Signals;
 use crate::{logging, terminal};
 
-/// Runs what `start` starts, with the line that says so. `lost` is what a second signal leaves behind.
+/// Runs the process that `start` starts, and prints its start line. `lost` is the message for a second signal.
 pub(super) async fn run(
     settings: &Settings,
     lost: &'static str,

@@ -1,6 +1,6 @@
-//! `thalweg serve`: one replica that answers SQL, until a signal.
+//! `thalweg serve`: runs one replica that answers SQL, until a signal.
 //!
-//! Invariant: the line on stdout comes once the port accepts; whether it can answer is what `/readyz` says.
+//! Invariant: the line on stdout appears once the port accepts; `/readyz` reports whether the replica can answer.
 
 use std::process::ExitCode;
 
@@ -22,7 +22,7 @@ Examples:
 A replica holds nothing: start as many as there are queries for, behind any load balancer that asks /readyz. A client that
 sends the frontier of its last answer as `thalweg-min-frontier` never reads backwards, whichever replica answers.";
 
-/// What a second signal leaves behind.
+/// The effect of a second signal, for its message.
 const LOST: &str = "queries that were running have broken off";
 
 /// Start a replica: answer SQL from the warehouse and from speed workers

@@ -1,6 +1,7 @@
-//! `thalweg speed`: one speed worker, which shares the streams with others, until a signal.
+//! `thalweg speed`: runs one speed worker, which shares the streams with other workers, until a signal.
 //!
-//! Invariant: the line on stdout comes once both ports accept; exit code 0 means that everything held was archived.
+//! Invariant: the line on stdout appears once both ports accept; exit code 0 means that all rows in memory were
+//! archived.
 
 use std::process::ExitCode;
 
@@ -23,7 +24,7 @@ Start as many as the streams need: each partition is read by one of them. A work
 from the others, one that goes archives what it holds and leaves its partitions to them; answers stay exact. Its state is
 in memory alone: all of it is rebuilt from the warehouse and from Kafka.";
 
-/// What a second signal leaves behind.
+/// The effect of a second signal, for its message.
 const LOST: &str = "what was held is read from Kafka again by the next worker of its partitions";
 
 /// Start a speed worker: read its share of Kafka's partitions, archive, keep realtime state for replicas

@@ -1,7 +1,6 @@
-//! `thalweg sql`: one statement, a script of them, or the shell; answers as tables, CSV or JSON.
+//! `thalweg sql`: runs one statement, a script, or the shell; prints answers as tables, CSV or JSON.
 //!
-//! Invariant: stdout has the rows alone; what is said about them (count, time, the frontier at which they are exact)
-//! goes to stderr.
+//! Invariant: stdout contains only the rows; their count, time and frontier go to stderr.
 
 use std::io::{IsTerminal, Read};
 use std::path::{Path, PathBuf};

@@ -1,6 +1,6 @@
-//! `thalweg status`: streams, partitions and views of a running server, once, again and again, or live.
+//! `thalweg status`: shows streams, partitions and views of a running server, once, repeatedly, or live.
 //!
-//! Invariant: it shows what the server says; rates alone are computed here, from what it said before.
+//! Invariant: all values come from the server; only rates are computed here, from the server's earlier answers.
 
 mod details;
 mod frame;
@@ -75,7 +75,7 @@ pub(crate) async fn run(arguments: Arguments) -> Result<ExitCode> {
     }
 }
 
-/// What the server answered.
+/// The server's answers.
 struct StatusAnswer {
     streams: Value,
     views: Value,
@@ -115,7 +115,7 @@ impl StatusAnswer {
     }
 }
 
-/// One look, counted from `began`.
+/// Takes one sample; its time counts from `began`.
 async fn look(client: &Client, began: Instant) -> Result<Sample> {
     let answer = StatusAnswer::of(client).await?;
     answer.sample(client, began.elapsed())

@@ -1,6 +1,7 @@
-//! `thalweg up`: all layers in one process, until a signal.
+//! `thalweg up`: runs all layers in one process, until a signal.
 //!
-//! Invariant: the line on stdout comes once the port accepts; exit code 0 means that everything held was archived.
+//! Invariant: the line on stdout appears once the port accepts; exit code 0 means that all rows in memory were
+//! archived.
 
 mod demo;
 
@@ -32,7 +33,7 @@ Examples:
 Every setting is a key of the settings file, an environment variable and a flag: epoch_bytes, THALWEG_EPOCH_BYTES,
 --epoch-bytes. `thalweg config` documents them. SIGTERM and SIGINT archive what is held; a second one ends at once.";
 
-/// What a second signal leaves behind.
+/// The effect of a second signal, for its message.
 const LOST: &str = "what was held is read from Kafka again by the next start";
 
 /// Start everything: read Kafka, archive, keep views, answer SQL

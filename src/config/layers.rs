@@ -1,4 +1,4 @@
-//! The settings as each layer takes them.
+//! The configuration of each layer, made from the settings.
 //!
 //! Invariant: a layer gets the same configuration in every role.
 
@@ -25,7 +25,7 @@ impl Settings {
         }
     }
 
-    /// Which partitions a worker reads that is reached at `advertise`.
+    /// Returns the assignment of a worker that replicas reach at `advertise`.
     pub(crate) fn assignment(&self, advertise: String) -> Assignment {
         match &self.partitions {
             Some(partitions) => Assignment::Static(partitions.clone()),
@@ -33,13 +33,14 @@ impl Settings {
         }
     }
 
-    /// The consumer groups by which workers share the streams, for one that is reached at `advertise`.
+    /// Returns the consumer groups by which workers share the streams, for a worker that replicas reach at
+    /// `advertise`.
     pub(crate) fn group(&self, advertise: String) -> Assignment {
         let given = |text: &str| Some(text.to_owned()).filter(|text| !text.is_empty());
         Assignment::Group { id: given(&self.group_id), instance: given(&self.group_instance), advertise }
     }
 
-    /// How recomputations run, on their schedule and in `thalweg batch run`.
+    /// Returns the configuration of recomputations, both scheduled and in `thalweg batch run`.
     pub(crate) fn batch(&self) -> BatchConfig {
         BatchConfig {
             interval: self.batch_interval,

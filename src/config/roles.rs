@@ -1,7 +1,7 @@
-//! The settings of processes that run apart: where workers are, which partitions one reads, and how both sides know
-//! each other.
+//! The settings of separate processes: the addresses of workers, the partitions of one worker, and how replicas and
+//! workers authenticate each other.
 //!
-//! Invariant: what would let a stranger read rows is refused here, before anything listens.
+//! Invariant: settings that would let a stranger read rows are refused here, before any port listens.
 
 use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
@@ -41,7 +41,7 @@ fn address(text: &str) -> Result<(String, u16), String> {
     parts.ok_or_else(|| format!("`{text}` is no worker; write HOST:PORT,HOST:PORT, dns:HOST:PORT or group"))
 }
 
-/// Parses "0-15,20"; nothing stands for `None`: the group decides.
+/// Parses "0-15,20"; an empty text gives `None`: the consumer group assigns the partitions.
 pub(crate) fn parse_partitions(text: &str) -> Result<Option<BTreeSet<Partition>>, String> {
     if text.trim().is_empty() {
         return Ok(None);
@@ -59,7 +59,7 @@ pub(crate) fn parse_partitions(text: &str) -> Result<Option<BTreeSet<Partition>>
     Ok(Some(all))
 }
 
-/// How Flight is spoken between replicas and workers.
+/// The settings of Arrow Flight between replicas and workers.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Cluster {
     pub(crate) token: String,
@@ -73,9 +73,9 @@ impl Cluster {
         Some(self.token.clone()).filter(|token| !token.is_empty())
     }
 
-    /// A worker's certificate and key, PEM, if it is to speak TLS.
+    /// Returns a worker's certificate and key as PEM; `None` without TLS.
     ///
-    /// Errors: only one of both is given, or a file cannot be read.
+    /// Errors: only one of the two is given, or a file cannot be read.
     pub(crate) fn identity(&self) -> Result<Option<(Vec<u8>, Vec<u8>)>> {
         match (given(&self.tls_cert), given(&self.tls_key)) {
             (None, None) => Ok(None),
@@ -84,7 +84,7 @@ impl Cluster {
         }
     }
 
-    /// What a replica trusts, PEM; with it, workers are spoken to over TLS.
+    /// Returns the authority that a replica trusts, as PEM; with it, connections to workers use TLS.
     ///
     /// Errors: the file cannot be read.
     pub(crate) fn authority(&self) -> Result<Option<Vec<u8>>> {
@@ -92,7 +92,7 @@ impl Cluster {
         ca.map(|ca| read("tls_ca", ca)).transpose()
     }
 
-    /// Errors: other machines could ask a worker at `address`, and nothing tells replicas from strangers.
+    /// Errors: other machines could reach a worker at `address`, and no token keeps strangers out.
     pub(crate) fn guards(&self, address: SocketAddr) -> Result<()> {
         if address.ip().is_loopback() || !self.token.is_empty() {
             return Ok(());
@@ -112,8 +112,8 @@ fn read(setting: &str, path: &Path) -> Result<Vec<u8>> {
     std::fs::read(path).with_context(|| format!("{setting}: {} cannot be read", path.display()))
 }
 
-/// The HOST:PORT under which others reach what listens at `address`: `said`, or the address. The machine's name stands
-/// in for an address that means all of them.
+/// Returns the HOST:PORT by which others reach a listener at `address`: `said` if given, else the address. The
+/// machine's name replaces an unspecified address such as 0.0.0.0.
 pub(crate) fn advertised(said: &str, address: SocketAddr) -> String {
     if !said.is_empty() {
         return said.to_owned();
@@ -127,7 +127,7 @@ pub(crate) fn advertised(said: &str, address: SocketAddr) -> String {
     }
 }
 
-/// `workers` as text, or as a list in a file.
+/// Reads `workers` as text, or as a list in a file.
 pub(super) fn workers<'de, D: Deserializer<'de>>(from: D) -> Result<WorkersAt, D::Error> {
     let text = match Value::deserialize(from)? {
         Value::String(text) => text,

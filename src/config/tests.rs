@@ -1,4 +1,4 @@
-//! The layers of settings: who wins, and what is refused with which sentence.
+//! The layers of settings: their precedence, and the messages of refused settings.
 
 use super::*;
 

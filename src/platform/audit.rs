@@ -1,6 +1,6 @@
-//! The audit that clients ask for: it needs the speed layer's segments, wherever they are held.
+//! The audit on request of a client; it compares the speed layer's segments, local or remote.
 //!
-//! Invariant: the batch layer decides what comes next; here the speed layer is asked.
+//! Invariant: the batch layer decides every next step; this file only asks the speed layer.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -17,11 +17,11 @@ use thalweg_speed::rebuild_range;
 
 use super::calls::{compute, failed};
 
-/// What audits need.
+/// The inputs of audits.
 #[derive(Clone)]
 pub(super) struct Audits {
     pub(super) shared: Shared,
-    /// Where they compute.
+    /// The threads that audits compute on.
     pub(super) threads: Arc<Threads>,
     pub(super) realtime: Realtime,
     /// Bytes that a rebuild may use.
@@ -29,12 +29,12 @@ pub(super) struct Audits {
 }
 
 impl Audits {
-    /// What the serving layer reads, and these audits with it.
+    /// Returns the sources of the serving layer, with these audits among them.
     pub(super) fn sources(&self, batch: Call<BatchRequest, RunList>, metrics: Arc<Metrics>) -> Sources {
         Sources { shared: self.shared.clone(), realtime: self.realtime.clone(), audit: self.call(), batch, metrics }
     }
 
-    /// `POST /v1/audit`.
+    /// Returns the handler of `POST /v1/audit`.
     fn call(&self) -> Call<Option<ViewName>, AuditList> {
         let audits = self.clone();
         Arc::new(move |view| {
@@ -67,7 +67,7 @@ impl Audits {
         }
     }
 
-    /// Compares the segments that are held.
+    /// Compares the segments that the speed layer holds.
     async fn of_held(&self, catalog: &Catalog, view: &Arc<CompiledView>) -> Result<AuditReport, CallError> {
         let published = Arc::clone(&self.shared.published.borrow());
         let live = self.realtime.snapshot(catalog, &published, view).await.map_err(failed)?;
@@ -78,7 +78,7 @@ impl Audits {
         audit_view(&self.shared.warehouse, catalog, view, &live).await.map_err(failed)
     }
 
-    /// Compares segments that the speed layer rebuilds; `None` if there is nothing to compare them with.
+    /// Compares segments that the speed layer rebuilds; `None` if there is no state to compare them with.
     async fn of_rebuilt(&self, catalog: &Catalog, view: &Arc<CompiledView>) -> Result<Option<AuditReport>, CallError> {
         let warehouse = &self.shared.warehouse;
         let range = PublishedRange::find(warehouse, catalog, view).await.map_err(failed)?;

@@ -1,6 +1,6 @@
-//! `thalweg batch`: the schedule of runs, and nothing that is asked.
+//! `thalweg batch`: the schedule of runs, and no calls from clients.
 //!
-//! Invariant: several of them do no harm: a view is computed by whoever holds its lease.
+//! Invariant: several such processes are safe: only the holder of a view's lease computes the view.
 
 use std::sync::Arc;
 
@@ -14,7 +14,7 @@ use super::process::{Opened, spill_folder, threads};
 use super::stopped::Stopped;
 use crate::config::Settings;
 
-/// Starts the schedule, and probes.
+/// Starts the schedule and the probes.
 ///
 /// Errors: the catalog cannot be read.
 pub(crate) async fn batch(settings: &Settings, opened: Opened) -> Result<Platform, Stopped> {

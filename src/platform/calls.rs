@@ -1,6 +1,6 @@
-//! What the batch layer does here: its schedule, and the runs that clients ask for.
+//! The batch layer in this process: its schedule, and the runs that clients request.
 //!
-//! Invariant: a run is recorded once, whoever asked for it.
+//! Invariant: every run is recorded once, whether scheduled or requested.
 
 use std::sync::Arc;
 
@@ -20,17 +20,17 @@ use super::supervise::supervise;
 /// The name of the part.
 const SCHEDULE: &str = "the batch layer";
 
-/// What runs need.
+/// The inputs of runs.
 #[derive(Clone)]
 pub(super) struct Runs {
     shared: Shared,
     metrics: Arc<Metrics>,
-    /// Where they compute.
+    /// The threads that runs compute on.
     threads: Arc<Threads>,
     config: BatchConfig,
 }
 
-/// Does `work` on `threads`; a client that goes away ends it.
+/// Runs `work` on `threads`; a client that disconnects ends it.
 pub(super) async fn compute<Answer: Send + 'static>(
     threads: Arc<Threads>,
     work: impl Future<Output = Result<Answer, CallError>> + Send + 'static,
@@ -40,7 +40,7 @@ pub(super) async fn compute<Answer: Send + 'static>(
     })
 }
 
-/// Why a call cannot be answered, as its client is told.
+/// Returns the error of a call, as its client sees it.
 pub(super) fn failed(error: impl Into<Stopped>) -> CallError {
     let stopped = error.into();
     CallError { fault: stopped.fault, message: stopped.to_string() }
@@ -51,7 +51,7 @@ impl Runs {
         Self { shared: shared.clone(), metrics: Arc::clone(metrics), threads, config }
     }
 
-    /// Runs views when they are due or `wake` is poked.
+    /// Runs views when they are due, or at once when `wake` is notified.
     pub(super) fn schedule(self, wake: Arc<Notify>, published: watch::Sender<Arc<Published>>) -> Part {
         let Self { shared, metrics, threads, config } = self;
         let (runs, mut reports) = mpsc::unbounded_channel();
@@ -74,7 +74,7 @@ impl Runs {
         })
     }
 
-    /// `POST /v1/batch/run`.
+    /// Returns the handler of `POST /v1/batch/run`.
     pub(super) fn call(&self) -> Call<BatchRequest, RunList> {
         let runs = self.clone();
         Arc::new(move |request| {

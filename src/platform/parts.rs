@@ -1,6 +1,6 @@
-//! The parts of a process, and their common end.
+//! The parts of a process, and how they end together.
 //!
-//! Invariant: a part that ends by itself ends the process; parts end in the order in which they are listed.
+//! Invariant: a part that ends by itself ends the process; parts are ended in the order of the list.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -24,7 +24,7 @@ pub(super) struct Part {
 }
 
 impl Part {
-    /// Starts `work`, which is to end when it is cancelled and not before.
+    /// Starts `work`, which must end when cancelled and not before.
     pub(super) fn spawn<Work, E>(name: &'static str, work: impl FnOnce(CancellationToken) -> Work) -> Self
     where
         Work: Future<Output = Result<(), E>> + Send + 'static,
@@ -33,7 +33,7 @@ impl Part {
         Self::spawn_on(&Handle::current(), name, work)
     }
 
-    /// As [`Part::spawn`], on these threads.
+    /// As [`Part::spawn`], on the given threads.
     pub(super) fn spawn_on<Work, E>(
         threads: &Handle,
         name: &'static str,
@@ -48,7 +48,7 @@ impl Part {
         Self { name, cancel, task }
     }
 
-    /// Starts `work` that never ends by itself, and drops it when it is cancelled.
+    /// Starts `work`, which never ends by itself, and drops it on cancellation.
     pub(super) fn endless(name: &'static str, work: impl Future<Output = ()> + Send + 'static) -> Self {
         Self::spawn(name, |end| async move {
             end.run_until_cancelled(work).await;
@@ -56,7 +56,7 @@ impl Part {
         })
     }
 
-    /// Starts what `attempt` gives, and starts it again when it fails.
+    /// Starts the future that `attempt` returns, and starts another one after a failure.
     pub(super) fn restarted<Attempt, E>(
         name: &'static str,
         mut attempt: impl FnMut(CancellationToken) -> Attempt + Send + 'static,
@@ -71,7 +71,7 @@ impl Part {
         })
     }
 
-    /// Waits for the part's end; a panic is a broken promise.
+    /// Waits for the part's end; a panic counts as a bug.
     async fn ended(&mut self) -> Result<(), Stopped> {
         match (&mut self.task).await {
             Ok(outcome) => outcome,
@@ -80,16 +80,16 @@ impl Part {
     }
 }
 
-/// A process that runs: HTTP at an address, and the other parts of its role.
+/// A running process: HTTP at an address, and the other parts of its role.
 pub struct Platform {
     pub(super) address: SocketAddr,
-    /// In the order in which they are stopped.
+    /// The parts, in the order in which they are stopped.
     pub(super) parts: Vec<Part>,
     pub(super) shutdown_timeout: Duration,
 }
 
 impl Platform {
-    /// Where HTTP is answered.
+    /// Returns the address of HTTP.
     pub fn address(&self) -> SocketAddr {
         self.address
     }

@@ -1,6 +1,6 @@
-//! What every role begins with: a port, the warehouse, and the catalog, which a part follows.
+//! The start of every role: a port, the warehouse, and the catalog with the part that follows it.
 //!
-//! Invariant: the port is bound before anything else happens, so a second process of the same settings changes nothing.
+//! Invariant: the port is bound before any other action, so a second process with the same settings changes nothing.
 
 use std::io::ErrorKind;
 use std::net::SocketAddr;
@@ -19,7 +19,7 @@ use super::parts::Part;
 use super::stopped::Stopped;
 use crate::config::Settings;
 
-/// A process before any of its parts runs.
+/// A process before the start of its parts.
 pub(crate) struct Opened {
     pub(super) http: TcpListener,
     pub(super) address: SocketAddr,
@@ -27,9 +27,9 @@ pub(crate) struct Opened {
 }
 
 impl Opened {
-    /// Binds the port for HTTP, and opens the warehouse; a local one is created.
+    /// Binds the port for HTTP and opens the warehouse; a local warehouse is created if missing.
     ///
-    /// Errors: either cannot be done.
+    /// Errors: the port cannot be bound, or the warehouse cannot be opened.
     pub(crate) async fn open(settings: &Settings) -> anyhow::Result<Self> {
         let http = listen("http_addr", settings.http_addr).await?;
         let address = http.local_addr()?;
@@ -37,7 +37,7 @@ impl Opened {
         Ok(Self { http, address, warehouse })
     }
 
-    /// The catalog with the other things that layers share; the part follows it.
+    /// Returns the catalog with the other state that layers share, and the part that follows the catalog.
     ///
     /// Errors: the catalog cannot be read.
     pub(super) async fn share(&self, published: watch::Receiver<Arc<Published>>) -> Result<(Shared, Part), Stopped> {
@@ -48,7 +48,7 @@ impl Opened {
     }
 }
 
-/// Binds `address`, which the setting `name` gives.
+/// Binds `address`, the value of the setting `name`.
 pub(super) async fn listen(name: &str, address: SocketAddr) -> anyhow::Result<TcpListener> {
     let bound = TcpListener::bind(address).await;
     bound.map_err(|error| cannot_listen(name, address, &error))
@@ -70,7 +70,7 @@ fn cannot_listen(name: &str, address: SocketAddr, error: &std::io::Error) -> any
     }
 }
 
-/// The folder for what is spilled, created.
+/// Creates the folder for spilled data.
 pub(super) fn spill_folder(settings: &Settings) -> Result<(), Stopped> {
     let folder = settings.spill_dir();
     std::fs::create_dir_all(&folder).map_err(|e| {
@@ -79,7 +79,7 @@ pub(super) fn spill_folder(settings: &Settings) -> Result<(), Stopped> {
     })
 }
 
-/// Threads for what computes long.
+/// Starts the threads for long computations.
 pub(super) fn threads(settings: &Settings) -> Result<Arc<Threads>, Stopped> {
     let threads = Threads::start("batch", settings.batch_threads);
     threads.map(Arc::new).map_err(|e| Stopped::broken(format!("threads for the batch layer cannot be started: {e}")))

@@ -1,4 +1,4 @@
-//! `thalweg serve`: a stateless replica. It answers SQL from the warehouse and from speed workers, and holds nothing.
+//! `thalweg serve`: a stateless replica that answers SQL from the warehouse and from speed workers.
 //!
 //! | part | ends |
 //! |---|---|
@@ -6,7 +6,7 @@
 //! | discovery of workers, archives, batch versions | second |
 //! | catalog follower | last |
 //!
-//! Invariant: an answer is exact whichever workers are found: a worker that is missing makes an answer fail or wait.
+//! Invariant: an answer is exact whichever workers are found: a missing worker makes a query fail or wait.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -25,13 +25,12 @@ use super::process::{Opened, spill_folder, threads};
 use super::stopped::Stopped;
 use crate::config::Settings;
 
-/// How long a worker may take to say what it holds. A stream is read without one that takes longer, if others hold its
-/// partitions.
+/// Time that a worker may take to answer a pin. A slower worker is left out if others hold its partitions.
 const ASK_WITHIN: Duration = Duration::from_secs(1);
 
 /// Starts a replica.
 ///
-/// Errors: the catalog cannot be read, or the authority of the workers' certificates.
+/// Errors: the catalog cannot be read, or the authority of the workers' certificates cannot be read.
 pub(crate) async fn serve(settings: &Settings, opened: Opened) -> anyhow::Result<Platform> {
     spill_folder(settings)?;
     let cluster = settings.cluster();
@@ -69,7 +68,7 @@ pub(crate) async fn serve(settings: &Settings, opened: Opened) -> anyhow::Result
     })
 }
 
-/// Looks for workers; of their consumer groups, Kafka is asked.
+/// Starts the discovery of workers; Kafka is asked for the members of consumer groups.
 fn discovery(settings: &Settings, shared: &Shared, found: watch::Sender<Vec<String>>) -> Part {
     let kafka = settings.speed(settings.group(String::new()));
     let members = move |catalog: Arc<Catalog>| {
@@ -80,7 +79,7 @@ fn discovery(settings: &Settings, shared: &Shared, found: watch::Sender<Vec<Stri
     Part::spawn("discovery", |end| discover(at, members, catalog, found, end).map(Ok::<(), Stopped>))
 }
 
-/// A replica is there for queries: a run would take their memory and their cores.
+/// Refuses runs on a replica: a run would take memory and cores from queries.
 fn no_runs() -> Call<BatchRequest, RunList> {
     Arc::new(|_| {
         std::future::ready(Err(CallError {

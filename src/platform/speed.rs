@@ -1,4 +1,4 @@
-//! `thalweg speed`: the streams' partitions that fall to this worker, and an answer to replicas over Arrow Flight.
+//! `thalweg speed`: reads the partitions assigned to this worker, and serves replicas over Arrow Flight.
 //!
 //! | part | ends |
 //! |---|---|
@@ -6,7 +6,7 @@
 //! | Flight | second: until then replicas read what is held |
 //! | batch versions, probes, catalog follower | last |
 //!
-//! Invariant: other machines reach it only with a token.
+//! Invariant: other machines reach the worker only with a token.
 
 use std::sync::Arc;
 
@@ -21,9 +21,9 @@ use super::process::{Opened, listen};
 use super::streams::StreamRunner;
 use crate::config::{Settings, advertised};
 
-/// Starts a worker, and probes. Returns with it where replicas reach the worker.
+/// Starts a worker and its probes. Also returns the address by which replicas reach the worker.
 ///
-/// Errors: the catalog cannot be read, or a certificate; the port for replicas is taken.
+/// Errors: the catalog or a certificate cannot be read; the port for replicas is taken.
 pub(crate) async fn speed(settings: &Settings, opened: Opened) -> anyhow::Result<(Platform, String)> {
     let listener = listen("flight_addr", settings.flight_addr).await?;
     let address = listener.local_addr()?;

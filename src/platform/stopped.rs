@@ -1,6 +1,6 @@
-//! Why a part has stopped: the layers' errors, told alike.
+//! The reason why a part has stopped: one type for the errors of all layers.
 //!
-//! Invariant: the fault is the layer's own; nothing here judges an error.
+//! Invariant: the fault comes from the layer; no error is judged here.
 
 use std::fmt;
 use std::time::Duration;
@@ -23,7 +23,7 @@ impl Stopped {
         Self { fault: Fault::Bug, sentence }
     }
 
-    /// A part that did not end in time. Nothing is lost: what was held is still in Kafka.
+    /// The error of a part that did not end in time. No message is lost: the unarchived ones are still in Kafka.
     pub(crate) fn late(part: &str, allowed: Duration) -> Self {
         let allowed = humantime::format_duration(allowed);
         Self {

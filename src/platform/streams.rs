@@ -1,6 +1,6 @@
-//! One task per stream of the catalog: its archive and its speed layer, started, restarted and ended together.
+//! One task per stream of the catalog: it starts, restarts and ends the stream's archive and speed layer together.
 //!
-//! Invariant: a stream has at most one task; a changed definition starts a new one after the old has ended.
+//! Invariant: a stream has at most one task; a changed definition starts a new task after the old one has ended.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -21,25 +21,25 @@ use tracing::{info, warn};
 use super::stopped::Stopped;
 use super::supervise::supervise;
 
-/// Epochs on their way to the archive; the speed layer has one in flight.
+/// The capacity of the channel to the archive; the speed layer has one epoch in flight.
 const EPOCHS: usize = 1;
 
 type StreamHandles = Arc<HashMap<StreamName, StreamHandle>>;
 type Snapshots = watch::Sender<Option<Arc<StreamSnapshot>>>;
 
-/// What every stream's task is given.
+/// The inputs of every stream's task.
 #[derive(Clone)]
 pub(super) struct StreamRunner {
     pub(super) config: SpeedConfig,
     pub(super) shared: Shared,
-    /// Poked when memory is short, so that recomputation frees some.
+    /// Notified when memory is short, so that a recomputation frees some.
     pub(super) pressure: Arc<Notify>,
     pub(super) metrics: Arc<Metrics>,
-    /// How long a dropped stream may take to archive what it holds.
+    /// Time that a dropped stream may take to archive its rows in memory.
     pub(super) end_within: Duration,
 }
 
-/// What a stream shows of itself: the writing ends of its [`StreamHandle`].
+/// The published state of a stream: the senders of its [`StreamHandle`].
 struct Shown {
     snapshots: Snapshots,
     failure: watch::Sender<Option<String>>,
@@ -47,21 +47,21 @@ struct Shown {
 }
 
 struct StreamTask {
-    /// The definition that it runs, as written.
+    /// The definition of the task, as written.
     sql: String,
     cancel: CancellationToken,
     handle: StreamHandle,
     task: JoinHandle<Result<(), Stopped>>,
 }
 
-/// What has to change so that exactly the streams of the catalog run.
+/// The tasks to end and to start so that exactly the streams of the catalog run.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Changes {
     end: Vec<StreamName>,
     start: Vec<StreamName>,
 }
 
-/// `running` and `wanted` are definitions by name; one that differs is ended and started.
+/// `running` and `wanted` are definitions by name; a task with a different definition is ended and started.
 fn changes(running: &BTreeMap<StreamName, String>, wanted: &BTreeMap<StreamName, String>) -> Changes {
     let differs = |a: &BTreeMap<_, _>, b: &BTreeMap<StreamName, String>| {
         let names = a.iter().filter(|(name, sql)| b.get(name) != Some(sql));
@@ -71,16 +71,16 @@ fn changes(running: &BTreeMap<StreamName, String>, wanted: &BTreeMap<StreamName,
 }
 
 impl StreamRunner {
-    /// Keeps one task per stream until `cancel`, then lets all archive what they hold.
+    /// Keeps one task per stream until `cancel`, then lets every task archive its rows in memory.
     ///
-    /// Errors: a stream broke a promise, or could not archive what it held at the end.
+    /// Errors: a stream failed by a bug, or could not archive its rows at the end.
     pub(super) async fn run(
         mut self,
         shown: watch::Sender<StreamHandles>,
         cancel: CancellationToken,
     ) -> Result<(), Stopped> {
         let mut tasks: BTreeMap<StreamName, StreamTask> = BTreeMap::new();
-        // Tasks report their end here, so that a broken promise is noticed at once.
+        // Tasks notify this when they end, so that a failure by a bug is noticed at once.
         let ended = Arc::new(Notify::new());
         loop {
             let catalog = Arc::clone(&self.shared.catalog.borrow_and_update());
@@ -132,7 +132,7 @@ impl StreamRunner {
     }
 }
 
-/// The outcome of the tasks that have ended: none should have.
+/// Returns the outcome of a task that has ended, although none should have.
 async fn first_end(tasks: &mut BTreeMap<StreamName, StreamTask>) -> Result<(), Stopped> {
     let finished = tasks.iter().find(|(_, task)| task.task.is_finished()).map(|(name, _)| name.clone());
     match finished.and_then(|name| tasks.remove(&name)) {
@@ -173,14 +173,14 @@ async fn attempt(
     shown: &Shown,
     cancel: &CancellationToken,
 ) -> Result<(), Stopped> {
-    // Another archive is opened: what stood in the way of the last one is over, or shows again.
+    // A new archive is opened: the failure of the last one is over, or appears again.
     shown.archive_failure.send_replace(None);
     let shared = &runner.shared;
     let stream = shared.catalog.borrow().streams.get(name).cloned();
     let Some(stream) = stream else {
         return Ok(());
     };
-    // The archive is told where partitions begin that it does not name yet.
+    // The archive needs the origin of partitions that it does not know yet.
     let origin = tokio::select! {
         () = cancel.cancelled() => return Ok(()),
         origin = record_origins(&runner.config, &stream, &shared.catalogs) => origin?,
@@ -188,8 +188,8 @@ async fn attempt(
     let mut archive = Archive::open(&shared.warehouse, &stream.definition, origin).await?;
     let (versions, masters) = watch::channel(archive.latest().await?);
     let (requests, epochs) = mpsc::channel(EPOCHS);
-    // The archive must outlive the speed layer, which hands it a last epoch: it has a token of its own, and ends by
-    // itself when nobody can send it epochs any more.
+    // The archive must outlive the speed layer, which sends it a last epoch. So the archive has its own token, and
+    // ends by itself when all senders of epochs are dropped.
     let archive_end = CancellationToken::new();
     let speed_end = cancel.child_token();
     let _ends_with_this = archive_end.clone().drop_guard();
@@ -215,7 +215,7 @@ async fn attempt(
     };
     let archive_outcome = archive_outcome
         .map_err(|panic| Stopped::broken(format!("the archive of stream `{name}` panicked: {panic}")))?;
-    // If both failed, the archive's failure is the cause of the other.
+    // If both failed, the archive's failure caused the other one.
     archive_outcome?;
     Ok(speed_outcome?)
 }

@@ -1,6 +1,6 @@
-//! Starting a long-lived part again when it has failed.
+//! Restarts a long-lived part after a failure.
 //!
-//! Invariant: whether there is a next attempt, and when, is decided by [`Failures`] alone.
+//! Invariant: [`Failures`] alone decides whether and when there is a next attempt.
 
 use std::time::{Duration, Instant};
 
@@ -12,10 +12,10 @@ use tracing::{error, warn};
 
 use super::stopped::Stopped;
 
-/// Runs `attempt` again and again until it ends well, is cancelled, or breaks a promise. While it is down,
-/// `failure` says why; whoever sees it work again clears that.
+/// Runs `attempt` repeatedly until it succeeds, is cancelled, or fails by a bug. While the part is down, `failure`
+/// holds the reason; the code that sees the part work again clears it.
 ///
-/// Errors: of a broken promise, and of the attempt that was running when `cancel` came.
+/// Errors: a failure by a bug, and the failure of the attempt that was running at `cancel`.
 pub(crate) async fn supervise<E: Into<Stopped>, Attempt: Future<Output = Result<(), E>>>(
     part: &str,
     cancel: &CancellationToken,
@@ -41,7 +41,7 @@ pub(crate) async fn supervise<E: Into<Stopped>, Attempt: Future<Output = Result<
     }
 }
 
-/// Shows why the part is down, and logs it. What its user has to mend is logged once.
+/// Publishes the reason why the part is down, and logs it. A failure that the user must fix is logged once.
 fn tell(part: &str, failure: &watch::Sender<Option<String>>, stopped: &Stopped, pause: Duration) {
     let sentence = stopped.to_string();
     let known = failure.send_replace(Some(sentence.clone()));

@@ -1,4 +1,4 @@
-//! `thalweg up`: all layers in one process; what the other roles send over a network is handed over in memory here.
+//! `thalweg up`: all layers in one process; data that other roles send over a network is passed in memory.
 //!
 //! | part | ends |
 //! |---|---|
@@ -7,7 +7,7 @@
 //! | schedule of runs | third: a run that is cut off publishes nothing |
 //! | catalog follower | last |
 //!
-//! Invariant: the layers are wired as in the other roles, only nearer to each other.
+//! Invariant: the layers are connected as in the other roles, only without a network between them.
 
 use std::sync::Arc;
 
@@ -24,7 +24,7 @@ use super::streams::StreamRunner;
 use crate::config::Settings;
 
 impl Platform {
-    /// Starts every layer in this process, as `thalweg up` does. Nothing is logged or printed.
+    /// Starts every layer in this process, as `thalweg up` does. It neither logs nor prints.
     ///
     /// Errors: the port is taken, the warehouse cannot be opened, or its catalog cannot be read.
     pub async fn up(settings: &Settings) -> anyhow::Result<Self> {

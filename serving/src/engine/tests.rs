@@ -1,4 +1,4 @@
-//! The engine over a world of its own: answers, frontiers, refusals and limits.
+//! The engine over a small platform of its own: answers, frontiers, refusals and limits.
 
 mod answers;
 mod frontiers;
@@ -15,7 +15,7 @@ fn engine(world: &World) -> Arc<Engine> {
     Arc::new(Engine::new(world.config(), world.sources.clone()).unwrap())
 }
 
-/// Rows as sorted lines, so that answers compare whatever their order.
+/// Rows as sorted lines, so that answers compare regardless of order.
 fn lines(batches: &[RecordBatch]) -> Vec<String> {
     let text = pretty_format_batches(batches).unwrap().to_string();
     let mut lines: Vec<String> = text

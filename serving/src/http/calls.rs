@@ -1,6 +1,6 @@
-//! What other layers do on request: the audit and a recomputation.
+//! Actions that other layers run on request: the audit and a recomputation.
 //!
-//! Invariant: serving knows neither; it checks the names and passes the reports on.
+//! Invariant: serving implements neither; it checks the names and passes the reports on.
 
 use std::sync::Arc;
 
@@ -15,7 +15,7 @@ use crate::engine::Engine;
 use crate::sources::{BatchRequest, CallError};
 use crate::{Error, Result};
 
-/// The parameters of a call, if they can be read.
+/// The parameters of a call, or the reason why they are malformed.
 type CallQuery<T> = std::result::Result<Query<T>, QueryRejection>;
 
 pub(super) async fn audit(State(engine): State<Arc<Engine>>, asked: CallQuery<AuditQuery>) -> Result<Json<AuditList>> {
@@ -34,7 +34,7 @@ fn unreadable(rejection: QueryRejection) -> Error {
     Error::ReadRequest { reason: rejection.body_text() }
 }
 
-/// The view of that name.
+/// Returns the name of an existing view.
 fn known(engine: &Engine, name: Option<&str>) -> Result<Option<ViewName>> {
     let Some(name) = name else { return Ok(None) };
     let name = ViewName::new(name).map_err(thalweg_schemas::Error::from)?;

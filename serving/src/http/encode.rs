@@ -1,7 +1,7 @@
 //! Answers as JSON and CSV, batch by batch.
 //!
-//! Invariant: nothing is rounded and nothing is lost in JSON: integers are numbers, decimals are strings, floats are
-//! the shortest numbers that read back equal, NaN and infinities are strings, binary is hexadecimal.
+//! Invariant: JSON neither rounds nor loses a value. Integers are numbers, decimals are strings, floats are the
+//! shortest numbers that read back equal, NaN and infinities are strings, and binary is hexadecimal.
 
 use std::sync::Arc;
 
@@ -17,12 +17,12 @@ use thalweg_schemas::api::sql::{AnswerColumn, SqlAnswer};
 
 use crate::{Error, Result};
 
-/// How an answer is written.
+/// The format of an answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum AnswerFormat {
-    /// A [`SqlAnswer`], a row per line.
+    /// A [`SqlAnswer`] with one row per line.
     Json,
-    /// A line of names, then a line per row; nested values are JSON texts.
+    /// A line of names, then one line per row; nested values are JSON texts.
     Csv,
 }
 
@@ -35,10 +35,10 @@ impl AnswerFormat {
     }
 }
 
-/// What ends an answer as JSON.
+/// The last bytes of an answer as JSON.
 const JSON_END: &[u8] = b"]}";
 
-/// Writes one answer: `begin`, `batch` for each batch, `end`.
+/// Writes one answer: call `begin`, then `batch` for each batch, then `end`.
 pub(super) struct Encoder {
     format: AnswerFormat,
     schema: SchemaRef,
@@ -58,12 +58,12 @@ impl Encoder {
         Self { format, schema, options, rows: false }
     }
 
-    /// `head` is the answer without its rows.
+    /// Writes the start of the answer; `head` is the answer without its rows.
     pub(super) fn begin(&mut self, head: &SqlAnswer, out: &mut Vec<u8>) -> Result<()> {
         match self.format {
             AnswerFormat::Json => {
                 let whole = serde_json::to_vec(head).map_err(|e| Error::Serve(std::io::Error::other(e)))?;
-                // The rows come last, and none is here yet.
+                // The rows are the last field of the head and are still empty, so the closing bytes can be cut off.
                 out.extend_from_slice(&whole[..whole.len() - JSON_END.len()]);
                 Ok(())
             }
@@ -111,7 +111,7 @@ impl Encoder {
         Ok(())
     }
 
-    /// The batch with nested columns as JSON texts.
+    /// Returns the batch with nested columns as JSON texts.
     fn flat(&self, batch: &RecordBatch) -> Result<RecordBatch, ArrowError> {
         let schema = batch.schema();
         let columns = schema
@@ -170,7 +170,7 @@ fn write_csv(batch: &RecordBatch, header: bool, out: &mut Vec<u8>) -> Result<()>
     WriterBuilder::new().with_header(header).build(out).write(batch).map_err(Error::Encode)
 }
 
-/// Floats that JSON has no number for, and decimals that a reader's floats would round, become strings.
+/// Encodes as strings the floats that JSON has no number for, and the decimals that a reader's floats would round.
 #[derive(Debug)]
 struct ExactNumbers;
 
@@ -207,7 +207,7 @@ where
         let value = self.0.value(row);
         let wide: f64 = value.into();
         let text = if wide.is_finite() {
-            // Debug is the shortest text that reads back equal, and a JSON number.
+            // Debug prints the shortest text that reads back equal, which is also a JSON number.
             format!("{value:?}")
         } else if wide.is_nan() {
             "\"NaN\"".to_owned()

@@ -1,6 +1,6 @@
-//! How the server is doing: for people, for orchestrators and for Prometheus.
+//! The state of the server: for people, for orchestrators and for Prometheus.
 //!
-//! Invariant: nothing here waits for a query or for storage; workers in other processes are asked within their bound.
+//! Invariant: no handler waits for a query or for storage; requests to workers in other processes have a time limit.
 
 use std::sync::Arc;
 
@@ -32,12 +32,13 @@ pub(super) async fn process(State(engine): State<Arc<Engine>>) -> Json<ProcessSt
     Json(status::process(&engine.sources))
 }
 
-/// The process answers.
+/// Liveness: the process answers requests.
 pub(super) async fn alive() -> Json<ProbeAnswer> {
     Json(ProbeAnswer { status: ProbeState::Ok })
 }
 
-/// Everything that was ready before, or at first everything that the catalog serves, can be answered.
+/// Readiness: everything that was ready before can still be answered. At first, everything that the catalog serves
+/// counts.
 pub(super) async fn ready(State(engine): State<Arc<Engine>>) -> Result<Json<ProbeAnswer>> {
     let catalog = Arc::clone(&engine.sources.shared.catalog.borrow());
     let published = Arc::clone(&engine.sources.shared.published.borrow());
@@ -46,7 +47,7 @@ pub(super) async fn ready(State(engine): State<Arc<Engine>>) -> Result<Json<Prob
     readiness_of("the server", &engine.readiness.judge(facts))
 }
 
-/// Ready, unless there are reasons against it.
+/// Returns ready if `reasons` is empty, and an error with the reasons otherwise.
 pub(super) fn readiness_of(what: &str, reasons: &[String]) -> Result<Json<ProbeAnswer>> {
     if reasons.is_empty() {
         Ok(Json(ProbeAnswer { status: ProbeState::Ready }))

@@ -1,6 +1,6 @@
 //! Probes of a process that answers no queries: `/healthz`, `/readyz` and `/metrics`.
 //!
-//! Invariant: nothing here can be changed, and nothing of the data is shown.
+//! Invariant: no request changes anything, and no answer contains rows.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -26,12 +26,12 @@ use crate::status::exposition::encode_of;
 use crate::status::stream::local;
 use crate::{Error, Result};
 
-/// What a process shows of itself.
+/// The state that a process shows in its probes.
 #[derive(Clone)]
 pub struct Probes {
     pub shared: Shared,
     pub metrics: Arc<Metrics>,
-    /// Those that this process reads; `None` if it reads none and is ready once it runs.
+    /// The streams that this process reads; `None` for a process that reads none, which is ready as soon as it runs.
     pub streams: Option<watch::Receiver<Arc<HashMap<StreamName, StreamHandle>>>>,
 }
 
@@ -48,7 +48,7 @@ pub async fn probe(listener: TcpListener, probes: Probes, cancel: CancellationTo
     let server = axum::serve(listener, routes(probes)).with_graceful_shutdown(cancel.clone().cancelled_owned());
     tokio::select! {
         ended = server.into_future() => ended.map_err(Error::Serve),
-        // A scraper that keeps its connection must not hold up the end.
+        // A scraper that keeps its connection open must not delay the shutdown.
         () = cancel.cancelled() => Ok(()),
     }
 }
@@ -69,8 +69,8 @@ async fn ready(State(probes): State<Probes>) -> Result<Json<ProbeAnswer>> {
     readiness_of("the process", &reasons)
 }
 
-/// Why the process does not do its share of each stream: one sentence for each that is stopped or behind. Whether the
-/// platform can answer does not count.
+/// Returns one sentence for each stream that is stopped or behind in this process. Whether the whole platform can
+/// answer does not matter here.
 fn behind(catalog: &Catalog, streams: &HashMap<StreamName, StreamHandle>) -> Vec<String> {
     let named = catalog.streams.keys().filter_map(|name| {
         let reason = streams.get(name).map_or_else(|| Some("starting".to_owned()), lag)?;
@@ -79,7 +79,7 @@ fn behind(catalog: &Catalog, streams: &HashMap<StreamName, StreamHandle>) -> Vec
     named.collect()
 }
 
-/// Why a stream is stopped or behind in the partitions that are read here, if it is.
+/// Returns why a stream is stopped or behind in the partitions that this process reads; `None` if it is neither.
 fn lag(handle: &StreamHandle) -> Option<String> {
     if let Some(failure) = handle.failure.borrow().clone() {
         return Some(failure);
@@ -100,7 +100,7 @@ async fn metrics(State(probes): State<Probes>) -> Result<Response> {
     let published = probes.shared.published.borrow().clone();
     let streams = probes.streams.map(|streams| streams.borrow().clone()).unwrap_or_default();
     let mut stream_conditions = local(&catalog, &streams);
-    // A stream that is not read here does not stand still here.
+    // A stream that this process does not read must not be reported as stopped.
     stream_conditions.streams.retain(|name, _| streams.contains_key(name));
     openmetrics(encode_of(&probes.metrics, &catalog, &published, &stream_conditions))
 }
@@ -111,14 +111,14 @@ mod tests {
     use crate::fixture::{World, at};
     use crate::sources::Realtime;
 
-    /// The probes of a process that reads the world's streams.
+    /// The probes of a process that reads the streams of `world`.
     fn reading(world: &World) -> Probes {
         let Realtime::Local(streams) = world.sources.realtime.clone() else { unreachable!("the world is local") };
         let (shared, metrics) = (world.sources.shared.clone(), Arc::clone(&world.sources.metrics));
         Probes { shared, metrics, streams: Some(streams) }
     }
 
-    /// Status and body of a path.
+    /// Returns status and body of a GET request.
     async fn get(probes: Probes, path: &str) -> (u16, String) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}{path}", listener.local_addr().unwrap());

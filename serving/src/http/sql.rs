@@ -1,7 +1,7 @@
 //! `POST /v1/sql`: SQL in, JSON or CSV out, streamed.
 //!
-//! Invariant: the frontier is in the head of every answer. An answer that breaks off after its head was sent ends
-//! without its last chunk, so no client can take it for a whole one.
+//! Invariant: the head of every answer contains the frontier. An answer that fails after its head was sent ends
+//! without its last chunk, so no client can mistake it for a complete one.
 
 use std::sync::Arc;
 
@@ -21,11 +21,11 @@ use crate::engine::Engine;
 use crate::options::Options;
 use crate::{Error, Result};
 
-/// Headers of a request that are options, and the names of the options.
+/// Request headers that set an option, and the names of the options.
 const OPTIONS: [(&str, &str); 3] =
     [(headers::STALE, "stale"), (headers::MIN_FRONTIER, "min_frontier"), (headers::PARTIAL, "partial")];
 
-/// Answers up to this many bytes are complete before their head is sent, so their errors have a status.
+/// Size in bytes up to which an answer is completed before its head is sent, so that its errors still have a status.
 const WHOLE_BYTES: usize = 256 << 10;
 
 pub(super) async fn run(
@@ -64,7 +64,7 @@ fn from_headers(given: &HeaderMap) -> Result<Options> {
     Ok(options)
 }
 
-/// The SQL of a request: the body itself, or the `sql` of a JSON body, whose other fields are options.
+/// Returns the SQL of a request: the whole body, or the field `sql` of a JSON body, whose other fields are options.
 fn text(content_type: Option<&HeaderValue>, body: &[u8], options: &mut Options) -> Result<String> {
     let content_type = content_type.and_then(|v| v.to_str().ok()).unwrap_or("");
     if content_type.trim_start().starts_with("application/json") {
@@ -87,7 +87,7 @@ fn text(content_type: Option<&HeaderValue>, body: &[u8], options: &mut Options) 
     }
 }
 
-/// The first format of `Accept` that can be given; JSON if anything goes.
+/// Returns the first format in `Accept` that the server can write; JSON if `Accept` allows any.
 fn accepted(accept: Option<&HeaderValue>) -> Result<AnswerFormat> {
     let accept = accept.and_then(|v| v.to_str().ok()).unwrap_or("*/*");
     for range in accept.split(',') {
@@ -100,7 +100,7 @@ fn accepted(accept: Option<&HeaderValue>) -> Result<AnswerFormat> {
     Err(Error::ChooseFormat { accept: accept.to_owned() })
 }
 
-/// Small answers whole, large ones streamed.
+/// Sends small answers whole and streams large ones.
 async fn respond(answer: Answer, format: AnswerFormat) -> Result<Response> {
     let Answer { schema, frontier, stale, partial, mut batches } = answer;
     let head = SqlAnswer { columns: columns(&schema), frontier, stale, partial, rows: Vec::new() };
@@ -132,13 +132,13 @@ async fn respond(answer: Answer, format: AnswerFormat) -> Result<Response> {
     Ok(response)
 }
 
-/// JSON as the value of a header.
+/// Returns JSON as a header value.
 fn header_of(value: &impl Serialize) -> Result<HeaderValue> {
     let text = serde_json::to_string(value).map_err(|e| Error::Serve(std::io::Error::other(e)))?;
     HeaderValue::from_str(&text).map_err(|e| Error::Serve(std::io::Error::other(e)))
 }
 
-/// `head`, then a chunk per batch. Dropping the body drops the query.
+/// Returns a body of `head` and one chunk per batch. Dropping the body drops the query.
 fn stream_rest(head: Vec<u8>, encoder: Encoder, batches: Batches) -> Body {
     let rest = stream::try_unfold(Some((encoder, batches)), |running| async move {
         let Some((mut encoder, mut batches)) = running else {

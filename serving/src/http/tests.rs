@@ -1,4 +1,4 @@
-//! Over a real listener: what clients see, and what becomes of a query whose client is gone.
+//! HTTP over a real listener: the answers that clients see, and the end of a query whose client disconnects.
 
 mod reference;
 
@@ -71,7 +71,7 @@ async fn sql_answers_json_with_its_frontier() {
         assert_eq!(body["frontier"], json!({"sensor_data": {"0": 47, "1": 33}}));
         let columns = json!([{"name": "readings", "type": "Int64"}, {"name": "devices", "type": "Int64"}]);
         assert_eq!(body["columns"], columns);
-        // 80 messages; 6 and 4 of them are offsets 6, 13, … that cannot be decoded.
+        // 80 messages; 6 and 4 of them, at offsets 6, 13, …, cannot be decoded.
         assert_eq!(body["rows"], json!([[70, 4]]));
     }
 }
@@ -244,7 +244,7 @@ async fn a_client_may_allow_a_stale_answer_and_is_told_of_it() {
     assert_eq!(stream["status"], "waiting_for_kafka");
     assert_eq!(stream["failure"], "no broker");
     assert_eq!(server.get("/readyz").await.status(), 503);
-    // A broker that goes away later takes nothing from what is held.
+    // A broker that becomes unreachable later does not affect the data in memory.
     server.world.alter(|s| s.caught_up = true);
     assert!(!stale(&server.sql(totals).await));
     assert_eq!(server.get("/readyz").await.status(), 200);
@@ -272,7 +272,7 @@ async fn the_process_counts_its_queries() {
     for sql in ["SELECT readings FROM totals", "SELECT nothing FROM totals"] {
         server.sql(sql).await.text().await.unwrap();
     }
-    // A query is counted once its last byte has left, which its reader may see first.
+    // A query is counted after its last byte was sent, and the reader may see that byte first.
     let counted = async {
         loop {
             let process: Value = server.get("/v1/process").await.json().await.unwrap();

@@ -1,6 +1,6 @@
-//! Pins on a snapshot of this process.
+//! Pins on one snapshot of this process.
 //!
-//! Invariant: one snapshot is taken; nothing of a newer one is ever mixed in.
+//! Invariant: a pin uses a single snapshot; data of a newer snapshot is never mixed in.
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
@@ -18,7 +18,7 @@ use crate::options::ALLOW_STALE;
 use crate::workers::assign::LowestFrontier;
 use crate::{Error, Result};
 
-/// Pins a snapshot that can be read, or the first one until the deadline.
+/// Pins the current snapshot, or the first readable one until the deadline.
 ///
 /// Errors: as [`pin`], and [`Error::StreamStopped`].
 pub(super) async fn pin_in_time(
@@ -48,7 +48,7 @@ pub(super) async fn pin_in_time(
             }
         };
         let waited = tokio::time::timeout_at(terms.deadline, any_change).await;
-        // A busy stream changes all the time: it must not keep a query beyond its deadline.
+        // A busy stream changes constantly, which must not keep a query beyond its deadline.
         if waited.is_err() || Instant::now() >= terms.deadline {
             return Err(error);
         }
@@ -62,7 +62,7 @@ fn try_pin(
     lowest: &LowestFrontier,
     allow_stale: bool,
 ) -> Result<Pin> {
-    // All are marked as seen before any is judged: what wakes the next attempt is newer than all of this.
+    // Mark every watch as seen first, so that only a later change wakes the next attempt.
     let failure = handle.failure.borrow_and_update().clone();
     let published = Arc::clone(&published.borrow_and_update());
     let snapshot = handle.snapshots.borrow_and_update().clone();
@@ -75,15 +75,15 @@ fn try_pin(
     Ok(pin)
 }
 
-/// True if `snapshot` is all that there is for now, and may lie below what was answered before.
+/// True if `snapshot` is the newest available and may lie below earlier answers.
 fn is_stale(snapshot: &StreamSnapshot, given: &Frontier) -> bool {
     !snapshot.caught_up || !snapshot.frontier.covers(given)
 }
 
-/// Pins one snapshot, or says why it cannot be done with it.
+/// Pins one snapshot, or returns why it cannot be pinned.
 ///
-/// A client that allows stale answers is answered below what was given out, and while the stream has not caught up;
-/// never below what it asks for itself.
+/// For a client that allows stale answers, the pin may lie below earlier answers, and the stream need not have caught
+/// up; the pin never lies below the frontier that the client asks for.
 /// Errors: [`Error::NotReady`], [`Error::NotHeld`].
 pub(super) fn pin(
     wanted: &Wanted,
@@ -162,7 +162,7 @@ fn pin_view(view: &Arc<CompiledView>, snapshot: &StreamSnapshot, published: &Pub
     Ok(PinnedView { view: Arc::clone(view), batch, cut, tiles: Tiles::Local(tiles) })
 }
 
-/// The chunks that hold rows of `[archived, frontier)`, or why they leave a gap.
+/// Returns the chunks with rows of `[archived, frontier)`, or why they leave a gap.
 fn rows_above(
     archived: &Frontier,
     chunks: &[Arc<RowsChunk>],

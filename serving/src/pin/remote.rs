@@ -1,7 +1,7 @@
-//! Pins on what workers hold.
+//! Pins on segments and rows that workers hold.
 //!
-//! Invariant: S of every table is fixed before the workers are asked, and F is what their pins stand at; a worker's
-//! part of the answer is read under the very pin that its F came from.
+//! Invariant: S of every table is fixed before the workers are asked, and F is the frontier of the workers' pins. A
+//! worker's part of the answer is read under the same pin that F came from.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -21,20 +21,21 @@ use crate::workers::scan::{WorkerScan, WorkerScans};
 use crate::workers::{WorkerAnswer, Workers};
 use crate::{Error, Result};
 
-/// What is not held is asked for again after this, if nothing here has changed before: workers do not call.
+/// Pause before workers are asked again, unless a local source changes first: workers do not send notifications.
 const AGAIN_FIRST: Duration = Duration::from_millis(10);
 const AGAIN_LAST: Duration = Duration::from_millis(200);
-/// How long a query that may leave partitions out waits for them: a cut that was published a moment ago is no reason.
+/// How long a query that allows partial answers waits for missing partitions: a newly published cut alone, which
+/// workers have not followed yet, must not make an answer partial.
 const PARTIAL_WAIT: Duration = Duration::from_millis(500);
 
-/// What is pinned of a stream before any worker is asked.
+/// The parts of a stream that are pinned before any worker is asked.
 struct Below {
-    /// With the archive's frontier.
+    /// The master dataset, with the archive's frontier.
     master: Option<(Arc<MasterVersion>, Frontier)>,
     views: Vec<PinnedView>,
 }
 
-/// Pins what can be read, or the first that can until the deadline.
+/// Pins at once if the workers' data tiles, otherwise at the first time that it does until the deadline.
 ///
 /// Errors: [`Error::NotReady`] if the batch layer has nothing yet, [`Error::NotHeld`] naming partitions.
 pub(super) async fn pin_in_time(
@@ -142,7 +143,7 @@ fn put_together(wanted: &Wanted, below: Below, chosen: WorkerChoice, asked: Vec<
     let mut frontiers = chosen.shares;
     let shares = asked.into_iter().enumerate().filter_map(|(i, asked)| {
         let frontier = frontiers.remove(&i)?;
-        // Pins that are not used are dropped here, and so released.
+        // Unused pins are dropped here, which releases them at the worker.
         Some(WorkerScan { pin: asked.pin.ok()?, frontier })
     });
     let shares: WorkerScans = Arc::new(shares.collect());

@@ -1,6 +1,6 @@
-//! What the sources show at the time of a scrape, as metric families.
+//! The state of the sources at the time of a scrape, as metric families.
 //!
-//! Invariant: families are built anew for each scrape, so a stream or partition that is gone leaves nothing behind.
+//! Invariant: families are built anew for each scrape, so a removed stream or partition leaves no series behind.
 
 use std::sync::atomic::AtomicU64;
 
@@ -49,7 +49,7 @@ struct OfViewPartition {
 type Gauges<L> = Family<L, Gauge>;
 type FloatGauges<L> = Family<L, Gauge<f64, AtomicU64>>;
 
-/// Everything that is read at a scrape.
+/// All gauges that a scrape fills.
 #[derive(Default)]
 struct Live {
     up: Gauges<OfStream>,
@@ -75,7 +75,7 @@ struct Live {
     worker_up: Gauges<OfWorker>,
 }
 
-/// The text of a scrape: this process' counters, then what the sources show.
+/// Returns the text of a scrape: the counters of this process, then the state of the sources.
 pub(crate) fn encode(sources: &Sources, stream_conditions: &StreamConditions) -> Result<String, std::fmt::Error> {
     let catalog = sources.shared.catalog.borrow().clone();
     let published = sources.shared.published.borrow().clone();

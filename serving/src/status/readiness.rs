@@ -1,10 +1,10 @@
-//! Whether a load balancer should send queries here.
+//! Readiness: whether a load balancer should send queries to this process.
 //!
-//! A fresh process is ready once it can answer for everything that the catalog serves. From then on only what it has
-//! answered for counts: a stream or view that is created later joins when it is there, so no CREATE takes a process
-//! out of service. Views that are being built never count.
+//! A new process is ready once it can answer for everything that the catalog serves. From then on only streams and
+//! views count that were ready once: a stream or view created later joins when it first becomes ready, so no CREATE
+//! takes a process out of service. Views that are being built never count.
 //!
-//! Invariant: a process that says it is ready could answer for all that counts at that moment.
+//! Invariant: a process that reports ready can answer for all subjects that count at that moment.
 
 use std::collections::HashSet;
 
@@ -15,14 +15,14 @@ use thalweg_schemas::{StreamName, ViewId};
 
 use crate::status::stream::StreamConditions;
 
-/// What can be ready: one definition of a stream, or one meaning of a view.
+/// A subject of readiness: one definition of a stream, or one meaning of a view.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) enum Subject {
     Stream(StreamName, String),
     View(ViewId),
 }
 
-/// What was ready since the process started.
+/// The subjects that were ready at least once since the process started.
 #[derive(Debug, Default)]
 pub(crate) struct Readiness(Mutex<Seen>);
 
@@ -33,7 +33,7 @@ struct Seen {
 }
 
 impl Readiness {
-    /// The reasons that count against being ready; `facts` are all subjects, with a reason if they cannot be answered.
+    /// Returns the reasons against readiness. `facts` are all subjects, each with a reason if it cannot be answered.
     pub(crate) fn judge(&self, facts: Vec<(Subject, Option<String>)>) -> Vec<String> {
         let mut seen = self.0.lock();
         let existing: HashSet<&Subject> = facts.iter().map(|(subject, _)| subject).collect();
@@ -49,7 +49,7 @@ impl Readiness {
     }
 }
 
-/// Every stream and every view that is served, with why it cannot be answered, if it cannot.
+/// Returns every stream and every served view, each with the reason if it cannot be answered.
 pub(crate) fn facts(
     catalog: &Catalog,
     published: &Published,
@@ -98,7 +98,7 @@ mod tests {
         };
         assert_eq!(judge(&[("a", None), ("b", Some("building b"))]), ["building b"]);
         assert!(judge(&[("a", None), ("b", None)]).is_empty());
-        // Created later: it does not count before it was ready once.
+        // Created later: the subject does not count before it was ready once.
         assert!(judge(&[("a", None), ("b", None), ("c", Some("new"))]).is_empty());
         assert!(judge(&[("a", None), ("b", None), ("c", None)]).is_empty());
         assert_eq!(judge(&[("a", None), ("c", Some("lost"))]), ["lost"]);

@@ -1,4 +1,4 @@
-//! How streams stand, wherever their realtime side is: what status, probes and metrics are made of.
+//! The condition of streams, local or remote; the input of status, probes and metrics.
 //!
 //! Invariant: a partition counts as held only if a worker that answers has caught up with it.
 
@@ -19,31 +19,31 @@ use crate::workers::{Statuses, Workers};
 /// One stream.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct StreamCondition {
-    /// Why it is stopped.
+    /// Why the stream is stopped.
     pub(crate) failure: Option<String>,
-    /// Why the brokers do not answer, while they do not.
+    /// Why the brokers do not answer; `None` while they answer.
     pub(crate) waiting: Option<String>,
-    /// Why rows are not archived at the moment.
+    /// Why rows are currently not archived.
     pub(crate) archive_failure: Option<String>,
-    /// F; `None` while it is starting.
+    /// F; `None` while the stream is starting.
     pub(crate) frontier: Option<Frontier>,
     pub(crate) caught_up: bool,
     pub(crate) master: Option<Arc<MasterVersion>>,
     pub(crate) health: BTreeMap<Partition, PartitionHealth>,
-    /// Views whose realtime side can be read.
+    /// Views with a readable realtime side.
     pub(crate) views: BTreeMap<ViewId, HeldSegments>,
     pub(crate) memory_bytes: usize,
     pub(crate) memory_budget: usize,
     pub(crate) paused: bool,
-    /// If the realtime side is in other processes.
+    /// `Some` if the realtime side is in other processes.
     pub(crate) holders: Option<Holders>,
 }
 
-/// How much of a view is held.
+/// The amount of a view's data that is held.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct HeldSegments {
     pub(crate) count: usize,
-    /// Known of this process only.
+    /// Known for this process only.
     pub(crate) bytes: Option<usize>,
 }
 
@@ -51,7 +51,7 @@ pub(crate) struct HeldSegments {
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Holders {
     pub(crate) held: BTreeMap<Partition, String>,
-    /// With the reason.
+    /// Partitions without a holder, with the reason.
     pub(crate) unheld: BTreeMap<Partition, String>,
 }
 
@@ -68,17 +68,17 @@ impl StreamCondition {
         }
     }
 
-    /// Why it is stopped or waits, and what to do.
+    /// Returns why the stream is stopped or waits, with advice.
     pub(crate) fn reason(&self) -> Option<&str> {
         self.failure.as_deref().or(self.waiting.as_deref())
     }
 
-    /// True if queries are answered, if only at the frontier that was reached before Kafka went away.
+    /// True if queries are answered, even if only at the frontier that was reached before Kafka became unreachable.
     pub(crate) fn answers(&self) -> bool {
         self.failure.is_none() && self.caught_up
     }
 
-    /// Why it cannot be answered, if it cannot.
+    /// Returns why the stream cannot be answered; `None` if it can.
     pub(crate) fn not_ready(&self) -> Option<String> {
         match self.phase() {
             _ if self.answers() => None,
@@ -170,16 +170,16 @@ impl StreamCondition {
     }
 }
 
-/// What the workers say that have something to say.
+/// Joins the messages of the workers that have one.
 fn said_by(workers: &BTreeMap<&str, &WorkerStream>, what: impl Fn(&WorkerStream) -> Option<&String>) -> Option<String> {
     let said = workers.iter().filter_map(|(worker, status)| Some(format!("worker {worker}: {}", what(status)?)));
     let said: Vec<String> = said.collect();
     (!said.is_empty()).then(|| said.join("; "))
 }
 
-/// The worker that has caught up and is furthest.
+/// Returns the worker with the highest frontier among those that have caught up.
 ///
-/// Errors: why there is none.
+/// Errors: why no worker holds the partition.
 fn holder<'a>(
     partition: Partition,
     of_stream: &[(&'a str, &'a WorkerStream)],
@@ -222,14 +222,14 @@ fn holder<'a>(
     Err(reasons.join(", "))
 }
 
-/// Every stream of the catalog, and the workers if there are any.
+/// All streams of the catalog, and the workers if there are any.
 #[derive(Default)]
 pub(crate) struct StreamConditions {
     pub(crate) streams: BTreeMap<StreamName, StreamCondition>,
     pub(crate) workers: Option<(Workers, Statuses)>,
 }
 
-/// How the streams stand that this process reads.
+/// Returns the condition of the streams that this process reads.
 pub(crate) fn local(catalog: &Catalog, handles: &HashMap<StreamName, StreamHandle>) -> StreamConditions {
     let stand = |name: &StreamName| {
         let handle = handles.get(name);
@@ -238,7 +238,7 @@ pub(crate) fn local(catalog: &Catalog, handles: &HashMap<StreamName, StreamHandl
     StreamConditions { streams: catalog.streams.keys().map(stand).collect(), workers: None }
 }
 
-/// How all streams stand now. Of workers it is at most a second old.
+/// Returns the current condition of all streams; information from workers is at most a second old.
 pub(crate) async fn stream_conditions(sources: &Sources) -> StreamConditions {
     let catalog = sources.shared.catalog.borrow().clone();
     match &sources.realtime {
@@ -308,7 +308,7 @@ mod tests {
         assert_eq!(standing.phase(), StreamPhase::Running);
         assert_eq!(standing.frontier, Some(at(7, 9)));
         assert_eq!(standing.not_ready(), None);
-        // What one of the holders lacks cannot be read.
+        // A view that one of the holders lacks cannot be read.
         assert_eq!(standing.views.len(), 1);
         assert_eq!(standing.views[&ViewId::of(&["a"])].count, 4);
         assert_eq!(standing.memory_budget, 200);

@@ -1,31 +1,32 @@
-//! From which worker each partition is read, decided from what the workers answered. No I/O and no waiting.
+//! Chooses the worker from which each partition is read, by the workers' answers. No I/O and no waiting.
 //!
 //! ```text
 //!  of the workers that name a partition:  caught up,  F not below the floor,  ranges that tile [S, F) for every view
 //!  and for the rows  ─▶  the highest F
 //! ```
 //!
-//! Invariant: nothing is believed because a worker says so: its ranges must tile from the S that was asked for up to
-//! the F that it names. Stale and wrong answers lose their partition, never make an answer wrong.
+//! Invariant: no answer of a worker is trusted unchecked: its ranges must tile from the requested S up to the F that
+//! it names. A stale or wrong answer excludes the worker from that partition and never makes the query's answer
+//! wrong.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use thalweg_schemas::realtime::protocol::{Coverage, PinAnswer, PinnedPartition};
 use thalweg_schemas::{Frontier, Offset, Partition, ViewId};
 
-/// Below this an answer must not stand.
+/// The lowest frontier that an answer may have.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct LowestFrontier {
-    /// The highest frontier that this process has given out.
+    /// The highest frontier of any earlier answer of this process.
     pub(crate) given: Frontier,
-    /// What the request asks for.
+    /// The frontier that the request asks for.
     pub(crate) asked: Frontier,
 }
 
-/// What a query needs of every partition.
+/// The data that a query needs of every partition.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Requirements {
-    /// Partitions that exist, as far as the catalog knows.
+    /// All partitions known to the catalog.
     pub(crate) origin: Frontier,
     /// S of every view.
     pub(crate) views: BTreeMap<ViewId, Frontier>,
@@ -34,14 +35,14 @@ pub(crate) struct Requirements {
     pub(crate) lowest: LowestFrontier,
 }
 
-/// What was decided.
+/// The chosen workers.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct WorkerChoice {
-    /// F of the partitions that are held.
+    /// F of the held partitions.
     pub(crate) frontier: Frontier,
-    /// The partitions of each worker that is used, at F, by its place among the answers.
+    /// Partitions of each chosen worker, at F; the key is the worker's index among the answers.
     pub(crate) shares: BTreeMap<usize, Frontier>,
-    /// The others, and why nobody holds them.
+    /// Partitions that no worker holds, with the reason.
     pub(crate) unheld: BTreeMap<Partition, String>,
 }
 
@@ -61,7 +62,7 @@ impl LowestFrontier {
 }
 
 impl Requirements {
-    /// Every S of a partition.
+    /// Returns every S of a partition.
     fn starts(&self, partition: Partition) -> BTreeSet<Offset> {
         let all = self.views.values().chain(&self.rows);
         all.map(|from| from.get(partition)).collect()
@@ -79,7 +80,7 @@ impl Requirements {
             .collect()
     }
 
-    /// Errors: why the partition cannot be read from there.
+    /// Errors: why the partition cannot be read from this worker.
     fn usable(&self, partition: Partition, pinned: &PinnedPartition) -> Result<(), String> {
         let to = pinned.frontier;
         if !pinned.caught_up {
@@ -107,8 +108,8 @@ fn check(held: &Coverage, from: Offset, to: Offset) -> Result<(), String> {
     }
 }
 
-/// Chooses a worker for every partition. `answers` are as the workers stand in their list, with the reason why one did
-/// not answer; `name` is how people know it.
+/// Chooses a worker for every partition. `answers` are in the order of the workers' list, each with the name that
+/// messages show, and with the reason if the worker did not answer.
 pub(crate) fn choose_workers(needs: &Requirements, answers: &[(&str, Result<&PinAnswer, &str>)]) -> WorkerChoice {
     let mut chosen = WorkerChoice::default();
     let answered = answers.iter().filter_map(|(_, answer)| answer.ok());
@@ -144,7 +145,7 @@ pub(crate) fn choose_workers(needs: &Requirements, answers: &[(&str, Result<&Pin
     chosen
 }
 
-/// Why no worker names a partition: those that said nothing may be the ones that read it.
+/// Returns why no worker names a partition: the workers that did not answer may be its readers.
 fn explain_unread(answers: &[(&str, Result<&PinAnswer, &str>)]) -> String {
     let silent = answers.iter().filter_map(|(name, answer)| match answer {
         Err(reason) => Some(format!("worker {name} {reason}")),
@@ -161,9 +162,9 @@ fn explain_unread(answers: &[(&str, Result<&PinAnswer, &str>)]) -> String {
     }
 }
 
-/// Where partitions that nobody holds are answered all the same: at their one S.
+/// Returns the frontier of partitions that no worker holds: their one S.
 ///
-/// Errors: the tables of the query have several, or S is below what the request asks for.
+/// Errors: the query's tables have several S, or S is below the frontier that the request asks for.
 pub(crate) fn partial_frontier(needs: &Requirements, chosen: &WorkerChoice) -> Result<Frontier, String> {
     let at = |partition: &Partition| {
         let starts = needs.starts(*partition);
@@ -187,7 +188,7 @@ pub(crate) fn partial_frontier(needs: &Requirements, chosen: &WorkerChoice) -> R
     chosen.unheld.keys().map(at).collect()
 }
 
-/// Partitions with their reasons as one sentence; the first few, if there are many.
+/// Describes partitions and their reasons in one sentence; only the first few if there are many.
 pub(crate) fn describe_unheld(unheld: &BTreeMap<Partition, String>) -> String {
     const SHOWN: usize = 4;
     let mut by_reason: BTreeMap<&str, Vec<String>> = BTreeMap::new();

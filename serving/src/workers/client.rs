@@ -1,6 +1,6 @@
-//! One worker: its channel, its pins, and whether it answers.
+//! One worker: its channel, its pins, and whether the worker answers.
 //!
-//! Invariant: while a worker is down, asking it costs nothing; one task in the background asks until it answers again.
+//! Invariant: requests to a worker that is down fail at once; one background task probes the worker until it answers.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,11 +23,11 @@ use tonic::{Code, Request, Status};
 use super::{Counts, WorkersConfig};
 use crate::{Error, Result};
 
-/// The longest message: batches are split well below it, but one group's state may be large.
+/// The longest message, in bytes: batches are split well below this size, but the state of one group may be large.
 const MESSAGE_BYTES: usize = 128 << 20;
-/// A connection on which nothing comes back is closed after this; so a stopped process is noticed while it is read.
+/// Time after which a silent connection is closed, so that a stopped process is noticed during a read.
 const KEEP_ALIVE: Duration = Duration::from_secs(2);
-/// How often a worker that is down is asked, at first and at most.
+/// First and longest pause between two probes of a worker that is down.
 const PROBE_FIRST: Duration = Duration::from_millis(100);
 const PROBE_LAST: Duration = Duration::from_secs(2);
 
@@ -35,7 +35,7 @@ const PROBE_LAST: Duration = Duration::from_secs(2);
 #[derive(Debug)]
 pub(crate) struct Worker {
     address: String,
-    /// Connects by itself when it is used; why it cannot, if the address or the certificate is of no use.
+    /// Connects on first use; `Err` says why it cannot, if the address or the certificate is invalid.
     channel: Result<Channel, String>,
     token: Option<MetadataValue<Ascii>>,
     ask_within: Duration,
@@ -73,9 +73,9 @@ impl Worker {
         &self.address
     }
 
-    /// Pins; the pin is released when it is dropped, and also if nobody waits for it any more.
+    /// Pins at the worker. Dropping the pin releases it, also if the caller has stopped waiting for it.
     ///
-    /// Errors: why there is none, as the end of a sentence about the worker.
+    /// Errors: why the pin failed, as the end of a sentence about the worker.
     pub(super) async fn pin(self: &Arc<Self>, request: Arc<PinRequest>) -> Result<WorkerPin, String> {
         self.check_up()?;
         let worker = Arc::clone(self);
@@ -94,7 +94,7 @@ impl Worker {
         asking.await.unwrap_or_else(|e| Err(e.to_string()))
     }
 
-    /// Errors: the first one is the worker's; so is each of the messages'.
+    /// Errors: [`Error::AskWorker`] if the read cannot start; each message may fail as well.
     pub(crate) async fn read(self: &Arc<Self>, ticket: &Ticket) -> Result<FlightDataDecoder> {
         let failed = |reason: String| Error::AskWorker { worker: self.address.clone(), reason };
         let body = serde_json::to_vec(ticket).map_err(|e| failed(e.to_string()))?;
@@ -137,7 +137,7 @@ impl Worker {
         request
     }
 
-    /// One action with one answer, within the time for it; whoever is silent or refuses is down.
+    /// Runs one action with one answer, within the time limit; a worker that is silent or refuses is marked as down.
     async fn ask<A: DeserializeOwned>(self: &Arc<Self>, action: &str, body: Vec<u8>) -> Result<A, String> {
         let answer = self.act(action, body).await;
         match &answer {
@@ -171,7 +171,7 @@ impl Worker {
         self.down.lock().clone().map_or(Ok(()), Err)
     }
 
-    /// Nobody asks the worker until it has answered in the background.
+    /// Marks the worker as down: queries do not ask it until it has answered a background probe.
     fn mark_down(self: &Arc<Self>, reason: String) {
         if self.down.lock().replace(reason.clone()).is_some() {
             return;
@@ -182,7 +182,7 @@ impl Worker {
             let mut pause = PROBE_FIRST;
             loop {
                 tokio::time::sleep(pause).await;
-                // A worker that is not listed any more is not asked any more.
+                // A worker that is no longer listed is no longer probed.
                 let Some(worker) = worker.upgrade() else {
                     return;
                 };
@@ -202,7 +202,7 @@ impl Worker {
     fn release(self: &Arc<Self>, pin: String) {
         let worker = Arc::clone(self);
         self.runtime.spawn(async move {
-            // If it fails, the pin ends with its time.
+            // If the release fails, the pin expires at the end of its time.
             if let Err(reason) = worker.act(RELEASE, pin.into_bytes()).await {
                 tracing::debug!(worker = worker.address, "a pin was not released: {reason}");
             }
@@ -228,7 +228,7 @@ fn channel(address: &str, config: &WorkersConfig) -> Result<Channel, String> {
     Ok(endpoint.connect_lazy())
 }
 
-/// What a refusal or a broken connection says, as the end of a sentence about the worker.
+/// Describes a refusal or a broken connection, as the end of a sentence about the worker.
 fn said(status: &Status) -> String {
     if is_silence(status) {
         return format!("does not answer: {}", innermost(status));
@@ -239,12 +239,12 @@ fn said(status: &Status) -> String {
     }
 }
 
-/// True if the connection failed, not the request.
+/// True if the connection failed rather than the request.
 fn is_silence(status: &Status) -> bool {
     matches!(status.code(), Code::Unavailable | Code::Unknown | Code::DeadlineExceeded | Code::Cancelled)
 }
 
-/// A pin, released when it is dropped.
+/// A pin at a worker; dropping it releases the pin.
 #[derive(Debug)]
 pub(crate) struct WorkerPin {
     worker: Arc<Worker>,

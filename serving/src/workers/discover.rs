@@ -1,6 +1,6 @@
-//! Where the speed workers are: a list, the addresses of a name, or the members of the streams' consumer groups.
+//! Finds the speed workers: by a list, the addresses of a DNS name, or the members of the streams' consumer groups.
 //!
-//! Invariant: a look that fails changes nothing: workers that were found are asked until a look finds others.
+//! Invariant: a failed lookup changes nothing; known workers stay in use until a lookup finds others.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -11,21 +11,22 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-/// How soon a worker that comes or goes is noticed.
+/// Pause between two lookups, and so the delay until a new or removed worker is noticed.
 const LOOK: Duration = Duration::from_secs(2);
 
-/// Where a replica finds speed workers.
+/// The source of a replica's worker addresses.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum WorkersAt {
-    /// These, each HOST:PORT.
+    /// A fixed list, each HOST:PORT.
     List(Vec<String>),
-    /// Every address that the name stands for, as of a headless service.
+    /// Every address of the DNS name, for example of a headless service.
     Dns { host: String, port: u16 },
-    /// Those that share the streams by their consumer groups.
+    /// The members of the streams' consumer groups.
     Group,
 }
 
-/// Keeps `found` up to date until `cancel`. `members` asks the consumer groups of a catalog's streams who is in them.
+/// Keeps `found` up to date until `cancel`. `members` queries the consumer groups of a catalog's streams for their
+/// members.
 pub async fn discover<Asked: Future<Output = Result<BTreeSet<String>, String>>>(
     at: WorkersAt,
     members: impl Fn(Arc<Catalog>) -> Asked,
@@ -67,7 +68,7 @@ pub async fn discover<Asked: Future<Output = Result<BTreeSet<String>, String>>>(
     }
 }
 
-/// The workers' addresses, in order, none twice.
+/// Looks the workers' addresses up; sorted, without duplicates.
 async fn look<Asked: Future<Output = Result<BTreeSet<String>, String>>>(
     at: &WorkersAt,
     members: &impl Fn(Arc<Catalog>) -> Asked,

@@ -1,7 +1,7 @@
-//! What a plan reads from workers: one partition of the plan per worker, fetched when it is asked for.
+//! Scans of workers' data: the plan has one partition per worker, fetched on demand.
 //!
-//! Invariant: what is read lies under the query's pins, which live as long as any stream that reads them. Filters that
-//! are sent only spare traffic: the plan filters again.
+//! Invariant: every read lies under the query's pins, which live as long as any stream that reads under them. Filters
+//! are sent to workers only to save traffic: the plan filters again.
 
 use std::fmt::Write as _;
 use std::sync::Arc;
@@ -28,7 +28,7 @@ use thalweg_schemas::{Frontier, ViewId};
 use super::{Worker, WorkerPin};
 use crate::Error;
 
-/// The partitions that are read from one worker, at F.
+/// The Kafka partitions that are read from one worker, at F.
 #[derive(Debug)]
 pub(crate) struct WorkerScan {
     pub(crate) pin: WorkerPin,
@@ -38,10 +38,10 @@ pub(crate) struct WorkerScan {
 /// The pins of one stream in one query.
 pub(crate) type WorkerScans = Arc<Vec<WorkerScan>>;
 
-/// What is read of a stream.
+/// The part of a stream that is read.
 #[derive(Debug, Clone)]
 enum RemoteContent {
-    /// With the columns that may be filtered.
+    /// States of a view, with the columns that filters may name.
     States(ViewId, SchemaRef),
     Rows,
 }
@@ -57,7 +57,7 @@ pub(crate) struct RemoteTable {
 }
 
 impl RemoteTable {
-    /// `groups`: how many columns after the first are the view's groups.
+    /// `groups` is the number of columns after the first that are the view's groups.
     pub(crate) fn states(view: ViewId, schema: SchemaRef, groups: usize, from: Frontier, shares: WorkerScans) -> Self {
         let groups = schema.fields().iter().skip(1).take(groups).cloned();
         let groups = Arc::new(Schema::new(groups.collect::<Vec<_>>()));
@@ -106,7 +106,7 @@ impl TableProvider for RemoteTable {
         let all: Vec<usize> = (0..self.schema.fields().len()).collect();
         let mut columns = projection.unwrap_or(&all).clone();
         if columns.is_empty() {
-            // Only the number of rows is wanted, and a message has that of some column.
+            // The plan needs only the number of rows; a message has a row count only with a column.
             columns.push(0);
         }
         let filters: Vec<GroupFilter> = filters.iter().filter_map(|filter| self.translate(filter)).flatten().collect();
@@ -152,13 +152,13 @@ impl RemoteTable {
     }
 }
 
-/// `0: 5..9, 3: 7..8`, for EXPLAIN.
+/// Formats ranges as `0: 5..9, 3: 7..8`, for EXPLAIN.
 fn range(from: &Frontier, to: &Frontier) -> String {
     let ranges = to.iter().map(|(p, end)| format!("{p}: {}..{end}", from.get(p)));
     ranges.collect::<Vec<_>>().join(", ")
 }
 
-/// What is read from one worker.
+/// A read from one worker.
 #[derive(Debug, Clone)]
 struct Read {
     worker: Arc<Worker>,
@@ -166,13 +166,13 @@ struct Read {
     range: String,
 }
 
-/// What is read from workers; each is one partition of the plan.
+/// The reads from all workers; each read is one partition of the plan.
 #[derive(Debug)]
 struct RemoteReads {
     reads: Vec<Read>,
     filters: Vec<GroupFilter>,
     projected: SchemaRef,
-    /// Released when the last stream that reads under them is gone: a plan is dropped before its streams are polled.
+    /// The pins. They must outlive the streams, because a plan is dropped before its streams are polled.
     shares: WorkerScans,
 }
 
@@ -223,10 +223,10 @@ impl LeafInput for RemoteReads {
     }
 }
 
-/// The batch with the schema that the plan expects.
+/// Returns the batch with the schema that the plan expects.
 fn as_projected(batch: RecordBatch, schema: &SchemaRef) -> EngineResult<RecordBatch> {
     let rows = RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
-    // What was asked for to learn the number of rows is dropped, nothing else.
+    // Drop the column that was requested only for the number of rows.
     let columns = match schema.fields().is_empty() {
         true => Vec::new(),
         false => batch.columns().to_vec(),
@@ -238,7 +238,7 @@ fn external(error: Error) -> DataFusionError {
     DataFusionError::External(Box::new(error))
 }
 
-/// A stream of messages that ended before its end.
+/// The error of a stream of messages that broke off before its end.
 pub(super) fn broken_off(worker: &str, status: &tonic::Status) -> Error {
     Error::AskWorker { worker: worker.to_owned(), reason: format!("broke off: {}", status.message()) }
 }

@@ -1,6 +1,6 @@
-//! A stream's realtime side as one snapshot, put together from workers: for audits, which compare segments.
+//! A stream's realtime side as one snapshot, assembled from workers. Audits use it to compare segments.
 //!
-//! Invariant: the snapshot stands at one frontier, chosen as for a query; every segment is the worker's own.
+//! Invariant: the snapshot is at one frontier, chosen as for a query; workers' segments are used unchanged.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -21,14 +21,15 @@ use super::scan::broken_off;
 use super::{WorkerAnswer, WorkerPin, Workers};
 use crate::{Error, Result};
 
-/// How long the pins are needed at most.
+/// The longest time for which the pins are needed.
 const KEEP: Duration = Duration::from_secs(60);
 
 impl Workers {
-    /// The segments of `views` that workers hold of `stream`, at one frontier, over `master`. Rows are left out.
+    /// Returns the segments of `views` that workers hold for `stream`, at one frontier, over `master`. Rows are left
+    /// out.
     ///
-    /// Errors: [`Error::NotHeld`] naming the partitions that nobody holds from the published cuts on,
-    /// [`Error::AskWorker`]; both pass.
+    /// Errors: [`Error::NotHeld`] naming the partitions that no worker holds from the published cuts on,
+    /// [`Error::AskWorker`]; both are temporary.
     pub async fn snapshot(
         &self,
         stream: &CatalogStream,
@@ -91,7 +92,7 @@ impl Workers {
     }
 }
 
-/// Everything that the worker holds of the view in the partitions of `share`.
+/// Reads all segments of the view that the worker holds in the partitions of `share`.
 async fn segments(pin: &WorkerPin, view: &ViewId, share: &Frontier) -> Result<Vec<Segment>> {
     let worker = pin.worker();
     let ticket = Ticket::Segments {
@@ -128,7 +129,7 @@ async fn segments(pin: &WorkerPin, view: &ViewId, share: &Frontier) -> Result<Ve
             _ => {}
         }
     }
-    // The pin's frontier is the chosen one in these partitions: what is above it is not part of the snapshot.
+    // In these partitions the chosen frontier is the pin's: segments above it do not belong to the snapshot.
     segments.retain(|segment| segment.to <= share.get(segment.partition));
     Ok(segments)
 }

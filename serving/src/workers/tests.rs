@@ -1,4 +1,4 @@
-//! Workers that are not there: what they cost and what is said of them. Real ones are met in `tests/it/flight/`.
+//! Unreachable workers: their cost, and the messages about them. Tests with real workers are in `tests/it/flight/`.
 
 use std::net::TcpListener as Silent;
 

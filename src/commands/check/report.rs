@@ -1,6 +1,6 @@
-//! Findings as people read them, with the line and a mark below it, and as JSON.
+//! Findings as text, with the source line and a mark below it, and as JSON.
 //!
-//! Invariant: pure; the mark stands below what it is about, whatever tabs and wide characters come before.
+//! Invariant: pure functions; the mark is exactly below its text, even after tabs and wide characters.
 
 use clap::builder::styling::{AnsiColor, Style};
 use ratatui::text::Span;
@@ -8,7 +8,7 @@ use serde_json::json;
 use thalweg_schemas::check::{Checked, Finding, Severity};
 use thalweg_schemas::error::Place;
 
-/// All findings and a line that sums them up.
+/// Returns all findings and a summary line.
 pub(super) fn text(names: &[String], texts: &[String], checked: &Checked, coloured: bool) -> String {
     let mut shown = String::new();
     for finding in &checked.findings {
@@ -19,7 +19,8 @@ pub(super) fn text(names: &[String], texts: &[String], checked: &Checked, colour
     shown + summary(checked).as_str()
 }
 
-/// An object with all findings; lines and columns count from 1, `end_column` is the first after the mark.
+/// Returns an object with all findings; lines and columns count from 1, `end_column` is the first column after the
+/// mark.
 pub(super) fn json(names: &[String], checked: &Checked) -> String {
     let findings: Vec<_> = checked
         .findings
@@ -63,7 +64,7 @@ fn render(name: &str, text: &str, finding: &Finding, coloured: bool) -> String {
     let before: String = source.chars().take(skipped(column)).collect();
     let width = usize::try_from(finding.span.width()).unwrap_or(usize::MAX);
     let marked: String = source.chars().skip(skipped(column)).take(width).collect();
-    // A tab is as wide as the terminal likes: the same tab below it is exactly as wide.
+    // The terminal chooses a tab's width; a tab in the line below has the same width.
     let indent: String = before
         .split_inclusive('\t')
         .map(|part| {
@@ -97,7 +98,7 @@ fn nth_line(text: &str, line: u64) -> &str {
     line.strip_suffix('\r').unwrap_or(line)
 }
 
-/// Characters before a column.
+/// The number of characters before a column.
 fn skipped(column: u64) -> usize {
     usize::try_from(column.saturating_sub(1)).unwrap_or(usize::MAX)
 }

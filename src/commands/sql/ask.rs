@@ -1,6 +1,6 @@
-//! Sending SQL and receiving its answer.
+//! Sends SQL and receives its answer.
 //!
-//! Invariant: an answer is whole or an error; dropping a question closes its connection, which makes the server end
+//! Invariant: an answer is complete or an error. Dropping a request closes its connection, which makes the server end
 //! the query.
 
 use anyhow::{Context, Result};
@@ -12,25 +12,25 @@ use thalweg_schemas::api::{headers, paths};
 
 use crate::client::Client;
 
-/// What is asked of an answer besides its SQL.
+/// Options of a request besides its SQL.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Wishes {
-    /// It may lie below earlier ones while a stream has not caught up.
+    /// The answer may lie below earlier ones while a stream has not caught up.
     pub(super) stale: bool,
-    /// It must cover this frontier, as JSON.
+    /// The answer must cover this frontier, as JSON.
     pub(super) min_frontier: Option<String>,
-    /// It may do without the partitions that no speed worker holds.
+    /// The answer may leave out the partitions that no speed worker holds.
     pub(super) partial: bool,
 }
 
-/// An answer whose rows are still to be read.
+/// An answer whose rows have not been read yet.
 pub(super) struct Begun {
     response: Response,
-    /// Where it is exact, in words; none if the answer reads no stream.
+    /// The frontier of the answer in words; `None` if the answer reads no stream.
     pub(super) standing: Option<String>,
 }
 
-/// Errors: [`crate::client::Refused`] if the server does not answer it.
+/// Errors: [`crate::client::Refused`] if the server refuses the request.
 pub(super) async fn begin(client: &Client, sql: &str, accept: &'static str, wishes: &Wishes) -> Result<Begun> {
     let mut request = client
         .request(Method::POST, paths::SQL)?
@@ -59,7 +59,7 @@ pub(super) async fn begin(client: &Client, sql: &str, accept: &'static str, wish
     Ok(Begun { response, standing })
 }
 
-/// The whole answer.
+/// Returns the complete answer.
 pub(super) async fn ask(client: &Client, sql: &str) -> Result<SqlAnswer> {
     begin(client, sql, "application/json", &Wishes::default()).await?.answer(client).await
 }
@@ -69,13 +69,13 @@ impl Begun {
         client.json(self.response).await
     }
 
-    /// The next bytes as the server sends them; none at the end.
+    /// Returns the next bytes from the server; `None` at the end.
     pub(super) async fn chunk(&mut self) -> Result<Option<impl AsRef<[u8]> + use<>>> {
         self.response.chunk().await.context("the answer broke off")
     }
 }
 
-/// A cell as text: what [`Value::String`] holds, everything else as JSON.
+/// Returns a cell as text: the content of a [`Value::String`], and every other value as JSON.
 pub(super) fn text(value: &Value) -> String {
     match value {
         Value::String(text) => text.clone(),

@@ -1,6 +1,6 @@
-//! Backslash commands: what they are called, what they take, and the help that lists them.
+//! Backslash commands: their names, their arguments, and the help that lists them.
 //!
-//! Invariant: every command of [`COMMANDS`] can be parsed, and nothing else can.
+//! Invariant: the parser accepts every command in [`COMMANDS`] and no other.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -9,12 +9,12 @@ use clap::ValueEnum;
 
 use super::render::OutputFormat;
 
-/// A command that was understood.
+/// A parsed command.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum ShellCommand {
-    /// All streams and views, or one of them.
+    /// All streams and views, or one of them in detail.
     Describe(Option<String>),
-    /// Those whose name holds the text.
+    /// Streams whose name contains the text; likewise for views and functions.
     Streams(Option<String>),
     Views(Option<String>),
     Functions(Option<String>),
@@ -30,7 +30,7 @@ pub(super) enum ShellCommand {
     Quit,
 }
 
-/// What becomes of a setting.
+/// The change of a setting.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Switch {
     Toggle,
@@ -46,7 +46,7 @@ impl Switch {
     }
 }
 
-/// Name, arguments, what it does.
+/// Name, arguments and description.
 pub(super) const COMMANDS: [(&str, &str, &str); 13] = [
     ("\\d", "[NAME]", "list streams and views; columns and definition of one"),
     ("\\dt", "[TEXT]", "streams, with lag and rejects"),
@@ -63,15 +63,15 @@ pub(super) const COMMANDS: [(&str, &str, &str); 13] = [
     ("\\q", "", "leave, as Ctrl-D does"),
 ];
 
-/// How often `\watch` asks if it is not told.
+/// The default pause of `\watch`.
 const WATCH: Duration = Duration::from_secs(2);
 
 /// The longest pause of `\watch`: a day.
 const WATCH_AT_MOST: f64 = 86_400.0;
 
-/// Understands `\name arguments`.
+/// Parses `\name arguments`.
 ///
-/// Errors: a sentence for the user.
+/// Errors: a message for the user.
 pub(super) fn parse(line: &str) -> Result<ShellCommand, String> {
     let line = line.trim().trim_end_matches(';').trim_end();
     let (name, rest) = line.split_once(char::is_whitespace).map_or((line, ""), |(name, rest)| (name, rest.trim()));
@@ -94,7 +94,7 @@ pub(super) fn parse(line: &str) -> Result<ShellCommand, String> {
         "\\watch" => pause(rest).map(ShellCommand::Watch),
         "\\i" => match unquoted(rest) {
             "" => Err("`\\i` needs a file: `\\i views.sql`".to_owned()),
-            // As TAB writes spaces.
+            // TAB completes a space in a file name as `\ `.
             file => Ok(ShellCommand::Include(file.replace("\\ ", " ").into())),
         },
         "\\status" => Ok(ShellCommand::Status(rest.split_whitespace().map(str::to_owned).collect())),
@@ -104,7 +104,7 @@ pub(super) fn parse(line: &str) -> Result<ShellCommand, String> {
     }
 }
 
-/// Words that mean a command when they are all that was typed.
+/// Returns the command for a word that is a command if it is the whole input.
 pub(super) fn bare(line: &str) -> Option<ShellCommand> {
     match line.trim().trim_end_matches(';').to_lowercase().as_str() {
         "help" | "?" => Some(ShellCommand::Help),
@@ -113,7 +113,7 @@ pub(super) fn bare(line: &str) -> Option<ShellCommand> {
     }
 }
 
-/// What `\?` shows.
+/// Returns the text of `\?`.
 pub(super) fn help() -> String {
     let mut text = String::from(
         "SQL ends with a semicolon and may take several lines. TAB completes, Ctrl-R searches the history,\n\
@@ -134,7 +134,7 @@ fn switch(name: &str, rest: &str) -> Result<Switch, String> {
     }
 }
 
-/// Seconds, with or without a unit: 2, 0.5, 2s, 1m.
+/// Parses seconds, with or without a unit: 2, 0.5, 2s, 1m.
 fn pause(rest: &str) -> Result<Duration, String> {
     if rest.is_empty() {
         return Ok(WATCH);

@@ -1,7 +1,8 @@
-//! What TAB offers at a place in the text: commands and their arguments, tables where tables stand, and otherwise the
-//! columns of the statement's tables, functions and keywords.
+//! Completion by TAB: commands and their arguments; tables where SQL expects a table; elsewhere the columns of the
+//! statement's tables, functions and keywords.
 //!
-//! Invariant: a pure function of the text, the place and the names; inside texts and comments it offers nothing.
+//! Invariant: a pure function of the text, the cursor and the names; it completes nothing inside literals and
+//! comments.
 
 use thalweg_schemas::definition::tokens::{SqlToken, TokenKind, tokens};
 
@@ -9,7 +10,7 @@ use super::commands::COMMANDS;
 use super::names::{CompletionNames, PUBLIC, Table};
 use super::{split, words};
 
-/// What may stand from `start` up to the cursor.
+/// The possible replacements of the text from `start` up to the cursor.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Completion {
     pub(super) start: usize,
@@ -23,7 +24,7 @@ pub(super) enum Candidates {
     Files,
 }
 
-/// What completes `text` at byte `at`.
+/// Returns the completion of `text` at byte `at`.
 pub(super) fn complete(text: &str, at: usize, names: &CompletionNames) -> Completion {
     let tokens = statement_at(text, at);
     if let Some(first) = tokens.first().filter(|t| t.text == "\\") {
@@ -33,7 +34,7 @@ pub(super) fn complete(text: &str, at: usize, names: &CompletionNames) -> Comple
     let inside = |t: &SqlToken<'_>| t.at < at && (at < t.end() || (t.open && at == t.end()));
     let silent = tokens.iter().any(|t| match t.kind {
         TokenKind::Literal => inside(t),
-        // At the end of a line comment, one more character is still comment.
+        // A character typed at the end of a line comment still belongs to the comment.
         TokenKind::Comment => inside(t) || (at == t.end() && t.text.starts_with("--")),
         _ => false,
     });
@@ -52,7 +53,7 @@ pub(super) fn complete(text: &str, at: usize, names: &CompletionNames) -> Comple
         tokens.filter(|t| !matches!(t.kind, TokenKind::Space | TokenKind::Comment))
     };
     let before: Vec<SqlToken<'_>> = solid().filter(|t| t.end() <= word_start).collect();
-    // What is being typed names nothing yet.
+    // The unfinished word is not a table name yet.
     let others: Vec<SqlToken<'_>> = solid().filter(|t| t.end() <= word_start || t.at >= at).collect();
     let sources = sources(&others, names);
     let found = match qualifier {
@@ -63,7 +64,7 @@ pub(super) fn complete(text: &str, at: usize, names: &CompletionNames) -> Comple
     completion
 }
 
-/// The tokens of the statement or command around the cursor.
+/// Returns the tokens of the statement or command around the cursor.
 fn statement_at(text: &str, at: usize) -> Vec<SqlToken<'_>> {
     let mut from = 0;
     loop {
@@ -96,7 +97,7 @@ fn statement_at(text: &str, at: usize) -> Vec<SqlToken<'_>> {
     }
 }
 
-/// The name, or the beginning of one, that ends at the cursor.
+/// Returns the name, or the start of a name, that ends at the cursor.
 fn typed(text: &str, at: usize) -> &str {
     let part = |c: char| c.is_alphanumeric() || matches!(c, '_' | '.' | '"');
     let start = text[..at].char_indices().rev().take_while(|(_, c)| part(*c)).last().map_or(at, |(i, _)| i);
@@ -128,13 +129,13 @@ fn command(text: &str, start: usize, at: usize, names: &CompletionNames) -> Comp
     Completion { start: at - partial.len(), candidates: Candidates::Words(matching(found, partial)) }
 }
 
-/// A table that the statement reads, and what it is called there.
+/// A table that the statement reads, and its alias or name there.
 struct CompletionSource<'a> {
     called: String,
     table: &'a Table,
 }
 
-/// The tables after FROM and JOIN, in tokens without spaces and comments.
+/// Returns the tables after FROM and JOIN; `solid` has no spaces and comments.
 fn sources<'a>(solid: &[SqlToken<'_>], names: &'a CompletionNames) -> Vec<CompletionSource<'a>> {
     let is_name = |t: &&SqlToken<'_>| matches!(t.kind, TokenKind::Word | TokenKind::QuotedName);
     let mut found = Vec::new();
@@ -159,7 +160,7 @@ fn sources<'a>(solid: &[SqlToken<'_>], names: &'a CompletionNames) -> Vec<Comple
     found
 }
 
-/// Columns of a table or alias, or tables of a schema.
+/// Returns the columns of a table or alias, or the tables of a schema.
 fn of_qualifier(qualifier: &str, sources: &[CompletionSource<'_>], names: &CompletionNames) -> Vec<String> {
     let called = unquoted(qualifier.rsplit('.').next().unwrap_or(qualifier));
     if let Some(source) = sources.iter().find(|s| s.called == called) {
@@ -195,11 +196,11 @@ fn unqualified(
         return tables_and_schemas(names);
     }
     let mut found: Vec<String> = match sources {
-        // Before FROM is written every table may be meant.
+        // Without a FROM clause, any table may be the source.
         [] => names.tables.iter().filter(|t| t.schema == PUBLIC).flat_map(|t| &t.columns).map(|c| quoted(c)).collect(),
         sources => sources.iter().flat_map(|s| s.table.columns.iter().map(|c| quoted(c))).collect(),
     };
-    // Without a letter there would be hundreds.
+    // Without a first letter, the list would have hundreds of entries.
     if !partial.is_empty() {
         found.extend(sources.iter().map(|s| quoted(&s.called)));
         found.extend(names.functions.iter().map(|f| format!("{f}(")));
@@ -232,7 +233,7 @@ fn tables_and_schemas(names: &CompletionNames) -> Vec<String> {
     found
 }
 
-/// Those that begin as typed, whatever their case, each once and in order.
+/// Returns the words that begin with `partial`, ignoring case, sorted and without duplicates.
 fn matching(mut found: Vec<String>, partial: &str) -> Vec<String> {
     let wanted = partial.trim_start_matches('"').to_lowercase();
     found.retain(|word| word.trim_start_matches('"').to_lowercase().starts_with(&wanted));
@@ -241,7 +242,7 @@ fn matching(mut found: Vec<String>, partial: &str) -> Vec<String> {
     found
 }
 
-/// A name as SQL reads it: without its quotes, or in lower case.
+/// Returns a name as SQL reads it: without quotes, or in lower case.
 pub(super) fn unquoted(name: &str) -> String {
     match name.strip_prefix(['"', '`']) {
         Some(inside) => inside.trim_end_matches(['"', '`']).replace("\"\"", "\""),
@@ -249,7 +250,7 @@ pub(super) fn unquoted(name: &str) -> String {
     }
 }
 
-/// A name as it must be written.
+/// Returns a name as SQL must spell it, quoted if necessary.
 fn quoted(name: &str) -> String {
     let simple = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_';
     let digit_first = name.starts_with(|c: char| c.is_ascii_digit());

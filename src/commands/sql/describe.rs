@@ -1,6 +1,6 @@
-//! What `\d`, `\dt`, `\dv` and `\df` show: streams, views, their columns and definitions, and functions.
+//! The output of `\d`, `\dt`, `\dv` and `\df`: streams, views, their columns and definitions, and functions.
 //!
-//! Invariant: everything comes from the server at the time of asking.
+//! Invariant: all information comes from the server at the time of the command.
 
 use std::fmt::Display;
 use std::time::Duration;
@@ -29,7 +29,7 @@ async fn all_views(client: &Client) -> Result<Vec<ViewStatus>> {
     Ok(views)
 }
 
-/// Streams, then views.
+/// Lists streams, then views.
 pub(super) async fn all(client: &Client) -> Result<String> {
     let streams = all_streams(client).await?;
     let views = all_views(client).await?;
@@ -78,7 +78,7 @@ pub(super) async fn views(client: &Client, part: Option<String>) -> Result<Strin
     }))
 }
 
-/// Names, kinds and how they are called; of a single one, what it does as well.
+/// Lists names, kinds and signatures of functions; a single function also gets its description.
 pub(super) async fn functions(client: &Client, part: Option<String>) -> Result<String> {
     let wanted = part.as_deref().unwrap_or_default().to_lowercase();
     let sql = format!(
@@ -99,9 +99,10 @@ pub(super) async fn functions(client: &Client, part: Option<String>) -> Result<S
     }
 }
 
-/// Columns and definition of a stream or view; `batch.`, `speed.` and `rejects.` have columns of their own.
+/// Shows columns and definition of a stream or view; names in `batch.`, `speed.` and `rejects.` have columns of their
+/// own.
 ///
-/// Errors: there is no such name.
+/// Errors: the name does not exist.
 pub(super) async fn one(client: &Client, name: &str) -> Result<String> {
     let (schema, bare) = match name.split_once('.') {
         Some((schema, bare)) => (unquoted(schema), unquoted(bare)),
@@ -195,7 +196,7 @@ fn or_none(rows: &[Vec<String>], what: &str, part: Option<&str>) -> Option<Strin
     }
 }
 
-/// A text in SQL.
+/// Returns a text as an SQL literal.
 fn literal(text: &str) -> String {
     format!("'{}'", text.replace('\'', "''"))
 }

@@ -1,4 +1,4 @@
-//! The line editor: what rustyline asks for, answered by the pure parts.
+//! The line editor: the callbacks of rustyline, implemented by the pure modules.
 //!
 //! Invariant: Enter ends the input only where a statement or command ends.
 
@@ -29,7 +29,7 @@ impl Editing {
     }
 }
 
-/// Nothing is left that waits for its semicolon.
+/// True if no statement still needs its semicolon.
 fn is_whole(text: &str) -> bool {
     commands::bare(text).is_some() || split::split(text).iter().all(|piece| piece.ended)
 }
@@ -61,7 +61,7 @@ impl Hinter for Editing {
     type Hint = String;
 
     fn hint(&self, line: &str, pos: usize, context: &Context<'_>) -> Option<String> {
-        // The rest of an earlier statement, as far as this line can show it.
+        // The hint is the rest of an earlier statement, cut at the end of its first line.
         let hint = self.earlier.hint(line, pos, context)?;
         let first = hint.lines().next().unwrap_or_default();
         (!first.is_empty()).then(|| first.to_owned())
@@ -87,7 +87,7 @@ impl Highlighter for Editing {
     }
 }
 
-/// Keywords bold, texts green, comments faint.
+/// Colours a line: keywords bold, literals green, comments faint.
 fn coloured(line: &str) -> String {
     let mut text = String::new();
     for token in tokens(line, 0) {

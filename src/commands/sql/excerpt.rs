@@ -1,7 +1,7 @@
-//! Errors as they are shown: the sentence, the line of SQL with a caret under the place that the server names, and the
-//! flag or file that helps here, of which the server knows nothing.
+//! Errors for display: the message, the line of SQL with a caret under the position that the server names, and advice
+//! about flags and files, which the server does not know.
 //!
-//! Invariant: the first line is the whole reason; a place outside the text adds nothing.
+//! Invariant: the first line contains the whole reason; a position outside the text adds nothing.
 
 use thalweg_schemas::api::error::ErrorCode;
 
@@ -9,10 +9,10 @@ use super::split;
 use crate::client::Refused;
 use crate::terminal;
 
-/// Characters of a line around the place.
+/// The number of characters shown around the position.
 const WINDOW: usize = 100;
 
-/// Where a statement stands in a script.
+/// The position of a statement in a script.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Origin<'a> {
     pub(super) name: &'a str,
@@ -20,12 +20,12 @@ pub(super) struct Origin<'a> {
     pub(super) column: usize,
 }
 
-/// `error: …`, with what `sql` has at the place.
+/// Returns `error: …`, with the excerpt of `sql` at the position.
 pub(super) fn explain(error: &anyhow::Error, sql: &str, origin: Option<Origin<'_>>) -> String {
     let refused = error.downcast_ref::<Refused>();
     let place = refused.and_then(|refused| refused.place);
     let sentence = match (refused, origin) {
-        // The script's line and column take the place of the statement's.
+        // The line and column in the script replace those in the statement.
         (Some(refused), Some(_)) => refused.message.split_whitespace().collect::<Vec<_>>().join(" "),
         _ => terminal::sentence(error),
     };
@@ -44,7 +44,7 @@ pub(super) fn explain(error: &anyhow::Error, sql: &str, origin: Option<Origin<'_
     text
 }
 
-/// What the command line has to offer where the server refuses `sql` with `code`.
+/// Returns advice of the command line for a server that refuses `sql` with `code`.
 fn help(code: ErrorCode, sql: &str) -> Option<&'static str> {
     match (code, split::first_word(sql)?.to_lowercase().as_str()) {
         (ErrorCode::NotReady, _) => {
@@ -58,7 +58,7 @@ fn help(code: ErrorCode, sql: &str) -> Option<&'static str> {
     }
 }
 
-/// `FILE:LINE:COLUMN` of the place, or of the statement's start.
+/// Returns `FILE:LINE:COLUMN` of the position, or of the statement's start.
 fn located(origin: Origin<'_>, place: Option<(usize, usize)>) -> String {
     let (line, column) = match place {
         Some((1, column)) => (origin.line, origin.column + column - 1),
@@ -68,7 +68,7 @@ fn located(origin: Origin<'_>, place: Option<(usize, usize)>) -> String {
     format!("{}:{line}:{column}", origin.name)
 }
 
-/// The line and a caret under its column; both counted from 1.
+/// Returns the line and a caret under its column; line and column count from 1.
 fn excerpt(sql: &str, line: usize, column: usize) -> Option<String> {
     let line: Vec<char> = sql.lines().nth(line.checked_sub(1)?)?.chars().collect();
     let at = column.checked_sub(1)?;
@@ -79,7 +79,7 @@ fn excerpt(sql: &str, line: usize, column: usize) -> Option<String> {
     let to = line.len().min(from + WINDOW);
     let before = if from > 0 { "…" } else { "" };
     let after = if to < line.len() { "…" } else { "" };
-    // One character per character: a tab would be wider in one line than in the other.
+    // Replace a control character by one space: a tab would have different widths in the two lines.
     let shown: String = line[from..to].iter().map(|c| if c.is_control() { ' ' } else { *c }).collect();
     let gap = " ".repeat(before.chars().count() + at - from);
     Some(format!("  {before}{shown}{after}\n  {gap}^"))

@@ -1,6 +1,6 @@
-//! The names that a server knows, as completion needs them.
+//! The server's names, for completion.
 //!
-//! Invariant: they come from the server's own `information_schema`, so what is completed can be asked.
+//! Invariant: all names come from the server's own `information_schema`, so every completed name can be queried.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -22,10 +22,10 @@ pub(super) struct Table {
     pub(super) columns: Vec<String>,
 }
 
-/// The schema of names without one.
+/// The schema of unqualified names.
 pub(super) const PUBLIC: &str = "public";
 
-/// Names that the editor reads while the shell replaces them.
+/// Names that the editor reads and the shell replaces concurrently.
 #[derive(Clone, Default)]
 pub(super) struct SharedNames(Arc<Mutex<CompletionNames>>);
 
@@ -38,7 +38,7 @@ impl SharedNames {
         change(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner));
     }
 
-    /// Tables and columns as they are now.
+    /// Fetches the current tables and columns.
     pub(super) async fn refresh_tables(&self, client: &Client) -> Result<()> {
         let sql = "SELECT table_schema, table_name, column_name FROM information_schema.columns \
                    ORDER BY table_schema, table_name, ordinal_position";
@@ -52,7 +52,7 @@ impl SharedNames {
         Ok(())
     }
 
-    /// Functions are the server's; they do not change while it runs.
+    /// Fetches the server's functions, which do not change while the server runs.
     pub(super) async fn refresh_functions(&self, client: &Client) -> Result<()> {
         let sql = "SELECT DISTINCT routine_name FROM information_schema.routines ORDER BY 1";
         let answer = ask::ask(client, sql).await?;
@@ -62,7 +62,7 @@ impl SharedNames {
     }
 }
 
-/// Columns by table; those of one table stand together.
+/// Groups columns by table; the rows of one table must be adjacent.
 fn grouped(rows: impl Iterator<Item = [String; 3]>) -> Vec<Table> {
     let mut tables: Vec<Table> = Vec::new();
     for [schema, name, column] in rows {

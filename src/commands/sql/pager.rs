@@ -1,6 +1,6 @@
-//! Long answers through the user's pager.
+//! Shows long answers in the user's pager.
 //!
-//! Invariant: what is shown is shown once, whether or not there is a pager and whether or not it was left early.
+//! Invariant: every text is shown exactly once, with or without a pager, even if the user leaves the pager early.
 
 use std::io::Write;
 use std::process::{Command, Stdio};
@@ -10,16 +10,16 @@ use ratatui::crossterm::terminal::size;
 
 use crate::terminal;
 
-/// What a shell answers when there is no such command.
+/// The exit code of a shell for an unknown command.
 const NOT_FOUND: i32 = 127;
 
-/// Columns and rows of the terminal.
+/// Returns the columns and rows of the terminal.
 pub(super) fn screen() -> (usize, usize) {
     let (width, height) = size().unwrap_or((80, 24));
     (usize::from(width), usize::from(height))
 }
 
-/// Shows `text`; if `paging`, through the pager when the screen is too small for it.
+/// Shows `text`; with `paging`, in the pager if the text does not fit the screen.
 pub(super) fn show(text: &str, paging: bool) -> Result<()> {
     if paging && exceeds(text, screen()) && through_pager(text) {
         return Ok(());
@@ -27,12 +27,12 @@ pub(super) fn show(text: &str, paging: bool) -> Result<()> {
     terminal::out(text)
 }
 
-/// Lines are counted without the two that follow every answer, and the prompt.
+/// True if `text` does not fit; three lines are reserved: two follow every answer, and one is the prompt.
 fn exceeds(text: &str, (width, height): (usize, usize)) -> bool {
     text.lines().count() + 3 > height || text.lines().any(|line| line.trim_end().chars().count() > width)
 }
 
-/// False if nothing was shown.
+/// Shows `text` in the pager; returns false if nothing was shown.
 fn through_pager(text: &str) -> bool {
     let Some(mut command) = pager(std::env::var("PAGER").ok().as_deref()) else {
         return false;
@@ -41,7 +41,7 @@ fn through_pager(text: &str) -> bool {
         return false;
     };
     if let Some(mut stdin) = child.stdin.take() {
-        // A pager that is left early closes its end.
+        // A pager that the user leaves early closes its stdin; this is no error.
         let _ = writeln!(stdin, "{text}");
     }
     match child.wait() {
@@ -50,7 +50,7 @@ fn through_pager(text: &str) -> bool {
     }
 }
 
-/// The command that `$PAGER` names; none if it is set to nothing.
+/// Returns the command in `$PAGER`; `None` if the variable is empty.
 fn pager(variable: Option<&str>) -> Option<Command> {
     match variable.map(str::trim) {
         None => {

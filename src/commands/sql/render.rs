@@ -1,6 +1,6 @@
-//! Answers as text: tables, one line per column, and what is said about them.
+//! Answers as text: as a table or with one line per column, and the summary line.
 //!
-//! Invariant: NULL and an empty text look different, and nothing that came from an event can steer a terminal.
+//! Invariant: NULL and an empty text look different, and no value from an event can control the terminal.
 
 use std::time::Duration;
 
@@ -18,7 +18,7 @@ pub(super) enum OutputFormat {
     Json,
 }
 
-/// An answer as a table, or with a line per column if `expanded`.
+/// Returns an answer as a table, or with one line per column if `expanded`.
 pub(super) fn body(answer: &SqlAnswer, expanded: bool) -> String {
     if expanded {
         return records(answer);
@@ -47,7 +47,7 @@ fn records(answer: &SqlAnswer) -> String {
     lines.join("\n")
 }
 
-/// `(3 rows)`, and how long they took.
+/// Returns `(3 rows)`, with the time that they took.
 pub(super) fn count(rows: usize, took: Option<Duration>) -> String {
     let plural = if rows == 1 { "" } else { "s" };
     let took = took.map(|took| format!(", {}", duration(took)));
@@ -55,7 +55,7 @@ pub(super) fn count(rows: usize, took: Option<Duration>) -> String {
     format!("({rows} row{plural}{})", took.unwrap_or_default())
 }
 
-/// Three digits or so: `0.42 ms`, `12.3 ms`, `340 ms`, `1.25 s`, `2m 5s`.
+/// Formats a duration with about three digits: `0.42 ms`, `12.3 ms`, `340 ms`, `1.25 s`, `2m 5s`.
 pub(super) fn duration(took: Duration) -> String {
     let ms = took.as_secs_f64() * 1e3;
     match ms {
@@ -67,7 +67,7 @@ pub(super) fn duration(took: Duration) -> String {
     }
 }
 
-/// The upper left of `text` that a screen can show; a last line says how much is below.
+/// Returns the upper left part of `text` that fits a screen; a last line states how much is hidden below.
 pub(super) fn fit(text: &str, width: usize, height: usize) -> String {
     let lines: Vec<&str> = text.lines().collect();
     let cut = |line: &&str| line.chars().take(width).collect::<String>();
@@ -91,7 +91,7 @@ fn cell(value: &Value) -> String {
     }
 }
 
-/// Control characters as their escapes, so that no cell moves the cursor; lines stay lines.
+/// Escapes control characters, so that no cell moves the cursor; line breaks stay.
 fn plain(text: &str) -> String {
     if !text.contains(|c: char| c.is_control() && c != '\n') {
         return text.to_owned();

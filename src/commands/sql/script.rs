@@ -1,6 +1,7 @@
-//! Statements and commands of a file, one after the other.
+//! Runs the statements and commands of a file, in order.
 //!
-//! Invariant: nothing after a failed statement runs unless that was asked for, and every error says where it stands.
+//! Invariant: no statement runs after a failed one unless the user asked for that, and every error states its
+//! position.
 
 use anyhow::Result;
 
@@ -10,7 +11,7 @@ use super::session::{Next, Session};
 use super::split::{self, ScriptPiece};
 use crate::terminal;
 
-/// A text and what errors call it.
+/// A script's text, and its name in errors.
 pub(super) struct SqlScript {
     name: String,
     text: String,
@@ -27,11 +28,11 @@ impl SqlScript {
 #[derive(Debug, Default, Clone, Copy)]
 pub(super) struct End {
     pub(super) failed: bool,
-    /// It left the shell, too.
+    /// True if the script also quits the shell.
     pub(super) quit: bool,
 }
 
-/// Errors: stdout is closed. Whatever a statement fails of is printed.
+/// Errors: stdout is closed. Errors of statements are printed instead.
 pub(super) async fn run(session: &mut Session, script: &SqlScript, keep_going: bool) -> Result<End> {
     let mut end = End::default();
     for piece in split::split(&script.text) {
@@ -42,7 +43,7 @@ pub(super) async fn run(session: &mut Session, script: &SqlScript, keep_going: b
                 break;
             }
             Err(error) if terminal::is_closed(&error) => return Err(error),
-            // What it names was told when it happened.
+            // The inner script has already printed its error.
             Err(error) if error.is::<InnerScript>() => {
                 end.failed = true;
             }
@@ -59,9 +60,9 @@ pub(super) async fn run(session: &mut Session, script: &SqlScript, keep_going: b
     Ok(end)
 }
 
-/// One statement or command.
+/// Runs one statement or command.
 ///
-/// Errors: as the server or the command says.
+/// Errors: the error of the server or of the command.
 pub(super) async fn run_piece(session: &mut Session, piece: &ScriptPiece<'_>) -> Result<Next> {
     if piece.is_command {
         let command = commands::parse(piece.text).map_err(anyhow::Error::msg)?;
@@ -70,7 +71,7 @@ pub(super) async fn run_piece(session: &mut Session, piece: &ScriptPiece<'_>) ->
     session.statement(piece.text).await.map(|()| Next::Go)
 }
 
-/// A script that another one has run failed, and said why.
+/// The error of an included script that failed; the reason was already printed.
 #[derive(Debug)]
 pub(super) struct InnerScript;
 

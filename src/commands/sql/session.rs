@@ -1,6 +1,6 @@
-//! What a person or a script does with a server: statements, commands, and the settings that commands change.
+//! A session of a person or a script with a server: statements, commands, and the settings that commands change.
 //!
-//! Invariant: a session has nothing on the server; dropping what it is doing ends that there, too.
+//! Invariant: a session has no state on the server; dropping its running work also ends that work on the server.
 
 use std::io::Write;
 use std::path::Path;
@@ -20,7 +20,7 @@ use crate::client::Client;
 use crate::commands::status;
 use crate::terminal;
 
-/// Files that include files.
+/// The deepest nesting of included files.
 const DEEPEST: usize = 16;
 
 pub(super) struct Session {
@@ -30,7 +30,7 @@ pub(super) struct Session {
     pub(super) format: OutputFormat,
     pub(super) expanded: bool,
     pub(super) timing: bool,
-    /// Through the pager what is too long for the screen.
+    /// True to show output in the pager if it is too long for the screen.
     pub(super) paging: bool,
     pub(super) wishes: Wishes,
     /// The newest query, for `\watch`.
@@ -46,7 +46,7 @@ pub(super) enum Next {
 }
 
 impl Session {
-    /// For scripts: no timing, no pager.
+    /// Creates a session for scripts: without timing and pager.
     pub(super) fn new(client: Client, url: String, format: OutputFormat) -> Self {
         Self {
             client,
@@ -62,14 +62,14 @@ impl Session {
         }
     }
 
-    /// Asks and prints.
+    /// Runs a statement and prints its answer.
     ///
-    /// Errors: [`crate::client::Refused`] as the server says, no server, a closed stdout.
+    /// Errors: [`crate::client::Refused`] from the server, an unreachable server, a closed stdout.
     pub(super) async fn statement(&mut self, sql: &str) -> Result<()> {
         let started = Instant::now();
         if is_definition(sql) {
             self.print(sql, started).await?;
-            // Without new names completion is only less helpful.
+            // A failed refresh only makes completion less helpful.
             let _ = self.names.refresh_tables(&self.client).await;
             return Ok(());
         }
@@ -105,7 +105,7 @@ impl Session {
         }
     }
 
-    /// The server's own bytes: as they come, or whole for the pager.
+    /// Prints the server's bytes unchanged: as they arrive, or at once for the pager.
     async fn stream(&self, mut begun: Begun) -> Result<()> {
         if self.paging {
             let mut whole = Vec::new();
@@ -121,12 +121,12 @@ impl Session {
         Ok(())
     }
 
-    /// Prints what was asked for; the pager keeps this task's thread until it is left.
+    /// Prints the output of a command; the pager blocks this task's thread until the user leaves it.
     pub(super) fn show(&self, text: &str) -> Result<()> {
         tokio::task::block_in_place(|| pager::show(text, self.paging))
     }
 
-    /// Errors: what the command says, or the server to it.
+    /// Errors: the error of the command, or of the server.
     pub(super) async fn command(&mut self, command: ShellCommand) -> Result<Next> {
         match command {
             ShellCommand::Quit => return Ok(Next::Quit),
@@ -160,7 +160,7 @@ impl Session {
         Ok(Next::Go)
     }
 
-    /// `thalweg status` with these flags, of this server.
+    /// Runs `thalweg status` with these flags against this server.
     async fn status(&self, flags: &[String]) -> Result<()> {
         let line = ["--url", &self.url].into_iter().chain(flags.iter().map(String::as_str));
         let command = status::Arguments::augment_args(clap::Command::new("status").no_binary_name(true));
@@ -174,7 +174,7 @@ impl Session {
         }
     }
 
-    /// The last query again and again; ends by an error, or by being dropped.
+    /// Repeats the last query; ends by an error, or when dropped.
     async fn watch(&mut self, pause: Duration) -> Result<()> {
         let Some(sql) = self.last.clone() else {
             anyhow::bail!("there is no query to repeat yet; ask one, then \\watch");
@@ -191,7 +191,7 @@ impl Session {
             let head = format!("{now}, every {every}: {title}");
             let count = render::count(answer.rows.len(), Some(started.elapsed()));
             let foot = format!("{count} {standing}");
-            // Head, foot, two empty lines, and the line that the cursor stands on.
+            // Five lines are reserved: head, foot, two empty lines, and the line of the cursor.
             let body = render::body(&answer, self.expanded);
             let body = render::fit(&body, width, height.saturating_sub(5));
             let head = render::fit(&head, width, 1);
@@ -217,7 +217,7 @@ impl Session {
         }
     }
 
-    /// After something was cut off in the middle.
+    /// Resets the state after an interrupted command.
     pub(super) fn reset(&mut self) {
         self.depth = 0;
     }

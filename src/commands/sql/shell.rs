@@ -1,6 +1,6 @@
-//! The shell: a prompt, one input after the other, until Ctrl-D.
+//! The shell: prompts for one input after the other, until Ctrl-D.
 //!
-//! Invariant: no error and no Ctrl-C ends it, and what Ctrl-C cuts off here ends on the server, too.
+//! Invariant: neither an error nor Ctrl-C ends the shell, and work that Ctrl-C interrupts also ends on the server.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -23,10 +23,10 @@ use crate::terminal;
 
 const PROMPT: &str = "thalweg> ";
 
-/// Inputs that are remembered.
+/// The number of inputs in the history.
 const REMEMBERED: usize = 10_000;
 
-/// How old the names that TAB offers may be when a prompt appears.
+/// The maximum age of the names for completion when a prompt appears.
 const NAMES_AGE: Duration = Duration::from_secs(5);
 
 type Prompt = Editor<Editing, FileHistory>;
@@ -46,14 +46,14 @@ pub(super) async fn run(mut session: Session, with_history: bool) -> Result<Exit
     ))?;
     let history = if with_history { history_file() } else { None };
     let mut prompt = editor(&session, history.as_ref())?;
-    // From here on Ctrl-C is for what runs, not for the shell.
+    // From here on, Ctrl-C interrupts the running work instead of ending the shell.
     let _heard = signal(SignalKind::interrupt()).context("Ctrl-C cannot be heard")?;
     let mut refreshed = Instant::now();
     loop {
         if refreshed.elapsed() > NAMES_AGE {
             refreshed = Instant::now();
             let (names, client) = (session.names.clone(), session.client.clone());
-            // The prompt does not wait for it, and without new names completion is only less helpful.
+            // The prompt does not wait for the refresh; if it fails, completion is only less helpful.
             tokio::spawn(async move { names.refresh_tables(&client).await });
         }
         let line = match tokio::task::block_in_place(|| prompt.readline(PROMPT)) {
@@ -69,13 +69,13 @@ pub(super) async fn run(mut session: Session, with_history: bool) -> Result<Exit
     }
 }
 
-/// Every statement and command of an input, up to the first error or Ctrl-C.
+/// Runs the statements and commands of an input, up to the first error or Ctrl-C.
 async fn input(session: &mut Session, line: &str) -> Result<Next> {
     if let Some(command) = commands::bare(line) {
         return session.command(command).await;
     }
     for piece in split::split(line) {
-        // A listener of its own: a Ctrl-C of the past, in the pager for example, is none for this.
+        // A new listener per piece: an earlier Ctrl-C, for example in the pager, must not interrupt this piece.
         let mut interrupts = signal(SignalKind::interrupt()).context("Ctrl-C cannot be heard")?;
         let outcome = tokio::select! {
             biased;
@@ -119,7 +119,7 @@ fn editor(session: &Session, history: Option<&PathBuf>) -> Result<Prompt> {
     Ok(prompt)
 }
 
-/// Written at once, so that shells side by side lose nothing.
+/// Appends the input to the history at once, so that parallel shells lose nothing.
 fn remember(prompt: &mut Prompt, line: &str, history: Option<&PathBuf>) {
     if line.trim().is_empty() {
         return;
@@ -133,7 +133,7 @@ fn remember(prompt: &mut Prompt, line: &str, history: Option<&PathBuf>) {
     }
 }
 
-/// Where earlier inputs are kept; none without a home or if its folder cannot be made.
+/// Returns the history file; `None` without a home folder, or if the folder cannot be created.
 fn history_file() -> Option<PathBuf> {
     let variable = |name| std::env::var_os(name).filter(|value| !value.is_empty());
     let folder = state_folder(variable("XDG_STATE_HOME"), variable("HOME"))?;
@@ -146,7 +146,7 @@ fn history_file() -> Option<PathBuf> {
 }
 
 fn state_folder(state: Option<std::ffi::OsString>, home: Option<std::ffi::OsString>) -> Option<PathBuf> {
-    // As the XDG specification has it, a relative path counts as none.
+    // The XDG specification says to ignore a relative path.
     let state = state.map(PathBuf::from).filter(|path| path.is_absolute());
     let state = state.or_else(|| Some(PathBuf::from(home?).join(".local/state")))?;
     Some(state.join("thalweg"))

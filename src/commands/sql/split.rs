@@ -1,30 +1,30 @@
-//! A text of the shell or of a script as statements and backslash commands.
+//! Splits a text of the shell or of a script into statements and backslash commands.
 //!
-//! Statements are cut where requests are cut. Commands are the shell's own: the tokenizer has a backslash but no line
-//! that belongs to it, and what stands there (`\\i it's.sql`) is no SQL, so tokens begin anew behind each command.
-//! Invariant: a semicolon inside quotes or a comment ends nothing.
+//! Statements are split by the same code as requests. Commands exist only in the shell: the tokenizer knows the
+//! backslash but not the rest of its line, which is not SQL (`\\i it's.sql`), so tokenizing restarts after each
+//! command. Invariant: a semicolon inside quotes or a comment ends no statement.
 
 use thalweg_schemas::definition::pieces;
 use thalweg_schemas::definition::tokens::{TokenKind, tokens};
 
-/// A statement without its semicolon, or a command; and where it starts in the whole text, counted from 1.
+/// A statement without its semicolon, or a command; line and column of its start in the whole text count from 1.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct ScriptPiece<'a> {
     pub(super) text: &'a str,
     pub(super) is_command: bool,
-    /// False if the text ended before its semicolon.
+    /// False if the text ended before the statement's semicolon.
     pub(super) ended: bool,
     pub(super) line: usize,
     pub(super) column: usize,
 }
 
-/// Statements and commands, in order. Comments between them belong to none.
+/// Returns statements and commands, in order, without the comments between them.
 pub(super) fn split(text: &str) -> Vec<ScriptPiece<'_>> {
     let mut found = Vec::new();
     let mut from = 0;
     loop {
         let tokens = tokens(text, from);
-        // No SQL has a backslash outside of quotes: it ends a statement as a semicolon does.
+        // A backslash outside of quotes is not SQL, so it ends a statement like a semicolon.
         let command = tokens.iter().position(|token| token.is("\\"));
         let statements = pieces::cut(text, &tokens[..command.unwrap_or(tokens.len())]);
         found.extend(statements.iter().map(|s| piece(text, s.at, s.text, false, s.ended || command.is_some())));
@@ -46,12 +46,12 @@ fn piece<'a>(whole: &str, at: usize, text: &'a str, is_command: bool, ended: boo
     }
 }
 
-/// Where the line ends that byte `at` is on: the end of a command that begins there.
+/// Returns the end of the line that contains byte `at`, which is the end of a command that begins there.
 pub(super) fn line_end(text: &str, at: usize) -> usize {
     text[at..].find('\n').map_or(text.len(), |length| at + length)
 }
 
-/// The keyword that a statement begins with.
+/// Returns the first keyword of a statement.
 pub(super) fn first_word(sql: &str) -> Option<&str> {
     tokens(sql, 0).iter().find(|token| token.kind == TokenKind::Word).map(|token| token.text)
 }
@@ -60,7 +60,7 @@ pub(super) fn first_word(sql: &str) -> Option<&str> {
 mod tests {
     use super::*;
 
-    /// Statements as they are, commands in angle brackets, an unended statement with an ellipsis.
+    /// Expected: statements unchanged, commands in angle brackets, an unended statement with an ellipsis.
     #[track_caller]
     fn check(text: &str, expect: &[&str]) {
         let found: Vec<String> = split(text)

@@ -1,8 +1,8 @@
-//! Words of SQL, as far as completion and highlighting need them.
+//! SQL keywords for completion and highlighting.
 //!
-//! Invariant: all in upper case.
+//! Invariant: all words are in upper case.
 
-/// What a statement may begin with.
+/// The words that may begin a statement.
 pub(super) const FIRST: [&str; 10] = [
     "SELECT",
     "WITH",
@@ -26,13 +26,13 @@ pub(super) const KEYWORDS: [&str; 57] = [
     "USING", "WHEN", "WHERE",
 ];
 
-/// After which a table stands.
+/// The words that a table may follow.
 pub(super) const BEFORE_TABLE: [&str; 7] = ["FROM", "JOIN", "TABLE", "VIEW", "DESCRIBE", "DESC", "EXISTS"];
 
-/// Which of them came last says what a comma separates.
+/// The clauses; the latest one before the cursor determines the kind of list that a comma continues.
 pub(super) const CLAUSES: [&str; 8] = ["SELECT", "FROM", "WHERE", "GROUP", "ORDER", "HAVING", "ON", "LIMIT"];
 
-/// The words that alone can follow `word`.
+/// Returns the only words that can follow `word`.
 pub(super) fn following(word: &str) -> Option<&'static [&'static str]> {
     Some(match word.to_uppercase().as_str() {
         "CREATE" => {
@@ -50,7 +50,7 @@ pub(super) fn following(word: &str) -> Option<&'static [&'static str]> {
     })
 }
 
-/// Parts of [`KEYWORDS`] and [`FIRST`], and a few that are not worth completing.
+/// True for the words in [`KEYWORDS`] and [`FIRST`], and for a few that are not worth completing.
 pub(super) fn is_keyword(word: &str) -> bool {
     const MORE: [&str; 9] = ["ANALYZE", "COLUMNS", "FUNCTIONS", "IF", "OUTER", "REPLACE", "TABLES", "UNION", "VERBOSE"];
     let word = word.to_uppercase();
@@ -59,7 +59,7 @@ pub(super) fn is_keyword(word: &str) -> bool {
     parts.any(|part| part == word) || MORE.contains(&word.as_str())
 }
 
-/// Words that are no names unless they are quoted.
+/// True for words that are names only if quoted.
 pub(super) fn is_reserved(word: &str) -> bool {
     #[rustfmt::skip]
     const RESERVED: [&str; 24] = [

@@ -1,6 +1,7 @@
-//! The selected stream or view in sentences: what its line in the table has no room for.
+//! Describes the selected stream or view in sentences, with the details that its table row leaves out.
 //!
-//! Invariant: what needs a hand (a failure, a pause) comes first, so that a small screen does not cut it off.
+//! Invariant: problems that need the user (a failure, a pause) come first, so that a small screen does not cut them
+//! off.
 
 use bytesize::ByteSize;
 use thalweg_schemas::Frontier;
@@ -10,7 +11,7 @@ use thalweg_schemas::api::views::ViewStatus;
 use super::frame::outcome;
 use crate::terminal::grouped;
 
-/// A title and lines.
+/// Returns a title and lines.
 pub(super) fn of_stream(stream: &StreamStatus) -> (String, Vec<String>) {
     let mut lines = Vec::new();
     if let Some(failure) = &stream.failure {

@@ -1,6 +1,6 @@
-//! A screen drawn: streams, views, the selected one in detail.
+//! Draws a screen: streams, views, and the selected one in detail.
 //!
-//! Invariant: pure: what is drawn depends on the screen, the time and the area alone, and every area is enough.
+//! Invariant: the drawing depends only on the screen, the time and the area, and works in an area of any size.
 
 use std::time::Duration;
 
@@ -27,7 +27,7 @@ const BAD: Style = Style::new().fg(Color::Red).add_modifier(Modifier::BOLD);
 const DOUBTFUL: Style = Style::new().fg(Color::Yellow);
 const SELECTED: Style = Style::new().add_modifier(Modifier::REVERSED);
 
-/// Draws all of `screen`; `now` counts as the samples do.
+/// Draws all of `screen`; `now` has the same origin as the times of the samples.
 pub(super) fn draw(frame: &mut Frame<'_>, screen: &Screen, now: Duration) {
     let [head, body, foot] =
         Layout::vertical([Constraint::Length(2), Constraint::Fill(1), Constraint::Length(1)]).areas(frame.area());
@@ -74,7 +74,7 @@ fn draw_sample(frame: &mut Frame<'_>, screen: &Screen, sample: &Sample, area: Re
         return;
     }
     let detail = DETAIL_LINES.min(area.height / 3);
-    // Each table has a head and a blank line below; views give way first, but not all of the way.
+    // Each table has a header and a blank line below. The views' table shrinks first, but keeps some lines.
     let both = area.height.saturating_sub(detail);
     let upper = (streams + 2).min((both / 2).max(both.saturating_sub(views + 2)));
     let [upper, lower, detail] =
@@ -97,7 +97,7 @@ fn draw_sample(frame: &mut Frame<'_>, screen: &Screen, sample: &Sample, area: Re
     frame.render_widget(text.block(block), detail);
 }
 
-/// Without the blank line below.
+/// Returns the area without the blank line at its end.
 fn inner(area: Rect) -> Rect {
     Rect { height: area.height.saturating_sub(1), ..area }
 }
@@ -235,7 +235,7 @@ pub(super) fn outcome(run: &RunSummary) -> String {
     format!("{outcome} {:.1}s", run.seconds)
 }
 
-/// A count in at most six characters: 123456, 1234k, 12M.
+/// Formats a count in at most six characters: 123456, 1234k, 12M.
 fn short(n: i64) -> String {
     match n {
         ..1_000_000 => n.to_string(),
@@ -245,7 +245,7 @@ fn short(n: i64) -> String {
     }
 }
 
-/// A time span in its two largest units: 5s, 3m 12s, 2h 5m, 4d 3h.
+/// Formats a time span in its two largest units: 5s, 3m 12s, 2h 5m, 4d 3h.
 pub(super) fn span(seconds: f64) -> String {
     let seconds = seconds.max(0.0) as u64;
     let units = [("d", 86_400), ("h", 3_600), ("m", 60), ("s", 1)];
@@ -261,7 +261,7 @@ pub(super) fn span(seconds: f64) -> String {
     parts.join(" ")
 }
 
-/// "3m 0s" is "3m"; "0s" alone stays.
+/// False for a zero that can be left out: "3m 0s" becomes "3m", but "0s" alone stays.
 fn parts_matter(part: &str, seconds: u64) -> bool {
     seconds == 0 || !part.starts_with('0')
 }

@@ -1,6 +1,6 @@
-//! The status as text, for pipes, logs and one look.
+//! The status as text, for pipes, logs and a single look.
 //!
-//! Invariant: it shows what the server says, and computes nothing but the layout.
+//! Invariant: all values come from the server; only the layout is computed here.
 
 use std::time::Duration;
 
@@ -120,7 +120,7 @@ fn table(head: &[&str], right: &[bool], rows: &[Vec<String>]) -> String {
     terminal::table(&head, right, rows)
 }
 
-/// Whole seconds: "1m 5s".
+/// Formats whole seconds: "1m 5s".
 fn age(seconds: f64) -> String {
     humantime::format_duration(Duration::from_secs(seconds.max(0.0) as u64)).to_string()
 }

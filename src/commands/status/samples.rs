@@ -1,6 +1,6 @@
-//! What a server says of itself, and how fast it moves between two looks.
+//! Samples of a server's status, and the rates between them.
 //!
-//! Invariant: a rate is never made from samples of two processes.
+//! Invariant: a rate is never computed from samples of two processes.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -9,13 +9,13 @@ use thalweg_schemas::api::process::ProcessStatus;
 use thalweg_schemas::api::streams::{StreamStatus, WorkerEntry};
 use thalweg_schemas::api::views::ViewStatus;
 
-/// Rates are over the samples of this long: jumpy enough to be live, steady enough to be read.
+/// The period that rates are computed over: short enough to look live, long enough to be readable.
 const WINDOW: Duration = Duration::from_secs(10);
 
-/// Everything at one time.
+/// The status at one time.
 #[derive(Debug, Clone)]
 pub(super) struct Sample {
-    /// Since the watching began.
+    /// Time since the start of the command.
     pub(super) at: Duration,
     pub(super) streams: Vec<StreamStatus>,
     /// Empty if the realtime side is in the server's own process.
@@ -24,18 +24,18 @@ pub(super) struct Sample {
     pub(super) process: ProcessStatus,
 }
 
-/// Messages that were read, since the server started.
+/// Messages that the server has read since its start.
 fn messages(stream: &StreamStatus) -> u64 {
     stream.rows + stream.rejects
 }
 
-/// Messages that are read and not archived yet.
+/// Messages that are read but not archived yet.
 pub(super) fn unarchived(stream: &StreamStatus) -> i64 {
     let partitions = stream.partitions.values();
     partitions.map(|p| p.frontier.0 - p.archive_frontier.0).sum()
 }
 
-/// The samples of the last while, oldest first.
+/// The recent samples, oldest first.
 #[derive(Debug, Default)]
 pub(super) struct History(VecDeque<Sample>);
 
@@ -46,7 +46,7 @@ impl History {
         if self.newest().is_some_and(restarted) {
             self.0.clear();
         }
-        // One that is older than the window stays, so that slow sampling has a rate too.
+        // Keep one sample older than the window, so that slow sampling still has a rate.
         let old = |at: Duration| at + WINDOW < sample.at;
         while self.0.len() > 1 && old(self.0[1].at) {
             self.0.pop_front();
@@ -58,8 +58,8 @@ impl History {
         self.0.back()
     }
 
-    /// Messages a second that `stream` has read lately; none before the second sample or after a restart of the
-    /// stream.
+    /// Returns the messages a second that `stream` has read recently; `None` before the second sample or after a
+    /// restart of the stream.
     pub(super) fn rate(&self, stream: &str) -> Option<f64> {
         let of = |sample: &Sample| {
             let found = sample.streams.iter().find(|s| s.name.as_str() == stream)?;

@@ -1,6 +1,6 @@
-//! What is on the screen, and what a key or an answer makes of it.
+//! The state of the screen, and its changes by keys and answers.
 //!
-//! Invariant: nothing here reads a clock, a key or a socket; the same events give the same screen.
+//! Invariant: no function here reads a clock, a key or a socket; the same events give the same screen.
 
 use std::time::Duration;
 
@@ -13,15 +13,15 @@ use super::samples::{History, Sample};
 pub(super) struct Screen {
     pub(super) url: String,
     pub(super) history: History,
-    /// Since when the server has not answered, and why.
+    /// The time since which the server has not answered, and the reason.
     pub(super) silent: Option<(Duration, String)>,
-    /// Answers that come are not shown.
+    /// True while new answers are not shown.
     pub(super) paused: bool,
-    /// Which line has the mark: streams come first, then views.
+    /// The selected line: streams come first, then views.
     pub(super) selected: usize,
 }
 
-/// What a key asks of the loop.
+/// The effect of a key on the loop.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Press {
     Quit,
@@ -33,7 +33,7 @@ impl Screen {
         Self { url: url.to_owned(), history: History::default(), silent: None, paused: false, selected: 0 }
     }
 
-    /// Lines that can be selected.
+    /// The number of lines that can be selected.
     fn lines(&self) -> usize {
         let newest = self.history.newest();
         newest.map_or(0, |sample| sample.streams.len() + sample.views.len())
@@ -60,7 +60,7 @@ impl Screen {
         Press::Stay
     }
 
-    /// Takes over what the server said, or why it said nothing.
+    /// Records the server's answer, or the reason why it did not answer.
     pub(super) fn take(&mut self, now: Duration, answer: Result<Sample, String>) {
         match answer {
             Ok(sample) => {

@@ -1,6 +1,6 @@
-//! Looking again and again: live on a terminal, as text elsewhere.
+//! Repeats the status: live on a terminal, as text elsewhere.
 //!
-//! Invariant: the terminal is given back as it was on every way out, a panic included.
+//! Invariant: every exit restores the terminal, also a panic.
 
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
@@ -18,19 +18,19 @@ use super::{StatusAnswer, look};
 use crate::client::Client;
 use crate::terminal;
 
-/// A server that takes longer than this is told to be silent.
+/// Time after which a server counts as not answering.
 const PATIENCE: Duration = Duration::from_secs(5);
-/// How often ages on the screen move on by themselves.
+/// Pause between redraws, which update the ages on the screen without new answers.
 const REDRAW: Duration = Duration::from_secs(1);
-/// How often the thread that reads keys looks whether anybody listens.
+/// Pause between two checks of the key-reading thread for a dropped receiver.
 const LISTEN: Duration = Duration::from_millis(200);
 
-/// The terminal while it is ours.
+/// The terminal while this program draws on it.
 struct Borrowed(DefaultTerminal);
 
 impl Borrowed {
     fn take() -> Result<Self> {
-        // Its panic hook gives the terminal back before the panic is told.
+        // The panic hook of `try_init` restores the terminal before the panic is printed.
         let terminal = try_init().context("the terminal cannot be drawn on")?;
         Ok(Self(terminal))
     }
@@ -42,7 +42,7 @@ impl Drop for Borrowed {
     }
 }
 
-/// The live view, until a key or a signal ends it.
+/// Shows the live view until a key or a signal ends it.
 pub(super) async fn live(client: Client, url: &str, every: Duration) -> Result<ExitCode> {
     let began = Instant::now();
     let mut terminate = signal(SignalKind::terminate())?;
@@ -56,7 +56,7 @@ pub(super) async fn live(client: Client, url: &str, every: Duration) -> Result<E
         tokio::select! {
             event = keys.recv() => match event {
                 Some(Ok(Event::Key(key))) if screen.press(key) == Press::Quit => break,
-                // Another size is another drawing; the rest is nothing to us.
+                // A resize is redrawn by the loop; other events need no action.
                 Some(Ok(_)) => {}
                 Some(Err(e)) => return Err(anyhow!(e).context("the terminal cannot be read")),
                 None => break,
@@ -69,7 +69,7 @@ pub(super) async fn live(client: Client, url: &str, every: Duration) -> Result<E
     Ok(ExitCode::SUCCESS)
 }
 
-/// Keys and changes of size, read on a thread of their own, which ends with the receiver.
+/// Reads keys and resizes on a separate thread, which ends when the receiver is dropped.
 fn read_keys() -> mpsc::Receiver<std::io::Result<Event>> {
     let (sender, keys) = mpsc::channel(16);
     std::thread::spawn(move || {
@@ -88,7 +88,7 @@ fn read_keys() -> mpsc::Receiver<std::io::Result<Event>> {
     keys
 }
 
-/// Looks every so often; ends with the receiver.
+/// Samples the status at this interval, until the receiver is dropped.
 fn ask(client: Client, began: Instant, every: Duration) -> mpsc::Receiver<Result<Sample, String>> {
     let (sender, answers) = mpsc::channel(1);
     tokio::spawn(async move {
@@ -107,7 +107,7 @@ fn ask(client: Client, began: Instant, every: Duration) -> mpsc::Receiver<Result
     answers
 }
 
-/// The text again and again, until the reader or a signal ends it. A server that does not answer is told on stderr.
+/// Prints the text repeatedly, until stdout is closed or a signal arrives. Failures of the server go to stderr.
 pub(super) async fn plain(client: Client, every: Duration, json: bool) -> Result<ExitCode> {
     loop {
         match StatusAnswer::of(&client).await {

@@ -1,7 +1,7 @@
-//! `thalweg up --demo`: a broker in this process, the demo's definitions, and its generator.
+//! `thalweg up --demo`: runs a broker in this process, the demo's definitions, and its generator.
 //!
-//! Invariant: they end in the order of the data: first the generator, then the platform, last the broker; so what was
-//! sent is archived, and the next start goes on from there.
+//! Invariant: the parts end in the order of the data: first the generator, then the platform, last the broker. So all
+//! sent messages are archived, and the next start continues after them.
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -29,28 +29,29 @@ use crate::flags::{ServerFlags, Usage};
 use crate::platform::{Platform, Stopped, supervise};
 use crate::terminal;
 
-/// Property that says where Kafka is.
+/// The property with Kafka's address.
 const SERVERS: &str = "bootstrap.servers";
-/// How the generator treats the embedded broker. On a machine that is busy building views it may be slow to answer; a
-/// large batch costs it hardly more than a small one.
+/// The generator's settings for the embedded broker. The broker may answer slowly while the machine is busy building
+/// views, and a large batch costs it little more than a small one.
 const PATIENT: [(&str, &str); 3] =
     [("linger.ms", "50"), ("request.timeout.ms", "300000"), ("socket.timeout.ms", "300000")];
-/// What a demo has otherwise than a production: layers whose work can be watched, and a screen that stays readable.
+/// Settings of the demo that differ from production: short intervals make the work of the layers visible, and the
+/// screen stays readable.
 const DEFAULTS: &str = r#"
 epoch_interval = "5s"
 mark_interval = "10s"
 batch_interval = "30s"
 log_level = "warn"
 "#;
-/// The broker keeps everything, so the generator rests when its log has this size.
+/// The broker deletes nothing, so the generator pauses when the broker's log reaches this size, in bytes.
 const LOG_BYTES: u64 = 4 << 30;
 const LOG_POLL: Duration = Duration::from_secs(5);
-/// How often it is asked whether everything answers.
+/// Pause between two checks whether every stream and view answers.
 const READY_POLL: Duration = Duration::from_millis(25);
-/// After this long a person is told what is waited for.
+/// Time after which a message says what the start waits for.
 const PATIENCE: Duration = Duration::from_secs(15);
 
-/// Questions to begin with.
+/// Example queries for the start screen.
 const QUERIES: [&str; 3] = [
     "SELECT site, sum(alarms) AS alarms, max(hottest) AS hottest FROM site_alarms GROUP BY site ORDER BY alarms DESC",
     "SELECT address, failures, accounts, break_ins FROM suspicious_addresses ORDER BY failures DESC LIMIT 5",
@@ -79,7 +80,7 @@ pub(super) struct DemoFlags {
 }
 
 impl DemoFlags {
-    /// Settings that differ from the usual defaults.
+    /// Returns the settings that differ from the usual defaults.
     pub(super) fn defaults(&self) -> Table {
         let text = if self.demo { DEFAULTS } else { "" };
         text.parse().expect("the demo's settings are TOML")
@@ -100,7 +101,7 @@ impl DemoFlags {
     }
 }
 
-/// The demo's streams and views.
+/// Returns the definitions of the demo's streams and views.
 pub(super) fn definitions() -> Result<Vec<Statement>> {
     let mut statements = Vec::new();
     for stream in DemoStream::ALL {
@@ -110,7 +111,7 @@ pub(super) fn definitions() -> Result<Vec<Statement>> {
     Ok(statements)
 }
 
-/// A broker that runs, and what is to be sent to it.
+/// A running broker, and the plan of the messages for it.
 pub(super) struct Demo {
     broker: Broker,
     plan: Plan,
@@ -119,9 +120,9 @@ pub(super) struct Demo {
 }
 
 impl Demo {
-    /// Starts the broker, with its topics, and points `settings` to it. `None` if no demo is asked for.
+    /// Starts the broker with its topics, and points `settings` to it. Returns `None` without `--demo`.
     ///
-    /// Errors: [`Usage`] if the settings name another Kafka; the broker's.
+    /// Errors: [`Usage`] if the settings name another Kafka; errors of the broker.
     pub(super) async fn start(flags: &DemoFlags, settings: &mut Settings) -> Result<Option<Self>> {
         if !flags.demo {
             return Ok(None);
@@ -141,7 +142,7 @@ impl Demo {
         Ok(Some(Self { broker, plan, data, began }))
     }
 
-    /// Sends and shows until `stop` is ready or a part fails, then ends everything in order.
+    /// Sends messages and shows the screen until `stop` is ready or a part fails, then ends all parts in order.
     pub(super) async fn run(self, platform: Platform, stop: impl Future<Output = ()>) -> Result<(), Stopped> {
         let Demo { broker, plan, data, began } = self;
         let resting = CancellationToken::new();
@@ -166,7 +167,8 @@ impl Demo {
                 };
                 tokio::select! { () = stop => {}, () = full => {} }
                 resting.cancel();
-                // How it ended has been told; the messages that arrived are archived all the same.
+                // The end of the generator has already been reported; the messages that arrived are archived in any
+                // case.
                 let _ = (&mut generator).await;
             };
             platform.until(stopping).await
@@ -177,7 +179,7 @@ impl Demo {
     }
 }
 
-/// Sends until `cancel`; what fails is tried again, from where the topics end.
+/// Sends until `cancel`; after a failure, sending restarts from the end of the topics.
 async fn generate(plan: Plan, cancel: CancellationToken) -> Result<(), Stopped> {
     let (failure, _) = watch::channel(None);
     let (sent, _) = watch::channel(0);
@@ -190,7 +192,7 @@ async fn send(plan: &Plan, cancel: &CancellationToken, sent: &watch::Sender<u64>
     Ok(())
 }
 
-/// Waits until every stream has caught up and every view answers; says so once if that takes long.
+/// Waits until every stream has caught up and every view answers; prints one message if that takes long.
 async fn ready(address: SocketAddr) -> Result<()> {
     let url = url(address);
     let client = Client::new(&ServerFlags { url })?;
@@ -208,8 +210,8 @@ async fn ready(address: SocketAddr) -> Result<()> {
     }
 }
 
-/// Errors: why something does not answer yet. A view that is still being built keeps no server from being ready, but
-/// nobody can be told to ask it.
+/// Errors: why a stream or view does not answer yet. A view that is still being built does not affect `/readyz`, but
+/// the screen must not suggest queries that read it.
 async fn answers(client: &Client) -> Result<()> {
     client.send(client.request(Method::GET, "/readyz")?).await?;
     let views: Value = client.get("/v1/views").await?;
@@ -220,7 +222,7 @@ async fn answers(client: &Client) -> Result<()> {
     }
 }
 
-/// Where a client on this machine reaches the server.
+/// Returns the URL by which a client on this machine reaches the server.
 fn url(mut address: SocketAddr) -> String {
     if address.ip().is_unspecified() {
         address.set_ip(IpAddr::V4(Ipv4Addr::LOCALHOST));
@@ -228,7 +230,7 @@ fn url(mut address: SocketAddr) -> String {
     format!("http://{address}")
 }
 
-/// What a newcomer needs to know.
+/// Returns the start screen for a new user.
 fn screen(address: SocketAddr, kafka: SocketAddr, data: &Path, took: Duration) -> String {
     let program = std::env::args().next();
     let program = program.unwrap_or_else(|| "thalweg".to_owned());

@@ -1,4 +1,4 @@
-//! What is answered: every statement as one query over all rows answers, and how that is planned.
+//! Answers: every statement answers as one query over all rows does. Also checks how such a query is planned.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -14,7 +14,7 @@ use super::{engine, lines, rows};
 use crate::fixture::{World, at, stream};
 use crate::options::Options;
 
-/// The views' queries over all rows below `to`, in a session that knows nothing of layers.
+/// A session that runs the views' queries over all rows below `to` and has no layers.
 async fn reference(world: &World, to: &Frontier) -> SessionContext {
     let context = SessionContext::new_with_state(world.state.clone());
     let all = world.rows(&at(0, 0), to);
@@ -36,7 +36,7 @@ async fn reference(world: &World, to: &Frontier) -> SessionContext {
     context
 }
 
-/// Every statement answers as the reference does.
+/// Checks that every statement answers as the reference does.
 async fn check_equal(archived: Frontier, cut: Frontier, to: Frontier) {
     let world = World::standing(&archived, &cut, &to).await;
     let engine = engine(&world);
@@ -101,7 +101,7 @@ async fn explain_shows_both_frontiers_and_pushes_filters_and_columns() {
     let below: Vec<usize> = logical.match_indices(" Filter: ").map(|(i, _)| i).collect();
     assert_eq!(below.len(), 2, "the filter is on both sides: {plan}");
     assert!(below.iter().all(|i| *i > aggregate), "below the aggregate: {plan}");
-    // Of five aggregates one is asked for: the states of the others are not even read.
+    // The query reads one of five aggregates; the scans leave out the states of the others.
     for scan in logical.lines().filter(|l| l.contains("TableScan:")) {
         assert!(scan.contains("g0"), "{plan}");
         let states = (0..5).filter(|i| scan.contains(&format!("a{i}"))).count();

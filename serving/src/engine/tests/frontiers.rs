@@ -1,4 +1,4 @@
-//! When nothing is answered yet: layers that are not ready, gaps, and frontiers that are waited for.
+//! Queries that cannot be answered yet: layers that are not ready, gaps, and frontiers that a query waits for.
 
 use std::sync::Arc;
 

@@ -1,4 +1,4 @@
-//! What ends a query: time, memory, too many at once, a client that does not read.
+//! The limits that end a query: time, memory, the number of queries, and a client that does not read.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -32,7 +32,7 @@ async fn limits_end_a_query() {
     let held = engine.run("SELECT value FROM generate_series(1, 100000000)", Options::default()).await.unwrap();
     assert_eq!(code(&engine, "SELECT 1").await, "too_busy");
     drop(held);
-    // Its permit is free when its task has ended, a moment after it was aborted.
+    // The permit becomes free when the task has ended, a moment after the abort.
     let _ = engine.permits.acquire().await.unwrap();
     rows(&engine, "SELECT 1").await;
     let text = crate::status::exposition::encode(&world.sources, &StreamConditions::default()).unwrap();
@@ -50,7 +50,7 @@ async fn the_time_limit_does_not_wait_for_an_operator_without_pauses() {
     let engine = Arc::new(Engine::new(config, world.sources.clone()).unwrap());
     let join = "SELECT count(*) FROM generate_series(1, 300000) a, generate_series(1, 8000) b WHERE (a.value * b.value) % 7 = 8";
     assert_eq!(code(&engine, join).await, "timeout");
-    // The permit comes back when the operator's thread does.
+    // The permit becomes free when the operator's thread ends.
     let _ = engine.permits.acquire_many(2).await.unwrap();
 }
 

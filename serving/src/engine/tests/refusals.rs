@@ -1,4 +1,4 @@
-//! Statements that are refused, and where the mistake is said to be.
+//! Refused statements, and the line and column that their errors name.
 
 use futures::TryStreamExt;
 

@@ -1,4 +1,4 @@
-//! Values that are easily lost on the way to a client.
+//! Values that an encoding easily loses.
 
 use arrow::array::{
     BinaryArray, Decimal128Array, Float32Array, Float64Array, Int64Array, ListArray, StringArray, StructArray,
@@ -27,7 +27,7 @@ fn head(schema: &Schema, frontier: &str) -> SqlAnswer {
     SqlAnswer { columns: columns(schema), frontier, stale: false, partial: Default::default(), rows: Vec::new() }
 }
 
-/// `column` is written as these JSON values, and its first row once more.
+/// Checks that `column` is written as these JSON values, and its first row once more.
 #[track_caller]
 fn check(column: ArrayRef, expect: &[&str]) {
     let text = encode(AnswerFormat::Json, vec![("x", column)]);

@@ -1,4 +1,4 @@
-//! `docs/http.md`, compared with the server: routes, error codes, headers, words, media types and examples.
+//! Compares `docs/http.md` with the server: routes, error codes, headers, words, media types and examples.
 
 use std::collections::BTreeSet;
 
@@ -25,7 +25,7 @@ fn quoted(text: &str) -> impl Iterator<Item = &str> {
     text.split('`').skip(1).step_by(2)
 }
 
-/// First and second cell of the rows of the table of errors.
+/// First and second cell of each row in the table of errors.
 fn errors() -> impl Iterator<Item = (&'static str, &'static str)> {
     let (_, errors) = PAGE.split_once("\n## Errors\n").unwrap();
     errors.lines().filter_map(|line| {
@@ -86,7 +86,7 @@ fn media_types_are_named() {
     }
 }
 
-/// The example is a `T`, and has no key that a `T` has not.
+/// Checks that the example parses as a `T` and has no key that `T` lacks.
 #[track_caller]
 fn check<T: Serialize + DeserializeOwned>(name: &str, example: &str) {
     let value: T = serde_json::from_str(example).unwrap_or_else(|e| panic!("{name}: {e}:\n{example}"));

@@ -1,4 +1,4 @@
-//! Rows above the archive: every gap is refused, every honest run of chunks is found.
+//! Rows above the archive: every gap is refused, and every gapless run of chunks is found.
 
 use thalweg_schemas::Partition;
 
@@ -8,7 +8,7 @@ fn at(offset: i64) -> Frontier {
     Frontier::from([(0, offset)])
 }
 
-/// Chunks as ranges of partition 0, the archive's frontier, the snapshot's, and the ranges that are used.
+/// Chunks as ranges of partition 0, the frontiers of the archive and the snapshot, and the ranges that the pin uses.
 #[track_caller]
 fn check(chunks: &[(i64, i64)], archived: i64, frontier: i64, expect: Option<&[(i64, i64)]>) {
     let chunks: Vec<_> = chunks
@@ -30,7 +30,7 @@ fn honest_chunks_are_found() {
     check(&[(0, 5), (5, 9)], 5, 9, Some(&[(5, 9)]));
     check(&[(0, 7), (7, 9)], 5, 9, Some(&[(0, 7), (7, 9)]));
     check(&[(0, 5)], 5, 5, Some(&[]));
-    // Archived by another process beyond what this one has kept.
+    // Another process has archived rows beyond those that this process keeps.
     check(&[(0, 5)], 9, 9, Some(&[]));
 }
 

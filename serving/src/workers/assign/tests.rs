@@ -1,4 +1,4 @@
-//! Which worker is chosen, and which answers are not believed.
+//! The chosen worker, and the answers that are not trusted.
 
 use thalweg_kit::positions::at;
 
@@ -32,7 +32,7 @@ fn answer(parts: &[Part<'_>]) -> PinAnswer {
     PinAnswer { pin: "p".into(), worker: "w".into(), partitions: parts.collect(), reason: None }
 }
 
-/// S is 5 in partitions 0 and 1, which exist.
+/// S is 5 in partitions 0 and 1, the only ones that exist.
 fn needs() -> Requirements {
     Requirements {
         origin: at(&[(0, 0), (1, 0)]),
@@ -48,7 +48,8 @@ fn decide(needs: &Requirements, answers: &[PinAnswer]) -> WorkerChoice {
     choose_workers(needs, &answers)
 }
 
-/// Answers by worker; the share of each that is used; the partitions that nobody holds, with a part of the reason.
+/// Checks the choice for the workers' answers: the share of each chosen worker, and the unheld partitions with a part
+/// of the reason.
 #[track_caller]
 fn check(needs: &Requirements, answers: &[&[Part<'_>]], shares: &[(usize, &[(i32, i64)])], unheld: &[(i32, &str)]) {
     let answers: Vec<PinAnswer> = answers.iter().map(|parts| answer(parts)).collect();
@@ -71,7 +72,7 @@ fn each_partition_comes_from_the_worker_that_is_furthest() {
     check(&needs(), &[both], &[(0, &[(0, 9), (1, 8)])], &[]);
     let apart: [&[Part<'_>]; 2] = [&[(0, 9, true, &[(5, 9)])], &[(1, 5, true, &[])]];
     check(&needs(), &apart, &[(0, &[(0, 9)]), (1, &[(1, 5)])], &[]);
-    // A zombie that stands still, before and after the worker that reads.
+    // A zombie that has stopped reading, listed before and after the worker that reads.
     let zombie: &[Part<'_>] = &[(0, 7, true, &[(5, 7)])];
     check(&needs(), &[zombie, both], &[(1, &[(0, 9), (1, 8)])], &[]);
     check(&needs(), &[both, zombie], &[(0, &[(0, 9), (1, 8)])], &[]);
@@ -90,7 +91,7 @@ fn what_does_not_tile_is_not_believed() {
     refuse((0, 9, true, &[]), "does not tile 5..9");
     refuse((0, 4, true, &[]), "does not tile 5..4");
     refuse((0, 9, false, &[(5, 9)]), "3 messages are left");
-    // A forged one that is higher does not win over an honest one.
+    // A forged answer with a higher F does not win over an honest one.
     let forged: &[Part<'_>] = &[(0, 99, true, &[(5, 98)]), other];
     let honest: &[Part<'_>] = &[(0, 9, true, &[(5, 9)])];
     check(&needs(), &[forged, honest], &[(0, &[(1, 5)]), (1, &[(0, 9)])], &[]);
@@ -100,10 +101,10 @@ fn what_does_not_tile_is_not_believed() {
 fn partitions_that_nobody_names_are_missed_whoever_knows_them() {
     let one: &[Part<'_>] = &[(0, 9, true, &[(5, 9)])];
     check(&needs(), &[one], &[(0, &[(0, 9)])], &[(1, "no worker reads it")]);
-    // Known to a worker alone.
+    // A partition that only a worker knows.
     let grown: &[Part<'_>] = &[(0, 9, true, &[(5, 9)]), (1, 5, true, &[]), (2, 3, false, &[(0, 3)])];
     check(&needs(), &[grown], &[(0, &[(0, 9), (1, 5)])], &[(2, "catching up")]);
-    // Known to the cut alone.
+    // A partition that only the cut knows.
     let mut cut = needs();
     cut.views.insert(view(), at(&[(0, 5), (1, 5), (4, 8)]));
     let both: &[Part<'_>] = &[(0, 9, true, &[(5, 9)]), (1, 5, true, &[])];

@@ -1,4 +1,4 @@
-//! Completion at a cursor, which the texts mark with `|`.
+//! Completion at a cursor; the texts mark the cursor with `|`.
 
 use super::*;
 
@@ -21,7 +21,7 @@ fn names() -> CompletionNames {
     }
 }
 
-/// The start of what is replaced, and what may stand there.
+/// Checks the text that is replaced, and its possible replacements.
 #[track_caller]
 fn check(marked: &str, replaced: &str, expect: &[&str]) {
     let at = marked.find('|').unwrap();

@@ -1,4 +1,4 @@
-//! Screens in, exact text out.
+//! Screens, and the exact text that each of them draws.
 
 use ratatui::Terminal;
 use ratatui::backend::TestBackend;
@@ -20,7 +20,7 @@ fn view(name: &str) -> ViewStatus {
     .unwrap()
 }
 
-/// A stream at 300 messages a second, and two views, one of which cannot be computed.
+/// A screen with a stream at 300 messages a second, and two views, one of which cannot be computed.
 fn screen() -> Screen {
     let mut screen = Screen::new("http://127.0.0.1:8642");
     for (at, rows) in [(0, 1000), (2, 1600)] {
