@@ -168,7 +168,10 @@ fn what_the_planner_cannot_place_is_narrowed_down() {
     let view = |query: &str| format!("CREATE MATERIALIZED VIEW v AS\n{query}");
     place(&view("SELECT device, 1 + avg(upper(device)) AS n FROM s GROUP BY 1"), &[("4:20+3", "avg")]);
     place(&view("SELECT count(*), count(*) FROM s"), &[("4:18+5", "same name")]);
-    place(&view("SELECT max(temperature) AS n FROM s WHERE sum(temperature) > 1"), &[("4:43+20", "not allowed in the WHERE")]);
+    place(
+        &view("SELECT max(temperature) AS n FROM s WHERE sum(temperature) > 1"),
+        &[("4:43+20", "not allowed in the WHERE")],
+    );
 }
 
 #[test]
