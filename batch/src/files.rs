@@ -248,7 +248,8 @@ impl StateFiles {
     }
 }
 
-/// Deletes files that will not be committed. The next vacuum finds files that cannot be deleted now.
+/// Deletes files that will not be committed. A file that cannot be deleted is left behind without harm; in a view's
+/// table, vacuum deletes it later.
 pub(crate) async fn discard(store: &Arc<dyn ObjectStore>, folder: &Path, files: &[NewFile]) {
     for file in files {
         let path = folder.clone().join(file.path.as_str());

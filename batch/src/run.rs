@@ -93,7 +93,8 @@ pub async fn run_views(
 /// Computes `view` up to the newest mark and publishes the result, unless another run of the view is active.
 /// `progress` is called about twice a second.
 ///
-/// Errors: storage, planning and computing, each as its own variant. Nothing is published then.
+/// Errors: a failure of storage, planning or computing, each with its own variant. Nothing is published then, unless
+/// the commit itself failed: its outcome is unknown.
 pub async fn run_view(
     warehouse: &Warehouse,
     catalog: &Catalog,

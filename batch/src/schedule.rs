@@ -32,7 +32,7 @@ pub struct Downstream {
     pub published: watch::Sender<Arc<Published>>,
     /// Starts a round of runs at once.
     pub wake: Arc<Notify>,
-    /// Receives the report of every run, including failed runs.
+    /// Receives the report of every run, including failed runs, unless another process computes the view.
     pub runs: mpsc::UnboundedSender<RunReport>,
 }
 

@@ -50,7 +50,7 @@ pub(crate) struct Publication {
 #[derive(Debug, Clone)]
 pub(crate) enum PublishOutcome {
     Published(Arc<BatchVersion>),
-    /// Another run published first; holds its version.
+    /// Another run published first; holds the newest published version, if there is one.
     Fenced(Option<Arc<BatchVersion>>),
 }
 
@@ -211,8 +211,8 @@ impl ViewTable {
                     removed += 1;
                 }
                 Some(_) => {}
-                // The file belongs to an unpublished run, or an earlier process saw its removal. Both look the same
-                // here.
+                // The file belongs to an unpublished run, or an earlier process saw its removal. Only an old file
+                // counts as removed, from now on.
                 None => {
                     let age = now.signed_duration_since(meta.last_modified);
                     if age.num_milliseconds() >= millis(ORPHAN_AGE) {

@@ -14,7 +14,7 @@ use tokio::runtime::Runtime;
 
 use crate::events;
 
-/// Groups of the merged states.
+/// Devices in the events. The merged states have four groups for each device, one per room.
 const DEVICES: u64 = 25_000;
 
 /// One thread, one partition, unbounded memory.

@@ -1,6 +1,6 @@
 //! Faults of messages: late events, duplicates and malformed payloads.
 //!
-//! Invariant: one random number decides a fate, so the shares of faults are exactly the configured ones.
+//! Invariant: one random number decides a fate, so the expected shares of faults are the configured ones.
 
 use super::chance::Dice;
 
