@@ -2,7 +2,7 @@
 //! command prints a meaningful figure:
 //!
 //! ```text
-//! RATE_MESSAGES=2000000 cargo test --release -p thalweg-demo rate -- --nocapture
+//! RATE_MESSAGES=2000000 cargo test --release --workspace broker::tests::rate -- --nocapture
 //! ```
 
 use rdkafka::producer::{BaseRecord, DefaultProducerContext, Producer, ThreadedProducer};
