@@ -6,9 +6,10 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 use clap::{CommandFactory, Parser, Subcommand};
+use thalweg_client::terminal;
 
 use crate::commands::{apply, audit, batch, check, completions, demo, init, serve, speed, sql, status, up};
-use crate::{config, terminal};
+use crate::config;
 
 const EXAMPLES: &str = "\
 Examples:

@@ -6,10 +6,11 @@
 use std::process::ExitCode;
 
 use clap::Parser;
+use thalweg_client::terminal;
 use thalweg_schemas::Fault;
 
 use crate::cli::Cli;
-use crate::{cli, flags, platform, terminal};
+use crate::{advice, cli, flags, platform};
 
 /// BSD's EX_SOFTWARE.
 const BROKEN: u8 = 70;
@@ -32,7 +33,7 @@ fn report(error: &anyhow::Error) -> ExitCode {
     if terminal::is_closed(error) {
         return ExitCode::SUCCESS;
     }
-    terminal::err(&format!("error: {}", terminal::sentence(error)));
+    terminal::err(&format!("error: {}", advice::sentence(error)));
     match (error.downcast_ref::<flags::Usage>(), fault(error)) {
         (Some(_), _) => ExitCode::from(2),
         (None, Some(Fault::Bug)) => ExitCode::from(BROKEN),

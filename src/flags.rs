@@ -9,6 +9,7 @@ use std::path::PathBuf;
 use anyhow::Result;
 use clap::Args;
 use serde::Serialize;
+use thalweg_client::Client;
 use toml::Table;
 
 use crate::config::{Settings, parse_count, parse_duration, parse_partitions, parse_size, parse_workers};
@@ -78,6 +79,13 @@ pub(crate) struct ServerFlags {
         default_value = DEFAULT_URL
     )]
     pub(crate) url: String,
+}
+
+impl ServerFlags {
+    /// Errors: [`Usage`] if the address is not an HTTP URL.
+    pub(crate) fn client(&self) -> Result<Client> {
+        Client::new(&self.url).map_err(|e| Usage(format!("--url: {e}")).into())
+    }
 }
 
 /// The settings of a command: `groups` are its flags.

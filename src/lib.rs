@@ -3,11 +3,10 @@
 //! All layers start, stop and report here. Modules are in reading order: each imports only modules listed above it.
 //! Invariant: this crate decides nothing about answers, archives or runs; the layers decide.
 //!
-//! [`run`] is the program. A test starts `thalweg up` in its own process: [`Settings::from_table`], [`Platform::up`],
-//! [`Platform::address`] to ask it over HTTP, and [`Platform::until`] to end it.
+//! [`run`] is the program. A test starts any role in its own process: [`Settings::from_table`]; [`Platform::up`], `speed`,
+//! `serve` or `batch`; [`Platform::address`] to ask it over HTTP, and [`Platform::until`] to end it.
 
 mod advice;
-mod terminal;
 
 mod config;
 
@@ -15,8 +14,6 @@ mod flags;
 mod logging;
 
 mod signals;
-
-mod client;
 
 mod platform;
 

@@ -10,8 +10,9 @@ mod supervise;
 mod parts;
 mod process;
 
-mod audit;
 mod calls;
+
+mod audit;
 mod streams;
 
 mod batch;

@@ -5,7 +5,7 @@
 use anyhow::Result;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-use crate::terminal;
+use thalweg_client::terminal;
 
 /// The exit code after a second signal: 128 + SIGINT.
 const INTERRUPTED: i32 = 130;

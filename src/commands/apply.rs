@@ -7,13 +7,13 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 use clap::Args;
+use thalweg_client::terminal;
 use thalweg_schemas::catalog::{Applied, CatalogStore};
 use thalweg_schemas::definition::{self, Statement};
 use thalweg_schemas::error::{Diagnostic, TextSpan};
 use thalweg_schemas::{Error, Fault, warehouse::Warehouse};
 
 use crate::flags::{self, Usage, WarehouseFlags};
-use crate::terminal;
 
 const EXAMPLES: &str = "\
 Examples:

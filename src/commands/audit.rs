@@ -8,15 +8,14 @@ use std::process::ExitCode;
 use anyhow::Result;
 use clap::Args;
 use reqwest::Method;
+use thalweg_client::terminal;
 use thalweg_schemas::Frontier;
 use thalweg_schemas::algebra::Difference;
 use thalweg_schemas::api::audits::{Against, AuditList, AuditPart, AuditQuery, AuditReport};
 use thalweg_schemas::api::paths;
 use thalweg_schemas::realtime::segment::Provenance;
 
-use crate::client::Client;
 use crate::flags::ServerFlags;
-use crate::terminal;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -52,7 +51,7 @@ pub(crate) struct Arguments {
 }
 
 pub(crate) async fn run(arguments: Arguments) -> Result<ExitCode> {
-    let client = Client::new(&arguments.server)?;
+    let client = arguments.server.client()?;
     let request = client.request(Method::POST, paths::AUDIT)?.query(&AuditQuery { view: arguments.view });
     let response = client.send(request).await?;
     let body: serde_json::Value = client.json(response).await?;

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result};
 use clap::{Args, Subcommand};
 use thalweg_batch::{BatchConfig, Progress, promote, run_view};
+use thalweg_client::terminal;
 use thalweg_schemas::ViewName;
 use thalweg_schemas::api::runs::{RunMode, RunOutcome, RunReport};
 use thalweg_schemas::catalog::{Catalog, CatalogStore, CompiledView};
@@ -20,7 +21,7 @@ use crate::commands::process;
 use crate::config::LogFormat;
 use crate::flags::{self, RunFlags, WarehouseFlags};
 use crate::flags::{BatchFlags, ProcessFlags};
-use crate::{logging, platform, terminal};
+use crate::{logging, platform};
 
 const EXAMPLES: &str = "\
 Examples:

@@ -10,10 +10,10 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 use clap::{Args, ValueEnum};
+use thalweg_client::terminal;
 use thalweg_schemas::check::{self, Severity};
 
 use crate::flags::Usage;
-use crate::terminal;
 
 const EXAMPLES: &str = "\
 Examples:

@@ -7,8 +7,7 @@ use std::process::ExitCode;
 use anyhow::Result;
 use clap::Args;
 use clap_complete::{Shell, generate};
-
-use crate::terminal;
+use thalweg_client::terminal;
 
 const EXAMPLES: &str = "\
 Examples:

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use clap::Args;
+use thalweg_client::terminal;
 use thalweg_demo::DemoStream;
 use thalweg_demo::generator::{Plan, Rate, Summary};
 use thalweg_demo::streams::Faults;
@@ -18,7 +19,6 @@ use tokio_util::sync::CancellationToken;
 
 use crate::flags::{self, Usage};
 use crate::signals::Signals;
-use crate::terminal;
 
 const EXAMPLES: &str = "\
 Examples:

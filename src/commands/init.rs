@@ -8,8 +8,7 @@ use std::process::ExitCode;
 
 use anyhow::{Context, Result, bail};
 use clap::Args;
-
-use crate::terminal;
+use thalweg_client::terminal;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -130,7 +129,7 @@ mod tests {
         let file = folder.path().join("file");
         std::fs::write(&file, "").unwrap();
         let error = write(&file, false).unwrap_err();
-        let said = terminal::sentence(&error);
+        let said = crate::advice::sentence(&error);
         assert!(said.contains(&file.display().to_string()), "{said}");
     }
 }

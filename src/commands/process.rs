@@ -5,11 +5,12 @@
 use std::process::ExitCode;
 
 use anyhow::Result;
+use thalweg_client::terminal;
 
 use crate::config::Settings;
+use crate::logging;
 use crate::platform::{Opened, Platform};
 use crate::signals::Signals;
-use crate::{logging, terminal};
 
 /// Runs the process that `start` starts, and prints its start line. `lost` is the message for a second signal.
 pub(super) async fn run(

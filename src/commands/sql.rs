@@ -1,6 +1,6 @@
 //! `thalweg sql`: runs one statement, a script, or the shell; prints answers as tables, CSV or JSON.
 //!
-//! Invariant: stdout contains only the rows; their count, time and frontier go to stderr.
+//! Invariant: what is read from stdin and files is chosen here; `serving/client` sends and prints.
 
 use std::io::{IsTerminal, Read};
 use std::path::{Path, PathBuf};
@@ -8,30 +8,9 @@ use std::process::ExitCode;
 
 use anyhow::{Context, Result};
 use clap::Args;
+use thalweg_client::sql::{OutputFormat, Session, SqlScript, Wishes, prompt};
 
-use crate::client::{Client, Refused};
 use crate::flags::{ServerFlags, Usage};
-use crate::terminal;
-
-mod ask;
-mod commands;
-mod complete;
-mod describe;
-mod editor;
-mod excerpt;
-mod names;
-mod pager;
-mod render;
-mod script;
-mod session;
-mod shell;
-mod split;
-mod words;
-
-use ask::Wishes;
-use render::OutputFormat;
-use script::SqlScript;
-use session::Session;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -90,51 +69,25 @@ pub(crate) struct Arguments {
 }
 
 pub(crate) async fn run(arguments: Arguments) -> Result<ExitCode> {
-    let client = Client::new(&arguments.server)?;
-    let mut session = Session::new(client, arguments.server.url, arguments.format);
-    session.wishes =
-        Wishes { stale: arguments.stale, min_frontier: arguments.min_frontier, partial: arguments.partial };
+    let wishes = Wishes { stale: arguments.stale, min_frontier: arguments.min_frontier, partial: arguments.partial };
+    let client = arguments.server.client()?;
+    let mut session = Session::new(client, arguments.server.url, arguments.format, wishes);
     match arguments.sql {
-        Some(sql) if sql == "-" => one(&mut session, &read_stdin()?).await,
-        Some(sql) => one(&mut session, &sql).await,
+        Some(sql) if sql == "-" => session.one(&read_stdin()?).await,
+        Some(sql) => session.one(&sql).await,
         None if !arguments.file.is_empty() => {
             let mut scripts = Vec::new();
             for file in &arguments.file {
                 scripts.push(SqlScript::new(&file.to_string_lossy(), read_file(file)?));
             }
-            run_scripts(&mut session, &scripts, arguments.keep_going).await
+            session.scripts(&scripts, arguments.keep_going).await
         }
-        None if std::io::stdin().is_terminal() => shell::run(session, !arguments.no_history).await,
+        None if std::io::stdin().is_terminal() => prompt(session, !arguments.no_history).await,
         None => {
             let script = SqlScript::new("stdin", read_stdin()?);
-            run_scripts(&mut session, &[script], arguments.keep_going).await
+            session.scripts(&[script], arguments.keep_going).await
         }
     }
-}
-
-async fn one(session: &mut Session, sql: &str) -> Result<ExitCode> {
-    match session.statement(sql).await {
-        Ok(()) => Ok(ExitCode::SUCCESS),
-        Err(error) if error.is::<Refused>() => {
-            terminal::err(&excerpt::explain(&error, sql, None));
-            Ok(ExitCode::FAILURE)
-        }
-        Err(error) => Err(error),
-    }
-}
-
-async fn run_scripts(session: &mut Session, scripts: &[SqlScript], keep_going: bool) -> Result<ExitCode> {
-    let mut code = ExitCode::SUCCESS;
-    for script in scripts {
-        let end = script::run(session, script, keep_going).await?;
-        if end.failed {
-            code = ExitCode::FAILURE;
-        }
-        if end.quit || (end.failed && !keep_going) {
-            break;
-        }
-    }
-    Ok(code)
 }
 
 fn read_stdin() -> Result<String> {

@@ -10,14 +10,15 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 use clap::Args;
+use thalweg_client::terminal;
 
 use crate::commands::apply;
 use crate::config::Settings;
 use crate::flags::{self, RunFlags, WarehouseFlags};
 use crate::flags::{BatchFlags, KafkaFlags, ProcessFlags, QueryFlags, SpeedFlags};
+use crate::logging;
 use crate::platform::{self, Opened};
 use crate::signals::Signals;
-use crate::{logging, terminal};
 
 use self::demo::{Demo, DemoFlags};
 

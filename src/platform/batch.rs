@@ -14,6 +14,15 @@ use super::process::{Opened, spill_folder, threads};
 use super::stopped::Stopped;
 use crate::config::Settings;
 
+impl Platform {
+    /// Starts the schedule of runs and the probes, as `thalweg batch` does. It neither logs nor prints.
+    ///
+    /// Errors: the port is taken, the warehouse cannot be opened, or its catalog cannot be read.
+    pub async fn batch(settings: &Settings) -> anyhow::Result<Self> {
+        Ok(batch(settings, Opened::open(settings).await?).await?)
+    }
+}
+
 /// Starts the schedule and the probes.
 ///
 /// Errors: the catalog cannot be read.

@@ -99,19 +99,18 @@ impl Platform {
     /// Errors: the first part that failed, or that did not end in time.
     pub async fn until(mut self, stop: impl Future<Output = ()>) -> Result<(), Stopped> {
         let early = {
-            let ends = self.parts.iter_mut().map(|part| {
-                let name = part.name;
-                part.ended().map(move |end| (name, end)).boxed()
-            });
+            let ends = self.parts.iter_mut().map(|part| part.ended().boxed());
             tokio::select! {
                 () = stop => None,
-                (end, _, _) = select_all(ends) => Some(end),
+                (end, index, _) = select_all(ends) => Some((index, end)),
             }
         };
         let mut outcome = match early {
             None => Ok(()),
-            Some((_, Err(stopped))) => Err(stopped),
-            Some((part, Ok(()))) => Err(Stopped::broken(format!("{part} ended without being asked to"))),
+            Some((index, end)) => {
+                let part = self.parts.remove(index).name;
+                Err(end.err().unwrap_or_else(|| Stopped::broken(format!("{part} ended without being asked to"))))
+            }
         };
         match &outcome {
             Ok(()) => info!("shutting down"),
@@ -119,9 +118,6 @@ impl Platform {
         }
         for part in &mut self.parts {
             part.cancel.cancel();
-            if part.task.is_finished() {
-                continue;
-            }
             let end = match tokio::time::timeout(self.shutdown_timeout, part.ended()).await {
                 Ok(end) => end,
                 Err(_) => {

@@ -28,6 +28,15 @@ use crate::config::Settings;
 /// Time that a worker may take to answer a pin. A slower worker is left out if others hold its partitions.
 const ASK_WITHIN: Duration = Duration::from_secs(1);
 
+impl Platform {
+    /// Starts a replica, as `thalweg serve` does. It neither logs nor prints.
+    ///
+    /// Errors: the port is taken, the warehouse cannot be opened, or its catalog cannot be read.
+    pub async fn serve(settings: &Settings) -> anyhow::Result<Self> {
+        serve(settings, Opened::open(settings).await?).await
+    }
+}
+
 /// Starts a replica.
 ///
 /// Errors: the catalog cannot be read, or the authority of the workers' certificates cannot be read.

@@ -21,6 +21,17 @@ use super::process::{Opened, listen};
 use super::streams::StreamRunner;
 use crate::config::{Settings, advertised};
 
+impl Platform {
+    /// Starts a worker and its probes, as `thalweg speed` does. It neither logs nor prints.
+    ///
+    /// Returns also the address by which replicas reach the worker.
+    ///
+    /// Errors: a port is taken, or the warehouse, its catalog or a certificate cannot be read.
+    pub async fn speed(settings: &Settings) -> anyhow::Result<(Self, String)> {
+        speed(settings, Opened::open(settings).await?).await
+    }
+}
+
 /// Starts a worker and its probes. Also returns the address by which replicas reach the worker.
 ///
 /// Errors: the catalog or a certificate cannot be read; the port for replicas is taken.

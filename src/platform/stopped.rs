@@ -47,7 +47,7 @@ macro_rules! stopped_from {
     ($($error:ty),*) => { $(
         impl From<$error> for Stopped {
             fn from(error: $error) -> Self {
-                Self { fault: error.fault(), sentence: crate::terminal::sentence(&error.into()) }
+                Self { fault: error.fault(), sentence: crate::advice::sentence(&error.into()) }
             }
         }
     )* };

@@ -1,5 +1,4 @@
-//! `thalweg up` without a command line: the platform answers over HTTP, keeps its definitions, and shuts down in
-//! order.
+//! Every role without a command line: it answers over HTTP, keeps its definitions, and ends in order.
 //!
 //! Invariant: the tests need only a temporary folder. No stream defined here has a Kafka.
 
@@ -16,20 +15,30 @@ const PATIENCE: Duration = Duration::from_secs(60);
 const STREAM: &str = "CREATE EXTERNAL TABLE events (k STRING, x BIGINT) STORED AS KAFKA LOCATION 'events' \
      OPTIONS ('format' 'json')";
 
-/// A running platform and a client of it.
-struct Up {
+/// A process of any role, and a client of it.
+struct Running {
     url: String,
     http: Client,
     stop: oneshot::Sender<()>,
     task: JoinHandle<Result<(), Stopped>>,
 }
 
-impl Up {
-    async fn start(folder: &Path) -> Self {
-        let table = toml::toml! { http_addr = "127.0.0.1:0" };
-        let mut table = toml::Table::try_from(table).unwrap();
-        table.insert("data_dir".to_owned(), folder.to_str().unwrap().into());
-        let platform = Platform::up(&Settings::from_table(table).unwrap()).await.unwrap();
+/// Settings of a process whose ports are free ones, over the warehouse in `folder`.
+fn settings(folder: &Path) -> toml::Table {
+    let mut table = toml::Table::new();
+    for (key, value) in [("http_addr", "127.0.0.1:0"), ("flight_addr", "127.0.0.1:0"), ("partitions", "0")] {
+        table.insert(key.to_owned(), value.into());
+    }
+    table.insert("data_dir".to_owned(), folder.to_str().unwrap().into());
+    table
+}
+
+async fn up(folder: &Path) -> Running {
+    Running::of(Platform::up(&Settings::from_table(settings(folder)).unwrap()).await.unwrap())
+}
+
+impl Running {
+    fn of(platform: Platform) -> Self {
         let url = format!("http://{}", platform.address());
         let (stop, stopped) = oneshot::channel();
         let task = tokio::spawn(platform.until(async { stopped.await.unwrap() }));
@@ -59,7 +68,7 @@ impl Up {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_empty_platform_answers_and_ends() {
     let folder = tempfile::tempdir().unwrap();
-    let up = Up::start(folder.path()).await;
+    let up = up(folder.path()).await;
     assert_eq!(up.get("/readyz").await, (200, json!({"status": "ready"})));
     assert_eq!(up.get("/v1/streams").await, (200, json!({"streams": []})));
     assert_eq!(up.sql("SELECT 1 + 1 AS two").await, json!([[2]]));
@@ -69,7 +78,7 @@ async fn an_empty_platform_answers_and_ends() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_stream_without_a_kafka_stops_nothing_and_is_kept() {
     let folder = tempfile::tempdir().unwrap();
-    let up = Up::start(folder.path()).await;
+    let up = up(folder.path()).await;
     assert_eq!(up.sql(STREAM).await, json!([["created stream events", null]]));
     let deadline = Instant::now() + PATIENCE;
     let failure = loop {
@@ -86,10 +95,36 @@ async fn a_stream_without_a_kafka_stops_nothing_and_is_kept() {
     assert_eq!(up.sql("SELECT 1 AS one").await, json!([[1]]));
     up.end().await;
 
-    let again = Up::start(folder.path()).await;
+    let again = up(folder.path()).await;
     let (_, shown) = again.get("/v1/streams").await;
     assert_eq!(shown["streams"][0]["name"], "events");
     let (status, reason) = again.get("/readyz").await;
     assert_eq!((status, &reason["error"]["code"]), (503, &json!("not_ready")), "{reason}");
     again.end().await;
+}
+
+/// A part that ends before it is asked to, or not at all, fails the end of its process.
+#[tokio::test(flavor = "multi_thread")]
+async fn every_role_lives_until_it_is_asked_to_end() {
+    let folder = tempfile::tempdir().unwrap();
+    let up = up(folder.path()).await;
+    up.sql(STREAM).await;
+    up.sql("CREATE MATERIALIZED VIEW sums AS SELECT k, sum(x) AS x FROM events GROUP BY k").await;
+    let of = Settings::from_table(settings(folder.path())).unwrap();
+    let (speed, worker) = Platform::speed(&of).await.unwrap();
+    let mut table = settings(folder.path());
+    table.insert("workers".to_owned(), worker.into());
+    let replica = Platform::serve(&Settings::from_table(table).unwrap()).await.unwrap();
+    let replica = Running::of(replica);
+    let (speed, batch) = (Running::of(speed), Running::of(Platform::batch(&of).await.unwrap()));
+    for process in [&up, &speed, &batch, &replica] {
+        assert_eq!(process.get("/healthz").await.0, 200);
+    }
+    for process in [&up, &replica] {
+        let (_, shown) = process.get("/v1/views").await;
+        assert_eq!(shown["views"][0]["name"], "sums");
+    }
+    for process in [replica, speed, batch, up] {
+        process.end().await;
+    }
 }

@@ -12,6 +12,7 @@ use anyhow::{Context, Result, bail};
 use clap::Args;
 use reqwest::Method;
 use serde_json::Value;
+use thalweg_client::{Client, terminal};
 use thalweg_demo::DemoStream;
 use thalweg_demo::broker::Broker;
 use thalweg_demo::generator::{Plan, Rate};
@@ -23,11 +24,9 @@ use tokio_util::task::AbortOnDropHandle;
 use toml::Table;
 use tracing::warn;
 
-use crate::client::Client;
 use crate::config::Settings;
-use crate::flags::{ServerFlags, Usage};
+use crate::flags::Usage;
 use crate::platform::{Platform, Stopped, supervise};
-use crate::terminal;
 
 /// The property with Kafka's address.
 const SERVERS: &str = "bootstrap.servers";
@@ -195,7 +194,7 @@ async fn send(plan: &Plan, cancel: &CancellationToken, sent: &watch::Sender<u64>
 /// Waits until every stream has caught up and every view answers; prints one message if that takes long.
 async fn ready(address: SocketAddr) -> Result<()> {
     let url = url(address);
-    let client = Client::new(&ServerFlags { url })?;
+    let client = Client::new(&url)?;
     let patient_until = Instant::now() + PATIENCE;
     let mut told = false;
     loop {

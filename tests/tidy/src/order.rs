@@ -8,9 +8,6 @@ use std::collections::BTreeSet;
 use crate::modules::{Crate, Name, Tests, crates, packages, roots};
 use crate::project::{Project, fail_with};
 
-/// Modules whose children may still be in any order, because they are being rebuilt.
-const EXEMPT: [&str; 3] = ["src/commands/sql.rs", "src/commands/status.rs", "src/platform.rs"];
-
 /// What the children of a module import, with all below them, against the order in which the module lists them.
 fn against_order(found: &Crate, parent: &Name) -> Vec<String> {
     let module = &found.modules[parent];
@@ -36,10 +33,9 @@ fn against_order(found: &Crate, parent: &Name) -> Vec<String> {
     wrong.into_iter().map(show).collect()
 }
 
-/// The same for every module of a crate, except those of these files.
-fn against_any_order(found: &Crate, exempt: &[&str]) -> Vec<String> {
-    let listed = found.modules.iter().filter(|(_, module)| !exempt.contains(&module.file.as_str()));
-    listed.flat_map(|(parent, _)| against_order(found, parent)).collect()
+/// The same for every module of a crate.
+fn against_any_order(found: &Crate) -> Vec<String> {
+    found.modules.keys().flat_map(|parent| against_order(found, parent)).collect()
 }
 
 /// Files of a package's source that no `mod` line leads to.
@@ -55,7 +51,7 @@ fn unreached(project: &Project, folder: &str) -> Vec<String> {
 
 #[test]
 fn modules_are_listed_in_reading_order() {
-    fail_with(&crates().iter().flat_map(|(_, found)| against_any_order(found, &EXEMPT)).collect::<Vec<_>>());
+    fail_with(&crates().iter().flat_map(|(_, found)| against_any_order(found)).collect::<Vec<_>>());
 }
 
 #[test]
@@ -94,7 +90,7 @@ mod made_up {
 
     #[test]
     fn of_a_folder() {
-        let check = |a: &str, c: &str, exempt: &[&str], words: &[&str]| {
+        let check = |a: &str, c: &str, words: &[&str]| {
             let files = [
                 ("src/lib.rs", "mod b; mod a;"),
                 ("src/b.rs", ""),
@@ -103,15 +99,13 @@ mod made_up {
                 ("src/a/d.rs", ""),
             ];
             let found = Crate::read(&Project::of(&files), "src/lib.rs", Tests::Out);
-            expect(&against_any_order(&found, exempt), words);
+            expect(&against_any_order(&found), words);
         };
         let below = "src/a/c.rs:1 imports super::d: src/a.rs lists `d` below `c`";
-        check("mod c; mod d;", "use super::d;", &[], &[below]);
-        check("mod c; mod d;", "use super::d;", &["src/a.rs"], &[]);
-        check("mod c; mod d;", "use super::d;", &["src/lib.rs"], &[below]);
-        check("mod d; mod c;", "use super::d;", &[], &[]);
-        check("mod c; mod d; use c::E; struct F;", "use super::F; use crate::b;", &[], &[]);
-        check("mod c; mod d; pub use d::E;", "use crate::a::E;", &[], &["src/a/c.rs:1 imports crate::a::E"]);
+        check("mod c; mod d;", "use super::d;", &[below]);
+        check("mod d; mod c;", "use super::d;", &[]);
+        check("mod c; mod d; use c::E; struct F;", "use super::F; use crate::b;", &[]);
+        check("mod c; mod d; pub use d::E;", "use crate::a::E;", &["src/a/c.rs:1 imports crate::a::E"]);
     }
 
     #[test]

@@ -8,7 +8,7 @@ use std::fs;
 use std::path::Path;
 
 /// The crates that make up the product, beside the root package.
-pub(crate) const CRATES: [&str; 5] = ["schemas", "speed", "batch", "serving", "infra/demo"];
+pub(crate) const CRATES: [&str; 6] = ["schemas", "speed", "batch", "serving", "serving/client", "infra/demo"];
 
 /// Endings of the files whose text is checked; of others only the path is.
 const READ: [&str; 4] = [".rs", ".md", ".toml", ".lock"];

@@ -151,7 +151,8 @@ impl Group {
         }
     }
 
-    pub(crate) fn heartbeat(&mut self, now: Instant, of: &Identity, generation: i32) -> Result<(), ResponseError> {
+    /// Notes a sign of life of a member that knows the current generation.
+    fn beats(&mut self, now: Instant, of: &Identity, generation: i32) -> Result<(), ResponseError> {
         let id = self.identify(of)?;
         if generation != self.generation {
             return Err(ResponseError::IllegalGeneration);
@@ -159,6 +160,11 @@ impl Group {
         if let Some(member) = self.members.get_mut(&id) {
             member.beats(now);
         }
+        Ok(())
+    }
+
+    pub(crate) fn heartbeat(&mut self, now: Instant, of: &Identity, generation: i32) -> Result<(), ResponseError> {
+        self.beats(now, of, generation)?;
         match self.state {
             State::Empty => Err(ResponseError::UnknownMemberId),
             State::PreparingRebalance { .. } => Err(ResponseError::RebalanceInProgress),
@@ -181,13 +187,7 @@ impl Group {
         if generation < 0 && self.state == State::Empty {
             return Ok(());
         }
-        let id = self.identify(of)?;
-        if generation != self.generation {
-            return Err(ResponseError::IllegalGeneration);
-        }
-        if let Some(member) = self.members.get_mut(&id) {
-            member.beats(now);
-        }
+        self.beats(now, of, generation)?;
         match self.state {
             State::CompletingRebalance { .. } => Err(ResponseError::RebalanceInProgress),
             _ => Ok(()),

@@ -2,17 +2,15 @@
 //!
 //! Invariant: stdout contains only the requested output; all other messages go to stderr.
 
+use std::error::Error;
 use std::io::{IsTerminal, Write};
 
 use comfy_table::{CellAlignment, Table, presets};
-use datafusion::error::DataFusionError;
-
-use crate::advice;
 
 /// Prints a line to stdout.
 ///
 /// Errors: stdout is closed, for example by `head`.
-pub(crate) fn out(line: &str) -> anyhow::Result<()> {
+pub fn out(line: &str) -> anyhow::Result<()> {
     let mut stdout = std::io::stdout().lock();
     writeln!(stdout, "{line}")?;
     stdout.flush()?;
@@ -20,29 +18,29 @@ pub(crate) fn out(line: &str) -> anyhow::Result<()> {
 }
 
 /// True if stdout shows colours: it is a terminal, and NO_COLOR (https://no-color.org) is not set.
-pub(crate) fn is_coloured() -> bool {
+pub fn is_coloured() -> bool {
     let refused = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
     !refused && is_terminal()
 }
 
-pub(crate) fn is_terminal() -> bool {
+pub fn is_terminal() -> bool {
     std::io::stdout().is_terminal()
 }
 
 /// Prints a line to stderr; ignores a closed stderr, because no other output is left.
-pub(crate) fn err(line: &str) {
+pub fn err(line: &str) {
     let _ = writeln!(std::io::stderr().lock(), "{line}");
 }
 
 /// Replaces the last line of a terminal's stderr.
-pub(crate) fn err_again(line: &str) {
+pub fn err_again(line: &str) {
     let mut stderr = std::io::stderr().lock();
     let _ = write!(stderr, "\r\x1b[K{line}");
     let _ = stderr.flush();
 }
 
 /// Formats `rows` under `head` as a table; columns in `right` are right-aligned.
-pub(crate) fn table(head: &[String], right: &[bool], rows: &[Vec<String>]) -> String {
+pub fn table(head: &[String], right: &[bool], rows: &[Vec<String>]) -> String {
     let mut table = Table::new();
     table.load_preset(presets::NOTHING).set_header(head);
     table.add_rows(rows);
@@ -58,20 +56,16 @@ pub(crate) fn table(head: &[String], right: &[bool], rows: &[Vec<String>]) -> St
 }
 
 /// True if the error means that stdout is closed, for example by `head` or a pager.
-pub(crate) fn is_closed(error: &anyhow::Error) -> bool {
+pub fn is_closed(error: &anyhow::Error) -> bool {
     error
         .chain()
         .any(|cause| cause.downcast_ref::<std::io::Error>().is_some_and(|e| e.kind() == std::io::ErrorKind::BrokenPipe))
 }
 
-/// Returns an error and its causes in one line, then advice; leaves out causes that an outer message already quotes.
-pub(crate) fn sentence(error: &anyhow::Error) -> String {
+/// Returns an error and its causes in one line; leaves out causes that an outer message already quotes.
+pub fn sentence<'a>(causes: impl IntoIterator<Item = &'a (dyn Error + 'static)>) -> String {
     let mut text = String::new();
-    for cause in error.chain() {
-        // The message around a DataFusion error already contains it in better words.
-        if !text.is_empty() && cause.is::<DataFusionError>() {
-            break;
-        }
+    for cause in causes {
         let cause = cause.to_string();
         if text.is_empty() {
             text = cause;
@@ -79,14 +73,11 @@ pub(crate) fn sentence(error: &anyhow::Error) -> String {
             text = format!("{text}: {cause}");
         }
     }
-    if let Some(advice) = error.chain().find_map(advice::of) {
-        text = format!("{text}; {advice}");
-    }
     text.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
 /// Formats a whole number with spaces between thousands: 1 234 567.
-pub(crate) fn grouped(n: u64) -> String {
+pub fn grouped(n: u64) -> String {
     let digits = n.to_string();
     let mut text = String::new();
     for (i, digit) in digits.chars().enumerate() {
@@ -108,15 +99,9 @@ mod tests {
     fn errors_become_one_line() {
         let inner = Err::<(), _>(anyhow::anyhow!("no\n route"));
         let error = inner.context("asking x").unwrap_err();
-        assert_eq!(sentence(&error), "asking x: no route");
+        assert_eq!(sentence(error.chain()), "asking x: no route");
         let quoted = Err::<(), _>(anyhow::anyhow!("no route")).context("asking x: no route");
-        assert_eq!(sentence(&quoted.unwrap_err()), "asking x: no route");
-        let advised = thalweg_speed::Error::FindBrokers { stream: thalweg_schemas::StreamName::new("s").unwrap() };
-        assert_eq!(
-            sentence(&advised.into()),
-            "stream `s` does not say where Kafka is; give 'kafka.bootstrap.servers' in its OPTIONS; for all streams, \
-             give --kafka bootstrap.servers=HOST:PORT, or [kafka] in thalweg.toml"
-        );
+        assert_eq!(sentence(quoted.unwrap_err().chain()), "asking x: no route");
     }
 
     #[test]

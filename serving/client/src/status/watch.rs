@@ -11,11 +11,11 @@ use ratatui::{DefaultTerminal, try_init};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 
+use super::answer::{StatusAnswer, look};
 use super::frame::draw;
 use super::samples::Sample;
 use super::screen::{Press, Screen};
-use super::{StatusAnswer, look};
-use crate::client::Client;
+use crate::http::Client;
 use crate::terminal;
 
 /// Time after which a server counts as not answering.
@@ -95,7 +95,7 @@ fn ask(client: Client, began: Instant, every: Duration) -> mpsc::Receiver<Result
         loop {
             let answer = match tokio::time::timeout(PATIENCE, look(&client, began)).await {
                 Ok(Ok(sample)) => Ok(sample),
-                Ok(Err(e)) => Err(terminal::sentence(&e)),
+                Ok(Err(e)) => Err(terminal::sentence(e.chain())),
                 Err(_) => Err(format!("no answer within {} s", PATIENCE.as_secs())),
             };
             if sender.send(answer).await.is_err() {
@@ -112,7 +112,7 @@ pub(super) async fn plain(client: Client, every: Duration, json: bool) -> Result
     loop {
         match StatusAnswer::of(&client).await {
             Ok(answer) => terminal::out(&format!("{}\n", answer.text(&client, json)?))?,
-            Err(e) => terminal::err(&format!("error: {}", terminal::sentence(&e))),
+            Err(e) => terminal::err(&format!("error: {}", terminal::sentence(e.chain()))),
         }
         tokio::time::sleep(every).await;
     }

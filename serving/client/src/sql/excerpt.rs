@@ -6,7 +6,7 @@
 use thalweg_schemas::api::error::ErrorCode;
 
 use super::split;
-use crate::client::Refused;
+use crate::http::Refused;
 use crate::terminal;
 
 /// The number of characters shown around the position.
@@ -27,7 +27,7 @@ pub(super) fn explain(error: &anyhow::Error, sql: &str, origin: Option<Origin<'_
     let sentence = match (refused, origin) {
         // The line and column in the script replace those in the statement.
         (Some(refused), Some(_)) => refused.message.split_whitespace().collect::<Vec<_>>().join(" "),
-        _ => terminal::sentence(error),
+        _ => terminal::sentence(error.chain()),
     };
     let mut text = match origin {
         Some(origin) => format!("error: {}: {sentence}", located(origin, place)),

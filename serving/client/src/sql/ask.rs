@@ -10,17 +10,17 @@ use serde_json::Value;
 use thalweg_schemas::api::sql::SqlAnswer;
 use thalweg_schemas::api::{headers, paths};
 
-use crate::client::Client;
+use crate::http::Client;
 
 /// Options of a request besides its SQL.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Wishes {
+pub struct Wishes {
     /// The answer may lie below earlier ones while a stream has not caught up.
-    pub(super) stale: bool,
+    pub stale: bool,
     /// The answer must cover this frontier, as JSON.
-    pub(super) min_frontier: Option<String>,
+    pub min_frontier: Option<String>,
     /// The answer may leave out the partitions that no speed worker holds.
-    pub(super) partial: bool,
+    pub partial: bool,
 }
 
 /// An answer whose rows have not been read yet.
@@ -30,7 +30,7 @@ pub(super) struct Begun {
     pub(super) standing: Option<String>,
 }
 
-/// Errors: [`crate::client::Refused`] if the server refuses the request.
+/// Errors: [`crate::http::Refused`] if the server refuses the request.
 pub(super) async fn begin(client: &Client, sql: &str, accept: &'static str, wishes: &Wishes) -> Result<Begun> {
     let mut request = client
         .request(Method::POST, paths::SQL)?

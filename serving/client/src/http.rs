@@ -9,23 +9,21 @@ use serde_json::Value;
 use thalweg_schemas::api::error::{ErrorCode, Refusal};
 use thalweg_schemas::error::innermost;
 
-use crate::flags::{ServerFlags, Usage};
-
 /// A client of one server.
 #[derive(Clone)]
-pub(crate) struct Client {
+pub struct Client {
     url: Url,
     http: reqwest::Client,
 }
 
 /// The server's refusal of a request.
 #[derive(Debug)]
-pub(crate) struct Refused {
+pub struct Refused {
     /// The kind of the error.
-    pub(crate) code: ErrorCode,
-    pub(crate) message: String,
+    pub code: ErrorCode,
+    pub message: String,
     /// Line and column in the SQL, from 1.
-    pub(crate) place: Option<(usize, usize)>,
+    pub place: Option<(usize, usize)>,
 }
 
 impl std::fmt::Display for Refused {
@@ -40,26 +38,35 @@ impl std::fmt::Display for Refused {
 
 impl std::error::Error for Refused {}
 
+/// The text does not name a server.
+#[derive(Debug)]
+pub struct NotAnAddress(String);
+
+impl std::fmt::Display for NotAnAddress {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "`{}` is not an address; write http://HOST:PORT, as `thalweg up` prints it", self.0)
+    }
+}
+
+impl std::error::Error for NotAnAddress {}
+
 impl Client {
-    /// Errors: [`Usage`] if the address is not an HTTP URL.
-    pub(crate) fn new(flags: &ServerFlags) -> Result<Self> {
-        let url = Url::parse(&flags.url).ok().filter(|url| url.scheme() == "http" && url.has_host());
-        let Some(url) = url else {
-            let advice = "write http://HOST:PORT, as `thalweg up` prints it";
-            return Err(Usage(format!("--url: `{}` is not an address; {advice}", flags.url)).into());
-        };
+    /// Errors: [`NotAnAddress`] if `url` is not an HTTP URL.
+    pub fn new(url: &str) -> Result<Self> {
+        let parsed = Url::parse(url).ok().filter(|url| url.scheme() == "http" && url.has_host());
+        let url = parsed.ok_or_else(|| NotAnAddress(url.to_owned()))?;
         let http = reqwest::Client::builder().no_proxy().build()?;
         Ok(Self { url, http })
     }
 
-    pub(crate) fn request(&self, method: Method, path: &str) -> Result<RequestBuilder> {
+    pub fn request(&self, method: Method, path: &str) -> Result<RequestBuilder> {
         Ok(self.http.request(method, self.url.join(path)?))
     }
 
     /// Sends the request.
     ///
     /// Errors: [`Refused`] for an error answer.
-    pub(crate) async fn send(&self, request: RequestBuilder) -> Result<Response> {
+    pub async fn send(&self, request: RequestBuilder) -> Result<Response> {
         let response = request.send().await.map_err(|e| self.silence(&e))?;
         let status = response.status();
         if status.is_success() {
@@ -76,18 +83,18 @@ impl Client {
     }
 
     /// Returns the JSON answer of a GET request to `path`.
-    pub(crate) async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T> {
+    pub async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T> {
         let response = self.send(self.request(Method::GET, path)?).await?;
         self.json(response).await
     }
 
-    pub(crate) async fn json<T: DeserializeOwned>(&self, response: Response) -> Result<T> {
+    pub async fn json<T: DeserializeOwned>(&self, response: Response) -> Result<T> {
         let broke_off = || format!("the answer of {} broke off", self.url);
         self.shape(response.json().await.with_context(broke_off)?)
     }
 
     /// Converts an answer to the type that this version expects.
-    pub(crate) fn shape<T: DeserializeOwned>(&self, answer: Value) -> Result<T> {
+    pub fn shape<T: DeserializeOwned>(&self, answer: Value) -> Result<T> {
         serde_json::from_value(answer).with_context(|| format!("{} runs another version of thalweg", self.url))
     }
 

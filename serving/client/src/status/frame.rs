@@ -9,11 +9,11 @@ use ratatui::layout::{Constraint, Layout, Rect};
 use ratatui::style::{Color, Modifier, Style};
 use ratatui::text::{Line, Span};
 use ratatui::widgets::{Block, Borders, Cell, Paragraph, Row, Table, TableState, Wrap};
-use thalweg_schemas::api::runs::{RunEnd, RunSummary};
+use thalweg_schemas::api::runs::RunEnd;
 use thalweg_schemas::api::streams::{StreamPhase, StreamStatus};
 use thalweg_schemas::api::views::{ViewPhase, ViewStatus};
 
-use super::details;
+use super::details::{self, outcome};
 use super::samples::{Sample, unarchived};
 use super::screen::Screen;
 use crate::terminal::grouped;
@@ -224,15 +224,6 @@ fn render(frame: &mut Frame<'_>, table: Table<'_>, selected: Option<usize>, area
 
 fn right(text: &str) -> Cell<'static> {
     Cell::from(Line::from(text.to_owned()).right_aligned())
-}
-
-/// `published 1.2s`
-pub(super) fn outcome(run: &RunSummary) -> String {
-    let outcome = match run.outcome {
-        RunEnd::NothingNew => "unchanged",
-        other => other.as_str(),
-    };
-    format!("{outcome} {:.1}s", run.seconds)
 }
 
 /// Formats a count in at most six characters: 123456, 1234k, 12M.

@@ -16,7 +16,7 @@ use super::ask;
 use super::complete::unquoted;
 use super::names::PUBLIC;
 use super::render;
-use crate::client::Client;
+use crate::http::Client;
 use crate::terminal;
 
 async fn all_streams(client: &Client) -> Result<Vec<StreamStatus>> {

@@ -11,8 +11,9 @@ use thalweg_schemas::api::sql::SqlAnswer;
 use super::ask;
 use crate::terminal;
 
+/// How rows are printed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(super) enum OutputFormat {
+pub enum OutputFormat {
     Table,
     Csv,
     Json,

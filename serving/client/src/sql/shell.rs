@@ -16,7 +16,7 @@ use super::commands::{self, ShellCommand};
 use super::editor::Editing;
 use super::excerpt;
 use super::names::{PUBLIC, Table};
-use super::script::{self, InnerScript};
+use super::script::InnerScript;
 use super::session::{Next, Session};
 use super::split;
 use crate::terminal;
@@ -31,7 +31,10 @@ const NAMES_AGE: Duration = Duration::from_secs(5);
 
 type Prompt = Editor<Editing, FileHistory>;
 
-pub(super) async fn run(mut session: Session, with_history: bool) -> Result<ExitCode> {
+/// Prompts until Ctrl-D; the history is kept in a file if `with_history`.
+///
+/// Errors: the server does not answer at first; the terminal cannot be used.
+pub async fn run(mut session: Session, with_history: bool) -> Result<ExitCode> {
     session.timing = true;
     session.paging = true;
     session.names.refresh_tables(&session.client).await?;
@@ -79,7 +82,7 @@ async fn input(session: &mut Session, line: &str) -> Result<Next> {
         let mut interrupts = signal(SignalKind::interrupt()).context("Ctrl-C cannot be heard")?;
         let outcome = tokio::select! {
             biased;
-            outcome = script::run_piece(session, &piece) => outcome,
+            outcome = session.piece(&piece) => outcome,
             _ = interrupts.recv() => {
                 session.reset();
                 let stopped = matches!(commands::parse(piece.text), Ok(ShellCommand::Watch(_)));

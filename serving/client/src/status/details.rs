@@ -5,10 +5,10 @@
 
 use bytesize::ByteSize;
 use thalweg_schemas::Frontier;
+use thalweg_schemas::api::runs::{RunEnd, RunSummary};
 use thalweg_schemas::api::streams::StreamStatus;
 use thalweg_schemas::api::views::ViewStatus;
 
-use super::frame::outcome;
 use crate::terminal::grouped;
 
 /// Returns a title and lines.
@@ -85,4 +85,13 @@ fn second(iso: &str) -> String {
 pub(super) fn positions(frontier: &Frontier) -> String {
     let pairs = frontier.iter().map(|(p, offset)| format!("{p}:{offset}"));
     pairs.collect::<Vec<_>>().join(" ")
+}
+
+/// `published 1.2s`
+pub(super) fn outcome(run: &RunSummary) -> String {
+    let outcome = match run.outcome {
+        RunEnd::NothingNew => "unchanged",
+        other => other.as_str(),
+    };
+    format!("{outcome} {:.1}s", run.seconds)
 }

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use anyhow::Result;
 
 use super::ask;
-use crate::client::Client;
+use crate::http::Client;
 
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct CompletionNames {

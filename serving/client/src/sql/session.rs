@@ -1,9 +1,11 @@
 //! A session of a person or a script with a server: statements, commands, and the settings that commands change.
 //!
-//! Invariant: a session has no state on the server; dropping its running work also ends that work on the server.
+//! Invariant: a session has no state on the server; dropping its running work also ends that work on the server. No
+//! statement of a script runs after a failed one unless the user asked for that.
 
 use std::io::Write;
 use std::path::Path;
+use std::process::ExitCode;
 use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::Result;
@@ -11,19 +13,21 @@ use clap::{Args, FromArgMatches};
 
 use super::ask::{self, Begun, Wishes};
 use super::commands::{self, ShellCommand};
+use super::excerpt::{self, Origin};
 use super::names::SharedNames;
 use super::render::{self, OutputFormat};
-use super::script::{self, InnerScript, SqlScript};
-use super::split;
+use super::script::{End, InnerScript, SqlScript};
+use super::split::{self, ScriptPiece};
 use super::{describe, pager};
-use crate::client::Client;
-use crate::commands::status;
+use crate::http::{Client, Refused};
+use crate::status::{self, StatusFlags};
 use crate::terminal;
 
 /// The deepest nesting of included files.
 const DEEPEST: usize = 16;
 
-pub(super) struct Session {
+/// What a person or a script has set, and the server that is asked.
+pub struct Session {
     pub(super) client: Client,
     pub(super) url: String,
     pub(super) names: SharedNames,
@@ -32,7 +36,7 @@ pub(super) struct Session {
     pub(super) timing: bool,
     /// True to show output in the pager if it is too long for the screen.
     pub(super) paging: bool,
-    pub(super) wishes: Wishes,
+    wishes: Wishes,
     /// The newest query, for `\watch`.
     last: Option<String>,
     depth: usize,
@@ -46,8 +50,8 @@ pub(super) enum Next {
 }
 
 impl Session {
-    /// Creates a session for scripts: without timing and pager.
-    pub(super) fn new(client: Client, url: String, format: OutputFormat) -> Self {
+    /// Creates a session for scripts with the server at `url`: without timing and pager.
+    pub fn new(client: Client, url: String, format: OutputFormat, wishes: Wishes) -> Self {
         Self {
             client,
             url,
@@ -56,7 +60,7 @@ impl Session {
             expanded: false,
             timing: false,
             paging: false,
-            wishes: Wishes::default(),
+            wishes,
             last: None,
             depth: 0,
         }
@@ -64,7 +68,7 @@ impl Session {
 
     /// Runs a statement and prints its answer.
     ///
-    /// Errors: [`crate::client::Refused`] from the server, an unreachable server, a closed stdout.
+    /// Errors: [`crate::http::Refused`] from the server, an unreachable server, a closed stdout.
     pub(super) async fn statement(&mut self, sql: &str) -> Result<()> {
         let started = Instant::now();
         if is_definition(sql) {
@@ -160,13 +164,12 @@ impl Session {
         Ok(Next::Go)
     }
 
-    /// Runs `thalweg status` with these flags against this server.
+    /// Shows what `thalweg status` with these flags shows about this server.
     async fn status(&self, flags: &[String]) -> Result<()> {
-        let line = ["--url", &self.url].into_iter().chain(flags.iter().map(String::as_str));
-        let command = status::Arguments::augment_args(clap::Command::new("status").no_binary_name(true));
-        let read = command.try_get_matches_from(line);
-        match read.and_then(|matches| status::Arguments::from_arg_matches(&matches)) {
-            Ok(arguments) => status::run(arguments).await.map(|_| ()),
+        let command = StatusFlags::augment_args(clap::Command::new("status").no_binary_name(true));
+        let read = command.try_get_matches_from(flags);
+        match read.and_then(|matches| StatusFlags::from_arg_matches(&matches)) {
+            Ok(flags) => status::run(self.client.clone(), &self.url, flags).await.map(|_| ()),
             Err(error) => {
                 terminal::err(error.to_string().trim_end());
                 Ok(())
@@ -200,6 +203,78 @@ impl Session {
         }
     }
 
+    /// Runs the statements and commands of a script, up to the first error unless `keep_going`.
+    ///
+    /// Errors: stdout is closed. Errors of statements are printed instead.
+    async fn script(&mut self, script: &SqlScript, keep_going: bool) -> Result<End> {
+        let mut end = End::default();
+        for piece in split::split(&script.text) {
+            match self.piece(&piece).await {
+                Ok(Next::Go) => {}
+                Ok(Next::Quit) => {
+                    end.quit = true;
+                    break;
+                }
+                Err(error) if terminal::is_closed(&error) => return Err(error),
+                // The inner script has already printed its error.
+                Err(error) if error.is::<InnerScript>() => {
+                    end.failed = true;
+                }
+                Err(error) => {
+                    let origin = Origin { name: &script.name, line: piece.line, column: piece.column };
+                    terminal::err(&excerpt::explain(&error, piece.text, Some(origin)));
+                    end.failed = true;
+                }
+            }
+            if end.failed && !keep_going {
+                break;
+            }
+        }
+        Ok(end)
+    }
+
+    /// Runs one statement or command.
+    ///
+    /// Errors: the error of the server or of the command.
+    pub(super) async fn piece(&mut self, piece: &ScriptPiece<'_>) -> Result<Next> {
+        if piece.is_command {
+            let command = commands::parse(piece.text).map_err(anyhow::Error::msg)?;
+            return self.command(command).await;
+        }
+        self.statement(piece.text).await.map(|()| Next::Go)
+    }
+
+    /// Runs one statement; exit code 1 if the server refuses it.
+    ///
+    /// Errors: an unreachable server, a closed stdout.
+    pub async fn one(&mut self, sql: &str) -> Result<ExitCode> {
+        match self.statement(sql).await {
+            Ok(()) => Ok(ExitCode::SUCCESS),
+            Err(error) if error.is::<Refused>() => {
+                terminal::err(&excerpt::explain(&error, sql, None));
+                Ok(ExitCode::FAILURE)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Runs scripts in order; exit code 1 if a statement failed, after which only `keep_going` goes on.
+    ///
+    /// Errors: stdout is closed. Errors of statements are printed instead.
+    pub async fn scripts(&mut self, scripts: &[SqlScript], keep_going: bool) -> Result<ExitCode> {
+        let mut code = ExitCode::SUCCESS;
+        for script in scripts {
+            let end = self.script(script, keep_going).await?;
+            if end.failed {
+                code = ExitCode::FAILURE;
+            }
+            if end.quit || (end.failed && !keep_going) {
+                break;
+            }
+        }
+        Ok(code)
+    }
+
     async fn include(&mut self, file: &Path) -> Result<Next> {
         let name = file.display().to_string();
         let text = std::fs::read_to_string(file).map_err(|e| anyhow::anyhow!("{name} cannot be read: {e}"))?;
@@ -208,7 +283,7 @@ impl Session {
         }
         let script = SqlScript::new(&name, text);
         self.depth += 1;
-        let end = Box::pin(script::run(self, &script, false)).await;
+        let end = Box::pin(self.script(&script, false)).await;
         self.depth -= 1;
         match end? {
             end if end.failed => Err(InnerScript.into()),

@@ -1,0 +1,60 @@
+//! One look at a server: what three paths of its API answer, as JSON and as a sample.
+//!
+//! Invariant: nothing is added to the server's values.
+
+use std::time::{Duration, Instant};
+
+use anyhow::Result;
+use serde_json::Value;
+use thalweg_schemas::api::paths;
+use thalweg_schemas::api::streams::StreamList;
+use thalweg_schemas::api::views::ViewList;
+
+use super::plain;
+use super::samples::Sample;
+use crate::http::Client;
+
+/// The server's answers.
+pub(super) struct StatusAnswer {
+    streams: Value,
+    views: Value,
+    process: Value,
+}
+
+impl StatusAnswer {
+    pub(super) async fn of(client: &Client) -> Result<Self> {
+        Ok(Self {
+            streams: client.get(paths::STREAMS).await?,
+            views: client.get(paths::VIEWS).await?,
+            process: client.get(paths::PROCESS).await?,
+        })
+    }
+
+    pub(super) fn sample(&self, client: &Client, at: Duration) -> Result<Sample> {
+        let StreamList { streams, workers } = client.shape(self.streams.clone())?;
+        let ViewList { views } = client.shape(self.views.clone())?;
+        let workers = workers.unwrap_or_default();
+        Ok(Sample { at, streams, workers, views, process: client.shape(self.process.clone())? })
+    }
+
+    pub(super) fn text(&self, client: &Client, json: bool) -> Result<String> {
+        if json {
+            let mut all = serde_json::json!({
+                "streams": self.streams["streams"],
+                "views": self.views["views"],
+                "process": self.process,
+            });
+            if let Some(workers) = self.streams.get("workers") {
+                all["workers"] = workers.clone();
+            }
+            return Ok(serde_json::to_string_pretty(&all)?);
+        }
+        Ok(plain::text(&self.sample(client, Duration::ZERO)?))
+    }
+}
+
+/// Takes one sample; its time counts from `began`.
+pub(super) async fn look(client: &Client, began: Instant) -> Result<Sample> {
+    let answer = StatusAnswer::of(client).await?;
+    answer.sample(client, began.elapsed())
+}
