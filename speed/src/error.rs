@@ -39,6 +39,11 @@ pub enum Error {
     #[error("topic `{topic}` does not exist on {brokers}; create it, or correct LOCATION or bootstrap.servers")]
     FindTopic { topic: String, brokers: String },
     #[error(
+        "the consumer group gives partition {partition} of topic `{topic}`, and the broker that was asked knows \
+         {count} partitions of the topic so far"
+    )]
+    AwaitPartition { topic: String, partition: Partition, count: i32 },
+    #[error(
         "partition {partition} of topic `{topic}` has gone, but offsets below {archived} are archived: \
          the topic was recreated. Define a new stream for it"
     )]
@@ -150,6 +155,7 @@ impl Error {
             | Error::ServeTls(_) => Fault::User,
             Error::StartThreads(_) | Error::Serve(_) => Fault::Transient,
             Error::ReadBack { .. } | Error::LastEpoch { .. } | Error::Origin { .. } => Fault::Transient,
+            Error::AwaitPartition { .. } => Fault::Transient,
             Error::ConsumerStopped { .. } | Error::Disconnected { .. } => Fault::Transient,
             Error::Join { source, .. } | Error::Members { source, .. } => {
                 match source.rdkafka_error_code().map(classify_group) {
@@ -232,6 +238,8 @@ pub(crate) fn classify(code: Code) -> KafkaErrorClass {
 /// that can pass means waiting, because the client joins the group again by itself.
 pub(crate) fn classify_group(code: Code) -> KafkaErrorClass {
     match code {
+        // Another member, which assigns, has heard of the partition earlier.
+        Code::UnknownPartition => KafkaErrorClass::Wait,
         Code::GroupAuthorizationFailed
         | Code::InconsistentGroupProtocol
         | Code::InvalidSessionTimeout

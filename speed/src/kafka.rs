@@ -6,7 +6,8 @@ pub(crate) mod secrets;
 
 pub(crate) mod identity;
 
-mod client_status;
+pub(crate) mod client_status;
+mod outage;
 
 pub(crate) mod topic;
 

@@ -28,6 +28,8 @@ use crate::kafka::topic::Topic;
 use crate::liveness::works;
 use crate::session::{Ended, Start, Upstream};
 
+/// The time after which users are told that the brokers have not answered yet.
+const FIRST_WORD: Duration = Duration::from_secs(2);
 /// The pause before brokers that did not answer are asked again.
 const ASK_AGAIN: Duration = Duration::from_secs(1);
 
@@ -35,15 +37,28 @@ const ASK_AGAIN: Duration = Duration::from_secs(1);
 /// an origin in the catalog begins at 0 and is recorded when it is found. Call this function before opening the
 /// archive, which needs the origins.
 ///
+/// `failure` says that Kafka does not answer, as soon as a user waits for a word.
+///
 /// Errors: the topic does not exist; Kafka or the warehouse cannot be reached.
-pub async fn record_origins(config: &SpeedConfig, stream: &CatalogStream, catalogs: &CatalogStore) -> Result<Frontier> {
+pub async fn record_origins(
+    config: &SpeedConfig,
+    stream: &CatalogStream,
+    catalogs: &CatalogStore,
+    failure: &watch::Sender<Option<String>>,
+) -> Result<Frontier> {
     let catalog = catalogs.load().await?;
     let known = recorded(&catalog, stream)?;
     if !known.is_empty() {
         return Ok(known);
     }
     let topic = Topic::open(config, &stream.definition)?;
-    Ok(survey(&topic, stream, catalogs, None).await?.1)
+    let tell = || {
+        let reason = topic.silence();
+        if failure.send_replace(Some(reason.clone())).is_none() {
+            tracing::warn!(stream = %stream.definition.name, "waiting for Kafka: {reason}");
+        }
+    };
+    Ok(with_first_word(survey(&topic, stream, catalogs, None), tell).await?.1)
 }
 
 /// Ingests `stream` until `cancel`, then archives its rows in memory. The archive of `upstream` must have been opened
@@ -124,7 +139,7 @@ async fn session(
     let (grown, found) = watch::channel(0);
     let (feed, source) = Source::new(found);
     let from = ResumePoint { at: next.within(partitions.iter().copied()), master: Arc::clone(&master) };
-    let connecting = connect(config, topic, stream, &catalogs, from, grown, feed);
+    let connecting = connect(config, topic.clone(), stream, &catalogs, from, grown, feed);
     let (sender, changes) = mpsc::channel(1);
     let following = match membership {
         None => None,
@@ -132,6 +147,7 @@ async fn session(
             let handover = Handover {
                 stream: Arc::clone(stream),
                 catalogs: catalogs.clone(),
+                reader: topic.clone(),
                 probe: Topic::open(config, &stream.definition)?,
                 archive: upstream.archive.clone(),
                 masters: upstream.masters.clone(),
@@ -188,13 +204,20 @@ async fn connect(
     feed: BatchSender,
 ) -> Result<()> {
     let partitions: BTreeSet<Partition> = from.at.partitions().collect();
+    let mut told = None;
+    let mut tell = |reason: String| {
+        if told.as_ref() != Some(&reason) {
+            tracing::warn!(stream = %stream.definition.name, "waiting for Kafka: {reason}");
+            feed.away(Some(reason.clone()));
+            told = Some(reason);
+        }
+    };
     let log = loop {
-        match checked(&topic, stream, catalogs, &from.master, &partitions).await {
+        let asking = checked(&topic, stream, catalogs, &from.master, &partitions);
+        match with_first_word(asking, || tell(topic.silence())).await {
             Ok(found) => break found,
             Err(error) if error.awaits_kafka() => {
-                let reason = error.to_string();
-                tracing::warn!(stream = %stream.definition.name, "waiting for Kafka: {reason}");
-                feed.away(Some(reason));
+                tell(error.to_string());
                 tokio::time::sleep(ASK_AGAIN).await;
             }
             Err(error) => return Err(error),
@@ -207,6 +230,18 @@ async fn connect(
     let read = config.assignment.at_start(log.keys().copied());
     feed.assigned(high(&log).within(read));
     consumer::start(topic, from.at, limits, feed)
+}
+
+/// Waits for `asking`; calls `tell` if that takes longer than a user waits for a word.
+async fn with_first_word<T>(asking: impl Future<Output = T>, tell: impl FnOnce()) -> T {
+    let mut asking = pin!(asking);
+    match tokio::time::timeout(FIRST_WORD, &mut asking).await {
+        Ok(answer) => answer,
+        Err(_) => {
+            tell();
+            asking.await
+        }
+    }
 }
 
 /// The topic's watermarks, after checking that the log continues the archive in the partitions that this process

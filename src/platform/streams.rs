@@ -183,7 +183,7 @@ async fn attempt(
     // The archive needs the origin of partitions that it does not know yet.
     let origin = tokio::select! {
         () = cancel.cancelled() => return Ok(()),
-        origin = record_origins(&runner.config, &stream, &shared.catalogs) => origin?,
+        origin = record_origins(&runner.config, &stream, &shared.catalogs, &shown.failure) => origin?,
     };
     let mut archive = Archive::open(&shared.warehouse, &stream.definition, origin).await?;
     let (versions, masters) = watch::channel(archive.latest().await?);

@@ -41,6 +41,9 @@ pub struct PinRequest {
     pub rows: Option<Frontier>,
     /// The longest time for which the pin is needed, in milliseconds.
     pub keep_ms: u64,
+    /// True if what the worker holds of a stopped stream is wanted too.
+    #[serde(default)]
+    pub stale: bool,
 }
 
 /// The answer to a [`PinRequest`]: what the worker keeps.
@@ -67,6 +70,9 @@ pub struct PinnedPartition {
     pub caught_up: bool,
     /// Messages not yet read.
     pub lag: i64,
+    /// The reason why the worker reads nothing at the moment: no broker answers, or the stream has stopped.
+    #[serde(default)]
+    pub waiting: Option<String>,
     pub views: BTreeMap<ViewId, Coverage>,
     /// `None` if no rows were asked for.
     pub rows: Option<Coverage>,

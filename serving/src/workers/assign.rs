@@ -14,6 +14,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use thalweg_schemas::realtime::protocol::{Coverage, PinAnswer, PinnedPartition};
 use thalweg_schemas::{Frontier, Offset, Partition, ViewId};
 
+use crate::options::ALLOW_STALE;
+
 /// The lowest frontier that an answer may have.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct LowestFrontier {
@@ -33,6 +35,8 @@ pub(crate) struct Requirements {
     /// The archive's frontier, if rows are read.
     pub(crate) rows: Option<Frontier>,
     pub(crate) lowest: LowestFrontier,
+    /// True if the client allows an answer below earlier ones, from partitions that have not caught up.
+    pub(crate) stale: bool,
 }
 
 /// The chosen workers.
@@ -44,17 +48,19 @@ pub(crate) struct WorkerChoice {
     pub(crate) shares: BTreeMap<usize, Frontier>,
     /// Partitions that no worker holds, with the reason.
     pub(crate) unheld: BTreeMap<Partition, String>,
+    /// True if the answer may lie below earlier ones.
+    pub(crate) stale: bool,
 }
 
 impl LowestFrontier {
-    /// Errors: why `offset` is too low.
-    pub(crate) fn check(&self, partition: Partition, offset: Offset) -> Result<(), String> {
+    /// Errors: why `offset` is too low. A stale answer may lie below what was given out.
+    pub(crate) fn check(&self, partition: Partition, offset: Offset, stale: bool) -> Result<(), String> {
         let asked = self.asked.get(partition);
         if offset < asked {
             return Err(format!("stands at {offset}, below {asked} which the request asks for"));
         }
         let given = self.given.get(partition);
-        if offset < given {
+        if offset < given && !stale {
             return Err(format!("stands at {offset}, below {given} which was already answered"));
         }
         Ok(())
@@ -83,10 +89,13 @@ impl Requirements {
     /// Errors: why the partition cannot be read from this worker.
     fn usable(&self, partition: Partition, pinned: &PinnedPartition) -> Result<(), String> {
         let to = pinned.frontier;
-        if !pinned.caught_up {
-            return Err(format!("is catching up with Kafka, {} messages are left", pinned.lag));
+        if !pinned.caught_up && !self.stale {
+            return Err(match &pinned.waiting {
+                Some(why) => format!("waits for Kafka ({why}); {ALLOW_STALE}"),
+                None => format!("is catching up with Kafka, {} messages are left", pinned.lag),
+            });
         }
-        self.lowest.check(partition, to)?;
+        self.lowest.check(partition, to, self.stale)?;
         let nothing = Coverage::NotHeld("it says nothing of it".into());
         for (view, from) in &self.views {
             let held = pinned.views.get(view).unwrap_or(&nothing);
@@ -130,6 +139,9 @@ pub(crate) fn choose_workers(needs: &Requirements, answers: &[(&str, Result<&Pin
         }
         match best {
             Some((offset, i)) => {
+                let pinned = answers[i].1.ok().and_then(|answer| answer.partitions.get(&partition));
+                let behind = pinned.is_some_and(|pinned| !pinned.caught_up);
+                chosen.stale |= behind || offset < needs.lowest.given.get(partition);
                 chosen.frontier.set(partition, offset);
                 let share = chosen.shares.entry(i).or_default();
                 share.set(partition, offset);
@@ -172,15 +184,15 @@ pub(crate) fn partial_frontier(needs: &Requirements, chosen: &WorkerChoice) -> R
         let start = starts.next().unwrap_or_default();
         if let Some(other) = starts.next() {
             return Err(format!(
-                "a partial answer is not possible: partial_frontier partition {partition} the tables of the query stand at \
-                 {start} and {other}, not at one frontier; query them apart"
+                "a partial answer is not possible: in partition {partition} the tables of the query stand at {start} and \
+                 {other}, not at one frontier; query them apart"
             ));
         }
         let asked = needs.lowest.asked.get(*partition);
         if start < asked {
             return Err(format!(
-                "a partial answer is not possible: partial_frontier partition {partition} it stands at {start}, below {asked} \
-                 which the request asks for"
+                "a partial answer is not possible: in partition {partition} it stands at {start}, below {asked} which the \
+                 request asks for"
             ));
         }
         Ok((*partition, start))

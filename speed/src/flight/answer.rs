@@ -15,7 +15,8 @@ use thalweg_schemas::{Error as SharedError, Frontier, Offset, Partition, StreamN
 
 use super::pins::PinEntry;
 
-/// The snapshot that answers `request`, or the reason why there is none.
+/// The snapshot that answers `request`, or the reason why there is none. A stopped stream has one for requests that
+/// allow stale answers.
 pub(super) fn find(request: &PinRequest, catalog: &Catalog, handle: Option<&StreamHandle>) -> Result<PinEntry, String> {
     let name = &request.stream;
     let stream = catalog.streams.get(name).ok_or_else(|| format!("it does not know stream `{name}`"))?;
@@ -25,23 +26,27 @@ pub(super) fn find(request: &PinRequest, catalog: &Catalog, handle: Option<&Stre
         ));
     }
     let handle = handle.ok_or_else(|| format!("stream `{name}` is starting"))?;
-    if let Some(failure) = &*handle.failure.borrow() {
-        return Err(format!("stream `{name}` has stopped: {failure}"));
-    }
+    let stopped = handle.failure.borrow().as_ref().map(|failure| format!("stream `{name}` has stopped: {failure}"));
     let snapshot = handle.snapshots.borrow().clone();
+    if let Some(stopped) = &stopped
+        && !(request.stale && snapshot.is_some())
+    {
+        return Err(stopped.clone());
+    }
     let snapshot = snapshot.ok_or_else(|| format!("stream `{name}` is starting"))?;
     let views = catalog
         .views_of(name)
         .filter(|view| request.views.contains_key(view.plan.id()))
         .map(|view| (view.plan.id().clone(), Arc::clone(view)))
         .collect();
-    Ok(PinEntry { snapshot, row_schema: stream.definition.row_schema(), views })
+    Ok(PinEntry { snapshot, stopped, row_schema: stream.definition.row_schema(), views })
 }
 
 /// The answer for every partition that the worker of the snapshot reads.
 pub(super) fn partitions(
     request: &PinRequest,
     snapshot: &StreamSnapshot,
+    stopped: Option<&str>,
     known: &BTreeMap<ViewId, Arc<CompiledView>>,
 ) -> BTreeMap<Partition, PinnedPartition> {
     let partition = |(partition, frontier): (Partition, Offset)| {
@@ -63,8 +68,9 @@ pub(super) fn partitions(
         });
         let pinned = PinnedPartition {
             frontier,
-            caught_up: snapshot.caught_up_partitions.contains(&partition),
+            caught_up: stopped.is_none() && snapshot.caught_up_partitions.contains(&partition),
             lag: snapshot.health.get(&partition).map_or(0, |h| h.lag),
+            waiting: stopped.map(str::to_owned).or_else(|| snapshot.waiting.clone()),
             views: views.collect(),
             rows,
         };

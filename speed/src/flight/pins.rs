@@ -25,6 +25,8 @@ const SWEEP: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub(super) struct PinEntry {
     pub(super) snapshot: Arc<StreamSnapshot>,
+    /// The reason why the stream does not go on from the snapshot.
+    pub(super) stopped: Option<String>,
     pub(super) row_schema: SchemaRef,
     /// The requested views that this worker knows.
     pub(super) views: BTreeMap<ViewId, Arc<CompiledView>>,
@@ -86,6 +88,7 @@ mod tests {
     fn kept() -> PinEntry {
         PinEntry {
             snapshot: Arc::new(snapshot(&[])),
+            stopped: None,
             row_schema: Arc::new(arrow::datatypes::Schema::empty()),
             views: BTreeMap::new(),
         }

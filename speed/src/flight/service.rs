@@ -69,7 +69,7 @@ impl Service {
                 return Ok(answer);
             }
         };
-        answer.partitions = answer::partitions(&request, &kept.snapshot, &kept.views);
+        answer.partitions = answer::partitions(&request, &kept.snapshot, kept.stopped.as_deref(), &kept.views);
         if answer.partitions.is_empty() {
             answer.reason = Some("it reads no partition at the moment".into());
             return Ok(answer);

@@ -35,7 +35,7 @@ async fn view() -> Arc<CompiledView> {
 }
 
 fn request(views: BTreeMap<ViewId, Frontier>, rows: Option<Frontier>) -> PinRequest {
-    PinRequest { stream: name(), definition: "d".into(), views, rows, keep_ms: 1000 }
+    PinRequest { stream: name(), definition: "d".into(), views, rows, keep_ms: 1000, stale: false }
 }
 
 #[tokio::test]
@@ -62,7 +62,7 @@ async fn ranges_are_named_per_partition() {
     let from = at(&[(0, 5), (1, 3)]);
     let asked = BTreeMap::from([(id.clone(), from.clone()), (unknown.clone(), from.clone())]);
     let known = BTreeMap::from([(id.clone(), Arc::clone(&view))]);
-    let found = answer::partitions(&request(asked, Some(from)), &snapshot, &known);
+    let found = answer::partitions(&request(asked, Some(from)), &snapshot, None, &known);
     assert_eq!(found.keys().map(|p| p.0).collect::<Vec<_>>(), [0, 2, 3]);
 
     let first = &found[&Partition(0)];

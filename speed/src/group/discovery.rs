@@ -12,6 +12,7 @@ use thalweg_schemas::catalog::Catalog;
 use thalweg_schemas::definition::stream::StreamDefinition;
 
 use crate::config::{Assignment, SpeedConfig, WORKER, group, kafka_properties};
+use crate::kafka::client_status::ClientStatus;
 use crate::kafka::secrets::resolve;
 use crate::{Error, Result};
 
@@ -44,8 +45,9 @@ pub fn members(config: &SpeedConfig, stream: &StreamDefinition) -> Result<Vec<St
     let properties = kafka_properties(&stream.name, config, &stream.kafka);
     let properties = resolve(&stream.name, properties)?;
     let client: ClientConfig = properties.into_iter().collect();
-    let client: BaseConsumer =
-        client.create().map_err(|source| Error::Configure { stream: stream.name.clone(), source })?;
+    let client: BaseConsumer<ClientStatus> = client
+        .create_with_context(ClientStatus::default())
+        .map_err(|source| Error::Configure { stream: stream.name.clone(), source })?;
     let found = client.fetch_group_list(Some(&group), ASK);
     let found = found.map_err(|source| Error::Members { group: group.clone(), source })?;
     let members = found.groups().iter().flat_map(|group| group.members());

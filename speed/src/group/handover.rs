@@ -2,6 +2,10 @@
 //! catalog and the archive before the partition is read. The handover also passes the group's events to the loop, in
 //! order.
 //!
+//! A session with the group that ends in silence changes nothing at first: its partitions are read and served until the
+//! group answers again, because while the brokers are away nobody else reads them. If another member has read on
+//! meanwhile, the archive fences this process, as it does at any time.
+//!
 //! Invariant: a partition is read only after its origin is in the catalog, the archive's log has been read again
 //! since the assignment, and Kafka's log has been found to continue the archive.
 
@@ -29,7 +33,9 @@ const PAUSE: Duration = Duration::from_millis(500);
 pub(crate) struct Handover {
     pub(crate) stream: Arc<CatalogStream>,
     pub(crate) catalogs: CatalogStore,
-    /// A separate client: reading back messages must not disturb the client that consumes the topic.
+    /// The client that consumes the topic.
+    pub(crate) reader: Topic,
+    /// A separate client: reading back messages must not disturb the reader.
     pub(crate) probe: Topic,
     pub(crate) archive: mpsc::Sender<EpochRequest>,
     pub(crate) masters: watch::Receiver<Arc<MasterVersion>>,
@@ -44,6 +50,7 @@ impl Handover {
     pub(crate) async fn follow(mut self, membership: &mut Membership) -> Result<Infallible> {
         let owned = membership.owned().clone();
         self.assign(owned).await?;
+        let mut lost = BTreeSet::new();
         loop {
             let event = tokio::select! {
                 event = membership.next() => event,
@@ -54,7 +61,12 @@ impl Handover {
                 }
             };
             match event {
-                GroupEvent::Assigned(partitions) => self.assign(partitions).await?,
+                GroupEvent::Assigned(partitions) => {
+                    let Regained { gone, new } = Regained::of(&std::mem::take(&mut lost), &partitions);
+                    self.revoke(gone).await?;
+                    self.assign(new).await?;
+                }
+                GroupEvent::Lost(partitions) => lost.extend(partitions),
                 GroupEvent::Revoked { partitions, acknowledge } => {
                     self.revoke(partitions).await?;
                     drop(acknowledge);
@@ -68,6 +80,7 @@ impl Handover {
         if partitions.is_empty() {
             return Ok(());
         }
+        let mut told = None;
         let assigned = loop {
             match self.prepare(&partitions).await {
                 Ok(assigned) => break assigned,
@@ -76,7 +89,11 @@ impl Handover {
                     return Err(error);
                 }
                 Err(error) if error.fault() == Fault::Transient => {
-                    tracing::warn!(stream = %self.stream.definition.name, %error, "partitions wait to be taken over");
+                    let reason = error.to_string();
+                    if told.as_ref() != Some(&reason) {
+                        tracing::warn!(stream = %self.stream.definition.name, "partitions wait to be taken over: {reason}");
+                    }
+                    told = Some(reason);
                     tokio::time::sleep(PAUSE).await;
                 }
                 Err(error) => return Err(error),
@@ -87,6 +104,9 @@ impl Handover {
 
     /// Waits until this process holds nothing of the partitions any more.
     async fn revoke(&self, partitions: BTreeSet<Partition>) -> Result<()> {
+        if partitions.is_empty() {
+            return Ok(());
+        }
         let (done, dropped) = oneshot::channel();
         self.pass(AssignmentChange::Revoke(Revoked { partitions, done })).await?;
         // The loop drops the sender and never sends a value.
@@ -99,6 +119,10 @@ impl Handover {
     }
 
     async fn prepare(&self, partitions: &BTreeSet<Partition>) -> Result<Assigned> {
+        for client in [&self.reader, &self.probe] {
+            let (client, asked) = (client.clone(), partitions.clone());
+            blocking(&self.stream, move || client.learn(&asked)).await?;
+        }
         let (log, origin) = survey(&self.probe, &self.stream, &self.catalogs, Some(partitions)).await?;
         let master = self.newest().await?;
         check(&self.probe, &self.stream, &log, &origin, &master, partitions).await?;
@@ -131,6 +155,21 @@ impl Handover {
             Ok(EpochOutcome::Landed(version) | EpochOutcome::Fenced(version)) => Ok(version),
             Err(_) => Err(gone()),
         }
+    }
+}
+
+/// What an assignment means for the partitions of a session that ended in silence.
+#[derive(Debug, PartialEq, Eq)]
+struct Regained {
+    /// Lost partitions that another member has now.
+    gone: BTreeSet<Partition>,
+    /// Partitions that were not here before.
+    new: BTreeSet<Partition>,
+}
+
+impl Regained {
+    fn of(lost: &BTreeSet<Partition>, assigned: &BTreeSet<Partition>) -> Self {
+        Self { gone: lost - assigned, new: assigned - lost }
     }
 }
 
@@ -208,4 +247,25 @@ pub(crate) async fn blocking<T: Send + 'static>(
 ) -> Result<T> {
     let done = tokio::task::spawn_blocking(work).await;
     done.map_err(|source| Error::Task { stream: stream.definition.name.clone(), source })?
+}
+
+#[cfg(test)]
+mod tests {
+    use thalweg_kit::positions::set;
+
+    use super::*;
+
+    #[test]
+    fn a_session_that_ended_in_silence_changes_only_what_moved() {
+        let check = |lost: &[i32], assigned: &[i32], gone: &[i32], new: &[i32]| {
+            let found = Regained::of(&set(lost), &set(assigned));
+            assert_eq!(found, Regained { gone: set(gone), new: set(new) }, "{lost:?} {assigned:?}");
+        };
+        check(&[], &[], &[], &[]);
+        check(&[], &[1, 2], &[], &[1, 2]);
+        check(&[1, 2], &[1, 2], &[], &[]);
+        check(&[1, 2], &[2, 3], &[1], &[3]);
+        check(&[1, 2], &[], &[1, 2], &[]);
+        check(&[1], &[2], &[1], &[2]);
+    }
 }

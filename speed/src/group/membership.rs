@@ -4,6 +4,7 @@
 //! ```text
 //!  group ──assign──▶ acknowledged, paused ─────────────────────────────▶ Assigned
 //!        ──revoke──▶ Revoked ─▶ archived and dropped, or out of time ─▶ acknowledged
+//!        ──silence─▶ Lost ─▶ acknowledged at once
 //! ```
 //!
 //! Invariant: while the group regards this process as the owner, this process returns a revoked partition only after
@@ -47,6 +48,10 @@ pub(crate) enum GroupEvent {
         /// Dropped once this process holds nothing of the partitions any more.
         acknowledge: acknowledged::Sender<()>,
     },
+    /// The group has not heard of this process, or not answered, for the session's time. Another member may own the
+    /// partitions by now, or nobody, if the brokers are away. [`GroupEvent::Assigned`] follows, even if it is empty,
+    /// once the group answers again.
+    Lost(BTreeSet<Partition>),
     /// An error has ended the membership.
     Failed(Error),
 }
@@ -98,7 +103,9 @@ impl Membership {
         };
         match &event {
             GroupEvent::Assigned(assigned) => self.owned.extend(assigned),
-            GroupEvent::Revoked { partitions, .. } => self.owned.retain(|p| !partitions.contains(p)),
+            GroupEvent::Revoked { partitions, .. } | GroupEvent::Lost(partitions) => {
+                self.owned.retain(|p| !partitions.contains(p));
+            }
             GroupEvent::Failed(_) => {}
         }
         event
@@ -193,13 +200,15 @@ impl ConsumerContext for Member {
                 let _ = self.events.send(GroupEvent::Assigned(partitions));
                 followed
             }
+            _ if consumer.assignment_lost() => {
+                tracing::info!(partitions = ?names, "the session with the group is over; the partitions stay here for now");
+                let _ = self.events.send(GroupEvent::Lost(partitions));
+                consumer.incremental_unassign(list)
+            }
             _ => {
-                let lost = consumer.assignment_lost();
-                tracing::info!(partitions = ?names, lost, "the group takes partitions");
+                tracing::info!(partitions = ?names, "the group takes partitions");
                 let (acknowledge, done) = acknowledged::channel();
-                let sent = self.events.send(GroupEvent::Revoked { partitions, acknowledge });
-                // Another member may own a lost partition already, so there is nothing to wait for.
-                if sent.is_ok() && !lost {
+                if self.events.send(GroupEvent::Revoked { partitions, acknowledge }).is_ok() {
                     let _ = done.recv_timeout(REVOKE_TIMEOUT);
                 }
                 consumer.incremental_unassign(list)

@@ -18,6 +18,7 @@ use thalweg_schemas::{Frontier, Offset, Partition};
 use crate::kafka::channel::{BatchSender, ConsumerCommand, Drained, Offer};
 use crate::kafka::client_status::ClientStatus;
 use crate::kafka::identity::last_message;
+use crate::kafka::outage::Outage;
 use crate::kafka::topic::Topic;
 use crate::{Error, Result};
 
@@ -50,6 +51,7 @@ pub(crate) fn start(topic: Topic, at: Frontier, limits: BatchLimits, feed: Batch
             ends: BTreeSet::new(),
             high: Frontier::new(),
             limits,
+            outage: Outage::default(),
         };
         let at = drain.positions.clone();
         let mut begun = drain.forget_old_positions(&consumer, &at);
@@ -74,6 +76,7 @@ struct Drain {
     ends: BTreeSet<Partition>,
     high: Frontier,
     limits: BatchLimits,
+    outage: Outage,
 }
 
 impl Drain {
@@ -95,7 +98,11 @@ impl Drain {
         let wait = if offered_before { QUIET } else { IDLE };
         let limit = feed.batch_limit();
         self.drain(consumer, &mut batch, wait, limit)?;
-        feed.away(consumer.context().is_disconnected().then(|| {
+        let away = consumer.context().is_disconnected();
+        if let Some(lasted) = self.outage.ends(Instant::now(), !away) {
+            tracing::info!(topic = self.topic.name, ?lasted, "Kafka answers again");
+        }
+        feed.away(away.then(|| {
             format!("no broker is connected ({} was asked); reading goes on as soon as one is", self.topic.brokers)
         }));
         let moved = self.read_positions(consumer, &batch.last)?;
@@ -159,7 +166,13 @@ impl Drain {
                     deadline.get_or_insert_with(Instant::now);
                 }
                 Err(KafkaError::PartitionEOF(_)) => {}
-                Err(error) => self.topic.classify(error, &self.positions.to_string())?,
+                Err(error) => {
+                    let reason = error.to_string();
+                    self.topic.classify(error, &self.positions.to_string())?;
+                    if self.outage.fails(Instant::now()) {
+                        tracing::warn!(topic = self.topic.name, "waiting for Kafka: {reason}");
+                    }
+                }
             }
             if self.is_full(&batch.messages, limit) {
                 break;

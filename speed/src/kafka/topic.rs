@@ -60,6 +60,11 @@ impl Topic {
         Ok(Self { name: stream.topic.clone(), brokers, consumer: Arc::new(consumer) })
     }
 
+    /// Says that the brokers have not answered yet.
+    pub(crate) fn silence(&self) -> String {
+        format!("no answer from {} yet about topic `{}`; is a broker there?", self.brokers, self.name)
+    }
+
     fn survey_error(&self, source: KafkaError) -> Error {
         Error::Survey { topic: self.name.clone(), brokers: self.brokers.clone(), source }
     }
@@ -78,6 +83,18 @@ impl Topic {
                 Err(self.survey_error(KafkaError::MetadataFetch(code)))
             }
             _ => Err(Error::FindTopic { topic: self.name.clone(), brokers: self.brokers.clone() }),
+        }
+    }
+
+    /// Makes the client know `partitions`: a client learns of new partitions only every few minutes, and takes one that
+    /// it does not know for one that does not exist. Blocks.
+    ///
+    /// Errors: those of [`Topic::partitions`]; [`Error::AwaitPartition`] if the brokers do not know one yet.
+    pub(crate) fn learn(&self, partitions: &BTreeSet<Partition>) -> Result<()> {
+        let count = self.partitions()?;
+        match partitions.last().filter(|last| last.0 >= count) {
+            None => Ok(()),
+            Some(&partition) => Err(Error::AwaitPartition { topic: self.name.clone(), partition, count }),
         }
     }
 
@@ -167,12 +184,11 @@ impl Topic {
         Error::Consume { topic: self.name.clone(), source }
     }
 
-    /// Logs an error that librdkafka handles itself, and returns every other error. `at` is the position of the
-    /// stream, for the message.
+    /// Returns every error that librdkafka does not handle itself. `at` is the position of the stream, for the message.
     pub(crate) fn classify(&self, source: KafkaError, at: &str) -> Result<()> {
         match source.rdkafka_error_code().map(classify) {
             Some(KafkaErrorClass::Wait) => {
-                tracing::warn!(topic = self.name, error = %source, "waiting for Kafka");
+                tracing::debug!(topic = self.name, error = %source, "librdkafka tries again");
                 Ok(())
             }
             Some(KafkaErrorClass::OffsetGone) => Err(Error::OffsetGone { topic: self.name.clone(), at: at.to_owned() }),

@@ -24,6 +24,7 @@ fn answer(parts: &[Part<'_>]) -> PinAnswer {
             frontier: Offset(*frontier),
             caught_up: *caught_up,
             lag: 3,
+            waiting: None,
             views: BTreeMap::from([(view(), held(ranges))]),
             rows: None,
         };
@@ -121,6 +122,37 @@ fn nothing_is_answered_below_the_floor() {
     asked.lowest.asked = at(&[(1, 6), (7, 1), (8, 0)]);
     let reasons = [(1, "below 6 which the request asks for"), (7, "no worker reads it")];
     check(&asked, &[both], &[(0, &[(0, 9)])], &reasons);
+}
+
+#[test]
+fn a_stale_answer_may_lie_below_what_was_given_but_not_below_what_is_asked() {
+    let stale = |given: &[(i32, i64)], asked: &[(i32, i64)]| Requirements {
+        lowest: LowestFrontier { given: at(given), asked: at(asked) },
+        stale: true,
+        ..needs()
+    };
+    let both: &[Part<'_>] = &[(0, 9, true, &[(5, 9)]), (1, 5, true, &[])];
+    let behind: &[Part<'_>] = &[(0, 9, false, &[(5, 9)]), (1, 5, true, &[])];
+    let marked = |needs: &Requirements, parts: &[Part<'_>]| {
+        check(needs, &[parts], &[(0, &[(0, 9), (1, 5)])], &[]);
+        decide(needs, &[answer(parts)]).stale
+    };
+    assert!(!marked(&stale(&[], &[]), both));
+    assert!(!marked(&stale(&[(0, 9)], &[(0, 9)]), both));
+    assert!(marked(&stale(&[(0, 10)], &[]), both));
+    assert!(marked(&stale(&[], &[]), behind));
+    check(&stale(&[(0, 10)], &[(0, 10)]), &[both], &[(0, &[(1, 5)])], &[(0, "below 10 which the request asks for")]);
+    // What does not tile is not believed all the same.
+    let untiled: &[Part<'_>] = &[(0, 9, false, &[(5, 8)]), (1, 5, true, &[])];
+    check(&stale(&[], &[]), &[untiled], &[(0, &[(1, 5)])], &[(0, "does not tile")]);
+}
+
+#[test]
+fn a_worker_that_waits_for_kafka_says_so() {
+    let mut waiting = answer(&[(0, 9, false, &[(5, 9)]), (1, 5, true, &[])]);
+    waiting.partitions.get_mut(&Partition(0)).unwrap().waiting = Some("no broker is connected".into());
+    let reason = &decide(&needs(), &[waiting]).unheld[&Partition(0)];
+    assert!(reason.contains("waits for Kafka (no broker is connected); send the header `thalweg-stale"), "{reason}");
 }
 
 #[test]
