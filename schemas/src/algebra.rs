@@ -19,6 +19,7 @@ mod split_plan;
 mod storage;
 mod support;
 
+mod digest;
 mod rounding;
 
 mod accumulator;

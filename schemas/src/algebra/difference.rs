@@ -16,8 +16,9 @@ use datafusion::error::DataFusionError;
 
 use super::aggregate::Aggregate;
 use super::compile::ViewPlan;
+use super::digest;
 use super::rounding::{AccumulatorKind, agree};
-use super::support::{DIGEST_TOLERANCE, Equality};
+use super::support::Equality;
 use crate::{Error, Result};
 
 /// One aggregate of one group for which both sides differ.
@@ -171,10 +172,7 @@ fn same(aggregate: &Aggregate, left: &ArrayRef, right: &ArrayRef, magnitudes: &[
             let kind = AccumulatorKind { function: aggregate.planned.fun().name(), by_groups: aggregate.by_groups };
             agree(kind, left, right, magnitudes)
         }
-        Equality::Digests => {
-            let (l, r) = (value(aggregate, left)?, value(aggregate, right)?);
-            Ok(l == r || close(&l, &r, digest_range(left))?)
-        }
+        Equality::Digests => digest::agree(left, right),
     }
 }
 
@@ -185,33 +183,4 @@ fn sorted(column: &ArrayRef) -> PlanResult<ArrayRef> {
         DataType::List(_) => Ok(sort(&column.as_list::<i32>().value(0), options)?),
         _ => Ok(Arc::clone(column)),
     }
-}
-
-/// True if two numbers differ by at most [`DIGEST_TOLERANCE`] of `range`, or of the larger magnitude without a range.
-fn close(left: &ScalarValue, right: &ScalarValue, range: Option<f64>) -> PlanResult<bool> {
-    let number = |v: &ScalarValue| -> PlanResult<Option<f64>> {
-        match v.cast_to(&DataType::Float64)? {
-            ScalarValue::Float64(number) => Ok(number),
-            _ => Ok(None),
-        }
-    };
-    let (Some(l), Some(r)) = (number(left)?, number(right)?) else {
-        return Ok(false);
-    };
-    if l.is_nan() || r.is_nan() {
-        return Ok(l.is_nan() && r.is_nan());
-    }
-    let range = range.unwrap_or_else(|| l.abs().max(r.abs()));
-    Ok((l - r).abs() <= DIGEST_TOLERANCE * range)
-}
-
-/// Returns max - min of a t-digest's state, whose fields are: size, sum, count, max, min, centroids.
-fn digest_range(state: &ArrayRef) -> Option<f64> {
-    let columns = state.as_struct().columns();
-    let bound = |i: usize| {
-        let values = arrow::compute::cast(columns.get(i)?, &DataType::Float64).ok()?;
-        let values = values.as_primitive::<Float64Type>();
-        values.is_valid(0).then(|| values.value(0))
-    };
-    Some((bound(3)? - bound(4)?).abs())
 }

@@ -20,7 +20,7 @@ pub enum Equality {
     /// States differ by at most [`FLOAT_TOLERANCE`], relative to the magnitudes of the added values; see
     /// [`super::rounding`].
     Floats,
-    /// Quantile sketches: values differ by at most [`DIGEST_TOLERANCE`] of the range of all inputs.
+    /// Quantile sketches describe the same values; see [`super::digest`].
     Digests,
 }
 
@@ -29,8 +29,6 @@ pub enum Equality {
 /// root of n instead of n. 1e-9 is enough for 9 million additions in the worst order, and for any realistic number of
 /// additions in other orders.
 pub(super) const FLOAT_TOLERANCE: f64 = 1e-9;
-/// The difference between two t-digests, relative to max - min: a t-digest depends on how its input is cut.
-pub(super) const DIGEST_TOLERANCE: f64 = 0.02;
 
 /// The aggregates that may have DISTINCT.
 const DISTINCT: [&str; 8] = ["count", "sum", "avg", "median", "min", "max", "array_agg", "string_agg"];
