@@ -13,7 +13,7 @@ use clap::Args;
 use thalweg_client::terminal;
 use thalweg_demo::DemoStream;
 use thalweg_demo::generator::{Plan, Rate, Summary};
-use thalweg_demo::streams::Faults;
+use thalweg_demo::streams::{Faults, TimeSource};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
@@ -27,8 +27,9 @@ Examples:
   thalweg demo --kafka bootstrap.servers=localhost:9092 --late 10% --duplicates 5% --malformed 1% --seed 7
   thalweg demo --definitions > demo.sql
 
-With `thalweg up --kafka bootstrap.servers=localhost:9092 --apply demo.sql` the views are kept. Event time is driven by
-the messages: at 2000/s of all streams a minute passes in a second. `thalweg up --demo` does all of it by itself.";
+With `thalweg up --kafka bootstrap.servers=localhost:9092 --apply demo.sql` the views are kept. The first events are of an
+hour ago; after a minute event time follows the clock. `--event-time messages` is for the same events again: at 2000/s of
+all streams a minute passes in a second. `thalweg up --demo` does all of it by itself.";
 
 /// The effect of a second signal, for its message.
 const LOST: &str = "what became of the last messages is not known";
@@ -50,7 +51,10 @@ pub(crate) struct Arguments {
     /// How fast, all streams together: 2000/s, 50k/s, 30/m, or max
     #[arg(long, value_name = "RATE", default_value = "2000/s")]
     rate: Rate,
-    /// The same seed gives the same messages
+    /// What drives the time of events: clock, or messages
+    #[arg(long, value_name = "SOURCE", default_value = "clock")]
+    event_time: TimeSource,
+    /// The same seed gives the same messages, up to their times if the clock drives these
     #[arg(long, value_name = "N", default_value_t = 1)]
     seed: u64,
     /// Share of events that come a minute to an hour late
@@ -116,6 +120,7 @@ impl Arguments {
             streams: self.streams(),
             rate: self.rate,
             seed: self.seed,
+            time: self.event_time,
             faults,
             count: self.count,
             record: self.record.clone(),

@@ -32,7 +32,7 @@ use self::record::Record;
 pub use self::tally::{Summary, Tally};
 pub use self::topics::create_topics;
 use self::topics::messages_in;
-use crate::streams::{DemoStream, Faults, Script};
+use crate::streams::{DemoStream, EventClock, Faults, Script, TimeSource};
 use crate::{Error, Result};
 
 /// Partitions of a topic that the generator creates.
@@ -49,6 +49,8 @@ pub struct Plan {
     /// The rate of all streams together.
     pub rate: Rate,
     pub seed: u64,
+    /// What drives the time of events.
+    pub time: TimeSource,
     pub faults: Faults,
     /// Messages per stream; unlimited if absent.
     pub count: Option<u64>,
@@ -95,14 +97,15 @@ impl Plan {
                 let script = Script::new(*stream, self.seed, self.faults);
                 let rate = self.rate.part(stream.share(), shares);
                 let end = self.count.map(|count| first + count);
-                Ok::<_, Error>((*stream, script, rate, first, end, record))
+                let clock = EventClock::new(self.time, *stream, rate.per_second(), first);
+                Ok::<_, Error>((*stream, script, clock, rate, first, end, record))
             }
         });
         let feeds = try_join_all(feeds).await?.into_iter();
         // A feed that fails stops the other feeds in an orderly way, so that their messages are recorded.
         let stop = cancel.child_token();
-        let feeds = feeds.map(|(stream, script, rate, first, end, record)| {
-            let feed = Feed::new(stream, script, first, end, producer.clone(), record);
+        let feeds = feeds.map(|(stream, script, clock, rate, first, end, record)| {
+            let feed = Feed::new(stream, script, clock, first, end, producer.clone(), record);
             feed.run(rate, &stop, sent)
         });
         let tallies: Result<Vec<_>> = join_all(feeds).await.into_iter().collect();

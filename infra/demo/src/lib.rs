@@ -3,8 +3,8 @@
 //! The demo shows a newcomer exact live views without any installation. The [`generator`] sends messages to any Kafka
 //! through librdkafka. The [`broker`] is a Kafka that needs no installation.
 //!
-//! Invariant: a generated message depends on seed and position alone. So a restarted generator continues at its last
-//! position, and anyone can compute the sent messages.
+//! Invariant: a generated message depends on seed, position and the position's time alone. So a restarted generator
+//! continues at its last position without any state of its own.
 
 mod error;
 

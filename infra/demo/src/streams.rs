@@ -4,15 +4,14 @@
 //!  (seed, stream, position) ─▶ fate: as usual, late, a duplicate, malformed ─▶ event ─▶ key and payload
 //! ```
 //!
-//! The position drives event time: at twice the rate, event time passes twice as fast.
-//!
-//! Invariant: a message depends on seed, faults, stream and position alone.
+//! Invariant: a message depends on seed, faults, stream, position and the time of the position alone.
 
 mod chance;
 mod fate;
 mod logins;
 mod sensors;
 mod stocks;
+mod time;
 
 use std::fmt;
 use std::str::FromStr;
@@ -22,9 +21,7 @@ use serde::Serialize;
 
 use self::chance::Dice;
 pub use self::fate::{Fate, Faults};
-
-/// Event time of position 0: 2026-01-01T00:00:00Z, in milliseconds.
-const START: i64 = 1_767_225_600_000;
+pub use self::time::{EventClock, TimeSource};
 
 /// A stream of the demo; its topic has the same name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -64,7 +61,7 @@ impl DemoStream {
         }
     }
 
-    /// Event time from one message to the next, in milliseconds.
+    /// Event time from one message to the next if messages drive the time, in milliseconds.
     fn step(self) -> i64 {
         300 / i64::from(self.share())
     }
@@ -123,12 +120,16 @@ impl Script {
         Self { stream, seed, faults }
     }
 
-    /// The message at `position`.
-    pub fn message(&self, position: u64) -> Message {
-        let fate = self.fate(position);
-        match fate {
-            Fate::Duplicate { of } => Message { fate, ..self.original(of, self.fate(of)) },
-            _ => self.original(position, fate),
+    /// The message at `position`, the one after the last, or that one again; `now` is the wall clock's, in milliseconds.
+    pub fn message(&self, position: u64, clock: &mut EventClock, now: i64) -> Message {
+        let time = clock.read(position, now);
+        match self.fate(position) {
+            fate @ Fate::Duplicate { of } => match clock.known(of) {
+                Some(time) => Message { fate, ..self.original(of, self.fate(of), time) },
+                // An earlier run sent the original.
+                None => self.original(position, Fate::Usual, time),
+            },
+            fate => self.original(position, fate, time),
         }
     }
 
@@ -138,10 +139,9 @@ impl Script {
 
     /// The message without duplication. The position of a duplicate has an original message too, which another
     /// duplicate may repeat.
-    fn original(&self, position: u64, fate: Fate) -> Message {
+    fn original(&self, position: u64, fate: Fate, time: i64) -> Message {
         let mut dice = self.dice("event", position);
-        let clock = START + position as i64 * self.stream.step();
-        let ts = clock - fate::delay(&mut dice, fate);
+        let ts = time - fate::delay(&mut dice, fate);
         let event = match self.stream {
             DemoStream::SensorData => sensors::event(self.seed, &mut dice, ts),
             DemoStream::LoginAttempts => logins::event(self.seed, &mut dice, ts),

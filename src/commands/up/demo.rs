@@ -16,7 +16,7 @@ use thalweg_client::{Client, terminal};
 use thalweg_demo::DemoStream;
 use thalweg_demo::broker::Broker;
 use thalweg_demo::generator::{Plan, Rate};
-use thalweg_demo::streams::Faults;
+use thalweg_demo::streams::{Faults, TimeSource};
 use thalweg_schemas::definition::{self, Statement};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -93,6 +93,7 @@ impl DemoFlags {
             streams: DemoStream::ALL.to_vec(),
             rate: self.demo_rate.unwrap_or(Rate::PerSecond(2000.0)),
             seed: self.demo_seed.unwrap_or(1),
+            time: TimeSource::Clock,
             faults: Faults::default(),
             count: None,
             record: self.demo_record.clone(),

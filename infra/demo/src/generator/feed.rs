@@ -5,6 +5,7 @@
 use std::ops::ControlFlow;
 use std::time::{Duration, Instant};
 
+use chrono::Utc;
 use futures::StreamExt;
 use futures::future::BoxFuture;
 use futures::stream::FuturesOrdered;
@@ -17,7 +18,7 @@ use tokio_util::sync::CancellationToken;
 use super::pace::{Pace, Rate};
 use super::record::Record;
 use super::tally::Tally;
-use crate::streams::{DemoStream, Message, Script};
+use crate::streams::{DemoStream, EventClock, Message, Script};
 use crate::{Error, Result};
 
 /// Time between two looks at the clock.
@@ -36,6 +37,7 @@ type Settled = (Message, Result<(i32, i64)>);
 pub(super) struct Feed {
     stream: DemoStream,
     script: Script,
+    clock: EventClock,
     next: u64,
     end: Option<u64>,
     producer: FutureProducer,
@@ -50,6 +52,7 @@ impl Feed {
     pub(super) fn new(
         stream: DemoStream,
         script: Script,
+        clock: EventClock,
         first: u64,
         end: Option<u64>,
         producer: FutureProducer,
@@ -58,6 +61,7 @@ impl Feed {
         Self {
             stream,
             script,
+            clock,
             next: first,
             end,
             producer,
@@ -125,7 +129,7 @@ impl Feed {
 
     /// Passes one message to librdkafka; breaks if librdkafka's queue is full.
     fn send_one(&mut self) -> Result<ControlFlow<()>> {
-        let message = self.script.message(self.next);
+        let message = self.script.message(self.next, &mut self.clock, Utc::now().timestamp_millis());
         let topic = self.stream.name();
         let record = FutureRecord::to(topic).key(&message.key).payload(&message.payload);
         let delivery = match self.producer.send_result(record) {

@@ -19,6 +19,14 @@ pub enum Rate {
 }
 
 impl Rate {
+    /// Messages per second; `None` if there is no limit.
+    pub(super) fn per_second(self) -> Option<f64> {
+        match self {
+            Rate::PerSecond(rate) => Some(rate),
+            Rate::Unlimited => None,
+        }
+    }
+
     /// `share` of `shares` of this rate.
     pub fn part(self, share: u32, shares: u32) -> Self {
         match self {

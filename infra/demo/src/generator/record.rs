@@ -54,14 +54,15 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
-    use crate::streams::{Faults, Script};
+    use crate::streams::{EventClock, Faults, Script, TimeSource};
 
     #[test]
     fn lines_are_json_and_are_appended() {
         let root = tempfile::tempdir().unwrap();
         let path = root.path().join("record.jsonl");
         let script = Script::new(DemoStream::StockPrices, 1, Faults::default());
-        let row = script.message(0);
+        let mut clock = EventClock::new(TimeSource::Messages, DemoStream::StockPrices, None, 0);
+        let row = script.message(0, &mut clock, 0);
         let broken = Message { is_row: false, payload: b"{".to_vec(), ..row.clone() };
         for message in [&row, &broken] {
             let record = Record::open(&path).unwrap();

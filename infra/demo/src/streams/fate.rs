@@ -9,7 +9,7 @@ const DISORDER: u64 = 2_000;
 /// A late event is older by one minute to one hour.
 const LATE: (u64, u64) = (60_000, 3_600_000);
 /// A duplicate is at most this many messages after its original.
-const DUPLICATE_WITHIN: u64 = 1_000;
+pub(super) const DUPLICATE_WITHIN: u64 = 1_000;
 
 /// Shares of messages, from 0 to 1.
 #[derive(Debug, Clone, Copy, PartialEq)]

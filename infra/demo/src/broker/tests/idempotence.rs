@@ -8,7 +8,7 @@ use tokio::sync::watch;
 use super::*;
 use crate::DemoStream;
 use crate::generator::{Plan, Rate};
-use crate::streams::Faults;
+use crate::streams::{Faults, TimeSource};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_producer_continues_over_restarts_and_nothing_is_stored_twice() {
@@ -50,6 +50,7 @@ async fn the_generator_continues_over_a_restart() {
         streams: vec![DemoStream::StockPrices],
         rate: Rate::Unlimited,
         seed: 1,
+        time: TimeSource::Messages,
         faults: Faults::default(),
         count: Some(count),
         record: None,
