@@ -3,8 +3,8 @@
 //! All layers start, stop and report here. Modules are in reading order: each imports only modules listed above it.
 //! Invariant: this crate decides nothing about answers, archives or runs; the layers decide.
 //!
-//! [`run`] is the program. A test starts any role in its own process: [`Settings::from_table`]; [`Platform::up`], `speed`,
-//! `serve` or `batch`; [`Platform::address`] to ask it over HTTP, and [`Platform::until`] to end it.
+//! [`run`] is the program. A test starts any role in its own process: [`Settings::from_table`]; [`Platform::up`],
+//! `speed`, `serve` or `batch`; [`Platform::address`] to ask it over HTTP, and [`Platform::until`] to end it.
 
 mod advice;
 

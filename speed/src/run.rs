@@ -52,13 +52,15 @@ pub async fn record_origins(
         return Ok(known);
     }
     let topic = Topic::open(config, &stream.definition)?;
-    let tell = || {
-        let reason = topic.silence();
-        if failure.send_replace(Some(reason.clone())).is_none() {
-            tracing::warn!(stream = %stream.definition.name, "waiting for Kafka: {reason}");
-        }
-    };
-    Ok(with_first_word(survey(&topic, stream, catalogs, None), tell).await?.1)
+    let mut asking = pin!(survey(&topic, stream, catalogs, None));
+    if let Ok(found) = tokio::time::timeout(FIRST_WORD, &mut asking).await {
+        return Ok(found?.1);
+    }
+    let reason = topic.silence();
+    if failure.send_replace(Some(reason.clone())).is_none() {
+        tracing::warn!(stream = %stream.definition.name, "waiting for Kafka: {reason}");
+    }
+    Ok(asking.await?.1)
 }
 
 /// Ingests `stream` until `cancel`, then archives its rows in memory. The archive of `upstream` must have been opened
@@ -205,19 +207,19 @@ async fn connect(
 ) -> Result<()> {
     let partitions: BTreeSet<Partition> = from.at.partitions().collect();
     let mut told = None;
-    let mut tell = |reason: String| {
-        if told.as_ref() != Some(&reason) {
-            tracing::warn!(stream = %stream.definition.name, "waiting for Kafka: {reason}");
-            feed.away(Some(reason.clone()));
-            told = Some(reason);
-        }
-    };
     let log = loop {
-        let asking = checked(&topic, stream, catalogs, &from.master, &partitions);
-        match with_first_word(asking, || tell(topic.silence())).await {
+        let mut asking = pin!(checked(&topic, stream, catalogs, &from.master, &partitions));
+        let answer = match tokio::time::timeout(FIRST_WORD, &mut asking).await {
+            Ok(answer) => answer,
+            Err(_) => {
+                tell_away(stream, &feed, &mut told, topic.silence());
+                asking.await
+            }
+        };
+        match answer {
             Ok(found) => break found,
             Err(error) if error.awaits_kafka() => {
-                tell(error.to_string());
+                tell_away(stream, &feed, &mut told, error.to_string());
                 tokio::time::sleep(ASK_AGAIN).await;
             }
             Err(error) => return Err(error),
@@ -232,15 +234,12 @@ async fn connect(
     consumer::start(topic, from.at, limits, feed)
 }
 
-/// Waits for `asking`; calls `tell` if that takes longer than a user waits for a word.
-async fn with_first_word<T>(asking: impl Future<Output = T>, tell: impl FnOnce()) -> T {
-    let mut asking = pin!(asking);
-    match tokio::time::timeout(FIRST_WORD, &mut asking).await {
-        Ok(answer) => answer,
-        Err(_) => {
-            tell();
-            asking.await
-        }
+/// Shows why the brokers do not answer; logs a reason once.
+fn tell_away(stream: &CatalogStream, feed: &BatchSender, told: &mut Option<String>, reason: String) {
+    if told.as_ref() != Some(&reason) {
+        tracing::warn!(stream = %stream.definition.name, "waiting for Kafka: {reason}");
+        feed.away(Some(reason.clone()));
+        *told = Some(reason);
     }
 }
 

@@ -33,7 +33,7 @@ fn settings(folder: &Path) -> toml::Table {
     table
 }
 
-async fn up(folder: &Path) -> Running {
+async fn start_up(folder: &Path) -> Running {
     Running::of(Platform::up(&Settings::from_table(settings(folder)).unwrap()).await.unwrap())
 }
 
@@ -68,7 +68,7 @@ impl Running {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_empty_platform_answers_and_ends() {
     let folder = tempfile::tempdir().unwrap();
-    let up = up(folder.path()).await;
+    let up = start_up(folder.path()).await;
     assert_eq!(up.get("/readyz").await, (200, json!({"status": "ready"})));
     assert_eq!(up.get("/v1/streams").await, (200, json!({"streams": []})));
     assert_eq!(up.sql("SELECT 1 + 1 AS two").await, json!([[2]]));
@@ -78,7 +78,7 @@ async fn an_empty_platform_answers_and_ends() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_stream_without_a_kafka_stops_nothing_and_is_kept() {
     let folder = tempfile::tempdir().unwrap();
-    let up = up(folder.path()).await;
+    let up = start_up(folder.path()).await;
     assert_eq!(up.sql(STREAM).await, json!([["created stream events", null]]));
     let deadline = Instant::now() + PATIENCE;
     let failure = loop {
@@ -95,7 +95,7 @@ async fn a_stream_without_a_kafka_stops_nothing_and_is_kept() {
     assert_eq!(up.sql("SELECT 1 AS one").await, json!([[1]]));
     up.end().await;
 
-    let again = up(folder.path()).await;
+    let again = start_up(folder.path()).await;
     let (_, shown) = again.get("/v1/streams").await;
     assert_eq!(shown["streams"][0]["name"], "events");
     let (status, reason) = again.get("/readyz").await;
@@ -107,7 +107,7 @@ async fn a_stream_without_a_kafka_stops_nothing_and_is_kept() {
 #[tokio::test(flavor = "multi_thread")]
 async fn every_role_lives_until_it_is_asked_to_end() {
     let folder = tempfile::tempdir().unwrap();
-    let up = up(folder.path()).await;
+    let up = start_up(folder.path()).await;
     up.sql(STREAM).await;
     up.sql("CREATE MATERIALIZED VIEW sums AS SELECT k, sum(x) AS x FROM events GROUP BY k").await;
     let of = Settings::from_table(settings(folder.path())).unwrap();

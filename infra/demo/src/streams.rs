@@ -120,7 +120,7 @@ impl Script {
         Self { stream, seed, faults }
     }
 
-    /// The message at `position`, the one after the last, or that one again; `now` is the wall clock's, in milliseconds.
+    /// The message at `position`, the one after the last or that one again; `now` is the wall clock's, in milliseconds.
     pub fn message(&self, position: u64, clock: &mut EventClock, now: i64) -> Message {
         let time = clock.read(position, now);
         match self.fate(position) {

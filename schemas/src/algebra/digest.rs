@@ -89,6 +89,3 @@ impl Digest {
         })
     }
 }
-
-#[cfg(test)]
-mod tests;

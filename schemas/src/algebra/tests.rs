@@ -3,6 +3,7 @@
 //! test over random inputs and through Delta is `tests/it/law`.
 
 mod differences;
+mod digests;
 mod fixture;
 mod refusals;
 

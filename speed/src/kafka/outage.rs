@@ -9,10 +9,10 @@ const CALM: Duration = Duration::from_secs(5);
 
 /// The current outage.
 #[derive(Debug, Default)]
-pub(super) struct Outage(Option<Span>);
+pub(super) struct Outage(Option<OutageSpan>);
 
 #[derive(Debug, Clone, Copy)]
-struct Span {
+struct OutageSpan {
     began: Instant,
     /// The last error.
     last: Instant,
@@ -22,7 +22,7 @@ impl Outage {
     /// Counts an error. Returns true if an outage begins with it.
     pub(super) fn fails(&mut self, now: Instant) -> bool {
         let begins = self.0.is_none();
-        self.0 = Some(Span { began: self.0.map_or(now, |span| span.began), last: now });
+        self.0 = Some(OutageSpan { began: self.0.map_or(now, |span| span.began), last: now });
         begins
     }
 

@@ -9,8 +9,8 @@ use arrow::datatypes::Field;
 use datafusion::common::ScalarValue;
 use datafusion::physical_plan::Accumulator;
 
-use super::agree;
-use crate::algebra::tests::fixture::compile;
+use super::fixture::compile;
+use crate::algebra::digest::agree;
 
 const CALLS: [&str; 3] = ["approx_percentile_cont(f, 0.9)", "approx_median(f)", "approx_percentile_cont(f, 0.01)"];
 
