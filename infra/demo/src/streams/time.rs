@@ -1,8 +1,8 @@
 //! The time of events: the wall clock's, or one that the messages drive.
 //!
 //! A demo that follows the clock begins an hour ago and catches up within a minute, so that views over minutes and
-//! hours have something to show; from then on "the last five minutes" are the last five minutes. Time that messages drive is
-//! the same in every run.
+//! hours have something to show; from then on "the last five minutes" are the last five minutes. Time that messages
+//! drive is the same in every run.
 //!
 //! Invariant: the time of a position, once read, stays the same while a duplicate may repeat the position's message.
 
