@@ -7,7 +7,9 @@ SHELL := bash
 CACHE := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/thalweg
 PYTHON := $(CACHE)/venv/bin/python
 TARGET := $(or $(CARGO_TARGET_DIR),$(CURDIR)/target)
-PYTEST := $(PYTHON) -m pytest -q -p no:cacheprovider
+# Tests wait more than they compute: two at a time halve the whole.
+E2E_AT_ONCE ?= 2
+PYTEST := $(PYTHON) -m pytest -q -p no:cacheprovider -n $(E2E_AT_ONCE) --dist worksteal
 E2E ?= tests/e2e
 
 # The demo and the tests share one profile and one feature set on purpose: another would rebuild every dependency
