@@ -8,8 +8,8 @@ use thalweg_speed::Error as SpeedError;
 /// Returns advice about `error` in terms of flags and settings.
 pub(crate) fn of(error: &(dyn std::error::Error + 'static)) -> Option<&'static str> {
     match (error.downcast_ref(), error.downcast_ref()) {
-        (Some(SpeedError::FindBrokers { .. }), _) => {
-            Some("for all streams, give --kafka bootstrap.servers=HOST:PORT, or [kafka] in thalweg.toml")
+        (Some(SpeedError::FindBrokers { table, .. }), _) if table == "[kafka]" => {
+            Some("give --kafka bootstrap.servers=HOST:PORT, or [kafka] in thalweg.toml")
         }
         (_, Some(SharedError::OpenFolder { .. })) => Some("--data-dir or --warehouse name another place"),
         _ => None,

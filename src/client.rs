@@ -8,6 +8,7 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 use thalweg_schemas::api::error::{ErrorCode, Refusal};
 use thalweg_schemas::error::innermost;
+use thalweg_schemas::reference::look_up;
 
 use crate::flags::{ServerFlags, Usage};
 
@@ -16,6 +17,7 @@ use crate::flags::{ServerFlags, Usage};
 pub(crate) struct Client {
     url: Url,
     http: reqwest::Client,
+    token: Option<String>,
 }
 
 /// The server's refusal of a request.
@@ -41,7 +43,7 @@ impl std::fmt::Display for Refused {
 impl std::error::Error for Refused {}
 
 impl Client {
-    /// Errors: [`Usage`] if the address is not an HTTP URL.
+    /// Errors: [`Usage`] if the address is not an HTTP URL, or the token cannot be looked up.
     pub(crate) fn new(flags: &ServerFlags) -> Result<Self> {
         let url = Url::parse(&flags.url).ok().filter(|url| url.scheme() == "http" && url.has_host());
         let Some(url) = url else {
@@ -49,11 +51,22 @@ impl Client {
             return Err(Usage(format!("--url: `{}` is not an address; {advice}", flags.url)).into());
         };
         let http = reqwest::Client::builder().no_proxy().build()?;
-        Ok(Self { url, http })
+        let token = flags.token.as_deref().filter(|token| !token.is_empty());
+        let token = token.map(look_up).transpose().map_err(|reason| Usage(format!("--token: {reason}")))?;
+        Ok(Self { url, http, token })
+    }
+
+    /// The token that requests carry.
+    pub(crate) fn token(&self) -> Option<&str> {
+        self.token.as_deref()
     }
 
     pub(crate) fn request(&self, method: Method, path: &str) -> Result<RequestBuilder> {
-        Ok(self.http.request(method, self.url.join(path)?))
+        let request = self.http.request(method, self.url.join(path)?);
+        Ok(match &self.token {
+            Some(token) => request.bearer_auth(token),
+            None => request,
+        })
     }
 
     /// Sends the request.
@@ -69,7 +82,11 @@ impl Client {
         match serde_json::from_str::<Refusal>(&body) {
             Ok(Refusal { error }) => {
                 let place = error.line.zip(error.column).map(|(line, column)| (line as usize, column as usize));
-                Err(Refused { code: error.code, message: error.message, place }.into())
+                let message = match error.code {
+                    ErrorCode::Unauthorized => format!("{}; here it is --token TOKEN, or THALWEG_TOKEN", error.message),
+                    _ => error.message,
+                };
+                Err(Refused { code: error.code, message, place }.into())
             }
             Err(_) => bail!("{} answered {status}: {}", self.url, body.trim()),
         }

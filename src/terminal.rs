@@ -111,11 +111,12 @@ mod tests {
         assert_eq!(sentence(&error), "asking x: no route");
         let quoted = Err::<(), _>(anyhow::anyhow!("no route")).context("asking x: no route");
         assert_eq!(sentence(&quoted.unwrap_err()), "asking x: no route");
-        let advised = thalweg_speed::Error::FindBrokers { stream: thalweg_schemas::StreamName::new("s").unwrap() };
+        let stream = thalweg_schemas::StreamName::new("s").unwrap();
+        let advised = thalweg_speed::Error::FindBrokers { stream, table: "[kafka]".to_owned() };
         assert_eq!(
             sentence(&advised.into()),
-            "stream `s` does not say where Kafka is; give 'kafka.bootstrap.servers' in its OPTIONS; for all streams, \
-             give --kafka bootstrap.servers=HOST:PORT, or [kafka] in thalweg.toml"
+            "[kafka] does not say where Kafka is; stream `s` needs bootstrap.servers there; give --kafka \
+             bootstrap.servers=HOST:PORT, or [kafka] in thalweg.toml"
         );
     }
 

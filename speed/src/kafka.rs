@@ -2,11 +2,13 @@
 //!
 //! Invariant: no other module creates a Kafka client, except `group`, for membership of a consumer group.
 
-pub(crate) mod secrets;
+mod secrets;
+
+pub(crate) mod client;
 
 pub(crate) mod identity;
 
-mod client_status;
+pub(crate) mod client_status;
 
 pub(crate) mod topic;
 

@@ -11,7 +11,7 @@ use std::process::ExitCode;
 use anyhow::Result;
 use clap::Args;
 
-use crate::commands::apply;
+use crate::commands::{apply, process};
 use crate::config::Settings;
 use crate::flags::{self, RunFlags, WarehouseFlags};
 use crate::flags::{BatchFlags, KafkaFlags, ProcessFlags, QueryFlags, SpeedFlags};
@@ -77,7 +77,9 @@ impl Arguments {
 
 pub(crate) async fn run(arguments: Arguments) -> Result<ExitCode> {
     let mut settings = arguments.settings()?;
+    let access = process::access(&settings, true)?;
     logging::start(&settings.log_level, settings.log_format)?;
+    process::tell(&settings);
     let own = apply::read(&arguments.apply)?;
     let signals = Signals::listen()?;
 
@@ -93,7 +95,7 @@ pub(crate) async fn run(arguments: Arguments) -> Result<ExitCode> {
             tracing::info!(action = applied.action, warnings = ?applied.warnings, "applied");
         }
     }
-    let platform = platform::up(&settings, opened).await?;
+    let platform = platform::up(&settings, access, opened).await?;
     terminal::out(&format!("thalweg is listening on http://{}", platform.address()))?;
     let stop = signals.first(LOST);
     match demo {

@@ -25,6 +25,8 @@ PARTITIONS = 9
 SILENT = {"session.timeout.ms": "6000", "heartbeat.interval.ms": "1000"}
 SPEED = dict(epoch_interval="1s", mark_interval="1s", epoch_bytes="8MiB", grace="20s")
 TOKEN = {"THALWEG_CLUSTER_TOKEN": "a secret of this test"}
+# A replica that applies definitions.
+DEFINES = {"THALWEG_REPLICA_DEFINITIONS": "true"}
 # What passes by itself while partitions move.
 PASSING = frozenset({"not_ready", "not_held", "worker_failed"})
 
@@ -47,8 +49,8 @@ class Platform:
         self.batch = self._start("batch", "batch", batch_interval="2s")
         listed = ",".join(f"127.0.0.1:{port}" for port in self.ports.values())
         self.replicas = [
-            self._start("by-list", "serve", workers=listed, environment=TOKEN),
-            self._start("by-group", "serve", workers="group", environment=TOKEN),
+            self._start("by-list", "serve", workers=listed, environment=DEFINES),
+            self._start("by-group", "serve", workers="group"),
         ]
 
     def _start(self, name, role, **options):
@@ -66,7 +68,7 @@ class Platform:
                 self.workers[name].listening()
             else:
                 flight = f"127.0.0.1:{self.ports[name]}"
-                options = dict(SPEED, flight_addr=flight, kafka=SILENT, environment=TOKEN)
+                options = dict(SPEED, flight_addr=flight, kafka=SILENT)
                 self.workers[name] = self._start(name, "speed", **options)
 
     def ready(self, timeout=90):
@@ -276,7 +278,7 @@ def test_a_stranger_is_not_answered(thalweg, cluster, place, tmp_path):
     flight = f"127.0.0.1:{free_port()}"
     worker = thalweg("worker", role="speed", flight_addr=flight, partitions="0-3", environment=TOKEN, **where, **SPEED)
     batch = thalweg("batch", role="batch", batch_interval="1s", **where)
-    friend = thalweg("friend", role="serve", workers=flight, environment=TOKEN, **where)
+    friend = thalweg("friend", role="serve", workers=flight, environment=TOKEN | DEFINES, **where)
     stranger = thalweg("stranger", role="serve", workers=flight, **where)
     for process in (worker, batch, friend, stranger):
         process.start(ready=False)
@@ -306,7 +308,7 @@ def test_a_worker_that_is_short_of_memory_is_relieved_by_an_early_run(thalweg, k
     small = dict(SPEED, memory_budget="8MiB", epoch_bytes="1MiB", grace="100ms")
     worker = thalweg("worker", role="speed", flight_addr=flight, partitions="0-1", **where, **small)
     batch = thalweg("batch", role="batch", batch_interval="1h", **where)
-    replica = thalweg("replica", role="serve", workers=flight, **where)
+    replica = thalweg("replica", role="serve", workers=flight, environment=DEFINES, **where)
     for process in (worker, batch, replica):
         process.start(ready=False)
         process.listening()

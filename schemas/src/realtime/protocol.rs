@@ -41,6 +41,9 @@ pub struct PinRequest {
     pub rows: Option<Frontier>,
     /// The longest time for which the pin is needed, in milliseconds.
     pub keep_ms: u64,
+    /// True if the reader takes what a stopped stream holds.
+    #[serde(default)]
+    pub stale: bool,
 }
 
 /// The answer to a [`PinRequest`]: what the worker keeps.

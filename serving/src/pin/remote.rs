@@ -60,6 +60,7 @@ pub(super) async fn pin_in_time(
             views: below.views.iter().map(|pinned| (pinned.view.plan.id().clone(), pinned.cut.clone())).collect(),
             rows: below.master.as_ref().map(|(_, archived)| archived.clone()),
             lowest: lowest(),
+            allow_stale: terms.options.stale,
         };
         let last = Instant::now() >= terms.deadline;
         let partial = terms.options.partial && (last || Instant::now() >= partial_from);
@@ -120,6 +121,7 @@ async fn ask(
         views: needs.views.clone(),
         rows: needs.rows.clone(),
         keep_ms: u64::try_from(keep.as_millis()).unwrap_or(u64::MAX),
+        stale: needs.allow_stale,
     };
     let asked = workers.pin(request).await;
     let answers: Vec<_> = asked.iter().map(WorkerAnswer::answer).collect();
@@ -161,7 +163,7 @@ fn put_together(wanted: &Wanted, below: Below, chosen: WorkerChoice, asked: Vec<
     Pin {
         stream: Arc::clone(&wanted.stream),
         frontier: chosen.frontier,
-        stale: false,
+        stale: chosen.stale,
         rows,
         views,
         partial: chosen.unheld.into_keys().collect(),

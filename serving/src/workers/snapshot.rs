@@ -54,6 +54,7 @@ impl Workers {
             views: needs.views.clone(),
             rows: None,
             keep_ms: KEEP.as_millis() as u64,
+            stale: false,
         };
         let asked = self.pin(request).await;
         let answers: Vec<_> = asked.iter().map(WorkerAnswer::answer).collect();

@@ -13,6 +13,7 @@ fn request() -> PinRequest {
         views: BTreeMap::new(),
         rows: None,
         keep_ms: 1000,
+        stale: false,
     }
 }
 

@@ -25,7 +25,7 @@ pub(super) fn find(request: &PinRequest, catalog: &Catalog, handle: Option<&Stre
         ));
     }
     let handle = handle.ok_or_else(|| format!("stream `{name}` is starting"))?;
-    if let Some(failure) = &*handle.failure.borrow() {
+    if let Some(failure) = handle.failure.borrow().as_ref().filter(|_| !request.stale) {
         return Err(format!("stream `{name}` has stopped: {failure}"));
     }
     let snapshot = handle.snapshots.borrow().clone();

@@ -70,6 +70,10 @@ impl Service {
             }
         };
         answer.partitions = answer::partitions(&request, &kept.snapshot, &kept.views);
+        if handle.is_some_and(|handle| handle.failure.borrow().is_some()) {
+            // A stopped stream does not follow Kafka, however far it had come.
+            answer.partitions.values_mut().for_each(|pinned| pinned.caught_up = false);
+        }
         if answer.partitions.is_empty() {
             answer.reason = Some("it reads no partition at the moment".into());
             return Ok(answer);

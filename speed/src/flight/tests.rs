@@ -35,7 +35,7 @@ async fn view() -> Arc<CompiledView> {
 }
 
 fn request(views: BTreeMap<ViewId, Frontier>, rows: Option<Frontier>) -> PinRequest {
-    PinRequest { stream: name(), definition: "d".into(), views, rows, keep_ms: 1000 }
+    PinRequest { stream: name(), definition: "d".into(), views, rows, keep_ms: 1000, stale: false }
 }
 
 #[tokio::test]

@@ -162,7 +162,8 @@ impl Session {
 
     /// Runs `thalweg status` with these flags against this server.
     async fn status(&self, flags: &[String]) -> Result<()> {
-        let line = ["--url", &self.url].into_iter().chain(flags.iter().map(String::as_str));
+        let token = self.client.token().into_iter().flat_map(|token| ["--token", token]);
+        let line = ["--url", &self.url].into_iter().chain(token).chain(flags.iter().map(String::as_str));
         let command = status::Arguments::augment_args(clap::Command::new("status").no_binary_name(true));
         let read = command.try_get_matches_from(line);
         match read.and_then(|matches| status::Arguments::from_arg_matches(&matches)) {

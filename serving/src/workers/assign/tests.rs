@@ -171,3 +171,27 @@ fn partial_answers_stand_at_the_one_start_or_are_refused() {
     two.views.insert(other, at(&[(0, 5), (1, 6)]));
     assert!(fill(&two).unwrap_err().contains("5 and 6"));
 }
+
+#[test]
+fn a_client_that_allows_stale_answers_gets_what_is_held() {
+    let given = LowestFrontier { given: at(&[(0, 9)]), asked: Frontier::new() };
+    let check = |allow_stale, asked: &[(i32, i64)], parts: &[Part<'_>], expect: Option<bool>| {
+        let lowest = LowestFrontier { asked: at(asked), ..given.clone() };
+        let needs = Requirements { lowest, allow_stale, ..needs() };
+        let chosen = decide(&needs, &[answer(parts)]);
+        let found = chosen.unheld.is_empty().then_some(chosen.stale);
+        assert_eq!(found, expect, "{allow_stale} {asked:?} {parts:?}: {chosen:?}");
+    };
+    let fresh: &[Part<'_>] = &[(0, 9, true, &[(5, 9)]), (1, 8, true, &[(5, 8)])];
+    let behind: &[Part<'_>] = &[(0, 9, true, &[(5, 9)]), (1, 8, false, &[(5, 8)])];
+    let below: &[Part<'_>] = &[(0, 8, true, &[(5, 8)]), (1, 8, true, &[(5, 8)])];
+    let torn: &[Part<'_>] = &[(0, 9, true, &[(6, 9)]), (1, 8, true, &[(5, 8)])];
+    check(false, &[], fresh, Some(false));
+    check(true, &[], fresh, Some(false));
+    check(false, &[], behind, None);
+    check(true, &[], behind, Some(true));
+    check(false, &[], below, None);
+    check(true, &[], below, Some(true));
+    check(true, &[(0, 9)], below, None);
+    check(true, &[], torn, None);
+}
