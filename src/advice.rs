@@ -23,8 +23,8 @@ pub(crate) fn sentence(error: &anyhow::Error) -> String {
 
 fn advice(error: &(dyn Error + 'static)) -> Option<&'static str> {
     match (error.downcast_ref(), error.downcast_ref()) {
-        (Some(SpeedError::FindBrokers { .. }), _) => {
-            Some("for all streams, give --kafka bootstrap.servers=HOST:PORT, or [kafka] in thalweg.toml")
+        (Some(SpeedError::FindBrokers { table, .. }), _) if table == "[kafka]" => {
+            Some("give --kafka bootstrap.servers=HOST:PORT, or [kafka] in thalweg.toml")
         }
         (_, Some(SharedError::OpenFolder { .. })) => Some("--data-dir or --warehouse name another place"),
         _ => None,
@@ -37,11 +37,12 @@ mod tests {
 
     #[test]
     fn advice_ends_the_sentence() {
-        let advised = SpeedError::FindBrokers { stream: thalweg_schemas::StreamName::new("s").unwrap() };
+        let stream = thalweg_schemas::StreamName::new("s").unwrap();
+        let advised = SpeedError::FindBrokers { stream, table: "[kafka]".to_owned() };
         assert_eq!(
             sentence(&advised.into()),
-            "stream `s` does not say where Kafka is; give 'kafka.bootstrap.servers' in its OPTIONS; for all streams, \
-             give --kafka bootstrap.servers=HOST:PORT, or [kafka] in thalweg.toml"
+            "[kafka] does not say where Kafka is; stream `s` needs bootstrap.servers there; give --kafka \
+             bootstrap.servers=HOST:PORT, or [kafka] in thalweg.toml"
         );
     }
 }

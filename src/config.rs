@@ -2,10 +2,12 @@
 //!
 //! Invariant: `thalweg.toml` beside this file names every key; any other key is refused in every layer.
 
+mod access;
 mod layers;
 mod roles;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
@@ -29,10 +31,10 @@ pub(crate) const DEFAULTS: &str = include_str!("thalweg.toml");
 const FILE: &str = "thalweg.toml";
 const PREFIX: &str = "THALWEG_";
 /// Variables of commands that are not settings of the platform.
-const NOT_SETTINGS: [&str; 2] = ["THALWEG_CONFIG", "THALWEG_URL"];
+const NOT_SETTINGS: [&str; 3] = ["THALWEG_CONFIG", "THALWEG_URL", "THALWEG_TOKEN"];
 
 /// Every setting, resolved. The fields are documented in `thalweg.toml`.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Settings {
     data_dir: PathBuf,
@@ -40,6 +42,22 @@ pub struct Settings {
     #[serde(deserialize_with = "switch")]
     fsync: bool,
     pub(crate) http_addr: SocketAddr,
+    http_token: String,
+    http_admin_token: String,
+    #[serde(deserialize_with = "switch")]
+    pub(crate) http_open: bool,
+    #[serde(deserialize_with = "access::names")]
+    http_hosts: Vec<String>,
+    #[serde(deserialize_with = "switch")]
+    metrics_open: bool,
+    #[serde(deserialize_with = "switch")]
+    pub(crate) replica_definitions: bool,
+    #[serde(deserialize_with = "count")]
+    pub(crate) http_connections: usize,
+    #[serde(deserialize_with = "duration")]
+    pub(crate) http_timeout: Duration,
+    #[serde(deserialize_with = "count")]
+    pub(crate) max_calls: usize,
     pub(crate) log_level: String,
     pub(crate) log_format: LogFormat,
     #[serde(deserialize_with = "count")]
@@ -89,8 +107,10 @@ pub struct Settings {
     pub(crate) group_instance: String,
     #[serde(deserialize_with = "roles::partitions")]
     pub(crate) partitions: Option<BTreeSet<Partition>>,
-    #[serde(deserialize_with = "dotted")]
+    #[serde(deserialize_with = "access::kafka")]
     pub(crate) kafka: BTreeMap<String, String>,
+    #[serde(deserialize_with = "access::connections")]
+    connection: BTreeMap<String, BTreeMap<String, String>>,
     #[serde(deserialize_with = "dotted")]
     storage: BTreeMap<String, String>,
 }
@@ -100,6 +120,13 @@ pub struct Settings {
 pub(crate) enum LogFormat {
     Text,
     Json,
+}
+
+/// Names no value: many are secrets.
+impl fmt::Debug for Settings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Settings").finish_non_exhaustive()
+    }
 }
 
 impl Settings {
@@ -128,6 +155,11 @@ impl Settings {
         resolve(vec![("the table".to_owned(), table)])
     }
 
+    /// A token by which this process can ask itself, as written.
+    pub(crate) fn own_token(&self) -> Option<String> {
+        [&self.http_token, &self.http_admin_token].into_iter().find(|token| !token.is_empty()).cloned()
+    }
+
     pub(crate) fn data_dir(&self) -> &Path {
         &self.data_dir
     }
@@ -140,13 +172,15 @@ impl Settings {
     }
 
     /// Returns the settings of Arrow Flight.
-    pub(crate) fn cluster(&self) -> Cluster {
-        Cluster {
-            token: self.cluster_token.clone(),
+    ///
+    /// Errors: the token cannot be looked up.
+    pub(crate) fn cluster(&self) -> Result<Cluster> {
+        Ok(Cluster {
+            token: access::secret("cluster_token", &self.cluster_token)?.unwrap_or_default(),
             tls_cert: self.tls_cert.clone(),
             tls_key: self.tls_key.clone(),
             tls_ca: self.tls_ca.clone(),
-        }
+        })
     }
 
     /// Opens the warehouse; a local warehouse is created if missing.
@@ -199,7 +233,7 @@ fn refuse_unknown(layer: &str, known: &Table, given: &Table) -> Result<()> {
 /// Returns the layer of `THALWEG_…` variables.
 fn environment(variables: impl Iterator<Item = (String, String)>) -> Result<Table> {
     let mut layer = Table::new();
-    let mut maps = [("kafka", ".", Table::new()), ("storage", "_", Table::new())];
+    let mut maps = [("kafka", ".", Table::new()), ("connection", ".", Table::new()), ("storage", "_", Table::new())];
     for (name, value) in variables {
         let Some(key) = name.strip_prefix(PREFIX) else {
             continue;

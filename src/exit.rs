@@ -5,11 +5,13 @@
 
 use std::process::ExitCode;
 
+use anyhow::Result;
 use clap::Parser;
 use thalweg_client::terminal;
 use thalweg_schemas::Fault;
+use thalweg_schemas::engine::threads::STACK;
 
-use crate::cli::Cli;
+use crate::cli::{Cli, Command};
 use crate::{advice, cli, flags, platform};
 
 /// BSD's EX_SOFTWARE.
@@ -18,14 +20,26 @@ const BROKEN: u8 = 70;
 /// Parses the command line, runs one command, and returns its exit code.
 pub fn run() -> ExitCode {
     let cli = Cli::parse();
-    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+    let runtime = match tokio::runtime::Builder::new_multi_thread().thread_stack_size(STACK).enable_all().build() {
         Ok(runtime) => runtime,
         Err(e) => return report(&anyhow::anyhow!("no threads: {e}")),
     };
-    let outcome = runtime.block_on(cli::run(cli.command));
+    let outcome = runtime.block_on(on_a_thread(cli.command));
     // Threads that still wait for a network must not delay the exit.
     runtime.shutdown_background();
     outcome.unwrap_or_else(|e| report(&e))
+}
+
+/// Runs the command on a thread of the runtime: the main thread's stack is the system's choice, and too small for SQL
+/// that nests.
+async fn on_a_thread(command: Command) -> Result<ExitCode> {
+    match tokio::spawn(cli::run(command)).await {
+        Ok(outcome) => outcome,
+        Err(ended) => match ended.try_into_panic() {
+            Ok(panic) => std::panic::resume_unwind(panic),
+            Err(cancelled) => Err(cancelled.into()),
+        },
+    }
 }
 
 /// Prints the reason in one line and chooses the exit code.

@@ -10,6 +10,7 @@ use anyhow::Result;
 use clap::Args;
 use serde::Serialize;
 use thalweg_client::Client;
+use thalweg_schemas::reference::look_up;
 use toml::Table;
 
 use crate::config::{Settings, parse_count, parse_duration, parse_partitions, parse_size, parse_workers};
@@ -79,12 +80,17 @@ pub(crate) struct ServerFlags {
         default_value = DEFAULT_URL
     )]
     pub(crate) url: String,
+    /// Token of the server, if it asks for one; '${file:/path}' keeps it off the command line
+    #[arg(long, value_name = "TOKEN", env = "THALWEG_TOKEN", hide_env_values = true)]
+    pub(crate) token: Option<String>,
 }
 
 impl ServerFlags {
-    /// Errors: [`Usage`] if the address is not an HTTP URL.
+    /// Errors: [`Usage`] if the address is not an HTTP URL, or the token cannot be looked up.
     pub(crate) fn client(&self) -> Result<Client> {
-        Client::new(&self.url).map_err(|e| Usage(format!("--url: {e}")).into())
+        let token = self.token.as_deref().filter(|token| !token.is_empty());
+        let token = token.map(look_up).transpose().map_err(|reason| Usage(format!("--token: {reason}")))?;
+        Client::new(&self.url, token).map_err(|e| Usage(format!("--url: {e}")).into())
     }
 }
 
@@ -139,6 +145,15 @@ pub(crate) struct ProcessFlags {
     /// Where HTTP is answered; port 0 takes a free one [default: 127.0.0.1:8642]
     #[arg(long, value_name = "ADDRESS:PORT")]
     http_addr: Option<SocketAddr>,
+    /// Ask for no token, also on an address that other machines reach [default: false]
+    #[arg(long, value_name = "BOOL", value_parser = ["true", "false"])]
+    http_open: Option<String>,
+    /// Names by which clients reach the server, besides localhost
+    #[arg(long, value_name = "HOST,HOST")]
+    http_hosts: Option<String>,
+    /// Answer /metrics without a token [default: false]
+    #[arg(long, value_name = "BOOL", value_parser = ["true", "false"])]
+    metrics_open: Option<String>,
     /// error, warn, info, debug, trace, or per module: info,thalweg_speed=debug [default: info]
     #[arg(long, value_name = "LEVEL")]
     log_level: Option<String>,
@@ -245,6 +260,9 @@ pub(crate) struct ReplicaFlags {
     /// Speed workers: HOST:PORT,HOST:PORT, or dns:HOST:PORT, or group [default: 127.0.0.1:8643]
     #[arg(long, value_name = "WHERE", value_parser = checked(parse_workers))]
     workers: Option<String>,
+    /// Apply definitions, instead of only reading [default: false]
+    #[arg(long, value_name = "BOOL", value_parser = ["true", "false"])]
+    replica_definitions: Option<String>,
     /// Authority of the workers' certificates (PEM); with it they are spoken to over TLS
     #[arg(long, value_name = "FILE")]
     tls_ca: Option<PathBuf>,

@@ -2,8 +2,8 @@
 //! dataset, group by group. If the speed layer holds no segment below the newest mark, the speed layer rebuilds
 //! segments for the audit. These segments are compared with the published batch states.
 //!
-//! Invariant: both sides cover exactly the same offsets. Live and rebuilt segments are compared separately, because
-//! rebuilt segments are made from the same rows as the other side.
+//! Invariant: an audit writes nothing. Both sides cover exactly the same offsets. Live and rebuilt segments are
+//! compared separately, because rebuilt segments are made from the same rows as the other side.
 
 mod steps;
 
@@ -51,7 +51,9 @@ pub async fn audit_view(
         .streams
         .get(plan.stream())
         .ok_or_else(|| thalweg_schemas::Error::FindDefinition { kind: "stream", name: plan.stream().to_string() })?;
-    let mut archive = Archive::open(warehouse, &stream.definition, stream.origin.clone()).await?;
+    let Some(mut archive) = Archive::find(warehouse, &stream.definition, stream.origin.clone()).await? else {
+        return Ok(nothing_archived(view, stream));
+    };
     let newest = archive.latest().await?;
     // The snapshot may be older than the table. Its own master version is then the newest one that it covers.
     let master = if live.frontier.covers(&newest.mark) { newest } else { Arc::clone(&live.master) };
@@ -75,6 +77,13 @@ pub async fn audit_view(
         }
     }
     Ok(AuditReport { view: view.definition.name.clone(), id: plan.id().clone(), cut, from, to, parts })
+}
+
+/// The report on a stream that has no archive yet. An audit creates none: it may run in a process that only reads.
+fn nothing_archived(view: &CompiledView, stream: &CatalogStream) -> AuditReport {
+    let origin = || stream.origin.clone();
+    let (name, id) = (view.definition.name.clone(), view.plan.id().clone());
+    AuditReport { view: name, id, cut: origin(), from: origin(), to: origin(), parts: Vec::new() }
 }
 
 /// For every partition of `to`: the start of the segments that reach `to` without a gap, but never above `cut`.
@@ -117,7 +126,8 @@ pub async fn audit_published(
     let files = ParquetFiles::new(Arc::clone(plan.stored_schema()), version.files.to_vec());
     let published = plan.from_stored(scan("states", Arc::new(files))?)?;
     let right = collect(&state, "reading batch states", plan.merge(published)?).await?;
-    let mut archive = Archive::open(warehouse, &stream.definition, from.clone()).await?;
+    let archive = Archive::find(warehouse, &stream.definition, from.clone()).await?;
+    let mut archive = archive.ok_or_else(|| Error::Broken("states are published, and nothing is archived".into()))?;
     let master = archive.latest().await?;
     let magnitudes = magnitudes(&state, plan, stream, &master, (&from, &to)).await?;
     let part = AuditPart {

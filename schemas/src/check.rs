@@ -14,7 +14,6 @@ use crate::definition::Statement;
 use crate::definition::parse;
 use crate::definition::pieces::{self, Piece};
 use crate::definition::statement::PlacedStatement;
-use crate::definition::stream::secret_warning;
 use crate::definition::view::ViewDefinition;
 use crate::error::nearest::nearest;
 use crate::error::{Diagnostic, Place, TextSpan};
@@ -119,15 +118,11 @@ impl Check {
     /// Returns the warnings for an accepted statement.
     async fn warnings(&self, piece: &Piece<'_>, statement: &Statement) -> Vec<Diagnostic> {
         match statement {
-            Statement::CreateStream { definition, .. } => definition
-                .written_secrets()
-                .map(|(property, _)| {
-                    let option = piece.option(&format!("kafka.{property}"));
-                    Diagnostic::new(secret_warning(property)).at(option.and_then(|option| option.name))
-                })
-                .collect(),
             Statement::CreateView { definition, .. } => self.diagnosed(piece, definition).await.unwrap_or_default(),
-            Statement::DropStream { .. } | Statement::DropView { .. } | Statement::Query(_) => Vec::new(),
+            Statement::CreateStream { .. }
+            | Statement::DropStream { .. }
+            | Statement::DropView { .. }
+            | Statement::Query(_) => Vec::new(),
         }
     }
 

@@ -8,11 +8,17 @@ pub mod types;
 pub mod stream;
 pub mod view;
 
+pub mod kafka_options;
+
 pub mod tokens;
+
+mod depth;
 
 pub mod pieces;
 
 mod clauses;
+
+mod shown;
 
 pub mod statement;
 
@@ -22,5 +28,6 @@ mod create_view;
 
 pub(crate) mod parse;
 
+pub use create_stream::is_connection;
 pub use parse::{parse, parse_pieces};
 pub use statement::Statement;

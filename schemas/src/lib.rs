@@ -3,7 +3,7 @@
 //!
 //! Modules are in reading order: each module imports only modules listed above it. Invariant: this crate does not talk
 //! to Kafka, Delta or a client. I/O goes only through an [`object_store`] handle or a DataFusion plan. Of its
-//! surroundings the crate reads only the clock and the machine's name.
+//! surroundings the crate reads only the clock, the machine's name, and the values that settings refer to.
 
 pub mod frontier;
 pub mod names;
@@ -12,6 +12,7 @@ pub mod error;
 
 pub mod clock;
 pub mod host;
+pub mod reference;
 
 pub mod warehouse;
 

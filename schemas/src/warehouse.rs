@@ -26,6 +26,7 @@ use object_store::prefix::PrefixStore;
 use object_store::{BackoffConfig, ClientConfigKey, ObjectStore, ObjectStoreScheme, RetryConfig};
 use url::Url;
 
+use crate::error::nearest::nearest;
 use crate::{Error, Result, StreamName, ViewId};
 
 /// The longest time of one request to an object store; a longer request is aborted and retried. The option `timeout`
@@ -63,6 +64,7 @@ impl Warehouse {
     pub fn open_with(url: &str, options: &BTreeMap<String, String>, fsync: Fsync) -> Result<Self> {
         let fail = |reason: String| Error::OpenWarehouse { url: url.to_owned(), reason };
         let unusable = |reason: String| Error::OpenFolder { url: url.to_owned(), reason };
+        options.keys().try_for_each(|key| check_option(key)).map_err(fail)?;
         let parsed = match Url::parse(url) {
             Ok(parsed) if parsed.scheme().len() > 1 => parsed,
             _ => {
@@ -165,6 +167,46 @@ fn open_s3(url: &Url, options: impl Iterator<Item = (String, String)>) -> object
         }
     }
     Ok(Arc::new(PrefixStore::new(builder.build()?, prefix)))
+}
+
+/// Options of the object store by their usual names, for "did you mean".
+const OPTIONS: [&str; 22] = [
+    "aws_access_key_id",
+    "aws_allow_http",
+    "aws_bucket_name",
+    "aws_checksum_algorithm",
+    "aws_conditional_put",
+    "aws_container_credentials_full_uri",
+    "aws_container_credentials_relative_uri",
+    "aws_endpoint",
+    "aws_imdsv1_fallback",
+    "aws_metadata_endpoint",
+    "aws_region",
+    "aws_role_arn",
+    "aws_role_session_name",
+    "aws_secret_access_key",
+    "aws_server_side_encryption",
+    "aws_session_token",
+    "aws_skip_signature",
+    "aws_sse_kms_key_id",
+    "aws_virtual_hosted_style_request",
+    "aws_web_identity_token_file",
+    "connect_timeout",
+    "timeout",
+];
+
+/// Errors: why the object store has no such option.
+fn check_option(key: &str) -> Result<(), String> {
+    if key.to_ascii_lowercase().parse::<AmazonS3ConfigKey>().is_ok() {
+        return Ok(());
+    }
+    let prefixed = format!("aws_{key}");
+    match nearest(key, OPTIONS).or_else(|| nearest(&prefixed, OPTIONS)) {
+        Some(near) => Err(format!("[storage] has no option `{key}`; did you mean `{near}`?")),
+        None => {
+            Err(format!("[storage] has no option `{key}`; options are those of object_store, such as aws_endpoint"))
+        }
+    }
 }
 
 /// Tries to create a file. Missing permission and a read-only file system are refused. Other errors are not, since a

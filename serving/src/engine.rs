@@ -86,7 +86,11 @@ impl Engine {
         });
         let started = match read {
             Ok((_, RequestKind::Definitions(list))) => {
-                return match statements::apply(&self.sources, list).await {
+                let applied = match options.definitions {
+                    Some(denied) => Err(Error::Deny(denied)),
+                    None => statements::apply(&self.sources, list).await,
+                };
+                return match applied {
                     Ok(answer) => {
                         track.finish("ok");
                         Ok(answer)

@@ -7,6 +7,8 @@ use thalweg_schemas::api::error::{ErrorBody, ErrorCode};
 use thalweg_schemas::error::{Diagnostic, Place, plan_fault};
 use thalweg_schemas::{Error as SharedError, Fault, StreamName};
 
+use crate::access::AccessDenied;
+
 /// Shorthand for results of this crate.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
@@ -19,6 +21,17 @@ pub enum Error {
     FindMethod { path: String, method: String },
     #[error("the request comes from a page of another site")]
     AskFromOtherSite,
+    #[error(
+        "the request asks for the host `{host}`, which is not a name of this server; ask for localhost, or name it in \
+         the setting http_hosts"
+    )]
+    AskOtherHost { host: String },
+    #[error("{0}")]
+    Deny(AccessDenied),
+    #[error("the request did not arrive within {seconds} s; send it faster, or raise the setting http_timeout")]
+    ReadSlowRequest { seconds: f64 },
+    #[error("{running} audits and runs are under way, which is the limit; try again in a moment")]
+    TooManyCalls { running: usize },
     #[error("{reason}")]
     ReadRequest { reason: String },
     #[error("{reason}")]
@@ -82,6 +95,9 @@ impl Error {
             Error::FindPath { .. }
             | Error::FindMethod { .. }
             | Error::AskFromOtherSite
+            | Error::AskOtherHost { .. }
+            | Error::Deny(_)
+            | Error::ReadSlowRequest { .. }
             | Error::ReadRequest { .. }
             | Error::ReadLongRequest { .. }
             | Error::ChooseFormat { .. }
@@ -100,6 +116,7 @@ impl Error {
             | Error::StreamStopped { .. }
             | Error::AskWorker { .. }
             | Error::TooBusy { .. }
+            | Error::TooManyCalls { .. }
             | Error::StartThreads(_)
             | Error::Serve(_) => Fault::Transient,
             Error::Shared(inner) => inner.fault(),
@@ -128,6 +145,7 @@ impl Error {
     pub fn status(&self) -> u16 {
         match self {
             Error::ReadLongRequest { .. } => 413,
+            Error::ReadSlowRequest { .. } => 408,
             // The client lost a race with another writer; a retry may succeed.
             Error::Shared(SharedError::WriteCatalog { .. }) => 503,
             _ => self.code().status(),
@@ -139,8 +157,14 @@ impl Error {
         match self {
             Error::FindPath { .. } => ErrorCode::NoSuchPath,
             Error::FindMethod { .. } => ErrorCode::NoSuchMethod,
-            Error::AskFromOtherSite => ErrorCode::OtherSite,
-            Error::ReadRequest { .. } | Error::ReadLongRequest { .. } => ErrorCode::BadRequest,
+            Error::AskFromOtherSite | Error::AskOtherHost { .. } => ErrorCode::OtherSite,
+            Error::Deny(AccessDenied::NoToken | AccessDenied::WrongToken) => ErrorCode::Unauthorized,
+            Error::Deny(AccessDenied::NotAdmin | AccessDenied::NobodyChanges | AccessDenied::ReadOnly) => {
+                ErrorCode::Forbidden
+            }
+            Error::ReadRequest { .. } | Error::ReadLongRequest { .. } | Error::ReadSlowRequest { .. } => {
+                ErrorCode::BadRequest
+            }
             Error::ChooseFormat { .. } => ErrorCode::NotAcceptable,
             Error::SetOption { .. } => ErrorCode::BadOption,
             Error::FindStatement => ErrorCode::Empty,
@@ -150,7 +174,7 @@ impl Error {
             Error::NotHeld { .. } => ErrorCode::NotHeld,
             Error::StreamStopped { .. } => ErrorCode::StreamStopped,
             Error::AskWorker { .. } => ErrorCode::WorkerFailed,
-            Error::TooBusy { .. } => ErrorCode::TooBusy,
+            Error::TooBusy { .. } | Error::TooManyCalls { .. } => ErrorCode::TooBusy,
             Error::Timeout { .. } => ErrorCode::Timeout,
             Error::PlanQuery { source } => engine_code(source, ErrorCode::InvalidQuery),
             Error::RunQuery { source } => engine_code(source, ErrorCode::QueryFailed),

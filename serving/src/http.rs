@@ -5,16 +5,15 @@
 
 use std::sync::Arc;
 
-use axum::Router;
 use axum::extract::{DefaultBodyLimit, Request};
 use axum::handler::Handler;
-use axum::http::{HeaderMap, Method, StatusCode, header};
-use axum::middleware::{self, Next};
+use axum::http::{HeaderValue, Method, StatusCode, header};
+use axum::middleware;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodRouter, get, post};
-use axum::serve::ListenerExt;
+use axum::{Extension, Router};
 use thalweg_schemas::Fault;
-use thalweg_schemas::api::error::Refusal;
+use thalweg_schemas::api::error::{ErrorCode, Refusal};
 use thalweg_schemas::api::paths;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
@@ -23,46 +22,42 @@ use crate::engine::Engine;
 use crate::sources::{ServingConfig, Sources};
 use crate::{Error, Result};
 
+mod connections;
+mod guard;
+
 mod calls;
 mod encode;
 mod health;
 mod probes;
 mod sql;
 
+use self::guard::{CallPermits, Door, REQUEST_BYTES};
+
 pub use self::probes::{Probes, probe};
 
-/// The longest request body, in bytes.
-const REQUEST_BYTES: usize = 4 << 20;
+/// Seconds after which a client that found no place may ask again.
+const RETRY_AFTER: &str = "5";
 
 /// Serves until `cancel`; after that, running queries have the configured grace time to end.
 ///
-/// Errors: [`Error::Serve`] if the listener fails, [`Error::Shared`] if the spill folder cannot be used,
-/// [`Error::StartThreads`].
+/// Errors: [`Error::Shared`] if the spill folder cannot be used, [`Error::StartThreads`].
 pub async fn serve(
     listener: TcpListener,
     config: ServingConfig,
     sources: Sources,
     cancel: CancellationToken,
 ) -> Result<()> {
-    let grace = config.shutdown_grace;
-    let engine = Arc::new(Engine::new(config, sources)?);
-    let listener = listener.tap_io(|stream| {
-        if let Err(error) = stream.set_nodelay(true) {
-            tracing::debug!(%error, "TCP_NODELAY could not be set");
-        }
-    });
-    let server = axum::serve(listener, routes(engine)).with_graceful_shutdown(cancel.clone().cancelled_owned());
+    let (grace, limits) = (config.shutdown_grace, config.http.clone());
+    let router = routes(Arc::new(Engine::new(config, sources)?));
     let overdue = async {
         cancel.cancelled().await;
         tokio::time::sleep(grace).await;
     };
     tokio::select! {
-        ended = server.into_future() => ended.map_err(Error::Serve),
-        () = overdue => {
-            tracing::info!("queries were cut off by the shutdown");
-            Ok(())
-        }
+        () = connections::answer(listener, router, limits, cancel.clone()) => {}
+        () = overdue => tracing::info!("queries were cut off by the shutdown"),
     }
+    Ok(())
 }
 
 /// Method, path, and the handler for both.
@@ -93,11 +88,15 @@ fn table() -> [Route; 9] {
 
 fn routes(engine: Arc<Engine>) -> Router {
     let router = table().into_iter().fold(Router::new(), |router, (_, path, handler)| router.route(path, handler));
+    let calls = CallPermits::new(engine.config.max_calls);
+    let door =
+        Door { access: Arc::new(engine.config.access.clone()), receive_within: engine.config.http.receive_within };
     router
         .fallback(no_such_path)
         .method_not_allowed_fallback(no_such_method)
+        .layer(Extension(calls))
         .layer(DefaultBodyLimit::max(REQUEST_BYTES))
-        .layer(middleware::from_fn(refuse_other_sites))
+        .layer(middleware::from_fn_with_state(door, guard::guard))
         .with_state(engine)
 }
 
@@ -109,31 +108,20 @@ async fn no_such_method(request: Request) -> Error {
     Error::FindMethod { path: request.uri().path().to_owned(), method: request.method().to_string() }
 }
 
-/// Refuses requests other than GET from pages of other sites, which must not make a browser change or read anything
-/// here.
-async fn refuse_other_sites(request: Request, next: Next) -> Response {
-    if request.method() == Method::GET || same_site(request.headers()) {
-        return next.run(request).await;
-    }
-    Error::AskFromOtherSite.into_response()
-}
-
-fn same_site(headers: &HeaderMap) -> bool {
-    let text = |name| headers.get(name).and_then(|value| value.to_str().ok());
-    match (text(header::ORIGIN), text(header::HOST)) {
-        (None, _) => true,
-        (Some(origin), Some(host)) => origin.split_once("://").is_some_and(|(_, origin_host)| origin_host == host),
-        (Some(_), None) => false,
-    }
-}
-
 impl IntoResponse for Error {
     fn into_response(self) -> Response {
         if self.fault() == Fault::Bug {
             tracing::error!(error = %self, "a request failed by a fault of the server");
         }
         let status = StatusCode::from_u16(self.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-        (status, axum::Json(Refusal { error: self.body() })).into_response()
+        let mut response = (status, axum::Json(Refusal { error: self.body() })).into_response();
+        let mut say = |name, text: &'static str| response.headers_mut().insert(name, HeaderValue::from_static(text));
+        match self.code() {
+            ErrorCode::Unauthorized => drop(say(header::WWW_AUTHENTICATE, "Bearer")),
+            ErrorCode::TooBusy => drop(say(header::RETRY_AFTER, RETRY_AFTER)),
+            _ => {}
+        }
+        response
     }
 }
 

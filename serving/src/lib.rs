@@ -7,6 +7,8 @@
 //!
 //! Invariant: a query reads no source after its pin, so an answer always agrees with its frontier.
 
+mod access;
+
 pub mod error;
 
 mod options;
@@ -30,6 +32,7 @@ mod engine;
 
 mod http;
 
+pub use access::{Access, AccessDenied, AccessToken, HttpLimits};
 pub use error::{Error, Result};
 pub use http::{Probes, probe, serve};
 pub use metrics::Metrics;

@@ -14,6 +14,7 @@ use thalweg_schemas::api::sql::Frontiers;
 use thalweg_schemas::definition::pieces::Piece;
 use thalweg_schemas::error::{Diagnostic, TextSpan};
 
+use crate::access::AccessDenied;
 use crate::{Error, Result};
 
 /// The options of one request.
@@ -27,6 +28,8 @@ pub(crate) struct Options {
     /// The answer may lie below earlier ones while this process has not caught up, for example while Kafka is
     /// unreachable; such an answer is marked as stale. It never lies below `min_frontier`.
     pub(crate) stale: bool,
+    /// Why the client may not change definitions. Set by the server, not by the request.
+    pub(crate) definitions: Option<AccessDenied>,
 }
 
 /// Advice in errors: how a client allows stale answers.
@@ -163,7 +166,7 @@ mod tests {
 
     fn options(frontier: Option<i64>, partial: bool) -> Options {
         let at = |offset| (StreamName::new("s").unwrap(), Frontier::from([(0, offset)]));
-        Options { min_frontier: frontier.map(at).into_iter().collect(), partial, stale: false }
+        Options { min_frontier: frontier.map(at).into_iter().collect(), partial, ..Options::default() }
     }
 
     #[test]

@@ -18,6 +18,7 @@ use thalweg_schemas::{Fault, Shared, StreamName, ViewName};
 use tokio::sync::watch;
 
 use crate::Result;
+use crate::access::{Access, HttpLimits};
 use crate::metrics::Metrics;
 use crate::workers::Workers;
 
@@ -39,6 +40,11 @@ pub struct ServingConfig {
     pub spill: Option<PathBuf>,
     /// How long queries may keep running after the start of a shutdown.
     pub shutdown_grace: Duration,
+    /// Who may do what.
+    pub access: Access,
+    pub http: HttpLimits,
+    /// Audits and runs that clients start, at the same time.
+    pub max_calls: usize,
 }
 
 impl Default for ServingConfig {
@@ -52,6 +58,9 @@ impl Default for ServingConfig {
             target_partitions: std::thread::available_parallelism().map_or(1, usize::from),
             spill: None,
             shutdown_grace: Duration::from_secs(5),
+            access: Access::default(),
+            http: HttpLimits::default(),
+            max_calls: 2,
         }
     }
 }

@@ -40,13 +40,16 @@ pub struct WorkersConfig {
     pub token: Option<String>,
     /// PEM of the authority that signed the workers' certificates; `None` means a connection in plain text.
     pub tls_ca: Option<Vec<u8>>,
+    /// The name that certificates must be for; `None`: the host of each worker's address. Workers that are found by a
+    /// DNS name have addresses of IP numbers, which certificates seldom name.
+    pub tls_name: Option<String>,
     /// How long a worker may take to answer a pin.
     pub ask_within: Duration,
 }
 
 impl Default for WorkersConfig {
     fn default() -> Self {
-        Self { token: None, tls_ca: None, ask_within: Duration::from_secs(1) }
+        Self { token: None, tls_ca: None, tls_name: None, ask_within: Duration::from_secs(1) }
     }
 }
 

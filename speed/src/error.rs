@@ -13,22 +13,32 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 /// The action that failed.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    #[error("the Kafka client of stream `{stream}` cannot be configured: {source}")]
+    #[error("the Kafka client of stream `{stream}` cannot be configured: {reason}; correct {table} in the settings")]
     Configure {
         stream: StreamName,
-        #[source]
-        source: KafkaError,
+        /// The table of the settings with the client's connection.
+        table: String,
+        /// Contains no value of the configuration.
+        reason: String,
     },
-    #[error("the Kafka property 'kafka.{property}' of stream `{stream}` refers to {reference}, but {reason}")]
+    #[error(
+        "stream `{stream}` names the connection `{connection}`, which the settings of this process lack; define \
+         [connection.{connection}] there{}", listed(.known)
+    )]
+    FindConnection { stream: StreamName, connection: String, known: Vec<String> },
+    #[error("stream `{stream}` cannot be read: {reason} CREATE OR REPLACE the stream")]
+    RefuseOption { stream: StreamName, reason: String },
+    #[error("{property} in {table}, the connection of stream `{stream}`, refers to {reference}, but {reason}")]
     Secret {
         stream: StreamName,
+        table: String,
         property: String,
         /// The reference as the user wrote it.
         reference: String,
         reason: String,
     },
-    #[error("stream `{stream}` does not say where Kafka is; give 'kafka.bootstrap.servers' in its OPTIONS")]
-    FindBrokers { stream: StreamName },
+    #[error("{table} does not say where Kafka is; stream `{stream}` needs bootstrap.servers there")]
+    FindBrokers { stream: StreamName, table: String },
     #[error("Kafka at {brokers} cannot be asked about topic `{topic}`: {}", silence(.source))]
     Survey {
         topic: String,
@@ -144,6 +154,8 @@ impl Error {
         match self {
             Error::Configure { .. }
             | Error::Secret { .. }
+            | Error::FindConnection { .. }
+            | Error::RefuseOption { .. }
             | Error::FindBrokers { .. }
             | Error::FindTopic { .. }
             | Error::PartitionGone { .. }
@@ -172,6 +184,13 @@ impl Error {
             Error::Split(_) | Error::Task { .. } | Error::Broken(_) => Fault::Bug,
             Error::Shared(source) => source.fault(),
         }
+    }
+}
+
+fn listed(known: &[String]) -> String {
+    match known {
+        [] => String::new(),
+        known => format!(" (there are: {})", known.join(", ")),
     }
 }
 

@@ -84,7 +84,7 @@ impl<'a> Ingest<'a> {
     fn new(config: &'a SpeedConfig, mut start: Start, source: Source, upstream: &'a mut Upstream) -> Result<Self> {
         let stream = Arc::clone(&start.stream);
         let definition = &stream.definition;
-        let shares = MemoryShares::of(config.memory_budget, queue_of(config, &definition.kafka));
+        let shares = MemoryShares::of(config.memory_budget, queue_of(config, definition));
         let (_, none) = mpsc::channel(1);
         let changes = std::mem::replace(&mut start.changes, none);
         let connections = Connections::new(Arc::clone(&stream), upstream, source, changes);

@@ -2,7 +2,9 @@
 //!
 //! Invariant: no other module creates a Kafka client, except `group`, for membership of a consumer group.
 
-pub(crate) mod secrets;
+mod secrets;
+
+pub(crate) mod client;
 
 pub(crate) mod identity;
 

@@ -13,6 +13,8 @@
 mod error;
 
 mod budget;
+mod connections;
+
 mod config;
 
 mod kafka;
@@ -31,6 +33,7 @@ mod run;
 pub mod flight;
 
 pub use config::{Assignment, SpeedConfig};
+pub use connections::{KafkaConnections, Properties};
 pub use error::{Error, Result};
 pub use group::change::{Assigned, AssignmentChange, Revoked};
 pub use group::discovery::{members, workers};

@@ -23,7 +23,7 @@ Examples:
 definitions.sql:
   CREATE EXTERNAL TABLE IF NOT EXISTS sensor_data (device STRING, ts TIMESTAMP, temperature DOUBLE)
     STORED AS KAFKA LOCATION 'sensor_data'
-    OPTIONS ('format' 'json', 'event_time' 'ts', 'kafka.bootstrap.servers' 'localhost:9092');
+    OPTIONS ('format' 'json', 'event_time' 'ts');
   CREATE OR REPLACE MATERIALIZED VIEW device_minutes AS
     SELECT device, date_bin(INTERVAL '1 minute', ts) AS minute, count(*) AS readings, max(temperature) AS peak
     FROM sensor_data GROUP BY 1, 2;";

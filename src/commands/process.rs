@@ -6,11 +6,28 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 use thalweg_client::terminal;
+use thalweg_serving::Access;
+use tracing::warn;
 
 use crate::config::Settings;
+use crate::flags::Usage;
 use crate::logging;
 use crate::platform::{Opened, Platform};
 use crate::signals::Signals;
+
+/// Who may do what over HTTP.
+///
+/// Errors: [`Usage`] if strangers could come in.
+pub(super) fn access(settings: &Settings, definitions: bool) -> Result<Access> {
+    settings.access(definitions).map_err(|e| Usage(e.to_string()).into())
+}
+
+/// Logs what an operator should know of the door.
+pub(super) fn tell(settings: &Settings) {
+    if settings.http_open && !settings.http_addr.ip().is_loopback() {
+        warn!(address = %settings.http_addr, "http_open: everybody who reaches the address may query and change definitions");
+    }
+}
 
 /// Runs the process that `start` starts, and prints its start line. `lost` is the message for a second signal.
 pub(super) async fn run(

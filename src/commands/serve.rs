@@ -9,7 +9,7 @@ use clap::Args;
 
 use crate::commands::process;
 use crate::config::Settings;
-use crate::flags::{self, WarehouseFlags};
+use crate::flags::{self, Usage, WarehouseFlags};
 use crate::flags::{KafkaFlags, ProcessFlags, QueryFlags, ReplicaFlags};
 use crate::platform;
 
@@ -55,8 +55,12 @@ impl Arguments {
 
 pub(crate) async fn run(arguments: Arguments) -> Result<ExitCode> {
     let settings = arguments.settings()?;
+    let access = process::access(&settings, settings.replica_definitions)?;
+    let cluster = settings.cluster().and_then(|cluster| cluster.trusts(&settings.workers));
+    cluster.map_err(|e| Usage(e.to_string()))?;
     let start = async |opened| {
-        let platform = platform::serve(&settings, opened).await?;
+        process::tell(&settings);
+        let platform = platform::serve(&settings, access.clone(), opened).await?;
         let line = format!("thalweg serve is listening on http://{}", platform.address());
         Ok((platform, line))
     };

@@ -57,7 +57,8 @@ impl Arguments {
 
 pub(crate) async fn run(arguments: Arguments) -> Result<ExitCode> {
     let settings = arguments.settings()?;
-    settings.cluster().guards(settings.flight_addr).map_err(|e| Usage(e.to_string()))?;
+    let cluster = settings.cluster().and_then(|cluster| cluster.guards(settings.flight_addr));
+    cluster.map_err(|e| Usage(e.to_string()))?;
     let start = async |opened| {
         let (platform, me) = platform::speed(&settings, opened).await?;
         let line = format!("thalweg speed is listening on http://{}, for replicas at {me}", platform.address());

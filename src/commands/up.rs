@@ -12,7 +12,7 @@ use anyhow::Result;
 use clap::Args;
 use thalweg_client::terminal;
 
-use crate::commands::apply;
+use crate::commands::{apply, process};
 use crate::config::Settings;
 use crate::flags::{self, RunFlags, WarehouseFlags};
 use crate::flags::{BatchFlags, KafkaFlags, ProcessFlags, QueryFlags, SpeedFlags};
@@ -78,7 +78,9 @@ impl Arguments {
 
 pub(crate) async fn run(arguments: Arguments) -> Result<ExitCode> {
     let mut settings = arguments.settings()?;
+    let access = process::access(&settings, true)?;
     logging::start(&settings.log_level, settings.log_format)?;
+    process::tell(&settings);
     let own = apply::read(&arguments.apply)?;
     let signals = Signals::listen()?;
 
@@ -94,7 +96,7 @@ pub(crate) async fn run(arguments: Arguments) -> Result<ExitCode> {
             tracing::info!(action = applied.action, warnings = ?applied.warnings, "applied");
         }
     }
-    let platform = platform::up(&settings, opened).await?;
+    let platform = platform::up(&settings, access, opened).await?;
     terminal::out(&format!("thalweg is listening on http://{}", platform.address()))?;
     let stop = signals.first(LOST);
     match demo {

@@ -4,7 +4,7 @@
 
 use thalweg_batch::BatchConfig;
 use thalweg_schemas::clock::WallClock;
-use thalweg_serving::ServingConfig;
+use thalweg_serving::{Access, HttpLimits, ServingConfig};
 use thalweg_speed::{Assignment, SpeedConfig};
 
 use super::Settings;
@@ -13,7 +13,7 @@ impl Settings {
     pub(crate) fn speed(&self, assignment: Assignment) -> SpeedConfig {
         SpeedConfig {
             assignment,
-            kafka: self.kafka.clone(),
+            kafka: self.connections(),
             micro_batch_rows: self.micro_batch_rows,
             micro_batch_wait: self.micro_batch_wait,
             epoch_bytes: self.epoch_bytes,
@@ -53,8 +53,16 @@ impl Settings {
         }
     }
 
-    pub(crate) fn serving(&self) -> ServingConfig {
+    /// Returns the limits of connections and requests over HTTP.
+    pub(crate) fn http_limits(&self) -> HttpLimits {
+        HttpLimits { connections: self.http_connections, receive_within: self.http_timeout }
+    }
+
+    pub(crate) fn serving(&self, access: Access) -> ServingConfig {
         ServingConfig {
+            access,
+            http: self.http_limits(),
+            max_calls: self.max_calls,
             query_timeout: self.query_timeout,
             query_memory: self.query_memory,
             max_queries: self.max_queries,

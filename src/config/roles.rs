@@ -92,6 +92,17 @@ impl Cluster {
         ca.map(|ca| read("tls_ca", ca)).transpose()
     }
 
+    /// Errors: a replica would send the token to every address that somebody in a consumer group names.
+    pub(crate) fn trusts(&self, workers: &WorkersAt) -> Result<()> {
+        if *workers != WorkersAt::Group || self.token.is_empty() || given(&self.tls_ca).is_some() {
+            return Ok(());
+        }
+        bail!(
+            "with workers = \"group\", whoever may join the consumer groups names addresses to which the cluster_token is \
+             sent: set tls_ca, the authority of the workers' certificates, or list the workers (HOST:PORT,… or dns:…)"
+        )
+    }
+
     /// Errors: other machines could reach a worker at `address`, and no token keeps strangers out.
     pub(crate) fn guards(&self, address: SocketAddr) -> Result<()> {
         if address.ip().is_loopback() || !self.token.is_empty() {
@@ -209,6 +220,18 @@ mod tests {
         ] {
             let guards = with(token).guards(address.parse().unwrap());
             assert_eq!(guards.is_ok(), fine, "{address}");
+        }
+        let group = WorkersAt::Group;
+        let dns = WorkersAt::Dns { host: "a".to_owned(), port: 1 };
+        for (token, ca, workers, fine) in [
+            ("", "", &group, true),
+            ("secret", "", &group, false),
+            ("secret", "ca.pem", &group, true),
+            ("secret", "", &dns, true),
+            ("secret", "", &WorkersAt::List(vec!["a:1".to_owned()]), true),
+        ] {
+            let cluster = Cluster { tls_ca: ca.into(), ..with(token) };
+            assert_eq!(cluster.trusts(workers).is_ok(), fine, "{token} {ca} {workers:?}");
         }
         let half = Cluster { tls_key: "key.pem".into(), ..Cluster::default() };
         let error = half.identity().unwrap_err().to_string();

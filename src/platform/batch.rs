@@ -11,7 +11,6 @@ use tokio::sync::{Notify, watch};
 use super::calls::Runs;
 use super::parts::{Part, Platform};
 use super::process::{Opened, spill_folder, threads};
-use super::stopped::Stopped;
 use crate::config::Settings;
 
 impl Platform {
@@ -25,15 +24,16 @@ impl Platform {
 
 /// Starts the schedule and the probes.
 ///
-/// Errors: the catalog cannot be read.
-pub(crate) async fn batch(settings: &Settings, opened: Opened) -> Result<Platform, Stopped> {
+/// Errors: a token cannot be looked up, or the catalog cannot be read.
+pub(crate) async fn batch(settings: &Settings, opened: Opened) -> anyhow::Result<Platform> {
+    let access = settings.probe_access()?;
     spill_folder(settings)?;
     let (announced, published) = watch::channel(Arc::default());
     let (shared, following) = opened.share(published).await?;
     let (metrics, wake) = (Arc::new(Metrics::new()), Arc::new(Notify::new()));
     let runs = Runs::new(&shared, &metrics, threads(settings)?, settings.batch());
     let requests = run_requests::watch(opened.warehouse, Arc::clone(&wake), run_requests::POLL);
-    let probes = Probes { shared, metrics, streams: None };
+    let probes = Probes { shared, metrics, streams: None, access, http: settings.http_limits() };
     Ok(Platform {
         address: opened.address,
         parts: vec![

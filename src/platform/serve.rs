@@ -16,7 +16,9 @@ use thalweg_batch::{follow_masters, follow_published};
 use thalweg_schemas::api::runs::RunList;
 use thalweg_schemas::catalog::Catalog;
 use thalweg_schemas::{Fault, Shared};
-use thalweg_serving::{BatchRequest, Call, CallError, Metrics, Realtime, Workers, WorkersConfig, discover};
+use thalweg_serving::{
+    Access, BatchRequest, Call, CallError, Metrics, Realtime, Workers, WorkersAt, WorkersConfig, discover,
+};
 use tokio::sync::watch;
 
 use super::audit::Audits;
@@ -40,10 +42,15 @@ impl Platform {
 /// Starts a replica.
 ///
 /// Errors: the catalog cannot be read, or the authority of the workers' certificates cannot be read.
-pub(crate) async fn serve(settings: &Settings, opened: Opened) -> anyhow::Result<Platform> {
+pub(crate) async fn serve(settings: &Settings, access: Access, opened: Opened) -> anyhow::Result<Platform> {
     spill_folder(settings)?;
-    let cluster = settings.cluster();
-    let config = WorkersConfig { token: cluster.token(), tls_ca: cluster.authority()?, ask_within: ASK_WITHIN };
+    let cluster = settings.cluster()?;
+    let tls_name = match &settings.workers {
+        WorkersAt::Dns { host, .. } => Some(host.clone()),
+        WorkersAt::List(_) | WorkersAt::Group => None,
+    };
+    let config =
+        WorkersConfig { token: cluster.token(), tls_ca: cluster.authority()?, tls_name, ask_within: ASK_WITHIN };
     let (announced, published) = watch::channel(Arc::default());
     let (shared, following) = opened.share(published).await?;
     let (found, addresses) = watch::channel(Vec::new());
@@ -56,7 +63,7 @@ pub(crate) async fn serve(settings: &Settings, opened: Opened) -> anyhow::Result
         memory: settings.batch_memory,
     };
     let sources = audits.sources(no_runs(), Arc::new(Metrics::new()));
-    let serving = settings.serving();
+    let serving = settings.serving(access);
     let Shared { warehouse, catalog, .. } = shared;
     let archives = (warehouse.clone(), catalog.clone());
     Ok(Platform {

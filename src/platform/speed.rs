@@ -38,7 +38,7 @@ impl Platform {
 pub(crate) async fn speed(settings: &Settings, opened: Opened) -> anyhow::Result<(Platform, String)> {
     let listener = listen("flight_addr", settings.flight_addr).await?;
     let address = listener.local_addr()?;
-    let cluster = settings.cluster();
+    let cluster = settings.cluster()?;
     let tls = cluster.identity()?;
     if tls.is_none() && !address.ip().is_loopback() {
         warn!("rows and the cluster_token cross the network in clear text; tls_cert and tls_key change that");
@@ -62,7 +62,8 @@ pub(crate) async fn speed(settings: &Settings, opened: Opened) -> anyhow::Result
         end_within: settings.shutdown_timeout,
     };
     let (shown, handles) = watch::channel(Arc::default());
-    let probes = Probes { shared: shared.clone(), metrics, streams: Some(handles.clone()) };
+    let (access, http) = (settings.probe_access()?, settings.http_limits());
+    let probes = Probes { shared: shared.clone(), metrics, streams: Some(handles.clone()), access, http };
     let (warehouse, catalog) = (opened.warehouse, shared.catalog.clone());
     let platform = Platform {
         address: opened.address,

@@ -11,7 +11,7 @@
 
 use std::sync::Arc;
 
-use thalweg_serving::{Metrics, Realtime};
+use thalweg_serving::{Access, Metrics, Realtime};
 use thalweg_speed::Assignment;
 use tokio::sync::{Notify, watch};
 
@@ -26,16 +26,18 @@ use crate::config::Settings;
 impl Platform {
     /// Starts every layer in this process, as `thalweg up` does. It neither logs nor prints.
     ///
-    /// Errors: the port is taken, the warehouse cannot be opened, or its catalog cannot be read.
+    /// Errors: other machines reach the port and there is no token; the port is taken, the warehouse cannot be opened,
+    /// or its catalog cannot be read.
     pub async fn up(settings: &Settings) -> anyhow::Result<Self> {
-        Ok(up(settings, Opened::open(settings).await?).await?)
+        let access = settings.access(true)?;
+        Ok(up(settings, access, Opened::open(settings).await?).await?)
     }
 }
 
 /// Starts every layer.
 ///
 /// Errors: the catalog cannot be read.
-pub(crate) async fn up(settings: &Settings, opened: Opened) -> Result<Platform, Stopped> {
+pub(crate) async fn up(settings: &Settings, access: Access, opened: Opened) -> Result<Platform, Stopped> {
     spill_folder(settings)?;
     let (announced, published) = watch::channel(Arc::default());
     let (shared, following) = opened.share(published).await?;
@@ -53,7 +55,7 @@ pub(crate) async fn up(settings: &Settings, opened: Opened) -> Result<Platform, 
     let (realtime, memory) = (Realtime::Local(handles), settings.batch_memory);
     let audits = Audits { shared, threads, realtime, memory };
     let sources = audits.sources(runs.call(), metrics);
-    let serving = settings.serving();
+    let serving = settings.serving(access);
     Ok(Platform {
         address: opened.address,
         parts: vec![

@@ -34,19 +34,24 @@ def pytest_runtest_makereport(item, call):
 class Servers:
     """Makes `thalweg` processes that end with the test."""
 
-    def __init__(self, folder):
+    def __init__(self, folder, kafka=None):
         self.folder = folder
+        self.kafka = kafka
         self.started = []
 
     def __call__(self, name="one", **settings):
+        if self.kafka and settings.get("role") != "batch":
+            settings["kafka"] = {"bootstrap.servers": self.kafka.bootstrap, **settings.get("kafka", {})}
         server = Thalweg(self.folder / name, **settings)
         self.started.append(server)
         return server
 
 
 @pytest.fixture
-def thalweg(tmp_path):
-    servers = Servers(tmp_path)
+def thalweg(tmp_path, request):
+    """Processes whose default connection is the Kafka of the test, if it has one."""
+    name = next((name for name in ("cluster", "kafka") if name in request.fixturenames), None)
+    servers = Servers(tmp_path, name and request.getfixturevalue(name))
     yield servers
     for server in servers.started:
         server.close()

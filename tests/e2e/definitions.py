@@ -7,7 +7,9 @@ from harness.producer import COLUMNS
 
 
 def stream(kafka, topic, name="sensor_data", columns=COLUMNS, **options):
-    said = {"format": "json", "event_time": "ts", "kafka.bootstrap.servers": kafka.bootstrap, **options}
+    """`kafka` has the topic; the settings of a process say where it is."""
+    assert kafka.bootstrap
+    said = {"format": "json", "event_time": "ts", **options}
     options = ", ".join(f"'{key}' '{value}'" for key, value in said.items())
     return f"CREATE EXTERNAL TABLE {name} ({columns}) STORED AS KAFKA LOCATION '{topic}' OPTIONS ({options})"
 

@@ -168,7 +168,7 @@ def site(kafka, tmp_path_factory):
         .row(device="a")
         .row(device="b", partition=1)
     )
-    server = Thalweg(tmp_path_factory.mktemp("cli")).start()
+    server = Thalweg(tmp_path_factory.mktemp("cli"), kafka={"bootstrap.servers": kafka.bootstrap}).start()
     server.ddl(stream(kafka, "cli"))
     server.ddl(STREAM_TOTALS.ddl)
     server.reached("sensor_data", production.record.ends())

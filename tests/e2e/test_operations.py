@@ -123,18 +123,19 @@ def test_a_topic_that_does_not_exist_is_named(thalweg, kafka):
 
 
 def test_a_wrong_kafka_property_is_named(thalweg, kafka, topic):
-    server = thalweg(**FAST).start()
-    server.ddl(stream(kafka, topic, **{"kafka.no.such.property": "1"}))
+    server = thalweg(kafka={"no.such.property": "1"}, **FAST).start()
+    server.ddl(stream(kafka, topic))
     failure = until(lambda: status_of(server)["failure"], "the stream to fail")
     assert "no.such.property" in failure
 
 
 def test_tls_and_sasl(thalweg, kafka, topic):
-    """Any property of librdkafka passes through, from the statement or from the process's settings."""
+    """Any property of librdkafka passes through, from the default connection or from a named one."""
     production = produce(kafka, topic, 500)
-    server = thalweg(**FAST).start()
-    secure = {f"kafka.{key}": value for key, value in kafka.secure.items()}
-    server.ddl(stream(kafka, topic, **secure))
+    server = thalweg(**FAST)
+    server.options["config"] = _config(server, _connection("secure", kafka.secure))
+    server.start()
+    server.ddl(stream(kafka, topic, connection="secure"))
     server.reached("sensor_data", production.record.ends())
     assert "thalweg-secret" not in server.get("/v1/streams").text
 
@@ -239,6 +240,11 @@ def test_an_end_while_storage_is_away_does_not_last_forever(thalweg, kafka, topi
     server.stop(timeout=30)
     proxy.disarm()
     is_exact(server.start(), production)
+
+
+def _connection(name, properties):
+    lines = "".join(f"'{key}' = '{value}'\n" for key, value in properties.items())
+    return f"[connection.{name}]\n{lines}"
 
 
 def _config(server, text):
@@ -417,18 +423,19 @@ def test_an_audit_after_a_restart_compares_what_it_rebuilds(thalweg, kafka, topi
 
 def test_a_password_may_be_a_reference(thalweg, kafka, topic, tmp_path):
     production = produce(kafka, topic, 500)
-    server = thalweg(**FAST).start()
+    server = thalweg(**FAST)
     secret = tmp_path / "password"
-    properties = {f"kafka.{key}": value for key, value in kafka.secure.items()}
-    properties["kafka.sasl.password"] = f"${{file:{secret}}}"
-    server.ddl(stream(kafka, topic, **properties))
+    properties = {**kafka.secure, "sasl.password": f"${{file:{secret}}}"}
+    server.options["config"] = _config(server, _connection("secure", properties))
+    server.start()
+    server.ddl(stream(kafka, topic, connection="secure"))
     failure = until(lambda: status_of(server)["failure"], "the stream to fail")
-    assert "kafka.sasl.password" in failure and str(secret) in failure, failure
+    assert "sasl.password in [connection.secure]" in failure and str(secret) in failure, failure
     secret.write_text(kafka.secure["sasl.password"] + "\n")
     until(lambda: status_of(server)["status"] == "running", lambda: f"another look at the file\n{server.tail()}")
     server.reached("sensor_data", production.record.ends())
     stored = "".join(path.read_text() for path in (server.folder / "data/warehouse/catalog").iterdir())
-    assert kafka.secure["sasl.password"] not in stored and "${file:" in stored
+    assert kafka.secure["sasl.password"] not in stored and "${file:" not in stored
 
 
 def test_a_query_has_limits(thalweg, kafka, topic):

@@ -212,7 +212,7 @@ def test_a_stranger_is_not_answered(thalweg, cluster, place, tmp_path):
     flight = f"127.0.0.1:{free_port()}"
     worker = thalweg("worker", role="speed", flight_addr=flight, partitions="0-3", environment=TOKEN, **where, **SPEED)
     batch = thalweg("batch", role="batch", batch_interval="1s", **where)
-    friend = thalweg("friend", role="serve", workers=flight, environment=TOKEN, **where)
+    friend = thalweg("friend", role="serve", workers=flight, environment=TOKEN | DEFINES, **where)
     stranger = thalweg("stranger", role="serve", workers=flight, **where)
     for process in (worker, batch, friend, stranger):
         process.start(ready=False)
@@ -242,7 +242,7 @@ def test_a_worker_that_is_short_of_memory_is_relieved_by_an_early_run(thalweg, k
     small = dict(SPEED, memory_budget="8MiB", epoch_bytes="1MiB", grace="100ms")
     worker = thalweg("worker", role="speed", flight_addr=flight, partitions="0-1", **where, **small)
     batch = thalweg("batch", role="batch", batch_interval="1h", **where)
-    replica = thalweg("replica", role="serve", workers=flight, **where)
+    replica = thalweg("replica", role="serve", workers=flight, environment=DEFINES, **where)
     for process in (worker, batch, replica):
         process.start(ready=False)
         process.listening()

@@ -22,7 +22,7 @@ def site(kafka, tmp_path_factory):
         .row(device="a")
         .row(device="b", partition=1)
     )
-    server = Thalweg(tmp_path_factory.mktemp("shell")).start()
+    server = Thalweg(tmp_path_factory.mktemp("shell"), kafka={"bootstrap.servers": kafka.bootstrap}).start()
     server.ddl(stream(kafka, "shell"))
     server.ddl(STREAM_TOTALS.ddl)
     server.reached("sensor_data", production.record.ends())

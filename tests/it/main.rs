@@ -1,13 +1,14 @@
 //! Tests that use several crates, in one binary, because linking DataFusion takes longer than compiling all tests.
 //!
 //! The name of a test begins with its module, so a filter selects a part: `law::`, `speed::`, `flight::`,
-//! `platform::`, `slt::`.
+//! `depth::`, `platform::`, `slt::`.
 //!
 //! Invariant: tests of different modules share nothing but the binary, so they run in any order and at the same time.
 
 mod kafka;
 mod recompute;
 
+mod depth;
 mod flight;
 mod law;
 mod platform;

@@ -58,11 +58,10 @@ async fn run_all() -> Wrong {
         kafka.produce(&topic.name, topic.messages());
     }
     let definitions = folder.path().join("definitions.sql");
-    let sql = fs::read_to_string(slt_folder().join("definitions.sql")).unwrap();
-    fs::write(&definitions, sql.replace("{bootstrap}", &kafka.bootstrap)).unwrap();
+    fs::copy(slt_folder().join("definitions.sql"), &definitions).unwrap();
 
     let mut wrong = Wrong::new();
-    let mut thalweg = Thalweg::start(folder.path(), &definitions);
+    let mut thalweg = Thalweg::start(folder.path(), &definitions, &kafka.bootstrap);
     thalweg.wait_until_all_is_read(&topics).await;
     run_files(&thalweg.url, "just read", &mut wrong).await;
 
@@ -72,7 +71,7 @@ async fn run_all() -> Wrong {
 
     thalweg.process.kill().unwrap();
     thalweg.process.wait().unwrap();
-    thalweg = Thalweg::start(folder.path(), &definitions);
+    thalweg = Thalweg::start(folder.path(), &definitions, &kafka.bootstrap);
     thalweg.wait_until_all_is_read(&topics).await;
     run_files(&thalweg.url, "after SIGKILL and a new start", &mut wrong).await;
     wrong
@@ -138,7 +137,7 @@ struct Thalweg {
 }
 
 impl Thalweg {
-    fn start(folder: &Path, definitions: &Path) -> Self {
+    fn start(folder: &Path, definitions: &Path, brokers: &str) -> Self {
         let mut command = Command::new(env!("CARGO_BIN_EXE_thalweg"));
         for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("THALWEG_")) {
             command.env_remove(name);
@@ -150,7 +149,8 @@ impl Thalweg {
             .arg("--apply")
             .arg(definitions)
             .args(["--epoch-interval", "1s", "--mark-interval", "1s"])
-            .args(["--batch-interval", "1h", "--log-level", "warn"])
+            .args(["--batch-interval", "1h", "--log-level", "warn", "--kafka"])
+            .arg(format!("bootstrap.servers={brokers}"))
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .spawn()

@@ -1,11 +1,11 @@
 CREATE EXTERNAL TABLE IF NOT EXISTS readings (
   device STRING NOT NULL, ts TIMESTAMP, temperature DOUBLE, cost DECIMAL(12, 2), counter BIGINT, ok BOOLEAN, note STRING
 ) STORED AS KAFKA LOCATION 'readings'
-  OPTIONS ('format' 'json', 'event_time' 'ts', 'kafka.bootstrap.servers' '{bootstrap}');
+  OPTIONS ('format' 'json', 'event_time' 'ts');
 
 -- A topic in which nobody has written anything.
 CREATE EXTERNAL TABLE IF NOT EXISTS silence (word STRING, volume DOUBLE)
-  STORED AS KAFKA LOCATION 'silence' OPTIONS ('format' 'json', 'kafka.bootstrap.servers' '{bootstrap}');
+  STORED AS KAFKA LOCATION 'silence' OPTIONS ('format' 'json');
 
 CREATE MATERIALIZED VIEW IF NOT EXISTS device_minutes AS
   SELECT device, date_bin(INTERVAL '1 minute', ts) AS minute, count(*) AS events, avg(temperature) AS mean,

@@ -68,7 +68,8 @@ impl PublishedRange {
             Some(version) if version.cut.distance(&stream.origin) > 0 => version,
             _ => return Ok(None),
         };
-        let mut archive = Archive::open(warehouse, &stream.definition, stream.origin.clone()).await?;
+        let archive = Archive::find(warehouse, &stream.definition, stream.origin.clone()).await?;
+        let Some(mut archive) = archive else { return Ok(None) };
         let (master, cut) = (archive.latest().await?, version.cut.or(&stream.origin));
         Ok(Some(Self { stream: Arc::clone(stream), version, master, cut }))
     }

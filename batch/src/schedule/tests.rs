@@ -18,7 +18,7 @@ use crate::lease::{self, Taken};
 use crate::testing::rows_at;
 
 const STREAM: &str = "CREATE EXTERNAL TABLE events (k STRING, x BIGINT) STORED AS KAFKA LOCATION 'events' \
-     OPTIONS ('format' 'json', 'kafka.bootstrap.servers' 'localhost:9092');";
+     OPTIONS ('format' 'json');";
 const VIEW: &str = "CREATE MATERIALIZED VIEW counts AS SELECT k, count(*) AS n FROM events GROUP BY k;";
 const LONG: Duration = Duration::from_secs(60);
 

@@ -28,7 +28,8 @@ pub struct ErrorBody {
 words! {
     /// The kind of an error.
     pub enum ErrorCode {
-        /// The body, a header or a parameter cannot be read. The status is 413 if the body is too long.
+        /// The body, a header or a parameter cannot be read. The status is 413 if the body is too long, and 408 if it
+        /// does not arrive in time.
         BadRequest = "bad_request",
         /// An option of a query has an unknown name or an invalid value.
         BadOption = "bad_option",
@@ -46,8 +47,12 @@ words! {
         QueryFailed = "query_failed",
         /// A definition or a request is understood but not accepted.
         Refused = "refused",
-        /// A browser sent the request for a page of another site.
+        /// A browser sent the request for a page of another site, or under a name that is not this server's.
         OtherSite = "other_site",
+        /// The request has no token, or one that the server does not know.
+        Unauthorized = "unauthorized",
+        /// The token does not allow the request, or this server does not change definitions.
+        Forbidden = "forbidden",
         /// The stream or view does not exist.
         NotFound = "not_found",
         NoSuchPath = "no_such_path",
@@ -65,7 +70,7 @@ words! {
         StreamStopped = "stream_stopped",
         /// A speed worker failed to return its part of the answer.
         WorkerFailed = "worker_failed",
-        /// The limit of running queries is reached.
+        /// The limit of running queries, or of audits and runs, is reached.
         TooBusy = "too_busy",
         /// The object store or the disk failed.
         Storage = "storage",
@@ -85,7 +90,8 @@ impl ErrorCode {
         match self {
             C::BadRequest | C::BadOption | C::Empty | C::MixedStatements | C::ReadOnly => 400,
             C::Syntax | C::InvalidQuery | C::QueryFailed | C::Refused => 400,
-            C::OtherSite => 403,
+            C::Unauthorized => 401,
+            C::OtherSite | C::Forbidden => 403,
             C::NotFound | C::NoSuchPath => 404,
             C::NoSuchMethod => 405,
             C::NotAcceptable => 406,

@@ -119,11 +119,7 @@ impl Catalog {
                     Some(_) if !or_replace => return Err(exists("stream", name.as_str())),
                     Some(_) => self.replace_stream(definition, facts).await?,
                 };
-                let warnings = match &effect {
-                    Effect::Changed(_) => definition.warnings(),
-                    Effect::Nothing(_) => Vec::new(),
-                };
-                Ok((effect, warnings))
+                Ok((effect, Vec::new()))
             }
             Statement::CreateView { definition, or_replace, if_not_exists } => {
                 let name = &definition.name;

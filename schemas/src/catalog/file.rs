@@ -12,9 +12,10 @@ use uuid::Uuid;
 use super::cache::ViewCache;
 use super::{Catalog, CatalogStream, CatalogView, CompiledView};
 use crate::algebra::ViewPlan;
+use crate::definition::parse::read_kept;
 use crate::definition::stream::StreamDefinition;
 use crate::definition::view::ViewDefinition;
-use crate::definition::{self, Statement};
+use crate::definition::{Statement, pieces};
 use crate::engine::session;
 use crate::{Error, Frontier, Result, StreamName, ViewId, ViewName};
 
@@ -154,21 +155,25 @@ pub(super) async fn compile_view(
 fn parse_stream(sql: &str) -> Result<StreamDefinition> {
     match single(sql)? {
         Statement::CreateStream { definition, .. } => Ok(definition),
-        _ => Err(Error::Broken(format!("no stream is defined by: {sql}"))),
+        _ => Err(Error::Broken("the statement of a stream defines none".into())),
     }
 }
 
 fn parse_view(sql: &str) -> Result<ViewDefinition> {
     match single(sql)? {
         Statement::CreateView { definition, .. } => Ok(definition),
-        _ => Err(Error::Broken(format!("no view is defined by: {sql}"))),
+        _ => Err(Error::Broken("the statement of a view defines none".into())),
     }
 }
 
 fn single(sql: &str) -> Result<Statement> {
-    let mut statements = definition::parse(sql)?;
+    let pieces = pieces::split(sql)?;
+    let [piece] = pieces.as_slice() else {
+        return Err(Error::Broken("one statement was expected".into()));
+    };
+    let mut statements = read_kept(piece)?;
     match (statements.pop(), statements.is_empty()) {
-        (Some(statement), true) => Ok(statement),
-        _ => Err(Error::Broken(format!("one statement was expected: {sql}"))),
+        (Some(placed), true) => Ok(placed.statement),
+        _ => Err(Error::Broken("one statement was expected".into())),
     }
 }

@@ -10,7 +10,8 @@ use crate::definition;
 use crate::warehouse::Warehouse;
 use crate::{Error, Fault, Result};
 
-const STREAM: &str = "CREATE EXTERNAL TABLE s (a INT, b STRING) STORED AS KAFKA LOCATION 't' OPTIONS ('kafka.x' '1')";
+const STREAM: &str =
+    "CREATE EXTERNAL TABLE s (a INT, b STRING) STORED AS KAFKA LOCATION 't' OPTIONS ('kafka.client.id' '1')";
 const VIEW: &str = "CREATE MATERIALIZED VIEW v AS SELECT b, count(*) AS n FROM s GROUP BY b";
 
 struct Fixture {
@@ -184,7 +185,7 @@ async fn what_an_archive_or_a_view_depends_on_stays() {
     let done = f.apply(&replace.replace("'1'", "'2'")).await.unwrap();
     assert_eq!(done, ["replaced stream s"]);
     let catalog = f.load().await;
-    assert_eq!(catalog.streams[&stream("s")].definition.kafka["x"], "2");
+    assert_eq!(catalog.streams[&stream("s")].definition.kafka["client.id"], "2");
     assert_eq!(sides(&catalog), (true, false), "options are no part of a view's meaning");
 
     f.apply("DROP VIEW v").await.unwrap();

@@ -10,6 +10,7 @@ use datafusion::sql::sqlparser::ast::{Spanned, TableConstraint, Value};
 use datafusion::sql::sqlparser::keywords::Keyword;
 
 use crate::definition::column;
+use crate::definition::kafka_options::KAFKA;
 use crate::definition::pieces::Piece;
 use crate::definition::statement::{PlacedStatement, Statement, stream_name};
 use crate::definition::stream::{RecordFormat, StreamDefinition};
@@ -19,7 +20,11 @@ use crate::{Error, Result};
 
 const FORMAT: &str = "format";
 const EVENT_TIME: &str = "event_time";
-const KAFKA: &str = "kafka.";
+/// Every option but librdkafka's properties.
+const NAMES: [&str; 3] = [FORMAT, EVENT_TIME, CONNECTION];
+const CONNECTION: &str = "connection";
+/// The longest name of a connection, in characters.
+const LONGEST_CONNECTION: usize = 63;
 /// Kafka's limit, in characters.
 const LONGEST_TOPIC: usize = 249;
 
@@ -59,6 +64,14 @@ pub(super) fn create_stream(create: CreateExternalTable, piece: &Piece<'_>) -> R
             .at(value_of(EVENT_TIME)));
         }
     }
+    let connection = options.remove(CONNECTION);
+    if let Some(name) = connection.as_deref().filter(|name| !is_connection(name)) {
+        return Err(Error::refuse(
+            format!("`{name}` is not the name of a connection"),
+            "Names have lower-case letters, digits and dashes: [connection.eu] in the settings is 'connection' 'eu'.",
+        )
+        .at(value_of(CONNECTION)));
+    }
     let statement = Statement::CreateStream {
         definition: StreamDefinition {
             name,
@@ -66,6 +79,7 @@ pub(super) fn create_stream(create: CreateExternalTable, piece: &Piece<'_>) -> R
             columns,
             format,
             event_time,
+            connection,
             kafka: options
                 .into_iter()
                 .filter_map(|(key, value)| Some((key.strip_prefix(KAFKA)?.to_owned(), value)))
@@ -127,11 +141,17 @@ fn read_topic(locations: &[String], piece: &Piece<'_>) -> Result<String> {
     if !fits || !topic.chars().all(legal) {
         return Err(Error::refuse(
             format!("LOCATION '{topic}' is not the name of a Kafka topic"),
-            "Use the topic's name alone; brokers go into the option 'kafka.bootstrap.servers'.",
+            "Use the topic's name alone; brokers go into the settings.",
         )
         .at(piece.next_to(&[Keyword::LOCATION])));
     }
     Ok(topic.clone())
+}
+
+/// True if the settings can define a connection of this name.
+pub fn is_connection(name: &str) -> bool {
+    let legal = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
+    (1..=LONGEST_CONNECTION).contains(&name.len()) && name.chars().all(legal)
 }
 
 /// The options by lower-case key. Unknown and repeated options are refused.
@@ -144,7 +164,7 @@ fn read_options(options: Vec<(String, Value)>, piece: &Piece<'_>) -> Result<BTre
             Err(Error::refuse(message, help).at(name))
         };
         let kafka = key.strip_prefix(KAFKA).is_some_and(|rest| !rest.is_empty());
-        if !kafka && key != FORMAT && key != EVENT_TIME {
+        if !kafka && !NAMES.contains(&key.as_str()) {
             return refuse(format!("There is no option '{key}'"), nearest_option(&key));
         }
         let value = match value {
@@ -161,11 +181,13 @@ fn read_options(options: Vec<(String, Value)>, piece: &Piece<'_>) -> Result<BTre
 }
 
 fn nearest_option(key: &str) -> String {
-    match nearest(key, [FORMAT, EVENT_TIME]) {
+    match nearest(key, NAMES) {
         Some(known) => format!("Did you mean '{known}'?"),
         None if key.contains('.') => {
             format!("Did you mean '{KAFKA}{}'?", key.trim_start_matches('.'))
         }
-        None => format!("Options are '{FORMAT}', '{EVENT_TIME}' and librdkafka's properties as '{KAFKA}<property>'."),
+        None => format!(
+            "Options are '{FORMAT}', '{EVENT_TIME}', '{CONNECTION}' and properties of librdkafka as '{KAFKA}<property>'."
+        ),
     }
 }

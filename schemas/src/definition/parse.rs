@@ -12,6 +12,7 @@ use datafusion::sql::sqlparser::keywords::Keyword;
 
 use crate::definition::create_stream::create_stream;
 use crate::definition::create_view::create_view;
+use crate::definition::kafka_options;
 use crate::definition::pieces::{self, Piece};
 use crate::definition::statement::{PlacedStatement, Statement, stream_name, view_name};
 use crate::error::TextSpan;
@@ -36,10 +37,27 @@ pub fn parse_pieces(pieces: &[Piece<'_>]) -> Result<Vec<Statement>> {
     Ok(statements)
 }
 
-/// Reads one statement. `DROP` with several names becomes several statements.
+/// Reads one new statement. `DROP` with several names becomes several statements.
 ///
 /// Errors: as [`parse`].
 pub(crate) fn read(piece: &Piece<'_>) -> Result<Vec<PlacedStatement>> {
+    let statements = read_kept(piece)?;
+    for placed in &statements {
+        if let Statement::CreateStream { definition, .. } = &placed.statement {
+            kafka_options::accept(&definition.kafka).map_err(|(property, error)| {
+                let option = piece.option(&format!("{}{property}", kafka_options::KAFKA));
+                error.at(option.and_then(|option| option.name))
+            })?;
+        }
+    }
+    Ok(statements)
+}
+
+/// Reads one statement that a catalog keeps. Its properties of Kafka were accepted when it was written, perhaps by an
+/// older version; a client is made only from properties that are accepted today.
+///
+/// Errors: as [`parse`].
+pub(crate) fn read_kept(piece: &Piece<'_>) -> Result<Vec<PlacedStatement>> {
     let query =
         || PlacedStatement { statement: Statement::Query(piece.text.to_owned()), subject: piece.span(), stream: None };
     let statement = match piece.parse()? {

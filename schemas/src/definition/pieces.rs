@@ -9,12 +9,10 @@ use datafusion::sql::parser::{DFParserBuilder, Statement};
 use datafusion::sql::sqlparser::keywords::Keyword;
 use datafusion::sql::sqlparser::tokenizer::{Location, Token, TokenWithSpan};
 
+use crate::definition::depth;
 use crate::definition::tokens::{self, SqlToken};
 use crate::error::{Diagnostic, Place, TextSpan};
 use crate::{Error, Result};
-
-/// The limit of nested brackets, and of type brackets in a statement: the parser's own limit does not cover types.
-const DEEPEST_NESTING: usize = 128;
 
 /// One statement of a text.
 #[derive(Debug)]
@@ -63,9 +61,8 @@ impl Piece<'_> {
     ///
     /// Errors: [`Error::ParseSql`].
     pub(crate) fn parse(&self) -> Result<Statement> {
-        if nests_too_deep(&self.tokens) {
-            return Err(syntax(format!("brackets nest deeper than {DEEPEST_NESTING}"), self.first_word()));
-        }
+        let tokens = self.tokens.iter().map(|t| (&t.parsed.token, TextSpan::of_parser(t.parsed.span)));
+        depth::check(tokens).map_err(|deep| syntax(deep.reason, deep.span.or_else(|| self.first_word())))?;
         let mut statements = DFParserBuilder::new(self.tokens.iter().map(|t| t.parsed.clone()).collect::<Vec<_>>())
             .build()
             .and_then(|mut parser| parser.parse_statements())
@@ -155,32 +152,4 @@ fn syntax(message: String, span: Option<TextSpan>) -> Error {
 
 fn starting_at(at: Location) -> Option<TextSpan> {
     (at.line > 0).then(|| TextSpan::starting_at(at.into()))
-}
-
-/// True if brackets nest so deep that a recursive parser could overflow the stack.
-fn nests_too_deep(tokens: &[SqlToken<'_>]) -> bool {
-    let (mut depth, mut of_types) = (0usize, 0usize);
-    let mut before: Option<&Token> = None;
-    for token in tokens.iter().map(|t| &t.parsed.token) {
-        match token {
-            Token::Whitespace(_) => continue,
-            Token::LParen | Token::LBracket | Token::LBrace => depth += 1,
-            Token::RParen | Token::RBrace => depth = depth.saturating_sub(1),
-            Token::RBracket => {
-                depth = depth.saturating_sub(1);
-                of_types += usize::from(before == Some(&Token::LBracket));
-            }
-            Token::Lt => {
-                let word = before.map(ToString::to_string).unwrap_or_default();
-                let opens = ["array", "struct", "map"].iter().any(|name| word.eq_ignore_ascii_case(name));
-                of_types += usize::from(opens);
-            }
-            _ => {}
-        }
-        if depth.max(of_types) > DEEPEST_NESTING {
-            return true;
-        }
-        before = Some(token);
-    }
-    false
 }

@@ -38,52 +38,16 @@ pub struct StreamDefinition {
     pub format: RecordFormat,
     /// The column with the time of an event.
     pub event_time: Option<String>,
-    /// The librdkafka properties of this stream, without the prefix `kafka.`.
+    /// The connection of the settings that leads to Kafka; `None`: the default connection.
+    pub connection: Option<String>,
+    /// The librdkafka properties of this stream, without the prefix `kafka.`. Those of a definition from an older
+    /// catalog need not be accepted today: see [`crate::definition::kafka_options`].
     pub kafka: BTreeMap<String, String>,
     /// The statement as the user wrote it.
     pub sql: String,
 }
 
-/// A Kafka property that refers to its value. The value is looked up when a client is created, and stored nowhere.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Reference<'a> {
-    /// `${env:NAME}`
-    Environment(&'a str),
-    /// `${file:/path}`: the text of the file without the last line break.
-    File(&'a str),
-}
-
-/// The reference that a property's value is; `None` if the value is anything but one reference.
-pub fn reference(value: &str) -> Option<Reference<'_>> {
-    let inner = value.strip_prefix("${")?.strip_suffix('}')?;
-    match inner.split_once(':')? {
-        ("env", name) if !name.is_empty() => Some(Reference::Environment(name)),
-        ("file", path) if !path.is_empty() => Some(Reference::File(path)),
-        _ => None,
-    }
-}
-
 impl StreamDefinition {
-    /// The Kafka properties with a secret value in the statement itself, instead of a reference.
-    pub fn written_secrets(&self) -> impl Iterator<Item = (&str, &str)> {
-        let secret = |property: &str| {
-            ["password", "secret", "key.pem", "jaas", "token"].iter().any(|word| property.contains(word))
-        };
-        let properties = self.kafka.iter().map(|(k, v)| (k.as_str(), v.as_str()));
-        properties.filter(move |(property, value)| secret(property) && reference(value).is_none())
-    }
-
-    /// Warnings about an accepted definition, for the user.
-    pub fn warnings(&self) -> Vec<String> {
-        self.written_secrets().map(|(property, _)| secret_warning(property)).collect()
-    }
-
-    /// The statement as it is shown to users, with masked passwords, secrets and keys in the Kafka properties.
-    pub fn shown_sql(&self) -> String {
-        let quoted = |value: &str| format!("'{}'", value.replace('\'', "''"));
-        self.written_secrets().fold(self.sql.clone(), |sql, (_, value)| sql.replace(&quoted(value), "'***'"))
-    }
-
     /// The hash of the statement, 32 hexadecimal digits. Processes compare hashes to check that they know the same
     /// definition.
     pub fn fingerprint(&self) -> String {
@@ -115,54 +79,10 @@ impl StreamDefinition {
     }
 }
 
-/// The warning for a user who wrote the value of a secret property in the statement.
-pub(crate) fn secret_warning(property: &str) -> String {
-    format!(
-        "the value of 'kafka.{property}' is stored in the catalog as it is written here; \
-         '${{env:NAME}}' or '${{file:/path}}' in its place is looked up by each process that reads the stream and stored nowhere"
-    )
-}
-
 fn leading_fields() -> Vec<Field> {
     vec![
         Field::new(PARTITION, DataType::Int32, false),
         Field::new(OFFSET, DataType::Int64, false),
         Field::new(TIMESTAMP, DataType::Timestamp(TimeUnit::Microsecond, None), true),
     ]
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn references_are_whole_values() {
-        let check = |value, expect| assert_eq!(reference(value), expect, "{value}");
-        check("${env:KAFKA_PASSWORD}", Some(Reference::Environment("KAFKA_PASSWORD")));
-        check("${file:/run/secrets/a:b}", Some(Reference::File("/run/secrets/a:b")));
-        for value in ["", "x", "${env:}", "${file:}", "${vault:x}", "x${env:A}", "${env:A}x", "${env}", "$env:A"] {
-            check(value, None);
-        }
-    }
-
-    #[test]
-    fn secrets_are_masked_wherever_sql_is_shown() {
-        let properties = [("sasl.password", "it's 9"), ("sasl.username", "ann"), ("ssl.key.password", "${env:KEY}")];
-        let stream = StreamDefinition {
-            name: StreamName::new("s").unwrap(),
-            topic: "s".into(),
-            columns: Arc::new(Schema::empty()),
-            format: RecordFormat::Json,
-            event_time: None,
-            kafka: properties.map(|(k, v)| (k.to_owned(), v.to_owned())).into(),
-            sql: "… ('kafka.sasl.password' 'it''s 9', 'kafka.sasl.username' 'ann', 'kafka.ssl.key.password' '${env:KEY}')".into(),
-        };
-        assert_eq!(
-            stream.shown_sql(),
-            "… ('kafka.sasl.password' '***', 'kafka.sasl.username' 'ann', 'kafka.ssl.key.password' '${env:KEY}')"
-        );
-        let warnings = stream.warnings();
-        assert_eq!(warnings.len(), 1, "{warnings:?}");
-        assert!(warnings[0].contains("kafka.sasl.password") && !warnings[0].contains("it's 9"));
-    }
 }

@@ -6,6 +6,10 @@
 use tokio::runtime::{Builder, Handle, Runtime};
 use tokio_util::task::AbortOnDropHandle;
 
+/// The stack of every thread that parses or plans SQL, in bytes. How deep a statement may nest follows from it
+/// ([`crate::definition`]); unused parts of a stack take no memory.
+pub const STACK: usize = 64 << 20;
+
 /// A set of threads. Dropping this value ends the work on them.
 #[derive(Debug)]
 pub struct Threads {
@@ -18,8 +22,12 @@ impl Threads {
     ///
     /// Errors: the operating system cannot start the threads.
     pub fn start(name: &str, count: usize) -> std::io::Result<Self> {
-        let runtime =
-            Builder::new_multi_thread().worker_threads(count.max(1)).thread_name(name).enable_all().build()?;
+        let runtime = Builder::new_multi_thread()
+            .worker_threads(count.max(1))
+            .thread_name(name)
+            .thread_stack_size(STACK)
+            .enable_all()
+            .build()?;
         Ok(Self { handle: runtime.handle().clone(), runtime: Some(runtime) })
     }
 

@@ -14,6 +14,7 @@ use thalweg_schemas::error::innermost;
 pub struct Client {
     url: Url,
     http: reqwest::Client,
+    token: Option<String>,
 }
 
 /// The server's refusal of a request.
@@ -51,16 +52,22 @@ impl std::fmt::Display for NotAnAddress {
 impl std::error::Error for NotAnAddress {}
 
 impl Client {
+    /// A client of the server at `url`; requests carry `token`.
+    ///
     /// Errors: [`NotAnAddress`] if `url` is not an HTTP URL.
-    pub fn new(url: &str) -> Result<Self> {
+    pub fn new(url: &str, token: Option<String>) -> Result<Self> {
         let parsed = Url::parse(url).ok().filter(|url| url.scheme() == "http" && url.has_host());
         let url = parsed.ok_or_else(|| NotAnAddress(url.to_owned()))?;
         let http = reqwest::Client::builder().no_proxy().build()?;
-        Ok(Self { url, http })
+        Ok(Self { url, http, token })
     }
 
     pub fn request(&self, method: Method, path: &str) -> Result<RequestBuilder> {
-        Ok(self.http.request(method, self.url.join(path)?))
+        let request = self.http.request(method, self.url.join(path)?);
+        Ok(match &self.token {
+            Some(token) => request.bearer_auth(token),
+            None => request,
+        })
     }
 
     /// Sends the request.
@@ -76,7 +83,11 @@ impl Client {
         match serde_json::from_str::<Refusal>(&body) {
             Ok(Refusal { error }) => {
                 let place = error.line.zip(error.column).map(|(line, column)| (line as usize, column as usize));
-                Err(Refused { code: error.code, message: error.message, place }.into())
+                let message = match error.code {
+                    ErrorCode::Unauthorized => format!("{}; here it is --token TOKEN, or THALWEG_TOKEN", error.message),
+                    _ => error.message,
+                };
+                Err(Refused { code: error.code, message, place }.into())
             }
             Err(_) => bail!("{} answered {status}: {}", self.url, body.trim()),
         }

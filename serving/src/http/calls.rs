@@ -1,16 +1,18 @@
 //! Actions that other layers run on request: the audit and a recomputation.
 //!
-//! Invariant: serving implements neither; it checks the names and passes the reports on.
+//! Invariant: serving implements neither; it checks the names and passes the reports on. A limited number of calls run
+//! at the same time.
 
 use std::sync::Arc;
 
-use axum::Json;
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Query, State};
+use axum::{Extension, Json};
 use thalweg_schemas::api::audits::{AuditList, AuditQuery};
 use thalweg_schemas::api::runs::{RunList, RunQuery};
 use thalweg_schemas::{Error as SharedError, ViewName};
 
+use super::guard::CallPermits;
 use crate::engine::Engine;
 use crate::sources::{BatchRequest, CallError};
 use crate::{Error, Result};
@@ -18,15 +20,25 @@ use crate::{Error, Result};
 /// The parameters of a call, or the reason why they are malformed.
 type CallQuery<T> = std::result::Result<Query<T>, QueryRejection>;
 
-pub(super) async fn audit(State(engine): State<Arc<Engine>>, asked: CallQuery<AuditQuery>) -> Result<Json<AuditList>> {
+pub(super) async fn audit(
+    State(engine): State<Arc<Engine>>,
+    Extension(permits): Extension<CallPermits>,
+    asked: CallQuery<AuditQuery>,
+) -> Result<Json<AuditList>> {
     let Query(asked) = asked.map_err(unreadable)?;
     let view = known(&engine, asked.view.as_deref())?;
+    let _permit = permits.take()?;
     answer((engine.sources.audit)(view).await)
 }
 
-pub(super) async fn batch(State(engine): State<Arc<Engine>>, asked: CallQuery<RunQuery>) -> Result<Json<RunList>> {
+pub(super) async fn batch(
+    State(engine): State<Arc<Engine>>,
+    Extension(permits): Extension<CallPermits>,
+    asked: CallQuery<RunQuery>,
+) -> Result<Json<RunList>> {
     let Query(asked) = asked.map_err(unreadable)?;
     let request = BatchRequest { view: known(&engine, asked.view.as_deref())?, full: asked.full };
+    let _permit = permits.take()?;
     answer((engine.sources.batch)(request).await)
 }
 

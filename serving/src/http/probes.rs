@@ -7,6 +7,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use axum::extract::State;
+use axum::middleware;
 use axum::response::Response;
 use axum::routing::get;
 use axum::{Json, Router};
@@ -19,12 +20,14 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
+use super::guard::{self, Door};
 use super::health::{alive, openmetrics, readiness_of};
-use super::{no_such_method, no_such_path};
+use super::{connections, no_such_method, no_such_path};
+use crate::Result;
+use crate::access::{Access, HttpLimits};
 use crate::metrics::Metrics;
 use crate::status::exposition::encode_of;
 use crate::status::stream::local;
-use crate::{Error, Result};
 
 /// The state that a process shows in its probes.
 #[derive(Clone)]
@@ -33,6 +36,9 @@ pub struct Probes {
     pub metrics: Arc<Metrics>,
     /// The streams that this process reads; `None` for a process that reads none, which is ready as soon as it runs.
     pub streams: Option<watch::Receiver<Arc<HashMap<StreamName, StreamHandle>>>>,
+    /// Who may read the metrics.
+    pub access: Access,
+    pub http: HttpLimits,
 }
 
 impl fmt::Debug for Probes {
@@ -43,23 +49,26 @@ impl fmt::Debug for Probes {
 
 /// Answers probes until `cancel`.
 ///
-/// Errors: [`Error::Serve`] if the listener fails.
+/// Errors: none so far.
 pub async fn probe(listener: TcpListener, probes: Probes, cancel: CancellationToken) -> Result<()> {
-    let server = axum::serve(listener, routes(probes)).with_graceful_shutdown(cancel.clone().cancelled_owned());
+    let (limits, router) = (probes.http.clone(), routes(probes));
     tokio::select! {
-        ended = server.into_future() => ended.map_err(Error::Serve),
+        () = connections::answer(listener, router, limits, cancel.clone()) => {}
         // A scraper that keeps its connection open must not delay the shutdown.
-        () = cancel.cancelled() => Ok(()),
+        () = cancel.cancelled() => {}
     }
+    Ok(())
 }
 
 fn routes(probes: Probes) -> Router {
+    let door = Door { access: Arc::new(probes.access.clone()), receive_within: probes.http.receive_within };
     Router::new()
         .route(paths::HEALTHZ, get(alive))
         .route(paths::READYZ, get(ready))
         .route(paths::METRICS, get(metrics))
         .fallback(no_such_path)
         .method_not_allowed_fallback(no_such_method)
+        .layer(middleware::from_fn_with_state(door, guard::guard))
         .with_state(probes)
 }
 
@@ -115,7 +124,8 @@ mod tests {
     fn reading(world: &World) -> Probes {
         let Realtime::Local(streams) = world.sources.realtime.clone() else { unreachable!("the world is local") };
         let (shared, metrics) = (world.sources.shared.clone(), Arc::clone(&world.sources.metrics));
-        Probes { shared, metrics, streams: Some(streams) }
+        let (access, http) = (Access::default(), HttpLimits::default());
+        Probes { shared, metrics, streams: Some(streams), access, http }
     }
 
     /// Returns status and body of a GET request.

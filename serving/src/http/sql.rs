@@ -5,6 +5,7 @@
 
 use std::sync::Arc;
 
+use axum::Extension;
 use axum::body::{Body, Bytes};
 use axum::extract::State;
 use axum::extract::rejection::BytesRejection;
@@ -16,6 +17,7 @@ use thalweg_schemas::api::headers;
 use thalweg_schemas::api::sql::{SqlAnswer, SqlRequest};
 
 use super::encode::{AnswerFormat, Encoder, columns};
+use super::guard::Caller;
 use crate::answer::{Answer, Batches};
 use crate::engine::Engine;
 use crate::options::Options;
@@ -30,12 +32,14 @@ const WHOLE_BYTES: usize = 256 << 10;
 
 pub(super) async fn run(
     State(engine): State<Arc<Engine>>,
+    Extension(caller): Extension<Caller>,
     given: HeaderMap,
     body: std::result::Result<Bytes, BytesRejection>,
 ) -> Result<Response> {
     let body = body.map_err(unreadable)?;
     let format = accepted(given.get(header::ACCEPT))?;
     let mut options = from_headers(&given)?;
+    options.definitions = caller.definitions;
     let sql = text(given.get(header::CONTENT_TYPE), &body, &mut options)?;
     let answer = engine.run(&sql, options).await?;
     respond(answer, format).await

@@ -1,5 +1,6 @@
 //! HTTP over a real listener: the answers that clients see, and the end of a query whose client disconnects.
 
+mod door;
 mod reference;
 
 use std::time::Duration;
@@ -27,10 +28,15 @@ impl Server {
     }
 
     async fn over(world: World) -> Self {
+        Self::configured(world, |_| ()).await
+    }
+
+    async fn configured(world: World, change: impl FnOnce(&mut ServingConfig)) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
         let cancel = CancellationToken::new();
-        let config = ServingConfig { shutdown_grace: Duration::from_millis(100), ..world.config() };
+        let mut config = ServingConfig { shutdown_grace: Duration::from_millis(100), ..world.config() };
+        change(&mut config);
         let sources = world.sources.clone();
         let task = tokio::spawn(serve(listener, config, sources, cancel.clone()));
         Self { world, url, client: Client::new(), cancel, task }

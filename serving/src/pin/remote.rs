@@ -60,7 +60,7 @@ pub(super) async fn pin_in_time(
             views: below.views.iter().map(|pinned| (pinned.view.plan.id().clone(), pinned.cut.clone())).collect(),
             rows: below.master.as_ref().map(|(_, archived)| archived.clone()),
             lowest: lowest(),
-            stale: terms.options.stale,
+            allow_stale: terms.options.stale,
         };
         let last = Instant::now() >= terms.deadline;
         let partial = terms.options.partial && (last || Instant::now() >= partial_from);
@@ -121,7 +121,7 @@ async fn ask(
         views: needs.views.clone(),
         rows: needs.rows.clone(),
         keep_ms: u64::try_from(keep.as_millis()).unwrap_or(u64::MAX),
-        stale: needs.stale,
+        stale: needs.allow_stale,
     };
     let asked = workers.pin(request).await;
     let answers: Vec<_> = asked.iter().map(WorkerAnswer::answer).collect();

@@ -35,8 +35,8 @@ pub(crate) struct Requirements {
     /// The archive's frontier, if rows are read.
     pub(crate) rows: Option<Frontier>,
     pub(crate) lowest: LowestFrontier,
-    /// True if the client allows an answer below earlier ones, from partitions that have not caught up.
-    pub(crate) stale: bool,
+    /// True if the client takes partitions that have not caught up or lie below earlier answers.
+    pub(crate) allow_stale: bool,
 }
 
 /// The chosen workers.
@@ -48,19 +48,19 @@ pub(crate) struct WorkerChoice {
     pub(crate) shares: BTreeMap<usize, Frontier>,
     /// Partitions that no worker holds, with the reason.
     pub(crate) unheld: BTreeMap<Partition, String>,
-    /// True if the answer may lie below earlier ones.
+    /// True if a held partition has not caught up or lies below earlier answers.
     pub(crate) stale: bool,
 }
 
 impl LowestFrontier {
-    /// Errors: why `offset` is too low. A stale answer may lie below what was given out.
-    pub(crate) fn check(&self, partition: Partition, offset: Offset, stale: bool) -> Result<(), String> {
+    /// Errors: why `offset` is too low.
+    fn check(&self, partition: Partition, offset: Offset, allow_stale: bool) -> Result<(), String> {
         let asked = self.asked.get(partition);
         if offset < asked {
             return Err(format!("stands at {offset}, below {asked} which the request asks for"));
         }
         let given = self.given.get(partition);
-        if offset < given && !stale {
+        if offset < given && !allow_stale {
             return Err(format!("stands at {offset}, below {given} which was already answered"));
         }
         Ok(())
@@ -89,13 +89,13 @@ impl Requirements {
     /// Errors: why the partition cannot be read from this worker.
     fn usable(&self, partition: Partition, pinned: &PinnedPartition) -> Result<(), String> {
         let to = pinned.frontier;
-        if !pinned.caught_up && !self.stale {
+        if !pinned.caught_up && !self.allow_stale {
             return Err(match &pinned.waiting {
                 Some(why) => format!("waits for Kafka ({why}); {ALLOW_STALE}"),
                 None => format!("is catching up with Kafka, {} messages are left", pinned.lag),
             });
         }
-        self.lowest.check(partition, to, self.stale)?;
+        self.lowest.check(partition, to, self.allow_stale)?;
         let nothing = Coverage::NotHeld("it says nothing of it".into());
         for (view, from) in &self.views {
             let held = pinned.views.get(view).unwrap_or(&nothing);
@@ -123,25 +123,24 @@ pub(crate) fn choose_workers(needs: &Requirements, answers: &[(&str, Result<&Pin
     let mut chosen = WorkerChoice::default();
     let answered = answers.iter().filter_map(|(_, answer)| answer.ok());
     for partition in needs.partitions(answered) {
-        let mut best: Option<(Offset, usize)> = None;
+        let mut best: Option<(Offset, usize, bool)> = None;
         let mut reasons = Vec::new();
         for (i, (name, answer)) in answers.iter().enumerate() {
             let Some(pinned) = answer.ok().and_then(|a| a.partitions.get(&partition)) else {
                 continue;
             };
             match needs.usable(partition, pinned) {
-                Ok(()) if best.is_none_or(|(offset, _)| pinned.frontier > offset) => {
-                    best = Some((pinned.frontier, i));
+                Ok(()) if best.is_none_or(|(offset, ..)| pinned.frontier > offset) => {
+                    let below = pinned.frontier < needs.lowest.given.get(partition);
+                    best = Some((pinned.frontier, i, below || !pinned.caught_up));
                 }
                 Ok(()) => {}
                 Err(reason) => reasons.push(format!("worker {name} {reason}")),
             }
         }
         match best {
-            Some((offset, i)) => {
-                let pinned = answers[i].1.ok().and_then(|answer| answer.partitions.get(&partition));
-                let behind = pinned.is_some_and(|pinned| !pinned.caught_up);
-                chosen.stale |= behind || offset < needs.lowest.given.get(partition);
+            Some((offset, i, stale)) => {
+                chosen.stale |= stale;
                 chosen.frontier.set(partition, offset);
                 let share = chosen.shares.entry(i).or_default();
                 share.set(partition, offset);

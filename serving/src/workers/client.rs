@@ -222,6 +222,10 @@ fn channel(address: &str, config: &WorkersConfig) -> Result<Channel, String> {
         None => endpoint,
         Some(ca) => {
             let tls = ClientTlsConfig::new().ca_certificate(Certificate::from_pem(ca)).timeout(config.ask_within);
+            let tls = match &config.tls_name {
+                Some(name) => tls.domain_name(name),
+                None => tls,
+            };
             endpoint.tls_config(tls).map_err(|e| innermost(&e))?
         }
     };

@@ -6,14 +6,14 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use rdkafka::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer};
+use thalweg_schemas::Fault;
 use thalweg_schemas::catalog::Catalog;
 use thalweg_schemas::definition::stream::StreamDefinition;
 
-use crate::config::{Assignment, SpeedConfig, WORKER, group, kafka_properties};
+use crate::config::{Assignment, SpeedConfig, WORKER, group};
+use crate::kafka::client::ClientProperties;
 use crate::kafka::client_status::ClientStatus;
-use crate::kafka::secrets::resolve;
 use crate::{Error, Result};
 
 /// The longest wait for the group's coordinator.
@@ -21,33 +21,39 @@ const ASK: Duration = Duration::from_secs(5);
 
 /// Flight addresses of the workers in the groups of all streams of `catalog`; see [`members`].
 ///
-/// Errors: those of [`members`], for the first stream that fails.
+/// A stream whose connection or options are wrong has no workers, and hides those of no other stream.
+///
+/// Errors: those of [`members`]: the first one that may pass; or the first one of all, if no worker is found.
 pub async fn workers(config: &SpeedConfig, catalog: &Catalog) -> Result<BTreeSet<String>> {
     let mut found = BTreeSet::new();
+    let mut wrong = None;
     for (name, stream) in &catalog.streams {
         let (config, definition) = (config.clone(), stream.definition.clone());
         let asked = tokio::task::spawn_blocking(move || members(&config, &definition)).await;
-        found.extend(asked.map_err(|source| Error::Task { stream: name.clone(), source })??);
+        match asked.map_err(|source| Error::Task { stream: name.clone(), source })? {
+            Ok(members) => found.extend(members),
+            Err(error) if error.fault() == Fault::User => drop(wrong.get_or_insert(error)),
+            Err(error) => return Err(error),
+        }
     }
-    Ok(found)
+    match wrong {
+        Some(error) if found.is_empty() => Err(error),
+        _ => Ok(found),
+    }
 }
 
 /// Flight addresses (`host:port`) of the workers in the group of `stream`, sorted; empty if the group does not exist.
 /// Only the group's name and the Kafka properties of `config` matter. Blocks.
 ///
-/// Errors: [`Error::Configure`], [`Error::Secret`], [`Error::Members`].
+/// Errors: those of a client that reads; [`Error::Members`].
 pub fn members(config: &SpeedConfig, stream: &StreamDefinition) -> Result<Vec<String>> {
     let id = match &config.assignment {
         Assignment::Group { id, .. } => id.as_deref(),
         Assignment::All | Assignment::Static(_) => None,
     };
-    let group = group(&stream.name, id, &stream.kafka);
-    let properties = kafka_properties(&stream.name, config, &stream.kafka);
-    let properties = resolve(&stream.name, properties)?;
-    let client: ClientConfig = properties.into_iter().collect();
-    let client: BaseConsumer<ClientStatus> = client
-        .create_with_context(ClientStatus::default())
-        .map_err(|source| Error::Configure { stream: stream.name.clone(), source })?;
+    let group = group(&stream.name, id);
+    let client: BaseConsumer<ClientStatus> =
+        ClientProperties::of_reader(config, stream)?.create(ClientStatus::default())?;
     let found = client.fetch_group_list(Some(&group), ASK);
     let found = found.map_err(|source| Error::Members { group: group.clone(), source })?;
     let members = found.groups().iter().flat_map(|group| group.members());

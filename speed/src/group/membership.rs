@@ -27,9 +27,9 @@ use thalweg_schemas::definition::stream::StreamDefinition;
 use thalweg_schemas::{Frontier, Partition};
 use tokio::sync::mpsc;
 
-use crate::config::{SpeedConfig, member_properties};
+use crate::config::SpeedConfig;
 use crate::error::{KafkaErrorClass, classify_group};
-use crate::kafka::secrets::resolve;
+use crate::kafka::client::ClientProperties;
 use crate::{Error, Result};
 
 /// The longest time to archive a revoked partition; after that the partition is returned to the group unarchived. The
@@ -69,18 +69,13 @@ pub(crate) struct Membership {
 impl Membership {
     /// Joins the group of `stream`; the assigned partitions arrive as events.
     ///
-    /// Errors: [`Error::Configure`], [`Error::Secret`].
+    /// Errors: those of [`ClientProperties::of_member`], [`Error::Configure`].
     pub(crate) fn join(config: &SpeedConfig, stream: &StreamDefinition) -> Result<Self> {
-        let configure = |source| Error::Configure { stream: stream.name.clone(), source };
         let (sender, events) = mpsc::unbounded_channel();
-        let properties = member_properties(&stream.name, config, &stream.kafka);
-        let consumer: BaseConsumer<Member> = resolve(&stream.name, properties)?
-            .into_iter()
-            .collect::<rdkafka::ClientConfig>()
-            .create_with_context(Member { events: sender.clone() })
-            .map_err(configure)?;
+        let client = ClientProperties::of_member(config, stream)?;
+        let consumer: BaseConsumer<Member> = client.create(Member { events: sender.clone() })?;
         let topic = stream.topic.clone();
-        consumer.subscribe(&[&topic]).map_err(configure)?;
+        consumer.subscribe(&[&topic]).map_err(|error| client.refusal(&error))?;
         let (consumer, end) = (Arc::new(consumer), Arc::<AtomicBool>::default());
         let (polled, ended, name) = (Arc::clone(&consumer), Arc::clone(&end), topic.clone());
         let thread = std::thread::Builder::new()

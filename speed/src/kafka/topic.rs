@@ -7,7 +7,6 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use rdkafka::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::Message;
@@ -17,11 +16,11 @@ use thalweg_schemas::warehouse::versions::LastMessage;
 use thalweg_schemas::{Frontier, Offset, Partition};
 use tokio::sync::watch;
 
-use crate::config::{SpeedConfig, kafka_properties};
+use crate::config::SpeedConfig;
 use crate::error::{KafkaErrorClass, classify};
+use crate::kafka::client::ClientProperties;
 use crate::kafka::client_status::ClientStatus;
 use crate::kafka::identity::{Watermarks, check_message, last_message};
-use crate::kafka::secrets::resolve;
 use crate::{Error, Result};
 
 /// How long one request to the brokers may take.
@@ -42,22 +41,11 @@ pub(crate) struct Topic {
 impl Topic {
     /// Creates a client for the topic of `stream`; no request is sent to Kafka yet.
     ///
-    /// Errors: [`Error::FindBrokers`], [`Error::Configure`], [`Error::Secret`].
+    /// Errors: those of [`ClientProperties::of_reader`], [`Error::Configure`].
     pub(crate) fn open(config: &SpeedConfig, stream: &StreamDefinition) -> Result<Self> {
-        let mut client = ClientConfig::new();
-        let properties = kafka_properties(&stream.name, config, &stream.kafka);
-        let properties = resolve(&stream.name, properties)?;
-        for (key, value) in &properties {
-            client.set(key, value);
-        }
-        let brokers = ["bootstrap.servers", "metadata.broker.list"]
-            .iter()
-            .find_map(|key| properties.get(*key).cloned())
-            .ok_or_else(|| Error::FindBrokers { stream: stream.name.clone() })?;
-        let consumer = client
-            .create_with_context(ClientStatus::default())
-            .map_err(|source| Error::Configure { stream: stream.name.clone(), source })?;
-        Ok(Self { name: stream.topic.clone(), brokers, consumer: Arc::new(consumer) })
+        let client = ClientProperties::of_reader(config, stream)?;
+        let consumer = client.create(ClientStatus::default())?;
+        Ok(Self { name: stream.topic.clone(), brokers: client.brokers, consumer: Arc::new(consumer) })
     }
 
     /// Says that the brokers have not answered yet.

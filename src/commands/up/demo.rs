@@ -116,6 +116,8 @@ pub(super) struct Demo {
     broker: Broker,
     plan: Plan,
     data: PathBuf,
+    /// The token by which the demo asks whether all is ready.
+    token: Option<String>,
     began: Instant,
 }
 
@@ -139,17 +141,17 @@ impl Demo {
         plan.prepare().await?;
         let servers = broker.address().to_string();
         settings.kafka.insert(SERVERS.to_owned(), servers);
-        Ok(Some(Self { broker, plan, data, began }))
+        Ok(Some(Self { broker, plan, data, token: settings.own_token(), began }))
     }
 
     /// Sends messages and shows the screen until `stop` is ready or a part fails, then ends all parts in order.
     pub(super) async fn run(self, platform: Platform, stop: impl Future<Output = ()>) -> Result<(), Stopped> {
-        let Demo { broker, plan, data, began } = self;
+        let Demo { broker, plan, data, token, began } = self;
         let resting = CancellationToken::new();
         let mut generator = AbortOnDropHandle::new(tokio::spawn(generate(plan, resting.clone())));
         let (kafka, address) = (broker.address(), platform.address());
         let screen = AbortOnDropHandle::new(tokio::spawn(async move {
-            ready(address).await?;
+            ready(address, token).await?;
             terminal::out(&screen(address, kafka, &data, began.elapsed()))
         }));
         let outcome = {
@@ -193,9 +195,8 @@ async fn send(plan: &Plan, cancel: &CancellationToken, sent: &watch::Sender<u64>
 }
 
 /// Waits until every stream has caught up and every view answers; prints one message if that takes long.
-async fn ready(address: SocketAddr) -> Result<()> {
-    let url = url(address);
-    let client = Client::new(&url)?;
+async fn ready(address: SocketAddr, token: Option<String>) -> Result<()> {
+    let client = Client::new(&url(address), token)?;
     let patient_until = Instant::now() + PATIENCE;
     let mut told = false;
     loop {

@@ -6,6 +6,8 @@ from .thalweg import free_port
 SILENT = {"session.timeout.ms": "6000", "heartbeat.interval.ms": "1000"}
 SPEED = dict(epoch_interval="1s", mark_interval="1s", epoch_bytes="8MiB", grace="20s")
 TOKEN = {"THALWEG_CLUSTER_TOKEN": "a secret of this test"}
+# A replica that applies definitions.
+DEFINES = {"THALWEG_REPLICA_DEFINITIONS": "true"}
 # What passes by itself while partitions move.
 PASSING = frozenset({"not_ready", "not_held", "worker_failed"})
 
@@ -21,8 +23,8 @@ class Platform:
         self.batch = self._start("batch", "batch", batch_interval="2s")
         listed = ",".join(f"127.0.0.1:{port}" for port in self.ports.values())
         self.replicas = [
-            self._start("by-list", "serve", workers=listed, environment=TOKEN),
-            self._start("by-group", "serve", workers="group", environment=TOKEN),
+            self._start("by-list", "serve", workers=listed, environment=DEFINES),
+            self._start("by-group", "serve", workers="group"),
         ]
 
     def _start(self, name, role, **options):
@@ -40,7 +42,7 @@ class Platform:
                 self.workers[name].listening()
             else:
                 flight = f"127.0.0.1:{self.ports[name]}"
-                options = dict(SPEED, flight_addr=flight, kafka=SILENT, environment=TOKEN)
+                options = dict(SPEED, flight_addr=flight, kafka=SILENT)
                 self.workers[name] = self._start(name, "speed", **options)
 
     def ready(self, timeout=90):

@@ -48,6 +48,7 @@ impl Member {
         let config = SpeedConfig {
             assignment: Assignment::Group { id: None, instance: None, advertise: advertise.to_owned() },
             clock: MonotonicClock::system(),
+            kafka: site.config.kafka.clone(),
             ..SpeedConfig::default()
         };
         let mut archive = site.archive().await;
@@ -134,6 +135,7 @@ async fn a_group_shares_a_stream_and_every_answer_is_exact() {
     let found = || {
         let config = SpeedConfig {
             assignment: Assignment::Group { id: None, instance: None, advertise: "reader:1".into() },
+            kafka: site.config.kafka.clone(),
             ..SpeedConfig::default()
         };
         tokio::task::block_in_place(|| members(&config, &stream)).unwrap()

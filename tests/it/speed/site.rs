@@ -22,7 +22,8 @@ use thalweg_schemas::realtime::tile::tile;
 use thalweg_schemas::warehouse::versions::{BatchVersion, MasterVersion, Published};
 use thalweg_schemas::{Frontier, Partition};
 use thalweg_speed::{
-    AssignmentChange, BatchSender, ConsumerCommand, Drained, Ended, Source, SpeedConfig, Start, Upstream, ingest,
+    AssignmentChange, BatchSender, ConsumerCommand, Drained, Ended, KafkaConnections, Source, SpeedConfig, Start,
+    Upstream, ingest,
 };
 use tokio::sync::{Notify, mpsc, watch};
 use tokio::task::JoinHandle;
@@ -33,9 +34,15 @@ use crate::recompute::recompute;
 
 const DEFINITIONS: &str = "
     CREATE EXTERNAL TABLE s (device STRING, value BIGINT) STORED AS KAFKA LOCATION 's'
-      OPTIONS ('format' 'json', 'kafka.bootstrap.servers' 'nowhere:1');
+      OPTIONS ('format' 'json');
     CREATE MATERIALIZED VIEW v AS SELECT device, count(*) AS n, sum(value) AS total FROM s GROUP BY device;";
 const PATIENCE: Duration = Duration::from_secs(60);
+
+/// The connections of a process whose streams are on these brokers.
+pub(crate) fn on(brokers: &str) -> KafkaConnections {
+    let default = [("bootstrap.servers".to_owned(), brokers.to_owned())].into();
+    KafkaConnections { default, ..KafkaConnections::default() }
+}
 
 /// Waits until `happened`. Fails with `what` if that takes too long.
 pub(crate) async fn eventually(what: &str, mut happened: impl FnMut() -> bool) {
@@ -74,10 +81,10 @@ impl Site {
 
     /// Creates a site whose stream is on these brokers.
     pub(crate) async fn reading(brokers: &str, origin: &[(i32, i64)]) -> Self {
-        let definitions = DEFINITIONS.replace("nowhere:1", brokers);
-        let world = World::new(warehouse_in_memory(), &definitions, at(origin)).await;
+        let world = World::new(warehouse_in_memory(), DEFINITIONS, at(origin)).await;
         let clock = MonotonicClock::manual();
         let config = SpeedConfig {
+            kafka: on(brokers),
             epoch_interval: Duration::from_secs(3),
             mark_interval: Duration::from_secs(7),
             grace: Duration::from_secs(5),

@@ -19,6 +19,7 @@ pub fn stream(name: &str, columns: &[(&str, DataType)]) -> StreamDefinition {
         columns: Arc::new(Schema::new(columns.collect::<Vec<_>>())),
         format: RecordFormat::Json,
         event_time: None,
+        connection: None,
         kafka: BTreeMap::new(),
         sql: String::new(),
     }

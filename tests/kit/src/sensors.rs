@@ -20,7 +20,7 @@ use crate::world::World;
 const STREAM: &str = "
     CREATE EXTERNAL TABLE sensor_data (device STRING, ts TIMESTAMP, temperature DOUBLE, amount DECIMAL(12, 2))
       STORED AS KAFKA LOCATION 'sensor_data'
-      OPTIONS ('format' 'json', 'event_time' 'ts', 'kafka.bootstrap.servers' 'nowhere:1');
+      OPTIONS ('format' 'json', 'event_time' 'ts');
     CREATE MATERIALIZED VIEW busy AS
       SELECT device, count(*) AS readings FROM sensor_data WHERE temperature IS NOT NULL
       GROUP BY device HAVING count(*) > 3;";

@@ -37,6 +37,7 @@ pub(super) fn stream_definition() -> StreamDefinition {
         )),
         format: RecordFormat::Json,
         event_time: None,
+        connection: None,
         kafka: Default::default(),
         sql: String::new(),
     }

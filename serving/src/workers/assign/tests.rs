@@ -125,29 +125,6 @@ fn nothing_is_answered_below_the_floor() {
 }
 
 #[test]
-fn a_stale_answer_may_lie_below_what_was_given_but_not_below_what_is_asked() {
-    let stale = |given: &[(i32, i64)], asked: &[(i32, i64)]| Requirements {
-        lowest: LowestFrontier { given: at(given), asked: at(asked) },
-        stale: true,
-        ..needs()
-    };
-    let both: &[Part<'_>] = &[(0, 9, true, &[(5, 9)]), (1, 5, true, &[])];
-    let behind: &[Part<'_>] = &[(0, 9, false, &[(5, 9)]), (1, 5, true, &[])];
-    let marked = |needs: &Requirements, parts: &[Part<'_>]| {
-        check(needs, &[parts], &[(0, &[(0, 9), (1, 5)])], &[]);
-        decide(needs, &[answer(parts)]).stale
-    };
-    assert!(!marked(&stale(&[], &[]), both));
-    assert!(!marked(&stale(&[(0, 9)], &[(0, 9)]), both));
-    assert!(marked(&stale(&[(0, 10)], &[]), both));
-    assert!(marked(&stale(&[], &[]), behind));
-    check(&stale(&[(0, 10)], &[(0, 10)]), &[both], &[(0, &[(1, 5)])], &[(0, "below 10 which the request asks for")]);
-    // What does not tile is not believed all the same.
-    let untiled: &[Part<'_>] = &[(0, 9, false, &[(5, 8)]), (1, 5, true, &[])];
-    check(&stale(&[], &[]), &[untiled], &[(0, &[(1, 5)])], &[(0, "does not tile")]);
-}
-
-#[test]
 fn a_worker_that_waits_for_kafka_says_so() {
     let mut waiting = answer(&[(0, 9, false, &[(5, 9)]), (1, 5, true, &[])]);
     waiting.partitions.get_mut(&Partition(0)).unwrap().waiting = Some("no broker is connected".into());
@@ -202,4 +179,28 @@ fn partial_answers_stand_at_the_one_start_or_are_refused() {
     let mut two = needs();
     two.views.insert(other, at(&[(0, 5), (1, 6)]));
     assert!(fill(&two).unwrap_err().contains("5 and 6"));
+}
+
+#[test]
+fn a_client_that_allows_stale_answers_gets_what_is_held() {
+    let given = LowestFrontier { given: at(&[(0, 9)]), asked: Frontier::new() };
+    let check = |allow_stale, asked: &[(i32, i64)], parts: &[Part<'_>], expect: Option<bool>| {
+        let lowest = LowestFrontier { asked: at(asked), ..given.clone() };
+        let needs = Requirements { lowest, allow_stale, ..needs() };
+        let chosen = decide(&needs, &[answer(parts)]);
+        let found = chosen.unheld.is_empty().then_some(chosen.stale);
+        assert_eq!(found, expect, "{allow_stale} {asked:?} {parts:?}: {chosen:?}");
+    };
+    let fresh: &[Part<'_>] = &[(0, 9, true, &[(5, 9)]), (1, 8, true, &[(5, 8)])];
+    let behind: &[Part<'_>] = &[(0, 9, true, &[(5, 9)]), (1, 8, false, &[(5, 8)])];
+    let below: &[Part<'_>] = &[(0, 8, true, &[(5, 8)]), (1, 8, true, &[(5, 8)])];
+    let torn: &[Part<'_>] = &[(0, 9, true, &[(6, 9)]), (1, 8, true, &[(5, 8)])];
+    check(false, &[], fresh, Some(false));
+    check(true, &[], fresh, Some(false));
+    check(false, &[], behind, None);
+    check(true, &[], behind, Some(true));
+    check(false, &[], below, None);
+    check(true, &[], below, Some(true));
+    check(true, &[(0, 9)], below, None);
+    check(true, &[], torn, None);
 }

@@ -1,0 +1,133 @@
+//! The door: every request passes here before a handler sees it.
+//!
+//! ```text
+//!  host ─▶ origin ─▶ token ─▶ body, in time and within its limit ─▶ handler
+//! ```
+//!
+//! Invariant: no body is read for a client without the right to ask.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::body::{Body, Bytes};
+use axum::extract::{Request, State};
+use axum::http::{HeaderMap, Method, header};
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
+use futures::StreamExt;
+use thalweg_schemas::api::paths;
+use thalweg_schemas::error::innermost;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use crate::access::{Access, AccessDenied, Right, bearer};
+use crate::{Error, Result};
+
+/// The longest request body, in bytes.
+pub(super) const REQUEST_BYTES: usize = 4 << 20;
+
+/// What the guard needs of the configuration.
+#[derive(Debug, Clone)]
+pub(super) struct Door {
+    pub(super) access: Arc<Access>,
+    pub(super) receive_within: Duration,
+}
+
+/// What the guard found out about a client, for handlers.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Caller {
+    /// Why the client may not change definitions.
+    pub(super) definitions: Option<AccessDenied>,
+}
+
+/// Lets a request pass to its handler, or answers it.
+pub(super) async fn guard(State(door): State<Door>, request: Request, next: Next) -> Response {
+    match pass(&door, request).await {
+        Ok(request) => next.run(request).await,
+        Err(error) => error.into_response(),
+    }
+}
+
+async fn pass(door: &Door, request: Request) -> Result<Request> {
+    let right = right(request.uri().path());
+    if right == Right::Probe {
+        return Ok(request);
+    }
+    let headers = request.headers();
+    let authority = request.uri().authority().map(|authority| authority.as_str());
+    let host = text(headers, header::HOST).or(authority).unwrap_or_default();
+    if !door.access.serves(host) {
+        return Err(Error::AskOtherHost { host: host.to_owned() });
+    }
+    if request.method() != Method::GET && !same_site(headers, host) {
+        return Err(Error::AskFromOtherSite);
+    }
+    let token = text(headers, header::AUTHORIZATION).and_then(bearer);
+    door.access.check(right, token).map_err(Error::Deny)?;
+    let caller = Caller { definitions: door.access.check_definitions(token).err() };
+    let (mut parts, body) = request.into_parts();
+    parts.extensions.insert(caller);
+    let received = tokio::time::timeout(door.receive_within, receive(body)).await;
+    let body = received.map_err(|_| Error::ReadSlowRequest { seconds: door.receive_within.as_secs_f64() })??;
+    Ok(Request::from_parts(parts, Body::from(body)))
+}
+
+/// The right that a path needs. `/v1/sql` also takes definitions, which are known once the SQL is read.
+fn right(path: &str) -> Right {
+    match path {
+        paths::HEALTHZ | paths::READYZ => Right::Probe,
+        paths::METRICS => Right::Metrics,
+        paths::AUDIT | paths::BATCH_RUN => Right::Change,
+        _ => Right::Query,
+    }
+}
+
+fn text(headers: &HeaderMap, name: header::HeaderName) -> Option<&str> {
+    headers.get(name).and_then(|value| value.to_str().ok())
+}
+
+/// False for requests of pages from other sites, which must not make a browser change or read anything here.
+fn same_site(headers: &HeaderMap, host: &str) -> bool {
+    match headers.get(header::ORIGIN).map(|origin| origin.to_str()) {
+        None => true,
+        Some(Ok(origin)) => origin.split_once("://").is_some_and(|(_, origin_host)| origin_host == host),
+        Some(Err(_)) => false,
+    }
+}
+
+/// Reads the whole body.
+///
+/// Errors: [`Error::ReadLongRequest`], [`Error::ReadRequest`].
+async fn receive(body: Body) -> Result<Bytes> {
+    let mut chunks = body.into_data_stream();
+    let mut whole = Vec::new();
+    while let Some(chunk) = chunks.next().await {
+        let chunk =
+            chunk.map_err(|e| Error::ReadRequest { reason: format!("the body broke off: {}", innermost(&e)) })?;
+        if whole.len() + chunk.len() > REQUEST_BYTES {
+            let reason = format!("the body is longer than {} MiB; send less at a time", REQUEST_BYTES >> 20);
+            return Err(Error::ReadLongRequest { reason });
+        }
+        whole.extend_from_slice(&chunk);
+    }
+    Ok(whole.into())
+}
+
+/// Permits for audits and runs, which take memory and cores for long.
+#[derive(Debug, Clone)]
+pub(super) struct CallPermits {
+    permits: Arc<Semaphore>,
+    most: usize,
+}
+
+impl CallPermits {
+    pub(super) fn new(most: usize) -> Self {
+        Self { permits: Arc::new(Semaphore::new(most)), most }
+    }
+
+    /// Takes a permit, which is given back when it is dropped.
+    ///
+    /// Errors: [`Error::TooManyCalls`].
+    pub(super) fn take(&self) -> Result<OwnedSemaphorePermit> {
+        Arc::clone(&self.permits).try_acquire_owned().map_err(|_| Error::TooManyCalls { running: self.most })
+    }
+}

@@ -1,0 +1,207 @@
+//! Who may ask over HTTP, and the ways to Kafka, from the settings.
+//!
+//! Invariant: settings that would let a stranger in are refused here, before any port listens.
+
+use std::collections::BTreeMap;
+
+use anyhow::{Result, anyhow, bail};
+use serde::{Deserialize, Deserializer, de};
+use thalweg_schemas::definition::is_connection;
+use thalweg_schemas::definition::kafka_options::set_by_platform;
+use thalweg_schemas::reference::look_up;
+use thalweg_serving::{Access, AccessToken};
+use thalweg_speed::{KafkaConnections, Properties};
+use toml::Value;
+
+use super::Settings;
+
+impl Settings {
+    /// Who may do what over HTTP. `definitions` is true if this process changes definitions on request.
+    ///
+    /// Errors: a token cannot be looked up; or other machines reach the server, and nothing keeps strangers out.
+    pub(crate) fn access(&self, definitions: bool) -> Result<Access> {
+        let query = token("http_token", &self.http_token)?;
+        let admin = token("http_admin_token", &self.http_admin_token)?;
+        let loopback = self.http_addr.ip().is_loopback();
+        let guarded = query.is_some() || admin.is_some();
+        if !loopback && !guarded && !self.http_open {
+            bail!(
+                "http_addr {} can be reached from other machines, and there is no token: set THALWEG_HTTP_TOKEN (its \
+                 holders may query) and THALWEG_HTTP_ADMIN_TOKEN (its holders may define streams and views as well), or \
+                 listen on 127.0.0.1; http_open = true lets everybody in",
+                self.http_addr
+            );
+        }
+        if self.http_open && guarded {
+            bail!("http_open lets everybody in, and a token keeps strangers out; set one of them");
+        }
+        let hosts = match (loopback, self.http_hosts.is_empty()) {
+            (false, true) => None,
+            _ => Some(self.http_hosts.iter().map(|host| host.to_lowercase()).collect()),
+        };
+        Ok(Access { query, admin, metrics_open: self.metrics_open, hosts, definitions })
+    }
+
+    /// Who may read the metrics of a process that answers no queries.
+    ///
+    /// Errors: a token cannot be looked up.
+    pub(crate) fn probe_access(&self) -> Result<Access> {
+        let query = token("http_token", &self.http_token)?;
+        let admin = token("http_admin_token", &self.http_admin_token)?;
+        Ok(Access { query, admin, metrics_open: self.metrics_open, hosts: None, definitions: false })
+    }
+
+    /// The connections to Kafka.
+    pub(crate) fn connections(&self) -> KafkaConnections {
+        KafkaConnections { default: self.kafka.clone(), named: self.connection.clone() }
+    }
+}
+
+fn token(setting: &str, written: &str) -> Result<Option<AccessToken>> {
+    Ok(secret(setting, written)?.map(|token| AccessToken::new(&token)))
+}
+
+/// The secret that a setting gives or refers to; `None` if the setting is empty.
+///
+/// Errors: the reference cannot be looked up, or leads to nothing.
+pub(super) fn secret(setting: &str, written: &str) -> Result<Option<String>> {
+    if written.is_empty() {
+        return Ok(None);
+    }
+    let found = look_up(written).map_err(|reason| anyhow!("{setting} refers to {written}, but {reason}"))?;
+    // The token is sent in a header.
+    match found.is_empty() || found.trim() != found || found.contains(char::is_control) {
+        true => bail!(
+            "{setting} is empty, or has line breaks or spaces at an end; write a random word, as `openssl rand -hex 32` \
+             prints it"
+        ),
+        false => Ok(Some(found)),
+    }
+}
+
+/// Reads `[kafka]`.
+pub(super) fn kafka<'de, D: Deserializer<'de>>(from: D) -> Result<Properties, D::Error> {
+    let properties = super::dotted(from)?;
+    accept("kafka", &properties).map_err(de::Error::custom)?;
+    Ok(properties)
+}
+
+/// Reads `[connection.NAME]`; the keys of the flat table are NAME.PROPERTY.
+pub(super) fn connections<'de, D: Deserializer<'de>>(from: D) -> Result<BTreeMap<String, Properties>, D::Error> {
+    let mut named: BTreeMap<String, Properties> = BTreeMap::new();
+    for (key, value) in super::dotted(from)? {
+        let named_property = key.split_once('.').filter(|(name, _)| is_connection(name));
+        let Some((name, property)) = named_property else {
+            return Err(de::Error::custom(format!(
+                "`connection.{key}` is not a property of a connection; write [connection.NAME] with properties of \
+                 librdkafka in it, and lower-case letters, digits and dashes in NAME"
+            )));
+        };
+        named.entry(name.to_owned()).or_default().insert(property.to_owned(), value);
+    }
+    for (name, properties) in &named {
+        accept(&format!("connection.{name}"), properties).map_err(de::Error::custom)?;
+    }
+    Ok(named)
+}
+
+fn accept(table: &str, properties: &Properties) -> Result<(), String> {
+    let own = properties.keys().find_map(|property| Some((property, set_by_platform(property)?)));
+    match own {
+        Some((property, advice)) => {
+            Err(format!("the platform itself sets {property}, which [{table}] gives; {advice}"))
+        }
+        None => Ok(()),
+    }
+}
+
+/// Reads names as a list, or as a text with commas.
+pub(super) fn names<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<String>, D::Error> {
+    let refuse = |value: &Value| de::Error::custom(format!("`{value}` is not a name, or a list of names"));
+    let text = match Value::deserialize(from)? {
+        Value::String(text) => text,
+        Value::Array(items) => {
+            let items: Result<Vec<&str>, _> =
+                items.iter().map(|item| item.as_str().ok_or_else(|| refuse(item))).collect();
+            items?.join(",")
+        }
+        other => return Err(refuse(&other)),
+    };
+    Ok(text.split(',').map(str::trim).filter(|name| !name.is_empty()).map(str::to_owned).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn settings(toml: &str) -> Result<Settings> {
+        Settings::from_table(toml.parse().unwrap())
+    }
+
+    #[test]
+    fn strangers_are_kept_out_of_http() {
+        for (toml, part) in [
+            ("http_addr = '127.0.0.1:1'", None),
+            ("http_addr = '[::1]:1'", None),
+            ("http_addr = '127.9.9.9:1'", None),
+            ("http_addr = '0.0.0.0:1'", Some("THALWEG_HTTP_TOKEN")),
+            ("http_addr = '10.0.0.1:1'", Some("listen on 127.0.0.1")),
+            ("http_addr = '[::]:1'", Some("http_open = true")),
+            ("http_addr = '0.0.0.0:1'\nhttp_token = 'x'", None),
+            ("http_addr = '0.0.0.0:1'\nhttp_admin_token = 'x'", None),
+            ("http_addr = '0.0.0.0:1'\nhttp_open = true", None),
+            ("http_addr = '0.0.0.0:1'\nhttp_open = 'true'", None),
+            ("http_open = true\nhttp_token = 'x'", Some("set one of them")),
+            ("http_token = '${env:THALWEG_TEST_NOT_SET}'", Some("is not set")),
+            ("http_token = '${file:/no/such}'", Some("cannot be read")),
+            ("http_token = ' x'", Some("openssl rand")),
+            ("http_token = \"x\\ny\"", Some("openssl rand")),
+            ("http_token = '${file:/dev/null}'", Some("is empty")),
+        ] {
+            let said = settings(toml).unwrap().access(true).err().map(|e| e.to_string());
+            match (said, part) {
+                (None, None) => {}
+                (Some(said), Some(part)) => assert!(said.contains(part), "{toml}: {said}"),
+                (said, _) => panic!("{toml}: {said:?}"),
+            }
+        }
+    }
+
+    #[test]
+    fn hosts_are_those_of_the_settings_and_of_loopback() {
+        for (toml, expect) in [
+            ("", Some(vec![])),
+            ("http_hosts = 'A.example, b'", Some(vec!["a.example", "b"])),
+            ("http_hosts = ['a.example', 'b']", Some(vec!["a.example", "b"])),
+            ("http_addr = '0.0.0.0:1'\nhttp_open = true", None),
+            ("http_addr = '0.0.0.0:1'\nhttp_open = true\nhttp_hosts = 'a'", Some(vec!["a"])),
+        ] {
+            let expect = expect.map(|hosts| hosts.into_iter().map(str::to_owned).collect());
+            assert_eq!(settings(toml).unwrap().access(true).unwrap().hosts, expect, "{toml}");
+        }
+    }
+
+    #[test]
+    fn connections_have_names_and_properties() {
+        let toml = "[kafka]\nbootstrap.servers = 'a'\n[connection.eu]\nbootstrap.servers = 'b'\nsasl.password = 'hunter2'\n\
+                    [connection.us-2]\n'bootstrap.servers' = 'c'";
+        let settings = settings(toml).unwrap();
+        let found = settings.connections();
+        assert_eq!(found.default["bootstrap.servers"], "a");
+        assert_eq!(found.named["eu"]["bootstrap.servers"], "b");
+        assert_eq!(found.named["us-2"]["bootstrap.servers"], "c");
+        assert!(!format!("{settings:?} {found:?}").contains("hunter2"));
+        for (toml, part) in [
+            ("[connection]\nx = 'y'", "`connection.x` is not a property"),
+            ("[connection.Eu]\nx = 'y'", "lower-case letters"),
+            ("[connection.eu]\nx = [1]", "must be a string or a number"),
+            ("[connection.eu]\ngroup.id = 'x'", "the platform itself sets group.id, which [connection.eu] gives"),
+            ("[kafka]\nenable.auto.commit = true", "the platform itself sets enable.auto.commit, which [kafka] gives"),
+            ("[kafka]\nauto.offset.reset = 'earliest'", "leave it out"),
+            ("connection = 'eu'", "connection"),
+        ] {
+            let error = super::tests::settings(toml).unwrap_err().to_string();
+            assert!(error.contains(part), "{toml}: {error}");
+        }
+    }
+}
