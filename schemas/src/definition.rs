@@ -5,6 +5,7 @@
 
 pub mod types;
 
+pub mod message;
 pub mod stream;
 pub mod view;
 
@@ -15,6 +16,8 @@ pub mod pieces;
 mod clauses;
 
 pub mod statement;
+
+pub mod syntax;
 
 mod column;
 mod create_stream;

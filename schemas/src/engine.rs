@@ -6,3 +6,4 @@
 pub mod leaf;
 pub mod session;
 pub mod threads;
+mod unnest;

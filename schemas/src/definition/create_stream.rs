@@ -4,12 +4,13 @@
 
 use std::collections::BTreeMap;
 
-use arrow::datatypes::DataType;
+use arrow::datatypes::{DataType, Schema};
 use datafusion::sql::parser::CreateExternalTable;
 use datafusion::sql::sqlparser::ast::{Spanned, TableConstraint, Value};
 use datafusion::sql::sqlparser::keywords::Keyword;
 
 use crate::definition::column;
+use crate::definition::message::{KeptPart, MessageOptions, TimestampUnit, TimestampUnits};
 use crate::definition::pieces::Piece;
 use crate::definition::statement::{PlacedStatement, Statement, stream_name};
 use crate::definition::stream::{RecordFormat, StreamDefinition};
@@ -19,7 +20,12 @@ use crate::{Error, Result};
 
 const FORMAT: &str = "format";
 const EVENT_TIME: &str = "event_time";
+const TIMESTAMP_UNIT: &str = "timestamp_unit";
+/// The unit of one column: `'timestamp_unit.at' 'ms'`.
+const UNIT_OF: &str = "timestamp_unit.";
+const KEEP: &str = "keep";
 const KAFKA: &str = "kafka.";
+const OPTIONS: [&str; 4] = [FORMAT, EVENT_TIME, TIMESTAMP_UNIT, KEEP];
 /// Kafka's limit, in characters.
 const LONGEST_TOPIC: usize = 249;
 
@@ -59,6 +65,8 @@ pub(super) fn create_stream(create: CreateExternalTable, piece: &Piece<'_>) -> R
             .at(value_of(EVENT_TIME)));
         }
     }
+    let messages =
+        MessageOptions { units: read_units(&mut options, &columns, piece)?, keep: read_keep(&mut options, piece)? };
     let statement = Statement::CreateStream {
         definition: StreamDefinition {
             name,
@@ -66,6 +74,7 @@ pub(super) fn create_stream(create: CreateExternalTable, piece: &Piece<'_>) -> R
             columns,
             format,
             event_time,
+            messages,
             kafka: options
                 .into_iter()
                 .filter_map(|(key, value)| Some((key.strip_prefix(KAFKA)?.to_owned(), value)))
@@ -134,6 +143,62 @@ fn read_topic(locations: &[String], piece: &Piece<'_>) -> Result<String> {
     Ok(topic.clone())
 }
 
+/// Takes the units of TIMESTAMP columns out of `options`.
+fn read_units(options: &mut BTreeMap<String, String>, columns: &Schema, piece: &Piece<'_>) -> Result<TimestampUnits> {
+    let mut units = TimestampUnits::default();
+    let keys: Vec<String> =
+        options.keys().filter(|key| *key == TIMESTAMP_UNIT || key.starts_with(UNIT_OF)).cloned().collect();
+    for key in keys {
+        let Some(text) = options.remove(&key) else { continue };
+        let spans = piece.option(&key);
+        let (name, value) = spans.map_or((None, None), |spans| (spans.name, spans.value));
+        let unit = TimestampUnit::parse(&text).ok_or_else(|| {
+            Error::refuse(format!("`{text}` is no unit of time"), "Units are 's', 'ms', 'us' and 'ns'.").at(value)
+        })?;
+        let Some(column) = key.strip_prefix(UNIT_OF) else {
+            units.others = unit;
+            continue;
+        };
+        match columns.fields().iter().find(|field| field.name().to_lowercase() == column) {
+            Some(field) if has_timestamps(field.data_type()) => {
+                units.columns.insert(field.name().clone(), unit);
+            }
+            found => {
+                let message = match found {
+                    None => format!("`{column}` has a unit and is not a column"),
+                    Some(_) => format!("`{column}` has a unit and is not a TIMESTAMP"),
+                };
+                return Err(Error::refuse(message, "Name a column that is declared as TIMESTAMP.").at(name));
+            }
+        }
+    }
+    Ok(units)
+}
+
+/// True if `data_type` is a TIMESTAMP, or holds one at any depth.
+fn has_timestamps(data_type: &DataType) -> bool {
+    match data_type {
+        DataType::Timestamp(..) => true,
+        DataType::List(item) => has_timestamps(item.data_type()),
+        DataType::Struct(fields) => fields.iter().any(|field| has_timestamps(field.data_type())),
+        _ => false,
+    }
+}
+
+/// Takes the option that says what is kept of a message out of `options`.
+fn read_keep(options: &mut BTreeMap<String, String>, piece: &Piece<'_>) -> Result<KeptPart> {
+    match options.remove(KEEP) {
+        None => Ok(KeptPart::default()),
+        Some(part) if part.eq_ignore_ascii_case("message") => Ok(KeptPart::Message),
+        Some(part) if part.eq_ignore_ascii_case("row") => Ok(KeptPart::Row),
+        Some(other) => Err(Error::refuse(
+            format!("`{other}` is no part of a message that can be kept"),
+            "Use 'message' for columns and payload, or 'row' for the columns alone.",
+        )
+        .at(piece.option(KEEP).and_then(|option| option.value))),
+    }
+}
+
 /// The options by lower-case key. Unknown and repeated options are refused.
 fn read_options(options: Vec<(String, Value)>, piece: &Piece<'_>) -> Result<BTreeMap<String, String>> {
     let mut found = BTreeMap::new();
@@ -143,8 +208,8 @@ fn read_options(options: Vec<(String, Value)>, piece: &Piece<'_>) -> Result<BTre
             let name = piece.option(&key).and_then(|option| option.name);
             Err(Error::refuse(message, help).at(name))
         };
-        let kafka = key.strip_prefix(KAFKA).is_some_and(|rest| !rest.is_empty());
-        if !kafka && key != FORMAT && key != EVENT_TIME {
+        let named = |prefix| key.strip_prefix(prefix).is_some_and(|rest: &str| !rest.is_empty());
+        if !named(KAFKA) && !named(UNIT_OF) && !OPTIONS.contains(&key.as_str()) {
             return refuse(format!("There is no option '{key}'"), nearest_option(&key));
         }
         let value = match value {
@@ -161,11 +226,14 @@ fn read_options(options: Vec<(String, Value)>, piece: &Piece<'_>) -> Result<BTre
 }
 
 fn nearest_option(key: &str) -> String {
-    match nearest(key, [FORMAT, EVENT_TIME]) {
+    match nearest(key, OPTIONS) {
         Some(known) => format!("Did you mean '{known}'?"),
         None if key.contains('.') => {
             format!("Did you mean '{KAFKA}{}'?", key.trim_start_matches('.'))
         }
-        None => format!("Options are '{FORMAT}', '{EVENT_TIME}' and librdkafka's properties as '{KAFKA}<property>'."),
+        None => format!(
+            "Options are '{FORMAT}', '{EVENT_TIME}', '{TIMESTAMP_UNIT}', '{UNIT_OF}<column>', '{KEEP}' and librdkafka's \
+             properties as '{KAFKA}<property>'."
+        ),
     }
 }
