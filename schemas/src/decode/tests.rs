@@ -10,6 +10,7 @@ use arrow::util::display::{ArrayFormatter, FormatOptions};
 
 use super::*;
 use crate::definition::{self, Statement};
+use crate::{Offset, Partition};
 
 fn stream(columns: &str) -> StreamDefinition {
     with_options(columns, "'format' 'json'")
@@ -117,10 +118,10 @@ fn keys_headers_and_payloads_are_kept() {
             messages.add_header(name, *value);
         }
     };
-    push(Some(b"oslo"), &[("trace", Some(b"\xff")), ("trace", None)], "{}");
+    push(Some(b"oslo".as_slice()), &[("trace", Some(b"\xff".as_slice())), ("trace", None)], "{}");
     push(None, &[], r#"{"a":1}"#);
-    push(Some(b""), &[("", Some(b""))], "{");
-    push(Some(b"\xff"), &[], "");
+    push(Some(b"".as_slice()), &[("", Some(b"".as_slice()))], "{");
+    push(Some(b"\xff".as_slice()), &[], "");
     let columns = |options: &str| {
         let mut stream = stream("a INT");
         stream.messages = with_options("a INT", options).messages;

@@ -298,7 +298,7 @@ pub(super) fn cases() -> Vec<Case> {
             true,
             Some(("'oslo'", 0)),
         ),
-        of_message("length(CAST(_payload AS STRING)) > 2", ["true"; 4], true, Some(("true", 0))),
+        of_message("length(CAST(_payload AS STRING)) > 1", ["true"; 4], true, Some(("true", 0))),
     ]);
     cases
 }
