@@ -304,10 +304,7 @@ mod tests {
         check("SELECT v.* FROM s JOIN v ON _key = k", "SELECT v.* FROM s JOIN v ON _key = k");
         check("SELECT * FROM (SELECT _key FROM s) AS t", "SELECT * FROM (SELECT _key FROM s) AS t");
         check("WITH s AS (SELECT 1 AS _key) SELECT * FROM s", "WITH s AS (SELECT 1 AS _key) SELECT * FROM s");
-        check(
-            "SELECT * FROM s JOIN z USING (a) WHERE s._key = ''",
-            "SELECT * FROM s JOIN z USING (a) WHERE s._key = ''",
-        );
+        check("SELECT * FROM s JOIN z USING(a) WHERE s._key = ''", "SELECT * FROM s JOIN z USING(a) WHERE s._key = ''");
         check("SELECT * FROM v WHERE _key = ''", "SELECT * FROM v WHERE _key = ''");
     }
 }
