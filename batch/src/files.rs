@@ -15,7 +15,7 @@ use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt, PutPayload};
 use parquet::arrow::{ArrowWriter, AsyncArrowWriter};
 use parquet::errors::ParquetError;
-use thalweg_schemas::definition::stream::{OFFSET, PARTITION};
+use thalweg_schemas::definition::stream::{OFFSET, PARTITION, PAYLOAD};
 use thalweg_schemas::realtime::epoch::Epoch;
 use thalweg_schemas::warehouse::parquet::{state_properties, writer_properties};
 use thalweg_schemas::warehouse::versions::OffsetSpan;
@@ -152,7 +152,7 @@ async fn put_in_parts(store: &Arc<dyn ObjectStore>, path: &Path, bytes: Bytes) -
 
 fn encode(batches: &[RecordBatch], order: &[Position], schema: &SchemaRef) -> Result<Vec<u8>, ParquetError> {
     let batches: Vec<&RecordBatch> = batches.iter().collect();
-    let properties = writer_properties(schema);
+    let properties = writer_properties(schema, PAYLOAD);
     let mut writer = ArrowWriter::try_new(Vec::new(), Arc::clone(schema), Some(properties))?;
     for chunk in order.chunks(CHUNK_ROWS) {
         let indices: Vec<(usize, usize)> = chunk.iter().map(|at| (at.batch as usize, at.row as usize)).collect();

@@ -1,5 +1,7 @@
 //! The log of one Delta table: reads commits one by one, and commits by compare-and-set.
 //!
+//! A table of an earlier version may lack columns that were added since. The first commit of this version adds them.
+//!
 //! Invariant: a commit has a random id and is written exactly one version above the version that it was decided on.
 //! After an error or a conflict, only the log says whether the commit landed. So a draft lands once or never, however
 //! often the commit is tried.
@@ -17,7 +19,7 @@ use std::time::Duration;
 
 use arrow::datatypes::SchemaRef;
 use deltalake_core::kernel::transaction::TransactionError;
-use deltalake_core::kernel::{Action, EagerSnapshot};
+use deltalake_core::kernel::{Action, EagerSnapshot, Metadata, MetadataExt, StructType};
 use deltalake_core::logstore::{CommitOrBytes, LogStoreRef, StorageConfig, default_logstore, get_actions};
 use deltalake_core::{DeltaTable, DeltaTableError, checkpoints};
 use object_store::ObjectStore;
@@ -47,6 +49,10 @@ pub(crate) struct Log {
     delta: LogStoreRef,
     state: LogState,
     checkpointed: u64,
+    /// The columns of the table as this program defines them.
+    columns: StructType,
+    /// The metadata that adds the columns which the table lacks; the next commit contains it.
+    evolution: Option<Metadata>,
     /// The id of the commit in progress; `seen` is true once the log holds this commit.
     awaited: Option<Uuid>,
     seen: bool,
@@ -95,14 +101,19 @@ impl Log {
             Err(DeltaTableError::NotATable(_)) => return Ok(None),
             Err(source) => return Err(read(source)),
         };
-        let defined = entry::kernel_schema(&folder, schema)?;
-        if *snapshot.schema() != defined {
+        let columns = entry::kernel_schema(&folder, schema)?;
+        let found = snapshot.schema();
+        let evolution = if *found == columns {
+            None
+        } else if entry::lacks_added_columns(&found, &columns) {
+            Some(snapshot.metadata().clone().with_schema(&columns).map_err(|e| read(e.into()))?)
+        } else {
             return Err(Error::MatchSchema {
                 table: folder.to_string(),
-                found: entry::columns(&snapshot.schema()),
-                defined: entry::columns(&defined),
+                found: entry::columns(&found),
+                defined: entry::columns(&columns),
             });
-        }
+        };
         let files = snapshot
             .log_data()
             .iter()
@@ -122,6 +133,8 @@ impl Log {
             delta,
             state: LogState { version, files, note, removed: BTreeMap::new() },
             checkpointed,
+            columns,
+            evolution,
             awaited: None,
             seen: false,
         }))
@@ -164,7 +177,16 @@ impl Log {
         }
     }
 
-    fn apply(&mut self, actions: Vec<Action>) -> Result<()> {
+    fn apply(&mut self, mut actions: Vec<Action>) -> Result<()> {
+        // The one change of a schema that is understood is the one that this process would make.
+        let before = actions.len();
+        actions.retain(|action| match action {
+            Action::Metadata(metadata) => {
+                self.evolution.is_none() || metadata.parse_schema().ok().as_ref() != Some(&self.columns)
+            }
+            _ => true,
+        });
+        let evolved = actions.len() < before;
         // Replay on a copy, so that an invalid commit does not change the state.
         let mut state = self.state.clone();
         let commit = state.apply(self.folder.as_ref(), actions).map_err(|reason| Error::UnderstandLog {
@@ -173,6 +195,9 @@ impl Log {
             reason,
         })?;
         self.state = state;
+        if evolved {
+            self.evolution = None;
+        }
         self.seen |= commit.is_some() && commit == self.awaited;
         Ok(())
     }
@@ -220,7 +245,8 @@ impl Log {
     /// Writes the log entry of the next version, unless that version exists.
     async fn write(&mut self, id: Uuid, draft: Draft) -> Result<(), TransactionError> {
         let now = chrono::Utc::now().timestamp_millis();
-        let actions = entry::changes(&self.state, id, draft, now);
+        let mut actions = entry::changes(&self.state, id, draft, now);
+        actions.extend(self.evolution.clone().map(Action::Metadata));
         let bytes = entry::bytes(actions.clone())?;
         self.delta.write_commit_entry(self.state.version + 1, CommitOrBytes::LogBytes(bytes), id).await?;
         self.apply(actions).map_err(|e| TransactionError::LogStoreError {

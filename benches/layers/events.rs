@@ -84,6 +84,8 @@ pub(crate) fn rows(from: u64, rows: usize, devices: u64) -> RecordBatch {
         Arc::new(Int64Array::from_iter_values(range.clone().map(|i| offset(i % 1000)))),
         new_null_array(&DataType::Utf8, rows),
         Arc::new(BinaryArray::from(vec![None::<&[u8]>; rows])),
+        Arc::new(BinaryArray::from(vec![None::<&[u8]>; rows])),
+        new_null_array(stream().row_schema().field(11).data_type(), rows),
     ];
     RecordBatch::try_new(stream().row_schema(), columns).expect("the stream's row schema")
 }

@@ -37,6 +37,7 @@ pub use compile::ViewPlan;
 pub(crate) use diagnose::diagnose;
 pub use difference::Difference;
 pub use plans::{batches, between, collect, scan, stream};
+pub use split_plan::stream_column;
 pub use storage::{from_stored, stored_type, to_stored};
 pub use support::Equality;
 

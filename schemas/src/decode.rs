@@ -2,14 +2,19 @@
 //!
 //! A message that does not match its stream's declaration is not an error. The message becomes a *reject*: a row with
 //! null columns, the message's bytes in `_payload` and the reason in `_reject`. So operators can inspect the message,
-//! and no message is lost silently.
+//! and no message is lost silently. Rows keep their key and headers, and their payload too unless the stream says
+//! otherwise.
 //!
 //! Invariant: for any bytes, the batch has one row per message, in the order of the messages. A row's content depends
 //! only on its own message.
 
+mod messages;
+
 mod fields;
 mod numbers;
 mod texts;
+
+mod times;
 
 mod columns;
 
@@ -18,90 +23,18 @@ mod json;
 use std::borrow::Cow;
 use std::sync::Arc;
 
-use arrow::array::{
-    Array, ArrayRef, BinaryBuilder, Int32Array, Int64Array, StringBuilder, TimestampMicrosecondArray, UInt32Array,
-};
+use arrow::array::{Array, ArrayRef, Int32Array, Int64Array, StringBuilder, TimestampMicrosecondArray, UInt32Array};
 use arrow::compute::take;
 use arrow::datatypes::{Schema, SchemaRef};
 use arrow::error::ArrowError;
 use arrow::record_batch::RecordBatch;
 
+use crate::definition::message::KeptPart;
 use crate::definition::stream::{RecordFormat, StreamDefinition};
-use crate::{Error, Offset, Partition, Result, StreamName};
+use crate::{Error, Result, StreamName};
 use json::JsonReader;
 
-/// Raw messages, column by column. One buffer holds all payloads end to end.
-#[derive(Debug, Default)]
-pub struct Messages {
-    partitions: Vec<i32>,
-    offsets: Vec<i64>,
-    timestamps_us: Vec<Option<i64>>,
-    payloads: Vec<u8>,
-    /// The end of each payload in `payloads`.
-    ends: Vec<usize>,
-    /// False for messages without a payload.
-    present: Vec<bool>,
-}
-
-impl Messages {
-    pub fn new() -> Self {
-        Self::default()
-    }
-
-    /// Adds a message. `timestamp_ms` is Kafka's timestamp in milliseconds since 1970. A timestamp too large for
-    /// microseconds becomes `None`.
-    pub fn push(&mut self, partition: Partition, offset: Offset, timestamp_ms: Option<i64>, payload: Option<&[u8]>) {
-        self.partitions.push(partition.0);
-        self.offsets.push(offset.0);
-        self.timestamps_us.push(timestamp_ms.and_then(|ms| ms.checked_mul(1000)));
-        self.payloads.extend_from_slice(payload.unwrap_or_default());
-        self.ends.push(self.payloads.len());
-        self.present.push(payload.is_some());
-    }
-
-    /// The number of messages.
-    pub fn len(&self) -> usize {
-        self.ends.len()
-    }
-
-    pub fn is_empty(&self) -> bool {
-        self.ends.is_empty()
-    }
-
-    /// The bytes of all payloads.
-    pub fn bytes(&self) -> usize {
-        self.payloads.len()
-    }
-
-    /// The bytes of memory that are allocated.
-    pub fn memory(&self) -> usize {
-        fn of<T>(column: &Vec<T>) -> usize {
-            column.capacity() * size_of::<T>()
-        }
-        of(&self.partitions)
-            + of(&self.offsets)
-            + of(&self.timestamps_us)
-            + of(&self.payloads)
-            + of(&self.ends)
-            + of(&self.present)
-    }
-
-    /// Removes the messages and keeps the allocated memory.
-    pub fn clear(&mut self) {
-        self.partitions.clear();
-        self.offsets.clear();
-        self.timestamps_us.clear();
-        self.payloads.clear();
-        self.ends.clear();
-        self.present.clear();
-    }
-
-    /// The payload of message `at`; empty if the message has no payload.
-    fn payload(&self, at: usize) -> &[u8] {
-        let start = if at == 0 { 0 } else { self.ends[at - 1] };
-        &self.payloads[start..self.ends[at]]
-    }
-}
+pub use messages::Messages;
 
 /// The result of decoding a run of messages.
 #[derive(Debug, Clone)]
@@ -132,13 +65,14 @@ pub struct Decoder {
     columns: SchemaRef,
     row_schema: SchemaRef,
     reader: JsonReader,
+    keep: KeptPart,
 }
 
 impl Decoder {
     /// Errors: [`Error::Decode`] if the stream's format has no reader for a column's type.
     pub fn new(stream: &StreamDefinition) -> Result<Self> {
         let reader = match stream.format {
-            RecordFormat::Json => JsonReader::new(nullable(&stream.columns)),
+            RecordFormat::Json => JsonReader::new(nullable(&stream.columns), &stream.messages.units),
         };
         let row_schema = stream.row_schema();
         Ok(Self {
@@ -146,19 +80,14 @@ impl Decoder {
             columns: Arc::clone(&stream.columns),
             reader: reader.map_err(|e| failed(&stream.name, &row_schema, &e))?,
             row_schema,
+            keep: stream.messages.keep,
         })
     }
 
-    /// Decodes all `messages`, with at most 2 GiB of payload.
+    /// Decodes all `messages`, with at most 2 GiB each of keys, headers and payloads.
     ///
     /// Errors: [`Error::Decode`] because of a bug in this program; never because of the content of a message.
     pub fn decode(&self, messages: &Messages) -> Result<Decoded> {
-        if messages.bytes() > i32::MAX as usize {
-            return Err(Error::Decode {
-                stream: self.stream.clone(),
-                reason: format!("{} bytes are too many for one batch", messages.bytes()),
-            });
-        }
         let mut parsed = self.reader.read(messages).map_err(|e| failed(&self.stream, &self.row_schema, &e))?;
         self.enforce_not_null(&mut parsed);
         self.assemble(messages, &parsed).map_err(|e| failed(&self.stream, &self.row_schema, &e))
@@ -179,13 +108,13 @@ impl Decoder {
         }
     }
 
-    /// Combines the leading columns, the declared columns and the columns of rejects into one batch.
+    /// Combines the leading columns, the declared columns and the parts of the message into one batch.
     fn assemble(&self, messages: &Messages, parsed: &Parsed) -> Result<Decoded, ArrowError> {
         let rejects = parsed.reasons.iter().filter(|r| r.is_some()).count();
         let mut arrays: Vec<ArrayRef> = vec![
-            Arc::new(Int32Array::from(messages.partitions.clone())),
-            Arc::new(Int64Array::from(messages.offsets.clone())),
-            Arc::new(TimestampMicrosecondArray::from(messages.timestamps_us.clone())),
+            Arc::new(Int32Array::from(messages.partitions().to_vec())),
+            Arc::new(Int64Array::from(messages.offsets().to_vec())),
+            Arc::new(TimestampMicrosecondArray::from(messages.timestamps_us().to_vec())),
         ];
         if rejects == 0 {
             arrays.extend(parsed.columns.columns().iter().map(Arc::clone));
@@ -197,14 +126,16 @@ impl Decoder {
             }
         }
         let mut reasons = StringBuilder::new();
-        let mut payloads = BinaryBuilder::new();
-        for (at, reason) in parsed.reasons.iter().enumerate() {
+        for reason in &parsed.reasons {
             reasons.append_option(reason.as_deref());
-            let keep = reason.is_some() && messages.present[at];
-            payloads.append_option(keep.then(|| messages.payload(at)));
         }
         arrays.push(Arc::new(reasons.finish()));
-        arrays.push(Arc::new(payloads.finish()));
+        arrays.push(match self.keep {
+            KeptPart::Message => messages.payloads()?,
+            KeptPart::Row => messages.payloads_of(parsed.reasons.iter().map(Option::is_some)),
+        });
+        arrays.push(messages.keys()?);
+        arrays.push(messages.headers()?);
         Ok(Decoded { rows: RecordBatch::try_new(Arc::clone(&self.row_schema), arrays)?, rejects })
     }
 }

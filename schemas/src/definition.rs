@@ -5,6 +5,7 @@
 
 pub mod types;
 
+pub mod message;
 pub mod stream;
 pub mod view;
 
@@ -21,6 +22,8 @@ mod clauses;
 mod shown;
 
 pub mod statement;
+
+pub mod syntax;
 
 mod column;
 mod create_stream;

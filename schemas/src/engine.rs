@@ -4,5 +4,8 @@
 //! Invariant: every layer makes its sessions here, so one statement has the same plan in every layer.
 
 pub mod leaf;
+
+mod unnest;
+
 pub mod session;
 pub mod threads;

@@ -16,12 +16,11 @@ use datafusion::execution::SendableRecordBatchStream;
 use datafusion::execution::context::{SessionContext, SessionState};
 use datafusion::execution::memory_pool::FairSpillPool;
 use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
-use datafusion::execution::session_state::SessionStateBuilder;
 use datafusion::logical_expr::LogicalPlan;
 use datafusion::physical_plan::execute_stream;
 use futures::stream::{self, StreamExt};
 use thalweg_schemas::api::sql::{Frontiers, Partial};
-use thalweg_schemas::definition::pieces;
+use thalweg_schemas::definition::{pieces, syntax};
 use thalweg_schemas::engine::session;
 use thalweg_schemas::engine::threads::Threads;
 use thalweg_schemas::{Error as SharedError, StreamName};
@@ -60,8 +59,7 @@ impl Engine {
         options.catalog.default_catalog = names::CATALOG.into();
         options.catalog.default_schema = names::PUBLIC.into();
         options.sql_parser.collect_spans = true;
-        let base =
-            SessionStateBuilder::new().with_config(settings).with_runtime_env(env).with_default_features().build();
+        let base = session::state_with(settings, env);
         let threads = Threads::start("query", config.target_partitions).map_err(Error::StartThreads)?;
         Ok(Self {
             threads,
@@ -187,7 +185,7 @@ impl Engine {
         let planning = |source: DataFusionError| Error::PlanQuery { source };
         let mut state = self.base.clone();
         let dialect = state.config_options().sql_parser.dialect;
-        let statement = state.sql_to_statement(sql, &dialect).map_err(planning)?;
+        let mut statement = state.sql_to_statement(sql, &dialect).map_err(planning)?;
         let references = state.resolve_table_references(&statement).map_err(planning)?;
 
         let catalog = Arc::clone(&self.sources.shared.catalog.borrow());
@@ -209,7 +207,9 @@ impl Engine {
             .filter(|(_, pin)| !pin.partial.is_empty())
             .map(|(name, pin)| (name.clone(), pin.partial.clone()))
             .collect();
-        state.register_catalog_list(names::catalog_list(&catalog, Arc::new(pins)));
+        let mentioned = Arc::new(syntax::mentioned(&statement));
+        syntax::rewrite(&mut statement, |name| names::unlisted(&catalog, &mentioned, name));
+        state.register_catalog_list(names::catalog_list(&catalog, Arc::new(pins), &mentioned));
 
         let plan = state.statement_to_plan(statement).await.map_err(planning)?;
         refuse_changes(&plan)?;

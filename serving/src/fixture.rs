@@ -177,7 +177,7 @@ impl World {
     fn write(&self, name: &str, schema: &SchemaRef, batches: &[RecordBatch]) -> DataFile {
         let path = self.folder.path().join(name);
         std::fs::create_dir_all(path.parent().unwrap()).unwrap();
-        let properties = writer_properties(schema);
+        let properties = writer_properties(schema, "_payload");
         let mut writer =
             ArrowWriter::try_new(File::create(&path).unwrap(), Arc::clone(schema), Some(properties)).unwrap();
         let mut rows = 0;

@@ -16,7 +16,9 @@ use datafusion::datasource::TableType;
 use datafusion::error::{DataFusionError, Result as EngineResult};
 use datafusion::logical_expr::Expr;
 use datafusion::physical_plan::ExecutionPlan;
+use datafusion::sql::sqlparser::ast::ObjectName;
 use thalweg_schemas::catalog::{Catalog, CatalogStream, CompiledView};
+use thalweg_schemas::definition::stream::PAYLOAD;
 use thalweg_schemas::{Result as SharedResult, StreamName};
 
 use crate::pin::{Pins, Wanted};
@@ -32,6 +34,9 @@ const SPEED: &str = "speed";
 const REJECTS: &str = "rejects";
 const SCHEMAS: [&str; 4] = [PUBLIC, BATCH, SPEED, REJECTS];
 
+/// The unlisted columns that a query mentions.
+pub(crate) type Mentioned = BTreeSet<&'static str>;
+
 /// The object that a name refers to.
 #[derive(Debug, Clone)]
 pub(crate) enum Named {
@@ -41,10 +46,11 @@ pub(crate) enum Named {
 }
 
 impl Named {
-    fn schema(&self) -> SchemaRef {
+    /// Returns the columns of the table. Columns that `*` leaves out are there if the query mentions them.
+    fn schema(&self, mentioned: &Mentioned) -> SchemaRef {
         match self {
-            Named::Rows(stream) => stream.definition.table_schema(),
-            Named::Rejects(stream) => stream.definition.reject_schema(),
+            Named::Rows(stream) => stream.definition.table_schema_with(mentioned),
+            Named::Rejects(stream) => stream.definition.reject_schema_with(mentioned),
             Named::View(view, _) => Arc::clone(view.plan.output_schema()),
         }
     }
@@ -58,7 +64,7 @@ impl Named {
     }
 
     /// Returns the table at its pin, if the query has a pin for it.
-    fn table(&self, pins: &Pins) -> SharedResult<Option<Arc<dyn TableProvider>>> {
+    fn table(&self, pins: &Pins, mentioned: &Mentioned) -> SharedResult<Option<Arc<dyn TableProvider>>> {
         let stream = match self {
             Named::Rows(stream) | Named::Rejects(stream) => &stream.definition.name,
             Named::View(view, _) => view.plan.stream(),
@@ -67,10 +73,13 @@ impl Named {
             return Ok(None);
         };
         match self {
-            Named::Rows(_) => pin.rows.as_ref().map(|rows| tables::rows(pin, rows)).transpose(),
+            Named::Rows(_) => {
+                let table = |rows| tables::rows(pin, rows, &self.schema(mentioned));
+                pin.rows.as_ref().map(table).transpose()
+            }
             Named::Rejects(_) => {
-                let rejects = |rows| tables::rejects(pin, rows);
-                pin.rows.as_ref().map(rejects).transpose()
+                let table = |rows| tables::rejects(pin, rows, &self.schema(mentioned));
+                pin.rows.as_ref().map(table).transpose()
             }
             Named::View(view, side) => match pin.views.get(view.plan.id()) {
                 Some(pinned) => tables::view(pin, pinned, *side).map(Some),
@@ -155,13 +164,33 @@ fn refuse_building(catalog: &Catalog, table: &str) -> Result<()> {
     Ok(())
 }
 
+/// Returns the columns of `mentioned` that `*` leaves out of the table `name`.
+pub(crate) fn unlisted(catalog: &Catalog, mentioned: &Mentioned, name: &ObjectName) -> Vec<&'static str> {
+    let parts: Vec<String> = name.0.iter().map(|part| part.to_string().to_lowercase()).collect();
+    let rejects = match parts.iter().map(String::as_str).collect::<Vec<_>>()[..] {
+        [table] | [PUBLIC, table] | [CATALOG, PUBLIC, table] if is_stream(catalog, table) => false,
+        [REJECTS, table] | [CATALOG, REJECTS, table] if is_stream(catalog, table) => true,
+        _ => return Vec::new(),
+    };
+    mentioned.iter().copied().filter(|column| !rejects || *column != PAYLOAD).collect()
+}
+
+fn is_stream(catalog: &Catalog, name: &str) -> bool {
+    catalog.streams.keys().any(|stream| stream.as_str() == name)
+}
+
 /// Returns the SQL catalog of one query. A table is planned when the query names it.
-pub(crate) fn catalog_list(catalog: &Catalog, pins: Arc<Pins>) -> Arc<dyn CatalogProviderList> {
+pub(crate) fn catalog_list(
+    catalog: &Catalog,
+    pins: Arc<Pins>,
+    mentioned: &Arc<Mentioned>,
+) -> Arc<dyn CatalogProviderList> {
     let schemas = all_names(catalog)
         .into_iter()
         .map(|(schema, names)| {
             let pins = Arc::clone(&pins);
-            let tables: Arc<dyn SchemaProvider> = Arc::new(Tables { names, pins });
+            let mentioned = Arc::clone(mentioned);
+            let tables: Arc<dyn SchemaProvider> = Arc::new(Tables { names, pins, mentioned });
             (schema, tables)
         })
         .collect();
@@ -188,6 +217,7 @@ impl CatalogProvider for Schemas {
 struct Tables {
     names: BTreeMap<String, Named>,
     pins: Arc<Pins>,
+    mentioned: Arc<Mentioned>,
 }
 
 #[async_trait]
@@ -200,9 +230,13 @@ impl SchemaProvider for Tables {
         let Some(named) = self.names.get(name) else {
             return Ok(None);
         };
-        match named.table(&self.pins) {
+        match named.table(&self.pins, &self.mentioned) {
             Ok(Some(table)) => Ok(Some(table)),
-            Ok(None) => Ok(Some(Arc::new(Described { definition: named.definition(), named: named.clone() }))),
+            Ok(None) => Ok(Some(Arc::new(Described {
+                definition: named.definition(),
+                schema: named.schema(&self.mentioned),
+                named: named.clone(),
+            }))),
             Err(error) => Err(DataFusionError::External(Box::new(error))),
         }
     }
@@ -216,13 +250,14 @@ impl SchemaProvider for Tables {
 #[derive(Debug)]
 struct Described {
     named: Named,
+    schema: SchemaRef,
     definition: String,
 }
 
 #[async_trait]
 impl TableProvider for Described {
     fn schema(&self) -> SchemaRef {
-        self.named.schema()
+        Arc::clone(&self.schema)
     }
 
     fn table_type(&self) -> TableType {

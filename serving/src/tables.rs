@@ -10,13 +10,14 @@
 
 use std::sync::Arc;
 
+use arrow::datatypes::Schema;
 use datafusion::catalog::TableProvider;
 use datafusion::catalog::view::ViewTable;
 use datafusion::error::DataFusionError;
 use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder};
 use datafusion::prelude::ident;
-use thalweg_schemas::algebra::{batches, between, scan};
-use thalweg_schemas::definition::stream::{OFFSET, PARTITION, PAYLOAD, REJECT, TIMESTAMP};
+use thalweg_schemas::algebra::{batches, between, scan, stream_column};
+use thalweg_schemas::definition::stream::REJECT;
 use thalweg_schemas::warehouse::parquet::ParquetFiles;
 use thalweg_schemas::warehouse::versions::DataFile;
 use thalweg_schemas::{Error as SharedError, Result as SharedResult};
@@ -77,28 +78,25 @@ fn segment_states(pin: &Pin, pinned: &PinnedView) -> SharedResult<LogicalPlan> {
     }
 }
 
-/// Returns a stream's rows below the pin's frontier as a table, without rejects.
+/// Returns a stream's rows below the pin's frontier as a table with the columns of `schema`, without rejects.
 ///
 /// Errors: [`SharedError::RunPlan`].
-pub(crate) fn rows(pin: &Pin, rows: &PinnedRows) -> SharedResult<Arc<dyn TableProvider>> {
-    let definition = &pin.stream.definition;
-    let columns: Vec<String> = definition.table_schema().fields().iter().map(|f| f.name().clone()).collect();
-    let columns = columns.iter().map(String::as_str).collect::<Vec<_>>();
-    table(pin, rows, ident(REJECT).is_null(), &columns)
+pub(crate) fn rows(pin: &Pin, rows: &PinnedRows, schema: &Schema) -> SharedResult<Arc<dyn TableProvider>> {
+    table(pin, rows, ident(REJECT).is_null(), schema)
 }
 
-/// Returns the messages of a stream that could not be decoded, as a table.
+/// Returns the messages of a stream that could not be decoded, as a table with the columns of `schema`.
 ///
 /// Errors: [`SharedError::RunPlan`].
-pub(crate) fn rejects(pin: &Pin, rows: &PinnedRows) -> SharedResult<Arc<dyn TableProvider>> {
-    let columns = [PARTITION, OFFSET, TIMESTAMP, REJECT, PAYLOAD];
-    table(pin, rows, ident(REJECT).is_not_null(), &columns)
+pub(crate) fn rejects(pin: &Pin, rows: &PinnedRows, schema: &Schema) -> SharedResult<Arc<dyn TableProvider>> {
+    table(pin, rows, ident(REJECT).is_not_null(), schema)
 }
 
-fn table(pin: &Pin, rows: &PinnedRows, keep: Expr, columns: &[&str]) -> SharedResult<Arc<dyn TableProvider>> {
+fn table(pin: &Pin, rows: &PinnedRows, keep: Expr, schema: &Schema) -> SharedResult<Arc<dyn TableProvider>> {
     let select = |plan: LogicalPlan| {
-        let columns = columns.iter().map(|name| ident(*name).alias(*name));
-        LogicalPlanBuilder::from(plan).filter(keep.clone())?.project(columns.collect::<Vec<_>>())?.build()
+        let columns = schema.fields().iter().map(|f| Ok(stream_column(&plan, f.name())?.alias(f.name())));
+        let columns = columns.collect::<Result<Vec<_>, DataFusionError>>()?;
+        LogicalPlanBuilder::from(plan).filter(keep.clone())?.project(columns)?.build()
     };
     let archive = select(archive_rows(pin, rows)?).map_err(planning)?;
     let memory = select(memory_rows(pin, rows)?).map_err(planning)?;

@@ -105,7 +105,7 @@ impl<'a> Ingest<'a> {
 
     async fn handle(&mut self, event: IngestEvent) -> Result<Option<Ended>> {
         match event {
-            IngestEvent::Batch(drained) => self.take(drained).await?,
+            IngestEvent::Batch(drained) => self.take(*drained).await?,
             IngestEvent::Outcome(outcome) => return Ok(self.settle(outcome)),
             IngestEvent::Done(done) => self.finish(done).await?,
             IngestEvent::Master => return Ok(self.follow_master()),

@@ -5,7 +5,7 @@
 //! Invariant: every answer is exact at its frontier. A worker can make an answer late, never wrong.
 
 mod faults;
-mod processes;
+pub(crate) mod processes;
 mod tls;
 mod world;
 

@@ -1,5 +1,6 @@
 //! The master dataset: commits, reading, and refused epochs. Races and failures are in `traps`.
 
+mod evolution;
 mod serving;
 mod traps;
 

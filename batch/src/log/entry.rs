@@ -11,6 +11,7 @@ use deltalake_core::kernel::transaction::{CommitData, TransactionError};
 use deltalake_core::kernel::{Action, Add, Protocol, Remove, StructType, Transaction, new_metadata};
 use deltalake_core::protocol::{DeltaOperation, SaveMode};
 use object_store::path::Path;
+use thalweg_schemas::definition::message::ADDED;
 use uuid::Uuid;
 
 use super::state::{CommitInfo, LogState, MARK, NEXT, Stats};
@@ -103,6 +104,13 @@ fn add(file: NewFile, now: i64) -> Action {
 
 pub(super) fn kernel_schema(folder: &Path, schema: &SchemaRef) -> Result<StructType> {
     schema.as_ref().try_into_kernel().map_err(|e| Error::MapSchema { table: folder.to_string(), reason: e.to_string() })
+}
+
+/// True if `found` has all columns of `defined` but the last ones, and these may be added to a table.
+pub(super) fn lacks_added_columns(found: &StructType, defined: &StructType) -> bool {
+    let held = found.fields().count();
+    let missing = || defined.fields().skip(held);
+    found.fields().eq(defined.fields().take(held)) && missing().all(|field| ADDED.contains(&field.name().as_str()))
 }
 
 /// The columns as text.

@@ -25,7 +25,9 @@ use super::plans;
 use super::prepared::{InputTable, PreparedPlan};
 use super::split_plan::{check_expressions, find_aggregate, position_column, replace_aggregate, replace_scan};
 use super::storage::{StorageFunction, stored_type};
+use crate::definition::message::UNLISTED;
 use crate::definition::stream::{PARTITION, StreamDefinition};
+use crate::definition::syntax;
 use crate::definition::view::ViewDefinition;
 use crate::engine::session;
 use crate::error::Diagnostic;
@@ -73,10 +75,14 @@ impl ViewPlan {
         places: &QueryPlaces<'_>,
     ) -> Result<ViewPlan> {
         let planning = |source| Error::PlanView { view: view.name.clone(), source, span: None };
-        let table = Arc::new(EmptyTable::new(stream.table_schema()));
-        session.register_table(stream.name.as_str(), table).map_err(planning)?;
         let state = session.state();
-        let raw = state.create_logical_plan(query).await.map_err(planning)?;
+        let dialect = state.config_options().sql_parser.dialect;
+        let mut statement = state.sql_to_statement(query, &dialect).map_err(planning)?;
+        let named = syntax::mentioned(&statement);
+        syntax::rewrite(&mut statement, |_| named.iter().copied().collect());
+        let table = Arc::new(EmptyTable::new(stream.table_schema_with(&named)));
+        session.register_table(stream.name.as_str(), table).map_err(planning)?;
+        let raw = state.statement_to_plan(statement).await.map_err(planning)?;
         find_aggregate(&raw, places)?;
         check_expressions(&raw, places)?;
         let query = state.analyzer().execute_and_check(raw, state.config_options(), |_, _| {}).map_err(planning)?;
@@ -349,7 +355,7 @@ impl ViewPlan {
             }
             Ok(TreeNodeRecursion::Continue)
         });
-        let schema = stream.table_schema();
+        let schema = stream.table_schema_with(&UNLISTED.into());
         let columns: Vec<String> = columns
             .iter()
             .filter_map(|name| schema.field_with_name(name).ok())

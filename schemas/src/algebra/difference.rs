@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray};
-use arrow::compute::{SortOptions, concat_batches, sort};
+use arrow::compute::concat_batches;
 use arrow::datatypes::{DataType, Float64Type};
 use arrow::record_batch::RecordBatch;
 use arrow::row::{OwnedRow, RowConverter, SortField};
@@ -161,7 +161,7 @@ fn same(aggregate: &Aggregate, left: &ArrayRef, right: &ArrayRef, magnitudes: &[
         Equality::Multisets => {
             let (left, right) = (left.as_struct(), right.as_struct());
             for (l, r) in left.columns().iter().zip(right.columns()) {
-                if sorted(l)? != sorted(r)? {
+                if !same_items(l, r)? {
                     return Ok(false);
                 }
             }
@@ -176,11 +176,19 @@ fn same(aggregate: &Aggregate, left: &ArrayRef, right: &ArrayRef, magnitudes: &[
     }
 }
 
-/// Sorts the elements of a list column; returns other columns unchanged.
-fn sorted(column: &ArrayRef) -> PlanResult<ArrayRef> {
-    let options = Some(SortOptions::default());
-    match column.data_type() {
-        DataType::List(_) => Ok(sort(&column.as_list::<i32>().value(0), options)?),
-        _ => Ok(Arc::clone(column)),
+/// True if two list columns have the same items in any order, or two other columns are equal.
+fn same_items(left: &ArrayRef, right: &ArrayRef) -> PlanResult<bool> {
+    match left.data_type() {
+        DataType::List(_) => Ok(sorted_items(left)? == sorted_items(right)?),
+        _ => Ok(left == right),
     }
+}
+
+/// Returns the items of a list column in the order of their rows, which exists for nested types as well.
+fn sorted_items(column: &ArrayRef) -> PlanResult<Vec<OwnedRow>> {
+    let items = column.as_list::<i32>().value(0);
+    let converter = RowConverter::new(vec![SortField::new(items.data_type().clone())])?;
+    let mut rows: Vec<OwnedRow> = converter.convert_columns(&[items])?.iter().map(|row| row.owned()).collect();
+    rows.sort_unstable();
+    Ok(rows)
 }

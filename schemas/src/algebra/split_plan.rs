@@ -12,13 +12,15 @@
 
 use std::sync::Arc;
 
+use arrow::datatypes::DataType;
 use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::common::{Column, Result as PlanResult, internal_err};
 use datafusion::logical_expr::logical_plan::{Aggregate, Projection, SubqueryAlias, TableScan};
-use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder, Volatility};
+use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder, Volatility, try_cast};
 use datafusion::sql::sqlparser::keywords::Keyword;
 
 use super::places::QueryPlaces;
+use crate::definition::message::{KEY, KEY_BYTES};
 use crate::definition::stream::{OFFSET, PARTITION, REJECT};
 use crate::error::TextSpan;
 use crate::{Error, Result};
@@ -239,12 +241,22 @@ fn as_stream_table(scan: &TableScan, rows: LogicalPlan) -> PlanResult<LogicalPla
         .fields()
         .iter()
         .map(|field| {
-            let column = position_column(&rows, field.name())?;
-            Ok(Expr::Column(column).alias_qualified(Some(scan.table_name.clone()), field.name()))
+            Ok(stream_column(&rows, field.name())?.alias_qualified(Some(scan.table_name.clone()), field.name()))
         })
         .collect::<PlanResult<Vec<_>>>()?;
     let reject = Expr::Column(position_column(&rows, REJECT)?);
     LogicalPlanBuilder::from(rows).filter(reject.is_null())?.project(exprs)?.build()
+}
+
+/// The column `name` of a stream's table, computed from `rows` of its row schema. A key that is not UTF-8 has no text.
+///
+/// Errors: the stream has no column of that name.
+pub fn stream_column(rows: &LogicalPlan, name: &str) -> PlanResult<Expr> {
+    Ok(match name {
+        KEY => try_cast(Expr::Column(position_column(rows, KEY)?), DataType::Utf8),
+        KEY_BYTES => Expr::Column(position_column(rows, KEY)?),
+        _ => Expr::Column(position_column(rows, name)?),
+    })
 }
 
 /// Finds the column called `name` in a plan's output, whatever its qualifier.

@@ -19,6 +19,8 @@ use serde_json::value::RawValue;
 use super::fields::{FieldNames, FieldValues};
 use super::numbers::{self, NumberError};
 use super::texts;
+use super::times::{self, TimeError};
+use crate::definition::message::TimestampUnit;
 use crate::definition::types::sql_name;
 
 /// Why a value is not of its column's type, as the end of a sentence: "the value of `a` is not a valid INT: …".
@@ -38,7 +40,7 @@ pub(super) enum ColumnBuilder {
     Text(StringBuilder),
     Bytes(BinaryBuilder),
     Date(Date32Builder),
-    Timestamp(TimestampMicrosecondBuilder),
+    Timestamp(TimestampMicrosecondBuilder, TimestampUnit),
     List(Box<List>),
     Struct(Box<Struct>),
 }
@@ -63,10 +65,10 @@ pub(super) struct Struct {
 }
 
 impl ColumnBuilder {
-    /// An empty column with capacity for `rows` entries.
+    /// An empty column with capacity for `rows` entries. Numbers in its timestamps are in `unit`.
     ///
     /// Errors: `data_type` is not canonical.
-    pub(super) fn new(data_type: &DataType, rows: usize) -> Result<Self, ArrowError> {
+    pub(super) fn new(data_type: &DataType, unit: TimestampUnit, rows: usize) -> Result<Self, ArrowError> {
         use DataType as T;
         Ok(match data_type {
             T::Boolean => Self::Boolean(BooleanBuilder::with_capacity(rows)),
@@ -84,11 +86,12 @@ impl ColumnBuilder {
             T::Utf8 => Self::Text(StringBuilder::with_capacity(rows, rows * 8)),
             T::Binary => Self::Bytes(BinaryBuilder::with_capacity(rows, rows * 8)),
             T::Date32 => Self::Date(Date32Builder::with_capacity(rows)),
-            T::Timestamp(TimeUnit::Microsecond, _) => {
-                Self::Timestamp(TimestampMicrosecondBuilder::with_capacity(rows).with_data_type(data_type.clone()))
-            }
+            T::Timestamp(TimeUnit::Microsecond, _) => Self::Timestamp(
+                TimestampMicrosecondBuilder::with_capacity(rows).with_data_type(data_type.clone()),
+                unit,
+            ),
             T::List(item) => Self::List(Box::new(List {
-                items: Self::new(item.data_type(), rows)?,
+                items: Self::new(item.data_type(), unit, rows)?,
                 item: Arc::clone(item),
                 ends: Vec::with_capacity(rows),
                 length: 0,
@@ -96,7 +99,7 @@ impl ColumnBuilder {
             })),
             T::Struct(fields) => Self::Struct(Box::new(Struct {
                 names: FieldNames::new(fields),
-                columns: columns(fields, rows)?,
+                columns: columns(fields, |_| unit, rows)?,
                 fields: fields.clone(),
                 present: NullBufferBuilder::new(rows),
             })),
@@ -149,16 +152,23 @@ impl ColumnBuilder {
                 bytes.map(|_| ())
             }
             Self::Date(builder) => value(builder, raw, |raw| {
-                if !raw.starts_with('"') {
-                    return whole(raw);
-                }
-                texts::days(&text(raw)?).ok_or("it is not written as YYYY-MM-DD".into())
+                let days = if raw.starts_with('"') {
+                    times::days_of_text(&text(raw)?)
+                } else {
+                    times::days_of_number(&digits(raw)?)
+                };
+                days.map_err(|error| match error {
+                    TimeError::Form => "it is not written as YYYY-MM-DD".into(),
+                    other => times::explain(other, TimestampUnit::default()),
+                })
             }),
-            Self::Timestamp(builder) => value(builder, raw, |raw| {
-                if !raw.starts_with('"') {
-                    return whole(raw);
-                }
-                texts::micros(&text(raw)?).ok_or("it is not a time as in RFC 3339".into())
+            Self::Timestamp(builder, unit) => value(builder, raw, |raw| {
+                let micros = if raw.starts_with('"') {
+                    times::micros_of_text(&text(raw)?)
+                } else {
+                    times::micros_of_number(&digits(raw)?, *unit)
+                };
+                micros.map_err(|error| times::explain(error, *unit))
             }),
             Self::List(list) => list.append(raw),
             Self::Struct(object) => object.append(raw),
@@ -179,7 +189,7 @@ impl ColumnBuilder {
             Self::Text(mut builder) => Arc::new(builder.finish()),
             Self::Bytes(mut builder) => Arc::new(builder.finish()),
             Self::Date(mut builder) => Arc::new(builder.finish()),
-            Self::Timestamp(mut builder) => Arc::new(builder.finish()),
+            Self::Timestamp(mut builder, _) => Arc::new(builder.finish()),
             Self::List(list) => {
                 let mut list = *list;
                 let ends = std::iter::once(0).chain(list.ends).collect();
@@ -205,9 +215,13 @@ impl ColumnBuilder {
     }
 }
 
-/// Empty columns for `fields`.
-pub(super) fn columns(fields: &Fields, rows: usize) -> Result<Vec<ColumnBuilder>, ArrowError> {
-    let empty = fields.iter().map(|f| ColumnBuilder::new(f.data_type(), rows));
+/// Empty columns for `fields`. `unit` gives the unit of a column's numbers by the column's name.
+pub(super) fn columns(
+    fields: &Fields,
+    unit: impl Fn(&str) -> TimestampUnit,
+    rows: usize,
+) -> Result<Vec<ColumnBuilder>, ArrowError> {
+    let empty = fields.iter().map(|f| ColumnBuilder::new(f.data_type(), unit(f.name()), rows));
     empty.collect()
 }
 
@@ -295,16 +309,8 @@ fn digits(raw: &str) -> Result<Cow<'_, str>, ValueError> {
     }
 }
 
-/// The whole number of a DATE or TIMESTAMP. Callers pass no strings: a string in these columns is never a number.
-fn whole<T: TryFrom<i64>>(raw: &str) -> Result<T, ValueError> {
-    numbers::whole(&digits(raw)?).map_err(explain)
-}
-
 fn explain(error: NumberError) -> ValueError {
-    match error {
-        NumberError::Fraction => "it has more decimal places".into(),
-        NumberError::Range => "it is out of range".into(),
-    }
+    numbers::explain(error).into()
 }
 
 /// Appends a value. Appends null if there is no value or if the value is refused.

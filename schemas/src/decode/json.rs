@@ -13,13 +13,14 @@
 //! | all number types above | also the number in a string, with nothing around it: `"12"` |
 //! | STRING | a string |
 //! | BYTEA | a string of hexadecimal digits, two per byte |
-//! | DATE | `"2024-05-01"`, or days since 1970 as a whole number |
-//! | TIMESTAMP | a string: RFC 3339, also with a space instead of the `T`, without an offset (the time is then in UTC), or a date alone; no leap seconds. Or microseconds since 1970 as a whole number. Digits below a microsecond, the precision of a timestamp, are cut off |
+//! | DATE | `"2024-05-01"`, or days since 1970 as a whole number; the years 1 to 9999 |
+//! | TIMESTAMP | a string: a time in any form of ISO 8601, also with a space instead of the `T`, without an offset (the time is then in UTC), or a date alone; no leap seconds. Or a number since 1970 in the unit of its column, unless it would be a time of early 1970 and plausible in a coarser unit. The years 1 to 9999. Digits below a microsecond, the precision of a timestamp, are cut off |
 //! | lists | a list, each item by the rules of the items' type |
 //! | STRUCT | an object, each field by the rules of its type |
 //!
-//! - Keys are compared after their escapes are resolved; upper and lower case differ. Unknown keys are ignored. A
-//!   column's key that occurs twice makes the message a reject, because either value could be meant.
+//! - Keys are compared after their escapes are resolved. A column without upper-case letters takes a key in any case,
+//!   and prefers the key that is written like the column. Unknown keys are ignored. A column's key that occurs twice
+//!   makes the message a reject, because either value could be meant. So do two keys that match in another case only.
 //! - Values are not converted between kinds: a STRING or BOOLEAN takes no number, and a number type takes no boolean.
 //!
 //! Invariant: a row's values equal the values in its message, and no byte of a message reaches the row of another
@@ -35,6 +36,7 @@ use serde::de::IgnoredAny;
 use super::columns::columns;
 use super::fields::{FieldNames, FieldValues};
 use super::{Messages, Parsed, Reason};
+use crate::definition::message::TimestampUnits;
 use crate::definition::types;
 
 /// Reads JSON messages into the columns of a schema.
@@ -43,20 +45,21 @@ pub(super) struct JsonReader {
     /// The columns, all nullable.
     columns: SchemaRef,
     names: FieldNames,
+    units: TimestampUnits,
 }
 
 impl JsonReader {
     /// Errors: a column has a type that is not canonical.
-    pub(super) fn new(schema: SchemaRef) -> Result<Self, ArrowError> {
-        columns(schema.fields(), 0)?;
-        Ok(Self { names: FieldNames::new(schema.fields()), columns: schema })
+    pub(super) fn new(schema: SchemaRef, units: &TimestampUnits) -> Result<Self, ArrowError> {
+        columns(schema.fields(), |name| units.of(name), 0)?;
+        Ok(Self { names: FieldNames::new(schema.fields()), columns: schema, units: units.clone() })
     }
 
     /// Reads all `messages`.
     ///
     /// Errors: a bug in this program; no message can cause an error.
     pub(super) fn read(&self, messages: &Messages) -> Result<Parsed, ArrowError> {
-        let mut columns = columns(self.columns.fields(), messages.len())?;
+        let mut columns = columns(self.columns.fields(), |name| self.units.of(name), messages.len())?;
         let mut reasons = Vec::with_capacity(messages.len());
         let mut found = FieldValues::new(columns.len());
         let nothing = FieldValues::new(columns.len());

@@ -17,6 +17,14 @@ pub(super) enum NumberError {
     Range,
 }
 
+/// The reason for a user, as the end of a sentence.
+pub(super) fn explain(error: NumberError) -> &'static str {
+    match error {
+        NumberError::Fraction => "it has more decimal places",
+        NumberError::Range => "it is out of range",
+    }
+}
+
 /// The value of `text`, a whole number by JSON's grammar: `1`, `1.0`, `12e2`.
 pub(super) fn whole<T: TryFrom<i64>>(text: &str) -> Result<T, NumberError> {
     let value = match short(text) {

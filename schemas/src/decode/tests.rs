@@ -10,9 +10,14 @@ use arrow::util::display::{ArrayFormatter, FormatOptions};
 
 use super::*;
 use crate::definition::{self, Statement};
+use crate::{Offset, Partition};
 
 fn stream(columns: &str) -> StreamDefinition {
-    let sql = format!("CREATE EXTERNAL TABLE s ({columns}) STORED AS KAFKA LOCATION 's'");
+    with_options(columns, "'format' 'json'")
+}
+
+fn with_options(columns: &str, options: &str) -> StreamDefinition {
+    let sql = format!("CREATE EXTERNAL TABLE s ({columns}) STORED AS KAFKA LOCATION 's' OPTIONS ({options})");
     match definition::parse(&sql).unwrap().remove(0) {
         Statement::CreateStream { definition, .. } => definition,
         other => panic!("{other:?}"),
@@ -31,7 +36,7 @@ fn messages<'a>(payloads: impl IntoIterator<Item = &'a [u8]>) -> Messages {
 fn show(decoded: &Decoded) -> Vec<String> {
     let rows = &decoded.rows;
     let options = FormatOptions::default().with_null("null");
-    let columns = rows.num_columns() - 2;
+    let columns = rows.num_columns() - 4;
     let reasons = rows.column(columns).as_string::<i32>();
     (0..rows.num_rows())
         .map(|row| {
@@ -39,7 +44,7 @@ fn show(decoded: &Decoded) -> Vec<String> {
                 assert!((3..columns).all(|c| rows.column(c).is_null(row)), "{row}");
                 return format!("reject: {}", reasons.value(row));
             }
-            assert!(rows.column(columns + 1).is_null(row));
+            assert!(rows.column(columns + 1).is_valid(row));
             let values: Vec<String> = (3..columns)
                 .map(|c| {
                     let array = rows.column(c);
@@ -97,7 +102,47 @@ fn leading_columns_and_payloads() {
     let times: Vec<_> = times.iter().collect();
     assert_eq!(times, [Some(1_700_000_000_000_000), None, None, Some(-1000)]);
     let payloads: Vec<_> = rows.column(5).as_binary::<i32>().iter().collect();
-    assert_eq!(payloads, [None, None, Some(b"".as_slice()), Some(b"x")]);
+    assert_eq!(payloads, [Some(b"{\"a\":1}".as_slice()), None, Some(b""), Some(b"x")]);
+    assert_eq!([6, 7].map(|column| rows.column(column).null_count()), [4, 4]);
+}
+
+#[test]
+fn keys_headers_and_payloads_are_kept() {
+    let mut messages = Messages::new();
+    let mut push = |key: Option<&[u8]>, headers: &[(&str, Option<&[u8]>)], payload: &str| {
+        messages.push(Partition(0), Offset(0), None, Some(payload.as_bytes()));
+        if let Some(key) = key {
+            messages.set_key(key);
+        }
+        for (name, value) in headers {
+            messages.add_header(name, *value);
+        }
+    };
+    push(Some(b"oslo".as_slice()), &[("trace", Some(b"\xff".as_slice())), ("trace", None)], "{}");
+    push(None, &[], r#"{"a":1}"#);
+    push(Some(b"".as_slice()), &[("", Some(b"".as_slice()))], "{");
+    push(Some(b"\xff".as_slice()), &[], "");
+    let columns = |options: &str| {
+        let mut stream = stream("a INT");
+        stream.messages = with_options("a INT", options).messages;
+        Decoder::new(&stream).unwrap().decode(&messages).unwrap().rows
+    };
+    let rows = columns("'keep' 'message'");
+    let keys: Vec<_> = rows["_key"].as_binary::<i32>().iter().collect();
+    assert_eq!(keys, [Some(b"oslo".as_slice()), None, Some(b""), Some(b"\xff")]);
+    let options = FormatOptions::default().with_null("null");
+    let headers = ArrayFormatter::try_new(&rows["_headers"], &options).unwrap();
+    let headers: Vec<String> = (0..4).map(|row| headers.value(row).to_string()).collect();
+    let trace = "[{name: trace, value: ff}, {name: trace, value: null}]";
+    assert_eq!(headers, [trace, "null", "[{name: , value: }]", "null"]);
+    let payloads = |rows: &RecordBatch| {
+        let payloads = rows["_payload"].as_binary::<i32>().iter();
+        payloads.map(|p| p.map(|p| String::from_utf8(p.to_vec()).unwrap())).collect::<Vec<_>>()
+    };
+    assert_eq!(payloads(&rows).iter().flatten().collect::<Vec<_>>(), ["{}", r#"{"a":1}"#, "{", ""]);
+    let rows = columns("'keep' 'row'");
+    assert_eq!(payloads(&rows), [None, None, Some("{".into()), Some(String::new())]);
+    assert_eq!(rows["_key"].null_count(), 1);
 }
 
 #[test]

@@ -4,13 +4,14 @@
 
 use std::collections::BTreeMap;
 
-use arrow::datatypes::DataType;
+use arrow::datatypes::{DataType, Schema};
 use datafusion::sql::parser::CreateExternalTable;
 use datafusion::sql::sqlparser::ast::{Spanned, TableConstraint, Value};
 use datafusion::sql::sqlparser::keywords::Keyword;
 
 use crate::definition::column;
 use crate::definition::kafka_options::KAFKA;
+use crate::definition::message::{KeptPart, MessageOptions, TimestampUnit, TimestampUnits};
 use crate::definition::pieces::Piece;
 use crate::definition::statement::{PlacedStatement, Statement, stream_name};
 use crate::definition::stream::{RecordFormat, StreamDefinition};
@@ -20,11 +21,15 @@ use crate::{Error, Result};
 
 const FORMAT: &str = "format";
 const EVENT_TIME: &str = "event_time";
-/// Every option but librdkafka's properties.
-const NAMES: [&str; 3] = [FORMAT, EVENT_TIME, CONNECTION];
 const CONNECTION: &str = "connection";
 /// The longest name of a connection, in characters.
 const LONGEST_CONNECTION: usize = 63;
+const TIMESTAMP_UNIT: &str = "timestamp_unit";
+/// The unit of one column: `'timestamp_unit.at' 'ms'`.
+const UNIT_OF: &str = "timestamp_unit.";
+const KEEP: &str = "keep";
+/// Every option but librdkafka's properties and the units of columns.
+const NAMES: [&str; 5] = [FORMAT, EVENT_TIME, CONNECTION, TIMESTAMP_UNIT, KEEP];
 /// Kafka's limit, in characters.
 const LONGEST_TOPIC: usize = 249;
 
@@ -72,6 +77,8 @@ pub(super) fn create_stream(create: CreateExternalTable, piece: &Piece<'_>) -> R
         )
         .at(value_of(CONNECTION)));
     }
+    let messages =
+        MessageOptions { units: read_units(&mut options, &columns, piece)?, keep: read_keep(&mut options, piece)? };
     let statement = Statement::CreateStream {
         definition: StreamDefinition {
             name,
@@ -80,6 +87,7 @@ pub(super) fn create_stream(create: CreateExternalTable, piece: &Piece<'_>) -> R
             format,
             event_time,
             connection,
+            messages,
             kafka: options
                 .into_iter()
                 .filter_map(|(key, value)| Some((key.strip_prefix(KAFKA)?.to_owned(), value)))
@@ -152,6 +160,60 @@ fn read_topic(locations: &[String], piece: &Piece<'_>) -> Result<String> {
 pub fn is_connection(name: &str) -> bool {
     let legal = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
     (1..=LONGEST_CONNECTION).contains(&name.len()) && name.chars().all(legal)
+/// Takes the units of TIMESTAMP columns out of `options`.
+fn read_units(options: &mut BTreeMap<String, String>, columns: &Schema, piece: &Piece<'_>) -> Result<TimestampUnits> {
+    let mut units = TimestampUnits::default();
+    let keys: Vec<String> =
+        options.keys().filter(|key| *key == TIMESTAMP_UNIT || key.starts_with(UNIT_OF)).cloned().collect();
+    for key in keys {
+        let Some(text) = options.remove(&key) else { continue };
+        let spans = piece.option(&key);
+        let (name, value) = spans.map_or((None, None), |spans| (spans.name, spans.value));
+        let unit = TimestampUnit::parse(&text).ok_or_else(|| {
+            Error::refuse(format!("`{text}` is no unit of time"), "Units are 's', 'ms', 'us' and 'ns'.").at(value)
+        })?;
+        let Some(column) = key.strip_prefix(UNIT_OF) else {
+            units.others = unit;
+            continue;
+        };
+        match columns.fields().iter().find(|field| field.name().to_lowercase() == column) {
+            Some(field) if has_timestamps(field.data_type()) => {
+                units.columns.insert(field.name().clone(), unit);
+            }
+            found => {
+                let message = match found {
+                    None => format!("`{column}` has a unit and is not a column"),
+                    Some(_) => format!("`{column}` has a unit and is not a TIMESTAMP"),
+                };
+                return Err(Error::refuse(message, "Name a column that is declared as TIMESTAMP.").at(name));
+            }
+        }
+    }
+    Ok(units)
+}
+
+/// True if `data_type` is a TIMESTAMP, or holds one at any depth.
+fn has_timestamps(data_type: &DataType) -> bool {
+    match data_type {
+        DataType::Timestamp(..) => true,
+        DataType::List(item) => has_timestamps(item.data_type()),
+        DataType::Struct(fields) => fields.iter().any(|field| has_timestamps(field.data_type())),
+        _ => false,
+    }
+}
+
+/// Takes the option that says what is kept of a message out of `options`.
+fn read_keep(options: &mut BTreeMap<String, String>, piece: &Piece<'_>) -> Result<KeptPart> {
+    match options.remove(KEEP) {
+        None => Ok(KeptPart::default()),
+        Some(part) if part.eq_ignore_ascii_case("message") => Ok(KeptPart::Message),
+        Some(part) if part.eq_ignore_ascii_case("row") => Ok(KeptPart::Row),
+        Some(other) => Err(Error::refuse(
+            format!("`{other}` is no part of a message that can be kept"),
+            "Use 'message' for columns and payload, or 'row' for the columns alone.",
+        )
+        .at(piece.option(KEEP).and_then(|option| option.value))),
+    }
 }
 
 /// The options by lower-case key. Unknown and repeated options are refused.
@@ -163,8 +225,8 @@ fn read_options(options: Vec<(String, Value)>, piece: &Piece<'_>) -> Result<BTre
             let name = piece.option(&key).and_then(|option| option.name);
             Err(Error::refuse(message, help).at(name))
         };
-        let kafka = key.strip_prefix(KAFKA).is_some_and(|rest| !rest.is_empty());
-        if !kafka && !NAMES.contains(&key.as_str()) {
+        let named = |prefix| key.strip_prefix(prefix).is_some_and(|rest: &str| !rest.is_empty());
+        if !named(KAFKA) && !named(UNIT_OF) && !NAMES.contains(&key.as_str()) {
             return refuse(format!("There is no option '{key}'"), nearest_option(&key));
         }
         let value = match value {
@@ -187,7 +249,8 @@ fn nearest_option(key: &str) -> String {
             format!("Did you mean '{KAFKA}{}'?", key.trim_start_matches('.'))
         }
         None => format!(
-            "Options are '{FORMAT}', '{EVENT_TIME}', '{CONNECTION}' and properties of librdkafka as '{KAFKA}<property>'."
+            "Options are '{FORMAT}', '{EVENT_TIME}', '{CONNECTION}', '{TIMESTAMP_UNIT}', '{UNIT_OF}<column>', '{KEEP}' and \
+             librdkafka's properties as '{KAFKA}<property>'."
         ),
     }
 }

@@ -3,12 +3,15 @@
 //! Invariant: [`StreamDefinition::row_schema`] has only canonical types. Rows and rejects share this schema: a row has
 //! a null `_reject`, and a reject has null columns.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
 
 use crate::StreamName;
+use crate::definition::message::{self, MessageOptions, UNLISTED};
+
+pub use crate::definition::message::PAYLOAD;
 
 /// The Kafka partition of a row, `Int32`.
 pub const PARTITION: &str = "_partition";
@@ -18,8 +21,6 @@ pub const OFFSET: &str = "_offset";
 pub const TIMESTAMP: &str = "_timestamp";
 /// The reason why a message was not decoded; null for rows.
 pub const REJECT: &str = "_reject";
-/// The bytes of a reject's message; null for rows.
-pub const PAYLOAD: &str = "_payload";
 
 /// The encoding of messages.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,6 +43,8 @@ pub struct StreamDefinition {
     pub connection: Option<String>,
     /// The librdkafka properties of this stream, without the prefix `kafka.`. Those of a definition from an older
     /// catalog need not be accepted today: see [`crate::definition::kafka_options`].
+    pub messages: MessageOptions,
+    /// The librdkafka properties of this stream, without the prefix `kafka.`.
     pub kafka: BTreeMap<String, String>,
     /// The statement as the user wrote it.
     pub sql: String,
@@ -54,29 +57,43 @@ impl StreamDefinition {
         blake3::hash(self.sql.as_bytes()).to_hex()[..32].to_owned()
     }
 
-    /// The schema of the archive: `_partition, _offset, _timestamp`, the columns (all nullable), `_reject, _payload`.
+    /// The schema of the archive: `_partition, _offset, _timestamp`, the columns (all nullable), `_reject, _payload,
+    /// _key, _headers`.
     pub fn row_schema(&self) -> SchemaRef {
         let mut fields = leading_fields();
         fields.extend(self.columns.fields().iter().map(|f| Field::new(f.name(), f.data_type().clone(), true)));
         fields.push(Field::new(REJECT, DataType::Utf8, true));
         fields.push(Field::new(PAYLOAD, DataType::Binary, true));
+        fields.extend(message::added_fields());
         Arc::new(Schema::new(fields))
     }
 
     /// The schema for queries: the columns, then `_partition, _offset, _timestamp`. Queries see no rejects.
     pub fn table_schema(&self) -> SchemaRef {
+        self.table_schema_with(&BTreeSet::new())
+    }
+
+    /// [`Self::table_schema`] with the unlisted columns that are in `named`.
+    pub fn table_schema_with(&self, named: &BTreeSet<&'static str>) -> SchemaRef {
         let mut fields: Vec<Field> = self.columns.fields().iter().map(|f| f.as_ref().clone()).collect();
         fields.extend(leading_fields());
+        fields.extend(unlisted(named));
         Arc::new(Schema::new(fields))
     }
 
-    /// The schema of `rejects.<stream>`: `_partition, _offset, _timestamp, _reject, _payload`.
-    pub fn reject_schema(&self) -> SchemaRef {
+    /// The schema of `rejects.<stream>`: `_partition, _offset, _timestamp, _reject, _payload`, and the unlisted columns
+    /// that are in `named`.
+    pub fn reject_schema_with(&self, named: &BTreeSet<&'static str>) -> SchemaRef {
         let mut fields = leading_fields();
         fields.push(Field::new(REJECT, DataType::Utf8, false));
         fields.push(Field::new(PAYLOAD, DataType::Binary, true));
+        fields.extend(unlisted(named).filter(|field| field.name() != PAYLOAD));
         Arc::new(Schema::new(fields))
     }
+}
+
+fn unlisted(named: &BTreeSet<&'static str>) -> impl Iterator<Item = Field> {
+    UNLISTED.into_iter().filter(|name| named.contains(name)).map(message::unlisted_field)
 }
 
 fn leading_fields() -> Vec<Field> {

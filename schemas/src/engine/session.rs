@@ -12,6 +12,7 @@ use datafusion::execution::memory_pool::{FairSpillPool, MemoryPool, UnboundedMem
 use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
 use datafusion::prelude::SessionConfig;
 
+use crate::engine::unnest::UnnestJoins;
 use crate::warehouse::Warehouse;
 use crate::{Error, Result};
 
@@ -55,15 +56,23 @@ pub fn config(target_partitions: usize) -> SessionConfig {
     options.sql_parser.map_string_types_to_utf8view = false;
     options.execution.parquet.schema_force_view_types = false;
     options.execution.time_zone = Some("+00:00".into());
+    // The rule loses the names of columns that a projection below has renamed (docs/engine-faults.md).
+    options.optimizer.enable_leaf_expression_pushdown = false;
     config
 }
 
 /// A session state with DataFusion's own functions and rules.
 pub fn state(env: Arc<RuntimeEnv>, target_partitions: usize) -> SessionState {
+    state_with(config(target_partitions), env)
+}
+
+/// Like [`state`], with settings that [`config`] has made.
+pub fn state_with(config: SessionConfig, env: Arc<RuntimeEnv>) -> SessionState {
     SessionStateBuilder::new()
-        .with_config(config(target_partitions))
+        .with_config(config)
         .with_runtime_env(env)
         .with_default_features()
+        .with_relation_planners(vec![Arc::new(UnnestJoins)])
         .build()
 }
 

@@ -95,9 +95,14 @@ impl TableProvider for ParquetFiles {
     }
 }
 
-/// The settings for files of rows: zstd, and no statistics for floating-point columns.
-pub fn writer_properties(schema: &SchemaRef) -> WriterProperties {
-    builder(schema).build()
+/// The settings for files of rows: zstd, and no statistics for floating-point columns. The values of the column `raw`
+/// hardly repeat and are never searched, so it has neither a dictionary nor statistics.
+pub fn writer_properties(schema: &SchemaRef, raw: &str) -> WriterProperties {
+    let raw = || ColumnPath::new(vec![raw.to_owned()]);
+    builder(schema)
+        .set_column_dictionary_enabled(raw(), false)
+        .set_column_statistics_enabled(raw(), EnabledStatistics::None)
+        .build()
 }
 
 /// The settings for files of states: as for rows, but with small pages and without dictionaries. Groups hardly repeat

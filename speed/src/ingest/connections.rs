@@ -59,7 +59,7 @@ impl<'a> Connections<'a> {
     pub(super) async fn next(&mut self) -> Result<IngestEvent> {
         tokio::select! {
             batch = self.source.next() => match batch {
-                Some(batch) => Ok(IngestEvent::Batch(batch?)),
+                Some(batch) => Ok(IngestEvent::Batch(Box::new(batch?))),
                 None => Err(self.consumer_stopped()),
             },
             changed = self.upstream.masters.changed() => match changed {

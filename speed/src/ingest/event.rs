@@ -12,7 +12,7 @@ use crate::state::rebuild::Rebuilt;
 
 /// One event.
 pub(super) enum IngestEvent {
-    Batch(Drained),
+    Batch(Box<Drained>),
     /// The archive has answered for the epoch in flight.
     Outcome(EpochOutcome),
     Done(JobDone),

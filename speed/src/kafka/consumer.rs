@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::KafkaError;
-use rdkafka::message::{BorrowedMessage, Message};
+use rdkafka::message::{BorrowedMessage, Headers, Message};
 use rdkafka::topic_partition_list::Offset as KafkaOffset;
 use thalweg_schemas::decode::Messages;
 use thalweg_schemas::warehouse::versions::LastMessage;
@@ -157,6 +157,12 @@ impl Drain {
                         message.timestamp().to_millis(),
                         message.payload(),
                     );
+                    if let Some(key) = message.key() {
+                        batch.messages.set_key(key);
+                    }
+                    for header in message.headers().iter().flat_map(|headers| headers.iter()) {
+                        batch.messages.add_header(header.key, header.value);
+                    }
                     self.ends.remove(&partition);
                     newest.insert(partition, message);
                 }

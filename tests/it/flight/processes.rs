@@ -9,6 +9,7 @@ use std::time::Duration;
 use reqwest::Client;
 use serde_json::Value;
 use thalweg_kit::snapshots::Shown;
+use thalweg_kit::world::World as Warehouse;
 use thalweg_schemas::StreamName;
 use thalweg_schemas::catalog::Catalog;
 use thalweg_schemas::realtime::snapshot::{StreamHandle, StreamSnapshot};
@@ -34,33 +35,7 @@ impl World {
         tls: Option<ServerTls>,
         listen: &str,
     ) -> Worker {
-        let listener = std::net::TcpListener::bind(listen).unwrap();
-        listener.set_nonblocking(true).unwrap();
-        let address = listener.local_addr().unwrap().to_string();
-        let shown = Shown::new(Some(snapshot));
-        let world = &self.sensors.world;
-        let streams = watch::Sender::new(Arc::new(HashMap::from([(world.stream.clone(), shown.handle())])));
-        let config = FlightConfig { worker: address.clone(), token: token.map(str::to_owned), tls, threads: 1 };
-        let catalog = watch::Sender::new(world.catalog.borrow().clone());
-        let runtime = Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
-        let (known, handles) = (catalog.subscribe(), streams.subscribe());
-        runtime.spawn(async move {
-            let listener = TcpListener::from_std(listener).unwrap();
-            let cancel = CancellationToken::new();
-            serve(listener, config, known, handles, cancel).await.unwrap();
-        });
-        Worker { address, shown, catalog, _streams: streams, runtime: Some(runtime) }
-    }
-
-    fn sources(&self, realtime: Realtime) -> Sources {
-        let refuse = || thalweg_serving::CallError { fault: thalweg_schemas::Fault::User, message: "not here".into() };
-        Sources {
-            shared: self.sensors.world.shared(),
-            realtime,
-            audit: Arc::new(move |_| Box::pin(async move { Err(refuse()) })),
-            batch: Arc::new(move |_| Box::pin(async move { Err(refuse()) })),
-            metrics: Arc::new(Metrics::new()),
-        }
+        worker(&self.sensors.world, snapshot, token, tls, listen)
     }
 
     /// Starts a serving process that holds the snapshot in memory.
@@ -68,19 +43,56 @@ impl World {
         let handle = Shown::new(Some(snapshot)).handle();
         let streams = Arc::new(HashMap::from([(self.sensors.world.stream.clone(), handle)]));
         let realtime = Realtime::Local(watch::channel(streams).1);
-        Server::start(self.sources(realtime)).await
+        Server::start(sources(&self.sensors.world, realtime)).await
     }
 
     /// Starts a serving process that asks workers at `addresses`.
     pub(crate) async fn there(&self, addresses: &[String], config: WorkersConfig) -> Server {
         let addresses = watch::channel(addresses.to_vec()).1;
         let realtime = Realtime::Remote { workers: Workers::new(addresses, config), masters: self.masters.subscribe() };
-        Server::start(self.sources(realtime)).await
+        Server::start(sources(&self.sensors.world, realtime)).await
     }
 
     pub(crate) async fn over(&self, workers: &[&Worker]) -> Server {
         let addresses: Vec<String> = workers.iter().map(|w| w.address.clone()).collect();
         self.there(&addresses, patient()).await
+    }
+}
+
+/// Starts a worker of `world` that holds `snapshot`.
+pub(crate) fn worker(
+    world: &Warehouse,
+    snapshot: StreamSnapshot,
+    token: Option<&str>,
+    tls: Option<ServerTls>,
+    listen: &str,
+) -> Worker {
+    let listener = std::net::TcpListener::bind(listen).unwrap();
+    listener.set_nonblocking(true).unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    let shown = Shown::new(Some(snapshot));
+    let streams = watch::Sender::new(Arc::new(HashMap::from([(world.stream.clone(), shown.handle())])));
+    let config = FlightConfig { worker: address.clone(), token: token.map(str::to_owned), tls, threads: 1 };
+    let catalog = watch::Sender::new(world.catalog.borrow().clone());
+    let runtime = Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    let (known, handles) = (catalog.subscribe(), streams.subscribe());
+    runtime.spawn(async move {
+        let listener = TcpListener::from_std(listener).unwrap();
+        let cancel = CancellationToken::new();
+        serve(listener, config, known, handles, cancel).await.unwrap();
+    });
+    Worker { address, shown, catalog, _streams: streams, runtime: Some(runtime) }
+}
+
+/// The sources of a serving process of `world`.
+pub(crate) fn sources(world: &Warehouse, realtime: Realtime) -> Sources {
+    let refuse = || thalweg_serving::CallError { fault: thalweg_schemas::Fault::User, message: "not here".into() };
+    Sources {
+        shared: world.shared(),
+        realtime,
+        audit: Arc::new(move |_| Box::pin(async move { Err(refuse()) })),
+        batch: Arc::new(move |_| Box::pin(async move { Err(refuse()) })),
+        metrics: Arc::new(Metrics::new()),
     }
 }
 
@@ -151,7 +163,7 @@ impl Reply {
 }
 
 impl Server {
-    async fn start(sources: Sources) -> Self {
+    pub(crate) async fn start(sources: Sources) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
         let cancel = CancellationToken::new();

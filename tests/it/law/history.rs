@@ -7,6 +7,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
+use arrow::array::{ArrayRef, AsArray, StringArray};
 use arrow::compute::{concat_batches, filter_record_batch, is_null};
 use arrow::record_batch::RecordBatch;
 use datafusion::execution::SessionState;
@@ -19,6 +20,7 @@ use thalweg_kit::world::warehouse_in_memory;
 use thalweg_schemas::algebra::{batches, between, collect, scan};
 use thalweg_schemas::api::runs::RunMode;
 use thalweg_schemas::catalog::{Catalog, CompiledView};
+use thalweg_schemas::definition::message::UNLISTED;
 use thalweg_schemas::engine::session;
 use thalweg_schemas::realtime::epoch::{Epoch, EpochOutcome};
 use thalweg_schemas::warehouse::Warehouse;
@@ -220,8 +222,16 @@ async fn whole(query: &Query, all: &RecordBatch, count: usize) -> Vec<Vec<Record
     let read = concat_batches(&read.schema(), [&read]).unwrap();
     let kept = is_null(read.column_by_name("_reject").unwrap()).unwrap();
     let kept = filter_record_batch(&read, &kept).unwrap();
-    let schema = stream().table_schema();
-    let columns = schema.fields().iter().map(|f| Arc::clone(kept.column_by_name(f.name()).unwrap())).collect();
+    let schema = stream().table_schema_with(&UNLISTED.into());
+    let keys = kept.column_by_name("_key").unwrap();
+    let texts = keys.as_binary::<i32>().iter().map(|key| key.and_then(|key| std::str::from_utf8(key).ok()));
+    let texts: ArrayRef = Arc::new(texts.collect::<StringArray>());
+    let column = |name: &str| match name {
+        "_key" => &texts,
+        "_key_bytes" => keys,
+        name => kept.column_by_name(name).unwrap(),
+    };
+    let columns = schema.fields().iter().map(|f| Arc::clone(column(f.name()))).collect();
     let table = RecordBatch::try_new(schema, columns).unwrap();
     let session = session::context(session::runtime(None, None, None).unwrap(), 1);
     session.register_batch("events", table).unwrap();

@@ -138,6 +138,19 @@ const AGGREGATES: &[(&str, Judge)] = &[
     ("array_agg(DISTINCT i ORDER BY i DESC)", Exact),
     ("string_agg(s, '; ' ORDER BY t/*ties*/)", Exact),
     ("string_agg(DISTINCT k, ',' ORDER BY k)", Exact),
+    ("min(doc['city'])", Exact),
+    ("max(doc['n'])", Exact),
+    ("count(doc.city)", Exact),
+    ("count(DISTINCT doc['n'])", Exact),
+    ("last_value(doc ORDER BY t/*ties*/)", Exact),
+    ("array_agg(doc['city'] ORDER BY t/*ties*/)", Exact),
+    ("first_value(tags ORDER BY t/*ties*/)", Exact),
+    ("max(tags[1])", Exact),
+    ("max(array_length(tags))", Exact),
+    ("count(*) FILTER (WHERE doc['n'] > 0)", Exact),
+    ("max(_key)", Exact),
+    ("count(DISTINCT _key)", Exact),
+    ("last_value(_key ORDER BY t/*ties*/)", Exact),
     ("sum(i) * 2 + count(*)", Exact),
     ("CASE WHEN count(*) > 3 THEN max(s) ELSE 'few' END", Exact),
     ("sum(i / 2.0) / count(i)", Mean("i")),
@@ -166,9 +179,23 @@ const GROUPS: &[&[&str]] = &[
     &["_partition"],
     &["to_timestamp_nanos(1700000000000000000 + small)"],
     &["substr(s, 1, 2)"],
+    &["doc['city']"],
+    &["doc"],
+    &["tags"],
+    &["tags[1]", "doc['n']"],
+    &["_key"],
+    &["_key_bytes", "k"],
 ];
 
-const FILTERS: &[&str] = &["", "", "WHERE i > 0", "WHERE s LIKE 'v%' OR b", "WHERE f <> f", "WHERE t IS NOT NULL"];
+const FILTERS: &[&str] = &[
+    "",
+    "",
+    "WHERE i > 0",
+    "WHERE s LIKE 'v%' OR b",
+    "WHERE f <> f",
+    "WHERE t IS NOT NULL",
+    "WHERE doc['city'] <> 'Rome'",
+];
 
 fn query(groups: &[&str], aggregates: &[(&str, Judge)], filter: &str, having: &str) -> Query {
     let groups: Vec<&str> = groups.iter().filter(|g| !g.starts_with("day %")).copied().collect();

@@ -4,9 +4,11 @@ use std::sync::Arc;
 
 use arrow::array::{
     ArrayRef, BinaryArray, BooleanArray, Date32Array, Decimal128Array, Float32Array, Float64Array, Int16Array,
-    Int32Array, Int64Array, StringArray, TimestampMicrosecondArray,
+    Int32Array, Int64Array, ListBuilder, StringArray, StringBuilder, StructArray, TimestampMicrosecondArray,
+    new_null_array,
 };
-use arrow::datatypes::{DataType, TimeUnit};
+use arrow::buffer::NullBuffer;
+use arrow::datatypes::{DataType, Field, Fields, TimeUnit};
 use arrow::record_batch::RecordBatch;
 use rand::Rng;
 use rand::rngs::StdRng;
@@ -30,8 +32,18 @@ pub(crate) fn stream() -> StreamDefinition {
         ("t", DataType::Timestamp(TimeUnit::Microsecond, None)),
         ("day", DataType::Date32),
         ("bin", DataType::Binary),
+        ("doc", DataType::Struct(doc_fields())),
+        ("tags", DataType::List(Arc::new(tag()))),
     ];
     definitions::stream("events", &columns)
+}
+
+fn doc_fields() -> Fields {
+    Fields::from(vec![Field::new("city", DataType::Utf8, true), Field::new("n", DataType::Int64, true)])
+}
+
+fn tag() -> Field {
+    Field::new("element", DataType::Utf8, true)
 }
 
 /// The partition and offset of one message. Places are listed in the order of reading.
@@ -92,6 +104,27 @@ fn huge_and_tiny(rng: &mut StdRng) -> f64 {
     }
 }
 
+/// Structs, of which some are null, and some have null fields.
+fn docs(rng: &mut StdRng, n: usize) -> ArrayRef {
+    let cities: ArrayRef = Arc::new(StringArray::from(column(rng, n, |r| pick(r, &["Oslo", "Rome", ""]))));
+    let numbers: ArrayRef = Arc::new(Int64Array::from(column(rng, n, |r| pick(r, INTEGERS))));
+    let present = NullBuffer::from((0..n).map(|_| rng.random_bool(0.8)).collect::<Vec<_>>());
+    Arc::new(StructArray::new(doc_fields(), vec![cities, numbers], Some(present)))
+}
+
+/// Lists, of which some are null, empty, or have null items.
+fn tags(rng: &mut StdRng, n: usize) -> ArrayRef {
+    let mut lists = ListBuilder::new(StringBuilder::new()).with_field(tag());
+    for _ in 0..n {
+        for _ in 0..rng.random_range(0..3) {
+            let item = maybe(rng, |r| pick(r, &["red", "blue"]));
+            lists.values().append_option(item);
+        }
+        lists.append(rng.random_bool(0.8));
+    }
+    Arc::new(lists.finish())
+}
+
 /// Makes rows of the stream's row schema at `places`. About one in fifteen is a reject.
 pub(crate) fn rows(rng: &mut StdRng, places: &[Place]) -> RecordBatch {
     let n = places.len();
@@ -134,6 +167,8 @@ pub(crate) fn rows(rng: &mut StdRng, places: &[Place]) -> RecordBatch {
         }))),
         Arc::new(Date32Array::from(column(rng, n, |r| r.random_range(-5..20_000)))),
         Arc::new(BinaryArray::from_iter(column(rng, n, |r| vec![r.random::<u8>() % 3; r.random_range(0..3)]))),
+        docs(rng, n),
+        tags(rng, n),
     ];
     let kept = BooleanArray::from(rejected.iter().map(|r| !r).collect::<Vec<_>>());
     let mut all: Vec<ArrayRef> = vec![
@@ -147,5 +182,9 @@ pub(crate) fn rows(rng: &mut StdRng, places: &[Place]) -> RecordBatch {
     all.extend(columns.iter().map(|c| arrow::compute::nullif(c, &nulled).unwrap()));
     all.push(Arc::new(StringArray::from_iter(rejected.iter().map(|r| r.then_some("not an object")))));
     all.push(Arc::new(BinaryArray::from_iter(rejected.iter().map(|r| r.then_some(&b"\xff{"[..])))));
-    RecordBatch::try_new(stream().row_schema(), all).unwrap()
+    let keys: [&[u8]; 4] = [b"k1", b"", "\u{e4}".as_bytes(), b"\xff\x00"];
+    all.push(Arc::new(BinaryArray::from_iter(column(rng, n, |r| pick(r, &keys)))));
+    let schema = stream().row_schema();
+    all.push(new_null_array(schema.field(schema.fields().len() - 1).data_type(), n));
+    RecordBatch::try_new(schema, all).unwrap()
 }

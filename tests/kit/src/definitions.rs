@@ -6,6 +6,7 @@ use std::sync::Arc;
 use arrow::datatypes::{DataType, Field, Schema};
 use thalweg_schemas::algebra::ViewPlan;
 use thalweg_schemas::catalog::{Catalog, CatalogStream, CatalogView, CompiledView};
+use thalweg_schemas::definition::message::MessageOptions;
 use thalweg_schemas::definition::stream::{RecordFormat, StreamDefinition};
 use thalweg_schemas::definition::view::ViewDefinition;
 use thalweg_schemas::{Frontier, StreamName, ViewName};
@@ -20,6 +21,7 @@ pub fn stream(name: &str, columns: &[(&str, DataType)]) -> StreamDefinition {
         format: RecordFormat::Json,
         event_time: None,
         connection: None,
+        messages: MessageOptions::default(),
         kafka: BTreeMap::new(),
         sql: String::new(),
     }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use arrow::array::{
     ArrayRef, BinaryArray, BooleanArray, Decimal128Array, Float64Array, Int32Array, Int64Array, StringArray,
-    TimestampMicrosecondArray,
+    TimestampMicrosecondArray, new_null_array,
 };
 use arrow::compute::concat_batches;
 use arrow::datatypes::{DataType, Field, Schema, TimeUnit};
@@ -14,6 +14,7 @@ use arrow::record_batch::RecordBatch;
 use datafusion::common::ScalarValue;
 
 use crate::algebra::{ViewPlan, batches, collect};
+use crate::definition::message::MessageOptions;
 use crate::definition::stream::{RecordFormat, StreamDefinition};
 use crate::definition::view::ViewDefinition;
 use crate::engine::session;
@@ -38,6 +39,7 @@ pub(super) fn stream_definition() -> StreamDefinition {
         format: RecordFormat::Json,
         event_time: None,
         connection: None,
+        messages: MessageOptions::default(),
         kafka: Default::default(),
         sql: String::new(),
     }
@@ -89,6 +91,8 @@ pub(super) fn rows() -> RecordBatch {
         Arc::new(TimestampMicrosecondArray::from_iter(ROWS.map(|r| r.8))),
         Arc::new(StringArray::from_iter((0..13).map(|i| is_reject(i).then_some("broken")))),
         Arc::new(BinaryArray::from_iter((0..13).map(|i| is_reject(i).then_some(&b"{"[..])))),
+        Arc::new(BinaryArray::from_iter(ROWS.map(|r| r.2.map(str::as_bytes)))),
+        new_null_array(stream_definition().row_schema().field(13).data_type(), ROWS.len()),
     ];
     RecordBatch::try_new(stream_definition().row_schema(), columns).unwrap()
 }

@@ -1,6 +1,7 @@
 //! The values that each column type takes and refuses, and the messages of the refusals.
 
-use super::check;
+use super::{check, messages, show, with_options};
+use crate::decode::Decoder;
 
 /// Checks that `value` in a column `a` of type `data_type` is shown as `expect`.
 #[track_caller]
@@ -25,7 +26,6 @@ fn keys_find_their_columns() {
     check("a INT", r#"{"a":null}"#, "null");
     check("a INT", r#"{"b":1}"#, "null");
     check("a INT", "{}", "null");
-    check("a INT", r#"{"A":1}"#, "null");
     check("\"A\" INT", r#"{"A":1}"#, "1");
     check("a INT", r#"{"\u0061":1}"#, "1");
     check("a INT, b INT", r#"{"b":1,"a":2}"#, "2|1");
@@ -34,6 +34,36 @@ fn keys_find_their_columns() {
     for twice in [r#"{"a":1,"a":2}"#, r#"{"a":1,"a":1}"#, r#"{"a":null,"b":0,"\u0061":1}"#] {
         check("a INT", twice, "reject: `a` occurs twice");
     }
+}
+
+#[test]
+fn unquoted_names_take_keys_in_any_case() {
+    check("orderId INT", r#"{"orderId":1}"#, "1");
+    check("orderId INT", r#"{"orderid":1}"#, "1");
+    check("orderid INT, customerName STRING", r#"{"ORDERID":1,"CustomerName":"Ada"}"#, "1|Ada");
+    check("orderid INT, customerName STRING", r#"{"CustomerName":"Ada","ORDERID":1}"#, "1|Ada");
+    check("a INT", r#"{"\u0041":1}"#, "1");
+    check("größe INT", r#"{"GRÖSSE":1,"GRÖßE":2}"#, "2");
+    // The key that is written like the name wins, wherever it stands.
+    check("a INT", r#"{"A":1,"a":2}"#, "2");
+    check("a INT", r#"{"a":2,"A":1}"#, "2");
+    check("ab INT", r#"{"AB":1,"Ab":"x","ab":2,"aB":{}}"#, "2");
+    // Nothing says which of two other keys is meant.
+    check("ab INT", r#"{"AB":1,"Ab":2}"#, "reject: `ab` occurs twice");
+    check("a INT", r#"{"A":1,"A":1}"#, "reject: `a` occurs twice");
+    check("a INT", r#"{"A":1,"a":2,"a":2}"#, "reject: `a` occurs twice");
+    check("a INT", r#"{"A":"x"}"#, "reject: the value of `a` is not a valid INT: its text is not a number");
+    // A name with an upper-case letter was quoted.
+    check("\"orderId\" INT", r#"{"orderid":1,"ORDERID":2}"#, "null");
+    check("\"orderId\" INT", r#"{"orderid":1,"orderId":2}"#, "2");
+    // Fields are columns of an object.
+    check(
+        "a STRUCT<firstName STRING, b STRUCT<c INT>>",
+        r#"{"A":{"firstName":"x","B":{"C":1}}}"#,
+        "{firstname: x, b: {c: 1}}",
+    );
+    check("a STRUCT<b INT>[]", r#"{"a":[{"B":1},{"b":2,"B":3},{}]}"#, "[{b: 1}, {b: 2}, {b: null}]");
+    refuses("STRUCT<ab INT>", "STRUCT<ab INT>", r#"{"AB":1,"Ab":2}"#, "`ab` occurs twice");
 }
 
 #[test]
@@ -154,6 +184,8 @@ fn times() {
     refuses("DATE", "DATE", r#""2024-05-01T23:00:00Z""#, form);
     refuses("DATE", "DATE", "1.5", "it has more decimal places");
     refuses("DATE", "DATE", "2147483648", "it is out of range");
+    refuses("DATE", "DATE", "2147483647", "it is out of range");
+    refuses("DATE", "DATE", r#""0000-01-01""#, "it is out of range");
 
     let noon = "2024-05-01T12:00:00";
     takes("TIMESTAMP", r#""2024-05-01T12:00:00.123456Z""#, "2024-05-01T12:00:00.123456");
@@ -163,13 +195,44 @@ fn times() {
     takes("TIMESTAMP", "1000001", "1970-01-01T00:00:01.000001");
     takes("TIMESTAMP", "1e6", "1970-01-01T00:00:01");
     takes("TIMESTAMPTZ", r#""2024-05-01T14:00:00+02:00""#, "2024-05-01T12:00:00Z");
-    let form = "it is not a time as in RFC 3339";
+    let form = "it is not a time as in ISO 8601";
     refuses("TIMESTAMP", "TIMESTAMP", r#""soon""#, form);
     refuses("TIMESTAMP", "TIMESTAMP", r#""2016-12-31T23:59:60Z""#, form);
     refuses("TIMESTAMP", "TIMESTAMP", r#""1714564800000000""#, form);
     refuses("TIMESTAMP", "TIMESTAMP", "1.5", "it has more decimal places");
     refuses("TIMESTAMP", "TIMESTAMP", "1e19", "it is out of range");
+    refuses("TIMESTAMP", "TIMESTAMP", "9223372036854775807", "it is out of range");
+    refuses("TIMESTAMPTZ", "TIMESTAMP WITH TIME ZONE", "9223372036854775807", "it is out of range");
+    takes("TIMESTAMP", r#""2024-05-01T12:00""#, noon);
+    takes("TIMESTAMP[]", r#"["2024-W18-3T12Z"]"#, "[2024-05-01T12:00:00]");
     refuses("TIMESTAMP", "TIMESTAMP", "true", "it is a boolean");
+}
+
+#[test]
+fn numbers_become_times_in_their_unit() {
+    let rows = |columns: &str, options: &str, payload: &str| {
+        let decoder = Decoder::new(&with_options(columns, options)).unwrap();
+        show(&decoder.decode(&messages([payload.as_bytes()])).unwrap()).remove(0)
+    };
+    let noon = "2024-05-01T12:00:00";
+    let one = |options: &str, number: &str| rows("a TIMESTAMP", options, &format!(r#"{{"a":{number}}}"#));
+    assert_eq!(one("'timestamp_unit' 's'", "1714564800"), noon);
+    assert_eq!(one("'timestamp_unit' 'MS'", "1714564800000"), noon);
+    assert_eq!(one("'timestamp_unit' 'us'", "1714564800000000"), noon);
+    assert_eq!(one("'timestamp_unit' 'ns'", "1714564800000000000"), noon);
+    assert_eq!(one("'timestamp_unit.A' 'ms'", "1714564800000"), noon);
+    assert_eq!(one("'timestamp_unit' 'ms'", "\"2024-05-01T12:00:00Z\""), noon);
+    assert_eq!(
+        one("'format' 'json'", "1714564800000"),
+        "reject: the value of `a` is not a valid TIMESTAMP: in microseconds it would be a time of early 1970, and it \
+         looks like milliseconds: see the option 'timestamp_unit'"
+    );
+    let nested = rows(
+        "a STRUCT<b TIMESTAMP[]>, c TIMESTAMP",
+        "'timestamp_unit' 's', 'timestamp_unit.a' 'ms'",
+        r#"{"a":{"b":[1714564800000,null]},"c":1714564800}"#,
+    );
+    assert_eq!(nested, format!("{{b: [{noon}, null]}}|{noon}"));
 }
 
 #[test]

@@ -1,0 +1,130 @@
+//! The parts of a message: how numbers become times, and what the archive keeps beside the columns.
+//!
+//! Invariant: the columns named here have canonical types and are nullable, so an archive without them can get them.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use arrow::datatypes::{DataType, Field, FieldRef, Fields};
+
+/// The bytes of a message's key in the archive. To queries, its text; null if there is no key or it is not UTF-8.
+pub const KEY: &str = "_key";
+/// To queries, the bytes of a message's key.
+pub const KEY_BYTES: &str = "_key_bytes";
+/// The headers of a message: a list of names and values; null without headers.
+pub const HEADERS: &str = "_headers";
+/// The bytes of a message. They are null in a row of a stream that keeps rows only.
+pub const PAYLOAD: &str = "_payload";
+
+/// The columns of a stream that only a query which names them sees.
+pub const UNLISTED: [&str; 4] = [KEY, KEY_BYTES, HEADERS, PAYLOAD];
+
+/// The columns that archives of earlier versions lack.
+pub const ADDED: [&str; 2] = [KEY, HEADERS];
+
+/// The unlisted column `name` as queries see it.
+pub(crate) fn unlisted_field(name: &str) -> Field {
+    let data_type = match name {
+        KEY => DataType::Utf8,
+        HEADERS => headers_type(),
+        _ => DataType::Binary,
+    };
+    Field::new(name, data_type, true)
+}
+
+/// The columns of the archive behind `_payload`.
+pub(crate) fn added_fields() -> [Field; 2] {
+    [Field::new(KEY, DataType::Binary, true), Field::new(HEADERS, headers_type(), true)]
+}
+
+fn headers_type() -> DataType {
+    DataType::List(header_field())
+}
+
+/// One header as the item of a list.
+pub(crate) fn header_field() -> FieldRef {
+    Arc::new(Field::new("element", DataType::Struct(header_fields()), true))
+}
+
+pub(crate) fn header_fields() -> Fields {
+    Fields::from(vec![Field::new("name", DataType::Utf8, true), Field::new("value", DataType::Binary, true)])
+}
+
+/// The unit of numbers in TIMESTAMP columns.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum TimestampUnit {
+    Seconds,
+    Milliseconds,
+    #[default]
+    Microseconds,
+    Nanoseconds,
+}
+
+impl TimestampUnit {
+    /// All units, the coarsest first. Each is a thousandth of the one before.
+    const ALL: [Self; 4] = [Self::Seconds, Self::Milliseconds, Self::Microseconds, Self::Nanoseconds];
+
+    /// The unit that an option names.
+    pub fn parse(text: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|unit| text.eq_ignore_ascii_case(unit.symbol()))
+    }
+
+    pub fn symbol(self) -> &'static str {
+        match self {
+            Self::Seconds => "s",
+            Self::Milliseconds => "ms",
+            Self::Microseconds => "us",
+            Self::Nanoseconds => "ns",
+        }
+    }
+
+    pub fn plural(self) -> &'static str {
+        match self {
+            Self::Seconds => "seconds",
+            Self::Milliseconds => "milliseconds",
+            Self::Microseconds => "microseconds",
+            Self::Nanoseconds => "nanoseconds",
+        }
+    }
+
+    /// The coarser units, and how many of this unit make one of each.
+    pub(crate) fn coarser(self) -> impl Iterator<Item = (Self, i64)> {
+        let at = Self::ALL.iter().position(|unit| *unit == self).unwrap_or_default();
+        Self::ALL[..at].iter().rev().scan(1, |factor, unit| {
+            *factor *= 1000;
+            Some((*unit, *factor))
+        })
+    }
+}
+
+/// The units of all columns.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct TimestampUnits {
+    /// The unit of the columns that are not in `columns`.
+    pub others: TimestampUnit,
+    pub columns: BTreeMap<String, TimestampUnit>,
+}
+
+impl TimestampUnits {
+    /// The unit of numbers in `column`, at any depth.
+    pub fn of(&self, column: &str) -> TimestampUnit {
+        self.columns.get(column).copied().unwrap_or(self.others)
+    }
+}
+
+/// What is kept of a message that became a row. A reject keeps its payload always, and both keep key and headers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum KeptPart {
+    /// The columns.
+    Row,
+    /// The columns and the payload.
+    #[default]
+    Message,
+}
+
+/// How a stream reads and keeps messages.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct MessageOptions {
+    pub units: TimestampUnits,
+    pub keep: KeptPart,
+}
