@@ -44,6 +44,8 @@ words! {
         InvalidQuery = "invalid_query",
         /// The query was planned, and failed because of its data.
         QueryFailed = "query_failed",
+        /// The query is refused before it starts, because of its size.
+        TooLarge = "too_large",
         /// A definition or a request is understood but not accepted.
         Refused = "refused",
         /// A browser sent the request for a page of another site.
@@ -84,7 +86,7 @@ impl ErrorCode {
         use ErrorCode as C;
         match self {
             C::BadRequest | C::BadOption | C::Empty | C::MixedStatements | C::ReadOnly => 400,
-            C::Syntax | C::InvalidQuery | C::QueryFailed | C::Refused => 400,
+            C::Syntax | C::InvalidQuery | C::QueryFailed | C::TooLarge | C::Refused => 400,
             C::OtherSite => 403,
             C::NotFound | C::NoSuchPath => 404,
             C::NoSuchMethod => 405,
