@@ -87,7 +87,8 @@ def define(server, topic, bootstrap):
 def server(thalweg, kafka, topic):
     fill(kafka.bootstrap, topic)
     server = thalweg(
-        query_timeout=f"{TIME}s", query_memory=MEMORY, all_queries_memory=2 * MEMORY, max_queries=3, batch_interval="2s"
+        query_timeout=f"{TIME}s", query_memory=MEMORY, all_queries_memory=2 * MEMORY, max_queries=3, batch_interval="2s",
+        max_join_pairs=10**15,
     ).start()
     define(server, topic, kafka.bootstrap)
     return server

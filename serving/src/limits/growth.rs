@@ -250,7 +250,7 @@ mod tests {
         check("repeat", &[texts(&["ab", "c"]), number(1000)], 2, 3000);
         check("repeat", &[texts(&["ab", "c"]), numbers.clone()], 2, 4);
         check("repeat", &[texts(&["ab"]), number(-1)], 1, 0);
-        check("repeat", &[texts(&["ab"]), number(i64::MAX)], 1, usize::MAX);
+        check("repeat", &[texts(&["abc"]), number(i64::MAX)], 1, usize::MAX);
         check("lpad", &[texts(&["ab", "c"]), number(10)], 2, 20);
         check("rpad", &[texts(&["ab"]), number(10), texts(&["é"])], 1, 40);
         check("replace", &[texts(&["ab"]), texts(&[""]), texts(&["xyz"])], 1, 11);

@@ -25,10 +25,11 @@ const UNNESTED_ROWS: usize = 64 << 10;
 
 pub(super) struct GuardStream {
     input: SendableRecordBatchStream,
+    // Freed before the allowance, whose end is the end of the query.
+    reservation: MemoryReservation,
     allowance: Arc<Allowance>,
     duty: Duty,
     fixed_width: Option<usize>,
-    reservation: MemoryReservation,
     /// What is left of a batch that is cut, and the row at which the rest begins.
     rest: Option<(RecordBatch, usize)>,
     ended: bool,
@@ -38,7 +39,7 @@ impl GuardStream {
     pub(super) fn new(input: SendableRecordBatchStream, allowance: Arc<Allowance>, duty: Duty) -> Self {
         let fixed_width = slices::fixed_width(&input.schema());
         let reservation = allowance.reserve("batches under way");
-        Self { input, allowance, duty, fixed_width, reservation, rest: None, ended: false }
+        Self { input, reservation, allowance, duty, fixed_width, rest: None, ended: false }
     }
 
     /// Counts a new batch.
