@@ -26,7 +26,7 @@ use tokio::task::JoinError;
 use tokio::time::{Instant, timeout_at};
 use tokio_util::task::AbortOnDropHandle;
 
-use self::planning::{Planned, Read, ReadQuery};
+use self::planning::{Planned, ReadQuery, RequestContent};
 use self::running::Running;
 use crate::answer::{Answer, Batches};
 use crate::limits::allowance::Terms;
@@ -88,7 +88,7 @@ impl Engine {
         let mut track = self.sources.metrics.track_query();
         let deadline = Instant::now() + self.config.query_timeout;
         let started = match self.read(sql, options, deadline).await {
-            Ok((Read::Definitions(list), _)) => {
+            Ok((RequestContent::Definitions(list), _)) => {
                 return match self.apply(list).await {
                     Ok(answer) => {
                         track.finish("ok");
@@ -97,7 +97,7 @@ impl Engine {
                     Err(error) => Err(track.failed(error)),
                 };
             }
-            Ok((Read::Query(query), place)) => self.start_surely(query, place, deadline).await,
+            Ok((RequestContent::Query(query), place)) => self.start_surely(query, place, deadline).await,
             Err(error) => Err(error),
         };
         match started {
@@ -124,7 +124,7 @@ impl Engine {
         sql: &str,
         options: Options,
         deadline: Instant,
-    ) -> Result<(Read, Option<OwnedSemaphorePermit>)> {
+    ) -> Result<(RequestContent, Option<OwnedSemaphorePermit>)> {
         let place = match sql.len() > LONG_TEXT {
             true => Some(self.place(Weight::Heavy).await?),
             false => None,

@@ -26,7 +26,7 @@ use crate::statements::{self, RequestKind};
 use crate::{Error, Result};
 
 /// What a request asks for.
-pub(super) enum Read {
+pub(super) enum RequestContent {
     Definitions(Vec<Statement>),
     Query(Box<ReadQuery>),
 }
@@ -50,17 +50,17 @@ pub(super) struct Planned {
 /// Reads a text.
 ///
 /// Errors: those of a text that cannot be read, [`Error::RefuseSize`].
-pub(super) fn read(state: &SessionState, sql: &str, mut options: Options) -> Result<Read> {
+pub(super) fn read(state: &SessionState, sql: &str, mut options: Options) -> Result<RequestContent> {
     let mut pieces = pieces::split(sql).map_err(Error::from)?;
     let sql = options.take(sql, &mut pieces)?;
     match statements::read(&pieces)? {
-        RequestKind::Definitions(list) => Ok(Read::Definitions(list)),
+        RequestKind::Definitions(list) => Ok(RequestContent::Definitions(list)),
         RequestKind::Query => {
             let dialect = state.config_options().sql_parser.dialect;
             let statement = state.sql_to_statement(&sql, &dialect).map_err(planning)?;
             relations::refuse_many(&statement)?;
             let references = state.resolve_table_references(&statement).map_err(planning)?;
-            Ok(Read::Query(Box::new(ReadQuery { sql: sql.into_owned(), statement, references, options })))
+            Ok(RequestContent::Query(Box::new(ReadQuery { sql: sql.into_owned(), statement, references, options })))
         }
     }
 }

@@ -1,4 +1,5 @@
-//! Functions whose values can be far larger than their arguments, such as `repeat`: their size is known before they run.
+//! Functions whose values can be far larger than their arguments, such as `repeat`. Their size is known before
+//! they run.
 //!
 //! Invariant: a function of [`NAMES`] in a query runs only after the bytes of its values were found to fit.
 

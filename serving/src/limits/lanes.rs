@@ -33,16 +33,16 @@ pub(crate) struct LostWork {
 /// All lanes. A lane is started when no idle one is left, and kept for the next query.
 #[derive(Debug)]
 pub(crate) struct Lanes {
-    idle: Arc<Mutex<Vec<Threads>>>,
+    idle: Arc<Mutex<Vec<LaneThreads>>>,
     threads: usize,
     lost: LostWork,
 }
 
 /// The threads of a lane. Dropping the value does not wait for running work.
 #[derive(Debug)]
-struct Threads(Option<Runtime>);
+struct LaneThreads(Option<Runtime>);
 
-impl Drop for Threads {
+impl Drop for LaneThreads {
     fn drop(&mut self) {
         if let Some(runtime) = self.0.take() {
             runtime.shutdown_background();
@@ -53,9 +53,9 @@ impl Drop for Threads {
 /// One lane. Held by everything that computes there; dropping the value gives the lane back.
 #[derive(Debug)]
 pub(crate) struct Lane {
-    threads: Option<Threads>,
+    threads: Option<LaneThreads>,
     handle: Handle,
-    home: Weak<Mutex<Vec<Threads>>>,
+    home: Weak<Mutex<Vec<LaneThreads>>>,
     use_of: Arc<Use>,
 }
 
@@ -95,10 +95,10 @@ impl Lanes {
         Ok(Lane { threads: Some(threads), handle, home: Arc::downgrade(&self.idle), use_of })
     }
 
-    fn start(&self) -> std::io::Result<Threads> {
+    fn start(&self) -> std::io::Result<LaneThreads> {
         let mut builder = Builder::new_multi_thread();
         builder.worker_threads(self.threads).thread_name("query").thread_stack_size(STACK_BYTES).enable_all();
-        Ok(Threads(Some(builder.build()?)))
+        Ok(LaneThreads(Some(builder.build()?)))
     }
 
     /// The number of lanes whose work is lost.

@@ -25,7 +25,7 @@ pub(crate) fn refuse_many(statement: &Statement) -> Result<()> {
 
 /// The tables of `statement`.
 fn count(statement: &Statement) -> u64 {
-    let mut tables = Tables::default();
+    let mut tables = TableCount::default();
     match statement {
         Statement::Statement(inner) => {
             // The visitor never breaks.
@@ -42,7 +42,7 @@ type Names = HashMap<String, u64>;
 
 /// One walk over a query, in the order of its text.
 #[derive(Default)]
-struct Tables {
+struct TableCount {
     count: u64,
     /// The names that are known where the walk is.
     names: Names,
@@ -52,7 +52,7 @@ struct Tables {
     around: Vec<(u64, Names)>,
 }
 
-impl Visitor for Tables {
+impl Visitor for TableCount {
     type Break = ();
 
     fn pre_visit_query(&mut self, query: &Query) -> ControlFlow<()> {

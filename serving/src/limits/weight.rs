@@ -58,7 +58,7 @@ pub(crate) enum Weight {
 
 /// What the leaves of a plan read.
 #[derive(Debug, Default)]
-struct Read {
+struct LeafReads {
     rows: usize,
     file_bytes: u64,
     is_unknown: bool,
@@ -66,7 +66,7 @@ struct Read {
 
 /// Errors: those of the engine's statistics.
 pub(crate) fn weigh(plan: &Arc<dyn ExecutionPlan>) -> Result<Weight> {
-    let mut read = Read::default();
+    let mut read = LeafReads::default();
     plan.apply(|node| {
         if node.children().is_empty() {
             read.add(node);
@@ -80,7 +80,7 @@ pub(crate) fn weigh(plan: &Arc<dyn ExecutionPlan>) -> Result<Weight> {
     Ok(if is_light { Weight::Light } else { Weight::Heavy })
 }
 
-impl Read {
+impl LeafReads {
     fn add(&mut self, leaf: &Arc<dyn ExecutionPlan>) {
         if SMALL_LEAVES.contains(&leaf.name()) {
             return;

@@ -17,7 +17,7 @@ use crate::limits::allowance::Allowance;
 
 /// An expression that is evaluated only while the query may run.
 #[derive(Debug)]
-struct Checked {
+struct CheckedFilter {
     inner: Arc<dyn PhysicalExpr>,
     allowance: Arc<Allowance>,
 }
@@ -25,31 +25,31 @@ struct Checked {
 /// `filter` with a check before each evaluation.
 pub(super) fn checked(filter: &JoinFilter, allowance: &Arc<Allowance>) -> JoinFilter {
     let inner = Arc::clone(filter.expression());
-    let expression = Arc::new(Checked { inner, allowance: Arc::clone(allowance) });
+    let expression = Arc::new(CheckedFilter { inner, allowance: Arc::clone(allowance) });
     JoinFilter::new(expression, filter.column_indices().to_vec(), Arc::clone(filter.schema()))
 }
 
-impl PartialEq for Checked {
+impl PartialEq for CheckedFilter {
     fn eq(&self, other: &Self) -> bool {
         self.inner.eq(&other.inner)
     }
 }
 
-impl Eq for Checked {}
+impl Eq for CheckedFilter {}
 
-impl Hash for Checked {
+impl Hash for CheckedFilter {
     fn hash<H: Hasher>(&self, state: &mut H) {
         self.inner.hash(state);
     }
 }
 
-impl fmt::Display for Checked {
+impl fmt::Display for CheckedFilter {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Display::fmt(&self.inner, f)
     }
 }
 
-impl PhysicalExpr for Checked {
+impl PhysicalExpr for CheckedFilter {
     fn data_type(&self, schema: &Schema) -> Result<DataType> {
         self.inner.data_type(schema)
     }

