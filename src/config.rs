@@ -91,8 +91,16 @@ pub struct Settings {
     pub(crate) query_memory: usize,
     #[serde(deserialize_with = "threads")]
     pub(crate) query_threads: usize,
+    #[serde(deserialize_with = "size")]
+    pub(crate) all_queries_memory: usize,
     #[serde(deserialize_with = "count")]
     pub(crate) max_queries: usize,
+    #[serde(deserialize_with = "count")]
+    pub(crate) max_light_queries: usize,
+    #[serde(deserialize_with = "count")]
+    pub(crate) max_lost_queries: usize,
+    #[serde(deserialize_with = "count")]
+    pub(crate) max_join_pairs: usize,
     #[serde(deserialize_with = "duration")]
     pub(crate) shutdown_timeout: Duration,
     pub(crate) flight_addr: SocketAddr,

@@ -223,9 +223,21 @@ pub(crate) struct QueryFlags {
     /// Threads of one query, 0 for one per core [default: 0]
     #[arg(long, value_name = "N", value_parser = checked(parse_count))]
     query_threads: Option<String>,
-    /// Queries that run at the same time [default: 32]
+    /// Memory that all queries together may take [default: 2GiB]
+    #[arg(long, value_name = "SIZE", value_parser = checked(parse_size))]
+    all_queries_memory: Option<String>,
+    /// Heavy queries that run at the same time [default: 32]
     #[arg(long, value_name = "N", value_parser = checked(parse_count))]
     max_queries: Option<String>,
+    /// Places that only light queries take [default: 8]
+    #[arg(long, value_name = "N", value_parser = checked(parse_count))]
+    max_light_queries: Option<String>,
+    /// Queries that do not end although their time is over, above which heavy ones are refused [default: 4]
+    #[arg(long, value_name = "N", value_parser = checked(parse_count))]
+    max_lost_queries: Option<String>,
+    /// Pairs of rows that a join without an equality may compare [default: 10000000000]
+    #[arg(long, value_name = "N", value_parser = checked(parse_count))]
+    max_join_pairs: Option<String>,
 }
 
 /// How a worker is found, and which partitions it reads.

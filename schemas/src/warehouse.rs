@@ -20,10 +20,12 @@ use std::time::Duration;
 use datafusion::execution::object_store::ObjectStoreUrl;
 use datafusion::execution::runtime_env::RuntimeEnv;
 use object_store::aws::{AmazonS3Builder, AmazonS3ConfigKey};
+use object_store::client::SpawnedReqwestConnector;
 use object_store::local::LocalFileSystem;
 use object_store::path::Path;
 use object_store::prefix::PrefixStore;
 use object_store::{BackoffConfig, ClientConfigKey, ObjectStore, ObjectStoreScheme, RetryConfig};
+use tokio::runtime::Handle;
 use url::Url;
 
 use crate::error::nearest::nearest;
@@ -165,6 +167,11 @@ fn open_s3(url: &Url, options: impl Iterator<Item = (String, String)>) -> object
         if let Ok(key) = key.to_ascii_lowercase().parse() {
             builder = builder.with_config(key, value);
         }
+    }
+    // Connections are shared by all threads that read. On the threads of a query that does not yield, they would stand
+    // still for everybody.
+    if let Ok(here) = Handle::try_current() {
+        builder = builder.with_http_connector(SpawnedReqwestConnector::new(here));
     }
     Ok(Arc::new(PrefixStore::new(builder.build()?, prefix)))
 }

@@ -1,40 +1,44 @@
-//! Runs one query: resolves its names, takes its pins, plans it, and runs it under limits.
+//! Runs one query: reads it, takes its pins, plans it, and runs it under limits.
 //!
-//! Queries run on threads of their own, so an operator that computes for long without yielding delays neither
-//! ingestion nor the answer of the time limit.
+//! Reading, planning and running happen on lanes ([`crate::limits::lanes`]). Everything that only waits (for a place,
+//! for pins) happens where the request is served, so a waiting query holds no thread.
 //!
-//! Invariant: a query ends by its last row, an error, the time limit or a client that disconnects. Each end aborts
-//! the task, and the end of the task frees all operators, their memory and the permit.
+//! Invariant: a query ends by its last row, an error, the time limit or a client that disconnects. Each end asks all
+//! work of the query to return, and the return of the last of it frees the query's memory, lane and place.
+
+mod planning;
+mod running;
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use arrow::datatypes::SchemaRef;
-use arrow::record_batch::RecordBatch;
-use datafusion::common::tree_node::TreeNodeRecursion;
-use datafusion::error::DataFusionError;
-use datafusion::execution::SendableRecordBatchStream;
-use datafusion::execution::context::{SessionContext, SessionState};
-use datafusion::execution::memory_pool::FairSpillPool;
-use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
-use datafusion::logical_expr::LogicalPlan;
-use datafusion::physical_plan::execute_stream;
-use futures::stream::{self, StreamExt};
+use datafusion::execution::context::SessionState;
+use futures::stream;
+use thalweg_schemas::StreamName;
 use thalweg_schemas::api::sql::{Frontiers, Partial};
-use thalweg_schemas::definition::{pieces, syntax};
+use thalweg_schemas::clock::WallClock;
+use thalweg_schemas::definition::Statement;
 use thalweg_schemas::engine::session;
-use thalweg_schemas::engine::threads::Threads;
-use thalweg_schemas::{Error as SharedError, StreamName};
-use tokio::sync::{Semaphore, mpsc, oneshot};
+use tokio::sync::OwnedSemaphorePermit;
+use tokio::task::JoinError;
 use tokio::time::{Instant, timeout_at};
 use tokio_util::task::AbortOnDropHandle;
 
+use self::planning::{Planned, ReadQuery, RequestContent, Tables};
+use self::running::Running;
 use crate::answer::{Answer, Batches};
+use crate::limits::allowance::Terms;
+use crate::limits::lanes::Lanes;
+use crate::limits::memory::{AllQueries, QueryPool};
+use crate::limits::places::Places;
+use crate::limits::weight::Weight;
 use crate::metrics::Track;
 use crate::names;
 use crate::options::Options;
-use crate::pin::{AnsweredFrontiers, PinOptions, pin_all};
+use crate::pin::{AnsweredFrontiers, PinOptions, Pins, pin_all};
 use crate::sources::{ServingConfig, Sources};
-use crate::statements::{self, RequestKind};
+use crate::statements;
 use crate::status::readiness::Readiness;
 use crate::{Error, Result};
 
@@ -44,14 +48,16 @@ pub(crate) struct Engine {
     pub(crate) config: ServingConfig,
     /// Functions, rules and settings; cloned per query.
     base: SessionState,
-    permits: Arc<Semaphore>,
+    places: Places,
+    lanes: Lanes,
+    memory: Arc<AllQueries>,
     given: AnsweredFrontiers,
-    threads: Threads,
     pub(crate) readiness: Readiness,
+    panics: AtomicU64,
 }
 
 impl Engine {
-    /// Errors: [`Error::Shared`] if the spill folder cannot be used, [`Error::StartThreads`].
+    /// Errors: [`Error::Shared`] if the spill folder cannot be used.
     pub(crate) fn new(config: ServingConfig, sources: Sources) -> Result<Self> {
         let env = session::runtime(Some(&sources.shared.warehouse), None, config.spill.clone())?;
         let mut settings = session::config(config.target_partitions).with_create_default_catalog_and_schema(false);
@@ -60,12 +66,13 @@ impl Engine {
         options.catalog.default_schema = names::PUBLIC.into();
         options.sql_parser.collect_spans = true;
         let base = session::state_with(settings, env);
-        let threads = Threads::start("query", config.target_partitions).map_err(Error::StartThreads)?;
         Ok(Self {
-            threads,
-            permits: Arc::new(Semaphore::new(config.max_queries.max(1))),
+            lanes: Lanes::new(config.target_partitions, sources.metrics.lost.clone()),
+            places: Places::new(config.max_queries, config.max_light_queries, config.queue_wait),
+            memory: Arc::new(AllQueries::new(config.all_queries_memory)),
             given: AnsweredFrontiers::default(),
             readiness: Readiness::default(),
+            panics: AtomicU64::new(0),
             base,
             sources,
             config,
@@ -75,18 +82,15 @@ impl Engine {
     /// Applies the definitions in `sql`, or starts its query.
     ///
     /// Errors: every variant of [`Error`] with a code below 500, and the errors of a query that cannot start.
-    pub(crate) async fn run(self: &Arc<Self>, sql: &str, mut options: Options) -> Result<Answer> {
+    pub(crate) async fn run(self: &Arc<Self>, sql: &str, options: Options) -> Result<Answer> {
         let mut track = self.sources.metrics.track_query();
+        let denied = options.definitions;
         let deadline = Instant::now() + self.config.query_timeout;
-        let read = pieces::split(sql).map_err(Error::from).and_then(|mut pieces| {
-            let sql = options.take(sql, &mut pieces)?;
-            Ok((sql, statements::read(&pieces)?))
-        });
-        let started = match read {
-            Ok((_, RequestKind::Definitions(list))) => {
-                let applied = match options.definitions {
+        let started = match self.read(sql, options, deadline).await {
+            Ok((RequestContent::Definitions(list), _)) => {
+                let applied = match denied {
                     Some(denied) => Err(Error::Deny(denied)),
-                    None => statements::apply(&self.sources, list).await,
+                    None => self.apply(list).await,
                 };
                 return match applied {
                     Ok(answer) => {
@@ -96,7 +100,7 @@ impl Engine {
                     Err(error) => Err(track.failed(error)),
                 };
             }
-            Ok((sql, RequestKind::Query)) => self.start_in_time(&sql, options, deadline).await,
+            Ok((RequestContent::Query(query), place)) => self.start_surely(query, place, deadline).await,
             Err(error) => Err(error),
         };
         match started {
@@ -111,95 +115,115 @@ impl Engine {
         }
     }
 
-    async fn start_in_time(self: &Arc<Self>, sql: &str, options: Options, deadline: Instant) -> Result<Started> {
-        let permits = Arc::clone(&self.permits).acquire_owned();
-        let permit = match tokio::time::timeout(self.config.queue_wait, permits).await {
-            Ok(Ok(permit)) => permit,
-            Ok(Err(_)) | Err(_) => {
-                return Err(Error::TooBusy { running: self.config.max_queries });
-            }
+    /// Why only light queries are answered at the moment, if so.
+    pub(crate) fn overloaded(&self) -> Option<Error> {
+        let lost = self.lanes.lost();
+        (lost >= self.config.max_lost_queries).then_some(Error::Overloaded { lost })
+    }
+
+    /// Reads a request. A long text is heavy before anything is known of it, so it needs a place of a heavy query.
+    async fn read(
+        self: &Arc<Self>,
+        sql: &str,
+        options: Options,
+        deadline: Instant,
+    ) -> Result<(RequestContent, Option<OwnedSemaphorePermit>)> {
+        let place = match sql.len() > LONG_TEXT {
+            true => Some(self.place(Weight::Heavy).await?),
+            false => None,
         };
-        let (head_sender, head) = oneshot::channel();
-        let (sender, batches) = mpsc::channel(BATCHES_AHEAD);
-        let (engine, sql) = (Arc::clone(self), sql.to_owned());
-        let work = async move {
-            let (first, mut plan) = match engine.start_surely(&sql, &options).await {
-                Ok((head, first, plan)) => {
-                    if head_sender.send(Ok(head)).is_err() {
-                        return;
-                    }
-                    (first, plan)
-                }
-                Err(error) => {
-                    // A dropped receiver means that the client has gone, so the error has no reader.
-                    let _ = head_sender.send(Err(error));
-                    return;
-                }
-            };
-            let mut next = first;
-            while let Some(batch) = next {
-                if sender.send(batch).await.is_err() {
-                    return;
-                }
-                next = plan.next().await;
-            }
-        };
-        // The time limit also covers the rest of the query: a client that stops reading must not keep a permit.
-        let task = self.threads.spawn(async move {
-            let _permit = permit;
-            timeout_at(deadline, work).await.is_ok()
-        });
-        let running = Running { batches, task };
-        match timeout_at(deadline, head).await {
-            Ok(Ok(Ok(head))) => Ok(Started { head, running }),
-            Ok(Ok(Err(error))) => Err(error),
-            Ok(Err(_)) => Err(match running.task.await {
-                Ok(_) => self.timeout(),
-                Err(_) => panicked(),
-            }),
+        let (engine, text) = (Arc::clone(self), sql.to_owned());
+        let read = self.on_lane(deadline, sql, async move { planning::read(&engine.base, &text, options) }).await??;
+        Ok((read, place))
+    }
+
+    /// Applies definitions on a lane, because views are compiled on the way.
+    async fn apply(self: &Arc<Self>, definitions: Vec<Statement>) -> Result<Answer> {
+        let sources = self.sources.clone();
+        let deadline = Instant::now() + DEFINITIONS_TIME;
+        self.on_lane(deadline, "definitions", async move { statements::apply(&sources, definitions).await }).await?
+    }
+
+    /// Runs short work on a lane, with a place for plans. `sql` is for the log.
+    async fn on_lane<T: Send + 'static>(
+        &self,
+        deadline: Instant,
+        sql: &str,
+        work: impl Future<Output = T> + Send + 'static,
+    ) -> Result<T> {
+        let place = self.places.plan().await?;
+        let lane = self.lanes.take()?;
+        let threads = lane.handle().clone();
+        let watch = lane.watch();
+        let task = AbortOnDropHandle::new(threads.spawn(async move {
+            let done = work.await;
+            drop((lane, place));
+            done
+        }));
+        let done = timeout_at(deadline, task).await;
+        drop(watch);
+        match done {
+            Ok(Ok(done)) => Ok(done),
+            Ok(Err(panic)) => Err(self.panicked(panic, sql)),
             Err(_) => Err(self.timeout()),
         }
     }
 
+    async fn place(&self, weight: Weight) -> Result<OwnedSemaphorePermit> {
+        match (weight, self.overloaded()) {
+            (Weight::Heavy, Some(error)) => Err(error),
+            _ => self.places.run(weight).await,
+        }
+    }
+
     /// Starts the query and computes its first batch. If a worker fails before that batch, the query is pinned and
-    /// started anew, [`ATTEMPTS`] times in total; this is safe because nothing has been sent yet.
-    async fn start_surely(&self, sql: &str, options: &Options) -> Result<(Head, First, Rest)> {
-        let mut lost = 0;
+    /// started anew, [`ATTEMPTS`] times in total; if its rows are too wide, it is started anew with smaller batches.
+    /// Both are safe because nothing has been sent yet.
+    async fn start_surely(
+        self: &Arc<Self>,
+        query: Box<ReadQuery>,
+        place: Option<OwnedSemaphorePermit>,
+        deadline: Instant,
+    ) -> Result<Started> {
+        let query = Arc::new(*query);
+        let mut place = place;
+        let mut batch_rows = self.base.config().batch_size();
+        let (mut lost, mut narrowed) = (0, 0);
         loop {
-            let (head, mut plan) = self.start(sql, options).await?;
-            match plan.next().await {
-                Some(Err(source)) => {
-                    let error = Error::RunQuery { source };
+            let terms = Terms {
+                deadline: deadline.into_std(),
+                time: self.config.query_timeout,
+                memory: self.config.query_memory,
+                batch_rows,
+                can_restart: narrowed < NARROWER,
+            };
+            match self.start(&query, place.take(), terms, deadline).await {
+                Err(Error::WideRows { rows }) if narrowed < NARROWER => {
+                    narrowed += 1;
+                    batch_rows = rows;
+                    tracing::debug!(batch_rows, "a query starts again with smaller batches");
+                }
+                Err(error) if error.is_worker_lost() => {
                     lost += 1;
-                    if lost == ATTEMPTS || !error.is_worker_lost() {
+                    if lost == ATTEMPTS {
                         return Err(error);
                     }
                     tracing::info!(%error, "a query pins again");
                 }
-                first => return Ok((head, first, plan)),
+                started => return started,
             }
         }
     }
 
-    async fn start(&self, sql: &str, options: &Options) -> Result<(Head, Rest)> {
-        let planning = |source: DataFusionError| Error::PlanQuery { source };
-        let mut state = self.base.clone();
-        let dialect = state.config_options().sql_parser.dialect;
-        let mut statement = state.sql_to_statement(sql, &dialect).map_err(planning)?;
-        let references = state.resolve_table_references(&statement).map_err(planning)?;
-
-        let catalog = Arc::clone(&self.sources.shared.catalog.borrow());
-        self.given.keep(|name| catalog.streams.contains_key(name));
-        let unknown = |name: &&StreamName| !catalog.streams.contains_key(*name);
-        if let Some(name) = options.min_frontier.keys().find(unknown) {
-            return Err(Error::SetOption {
-                reason: format!("min_frontier names the stream `{name}`, which does not exist"),
-            });
-        }
-        let wanted = names::wanted(&catalog, &references)?;
-        let terms =
-            PinOptions { options, deadline: Instant::now() + self.config.pin_wait, keep: self.config.query_timeout };
-        let pins = pin_all(&self.sources, &self.given, &wanted, &terms).await?;
+    async fn start(
+        self: &Arc<Self>,
+        query: &Arc<ReadQuery>,
+        place: Option<OwnedSemaphorePermit>,
+        terms: Terms,
+        deadline: Instant,
+    ) -> Result<Started> {
+        let pinned = timeout_at(deadline, self.pin(query)).await;
+        let (catalog, pins) = pinned.map_err(|_| self.timeout())??;
         let stale = pins.values().any(|pin| pin.stale);
         let frontier = pins.iter().map(|(name, pin)| (name.clone(), pin.frontier.clone())).collect();
         let partial = pins
@@ -207,44 +231,70 @@ impl Engine {
             .filter(|(_, pin)| !pin.partial.is_empty())
             .map(|(name, pin)| (name.clone(), pin.partial.clone()))
             .collect();
-        let mentioned = Arc::new(syntax::mentioned(&statement));
-        syntax::rewrite(&mut statement, |name| names::unlisted(&catalog, &mentioned, name));
-        state.register_catalog_list(names::catalog_list(&catalog, Arc::new(pins), &mentioned));
 
-        let plan = state.statement_to_plan(statement).await.map_err(planning)?;
-        refuse_changes(&plan)?;
-        let env = self.limited_env()?;
-        let frame = SessionContext::new_with_state(state).execute_logical_plan(plan).await.map_err(planning)?;
-        let task = Arc::new(frame.task_ctx().with_runtime(env));
-        let physical = frame.create_physical_plan().await.map_err(planning)?;
-        let batches = execute_stream(physical, task).map_err(|source| Error::RunQuery { source })?;
-        let head = Head { schema: batches.schema(), frontier, stale, partial };
-        Ok((head, batches))
+        let pool = Arc::new(QueryPool::new(terms.memory, Arc::clone(&self.memory)));
+        let (engine, read) = (Arc::clone(self), Arc::clone(query));
+        let planned = self.on_lane(deadline, &query.sql, async move {
+            let tables = Tables { catalog, pins: Arc::new(pins) };
+            planning::plan(engine.base.clone(), &read, tables, &terms, pool, engine.config.max_join_pairs).await
+        });
+        let planned: Planned = planned.await??;
+
+        let place = match place {
+            Some(place) => place,
+            None => timeout_at(deadline, self.place(planned.weight)).await.map_err(|_| self.timeout())??,
+        };
+        let head = Head { schema: planned.physical.schema(), frontier, stale, partial };
+        let mut running = Running::start(planned, self.lanes.take()?, place, deadline);
+        match timeout_at(deadline, running.first()).await {
+            Ok(Some(Ok(()))) => Ok(Started { head, running }),
+            Ok(Some(Err(error))) => Err(error),
+            Ok(None) => Err(match running.end().await {
+                Ok(_) => self.timeout(),
+                Err(panic) => self.panicked(panic, &query.sql),
+            }),
+            Err(_) => Err(self.timeout()),
+        }
     }
 
-    /// Returns the shared runtime with a memory pool for one query.
-    fn limited_env(&self) -> Result<Arc<RuntimeEnv>> {
-        RuntimeEnvBuilder::from_runtime_env(self.base.runtime_env())
-            .with_memory_pool(Arc::new(FairSpillPool::new(self.config.query_memory)))
-            .build_arc()
-            .map_err(|source| Error::RunQuery { source })
+    /// Pins all that the query reads.
+    async fn pin(&self, query: &ReadQuery) -> Result<(Arc<thalweg_schemas::catalog::Catalog>, Pins)> {
+        let catalog = Arc::clone(&self.sources.shared.catalog.borrow());
+        self.given.keep(|name| catalog.streams.contains_key(name));
+        let unknown = |name: &&StreamName| !catalog.streams.contains_key(*name);
+        if let Some(name) = query.options.min_frontier.keys().find(unknown) {
+            return Err(Error::SetOption {
+                reason: format!("min_frontier names the stream `{name}`, which does not exist"),
+            });
+        }
+        let wanted = names::wanted(&catalog, &query.references)?;
+        let terms = PinOptions {
+            options: &query.options,
+            deadline: Instant::now() + self.config.pin_wait,
+            keep: self.config.query_timeout,
+        };
+        let pins = pin_all(&self.sources, &self.given, &wanted, &terms).await?;
+        Ok((catalog, pins))
     }
 
-    fn limited(&self, running: Running, deadline: Instant, track: Track) -> Batches {
-        let seconds = self.config.query_timeout.as_secs_f64();
-        let rest = stream::try_unfold((running, track), move |(mut running, mut track)| async move {
-            match timeout_at(deadline, running.batches.recv()).await {
-                Ok(Some(Ok(batch))) => Ok(Some((batch, (running, track)))),
-                Ok(Some(Err(source))) => Err(track.failed(Error::RunQuery { source })),
-                Ok(None) => match (&mut running.task).await {
-                    Ok(true) => {
-                        track.finish("ok");
-                        Ok(None)
-                    }
-                    Ok(false) => Err(track.failed(Error::Timeout { seconds })),
-                    Err(_) => Err(track.failed(panicked())),
-                },
-                Err(_) => Err(track.failed(Error::Timeout { seconds })),
+    fn limited(self: &Arc<Self>, running: Running, deadline: Instant, track: Track) -> Batches {
+        let engine = Arc::clone(self);
+        let rest = stream::try_unfold((running, track), move |(mut running, mut track)| {
+            let engine = Arc::clone(&engine);
+            async move {
+                match timeout_at(deadline, running.next()).await {
+                    Ok(Some(Ok(batch))) => Ok(Some((batch, (running, track)))),
+                    Ok(Some(Err(source))) => Err(track.failed(Error::of_engine(source, false))),
+                    Ok(None) => match running.end().await {
+                        Ok(true) => {
+                            track.finish("ok");
+                            Ok(None)
+                        }
+                        Ok(false) => Err(track.failed(engine.timeout())),
+                        Err(panic) => Err(track.failed(engine.panicked(panic, ""))),
+                    },
+                    Err(_) => Err(track.failed(engine.timeout())),
+                }
             }
         });
         Box::pin(rest)
@@ -253,17 +303,35 @@ impl Engine {
     fn timeout(&self) -> Error {
         Error::Timeout { seconds: self.config.query_timeout.as_secs_f64() }
     }
+
+    /// The error of a task that ended without a result, which only a panic can cause.
+    fn panicked(&self, error: JoinError, sql: &str) -> Error {
+        let number = self.panics.fetch_add(1, Ordering::Relaxed);
+        let id = format!("{:x}-{number}", WallClock::System.now_ms());
+        let reason = match error.try_into_panic() {
+            Ok(panic) => text_of(panic.as_ref()),
+            Err(error) => error.to_string(),
+        };
+        let begin: String = sql.chars().take(LOGGED_CHARACTERS).collect();
+        tracing::error!(id, reason, sql = begin, "a query panicked");
+        Error::Panic { id }
+    }
 }
 
-/// Batches that a query may compute ahead of its client.
-const BATCHES_AHEAD: usize = 2;
+/// The length in bytes from which a text counts as heavy before it is read.
+const LONG_TEXT: usize = 16 << 10;
+
+/// How long definitions may be read and compiled.
+const DEFINITIONS_TIME: std::time::Duration = std::time::Duration::from_secs(60);
 
 /// How many times a query is started in total when workers fail.
 const ATTEMPTS: usize = 3;
 
-/// The first batch of an answer, if there is one, and the remaining batches.
-type First = Option<Result<RecordBatch, DataFusionError>>;
-type Rest = SendableRecordBatchStream;
+/// How many times a query is started with smaller batches.
+const NARROWER: usize = 5;
+
+/// Characters of a query in the log entry of its panic.
+const LOGGED_CHARACTERS: usize = 200;
 
 /// The properties of an answer that are known before its first row.
 struct Head {
@@ -278,36 +346,9 @@ struct Started {
     running: Running,
 }
 
-/// A query's task; dropping this value aborts the task.
-struct Running {
-    batches: mpsc::Receiver<Result<RecordBatch, DataFusionError>>,
-    /// True if the query finished, false if its time ran out.
-    task: AbortOnDropHandle<bool>,
-}
-
-/// The error of a task that ended without a result, which only a panic can cause.
-fn panicked() -> Error {
-    Error::Shared(SharedError::Broken("a query's task panicked".into()))
-}
-
-/// Refuses every plan that would change something, also under EXPLAIN: queries only read.
-fn refuse_changes(plan: &LogicalPlan) -> Result<()> {
-    let mut refused = None;
-    plan.apply_with_subqueries(|node| {
-        refused = match node {
-            LogicalPlan::Ddl(ddl) => Some(ddl.name().to_owned()),
-            LogicalPlan::Dml(dml) => Some(dml.op.name().to_owned()),
-            LogicalPlan::Copy(_) => Some("COPY".to_owned()),
-            LogicalPlan::Statement(statement) => Some(statement.name().to_owned()),
-            _ => return Ok(TreeNodeRecursion::Continue),
-        };
-        Ok(TreeNodeRecursion::Stop)
-    })
-    .map_err(|source| Error::PlanQuery { source })?;
-    match refused {
-        Some(what) => Err(Error::ChangeByQuery(what)),
-        None => Ok(()),
-    }
+fn text_of(panic: &(dyn std::any::Any + Send)) -> String {
+    let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
+    text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_else(|| "no reason".to_owned())
 }
 
 #[cfg(test)]

@@ -72,8 +72,25 @@ pub enum Error {
     AskWorker { worker: String, reason: String },
     #[error("{running} queries are running, which is the limit; try again in a moment")]
     TooBusy { running: usize },
+    /// Work whose time is over does not return and holds the machine.
+    #[error("{lost} queries do not end although their time is over; only light queries are answered until they do")]
+    Overloaded { lost: usize },
     #[error("the query took longer than its limit of {seconds} s")]
     Timeout { seconds: f64 },
+    /// The rows are too wide for batches of the usual size; the query starts again with batches of `rows` rows.
+    #[error("the query's rows are too wide for its memory; ask for fewer or shorter values")]
+    WideRows { rows: usize },
+    #[error(
+        "a join without an equality would compare {pairs} pairs of rows, more than max_join_pairs ({limit}); join on equal columns, filter first, or raise the setting"
+    )]
+    RefusePairs { pairs: u64, limit: u64 },
+    #[error(
+        "the query has {count} {what} once WITH clauses and views are written out, more than {limit}; ask for less at once"
+    )]
+    RefuseSize { what: &'static str, count: u64, limit: u64 },
+    /// A panic within a query; the log has the rest under `id`.
+    #[error("the query failed by a fault of the server; the log says more under {id}")]
+    Panic { id: String },
     /// An error of the catalog or the algebra.
     #[error(transparent)]
     Shared(#[from] SharedError),
@@ -105,6 +122,8 @@ impl Error {
             | Error::FindStatement
             | Error::MixStatements { .. }
             | Error::ChangeByQuery(_)
+            | Error::RefusePairs { .. }
+            | Error::RefuseSize { .. }
             | Error::Timeout { .. } => Fault::User,
             Error::PlanQuery { source } | Error::RunQuery { source } => match (own(source), shared(source)) {
                 (Some(inner), _) => inner.fault(),
@@ -117,11 +136,13 @@ impl Error {
             | Error::AskWorker { .. }
             | Error::TooBusy { .. }
             | Error::TooManyCalls { .. }
+            | Error::Overloaded { .. }
+            | Error::WideRows { .. }
             | Error::StartThreads(_)
             | Error::Serve(_) => Fault::Transient,
             Error::Shared(inner) => inner.fault(),
             Error::Call { fault, .. } => *fault,
-            Error::Encode(_) => Fault::Bug,
+            Error::Encode(_) | Error::Panic { .. } => Fault::Bug,
         }
     }
 
@@ -132,6 +153,17 @@ impl Error {
             Error::AskWorker { .. } => true,
             Error::RunQuery { source } | Error::PlanQuery { source } => own(source).is_some_and(Self::is_worker_lost),
             _ => false,
+        }
+    }
+
+    /// The error of a query that the engine ended while it was planned (`planning`) or ran. Limits end a query from
+    /// within the engine, which wraps their errors.
+    pub(crate) fn of_engine(source: DataFusionError, planning: bool) -> Self {
+        match own(&source) {
+            Some(Error::Timeout { seconds }) => Error::Timeout { seconds: *seconds },
+            Some(Error::WideRows { rows }) => Error::WideRows { rows: *rows },
+            _ if planning => Error::PlanQuery { source },
+            _ => Error::RunQuery { source },
         }
     }
 
@@ -174,7 +206,9 @@ impl Error {
             Error::NotHeld { .. } => ErrorCode::NotHeld,
             Error::StreamStopped { .. } => ErrorCode::StreamStopped,
             Error::AskWorker { .. } => ErrorCode::WorkerFailed,
-            Error::TooBusy { .. } | Error::TooManyCalls { .. } => ErrorCode::TooBusy,
+            Error::TooBusy { .. } | Error::TooManyCalls { .. } | Error::Overloaded { .. } => ErrorCode::TooBusy,
+            Error::WideRows { .. } => ErrorCode::MemoryLimit,
+            Error::RefusePairs { .. } | Error::RefuseSize { .. } => ErrorCode::TooLarge,
             Error::Timeout { .. } => ErrorCode::Timeout,
             Error::PlanQuery { source } => engine_code(source, ErrorCode::InvalidQuery),
             Error::RunQuery { source } => engine_code(source, ErrorCode::QueryFailed),
@@ -184,7 +218,7 @@ impl Error {
                 Fault::Transient => ErrorCode::Unavailable,
                 Fault::Bug => ErrorCode::Internal,
             },
-            Error::Encode(_) | Error::StartThreads(_) | Error::Serve(_) => ErrorCode::Internal,
+            Error::Encode(_) | Error::StartThreads(_) | Error::Serve(_) | Error::Panic { .. } => ErrorCode::Internal,
         }
     }
 

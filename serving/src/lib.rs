@@ -13,6 +13,8 @@ pub mod error;
 
 mod options;
 
+mod limits;
+
 mod metrics;
 pub mod workers;
 

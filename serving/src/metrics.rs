@@ -21,6 +21,7 @@ use thalweg_schemas::api::runs::{RunReport, RunSummary};
 use thalweg_schemas::clock::WallClock;
 
 use crate::Error;
+use crate::limits::lanes::LostWork;
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct OutcomeLabel {
@@ -41,6 +42,7 @@ pub struct Metrics {
     pub(crate) registry: Registry,
     queries: Histograms<OutcomeLabel>,
     running: Gauge,
+    pub(crate) lost: LostWork,
     runs: Histograms<RunLabels>,
     run_rows: Family<RunLabels, Counter>,
     epoch_seconds: Counter<f64, AtomicU64>,
@@ -78,6 +80,7 @@ impl Metrics {
         let metrics = Self {
             queries,
             running: Gauge::default(),
+            lost: LostWork::default(),
             runs,
             run_rows: Family::default(),
             epoch_seconds: Counter::default(),
@@ -94,6 +97,12 @@ impl Metrics {
             metrics.queries.clone(),
         );
         registry.register("queries_running", "Queries that are running", metrics.running.clone());
+        registry.register(
+            "queries_lost",
+            "Queries whose time is over and whose work does not return",
+            metrics.lost.now.clone(),
+        );
+        registry.register("lost_queries", "Queries that were ever lost", metrics.lost.ever.clone());
         registry.register(
             "batch_run_seconds",
             "Time of recomputations, by view, mode and outcome",

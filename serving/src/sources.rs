@@ -29,8 +29,16 @@ pub struct ServingConfig {
     pub query_timeout: Duration,
     /// Bytes that the operators of one query may hold; operators that can spill do so beyond the limit.
     pub query_memory: usize,
-    /// Queries that run at the same time; others wait for `queue_wait`.
+    /// Bytes that the operators of all queries together may hold.
+    pub all_queries_memory: usize,
+    /// Heavy queries that run at the same time; others wait for `queue_wait`.
     pub max_queries: usize,
+    /// Places that only light queries can take.
+    pub max_light_queries: usize,
+    /// Queries whose time is over and that do not end, above which heavy queries are refused.
+    pub max_lost_queries: usize,
+    /// Pairs of rows that a join without an equality may compare.
+    pub max_join_pairs: u64,
     pub queue_wait: Duration,
     /// How long a query waits for state that tiles from its batch version before the answer is `not_held`.
     pub pin_wait: Duration,
@@ -52,7 +60,11 @@ impl Default for ServingConfig {
         Self {
             query_timeout: Duration::from_secs(60),
             query_memory: 256 << 20,
+            all_queries_memory: 1 << 30,
             max_queries: 16,
+            max_light_queries: 8,
+            max_lost_queries: 4,
+            max_join_pairs: 10_000_000_000,
             queue_wait: Duration::from_secs(5),
             pin_wait: Duration::from_secs(5),
             target_partitions: std::thread::available_parallelism().map_or(1, usize::from),

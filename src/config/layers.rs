@@ -65,7 +65,11 @@ impl Settings {
             max_calls: self.max_calls,
             query_timeout: self.query_timeout,
             query_memory: self.query_memory,
+            all_queries_memory: self.all_queries_memory,
             max_queries: self.max_queries,
+            max_light_queries: self.max_light_queries,
+            max_lost_queries: self.max_lost_queries,
+            max_join_pairs: self.max_join_pairs as u64,
             target_partitions: self.query_threads,
             spill: Some(self.spill_dir()),
             ..ServingConfig::default()

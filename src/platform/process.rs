@@ -81,6 +81,15 @@ pub(super) fn spill_folder(settings: &Settings) -> Result<(), Stopped> {
 
 /// Starts the threads for long computations.
 pub(super) fn threads(settings: &Settings) -> Result<Arc<Threads>, Stopped> {
-    let threads = Threads::start("batch", settings.batch_threads);
-    threads.map(Arc::new).map_err(|e| Stopped::broken(format!("threads for the batch layer cannot be started: {e}")))
+    start_threads("batch", settings.batch_threads)
+}
+
+/// Starts the threads on which streams are read and their views updated, one for each core.
+pub(super) fn stream_threads() -> Result<Arc<Threads>, Stopped> {
+    start_threads("speed", std::thread::available_parallelism().map_or(1, usize::from))
+}
+
+fn start_threads(layer: &str, count: usize) -> Result<Arc<Threads>, Stopped> {
+    let threads = Threads::start(layer, count);
+    threads.map(Arc::new).map_err(|e| Stopped::broken(format!("threads for the {layer} layer cannot be started: {e}")))
 }

@@ -17,7 +17,7 @@ use tokio::sync::{Notify, watch};
 use tracing::warn;
 
 use super::parts::{Part, Platform};
-use super::process::{Opened, listen};
+use super::process::{Opened, listen, stream_threads};
 use super::streams::StreamRunner;
 use crate::config::{Settings, advertised};
 
@@ -60,6 +60,7 @@ pub(crate) async fn speed(settings: &Settings, opened: Opened) -> anyhow::Result
         pressure,
         metrics: Arc::clone(&metrics),
         end_within: settings.shutdown_timeout,
+        threads: stream_threads()?,
     };
     let (shown, handles) = watch::channel(Arc::default());
     let (access, http) = (settings.probe_access()?, settings.http_limits());

@@ -9,6 +9,7 @@ use std::time::Duration;
 use futures::future::join_all;
 use thalweg_batch::{Archive, archive};
 use thalweg_schemas::catalog::Catalog;
+use thalweg_schemas::engine::threads::Threads;
 use thalweg_schemas::realtime::snapshot::{StreamHandle, StreamSnapshot};
 use thalweg_schemas::{Shared, StreamName};
 use thalweg_serving::Metrics;
@@ -37,6 +38,8 @@ pub(super) struct StreamRunner {
     pub(super) metrics: Arc<Metrics>,
     /// Time that a dropped stream may take to archive its rows in memory.
     pub(super) end_within: Duration,
+    /// Where the streams compute: updates, merges and rebuilds must not keep HTTP, Flight and probes waiting.
+    pub(super) threads: Arc<Threads>,
 }
 
 /// The published state of a stream: the senders of its [`StreamHandle`].
@@ -152,7 +155,8 @@ impl StreamTask {
         let (failure, seen_failure) = watch::channel(None);
         let (archive_failure, seen_archive_failure) = watch::channel(None);
         let token = cancel.clone();
-        let task = tokio::spawn(async move {
+        let threads = Arc::clone(&runner.threads);
+        let task = threads.handle().spawn(async move {
             let part = format!("stream {name}");
             let shown = Shown { snapshots, failure, archive_failure };
             let attempt = || attempt(&name, &runner, &shown, &token);

@@ -18,7 +18,7 @@ use tokio::sync::{Notify, watch};
 use super::audit::Audits;
 use super::calls::Runs;
 use super::parts::{Part, Platform};
-use super::process::{Opened, spill_folder, threads};
+use super::process::{Opened, spill_folder, stream_threads, threads};
 use super::stopped::Stopped;
 use super::streams::StreamRunner;
 use crate::config::Settings;
@@ -49,6 +49,7 @@ pub(crate) async fn up(settings: &Settings, access: Access, opened: Opened) -> R
         pressure: Arc::clone(&wake),
         metrics: Arc::clone(&metrics),
         end_within: settings.shutdown_timeout,
+        threads: stream_threads()?,
     };
     let (shown, handles) = watch::channel(Arc::default());
     let runs = Runs::new(&shared, &metrics, Arc::clone(&threads), settings.batch());

@@ -45,6 +45,8 @@ words! {
         InvalidQuery = "invalid_query",
         /// The query was planned, and failed because of its data.
         QueryFailed = "query_failed",
+        /// The query is refused before it starts, because of its size.
+        TooLarge = "too_large",
         /// A definition or a request is understood but not accepted.
         Refused = "refused",
         /// A browser sent the request for a page of another site, or under a name that is not this server's.
@@ -89,7 +91,7 @@ impl ErrorCode {
         use ErrorCode as C;
         match self {
             C::BadRequest | C::BadOption | C::Empty | C::MixedStatements | C::ReadOnly => 400,
-            C::Syntax | C::InvalidQuery | C::QueryFailed | C::Refused => 400,
+            C::Syntax | C::InvalidQuery | C::QueryFailed | C::TooLarge | C::Refused => 400,
             C::Unauthorized => 401,
             C::OtherSite | C::Forbidden => 403,
             C::NotFound | C::NoSuchPath => 404,

@@ -160,6 +160,8 @@ fn read_topic(locations: &[String], piece: &Piece<'_>) -> Result<String> {
 pub fn is_connection(name: &str) -> bool {
     let legal = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
     (1..=LONGEST_CONNECTION).contains(&name.len()) && name.chars().all(legal)
+}
+
 /// Takes the units of TIMESTAMP columns out of `options`.
 fn read_units(options: &mut BTreeMap<String, String>, columns: &Schema, piece: &Piece<'_>) -> Result<TimestampUnits> {
     let mut units = TimestampUnits::default();

@@ -8,7 +8,8 @@ use std::sync::Arc;
 use arrow::datatypes::{DataType, Field, SchemaRef};
 use async_trait::async_trait;
 use datafusion::catalog::{Session, TableProvider};
-use datafusion::common::DFSchema;
+use datafusion::common::stats::Precision;
+use datafusion::common::{DFSchema, Statistics};
 use datafusion::datasource::TableType;
 use datafusion::datasource::listing::PartitionedFile;
 use datafusion::datasource::physical_plan::parquet::CachedParquetFileReaderFactory;
@@ -86,7 +87,13 @@ impl TableProvider for ParquetFiles {
             .chunks(per_group)
             .map(|files| FileGroup::new(files.iter().map(|f| PartitionedFile::new(f.path.clone(), f.size)).collect()))
             .collect();
+        let mut statistics = Statistics::new_unknown(&self.schema);
+        if let Some(rows) = self.files.iter().map(|file| file.rows).sum::<Option<u64>>() {
+            // Inexact: an exact count would answer count(*) without reading.
+            statistics.num_rows = Precision::Inexact(usize::try_from(rows).unwrap_or(usize::MAX));
+        }
         let config = FileScanConfigBuilder::new(Warehouse::store_url(), Arc::new(source))
+            .with_statistics(statistics)
             .with_file_groups(groups)
             .with_projection_indices(projection.cloned())?
             .with_limit(limit)

@@ -5,6 +5,7 @@ mod frontiers;
 mod limits;
 mod refusals;
 
+use arrow::record_batch::RecordBatch;
 use arrow::util::pretty::pretty_format_batches;
 use futures::TryStreamExt;
 

@@ -44,7 +44,9 @@ pub(super) async fn ready(State(engine): State<Arc<Engine>>) -> Result<Json<Prob
     let published = Arc::clone(&engine.sources.shared.published.borrow());
     let stream_conditions = stream_conditions(&engine.sources).await;
     let facts = readiness::facts(&catalog, &published, &stream_conditions);
-    readiness_of("the server", &engine.readiness.judge(facts))
+    let mut reasons = engine.readiness.judge(facts);
+    reasons.extend(engine.overloaded().map(|error| error.to_string()));
+    readiness_of("the server", &reasons)
 }
 
 /// Returns ready if `reasons` is empty, and an error with the reasons otherwise.

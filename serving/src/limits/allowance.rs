@@ -1,0 +1,164 @@
+//! What one query may still take: time, memory, and whether anybody waits for its answer.
+//!
+//! Invariant: everything that can compute for a query holds its allowance: the plan, its streams, its functions. So the
+//! drop of the allowance is the end of the query, and gives back its lane and its permit.
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use datafusion::common::resources_err;
+use datafusion::error::{DataFusionError, Result};
+use datafusion::execution::memory_pool::{MemoryConsumer, MemoryPool, MemoryReservation};
+use parking_lot::Mutex;
+use tokio::sync::OwnedSemaphorePermit;
+
+use super::lanes::Lane;
+use crate::Error;
+
+/// The share of a query's memory that one batch may take.
+const BATCH_SHARE: usize = 8;
+
+/// A query's allowance.
+pub(crate) struct Allowance {
+    deadline: Instant,
+    time: Duration,
+    pool: Arc<dyn MemoryPool>,
+    memory: usize,
+    batch_rows: usize,
+    cancelled: AtomicBool,
+    /// True while nothing was sent, so that the query can start again with smaller batches.
+    can_restart: AtomicBool,
+    /// Calls in the plan whose values can be far larger than their arguments.
+    growing_calls: AtomicUsize,
+    place: Mutex<Option<(Lane, OwnedSemaphorePermit)>>,
+}
+
+/// The limits of an allowance.
+#[derive(Debug, Clone)]
+pub(crate) struct Terms {
+    pub(crate) deadline: Instant,
+    /// The whole time that the query was given, for the message.
+    pub(crate) time: Duration,
+    pub(crate) memory: usize,
+    /// Rows of a batch.
+    pub(crate) batch_rows: usize,
+    pub(crate) can_restart: bool,
+}
+
+impl Allowance {
+    pub(crate) fn new(terms: &Terms, pool: Arc<dyn MemoryPool>) -> Self {
+        Self {
+            deadline: terms.deadline,
+            time: terms.time,
+            pool,
+            memory: terms.memory,
+            batch_rows: terms.batch_rows,
+            cancelled: AtomicBool::new(false),
+            can_restart: AtomicBool::new(terms.can_restart),
+            growing_calls: AtomicUsize::new(0),
+            place: Mutex::new(None),
+        }
+    }
+
+    /// Keeps the lane and the permit until the query's end.
+    pub(crate) fn occupy(&self, lane: Lane, permit: OwnedSemaphorePermit) {
+        *self.place.lock() = Some((lane, permit));
+    }
+
+    /// Ends the query at the next check.
+    pub(crate) fn cancel(&self) {
+        self.cancelled.store(true, Ordering::Relaxed);
+    }
+
+    /// From now on the query cannot start again, because a part of its answer was sent.
+    pub(crate) fn sent(&self) {
+        self.can_restart.store(false, Ordering::Relaxed);
+    }
+
+    pub(crate) fn set_growing_calls(&self, calls: usize) {
+        self.growing_calls.store(calls, Ordering::Relaxed);
+    }
+
+    pub(crate) fn batch_rows(&self) -> usize {
+        self.batch_rows
+    }
+
+    pub(crate) fn pool(&self) -> &Arc<dyn MemoryPool> {
+        &self.pool
+    }
+
+    /// Bytes that one batch may take.
+    pub(crate) fn batch_bytes(&self) -> usize {
+        self.memory / BATCH_SHARE
+    }
+
+    /// Bytes that one of the calls with growing values may produce at once.
+    pub(crate) fn call_bytes(&self) -> usize {
+        self.batch_bytes() / self.growing_calls.load(Ordering::Relaxed).max(1)
+    }
+
+    /// Errors: the time is over, or nobody waits for the query.
+    pub(crate) fn check(&self) -> Result<()> {
+        if self.cancelled.load(Ordering::Relaxed) || Instant::now() >= self.deadline {
+            return Err(external(Error::Timeout { seconds: self.time.as_secs_f64() }));
+        }
+        Ok(())
+    }
+
+    /// A reservation of nothing, for `what`.
+    pub(crate) fn reserve(&self, what: &str) -> MemoryReservation {
+        MemoryConsumer::new(what).register(&self.pool)
+    }
+
+    /// The error that starts the query again with smaller batches, if `rows` rows take more than `limit` bytes at once
+    /// and the query can still start again.
+    pub(crate) fn too_wide(&self, rows: usize, bytes: usize, limit: usize) -> Option<DataFusionError> {
+        if bytes <= limit || !self.can_restart.load(Ordering::Relaxed) {
+            return None;
+        }
+        fitting(self.batch_rows, rows, bytes, limit).map(|rows| external(Error::WideRows { rows }))
+    }
+
+    /// The error of rows that are too wide, when the query cannot start again.
+    pub(crate) fn exhausted<T>(&self, what: &str, bytes: usize) -> Result<T> {
+        resources_err!("{what} needs {bytes} bytes at once, of {} that the query may hold", self.memory)
+    }
+}
+
+/// The rows of a batch that fit into `limit` if `rows` take `bytes`; `None` if batches of `batch_rows` cannot shrink.
+fn fitting(batch_rows: usize, rows: usize, bytes: usize, limit: usize) -> Option<usize> {
+    let width = bytes.div_ceil(rows.max(1)).max(1);
+    let fit = (limit / width).max(1);
+    // A quarter leaves room for rows that are wider than these.
+    let next = fit.min(batch_rows / 4).max(1);
+    (next < batch_rows).then_some(next)
+}
+
+/// This crate's error as one of the engine.
+pub(crate) fn external(error: Error) -> DataFusionError {
+    DataFusionError::External(Box::new(error))
+}
+
+impl fmt::Debug for Allowance {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Allowance").field("memory", &self.memory).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn batches_shrink_until_their_rows_fit() {
+        let check = |batch_rows, rows, bytes, expect| assert_eq!(fitting(batch_rows, rows, bytes, 1000), expect);
+        check(8192, 8192, 8192 * 10, Some(100));
+        check(8192, 8192, 8192, Some(1000));
+        check(8192, 1, 5000, Some(1));
+        check(100, 100, 1100, Some(25));
+        check(3, 3, 1100, Some(1));
+        check(1, 1, 5000, None);
+    }
+}

@@ -1,0 +1,285 @@
+//! A check between all operators of a plan: time, a client that still waits, and the memory of batches.
+//!
+//! The engine's operators yield rarely: a join can compute for minutes within one poll of its stream. So every batch
+//! that passes from one operator to the next is a place where a query can end, and so is every evaluation of a join's
+//! filter. The engine does not count the batches under way; a guard does.
+//!
+//! Invariant: a guard changes no row and no order of rows. It only cuts a batch into pieces, or ends the query.
+
+mod filter;
+mod stream;
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
+use datafusion::common::{Result, Statistics, internal_err};
+use datafusion::execution::{SendableRecordBatchStream, TaskContext};
+use datafusion::physical_expr::expressions::Column;
+use datafusion::physical_expr::{PhysicalExpr, ScalarFunctionExpr};
+use datafusion::physical_plan::execution_plan::{CardinalityEffect, ReplaceChildrenOptions};
+use datafusion::physical_plan::joins::{HashJoinExec, NestedLoopJoinExec, NestedLoopJoinExecBuilder};
+use datafusion::physical_plan::unnest::UnnestExec;
+use datafusion::physical_plan::{
+    ChildStats, ChildrenPropertiesMode, DisplayAs, DisplayFormatType, ExecutionPlan, PlanProperties, StatisticsArgs,
+};
+
+use super::allowance::Allowance;
+use super::growth;
+use super::slices::Unnested;
+
+/// Operators whose batches the engine does not count and that are new memory.
+const MAKERS: [&str; 10] = [
+    "FilterExec",
+    "HashJoinExec",
+    "NestedLoopJoinExec",
+    "CrossJoinExec",
+    "SortMergeJoinExec",
+    "UnnestExec",
+    "WindowAggExec",
+    "BoundedWindowAggExec",
+    "AggregateExec",
+    "DataSourceExec",
+];
+
+/// Operators that keep all batches of their input without counting them.
+const COLLECTORS: [&str; 2] = ["WindowAggExec", "BoundedWindowAggExec"];
+
+/// Operators whose batches repeat rows of their inputs.
+const JOINS: [&str; 4] = ["HashJoinExec", "NestedLoopJoinExec", "CrossJoinExec", "SortMergeJoinExec"];
+
+/// The memory that a guard counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Counted {
+    Nothing,
+    /// The batch that was handed on last.
+    Last,
+    /// All batches: the operator above keeps them.
+    All,
+}
+
+/// Where a guard cuts batches.
+#[derive(Debug, Clone)]
+enum Cut {
+    Rows(usize),
+    /// So that few rows come out of the operator above.
+    Lists(Arc<[Unnested]>),
+}
+
+/// The widest rows of a join's two inputs.
+#[derive(Debug, Default)]
+struct Widths([AtomicUsize; 2]);
+
+impl Widths {
+    /// Raises the width of one input and returns the width of a joined row.
+    fn raise(&self, side: usize, width: usize) -> usize {
+        self.0[side].fetch_max(width, Ordering::Relaxed);
+        self.0.iter().map(|width| width.load(Ordering::Relaxed)).fold(0, usize::saturating_add)
+    }
+}
+
+/// What a guard does beyond looking at the clock.
+#[derive(Debug, Clone)]
+struct Duty {
+    counted: Counted,
+    cut: Cut,
+    /// The join above, and the side of it that the input is.
+    join: Option<(Arc<Widths>, usize)>,
+    /// True if the operator above must read its input only once.
+    once: bool,
+}
+
+/// The operator.
+#[derive(Debug)]
+pub(crate) struct GuardExec {
+    input: Arc<dyn ExecutionPlan>,
+    allowance: Arc<Allowance>,
+    duty: Duty,
+    was_read: AtomicBool,
+}
+
+/// `plan` with a guard above each of its operators.
+///
+/// Errors: those of the engine.
+pub(crate) fn guarded(plan: Arc<dyn ExecutionPlan>, allowance: &Arc<Allowance>) -> Result<Arc<dyn ExecutionPlan>> {
+    let mut calls = 0;
+    plan.apply(|node| {
+        calls += growing_calls(node)?;
+        Ok(TreeNodeRecursion::Continue)
+    })?;
+    allowance.set_growing_calls(calls);
+    let plan = plan.transform_up(|node| Ok(Transformed::yes(guard(node, allowance)?)))?;
+    Ok(plan.data)
+}
+
+/// The calls in the expressions of one operator whose values can be far larger than their arguments.
+fn growing_calls(node: &Arc<dyn ExecutionPlan>) -> Result<usize> {
+    let mut calls = 0;
+    node.apply_expressions(&mut |expression: &Arc<dyn PhysicalExpr>| {
+        expression.apply(|inner| {
+            let call = inner.downcast_ref::<ScalarFunctionExpr>();
+            calls += usize::from(call.is_some_and(|call| growth::NAMES.contains(&call.fun().name())));
+            Ok(TreeNodeRecursion::Continue)
+        })
+    })?;
+    Ok(calls)
+}
+
+/// A guard above `node`, whose inputs have guards already; these get the duties that `node` needs.
+fn guard(node: Arc<dyn ExecutionPlan>, allowance: &Arc<Allowance>) -> Result<Arc<dyn ExecutionPlan>> {
+    let node = with_checked_filter(node, allowance)?;
+    let node = with_duties(node, allowance)?;
+    let counted = match node.name() {
+        "ProjectionExec" if computes(&node)? => Counted::Last,
+        name if MAKERS.contains(&name) => Counted::Last,
+        _ => Counted::Nothing,
+    };
+    let duty = Duty { counted, cut: Cut::Rows(allowance.batch_rows()), join: None, once: false };
+    Ok(Arc::new(GuardExec::new(node, Arc::clone(allowance), duty)))
+}
+
+/// True if an expression of `node` is more than a column.
+fn computes(node: &Arc<dyn ExecutionPlan>) -> Result<bool> {
+    let mut computes = false;
+    node.apply_expressions(&mut |expression: &Arc<dyn PhysicalExpr>| {
+        computes |= !expression.is::<Column>();
+        Ok(TreeNodeRecursion::Continue)
+    })?;
+    Ok(computes)
+}
+
+fn with_checked_filter(node: Arc<dyn ExecutionPlan>, allowance: &Arc<Allowance>) -> Result<Arc<dyn ExecutionPlan>> {
+    if let Some(join) = node.downcast_ref::<NestedLoopJoinExec>()
+        && let Some(found) = join.filter()
+    {
+        let filter = Some(filter::checked(found, allowance));
+        let builder = NestedLoopJoinExecBuilder::from(join);
+        return Ok(Arc::new(builder.with_filter(filter).build()?));
+    }
+    if let Some(join) = node.downcast_ref::<HashJoinExec>()
+        && let Some(found) = join.filter()
+    {
+        let filter = Some(filter::checked(found, allowance));
+        return join.builder().with_filter(filter).build_exec();
+    }
+    Ok(node)
+}
+
+fn with_duties(node: Arc<dyn ExecutionPlan>, allowance: &Arc<Allowance>) -> Result<Arc<dyn ExecutionPlan>> {
+    let unnested = node.downcast_ref::<UnnestExec>().map(|unnest| {
+        let lists = unnest.list_column_indices().iter();
+        lists.map(|list| Unnested { column: list.index_in_input_schema, depth: list.depth }).collect::<Arc<[_]>>()
+    });
+    let joins = JOINS.contains(&node.name());
+    let collects = COLLECTORS.contains(&node.name());
+    let grows = growing_calls(&node)? > 0;
+    if !(joins || collects || grows || unnested.is_some()) {
+        return Ok(node);
+    }
+    let widths = Arc::new(Widths::default());
+    let reads_once = node.is::<NestedLoopJoinExec>();
+    let inputs = node.children().into_iter().enumerate().map(|(side, input)| -> Arc<dyn ExecutionPlan> {
+        let Some(found) = input.downcast_ref::<GuardExec>() else {
+            return Arc::clone(input);
+        };
+        let mut duty = found.duty.clone();
+        if joins && side < 2 {
+            duty.join = Some((Arc::clone(&widths), side));
+        }
+        // A nested-loop join that runs out of memory reads its left input again, and operators below cannot be read
+        // twice: a repartitioning panics. Left, semi and anti joins would also be wrong then.
+        duty.once |= reads_once && side == 0;
+        if collects {
+            duty.counted = Counted::All;
+        }
+        if grows {
+            duty.cut = Cut::Rows(growth::ROWS.min(allowance.batch_rows()));
+        }
+        if let Some(lists) = &unnested {
+            duty.cut = Cut::Lists(Arc::clone(lists));
+        }
+        Arc::new(GuardExec::new(Arc::clone(&found.input), Arc::clone(allowance), duty))
+    });
+    let inputs = inputs.collect();
+    node.replace_children(inputs, ReplaceChildrenOptions::new(ChildrenPropertiesMode::Keep))
+}
+
+impl GuardExec {
+    fn new(input: Arc<dyn ExecutionPlan>, allowance: Arc<Allowance>, duty: Duty) -> Self {
+        Self { input, allowance, duty, was_read: AtomicBool::new(false) }
+    }
+}
+
+impl DisplayAs for GuardExec {
+    fn fmt_as(&self, _: DisplayFormatType, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("GuardExec")
+    }
+}
+
+impl ExecutionPlan for GuardExec {
+    fn name(&self) -> &'static str {
+        "GuardExec"
+    }
+
+    fn properties(&self) -> &Arc<PlanProperties> {
+        self.input.properties()
+    }
+
+    fn maintains_input_order(&self) -> Vec<bool> {
+        vec![true]
+    }
+
+    fn benefits_from_input_partitioning(&self) -> Vec<bool> {
+        vec![false]
+    }
+
+    fn children(&self) -> Vec<&Arc<dyn ExecutionPlan>> {
+        vec![&self.input]
+    }
+
+    fn replace_children(
+        self: Arc<Self>,
+        mut children: Vec<Arc<dyn ExecutionPlan>>,
+        _: ReplaceChildrenOptions,
+    ) -> Result<Arc<dyn ExecutionPlan>> {
+        let input = children.pop().unwrap_or_else(|| Arc::clone(&self.input));
+        Ok(Arc::new(Self::new(input, Arc::clone(&self.allowance), self.duty.clone())))
+    }
+
+    fn with_new_children(self: Arc<Self>, children: Vec<Arc<dyn ExecutionPlan>>) -> Result<Arc<dyn ExecutionPlan>> {
+        let mut children = children;
+        let input = children.pop().unwrap_or_else(|| Arc::clone(&self.input));
+        Ok(Arc::new(Self::new(input, Arc::clone(&self.allowance), self.duty.clone())))
+    }
+
+    fn apply_expressions(
+        &self,
+        _: &mut dyn FnMut(&Arc<dyn PhysicalExpr>) -> Result<TreeNodeRecursion>,
+    ) -> Result<TreeNodeRecursion> {
+        Ok(TreeNodeRecursion::Continue)
+    }
+
+    fn execute(&self, partition: usize, context: Arc<TaskContext>) -> Result<SendableRecordBatchStream> {
+        self.allowance.check()?;
+        if self.duty.once && self.was_read.swap(true, Ordering::Relaxed) {
+            return self
+                .allowance
+                .exhausted("the smaller side of a join without an equality", self.allowance.batch_bytes());
+        }
+        let input = self.input.execute(partition, context)?;
+        Ok(Box::pin(stream::GuardStream::new(input, Arc::clone(&self.allowance), self.duty.clone())))
+    }
+
+    fn child_stats_requests(&self, partition: Option<usize>) -> Vec<ChildStats> {
+        vec![ChildStats::At(partition)]
+    }
+
+    fn statistics_from_inputs(&self, inputs: &[Arc<Statistics>], _: &StatisticsArgs) -> Result<Arc<Statistics>> {
+        inputs.first().map_or_else(|| internal_err!("a guard has one input"), |input| Ok(Arc::clone(input)))
+    }
+
+    fn cardinality_effect(&self) -> CardinalityEffect {
+        CardinalityEffect::Equal
+    }
+}

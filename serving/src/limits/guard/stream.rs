@@ -1,0 +1,154 @@
+//! The batches of one operator, each looked at before it is handed on.
+//!
+//! Invariant: after an error the stream ends, and its reservation is freed.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use arrow::datatypes::SchemaRef;
+use arrow::record_batch::RecordBatch;
+use datafusion::common::Result;
+use datafusion::execution::memory_pool::MemoryReservation;
+use datafusion::execution::{RecordBatchStream, SendableRecordBatchStream};
+use futures::{Stream, StreamExt};
+
+use super::{Counted, Cut, Duty};
+use crate::limits::allowance::Allowance;
+use crate::limits::slices;
+
+/// Batches smaller than this are not counted.
+const COUNTED_FROM: usize = 64 << 10;
+
+/// Rows that come out of one piece of a batch of lists, at most, if its first row alone has not more.
+const UNNESTED_ROWS: usize = 64 << 10;
+
+pub(super) struct GuardStream {
+    input: SendableRecordBatchStream,
+    // Freed before the allowance, whose end is the end of the query.
+    reservation: MemoryReservation,
+    allowance: Arc<Allowance>,
+    duty: Duty,
+    fixed_width: Option<usize>,
+    /// What is left of a batch that is cut, and the row at which the rest begins.
+    rest: Option<(RecordBatch, usize)>,
+    ended: bool,
+}
+
+impl GuardStream {
+    pub(super) fn new(input: SendableRecordBatchStream, allowance: Arc<Allowance>, duty: Duty) -> Self {
+        let fixed_width = slices::fixed_width(&input.schema());
+        let reservation = allowance.reserve("batches under way");
+        Self { input, reservation, allowance, duty, fixed_width, rest: None, ended: false }
+    }
+
+    /// Counts a new batch.
+    ///
+    /// Errors: the batch does not fit.
+    fn look_at(&self, batch: &RecordBatch) -> Result<()> {
+        let rows = batch.num_rows();
+        if rows == 0 {
+            return Ok(());
+        }
+        let bytes = match self.fixed_width {
+            Some(width) => width * rows,
+            None => slices::bytes(batch),
+        };
+        if let Some(error) = self.allowance.too_wide(rows, bytes, self.allowance.batch_bytes()) {
+            return Err(error);
+        }
+        let counted = if bytes < COUNTED_FROM { 0 } else { bytes };
+        match self.duty.counted {
+            Counted::Nothing => {}
+            Counted::Last => self.reservation.try_resize(counted)?,
+            Counted::All => self.reservation.try_grow(bytes)?,
+        }
+        self.look_ahead(batch)
+    }
+
+    /// Looks ahead to the join above: its batches repeat the widest row of this input.
+    fn look_ahead(&self, batch: &RecordBatch) -> Result<()> {
+        let Some((widths, side)) = &self.duty.join else {
+            return Ok(());
+        };
+        let width = self.fixed_width.unwrap_or_else(|| slices::widest(batch));
+        let (rows, limit) = (self.allowance.batch_rows(), self.allowance.batch_bytes());
+        let bytes = widths.raise(*side, width).saturating_mul(rows);
+        if let Some(error) = self.allowance.too_wide(rows, bytes, limit) {
+            return Err(error);
+        }
+        // Without smaller batches, only an output that cannot be held at all ends the query.
+        if bytes > limit.saturating_mul(4) {
+            return self.allowance.exhausted("a join of wide rows", bytes);
+        }
+        Ok(())
+    }
+
+    /// The next piece of the batch that is cut.
+    fn piece(&mut self) -> Option<RecordBatch> {
+        let (batch, from) = self.rest.take()?;
+        let rows = match &self.duty.cut {
+            Cut::Rows(most) => (batch.num_rows() - from).min(*most),
+            Cut::Lists(lists) => {
+                let width = self.fixed_width.unwrap_or_else(|| slices::widest(&batch)).max(1);
+                let limit = (self.allowance.batch_bytes() / width).clamp(1, UNNESTED_ROWS);
+                slices::until(&batch, from, lists, limit)
+            }
+        };
+        if from == 0 && rows >= batch.num_rows() {
+            return Some(batch);
+        }
+        let piece = batch.slice(from, rows);
+        if from + rows < batch.num_rows() {
+            self.rest = Some((batch, from + rows));
+        }
+        Some(piece)
+    }
+}
+
+impl Stream for GuardStream {
+    type Item = Result<RecordBatch>;
+
+    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        if self.ended {
+            return Poll::Ready(None);
+        }
+        if let Err(error) = self.allowance.check() {
+            return self.end(Some(Err(error)));
+        }
+        if let Some(piece) = self.piece() {
+            return Poll::Ready(Some(Ok(piece)));
+        }
+        match ready!(self.input.poll_next_unpin(context)) {
+            Some(Ok(batch)) => {
+                if let Err(error) = self.look_at(&batch) {
+                    return self.end(Some(Err(error)));
+                }
+                if batch.num_rows() == 0 {
+                    return Poll::Ready(Some(Ok(batch)));
+                }
+                self.rest = Some((batch, 0));
+                Poll::Ready(self.piece().map(Ok))
+            }
+            other => self.end(other),
+        }
+    }
+}
+
+impl GuardStream {
+    fn end(&mut self, last: Option<Result<RecordBatch>>) -> Poll<Option<Result<RecordBatch>>> {
+        self.ended = true;
+        self.rest = None;
+        // What the operator above keeps, it keeps until it is dropped together with this stream.
+        if self.duty.counted != Counted::All || last.is_some() {
+            self.reservation.free();
+        }
+        Poll::Ready(last)
+    }
+}
+
+impl RecordBatchStream for GuardStream {
+    fn schema(&self) -> SchemaRef {
+        self.input.schema()
+    }
+}
