@@ -16,7 +16,6 @@ use datafusion::execution::SendableRecordBatchStream;
 use datafusion::execution::context::{SessionContext, SessionState};
 use datafusion::execution::memory_pool::FairSpillPool;
 use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
-use datafusion::execution::session_state::SessionStateBuilder;
 use datafusion::logical_expr::LogicalPlan;
 use datafusion::physical_plan::execute_stream;
 use futures::stream::{self, StreamExt};
@@ -60,8 +59,7 @@ impl Engine {
         options.catalog.default_catalog = names::CATALOG.into();
         options.catalog.default_schema = names::PUBLIC.into();
         options.sql_parser.collect_spans = true;
-        let base =
-            SessionStateBuilder::new().with_config(settings).with_runtime_env(env).with_default_features().build();
+        let base = session::state_with(settings, env);
         let threads = Threads::start("query", config.target_partitions).map_err(Error::StartThreads)?;
         Ok(Self {
             threads,

@@ -8,6 +8,7 @@
 mod kafka;
 mod recompute;
 
+mod engine_faults;
 mod flight;
 mod law;
 mod platform;
