@@ -1,11 +1,27 @@
-//! DataFusion for all layers: sessions, whose settings are part of a view's meaning, leaves of plans, and threads for
-//! computations.
+//! DataFusion for all layers: sessions, whose settings, rules and functions are part of a view's meaning, leaves of
+//! plans, and threads for computations.
 //!
 //! Invariant: every layer makes its sessions here, so one statement has the same plan in every layer.
 
 pub mod leaf;
 
+mod calendar;
+mod checked;
+mod fold;
+
+mod extremes;
+mod lengths;
+mod not_in;
+mod sum;
+mod time_functions;
+
+mod analysis;
+mod functions;
+mod sql_types;
 mod unnest;
 
 pub mod session;
 pub mod threads;
+
+#[cfg(test)]
+mod tests;

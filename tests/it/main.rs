@@ -9,6 +9,7 @@ mod kafka;
 mod recompute;
 
 mod depth;
+mod engine_faults;
 mod flight;
 mod law;
 mod platform;

@@ -31,3 +31,18 @@ CREATE MATERIALIZED VIEW IF NOT EXISTS silence_totals AS
 
 CREATE MATERIALIZED VIEW IF NOT EXISTS silence_words AS
   SELECT word, count(*) AS times FROM silence GROUP BY word;
+
+-- Numbers at the ends of their types, and times at the ends of the calendar.
+CREATE EXTERNAL TABLE IF NOT EXISTS numbers (
+  k STRING, qty INT, cents INT, n BIGINT, d DECIMAL(38, 0), v DOUBLE, at TIMESTAMP, tz TIMESTAMP WITH TIME ZONE,
+  width BIGINT
+) STORED AS KAFKA LOCATION 'numbers' OPTIONS ('format' 'json', 'kafka.bootstrap.servers' '{bootstrap}');
+
+CREATE MATERIALIZED VIEW IF NOT EXISTS number_sums AS
+  SELECT k, sum(n) AS n, sum(d) AS d, min(v) AS least, max(v) AS greatest FROM numbers GROUP BY k;
+
+CREATE MATERIALIZED VIEW IF NOT EXISTS number_months AS
+  SELECT date_trunc('month', at) AS month, lpad(k, width, '0') AS padded, count(*) AS rows FROM numbers GROUP BY 1, 2;
+
+CREATE MATERIALIZED VIEW IF NOT EXISTS number_days AS
+  SELECT date_bin(INTERVAL '1 day', tz AT TIME ZONE 'Europe/Berlin') AS day, count(*) AS rows FROM numbers GROUP BY 1;

@@ -51,7 +51,7 @@ pub(crate) async fn diagnose(
 fn session_with_places() -> Result<SessionContext> {
     let mut config = session::config(1);
     config.options_mut().sql_parser.collect_spans = true;
-    Ok(SessionContext::new_with_config_rt(config, session::runtime(None, None, None)?))
+    Ok(SessionContext::new_with_state(session::state_with(config, session::runtime(None, None, None)?)))
 }
 
 /// Asks the planner about parts of a query. The planner gives no place for some messages, but it repeats the message

@@ -6,9 +6,9 @@
 
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, ListArray, StructArray, make_array};
+use arrow::array::{Array, ArrayRef, AsArray, BinaryArray, Decimal256Array, ListArray, StructArray, make_array};
 use arrow::compute::{CastOptions, cast_with_options};
-use arrow::datatypes::{DataType, Field, FieldRef, TimeUnit};
+use arrow::datatypes::{DataType, Decimal256Type, Field, FieldRef, TimeUnit, i256};
 use datafusion::common::{Result, exec_err};
 use datafusion::logical_expr::{ColumnarValue, ScalarFunctionArgs, ScalarUDFImpl, Signature, Volatility};
 
@@ -38,6 +38,8 @@ pub fn stored_type(state: &DataType) -> std::result::Result<DataType, String> {
         T::Time32(_) => T::Int32,
         T::Utf8View | T::LargeUtf8 => T::Utf8,
         T::BinaryView | T::LargeBinary | T::FixedSizeBinary(_) => T::Binary,
+        // Delta's decimals have 38 digits. Binary holds the 32 bytes of the number, the lowest first.
+        T::Decimal256(_, _) => T::Binary,
         T::Dictionary(_, value) => stored_type(value)?,
         T::List(item) => T::List(element(item)?),
         T::Struct(fields) => T::Struct(
@@ -79,6 +81,15 @@ fn convert(array: &ArrayRef, to: &DataType) -> Result<ArrayRef> {
     match (from, to) {
         (T::Int64, wide) | (wide, T::Int64) if is_64_bits(wide) => reinterpret(array, to),
         (T::Int32, T::Time32(_)) | (T::Time32(_), T::Int32) => reinterpret(array, to),
+        (T::Decimal256(_, _), T::Binary) => {
+            let numbers = array.as_primitive::<Decimal256Type>().iter();
+            Ok(Arc::new(BinaryArray::from_iter(numbers.map(|number| number.map(i256::to_le_bytes)))))
+        }
+        (T::Binary, T::Decimal256(_, _)) => {
+            let numbers = array.as_binary::<i32>().iter().map(|bytes| bytes.map(wide_number).transpose());
+            let numbers: Decimal256Array = numbers.collect::<Result<_>>()?;
+            Ok(Arc::new(numbers.with_data_type(to.clone())))
+        }
         (T::List(_), T::List(item)) => {
             let list: &ListArray = array.as_list();
             let values = convert(list.values(), item.data_type())?;
@@ -106,6 +117,13 @@ fn convert(array: &ArrayRef, to: &DataType) -> Result<ArrayRef> {
             let strict = CastOptions { safe: false, ..CastOptions::default() };
             Ok(cast_with_options(array, to, &strict)?)
         }
+    }
+}
+
+fn wide_number(bytes: &[u8]) -> Result<i256> {
+    match bytes.try_into() {
+        Ok(bytes) => Ok(i256::from_le_bytes(bytes)),
+        Err(_) => exec_err!("a number of {} bytes is stored", bytes.len()),
     }
 }
 

@@ -12,12 +12,14 @@ use datafusion::execution::memory_pool::{FairSpillPool, MemoryPool, UnboundedMem
 use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
 use datafusion::prelude::SessionConfig;
 
-use crate::engine::unnest::UnnestJoins;
+use super::sql_types::MicrosecondTypes;
+use super::unnest::UnnestJoins;
+use super::{analysis, functions};
 use crate::warehouse::Warehouse;
 use crate::{Error, Result};
 
 /// The engine version whose stored states this program can read; part of every view id.
-pub const ENGINE: &str = concat!("datafusion ", "55", "; thalweg states 1");
+pub const ENGINE: &str = concat!("datafusion ", "55", "; thalweg states 2");
 
 /// A runtime with the warehouse registered. `memory` is in bytes; `None` means unlimited. Operators that support
 /// spilling write to the folder `spill`.
@@ -61,19 +63,24 @@ pub fn config(target_partitions: usize) -> SessionConfig {
     config
 }
 
-/// A session state with DataFusion's own functions and rules.
+/// A session state with DataFusion's functions and rules, and with the replacements for those that are not exact.
 pub fn state(env: Arc<RuntimeEnv>, target_partitions: usize) -> SessionState {
     state_with(config(target_partitions), env)
 }
 
 /// Like [`state`], with settings that [`config`] has made.
 pub fn state_with(config: SessionConfig, env: Arc<RuntimeEnv>) -> SessionState {
-    SessionStateBuilder::new()
+    let mut state = SessionStateBuilder::new()
         .with_config(config)
         .with_runtime_env(env)
         .with_default_features()
+        .with_analyzer_rules(analysis::rules())
+        .with_type_planner(Arc::new(MicrosecondTypes))
         .with_relation_planners(vec![Arc::new(UnnestJoins)])
-        .build()
+        .build();
+    // A session's registry is a map in memory, and the engine has the functions that are replaced.
+    functions::register(&mut state).expect("functions of the engine can be replaced");
+    state
 }
 
 /// A session over [`state`].

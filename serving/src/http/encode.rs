@@ -1,13 +1,17 @@
 //! Answers as JSON and CSV, batch by batch.
 //!
 //! Invariant: JSON neither rounds nor loses a value. Integers are numbers, decimals are strings, floats are the
-//! shortest numbers that read back equal, NaN and infinities are strings, and binary is hexadecimal.
+//! shortest numbers that read back equal, NaN and infinities are strings, and binary is hexadecimal. A time that no
+//! calendar has is shown as the number that it is, so an answer is valid whatever it contains.
 
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, ArrowPrimitiveType, AsArray, PrimitiveArray, StringBuilder};
+use arrow::array::{Array, ArrayRef, ArrowPrimitiveType, AsArray, PrimitiveArray, StringArray, StringBuilder};
+use arrow::compute::cast;
 use arrow::csv::WriterBuilder;
-use arrow::datatypes::{DataType, Field, FieldRef, Float16Type, Float32Type, Float64Type, Schema, SchemaRef};
+use arrow::datatypes::{
+    DataType, Field, FieldRef, Float16Type, Float32Type, Float64Type, Int64Type, Schema, SchemaRef,
+};
 use arrow::error::ArrowError;
 use arrow::json::writer::{Encoder as ValueEncoder, EncoderFactory, EncoderOptions, NullableEncoder, make_encoder};
 use arrow::record_batch::RecordBatch;
@@ -111,7 +115,7 @@ impl Encoder {
         Ok(())
     }
 
-    /// Returns the batch with nested columns as JSON texts.
+    /// Returns the batch with nested columns as JSON texts, and times as texts.
     fn flat(&self, batch: &RecordBatch) -> Result<RecordBatch, ArrowError> {
         let schema = batch.schema();
         let columns = schema
@@ -121,6 +125,8 @@ impl Encoder {
             .map(|(field, column)| {
                 if field.data_type().is_nested() {
                     json_texts(field, column, &self.options)
+                } else if is_time(field.data_type()) {
+                    time_texts(column)
                 } else {
                     Ok(Arc::clone(column))
                 }
@@ -155,9 +161,19 @@ fn json_texts(field: &FieldRef, column: &ArrayRef, options: &EncoderOptions) -> 
     Ok(Arc::new(texts.finish()))
 }
 
+fn is_time(data_type: &DataType) -> bool {
+    matches!(data_type, DataType::Date32 | DataType::Date64 | DataType::Timestamp(_, _))
+}
+
+fn time_texts(column: &ArrayRef) -> Result<ArrayRef, ArrowError> {
+    let times = Times::of(column)?;
+    let texts = (0..column.len()).map(|row| column.is_valid(row).then(|| times.text(row)));
+    Ok(Arc::new(texts.collect::<StringArray>()))
+}
+
 fn flat_schema(schema: &Schema) -> SchemaRef {
     let fields = schema.fields().iter().map(|field| {
-        if field.data_type().is_nested() {
+        if field.data_type().is_nested() || is_time(field.data_type()) {
             Arc::new(Field::new(field.name(), DataType::Utf8, true))
         } else {
             Arc::clone(field)
@@ -190,6 +206,7 @@ impl EncoderFactory for ExactNumbers {
                 let formatter = ArrayFormatter::try_new(array, &options)?;
                 Box::new(Quoted(formatter))
             }
+            time if is_time(time) => Box::new(Times::of(array)?),
             _ => return Ok(None),
         };
         Ok(Some(NullableEncoder::new(encoder, array.nulls().cloned())))
@@ -225,6 +242,37 @@ struct Quoted<'a>(ArrayFormatter<'a>);
 impl ValueEncoder for Quoted<'_> {
     fn encode(&mut self, row: usize, out: &mut Vec<u8>) {
         out.extend_from_slice(format!("\"{}\"", self.0.value(row)).as_bytes());
+    }
+}
+
+/// Dates and timestamps.
+struct Times<'a> {
+    texts: ArrayFormatter<'a>,
+    numbers: ArrayRef,
+}
+
+impl<'a> Times<'a> {
+    fn of(array: &'a dyn Array) -> Result<Self, ArrowError> {
+        let options = FormatOptions::new().with_display_error(false);
+        let numbers = match array.data_type() {
+            DataType::Date32 => cast(&cast(array, &DataType::Int32)?, &DataType::Int64)?,
+            _ => cast(array, &DataType::Int64)?,
+        };
+        Ok(Self { texts: ArrayFormatter::try_new(array, &options)?, numbers })
+    }
+
+    /// The time, or the number of its unit since 1970 if it is in no calendar.
+    fn text(&self, row: usize) -> String {
+        let number = || self.numbers.as_primitive::<Int64Type>().value(row).to_string();
+        self.texts.value(row).try_to_string().unwrap_or_else(|_| number())
+    }
+}
+
+impl ValueEncoder for Times<'_> {
+    fn encode(&mut self, row: usize, out: &mut Vec<u8>) {
+        out.push(b'"');
+        out.extend_from_slice(self.text(row).as_bytes());
+        out.push(b'"');
     }
 }
 

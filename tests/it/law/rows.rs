@@ -87,7 +87,7 @@ fn pick<T: Copy>(rng: &mut StdRng, pool: &[T]) -> T {
     *pool.choose(rng).unwrap()
 }
 
-/// A sum of two of the largest integers wraps around. Integer sums are associative all the same.
+/// A sum of two of the largest integers is out of range, but may come back into it.
 const INTEGERS: &[i64] =
     &[0, 1, -1, 1 << 53, -(1 << 53), (1 << 53) + 1, i64::MAX, i64::MIN, i64::MAX / 1000, i64::MIN / 1000];
 
@@ -134,12 +134,13 @@ pub(crate) fn rows(rng: &mut StdRng, places: &[Place]) -> RecordBatch {
     let columns: Vec<ArrayRef> = vec![
         Arc::new(StringArray::from(column(rng, n, |r| pick(r, &["a", "b", "c", "", "key of more than twelve bytes"])))),
         Arc::new(Int16Array::from(column(rng, n, |r| pick(r, &[0, 1, -1, i16::MAX, i16::MIN])))),
-        Arc::new(Int64Array::from(column(rng, n, |r| match r.random_range(0..4) {
+        Arc::new(Int64Array::from(column(rng, n, |r| match r.random_range(0..12) {
             0 => pick(r, INTEGERS),
             _ => r.random_range(-1000..1000),
         }))),
         Arc::new(Float64Array::from(column(rng, n, |r| match r.random_range(0..4) {
             0 => pick(r, &[0.0, -0.0, f64::NAN, 1e15, -1e15, 1e300, 1e-300, f64::MIN_POSITIVE, 0.1]),
+            1 if r.random_bool(0.05) => pick(r, &[f64::INFINITY, f64::NEG_INFINITY]),
             _ => r.random_range(-100.0..100.0),
         }))),
         Arc::new(Float64Array::from(column(rng, n, |r| r.random_range(-500.0..500.0)))),

@@ -1,10 +1,10 @@
 //! Values that an encoding easily loses.
 
 use arrow::array::{
-    BinaryArray, Decimal128Array, Float32Array, Float64Array, Int64Array, ListArray, StringArray, StructArray,
-    TimestampMicrosecondArray, UInt64Array,
+    BinaryArray, Date32Array, Decimal128Array, Float32Array, Float64Array, Int64Array, ListArray, StringArray,
+    StructArray, TimestampMicrosecondArray, UInt64Array,
 };
-use arrow::datatypes::{Int32Type, TimeUnit};
+use arrow::datatypes::{Date32Type, Int32Type, TimeUnit};
 
 use super::*;
 
@@ -56,6 +56,24 @@ fn json_keeps_every_value() {
     let times = TimestampMicrosecondArray::from(vec![1_767_225_600_000_001, 0]);
     check(Arc::new(times), &["\"2026-01-01T00:00:00.000001\"", "\"1970-01-01T00:00:00\""]);
     check(Arc::new(BinaryArray::from(vec![&b"\x00\xff"[..]])), &["\"00ff\""]);
+}
+
+#[test]
+fn times_that_no_calendar_has_are_numbers() {
+    let far = [Some(i64::MAX), Some(i64::MIN), Some(253_402_300_799_999_999), None];
+    let times = TimestampMicrosecondArray::from(far.to_vec());
+    let zoned = times.clone().with_timezone("UTC");
+    let numbers = ["\"9223372036854775807\"", "\"-9223372036854775808\""];
+    let [largest, least] = numbers;
+    check(Arc::new(times.clone()), &[largest, least, "\"9999-12-31T23:59:59.999999\"", "null"]);
+    check(Arc::new(zoned.clone()), &[largest, least, "\"9999-12-31T23:59:59.999999Z\"", "null"]);
+    let days: ArrayRef = Arc::new(Date32Array::from(vec![Some(i32::MAX), Some(0), None]));
+    check(Arc::clone(&days), &["\"2147483647\"", "\"1970-01-01\"", "null"]);
+    let lists = ListArray::from_iter_primitive::<Date32Type, _, _>(vec![Some(vec![Some(i32::MIN)])]);
+    check(Arc::new(lists), &["[\"-2147483648\"]"]);
+    let zoned: ArrayRef = Arc::new(zoned);
+    let csv = encode(AnswerFormat::Csv, vec![("t", zoned.slice(0, 1)), ("d", days.slice(0, 1))]);
+    assert_eq!(csv, "t,d\n9223372036854775807,2147483647\n9223372036854775807,2147483647\n");
 }
 
 #[test]

@@ -1,0 +1,264 @@
+//! Rules that every plan goes through before it is optimised: `NOT IN` knows of NULLs, times are in microseconds, and
+//! arithmetic is checked.
+//!
+//! [`Microseconds`] comes before the engine's coercion of types and [`Exact`] after it. Both come before constants are
+//! folded, so folding uses the same arithmetic as rows do.
+//!
+//! Invariant: a rule that has been applied changes nothing when it is applied again. Plans of a view are analysed when
+//! the view is compiled, and once more when they are run.
+
+use std::sync::Arc;
+
+use arrow::datatypes::{DataType, TimeUnit};
+use datafusion::common::config::ConfigOptions;
+use datafusion::common::tree_node::{Transformed, TreeNode};
+use datafusion::common::{DFSchema, Result, ScalarValue};
+use datafusion::logical_expr::expr::{Between, InList, ScalarFunction, TryCast};
+use datafusion::logical_expr::expr_rewriter::NamePreserver;
+use datafusion::logical_expr::utils::merge_schema;
+use datafusion::logical_expr::{BinaryExpr, Cast, Expr, ExprSchemable, LogicalPlan, Operator, ScalarUDF};
+use datafusion::optimizer::analyzer::{Analyzer, AnalyzerRule};
+
+use super::checked::{CheckedOperator, InCalendar};
+use super::not_in::NotIn;
+
+/// The engine's rules, and ours around them.
+pub(super) fn rules() -> Vec<Arc<dyn AnalyzerRule + Send + Sync>> {
+    let mut rules = Analyzer::new().rules;
+    rules.splice(0..0, [Arc::new(NotIn) as Arc<dyn AnalyzerRule + Send + Sync>, Arc::new(Microseconds)]);
+    rules.push(Arc::new(Exact));
+    rules
+}
+
+/// Rewrites every expression of a plan and of its subqueries, and keeps the names of columns. `rewrite` knows the
+/// columns of the plan's inputs.
+fn rewrite_all(
+    plan: LogicalPlan,
+    rewrite: impl Fn(Expr, &DFSchema) -> Result<Transformed<Expr>> + Copy,
+) -> Result<LogicalPlan> {
+    let rewritten = plan.transform_up_with_subqueries(|node| {
+        let mut schema = merge_schema(&node.inputs());
+        if let LogicalPlan::TableScan(scan) = &node {
+            schema.merge(&DFSchema::try_from_qualified_schema(scan.table_name.clone(), &scan.source.schema())?);
+        }
+        let names = NamePreserver::new(&node);
+        let node = node.map_expressions(|expr| {
+            let name = names.save(&expr);
+            Ok(expr.transform_up(|inner| rewrite(inner, &schema))?.update_data(|expr| name.restore(expr)))
+        })?;
+        if node.transformed { node.map_data(LogicalPlan::recompute_schema) } else { Ok(node) }
+    });
+    Ok(rewritten?.data)
+}
+
+/// Makes casts to TIMESTAMP and AT TIME ZONE keep microseconds, of which the planner would make nanoseconds. A whole
+/// number that is cast to TIMESTAMP is in seconds.
+#[derive(Debug)]
+struct Microseconds;
+
+impl AnalyzerRule for Microseconds {
+    fn name(&self) -> &'static str {
+        "microseconds"
+    }
+
+    fn analyze(&self, plan: LogicalPlan, _: &ConfigOptions) -> Result<LogicalPlan> {
+        rewrite_all(plan, |expr, schema| {
+            Ok(match expr {
+                Expr::Cast(Cast { expr, field }) if is_nanoseconds(field.data_type()) => {
+                    Transformed::yes(Expr::Cast(Cast::new(expr, micros_like(field.data_type()))))
+                }
+                Expr::Cast(Cast { expr, field }) => match in_seconds(&expr, field.data_type(), schema)? {
+                    Some(seconds) => {
+                        let seconds = Box::new(Expr::Cast(Cast::new(expr, seconds)));
+                        Transformed::yes(Expr::Cast(Cast::new_from_field(seconds, field)))
+                    }
+                    None => Transformed::no(Expr::Cast(Cast { expr, field })),
+                },
+                Expr::TryCast(TryCast { expr, field }) => match in_seconds(&expr, field.data_type(), schema)? {
+                    Some(seconds) => {
+                        let seconds = Box::new(Expr::TryCast(TryCast::new(expr, seconds)));
+                        Transformed::yes(Expr::TryCast(TryCast::new_from_field(seconds, field)))
+                    }
+                    None => Transformed::no(Expr::TryCast(TryCast { expr, field })),
+                },
+                other => Transformed::no(other),
+            })
+        })
+    }
+}
+
+/// The timestamp in seconds for a whole number that is cast to a timestamp in microseconds.
+fn in_seconds(number: &Expr, to: &DataType, schema: &DFSchema) -> Result<Option<DataType>> {
+    let DataType::Timestamp(TimeUnit::Microsecond, zone) = to else { return Ok(None) };
+    let whole = number.get_type(schema)?.is_integer();
+    Ok(whole.then(|| DataType::Timestamp(TimeUnit::Second, zone.clone())))
+}
+
+fn is_nanoseconds(data_type: &DataType) -> bool {
+    matches!(data_type, DataType::Timestamp(TimeUnit::Nanosecond, _))
+}
+
+/// The type in microseconds for a type in nanoseconds.
+fn micros_like(nanos: &DataType) -> DataType {
+    match nanos {
+        DataType::Timestamp(_, zone) => DataType::Timestamp(TimeUnit::Microsecond, zone.clone()),
+        other => other.clone(),
+    }
+}
+
+/// Puts checked operators in the place of the engine's, and checks computed times against the calendar.
+#[derive(Debug)]
+struct Exact;
+
+impl AnalyzerRule for Exact {
+    fn name(&self) -> &'static str {
+        "exact"
+    }
+
+    fn analyze(&self, plan: LogicalPlan, _: &ConfigOptions) -> Result<LogicalPlan> {
+        rewrite_all(plan, exact)
+    }
+}
+
+fn exact(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
+    match expr {
+        Expr::BinaryExpr(binary) if CheckedOperator::replaces(binary.op) => operator(binary, schema),
+        Expr::BinaryExpr(binary) if is_comparison(binary.op) => compare(binary, schema),
+        Expr::Between(between) => {
+            let Between { expr, negated, low, high } = between;
+            let found = [*expr, *low, *high];
+            Ok(common_micros(found, schema)?.update_data(|[expr, low, high]| {
+                Expr::Between(Between::new(Box::new(expr), negated, Box::new(low), Box::new(high)))
+            }))
+        }
+        Expr::InList(InList { expr, list, negated }) => {
+            let mut all = vec![*expr];
+            all.extend(list);
+            let in_list = |mut all: Vec<Expr>| {
+                let expr = all.remove(0);
+                Expr::InList(InList::new(Box::new(expr), all, negated))
+            };
+            Ok(common_micros(all, schema)?.update_data(in_list))
+        }
+        Expr::Negative(inner) if needs_checks(&inner.get_type(schema)?) => {
+            let text = Expr::Negative(inner.clone()).human_display().to_string();
+            let negate = ScalarUDF::new_from_impl(CheckedOperator::new(Operator::Minus, text));
+            Ok(Transformed::yes(negate.call(vec![*inner])))
+        }
+        Expr::Cast(cast) => {
+            let from = cast.expr.get_type(schema)?;
+            let computed = leaves_calendar(&from, cast.field.data_type());
+            let expr = Expr::Cast(cast);
+            Ok(if computed { in_calendar(expr, false) } else { Transformed::no(expr) })
+        }
+        Expr::TryCast(TryCast { expr, field }) => {
+            let computed = leaves_calendar(&expr.get_type(schema)?, field.data_type());
+            let expr = Expr::TryCast(TryCast { expr, field });
+            Ok(if computed { in_calendar(expr, true) } else { Transformed::no(expr) })
+        }
+        // A second analysis has wrapped a check that the first one made.
+        Expr::ScalarFunction(mut call) if is_in_calendar(&call) && call.args.iter().all(is_check) => {
+            Ok(Transformed::yes(call.args.remove(0)))
+        }
+        Expr::ScalarFunction(call) if MAKES_TIMES.contains(&call.func.name()) => {
+            let expr = Expr::ScalarFunction(call);
+            Ok(if InCalendar::checks(&expr.get_type(schema)?) {
+                in_calendar(expr, false)
+            } else {
+                Transformed::no(expr)
+            })
+        }
+        other => Ok(Transformed::no(other)),
+    }
+}
+
+fn is_in_calendar(call: &ScalarFunction) -> bool {
+    call.func.inner().is::<InCalendar>()
+}
+
+fn is_check(expr: &Expr) -> bool {
+    matches!(expr, Expr::ScalarFunction(call) if is_in_calendar(call))
+}
+
+/// Functions that make a time of numbers or texts.
+const MAKES_TIMES: [&str; 8] = [
+    "to_timestamp",
+    "to_timestamp_seconds",
+    "to_timestamp_millis",
+    "to_timestamp_micros",
+    "from_unixtime",
+    "to_date",
+    "make_date",
+    "to_local_time",
+];
+
+/// True for types whose operators the engine lets wrap around or leave their precision.
+fn needs_checks(data_type: &DataType) -> bool {
+    data_type.is_integer() || data_type.is_decimal()
+}
+
+/// True if a cast may give a time outside of the calendar. Casts between times cannot.
+fn leaves_calendar(from: &DataType, to: &DataType) -> bool {
+    let is_time = matches!(from, DataType::Timestamp(_, _) | DataType::Date32 | DataType::Date64 | DataType::Null);
+    InCalendar::checks(to) && !is_time
+}
+
+fn in_calendar(expr: Expr, or_null: bool) -> Transformed<Expr> {
+    let text = expr.human_display().to_string();
+    let check = ScalarUDF::new_from_impl(InCalendar::new(text, or_null));
+    Transformed::yes(check.call(vec![expr]))
+}
+
+fn operator(binary: BinaryExpr, schema: &DFSchema) -> Result<Transformed<Expr>> {
+    let (left, right) = (binary.left.get_type(schema)?, binary.right.get_type(schema)?);
+    let text = || Expr::BinaryExpr(binary.clone()).human_display().to_string();
+    if needs_checks(&left) && needs_checks(&right) {
+        let checked = ScalarUDF::new_from_impl(CheckedOperator::new(binary.op, text()));
+        return Ok(Transformed::yes(checked.call(vec![*binary.left, *binary.right])));
+    }
+    let expr = Expr::BinaryExpr(binary);
+    Ok(if InCalendar::checks(&expr.get_type(schema)?) { in_calendar(expr, false) } else { Transformed::no(expr) })
+}
+
+fn is_comparison(operator: Operator) -> bool {
+    use Operator as O;
+    matches!(operator, O::Eq | O::NotEq | O::Lt | O::LtEq | O::Gt | O::GtEq | O::IsDistinctFrom | O::IsNotDistinctFrom)
+}
+
+fn compare(binary: BinaryExpr, schema: &DFSchema) -> Result<Transformed<Expr>> {
+    let BinaryExpr { left, op, right } = binary;
+    Ok(common_micros([*left, *right], schema)?
+        .update_data(|[left, right]| Expr::BinaryExpr(BinaryExpr::new(Box::new(left), op, Box::new(right)))))
+}
+
+/// Operands of a comparison, in microseconds if the engine has cast all of them to nanoseconds for the comparison:
+/// such a cast fails for times after the year 2262.
+fn common_micros<L>(operands: L, schema: &DFSchema) -> Result<Transformed<L>>
+where
+    L: AsMut<[Expr]> + AsRef<[Expr]>,
+{
+    let mut operands = operands;
+    let coarser = |operand: &Expr| -> Result<bool> {
+        Ok(match operand {
+            Expr::Cast(Cast { expr, field }) => {
+                is_nanoseconds(field.data_type()) && !is_nanoseconds(&expr.get_type(schema)?)
+            }
+            Expr::Literal(ScalarValue::TimestampNanosecond(nanos, _), _) => nanos.is_none_or(|nanos| nanos % 1000 == 0),
+            _ => false,
+        })
+    };
+    for operand in operands.as_ref() {
+        if !coarser(operand)? {
+            return Ok(Transformed::no(operands));
+        }
+    }
+    for operand in operands.as_mut() {
+        let to = micros_like(&operand.get_type(schema)?);
+        let inner = match std::mem::take(operand) {
+            Expr::Cast(cast) => *cast.expr,
+            other => other,
+        };
+        *operand = if inner.get_type(schema)? == to { inner } else { Expr::Cast(Cast::new(Box::new(inner), to)) };
+    }
+    Ok(Transformed::yes(operands))
+}

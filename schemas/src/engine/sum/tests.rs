@@ -1,0 +1,97 @@
+//! Sums beyond their result's range: partial sums may leave it, totals may not.
+
+use arrow::array::{Array, Decimal128Array, Int64Array};
+use datafusion::logical_expr::EmitTo;
+
+use super::*;
+
+const BIG: i128 = 10_i128.pow(38) - 1;
+
+fn ints(values: &[i64]) -> ArrayRef {
+    Arc::new(Int64Array::from(values.to_vec()))
+}
+
+fn decimals(precision: u8, values: &[i128]) -> ArrayRef {
+    Arc::new(Decimal128Array::from(values.to_vec()).with_precision_and_scale(precision, 0).unwrap())
+}
+
+/// Adds the parts in both kinds of accumulators, and merges the states of the parts in both orders.
+#[track_caller]
+fn check(parts: &[ArrayRef], result: &DataType, expect: Option<&str>) {
+    let argument = parts[0].data_type().clone();
+    let text = |array: &ArrayRef| ScalarValue::try_from_array(array, 0).unwrap().to_string();
+    let mut found = Vec::new();
+    let mut forwards: Vec<&ArrayRef> = parts.iter().collect();
+    for _ in 0..2 {
+        forwards.reverse();
+        let mut whole = one("sum(x)", &argument, result).unwrap();
+        let mut merged = one("sum(x)", &argument, result).unwrap();
+        let mut grouped = groups("sum(x)", &argument, result).unwrap();
+        let mut joined = groups("sum(x)", &argument, result).unwrap();
+        for part in &forwards {
+            let rows = vec![0; part.len()];
+            whole.update_batch(&[Arc::clone(part)]).unwrap();
+            let mut alone = one("sum(x)", &argument, result).unwrap();
+            alone.update_batch(&[Arc::clone(part)]).unwrap();
+            let state: Vec<ArrayRef> = alone.state().unwrap().iter().map(|s| s.to_array().unwrap()).collect();
+            merged.merge_batch(&state).unwrap();
+            joined.merge_batch(&state, &[0], 1).unwrap();
+            grouped.update_batch(&[Arc::clone(part)], &rows, None, 1).unwrap();
+        }
+        found.push(whole.evaluate().map(|value| value.to_string()));
+        found.push(merged.evaluate().map(|value| value.to_string()));
+        found.push(grouped.evaluate(EmitTo::All).map(|array| text(&array)));
+        found.push(joined.evaluate(EmitTo::All).map(|array| text(&array)));
+    }
+    for found in found {
+        match expect {
+            Some(expect) => assert_eq!(found.unwrap(), expect),
+            None => assert!(found.unwrap_err().to_string().contains("sum(x) is ")),
+        }
+    }
+}
+
+#[test]
+fn partial_sums_may_leave_the_range() {
+    let bigint = DataType::Int64;
+    check(&[ints(&[i64::MAX]), ints(&[i64::MAX]), ints(&[-i64::MAX, -7])], &bigint, Some("9223372036854775800"));
+    check(&[ints(&[i64::MAX]), ints(&[1]), ints(&[-1])], &bigint, Some("9223372036854775807"));
+    check(&[ints(&[i64::MIN]), ints(&[-1]), ints(&[1])], &bigint, Some("-9223372036854775808"));
+    let wide = DataType::Decimal128(38, 0);
+    let expect = BIG.to_string();
+    check(&[decimals(38, &[BIG]), decimals(38, &[BIG, -BIG])], &wide, Some(expect.as_str()));
+}
+
+#[test]
+fn totals_may_not() {
+    check(&[ints(&[i64::MAX]), ints(&[1])], &DataType::Int64, None);
+    check(&[ints(&[i64::MIN]), ints(&[-1])], &DataType::Int64, None);
+    check(&[decimals(38, &[BIG]), decimals(38, &[1])], &DataType::Decimal128(38, 0), None);
+    check(&[decimals(38, &[-BIG]), decimals(38, &[-BIG])], &DataType::Decimal128(38, 0), None);
+}
+
+#[test]
+fn the_error_has_the_value_and_advice() {
+    let mut sum = one("sum(n)", &DataType::Int64, &DataType::Int64).unwrap();
+    sum.update_batch(&[ints(&[i64::MAX, 1])]).unwrap();
+    let error = sum.evaluate().unwrap_err().to_string();
+    assert!(error.contains("sum(n) is 9223372036854775808, which does not fit BIGINT"), "{error}");
+    assert!(error.contains("DECIMAL(20, 0)"), "{error}");
+}
+
+#[test]
+fn nothing_to_add_is_null() {
+    let none: ArrayRef = Arc::new(Int64Array::from(vec![None, None]));
+    check(&[none], &DataType::Int64, Some("NULL"));
+}
+
+#[test]
+fn windows_give_back_what_they_took() {
+    let mut sum = sliding("sum(n)", &DataType::Int64, &DataType::Int64).unwrap();
+    sum.update_batch(&[ints(&[i64::MAX, 1])]).unwrap();
+    assert!(sum.evaluate().is_err());
+    sum.retract_batch(&[ints(&[i64::MAX])]).unwrap();
+    assert_eq!(sum.evaluate().unwrap(), ScalarValue::Int64(Some(1)));
+    sum.retract_batch(&[ints(&[1])]).unwrap();
+    assert_eq!(sum.evaluate().unwrap(), ScalarValue::Int64(None));
+}

@@ -1,0 +1,266 @@
+//! SQL through a session: the results of expressions, or the words of their errors. The sweep over every function is a
+//! module of its own.
+
+mod sweep;
+
+use datafusion::common::ScalarValue;
+
+use super::session;
+
+/// The values of a query's rows, or its error.
+async fn ask(sql: &str) -> Result<String, String> {
+    let session = session::context(session::runtime(None, None, None).unwrap(), 1);
+    let answer = async { session.sql(sql).await?.collect().await };
+    let batches = answer.await.map_err(|error| error.strip_backtrace())?;
+    let mut rows = Vec::new();
+    for batch in &batches {
+        for row in 0..batch.num_rows() {
+            let cells = batch.columns().iter().map(|column| {
+                let array = arrow::compute::cast(column, &arrow::datatypes::DataType::Utf8);
+                array.map(|array| ScalarValue::try_from_array(&array, row).unwrap().to_string())
+            });
+            rows.push(cells.collect::<Result<Vec<_>, _>>().map_err(|e| e.to_string())?.join(" "));
+        }
+    }
+    Ok(rows.join("; "))
+}
+
+/// Checks expressions, each over a row of a table and as a constant. `Err` has words of the error.
+async fn check_all(cases: &[(&str, Result<&str, &str>)]) {
+    let table = "(VALUES (9223372036854775807, CAST(2147483647 AS INT), CAST(127 AS TINYINT), \
+                 CAST('99999999999999999999999999999999999999' AS DECIMAL(38, 0)), \
+                 TIMESTAMP '9999-12-31 23:59:59.999999', DATE '9999-12-31', \
+                 CAST('9999-12-31 23:00:00' AS TIMESTAMP WITH TIME ZONE), CAST('NaN' AS DOUBLE), 'text')) \
+                 AS t(big, int, tiny, dec, ts, day, tz, nan, s)";
+    let mut wrong = Vec::new();
+    for (expression, expect) in cases {
+        let found = ask(&format!("SELECT {expression} FROM {table}")).await;
+        let right = match (&found, expect) {
+            (Ok(found), Ok(expect)) => found == expect,
+            (Err(found), Err(expect)) => found.contains(expect),
+            _ => false,
+        };
+        if !right {
+            wrong.push(format!("{expression}: {found:?} instead of {expect:?}"));
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[tokio::test]
+async fn arithmetic_is_exact_or_an_error_that_names_the_expression() {
+    check_all(&[
+        ("big + 1", Err("`t.big + 1` does not fit BIGINT")),
+        ("big - 1", Ok("9223372036854775806")),
+        ("-big - 2", Err("does not fit BIGINT")),
+        ("-(-big - 1)", Err("does not fit BIGINT")),
+        ("-big", Ok("-9223372036854775807")),
+        ("big * 2", Err("Cast an operand to DECIMAL(38, 0)")),
+        ("CAST(big AS DECIMAL(38, 0)) * 2", Ok("18446744073709551614")),
+        ("int * int", Err("`t.int * t.int` does not fit INT")),
+        ("int * int", Err("Cast an operand to BIGINT")),
+        ("CAST(int AS BIGINT) * int", Ok("4611686014132420609")),
+        ("int + 1", Ok("2147483648")),
+        ("tiny + tiny", Err("does not fit TINYINT")),
+        ("big / 0", Err("Division by zero in `t.big / 0`")),
+        ("big % 0", Err("NULLIF")),
+        ("(-big - 1) / -1", Err("does not fit BIGINT")),
+        ("(-big - 1) % -1", Ok("0")),
+        ("dec + 1", Err("does not fit DECIMAL(38, 0)")),
+        ("dec - 1", Ok("99999999999999999999999999999999999998")),
+        ("-dec - 1", Err("does not fit DECIMAL")),
+        ("-dec", Ok("-99999999999999999999999999999999999999")),
+        ("dec * 2", Err("does not fit DECIMAL")),
+        ("dec * dec", Err("does not fit DECIMAL")),
+        ("dec / 0", Err("`t.dec / 0`")),
+        ("CAST(7 AS DECIMAL(9, 2)) / 0", Err("Division by zero")),
+        ("9223372036854775807 + 1", Err("does not fit BIGINT")),
+        ("CASE WHEN big = 0 THEN 1 / 0 ELSE 7 END", Ok("7")),
+        ("abs(-big - 1)", Err("verflow")),
+        ("CAST(big AS INT)", Err("")),
+        ("CAST(dec AS BIGINT)", Err("")),
+        ("CAST(nan AS BIGINT)", Err("")),
+        ("power(big, 2) > 8e37", Ok("true")),
+        ("factorial(21)", Err("")),
+        ("lcm(big, big - 1)", Err("")),
+        ("gcd(-big - 1, 0)", Err("")),
+        ("1.5 + 1", Ok("2.5")),
+        ("big - CAST(1 AS DECIMAL(3, 1))", Ok("9223372036854775806.0")),
+        ("7 / 2", Ok("3")),
+        ("-7 % 4", Ok("-3")),
+        ("2 + 3 * 4 - (5 - 6)", Ok("15")),
+    ])
+    .await;
+}
+
+#[tokio::test]
+async fn columns_are_named_as_for_the_operators() {
+    let session = session::context(session::runtime(None, None, None).unwrap(), 1);
+    let frame = session.sql("SELECT (a + 2) * -a, a - (a - 1) FROM (VALUES (1)) AS t(a)").await.unwrap();
+    let names: Vec<String> = frame.schema().fields().iter().map(|field| field.name().clone()).collect();
+    assert_eq!(names, ["t.a + Int64(2) * (- t.a)", "t.a - t.a - Int64(1)"]);
+    let analysed = session.state().analyzer().execute_and_check(
+        frame.logical_plan().clone(),
+        session.state().config_options(),
+        |_, _| {},
+    );
+    let analysed = analysed.unwrap();
+    assert_eq!(analysed.schema().field_names(), names);
+    assert!(analysed.display().to_string().contains("checked_multiply(checked_add(t.a, Int64(2)),"));
+    let again =
+        session.state().analyzer().execute_and_check(analysed.clone(), session.state().config_options(), |_, _| {});
+    assert_eq!(again.unwrap(), analysed);
+}
+
+#[tokio::test]
+async fn every_place_of_a_query_is_checked() {
+    let table = "(VALUES (9223372036854775807), (1)) AS t(n)";
+    for (query, word) in [
+        (format!("SELECT n FROM {table} WHERE n + 1 > 5"), "t.n + 1"),
+        (format!("SELECT sum(n + 1) FROM {table}"), "t.n + 1"),
+        (format!("SELECT n + 1, count(*) FROM {table} GROUP BY n + 1"), "t.n + 1"),
+        (format!("SELECT n FROM {table} ORDER BY n * 2"), "t.n * 2"),
+        (format!("SELECT t.n FROM {table} JOIN (VALUES (1)) AS b(m) ON t.n + 1 = b.m"), "t.n + 1"),
+        (format!("SELECT sum(n) OVER (ORDER BY n + 1) FROM {table}"), "t.n + 1"),
+        (format!("SELECT count(*) FROM {table} GROUP BY n HAVING sum(n) + 1 > 0"), "sum(t.n) + 1"),
+        (format!("SELECT (SELECT max(n + 1) FROM {table}) AS x"), "t.n + 1"),
+        (format!("SELECT n FROM {table} WHERE n IN (SELECT n + 1 FROM {table})"), "t.n + 1"),
+        (format!("SELECT sum(n) FROM {table}"), "sum(t.n) is 9223372036854775808"),
+        (format!("SELECT n % 2, sum(n) FROM {table} GROUP BY 1"), "sum(t.n) is 9223372036854775808"),
+    ] {
+        let found = ask(&query).await;
+        assert!(found.as_ref().is_err_and(|error| error.contains(word)), "{query}: {found:?}");
+    }
+}
+
+#[tokio::test]
+async fn times_are_right_over_the_whole_calendar() {
+    check_all(&[
+        ("date_trunc('month', ts)", Ok("9999-12-01T00:00:00")),
+        ("date_trunc('week', ts)", Ok("9999-12-27T00:00:00")),
+        ("date_trunc('quarter', ts)", Ok("9999-10-01T00:00:00")),
+        ("date_trunc('year', tz)", Ok("9999-01-01T00:00:00Z")),
+        ("date_trunc('hour', tz)", Ok("9999-12-31T23:00:00Z")),
+        ("date_trunc('day', tz AT TIME ZONE 'America/New_York')", Ok("9999-12-31T00:00:00-05:00")),
+        ("date_trunc('month', day)", Ok("9999-12-01T00:00:00")),
+        ("date_trunc('month', NULL)", Ok("NULL")),
+        ("date_trunc('fortnight', ts)", Err("knows no unit")),
+        ("date_bin(INTERVAL '1 month', ts)", Ok("9999-12-01T00:00:00")),
+        ("date_bin(INTERVAL '7 days', ts, TIMESTAMP '2026-01-01')", Ok("9999-12-30T00:00:00")),
+        ("date_bin(INTERVAL '0 days', ts)", Err("above zero")),
+        ("date_part('year', ts)", Ok("9999")),
+        ("date_part('epoch', ts)", Ok("253402300800.0")),
+        ("extract(month FROM day)", Ok("12")),
+        ("extract(dow FROM ts)", Ok("5")),
+        ("CAST(ts AS DATE)", Ok("9999-12-31")),
+        ("CAST(ts AS STRING)", Ok("9999-12-31T23:59:59.999999")),
+        ("CAST('9999-12-31 23:59:59' AS TIMESTAMP)", Ok("9999-12-31T23:59:59")),
+        ("CAST('0001-01-01 00:00:00' AS TIMESTAMP)", Ok("0001-01-01T00:00:00")),
+        ("CAST('9999-12-31' AS DATE)", Ok("9999-12-31")),
+        ("to_char(ts, '%Y-%m')", Ok("9999-12")),
+        ("ts > TIMESTAMP '2026-01-01'", Ok("true")),
+        ("ts > '2026-01-01'", Ok("true")),
+        ("ts > DATE '2026-01-01'", Ok("true")),
+        ("tz > DATE '2026-01-01'", Ok("true")),
+        ("ts > now()", Ok("true")),
+        ("tz > now() - INTERVAL '5 minutes'", Ok("true")),
+        ("ts BETWEEN DATE '2026-01-01' AND DATE '9999-12-31'", Ok("false")),
+        ("ts IN (DATE '2026-01-01')", Ok("false")),
+        ("day > TIMESTAMP '2026-01-01'", Ok("true")),
+        ("ts - INTERVAL '1 month'", Ok("9999-11-30T23:59:59.999999")),
+        ("ts + INTERVAL '1 day'", Err("outside of the calendar")),
+        ("TIMESTAMP '0001-01-01' - INTERVAL '1 second'", Err("outside of the calendar")),
+        ("day + INTERVAL '1 day'", Err("outside of the calendar")),
+        ("day - DATE '0001-01-01'", Ok("3652058")),
+        ("CAST(big AS TIMESTAMP)", Err("")),
+        ("CAST(int AS DATE)", Err("outside of the calendar")),
+        ("TRY_CAST(int AS DATE)", Ok("NULL")),
+        ("CAST(1700000000 AS TIMESTAMP)", Ok("2023-11-14T22:13:20")),
+        ("to_timestamp(1700000000)", Ok("2023-11-14T22:13:20Z")),
+        ("to_timestamp(1700000000.5)", Ok("2023-11-14T22:13:20.500Z")),
+        ("to_timestamp('9999-12-31T00:00:00Z')", Ok("9999-12-31T00:00:00Z")),
+        ("to_timestamp_millis('9999-12-31')", Ok("9999-12-31T00:00:00Z")),
+        ("to_timestamp('no time')", Err("")),
+        ("to_timestamp('31.12.2025', '%d.%m.%Y')", Err("")),
+        ("to_timestamp('31.12.2025 07:00', '%d.%m.%Y %H:%M')", Ok("2025-12-31T07:00:00Z")),
+        ("to_date('9999-12-31')", Ok("9999-12-31")),
+        ("to_unixtime(ts)", Ok("253402300799")),
+        ("from_unixtime(253402300799)", Ok("9999-12-31T23:59:59")),
+        ("to_local_time(tz AT TIME ZONE 'America/New_York')", Ok("9999-12-31T18:00:00")),
+        ("array_position([1, 2], 2, -big)", Err("")),
+        ("to_timestamp(nan)", Err("seconds since 1970")),
+        ("to_timestamp(big)", Err("seconds since 1970")),
+        ("to_timestamp_millis(big)", Err("outside of the calendar")),
+        ("to_timestamp_seconds(big)", Err("outside of the calendar")),
+        ("make_date(9999, 12, 31)", Ok("9999-12-31")),
+        ("CAST(tz AT TIME ZONE 'Asia/Tokyo' AS STRING)", Ok("+10000-01-01T08:00:00+09:00")),
+    ])
+    .await;
+}
+
+#[tokio::test]
+async fn not_in_knows_of_nulls() {
+    let with = "WITH l AS (SELECT * FROM (VALUES (1, 1), (2, 2)) AS t(id, g)), \
+                r AS (SELECT * FROM (VALUES (1, 1), (NULL, 2)) AS t(id, g)), \
+                full AS (SELECT * FROM (VALUES (1, 1), (5, 2)) AS t(id, g)) ";
+    for (condition, expect) in [
+        ("3 NOT IN (SELECT id FROM r)", ""),
+        ("3 NOT IN (SELECT r.id FROM r WHERE r.g = l.g)", "1"),
+        ("l.id NOT IN (SELECT id FROM r)", ""),
+        ("l.id + 2 NOT IN (SELECT id FROM r)", ""),
+        ("l.id NOT IN (SELECT r.id FROM r WHERE r.g = l.g)", ""),
+        ("l.id + 5 NOT IN (SELECT r.id FROM r WHERE r.g = l.g)", "1"),
+        ("l.id = 2 OR l.id NOT IN (SELECT id FROM r)", "2"),
+        ("NOT (l.id = 1 OR l.id IN (SELECT id FROM r))", ""),
+        ("NOT (l.id = 1 OR l.id IN (SELECT id FROM full))", "2"),
+        ("NULL NOT IN (SELECT id FROM r)", ""),
+        ("NULL NOT IN (SELECT id FROM r WHERE id > 9)", "1; 2"),
+        ("l.id NOT IN (SELECT id FROM full)", "2"),
+        ("3 NOT IN (SELECT id FROM full)", "1; 2"),
+        ("5 NOT IN (SELECT full.id FROM full WHERE full.g = l.g)", "1"),
+        ("l.id IN (SELECT id FROM r)", "1"),
+        ("l.id NOT IN (1, NULL)", ""),
+    ] {
+        let query = format!("{with} SELECT l.id FROM l WHERE {condition} ORDER BY 1");
+        assert_eq!(ask(&query).await.as_deref(), Ok(expect), "{condition}");
+    }
+    let within = format!("{with} SELECT l.id FROM l WHERE (l.id IN (SELECT id FROM r)) IS NULL");
+    assert!(ask(&within).await.unwrap_err().contains("Use EXISTS"));
+}
+
+#[tokio::test]
+async fn floats_have_one_order() {
+    let table = "(VALUES (1, 1.0), (1, CAST('NaN' AS DOUBLE)), (1, 2.0), (2, CAST('Infinity' AS DOUBLE)), \
+                 (3, -0.0), (3, 0.0)) AS t(k, v)";
+    for (query, expect) in [
+        ("SELECT min(v), max(v) FROM t WHERE k = 1", "1.0 NaN"),
+        ("SELECT k, min(v), max(v) FROM t GROUP BY k ORDER BY k", "1 1.0 NaN; 2 inf inf; 3 -0.0 0.0"),
+        ("SELECT min(v) FROM t WHERE k > 9", "NULL"),
+        ("SELECT v FROM t WHERE k < 3 ORDER BY v", "1.0; 2.0; inf; NaN"),
+        ("SELECT count(*) FROM t WHERE v = CAST('NaN' AS DOUBLE)", "1"),
+        ("SELECT max(v) OVER (PARTITION BY k) FROM t WHERE k = 1", "NaN; NaN; NaN"),
+    ] {
+        let query = query.replacen("FROM t", &format!("FROM {table}"), 1);
+        assert_eq!(ask(&query).await.as_deref(), Ok(expect), "{query}");
+    }
+}
+
+#[tokio::test]
+async fn long_values_are_refused_before_they_are_made() {
+    check_all(&[
+        ("length(repeat(s, 1000))", Ok("4000")),
+        ("length(repeat(s, big))", Err("repeat() would make a value of")),
+        ("repeat(s, -5)", Ok("")),
+        ("lpad(s, -1, '0')", Ok("")),
+        ("rpad(s, -big)", Ok("")),
+        ("lpad(s, 6, '0')", Ok("00text")),
+        ("lpad(s, 2000000000)", Err("lpad() would make")),
+        ("cardinality(array_repeat(1, 2000000000))", Err("array_repeat() would make")),
+        ("cardinality(array_resize([1], 2000000000, 0))", Err("array_resize() would make")),
+        ("cardinality(range(0, big))", Err("range() would make")),
+        ("cardinality(generate_series(-big, big))", Err("generate_series() would make")),
+        ("cardinality(range(0, 10, 3))", Ok("4")),
+        ("replace(repeat('a', 10000), 'a', repeat('b', 10000))", Err("replace() would make")),
+    ])
+    .await;
+}

@@ -1,0 +1,112 @@
+//! The faults of DataFusion that docs/engine-faults.md lists, each shown on plain DataFusion.
+//!
+//! A test that fails here is good news: the fault is gone, so the workaround that the page names can go too.
+//!
+//! Invariant: no code of Thalweg runs in these tests.
+
+use datafusion::arrow::util::display::{ArrayFormatter, FormatOptions};
+use datafusion::prelude::SessionContext;
+
+/// The values of a query's rows, or its error.
+async fn ask(sql: &str) -> Result<String, String> {
+    let frame = SessionContext::new().sql(sql).await.map_err(|error| error.to_string())?;
+    let batches = frame.collect().await.map_err(|error| error.to_string())?;
+    let mut rows = Vec::new();
+    for batch in &batches {
+        for row in 0..batch.num_rows() {
+            let cells = batch.columns().iter().map(|column| {
+                let text = ArrayFormatter::try_new(column, &FormatOptions::new()).unwrap();
+                text.value(row).to_string()
+            });
+            rows.push(cells.collect::<Vec<_>>().join(" "));
+        }
+    }
+    Ok(rows.join("; "))
+}
+
+/// Asserts that the engine still gives this wrong result.
+#[track_caller]
+fn still(found: Result<String, String>, wrong: &str) {
+    assert_eq!(found.as_deref(), Ok(wrong), "the fault is gone: see docs/engine-faults.md");
+}
+
+/// Asserts that the engine still fails.
+#[track_caller]
+fn still_fails(found: Result<String, String>, words: &str) {
+    let fails = found.as_ref().is_err_and(|error| error.contains(words));
+    assert!(fails, "the fault is gone: see docs/engine-faults.md: {found:?}");
+}
+
+const LARGEST: &str = "(VALUES (9223372036854775807)) AS t(n)";
+
+#[tokio::test]
+async fn integers_wrap_around() {
+    still(ask(&format!("SELECT n + 1 FROM {LARGEST}")).await, "-9223372036854775808");
+    still(ask(&format!("SELECT n * 2 FROM {LARGEST}")).await, "-2");
+    still(ask(&format!("SELECT -(-n - 1) FROM {LARGEST}")).await, "-9223372036854775808");
+}
+
+#[tokio::test]
+async fn decimals_leave_their_precision() {
+    let nines = "9".repeat(38);
+    let found = ask(&format!("SELECT CAST('{nines}' AS DECIMAL(38, 0)) + 1")).await;
+    still(found, &format!("1{}", "0".repeat(38)));
+}
+
+#[tokio::test]
+async fn sums_wrap_around() {
+    let found = ask("SELECT sum(n) FROM (VALUES (9223372036854775807), (1)) AS t(n)").await;
+    still(found, "-9223372036854775808");
+    let nines = "9".repeat(38);
+    let decimal = format!("(CAST('{nines}' AS DECIMAL(38, 0)))");
+    let found = ask(&format!("SELECT sum(n) FROM (VALUES {decimal}, {decimal}) AS t(n)")).await;
+    still(found, "-140282366920938463463374607431768211458");
+}
+
+#[tokio::test]
+async fn grouped_extremes_depend_on_the_position_of_nan() {
+    let found = ask("SELECT min(v) FROM (VALUES (1, 1.0), (1, CAST('NaN' AS DOUBLE)), (1, 2.0)) AS t(k, v) GROUP BY k");
+    still(found.await, "2.0");
+    let found = ask("SELECT min(v) FROM (VALUES (1, CAST('Infinity' AS DOUBLE))) AS t(k, v) GROUP BY k").await;
+    still(found, "1.7976931348623157e308");
+}
+
+#[tokio::test]
+async fn times_end_in_the_year_2262() {
+    let far = "arrow_cast('9999-12-31T00:00:00', 'Timestamp(Microsecond, None)')";
+    still_fails(ask("SELECT TIMESTAMP '9999-12-31'").await, "nanoseconds");
+    still_fails(ask(&format!("SELECT date_trunc('month', {far})")).await, "");
+    still_fails(ask(&format!("SELECT date_bin(INTERVAL '1 month', {far})")).await, "");
+    still_fails(ask(&format!("SELECT t > DATE '2026-01-01' FROM (VALUES ({far})) AS s(t)")).await, "");
+    still_fails(ask(&format!("SELECT t > now() FROM (VALUES ({far})) AS s(t)")).await, "");
+    still_fails(ask("SELECT to_timestamp('9999-12-31T00:00:00')").await, "");
+}
+
+#[tokio::test]
+async fn bins_of_local_times_are_bins_of_utc() {
+    let found = ask(
+        "SELECT date_bin(INTERVAL '1 day', arrow_cast('2026-03-28T23:30:00Z', 'Timestamp(Microsecond, Some(\"UTC\"))') \
+         AT TIME ZONE 'Europe/Berlin')",
+    );
+    still(found.await, "2026-03-28T01:00:00+01:00");
+}
+
+#[tokio::test]
+async fn not_in_forgets_nulls() {
+    let found =
+        ask("SELECT l.x FROM (VALUES (1)) AS l(x) WHERE 3 NOT IN (SELECT r.x FROM (VALUES (1), (NULL)) AS r(x))");
+    still(found.await, "1");
+}
+
+#[tokio::test]
+async fn a_negative_width_panics() {
+    let query = ask("SELECT lpad(s, n, '0') FROM (VALUES ('text', -1)) AS t(s, n)");
+    let found = tokio::spawn(query).await;
+    assert!(found.is_err_and(|error| error.is_panic()), "the fault is gone: see docs/engine-faults.md");
+}
+
+#[tokio::test]
+async fn a_constant_limits_no_length() {
+    let found = ask("SELECT length(repeat('x', 70000000))").await;
+    still(found, "70000000");
+}
