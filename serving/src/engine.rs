@@ -194,7 +194,7 @@ impl Engine {
                 reason: format!("min_frontier names the stream `{name}`, which does not exist"),
             });
         }
-        let wanted = names::wanted(&catalog, &references)?;
+        let wanted = names::wanted(&catalog, &references, &self.sources.metrics)?;
         let terms =
             PinOptions { options, deadline: Instant::now() + self.config.pin_wait, keep: self.config.query_timeout };
         let pins = pin_all(&self.sources, &self.given, &wanted, &terms).await?;

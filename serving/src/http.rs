@@ -129,7 +129,7 @@ fn same_site(headers: &HeaderMap) -> bool {
 
 impl IntoResponse for Error {
     fn into_response(self) -> Response {
-        if self.fault() == Fault::Bug {
+        if matches!(self.fault(), Fault::Engine | Fault::Bug) {
             tracing::error!(error = %self, "a request failed by a fault of the server");
         }
         let status = StatusCode::from_u16(self.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);

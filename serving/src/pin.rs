@@ -146,10 +146,10 @@ pub(crate) struct PinOptions<'a> {
     pub(crate) keep: Duration,
 }
 
-/// Pins every wanted stream. If a stream is stopped or its data does not tile, tries again on every change until the
-/// deadline.
+/// Pins every wanted stream. If the data of a stream does not tile, tries again on every change until the deadline. A
+/// stream that is stopped and a view that has failed are told at once.
 ///
-/// Errors: [`Error::NotReady`], [`Error::NotHeld`], [`Error::StreamStopped`].
+/// Errors: [`Error::NotReady`], [`Error::NotHeld`], [`Error::StreamStopped`], [`Error::ViewFailed`].
 pub(crate) async fn pin_all(
     sources: &Sources,
     given: &AnsweredFrontiers,

@@ -17,7 +17,7 @@ use clap::Args;
 use serde_json::Value;
 use thalweg_schemas::api::paths;
 use thalweg_schemas::api::streams::StreamList;
-use thalweg_schemas::api::views::ViewList;
+use thalweg_schemas::api::views::{ViewList, ViewPhase};
 
 use crate::client::Client;
 use crate::flags::ServerFlags;
@@ -33,7 +33,7 @@ Examples:
   thalweg status --url http://10.0.0.7:8642
   thalweg status --json | jq '.streams[].lag'
 
-Exit code 1 if a stream is stopped, or if there are partitions that no speed worker holds.";
+Exit code 1 if a stream is stopped, if a view has failed, or if there are partitions that no speed worker holds.";
 
 /// Show streams, lag, frontiers, rejects, and views with the age of their batch version
 #[derive(Debug, Args)]
@@ -67,10 +67,11 @@ pub(crate) async fn run(arguments: Arguments) -> Result<ExitCode> {
         Some(every) => watch::plain(client, every, arguments.json).await,
         None => {
             let answer = StatusAnswer::of(&client).await?;
-            let stopped = answer.sample(&client, Duration::ZERO)?.streams;
+            let Sample { streams, views, .. } = answer.sample(&client, Duration::ZERO)?;
             terminal::out(&answer.text(&client, arguments.json)?)?;
-            let stopped = stopped.iter().any(|stream| stream.failure.is_some() || !stream.unheld.is_empty());
-            Ok(ExitCode::from(u8::from(stopped)))
+            let stopped = streams.iter().any(|stream| stream.failure.is_some() || !stream.unheld.is_empty());
+            let failed = views.iter().any(|view| view.status == ViewPhase::Failed);
+            Ok(ExitCode::from(u8::from(stopped || failed)))
         }
     }
 }
@@ -92,10 +93,11 @@ impl StatusAnswer {
     }
 
     fn sample(&self, client: &Client, at: Duration) -> Result<Sample> {
-        let StreamList { streams, workers } = client.shape(self.streams.clone())?;
-        let ViewList { views } = client.shape(self.views.clone())?;
+        let StreamList { streams, workers, mut not_understood } = client.shape(self.streams.clone())?;
+        let ViewList { views, not_understood: more } = client.shape(self.views.clone())?;
+        not_understood.extend(more);
         let workers = workers.unwrap_or_default();
-        Ok(Sample { at, streams, workers, views, process: client.shape(self.process.clone())? })
+        Ok(Sample { at, streams, workers, views, not_understood, process: client.shape(self.process.clone())? })
     }
 
     fn text(&self, client: &Client, json: bool) -> Result<String> {
@@ -105,6 +107,12 @@ impl StatusAnswer {
                 "views": self.views["views"],
                 "process": self.process,
             });
+            let not_understood = [&self.streams, &self.views].into_iter();
+            let not_understood = not_understood.filter_map(|answer| answer.get("not_understood")?.as_array());
+            let not_understood: Vec<Value> = not_understood.flatten().cloned().collect();
+            if !not_understood.is_empty() {
+                all["not_understood"] = not_understood.into();
+            }
             if let Some(workers) = self.streams.get("workers") {
                 all["workers"] = workers.clone();
             }

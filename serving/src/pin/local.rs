@@ -20,7 +20,7 @@ use crate::{Error, Result};
 
 /// Pins the current snapshot, or the first readable one until the deadline.
 ///
-/// Errors: as [`pin`], and [`Error::StreamStopped`].
+/// Errors: as [`pin`], and [`Error::StreamStopped`], at once.
 pub(super) async fn pin_in_time(
     streams: &watch::Receiver<Arc<HashMap<StreamName, StreamHandle>>>,
     published: &watch::Receiver<Arc<Published>>,
@@ -36,7 +36,7 @@ pub(super) async fn pin_in_time(
             .ok_or_else(|| Error::NotReady { what: format!("stream `{name}`"), reason: "it is starting".into() })?;
         let stale = terms.options.stale;
         let error = match try_pin(wanted, &mut handle, &mut published, &lowest(), stale) {
-            Err(error) if !matches!(error, Error::NotReady { .. }) => error,
+            Err(error) if !matches!(error, Error::NotReady { .. }) && !error.is_final() => error,
             outcome => return outcome,
         };
         let any_change = async {
@@ -84,7 +84,7 @@ fn is_stale(snapshot: &StreamSnapshot, given: &Frontier) -> bool {
 ///
 /// For a client that allows stale answers, the pin may lie below earlier answers, and the stream need not have caught
 /// up; the pin never lies below the frontier that the client asks for.
-/// Errors: [`Error::NotReady`], [`Error::NotHeld`].
+/// Errors: [`Error::NotReady`], [`Error::NotHeld`], [`Error::ViewFailed`].
 pub(super) fn pin(
     wanted: &Wanted,
     snapshot: Option<&Arc<StreamSnapshot>>,
@@ -151,6 +151,9 @@ fn pin_view(view: &Arc<CompiledView>, snapshot: &StreamSnapshot, published: &Pub
     let id = view.plan.id();
     let not_ready =
         |reason: &str| Error::NotReady { what: format!("view `{}`", view.definition.name), reason: reason.to_owned() };
+    if let Some(failure) = snapshot.failed.get(id) {
+        return Err(Error::ViewFailed { view: view.definition.name.clone(), failure: Arc::clone(failure) });
+    }
     let (batch, cut) = published_cut(view, published, &snapshot.origin)?;
     let held = snapshot.views.get(id).ok_or_else(|| not_ready("its realtime state is being rebuilt"))?;
     let tiles = tile(id, held, &cut, &snapshot.frontier).map_err(|error| match error {

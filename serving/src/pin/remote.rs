@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use thalweg_schemas::Frontier;
-use thalweg_schemas::realtime::protocol::PinRequest;
+use thalweg_schemas::realtime::protocol::{PinAnswer, PinRequest};
 use thalweg_schemas::warehouse::versions::{MasterVersion, Masters, Published};
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -37,7 +37,8 @@ struct Below {
 
 /// Pins at once if the workers' data tiles, otherwise at the first time that it does until the deadline.
 ///
-/// Errors: [`Error::NotReady`] if the batch layer has nothing yet, [`Error::NotHeld`] naming partitions.
+/// Errors: [`Error::NotReady`] if the batch layer has nothing yet, [`Error::NotHeld`] naming partitions;
+/// [`Error::ViewFailed`] and [`Error::StreamStopped`] at once.
 pub(super) async fn pin_in_time(
     workers: &Workers,
     (mut published, mut masters): (watch::Receiver<Arc<Published>>, watch::Receiver<Arc<Masters>>),
@@ -65,6 +66,7 @@ pub(super) async fn pin_in_time(
         let partial = terms.options.partial && (last || Instant::now() >= partial_from);
         let error = match ask(workers, wanted, below, &needs, terms.keep, partial).await {
             Ok(pin) => return Ok(pin),
+            Err(error) if error.is_final() => return Err(error),
             Err(error) => error,
         };
         if last || Instant::now() >= terms.deadline {
@@ -129,6 +131,9 @@ async fn ask(
     workers.counts().pin_seconds.observe(seconds);
     let not_held = |reason: String| Error::NotHeld { stream: definition.name.clone(), reason };
     if !chosen.unheld.is_empty() {
+        if let Some(error) = known_cause(wanted, &asked) {
+            return Err(error);
+        }
         let reason = describe_unheld(&chosen.unheld);
         if !partial {
             return Err(not_held(reason));
@@ -137,6 +142,21 @@ async fn ask(
         chosen.frontier = chosen.frontier.max(&left);
     }
     Ok(put_together(wanted, below, chosen, asked))
+}
+
+/// Why partitions are not held, if the workers know the cause: a view that has failed, or a stream that is stopped in
+/// every worker that knows it.
+fn known_cause(wanted: &Wanted, asked: &[WorkerAnswer]) -> Option<Error> {
+    let answers: Vec<&PinAnswer> = asked.iter().filter_map(|asked| asked.answer().1.ok()).collect();
+    let failed = answers.iter().flat_map(|answer| &answer.failed);
+    let failed = failed.filter_map(|(id, failure)| Some((wanted.views.get(id)?, failure))).next();
+    if let Some((view, failure)) = failed {
+        let (view, failure) = (view.definition.name.clone(), Arc::new(failure.clone()));
+        return Some(Error::ViewFailed { view, failure });
+    }
+    let stopped: Option<Vec<&String>> = answers.iter().map(|answer| answer.stopped.as_ref()).collect();
+    let reason = stopped.filter(|_| answers.len() == asked.len())?.first()?.to_string();
+    Some(Error::StreamStopped { stream: wanted.stream.definition.name.clone(), reason })
 }
 
 fn put_together(wanted: &Wanted, below: Below, chosen: WorkerChoice, asked: Vec<WorkerAnswer>) -> Pin {
