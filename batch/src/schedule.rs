@@ -39,8 +39,8 @@ pub struct Downstream {
 
 /// Runs views and announces published versions, until cancelled. A cancelled run publishes nothing.
 ///
-/// Errors: a broken invariant. A view that cannot be computed is no error: its failed run is reported, the view stays at
-/// its cut, all other views are computed, and the schedule tries the view again after a pause that grows.
+/// Errors: a broken invariant. A view that cannot be computed is no error: its failed run is reported, the view stays
+/// at its cut, all other views are computed, and the schedule tries the view again after a pause that grows.
 pub async fn schedule(config: BatchConfig, downstream: Downstream, cancel: CancellationToken) -> Result<()> {
     let Shared { warehouse, catalog, .. } = downstream.shared.clone();
     let following = follow_published(warehouse, catalog, downstream.published.clone(), cancel.clone());

@@ -145,7 +145,7 @@ mod tests {
         );
         check(
             failure(FailedStep::Run, &[(0, 5)], &[(0, 9)]),
-            "computing its batch states failed between {0: 5} and {0: 9}: Divide by zero error",
+            "computing its batch states failed between {0:5} and {0:9}: Divide by zero error",
         );
         check(failure(FailedStep::Rebuild, &[], &[]), "rebuilding it failed: Divide by zero error");
         check(failure(FailedStep::Memory, &[(0, 5)], &[(0, 9)]), "its segments were dropped: Divide by zero error");

@@ -120,10 +120,6 @@ impl Error {
         }
     }
 
-    /// True if waiting does not help the query: the cause is known, and somebody has to remove it.
-    pub(crate) fn is_final(&self) -> bool {
-        matches!(self, Error::StreamStopped { .. } | Error::ViewFailed { .. })
-    }
 
     /// True if a worker failed while it served a part of the answer; after a new pin, another worker may serve the
     /// part.

@@ -6,7 +6,8 @@
 //! ```
 //!
 //! Invariant: the loop handles one event at a time and completely, so every snapshot for readers stands at one
-//! frontier. A failure of one view ends neither the loop nor another view. Jobs beside the loop (merges, rebuilds) work only on immutable segments and pinned versions.
+//! frontier. A failure of one view ends neither the loop nor another view. Jobs beside the loop (merges, rebuilds,
+//! searches for a message) work only on immutable segments, rows and pinned versions.
 
 mod event;
 

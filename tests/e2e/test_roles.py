@@ -26,7 +26,7 @@ SILENT = {"session.timeout.ms": "6000", "heartbeat.interval.ms": "1000"}
 SPEED = dict(epoch_interval="1s", mark_interval="1s", epoch_bytes="8MiB", grace="20s")
 TOKEN = {"THALWEG_CLUSTER_TOKEN": "a secret of this test"}
 # What passes by itself while partitions move.
-PASSING = frozenset({"not_ready", "not_held", "worker_failed"})
+PASSING = frozenset({"not_ready", "not_held", "worker_failed", "stream_stopped"})
 
 
 @pytest.fixture(scope="module")

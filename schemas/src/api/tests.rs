@@ -70,7 +70,7 @@ fn text(text: &str) -> Option<String> {
 fn words_are_written_and_later_ones_are_read() {
     let phases = ["starting", "waiting_for_kafka", "catching_up", "not_held", "running", "stopped"];
     check_words(StreamPhase::ALL, &phases, StreamPhase::Unknown);
-    check_words(ViewPhase::ALL, &["serving", "building"], ViewPhase::Unknown);
+    check_words(ViewPhase::ALL, &["serving", "building", "failed"], ViewPhase::Unknown);
     check_words(RunEnd::ALL, &["published", "nothing_new", "fenced", "busy", "failed"], RunEnd::Unknown);
     check_words(Against::ALL, &["archive", "published"], Against::Unknown);
     check_words(ProbeState::ALL, &["ok", "ready"], ProbeState::Unknown);
@@ -78,7 +78,8 @@ fn words_are_written_and_later_ones_are_read() {
     let codes = [
         "bad_request", "bad_option", "empty", "mixed_statements", "read_only", "syntax", "invalid_query",
         "query_failed", "refused", "other_site", "not_found", "no_such_path", "no_such_method", "not_acceptable",
-        "conflict", "internal", "not_ready", "not_held", "stream_stopped", "worker_failed", "too_busy", "storage",
+        "conflict", "internal", "not_ready", "not_held", "stream_stopped", "view_failed", "not_understood",
+        "worker_failed", "too_busy", "storage",
         "unavailable", "timeout", "memory_limit",
     ];
     check_words(ErrorCode::ALL, &codes, ErrorCode::Unknown);

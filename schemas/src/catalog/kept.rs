@@ -25,7 +25,8 @@ impl KeptEntry {
     /// True if the entry may refer to `name`: what is not understood is only text.
     pub(super) fn mentions(&self, name: &str) -> bool {
         // A line break inside a JSON text is written as `\n`, which would join the next word.
-        let text = ["\\n", "\\r", "\\t"].iter().fold(self.text.get().to_owned(), |text, space| text.replace(space, " "));
+        let text =
+            ["\\n", "\\r", "\\t"].iter().fold(self.text.get().to_owned(), |text, space| text.replace(space, " "));
         let mut words = text.split(|c: char| !(c.is_alphanumeric() || c == '_'));
         self.reason.is_some() && words.any(|word| word.eq_ignore_ascii_case(name))
     }

@@ -13,14 +13,14 @@ use thalweg_schemas::{Error as SharedError, Frontier, StreamName};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use super::{Pin, PinOptions, PinnedRows, PinnedView, RowsAbove, Tiles, Wanted, changed, published_cut};
+use super::{Pin, PinOptions, PinnedRows, PinnedView, RowsAbove, Tiles, Wanted, changed, published_cut, try_until};
 use crate::options::ALLOW_STALE;
 use crate::workers::assign::LowestFrontier;
 use crate::{Error, Result};
 
 /// Pins the current snapshot, or the first readable one until the deadline.
 ///
-/// Errors: as [`pin`], and [`Error::StreamStopped`], at once.
+/// Errors: as [`pin`], and [`Error::StreamStopped`]; see [`try_until`].
 pub(super) async fn pin_in_time(
     streams: &watch::Receiver<Arc<HashMap<StreamName, StreamHandle>>>,
     published: &watch::Receiver<Arc<Published>>,
@@ -30,15 +30,17 @@ pub(super) async fn pin_in_time(
 ) -> Result<Pin> {
     let name = &wanted.stream.definition.name;
     let (mut streams, mut published) = (streams.clone(), published.clone());
+    let began = Instant::now();
     loop {
         let handle = streams.borrow_and_update().get(name).cloned();
         let mut handle = handle
             .ok_or_else(|| Error::NotReady { what: format!("stream `{name}`"), reason: "it is starting".into() })?;
         let stale = terms.options.stale;
         let error = match try_pin(wanted, &mut handle, &mut published, &lowest(), stale) {
-            Err(error) if !matches!(error, Error::NotReady { .. }) && !error.is_final() => error,
+            Err(error) if !matches!(error, Error::NotReady { .. }) => error,
             outcome => return outcome,
         };
+        let deadline = try_until(&error, began, terms.deadline);
         let any_change = async {
             tokio::select! {
                 () = changed(&mut handle.snapshots) => {}
@@ -47,9 +49,9 @@ pub(super) async fn pin_in_time(
                 () = changed(&mut streams) => {}
             }
         };
-        let waited = tokio::time::timeout_at(terms.deadline, any_change).await;
+        let waited = tokio::time::timeout_at(deadline, any_change).await;
         // A busy stream changes constantly, which must not keep a query beyond its deadline.
-        if waited.is_err() || Instant::now() >= terms.deadline {
+        if waited.is_err() || Instant::now() >= deadline {
             return Err(error);
         }
     }

@@ -13,7 +13,7 @@ use thalweg_schemas::warehouse::versions::{MasterVersion, Masters, Published};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use super::{Pin, PinOptions, PinnedRows, PinnedView, RowsAbove, Tiles, Wanted, changed, published_cut};
+use super::{Pin, PinOptions, PinnedRows, PinnedView, RowsAbove, Tiles, Wanted, changed, published_cut, try_until};
 use crate::workers::assign::{
     LowestFrontier, Requirements, WorkerChoice, choose_workers, describe_unheld, partial_frontier,
 };
@@ -38,7 +38,7 @@ struct Below {
 /// Pins at once if the workers' data tiles, otherwise at the first time that it does until the deadline.
 ///
 /// Errors: [`Error::NotReady`] if the batch layer has nothing yet, [`Error::NotHeld`] naming partitions;
-/// [`Error::ViewFailed`] and [`Error::StreamStopped`] at once.
+/// [`Error::ViewFailed`] and [`Error::StreamStopped`], see [`try_until`].
 pub(super) async fn pin_in_time(
     workers: &Workers,
     (mut published, mut masters): (watch::Receiver<Arc<Published>>, watch::Receiver<Arc<Masters>>),
@@ -49,6 +49,7 @@ pub(super) async fn pin_in_time(
     let mut addresses = workers.addresses();
     let partial_from = Instant::now() + PARTIAL_WAIT;
     let mut again = AGAIN_FIRST;
+    let began = Instant::now();
     loop {
         addresses.mark_unchanged();
         let below = below(
@@ -66,13 +67,13 @@ pub(super) async fn pin_in_time(
         let partial = terms.options.partial && (last || Instant::now() >= partial_from);
         let error = match ask(workers, wanted, below, &needs, terms.keep, partial).await {
             Ok(pin) => return Ok(pin),
-            Err(error) if error.is_final() => return Err(error),
             Err(error) => error,
         };
-        if last || Instant::now() >= terms.deadline {
+        let deadline = try_until(&error, began, terms.deadline);
+        if last || Instant::now() >= deadline {
             return Err(error);
         }
-        let until = (Instant::now() + again).min(terms.deadline);
+        let until = (Instant::now() + again).min(deadline);
         let until = match terms.options.partial {
             true => until.min(partial_from.max(Instant::now() + AGAIN_FIRST)),
             false => until,
@@ -131,8 +132,11 @@ async fn ask(
     workers.counts().pin_seconds.observe(seconds);
     let not_held = |reason: String| Error::NotHeld { stream: definition.name.clone(), reason };
     if !chosen.unheld.is_empty() {
-        if let Some(error) = known_cause(wanted, &asked) {
-            return Err(error);
+        // A client that allows partial answers takes the partitions of a stopped stream as the batch layer left them.
+        match known_cause(wanted, &asked) {
+            Some(Error::StreamStopped { .. }) if partial => {}
+            Some(error) => return Err(error),
+            None => {}
         }
         let reason = describe_unheld(&chosen.unheld);
         if !partial {

@@ -5,8 +5,8 @@
 //! takes a process out of service. Views that are being built for the first time never count. Views that were served
 //! with states of another engine count: they are built anew, and a new process cannot answer for them before.
 //!
-//! A view that has failed counts only if its failure may pass, and a definition that is not understood never counts: one
-//! such view must not keep a process from answering for all others, and stays as it is for ever.
+//! A view that has failed counts only if its failure may pass, and a definition that is not understood never counts:
+//! one such view must not keep a process from answering for all others, and stays as it is for ever.
 //!
 //! Invariant: a process that reports ready can answer for all subjects that count at that moment.
 
