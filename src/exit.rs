@@ -25,8 +25,9 @@ pub fn run() -> ExitCode {
         Err(e) => return report(&anyhow::anyhow!("no threads: {e}")),
     };
     let outcome = runtime.block_on(on_a_thread(cli.command));
-    // Threads that still wait for a network must not delay the exit.
-    runtime.shutdown_background();
+    // Threads that still wait for a network must not delay the exit. They end with the process: ending them here would
+    // end helpers that a running step waits for, which the Delta library answers with a panic.
+    std::mem::forget(runtime);
     outcome.unwrap_or_else(|e| report(&e))
 }
 

@@ -4,7 +4,7 @@
 
 use deltalake_core::DeltaTableError;
 use parquet::errors::ParquetError;
-use thalweg_schemas::error::{plan_fault, store_fault};
+use thalweg_schemas::error::{Diagnostic, plan_fault, store_fault};
 use thalweg_schemas::{Fault, Frontier, StreamName};
 
 /// Shorthand for results of this crate.
@@ -65,15 +65,35 @@ pub enum Error {
 }
 
 impl Error {
+    /// The reason alone, without the action that failed, if the engine failed.
+    pub(crate) fn reason(&self) -> String {
+        match self {
+            Error::RunPlan { source, .. } => Diagnostic::sentence(source),
+            Error::Schemas(source) => source.reason(),
+            other => other.to_string(),
+        }
+    }
+
+    /// The error of the algebra or the engine, if it is one.
+    pub(crate) fn into_shared(self) -> Result<thalweg_schemas::Error> {
+        match self {
+            Error::Schemas(source) => Ok(source),
+            Error::RunPlan { source, .. } => Ok(thalweg_schemas::Error::RunPlan { what: "computing states", source }),
+            other => Err(other),
+        }
+    }
+
     /// Decides between retry, refusal and exit.
     pub fn fault(&self) -> Fault {
         match self {
             Error::ReadLog { source, .. } | Error::WriteLog { source, .. } => delta_fault(source),
-            Error::UnderstandLog { .. } | Error::AcceptEpoch { .. } | Error::Broken(_) => Fault::Bug,
+            Error::AcceptEpoch { .. } | Error::Broken(_) => Fault::Bug,
+            // Another program has written to the table, which concerns its stream or its view alone.
+            Error::UnderstandLog { .. } => Fault::User,
             Error::MatchSchema { .. } | Error::MapSchema { .. } => Fault::User,
             Error::Store { source, .. } => store_fault(source),
             Error::Lease { .. } => Fault::Transient,
-            Error::WriteFile { source, .. } => root_fault(source).unwrap_or(Fault::Bug),
+            Error::WriteFile { source, .. } => root_fault(source).unwrap_or(Fault::Engine),
             Error::RunPlan { source, .. } => plan_fault(source),
             Error::Schemas(source) => source.fault(),
         }
@@ -86,7 +106,7 @@ fn delta_fault(error: &DeltaTableError) -> Fault {
         // The kernel flattens storage errors into text. The crate uses the kernel only to read, so a retry is
         // harmless.
         DeltaTableError::VersionAlreadyExists(_) | DeltaTableError::KernelError(_) => Fault::Transient,
-        other => root_fault(other).unwrap_or(Fault::Bug),
+        other => root_fault(other).unwrap_or(Fault::Engine),
     }
 }
 

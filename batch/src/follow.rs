@@ -24,7 +24,7 @@ const POLL: Duration = Duration::from_secs(1);
 /// Announces new batch versions from the state tables, until cancelled. A process that runs [`crate::schedule()`]
 /// does not need this function, because the schedule calls it.
 ///
-/// Errors: a table is invalid, or holds other columns than the view.
+/// Errors: a broken invariant. A table that cannot be read concerns its view alone, which keeps its last version.
 pub async fn follow_published(
     warehouse: Warehouse,
     mut catalog: watch::Receiver<Arc<Catalog>>,
@@ -43,11 +43,11 @@ pub async fn follow_published(
             match latest(&warehouse, &mut tables, id, view).await {
                 Ok(Some(version)) => announce(&published, version),
                 Ok(None) => {}
-                Err(error) if error.fault() == Fault::Transient => {
+                Err(error) if error.fault() == Fault::Bug => return Err(error),
+                Err(error) => {
                     let view = &view.definition.name;
                     tracing::warn!(%view, %error, "published versions are not seen");
                 }
-                Err(error) => return Err(error),
             }
         }
     }

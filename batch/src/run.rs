@@ -9,21 +9,28 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use thalweg_schemas::algebra::find_culprit;
 use thalweg_schemas::api::runs::{RunList, RunMode, RunOutcome, RunReport};
 use thalweg_schemas::catalog::{Catalog, CatalogStream, CompiledView};
 use thalweg_schemas::clock::WallClock;
+use thalweg_schemas::engine::contain::contain;
+use thalweg_schemas::engine::session;
+use thalweg_schemas::failure::{FailedStep, ViewFailure};
 use thalweg_schemas::warehouse::Warehouse;
 use thalweg_schemas::warehouse::versions::{BatchVersion, MasterVersion};
-use thalweg_schemas::{Shared, ViewName};
+use thalweg_schemas::{Fault, Frontier, Shared, ViewName};
 use uuid::Uuid;
 
 pub(crate) use self::compute::rows;
 use self::compute::{compute, states};
-use crate::Result;
 use crate::archive::Archive;
 use crate::decide::{PublishedView, RunKind, decide};
 use crate::lease::{self, Holder, Lease, Renewal, Taken};
 use crate::view_table::{Publication, PublishOutcome, ViewTable};
+use crate::{Error, Result};
+
+/// The work, for errors.
+const COMPUTING: &str = "computing states";
 
 /// Settings of runs and of the schedule.
 #[derive(Debug, Clone)]
@@ -70,9 +77,10 @@ pub struct Progress {
     pub states_written: u64,
 }
 
-/// Computes one view, or all views one after the other. `record` receives the report of each run.
+/// Computes one view, or all views one after the other; a view that fails does not keep the others from their runs.
+/// `record` receives the report of each run.
 ///
-/// Errors: those of [`run_view`]; [`thalweg_schemas::Error::FindDefinition`].
+/// Errors: those of [`run_view`]; those of [`Catalog::compiled_of`].
 pub async fn run_views(
     shared: &Shared,
     name: Option<&ViewName>,
@@ -91,11 +99,43 @@ pub async fn run_views(
 }
 
 /// Computes `view` up to the newest mark and publishes the result, unless another run of the view is active.
-/// `progress` is called about twice a second.
+/// `progress` is called about twice a second. A failure of storage, planning or computing is the outcome of the
+/// report. Nothing is published then, unless the commit itself failed: its outcome is unknown.
 ///
-/// Errors: a failure of storage, planning or computing, each with its own variant. Nothing is published then, unless
-/// the commit itself failed: its outcome is unknown.
+/// Errors: a broken invariant.
 pub async fn run_view(
+    warehouse: &Warehouse,
+    catalog: &Catalog,
+    view: &Arc<CompiledView>,
+    mode: RunMode,
+    config: &BatchConfig,
+    progress: impl FnMut(Progress),
+) -> Result<RunReport> {
+    let started = Instant::now();
+    match contain(COMPUTING, attempt(warehouse, catalog, view, mode, config, progress)).await {
+        Err(error) if error.fault() != Fault::Bug => {
+            let nowhere = Frontier::new();
+            let cause = (error.fault(), error.reason());
+            let failure = ViewFailure::told(FailedStep::Run, cause, (&nowhere, &nowhere), config.clock.now_ms());
+            Ok(RunReport {
+                view: view.definition.name.clone(),
+                id: view.plan.id().clone(),
+                mode,
+                from: nowhere.clone(),
+                to: nowhere,
+                rows_read: 0,
+                groups: 0,
+                files: 0,
+                bytes: 0,
+                elapsed: started.elapsed(),
+                outcome: RunOutcome::Failed(failure),
+            })
+        }
+        outcome => outcome,
+    }
+}
+
+async fn attempt(
     warehouse: &Warehouse,
     catalog: &Catalog,
     view: &Arc<CompiledView>,
@@ -222,7 +262,13 @@ impl<'a> Run<'a> {
         let files = self.table.writer(run);
         let computing = compute(self.warehouse, self.config, states, files, rows.expected, progress);
         let (files, rows_read) = match lease.hold(computing).await {
-            Ok(computed) => computed?,
+            Ok(Ok(computed)) => computed,
+            Ok(Err(error)) => {
+                return match lease.hold(self.locate(error, &assessed.master, report)).await {
+                    Ok(failure) => Ok(RunOutcome::Failed(failure?)),
+                    Err(taken) => Ok(lost(&report.view, taken)),
+                };
+            }
             Err(taken) => return Ok(lost(&report.view, taken)),
         };
         report.rows_read = rows_read;
@@ -262,6 +308,23 @@ impl<'a> Run<'a> {
         };
         self.table.maintain(self.config.grace).await;
         Ok(outcome)
+    }
+
+    /// Finds the messages over which the view cannot be computed, as the speed layer does.
+    ///
+    /// Errors: an error that is not the engine's.
+    async fn locate(&self, error: Error, master: &MasterVersion, report: &RunReport) -> Result<ViewFailure> {
+        let error = error.into_shared()?;
+        let env = session::runtime(Some(self.warehouse), Some(self.config.memory), Some(self.config.spill.clone()))?;
+        let session = Arc::new(session::state(env, self.config.target_partitions));
+        let found = |from: &Frontier, to: &Frontier| match rows(&self.stream.definition, master, from, to) {
+            Ok(rows) => Ok(rows.plan),
+            Err(Error::Schemas(error)) => Err(error),
+            Err(other) => Err(thalweg_schemas::Error::Broken(other.to_string())),
+        };
+        let range = (report.from.clone(), report.to.clone());
+        let culprit = find_culprit(&self.view.plan, &session, range, error, found).await;
+        Ok(ViewFailure::located(FailedStep::Run, culprit, self.config.clock.now_ms()))
     }
 }
 

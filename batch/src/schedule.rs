@@ -3,22 +3,23 @@
 //! Invariant: a view is promoted only after one of its versions is announced, so a name never points to states that
 //! readers cannot find.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
 use thalweg_schemas::api::runs::{RunMode, RunOutcome, RunReport};
 use thalweg_schemas::catalog::{Catalog, CompiledView};
+use thalweg_schemas::error::restart::pause_of_view;
 use thalweg_schemas::warehouse::versions::Published;
-use thalweg_schemas::{Fault, Frontier, Shared, ViewId};
+use thalweg_schemas::{Fault, Shared, ViewId};
 use tokio::sync::{Notify, mpsc, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use crate::Result;
 use crate::follow::{announce, follow_published};
 use crate::promote::promote;
 use crate::run::{BatchConfig, run_view};
-use crate::{Error, Result};
 
 /// Shortest time between two rounds of runs, and the pause before failed work is retried.
 const SHORTEST_REST: Duration = Duration::from_millis(200);
@@ -38,12 +39,12 @@ pub struct Downstream {
 
 /// Runs views and announces published versions, until cancelled. A cancelled run publishes nothing.
 ///
-/// Errors: a bug, or a fault that another run cannot fix. A view that cannot be computed is no error: its failed run
-/// is reported, the view stays at its cut, and the schedule retries.
+/// Errors: a broken invariant. A view that cannot be computed is no error: its failed run is reported, the view stays
+/// at its cut, all other views are computed, and the schedule tries the view again after a pause that grows.
 pub async fn schedule(config: BatchConfig, downstream: Downstream, cancel: CancellationToken) -> Result<()> {
     let Shared { warehouse, catalog, .. } = downstream.shared.clone();
     let following = follow_published(warehouse, catalog, downstream.published.clone(), cancel.clone());
-    let rounds = Rounds { config, downstream, promoted: HashSet::new() };
+    let rounds = Rounds { config, downstream, promoted: HashSet::new(), failed: HashMap::new() };
     tokio::select! {
         () = cancel.cancelled() => Ok(()),
         ended = following => ended,
@@ -57,6 +58,16 @@ struct Rounds {
     downstream: Downstream,
     /// Views that this schedule promoted, although the catalog at hand may still list them as building.
     promoted: HashSet<ViewId>,
+    failed: HashMap<ViewId, FailedRuns>,
+}
+
+/// A view whose newest run failed.
+struct FailedRuns {
+    /// Failures in a row.
+    failures: u32,
+    may_pass: bool,
+    /// The earliest time of the next run.
+    again: Instant,
 }
 
 impl Rounds {
@@ -64,6 +75,7 @@ impl Rounds {
         let mut due = Instant::now();
         loop {
             let known = Arc::clone(&self.downstream.shared.catalog.borrow_and_update());
+            self.failed.retain(|id, _| known.compiled().any(|view| view.plan.id() == id));
             let mut again = self.run_building(&known).await?;
             if Instant::now() >= due {
                 again |= self.run_serving(&known).await?;
@@ -100,7 +112,7 @@ impl Rounds {
             }
             let outcome = self.run_one(catalog, building).await?;
             // Nobody can query this view yet. If the other process fails, the view must not wait for the interval.
-            again |= may_succeed_later(&outcome) || matches!(outcome, RunOutcome::Busy { .. });
+            again |= self.may_succeed_soon(id) || matches!(outcome, Some(RunOutcome::Busy { .. }));
             let Downstream { shared, published, .. } = &self.downstream;
             let announce_version = |version| announce(published, version);
             match promote(&shared.warehouse, &shared.catalogs, catalog, building, announce_version).await {
@@ -122,25 +134,32 @@ impl Rounds {
     async fn run_serving(&mut self, catalog: &Catalog) -> Result<bool> {
         let mut again = false;
         for view in catalog.views.values().filter_map(|v| v.serving.as_ref()) {
-            again |= may_succeed_later(&self.run_one(catalog, view).await?);
+            self.run_one(catalog, view).await?;
+            again |= self.may_succeed_soon(view.plan.id());
         }
         Ok(again)
     }
 
-    /// Runs one view and reports the run. A view that another process computes is skipped without a report.
-    async fn run_one(&mut self, catalog: &Catalog, view: &Arc<CompiledView>) -> Result<RunOutcome> {
-        let started = Instant::now();
+    /// Runs one view and reports the run. A view that another process computes is skipped without a report. Returns
+    /// `None` for a view that failed and is not due again.
+    async fn run_one(&mut self, catalog: &Catalog, view: &Arc<CompiledView>) -> Result<Option<RunOutcome>> {
+        let id = view.plan.id();
+        if self.failed.get(id).is_some_and(|failed| failed.again > Instant::now()) {
+            return Ok(None);
+        }
         let mode = RunMode::Incremental;
-        let run = run_view(&self.downstream.shared.warehouse, catalog, view, mode, &self.config, |_| ()).await;
-        let report = match run {
-            Ok(report) => report,
-            Err(error) if error.fault() == Fault::Bug => return Err(error),
-            Err(error) => failed(view, mode, started.elapsed(), &error),
-        };
+        let report = run_view(&self.downstream.shared.warehouse, catalog, view, mode, &self.config, |_| ()).await?;
         let outcome = report.outcome.clone();
+        if !matches!(outcome, RunOutcome::Failed(_)) {
+            self.failed.remove(id);
+        }
         match &outcome {
-            RunOutcome::Failed { reason, fault } => {
-                tracing::warn!(view = %report.view, reason, ?fault, "the view was not computed");
+            RunOutcome::Failed(failure) => {
+                let failures = self.failed.get(id).map_or(0, |failed| failed.failures) + 1;
+                let pause = pause_of_view(failure.fault, failures);
+                let (may_pass, again) = (failure.may_pass(), Instant::now() + pause);
+                self.failed.insert(id.clone(), FailedRuns { failures, may_pass, again });
+                tracing::warn!(view = %report.view, again_in = ?pause, "{}. {}", failure.sentence(), failure.advice());
             }
             RunOutcome::Published => {
                 tracing::info!(view = %report.view, cut = %report.to, rows = report.rows_read,
@@ -148,34 +167,18 @@ impl Rounds {
             }
             RunOutcome::Busy { holder, .. } => {
                 tracing::debug!(view = %report.view, holder, "the view is computed elsewhere");
-                return Ok(outcome);
+                return Ok(Some(outcome));
             }
             RunOutcome::NothingNew | RunOutcome::Fenced => {}
         }
         // The receiver may be gone; runs continue without it.
         let _ = self.downstream.runs.send(report);
-        Ok(outcome)
+        Ok(Some(outcome))
     }
-}
 
-/// True if another run may succeed.
-fn may_succeed_later(outcome: &RunOutcome) -> bool {
-    matches!(outcome, RunOutcome::Failed { fault, .. } if *fault == Fault::Transient)
-}
-
-fn failed(view: &CompiledView, mode: RunMode, elapsed: Duration, error: &Error) -> RunReport {
-    RunReport {
-        view: view.definition.name.clone(),
-        id: view.plan.id().clone(),
-        mode,
-        from: Frontier::new(),
-        to: Frontier::new(),
-        rows_read: 0,
-        groups: 0,
-        files: 0,
-        bytes: 0,
-        elapsed,
-        outcome: RunOutcome::Failed { reason: error.to_string(), fault: error.fault() },
+    /// True if the view's newest run failed for a reason that may pass.
+    fn may_succeed_soon(&self, view: &ViewId) -> bool {
+        self.failed.get(view).is_some_and(|failed| failed.may_pass)
     }
 }
 

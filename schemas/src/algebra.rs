@@ -29,11 +29,13 @@ mod aggregate;
 
 mod compile;
 
+mod culprit;
 mod diagnose;
 mod difference;
 
 pub use aggregate::Aggregate;
 pub use compile::ViewPlan;
+pub use culprit::{Culprit, find_culprit};
 pub(crate) use diagnose::diagnose;
 pub use difference::Difference;
 pub use plans::{batches, between, collect, scan, stream};

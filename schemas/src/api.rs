@@ -13,6 +13,7 @@ pub mod error;
 
 pub mod sql;
 
+mod not_understood;
 pub mod runs;
 
 pub mod audits;
@@ -20,6 +21,8 @@ pub mod audits;
 pub mod process;
 pub mod streams;
 pub mod views;
+
+pub use not_understood::NotUnderstood;
 
 #[cfg(test)]
 mod tests;

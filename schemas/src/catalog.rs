@@ -6,9 +6,12 @@
 //! stays readable.
 //!
 //! Invariant: a [`Catalog`] value is one version, compiled by this engine. The ids of its views are those that this
-//! process computes, whatever the file says.
+//! process computes, whatever the file says. A definition that this process does not understand is kept as it is, and
+//! nothing but the definition itself depends on it.
 
 mod cache;
+mod kept;
+
 mod file;
 
 pub(crate) mod change;
@@ -26,6 +29,7 @@ use crate::definition::view::ViewDefinition;
 use crate::{Error, Frontier, Result, StreamName, ViewName};
 
 pub use follow::CatalogFollower;
+pub use kept::{KeptEntry, RestOfFile};
 pub use store::CatalogStore;
 
 /// One version of the catalog. Version 0 is empty and has no file.
@@ -37,6 +41,9 @@ pub struct Catalog {
     /// Streams that were dropped. Their archives stay in the warehouse, so the catalog keeps their origins: a stream
     /// that is created again over its archive begins at its old origin.
     pub dropped: BTreeMap<StreamName, Arc<CatalogStream>>,
+    /// Streams that this process does not understand.
+    pub kept_streams: BTreeMap<StreamName, Arc<KeptEntry>>,
+    pub rest: Arc<RestOfFile>,
 }
 
 /// A stream and its origin.
@@ -52,6 +59,10 @@ pub struct CatalogStream {
 pub struct CatalogView {
     pub serving: Option<Arc<CompiledView>>,
     pub building: Option<Arc<CompiledView>>,
+    /// The entry of the file, if it holds something that this process does not use: a definition that it does not
+    /// understand, or a served view whose states another engine computed. It is written back as it is until this
+    /// process changes the view.
+    pub kept: Option<Arc<KeptEntry>>,
 }
 
 /// A view's definition and its compiled plan; the plan holds the id.
@@ -77,12 +88,18 @@ impl Catalog {
 
     /// Returns the compiled views of `name`, or of all names: the served ones and those being built.
     ///
-    /// Errors: [`Error::FindDefinition`].
+    /// Errors: [`Error::FindDefinition`]; a refusal if this process does not understand the view.
     pub fn compiled_of(&self, name: Option<&ViewName>) -> Result<Vec<Arc<CompiledView>>> {
         match name {
             None => Ok(self.compiled().cloned().collect()),
             Some(name) => match self.views.get(name) {
-                Some(view) => Ok(view.compiled().cloned().collect()),
+                Some(view) => match view.not_understood() {
+                    Some(reason) if view.compiled().next().is_none() => Err(Error::refuse(
+                        format!("view `{name}` is not understood by this version of the program: {reason}"),
+                        "Use the version that defined it, or replace or drop the view.",
+                    )),
+                    _ => Ok(view.compiled().cloned().collect()),
+                },
                 None => Err(Error::FindDefinition { kind: "view", name: name.to_string() }),
             },
         }
@@ -98,6 +115,16 @@ impl CatalogView {
     /// Iterates over the served view, then the one being built, as far as they exist.
     pub fn compiled(&self) -> impl Iterator<Item = &Arc<CompiledView>> {
         self.serving.iter().chain(&self.building)
+    }
+
+    /// Why this process does not understand the view, or the newest version of it.
+    pub fn not_understood(&self) -> Option<&str> {
+        self.kept.as_ref()?.reason.as_deref()
+    }
+
+    /// True if the view was served with states of another engine, and is not served yet with states of this one.
+    pub fn is_rebuilt_for_engine(&self) -> bool {
+        self.serving.is_none() && self.kept.as_ref().is_some_and(|kept| kept.reason.is_none())
     }
 }
 

@@ -107,7 +107,7 @@ impl Check {
 
     /// Applies the statement in memory. Returns true if there are warnings.
     async fn apply(&mut self, statement: &Statement) -> Result<bool> {
-        let change = Change::Statements(vec![statement.clone()]);
+        let change = Change::Statements { statements: vec![statement.clone()], repeated: false };
         let decision = change.decide(&self.catalog, &Facts::default()).await?;
         if let Some(next) = decision.catalog {
             self.catalog = next;

@@ -3,6 +3,7 @@
 //!
 //! Invariant: every layer makes its sessions here, so one statement has the same plan in every layer.
 
+pub mod contain;
 pub mod leaf;
 
 mod calendar;

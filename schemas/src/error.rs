@@ -26,7 +26,10 @@ pub enum Fault {
     User,
     /// Network or storage failed, or a race was lost: retry.
     Transient,
-    /// An invariant of this program is violated: stop.
+    /// The engine panicked, or failed in a way that it calls internal: refuse the work that asked for it, as
+    /// [`Fault::User`]. Nothing else ends.
+    Engine,
+    /// An invariant of this program's own state is violated: stop.
     Bug,
 }
 
@@ -75,6 +78,9 @@ pub enum Error {
         #[source]
         source: datafusion::error::DataFusionError,
     },
+    /// The engine panicked; `message` is the panic's own.
+    #[error("{what}: the engine panicked: {message}")]
+    Panicked { what: &'static str, message: String },
     #[error("decoding stream `{stream}`: {reason}")]
     Decode { stream: StreamName, reason: String },
     /// The segments in memory do not tile the requested range. The reader pins again.
@@ -96,17 +102,28 @@ impl Error {
             | Error::DropStreamInUse { .. }
             | Error::OpenWarehouse { .. }
             | Error::OpenFolder { .. }
+            | Error::ReadCatalog { .. }
             | Error::PlanView { .. } => Fault::User,
             Error::Store { source, .. } => store_fault(source),
             Error::WriteCatalog { .. } | Error::NotHeld { .. } => Fault::Transient,
             Error::RunPlan { source, .. } => plan_fault(source),
-            Error::ReadCatalog { .. } | Error::Decode { .. } | Error::Broken(_) => Fault::Bug,
+            Error::Panicked { .. } | Error::Decode { .. } => Fault::Engine,
+            Error::Broken(_) => Fault::Bug,
         }
     }
 
     /// A refusal. `message` is the reason, without a full stop; `help` is a sentence that says what to do.
     pub fn refuse(message: impl Into<String>, help: impl Into<String>) -> Self {
         Error::RefuseDefinition(Diagnostic::new(message).with_help(help))
+    }
+
+    /// The reason alone, without the action that failed: the engine's own sentence, if the engine failed.
+    pub fn reason(&self) -> String {
+        match self {
+            Error::PlanView { source, .. } | Error::RunPlan { source, .. } => Diagnostic::sentence(source),
+            Error::Panicked { message, .. } => format!("the engine panicked: {message}"),
+            other => other.to_string(),
+        }
     }
 
     /// Sets the place of an error about a part of a text, unless the error has a place already.
@@ -176,8 +193,8 @@ pub fn store_fault(error: &object_store::Error) -> Fault {
     }
 }
 
-/// The fault of an engine error. Storage errors and resource limits may pass, a wrong query is its user's fault, and
-/// any other error is a bug.
+/// The fault of an engine error. Storage errors and resource limits may pass, and a wrong query or a value that the
+/// query cannot compute is its user's fault. An error of this program that passed through the engine keeps its fault.
 pub fn plan_fault(error: &datafusion::error::DataFusionError) -> Fault {
     use datafusion::error::DataFusionError as E;
     match error.find_root() {
@@ -186,6 +203,7 @@ pub fn plan_fault(error: &datafusion::error::DataFusionError) -> Fault {
         E::SQL(..) | E::Plan(_) | E::SchemaError(..) | E::NotImplemented(_) | E::Execution(_) => Fault::User,
         E::ArrowError(..) => Fault::User,
         E::ParquetError(_) => Fault::Transient,
-        _ => Fault::Bug,
+        E::External(source) => source.downcast_ref().map_or(Fault::Engine, Error::fault),
+        _ => Fault::Engine,
     }
 }

@@ -29,6 +29,7 @@ pub mod check;
 
 pub mod shared;
 
+pub mod failure;
 pub mod realtime;
 
 pub mod api;

@@ -267,7 +267,7 @@ impl Engine {
                 reason: format!("min_frontier names the stream `{name}`, which does not exist"),
             });
         }
-        let wanted = names::wanted(&catalog, &query.references)?;
+        let wanted = names::wanted(&catalog, &query.references, &self.sources.metrics)?;
         let terms = PinOptions {
             options: &query.options,
             deadline: Instant::now() + self.config.pin_wait,

@@ -2,10 +2,13 @@
 //!
 //! Invariant: [`Error::code`] and [`Error::status`] alone choose a code and an HTTP status.
 
+use std::sync::Arc;
+
 use datafusion::error::DataFusionError;
 use thalweg_schemas::api::error::{ErrorBody, ErrorCode};
 use thalweg_schemas::error::{Diagnostic, Place, plan_fault};
-use thalweg_schemas::{Error as SharedError, Fault, StreamName};
+use thalweg_schemas::failure::ViewFailure;
+use thalweg_schemas::{Error as SharedError, Fault, StreamName, ViewName};
 
 use crate::access::AccessDenied;
 
@@ -66,6 +69,13 @@ pub enum Error {
     NotHeld { stream: StreamName, reason: String },
     #[error("stream `{stream}` has stopped: {reason}")]
     StreamStopped { stream: StreamName, reason: String },
+    #[error("view `{view}` has failed: {}. {}", .failure.sentence(), .failure.advice())]
+    ViewFailed { view: ViewName, failure: Arc<ViewFailure> },
+    #[error(
+        "the definition of `{name}` is not understood by this version of the program ({reason}); ask a process of the \
+         version that defined it, or replace or drop the definition"
+    )]
+    NotUnderstood { name: String, reason: String },
     /// A worker failed while it served a part of the answer. If the query runs again, another worker may serve the
     /// part.
     #[error("a speed worker failed while the query read from it: {worker} {reason}; try again")]
@@ -133,6 +143,8 @@ impl Error {
             Error::NotReady { .. }
             | Error::NotHeld { .. }
             | Error::StreamStopped { .. }
+            | Error::ViewFailed { .. }
+            | Error::NotUnderstood { .. }
             | Error::AskWorker { .. }
             | Error::TooBusy { .. }
             | Error::TooManyCalls { .. }
@@ -205,6 +217,8 @@ impl Error {
             Error::NotReady { .. } => ErrorCode::NotReady,
             Error::NotHeld { .. } => ErrorCode::NotHeld,
             Error::StreamStopped { .. } => ErrorCode::StreamStopped,
+            Error::ViewFailed { .. } => ErrorCode::ViewFailed,
+            Error::NotUnderstood { .. } => ErrorCode::NotUnderstood,
             Error::AskWorker { .. } => ErrorCode::WorkerFailed,
             Error::TooBusy { .. } | Error::TooManyCalls { .. } | Error::Overloaded { .. } => ErrorCode::TooBusy,
             Error::WideRows { .. } => ErrorCode::MemoryLimit,
@@ -216,7 +230,7 @@ impl Error {
             Error::Call { fault, .. } => match fault {
                 Fault::User => ErrorCode::Refused,
                 Fault::Transient => ErrorCode::Unavailable,
-                Fault::Bug => ErrorCode::Internal,
+                Fault::Engine | Fault::Bug => ErrorCode::Internal,
             },
             Error::Encode(_) | Error::StartThreads(_) | Error::Serve(_) | Error::Panic { .. } => ErrorCode::Internal,
         }
@@ -261,7 +275,7 @@ fn engine_code(error: &DataFusionError, user: ErrorCode) -> ErrorCode {
         (DataFusionError::Internal(text), _) if text.contains("no data to spill") => ErrorCode::MemoryLimit,
         (_, Fault::User) => user,
         (_, Fault::Transient) => ErrorCode::Storage,
-        (_, Fault::Bug) => ErrorCode::Internal,
+        (_, Fault::Engine | Fault::Bug) => ErrorCode::Internal,
     }
 }
 
@@ -277,10 +291,11 @@ fn shared_code(error: &SharedError) -> ErrorCode {
         }
         SharedError::NotHeld { .. } => ErrorCode::NotHeld,
         SharedError::RunPlan { source, .. } => engine_code(source, ErrorCode::QueryFailed),
+        SharedError::ReadCatalog { .. } => ErrorCode::Storage,
         other => match other.fault() {
             Fault::User => ErrorCode::Refused,
             Fault::Transient => ErrorCode::Storage,
-            Fault::Bug => ErrorCode::Internal,
+            Fault::Engine | Fault::Bug => ErrorCode::Internal,
         },
     }
 }

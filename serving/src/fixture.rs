@@ -21,6 +21,7 @@ use thalweg_schemas::algebra::{batches, collect};
 use thalweg_schemas::api::audits::{AuditList, AuditReport};
 use thalweg_schemas::api::runs::{RunList, RunMode, RunOutcome, RunReport};
 use thalweg_schemas::catalog::{Catalog, CompiledView};
+use thalweg_schemas::failure::ViewFailure;
 use thalweg_schemas::realtime::snapshot::{StreamHandle, StreamSnapshot};
 use thalweg_schemas::warehouse::Warehouse;
 use thalweg_schemas::warehouse::parquet::writer_properties;
@@ -201,6 +202,13 @@ impl World {
     pub(crate) fn view_id(&self, name: &str) -> ViewId {
         let view = self.views().into_iter().find(|v| v.definition.name.as_str() == name);
         view.unwrap().plan.id().clone()
+    }
+
+    /// Records a run of the view that failed.
+    pub(crate) fn fail_run(&self, name: &str, failure: ViewFailure) {
+        let outcome = RunOutcome::Failed(failure);
+        let report = RunReport { id: self.view_id(name), outcome, ..ran(name, true) };
+        self.sources.metrics.record_run(&report);
     }
 
     pub(crate) fn record_run(&self) {

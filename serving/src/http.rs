@@ -110,7 +110,7 @@ async fn no_such_method(request: Request) -> Error {
 
 impl IntoResponse for Error {
     fn into_response(self) -> Response {
-        if self.fault() == Fault::Bug {
+        if matches!(self.fault(), Fault::Engine | Fault::Bug) {
             tracing::error!(error = %self, "a request failed by a fault of the server");
         }
         let status = StatusCode::from_u16(self.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);

@@ -16,9 +16,10 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::Registry;
-use thalweg_schemas::ViewName;
-use thalweg_schemas::api::runs::{RunReport, RunSummary};
+use thalweg_schemas::api::runs::{RunOutcome, RunReport, RunSummary};
 use thalweg_schemas::clock::WallClock;
+use thalweg_schemas::failure::ViewFailure;
+use thalweg_schemas::{ViewId, ViewName};
 
 use crate::Error;
 use crate::limits::lanes::LostWork;
@@ -48,6 +49,8 @@ pub struct Metrics {
     epoch_seconds: Counter<f64, AtomicU64>,
     epochs: Counter,
     last_runs: Mutex<HashMap<ViewName, RunSummary>>,
+    /// The views whose newest run failed.
+    failed_runs: Mutex<HashMap<ViewId, ViewFailure>>,
     started: Instant,
     answered: AtomicU64,
     failed: AtomicU64,
@@ -86,6 +89,7 @@ impl Metrics {
             epoch_seconds: Counter::default(),
             epochs: Counter::default(),
             last_runs: Mutex::default(),
+            failed_runs: Mutex::default(),
             registry: Registry::default(),
             started: Instant::now(),
             answered: AtomicU64::default(),
@@ -134,6 +138,22 @@ impl Metrics {
         self.runs.get_or_create(&labels).observe(run.seconds);
         self.run_rows.get_or_create(&labels).inc_by(run.rows);
         self.last_runs.lock().insert(report.view.clone(), run);
+        let mut failed = self.failed_runs.lock();
+        match &report.outcome {
+            RunOutcome::Failed(failure) => {
+                let since_ms = failed.get(&report.id).map_or(failure.since_ms, |before| before.since_ms);
+                failed.insert(report.id.clone(), ViewFailure { since_ms, ..failure.clone() });
+            }
+            RunOutcome::Published | RunOutcome::NothingNew | RunOutcome::Fenced => {
+                failed.remove(&report.id);
+            }
+            RunOutcome::Busy { .. } => {}
+        }
+    }
+
+    /// Returns why the newest run of a view by this process failed; `None` if it did not fail.
+    pub(crate) fn run_failure(&self, view: &ViewId) -> Option<ViewFailure> {
+        self.failed_runs.lock().get(view).cloned()
     }
 
     /// Records a committed epoch.

@@ -21,6 +21,7 @@ use thalweg_schemas::catalog::{Catalog, CatalogStream, CompiledView};
 use thalweg_schemas::definition::stream::PAYLOAD;
 use thalweg_schemas::{Result as SharedResult, StreamName};
 
+use crate::metrics::Metrics;
 use crate::pin::{Pins, Wanted};
 use crate::tables::{self, Side};
 use crate::{Error, Result};
@@ -115,8 +116,13 @@ pub(crate) fn all_names(catalog: &Catalog) -> HashMap<&'static str, BTreeMap<Str
 /// Returns what the query must pin to read `references`. Unknown names are left to the planner, which knows their
 /// place in the text.
 ///
-/// Errors: [`Error::NotReady`] for a view that is being built for the first time.
-pub(crate) fn wanted(catalog: &Catalog, references: &[TableReference]) -> Result<BTreeMap<StreamName, Wanted>> {
+/// Errors: [`Error::NotReady`] for a view that is being built for the first time, [`Error::ViewFailed`] if its run has
+/// failed, [`Error::NotUnderstood`]. `metrics` knows the newest runs.
+pub(crate) fn wanted(
+    catalog: &Catalog,
+    references: &[TableReference],
+    metrics: &Metrics,
+) -> Result<BTreeMap<StreamName, Wanted>> {
     let names = all_names(catalog);
     let mut wanted: BTreeMap<StreamName, Wanted> = BTreeMap::new();
     for reference in references {
@@ -125,8 +131,11 @@ pub(crate) fn wanted(catalog: &Catalog, references: &[TableReference]) -> Result
         }
         let schema = reference.schema().unwrap_or(PUBLIC);
         let Some(named) = names.get(schema).and_then(|t| t.get(reference.table())) else {
+            if SCHEMAS.contains(&schema) {
+                refuse_kept_stream(catalog, reference.table())?;
+            }
             if schema != REJECTS && SCHEMAS.contains(&schema) {
-                refuse_building(catalog, reference.table())?;
+                refuse_building(catalog, reference.table(), metrics)?;
             }
             continue;
         };
@@ -153,15 +162,29 @@ pub(crate) fn wanted(catalog: &Catalog, references: &[TableReference]) -> Result
     Ok(wanted)
 }
 
-fn refuse_building(catalog: &Catalog, table: &str) -> Result<()> {
-    let building = catalog.views.iter().any(|(name, view)| name.as_str() == table && view.building.is_some());
-    if building {
-        return Err(Error::NotReady {
-            what: format!("view `{table}`"),
-            reason: "it is being built; it answers once its first batch version is published".into(),
-        });
+fn refuse_building(catalog: &Catalog, table: &str, metrics: &Metrics) -> Result<()> {
+    let Some((name, view)) = catalog.views.iter().find(|(name, _)| name.as_str() == table) else {
+        return Ok(());
+    };
+    match (&view.building, view.not_understood()) {
+        (Some(building), _) => Err(match metrics.run_failure(building.plan.id()) {
+            Some(failure) => Error::ViewFailed { view: name.clone(), failure: Arc::new(failure) },
+            None => Error::NotReady {
+                what: format!("view `{table}`"),
+                reason: "it is being built; it answers once its first batch version is published".into(),
+            },
+        }),
+        (None, Some(reason)) => Err(Error::NotUnderstood { name: name.to_string(), reason: reason.to_owned() }),
+        (None, None) => Ok(()),
     }
-    Ok(())
+}
+
+fn refuse_kept_stream(catalog: &Catalog, table: &str) -> Result<()> {
+    let kept = catalog.kept_streams.iter().find(|(name, _)| name.as_str() == table);
+    match kept.and_then(|(name, kept)| Some((name, kept.reason.clone()?))) {
+        Some((name, reason)) => Err(Error::NotUnderstood { name: name.to_string(), reason }),
+        None => Ok(()),
+    }
 }
 
 /// Returns the columns of `mentioned` that `*` leaves out of the table `name`.

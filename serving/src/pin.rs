@@ -146,10 +146,23 @@ pub(crate) struct PinOptions<'a> {
     pub(crate) keep: Duration,
 }
 
-/// Pins every wanted stream. If a stream is stopped or its data does not tile, tries again on every change until the
-/// deadline.
+/// How long a query waits for a stopped stream: long enough for a restart after a first failure, and no longer,
+/// because the reason is known.
+const STOPPED_WAIT: Duration = Duration::from_secs(1);
+
+/// The time until which a pin that failed with `error` is tried again. `began` is the time of the first attempt.
+fn try_until(error: &Error, began: Instant, deadline: Instant) -> Instant {
+    match error {
+        Error::ViewFailed { .. } => began,
+        Error::StreamStopped { .. } => deadline.min(began + STOPPED_WAIT),
+        _ => deadline,
+    }
+}
+
+/// Pins every wanted stream. If the data of a stream does not tile, tries again on every change until the deadline. A
+/// stream that is stopped and a view that has failed are told without that wait.
 ///
-/// Errors: [`Error::NotReady`], [`Error::NotHeld`], [`Error::StreamStopped`].
+/// Errors: [`Error::NotReady`], [`Error::NotHeld`], [`Error::StreamStopped`], [`Error::ViewFailed`].
 pub(crate) async fn pin_all(
     sources: &Sources,
     given: &AnsweredFrontiers,

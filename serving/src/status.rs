@@ -10,10 +10,11 @@ pub(crate) mod readiness;
 use std::collections::BTreeMap;
 
 use chrono::{DateTime, SecondsFormat, Utc};
+use thalweg_schemas::api::NotUnderstood;
 use thalweg_schemas::api::process::ProcessStatus;
 use thalweg_schemas::api::streams::{PartitionStatus, StreamList, StreamStatus, WorkerEntry};
 use thalweg_schemas::api::views::{ViewList, ViewPhase, ViewStatus};
-use thalweg_schemas::catalog::{CatalogStream, CatalogView, CompiledView};
+use thalweg_schemas::catalog::{Catalog, CatalogStream, CatalogView, CompiledView};
 use thalweg_schemas::realtime::protocol::WorkerStatus;
 use thalweg_schemas::realtime::snapshot::PartitionHealth;
 use thalweg_schemas::warehouse::versions::Published;
@@ -49,7 +50,25 @@ pub(crate) async fn streams(sources: &Sources) -> StreamList {
             let workers = statuses.iter().map(|(address, status)| worker(address, status));
             workers.collect()
         }),
+        not_understood: kept_streams(&catalog),
     }
+}
+
+/// The streams that this process does not understand.
+fn kept_streams(catalog: &Catalog) -> Vec<NotUnderstood> {
+    let kept = catalog.kept_streams.iter();
+    let kept = kept
+        .map(|(name, kept)| NotUnderstood { name: name.to_string(), reason: kept.reason.clone().unwrap_or_default() });
+    kept.collect()
+}
+
+/// The views that this process does not understand, or whose replacement it does not understand.
+fn kept_views(catalog: &Catalog) -> Vec<NotUnderstood> {
+    let kept = catalog.views.iter().filter_map(|(name, view)| {
+        let reason = view.not_understood()?.to_owned();
+        Some(NotUnderstood { name: name.to_string(), reason })
+    });
+    kept.collect()
 }
 
 fn worker(address: &str, status: &Result<WorkerStatus, String>) -> WorkerEntry {
@@ -123,7 +142,7 @@ pub(crate) async fn views(sources: &Sources) -> ViewList {
         .iter()
         .filter_map(|(name, view)| view_status(sources, &stream_conditions, &published, now_ms, name, view))
         .collect();
-    ViewList { views }
+    ViewList { views, not_understood: kept_views(&catalog) }
 }
 
 fn view_status(
@@ -143,10 +162,17 @@ fn view_status(
     let standing = stream_conditions.streams.get(shown.plan.stream());
     let held = standing.and_then(|s| s.views.get(id));
     let batch = published.versions.get(id);
+    let held_failure = standing.and_then(|s| s.failed.get(id)).map(|failure| failure.as_ref().clone());
+    let run_failure = sources.metrics.run_failure(id);
+    let status = match (&view.serving, &held_failure, &run_failure) {
+        (_, Some(_), _) | (None, _, Some(_)) => ViewPhase::Failed,
+        (Some(_), ..) => ViewPhase::Serving,
+        (None, ..) => ViewPhase::Building,
+    };
     Some(ViewStatus {
         name: name.clone(),
         stream: shown.plan.stream().clone(),
-        status: if view.serving.is_some() { ViewPhase::Serving } else { ViewPhase::Building },
+        status,
         id: id.clone(),
         building: replacing,
         cut: batch.map(|b| b.cut.clone()),
@@ -158,6 +184,7 @@ fn view_status(
         batch_rows: batch.and_then(|b| b.files.iter().map(|f| f.rows).sum()),
         segments: held.map(|h| h.count),
         segment_bytes: held.and_then(|h| h.bytes),
+        failure: held_failure.or(run_failure),
         warnings: shown.plan.warnings(),
         last_run: sources.metrics.last_run(name),
         sql: shown.definition.sql.clone(),

@@ -10,15 +10,20 @@
 //! running rebuild. It does not count the working memory of one operator: a decoder's tape, the hash table of one
 //! micro-batch, the Parquet file that an epoch becomes.
 //!
-//! Invariant: rows that are not archived are never dropped. When nothing can be freed, reading pauses.
+//! Invariant: rows that are not archived are never dropped. When nothing can be freed, reading pauses. A view whose cut
+//! does not move cannot keep reading paused: its segments are dropped, because they can be rebuilt.
 
 use std::time::Duration;
+
+use thalweg_schemas::ViewId;
 
 /// The threshold, in percent of the limit. Above the threshold, memory is freed; above the limit, reading pauses; at
 /// or below the threshold, reading resumes.
 const RELIEF: usize = 80;
 /// The shortest interval between two requests for an early batch run.
 const PATIENCE: Duration = Duration::from_secs(5);
+/// How long reading pauses for views whose cuts do not move, and how long a cut must stand to count as one of those.
+const STUCK: Duration = Duration::from_secs(60);
 /// The size of micro-batches in bytes. Smaller batches cost more than they save.
 const BATCH: std::ops::RangeInclusive<usize> = 16 << 10..=32 << 20;
 /// The size of librdkafka's queue in bytes. A larger queue makes nothing faster.
@@ -83,7 +88,8 @@ pub(crate) struct Load {
     pub(crate) used: usize,
     /// [`MemoryShares::limit`].
     pub(crate) limit: usize,
-    pub(crate) paused: bool,
+    /// How long reading has been paused; `None` while it is not.
+    pub(crate) paused_for: Option<Duration>,
     /// Memory holds rows that no epoch has sent to the archive yet.
     pub(crate) unarchived: bool,
     /// An epoch is in flight to the archive already.
@@ -101,6 +107,8 @@ pub(crate) struct Relief {
     pub(crate) cut_epoch: bool,
     /// Request an early batch run, after which states can be dropped.
     pub(crate) ask_batch: bool,
+    /// Drop the segments of one view, see [`view_to_drop`]: all rows are archived, and no run has freed enough.
+    pub(crate) drop_view: bool,
     /// `Some(true)`: pause; `Some(false)`: resume.
     pub(crate) pause: Option<bool>,
 }
@@ -108,15 +116,33 @@ pub(crate) struct Relief {
 pub(crate) fn relieve(load: Load) -> Relief {
     let threshold = load.limit / 100 * RELIEF;
     if load.used <= threshold {
-        return Relief { pause: load.paused.then_some(false), ..Relief::default() };
+        return Relief { pause: load.paused_for.map(|_| false), ..Relief::default() };
     }
     let over = load.used > load.limit;
+    let paused = load.paused_for.is_some();
     Relief {
         end_grace: true,
-        cut_epoch: (over || load.paused) && load.unarchived && !load.on_its_way,
+        cut_epoch: (over || paused) && load.unarchived && !load.on_its_way,
         ask_batch: load.asked_ago.is_none_or(|ago| ago >= PATIENCE),
-        pause: (over && !load.paused).then_some(true),
+        drop_view: load.paused_for.is_some_and(|paused| paused >= STUCK) && !load.unarchived && !load.on_its_way,
+        pause: (over && !paused).then_some(true),
     }
+}
+
+/// The memory of one held view.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Holding {
+    pub(crate) view: ViewId,
+    pub(crate) bytes: usize,
+    /// When its newest cut was first seen.
+    pub(crate) cut_since: Duration,
+}
+
+/// The view whose segments are dropped: of the views whose cut has not moved for long, the one that holds most, and of
+/// equals the one with the oldest cut. `None` if all cuts move, or if dropping frees nothing.
+pub(crate) fn view_to_drop(now: Duration, holdings: Vec<Holding>) -> Option<Holding> {
+    let stuck = |held: &Holding| held.bytes > 0 && held.cut_since + STUCK <= now;
+    holdings.into_iter().filter(stuck).max_by_key(|held| (held.bytes, std::cmp::Reverse(held.cut_since)))
 }
 
 #[cfg(test)]
@@ -124,16 +150,16 @@ mod tests {
     use super::*;
 
     const CALM: Load =
-        Load { used: 0, limit: 1000, paused: false, unarchived: true, on_its_way: false, asked_ago: None };
+        Load { used: 0, limit: 1000, paused_for: None, unarchived: true, on_its_way: false, asked_ago: None };
 
     #[test]
     fn relief_grows_with_the_load() {
         let check = |load: Load, grace, cut, ask, pause| {
-            let expect = Relief { end_grace: grace, cut_epoch: cut, ask_batch: ask, pause };
+            let expect = Relief { end_grace: grace, cut_epoch: cut, ask_batch: ask, drop_view: false, pause };
             assert_eq!(relieve(load), expect, "{load:?}");
         };
         let used = |used| Load { used, ..CALM };
-        let paused = |load| Load { paused: true, ..load };
+        let paused = |load| Load { paused_for: Some(Duration::from_secs(59)), ..load };
         let asked = |load, seconds| Load { asked_ago: Some(Duration::from_secs(seconds)), ..load };
         check(used(800), false, false, false, None);
         check(used(801), true, false, true, None);
@@ -148,6 +174,44 @@ mod tests {
         check(on_its_way, true, false, true, Some(true));
         let archived = Load { unarchived: false, ..used(1001) };
         check(archived, true, false, true, Some(true));
+    }
+
+    #[test]
+    fn a_view_is_dropped_only_if_nothing_else_can_free_memory() {
+        let check = |used, paused_for: Option<u64>, unarchived, on_its_way, expect| {
+            let paused_for = paused_for.map(Duration::from_secs);
+            let load = Load { used, paused_for, unarchived, on_its_way, ..CALM };
+            assert_eq!(relieve(load).drop_view, expect, "{load:?}");
+        };
+        check(1001, Some(60), false, false, true);
+        check(801, Some(60), false, false, true);
+        check(800, Some(60), false, false, false);
+        check(1001, Some(59), false, false, false);
+        check(1001, None, false, false, false);
+        // Rows that are not archived yet may be what fills the memory.
+        check(1001, Some(60), true, false, false);
+        check(1001, Some(60), false, true, false);
+    }
+
+    #[test]
+    fn the_largest_view_whose_cut_stands_is_dropped() {
+        let check = |views: &[(&str, usize, u64)], expect: Option<&str>| {
+            let holdings = views.iter().map(|(name, bytes, cut)| Holding {
+                view: ViewId::of(&[name]),
+                bytes: *bytes,
+                cut_since: Duration::from_secs(*cut),
+            });
+            let dropped = view_to_drop(Duration::from_secs(100), holdings.collect()).map(|held| held.view);
+            assert_eq!(dropped, expect.map(|name| ViewId::of(&[name])), "{views:?}");
+        };
+        check(&[], None);
+        check(&[("a", 10, 0)], Some("a"));
+        check(&[("a", 0, 0)], None);
+        check(&[("a", 10, 41)], None);
+        check(&[("a", 10, 40)], Some("a"));
+        check(&[("a", 10, 0), ("b", 90, 41)], Some("a"));
+        check(&[("a", 10, 0), ("b", 90, 40)], Some("b"));
+        check(&[("a", 10, 20), ("b", 10, 5)], Some("b"));
     }
 
     #[test]

@@ -4,6 +4,7 @@
 //! override both.
 
 use std::collections::BTreeSet;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use thalweg_schemas::clock::MonotonicClock;
@@ -72,6 +73,8 @@ pub struct SpeedConfig {
     pub memory_budget: usize,
     /// How long readers may continue to use what newer versions have replaced.
     pub grace: Duration,
+    /// The folder to which rebuilds spill; the system's temporary folder if `None`.
+    pub spill: Option<PathBuf>,
     pub clock: MonotonicClock,
 }
 
@@ -87,6 +90,7 @@ impl Default for SpeedConfig {
             mark_interval: Duration::from_secs(60),
             memory_budget: 1 << 30,
             grace: Duration::from_secs(60),
+            spill: None,
             clock: MonotonicClock::system(),
         }
     }

@@ -3,6 +3,7 @@
 //! Invariant: only [`Error::fault`] and the two functions [`classify`] and [`classify_group`] decide between wait,
 //! retry and stop.
 
+use datafusion::error::DataFusionError;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
 use thalweg_schemas::error::{Fault, innermost};
 use thalweg_schemas::{Offset, Partition, StreamName};
@@ -149,6 +150,18 @@ impl Error {
         of_brokers && self.fault() == Fault::Transient
     }
 
+    /// The error of the algebra or the engine. Another error of a computation breaks an invariant.
+    pub(crate) fn into_shared(self) -> thalweg_schemas::Error {
+        match self {
+            Error::Shared(source) => source,
+            Error::Split(source) => {
+                let source = DataFusionError::ArrowError(Box::new(source), None);
+                thalweg_schemas::Error::RunPlan { what: "splitting states by partition", source }
+            }
+            other => thalweg_schemas::Error::Broken(other.to_string()),
+        }
+    }
+
     /// The fault, which decides between retry, refusal and exit.
     pub fn fault(&self) -> Fault {
         match self {
@@ -181,7 +194,11 @@ impl Error {
                     _ => Fault::Transient,
                 }
             }
-            Error::Split(_) | Error::Task { .. } | Error::Broken(_) => Fault::Bug,
+            Error::Split(_) => Fault::Engine,
+            // A task that did not panic was cancelled, because its threads end.
+            Error::Task { source, .. } if source.is_panic() => Fault::Engine,
+            Error::Task { .. } => Fault::Transient,
+            Error::Broken(_) => Fault::Bug,
             Error::Shared(source) => source.fault(),
         }
     }

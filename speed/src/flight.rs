@@ -19,6 +19,7 @@ mod service;
 
 use std::collections::HashMap;
 use std::fmt;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -60,6 +61,8 @@ pub struct FlightConfig {
     pub tls: Option<ServerTls>,
     /// The number of threads that filter and merge.
     pub threads: usize,
+    /// The folder to which merges spill; the system's temporary folder if `None`.
+    pub spill: Option<PathBuf>,
 }
 
 impl fmt::Debug for FlightConfig {
@@ -92,7 +95,7 @@ pub async fn serve(
     cancel: CancellationToken,
 ) -> Result<()> {
     let threads = Threads::start("flight", config.threads).map_err(Error::StartThreads)?;
-    let state = session::state(session::runtime(None, Some(MEMORY), None)?, config.threads);
+    let state = session::state(session::runtime(None, Some(MEMORY), config.spill)?, config.threads);
     let pins = Arc::new(PinTable::default());
     let service = Service::new(config.worker, catalog, streams, Arc::clone(&pins), state, threads);
     let mut server =

@@ -6,7 +6,8 @@
 //! ```
 //!
 //! Invariant: the loop handles one event at a time and completely, so every snapshot for readers stands at one
-//! frontier. Jobs beside the loop (merges, rebuilds) work only on immutable segments and pinned versions.
+//! frontier. A failure of one view ends neither the loop nor another view. Jobs beside the loop (merges, rebuilds,
+//! searches for a message) work only on immutable segments, rows and pinned versions.
 
 mod event;
 
@@ -14,6 +15,7 @@ mod connections;
 mod work;
 
 mod epoch;
+mod failures;
 mod memory;
 mod partitions;
 mod views;
@@ -30,6 +32,7 @@ use tokio_util::sync::CancellationToken;
 use self::connections::Connections;
 use self::event::IngestEvent;
 use self::partitions::rows_that_count;
+use self::views::Updated;
 use self::work::Work;
 use crate::Result;
 use crate::budget::MemoryShares;
@@ -92,7 +95,7 @@ impl<'a> Ingest<'a> {
         Ok(Self {
             config,
             decoder: Arc::new(Decoder::new(definition)?),
-            work: Work::new(definition.name.clone(), connections.warehouse(), &shares)?,
+            work: Work::new(definition.name.clone(), connections.warehouse(), &shares, config.spill.clone())?,
             state: StreamState::new(start, shares.batch),
             connections,
             shares,
@@ -131,7 +134,8 @@ impl<'a> Ingest<'a> {
             let rows = self.decode(drained.messages).await?;
             let rows = rows_that_count(rows, &counted, &drained.positions)?;
             let decoded = started.elapsed();
-            let segments = self.update_views(&rows, &to).await?;
+            let Updated { segments, failed } = self.update_views(&rows, &to).await?;
+            let from = self.state.frontier().clone();
             tracing::debug!(
                 stream = %self.state.name(),
                 rows = rows.num_rows(),
@@ -143,7 +147,10 @@ impl<'a> Ingest<'a> {
             let states: usize = states.map(|segment| segment.bytes).sum();
             self.size_batches(raw, rows.get_array_memory_size() + states);
             let now = self.now();
-            self.state.advance(now, to, rows, drained.last, segments)?;
+            self.state.advance(now, to.clone(), rows.clone(), drained.last, segments)?;
+            for (view, error) in failed {
+                self.fail_update(now, view, &rows, (&from, &to), error);
+            }
         }
         self.state.observe(&drained.high, drained.ends);
         Ok(())
@@ -185,6 +192,9 @@ impl<'a> Ingest<'a> {
         self.drop_revoked(now).await?;
         self.watch_memory(now).await?;
         self.cut_if_due(now).await?;
+        if self.state.is_retry_due(now) {
+            self.reconcile();
+        }
         self.start_merges();
         if !self.state.is_shown() {
             self.show();

@@ -9,6 +9,7 @@ pub(crate) mod update;
 pub(crate) mod compaction;
 pub(crate) mod retention;
 
+pub(crate) mod failed_views;
 pub(crate) mod view_state;
 
 pub(crate) mod epochs;

@@ -83,9 +83,10 @@ fn read_one(file: &Path) -> Result<Vec<Statement>> {
     Ok(statements)
 }
 
-/// Writes the definitions into the catalog.
+/// Writes the definitions into the catalog. A definition that stands as it is written changes nothing, so a file can be
+/// applied at every start.
 pub(crate) async fn apply(warehouse: &Warehouse, statements: Vec<Statement>) -> Result<Vec<Applied>> {
-    let applied = CatalogStore::new(warehouse.clone()).apply(statements).await;
+    let applied = CatalogStore::new(warehouse.clone()).apply_again(statements).await;
     applied.map_err(|e| {
         let advice = match e.fault() {
             Fault::User => "nothing was applied (`thalweg check FILE` shows the place)",

@@ -12,10 +12,10 @@ use anyhow::{Context, Result};
 use clap::{Args, Subcommand};
 use thalweg_batch::{BatchConfig, Progress, promote, run_view};
 use thalweg_client::terminal;
-use thalweg_schemas::ViewName;
 use thalweg_schemas::api::runs::{RunMode, RunOutcome, RunReport};
 use thalweg_schemas::catalog::{Catalog, CatalogStore, CompiledView};
 use thalweg_schemas::warehouse::Warehouse;
+use thalweg_schemas::{Fault, ViewName};
 
 use crate::commands::process;
 use crate::config::LogFormat;
@@ -118,14 +118,14 @@ async fn run_now(arguments: RunArguments) -> Result<ExitCode> {
     let catalog = catalogs.load().await?;
     let config = settings.batch();
     let views = catalog.compiled_of(name.as_ref())?;
-    if views.is_empty() {
+    let mut complete = report_not_understood(&catalog, name.as_ref());
+    if views.is_empty() && complete {
         terminal::err("there is no view; `thalweg apply FILE.sql` creates some");
     }
-    let mut busy = false;
     for view in views {
         let mut waiting = false;
         let report = loop {
-            let run = run_one(&warehouse, &catalogs, &catalog, &view, mode, &config);
+            let run = run_one(&warehouse, &catalog, &view, mode, &config);
             let report = run.await?;
             match &report.outcome {
                 RunOutcome::Busy { holder, .. } if arguments.wait => {
@@ -138,15 +138,36 @@ async fn run_now(arguments: RunArguments) -> Result<ExitCode> {
                 _ => break report,
             }
         };
-        busy |= matches!(report.outcome, RunOutcome::Busy { .. });
-        terminal::out(&describe(&report))?;
+        let line = describe(&report);
+        match report.outcome {
+            RunOutcome::Failed(_) => terminal::err(&format!("error: {line}")),
+            _ => terminal::out(&line)?,
+        }
+        complete &= !matches!(report.outcome, RunOutcome::Busy { .. } | RunOutcome::Failed(_));
+        if let Err(error) = promote(&warehouse, &catalogs, &catalog, &view, |_| ()).await {
+            if error.fault() == Fault::Bug {
+                return Err(error.into());
+            }
+            terminal::err(&format!("error: {}: {error}", report.view));
+            complete = false;
+        }
     }
-    Ok(if busy { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+    Ok(if complete { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// Names the views that this program cannot compute, because a newer version has defined them. Returns true if there
+/// is none.
+fn report_not_understood(catalog: &Catalog, only: Option<&ViewName>) -> bool {
+    let asked = catalog.views.iter().filter(|(name, _)| only.is_none_or(|only| only == *name));
+    let unknown: Vec<_> = asked.filter_map(|(name, view)| Some((name, view.not_understood()?))).collect();
+    for (name, reason) in &unknown {
+        terminal::err(&format!("error: {name}: this version of thalweg does not understand the definition: {reason}"));
+    }
+    unknown.is_empty()
 }
 
 async fn run_one(
     warehouse: &Warehouse,
-    catalogs: &CatalogStore,
     catalog: &Catalog,
     view: &Arc<CompiledView>,
     mode: RunMode,
@@ -156,9 +177,7 @@ async fn run_one(
     let mut shown = ProgressLine::new(name);
     let report = run_view(warehouse, catalog, view, mode, config, |p| shown.show(p)).await;
     shown.end();
-    let report = report.with_context(|| format!("view `{name}`"))?;
-    promote(warehouse, catalogs, catalog, view, |_| ()).await?;
-    Ok(report)
+    report.with_context(|| format!("view `{name}`"))
 }
 
 fn describe(report: &RunReport) -> String {
@@ -176,7 +195,7 @@ fn describe(report: &RunReport) -> String {
         RunOutcome::Busy { holder, .. } => {
             format!("{view}: {holder} is computing it; --wait waits for that")
         }
-        RunOutcome::Failed { reason, .. } => format!("{view}: {reason}"),
+        RunOutcome::Failed(failure) => format!("{view}: {}. {}", failure.sentence(), failure.advice()),
     }
 }
 

@@ -18,7 +18,7 @@ Examples:
   thalweg status --url http://10.0.0.7:8642
   thalweg status --json | jq '.streams[].lag'
 
-Exit code 1 if a stream is stopped, or if there are partitions that no speed worker holds.";
+Exit code 1 if a stream is stopped, if a view has failed, or if there are partitions that no speed worker holds.";
 
 /// Show streams, lag, frontiers, rejects, and views with the age of their batch version
 #[derive(Debug, Args)]

@@ -41,7 +41,7 @@ const LOST: &str = "what was held is read from Kafka again by the next start";
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct Arguments {
-    /// SQL file whose definitions are applied first; repeat for more
+    /// SQL file whose definitions are applied first, unless they stand already; repeat for more
     #[arg(long, value_name = "FILE")]
     apply: Vec<PathBuf>,
     #[command(flatten)]

@@ -21,6 +21,7 @@ impl Settings {
             mark_interval: self.mark_interval,
             memory_budget: self.memory_budget,
             grace: self.grace,
+            spill: Some(self.spill_dir()),
             ..SpeedConfig::default()
         }
     }

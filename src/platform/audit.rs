@@ -2,6 +2,7 @@
 //!
 //! Invariant: the batch layer decides every next step; this file only asks the speed layer.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -24,8 +25,9 @@ pub(super) struct Audits {
     /// The threads that audits compute on.
     pub(super) threads: Arc<Threads>,
     pub(super) realtime: Realtime,
-    /// Bytes that a rebuild may use.
+    /// Bytes that a rebuild may use, and the folder to which it spills.
     pub(super) memory: usize,
+    pub(super) spill: PathBuf,
 }
 
 impl Audits {
@@ -86,7 +88,8 @@ impl Audits {
             return Ok(None);
         };
         let (definition, origin) = (&stream.definition, &stream.origin);
-        let segments = rebuild_range(warehouse, definition, Arc::clone(view), master, origin, &cut, self.memory);
+        let (view_of, spill) = (Arc::clone(view), Some(self.spill.clone()));
+        let segments = rebuild_range(warehouse, definition, view_of, master, (origin, &cut), self.memory, spill);
         let segments = segments.await.map_err(failed)?;
         let report = audit_published(warehouse, &stream, view, &version, segments).await;
         report.map(Some).map_err(failed)

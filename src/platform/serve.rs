@@ -61,6 +61,7 @@ pub(crate) async fn serve(settings: &Settings, access: Access, opened: Opened) -
         threads: threads(settings)?,
         realtime: Realtime::Remote { workers: Workers::new(addresses, config), masters },
         memory: settings.batch_memory,
+        spill: settings.spill_dir(),
     };
     let sources = audits.sources(no_runs(), Arc::new(Metrics::new()));
     let serving = settings.serving(access);

@@ -17,7 +17,7 @@ use tokio::sync::{Notify, watch};
 use tracing::warn;
 
 use super::parts::{Part, Platform};
-use super::process::{Opened, listen, stream_threads};
+use super::process::{Opened, listen, spill_folder, stream_threads};
 use super::streams::StreamRunner;
 use crate::config::{Settings, advertised};
 
@@ -36,6 +36,7 @@ impl Platform {
 ///
 /// Errors: the catalog or a certificate cannot be read; the port for replicas is taken.
 pub(crate) async fn speed(settings: &Settings, opened: Opened) -> anyhow::Result<(Platform, String)> {
+    spill_folder(settings)?;
     let listener = listen("flight_addr", settings.flight_addr).await?;
     let address = listener.local_addr()?;
     let cluster = settings.cluster()?;
@@ -49,6 +50,7 @@ pub(crate) async fn speed(settings: &Settings, opened: Opened) -> anyhow::Result
         token: cluster.token(),
         tls: tls.map(|(cert_pem, key_pem)| ServerTls { cert_pem, key_pem }),
         threads: settings.query_threads,
+        spill: Some(settings.spill_dir()),
     };
     let (announced, published) = watch::channel(Arc::default());
     let (shared, following) = opened.share(published).await?;

@@ -53,8 +53,8 @@ pub(crate) async fn up(settings: &Settings, access: Access, opened: Opened) -> R
     };
     let (shown, handles) = watch::channel(Arc::default());
     let runs = Runs::new(&shared, &metrics, Arc::clone(&threads), settings.batch());
-    let (realtime, memory) = (Realtime::Local(handles), settings.batch_memory);
-    let audits = Audits { shared, threads, realtime, memory };
+    let (realtime, memory, spill) = (Realtime::Local(handles), settings.batch_memory, settings.spill_dir());
+    let audits = Audits { shared, threads, realtime, memory, spill };
     let sources = audits.sources(runs.call(), metrics);
     let serving = settings.serving(access);
     Ok(Platform {

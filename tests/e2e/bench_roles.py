@@ -48,7 +48,7 @@ class Roles:
         self.batch = Thalweg(self.folder / "batch", role="batch", warehouse=self.warehouse, **batch)
         listed = ",".join(f"127.0.0.1:{port}" for port in self.ports)
         self.replica = Thalweg(self.folder / "replica", role="serve", warehouse=self.warehouse, workers=listed)
-        self.replica.passing = frozenset({"not_ready", "not_held", "worker_failed"})
+        self.replica.passing = frozenset({"not_ready", "not_held", "worker_failed", "stream_stopped"})
         for process in (self.batch, self.replica):
             process.start(ready=False).listening()
 

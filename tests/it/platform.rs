@@ -58,6 +58,25 @@ impl Running {
         answer["rows"].clone()
     }
 
+    /// Returns the status and the body of a statement that is refused.
+    async fn refused(&self, sql: &str) -> (u16, Value) {
+        let answer = self.http.post(format!("{}/v1/sql", self.url)).body(sql.to_owned()).send().await.unwrap();
+        (answer.status().as_u16(), answer.json().await.unwrap())
+    }
+
+    /// Waits until `path` shows what `is_shown` looks for.
+    async fn until(&self, path: &str, is_shown: impl Fn(&Value) -> bool) -> Value {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let (_, shown) = self.get(path).await;
+            if is_shown(&shown) {
+                return shown;
+            }
+            assert!(Instant::now() < deadline, "{path}: {shown}");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
     async fn end(self) {
         self.stop.send(()).unwrap();
         tokio::time::timeout(PATIENCE, self.task).await.expect("it ends").unwrap().unwrap();
@@ -93,6 +112,12 @@ async fn a_stream_without_a_kafka_stops_nothing_and_is_kept() {
         assert!(failure.contains(advice), "{failure}");
     }
     assert_eq!(up.sql("SELECT 1 AS one").await, json!([[1]]));
+    // A query of a stopped stream is answered at once, with the stream's own reason.
+    let asked = Instant::now();
+    let (status, refusal) = up.refused("SELECT count(*) FROM events").await;
+    assert_eq!((status, &refusal["error"]["code"]), (503, &json!("stream_stopped")), "{refusal}");
+    assert!(refusal["error"]["message"].as_str().unwrap().contains("does not say where Kafka is"), "{refusal}");
+    assert!(asked.elapsed() < Duration::from_secs(4), "{:?}", asked.elapsed());
     up.end().await;
 
     let again = start_up(folder.path()).await;
@@ -127,4 +152,36 @@ async fn every_role_lives_until_it_is_asked_to_end() {
     for process in [replica, speed, batch, up] {
         process.end().await;
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_definition_of_a_newer_version_is_named_and_stops_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let up = start_up(folder.path()).await;
+    assert_eq!(up.sql(STREAM).await, json!([["created stream events", null]]));
+    let catalog = folder.path().join("warehouse/catalog");
+    let mut file: Value = serde_json::from_slice(&std::fs::read(catalog.join("00000001.json")).unwrap()).unwrap();
+    let sql = "CREATE MATERIALIZED VIEW tiers AS SELECT tier(k) AS t, count(*) AS n FROM events GROUP BY 1";
+    let entry = json!({"building": {"id": "0123456789abcdef0123456789abcdef", "sql": sql}, "tiers": 2.50});
+    file["views"]["tiers"] = entry.clone();
+    file["version"] = json!(2);
+    // A process of a newer version writes beside the one that runs.
+    std::fs::write(catalog.join("00000002.json"), file.to_string()).unwrap();
+    let shown = up.until("/v1/views", |shown| shown["not_understood"].is_array()).await;
+    assert_eq!(shown["not_understood"][0]["name"], "tiers", "{shown}");
+    assert!(shown["not_understood"][0]["reason"].as_str().unwrap().contains("tiers"), "{shown}");
+    let (status, refusal) = up.refused("SELECT * FROM tiers").await;
+    assert_eq!((status, &refusal["error"]["code"]), (503, &json!("not_understood")), "{refusal}");
+    assert_eq!(up.sql("SELECT 1 AS one").await, json!([[1]]));
+    let view = "CREATE MATERIALIZED VIEW counts AS SELECT k, count(*) AS n FROM events GROUP BY k";
+    assert_eq!(up.sql(view).await, json!([["created view counts", null]]));
+    let written: Value = serde_json::from_slice(&std::fs::read(catalog.join("00000003.json")).unwrap()).unwrap();
+    assert_eq!(written["views"]["tiers"], entry);
+    up.end().await;
+
+    // A process that starts over such a catalog starts.
+    let again = start_up(folder.path()).await;
+    let shown = again.until("/v1/views", |shown| shown["not_understood"].is_array()).await;
+    assert_eq!(shown["views"][0]["name"], "counts", "{shown}");
+    again.end().await;
 }

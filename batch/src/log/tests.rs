@@ -99,7 +99,7 @@ async fn a_note_that_contradicts_its_transactions_is_an_error() {
     let bytes = CommitOrBytes::LogBytes(entry::bytes(actions).unwrap());
     log.delta.write_commit_entry(1, bytes, Uuid::new_v4()).await.unwrap();
     let error = log.refresh().await.unwrap_err();
-    assert_eq!(error.fault(), Fault::Bug, "{error}");
+    assert_eq!(error.fault(), Fault::User, "{error}");
     assert_eq!(log.state().version, 0);
 }
 

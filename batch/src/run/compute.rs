@@ -14,12 +14,13 @@ use futures::StreamExt;
 use thalweg_schemas::Frontier;
 use thalweg_schemas::algebra::{ViewPlan, between, scan};
 use thalweg_schemas::definition::stream::{OFFSET, PARTITION, StreamDefinition};
+use thalweg_schemas::engine::contain::contain;
 use thalweg_schemas::engine::session;
 use thalweg_schemas::warehouse::Warehouse;
 use thalweg_schemas::warehouse::parquet::ParquetFiles;
 use thalweg_schemas::warehouse::versions::{BatchVersion, MasterVersion};
 
-use super::{BatchConfig, Progress};
+use super::{BatchConfig, COMPUTING, Progress};
 use crate::decide::RunKind;
 use crate::files::StateFiles;
 use crate::log::NewFile;
@@ -94,7 +95,8 @@ pub(super) async fn compute(
     let share = config.memory / config.target_partitions.max(1) / 16;
     let options = state.config_mut().options_mut();
     options.execution.sort_spill_reservation_bytes = share.clamp(1 << 20, 10 << 20);
-    let written = write_states(&state, plan, &mut files, rows_expected, &mut progress).await;
+    let writing = write_states(&state, plan, &mut files, rows_expected, &mut progress);
+    let written = contain(COMPUTING, writing).await;
     match written {
         Ok(rows_read) => Ok((files.finish().await?, rows_read)),
         Err(error) => {
@@ -111,7 +113,7 @@ async fn write_states(
     rows_expected: Option<u64>,
     progress: &mut impl FnMut(Progress),
 ) -> Result<u64> {
-    let running = |source| Error::RunPlan { what: "computing states".to_owned(), source };
+    let running = |source| Error::RunPlan { what: COMPUTING.to_owned(), source };
     let physical = state.create_physical_plan(&plan).await.map_err(running)?;
     let mut states = execute_stream(Arc::clone(&physical), state.task_ctx()).map_err(running)?;
     let mut ticks = tokio::time::interval(Duration::from_millis(500));

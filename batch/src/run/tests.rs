@@ -8,9 +8,12 @@ use thalweg_kit::positions::at;
 use thalweg_kit::store::{FaultyStore, Trouble};
 use thalweg_kit::world::faulty_warehouse;
 use thalweg_schemas::algebra::{collect, scan};
+use thalweg_schemas::catalog::CatalogStore;
 use thalweg_schemas::engine::session;
 use thalweg_schemas::realtime::epoch::EpochOutcome;
 use thalweg_schemas::warehouse::parquet::ParquetFiles;
+use thalweg_schemas::{Offset, Partition};
+use tokio::sync::watch;
 
 use super::*;
 use crate::testing::{catalog, measured, stream};
@@ -239,6 +242,44 @@ async fn one_run_at_a_time_and_a_suspended_run_drops_its_work() {
 
     // A failed run releases its lease too.
     built.store.set(Trouble::Fail { part: "states-", after: false, times: 1 });
-    built.run(&view, RunMode::Incremental).await.unwrap_err();
+    let failed = built.run(&view, RunMode::Incremental).await.unwrap().outcome;
+    assert!(matches!(&failed, RunOutcome::Failed(failure) if failure.may_pass()), "{failed:?}");
+    assert_eq!(built.run(&view, RunMode::Incremental).await.unwrap().outcome, RunOutcome::Published);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_view_of_three_that_fails_leaves_the_others_their_runs() {
+    let bad = "SELECT sum(count / (count - 13)) AS n FROM sensor_data WHERE count > 5";
+    let views = [("a", OVERALL), ("bad", bad), ("c", OVERALL)];
+    let mut built = Built::new(&[(0, 0), (1, 0)], &views).await;
+    built.commit(&[(0, 0), (1, 0)], &[(0, 40), (1, 9)], true).await;
+    let (catalog, published) = (watch::channel(Arc::new(built.catalog.clone())).1, watch::channel(Arc::default()).1);
+    let (warehouse, catalogs) = (built.warehouse.clone(), CatalogStore::new(built.warehouse.clone()));
+    let shared = Shared { warehouse, catalogs, catalog, published };
+    let recorded = std::sync::Mutex::new(0);
+    let record = |_: &RunReport| *recorded.lock().unwrap() += 1;
+    let runs = run_views(&shared, None, RunMode::Full, &built.config, record).await.unwrap().runs;
+    assert_eq!(*recorded.lock().unwrap(), 3);
+    let published: Vec<bool> = runs.iter().map(|run| run.outcome == RunOutcome::Published).collect();
+    assert_eq!(published, [true, false, true], "{runs:?}");
+    let RunOutcome::Failed(failure) = &runs[1].outcome else { panic!("{:?}", runs[1].outcome) };
+    assert_eq!((failure.step, failure.fault), (FailedStep::Run, Fault::User));
+    assert_eq!(failure.message(), Some((Partition(0), Offset(13))), "{failure:?}");
+    assert!(failure.expression.as_ref().is_some_and(|text| text.starts_with("sum(")), "{failure:?}");
+    // A view that does not take the message in its WHERE fails nowhere.
+    let one = run_views(&shared, Some(&runs[0].view), RunMode::Full, &built.config, |_| ()).await.unwrap().runs;
+    assert_eq!(one.len(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_panic_of_the_engine_is_a_failed_run() {
+    let mut built = Built::new(&[(0, 0)], &[("v", OVERALL)]).await;
+    built.commit(&[(0, 0)], &[(0, 40)], true).await;
+    let view = built.view("v");
+    built.store.set(Trouble::Read { part: ".parquet", times: 1, panics: true });
+    let report = built.run(&view, RunMode::Incremental).await.unwrap();
+    let RunOutcome::Failed(failure) = &report.outcome else { panic!("{:?}", report.outcome) };
+    assert_eq!(failure.fault, Fault::Engine, "{failure:?}");
+    assert!(failure.reason.contains("panics as told"), "{failure:?}");
     assert_eq!(built.run(&view, RunMode::Incremental).await.unwrap().outcome, RunOutcome::Published);
 }

@@ -215,11 +215,30 @@ impl ViewPlan {
     }
 
     fn group_rows(&self, rows: LogicalPlan, calls: Vec<Expr>) -> PlanResult<LogicalPlan> {
-        let partition = Expr::Column(position_column(&rows, PARTITION)?).alias(PARTITION);
         let groups = self.groups.iter().enumerate();
         let groups = groups.map(|(i, group)| group.clone().unalias().alias(group_name(i)));
-        let keys = std::iter::once(partition).chain(groups).collect::<Vec<_>>();
-        LogicalPlanBuilder::from(rows).aggregate(keys, calls)?.build()
+        keyed_rows(rows, groups, calls)
+    }
+
+    /// Plans for each expression of [`Self::update`] alone, over rows of the stream's row schema, with the expression
+    /// as its author knows it. The plan below the aggregate comes first.
+    ///
+    /// Errors: [`Error::PlanView`].
+    pub(super) fn parts(&self, rows: LogicalPlan) -> Result<Vec<(String, LogicalPlan)>> {
+        let over = || replace_scan(&self.input, rows.clone());
+        let plan = || -> PlanResult<Vec<(String, LogicalPlan)>> {
+            let mut parts = vec![("FROM or WHERE".to_owned(), over()?)];
+            for group in &self.groups {
+                let key = group.clone().unalias().alias(group_name(0));
+                parts.push((text_of(group), keyed_rows(over()?, std::iter::once(key), Vec::new())?));
+            }
+            for aggregate in &self.aggregates {
+                let call = aggregate.update.clone().alias(state_name(0));
+                parts.push((aggregate.name.clone(), keyed_rows(over()?, std::iter::empty(), vec![call])?));
+            }
+            Ok(parts)
+        };
+        plan().map_err(|source| self.planning(source))
     }
 
     /// Plans rows of the stream's row schema into magnitudes, per partition and group. The comparison of states
@@ -377,6 +396,18 @@ impl ViewPlan {
 
 fn input_table(name: &str, schema: &SchemaRef) -> Result<LogicalPlan> {
     plans::scan(name, Arc::new(InputTable::new(Arc::clone(schema))))
+}
+
+/// Groups rows by their partition and `groups`, and computes `calls`.
+fn keyed_rows(rows: LogicalPlan, groups: impl Iterator<Item = Expr>, calls: Vec<Expr>) -> PlanResult<LogicalPlan> {
+    let partition = Expr::Column(position_column(&rows, PARTITION)?).alias(PARTITION);
+    let keys = std::iter::once(partition).chain(groups).collect::<Vec<_>>();
+    LogicalPlanBuilder::from(rows).aggregate(keys, calls)?.build()
+}
+
+/// The text of an expression, as its author knows it.
+fn text_of(expr: &Expr) -> String {
+    unaliased(expr).schema_name().to_string()
 }
 
 fn unaliased(expr: &Expr) -> &Expr {

@@ -70,6 +70,10 @@ words! {
         /// The layers hold no common frontier at the moment.
         NotHeld = "not_held",
         StreamStopped = "stream_stopped",
+        /// The view cannot go on because of a message, or of its definition. The message says which.
+        ViewFailed = "view_failed",
+        /// The definition needs a newer version of the program.
+        NotUnderstood = "not_understood",
         /// A speed worker failed to return its part of the answer.
         WorkerFailed = "worker_failed",
         /// The limit of running queries, or of audits and runs, is reached.
@@ -100,6 +104,7 @@ impl ErrorCode {
             C::Conflict => 409,
             C::Internal | C::Unknown => 500,
             C::NotReady | C::NotHeld | C::StreamStopped | C::WorkerFailed => 503,
+            C::ViewFailed | C::NotUnderstood => 503,
             C::TooBusy | C::Storage | C::Unavailable => 503,
             C::Timeout => 504,
             C::MemoryLimit => 507,

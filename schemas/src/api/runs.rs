@@ -7,7 +7,8 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::words::words;
-use crate::{Fault, Frontier, ViewId, ViewName};
+use crate::failure::ViewFailure;
+use crate::{Frontier, ViewId, ViewName};
 
 /// The parameters of `POST /v1/batch/run`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -74,10 +75,7 @@ pub enum RunOutcome {
         until_ms: i64,
     },
     /// The view could not be computed and stays at its cut.
-    Failed {
-        reason: String,
-        fault: Fault,
-    },
+    Failed(ViewFailure),
 }
 
 words! {
@@ -124,7 +122,7 @@ impl RunSummary {
             RunOutcome::NothingNew => (RunEnd::NothingNew, None),
             RunOutcome::Fenced => (RunEnd::Fenced, None),
             RunOutcome::Busy { holder, .. } => (RunEnd::Busy, Some(format!("computed by {holder}"))),
-            RunOutcome::Failed { reason, .. } => (RunEnd::Failed, Some(reason.clone())),
+            RunOutcome::Failed(failure) => (RunEnd::Failed, Some(failure.sentence())),
         };
         Self {
             mode: report.mode,

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use super::NotUnderstood;
 use super::words::words;
 use crate::realtime::protocol::WorkerStatus;
 use crate::{Frontier, Offset, Partition, StreamName};
@@ -17,6 +18,9 @@ pub struct StreamList {
     /// The workers, if the speed layer runs in other processes.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub workers: Option<Vec<WorkerEntry>>,
+    /// Streams of the catalog that this version of the program does not understand.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub not_understood: Vec<NotUnderstood>,
 }
 
 /// A worker that the server asks.

@@ -7,6 +7,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
+use super::NotUnderstood;
 use super::audits::{Against, AuditList, AuditPart, AuditQuery, AuditReport};
 use super::error::{ErrorBody, ErrorCode, Refusal};
 use super::process::{ProbeAnswer, ProbeState, ProcessStatus};
@@ -15,6 +16,7 @@ use super::sql::{AnswerColumn, SqlAnswer, SqlRequest};
 use super::streams::{PartitionStatus, StreamList, StreamPhase, StreamStatus, WorkerEntry};
 use super::views::{ViewList, ViewPhase, ViewStatus};
 use crate::algebra::Difference;
+use crate::failure::{FailedStep, ViewFailure};
 use crate::realtime::protocol::WorkerStatus;
 use crate::realtime::segment::Provenance;
 use crate::{Fault, Frontier, Offset, Partition, StreamName, ViewId, ViewName};
@@ -68,16 +70,17 @@ fn text(text: &str) -> Option<String> {
 fn words_are_written_and_later_ones_are_read() {
     let phases = ["starting", "waiting_for_kafka", "catching_up", "not_held", "running", "stopped"];
     check_words(StreamPhase::ALL, &phases, StreamPhase::Unknown);
-    check_words(ViewPhase::ALL, &["serving", "building"], ViewPhase::Unknown);
+    check_words(ViewPhase::ALL, &["serving", "building", "failed"], ViewPhase::Unknown);
     check_words(RunEnd::ALL, &["published", "nothing_new", "fenced", "busy", "failed"], RunEnd::Unknown);
     check_words(Against::ALL, &["archive", "published"], Against::Unknown);
     check_words(ProbeState::ALL, &["ok", "ready"], ProbeState::Unknown);
     #[rustfmt::skip]
     let codes = [
         "bad_request", "bad_option", "empty", "mixed_statements", "read_only", "syntax", "invalid_query",
-        "query_failed", "refused", "other_site", "unauthorized", "forbidden", "not_found", "no_such_path",
+        "query_failed", "too_large", "refused", "other_site", "unauthorized", "forbidden", "not_found", "no_such_path",
         "no_such_method", "not_acceptable",
-        "conflict", "internal", "not_ready", "not_held", "stream_stopped", "worker_failed", "too_busy", "storage",
+        "conflict", "internal", "not_ready", "not_held", "stream_stopped", "view_failed", "not_understood",
+        "worker_failed", "too_busy", "storage",
         "unavailable", "timeout", "memory_limit",
     ];
     check_words(ErrorCode::ALL, &codes, ErrorCode::Unknown);
@@ -224,14 +227,21 @@ fn streams() {
     unheld["unheld"] = json!({"1": "no worker reads it"});
     let held_by_nobody = [(Partition(1), "no worker reads it".to_owned())].into();
     check(StreamStatus { status: StreamPhase::NotHeld, unheld: held_by_nobody, ..status() }, unheld);
-    check(StreamList { streams: vec![status()], workers: None }, json!({"streams": [json]}));
+    check(
+        StreamList { streams: vec![status()], workers: None, not_understood: Vec::new() },
+        json!({"streams": [json]}),
+    );
 
     let worker = WorkerStatus { worker: "w".into(), streams: Default::default() };
     let up = WorkerEntry { address: "w:1".into(), up: true, reason: None, status: Some(worker) };
     let down = WorkerEntry { address: "x:1".into(), up: false, reason: text("does not answer"), status: None };
     check(
-        StreamList { streams: Vec::new(), workers: Some(vec![up, down]) },
-        json!({"streams": [], "workers": [
+        StreamList {
+            streams: Vec::new(),
+            workers: Some(vec![up, down]),
+            not_understood: vec![NotUnderstood { name: "p".into(), reason: "newer".into() }],
+        },
+        json!({"streams": [], "not_understood": [{"name": "p", "reason": "newer"}], "workers": [
             {"address": "w:1", "up": true, "reason": null, "status": {"worker": "w", "streams": {}}},
             {"address": "x:1", "up": false, "reason": "does not answer", "status": null},
         ]}),
@@ -254,10 +264,27 @@ fn report(outcome: RunOutcome) -> RunReport {
     }
 }
 
+fn failure() -> ViewFailure {
+    ViewFailure {
+        step: FailedStep::Run,
+        fault: Fault::User,
+        reason: "Divide by zero error".into(),
+        expression: text("sum(s.a / s.b)"),
+        from: Frontier::from([(1, 9)]),
+        to: Frontier::from([(1, 10)]),
+        since_ms: 1_000,
+    }
+}
+
+fn failure_json() -> Value {
+    json!({"step": "run", "fault": "user", "reason": "Divide by zero error", "expression": "sum(s.a / s.b)",
+        "from": {"1": 9}, "to": {"1": 10}, "since_ms": 1_000})
+}
+
 #[test]
 fn runs() {
     let busy = RunOutcome::Busy { holder: "process 7 on a".into(), until_ms: 30_000 };
-    let failed = RunOutcome::Failed { reason: "no space left".into(), fault: Fault::Transient };
+    let failed = RunOutcome::Failed(failure());
     for (outcome, json, end, error) in [
         (RunOutcome::Published, json!("published"), "published", None),
         (RunOutcome::NothingNew, json!("nothing_new"), "nothing_new", None),
@@ -268,7 +295,7 @@ fn runs() {
             "busy",
             text("computed by process 7 on a"),
         ),
-        (failed, json!({"failed": {"reason": "no space left", "fault": "transient"}}), "failed", text("no space left")),
+        (failed, json!({"failed": failure_json()}), "failed", Some(failure().sentence())),
     ] {
         let report = report(outcome);
         check(
@@ -290,7 +317,7 @@ fn views() {
     let status = ViewStatus {
         name: view(),
         stream: stream(),
-        status: ViewPhase::Serving,
+        status: ViewPhase::Failed,
         id: id(),
         building: Some(id()),
         cut: Some(Frontier::from([(0, 4)])),
@@ -302,6 +329,7 @@ fn views() {
         batch_rows: Some(2),
         segments: Some(4),
         segment_bytes: None,
+        failure: Some(failure()),
         warnings: vec!["grows".into()],
         last_run: Some(RunSummary::of(&report(RunOutcome::Published), 1_000)),
         sql: "CREATE …".into(),
@@ -309,11 +337,12 @@ fn views() {
     let run = json!({"mode": "full", "outcome": "published", "rows": 4, "groups": 2, "seconds": 0.25,
         "finished_ms": 1_000, "error": null});
     check(
-        ViewList { views: vec![status] },
+        ViewList { views: vec![status], not_understood: Vec::new() },
         json!({"views": [{
-            "name": "v", "stream": "s", "status": "serving", "id": "00ff", "building": "00ff", "cut": {"0": 4},
+            "name": "v", "stream": "s", "status": "failed", "id": "00ff", "building": "00ff", "cut": {"0": 4},
             "frontier": {"0": 7}, "published": "2026-01-01T00:00:00.000000Z", "age_seconds": 1.5, "batch_version": 3,
-            "batch_files": 1, "batch_rows": 2, "segments": 4, "segment_bytes": null, "warnings": ["grows"],
+            "batch_files": 1, "batch_rows": 2, "segments": 4, "segment_bytes": null, "failure": failure_json(),
+            "warnings": ["grows"],
             "last_run": run, "sql": "CREATE …",
         }]}),
     );
@@ -360,7 +389,9 @@ fn audits() {
 
 #[test]
 fn answers_of_a_newer_server_are_understood() {
-    let mut later = serde_json::to_value(StreamList { streams: vec![status()], workers: None }).unwrap();
+    let mut later =
+        serde_json::to_value(StreamList { streams: vec![status()], workers: None, not_understood: Vec::new() })
+            .unwrap();
     later["later"] = json!(1);
     later["streams"][0]["later"] = json!([{}]);
     later["streams"][0]["status"] = json!("napping");

@@ -4,14 +4,19 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::NotUnderstood;
 use super::runs::RunSummary;
 use super::words::words;
+use crate::failure::ViewFailure;
 use crate::{Frontier, StreamName, ViewId, ViewName};
 
 /// The answer of `GET /v1/views`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ViewList {
     pub views: Vec<ViewStatus>,
+    /// Views of the catalog that this version of the program does not understand.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub not_understood: Vec<NotUnderstood>,
 }
 
 /// One view.
@@ -36,6 +41,9 @@ pub struct ViewStatus {
     pub batch_rows: Option<u64>,
     pub segments: Option<usize>,
     pub segment_bytes: Option<usize>,
+    /// Why the view cannot go on. A view that serves although its newest run failed has this too.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failure: Option<ViewFailure>,
     /// Warnings, for example of states that grow without bound.
     pub warnings: Vec<String>,
     /// The newest recomputation by this process.
@@ -49,5 +57,7 @@ words! {
         Serving = "serving",
         /// The first batch version is not published yet.
         Building = "building",
+        /// The view cannot go on, and `failure` says why. Its stream and all other views go on.
+        Failed = "failed",
     }
 }

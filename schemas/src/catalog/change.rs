@@ -16,7 +16,8 @@ use crate::{Error, Frontier, Result, StreamName, ViewId, ViewName};
 /// A requested change.
 #[derive(Debug)]
 pub(crate) enum Change {
-    Statements(Vec<Statement>),
+    /// `repeated`: a definition that stands as it is written is no conflict.
+    Statements { statements: Vec<Statement>, repeated: bool },
     /// Partitions of a stream that were found, and their first offsets.
     Origin(StreamName, Frontier),
     /// The first cut of a view that was being built has been published.
@@ -48,11 +49,11 @@ impl Change {
     pub(crate) async fn decide(&self, catalog: &Catalog, facts: &Facts) -> Result<Decision> {
         let mut next = catalog.clone();
         match self {
-            Change::Statements(statements) => {
+            Change::Statements { statements, repeated } => {
                 let mut applied = Vec::new();
                 let mut changes = Vec::new();
                 for statement in statements {
-                    let (effect, warnings) = next.apply(statement, facts).await?;
+                    let (effect, warnings) = next.apply(statement, facts, *repeated).await?;
                     let action = match effect {
                         Effect::Changed(action) => {
                             changes.push(action.clone());
@@ -81,6 +82,7 @@ impl Change {
                     None => Ok(Decision::nothing()),
                     built => {
                         view.serving = built;
+                        view.kept = None;
                         Ok(Decision::changed(next, format!("view {name} serves {id}")))
                     }
                 }
@@ -106,7 +108,7 @@ enum Effect {
 }
 
 impl Catalog {
-    async fn apply(&mut self, statement: &Statement, facts: &Facts) -> Result<(Effect, Vec<String>)> {
+    async fn apply(&mut self, statement: &Statement, facts: &Facts, repeated: bool) -> Result<(Effect, Vec<String>)> {
         match statement {
             Statement::CreateStream { definition, or_replace, if_not_exists } => {
                 let name = &definition.name;
@@ -114,7 +116,11 @@ impl Catalog {
                     return Err(exists("view", name.as_str()));
                 }
                 let effect = match self.streams.get(name) {
+                    None if self.kept_streams.contains_key(name) => return Err(kept_stream(name)),
                     None => self.create_stream(definition, facts)?,
+                    Some(before) if repeated && is_same(&before.definition, definition) => {
+                        Effect::Nothing(format!("stream {name} is as it was"))
+                    }
                     Some(_) if *if_not_exists => Effect::Nothing(format!("stream {name} exists already")),
                     Some(_) if !or_replace => return Err(exists("stream", name.as_str())),
                     Some(_) => self.replace_stream(definition, facts).await?,
@@ -123,21 +129,38 @@ impl Catalog {
             }
             Statement::CreateView { definition, or_replace, if_not_exists } => {
                 let name = &definition.name;
-                if self.streams.keys().any(|stream| stream.as_str() == name.as_str()) {
+                let mut streams = self.streams.keys().chain(self.kept_streams.keys());
+                if streams.any(|stream| stream.as_str() == name.as_str()) {
                     return Err(exists("stream", name.as_str()));
+                }
+                if self.kept_streams.contains_key(&definition.stream) {
+                    return Err(kept_stream(&definition.stream));
                 }
                 match self.views.contains_key(name) {
                     true if *if_not_exists => {
                         let action = format!("view {name} exists already");
                         Ok((Effect::Nothing(action), Vec::new()))
                     }
-                    true if !or_replace => Err(exists("view", name.as_str())),
-                    _ => self.build_view(definition).await,
+                    true if *or_replace => self.build_view(definition).await,
+                    true if repeated && self.stands(definition).await? => {
+                        Ok((Effect::Nothing(format!("view {name} is as it was")), Vec::new()))
+                    }
+                    true => Err(exists("view", name.as_str())),
+                    false => self.build_view(definition).await,
                 }
             }
             Statement::DropStream { name, if_exists } => {
-                let readers: BTreeSet<String> =
+                if self.kept_streams.contains_key(name) {
+                    return Err(kept_stream(name));
+                }
+                let mut readers: BTreeSet<String> =
                     self.views_of(name).map(|view| format!("`{}`", view.definition.name)).collect();
+                // What is not understood may read the stream.
+                let kept = self
+                    .views
+                    .iter()
+                    .filter(|(_, view)| view.kept.as_ref().is_some_and(|kept| kept.mentions(name.as_str())));
+                readers.extend(kept.map(|(view, _)| format!("`{view}`")));
                 if !readers.is_empty() {
                     return Err(Error::DropStreamInUse {
                         stream: name.clone(),
@@ -217,11 +240,24 @@ impl Catalog {
                     *side = Some(new);
                 } else {
                     moved = Some(new);
+                    view.kept = None;
                 }
             }
             view.building = view.building.take().or(moved);
         }
         Ok(())
+    }
+
+    /// True if the newest version of the view's name has the meaning of `definition`.
+    async fn stands(&self, definition: &ViewDefinition) -> Result<bool> {
+        let Some(view) = self.views.get(&definition.name).filter(|view| view.not_understood().is_none()) else {
+            return Ok(false);
+        };
+        let Some(newest) = view.building.as_ref().or(view.serving.as_ref()) else {
+            return Ok(false);
+        };
+        let given = compile_view(definition.clone(), &self.streams).await?;
+        Ok(given.plan.id() == newest.plan.id())
     }
 
     /// Makes `definition` the view that its name will serve.
@@ -232,24 +268,36 @@ impl Catalog {
         let id = built.plan.id();
         let effect = match self.views.get_mut(name) {
             None => {
-                let view = CatalogView { serving: None, building: Some(built) };
+                let view = CatalogView { building: Some(built), ..CatalogView::default() };
                 self.views.insert(name.clone(), view);
                 Effect::Changed(format!("created view {name}"))
             }
             Some(view) if view.building.as_ref().is_some_and(|v| v.plan.id() == id) => {
                 Effect::Nothing(format!("view {name} is as it was"))
             }
-            Some(view) if view.serving.as_ref().is_some_and(|v| v.plan.id() == id) => match view.building.take() {
-                None => Effect::Nothing(format!("view {name} is as it was")),
-                Some(_) => Effect::Changed(format!("view {name} stays what it serves")),
-            },
+            Some(view) if view.serving.as_ref().is_some_and(|v| v.plan.id() == id) => {
+                match (view.building.take(), view.kept.take()) {
+                    (None, None) => Effect::Nothing(format!("view {name} is as it was")),
+                    _ => Effect::Changed(format!("view {name} stays what it serves")),
+                }
+            }
             Some(view) => {
                 view.building = Some(built);
+                view.kept = None;
                 Effect::Changed(format!("replaced view {name}; it is served once it is built"))
             }
         };
         Ok((effect, warnings))
     }
+}
+
+/// True if both definitions say the same, however they are written.
+fn is_same(before: &StreamDefinition, after: &StreamDefinition) -> bool {
+    before.topic == after.topic
+        && before.columns == after.columns
+        && before.format == after.format
+        && before.event_time == after.event_time
+        && before.kafka == after.kafka
 }
 
 /// Refuses a stream whose rows would not fit the archived rows or the compiled views.
@@ -271,6 +319,15 @@ fn keep_shape(before: &StreamDefinition, after: &StreamDefinition) -> Result<()>
         return refuse("format");
     }
     Ok(())
+}
+
+fn kept_stream(name: &StreamName) -> Error {
+    Error::refuse(
+        format!(
+            "stream `{name}` was defined by a newer version of this program, which this version does not understand"
+        ),
+        "Change it with the newer version.",
+    )
 }
 
 fn exists(kind: &'static str, name: &str) -> Error {

@@ -7,15 +7,18 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
 use uuid::Uuid;
 
 use super::cache::ViewCache;
+use super::kept::{Entry, KeptEntry, RestOfFile};
 use super::{Catalog, CatalogStream, CatalogView, CompiledView};
 use crate::algebra::ViewPlan;
 use crate::definition::parse::read_kept;
 use crate::definition::stream::StreamDefinition;
 use crate::definition::view::ViewDefinition;
-use crate::definition::{Statement, pieces};
+use crate::definition::{self, Statement, pieces};
+use crate::engine::contain::contain;
 use crate::engine::session;
 use crate::{Error, Frontier, Result, StreamName, ViewId, ViewName};
 
@@ -31,19 +34,24 @@ pub(super) struct CatalogFile {
     written_ms: i64,
     /// The changes of this version, in words.
     pub(super) changes: Vec<String>,
-    streams: BTreeMap<StreamName, StreamEntry>,
-    views: BTreeMap<ViewName, ViewEntry>,
+    streams: BTreeMap<String, Entry<StreamEntry>>,
+    views: BTreeMap<String, Entry<ViewEntry>>,
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    dropped: BTreeMap<StreamName, StreamEntry>,
+    dropped: BTreeMap<String, Entry<StreamEntry>>,
+    /// Keys of a newer version.
+    #[serde(flatten)]
+    keys: BTreeMap<String, serde_json::Value>,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 struct StreamEntry {
     sql: String,
     origin: Frontier,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 struct ViewEntry {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     serving: Option<VersionEntry>,
@@ -52,6 +60,7 @@ struct ViewEntry {
 }
 
 #[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 struct VersionEntry {
     id: ViewId,
     sql: String,
@@ -60,81 +69,140 @@ struct VersionEntry {
 impl CatalogFile {
     /// Makes the file of `catalog`. `changes` say what the version changed.
     pub(super) fn of(catalog: &Catalog, changes: Vec<String>) -> Self {
+        let rest = &catalog.rest;
+        let mut streams = texts(&rest.streams);
+        streams.extend(stream_entries(&catalog.streams));
+        let kept = catalog.kept_streams.iter();
+        streams.extend(kept.map(|(name, kept)| (name.to_string(), Entry::Text(kept.text.clone()))));
+        let mut views = texts(&rest.views);
+        views.extend(catalog.views.iter().map(|(name, view)| (name.to_string(), ViewEntry::of(view))));
+        let mut dropped = texts(&rest.dropped);
+        dropped.extend(stream_entries(&catalog.dropped));
         Self {
             version: catalog.version,
             commit: Uuid::new_v4(),
             engine: session::ENGINE.to_owned(),
             written_ms: chrono::Utc::now().timestamp_millis(),
             changes,
-            streams: stream_entries(&catalog.streams),
-            views: catalog.views.iter().map(|(name, view)| (name.clone(), ViewEntry::of(view))).collect(),
-            dropped: stream_entries(&catalog.dropped),
+            streams,
+            views,
+            dropped,
+            keys: rest.keys.clone(),
         }
     }
 
-    /// Parses and compiles everything in the file. If the id of a served view differs from the one that this engine
-    /// computes, this engine must not use its states, so the view is built again.
-    ///
-    /// Errors: [`Error::ReadCatalog`] if a definition is no longer accepted.
-    pub(super) async fn compile(self, path: &str, cache: &ViewCache) -> Result<Catalog> {
-        let unreadable =
-            |what: &str, e: Error| Error::ReadCatalog { path: path.to_owned(), reason: format!("{what}: {e}") };
+    /// Parses and compiles everything in the file. What this process does not understand is kept as text. If the id of
+    /// a served view differs from the one that this engine computes, this engine must not use its states, so the view
+    /// is built again.
+    pub(super) async fn compile(self, cache: &ViewCache) -> Catalog {
         let mut catalog = Catalog { version: self.version, ..Catalog::default() };
-        for (entries, streams) in [(self.streams, &mut catalog.streams), (self.dropped, &mut catalog.dropped)] {
-            for (name, entry) in entries {
-                let definition = parse_stream(&entry.sql).map_err(|e| unreadable(&format!("stream `{name}`"), e))?;
-                let origin = entry.origin;
-                streams.insert(name, Arc::new(CatalogStream { definition, origin }));
+        let mut rest = RestOfFile { keys: self.keys, ..RestOfFile::default() };
+        for (name, entry) in self.streams {
+            let Entry::Text(text) = entry else { continue };
+            match (StreamName::new(&name), read_stream(&text)) {
+                (Err(_), _) => drop(rest.streams.insert(name, text)),
+                (Ok(name), Ok(stream)) => drop(catalog.streams.insert(name, Arc::new(stream))),
+                (Ok(name), Err(reason)) => {
+                    let reason = Some(reason);
+                    catalog.kept_streams.insert(name, Arc::new(KeptEntry { text, reason }));
+                }
+            }
+        }
+        for (name, entry) in self.dropped {
+            let Entry::Text(text) = entry else { continue };
+            match (StreamName::new(&name), read_stream(&text)) {
+                (Ok(name), Ok(stream)) => drop(catalog.dropped.insert(name, Arc::new(stream))),
+                _ => drop(rest.dropped.insert(name, text)),
             }
         }
         for (name, entry) in self.views {
-            let what = format!("view `{name}`");
-            let serving = compile_entry(&entry.serving, &catalog, cache).await.map_err(|e| unreadable(&what, e))?;
-            let building = compile_entry(&entry.building, &catalog, cache).await.map_err(|e| unreadable(&what, e))?;
-            let trusted =
-                serving.as_ref().zip(entry.serving.as_ref()).is_some_and(|(view, entry)| *view.plan.id() == entry.id);
-            let view = if trusted {
-                CatalogView { serving, building }
-            } else {
-                CatalogView { serving: None, building: building.or(serving) }
-            };
-            catalog.views.insert(name, view);
+            let Entry::Text(text) = entry else { continue };
+            match ViewName::new(&name) {
+                Ok(name) => {
+                    let view = read_view(text, &catalog, cache).await;
+                    catalog.views.insert(name, view);
+                }
+                Err(_) => drop(rest.views.insert(name, text)),
+            }
         }
+        catalog.rest = Arc::new(rest);
         cache.remember(&catalog);
-        Ok(catalog)
+        catalog
     }
 }
 
 impl ViewEntry {
-    fn of(view: &CatalogView) -> Self {
+    fn of(view: &CatalogView) -> Entry<Self> {
+        if let Some(kept) = &view.kept {
+            return Entry::Text(kept.text.clone());
+        }
         let entry =
             |view: &Arc<CompiledView>| VersionEntry { id: view.plan.id().clone(), sql: view.definition.sql.clone() };
-        Self { serving: view.serving.as_ref().map(entry), building: view.building.as_ref().map(entry) }
+        let (serving, building) = (view.serving.as_ref().map(entry), view.building.as_ref().map(entry));
+        Entry::New(Self { serving, building })
     }
 }
 
-fn stream_entries(streams: &BTreeMap<StreamName, Arc<CatalogStream>>) -> BTreeMap<StreamName, StreamEntry> {
-    streams
-        .iter()
-        .map(|(name, stream)| {
-            let entry = StreamEntry { sql: stream.definition.sql.clone(), origin: stream.origin.clone() };
-            (name.clone(), entry)
-        })
-        .collect()
+fn texts<T>(kept: &BTreeMap<String, Box<RawValue>>) -> BTreeMap<String, Entry<T>> {
+    kept.iter().map(|(name, text)| (name.clone(), Entry::Text(text.clone()))).collect()
 }
 
+fn stream_entries(
+    streams: &BTreeMap<StreamName, Arc<CatalogStream>>,
+) -> impl Iterator<Item = (String, Entry<StreamEntry>)> {
+    streams.iter().map(|(name, stream)| {
+        let entry = StreamEntry { sql: stream.definition.sql.clone(), origin: stream.origin.clone() };
+        (name.to_string(), Entry::New(entry))
+    })
+}
+
+/// Errors: why the entry is not understood.
+fn read_stream(text: &RawValue) -> Result<CatalogStream, String> {
+    let StreamEntry { sql, origin } = Entry::parse(text)?;
+    let definition = parse_stream(&sql).map_err(|e| e.to_string())?;
+    Ok(CatalogStream { definition, origin })
+}
+
+async fn read_view(text: Box<RawValue>, catalog: &Catalog, cache: &ViewCache) -> CatalogView {
+    let entry: ViewEntry = match Entry::parse(&text) {
+        Ok(entry) => entry,
+        Err(reason) => {
+            let kept = KeptEntry { text, reason: Some(reason) };
+            return CatalogView { kept: Some(Arc::new(kept)), ..CatalogView::default() };
+        }
+    };
+    let serving = compile_entry(&entry.serving, catalog, cache).await;
+    let building = compile_entry(&entry.building, catalog, cache).await;
+    let reason = serving.as_ref().err().or(building.as_ref().err()).cloned();
+    let (serving, building) = (serving.unwrap_or_default(), building.unwrap_or_default());
+    let trusted = serving.as_ref().zip(entry.serving.as_ref()).is_some_and(|(view, entry)| *view.plan.id() == entry.id);
+    let is_kept = reason.is_some() || (entry.serving.is_some() && !trusted);
+    let kept = is_kept.then(|| Arc::new(KeptEntry { text, reason }));
+    match trusted {
+        true => CatalogView { serving, building, kept },
+        false => CatalogView { serving: None, building: building.or(serving), kept },
+    }
+}
+
+/// Errors: why the definition is not understood.
 async fn compile_entry(
     entry: &Option<VersionEntry>,
     catalog: &Catalog,
     cache: &ViewCache,
-) -> Result<Option<Arc<CompiledView>>> {
+) -> Result<Option<Arc<CompiledView>>, String> {
     let Some(entry) = entry else {
         return Ok(None);
     };
-    let definition = parse_view(&entry.sql)?;
+    let definition = parse_view(&entry.sql).map_err(|e| e.to_string())?;
+    if catalog.kept_streams.contains_key(&definition.stream) {
+        return Err(format!("its stream `{}` is not understood", definition.stream));
+    }
     match cache.find(&definition, &catalog.streams) {
         Some(view) => Ok(Some(view)),
-        None => Ok(Some(compile_view(definition, &catalog.streams).await?)),
+        None => {
+            let compiled = contain("compiling a view", compile_view(definition, &catalog.streams)).await;
+            compiled.map(Some).map_err(|e| e.to_string())
+        }
     }
 }
 

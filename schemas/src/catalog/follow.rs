@@ -32,7 +32,9 @@ impl CatalogFollower {
 
     /// Publishes every new version until `cancel`. A change through the same store is published at once.
     ///
-    /// Errors: the catalog cannot be understood, or the storage refuses to return it.
+    /// While a version cannot be read, the last one stays.
+    ///
+    /// Errors: a broken invariant of the catalog.
     pub async fn run(self, cancel: CancellationToken) -> Result<()> {
         let mut reachable = true;
         loop {
@@ -50,7 +52,7 @@ impl CatalogFollower {
                         self.shown.send_replace(catalog);
                     }
                 }
-                Err(e) if e.fault() == Fault::Transient => {
+                Err(e) if e.fault() != Fault::Bug => {
                     if reachable {
                         tracing::warn!("the catalog cannot be read for now: {e}");
                     }

@@ -59,7 +59,7 @@ impl CatalogStore {
                     path: self.files.path(version).to_string(),
                     reason: "it was listed and is not there; catalog files must not be removed".into(),
                 })?;
-                Ok(Arc::new(file.compile(self.files.path(version).as_ref(), &self.cache).await?))
+                Ok(Arc::new(file.compile(&self.cache).await))
             }
         }
     }
@@ -76,10 +76,7 @@ impl CatalogStore {
         }
         match newest {
             None => Ok(None),
-            Some(file) => {
-                let path = self.files.path(file.version);
-                Ok(Some(Arc::new(file.compile(path.as_ref(), &self.cache).await?)))
-            }
+            Some(file) => Ok(Some(Arc::new(file.compile(&self.cache).await))),
         }
     }
 
@@ -88,7 +85,16 @@ impl CatalogStore {
     /// Errors: the error of the first statement that cannot be applied; [`Error::WriteCatalog`] if other writers were
     /// faster too often.
     pub async fn apply(&self, statements: Vec<Statement>) -> Result<Vec<Applied>> {
-        let (_, applied) = self.change(Change::Statements(statements)).await?;
+        let (_, applied) = self.change(Change::Statements { statements, repeated: false }).await?;
+        Ok(applied)
+    }
+
+    /// As [`CatalogStore::apply`], for definitions that are applied at every start: a definition that stands as it is
+    /// written needs no change, and is no conflict.
+    ///
+    /// Errors: as [`CatalogStore::apply`].
+    pub async fn apply_again(&self, statements: Vec<Statement>) -> Result<Vec<Applied>> {
+        let (_, applied) = self.change(Change::Statements { statements, repeated: true }).await?;
         Ok(applied)
     }
 
@@ -182,7 +188,7 @@ impl CatalogStore {
     /// Looks up the facts that the decision on `change` needs.
     async fn facts(&self, change: &Change) -> Result<Facts> {
         let mut facts = Facts::default();
-        let Change::Statements(statements) = change else {
+        let Change::Statements { statements, .. } = change else {
             return Ok(facts);
         };
         for statement in statements {

@@ -65,11 +65,17 @@ impl Fixture {
         self.store.put(&path, PutPayload::from_static(b"{}")).await.unwrap();
     }
 
+    /// Returns the text of a version's file.
+    async fn text(&self, version: u64) -> String {
+        let path = Path::from(format!("catalog/{version:08}.json"));
+        let bytes = self.store.get(&path).await.unwrap().bytes().await.unwrap();
+        String::from_utf8(bytes.to_vec()).unwrap()
+    }
+
     /// Rewrites the text of a version's file.
     async fn tamper(&self, version: u64, edit: impl FnOnce(String) -> String) {
         let path = Path::from(format!("catalog/{version:08}.json"));
-        let bytes = self.store.get(&path).await.unwrap().bytes().await.unwrap();
-        let text = edit(String::from_utf8(bytes.to_vec()).unwrap());
+        let text = edit(self.text(version).await);
         self.store.put(&path, PutPayload::from(text.into_bytes())).await.unwrap();
     }
 }
@@ -296,18 +302,18 @@ async fn states_of_another_engine_are_built_anew() {
     f.tamper(served.version, |text| text.replace(&id, "0123456789abcdef0123456789abcdef")).await;
     let catalog = f.load().await;
     assert_eq!(sides(&catalog), (false, true));
-    assert_eq!(f.promote().await.version, served.version + 1);
+    assert!(catalog.views[&view("v")].is_rebuilt_for_engine());
+    // Until it is built, processes of the other engine go on serving it.
+    f.apply(&STREAM.replace("TABLE s", "TABLE t")).await.unwrap();
+    assert!(f.text(served.version + 1).await.contains("0123456789abcdef0123456789abcdef"));
+    assert_eq!(f.promote().await.version, served.version + 2);
     assert_eq!(sides(&f.load().await), (true, false));
+    assert!(!f.load().await.views[&view("v")].is_rebuilt_for_engine());
 }
 
 #[tokio::test]
 async fn files_that_cannot_be_understood_are_named() {
-    let broken: [fn(String) -> String; 4] = [
-        |_| "{".into(),
-        |text| text.replace("\"version\": 1", "\"version\": 7"),
-        |text| text.replace("STORED AS KAFKA", "STORED AS PULSAR"),
-        |text| text.replace("CREATE EXTERNAL", "DROP"),
-    ];
+    let broken: [fn(String) -> String; 2] = [|_| "{".into(), |text| text.replace("\"version\": 1", "\"version\": 7")];
     for edit in broken {
         let f = Fixture::with(&[STREAM]).await;
         f.tamper(1, edit).await;
@@ -316,6 +322,118 @@ async fn files_that_cannot_be_understood_are_named() {
             other => panic!("{other:?}"),
         }
     }
+}
+
+/// A definition of a newer version is kept as text, whatever part of it is new.
+#[tokio::test]
+async fn a_definition_that_is_not_understood_is_kept_and_stops_nothing_else() {
+    let other = VIEW.replace("VIEW v", "VIEW w").replace("count(*)", "sum(a)");
+    let newer: [(&str, &str, &str); 5] = [
+        ("count(*) AS n", "count_up(*) AS n", "count_up"),
+        ("MATERIALIZED VIEW v AS", "MATERIALIZED VIEW v WITH (tiers = 2) AS", ""),
+        ("\"building\": {\n        \"id\"", "\"building\": {\n        \"tier\": 2,\n        \"id\"", "tier"),
+        ("\"v\": {", "\"v\": {\n      \"shards\": [1, 2.50],", "shards"),
+        ("GROUP BY b", "GROUP BY b, nothing", "nothing"),
+    ];
+    for (from, to, reason) in newer {
+        let f = Fixture::with(&[STREAM, VIEW, &other]).await;
+        f.tamper(3, |text| text.replacen(from, to, 1)).await;
+        let catalog = f.load().await;
+        let kept = catalog.views[&view("v")].not_understood().map(str::to_owned);
+        assert!(kept.as_ref().is_some_and(|why| why.contains(reason)), "{to}: {kept:?}");
+        assert_eq!(sides(&catalog), (false, false));
+        assert!(catalog.views[&view("w")].building.is_some());
+        let entry = |text: &str| {
+            let at = text.find("\"v\": {").unwrap();
+            text[at..].split("\n    }").next().unwrap().to_owned()
+        };
+        let before = entry(&f.text(3).await);
+        // A statement about another definition writes the entry as it was.
+        f.apply("DROP VIEW w").await.unwrap();
+        assert_eq!(entry(&f.text(4).await), before, "{to}");
+        // A stream that an unknown text may read stays.
+        f.refused(f.apply("DROP TABLE s").await, "read by the views `v`");
+        f.refused(f.apply(VIEW).await, "the view `v` exists already");
+        let replace = VIEW.replace("CREATE", "CREATE OR REPLACE");
+        f.apply(&replace).await.unwrap();
+        assert_eq!(sides(&f.load().await), (false, true));
+        assert_eq!(f.load().await.views[&view("v")].not_understood(), None);
+    }
+}
+
+#[tokio::test]
+async fn a_stream_that_is_not_understood_is_kept_with_its_views() {
+    let pulsar = STREAM.replace("TABLE s", "TABLE t");
+    let f = Fixture::with(&[STREAM, VIEW, &pulsar]).await;
+    f.tamper(3, |text| text.replacen("STORED AS KAFKA", "STORED AS PULSAR", 1)).await;
+    let catalog = f.load().await;
+    let reason = catalog.kept_streams[&stream("s")].reason.clone().unwrap();
+    assert!(reason.contains("PULSAR"), "{reason}");
+    assert_eq!(catalog.streams.keys().collect::<Vec<_>>(), [&stream("t")]);
+    assert_eq!(catalog.views[&view("v")].not_understood(), Some("its stream `s` is not understood"));
+    for sql in
+        [STREAM, &STREAM.replace("CREATE", "CREATE OR REPLACE"), "DROP TABLE s", &VIEW.replace("VIEW v", "VIEW x")]
+    {
+        f.refused(f.apply(sql).await, "newer version");
+    }
+    f.apply("DROP TABLE t").await.unwrap();
+    // Once this process understands it, nothing is lost.
+    f.tamper(4, |text| text.replacen("STORED AS PULSAR", "STORED AS KAFKA", 1)).await;
+    let catalog = f.load().await;
+    assert_eq!(catalog.streams[&stream("s")].definition.sql, STREAM);
+    assert_eq!(sides(&catalog), (false, true));
+}
+
+#[tokio::test]
+async fn names_and_keys_of_a_newer_version_survive() {
+    let f = Fixture::with(&[STREAM, VIEW]).await;
+    f.tamper(2, |text| text.replacen("\"v\": {", "\"Über\": {\"sql\": 1},\n    \"v\": {", 1)).await;
+    f.tamper(2, |text| text.replacen("{", "{\n  \"quotas\": {\"s\": 0.10},", 1)).await;
+    assert_eq!(sides(&f.load().await), (false, true));
+    f.apply("DROP VIEW v").await.unwrap();
+    let text = f.text(3).await;
+    assert!(text.contains("\"Über\": {\"sql\": 1}") && text.contains("quotas"), "{text}");
+}
+
+#[tokio::test]
+async fn a_version_that_cannot_be_read_leaves_the_follower_at_the_last_one() {
+    let f = Fixture::with(&[STREAM]).await;
+    let (follower, mut shown) = CatalogFollower::open(f.catalogs.clone()).await.unwrap();
+    let cancel = tokio_util::sync::CancellationToken::new();
+    let mut following = tokio::spawn(follower.run(cancel.clone()));
+    let path = Warehouse::catalog_path().join("00000002.json");
+    f.store.put(&path, PutPayload::from_static(b"{")).await.unwrap();
+    let ended = tokio::time::timeout(std::time::Duration::from_millis(1200), &mut following).await;
+    assert!(ended.is_err(), "the follower ended: {ended:?}");
+    assert_eq!(shown.borrow_and_update().version, 1);
+    f.store
+        .put(&path, PutPayload::from(f.text(1).await.replacen("\"version\": 1", "\"version\": 2", 1)))
+        .await
+        .unwrap();
+    shown.wait_for(|catalog| catalog.version == 2).await.unwrap();
+    cancel.cancel();
+    following.await.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn definitions_that_are_applied_at_every_start_are_no_conflict() {
+    let f = Fixture::with(&[STREAM, VIEW]).await;
+    let again = async |sql: &str| -> Result<Vec<String>> {
+        let applied = f.catalogs.apply_again(definition::parse(sql)?).await?;
+        Ok(applied.into_iter().map(|a| a.action).collect())
+    };
+    let rewritten = STREAM.replace(" (a INT", "\n  ( a   int");
+    let both = format!("{rewritten}; {}", VIEW.replace("SELECT", "select"));
+    assert_eq!(again(&both).await.unwrap(), ["stream s is as it was", "view v is as it was"]);
+    f.promote().await;
+    assert_eq!(again(&both).await.unwrap(), ["stream s is as it was", "view v is as it was"]);
+    assert_eq!(f.load().await.version, 3);
+    f.refused(again(&STREAM.replace("a INT", "a BIGINT")).await, "the stream `s` exists already");
+    f.refused(again(&STREAM.replace("'1'", "'2'")).await, "the stream `s` exists already");
+    f.refused(again(&VIEW.replace("count(*)", "sum(a)")).await, "the view `v` exists already");
+    let other = VIEW.replace("CREATE", "CREATE OR REPLACE").replace("count(*)", "sum(a)");
+    f.apply(&other).await.unwrap();
+    f.refused(again(VIEW).await, "the view `v` exists already");
 }
 
 #[tokio::test]

@@ -1,7 +1,10 @@
 //! Separate threads for work that computes for a long time between two awaits: queries and recomputations.
 //!
 //! On the process's main threads such work would delay micro-batches and heartbeats. With separate threads the
-//! operating system shares the cores fairly. Invariant: dropping the threads or a task on them never waits.
+//! operating system shares the cores fairly. Invariant: dropping the threads or a task on them never waits, and a
+//! computation in the middle of a step finds its threads until the step is over.
+
+use std::time::{Duration, Instant};
 
 use tokio::runtime::{Builder, Handle, Runtime};
 use tokio_util::task::AbortOnDropHandle;
@@ -10,7 +13,12 @@ use tokio_util::task::AbortOnDropHandle;
 /// ([`crate::definition`]); unused parts of a stack take no memory.
 pub const STACK: usize = 64 << 20;
 
-/// A set of threads. Dropping this value ends the work on them.
+/// How long the threads stay for steps that cannot be interrupted.
+const LAST_STEP: Duration = Duration::from_secs(10);
+const LOOK: Duration = Duration::from_millis(20);
+
+/// A set of threads. Dropping this value ends them once the tasks on them have ended, which the drop of each task's
+/// handle asks for.
 #[derive(Debug)]
 pub struct Threads {
     handle: Handle,
@@ -44,9 +52,46 @@ impl Threads {
 
 impl Drop for Threads {
     fn drop(&mut self) {
-        // Waiting for running work would block an async thread, which must not block.
-        if let Some(runtime) = self.runtime.take() {
+        let Some(runtime) = self.runtime.take() else {
+            return;
+        };
+        // Waiting here would block an async thread. Ending the threads at once would end the helpers that a running
+        // step waits for, which the Delta library answers with a panic.
+        let ending = move || {
+            let deadline = Instant::now() + LAST_STEP;
+            while runtime.metrics().num_alive_tasks() > 0 && Instant::now() < deadline {
+                std::thread::sleep(LOOK);
+            }
             runtime.shutdown_background();
-        }
+        };
+        // Without a thread to wait, the closure and the runtime in it are dropped with the error.
+        let _ = std::thread::Builder::new().name("ending".to_owned()).spawn(ending);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_step_that_waits_for_its_helper_is_not_cut_off() {
+        let threads = Threads::start("test", 2).unwrap();
+        let (started, begun) = tokio::sync::oneshot::channel();
+        let (done, outcome) = tokio::sync::oneshot::channel();
+        let handle = threads.handle().clone();
+        let step = threads.spawn(async move {
+            let (sender, receiver) = std::sync::mpsc::channel();
+            handle.spawn(async move {
+                tokio::time::sleep(Duration::from_millis(100)).await;
+                let _ = sender.send(());
+            });
+            let _ = started.send(());
+            let received = tokio::task::block_in_place(|| receiver.recv());
+            let _ = done.send(received);
+        });
+        begun.await.unwrap();
+        drop(step);
+        drop(threads);
+        assert_eq!(outcome.await.unwrap(), Ok(()));
     }
 }

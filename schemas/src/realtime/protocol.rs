@@ -17,6 +17,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
+use crate::failure::ViewFailure;
 use crate::realtime::segment::Provenance;
 use crate::realtime::snapshot::PartitionHealth;
 use crate::{Frontier, Offset, Partition, StreamName, ViewId};
@@ -58,6 +59,12 @@ pub struct PinAnswer {
     pub partitions: BTreeMap<Partition, PinnedPartition>,
     /// The reason why there is no partition, if the worker knows it.
     pub reason: Option<String>,
+    /// The error that stopped the stream in this worker.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stopped: Option<String>,
+    /// The requested views that have failed in this worker.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub failed: BTreeMap<ViewId, ViewFailure>,
 }
 
 /// One partition of a pin.
@@ -189,6 +196,9 @@ pub struct WorkerStream {
     pub health: BTreeMap<Partition, PartitionHealth>,
     /// The number of segments of every held view.
     pub segments: BTreeMap<ViewId, usize>,
+    /// The views that have failed in this worker.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub failed: BTreeMap<ViewId, ViewFailure>,
     pub memory_bytes: usize,
     pub memory_budget: usize,
     pub paused: bool,

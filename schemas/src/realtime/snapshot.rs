@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use arrow::record_batch::RecordBatch;
 
+use crate::failure::ViewFailure;
 use crate::realtime::segment::ViewSegments;
 use crate::warehouse::versions::MasterVersion;
 use crate::{Frontier, Offset, Partition, StreamName, ViewId};
@@ -54,8 +55,10 @@ pub struct StreamSnapshot {
     pub master: Arc<MasterVersion>,
     /// The chunks in the order of reading, without gaps.
     pub rows: Vec<Arc<RowsChunk>>,
-    /// The views that are held. A missing view is being rebuilt.
+    /// The views that are held. A missing view is being rebuilt or has failed.
     pub views: HashMap<ViewId, Arc<ViewSegments>>,
+    /// The views that cannot go on. Nothing of them is held.
+    pub failed: BTreeMap<ViewId, Arc<ViewFailure>>,
     /// Empty until Kafka has been reached.
     pub health: BTreeMap<Partition, PartitionHealth>,
     /// Bytes held in messages, rows, segments and rebuilds. `memory_budget` is their limit.

@@ -17,8 +17,10 @@ use std::time::Duration;
 
 use anyhow::Result;
 use clap::Args;
+use thalweg_schemas::api::views::ViewPhase;
 
 use self::answer::StatusAnswer;
+use self::samples::Sample;
 use crate::http::Client;
 use crate::terminal;
 
@@ -42,7 +44,8 @@ fn parse_seconds(text: &str) -> Result<Duration, String> {
     }
 }
 
-/// Prints the status of the server at `url`; exit code 1 if a stream is stopped or has partitions that nobody holds.
+/// Prints the status of the server at `url`; exit code 1 if a stream is stopped or has partitions that nobody
+/// holds, or a view is failed.
 ///
 /// Errors: the server does not answer; the terminal cannot be used.
 pub async fn run(client: Client, url: &str, flags: StatusFlags) -> Result<ExitCode> {
@@ -51,10 +54,11 @@ pub async fn run(client: Client, url: &str, flags: StatusFlags) -> Result<ExitCo
         Some(every) => watch::plain(client, every, flags.json).await,
         None => {
             let answer = StatusAnswer::of(&client).await?;
-            let stopped = answer.sample(&client, Duration::ZERO)?.streams;
+            let Sample { streams, views, .. } = answer.sample(&client, Duration::ZERO)?;
             terminal::out(&answer.text(&client, flags.json)?)?;
-            let stopped = stopped.iter().any(|stream| stream.failure.is_some() || !stream.unheld.is_empty());
-            Ok(ExitCode::from(u8::from(stopped)))
+            let stopped = streams.iter().any(|stream| stream.failure.is_some() || !stream.unheld.is_empty());
+            let failed = views.iter().any(|view| view.status == ViewPhase::Failed);
+            Ok(ExitCode::from(u8::from(stopped || failed)))
         }
     }
 }

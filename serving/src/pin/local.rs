@@ -13,14 +13,14 @@ use thalweg_schemas::{Error as SharedError, Frontier, StreamName};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use super::{Pin, PinOptions, PinnedRows, PinnedView, RowsAbove, Tiles, Wanted, changed, published_cut};
+use super::{Pin, PinOptions, PinnedRows, PinnedView, RowsAbove, Tiles, Wanted, changed, published_cut, try_until};
 use crate::options::ALLOW_STALE;
 use crate::workers::assign::LowestFrontier;
 use crate::{Error, Result};
 
 /// Pins the current snapshot, or the first readable one until the deadline.
 ///
-/// Errors: as [`pin`], and [`Error::StreamStopped`].
+/// Errors: as [`pin`], and [`Error::StreamStopped`]; see [`try_until`].
 pub(super) async fn pin_in_time(
     streams: &watch::Receiver<Arc<HashMap<StreamName, StreamHandle>>>,
     published: &watch::Receiver<Arc<Published>>,
@@ -30,6 +30,7 @@ pub(super) async fn pin_in_time(
 ) -> Result<Pin> {
     let name = &wanted.stream.definition.name;
     let (mut streams, mut published) = (streams.clone(), published.clone());
+    let began = Instant::now();
     loop {
         let handle = streams.borrow_and_update().get(name).cloned();
         let mut handle = handle
@@ -39,6 +40,7 @@ pub(super) async fn pin_in_time(
             Err(error) if !matches!(error, Error::NotReady { .. }) => error,
             outcome => return outcome,
         };
+        let deadline = try_until(&error, began, terms.deadline);
         let any_change = async {
             tokio::select! {
                 () = changed(&mut handle.snapshots) => {}
@@ -47,9 +49,9 @@ pub(super) async fn pin_in_time(
                 () = changed(&mut streams) => {}
             }
         };
-        let waited = tokio::time::timeout_at(terms.deadline, any_change).await;
+        let waited = tokio::time::timeout_at(deadline, any_change).await;
         // A busy stream changes constantly, which must not keep a query beyond its deadline.
-        if waited.is_err() || Instant::now() >= terms.deadline {
+        if waited.is_err() || Instant::now() >= deadline {
             return Err(error);
         }
     }
@@ -84,7 +86,7 @@ fn is_stale(snapshot: &StreamSnapshot, given: &Frontier) -> bool {
 ///
 /// For a client that allows stale answers, the pin may lie below earlier answers, and the stream need not have caught
 /// up; the pin never lies below the frontier that the client asks for.
-/// Errors: [`Error::NotReady`], [`Error::NotHeld`].
+/// Errors: [`Error::NotReady`], [`Error::NotHeld`], [`Error::ViewFailed`].
 pub(super) fn pin(
     wanted: &Wanted,
     snapshot: Option<&Arc<StreamSnapshot>>,
@@ -151,6 +153,9 @@ fn pin_view(view: &Arc<CompiledView>, snapshot: &StreamSnapshot, published: &Pub
     let id = view.plan.id();
     let not_ready =
         |reason: &str| Error::NotReady { what: format!("view `{}`", view.definition.name), reason: reason.to_owned() };
+    if let Some(failure) = snapshot.failed.get(id) {
+        return Err(Error::ViewFailed { view: view.definition.name.clone(), failure: Arc::clone(failure) });
+    }
     let (batch, cut) = published_cut(view, published, &snapshot.origin)?;
     let held = snapshot.views.get(id).ok_or_else(|| not_ready("its realtime state is being rebuilt"))?;
     let tiles = tile(id, held, &cut, &snapshot.frontier).map_err(|error| match error {

@@ -8,12 +8,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use thalweg_schemas::Frontier;
-use thalweg_schemas::realtime::protocol::PinRequest;
+use thalweg_schemas::realtime::protocol::{PinAnswer, PinRequest};
 use thalweg_schemas::warehouse::versions::{MasterVersion, Masters, Published};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use super::{Pin, PinOptions, PinnedRows, PinnedView, RowsAbove, Tiles, Wanted, changed, published_cut};
+use super::{Pin, PinOptions, PinnedRows, PinnedView, RowsAbove, Tiles, Wanted, changed, published_cut, try_until};
 use crate::workers::assign::{
     LowestFrontier, Requirements, WorkerChoice, choose_workers, describe_unheld, partial_frontier,
 };
@@ -37,7 +37,8 @@ struct Below {
 
 /// Pins at once if the workers' data tiles, otherwise at the first time that it does until the deadline.
 ///
-/// Errors: [`Error::NotReady`] if the batch layer has nothing yet, [`Error::NotHeld`] naming partitions.
+/// Errors: [`Error::NotReady`] if the batch layer has nothing yet, [`Error::NotHeld`] naming partitions;
+/// [`Error::ViewFailed`] and [`Error::StreamStopped`], see [`try_until`].
 pub(super) async fn pin_in_time(
     workers: &Workers,
     (mut published, mut masters): (watch::Receiver<Arc<Published>>, watch::Receiver<Arc<Masters>>),
@@ -48,6 +49,7 @@ pub(super) async fn pin_in_time(
     let mut addresses = workers.addresses();
     let partial_from = Instant::now() + PARTIAL_WAIT;
     let mut again = AGAIN_FIRST;
+    let began = Instant::now();
     loop {
         addresses.mark_unchanged();
         let below = below(
@@ -68,10 +70,11 @@ pub(super) async fn pin_in_time(
             Ok(pin) => return Ok(pin),
             Err(error) => error,
         };
-        if last || Instant::now() >= terms.deadline {
+        let deadline = try_until(&error, began, terms.deadline);
+        if last || Instant::now() >= deadline {
             return Err(error);
         }
-        let until = (Instant::now() + again).min(terms.deadline);
+        let until = (Instant::now() + again).min(deadline);
         let until = match terms.options.partial {
             true => until.min(partial_from.max(Instant::now() + AGAIN_FIRST)),
             false => until,
@@ -131,6 +134,12 @@ async fn ask(
     workers.counts().pin_seconds.observe(seconds);
     let not_held = |reason: String| Error::NotHeld { stream: definition.name.clone(), reason };
     if !chosen.unheld.is_empty() {
+        // A client that allows partial answers takes the partitions of a stopped stream as the batch layer left them.
+        match known_cause(wanted, &asked) {
+            Some(Error::StreamStopped { .. }) if partial => {}
+            Some(error) => return Err(error),
+            None => {}
+        }
         let reason = describe_unheld(&chosen.unheld);
         if !partial {
             return Err(not_held(reason));
@@ -139,6 +148,21 @@ async fn ask(
         chosen.frontier = chosen.frontier.max(&left);
     }
     Ok(put_together(wanted, below, chosen, asked))
+}
+
+/// Why partitions are not held, if the workers know the cause: a view that has failed, or a stream that is stopped in
+/// every worker that knows it.
+fn known_cause(wanted: &Wanted, asked: &[WorkerAnswer]) -> Option<Error> {
+    let answers: Vec<&PinAnswer> = asked.iter().filter_map(|asked| asked.answer().1.ok()).collect();
+    let failed = answers.iter().flat_map(|answer| &answer.failed);
+    let failed = failed.filter_map(|(id, failure)| Some((wanted.views.get(id)?, failure))).next();
+    if let Some((view, failure)) = failed {
+        let (view, failure) = (view.definition.name.clone(), Arc::new(failure.clone()));
+        return Some(Error::ViewFailed { view, failure });
+    }
+    let stopped: Option<Vec<&String>> = answers.iter().map(|answer| answer.stopped.as_ref()).collect();
+    let reason = stopped.filter(|_| answers.len() == asked.len())?.first()?.to_string();
+    Some(Error::StreamStopped { stream: wanted.stream.definition.name.clone(), reason })
 }
 
 fn put_together(wanted: &Wanted, below: Below, chosen: WorkerChoice, asked: Vec<WorkerAnswer>) -> Pin {

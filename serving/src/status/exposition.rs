@@ -65,6 +65,8 @@ struct Live {
     frontier: Gauges<OfPartition>,
     archive_frontier: Gauges<OfPartition>,
     latest_event: FloatGauges<OfPartition>,
+    failed: Gauges<OfView>,
+    not_understood: Gauge,
     segments: Gauges<OfView>,
     segment_bytes: Gauges<OfView>,
     batch_version: Gauges<OfView>,
@@ -93,7 +95,9 @@ pub(crate) fn encode_of(
     for (name, standing) in &stream_conditions.streams {
         live.add_stream(name, standing);
     }
-    live.add_views(stream_conditions, catalog, published);
+    live.add_views(metrics, stream_conditions, catalog, published);
+    let kept = catalog.views.values().filter(|view| view.not_understood().is_some()).count();
+    live.not_understood.set(count(kept + catalog.kept_streams.len()));
     let mut text = String::new();
     encode_registry(&mut text, &metrics.registry)?;
     let mut registry = Registry::with_prefix("thalweg");
@@ -148,13 +152,22 @@ impl Live {
         }
     }
 
-    fn add_views(&self, stream_conditions: &StreamConditions, catalog: &Catalog, published: &Published) {
+    fn add_views(
+        &self,
+        metrics: &Metrics,
+        stream_conditions: &StreamConditions,
+        catalog: &Catalog,
+        published: &Published,
+    ) {
         for (name, view) in &catalog.views {
             let Some(compiled) = view.serving.as_ref().or(view.building.as_ref()) else {
                 continue;
             };
             let labels = OfView { view: name.to_string() };
             let standing = stream_conditions.streams.get(compiled.plan.stream());
+            let id = compiled.plan.id();
+            let failed = standing.is_some_and(|s| s.failed.contains_key(id)) || metrics.run_failure(id).is_some();
+            set(&self.failed, &labels, i64::from(failed));
             if let Some(held) = standing.and_then(|s| s.views.get(compiled.plan.id())) {
                 set(&self.segments, &labels, count(held.count));
                 if let Some(bytes) = held.bytes {
@@ -212,6 +225,16 @@ impl Live {
             "latest_event_timestamp_seconds",
             "Latest event time seen since the process started",
             self.latest_event,
+        );
+        all.register(
+            "view_failed",
+            "1 while a view cannot go on, or while its runs fail; /v1/views says why",
+            self.failed,
+        );
+        all.register(
+            "definitions_not_understood",
+            "Definitions of the catalog that need a newer version of the program",
+            self.not_understood,
         );
         all.register("segments", "Realtime segments held for a view", self.segments);
         all.register("segment_bytes", "Bytes of the realtime segments held for a view", self.segment_bytes);

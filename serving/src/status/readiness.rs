@@ -2,7 +2,11 @@
 //!
 //! A new process is ready once it can answer for everything that the catalog serves. From then on only streams and
 //! views count that were ready once: a stream or view created later joins when it first becomes ready, so no CREATE
-//! takes a process out of service. Views that are being built never count.
+//! takes a process out of service. Views that are being built for the first time never count. Views that were served
+//! with states of another engine count: they are built anew, and a new process cannot answer for them before.
+//!
+//! A view that has failed counts only if its failure may pass, and a definition that is not understood never counts:
+//! one such view must not keep a process from answering for all others, and stays as it is for ever.
 //!
 //! Invariant: a process that reports ready can answer for all subjects that count at that moment.
 
@@ -49,7 +53,7 @@ impl Readiness {
     }
 }
 
-/// Returns every stream and every served view, each with the reason if it cannot be answered.
+/// Returns every stream and every view that counts, each with the reason if it cannot be answered.
 pub(crate) fn facts(
     catalog: &Catalog,
     published: &Published,
@@ -65,8 +69,17 @@ pub(crate) fn facts(
         (subject, reason.map(|reason| format!("stream `{name}`: {reason}")))
     });
     let views = catalog.views.iter().filter_map(|(name, view)| {
+        if view.is_rebuilt_for_engine() {
+            let plan = &view.building.as_ref()?.plan;
+            let reason = format!("view `{name}`: its states are computed anew for this version of the engine");
+            return Some((Subject::View(plan.id().clone()), Some(reason)));
+        }
         let plan = &view.serving.as_ref()?.plan;
         let standing = stream_conditions.streams.get(plan.stream());
+        let failure = standing.and_then(|s| s.failed.get(plan.id()));
+        if failure.is_some_and(|failure| !failure.may_pass()) {
+            return None;
+        }
         let reason = if !published.versions.contains_key(plan.id()) {
             Some("no batch version is known yet")
         } else if !standing.is_some_and(|s| s.views.contains_key(plan.id())) {
@@ -82,7 +95,14 @@ pub(crate) fn facts(
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
+    use thalweg_schemas::Fault;
+    use thalweg_schemas::failure::{FailedStep, ViewFailure};
+
     use super::*;
+    use crate::fixture::{World, at};
+    use crate::status::stream::stream_conditions;
 
     fn fact(name: &str, reason: Option<&str>) -> (Subject, Option<String>) {
         let subject = Subject::View(ViewId::of(&[name]));
@@ -105,6 +125,41 @@ mod tests {
         // Dropped and created again.
         assert!(judge(&[("a", None)]).is_empty());
         assert!(judge(&[("a", None), ("c", Some("new again"))]).is_empty());
+    }
+
+    /// What keeps a new process from being ready, with one view of the catalog changed by `change`.
+    async fn judged(change: impl FnOnce(&mut Catalog, &mut StreamConditions, &ViewId)) -> Vec<String> {
+        let world = World::standing(&at(4, 4), &at(4, 4), &at(9, 9)).await;
+        let mut catalog = Catalog::clone(&world.catalog.borrow());
+        let mut conditions = stream_conditions(&world.sources).await;
+        change(&mut catalog, &mut conditions, &world.view_id("totals"));
+        let published = world.published.borrow().clone();
+        Readiness::default().judge(facts(&catalog, &published, &conditions))
+    }
+
+    fn fail(conditions: &mut StreamConditions, id: &ViewId, fault: Fault) {
+        let failure = ViewFailure {
+            step: FailedStep::Rebuild,
+            fault,
+            reason: "no".into(),
+            expression: None,
+            from: at(0, 0),
+            to: at(0, 1),
+            since_ms: 0,
+        };
+        for condition in conditions.streams.values_mut() {
+            condition.views.remove(id);
+            condition.failed.insert(id.clone(), Arc::new(failure.clone()));
+        }
+    }
+
+    #[tokio::test]
+    async fn a_view_that_stays_failed_keeps_no_process_from_answering_for_the_others() {
+        assert!(judged(|_, _, _| ()).await.is_empty());
+        assert!(judged(|_, conditions, id| fail(conditions, id, Fault::User)).await.is_empty());
+        assert!(judged(|_, conditions, id| fail(conditions, id, Fault::Engine)).await.is_empty());
+        let passes = judged(|_, conditions, id| fail(conditions, id, Fault::Transient)).await;
+        assert_eq!(passes, ["view `totals`: its realtime state is being rebuilt"]);
     }
 
     #[test]

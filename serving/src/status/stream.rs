@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use thalweg_schemas::api::streams::StreamPhase;
 use thalweg_schemas::catalog::{Catalog, CatalogStream};
+use thalweg_schemas::failure::ViewFailure;
 use thalweg_schemas::realtime::protocol::{WorkerStatus, WorkerStream};
 use thalweg_schemas::realtime::snapshot::{PartitionHealth, StreamHandle};
 use thalweg_schemas::warehouse::versions::MasterVersion;
@@ -32,6 +33,8 @@ pub(crate) struct StreamCondition {
     pub(crate) health: BTreeMap<Partition, PartitionHealth>,
     /// Views with a readable realtime side.
     pub(crate) views: BTreeMap<ViewId, HeldSegments>,
+    /// Views that cannot go on.
+    pub(crate) failed: BTreeMap<ViewId, Arc<ViewFailure>>,
     pub(crate) memory_bytes: usize,
     pub(crate) memory_budget: usize,
     pub(crate) paused: bool,
@@ -106,6 +109,7 @@ impl StreamCondition {
             master: Some(Arc::clone(&snapshot.master)),
             health: snapshot.health.clone(),
             views: views.collect(),
+            failed: snapshot.failed.clone(),
             memory_bytes: snapshot.memory_bytes,
             memory_budget: snapshot.memory_budget,
             paused: snapshot.paused,
@@ -156,6 +160,8 @@ impl StreamCondition {
             standing.memory_bytes += status.memory_bytes;
             standing.memory_budget += status.memory_budget;
             standing.paused |= status.paused;
+            let failed = status.failed.iter().map(|(id, failure)| (id.clone(), Arc::new(failure.clone())));
+            standing.failed.extend(failed);
             standing.views.retain(|id, _| status.segments.contains_key(id));
             for (id, segments) in &status.segments {
                 if i == 0 {
@@ -273,6 +279,7 @@ mod tests {
             caught_up: caught_up.iter().copied().map(Partition).collect(),
             health: BTreeMap::new(),
             segments: views.iter().map(id).collect(),
+            failed: BTreeMap::new(),
             memory_bytes: 10,
             memory_budget: 100,
             paused: false,

@@ -85,6 +85,7 @@ impl Workers {
             master,
             rows: Vec::new(),
             views: views.collect(),
+            failed: BTreeMap::new(),
             health: BTreeMap::new(),
             memory_bytes: 0,
             memory_budget: 0,

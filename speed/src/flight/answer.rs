@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use thalweg_schemas::catalog::{Catalog, CompiledView};
+use thalweg_schemas::failure::ViewFailure;
 use thalweg_schemas::realtime::protocol::{Coverage, PinRequest, PinnedPartition, WorkerStatus, WorkerStream};
 use thalweg_schemas::realtime::segment::ViewSegments;
 use thalweg_schemas::realtime::snapshot::{StreamHandle, StreamSnapshot};
@@ -15,23 +16,52 @@ use thalweg_schemas::{Error as SharedError, Frontier, Offset, Partition, StreamN
 
 use super::pins::PinEntry;
 
+/// Why a worker keeps nothing for a request.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct NothingKept {
+    pub(super) reason: String,
+    /// The error that stopped the stream here.
+    pub(super) stopped: Option<String>,
+}
+
+impl From<String> for NothingKept {
+    fn from(reason: String) -> Self {
+        Self { reason, stopped: None }
+    }
+}
+
+/// The failures that concern `request`.
+pub(super) fn failed(request: &PinRequest, snapshot: &StreamSnapshot) -> BTreeMap<ViewId, ViewFailure> {
+    let asked = snapshot.failed.iter().filter(|(id, _)| request.views.contains_key(*id));
+    asked.map(|(id, failure)| (id.clone(), failure.as_ref().clone())).collect()
+}
+
+fn failures(failed: &BTreeMap<ViewId, Arc<ViewFailure>>) -> BTreeMap<ViewId, ViewFailure> {
+    failed.iter().map(|(id, failure)| (id.clone(), failure.as_ref().clone())).collect()
+}
+
 /// The snapshot that answers `request`, or the reason why there is none. A stopped stream has one for requests that
 /// allow stale answers.
-pub(super) fn find(request: &PinRequest, catalog: &Catalog, handle: Option<&StreamHandle>) -> Result<PinEntry, String> {
+pub(super) fn find(
+    request: &PinRequest,
+    catalog: &Catalog,
+    handle: Option<&StreamHandle>,
+) -> Result<PinEntry, NothingKept> {
     let name = &request.stream;
     let stream = catalog.streams.get(name).ok_or_else(|| format!("it does not know stream `{name}`"))?;
     if stream.definition.fingerprint() != request.definition {
-        return Err(format!(
-            "it knows another definition of stream `{name}`; processes follow the catalog within seconds"
-        ));
+        let reason =
+            format!("it knows another definition of stream `{name}`; processes follow the catalog within seconds");
+        return Err(reason.into());
     }
     let handle = handle.ok_or_else(|| format!("stream `{name}` is starting"))?;
-    let stopped = handle.failure.borrow().as_ref().map(|failure| format!("stream `{name}` has stopped: {failure}"));
+    let failure = handle.failure.borrow().clone();
+    let stopped = failure.as_ref().map(|failure| format!("stream `{name}` has stopped: {failure}"));
     let snapshot = handle.snapshots.borrow().clone();
     if let Some(stopped) = &stopped
         && !(request.stale && snapshot.is_some())
     {
-        return Err(stopped.clone());
+        return Err(NothingKept { reason: stopped.clone(), stopped: failure });
     }
     let snapshot = snapshot.ok_or_else(|| format!("stream `{name}` is starting"))?;
     let views = catalog
@@ -53,7 +83,10 @@ pub(super) fn partitions(
         let views = request.views.iter().map(|(id, from)| {
             let held = match (known.get(id), snapshot.views.get(id)) {
                 (None, _) => Coverage::NotHeld(format!("view {id} is not known there")),
-                (Some(_), None) => Coverage::NotHeld("its realtime state is being rebuilt".into()),
+                (Some(_), None) => Coverage::NotHeld(match snapshot.failed.get(id) {
+                    Some(failure) => format!("it has failed: {}", failure.sentence()),
+                    None => "its realtime state is being rebuilt".into(),
+                }),
                 (Some(_), Some(held)) => ranges(id, held, partition, from.get(partition), frontier),
             };
             (id.clone(), held)
@@ -110,6 +143,7 @@ pub(super) fn status<'a>(
             caught_up: snapshot.map(|s| s.caught_up_partitions.clone()).unwrap_or_default(),
             health: snapshot.map(|s| s.health.clone()).unwrap_or_default(),
             segments: segments.map(|(id, held)| (id.clone(), held.iter().count())).collect(),
+            failed: snapshot.map(|s| &s.failed).map(failures).unwrap_or_default(),
             memory_bytes: snapshot.map_or(0, |s| s.memory_bytes),
             memory_budget: snapshot.map_or(0, |s| s.memory_budget),
             paused: snapshot.is_some_and(|s| s.paused),

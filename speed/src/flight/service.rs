@@ -58,17 +58,25 @@ impl Service {
 
     fn pin(&self, body: &[u8]) -> Result<PinAnswer, Status> {
         let request: PinRequest = read_json("a pin request", body)?;
-        let mut answer =
-            PinAnswer { pin: String::new(), worker: self.worker.clone(), partitions: Default::default(), reason: None };
+        let mut answer = PinAnswer {
+            pin: String::new(),
+            worker: self.worker.clone(),
+            partitions: Default::default(),
+            reason: None,
+            stopped: None,
+            failed: Default::default(),
+        };
         let catalog = Arc::clone(&self.catalog.borrow());
         let handle = self.streams.borrow().get(&request.stream).cloned();
         let kept = match answer::find(&request, &catalog, handle.as_ref()) {
             Ok(kept) => kept,
-            Err(reason) => {
-                answer.reason = Some(reason);
+            Err(nothing) => {
+                answer.reason = Some(nothing.reason);
+                answer.stopped = nothing.stopped;
                 return Ok(answer);
             }
         };
+        answer.failed = answer::failed(&request, &kept.snapshot);
         answer.partitions = answer::partitions(&request, &kept.snapshot, kept.stopped.as_deref(), &kept.views);
         if answer.partitions.is_empty() {
             answer.reason = Some("it reads no partition at the moment".into());

@@ -91,7 +91,8 @@ impl Served {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
         let handle = Shown::new(Some(snapshot(&[(0, 9)]))).handle();
-        let config = FlightConfig { worker: "w".into(), token: Some("secret".into()), tls: None, threads: 1 };
+        let config =
+            FlightConfig { worker: "w".into(), token: Some("secret".into()), tls: None, threads: 1, spill: None };
         let cancel = CancellationToken::new();
         let task = tokio::spawn(serve(
             listener,
@@ -180,6 +181,7 @@ async fn a_key_that_does_not_fit_is_named() {
         token: None,
         tls: Some(ServerTls { cert_pem: b"nothing".to_vec(), key_pem: b"nothing".to_vec() }),
         threads: 1,
+        spill: None,
     };
     let error = serve(
         listener,

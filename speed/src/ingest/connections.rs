@@ -100,6 +100,11 @@ impl<'a> Connections<'a> {
         Arc::clone(&self.upstream.masters.borrow_and_update())
     }
 
+    /// The newest catalog, whose change is still to be handled.
+    pub(super) fn catalog(&self) -> Arc<Catalog> {
+        Arc::clone(&self.upstream.shared.catalog.borrow())
+    }
+
     pub(super) fn newest_catalog(&mut self) -> Arc<Catalog> {
         Arc::clone(&self.upstream.shared.catalog.borrow_and_update())
     }

@@ -2,7 +2,10 @@
 //!
 //! Invariant: an event carries everything that its handler needs, so the loop awaits nothing twice.
 
+use std::sync::Arc;
+
 use thalweg_schemas::ViewId;
+use thalweg_schemas::failure::ViewFailure;
 use thalweg_schemas::realtime::epoch::EpochOutcome;
 use thalweg_schemas::realtime::segment::Segment;
 
@@ -32,4 +35,10 @@ pub(super) enum IngestEvent {
 pub(super) enum JobDone {
     Merged(ViewId, Vec<Segment>),
     Rebuilt(Rebuilt),
+    /// A merge of the view failed.
+    MergeFailed(ViewId, ViewFailure),
+    /// The rebuild of this number failed.
+    RebuildFailed(ViewId, u64, ViewFailure),
+    /// The messages behind a failure were found: the failure as it was recorded, and a more precise one.
+    Located(ViewId, Arc<ViewFailure>, ViewFailure),
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::Ingest;
 use crate::Result;
-use crate::budget::{Load, relieve};
+use crate::budget::{Load, relieve, view_to_drop};
 
 impl Ingest<'_> {
     /// Bytes in use now: rows, segments, waiting messages, and the memory of rebuilds.
@@ -27,6 +27,9 @@ impl Ingest<'_> {
             self.state.trim(now, Duration::ZERO);
             relief = relieve(self.load(now));
         }
+        while relief.drop_view && self.drop_view(now) {
+            relief = relieve(self.load(now));
+        }
         if relief.cut_epoch {
             self.cut_epoch(now, true).await?;
         }
@@ -37,7 +40,7 @@ impl Ingest<'_> {
         if let Some(pause) = relief.pause {
             if pause {
                 self.connections.pause()?;
-                self.state.pause();
+                self.state.pause(now);
             } else {
                 self.connections.resume()?;
                 self.state.resume();
@@ -53,13 +56,23 @@ impl Ingest<'_> {
         Ok(())
     }
 
+    /// Drops the segments of a view whose cut does not move. Returns false if there is none.
+    fn drop_view(&mut self, now: Duration) -> bool {
+        let Some(held) = view_to_drop(now, self.state.holdings()) else {
+            return false;
+        };
+        let budget = self.config.memory_budget;
+        self.fail_for_memory(now, &held.view, held.bytes, budget);
+        true
+    }
+
     fn load(&self, now: Duration) -> Load {
         // A rebuild allocates its memory within a moment, so its whole share counts as used while it runs.
         let rebuild = if self.state.is_rebuilding() { self.shares.rebuild } else { 0 };
         Load {
             used: self.state.bytes() + self.connections.waiting_bytes() + rebuild,
             limit: self.shares.limit,
-            paused: self.state.is_paused(),
+            paused_for: self.state.paused_since().map(|since| now.saturating_sub(since)),
             unarchived: self.state.open_epoch().is_some(),
             on_its_way: self.work.is_archiving(),
             asked_ago: self.work.last_request.map(|asked| now.saturating_sub(asked)),

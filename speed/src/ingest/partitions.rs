@@ -36,7 +36,7 @@ impl Ingest<'_> {
         );
         self.state.assign(assigned);
         self.connections.assign(&assigned.at)?;
-        if self.state.is_paused() {
+        if self.state.paused_since().is_some() {
             self.connections.pause()?;
         }
         self.reconcile();

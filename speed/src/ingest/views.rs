@@ -7,14 +7,17 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use arrow::record_batch::RecordBatch;
-use futures::future::try_join_all;
+use futures::future::join_all;
 use thalweg_schemas::catalog::CompiledView;
+use thalweg_schemas::engine::contain::contain;
+use thalweg_schemas::failure::{FailedStep, ViewFailure};
 use thalweg_schemas::realtime::segment::{Provenance, Segment};
-use thalweg_schemas::{Frontier, Partition, ViewId};
+use thalweg_schemas::{Fault, Frontier, Partition, ViewId};
 
 use super::Ingest;
 use super::event::JobDone;
-use crate::state::rebuild::{Rebuilt, update_memory};
+use super::work::now_ms;
+use crate::state::rebuild::{REBUILDING, Rebuilt, update_memory};
 use crate::state::update::{empty, update_batch};
 use crate::state::views::Step;
 use crate::{Error, Result};
@@ -23,30 +26,48 @@ use crate::{Error, Result};
 /// processed beside the loop.
 const INLINE_ROWS: usize = 200_000;
 
+/// The result of updating every held view.
+#[derive(Default)]
+pub(super) struct Updated {
+    pub(super) segments: Vec<(ViewId, Vec<Segment>)>,
+    /// The views that could not be updated.
+    pub(super) failed: Vec<(Arc<CompiledView>, Error)>,
+}
+
 impl Ingest<'_> {
     /// The segments of every held view from the frontier to `to`; `rows` are the rows that were read in that range.
-    pub(super) async fn update_views(&self, rows: &RecordBatch, to: &Frontier) -> Result<Vec<(ViewId, Vec<Segment>)>> {
+    ///
+    /// Errors: a broken invariant. Any other error is the view's own.
+    pub(super) async fn update_views(&self, rows: &RecordBatch, to: &Frontier) -> Result<Updated> {
         let from = self.state.frontier();
         let views = self.state.views();
+        let mut updated = Updated::default();
         if rows.num_rows() == 0 {
-            return views
-                .map(|view| {
-                    let segments = empty(&view.plan, (from, to), Provenance::Live)?;
-                    Ok((view.plan.id().clone(), segments))
-                })
-                .collect();
+            for view in views {
+                let segments = empty(&view.plan, (from, to), Provenance::Live)?;
+                updated.segments.push((view.plan.id().clone(), segments));
+            }
+            return Ok(updated);
         }
         let updates = views.map(|view| {
             let (view, rows) = (Arc::clone(view), rows.clone());
             let (from, to) = (from.clone(), to.clone());
             let session = Arc::clone(self.work.session());
             let updating = tokio::spawn(async move {
-                let segments = update_batch(&session, &view.plan, rows, (&from, &to)).await?;
-                Ok::<_, Error>((view.plan.id().clone(), segments))
+                let updating = update_batch(&session, &view.plan, rows, (&from, &to));
+                let segments = contain("updating a view", updating).await;
+                (view, segments)
             });
-            async { updating.await.map_err(|source| self.work.failed(source))? }
+            async { updating.await.map_err(|source| self.work.failed(source)) }
         });
-        try_join_all(updates).await
+        for outcome in join_all(updates).await {
+            match outcome? {
+                (view, Ok(segments)) => updated.segments.push((view.plan.id().clone(), segments)),
+                (_, Err(error)) if error.fault() == Fault::Bug => return Err(error),
+                (view, Err(error)) => updated.failed.push((view, error)),
+            }
+        }
+        Ok(updated)
     }
 
     /// Starts a merge for each view that has neighbouring segments to merge and no running merge.
@@ -63,6 +84,20 @@ impl Ingest<'_> {
                 Ok(())
             }
             JobDone::Rebuilt(rebuilt) => self.catch_up(rebuilt).await,
+            JobDone::MergeFailed(view, failure) => {
+                let now = self.now();
+                self.fail(now, &view, failure);
+                Ok(())
+            }
+            JobDone::RebuildFailed(view, id, failure) => {
+                let now = self.now();
+                self.fail_rebuild(now, &view, id, failure);
+                Ok(())
+            }
+            JobDone::Located(view, recorded, precise) => {
+                self.locate(&view, &recorded, precise);
+                Ok(())
+            }
         }
     }
 
@@ -79,7 +114,7 @@ impl Ingest<'_> {
                 continue;
             };
             let cut = version.cut.or(self.state.origin());
-            match self.state.step(&id, &cut) {
+            match self.state.step(self.now(), &id, &cut) {
                 Step::Nothing | Step::Wait => {}
                 Step::Record => self.state.record_cut(self.now(), &id, cut),
                 Step::Rebuild(partitions) => self.start_rebuild(Arc::clone(view), cut, partitions),
@@ -111,11 +146,22 @@ impl Ingest<'_> {
             self.work.continue_rebuild(schema, rebuilt, rest);
             return Ok(());
         }
-        for stretch in &rest {
-            let added = update_memory(self.work.session(), &rebuilt.view, &schema, stretch).await?;
-            rebuilt.segments.extend(added);
-        }
         let now = self.now();
+        for stretch in rest {
+            let updating = update_memory(self.work.session(), &rebuilt.view, &schema, &stretch);
+            match contain(REBUILDING, updating).await {
+                Ok(added) => rebuilt.segments.extend(added),
+                Err(error) if error.fault() == Fault::Bug => return Err(error),
+                Err(error) => {
+                    let (error, range) = (error.into_shared(), (stretch.from, stretch.to));
+                    let failure = ViewFailure::new(FailedStep::Rebuild, &error, (&range.0, &range.1), now_ms());
+                    if let Some(recorded) = self.fail(now, rebuilt.view.plan.id(), failure) {
+                        self.work.locate(rebuilt.view, recorded, (schema, stretch.batches), range, error);
+                    }
+                    return Ok(());
+                }
+            }
+        }
         tracing::info!(view = %rebuilt.view.definition.name, segments = rebuilt.segments.len(), "rebuilt");
         self.state.join(now, rebuilt)?;
         // The batch layer may have published a newer cut while the rebuild ran.

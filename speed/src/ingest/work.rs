@@ -4,22 +4,29 @@
 //! Invariant: at most one epoch is in flight. Jobs work only on immutable segments and pinned versions.
 
 use std::future::pending;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use arrow::datatypes::SchemaRef;
+use arrow::record_batch::RecordBatch;
 use datafusion::execution::context::SessionState;
+use thalweg_schemas::algebra::{Culprit, find_culprit};
+use thalweg_schemas::catalog::CompiledView;
+use thalweg_schemas::clock::WallClock;
+use thalweg_schemas::engine::contain::contain;
 use thalweg_schemas::engine::session;
+use thalweg_schemas::failure::{FailedStep, ViewFailure};
 use thalweg_schemas::realtime::epoch::EpochOutcome;
 use thalweg_schemas::warehouse::Warehouse;
-use thalweg_schemas::{Frontier, StreamName};
+use thalweg_schemas::{Error as SharedError, Fault, Frontier, StreamName};
 use tokio::sync::oneshot;
 use tokio::task::{JoinError, JoinSet};
 
 use crate::budget::MemoryShares;
 use crate::group::change::Revoked;
 use crate::ingest::event::{IngestEvent, JobDone};
-use crate::state::rebuild::{Rebuild, Rebuilt, Stretch, continue_rebuild, rebuild};
+use crate::state::rebuild::{Rebuild, Rebuilt, Stretch, continue_rebuild, memory_rows, rebuild};
 use crate::state::update::merge;
 use crate::state::views::MergeJob;
 use crate::{Error, Result};
@@ -50,9 +57,14 @@ pub(super) struct Work {
 }
 
 impl Work {
-    pub(super) fn new(stream: StreamName, warehouse: &Warehouse, shares: &MemoryShares) -> Result<Self> {
-        let unbounded = session::runtime(Some(warehouse), None, None)?;
-        let bounded = session::runtime(Some(warehouse), Some(shares.rebuild), None)?;
+    pub(super) fn new(
+        stream: StreamName,
+        warehouse: &Warehouse,
+        shares: &MemoryShares,
+        spill: Option<PathBuf>,
+    ) -> Result<Self> {
+        let unbounded = session::runtime(Some(warehouse), None, spill.clone())?;
+        let bounded = session::runtime(Some(warehouse), Some(shares.rebuild), spill)?;
         Ok(Self {
             stream,
             session: Arc::new(session::state(unbounded, 1)),
@@ -68,7 +80,7 @@ impl Work {
 
     /// The next result of the work in progress. Cancelling the call loses nothing.
     ///
-    /// Errors: a job failed, the archive has stopped.
+    /// Errors: a job found a broken invariant, the archive has stopped.
     pub(super) async fn next(&mut self) -> Result<IngestEvent> {
         tokio::select! {
             outcome = outcome(&mut self.in_flight) => match outcome {
@@ -127,27 +139,75 @@ impl Work {
     pub(super) fn merge(&mut self, job: MergeJob) {
         let session = Arc::clone(&self.session);
         self.jobs.spawn(async move {
-            let merged = merge(session, &job.view.plan, &job.runs).await?;
-            Ok(JobDone::Merged(job.view.plan.id().clone(), merged))
+            let id = job.view.plan.id().clone();
+            match contain("merging segments", merge(session, &job.view.plan, &job.runs)).await {
+                Ok(merged) => Ok(JobDone::Merged(id, merged)),
+                Err(error) if error.fault() == Fault::Bug => Err(error),
+                Err(error) => {
+                    let from = job.runs.iter().filter_map(|run| run.first()).map(|first| (first.partition, first.from));
+                    let to = job.runs.iter().filter_map(|run| run.last()).map(|last| (last.partition, last.to));
+                    let (from, to) = (from.collect::<Frontier>(), to.collect::<Frontier>());
+                    let failure = ViewFailure::new(FailedStep::Merge, &error.into_shared(), (&from, &to), now_ms());
+                    Ok(JobDone::MergeFailed(id, failure))
+                }
+            }
         });
     }
 
     pub(super) fn rebuild(&mut self, job: Rebuild) {
         let session = Arc::clone(&self.rebuild_session);
-        self.jobs.spawn(async move { Ok(JobDone::Rebuilt(rebuild(session, job).await?)) });
+        let (view, id) = (Arc::clone(&job.view), job.id);
+        self.jobs.spawn(async move { rebuilt(rebuild(session, job).await, &view, id) });
     }
 
     /// Continues a rebuild over rows of `schema` that were read while it ran.
     pub(super) fn continue_rebuild(&mut self, schema: SchemaRef, rebuilt: Rebuilt, rest: Vec<Stretch>) {
         let session = Arc::clone(&self.rebuild_session);
+        let (view, id) = (Arc::clone(&rebuilt.view), rebuilt.id);
+        self.jobs
+            .spawn(async move { self::rebuilt(continue_rebuild(session, schema, rebuilt, rest).await, &view, id) });
+    }
+
+    /// Looks for the messages of `batches` behind a recorded failure of `view`. The rows have `schema`, and those of
+    /// `[from, to)` gave `error`.
+    pub(super) fn locate(
+        &mut self,
+        view: Arc<CompiledView>,
+        recorded: Arc<ViewFailure>,
+        (schema, batches): (SchemaRef, Vec<RecordBatch>),
+        range: (Frontier, Frontier),
+        error: SharedError,
+    ) {
+        let session = Arc::clone(&self.rebuild_session);
         self.jobs.spawn(async move {
-            let rebuilt = continue_rebuild(session, schema, rebuilt, rest).await?;
-            Ok(JobDone::Rebuilt(rebuilt))
+            let rows = |from: &Frontier, to: &Frontier| memory_rows(&schema, &batches, from, to);
+            let culprit = find_culprit(&view.plan, &session, range, error, rows).await;
+            let precise = ViewFailure::located(recorded.step, culprit, recorded.since_ms);
+            Ok(JobDone::Located(view.plan.id().clone(), recorded, precise))
         });
     }
 
     pub(super) fn abort_jobs(&mut self) {
         self.jobs.abort_all();
+    }
+}
+
+/// The time of a failure.
+pub(super) fn now_ms() -> i64 {
+    WallClock::System.now_ms()
+}
+
+/// The result of rebuild `id` of `view`.
+///
+/// Errors: a broken invariant. Any other error is the view's own.
+fn rebuilt(outcome: Result<Rebuilt, Culprit>, view: &CompiledView, id: u64) -> Result<JobDone> {
+    match outcome {
+        Ok(rebuilt) => Ok(JobDone::Rebuilt(rebuilt)),
+        Err(culprit) if culprit.error.fault() == Fault::Bug => Err(Error::Shared(culprit.error)),
+        Err(culprit) => {
+            let failure = ViewFailure::located(FailedStep::Rebuild, culprit, now_ms());
+            Ok(JobDone::RebuildFailed(view.plan.id().clone(), id, failure))
+        }
     }
 }
 

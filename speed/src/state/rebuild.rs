@@ -10,23 +10,29 @@
 //! All frontiers of a rebuild name the same partitions: the rebuilt partitions, which may be fewer than all
 //! partitions that are read.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use arrow::datatypes::SchemaRef;
 use arrow::record_batch::RecordBatch;
 use datafusion::execution::context::SessionState;
-use thalweg_schemas::algebra::{self, between};
+use datafusion::logical_expr::LogicalPlan;
+use thalweg_schemas::algebra::{self, Culprit, between, find_culprit};
 use thalweg_schemas::catalog::CompiledView;
 use thalweg_schemas::definition::stream::StreamDefinition;
+use thalweg_schemas::engine::contain::contain;
 use thalweg_schemas::engine::session;
 use thalweg_schemas::realtime::segment::{Provenance, Segment};
 use thalweg_schemas::warehouse::Warehouse;
 use thalweg_schemas::warehouse::parquet::ParquetFiles;
 use thalweg_schemas::warehouse::versions::{DataFile, MasterVersion};
-use thalweg_schemas::{Frontier, Offset, Partition};
+use thalweg_schemas::{Frontier, Offset, Partition, Result as SharedResult};
 
-use crate::Result;
 use crate::state::update::{empty, update};
+use crate::{Error, Result};
+
+/// The work, for errors.
+pub(crate) const REBUILDING: &str = "rebuilding a view";
 
 /// A range of rows in memory that crosses no mark.
 #[derive(Debug)]
@@ -73,9 +79,9 @@ pub async fn rebuild_range(
     stream: &StreamDefinition,
     view: Arc<CompiledView>,
     master: Arc<MasterVersion>,
-    from: &Frontier,
-    to: &Frontier,
+    (from, to): (&Frontier, &Frontier),
     memory: usize,
+    spill: Option<PathBuf>,
 ) -> Result<Vec<Segment>> {
     let half = |p: Partition| Offset((from.get(p).0 + to.get(p).0) / 2);
     let middle = to.partitions().map(|p| (p, half(p))).collect();
@@ -89,45 +95,78 @@ pub async fn rebuild_range(
         marks: vec![middle],
         memory: Vec::new(),
     };
-    let env = session::runtime(Some(warehouse), Some(memory), None)?;
-    let rebuilt = rebuild(Arc::new(session::state(env, 1)), job).await?;
-    Ok(rebuilt.segments)
+    let env = session::runtime(Some(warehouse), Some(memory), spill)?;
+    let rebuilt = rebuild(Arc::new(session::state(env, 1)), job).await;
+    rebuilt.map(|rebuilt| rebuilt.segments).map_err(|culprit| Error::Shared(culprit.error))
 }
 
 /// Runs the rebuild.
-pub(crate) async fn rebuild(state: Arc<SessionState>, job: Rebuild) -> Result<Rebuilt> {
+///
+/// Errors: the messages of which the view cannot be rebuilt.
+pub(crate) async fn rebuild(state: Arc<SessionState>, job: Rebuild) -> Result<Rebuilt, Culprit> {
     let mut segments = Vec::new();
     for (from, to) in pieces(&job.cut, &job.marks, &job.archived) {
-        segments.extend(update_archived(&state, &job, &from, &to).await?);
+        match contain(REBUILDING, update_archived(&state, &job, &from, &to)).await {
+            Ok(added) => segments.extend(added),
+            Err(error) => {
+                let rows = |from: &Frontier, to: &Frontier| archived_rows(&job, from, to);
+                return Err(find_culprit(&job.view.plan, &state, (from, to), error.into_shared(), rows).await);
+            }
+        }
     }
     let archived = Rebuilt { id: job.id, view: job.view, reached: job.archived, segments };
     continue_rebuild(state, job.schema, archived, job.memory).await
 }
 
 /// Adds the rows that were read after `rebuilt.reached`.
+///
+/// Errors: as [`rebuild`].
 pub(crate) async fn continue_rebuild(
     state: Arc<SessionState>,
     schema: SchemaRef,
     mut rebuilt: Rebuilt,
     memory: Vec<Stretch>,
-) -> Result<Rebuilt> {
+) -> Result<Rebuilt, Culprit> {
     for stretch in memory {
-        let added = update_memory(&state, &rebuilt.view, &schema, &stretch).await?;
-        rebuilt.segments.extend(added);
+        match contain(REBUILDING, update_memory(&state, &rebuilt.view, &schema, &stretch)).await {
+            Ok(added) => rebuilt.segments.extend(added),
+            Err(error) => {
+                let rows = |from: &Frontier, to: &Frontier| memory_rows(&schema, &stretch.batches, from, to);
+                let range = (stretch.from.clone(), stretch.to.clone());
+                return Err(find_culprit(&rebuilt.view.plan, &state, range, error.into_shared(), rows).await);
+            }
+        }
         rebuilt.reached = rebuilt.reached.max(&stretch.to);
     }
     Ok(rebuilt)
 }
 
 async fn update_archived(state: &SessionState, job: &Rebuild, from: &Frontier, to: &Frontier) -> Result<Vec<Segment>> {
-    let files: Vec<DataFile> = job.master.files.iter().filter(|file| file.touches(from, to)).cloned().collect();
     let plan = &job.view.plan;
-    if files.is_empty() {
+    if !job.master.files.iter().any(|file| file.touches(from, to)) {
         return empty(plan, (from, to), Provenance::Rebuilt);
     }
+    update(state, plan, archived_rows(job, from, to)?, (from, to), Provenance::Rebuilt).await
+}
+
+/// The archived rows of `[from, to)`.
+fn archived_rows(job: &Rebuild, from: &Frontier, to: &Frontier) -> SharedResult<LogicalPlan> {
+    let files: Vec<DataFile> = job.master.files.iter().filter(|file| file.touches(from, to)).cloned().collect();
+    if files.is_empty() {
+        return algebra::batches("master", Arc::clone(&job.schema), Vec::new());
+    }
     let files = ParquetFiles::new(Arc::clone(&job.schema), files);
-    let rows = between(algebra::scan("master", Arc::new(files))?, from, to)?;
-    update(state, plan, rows, (from, to), Provenance::Rebuilt).await
+    between(algebra::scan("master", Arc::new(files))?, from, to)
+}
+
+/// The rows of `[from, to)` among `batches`, which have the stream's row schema.
+pub(crate) fn memory_rows(
+    schema: &SchemaRef,
+    batches: &[RecordBatch],
+    from: &Frontier,
+    to: &Frontier,
+) -> SharedResult<LogicalPlan> {
+    between(algebra::batches("memory", Arc::clone(schema), batches.to_vec())?, from, to)
 }
 
 /// The segments of a view over one range of rows in memory.
@@ -141,9 +180,7 @@ pub(crate) async fn update_memory(
     if stretch.batches.is_empty() {
         return empty(&view.plan, (from, to), Provenance::Live);
     }
-    let rows = algebra::batches("memory", Arc::clone(schema), stretch.batches.clone())?;
-    let rows = between(rows, from, to)?;
-    update(state, &view.plan, rows, (from, to), Provenance::Live).await
+    update(state, &view.plan, memory_rows(schema, &stretch.batches, from, to)?, (from, to), Provenance::Live).await
 }
 
 /// Splits `[from, to)` at the marks inside it, per partition.

@@ -22,6 +22,11 @@ impl Retention {
         self.seen.back().map(|(_, cut)| cut)
     }
 
+    /// When the newest cut was first seen.
+    pub(crate) fn newest_since(&self) -> Duration {
+        self.seen.back().map(|(at, _)| *at).unwrap_or_default()
+    }
+
     /// The oldest cut that readers may still use.
     pub(crate) fn floor(&self) -> Option<&Frontier> {
         self.seen.front().map(|(_, cut)| cut)

@@ -12,12 +12,14 @@ use std::time::Duration;
 use arrow::record_batch::RecordBatch;
 use thalweg_schemas::catalog::{CatalogStream, CompiledView};
 use thalweg_schemas::definition::stream::StreamDefinition;
+use thalweg_schemas::failure::ViewFailure;
 use thalweg_schemas::realtime::segment::Segment;
 use thalweg_schemas::realtime::snapshot::StreamSnapshot;
 use thalweg_schemas::warehouse::versions::{LastMessage, MasterVersion};
 use thalweg_schemas::{Frontier, Partition, StreamName, ViewId};
 
 use crate::Result;
+use crate::budget::Holding;
 use crate::group::change::Assigned;
 use crate::kafka::channel::BrokerStatus;
 use crate::session::Start;
@@ -47,7 +49,8 @@ pub(crate) struct StreamState {
     epochs: Epochs,
     views: ViewStates,
     log: LogStatus,
-    is_paused: bool,
+    /// Since when reading from Kafka is paused.
+    paused_since: Option<Duration>,
     /// False while readers have not been shown the newest state.
     is_shown: bool,
 }
@@ -71,7 +74,7 @@ impl StreamState {
             master: start.master,
             archived,
             marked,
-            is_paused: false,
+            paused_since: None,
             is_shown: false,
         }
     }
@@ -114,19 +117,20 @@ impl StreamState {
         self.views.is_rebuilding()
     }
 
-    pub(crate) fn is_paused(&self) -> bool {
-        self.is_paused
+    /// Since when reading from Kafka is paused; `None` while it is not.
+    pub(crate) fn paused_since(&self) -> Option<Duration> {
+        self.paused_since
     }
 
     /// Records that reading from Kafka is paused.
-    pub(crate) fn pause(&mut self) {
-        self.is_paused = true;
+    pub(crate) fn pause(&mut self, now: Duration) {
+        self.paused_since = Some(now);
         self.is_shown = false;
     }
 
     /// Records that reading from Kafka has resumed.
     pub(crate) fn resume(&mut self) {
-        self.is_paused = false;
+        self.paused_since = None;
         self.is_shown = false;
     }
 
@@ -254,8 +258,36 @@ impl StreamState {
     }
 
     /// The next step for a view that is published at `cut`.
-    pub(crate) fn step(&self, view: &ViewId, cut: &Frontier) -> Step {
-        self.views.step(view, cut, self.epochs.frontier(), &self.archived)
+    pub(crate) fn step(&self, now: Duration, view: &ViewId, cut: &Frontier) -> Step {
+        self.views.step(now, view, cut, self.epochs.frontier(), &self.archived)
+    }
+
+    /// Drops everything that is held of a view, because it cannot go on. Returns the recorded failure; `None` if
+    /// nothing of the view is held or being rebuilt.
+    pub(crate) fn fail(&mut self, now: Duration, view: &ViewId, failure: ViewFailure) -> Option<Arc<ViewFailure>> {
+        let recorded = self.views.fail(now, view, failure);
+        self.is_shown &= recorded.is_none();
+        recorded
+    }
+
+    /// True if this rebuild of the view is running.
+    pub(crate) fn is_rebuild(&self, view: &ViewId, id: u64) -> bool {
+        self.views.is_rebuild(view, id)
+    }
+
+    /// Replaces the failure of a view by a more precise one.
+    pub(crate) fn refine(&mut self, view: &ViewId, vague: &Arc<ViewFailure>, precise: ViewFailure) {
+        self.is_shown &= !self.views.refine(view, vague, precise);
+    }
+
+    /// True if a failed view is to be tried again.
+    pub(crate) fn is_retry_due(&self, now: Duration) -> bool {
+        self.views.is_retry_due(now)
+    }
+
+    /// The memory of each held view.
+    pub(crate) fn holdings(&self) -> Vec<Holding> {
+        self.views.holdings()
     }
 
     /// Records that readers may tile a held view from `cut` too.
@@ -380,10 +412,11 @@ impl StreamState {
             master: Arc::clone(&self.master),
             rows: self.epochs.chunks(),
             views: self.views.segments(),
+            failed: self.views.failures(),
             health: self.log.partitions().clone(),
             memory_bytes,
             memory_budget,
-            paused: self.is_paused,
+            paused: self.paused_since.is_some(),
         }
     }
 }

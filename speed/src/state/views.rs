@@ -1,17 +1,20 @@
 //! The views of a stream: the held views, and the rebuilds that produce segments for more views or more partitions.
 //!
 //! Invariant: a view is shown only while its segments reach from its cut to the frontier. The result of a rebuild is
-//! dropped if the view was dropped meanwhile, even if the view was created again.
+//! dropped if the view was dropped or has failed meanwhile, even if the view was created again.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
 use thalweg_schemas::catalog::CompiledView;
+use thalweg_schemas::failure::ViewFailure;
 use thalweg_schemas::realtime::segment::{Segment, ViewSegments};
 use thalweg_schemas::{Frontier, Partition, ViewId};
 
 use crate::Result;
+use crate::budget::Holding;
+use crate::state::failed_views::FailedViews;
 use crate::state::rebuild::Rebuilt;
 use crate::state::view_state::{Borders, ViewState};
 
@@ -51,6 +54,7 @@ pub(crate) struct MergeJob {
 pub(crate) struct ViewStates {
     held: BTreeMap<ViewId, ViewState>,
     rebuilds: BTreeMap<ViewId, PendingRebuild>,
+    failed: FailedViews,
     /// The number of rebuilds begun so far.
     begun: u64,
 }
@@ -64,6 +68,46 @@ impl ViewStates {
     /// The segments of all held views, for readers.
     pub(crate) fn segments(&self) -> HashMap<ViewId, Arc<ViewSegments>> {
         self.held.iter().map(|(id, held)| (id.clone(), Arc::clone(held.segments()))).collect()
+    }
+
+    /// The views that cannot go on, for readers.
+    pub(crate) fn failures(&self) -> BTreeMap<ViewId, Arc<ViewFailure>> {
+        self.failed.failures()
+    }
+
+    /// Drops everything that is held of a view, because it cannot go on. Returns the recorded failure; `None` if
+    /// nothing of the view is held or being rebuilt.
+    pub(crate) fn fail(&mut self, now: Duration, view: &ViewId, failure: ViewFailure) -> Option<Arc<ViewFailure>> {
+        let held = self.held.remove(view).map(|held| held.cuts.newest().cloned().unwrap_or_default());
+        let pending = self.rebuilds.remove(view).map(|pending| pending.cut);
+        let cut = pending.or(held)?;
+        self.failed.record(now, view, cut, failure);
+        self.failed.get(view).cloned()
+    }
+
+    /// True if this rebuild of the view is running.
+    pub(crate) fn is_rebuild(&self, view: &ViewId, id: u64) -> bool {
+        self.rebuilds.get(view).is_some_and(|pending| pending.id == id)
+    }
+
+    /// Replaces the failure of a view by a more precise one. Returns true if it was replaced.
+    pub(crate) fn refine(&mut self, view: &ViewId, vague: &Arc<ViewFailure>, precise: ViewFailure) -> bool {
+        self.failed.refine(view, vague, precise)
+    }
+
+    /// True if a failed view is to be tried again.
+    pub(crate) fn is_retry_due(&self, now: Duration) -> bool {
+        self.failed.is_due(now)
+    }
+
+    /// The memory of each held view.
+    pub(crate) fn holdings(&self) -> Vec<Holding> {
+        let holding = |(id, held): (&ViewId, &ViewState)| Holding {
+            view: id.clone(),
+            bytes: held.bytes(),
+            cut_since: held.cuts.newest_since(),
+        };
+        self.held.iter().map(holding).collect()
     }
 
     pub(crate) fn bytes(&self) -> usize {
@@ -89,7 +133,8 @@ impl ViewStates {
         let before = self.held.len();
         self.held.retain(|id, _| is_wanted(id));
         self.rebuilds.retain(|id, _| is_wanted(id));
-        before != self.held.len()
+        let forgotten = self.failed.retain(&is_wanted);
+        before != self.held.len() || forgotten
     }
 
     /// Adds partitions that are read from `at` on. Views whose newest cut is at another offset have to be rebuilt
@@ -108,10 +153,21 @@ impl ViewStates {
         for pending in self.rebuilds.values_mut() {
             pending.partitions.retain(|p| !revoked.contains(p));
         }
+        self.failed.end_pauses();
     }
 
     /// The next step for a view that is published at `cut`.
-    pub(crate) fn step(&self, view: &ViewId, cut: &Frontier, frontier: &Frontier, archived: &Frontier) -> Step {
+    pub(crate) fn step(
+        &self,
+        now: Duration,
+        view: &ViewId,
+        cut: &Frontier,
+        frontier: &Frontier,
+        archived: &Frontier,
+    ) -> Step {
+        if !self.failed.may_try(now, view, cut) {
+            return Step::Nothing;
+        }
         let mut partitions: BTreeSet<Partition> = frontier.partitions().collect();
         if let Some(held) = self.held.get(view) {
             partitions = held.gaps(cut, frontier);
@@ -146,6 +202,7 @@ impl ViewStates {
         frontier: &Frontier,
     ) -> u64 {
         self.begun += 1;
+        self.failed.begin(view, &cut);
         let pending = PendingRebuild { id: self.begun, cut, partitions, hold: frontier.clone() };
         self.rebuilds.insert(view.clone(), pending);
         self.begun
@@ -168,6 +225,7 @@ impl ViewStates {
         let Some(PendingRebuild { cut, partitions, .. }) = self.rebuilds.remove(&id) else {
             return Ok(false);
         };
+        self.failed.heal(&id);
         let mut segments = rebuilt.segments;
         segments.retain(|segment| partitions.contains(&segment.partition));
         let held = self.held.entry(id).or_insert_with(|| {

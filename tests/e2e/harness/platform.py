@@ -9,7 +9,7 @@ TOKEN = {"THALWEG_CLUSTER_TOKEN": "a secret of this test"}
 # A replica that applies definitions.
 DEFINES = {"THALWEG_REPLICA_DEFINITIONS": "true"}
 # What passes by itself while partitions move.
-PASSING = frozenset({"not_ready", "not_held", "worker_failed"})
+PASSING = frozenset({"not_ready", "not_held", "worker_failed", "stream_stopped"})
 
 
 class Platform:

@@ -9,6 +9,8 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 use thalweg_kit::positions::{at, level};
+use thalweg_schemas::Fault;
+use thalweg_schemas::failure::{FailedStep, ViewFailure};
 use thalweg_serving::WorkersConfig;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -72,11 +74,43 @@ async fn a_stopped_stream_says_why() {
     let worker = world.worker(world.snapshot(&level(1, 20), &level(1, 30)).await).await;
     let there = world.over(&[&worker]).await;
     worker.shown.failure.send_replace(Some("the topic was recreated".into()));
+    let asked = Instant::now();
     let reply = there.sql("SELECT * FROM totals").await;
-    assert_eq!(reply.code(), (503, "not_held"));
+    assert_eq!(reply.code(), (503, "stream_stopped"));
+    assert!(asked.elapsed() < Duration::from_secs(4), "{:?}: nobody waits for a stopped stream", asked.elapsed());
     assert!(reply.message().contains("the topic was recreated"), "{}", reply.message());
     worker.shown.failure.send_replace(None);
     there.sql("SELECT * FROM totals").await.answer();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_view_that_failed_in_a_worker_says_why_at_once() {
+    let world = World::new(1, 20).await;
+    let mut held = world.snapshot(&level(1, 20), &level(1, 30)).await;
+    let views = world.sensors.world.views();
+    let totals = views.iter().find(|view| view.definition.name.as_str() == "totals").unwrap();
+    let failure = ViewFailure {
+        step: FailedStep::Update,
+        fault: Fault::User,
+        reason: "Divide by zero error".into(),
+        expression: Some("sum(a / b)".into()),
+        from: at(&[(0, 25)]),
+        to: at(&[(0, 26)]),
+        since_ms: 7,
+    };
+    held.views.remove(totals.plan.id());
+    held.failed.insert(totals.plan.id().clone(), Arc::new(failure));
+    let worker = world.worker(held).await;
+    let there = world.over(&[&worker]).await;
+    let asked = Instant::now();
+    let reply = there.sql("SELECT * FROM totals").await;
+    assert_eq!(reply.code(), (503, "view_failed"));
+    assert!(asked.elapsed() < Duration::from_secs(4), "{:?}", asked.elapsed());
+    for part in ["view `totals`", "offset 25 of partition 0", "sum(a / b)", "Divide by zero"] {
+        assert!(reply.message().contains(part), "{}", reply.message());
+    }
+    there.sql("SELECT * FROM busy").await.answer();
+    there.sql("SELECT count(*) FROM sensor_data").await.answer();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -33,6 +33,12 @@ impl Script {
         self.positions.clone()
     }
 
+    /// Returns the offset of the first event with this value.
+    pub(crate) fn offset_of(&self, partition: i32, value: i64) -> Offset {
+        let found = self.events[&Partition(partition)].iter().find(|(_, v)| *v == value);
+        Offset(found.unwrap().0)
+    }
+
     /// Adds a partition to the topic.
     pub(crate) fn grow(&mut self, partition: i32) {
         self.positions.set(Partition(partition), Offset(0));

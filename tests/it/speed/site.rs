@@ -13,12 +13,13 @@ use thalweg_schemas::algebra::{batches, collect};
 use thalweg_schemas::api::runs::RunMode;
 use thalweg_schemas::catalog::CompiledView;
 use thalweg_schemas::clock::MonotonicClock;
-use thalweg_schemas::definition;
+use thalweg_schemas::definition::{self, Statement};
 use thalweg_schemas::engine::session;
 use thalweg_schemas::realtime::epoch::EpochRequest;
 use thalweg_schemas::realtime::segment::Segment;
 use thalweg_schemas::realtime::snapshot::{RowsChunk, StreamSnapshot};
 use thalweg_schemas::realtime::tile::tile;
+use thalweg_schemas::warehouse::Warehouse;
 use thalweg_schemas::warehouse::versions::{BatchVersion, MasterVersion, Published};
 use thalweg_schemas::{Frontier, Partition};
 use thalweg_speed::{
@@ -81,7 +82,12 @@ impl Site {
 
     /// Creates a site whose stream is on these brokers.
     pub(crate) async fn reading(brokers: &str, origin: &[(i32, i64)]) -> Self {
-        let world = World::new(warehouse_in_memory(), DEFINITIONS, at(origin)).await;
+        Self::over(warehouse_in_memory(), brokers, origin).await
+    }
+
+    /// Creates a site in this warehouse.
+    pub(crate) async fn over(warehouse: Warehouse, brokers: &str, origin: &[(i32, i64)]) -> Self {
+        let world = World::new(warehouse, DEFINITIONS, at(origin)).await;
         let clock = MonotonicClock::manual();
         let config = SpeedConfig {
             kafka: on(brokers),
@@ -131,12 +137,29 @@ impl Site {
         self.world.catalog.send_replace(catalog);
     }
 
+    /// Adds a view that is published at the origin, or replaces its definition. The checked view stays.
+    pub(crate) async fn add(&self, sql: &str) -> Arc<CompiledView> {
+        let statements = definition::parse(sql).unwrap();
+        let Statement::CreateView { definition, .. } = &statements[0] else { panic!("{sql}") };
+        let name = definition.name.clone();
+        self.world.catalogs.apply(statements).await.unwrap();
+        let catalog = self.world.catalogs.load().await.unwrap();
+        let view = Arc::clone(catalog.views[&name].building.as_ref().unwrap());
+        self.world.catalog.send_replace(catalog);
+        self.publish_empty(&view);
+        view
+    }
+
     /// Publishes the view at the origin, without events.
     pub(crate) async fn publish_at_origin(&self, name: &str) {
         assert_eq!(self.view.definition.name.as_str(), name);
+        self.publish_empty(&self.view);
+    }
+
+    fn publish_empty(&self, view: &CompiledView) {
         let mut published = self.published();
         let version = BatchVersion {
-            view: self.view.plan.id().clone(),
+            view: view.plan.id().clone(),
             version: 0,
             cut: self.world.origin.clone(),
             master_version: 0,
@@ -157,7 +180,11 @@ impl Site {
 
     /// Runs the batch layer over the view up to the newest mark, and publishes the result.
     pub(crate) async fn recompute(&self) {
-        let version = recompute(&self.world, &self.view, RunMode::Incremental, &self.batch).await;
+        self.recompute_view(&self.view).await;
+    }
+
+    pub(crate) async fn recompute_view(&self, view: &Arc<CompiledView>) {
+        let version = recompute(&self.world, view, RunMode::Incremental, &self.batch).await;
         let mut published = self.published();
         published.versions.insert(version.view.clone(), version);
         self.publish(published);

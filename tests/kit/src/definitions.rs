@@ -36,7 +36,7 @@ pub async fn catalog(stream: StreamDefinition, origin: Frontier, views: &[(&str,
         let definition = ViewDefinition { name: name.clone(), stream: stream_name, query, sql };
         let plan = ViewPlan::compile(&definition, &stream).await.unwrap_or_else(|e| panic!("{}: {e}", definition.sql));
         let building = Some(Arc::new(CompiledView { definition, plan }));
-        catalog.views.insert(name, CatalogView { serving: None, building });
+        catalog.views.insert(name, CatalogView { building, ..CatalogView::default() });
     }
     catalog.streams.insert(stream.name.clone(), Arc::new(CatalogStream { definition: stream, origin }));
     catalog

@@ -33,6 +33,7 @@ pub fn snapshot(master: Arc<MasterVersion>, origin: &Frontier, frontier: &Fronti
         master,
         rows: Vec::new(),
         views: HashMap::new(),
+        failed: BTreeMap::new(),
         health: BTreeMap::new(),
         memory_bytes: 10,
         memory_budget: 100,

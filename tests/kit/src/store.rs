@@ -26,6 +26,8 @@ pub enum Trouble {
     Kill { at: usize, after: bool },
     /// The next `times` writes to a path that contains `part` fail, before or after they take effect.
     Fail { part: &'static str, after: bool, times: usize },
+    /// The next `times` reads of a path that contains `part` fail, or panic as a bug in the reader would.
+    Read { part: &'static str, times: usize, panics: bool },
     /// Each of the next writes uses one of these traps.
     Traps(&'static [Trap]),
 }
@@ -105,6 +107,22 @@ impl FaultyStore {
         }
     }
 
+    /// Fails or panics if a read of `path` is to do so.
+    fn reads(&self, path: &str) -> Result<()> {
+        let fault = match &mut *self.trouble.lock().unwrap() {
+            (Trouble::Read { part, times, panics }, _) if *times > 0 && path.contains(*part) => {
+                *times -= 1;
+                Some(*panics)
+            }
+            _ => None,
+        };
+        match fault {
+            None => Ok(()),
+            Some(false) => Err(broken()),
+            Some(true) => panic!("a read panics as told"),
+        }
+    }
+
     fn works(&self, path: &str, writes: bool) -> Result<()> {
         self.trap(path, writes).map_or(Ok(()), |_| Err(broken()))
     }
@@ -144,6 +162,7 @@ impl ObjectStore for FaultyStore {
 
     async fn get_opts(&self, location: &Path, options: GetOptions) -> Result<GetResult> {
         self.works(location.as_ref(), false)?;
+        self.reads(location.as_ref())?;
         self.inner.get_opts(location, options).await
     }
 

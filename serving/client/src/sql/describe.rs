@@ -25,7 +25,7 @@ async fn all_streams(client: &Client) -> Result<Vec<StreamStatus>> {
 }
 
 async fn all_views(client: &Client) -> Result<Vec<ViewStatus>> {
-    let ViewList { views } = client.get(paths::VIEWS).await?;
+    let ViewList { views, .. } = client.get(paths::VIEWS).await?;
     Ok(views)
 }
 
@@ -145,6 +145,9 @@ fn about_view(schema: &str, view: &ViewStatus) -> String {
     };
     let ViewStatus { name, stream, status, .. } = view;
     let mut text = format!("view {name} of stream {stream}{side}: {status}");
+    if let Some(failure) = &view.failure {
+        text.push_str(&format!("\n{}. {}", failure.sentence(), failure.advice()));
+    }
     for warning in &view.warnings {
         text.push_str(&format!("\nwarning: {warning}"));
     }

@@ -31,10 +31,11 @@ impl StatusAnswer {
     }
 
     pub(super) fn sample(&self, client: &Client, at: Duration) -> Result<Sample> {
-        let StreamList { streams, workers } = client.shape(self.streams.clone())?;
-        let ViewList { views } = client.shape(self.views.clone())?;
+        let StreamList { streams, workers, mut not_understood } = client.shape(self.streams.clone())?;
+        let ViewList { views, not_understood: more } = client.shape(self.views.clone())?;
+        not_understood.extend(more);
         let workers = workers.unwrap_or_default();
-        Ok(Sample { at, streams, workers, views, process: client.shape(self.process.clone())? })
+        Ok(Sample { at, streams, workers, views, not_understood, process: client.shape(self.process.clone())? })
     }
 
     pub(super) fn text(&self, client: &Client, json: bool) -> Result<String> {
@@ -44,6 +45,12 @@ impl StatusAnswer {
                 "views": self.views["views"],
                 "process": self.process,
             });
+            let not_understood = [&self.streams, &self.views].into_iter();
+            let not_understood = not_understood.filter_map(|answer| answer.get("not_understood")?.as_array());
+            let not_understood: Vec<Value> = not_understood.flatten().cloned().collect();
+            if !not_understood.is_empty() {
+                all["not_understood"] = not_understood.into();
+            }
             if let Some(workers) = self.streams.get("workers") {
                 all["workers"] = workers.clone();
             }

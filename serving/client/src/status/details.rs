@@ -50,6 +50,9 @@ pub(super) fn of_stream(stream: &StreamStatus) -> (String, Vec<String>) {
 
 pub(super) fn of_view(view: &ViewStatus) -> (String, Vec<String>) {
     let mut lines = Vec::new();
+    if let Some(failure) = &view.failure {
+        lines.push(format!(" {}. {}", failure.sentence(), failure.advice()));
+    }
     if let Some(run) = &view.last_run {
         lines.push(match &run.error {
             Some(error) => format!(" last run {}: {error}", outcome(run)),

@@ -196,6 +196,7 @@ fn draw_views(frame: &mut Frame<'_>, views: &[ViewStatus], selected: Option<usiz
 
 fn view_row(view: &ViewStatus) -> Row<'static> {
     let (status, style) = match (view.status, &view.building) {
+        (ViewPhase::Failed, _) => ("failed", BAD),
         (ViewPhase::Serving, None) => ("serving", Style::new()),
         (ViewPhase::Serving, Some(_)) => ("replacing", DOUBTFUL),
         _ => ("building", DOUBTFUL),

@@ -26,6 +26,12 @@ pub(super) fn text(sample: &Sample) -> String {
     if !sample.views.is_empty() {
         parts.push(views_text(&sample.views));
     }
+    if !sample.not_understood.is_empty() {
+        let kept = sample.not_understood.iter();
+        let kept: Vec<String> =
+            kept.map(|kept| format!("{} is not understood here: {}", kept.name, kept.reason)).collect();
+        parts.push(kept.join("\n"));
+    }
     parts.join("\n\n")
 }
 
@@ -107,8 +113,11 @@ fn views_text(views: &[ViewStatus]) -> String {
     let right = [false, false, false, true, true, true, false];
     let mut text = table(&head, &right, &rows);
     for view in views {
+        if let Some(failure) = &view.failure {
+            text.push_str(&format!("\n  {}: {}. {}", view.name, failure.sentence(), failure.advice()));
+        }
         let error = view.last_run.as_ref().and_then(|run| run.error.as_ref());
-        if let Some(error) = error {
+        if let (Some(error), None) = (error, &view.failure) {
             text.push_str(&format!("\n  the last run of {} failed: {error}", view.name));
         }
     }

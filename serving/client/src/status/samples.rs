@@ -5,6 +5,7 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
+use thalweg_schemas::api::NotUnderstood;
 use thalweg_schemas::api::process::ProcessStatus;
 use thalweg_schemas::api::streams::{StreamStatus, WorkerEntry};
 use thalweg_schemas::api::views::ViewStatus;
@@ -21,6 +22,8 @@ pub(super) struct Sample {
     /// Empty if the realtime side is in the server's own process.
     pub(super) workers: Vec<WorkerEntry>,
     pub(super) views: Vec<ViewStatus>,
+    /// Streams and views that need a newer version of the server.
+    pub(super) not_understood: Vec<NotUnderstood>,
     pub(super) process: ProcessStatus,
 }
 
@@ -109,6 +112,7 @@ pub(super) mod tests {
             streams,
             workers: Vec::new(),
             views: Vec::new(),
+            not_understood: Vec::new(),
             process: ProcessStatus {
                 version: "1.0.0".to_owned(),
                 uptime_seconds: 100.0 + seconds as f64,

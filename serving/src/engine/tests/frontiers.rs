@@ -1,14 +1,19 @@
 //! Queries that cannot be answered yet: layers that are not ready, gaps, and frontiers that a query waits for.
 
 use std::sync::Arc;
+use std::time::Duration;
 
+use thalweg_schemas::Fault;
 use thalweg_schemas::api::error::ErrorCode;
 use thalweg_schemas::catalog::Catalog;
+use thalweg_schemas::failure::{FailedStep, ViewFailure};
 use thalweg_schemas::warehouse::versions::Published;
 
 use super::{code, engine, lines, rows};
+use crate::engine::Engine;
 use crate::fixture::{World, at};
 use crate::options::Options;
+use crate::sources::ServingConfig;
 
 #[tokio::test]
 async fn what_is_not_there_yet_is_not_ready() {
@@ -61,9 +66,52 @@ async fn a_view_that_is_being_built_says_so() {
 async fn a_stopped_stream_says_why() {
     let world = World::standing(&at(4, 4), &at(4, 4), &at(9, 9)).await;
     world.failure.send_replace(Some("the topic was recreated".into()));
-    let error = engine(&world).run("SELECT * FROM totals", Options::default()).await.err().unwrap();
+    let patient = ServingConfig { pin_wait: Duration::from_secs(600), ..world.config() };
+    let engine = Arc::new(Engine::new(patient, world.sources.clone()).unwrap());
+    let asked = engine.run("SELECT * FROM totals", Options::default());
+    let error = tokio::time::timeout(Duration::from_secs(60), asked).await.expect("at once").err().unwrap();
     assert_eq!(error.code(), ErrorCode::StreamStopped);
     assert!(error.to_string().contains("recreated"), "{error}");
+}
+
+fn failure(step: FailedStep, fault: Fault) -> ViewFailure {
+    let reason = "Divide by zero error".to_owned();
+    ViewFailure { step, fault, reason, expression: None, from: at(7, 8), to: at(7, 9), since_ms: 1 }
+}
+
+#[tokio::test]
+async fn a_failed_view_says_why_at_once_and_everything_else_is_answered() {
+    let world = World::standing(&at(4, 4), &at(4, 4), &at(9, 9)).await;
+    let totals = world.view_id("totals");
+    world.alter(|s| {
+        s.views.remove(&totals);
+        s.failed.insert(totals.clone(), Arc::new(failure(FailedStep::Update, Fault::User)));
+    });
+    let patient = ServingConfig { pin_wait: Duration::from_secs(600), ..world.config() };
+    let engine = Arc::new(Engine::new(patient, world.sources.clone()).unwrap());
+    for sql in ["SELECT * FROM totals", "SELECT * FROM batch.totals", "SELECT * FROM busy, totals"] {
+        let asked = engine.run(sql, Options::default());
+        let error = tokio::time::timeout(Duration::from_secs(60), asked).await.expect("at once").err().unwrap();
+        assert_eq!(error.code(), ErrorCode::ViewFailed, "{sql}");
+        let said = error.to_string();
+        assert!(said.contains("offset 8 of partition 1") && said.contains("CREATE OR REPLACE"), "{said}");
+    }
+    rows(&engine, "SELECT * FROM busy").await;
+    rows(&engine, "SELECT * FROM sensor_data").await;
+}
+
+#[tokio::test]
+async fn a_view_that_cannot_be_built_says_why() {
+    let world = World::standing(&at(4, 4), &at(4, 4), &at(9, 9)).await;
+    let engine = engine(&world);
+    let mut catalog = Catalog::clone(&world.catalog.borrow());
+    for view in catalog.views.values_mut() {
+        view.building = view.serving.take();
+    }
+    world.catalog.send_replace(Arc::new(catalog));
+    world.fail_run("totals", failure(FailedStep::Run, Fault::User));
+    assert_eq!(code(&engine, "SELECT * FROM totals").await, "view_failed");
+    assert_eq!(code(&engine, "SELECT * FROM busy").await, "not_ready");
 }
 
 #[tokio::test]

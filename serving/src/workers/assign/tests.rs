@@ -30,7 +30,14 @@ fn answer(parts: &[Part<'_>]) -> PinAnswer {
         };
         (Partition(*p), pinned)
     });
-    PinAnswer { pin: "p".into(), worker: "w".into(), partitions: parts.collect(), reason: None }
+    PinAnswer {
+        pin: "p".into(),
+        worker: "w".into(),
+        partitions: parts.collect(),
+        reason: None,
+        stopped: None,
+        failed: BTreeMap::new(),
+    }
 }
 
 /// S is 5 in partitions 0 and 1, the only ones that exist.
