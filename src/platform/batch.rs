@@ -18,7 +18,7 @@ impl Platform {
     ///
     /// Errors: the port is taken, the warehouse cannot be opened, or its catalog cannot be read.
     pub async fn batch(settings: &Settings) -> anyhow::Result<Self> {
-        Ok(batch(settings, Opened::open(settings).await?).await?)
+        batch(settings, Opened::open(settings).await?).await
     }
 }
 

@@ -35,7 +35,7 @@ impl Platform {
     ///
     /// Errors: the port is taken, the warehouse cannot be opened, or its catalog cannot be read.
     pub async fn serve(settings: &Settings) -> anyhow::Result<Self> {
-        serve(settings, Opened::open(settings).await?).await
+        serve(settings, settings.access(settings.replica_definitions)?, Opened::open(settings).await?).await
     }
 }
 

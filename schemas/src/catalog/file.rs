@@ -17,7 +17,7 @@ use crate::algebra::ViewPlan;
 use crate::definition::parse::read_kept;
 use crate::definition::stream::StreamDefinition;
 use crate::definition::view::ViewDefinition;
-use crate::definition::{self, Statement, pieces};
+use crate::definition::{Statement, pieces};
 use crate::engine::contain::contain;
 use crate::engine::session;
 use crate::{Error, Frontier, Result, StreamName, ViewId, ViewName};

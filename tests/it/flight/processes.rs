@@ -72,7 +72,8 @@ pub(crate) fn worker(
     let address = listener.local_addr().unwrap().to_string();
     let shown = Shown::new(Some(snapshot));
     let streams = watch::Sender::new(Arc::new(HashMap::from([(world.stream.clone(), shown.handle())])));
-    let config = FlightConfig { worker: address.clone(), token: token.map(str::to_owned), tls, threads: 1 };
+    let config =
+        FlightConfig { worker: address.clone(), token: token.map(str::to_owned), tls, threads: 1, spill: None };
     let catalog = watch::Sender::new(world.catalog.borrow().clone());
     let runtime = Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
     let (known, handles) = (catalog.subscribe(), streams.subscribe());
