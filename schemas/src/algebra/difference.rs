@@ -4,7 +4,6 @@
 //! compared too. Only the declared [`Equality`] of an aggregate decides what is equal.
 
 use std::collections::HashMap;
-use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray};
 use arrow::compute::concat_batches;
