@@ -67,6 +67,7 @@ bench: install ## micro benches, then the whole process and several of them (rel
 	cargo build --locked --release --bins --example bare_consumer
 	THALWEG_BIN=$(TARGET)/release/thalweg $(PYTHON) tests/e2e/bench.py
 	THALWEG_BIN=$(TARGET)/release/thalweg $(PYTHON) tests/e2e/bench_roles.py
+	THALWEG_BIN=$(TARGET)/release/thalweg $(PYTHON) tests/e2e/bench_keep.py
 
 bench-dev: export CARGO_PROFILE_DEV_OPT_LEVEL = 3
 bench-dev: install ## the same with the dependencies of the tests (opt-level 1): minutes to build, figures are lower bounds

@@ -43,6 +43,7 @@ QUESTIONS = {
         ("Rome", None),
         ("Oslo", "Rome"),
     ],
+    "SELECT coalesce(after, before).city FROM cdc ORDER BY ts_ms": [("Rome",), ("Bern",), ("Oslo",), ("Bern",)],
     "SELECT city, warmest, n FROM cities_by_key ORDER BY city": [("oslo", 2.5, 2), ("rome", 9.0, 1)],
     "SELECT _key, max(temp) FROM cities GROUP BY 1 ORDER BY 1": [("oslo", 2.5), ("rome", 9.0)],
     "SELECT DISTINCT _headers[1].name, CAST(_headers[1].value AS STRING) FROM cities": [("source", "test")],

@@ -67,6 +67,39 @@ async fn rows(answers: &mut Answers<'_>, cases: &[Case], events: &[Event]) {
     answers.expect("SELECT _partition, _offset, _key FROM rejects.things", rejected).await;
 }
 
+/// Every spelling of a list's items as rows.
+async fn items(answers: &mut Answers<'_>, cases: &[Case], events: &[Event]) {
+    let list = |sql| cases.iter().find(|case| case.sql == sql).unwrap();
+    let (tags, stocks) = (list("tags"), list("items"));
+    let of = |case: &Case, event: &Event| case.value(event).as_array().cloned().unwrap_or_default();
+    let (mut inner, mut outer, mut alone, mut skus, mut both) = (vec![], vec![], vec![], vec![], vec![]);
+    for event in events.iter().filter(|event| !event.reject) {
+        let found = of(tags, event);
+        let row = |tag: &Value| json!([event.partition, event.offset, tag]);
+        inner.extend(found.iter().map(row));
+        alone.extend(found.iter().map(|tag| json!([tag])));
+        outer.extend(if found.is_empty() { vec![row(&Value::Null)] } else { found.iter().map(row).collect() });
+        for item in of(stocks, event) {
+            skus.push(json!([item["sku"]]));
+            both.extend(found.iter().map(|tag| json!([item["sku"], tag])));
+        }
+    }
+    let columns = "_partition, _offset, tag";
+    for join in
+        ["CROSS JOIN UNNEST(t.tags) AS u(tag)", ", UNNEST(tags) AS u(tag)", "JOIN UNNEST(t.tags) AS tag ON true"]
+    {
+        answers.expect(&format!("SELECT {columns} FROM things AS t {join}"), inner.clone()).await;
+    }
+    let sql = format!("SELECT {columns} FROM things LEFT JOIN UNNEST(things.tags) AS u(tag) ON true");
+    answers.expect(&sql, outer).await;
+    answers.expect("SELECT unnest(tags) FROM things", alone).await;
+    answers.expect("SELECT i.sku FROM things CROSS JOIN UNNEST(items) AS u(i)", skus.clone()).await;
+    answers.expect("SELECT i['sku'] FROM (SELECT unnest(items) AS i FROM things)", skus).await;
+    let sql =
+        "SELECT i.sku, tag FROM things AS t CROSS JOIN UNNEST(t.items) AS u(i) CROSS JOIN UNNEST(t.tags) AS v(tag)";
+    answers.expect(sql, both).await;
+}
+
 async fn views(answers: &mut Answers<'_>, cases: &[Case], events: &[Event]) {
     for (at, case) in cases.iter().enumerate() {
         let values = values(case, events);
@@ -108,12 +141,14 @@ async fn every_type_takes_every_path() {
         let server = world.here().await;
         let mut answers = Answers { server: &server, context: &context, wrong: &mut wrong };
         rows(&mut answers, &cases, &events).await;
+        items(&mut answers, &cases, &events).await;
         views(&mut answers, &cases, &events).await;
         if phase == Phase::Both {
             let worker = world.worker().await;
             let server = world.over(&worker).await;
             let mut answers = Answers { server: &server, context: "Flight", wrong: &mut wrong };
             rows(&mut answers, &cases, &events).await;
+            items(&mut answers, &cases, &events).await;
             views(&mut answers, &cases, &events).await;
             wrong.extend(world.audit().await);
         }

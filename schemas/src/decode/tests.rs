@@ -122,6 +122,14 @@ fn keys_headers_and_payloads_are_kept() {
     push(None, &[], r#"{"a":1}"#);
     push(Some(b"".as_slice()), &[("", Some(b"".as_slice()))], "{");
     push(Some(b"\xff".as_slice()), &[], "");
+    let bytes = |key: usize, value: usize| {
+        let mut messages = Messages::new();
+        messages.push(Partition(0), Offset(0), None, Some(b""));
+        messages.set_key(&vec![0; key]);
+        messages.add_header("h", Some(&vec![0; value]));
+        messages.memory()
+    };
+    assert!(bytes(1000, 0) >= bytes(0, 0) + 990 && bytes(0, 1000) >= bytes(0, 0) + 990, "the budget counts them");
     let columns = |options: &str| {
         let mut stream = stream("a INT");
         stream.messages = with_options("a INT", options).messages;

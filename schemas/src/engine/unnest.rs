@@ -6,8 +6,9 @@
 //! Invariant: a row whose list is empty or null gives no row; a LEFT JOIN gives one, with nulls.
 
 use datafusion::common::{Column, Result, TableReference, UnnestOptions, not_impl_err, plan_err};
+use datafusion::functions_nested::expr_fn::array_length;
 use datafusion::logical_expr::planner::{PlannedRelation, RelationPlanner, RelationPlannerContext, RelationPlanning};
-use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder};
+use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder, lit, when};
 use datafusion::sql::sqlparser::ast::{
     Expr as SqlExpr, Join, JoinConstraint, JoinOperator, TableAlias, TableFactor, TableWithJoins, Value, ValueWithSpan,
 };
@@ -65,7 +66,10 @@ fn plan(left: TableFactor, joins: Vec<Join>, context: &mut dyn RelationPlannerCo
     // The items are named when they are apart, because the unnested columns have no qualifier.
     let held: Vec<String> = (0..array_exprs.len()).map(|at| format!("__unnest_{at}")).collect();
     for (array, name) in array_exprs.into_iter().zip(&held) {
-        exprs.push(context.sql_to_expr(array, left.schema())?.alias(name));
+        let list = context.sql_to_expr(array, left.schema())?;
+        // An unnest that preserves nulls still drops empty lists.
+        let list = if keeps_rows { when(array_length(list.clone()).gt(lit(0)), list).end()? } else { list };
+        exprs.push(list.alias(name));
     }
     let mut output: Vec<Expr> = left.schema().columns().into_iter().map(Expr::Column).collect();
     let columns: Vec<Column> = held.iter().map(Column::new_unqualified).collect();

@@ -5,8 +5,10 @@
 
 use std::collections::BTreeMap;
 
+use arrow::array::ArrayRef;
 use arrow::datatypes::DataType;
 use arrow::record_batch::RecordBatch;
+use arrow::util::display::{ArrayFormatter, FormatOptions};
 use datafusion::common::ScalarValue;
 
 /// Rounding of up to 240 additions in any order, relative to the sum of the magnitudes: 240 times 2^-53 is 3e-14.
@@ -108,13 +110,24 @@ fn number(value: &ScalarValue) -> Option<f64> {
 
 type Keyed = BTreeMap<String, Vec<ScalarValue>>;
 
+/// The text of a group's value. Debug does not tell nulls within nested values from empty texts.
+fn text(column: &ArrayRef, row: usize, cell: &ScalarValue) -> String {
+    if !column.data_type().is_nested() {
+        return format!("{cell:?}");
+    }
+    let options = FormatOptions::default().with_null("NULL");
+    ArrayFormatter::try_new(column, &options).unwrap().value(row).to_string()
+}
+
 fn keyed(batches: &[RecordBatch], groups: usize) -> Keyed {
     let mut rows = Keyed::new();
     for batch in batches {
         for row in 0..batch.num_rows() {
             let cells: Vec<ScalarValue> =
                 batch.columns().iter().map(|c| ScalarValue::try_from_array(c, row).unwrap()).collect();
-            let key = format!("{:?}", &cells[..groups]).replace("-0.0", "0.0");
+            let group = batch.columns().iter().zip(&cells).take(groups);
+            let group: Vec<String> = group.map(|(column, cell)| text(column, row, cell)).collect();
+            let key = format!("{group:?}").replace("-0.0", "0.0");
             let twice = rows.insert(key.clone(), cells[groups..].to_vec());
             assert!(twice.is_none(), "the group {key} occurs twice");
         }

@@ -239,9 +239,9 @@ impl World {
                 &stream.definition,
                 Arc::clone(view),
                 self.master(),
-                &from,
-                &to,
+                (&from, &to),
                 64 << 20,
+                None,
             );
             let version = &published.versions[view.plan.id()];
             let report = match rebuilt.await {

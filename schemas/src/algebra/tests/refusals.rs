@@ -28,6 +28,7 @@ async fn what_cannot_be_maintained_is_refused_with_advice() {
         ("SELECT array_agg(DISTINCT i) FROM events", "no particular order"),
         ("SELECT count(*) AS _n FROM events", "reserved"),
         ("SELECT unnest(array_agg(i)) FROM events", "unnest"),
+        ("SELECT x, count(*) FROM events CROSS JOIN UNNEST(make_array(i)) AS u(x) GROUP BY x", "unnest"),
     ] {
         match compile(query).await {
             Err(Error::RefuseDefinition(Diagnostic { message, help: Some(help), .. })) => {
