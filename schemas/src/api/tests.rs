@@ -75,7 +75,7 @@ fn words_are_written_and_later_ones_are_read() {
     #[rustfmt::skip]
     let codes = [
         "bad_request", "bad_option", "empty", "mixed_statements", "read_only", "syntax", "invalid_query",
-        "query_failed", "refused", "other_site", "not_found", "no_such_path", "no_such_method", "not_acceptable",
+        "query_failed", "too_large", "refused", "other_site", "not_found", "no_such_path", "no_such_method", "not_acceptable",
         "conflict", "internal", "not_ready", "not_held", "stream_stopped", "worker_failed", "too_busy", "storage",
         "unavailable", "timeout", "memory_limit",
     ];
