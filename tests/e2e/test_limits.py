@@ -239,7 +239,7 @@ def main():
                 try:
                     define(server, "s", kafka.bootstrap)
                     with Hostile(server.url, queries, HOSTILE if queries else 0) as hostile:
-                        times, most = beside(server, 10)
+                        times, most = beside(server, 6)
                         figures = [f"{1000 * percentile(t, p):6.0f}" for t in times.values() for p in (50, 99)]
                         print(f"{kind:20} SELECT 1 {figures[0]} {figures[1]} ms   lookup {figures[2]} {figures[3]} ms", end="")
                         print(f"   {most >> 20} MiB", flush=True)
