@@ -194,6 +194,7 @@ impl Engine {
                 deadline: deadline.into_std(),
                 time: self.config.query_timeout,
                 memory: self.config.query_memory,
+                threads: self.config.target_partitions,
                 batch_rows,
                 can_restart: narrowed < NARROWER,
             };
@@ -318,8 +319,9 @@ impl Engine {
     }
 }
 
-/// The length in bytes from which a text counts as heavy before it is read.
-const LONG_TEXT: usize = 16 << 10;
+/// The length in bytes from which a text counts as heavy before it is read. The time to plan an expression grows with
+/// the square of its length.
+const LONG_TEXT: usize = 4 << 10;
 
 /// How long definitions may be read and compiled.
 const DEFINITIONS_TIME: std::time::Duration = std::time::Duration::from_secs(60);

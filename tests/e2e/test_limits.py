@@ -10,7 +10,6 @@ import contextlib
 import json
 import pathlib
 import socket
-import sys
 import tempfile
 import threading
 import time
@@ -24,6 +23,7 @@ ROWS = 2_000
 TIME = 3
 MEMORY = 128 << 20
 HOSTILE = 4
+LOST = 4
 SECONDS = 5
 
 STREAM = """CREATE EXTERNAL TABLE s (k STRING, n BIGINT, tags BIGINT[]) STORED AS KAFKA LOCATION '{topic}'
@@ -45,9 +45,9 @@ KINDS = {
         "SELECT a.w, b.k FROM (SELECT repeat(k, 20000 + {n}) AS w FROM s) a, s b",
     ],
     "deep expressions": [
-        "SELECT max(" + " + ".join(["a.n * b.n"] * 300) + " + {n}) FROM s a, s b",
-        "SELECT " + " || ".join(["k"] * 400) + " FROM s ORDER BY n + {n}",
-        "SELECT count(*) FROM s WHERE " + " OR ".join(f"n % {i + 2} = {i + 1}" for i in range(300)) + " OR n = {n}",
+        "SELECT max(" + " + ".join(["a.n * b.n"] * 150) + " + {n}) FROM s a, s b",
+        "SELECT " + " || ".join(["k"] * 200) + " FROM s ORDER BY n + {n}",
+        "SELECT count(*) FROM s WHERE " + " OR ".join(f"n % {i + 2} = {i + 1}" for i in range(150)) + " OR n = {n}",
     ],
     "huge sorts": [
         "SELECT a.n FROM s a, s b, generate_series(1, 1000) g(i) ORDER BY a.n * b.n % 1009, i + {n} OFFSET 1000000000",
@@ -168,6 +168,14 @@ def beside(server, seconds=SECONDS):
     return times, most
 
 
+def is_honest(server):
+    """Not ready if, and only if, too many queries do not end; looked at before and after."""
+    lost = [server.metrics()["thalweg_queries_lost"][""] for _ in range(2)]
+    ready = server.get("/readyz").status_code == 200
+    lost.append(server.metrics()["thalweg_queries_lost"][""])
+    return len(set(lost)) == 1 and ready == (lost[0] < LOST)
+
+
 def percentile(times, percent):
     return sorted(times)[min(len(times) * percent // 100, len(times) - 1)]
 
@@ -177,8 +185,8 @@ def test_hostile_queries_keep_nobody_waiting(server, kind):
     before = resident(server)
     with Hostile(server.url, KINDS[kind]) as hostile:
         times, most = beside(server)
-        assert server.get("/readyz").status_code == 200
         assert server.get("/healthz").elapsed.total_seconds() < 1
+        server.until(lambda: is_honest(server), "readiness that tells the truth", 10)
     for sql, taken in times.items():
         assert percentile(taken, 99) < 1, f"{sql} beside {kind}: {sorted(taken)[-5:]}"
     for sql, code, seconds in hostile.ends:
@@ -187,8 +195,9 @@ def test_hostile_queries_keep_nobody_waiting(server, kind):
         assert seconds < 5 + TIME + 2, f"{sql}: {code} after {seconds:.1f} s"
     assert hostile.ends
     assert most < before + 2 * MEMORY * 5 // 4 + MEMORY // 2, f"{kind}: {before >> 20} MiB became {most >> 20} MiB"
-    server.until(lambda: server.metrics()["thalweg_queries_running"][""] == 0, "the end of all queries", 10)
-    assert server.metrics()["thalweg_queries_lost"][""] == 0
+    for metric in ("thalweg_queries_running", "thalweg_queries_lost"):
+        server.until(lambda name=metric: server.metrics()[name][""] == 0, f"{metric} 0", 15)
+    assert server.get("/readyz").status_code == 200
     assert busy(server) < 0.5
 
 
@@ -230,7 +239,7 @@ def main():
                 try:
                     define(server, "s", kafka.bootstrap)
                     with Hostile(server.url, queries, HOSTILE if queries else 0) as hostile:
-                        times, most = beside(server, 10)
+                        times, most = beside(server, 6)
                         figures = [f"{1000 * percentile(t, p):6.0f}" for t in times.values() for p in (50, 99)]
                         print(f"{kind:20} SELECT 1 {figures[0]} {figures[1]} ms   lookup {figures[2]} {figures[3]} ms", end="")
                         print(f"   {most >> 20} MiB", flush=True)
@@ -245,5 +254,4 @@ def main():
 
 
 if __name__ == "__main__":
-    sys.path.insert(0, str(pathlib.Path(__file__).parent))
     main()

@@ -5,6 +5,7 @@
 
 use std::sync::Arc;
 
+use arrow::record_batch::RecordBatch;
 use axum::Extension;
 use axum::body::{Body, Bytes};
 use axum::extract::State;
@@ -20,6 +21,7 @@ use super::encode::{AnswerFormat, Encoder, columns};
 use super::guard::Caller;
 use crate::answer::{Answer, Batches};
 use crate::engine::Engine;
+use crate::limits::slices::bytes;
 use crate::options::Options;
 use crate::{Error, Result};
 
@@ -29,6 +31,9 @@ const OPTIONS: [(&str, &str); 3] =
 
 /// Size in bytes up to which an answer is completed before its head is sent, so that its errors still have a status.
 const WHOLE_BYTES: usize = 256 << 10;
+
+/// Bytes of a batch that is encoded where the request is served.
+const ENCODED_HERE: usize = 64 << 10;
 
 pub(super) async fn run(
     State(engine): State<Arc<Engine>>,
@@ -114,7 +119,7 @@ async fn respond(answer: Answer, format: AnswerFormat) -> Result<Response> {
     let mut ended = false;
     while first.len() < WHOLE_BYTES {
         match batches.next().await {
-            Some(batch) => encoder.batch(&batch?, &mut first)?,
+            Some(batch) => (encoder, first) = encode(encoder, batch?, first).await?,
             None => {
                 encoder.end(&mut first)?;
                 ended = true;
@@ -136,6 +141,20 @@ async fn respond(answer: Answer, format: AnswerFormat) -> Result<Response> {
     Ok(response)
 }
 
+/// Writes `batch` behind `out`. A large batch is encoded on a thread for blocking work, because the threads that serve
+/// requests must not be held for long.
+async fn encode(mut encoder: Encoder, batch: RecordBatch, mut out: Vec<u8>) -> Result<(Encoder, Vec<u8>)> {
+    if bytes(&batch) <= ENCODED_HERE {
+        encoder.batch(&batch, &mut out)?;
+        return Ok((encoder, out));
+    }
+    let work = move || encoder.batch(&batch, &mut out).map(|()| (encoder, out));
+    match tokio::task::spawn_blocking(work).await {
+        Ok(encoded) => encoded,
+        Err(panic) => Err(Error::Serve(std::io::Error::other(panic))),
+    }
+}
+
 /// Returns JSON as a header value.
 fn header_of(value: &impl Serialize) -> Result<HeaderValue> {
     let text = serde_json::to_string(value).map_err(|e| Error::Serve(std::io::Error::other(e)))?;
@@ -150,7 +169,7 @@ fn stream_rest(head: Vec<u8>, encoder: Encoder, batches: Batches) -> Body {
         };
         let mut chunk = Vec::new();
         match batches.next().await {
-            Some(batch) => encoder.batch(&batch?, &mut chunk)?,
+            Some(batch) => (encoder, chunk) = encode(encoder, batch?, chunk).await?,
             None => {
                 encoder.end(&mut chunk)?;
                 return Ok(Some((Bytes::from(chunk), None)));

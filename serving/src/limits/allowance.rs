@@ -17,8 +17,11 @@ use tokio::sync::OwnedSemaphorePermit;
 use super::lanes::Lane;
 use crate::Error;
 
-/// The share of a query's memory that one batch may take.
-const BATCH_SHARE: usize = 8;
+/// The parts of a query's memory of which one batch may take one, at least.
+const BATCH_PARTS: usize = 8;
+
+/// Batches of one thread that exist at the same time, about.
+const BATCHES_OF_THREAD: usize = 4;
 
 /// A query's allowance.
 pub(crate) struct Allowance {
@@ -26,6 +29,7 @@ pub(crate) struct Allowance {
     time: Duration,
     pool: Arc<dyn MemoryPool>,
     memory: usize,
+    batch_bytes: usize,
     batch_rows: usize,
     cancelled: AtomicBool,
     /// True while nothing was sent, so that the query can start again with smaller batches.
@@ -42,6 +46,8 @@ pub(crate) struct Terms {
     /// The whole time that the query was given, for the message.
     pub(crate) time: Duration,
     pub(crate) memory: usize,
+    /// Threads that compute at the same time.
+    pub(crate) threads: usize,
     /// Rows of a batch.
     pub(crate) batch_rows: usize,
     pub(crate) can_restart: bool,
@@ -54,6 +60,7 @@ impl Allowance {
             time: terms.time,
             pool,
             memory: terms.memory,
+            batch_bytes: terms.memory / BATCH_PARTS.max(BATCHES_OF_THREAD * terms.threads),
             batch_rows: terms.batch_rows,
             cancelled: AtomicBool::new(false),
             can_restart: AtomicBool::new(terms.can_restart),
@@ -91,7 +98,7 @@ impl Allowance {
 
     /// Bytes that one batch may take.
     pub(crate) fn batch_bytes(&self) -> usize {
-        self.memory / BATCH_SHARE
+        self.batch_bytes
     }
 
     /// Bytes that one of the calls with growing values may produce at once.

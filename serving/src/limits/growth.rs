@@ -24,9 +24,6 @@ use super::allowance::Allowance;
 pub(crate) const NAMES: [&str; 9] =
     ["repeat", "lpad", "rpad", "replace", "regexp_replace", "array_repeat", "array_resize", "range", "generate_series"];
 
-/// The most rows for which an operator with one of the functions computes at once.
-pub(crate) const ROWS: usize = 256;
-
 /// One of the functions, with a check of its values' size.
 #[derive(Debug)]
 struct Growing {
@@ -203,7 +200,8 @@ fn bytes_of(name: &str, args: &[ColumnarValue], rows: usize) -> Result<usize> {
             _ => 0,
         },
         "array_repeat" => match (Argument::of(args, 0)?, Numbers::of(args, 1)?) {
-            (Some(value), Some(times)) => sum(&|row| value.width(row).saturating_mul(times.count(row))),
+            // Each element also has an index on the way.
+            (Some(value), Some(times)) => sum(&|row| (value.width(row) + 8).saturating_mul(times.count(row))),
             _ => 0,
         },
         "array_resize" => match Numbers::of(args, 1)? {
@@ -255,7 +253,7 @@ mod tests {
         check("lpad", &[texts(&["ab", "c"]), number(10)], 2, 20);
         check("rpad", &[texts(&["ab"]), number(10), texts(&["é"])], 1, 40);
         check("replace", &[texts(&["ab"]), texts(&[""]), texts(&["xyz"])], 1, 11);
-        check("array_repeat", &[number(7), number(100)], 1, 800);
+        check("array_repeat", &[number(7), number(100)], 1, 1600);
         check("array_resize", &[number(7), number(100)], 1, 1600);
         check("range", &[number(100)], 1, 800);
         check("generate_series", &[number(100), number(0), number(-2)], 1, 400);

@@ -173,8 +173,7 @@ fn with_duties(node: Arc<dyn ExecutionPlan>, allowance: &Arc<Allowance>) -> Resu
     });
     let joins = JOINS.contains(&node.name());
     let collects = COLLECTORS.contains(&node.name());
-    let grows = growing_calls(&node)? > 0;
-    if !(joins || collects || grows || unnested.is_some()) {
+    if !(joins || collects || unnested.is_some()) {
         return Ok(node);
     }
     let widths = Arc::new(Widths::default());
@@ -192,9 +191,6 @@ fn with_duties(node: Arc<dyn ExecutionPlan>, allowance: &Arc<Allowance>) -> Resu
         duty.once |= reads_once && side == 0;
         if collects {
             duty.counted = Counted::All;
-        }
-        if grows {
-            duty.cut = Cut::Rows(growth::ROWS.min(allowance.batch_rows()));
         }
         if let Some(lists) = &unnested {
             duty.cut = Cut::Lists(Arc::clone(lists));

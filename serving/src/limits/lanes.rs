@@ -17,8 +17,9 @@ use tokio::runtime::{Builder, Handle, Runtime};
 
 use crate::{Error, Result};
 
-/// How long work may still run after its end was asked for before it counts as lost.
-pub(crate) const LOST_AFTER: Duration = Duration::from_secs(1);
+/// How long work may still run after its end was asked for before it counts as lost. On a machine that has more to do
+/// than it can, one step of an operator takes seconds.
+pub(crate) const LOST_AFTER: Duration = Duration::from_secs(5);
 
 /// The stack of a thread. Plans of deep expressions are walked recursively.
 const STACK_BYTES: usize = 16 << 20;

@@ -89,16 +89,25 @@ fn elements(values: &ArrayRef, from: usize, to: usize, depth: usize) -> usize {
     elements(inner, from, to, depth - 1)
 }
 
-/// The number of rows, from `from` on, whose lists together become at most `limit` rows; at least one.
-pub(crate) fn until(batch: &RecordBatch, from: usize, unnested: &[Unnested], limit: usize) -> usize {
+/// The number of rows, from `from` on, whose lists together become at most `limit` rows, and how many they become; at
+/// least one row.
+pub(crate) fn until(batch: &RecordBatch, from: usize, unnested: &[Unnested], limit: usize) -> (usize, usize) {
     let mut made = 0_usize;
     for row in from..batch.num_rows() {
-        made = made.saturating_add(rows_of(batch, row, unnested));
-        if made > limit {
-            return (row - from).max(1);
+        let more = made.saturating_add(rows_of(batch, row, unnested));
+        if more > limit && row > from {
+            return (row - from, made);
         }
+        made = more;
     }
-    batch.num_rows() - from
+    (batch.num_rows() - from, made)
+}
+
+/// Bytes of the widest row of `batch` outside its lists, at most.
+pub(crate) fn widest_beside(batch: &RecordBatch, unnested: &[Unnested]) -> usize {
+    let is_list = |column: usize| unnested.iter().any(|list| list.column == column);
+    let others = batch.columns().iter().enumerate().filter(|(column, _)| !is_list(*column));
+    others.map(|(_, values)| widest_value(values)).fold(0, usize::saturating_add)
 }
 
 #[cfg(test)]
@@ -129,17 +138,18 @@ mod tests {
             let lists = [Unnested { column: 0, depth: 1 }];
             assert_eq!(until(&batch(), from, &lists, limit), expect, "{from} {limit}");
         };
-        check(0, 100, 4);
-        check(0, 6, 3);
-        check(0, 4, 2);
-        check(0, 1, 1);
-        check(3, 1, 1);
-        check(2, 2, 1);
+        check(0, 100, (4, 15));
+        check(0, 6, (3, 6));
+        check(0, 4, (2, 4));
+        check(0, 1, (1, 3));
+        check(3, 1, (1, 9));
+        check(2, 2, (1, 2));
     }
 
     #[test]
     fn widths_are_those_of_values() {
         assert_eq!(widest(&batch()), 9 * 4 + 3 + 8);
+        assert_eq!(widest_beside(&batch(), &[Unnested { column: 0, depth: 1 }]), 3 + 8);
         assert_eq!(fixed_width(&batch().schema()), None);
         assert_eq!(fixed_width(&batch().project(&[2]).unwrap().schema()), Some(8));
         assert!(bytes(&batch().slice(0, 1)) < bytes(&batch()));

@@ -20,6 +20,9 @@ use crate::limits::slices;
 /// Batches smaller than this are not counted.
 const COUNTED_FROM: usize = 64 << 10;
 
+/// Bytes that an unnested row takes beside its values: indices of rows and elements, and an element of a number.
+const UNNESTED_WIDTH: usize = 32;
+
 /// Rows that come out of one piece of a batch of lists, at most, if its first row alone has not more.
 const UNNESTED_ROWS: usize = 64 << 10;
 
@@ -27,6 +30,8 @@ pub(super) struct GuardStream {
     input: SendableRecordBatchStream,
     // Freed before the allowance, whose end is the end of the query.
     reservation: MemoryReservation,
+    /// What the operator above makes of the lists of a piece.
+    unnested: MemoryReservation,
     allowance: Arc<Allowance>,
     duty: Duty,
     fixed_width: Option<usize>,
@@ -39,7 +44,8 @@ impl GuardStream {
     pub(super) fn new(input: SendableRecordBatchStream, allowance: Arc<Allowance>, duty: Duty) -> Self {
         let fixed_width = slices::fixed_width(&input.schema());
         let reservation = allowance.reserve("batches under way");
-        Self { input, reservation, allowance, duty, fixed_width, rest: None, ended: false }
+        let unnested = allowance.reserve("unnested rows");
+        Self { input, reservation, unnested, allowance, duty, fixed_width, rest: None, ended: false }
     }
 
     /// Counts a new batch.
@@ -85,24 +91,31 @@ impl GuardStream {
     }
 
     /// The next piece of the batch that is cut.
-    fn piece(&mut self) -> Option<RecordBatch> {
-        let (batch, from) = self.rest.take()?;
+    ///
+    /// Errors: what the operator above makes of the piece does not fit.
+    fn piece(&mut self) -> Result<Option<RecordBatch>> {
+        let Some((batch, from)) = self.rest.take() else {
+            return Ok(None);
+        };
         let rows = match &self.duty.cut {
             Cut::Rows(most) => (batch.num_rows() - from).min(*most),
             Cut::Lists(lists) => {
-                let width = self.fixed_width.unwrap_or_else(|| slices::widest(&batch)).max(1);
+                let width = slices::widest_beside(&batch, lists).saturating_add(UNNESTED_WIDTH);
                 let limit = (self.allowance.batch_bytes() / width).clamp(1, UNNESTED_ROWS);
-                slices::until(&batch, from, lists, limit)
+                let (rows, made) = slices::until(&batch, from, lists, limit);
+                let elements = slices::bytes(&batch.slice(from, rows));
+                self.unnested.try_resize(made.saturating_mul(width).saturating_add(elements))?;
+                rows
             }
         };
         if from == 0 && rows >= batch.num_rows() {
-            return Some(batch);
+            return Ok(Some(batch));
         }
         let piece = batch.slice(from, rows);
         if from + rows < batch.num_rows() {
             self.rest = Some((batch, from + rows));
         }
-        Some(piece)
+        Ok(Some(piece))
     }
 }
 
@@ -116,8 +129,10 @@ impl Stream for GuardStream {
         if let Err(error) = self.allowance.check() {
             return self.end(Some(Err(error)));
         }
-        if let Some(piece) = self.piece() {
-            return Poll::Ready(Some(Ok(piece)));
+        match self.piece() {
+            Ok(None) => {}
+            Ok(piece) => return Poll::Ready(piece.map(Ok)),
+            Err(error) => return self.end(Some(Err(error))),
         }
         match ready!(self.input.poll_next_unpin(context)) {
             Some(Ok(batch)) => {
@@ -128,7 +143,10 @@ impl Stream for GuardStream {
                     return Poll::Ready(Some(Ok(batch)));
                 }
                 self.rest = Some((batch, 0));
-                Poll::Ready(self.piece().map(Ok))
+                match self.piece() {
+                    Ok(piece) => Poll::Ready(piece.map(Ok)),
+                    Err(error) => self.end(Some(Err(error))),
+                }
             }
             other => self.end(other),
         }
@@ -139,6 +157,7 @@ impl GuardStream {
     fn end(&mut self, last: Option<Result<RecordBatch>>) -> Poll<Option<Result<RecordBatch>>> {
         self.ended = true;
         self.rest = None;
+        self.unnested.free();
         // What the operator above keeps, it keeps until it is dropped together with this stream.
         if self.duty.counted != Counted::All || last.is_some() {
             self.reservation.free();
