@@ -120,7 +120,6 @@ impl Error {
         }
     }
 
-
     /// True if a worker failed while it served a part of the answer; after a new pin, another worker may serve the
     /// part.
     pub(crate) fn is_worker_lost(&self) -> bool {
