@@ -7,6 +7,8 @@ use std::time::Duration;
 
 use reqwest::{Client, RequestBuilder, Response as Reply};
 use serde_json::{Value, json};
+use thalweg_schemas::api::views::{ViewList, ViewPhase};
+use thalweg_schemas::failure::{FailedStep, ViewFailure};
 use tokio::task::JoinHandle;
 
 use super::*;
@@ -351,4 +353,43 @@ async fn a_shutdown_ends_even_a_query_that_nobody_reads() {
     let ended = tokio::time::timeout(Duration::from_secs(20), server.task).await;
     ended.unwrap().unwrap().unwrap();
     drop(reply);
+}
+
+#[tokio::test]
+async fn a_failed_view_is_shown_with_its_reason_and_keeps_nothing_from_being_answered() {
+    let server = Server::start().await;
+    let totals = server.world.view_id("totals");
+    let failure = ViewFailure {
+        step: FailedStep::Rebuild,
+        fault: Fault::Engine,
+        reason: "capacity overflow".into(),
+        expression: Some("lpad(device, n)".into()),
+        from: at(30, 20),
+        to: at(31, 20),
+        since_ms: 5,
+    };
+    server.world.alter(|snapshot| {
+        snapshot.views.remove(&totals);
+        snapshot.failed.insert(totals.clone(), Arc::new(failure.clone()));
+    });
+    let shown: ViewList = server.get("/v1/views").await.json().await.unwrap();
+    let by_name = |name: &str| shown.views.iter().find(|view| view.name.as_str() == name).unwrap();
+    assert_eq!((by_name("totals").status, by_name("totals").failure.as_ref()), (ViewPhase::Failed, Some(&failure)));
+    assert_eq!((by_name("busy").status, by_name("busy").failure.as_ref()), (ViewPhase::Serving, None));
+    let (status, code, body) = error(server.sql("SELECT * FROM totals").await).await;
+    assert_eq!((status, code.as_str()), (503, "view_failed"));
+    let said = body["message"].as_str().unwrap();
+    assert!(said.contains("offset 30 of partition 0 in lpad(device, n): capacity overflow"), "{said}");
+    let metrics = server.get("/metrics").await.text().await.unwrap();
+    for line in ["thalweg_view_failed{view=\"totals\"} 1", "thalweg_view_failed{view=\"busy\"} 0"] {
+        assert!(metrics.contains(line), "{line}: {metrics}");
+    }
+    assert_eq!(server.get("/readyz").await.status(), 200, "it stays failed, which must not hold a rollout");
+
+    // A run that fails while the realtime side is sound: the answer is exact, and the failure is shown.
+    server.world.fail_run("busy", ViewFailure { step: FailedStep::Run, ..failure });
+    let shown: ViewList = server.get("/v1/views").await.json().await.unwrap();
+    let busy = shown.views.iter().find(|view| view.name.as_str() == "busy").unwrap();
+    assert_eq!((busy.status, busy.failure.as_ref().map(|f| f.step)), (ViewPhase::Serving, Some(FailedStep::Run)));
+    assert_eq!(server.sql("SELECT * FROM busy").await.status(), 200);
 }
