@@ -15,6 +15,8 @@ mod not_in;
 mod sum;
 mod time_functions;
 
+mod at_time_zone;
+
 mod analysis;
 mod functions;
 mod sql_types;

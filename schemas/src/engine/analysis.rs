@@ -19,6 +19,7 @@ use datafusion::logical_expr::utils::merge_schema;
 use datafusion::logical_expr::{BinaryExpr, Cast, Expr, ExprSchemable, LogicalPlan, Operator, ScalarUDF};
 use datafusion::optimizer::analyzer::{Analyzer, AnalyzerRule};
 
+use super::at_time_zone::AtTimeZone;
 use super::checked::{CheckedOperator, InCalendar};
 use super::not_in::NotIn;
 
@@ -64,6 +65,14 @@ impl AnalyzerRule for Microseconds {
     fn analyze(&self, plan: LogicalPlan, _: &ConfigOptions) -> Result<LogicalPlan> {
         rewrite_all(plan, |expr, schema| {
             Ok(match expr {
+                Expr::Cast(Cast { expr, field }) if is_local(&expr, field.data_type(), schema)? => {
+                    Transformed::yes(match field.data_type() {
+                        DataType::Timestamp(_, Some(zone)) => {
+                            ScalarUDF::new_from_impl(AtTimeZone::new(Arc::clone(zone))).call(vec![*expr])
+                        }
+                        _ => Expr::Cast(Cast { expr, field }),
+                    })
+                }
                 Expr::Cast(Cast { expr, field }) if is_nanoseconds(field.data_type()) => {
                     Transformed::yes(Expr::Cast(Cast::new(expr, micros_like(field.data_type()))))
                 }
@@ -85,6 +94,12 @@ impl AnalyzerRule for Microseconds {
             })
         })
     }
+}
+
+/// True if a time without a time zone is cast to a zone whose clock changes.
+fn is_local(time: &Expr, to: &DataType, schema: &DFSchema) -> Result<bool> {
+    let DataType::Timestamp(_, Some(zone)) = to else { return Ok(false) };
+    Ok(AtTimeZone::converts(zone) && matches!(time.get_type(schema)?, DataType::Timestamp(_, None)))
 }
 
 /// The timestamp in seconds for a whole number that is cast to a timestamp in microseconds.

@@ -181,7 +181,7 @@ async fn times_are_right_over_the_whole_calendar() {
         ("to_timestamp('9999-12-31T00:00:00Z')", Ok("9999-12-31T00:00:00Z")),
         ("to_timestamp_millis('9999-12-31')", Ok("9999-12-31T00:00:00Z")),
         ("to_timestamp('no time')", Err("")),
-        ("to_timestamp('31.12.2025', '%d.%m.%Y')", Err("")),
+        ("to_timestamp('31.12.2025', '%d.%m.%Y')", Ok("2025-12-31T00:00:00Z")),
         ("to_timestamp('31.12.2025 07:00', '%d.%m.%Y %H:%M')", Ok("2025-12-31T07:00:00Z")),
         ("to_date('9999-12-31')", Ok("9999-12-31")),
         ("to_unixtime(ts)", Ok("253402300799")),
@@ -193,6 +193,8 @@ async fn times_are_right_over_the_whole_calendar() {
         ("to_timestamp_millis(big)", Err("outside of the calendar")),
         ("to_timestamp_seconds(big)", Err("outside of the calendar")),
         ("make_date(9999, 12, 31)", Ok("9999-12-31")),
+        ("TIMESTAMP '2026-03-29 02:30:00' AT TIME ZONE 'Europe/Berlin'", Ok("2026-03-29T03:30:00+02:00")),
+        ("TIMESTAMP '2026-10-25 02:30:00' AT TIME ZONE 'Europe/Berlin'", Ok("2026-10-25T02:30:00+02:00")),
         ("CAST(tz AT TIME ZONE 'Asia/Tokyo' AS STRING)", Ok("+10000-01-01T08:00:00+09:00")),
     ])
     .await;
