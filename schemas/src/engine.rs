@@ -16,6 +16,7 @@ mod sum;
 mod time_functions;
 
 mod at_time_zone;
+mod floats;
 
 mod analysis;
 mod functions;

@@ -94,6 +94,20 @@ async fn bins_of_local_times_are_bins_of_utc() {
 }
 
 #[tokio::test]
+async fn equal_floats_differ() {
+    let table = "(VALUES (-0.0), (0.0), (CAST('NaN' AS DOUBLE)), (0.0 * CAST('inf' AS DOUBLE))) AS t(v)";
+    still(ask(&format!("SELECT count(DISTINCT v), count(*) FROM {table}")).await, "4 4");
+    still(ask(&format!("SELECT count(*) FROM {table} WHERE v IN (0.0, 5.0, 6.0, 7.0, 8.0, 9.0)")).await, "1");
+    still(ask(&format!("SELECT v FROM {table} ORDER BY v LIMIT 1")).await, "NaN");
+}
+
+#[tokio::test]
+async fn local_times_fail() {
+    let local = "arrow_cast('2026-03-29T02:30:00', 'Timestamp(Microsecond, None)')";
+    still_fails(ask(&format!("SELECT t AT TIME ZONE 'Europe/Berlin' FROM (VALUES ({local})) AS s(t)")).await, "");
+}
+
+#[tokio::test]
 async fn not_in_forgets_nulls() {
     let found =
         ask("SELECT l.x FROM (VALUES (1)) AS l(x) WHERE 3 NOT IN (SELECT r.x FROM (VALUES (1), (NULL)) AS r(x))");

@@ -248,6 +248,27 @@ async fn floats_have_one_order() {
 }
 
 #[tokio::test]
+async fn equal_floats_are_one_value() {
+    let table = "(VALUES (-0.0), (0.0), (1.0), (CAST('NaN' AS DOUBLE)), (0.0 * CAST('inf' AS DOUBLE))) AS t(v)";
+    for (query, expect) in [
+        ("SELECT v, count(*) FROM t GROUP BY v ORDER BY v", "0.0 2; 1.0 1; NaN 2"),
+        ("SELECT DISTINCT v FROM t ORDER BY v", "0.0; 1.0; NaN"),
+        ("SELECT count(DISTINCT v) FROM t", "3"),
+        ("SELECT count(DISTINCT v), count(*) FROM t", "3 5"),
+        ("SELECT count(*) FROM t WHERE v = 0.0", "2"),
+        ("SELECT count(*) FROM t WHERE v IN (0.0, 5.0)", "2"),
+        ("SELECT count(*) FROM t WHERE v IN (0.0, 5.0, 6.0, 7.0, 8.0, 9.0)", "2"),
+        ("SELECT count(*) FROM t WHERE v IN (SELECT CAST('NaN' AS DOUBLE))", "2"),
+        ("SELECT count(*) FROM t WHERE v > 1", "2"),
+        ("SELECT count(*) FROM t WHERE v / 0 = CAST('NaN' AS DOUBLE)", "4"),
+        ("SELECT array_agg(DISTINCT v ORDER BY v) FROM t", "[0.0, 1.0, NaN]"),
+    ] {
+        let query = query.replacen("FROM t", &format!("FROM {table}"), 1);
+        assert_eq!(ask(&query).await.as_deref(), Ok(expect), "{query}");
+    }
+}
+
+#[tokio::test]
 async fn long_values_are_refused_before_they_are_made() {
     check_all(&[
         ("length(repeat(s, 1000))", Ok("4000")),
