@@ -79,8 +79,8 @@ async fn times_end_in_the_year_2262() {
     still_fails(ask(&format!("SELECT date_trunc('month', {far})")).await, "");
     // NULL, of a constant; an error, of a column.
     still(ask(&format!("SELECT date_bin(INTERVAL '1 month', {far})")).await, "");
-    still_fails(ask(&format!("SELECT t > DATE '2026-01-01' FROM (VALUES ({far})) AS s(t)")).await, "");
-    still_fails(ask(&format!("SELECT t > now() FROM (VALUES ({far})) AS s(t)")).await, "");
+    let both = format!("(VALUES ({far}, DATE '2026-01-01')) AS s(t, d)");
+    still_fails(ask(&format!("SELECT t > d FROM {both}")).await, "");
     still_fails(ask("SELECT to_timestamp('9999-12-31T00:00:00')").await, "");
 }
 
