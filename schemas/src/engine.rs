@@ -16,6 +16,9 @@ mod not_in;
 mod sum;
 mod time_functions;
 
+mod at_time_zone;
+mod floats;
+
 mod analysis;
 mod functions;
 mod sql_types;

@@ -50,7 +50,8 @@ async fn integers_wrap_around() {
 async fn decimals_leave_their_precision() {
     let nines = "9".repeat(38);
     let found = ask(&format!("SELECT CAST('{nines}' AS DECIMAL(38, 0)) + 1")).await;
-    still(found, &format!("1{}", "0".repeat(38)));
+    // The display of the engine cuts the 39th digit.
+    still(found, &format!("1{}", "0".repeat(37)));
 }
 
 #[tokio::test]
@@ -60,7 +61,7 @@ async fn sums_wrap_around() {
     let nines = "9".repeat(38);
     let decimal = format!("(CAST('{nines}' AS DECIMAL(38, 0)))");
     let found = ask(&format!("SELECT sum(n) FROM (VALUES {decimal}, {decimal}) AS t(n)")).await;
-    still(found, "-140282366920938463463374607431768211458");
+    still(found, "-14028236692093846346337460743176821145");
 }
 
 #[tokio::test]
@@ -76,9 +77,10 @@ async fn times_end_in_the_year_2262() {
     let far = "arrow_cast('9999-12-31T00:00:00', 'Timestamp(Microsecond, None)')";
     still_fails(ask("SELECT TIMESTAMP '9999-12-31'").await, "nanoseconds");
     still_fails(ask(&format!("SELECT date_trunc('month', {far})")).await, "");
-    still_fails(ask(&format!("SELECT date_bin(INTERVAL '1 month', {far})")).await, "");
-    still_fails(ask(&format!("SELECT t > DATE '2026-01-01' FROM (VALUES ({far})) AS s(t)")).await, "");
-    still_fails(ask(&format!("SELECT t > now() FROM (VALUES ({far})) AS s(t)")).await, "");
+    // NULL, of a constant; an error, of a column.
+    still(ask(&format!("SELECT date_bin(INTERVAL '1 month', {far})")).await, "");
+    let both = format!("(VALUES ({far}, DATE '2026-01-01')) AS s(t, d)");
+    still_fails(ask(&format!("SELECT t > d FROM {both}")).await, "");
     still_fails(ask("SELECT to_timestamp('9999-12-31T00:00:00')").await, "");
 }
 
@@ -89,6 +91,20 @@ async fn bins_of_local_times_are_bins_of_utc() {
          AT TIME ZONE 'Europe/Berlin')",
     );
     still(found.await, "2026-03-28T01:00:00+01:00");
+}
+
+#[tokio::test]
+async fn equal_floats_differ() {
+    let table = "(VALUES (-0.0), (0.0), (CAST('NaN' AS DOUBLE)), (0.0 * CAST('inf' AS DOUBLE))) AS t(v)";
+    still(ask(&format!("SELECT count(DISTINCT v), count(*) FROM {table}")).await, "4 4");
+    still(ask(&format!("SELECT count(*) FROM {table} WHERE v IN (0.0, 5.0, 6.0, 7.0, 8.0, 9.0)")).await, "1");
+    still(ask(&format!("SELECT v FROM {table} ORDER BY v LIMIT 1")).await, "NaN");
+}
+
+#[tokio::test]
+async fn local_times_fail() {
+    let local = "arrow_cast('2026-03-29T02:30:00', 'Timestamp(Microsecond, None)')";
+    still_fails(ask(&format!("SELECT t AT TIME ZONE 'Europe/Berlin' FROM (VALUES ({local})) AS s(t)")).await, "");
 }
 
 #[tokio::test]

@@ -13,13 +13,15 @@ use arrow::datatypes::{DataType, TimeUnit};
 use datafusion::common::config::ConfigOptions;
 use datafusion::common::tree_node::{Transformed, TreeNode};
 use datafusion::common::{DFSchema, Result, ScalarValue};
-use datafusion::logical_expr::expr::{Between, InList, ScalarFunction, TryCast};
+use datafusion::logical_expr::expr::{AggregateFunction, Between, InList, ScalarFunction, TryCast};
 use datafusion::logical_expr::expr_rewriter::NamePreserver;
 use datafusion::logical_expr::utils::merge_schema;
 use datafusion::logical_expr::{BinaryExpr, Cast, Expr, ExprSchemable, LogicalPlan, Operator, ScalarUDF};
 use datafusion::optimizer::analyzer::{Analyzer, AnalyzerRule};
 
+use super::at_time_zone::AtTimeZone;
 use super::checked::{CheckedOperator, InCalendar};
+use super::floats::{CanonicalFloat, in_set, is_in_set, once, one_nan};
 use super::not_in::NotIn;
 
 /// The engine's rules, and ours around them.
@@ -64,6 +66,14 @@ impl AnalyzerRule for Microseconds {
     fn analyze(&self, plan: LogicalPlan, _: &ConfigOptions) -> Result<LogicalPlan> {
         rewrite_all(plan, |expr, schema| {
             Ok(match expr {
+                Expr::Cast(Cast { expr, field }) if is_local(&expr, field.data_type(), schema)? => {
+                    Transformed::yes(match field.data_type() {
+                        DataType::Timestamp(_, Some(zone)) => {
+                            ScalarUDF::new_from_impl(AtTimeZone::new(Arc::clone(zone))).call(vec![*expr])
+                        }
+                        _ => Expr::Cast(Cast { expr, field }),
+                    })
+                }
                 Expr::Cast(Cast { expr, field }) if is_nanoseconds(field.data_type()) => {
                     Transformed::yes(Expr::Cast(Cast::new(expr, micros_like(field.data_type()))))
                 }
@@ -85,6 +95,12 @@ impl AnalyzerRule for Microseconds {
             })
         })
     }
+}
+
+/// True if a time without a time zone is cast to a zone whose clock changes.
+fn is_local(time: &Expr, to: &DataType, schema: &DFSchema) -> Result<bool> {
+    let DataType::Timestamp(_, Some(zone)) = to else { return Ok(false) };
+    Ok(AtTimeZone::converts(zone) && matches!(time.get_type(schema)?, DataType::Timestamp(_, None)))
 }
 
 /// The timestamp in seconds for a whole number that is cast to a timestamp in microseconds.
@@ -134,12 +150,18 @@ fn exact(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
         Expr::InList(InList { expr, list, negated }) => {
             let mut all = vec![*expr];
             all.extend(list);
+            if CanonicalFloat::changes(&all[0].get_type(schema)?) && !is_in_set(&all[0]) {
+                let mut all: Vec<Expr> = all.into_iter().map(in_set).collect();
+                let expr = Box::new(all.remove(0));
+                return Ok(Transformed::yes(Expr::InList(InList::new(expr, all, negated))));
+            }
             let in_list = |mut all: Vec<Expr>| {
                 let expr = all.remove(0);
                 Expr::InList(InList::new(Box::new(expr), all, negated))
             };
             Ok(common_micros(all, schema)?.update_data(in_list))
         }
+        Expr::AggregateFunction(call) if call.params.distinct => distinct(call, schema),
         Expr::Negative(inner) if needs_checks(&inner.get_type(schema)?) => {
             let text = Expr::Negative(inner.clone()).human_display().to_string();
             let negate = ScalarUDF::new_from_impl(CheckedOperator::new(Operator::Minus, text));
@@ -160,6 +182,10 @@ fn exact(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
         Expr::ScalarFunction(mut call) if is_in_calendar(&call) && call.args.iter().all(is_check) => {
             Ok(Transformed::yes(call.args.remove(0)))
         }
+        Expr::ScalarFunction(call) if call.func.inner().is::<CanonicalFloat>() => Ok(match once(&call) {
+            Some(inner) => Transformed::yes(inner),
+            None => Transformed::no(Expr::ScalarFunction(call)),
+        }),
         Expr::ScalarFunction(call) if MAKES_TIMES.contains(&call.func.name()) => {
             let expr = Expr::ScalarFunction(call);
             Ok(if InCalendar::checks(&expr.get_type(schema)?) {
@@ -217,7 +243,30 @@ fn operator(binary: BinaryExpr, schema: &DFSchema) -> Result<Transformed<Expr>> 
         return Ok(Transformed::yes(checked.call(vec![*binary.left, *binary.right])));
     }
     let expr = Expr::BinaryExpr(binary);
-    Ok(if InCalendar::checks(&expr.get_type(schema)?) { in_calendar(expr, false) } else { Transformed::no(expr) })
+    let computed = expr.get_type(schema)?;
+    Ok(if InCalendar::checks(&computed) {
+        in_calendar(expr, false)
+    } else if CanonicalFloat::changes(&computed) {
+        Transformed::yes(one_nan(expr))
+    } else {
+        Transformed::no(expr)
+    })
+}
+
+/// A call over distinct values: equal floats are one value.
+fn distinct(mut call: AggregateFunction, schema: &DFSchema) -> Result<Transformed<Expr>> {
+    let params = &mut call.params;
+    let [value] = params.args.as_slice() else { return Ok(Transformed::no(Expr::AggregateFunction(call))) };
+    if !CanonicalFloat::changes(&value.get_type(schema)?) || is_in_set(value) {
+        return Ok(Transformed::no(Expr::AggregateFunction(call)));
+    }
+    let value = value.clone();
+    // The engine demands that an ordering key be the argument.
+    for key in params.order_by.iter_mut().filter(|key| key.expr == value) {
+        key.expr = in_set(value.clone());
+    }
+    params.args = vec![in_set(value)];
+    Ok(Transformed::yes(Expr::AggregateFunction(call)))
 }
 
 fn is_comparison(operator: Operator) -> bool {

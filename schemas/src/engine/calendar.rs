@@ -204,6 +204,15 @@ impl Clock {
         }
     }
 
+    /// The instant of a local time: of two, the first. A time that the clock skips is moved on by what was skipped.
+    pub(super) fn convert(&self, local: i64) -> Option<i64> {
+        let instant = self.instant(local, None)?;
+        if self.local(instant)? == local {
+            return Some(instant);
+        }
+        local.checked_sub(self.offset(instant - 1)?)
+    }
+
     /// The instant at which the clock skips the local time `local`: the first instant whose local time is later.
     fn skip(&self, local: i64) -> Option<i64> {
         // No zone is more than a day from UTC, and no other change is as near.
@@ -236,8 +245,9 @@ mod tests {
 
     fn time(text: &str) -> i64 {
         let text = text.trim_end_matches('Z');
+        let text = if text.starts_with("10000") { format!("+{text}") } else { text.to_owned() };
         let format = if text.contains('.') { "%Y-%m-%dT%H:%M:%S%.f" } else { "%Y-%m-%dT%H:%M:%S" };
-        NaiveDateTime::parse_from_str(text, format).unwrap().and_utc().timestamp_micros()
+        NaiveDateTime::parse_from_str(&text, format).unwrap().and_utc().timestamp_micros()
     }
 
     #[track_caller]
@@ -301,6 +311,20 @@ mod tests {
         check_day("+05:30", "9999-12-31T23:59:59Z", "9999-12-31T18:30:00Z");
         check_day("Asia/Tokyo", "0001-01-02T00:00:00Z", "0001-01-01T14:41:01Z");
         check_day("America/New_York", "9999-12-31T23:59:59Z", "9999-12-31T05:00:00Z");
+    }
+
+    #[track_caller]
+    fn check_convert(zone: &str, local: &str, expect: &str) {
+        assert_eq!(Clock::of(Some(zone)).unwrap().convert(time(local)), Some(time(expect)), "{zone} {local}");
+    }
+
+    #[test]
+    fn every_local_time_is_an_instant() {
+        check_convert("Europe/Berlin", "2026-01-01T12:00:00", "2026-01-01T11:00:00Z");
+        check_convert("Europe/Berlin", "2026-03-29T02:30:00", "2026-03-29T01:30:00Z");
+        check_convert("Europe/Berlin", "2026-03-29T03:30:00", "2026-03-29T01:30:00Z");
+        check_convert("Europe/Berlin", "2026-10-25T02:30:00", "2026-10-25T00:30:00Z");
+        check_convert("-03:00", "9999-12-31T23:00:00", "10000-01-01T02:00:00Z");
     }
 
     #[track_caller]

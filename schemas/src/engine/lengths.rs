@@ -27,6 +27,9 @@ const VALUE: u64 = 64 << 20;
 /// The largest result of a function for one batch, in bytes. Columns of text hold less than 2 GiB.
 const BATCH: u64 = 512 << 20;
 
+/// The largest result of a replacement whose occurrences are not counted, in bytes.
+const SHORT: u64 = 4 << 10;
+
 /// The assumed size of a list's element, in bytes.
 const ELEMENT: u64 = 16;
 
@@ -45,6 +48,8 @@ enum Shape {
     Series,
     /// The first argument, with every occurrence of the second replaced by the third.
     Replace,
+    /// The first argument, with one match of a pattern replaced by the third, or with all if there is a fourth.
+    ReplacePattern,
     /// A position in the first argument, from the place that the third argument says. The size needs no limit.
     Position,
 }
@@ -59,7 +64,7 @@ const LIMITED: [(&str, Shape); 10] = [
     ("range", Shape::Series),
     ("generate_series", Shape::Series),
     ("replace", Shape::Replace),
-    ("translate", Shape::Replace),
+    ("regexp_replace", Shape::ReplacePattern),
     ("array_position", Shape::Position),
 ];
 
@@ -136,6 +141,21 @@ fn elements(arguments: &[ArrayRef]) -> Result<Vec<Option<u64>>> {
     Ok((0..rows).map(count).collect())
 }
 
+/// The sizes of texts in which every occurrence of one text is replaced by another.
+fn replaced(text: &ArrayRef, from: &ArrayRef, to: &ArrayRef) -> Result<Vec<u64>> {
+    let large = |texts: &ArrayRef| cast(texts, &DataType::LargeUtf8);
+    let (text, from, to) = (large(text)?, large(from)?, large(to)?);
+    let rows = text.as_string::<i64>().iter().zip(from.as_string::<i64>()).zip(to.as_string::<i64>());
+    let size = |((text, from), to): ((Option<&str>, Option<&str>), Option<&str>)| {
+        let (Some(text), Some(from), Some(to)) = (text, from, to) else { return 0 };
+        let longest = (text.len() + 1) as u64 * to.len() as u64;
+        // Only a result that may be long is worth counting.
+        let added = if longest <= SHORT { longest } else { (text.matches(from).count() * to.len()) as u64 };
+        text.len() as u64 + added
+    };
+    Ok(rows.map(size).collect())
+}
+
 impl Limited {
     /// The sizes of the results in bytes, at most.
     fn sizes(&self, arguments: &[ArrayRef]) -> Result<Vec<u64>> {
@@ -155,14 +175,11 @@ impl Limited {
                 let elements = elements(bounds)?;
                 times(vec![ELEMENT; elements.len()], elements)
             }
-            (Shape::Replace, [text, from, to]) => {
-                let (texts, from, to) = (sizes(text)?, sizes(from)?, sizes(to)?);
-                let longest = |((text, from), to): ((u64, u64), u64)| {
-                    // An empty text is found before every character.
-                    let found = text.checked_div(from).unwrap_or(text + 1);
-                    text.saturating_add(found.saturating_mul(to))
-                };
-                texts.into_iter().zip(from).zip(to).map(longest).collect()
+            (Shape::Replace, [text, from, to]) => replaced(text, from, to)?,
+            (Shape::ReplacePattern, [text, _, to, flags @ ..]) => {
+                let matches = |size: u64| if flags.is_empty() { 1 } else { size + 1 };
+                let pairs = sizes(text)?.into_iter().zip(sizes(to)?);
+                pairs.map(|(text, to)| text.saturating_add(matches(text).saturating_mul(to))).collect()
             }
             _ => vec![],
         })
@@ -180,7 +197,8 @@ impl Limited {
             );
         }
         let total = sizes.iter().fold(0_u64, |total, size| total.saturating_add(*size));
-        if total > BATCH {
+        // The matches of a pattern are not counted, so the sizes of most rows are far too large.
+        if total > BATCH && self.shape != Shape::ReplacePattern {
             return exec_err!(
                 "{name}() would make {total} bytes for {rows} rows at a time; the limit is {BATCH}. Use smaller \
                  arguments, or a filter that keeps fewer rows"
@@ -194,7 +212,7 @@ impl Limited {
         let place = match self.shape {
             Shape::Repeat | Shape::Pad | Shape::RepeatElement | Shape::Resize => 1,
             Shape::Position => 2,
-            Shape::Series | Shape::Replace => return Ok(arguments),
+            Shape::Series | Shape::Replace | Shape::ReplacePattern => return Ok(arguments),
         };
         let mut arguments = arguments;
         if let Some(width) = arguments.get_mut(place)

@@ -82,7 +82,7 @@ fn map_times(times: &ArrayRef, name: &str, map: impl Fn(i64) -> Option<i64>) -> 
 }
 
 /// Applies `map` to an array, or to the one value of a scalar.
-fn on_arrays(value: &ColumnarValue, map: impl Fn(&ArrayRef) -> Result<ArrayRef>) -> Result<ColumnarValue> {
+pub(super) fn on_arrays(value: &ColumnarValue, map: impl Fn(&ArrayRef) -> Result<ArrayRef>) -> Result<ColumnarValue> {
     Ok(match value {
         ColumnarValue::Array(array) => ColumnarValue::Array(map(array)?),
         ColumnarValue::Scalar(scalar) => {

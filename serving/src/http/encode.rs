@@ -161,8 +161,13 @@ fn json_texts(field: &FieldRef, column: &ArrayRef, options: &EncoderOptions) -> 
     Ok(Arc::new(texts.finish()))
 }
 
+/// True for dates, times and durations, which have a text unless they are in no calendar.
 fn is_time(data_type: &DataType) -> bool {
-    matches!(data_type, DataType::Date32 | DataType::Date64 | DataType::Timestamp(_, _))
+    use DataType as T;
+    matches!(
+        data_type,
+        T::Date32 | T::Date64 | T::Timestamp(_, _) | T::Time32(_) | T::Time64(_) | T::Duration(_) | T::Interval(_)
+    )
 }
 
 fn time_texts(column: &ArrayRef) -> Result<ArrayRef, ArrowError> {
@@ -245,26 +250,30 @@ impl ValueEncoder for Quoted<'_> {
     }
 }
 
-/// Dates and timestamps.
+/// Dates, times and durations.
 struct Times<'a> {
     texts: ArrayFormatter<'a>,
-    numbers: ArrayRef,
+    /// The numbers of units; an interval has several.
+    numbers: Option<ArrayRef>,
 }
 
 impl<'a> Times<'a> {
     fn of(array: &'a dyn Array) -> Result<Self, ArrowError> {
         let options = FormatOptions::new().with_display_error(false);
         let numbers = match array.data_type() {
-            DataType::Date32 => cast(&cast(array, &DataType::Int32)?, &DataType::Int64)?,
-            _ => cast(array, &DataType::Int64)?,
+            DataType::Interval(_) => None,
+            DataType::Date32 | DataType::Time32(_) => Some(cast(&cast(array, &DataType::Int32)?, &DataType::Int64)?),
+            _ => Some(cast(array, &DataType::Int64)?),
         };
         Ok(Self { texts: ArrayFormatter::try_new(array, &options)?, numbers })
     }
 
     /// The time, or the number of its unit since 1970 if it is in no calendar.
     fn text(&self, row: usize) -> String {
-        let number = || self.numbers.as_primitive::<Int64Type>().value(row).to_string();
-        self.texts.value(row).try_to_string().unwrap_or_else(|_| number())
+        self.texts.value(row).try_to_string().unwrap_or_else(|_| match &self.numbers {
+            Some(numbers) => numbers.as_primitive::<Int64Type>().value(row).to_string(),
+            None => "out of range".to_owned(),
+        })
     }
 }
 

@@ -43,9 +43,9 @@ const AGGREGATES: &[(&str, Judge)] = &[
     ("sum(i)", Exact),
     ("sum(d)", Exact),
     // Two of the largest decimals are out of range.
-    ("sum(CAST(d AS DECIMAL(38, 22)))", Exact),
-    ("avg(CAST(d AS DECIMAL(38, 4)))", Exact),
-    ("sum(i) FILTER (WHERE small >= 0)", Exact),
+    ("sum(CAST(d AS DECIMAL(38, 22)) + 0)", Exact),
+    ("avg(CAST(d AS DECIMAL(38, 4)) + 0)", Exact),
+    ("sum(i) FILTER (WHERE small > 0)", Exact),
     ("sum(DISTINCT i)", Exact),
     ("sum(DISTINCT d)", Exact),
     ("sum(f)", Sum("f")),

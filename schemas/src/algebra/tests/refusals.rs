@@ -61,4 +61,9 @@ async fn ids_follow_the_meaning() {
     assert_ne!(base, id("SELECT k, count(*) AS m FROM events GROUP BY k").await);
     assert_ne!(base, id("SELECT k, count(i) AS n FROM events GROUP BY k").await);
     assert_ne!(base, id("SELECT k, count(*) AS n FROM events WHERE b GROUP BY k").await);
+    let day = |zone| format!("SELECT CAST(t AT TIME ZONE '{zone}' AS DATE) AS d, count(*) AS n FROM events GROUP BY 1");
+    assert_ne!(id(&day("Europe/Berlin")).await, id(&day("Asia/Tokyo")).await);
+    let sum = |of| format!("SELECT sum({of}) AS n FROM events");
+    assert_ne!(id(&sum("(i + 1) * 2")).await, id(&sum("i + 1 * 2")).await);
+    assert_ne!(id(&sum("i + 1")).await, id(&sum("i - 1")).await);
 }

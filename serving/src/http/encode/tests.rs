@@ -1,10 +1,11 @@
 //! Values that an encoding easily loses.
 
 use arrow::array::{
-    BinaryArray, Date32Array, Decimal128Array, Float32Array, Float64Array, Int64Array, ListArray, StringArray,
-    StructArray, TimestampMicrosecondArray, UInt64Array,
+    BinaryArray, Date32Array, Decimal128Array, DurationMicrosecondArray, Float32Array, Float64Array, Int64Array,
+    IntervalMonthDayNanoArray, ListArray, StringArray, StructArray, Time64MicrosecondArray, TimestampMicrosecondArray,
+    UInt64Array,
 };
-use arrow::datatypes::{Date32Type, Int32Type, TimeUnit};
+use arrow::datatypes::{Date32Type, Int32Type, IntervalMonthDayNano, TimeUnit};
 
 use super::*;
 
@@ -69,6 +70,14 @@ fn times_that_no_calendar_has_are_numbers() {
     check(Arc::new(zoned.clone()), &[largest, least, "\"9999-12-31T23:59:59.999999Z\"", "null"]);
     let days: ArrayRef = Arc::new(Date32Array::from(vec![Some(i32::MAX), Some(0), None]));
     check(Arc::clone(&days), &["\"2147483647\"", "\"1970-01-01\"", "null"]);
+    let clocks = Time64MicrosecondArray::from(vec![i64::MAX, 1]);
+    check(Arc::new(clocks), &["\"9223372036854775807\"", "\"00:00:00.000001\""]);
+    let spans = DurationMicrosecondArray::from(vec![i64::MAX]);
+    let intervals = IntervalMonthDayNanoArray::from(vec![IntervalMonthDayNano::new(i32::MAX, i32::MIN, i64::MIN)]);
+    for column in [Arc::new(spans) as ArrayRef, Arc::new(intervals)] {
+        let text = encode(AnswerFormat::Json, vec![("x", column)]);
+        assert!(!text.contains("ERROR") && text.parse::<serde_json::Value>().is_ok(), "{text}");
+    }
     let lists = ListArray::from_iter_primitive::<Date32Type, _, _>(vec![Some(vec![Some(i32::MIN)])]);
     check(Arc::new(lists), &["[\"-2147483648\"]"]);
     let zoned: ArrayRef = Arc::new(zoned);
