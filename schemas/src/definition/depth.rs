@@ -143,6 +143,7 @@ impl Depth {
             | K::AT
             | K::MEMBER
             | K::OVERLAPS
+            | K::INTERVAL
             | K::OPERATOR => self.operate(),
             _ => {}
         }
