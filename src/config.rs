@@ -42,7 +42,9 @@ pub struct Settings {
     #[serde(deserialize_with = "switch")]
     fsync: bool,
     pub(crate) http_addr: SocketAddr,
+    #[serde(deserialize_with = "access::written")]
     http_token: String,
+    #[serde(deserialize_with = "access::written")]
     http_admin_token: String,
     #[serde(deserialize_with = "switch")]
     pub(crate) http_open: bool,
@@ -107,6 +109,7 @@ pub struct Settings {
     pub(crate) flight_advertise: String,
     #[serde(deserialize_with = "roles::workers")]
     pub(crate) workers: WorkersAt,
+    #[serde(deserialize_with = "access::written")]
     cluster_token: String,
     tls_cert: PathBuf,
     tls_key: PathBuf,
@@ -148,7 +151,8 @@ impl Settings {
         if let Some(path) = named {
             let text = std::fs::read_to_string(path)
                 .with_context(|| format!("the settings file {} cannot be read", path.display()))?;
-            let table = text.parse().map_err(|e| anyhow!("the settings file {}: {e}", path.display()))?;
+            let table =
+                text.parse().map_err(|e| anyhow!("the settings file {}: {}", path.display(), unread(&text, &e)))?;
             layers.push((format!("the settings file {}", path.display()), table));
         }
         layers.push(("the environment".to_owned(), environment(std::env::vars())?));
@@ -203,6 +207,14 @@ impl Settings {
         };
         Ok(Warehouse::open_with(&url, &self.storage, fsync)?)
     }
+}
+
+/// Returns the reason and the line number of an error in a file. The error's own text repeats the line, which may hold
+/// a secret.
+fn unread(text: &str, error: &toml::de::Error) -> String {
+    let start = error.span().map_or(0, |span| span.start.min(text.len()));
+    let line = text.as_bytes()[..start].iter().filter(|byte| **byte == b'\n').count() + 1;
+    format!("line {line}: {}", error.message().trim().replace('\n', " "))
 }
 
 /// Merges `layers` over the defaults, with a check after each layer so that an error can name it.

@@ -2,7 +2,7 @@
 //!
 //! Invariant: settings that would let a stranger in are refused here, before any port listens.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::{Result, anyhow, bail};
 use serde::{Deserialize, Deserializer, de};
@@ -35,11 +35,13 @@ impl Settings {
         if self.http_open && guarded {
             bail!("http_open lets everybody in, and a token keeps strangers out; set one of them");
         }
-        let hosts = match (loopback, self.http_hosts.is_empty()) {
-            (false, true) => None,
-            _ => Some(self.http_hosts.iter().map(|host| host.to_lowercase()).collect()),
-        };
-        Ok(Access { query, admin, metrics_open: self.metrics_open, hosts, definitions })
+        Ok(Access { query, admin, metrics_open: self.metrics_open, hosts: self.hosts(), definitions })
+    }
+
+    /// The names of this server besides loopback; `None`: any name.
+    fn hosts(&self) -> Option<BTreeSet<String>> {
+        let any = !self.http_addr.ip().is_loopback() && self.http_hosts.is_empty();
+        (!any).then(|| self.http_hosts.iter().map(|host| host.to_lowercase()).collect())
     }
 
     /// Who may read the metrics of a process that answers no queries.
@@ -48,7 +50,7 @@ impl Settings {
     pub(crate) fn probe_access(&self) -> Result<Access> {
         let query = token("http_token", &self.http_token)?;
         let admin = token("http_admin_token", &self.http_admin_token)?;
-        Ok(Access { query, admin, metrics_open: self.metrics_open, hosts: None, definitions: false })
+        Ok(Access { query, admin, metrics_open: self.metrics_open, hosts: self.hosts(), definitions: false })
     }
 
     /// The connections to Kafka.
@@ -76,6 +78,14 @@ pub(super) fn secret(setting: &str, written: &str) -> Result<Option<String>> {
              prints it"
         ),
         false => Ok(Some(found)),
+    }
+}
+
+/// Reads a secret or a reference to it. An error shows no value.
+pub(super) fn written<'de, D: Deserializer<'de>>(from: D) -> Result<String, D::Error> {
+    match Value::deserialize(from)? {
+        Value::String(text) => Ok(text),
+        _ => Err(de::Error::custom("a token is a text in quotes")),
     }
 }
 
@@ -164,6 +174,14 @@ mod tests {
                 (Some(said), Some(part)) => assert!(said.contains(part), "{toml}: {said}"),
                 (said, _) => panic!("{toml}: {said:?}"),
             }
+        }
+    }
+
+    #[test]
+    fn no_error_shows_a_token() {
+        for toml in ["http_token = 4711", "cluster_token = [4711]", "[kafka]\nsasl.password = [4711]"] {
+            let error = super::tests::settings(toml).unwrap_err().to_string();
+            assert!(!error.contains("4711"), "{error}");
         }
     }
 

@@ -89,3 +89,11 @@ fn sizes_and_durations_are_humane() {
         assert_eq!(parse_duration(text), Ok(Duration::from_millis(ms)), "{text}");
     }
 }
+
+#[test]
+fn an_unreadable_file_is_not_repeated() {
+    let text = "grace = '1s'\n[kafka]\nsasl.password = hunter2\n";
+    let error = text.parse::<Table>().unwrap_err();
+    let said = unread(text, &error);
+    assert!(said.starts_with("line 3: ") && !said.contains("hunter2"), "{said}");
+}

@@ -1,6 +1,7 @@
 """The border of trust, through the binary and a real Kafka: who may query gets no file, variable or password of the server,
 makes no process connect where the operator did not allow, and changes nothing without the token for that."""
 
+import json
 import socket
 import subprocess
 import threading
@@ -87,6 +88,25 @@ def test_a_definition_reads_no_file_and_connects_nowhere(thalweg, kafka, topic, 
     said = told(server) + server.cli("status", "--json").stdout + server.cli("sql", "SHOW CREATE TABLE sensor_data").stdout
     for secret in ("hunter2", password, kafka.secure["sasl.password"]):
         assert secret not in said
+
+
+def test_a_secret_in_an_older_catalog_is_neither_used_nor_shown(thalweg, kafka, topic):
+    server = thalweg(**FAST).start()
+    server.ddl(stream(kafka, topic))
+    server.stop()
+    for file in (server.folder / "data/warehouse/catalog").glob("*.json"):
+        catalog = json.loads(file.read_text())
+        for entry in catalog["streams"].values():
+            entry["sql"] = entry["sql"][:-1] + ", 'kafka.sasl.password' E'hunter2', kafka.sasl.username hunter3)"
+        file.write_text(json.dumps(catalog))
+    server.start(ready=False).listening()
+    failure = until(lambda: server.json("/v1/streams")["streams"][0]["failure"], "the stream to stop")
+    assert "kafka.sasl.password" in failure and "CREATE OR REPLACE" in failure, failure
+    said = server.get("/v1/streams").text + server.log.read_text() + server.cli("status", "--json").stdout
+    said += server.cli("sql", "SELECT definition FROM information_schema.views").stdout
+    assert "hunter" not in said and "***" in said
+    server.ddl(stream(kafka, topic).replace("CREATE", "CREATE OR REPLACE"))
+    until(lambda: server.json("/v1/streams")["streams"][0]["status"] == "running", "the stream to be read")
 
 
 def test_a_wrong_value_of_a_connection_is_not_shown(thalweg, kafka, topic):

@@ -62,7 +62,7 @@ fn on_a_quarter<F: Future<Output = ()>>(work: impl FnOnce() -> F + Send + 'stati
 
 /// The statement with the most repetitions that is accepted.
 fn deepest(sql: impl Fn(usize) -> String) -> String {
-    let (mut below, mut above) = (0, 4_096);
+    let (mut below, mut above) = (0, 2_048);
     while above - below > 1 {
         let middle = usize::midpoint(below, above);
         match definition::parse(&sql(middle)) {

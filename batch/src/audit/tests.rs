@@ -1,5 +1,6 @@
 //! Audits of correct segments, and of forged ones.
 
+use futures::StreamExt;
 use thalweg_kit::definitions::view;
 use thalweg_kit::positions::at;
 use thalweg_kit::world::faulty_warehouse;
@@ -38,6 +39,28 @@ fn snapshot(
     let mut snapshot = snapshots::snapshot(master, &at(&[(0, 0), (1, 0)]), frontier);
     snapshot.views.insert(view.plan.id().clone(), Arc::new(held));
     snapshot
+}
+
+#[tokio::test]
+async fn an_audit_of_what_is_not_archived_creates_nothing() {
+    let (warehouse, _) = faulty_warehouse();
+    let origin = &[(0, 0), (1, 0)];
+    let catalog = catalog(origin, &[("v", VIEW)]).await;
+    let view = view(&catalog, "v");
+    let name = view.plan.stream().clone();
+    let master = MasterVersion {
+        stream: name,
+        version: 0,
+        frontier: at(origin),
+        mark: at(origin),
+        files: Vec::new().into(),
+        last: Default::default(),
+    };
+    let live = snapshot(&view, Arc::new(master), &at(&[(0, 5), (1, 5)]), Vec::new());
+    let report = audit_view(&warehouse, &catalog, &view, &live).await.unwrap();
+    assert!(report.parts.is_empty(), "{report:?}");
+    assert!(PublishedRange::find(&warehouse, &catalog, &view).await.unwrap().is_none());
+    assert_eq!(warehouse.store().list(None).count().await, 0);
 }
 
 #[tokio::test(flavor = "multi_thread")]

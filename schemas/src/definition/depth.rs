@@ -13,7 +13,7 @@ use crate::error::TextSpan;
 /// The limit of nested brackets and CASEs, and of type brackets: the parser's own limit does not cover types.
 const BRACKETS: usize = 128;
 /// The limit of operators of one expression, counted through all brackets around it.
-const OPERATORS: usize = 2_000;
+const OPERATORS: usize = 1_000;
 /// The limit of queries, joined tables and set operations of one statement. Each of them may be nested in the next.
 const QUERIES: usize = 256;
 
@@ -143,6 +143,7 @@ impl Depth {
             | K::AT
             | K::MEMBER
             | K::OVERLAPS
+            | K::INTERVAL
             | K::OPERATOR => self.operate(),
             _ => {}
         }
@@ -238,15 +239,15 @@ mod tests {
             "->'x'",
             "%2",
         ] {
-            check(&repeat("SELECT a", more, 900), None);
-            check(&repeat("SELECT a", more, 2_100), operators);
-            check(&repeat("SELECT x, (SELECT f(1, a", more, 2_100), operators);
-            check(&repeat("SELECT CASE WHEN a THEN b ELSE c", more, 2_100), operators);
+            check(&repeat("SELECT a", more, 450), None);
+            check(&repeat("SELECT a", more, 1_100), operators);
+            check(&repeat("SELECT x, (SELECT f(1, a", more, 1_100), operators);
+            check(&repeat("SELECT CASE WHEN a THEN b ELSE c", more, 1_100), operators);
         }
-        check(&repeat("SELECT ", "NOT ", 2_100), operators);
-        check(&repeat("SELECT ", "- ", 2_100), operators);
+        check(&repeat("SELECT ", "NOT ", 1_100), operators);
+        check(&repeat("SELECT ", "- ", 1_100), operators);
         check(&format!("SELECT 1{}", "+1".repeat(100_000)), operators);
-        check(&format!("SELECT {}1{}", "(1 + ".repeat(100), "+1".repeat(1_950)), operators);
+        check(&format!("SELECT {}1{}", "(1 + ".repeat(100), "+1".repeat(950)), operators);
     }
 
     #[test]

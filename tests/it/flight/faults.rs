@@ -79,8 +79,14 @@ async fn a_stopped_stream_says_why() {
     assert_eq!(reply.code(), (503, "stream_stopped"));
     assert!(asked.elapsed() < Duration::from_secs(4), "{:?}: nobody waits for a stopped stream", asked.elapsed());
     assert!(reply.message().contains("the topic was recreated"), "{}", reply.message());
+    // What the stopped stream holds is still exact at its frontier.
+    let stale = "SET thalweg.stale = 'allow'; SELECT * FROM totals";
+    let reply = there.sql(stale).await;
+    assert_eq!(reply.status, 200, "{}", reply.body);
+    assert_eq!(reply.body["stale"], true, "{}", reply.body);
     worker.shown.failure.send_replace(None);
     there.sql("SELECT * FROM totals").await.answer();
+    assert_eq!(there.sql(stale).await.body.get("stale"), None);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
