@@ -25,7 +25,7 @@ use tokio::task::JoinError;
 use tokio::time::{Instant, timeout_at};
 use tokio_util::task::AbortOnDropHandle;
 
-use self::planning::{Planned, ReadQuery, RequestContent, Tables};
+use self::planning::{Planned, ReadQuery, RequestContent, QueryTables};
 use self::running::Running;
 use crate::answer::{Answer, Batches};
 use crate::limits::allowance::Terms;
@@ -236,7 +236,7 @@ impl Engine {
         let pool = Arc::new(QueryPool::new(terms.memory, Arc::clone(&self.memory)));
         let (engine, read) = (Arc::clone(self), Arc::clone(query));
         let planned = self.on_lane(deadline, &query.sql, async move {
-            let tables = Tables { catalog, pins: Arc::new(pins) };
+            let tables = QueryTables { catalog, pins: Arc::new(pins) };
             planning::plan(engine.base.clone(), &read, tables, &terms, pool, engine.config.max_join_pairs).await
         });
         let planned: Planned = planned.await??;

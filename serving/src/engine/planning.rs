@@ -68,7 +68,7 @@ pub(super) fn read(state: &SessionState, sql: &str, mut options: Options) -> Res
 }
 
 /// The definitions that names stand for, and the pins that their tables read.
-pub(super) struct Tables {
+pub(super) struct QueryTables {
     pub(super) catalog: Arc<Catalog>,
     pub(super) pins: Arc<Pins>,
 }
@@ -79,7 +79,7 @@ pub(super) struct Tables {
 pub(super) async fn plan(
     mut state: SessionState,
     query: &ReadQuery,
-    tables: Tables,
+    tables: QueryTables,
     terms: &Terms,
     pool: Arc<dyn MemoryPool>,
     max_join_pairs: u64,
