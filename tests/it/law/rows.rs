@@ -104,7 +104,7 @@ fn huge_and_tiny(rng: &mut StdRng) -> f64 {
     }
 }
 
-/// Structs, of which some are null, and some have null fields. As decoding has it, every field of a null struct is null.
+/// Structs, of which some are null, and some have null fields. As after decoding, the fields of a null struct are null.
 fn docs(rng: &mut StdRng, n: usize) -> ArrayRef {
     let present: Vec<bool> = (0..n).map(|_| rng.random_bool(0.8)).collect();
     let cities = column(rng, n, |r| pick(r, &["Oslo", "Rome", ""]));
