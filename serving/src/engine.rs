@@ -25,7 +25,7 @@ use tokio::task::JoinError;
 use tokio::time::{Instant, timeout_at};
 use tokio_util::task::AbortOnDropHandle;
 
-use self::planning::{Planned, ReadQuery, RequestContent, QueryTables};
+use self::planning::{Planned, QueryTables, ReadQuery, RequestContent};
 use self::running::Running;
 use crate::answer::{Answer, Batches};
 use crate::limits::allowance::Terms;
