@@ -24,7 +24,7 @@ const REQUEST_BYTES: usize = 4_000_000;
 type Shape = (&'static str, &'static str, &'static str);
 
 /// Shapes that nest with each repetition.
-const SHAPES: [Shape; 21] = [
+const SHAPES: [Shape; 22] = [
     ("SELECT 1", " + 1", ""),
     ("SELECT a", " + a", " FROM (VALUES (1), (2)) AS t (a)"),
     ("SELECT 1", " - (1)", ""),
@@ -45,6 +45,7 @@ const SHAPES: [Shape; 21] = [
     ("SELECT CASE WHEN b THEN 1", " WHEN a = {i} THEN {i}", " ELSE 0 END FROM (VALUES (1, true)) AS t (a, b)"),
     ("SELECT ", "NOT ", "true"),
     ("SELECT ", "- ", "1"),
+    ("SELECT ", "INTERVAL ", "'1' DAY"),
     ("", "EXPLAIN ", "SELECT 1"),
 ];
 

@@ -246,6 +246,7 @@ mod tests {
         }
         check(&repeat("SELECT ", "NOT ", 1_100), operators);
         check(&repeat("SELECT ", "- ", 1_100), operators);
+        check(&repeat("SELECT ", "INTERVAL ", 1_100), operators);
         check(&format!("SELECT 1{}", "+1".repeat(100_000)), operators);
         check(&format!("SELECT {}1{}", "(1 + ".repeat(100), "+1".repeat(950)), operators);
     }
