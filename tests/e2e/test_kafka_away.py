@@ -56,18 +56,18 @@ class Poller(threading.Thread):
 
 
 @pytest.fixture
-def broker(tmp_path):
+def kafka(tmp_path):
     server = Kafka(tmp_path / "kafka")
     yield server
     server.down()
 
 
-def started(thalweg, broker, tmp_path):
+def started(thalweg, kafka, tmp_path):
     """Two workers share a topic of four partitions, and a replica answers."""
-    broker.create_topic("t", 4)
-    production = Production(broker, "t", seed=31, weights=(1, 1, 1, 1), transactions=False).send(2_000)
+    kafka.create_topic("t", 4)
+    production = Production(kafka, "t", seed=31, weights=(1, 1, 1, 1), transactions=False).send(2_000)
     platform = Platform(thalweg, tmp_path / "warehouse", ["w1", "w2"])
-    platform.replicas[0].ddl(stream(broker, "t"))
+    platform.replicas[0].ddl(stream(kafka, "t"))
     platform.replicas[0].ddl(STREAM_TOTALS.ddl)
     platform.join("w1", "w2")
     platform.ready()
@@ -88,12 +88,12 @@ def loud(process):
     return [line for line in lines if " WARN " in line or " ERROR " in line]
 
 
-def test_what_workers_hold_is_answered_while_kafka_is_away(thalweg, broker, tmp_path):
-    platform, production = started(thalweg, broker, tmp_path)
+def test_what_workers_hold_is_answered_while_kafka_is_away(thalweg, kafka, tmp_path):
+    platform, production = started(thalweg, kafka, tmp_path)
     replica = platform.replicas[0]
     everybody = [*platform.workers.values(), *platform.replicas]
     before = {process: len(loud(process)) for process in everybody}
-    broker.down()
+    kafka.down()
     with Poller(replica.url) as poller:
 
         def sessions_are_over():
@@ -110,8 +110,8 @@ def test_what_workers_hold_is_answered_while_kafka_is_away(thalweg, broker, tmp_
         said = loud(process)[before[process] :]
         assert len(said) <= 8, f"{process.folder.name} says {len(said)} lines:\n" + "\n".join(said[:20])
 
-    broker.up()
-    again = Production(broker, "t", seed=32, weights=(1, 1, 1, 1), transactions=False)
+    kafka.up()
+    again = Production(kafka, "t", seed=32, weights=(1, 1, 1, 1), transactions=False)
     again.record = production.record
     again.send(1_000)
     platform.settled()
@@ -119,11 +119,11 @@ def test_what_workers_hold_is_answered_while_kafka_is_away(thalweg, broker, tmp_
         is_exact(replica, again)
 
 
-def test_a_new_partition_costs_the_others_nothing(thalweg, broker, tmp_path):
-    platform, production = started(thalweg, broker, tmp_path)
+def test_a_new_partition_costs_the_others_nothing(thalweg, kafka, tmp_path):
+    platform, production = started(thalweg, kafka, tmp_path)
     with Poller(platform.replicas[0].url) as poller:
-        broker.add_partitions("t", 6)
-        fresh = Production(broker, "t", seed=33, weights=(1,) * 6, transactions=False)
+        kafka.add_partitions("t", 6)
+        fresh = Production(kafka, "t", seed=33, weights=(1,) * 6, transactions=False)
         fresh.record = production.record
         fresh.send(1_000)
         is_exact(platform.replicas[0], fresh)
