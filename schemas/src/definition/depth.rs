@@ -14,6 +14,9 @@ use crate::error::TextSpan;
 const BRACKETS: usize = 128;
 /// The limit of operators of one expression, counted through all brackets around it.
 const OPERATORS: usize = 1_000;
+/// What an operator of arithmetic counts. It is planned as a checked function, and functions in functions are named at a
+/// cost that grows with the cube of their depth.
+const ARITHMETIC: usize = 4;
 /// The limit of queries, joined tables and set operations of one statement. Each of them may be nested in the next.
 const QUERIES: usize = 256;
 
@@ -65,8 +68,8 @@ impl Depth {
         }
         if self.operators > OPERATORS {
             return Some(format!(
-                "one expression has more than {OPERATORS} operators; write a list, as in x IN (1, 2, …), or several \
-                 statements"
+                "one expression has more than {OPERATORS} operators, of which those of arithmetic count {ARITHMETIC}; \
+                 write a list, as in x IN (1, 2, …), or several statements"
             ));
         }
         (self.queries > QUERIES).then(|| {
@@ -83,7 +86,7 @@ impl Depth {
             Token::RBracket => {
                 self.close(false);
                 // Subscripts and brackets of array types are chains as well.
-                self.operate();
+                self.operate(1);
                 self.type_brackets += usize::from(self.after_bracket);
             }
             Token::Comma => self.separate(),
@@ -98,7 +101,7 @@ impl Depth {
             token => {
                 let generic = matches!(self.before, Some(Keyword::ARRAY | Keyword::STRUCT | Keyword::MAP));
                 self.type_brackets += usize::from(*token == Token::Lt && generic);
-                self.operate();
+                self.operate(weight(token));
             }
         }
         self.after_bracket = *token == Token::LBracket;
@@ -144,7 +147,7 @@ impl Depth {
             | K::MEMBER
             | K::OVERLAPS
             | K::INTERVAL
-            | K::OPERATOR => self.operate(),
+            | K::OPERATOR => self.operate(1),
             _ => {}
         }
     }
@@ -169,9 +172,9 @@ impl Depth {
         }
     }
 
-    fn operate(&mut self) {
-        self.level().operators += 1;
-        self.operators += 1;
+    fn operate(&mut self, weight: usize) {
+        self.level().operators += weight;
+        self.operators += weight;
     }
 
     fn separate(&mut self) {
@@ -180,6 +183,13 @@ impl Depth {
         }
         let ended = std::mem::take(&mut self.level().operators);
         self.operators -= ended;
+    }
+}
+
+fn weight(token: &Token) -> usize {
+    match token {
+        Token::Plus | Token::Minus | Token::Mul | Token::Div | Token::Mod => ARITHMETIC,
+        _ => 1,
     }
 }
 
