@@ -159,7 +159,8 @@ impl Rounds {
                 let pause = pause_of_view(failure.fault, failures);
                 let (may_pass, again) = (failure.may_pass(), Instant::now() + pause);
                 self.failed.insert(id.clone(), FailedRuns { failures, may_pass, again });
-                tracing::warn!(view = %report.view, again_in = ?pause, "{}. {}", failure.sentence(), failure.advice());
+                let (name, said, advice) = (&report.view, failure.sentence(), failure.advice());
+                tracing::warn!(again_in = ?pause, "view `{name}`: {said}. {advice}");
             }
             RunOutcome::Published => {
                 tracing::info!(view = %report.view, cut = %report.to, rows = report.rows_read,

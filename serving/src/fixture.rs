@@ -204,6 +204,15 @@ impl World {
         view.unwrap().plan.id().clone()
     }
 
+    /// Rewrites the text of the newest catalog file, and reads the file again.
+    pub(crate) async fn edit_catalog(&self, edit: impl FnOnce(String) -> String) -> Arc<Catalog> {
+        let version = self.catalog.borrow().version;
+        let path = self.folder.path().join(format!("catalog/{version:08}.json"));
+        let text = edit(std::fs::read_to_string(&path).unwrap());
+        std::fs::write(&path, text).unwrap();
+        self.sources.shared.catalogs.load().await.unwrap()
+    }
+
     /// Records a run of the view that failed.
     pub(crate) fn fail_run(&self, name: &str, failure: ViewFailure) {
         let outcome = RunOutcome::Failed(failure);

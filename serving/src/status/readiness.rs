@@ -162,6 +162,20 @@ mod tests {
         assert_eq!(passes, ["view `totals`: its realtime state is being rebuilt"]);
     }
 
+    #[tokio::test]
+    async fn views_of_another_engine_count_and_definitions_of_a_newer_version_do_not() {
+        let world = World::standing(&at(4, 4), &at(4, 4), &at(9, 9)).await;
+        let conditions = stream_conditions(&world.sources).await;
+        let published = world.published.borrow().clone();
+        let judged = |catalog: &Catalog| Readiness::default().judge(facts(catalog, &published, &conditions));
+        let id = world.view_id("totals").to_string();
+        let catalog = world.edit_catalog(|text| text.replace(&id, &"0".repeat(32))).await;
+        assert_eq!(judged(&catalog), ["view `totals`: its states are computed anew for this version of the engine"]);
+        let catalog = world.edit_catalog(|text| text.replace("count(DISTINCT device)", "count_tiers(device)")).await;
+        assert!(catalog.views.values().any(|view| view.not_understood().is_some()));
+        assert!(judged(&catalog).is_empty());
+    }
+
     #[test]
     fn an_empty_catalog_is_ready() {
         assert!(Readiness::default().judge(Vec::new()).is_empty());

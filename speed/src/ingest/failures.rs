@@ -65,14 +65,14 @@ impl Ingest<'_> {
         let recorded = self.state.fail(now, view, failure)?;
         let name = self.name_of(view);
         match recorded.may_pass() {
-            true => tracing::warn!(view = name, "{}; it is tried again", recorded.sentence()),
-            false => tracing::error!(view = name, "{}. {}", recorded.sentence(), recorded.advice()),
+            true => tracing::warn!("view `{name}`: {}; it is tried again", recorded.sentence()),
+            false => tracing::error!("view `{name}`: {}. {}", recorded.sentence(), recorded.advice()),
         }
         Some(recorded)
     }
 
     pub(super) fn locate(&mut self, view: &ViewId, recorded: &Arc<ViewFailure>, precise: ViewFailure) {
-        tracing::info!(view = self.name_of(view), "{}", precise.sentence());
+        tracing::info!("view `{}`: {}", self.name_of(view), precise.sentence());
         self.state.refine(view, recorded, precise);
     }
 
