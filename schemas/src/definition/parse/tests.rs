@@ -228,6 +228,11 @@ fn streams_that_are_refused() {
     refuse_options("'event-time' 'ts'", "Did you mean 'event_time'?");
     refuse_options("'bootstrap.servers' 'x'", "Did you mean 'kafka.bootstrap.servers'?");
     refuse_options("'compression' 'x'", "Options are 'format', 'event_time'");
+    refuse_options("'timestamp_unit' 'minutes'", "`minutes` is no unit of time");
+    refuse_options("'timestamp_unit.b' 'ms'", "`b` has a unit and is not a column");
+    refuse_options("'timestamp_unit.a' 'ms'", "`a` has a unit and is not a TIMESTAMP");
+    refuse_options("'timestamp_units' 'ms'", "Did you mean 'timestamp_unit'?");
+    refuse_options("'keep' 'half'", "`half` is no part of a message");
     refuse_options("'kafka.' 'x'", "There is no option 'kafka.'");
     refuse_options("'format' 'json', 'FORMAT' 'json'", "given twice");
     refuse_options("'kafka.bootstrap.servers' 'evil:9092'", "[connection.x] with bootstrap.servers in the settings");
