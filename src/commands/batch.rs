@@ -10,16 +10,18 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use clap::{Args, Subcommand};
+use reqwest::Method;
 use thalweg_batch::{BatchConfig, Progress, promote, run_view};
 use thalweg_client::terminal;
-use thalweg_schemas::api::runs::{RunMode, RunOutcome, RunReport};
+use thalweg_schemas::api::paths;
+use thalweg_schemas::api::runs::{RunList, RunMode, RunOutcome, RunQuery, RunReport};
 use thalweg_schemas::catalog::{Catalog, CatalogStore, CompiledView};
 use thalweg_schemas::warehouse::Warehouse;
 use thalweg_schemas::{Fault, ViewName};
 
 use crate::commands::process;
 use crate::config::LogFormat;
-use crate::flags::{self, RunFlags, WarehouseFlags};
+use crate::flags::{self, RunFlags, ServerFlags, WarehouseFlags};
 use crate::flags::{BatchFlags, ProcessFlags};
 use crate::{logging, platform};
 
@@ -37,6 +39,7 @@ Examples:
   thalweg batch run
   thalweg batch run --view device_minutes --full --wait
   thalweg batch run --warehouse s3://bucket/thalweg --batch-memory 4GiB
+  thalweg batch run --url http://127.0.0.1:8642
 
 Exit code 1 if a view is being computed by another process; --wait waits for it.";
 
@@ -84,14 +87,36 @@ struct RunArguments {
     /// Wait for views that another process is computing, instead of leaving them to it
     #[arg(long)]
     wait: bool,
+    /// Have a running `thalweg up` do it, instead of this process: http://HOST:PORT
+    #[arg(long, value_name = "URL", conflicts_with_all = ELSEWHERE)]
+    url: Option<String>,
+    /// Token of that server, if it asks for one
+    #[arg(long, value_name = "TOKEN", env = "THALWEG_TOKEN", hide_env_values = true)]
+    token: Option<String>,
     #[command(flatten)]
     warehouse: WarehouseFlags,
     #[command(flatten)]
     run: RunFlags,
 }
 
+/// Flags that say how this process computes.
+const ELSEWHERE: [&str; 9] = [
+    "wait",
+    "config",
+    "data_dir",
+    "warehouse",
+    "storage",
+    "batch_memory",
+    "batch_threads",
+    "spill_dir",
+    "compact_files",
+];
+
 pub(crate) async fn run(arguments: Arguments) -> Result<ExitCode> {
     match arguments.work {
+        Some(BatchWork::Run(RunArguments { url: Some(url), token, view, full, .. })) => {
+            run_there(&ServerFlags { url, token }, RunQuery { view, full }).await
+        }
         Some(BatchWork::Run(arguments)) => run_now(arguments).await,
         None => keep_schedule(arguments).await,
     }
@@ -106,6 +131,31 @@ async fn keep_schedule(arguments: Arguments) -> Result<ExitCode> {
         Ok((platform, line))
     };
     process::run(&settings, LOST, start).await
+}
+
+/// Asks a running server.
+async fn run_there(server: &ServerFlags, query: RunQuery) -> Result<ExitCode> {
+    let client = server.client()?;
+    let request = client.request(Method::POST, paths::BATCH_RUN)?.query(&query);
+    let RunList { runs } = client.json(client.send(request).await?).await?;
+    if runs.is_empty() {
+        terminal::err("there is no view; `thalweg apply FILE.sql` creates some");
+    }
+    let mut complete = true;
+    for report in &runs {
+        complete &= show(report)?;
+    }
+    Ok(if complete { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// Prints a report; true if the view is up to date.
+fn show(report: &RunReport) -> Result<bool> {
+    let line = describe(report);
+    match report.outcome {
+        RunOutcome::Failed(_) => terminal::err(&format!("error: {line}")),
+        _ => terminal::out(&line)?,
+    }
+    Ok(!matches!(report.outcome, RunOutcome::Busy { .. } | RunOutcome::Failed(_)))
 }
 
 async fn run_now(arguments: RunArguments) -> Result<ExitCode> {
@@ -138,12 +188,7 @@ async fn run_now(arguments: RunArguments) -> Result<ExitCode> {
                 _ => break report,
             }
         };
-        let line = describe(&report);
-        match report.outcome {
-            RunOutcome::Failed(_) => terminal::err(&format!("error: {line}")),
-            _ => terminal::out(&line)?,
-        }
-        complete &= !matches!(report.outcome, RunOutcome::Busy { .. } | RunOutcome::Failed(_));
+        complete &= show(&report)?;
         if let Err(error) = promote(&warehouse, &catalogs, &catalog, &view, |_| ()).await {
             if error.fault() == Fault::Bug {
                 return Err(error.into());

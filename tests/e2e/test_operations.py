@@ -546,6 +546,28 @@ def test_a_recomputation_from_outside_is_taken_up(thalweg, kafka, topic):
 # Rejects.
 
 
+def test_a_running_server_is_asked_to_recompute(thalweg, kafka, topic):
+    server = thalweg(batch_interval="1h", epoch_interval="200ms", mark_interval="400ms").start()
+    define(server, kafka, topic)
+    production = produce(kafka, topic, 500)
+    server.reached("sensor_data", production.record.ends())
+    until(lambda: archived(server) == production.record.ends(), "the archive to catch up")
+    done = until(lambda: _ran(server), "a run of everything", timeout=60)
+    assert "stream_totals: " in done and "cut at" in done, done
+    once = server.cli("batch", "run", "--view", "stream_totals", "--full")
+    assert once.returncode == 0 and "500 rows into" in once.stdout, once
+    assert server.cli("batch", "run", "--wait").returncode == 2, "a server does not wait for others"
+    unknown = server.cli("batch", "run", "--view", "nobody")
+    assert unknown.returncode == 1 and "nobody" in unknown.stderr, unknown
+
+
+def _ran(server):
+    """What a run says once a mark is at the end of the archive."""
+    done = server.cli("batch", "run")
+    assert done.returncode == 0, done
+    return done.stdout if "500 rows" in done.stdout or "nothing new" in done.stdout else None
+
+
 def test_rejects_tell_what_is_wrong(thalweg, kafka, topic):
     server = thalweg(**FAST).start()
     server.ddl(stream(kafka, topic, columns="device STRING NOT NULL, ts TIMESTAMP, temperature DOUBLE"))

@@ -14,8 +14,8 @@ use crate::error::TextSpan;
 const BRACKETS: usize = 128;
 /// The limit of operators of one expression, counted through all brackets around it.
 const OPERATORS: usize = 1_000;
-/// What an operator of arithmetic counts. It is planned as a checked function, and functions in functions are named at a
-/// cost that grows with the cube of their depth.
+/// What an operator of arithmetic counts. It is planned as a checked function, and the names of functions in functions
+/// cost the cube of their depth.
 const ARITHMETIC: usize = 4;
 /// The limit of queries, joined tables and set operations of one statement. Each of them may be nested in the next.
 const QUERIES: usize = 256;
