@@ -16,7 +16,8 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
 use datafusion::common::{Result, Statistics, internal_err};
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
-use datafusion::physical_expr::expressions::Column;
+use datafusion::logical_expr::Operator;
+use datafusion::physical_expr::expressions::{BinaryExpr, Column};
 use datafusion::physical_expr::{PhysicalExpr, ScalarFunctionExpr};
 use datafusion::physical_plan::execution_plan::{CardinalityEffect, ReplaceChildrenOptions};
 use datafusion::physical_plan::joins::{HashJoinExec, NestedLoopJoinExec, NestedLoopJoinExecBuilder};
@@ -88,6 +89,8 @@ struct Duty {
     join: Option<(Arc<Widths>, usize)>,
     /// True if the operator above must read its input only once.
     once: bool,
+    /// The columns that the operator above joins to longer texts.
+    texts: usize,
 }
 
 /// The operator.
@@ -126,6 +129,24 @@ fn growing_calls(node: &Arc<dyn ExecutionPlan>) -> Result<usize> {
     Ok(calls)
 }
 
+/// The columns in the expressions of a projection or filter that joins texts; 0 for any other operator.
+fn joined_texts(node: &Arc<dyn ExecutionPlan>) -> Result<usize> {
+    let (mut joins, mut columns) = (false, 0);
+    if !["ProjectionExec", "FilterExec"].contains(&node.name()) {
+        return Ok(0);
+    }
+    node.apply_expressions(&mut |expression: &Arc<dyn PhysicalExpr>| {
+        expression.apply(|inner| {
+            columns += usize::from(inner.is::<Column>());
+            joins |= inner.downcast_ref::<BinaryExpr>().is_some_and(|both| *both.op() == Operator::StringConcat);
+            let call = inner.downcast_ref::<ScalarFunctionExpr>();
+            joins |= call.is_some_and(|call| ["concat", "concat_ws"].contains(&call.fun().name()));
+            Ok(TreeNodeRecursion::Continue)
+        })
+    })?;
+    Ok(if joins { columns } else { 0 })
+}
+
 /// A guard above `node`, whose inputs have guards already; these get the duties that `node` needs.
 fn guard(node: Arc<dyn ExecutionPlan>, allowance: &Arc<Allowance>) -> Result<Arc<dyn ExecutionPlan>> {
     let node = with_checked_filter(node, allowance)?;
@@ -135,7 +156,7 @@ fn guard(node: Arc<dyn ExecutionPlan>, allowance: &Arc<Allowance>) -> Result<Arc
         name if MAKERS.contains(&name) => Counted::Last,
         _ => Counted::Nothing,
     };
-    let duty = Duty { counted, cut: Cut::Rows(allowance.batch_rows()), join: None, once: false };
+    let duty = Duty { counted, cut: Cut::Rows(allowance.batch_rows()), join: None, once: false, texts: 0 };
     Ok(Arc::new(GuardExec::new(node, Arc::clone(allowance), duty)))
 }
 
@@ -173,7 +194,8 @@ fn with_duties(node: Arc<dyn ExecutionPlan>, allowance: &Arc<Allowance>) -> Resu
     });
     let joins = JOINS.contains(&node.name());
     let collects = COLLECTORS.contains(&node.name());
-    if !(joins || collects || unnested.is_some()) {
+    let texts = joined_texts(&node)?;
+    if !(joins || collects || texts > 0 || unnested.is_some()) {
         return Ok(node);
     }
     let widths = Arc::new(Widths::default());
@@ -189,6 +211,7 @@ fn with_duties(node: Arc<dyn ExecutionPlan>, allowance: &Arc<Allowance>) -> Resu
         // A nested-loop join that runs out of memory reads its left input again, and operators below cannot be read
         // twice: a repartitioning panics. Left, semi and anti joins would also be wrong then.
         duty.once |= reads_once && side == 0;
+        duty.texts = texts;
         if collects {
             duty.counted = Counted::All;
         }

@@ -30,8 +30,8 @@ pub(super) struct GuardStream {
     input: SendableRecordBatchStream,
     // Freed before the allowance, whose end is the end of the query.
     reservation: MemoryReservation,
-    /// What the operator above makes of the lists of a piece.
-    unnested: MemoryReservation,
+    /// What the operator above makes of lists or texts before a guard sees it.
+    ahead: MemoryReservation,
     allowance: Arc<Allowance>,
     duty: Duty,
     fixed_width: Option<usize>,
@@ -44,8 +44,8 @@ impl GuardStream {
     pub(super) fn new(input: SendableRecordBatchStream, allowance: Arc<Allowance>, duty: Duty) -> Self {
         let fixed_width = slices::fixed_width(&input.schema());
         let reservation = allowance.reserve("batches under way");
-        let unnested = allowance.reserve("unnested rows");
-        Self { input, reservation, unnested, allowance, duty, fixed_width, rest: None, ended: false }
+        let ahead = allowance.reserve("what is made of a batch");
+        Self { input, reservation, ahead, allowance, duty, fixed_width, rest: None, ended: false }
     }
 
     /// Counts a new batch.
@@ -68,6 +68,13 @@ impl GuardStream {
             Counted::Nothing => {}
             Counted::Last => self.reservation.try_resize(counted)?,
             Counted::All => self.reservation.try_grow(bytes)?,
+        }
+        if self.duty.texts > 0 && bytes >= COUNTED_FROM {
+            let joined = bytes.saturating_mul(self.duty.texts);
+            if let Some(error) = self.allowance.too_wide(rows, joined, self.allowance.batch_bytes()) {
+                return Err(error);
+            }
+            self.ahead.try_resize(joined)?;
         }
         self.look_ahead(batch)
     }
@@ -104,7 +111,7 @@ impl GuardStream {
                 let limit = (self.allowance.batch_bytes() / width).clamp(1, UNNESTED_ROWS);
                 let (rows, made) = slices::until(&batch, from, lists, limit);
                 let elements = slices::bytes(&batch.slice(from, rows));
-                self.unnested.try_resize(made.saturating_mul(width).saturating_add(elements))?;
+                self.ahead.try_resize(made.saturating_mul(width).saturating_add(elements))?;
                 rows
             }
         };
@@ -157,7 +164,7 @@ impl GuardStream {
     fn end(&mut self, last: Option<Result<RecordBatch>>) -> Poll<Option<Result<RecordBatch>>> {
         self.ended = true;
         self.rest = None;
-        self.unnested.free();
+        self.ahead.free();
         // What the operator above keeps, it keeps until it is dropped together with this stream.
         if self.duty.counted != Counted::All || last.is_some() {
             self.reservation.free();
