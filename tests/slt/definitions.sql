@@ -36,7 +36,7 @@ CREATE MATERIALIZED VIEW IF NOT EXISTS silence_words AS
 CREATE EXTERNAL TABLE IF NOT EXISTS numbers (
   k STRING, qty INT, cents INT, n BIGINT, d DECIMAL(38, 0), v DOUBLE, at TIMESTAMP, tz TIMESTAMP WITH TIME ZONE,
   width BIGINT
-) STORED AS KAFKA LOCATION 'numbers' OPTIONS ('format' 'json', 'kafka.bootstrap.servers' '{bootstrap}');
+) STORED AS KAFKA LOCATION 'numbers' OPTIONS ('format' 'json');
 
 CREATE MATERIALIZED VIEW IF NOT EXISTS number_sums AS
   SELECT k, sum(n) AS n, sum(d) AS d, min(v) AS least, max(v) AS greatest FROM numbers GROUP BY k;

@@ -58,7 +58,7 @@ async fn a_message_that_one_view_cannot_take_stops_nothing_else() {
     let bad = (Partition(0), script.offset_of(0, 3001));
     let failure = run.fails(&zero, |failure| failure.message() == Some(bad)).await;
     assert_eq!((failure.step, failure.fault), (FailedStep::Update, Fault::User), "{failure:?}");
-    assert!(failure.reason.contains("Divide by zero"), "{failure:?}");
+    assert!(failure.reason.contains("Division by zero"), "{failure:?}");
     assert!(failure.expression.as_ref().is_some_and(|text| text.contains("3001")), "{failure:?}");
     site.clock.advance(Duration::from_secs(60));
     run.archived(script.frontier(), &site).await;
