@@ -41,9 +41,11 @@ def produce(kafka, events):
 
 
 def measure(kafka, folder, keep, events):
-    server = Thalweg(folder, epoch_interval="2s", mark_interval="5s").start()
+    server = Thalweg(
+        folder, kafka={"bootstrap.servers": kafka.bootstrap}, epoch_interval="2s", mark_interval="5s"
+    ).start()
     start = time.monotonic()
-    options = f"'keep' '{keep}', 'kafka.bootstrap.servers' '{kafka.bootstrap}'"
+    options = f"'keep' '{keep}'"
     server.ddl(f"CREATE EXTERNAL TABLE readings ({COLUMNS}) STORED AS KAFKA LOCATION 'readings' OPTIONS ({options})")
     server.ddl(VIEW)
     while sum((server.json("/v1/streams")["streams"][0]["archive_frontier"] or {}).values()) < events:

@@ -106,14 +106,19 @@ def _events(server):
 @pytest.mark.parametrize("action", [KILL_BEFORE, KILL_AFTER], ids=["before", "after"])
 def test_killed_while_a_new_view_is_built(site, action, nth):
     fault = site.proxy.arm(action, PUBLICATION, nth, kill=lambda: site.server.process.kill())
+    answered = False
     try:
         site.server.ddl(EDGES.ddl)
+        answered = True
         until(lambda: fault.struck, "the build to write", every=0.01)
     except OSError:
         assert fault.struck
     site.server.died()
     site.proxy.disarm()
     site.server.start()
+    if not answered:
+        # A publication of another view came first: whether the definition was written is not known.
+        site.server.ddl(EDGES.ddl.replace("MATERIALIZED VIEW", "MATERIALIZED VIEW IF NOT EXISTS"))
     site.is_exact(f"{action} at {fault.struck[0]}", [*VIEWS, EDGES])
 
 

@@ -11,7 +11,7 @@ FAST = dict(batch_interval="1s", epoch_interval="200ms", mark_interval="400ms")
 
 DEFINITIONS = """
     CREATE EXTERNAL TABLE baskets (basket STRING, cents BIGINT, items BIGINT, width BIGINT) STORED AS KAFKA
-      LOCATION '{topic}' OPTIONS ('format' 'json', 'kafka.bootstrap.servers' '{bootstrap}');
+      LOCATION '{topic}' OPTIONS ('format' 'json');
     CREATE MATERIALIZED VIEW totals AS SELECT count(*) AS n, sum(cents) AS cents FROM baskets;
     CREATE MATERIALIZED VIEW padded AS SELECT lpad(basket, width, '0') AS padded, count(*) AS n FROM baskets GROUP BY 1;
     CREATE MATERIALIZED VIEW unit AS SELECT basket, sum(cents / items) AS unit FROM baskets GROUP BY basket;
@@ -50,7 +50,7 @@ def others_answer(server, end):
 
 def test_a_message_that_one_view_cannot_take_stops_nothing_else(thalweg, kafka, topic, tmp_path):
     definitions = tmp_path / "definitions.sql"
-    definitions.write_text(DEFINITIONS.format(topic=topic, bootstrap=kafka.bootstrap))
+    definitions.write_text(DEFINITIONS.format(topic=topic))
     server = thalweg(**FAST, apply=definitions).start()
     end = send(kafka, topic, [basket(i) for i in range(100)])
     others_answer(server, end)

@@ -325,7 +325,7 @@ def test_a_broker_that_was_away_is_caught_up_with(thalweg, tmp_path):
     kafka = Kafka(tmp_path / "kafka")
     try:
         kafka.create_topic("t", 2)
-        server = thalweg(**FAST).start()
+        server = thalweg(kafka={"bootstrap.servers": kafka.bootstrap}, **FAST).start()
         define(server, kafka, "t")
         production = produce(kafka, "t", 500)
         is_exact(server, production)
@@ -347,7 +347,7 @@ def test_a_server_that_starts_while_kafka_is_away_answers_from_the_archive_if_as
     kafka = Kafka(tmp_path / "kafka")
     try:
         kafka.create_topic("t", 2)
-        server = thalweg(**FAST).start()
+        server = thalweg(kafka={"bootstrap.servers": kafka.bootstrap}, **FAST).start()
         define(server, kafka, "t")
         production = produce(kafka, "t", 1_000)
         is_exact(server, production)
@@ -440,7 +440,7 @@ def test_a_password_may_be_a_reference(thalweg, kafka, topic, tmp_path):
 
 def test_a_query_has_limits(thalweg, kafka, topic):
     server = thalweg(**FAST)
-    server.options["config"] = _config(server, "query_timeout = '1s'\nquery_memory = '8MiB'")
+    server.options["config"] = _config(server, "query_timeout = '1s'\nquery_memory = '8MiB'\nmax_join_pairs = 100000000000000")
     server.start()
     define(server, kafka, topic)
     is_exact(server, produce(kafka, topic, 20_000))

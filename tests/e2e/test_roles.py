@@ -14,7 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from definitions import DEVICE_MINUTES, STREAM_TOTALS, THREE_COUNTS, stream
 from harness.oracle import Oracle
-from harness.platform import PASSING, SPEED, TOKEN, Platform, all_is_served, unheld
+from harness.platform import DEFINES, PASSING, SPEED, TOKEN, Platform, all_is_served, unheld
 from harness.producer import Background, Production
 from harness.servers import Kafka
 from harness.thalweg import Client, Refused, free_port, run
