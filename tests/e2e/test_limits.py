@@ -45,7 +45,7 @@ KINDS = {
         "SELECT a.w, b.k FROM (SELECT repeat(k, 20000 + {n}) AS w FROM s) a, s b",
     ],
     "deep expressions": [
-        "SELECT max(" + " + ".join(["a.n * b.n"] * 150) + " + {n}) FROM s a, s b",
+        "SELECT max(" + " + ".join(["a.n * b.n"] * 80) + " + {n}) FROM s a, s b",
         "SELECT " + " || ".join(["k"] * 200) + " FROM s ORDER BY n + {n}",
         "SELECT count(*) FROM s WHERE " + " OR ".join(f"n % {i + 2} = {i + 1}" for i in range(150)) + " OR n = {n}",
     ],

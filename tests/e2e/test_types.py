@@ -31,8 +31,9 @@ def produce(kafka, topic, messages):
     assert producer.flush(30) == 0
 
 
-def stream(name, topic, columns):
-    return f"CREATE EXTERNAL TABLE {name} ({columns}) STORED AS KAFKA LOCATION '{topic}' OPTIONS ('format' 'json');"
+def stream(name, topic, columns, **options):
+    options = ", ".join(f"'{key}' '{value}'" for key, value in {"format": "json", **options}.items())
+    return f"CREATE EXTERNAL TABLE {name} ({columns}) STORED AS KAFKA LOCATION '{topic}' OPTIONS ({options});"
 
 
 QUESTIONS = {
@@ -79,7 +80,6 @@ def test_every_part_of_a_message_is_kept(kafka, thalweg, place):
         stream("cdc", topics["cdc"], f"before {place}, after {place}, op STRING, ts_ms BIGINT")
         + stream("cities", topics["cities"], "temp DOUBLE")
         + stream(
-            kafka,
             "orders",
             topics["orders"],
             "orderId BIGINT, customerName STRING, total DOUBLE, at TIMESTAMP, lines STRUCT<sku STRING>[]",
