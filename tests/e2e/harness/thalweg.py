@@ -4,6 +4,7 @@ It keeps the greatest frontier that any answer carried, across restarts, and fai
 no test can forget to check that.
 """
 
+import itertools
 import json
 import os
 import pathlib
@@ -26,9 +27,24 @@ def binary():
     return os.environ.get("THALWEG_BIN", f"{target}/debug/thalweg")
 
 
+# Below the ports that systems give to outgoing connections, which could take one before a server listens on it.
+FIRST_PORT = 11_000
+# Tests that run at the same time, each in a process of its own, have ranges of their own.
+PORTS_EACH = 1_000
+_ports = itertools.count(os.getpid() % PORTS_EACH)
+
+
 def free_port():
-    with socket.create_server(("127.0.0.1", 0)) as held:
-        return held.getsockname()[1]
+    """A port that nobody takes until a server listens on it."""
+    worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")) % 20
+    for _ in range(PORTS_EACH):
+        port = FIRST_PORT + worker * PORTS_EACH + next(_ports) % PORTS_EACH
+        try:
+            with socket.create_server(("127.0.0.1", port)):
+                return port
+        except OSError:
+            continue
+    raise RuntimeError("every port of this test run is taken")
 
 
 def environment():
