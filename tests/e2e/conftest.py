@@ -16,6 +16,10 @@ from harness.thalweg import Thalweg, binary
 _numbers = itertools.count(1)
 
 
+def pytest_configure(config):
+    config.addinivalue_line("markers", "alone: judges times, so nothing else may run beside it")
+
+
 def pytest_sessionstart(session):
     if not session.config.option.collectonly and not pathlib.Path(binary()).exists():
         pytest.exit(f"there is no binary at {binary()}: `make build`, or set THALWEG_BIN", returncode=2)

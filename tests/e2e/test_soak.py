@@ -1,6 +1,9 @@
 """The short form of soak.py: under load every answer is right, and nothing runs away."""
 
+import pytest
 from soak import Soak
+
+pytestmark = pytest.mark.alone
 
 
 def test_half_a_minute_under_load(tmp_path):
