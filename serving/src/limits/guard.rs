@@ -144,7 +144,8 @@ fn joined_texts(node: &Arc<dyn ExecutionPlan>) -> Result<usize> {
             Ok(TreeNodeRecursion::Continue)
         })
     })?;
-    Ok(if joins { columns } else { 0 })
+    // Each text is there once in the result, and once in the buffer that grows to hold it.
+    Ok(if joins { 2 * columns } else { 0 })
 }
 
 /// A guard above `node`, whose inputs have guards already; these get the duties that `node` needs.
