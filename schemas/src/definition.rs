@@ -25,6 +25,8 @@ pub mod statement;
 
 pub mod syntax;
 
+pub mod repeats;
+
 mod column;
 mod create_stream;
 mod create_view;

@@ -18,7 +18,7 @@ use futures::stream;
 use thalweg_schemas::StreamName;
 use thalweg_schemas::api::sql::{Frontiers, Partial};
 use thalweg_schemas::clock::WallClock;
-use thalweg_schemas::definition::Statement;
+use thalweg_schemas::definition::{Statement, repeats};
 use thalweg_schemas::engine::session;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::task::JoinError;
@@ -245,7 +245,7 @@ impl Engine {
             Some(place) => place,
             None => timeout_at(deadline, self.place(planned.weight)).await.map_err(|_| self.timeout())??,
         };
-        let head = Head { schema: planned.physical.schema(), frontier, stale, partial };
+        let head = Head { schema: repeats::shown(&planned.physical.schema()), frontier, stale, partial };
         let mut running = Running::start(planned, self.lanes.take()?, place, deadline);
         match timeout_at(deadline, running.first()).await {
             Ok(Some(Ok(()))) => Ok(Started { head, running }),

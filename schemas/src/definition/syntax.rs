@@ -57,7 +57,7 @@ fn inner(statement: &Parsed) -> Option<&Statement> {
     }
 }
 
-fn inner_mut(statement: &mut Parsed) -> Option<&mut Statement> {
+pub(super) fn inner_mut(statement: &mut Parsed) -> Option<&mut Statement> {
     match statement {
         Parsed::Statement(statement) => Some(statement),
         Parsed::Explain(explain) => inner_mut(&mut explain.statement),

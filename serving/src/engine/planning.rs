@@ -15,7 +15,7 @@ use datafusion::logical_expr::LogicalPlan;
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::sql::parser::Statement as EngineStatement;
 use thalweg_schemas::catalog::Catalog;
-use thalweg_schemas::definition::{Statement, pieces, syntax};
+use thalweg_schemas::definition::{Statement, pieces, repeats, syntax};
 
 use crate::limits::allowance::{Allowance, Terms};
 use crate::limits::relations::OPERATORS;
@@ -96,7 +96,7 @@ pub(super) async fn plan(
     let mentioned = Arc::new(syntax::mentioned(&statement));
     syntax::rewrite(&mut statement, |name| names::unlisted(&tables.catalog, &mentioned, name));
     state.register_catalog_list(names::catalog_list(&tables.catalog, tables.pins, &mentioned));
-    let logical = state.statement_to_plan(statement).await.map_err(planning)?;
+    let logical = logical(&state, statement).await.map_err(planning)?;
     refuse_changes(&logical)?;
     refuse_large(&logical)?;
     let env = RuntimeEnvBuilder::from_runtime_env(state.runtime_env())
@@ -110,6 +110,20 @@ pub(super) async fn plan(
     let weight = weight::weigh(&physical).map_err(planning)?;
     let physical = guard::guarded(physical, &allowance).map_err(planning)?;
     Ok(Planned { physical, task, allowance, weight })
+}
+
+/// Plans `statement`, with columns of one name set apart if the planner refuses them.
+async fn logical(state: &SessionState, statement: EngineStatement) -> Result<LogicalPlan, DataFusionError> {
+    let mut apart = statement.clone();
+    match state.statement_to_plan(statement).await {
+        Err(error) if repeats_a_name(&error) && repeats::set_apart(&mut apart) => state.statement_to_plan(apart).await,
+        planned => planned,
+    }
+}
+
+/// True if the planner says that columns of a SELECT have one name. It has no error of its own for that.
+fn repeats_a_name(error: &DataFusionError) -> bool {
+    matches!(error.find_root(), DataFusionError::Plan(text) if text.contains("require unique expression names"))
 }
 
 fn planning(source: DataFusionError) -> Error {
