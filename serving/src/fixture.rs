@@ -77,7 +77,7 @@ impl World {
             audit: Arc::new(|view| {
                 Box::pin(async move {
                     match view {
-                        Some(view) => Ok(AuditList { audits: vec![audited(view)] }),
+                        Some(view) => Ok(AuditList { audits: vec![audited(view)], failed: Vec::new() }),
                         None => Err(CallError {
                             fault: thalweg_schemas::Fault::Transient,
                             message: "no two cuts yet".into(),

@@ -11,7 +11,7 @@ use reqwest::Method;
 use thalweg_client::terminal;
 use thalweg_schemas::Frontier;
 use thalweg_schemas::algebra::Difference;
-use thalweg_schemas::api::audits::{Against, AuditList, AuditPart, AuditQuery, AuditReport};
+use thalweg_schemas::api::audits::{Against, AuditList, AuditPart, AuditQuery, AuditReport, FailedAudit};
 use thalweg_schemas::api::paths;
 use thalweg_schemas::realtime::segment::Provenance;
 
@@ -27,8 +27,8 @@ What is compared: the speed layer's segments up to the newest archived mark, and
 from the archive. Where it holds none, as after a start with everything archived, it rebuilds all that lies below
 the cut, which takes as long as a full recomputation, and that is compared with the published batch states.
 
-Exit codes: 0 all that was compared is equal; 1 a group differs, or the server failed; 2 wrong usage;
-3 there was nothing to compare: no view has an archived mark above its stream's origin yet.";
+Exit codes: 0 all that was compared is equal; 1 a group differs, a view could not be compared, or the server failed;
+2 wrong usage; 3 there was nothing to compare: no view has an archived mark above its stream's origin yet.";
 
 /// Exit code if there was nothing to compare.
 const NOTHING: u8 = 3;
@@ -55,13 +55,16 @@ pub(crate) async fn run(arguments: Arguments) -> Result<ExitCode> {
     let request = client.request(Method::POST, paths::AUDIT)?.query(&AuditQuery { view: arguments.view });
     let response = client.send(request).await?;
     let body: serde_json::Value = client.json(response).await?;
-    let AuditList { audits } = client.shape(body.clone())?;
+    let AuditList { audits, failed } = client.shape(body.clone())?;
     if arguments.json {
         terminal::out(&serde_json::to_string_pretty(&body)?)?;
     } else {
         audits.iter().try_for_each(print)?;
+        for FailedAudit { view, reason } in &failed {
+            terminal::out(&terminal::plain(&format!("{view}: NOT COMPARED: {reason}")))?;
+        }
     }
-    let equal = audits.iter().all(AuditReport::is_equal);
+    let equal = failed.is_empty() && audits.iter().all(AuditReport::is_equal);
     let compared = audits.iter().any(|audit| !audit.parts.is_empty());
     Ok(match (equal, compared) {
         (true, true) => ExitCode::SUCCESS,
@@ -89,7 +92,7 @@ fn print(audit: &AuditReport) -> Result<()> {
             part.segments, part.offsets, part.groups
         ))?;
         for difference in part.differences.iter().take(SHOWN) {
-            terminal::out(&describe(difference, against))?;
+            terminal::out(&terminal::plain(&describe(difference, against)))?;
         }
         if part.differences.len() > SHOWN {
             terminal::out(&format!("  … and {} more; --json has all", part.differences.len() - SHOWN))?;

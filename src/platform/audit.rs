@@ -8,7 +8,7 @@ use std::time::Instant;
 
 use futures::FutureExt;
 use thalweg_batch::audit::{AuditStep, PublishedRange, audit_published, audit_view};
-use thalweg_schemas::api::audits::{AuditList, AuditReport};
+use thalweg_schemas::api::audits::{AuditList, AuditReport, FailedAudit};
 use thalweg_schemas::api::runs::RunList;
 use thalweg_schemas::catalog::{Catalog, CompiledView};
 use thalweg_schemas::engine::threads::Threads;
@@ -47,11 +47,18 @@ impl Audits {
 
     async fn run(self, name: Option<ViewName>) -> Result<AuditList, CallError> {
         let catalog = Arc::clone(&self.shared.catalog.borrow());
-        let mut audits = Vec::new();
+        let (mut audits, mut failures) = (Vec::new(), Vec::new());
         for view in catalog.compiled_of(name.as_ref()).map_err(failed)? {
-            audits.push(self.one(&catalog, &view).await?);
+            match self.one(&catalog, &view).await {
+                Ok(report) => audits.push(report),
+                // A view that cannot be compared must not hide what the others are.
+                Err(error) if name.is_none() => {
+                    failures.push(FailedAudit { view: view.definition.name.clone(), reason: error.message });
+                }
+                Err(error) => return Err(error),
+            }
         }
-        Ok(AuditList { audits })
+        Ok(AuditList { audits, failed: failures })
     }
 
     async fn one(&self, catalog: &Catalog, view: &Arc<CompiledView>) -> Result<AuditReport, CallError> {

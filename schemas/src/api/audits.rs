@@ -22,6 +22,17 @@ pub struct AuditQuery {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AuditList {
     pub audits: Vec<AuditReport>,
+    /// The views of an audit of all views that could not be compared.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub failed: Vec<FailedAudit>,
+}
+
+/// A view that could not be compared.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FailedAudit {
+    pub view: ViewName,
+    /// One sentence.
+    pub reason: String,
 }
 
 /// The result of an audit.

@@ -8,7 +8,7 @@ use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 use super::NotUnderstood;
-use super::audits::{Against, AuditList, AuditPart, AuditQuery, AuditReport};
+use super::audits::{Against, AuditList, AuditPart, AuditQuery, AuditReport, FailedAudit};
 use super::error::{ErrorBody, ErrorCode, Refusal};
 use super::process::{ProbeAnswer, ProbeState, ProcessStatus};
 use super::runs::{RunEnd, RunList, RunMode, RunOutcome, RunQuery, RunReport, RunSummary};
@@ -384,7 +384,15 @@ fn audits() {
     ]);
     check(report.clone(), json(differences.clone()));
     assert!(!report.is_equal());
-    check(AuditList { audits: vec![report] }, json!({"audits": [json(differences)]}));
+    check(
+        AuditList { audits: vec![report.clone()], failed: Vec::new() },
+        json!({"audits": [json(differences.clone())]}),
+    );
+    let failed = vec![FailedAudit { view: report.view.clone(), reason: "the view has failed".into() }];
+    check(
+        AuditList { audits: vec![report], failed },
+        json!({"audits": [json(differences)], "failed": [{"view": "v", "reason": "the view has failed"}]}),
+    );
 }
 
 #[test]
