@@ -4,7 +4,7 @@
 //! reads one pinned version of the master dataset up to a cut and publishes states to a [`view_table`]; a [`lease`]
 //! allows one run of a view at a time. The [`schedule`] decides when views run, and [`run_requests`] ask for a run
 //! when another process is short of memory. [`follow`] announces the versions in the warehouse, including versions of
-//! other processes. The [`audit`] compares both layers.
+//! other processes, and [`failed_runs`] tell replicas why a view stands still. The [`audit`] compares both layers.
 //!
 //! Invariant: only this crate uses Delta tables, and no Delta type leaves this crate.
 
@@ -18,6 +18,7 @@ pub mod archive;
 pub mod view_table;
 
 mod decide;
+pub mod failed_runs;
 pub mod lease;
 pub mod run;
 
@@ -33,6 +34,7 @@ mod testing;
 
 pub use archive::Archive;
 pub use error::{Error, Result};
+pub use failed_runs::follow_failures;
 pub use follow::{follow_masters, follow_published};
 pub use promote::promote;
 pub use run::{BatchConfig, Progress, run_view, run_views};

@@ -25,6 +25,7 @@ pub(crate) use self::compute::rows;
 use self::compute::{compute, states};
 use crate::archive::Archive;
 use crate::decide::{PublishedView, RunKind, decide};
+use crate::failed_runs::FailedRuns;
 use crate::lease::{self, Holder, Lease, Renewal, Taken};
 use crate::view_table::{Publication, PublishOutcome, ViewTable};
 use crate::{Error, Result};
@@ -89,9 +90,11 @@ pub async fn run_views(
     record: impl Fn(&RunReport),
 ) -> Result<RunList> {
     let catalog = Arc::clone(&shared.catalog.borrow());
+    let mut failed = FailedRuns::open(&shared.warehouse).await;
     let mut runs = Vec::new();
     for view in catalog.compiled_of(name)? {
         let report = run_view(&shared.warehouse, &catalog, &view, mode, config, |_| ()).await?;
+        failed.record(&report).await;
         record(&report);
         runs.push(report);
     }

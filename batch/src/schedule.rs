@@ -17,6 +17,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::Result;
+use crate::failed_runs::FailedRuns;
 use crate::follow::{announce, follow_published};
 use crate::promote::promote;
 use crate::run::{BatchConfig, run_view};
@@ -44,11 +45,14 @@ pub struct Downstream {
 pub async fn schedule(config: BatchConfig, downstream: Downstream, cancel: CancellationToken) -> Result<()> {
     let Shared { warehouse, catalog, .. } = downstream.shared.clone();
     let following = follow_published(warehouse, catalog, downstream.published.clone(), cancel.clone());
-    let rounds = Rounds { config, downstream, promoted: HashSet::new(), failed: HashMap::new() };
+    let rounds = async {
+        let told = FailedRuns::open(&downstream.shared.warehouse).await;
+        Rounds { config, downstream, promoted: HashSet::new(), failed: HashMap::new(), told }.run().await
+    };
     tokio::select! {
         () = cancel.cancelled() => Ok(()),
         ended = following => ended,
-        ended = rounds.run() => ended,
+        ended = rounds => ended,
     }
 }
 
@@ -58,11 +62,13 @@ struct Rounds {
     downstream: Downstream,
     /// Views that this schedule promoted, although the catalog at hand may still list them as building.
     promoted: HashSet<ViewId>,
-    failed: HashMap<ViewId, FailedRuns>,
+    failed: HashMap<ViewId, Failures>,
+    /// What replicas are told of failures.
+    told: FailedRuns,
 }
 
 /// A view whose newest run failed.
-struct FailedRuns {
+struct Failures {
     /// Failures in a row.
     failures: u32,
     may_pass: bool,
@@ -75,7 +81,9 @@ impl Rounds {
         let mut due = Instant::now();
         loop {
             let known = Arc::clone(&self.downstream.shared.catalog.borrow_and_update());
-            self.failed.retain(|id, _| known.compiled().any(|view| view.plan.id() == id));
+            let exists = |id: &ViewId| known.compiled().any(|view| view.plan.id() == id);
+            self.failed.retain(|id, _| exists(id));
+            self.told.keep(exists).await;
             let mut again = self.run_building(&known).await?;
             if Instant::now() >= due {
                 again |= self.run_serving(&known).await?;
@@ -149,6 +157,7 @@ impl Rounds {
         }
         let mode = RunMode::Incremental;
         let report = run_view(&self.downstream.shared.warehouse, catalog, view, mode, &self.config, |_| ()).await?;
+        self.told.record(&report).await;
         let outcome = report.outcome.clone();
         if !matches!(outcome, RunOutcome::Failed(_)) {
             self.failed.remove(id);
@@ -158,7 +167,7 @@ impl Rounds {
                 let failures = self.failed.get(id).map_or(0, |failed| failed.failures) + 1;
                 let pause = pause_of_view(failure.fault, failures);
                 let (may_pass, again) = (failure.may_pass(), Instant::now() + pause);
-                self.failed.insert(id.clone(), FailedRuns { failures, may_pass, again });
+                self.failed.insert(id.clone(), Failures { failures, may_pass, again });
                 let (name, said, advice) = (&report.view, failure.sentence(), failure.advice());
                 tracing::warn!(again_in = ?pause, "view `{name}`: {said}. {advice}");
             }

@@ -136,6 +136,16 @@ impl Warehouse {
         Path::from_iter(["leases", view.as_str()])
     }
 
+    /// The folder of the failures of runs, with one object per view.
+    pub fn failures_path() -> Path {
+        Path::from("failures")
+    }
+
+    /// The object that tells why a view's newest run failed.
+    pub fn failure_path(view: &ViewId) -> Path {
+        Path::from_iter(["failures", view.as_str()])
+    }
+
     /// The object that a worker writes to request an early run.
     pub fn early_path() -> Path {
         Path::from("early-run")

@@ -151,7 +151,12 @@ impl Metrics {
         }
     }
 
-    /// Returns why the newest run of a view by this process failed; `None` if it did not fail.
+    /// Records which views' newest runs have failed in other processes.
+    pub fn record_failed_runs(&self, failures: impl IntoIterator<Item = (ViewId, ViewFailure)>) {
+        *self.failed_runs.lock() = failures.into_iter().collect();
+    }
+
+    /// Returns why the newest run of a view failed; `None` if it did not fail.
     pub(crate) fn run_failure(&self, view: &ViewId) -> Option<ViewFailure> {
         self.failed_runs.lock().get(view).cloned()
     }

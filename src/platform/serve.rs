@@ -3,7 +3,7 @@
 //! | part | ends |
 //! |---|---|
 //! | HTTP | first: no new queries |
-//! | discovery of workers, archives, batch versions | second |
+//! | discovery of workers, archives, batch versions, failures of runs | second |
 //! | catalog follower | last |
 //!
 //! Invariant: an answer is exact whichever workers are found: a missing worker makes a query fail or wait.
@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::FutureExt;
-use thalweg_batch::{follow_masters, follow_published};
+use thalweg_batch::{failed_runs, follow_failures, follow_masters, follow_published};
 use thalweg_schemas::api::runs::RunList;
 use thalweg_schemas::catalog::Catalog;
 use thalweg_schemas::{Fault, Shared};
@@ -63,10 +63,14 @@ pub(crate) async fn serve(settings: &Settings, access: Access, opened: Opened) -
         memory: settings.batch_memory,
         spill: settings.spill_dir(),
     };
-    let sources = audits.sources(no_runs(), Arc::new(Metrics::new()));
+    let metrics = Arc::new(Metrics::new());
+    let sources = audits.sources(no_runs(), Arc::clone(&metrics));
     let serving = settings.serving(access);
     let Shared { warehouse, catalog, .. } = shared;
     let archives = (warehouse.clone(), catalog.clone());
+    let failures = follow_failures(warehouse.clone(), failed_runs::POLL, move |failures| {
+        metrics.record_failed_runs(failures);
+    });
     Ok(Platform {
         address: opened.address,
         parts: vec![
@@ -76,6 +80,7 @@ pub(crate) async fn serve(settings: &Settings, access: Access, opened: Opened) -
                 let (warehouse, catalog) = archives.clone();
                 follow_masters(warehouse, catalog, shown.clone(), end)
             }),
+            Part::endless("failures of runs", failures),
             Part::restarted("batch versions", move |end| {
                 follow_published(warehouse.clone(), catalog.clone(), announced.clone(), end)
             }),

@@ -140,7 +140,8 @@ async fn a_view_of_another_process_is_left_to_it() {
         panic!("nobody held it")
     };
     let (downstream, mut reports) = downstream(&warehouse, &catalogs, watch::channel(Arc::clone(&known)).1);
-    let mut rounds = Rounds { config, downstream, promoted: HashSet::new(), failed: HashMap::new() };
+    let told = FailedRuns::open(&warehouse).await;
+    let mut rounds = Rounds { config, downstream, promoted: HashSet::new(), failed: HashMap::new(), told };
     // The view is retried, and no report is sent.
     assert!(rounds.run_building(&known).await.unwrap());
     assert!(reports.try_recv().is_err());
@@ -166,7 +167,8 @@ async fn a_view_that_fails_leaves_the_others_their_runs_and_is_tried_rarely() {
     let folder = tempfile::tempdir().unwrap();
     let config = BatchConfig { spill: folder.path().to_owned(), ..BatchConfig::default() };
     let (downstream, mut reports) = downstream(&warehouse, &catalogs, watch::channel(Arc::clone(&known)).1);
-    let mut rounds = Rounds { config, downstream, promoted: HashSet::new(), failed: HashMap::new() };
+    let told = FailedRuns::open(&warehouse).await;
+    let mut rounds = Rounds { config, downstream, promoted: HashSet::new(), failed: HashMap::new(), told };
     assert!(!rounds.run_building(&known).await.unwrap(), "a failure that stays is not tried soon");
     let outcomes: Vec<_> = std::iter::from_fn(|| reports.try_recv().ok()).collect();
     assert_eq!(outcomes.len(), 2);
