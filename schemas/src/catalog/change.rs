@@ -78,6 +78,10 @@ impl Change {
             }
             Change::Promote(name, id) => {
                 let view = next.views.get_mut(name).ok_or_else(|| missing_view(name))?;
+                // What this process does not understand is the newest definition, and must not be replaced by an older one.
+                if view.not_understood().is_some() {
+                    return Ok(Decision::nothing());
+                }
                 match view.building.take_if(|view| view.plan.id() == id) {
                     None => Ok(Decision::nothing()),
                     built => {
@@ -194,6 +198,9 @@ impl Catalog {
 
     fn create_stream(&mut self, definition: &StreamDefinition, facts: &Facts) -> Result<Effect> {
         let name = &definition.name;
+        if facts.archived.contains(name) && self.rest.dropped.contains_key(name.as_str()) {
+            return Err(kept_stream(name));
+        }
         let mut origin = Frontier::new();
         if let Some(before) = self.dropped.remove(name)
             && facts.archived.contains(name)
@@ -293,11 +300,14 @@ impl Catalog {
 
 /// True if both definitions say the same, however they are written.
 fn is_same(before: &StreamDefinition, after: &StreamDefinition) -> bool {
-    before.topic == after.topic
-        && before.columns == after.columns
-        && before.format == after.format
-        && before.event_time == after.event_time
-        && before.kafka == after.kafka
+    let StreamDefinition { name: _, topic, columns, format, event_time, connection, messages, kafka, sql: _ } = before;
+    *topic == after.topic
+        && *columns == after.columns
+        && *format == after.format
+        && *event_time == after.event_time
+        && *connection == after.connection
+        && *messages == after.messages
+        && *kafka == after.kafka
 }
 
 /// Refuses a stream whose rows would not fit the archived rows or the compiled views.

@@ -392,7 +392,45 @@ async fn names_and_keys_of_a_newer_version_survive() {
     assert_eq!(sides(&f.load().await), (false, true));
     f.apply("DROP VIEW v").await.unwrap();
     let text = f.text(3).await;
-    assert!(text.contains("\"Über\": {\"sql\": 1}") && text.contains("quotas"), "{text}");
+    assert!(text.contains("\"Über\": {\"sql\": 1}"), "{text}");
+    let json: serde_json::Value = serde_json::from_str(&text).unwrap();
+    assert_eq!(json["quotas"], serde_json::json!({"s": 0.1}));
+}
+
+#[tokio::test]
+async fn an_old_view_does_not_take_the_place_of_a_definition_that_is_not_understood() {
+    let f = Fixture::with(&[STREAM, VIEW]).await;
+    f.promote().await;
+    let served = f.load().await.views[&view("v")].serving.clone().unwrap();
+    let id = served.plan.id().as_str();
+    // Another engine serves the view, and a newer version's definition is being built.
+    let newer = VIEW.replace("VIEW v", "VIEW v WITH (tiers = 2)");
+    f.tamper(3, |text| {
+        let building = format!("\"building\": {{\"id\": \"00ff\", \"sql\": \"{newer}\"}},\n      \"serving\": {{");
+        text.replace(id, "00aa").replacen("\"serving\": {", &building, 1)
+    })
+    .await;
+    let before = f.load().await;
+    assert!(before.views[&view("v")].not_understood().is_some());
+    assert_eq!(sides(&before), (false, true));
+    f.promote().await;
+    assert!(f.text(f.load().await.version).await.contains("tiers = 2"));
+}
+
+#[tokio::test]
+async fn a_dropped_stream_that_is_not_understood_keeps_its_origin() {
+    let f = Fixture::with(&[STREAM]).await;
+    f.catalogs
+        .record_origin(&stream("s"), &[(crate::Partition(0), crate::Offset(7))].into_iter().collect())
+        .await
+        .unwrap();
+    f.archive().await;
+    f.apply("DROP TABLE s").await.unwrap();
+    f.tamper(3, |text| text.replacen("STORED AS KAFKA", "STORED AS PULSAR", 1)).await;
+    f.refused(f.apply(STREAM).await, "newer version");
+    f.tamper(3, |text| text.replacen("STORED AS PULSAR", "STORED AS KAFKA", 1)).await;
+    f.apply(STREAM).await.unwrap();
+    assert_eq!(f.load().await.streams[&stream("s")].origin.get(crate::Partition(0)), crate::Offset(7));
 }
 
 #[tokio::test]
@@ -430,6 +468,11 @@ async fn definitions_that_are_applied_at_every_start_are_no_conflict() {
     assert_eq!(f.load().await.version, 3);
     f.refused(again(&STREAM.replace("a INT", "a BIGINT")).await, "the stream `s` exists already");
     f.refused(again(&STREAM.replace("'1'", "'2'")).await, "the stream `s` exists already");
+    for option in ["'timestamp_unit' 'ms'", "'keep' 'row'", "'connection' 'eu'", "'event_time' 'at'"] {
+        let changed =
+            rewritten.replace("a   int", "a int, at TIMESTAMP").replace("OPTIONS (", &format!("OPTIONS ({option}, "));
+        f.refused(again(&changed).await, "the stream `s` exists already");
+    }
     f.refused(again(&VIEW.replace("count(*)", "sum(a)")).await, "the view `v` exists already");
     let other = VIEW.replace("CREATE", "CREATE OR REPLACE").replace("count(*)", "sum(a)");
     f.apply(&other).await.unwrap();

@@ -41,10 +41,10 @@ pub struct StreamDefinition {
     pub event_time: Option<String>,
     /// The connection of the settings that leads to Kafka; `None`: the default connection.
     pub connection: Option<String>,
+    /// How messages are read, and what is kept of them.
+    pub messages: MessageOptions,
     /// The librdkafka properties of this stream, without the prefix `kafka.`. Those of a definition from an older
     /// catalog need not be accepted today: see [`crate::definition::kafka_options`].
-    pub messages: MessageOptions,
-    /// The librdkafka properties of this stream, without the prefix `kafka.`.
     pub kafka: BTreeMap<String, String>,
     /// The statement as the user wrote it.
     pub sql: String,
