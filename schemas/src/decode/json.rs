@@ -14,7 +14,7 @@
 //! | STRING | a string |
 //! | BYTEA | a string of hexadecimal digits, two per byte |
 //! | DATE | `"2024-05-01"`, or days since 1970 as a whole number; the years 1 to 9999 |
-//! | TIMESTAMP | a string: a time in any form of ISO 8601, also with a space instead of the `T`, without an offset (the time is then in UTC), or a date alone; no leap seconds. Or a number since 1970 in the unit of its column, unless it would be a time of early 1970 and plausible in a coarser unit. The years 1 to 9999. Digits below a microsecond, the precision of a timestamp, are cut off |
+//! | TIMESTAMP | a string: a time in a form of ISO 8601 that docs/definitions.md lists, without an offset (the time is then in UTC), or a date alone; no leap seconds. Or a number since 1970 in the unit of its column, unless it would be a time of early 1970 and plausible in a coarser unit. The years 1 to 9999. Digits below a microsecond, the precision of a timestamp, are cut off |
 //! | lists | a list, each item by the rules of the items' type |
 //! | STRUCT | an object, each field by the rules of its type |
 //!

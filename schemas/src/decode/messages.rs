@@ -9,6 +9,7 @@ use arrow::array::{Array, ArrayRef, BinaryArray, BinaryBuilder, ListArray, Strin
 use arrow::buffer::{Buffer, NullBuffer, OffsetBuffer};
 use arrow::error::ArrowError;
 
+use super::times::TIMES;
 use crate::definition::message::{header_field, header_fields};
 use crate::{Offset, Partition};
 
@@ -96,17 +97,22 @@ pub struct Messages {
     header_values: ByteStrings,
 }
 
+/// Microseconds of a time that a calendar has.
+fn micros(ms: i64) -> Option<i64> {
+    ms.checked_mul(1000).filter(|micros| TIMES.contains(&i128::from(*micros)))
+}
+
 impl Messages {
     pub fn new() -> Self {
         Self::default()
     }
 
     /// Adds a message without key and headers. `timestamp_ms` is Kafka's timestamp in milliseconds since 1970. A
-    /// timestamp too large for microseconds becomes `None`.
+    /// timestamp outside the years 1 to 9999, which no broker checks, becomes `None`.
     pub fn push(&mut self, partition: Partition, offset: Offset, timestamp_ms: Option<i64>, payload: Option<&[u8]>) {
         self.partitions.push(partition.0);
         self.offsets.push(offset.0);
-        self.timestamps_us.push(timestamp_ms.and_then(|ms| ms.checked_mul(1000)));
+        self.timestamps_us.push(timestamp_ms.and_then(micros));
         self.keys.push(None);
         self.payloads.push(payload);
         self.header_ends.push(self.header_names.ends.len());

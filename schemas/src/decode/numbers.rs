@@ -99,6 +99,30 @@ pub(super) fn scaled(text: &str, scale: i8) -> Result<i128, NumberError> {
     Ok(if negative { -value } else { value })
 }
 
+/// As [`scaled`], with the largest whole number that is not above the product.
+pub(super) fn floored(text: &str, scale: i8) -> Result<i128, NumberError> {
+    match scaled(text, scale) {
+        Err(NumberError::Fraction) => {}
+        found => return found,
+    }
+    let (negative, text) = match text.strip_prefix('-') {
+        Some(rest) => (true, rest),
+        None => (false, text),
+    };
+    let (mantissa, power) = match text.find(['e', 'E']) {
+        Some(at) => (&text[..at], exponent(&text[at + 1..])),
+        None => (text, 0),
+    };
+    let (integer, fraction) = mantissa.split_once('.').unwrap_or((mantissa, ""));
+    let kept = integer.len() as i64 + power + i64::from(scale);
+    let kept = usize::try_from(kept).unwrap_or(0);
+    let digits = integer.bytes().chain(fraction.bytes()).take(kept);
+    let add = |value: i128, digit: u8| value.checked_mul(10)?.checked_add(i128::from(digit - b'0'));
+    let whole = digits.into_iter().try_fold(0, add).ok_or(NumberError::Range)?;
+    // A digit behind is not zero, because the number would be whole otherwise.
+    Ok(if negative { -whole - 1 } else { whole })
+}
+
 /// The number behind the `e`. Beyond 32 bits only the sign matters, so a large placeholder is returned.
 fn exponent(text: &str) -> i64 {
     match text.parse::<i32>() {

@@ -90,7 +90,7 @@ fn leading_columns_and_payloads() {
     let mut messages = Messages::new();
     messages.push(Partition(0), Offset(7), Some(1_700_000_000_000), Some(b"{\"a\":1}"));
     messages.push(Partition(1), Offset(9), None, None);
-    messages.push(Partition(1), Offset(11), Some(i64::MAX), Some(b""));
+    messages.push(Partition(1), Offset(11), Some(9_000_000_000_000_000), Some(b""));
     messages.push(Partition(1), Offset(12), Some(-1), Some(b"x"));
     let decoded = Decoder::new(&stream("a INT")).unwrap().decode(&messages).unwrap();
     let rows = &decoded.rows;

@@ -26,7 +26,7 @@ const DAY_SECONDS: i64 = 86_400;
 /// Midnight of 1980-01-01 and of 2100-01-01, in microseconds since 1970.
 const PLAUSIBLE: std::ops::Range<i128> = 315_532_800_000_000..4_102_444_800_000_000;
 /// The first and the last microsecond of the years 1 to 9999.
-const TIMES: std::ops::RangeInclusive<i128> = -62_135_596_800_000_000..=253_402_300_799_999_999;
+pub(super) const TIMES: std::ops::RangeInclusive<i128> = -62_135_596_800_000_000..=253_402_300_799_999_999;
 /// The first and the last day of the years 1 to 9999.
 const DAYS: std::ops::RangeInclusive<i64> = -719_162..=2_932_896;
 
@@ -44,21 +44,16 @@ pub(super) fn explain(error: TimeError, unit: TimestampUnit) -> Cow<'static, str
     }
 }
 
-/// Microseconds since 1970 of `number`, a number by JSON's grammar, in `unit`. Digits below a microsecond are cut.
+/// Microseconds since 1970 of `number`, a number by JSON's grammar, in `unit`. Digits below a microsecond are cut. Numbers
+/// of microseconds and nanoseconds must be whole.
 pub(super) fn micros_of_number(number: &str, unit: TimestampUnit) -> Result<i64, TimeError> {
-    let scaled = |scale| numbers::scaled(number, scale).map_err(TimeError::Number);
-    /// Decimal places below a microsecond that a number of seconds or milliseconds may have.
-    const CUT: i8 = 12;
-    let cut = |scale: i8| match scaled(scale) {
-        Err(TimeError::Number(NumberError::Fraction)) => Ok(scaled(scale + CUT)?.div_euclid(1_000_000_000_000)),
-        found => found,
-    };
     let micros = match unit {
-        TimestampUnit::Seconds => cut(6)?,
-        TimestampUnit::Milliseconds => cut(3)?,
-        TimestampUnit::Microseconds => scaled(0)?,
-        TimestampUnit::Nanoseconds => scaled(0)?.div_euclid(1000),
-    };
+        TimestampUnit::Seconds => numbers::floored(number, 6),
+        TimestampUnit::Milliseconds => numbers::floored(number, 3),
+        TimestampUnit::Microseconds => numbers::scaled(number, 0),
+        TimestampUnit::Nanoseconds => numbers::scaled(number, 0).map(|nanos| nanos.div_euclid(1000)),
+    }
+    .map_err(TimeError::Number)?;
     if !TIMES.contains(&micros) {
         return Err(RANGE);
     }
@@ -95,8 +90,8 @@ fn since_1970(date: NaiveDate) -> i64 {
     i64::from(date.num_days_from_ce()) - UNIX_EPOCH
 }
 
-/// Microseconds since 1970 of a date, or of a date and time with or without a UTC offset, in any form of ISO 8601.
-/// Without an offset the time is in UTC.
+/// Microseconds since 1970 of a date, or of a date and time with or without a UTC offset, in a form of ISO 8601 that
+/// docs/definitions.md lists. Without an offset the time is in UTC.
 pub(super) fn micros_of_text(text: &str) -> Result<i64, TimeError> {
     let mut scanner = Scanner::new(text);
     let read = |scanner: &mut Scanner<'_>| {
