@@ -4,6 +4,7 @@ import json
 
 import pytest
 from confluent_kafka import Producer
+from harness.raw_produce import produce
 from harness.thalweg import Refused, run
 from harness.wait import until
 
@@ -78,6 +79,14 @@ def test_a_message_that_one_view_cannot_take_stops_nothing_else(thalweg, kafka, 
 
     archived = lambda: server.json("/v1/streams")["streams"][0]["archive_frontier"].get("0") == end  # noqa: E731
     until(archived, lambda: f"the rows to be archived\n{server.tail()}")
+
+    # An audit of all views says what it could compare.
+    def audited():
+        audit = server.cli("audit")
+        assert audit.returncode == 1 and "unit: NOT COMPARED" in audit.stdout, audit
+        return "totals: equal" in audit.stdout
+
+    until(audited, lambda: f"the other views to be compared\n{server.tail()}")
     assert server.stop() == 0
     assert "has crashed" not in server.log.read_text()
 
@@ -102,3 +111,23 @@ def test_a_message_that_one_view_cannot_take_stops_nothing_else(thalweg, kafka, 
     until(healed, lambda: f"the view to be served: {view(server, 'unit')}\n{server.tail()}")
     assert sum(row[1] for row in server.sql("SELECT * FROM unit").rows) == 100 * (end - 1)
     assert server.stop() == 0
+
+
+def test_what_no_client_writes_stops_nothing(thalweg, kafka, topic, tmp_path):
+    definitions = tmp_path / "definitions.sql"
+    definitions.write_text(
+        DEFINITIONS.format(topic=topic)
+        + "CREATE MATERIALIZED VIEW days AS SELECT date_trunc('day', _timestamp) AS day, count(*) AS n FROM baskets GROUP BY 1;"
+    )
+    server = thalweg(**FAST, apply=definitions).start()
+    send(kafka, topic, [basket(i) for i in range(10)])
+    message = json.dumps(basket(0)).encode()
+    # A header's name that is not UTF-8, and a time long before any calendar.
+    bad = produce(kafka.bootstrap, topic, message, headers=[(b"a", b"1"), (b"\xff\xfe", b"2"), (b"b", None)])
+    far = produce(kafka.bootstrap, topic, message, timestamp_ms=-9_000_000_000_000_000)
+    end = send(kafka, topic, [basket(i) for i in range(10)])
+    others_answer(server, end)
+    names = server.sql(f"SELECT _headers FROM baskets WHERE _offset = {bad}").rows[0][0]
+    assert [header["name"] for header in names] == ["a", "\ufffd", "b"], names
+    assert server.sql(f"SELECT _timestamp FROM baskets WHERE _offset = {far}").rows == [(None,)]
+    assert sum(n for _, n in server.sql("SELECT day, n FROM days").rows) == end

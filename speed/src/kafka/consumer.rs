@@ -4,6 +4,7 @@
 //! sent so far lie below the positions.
 
 use std::collections::{BTreeSet, HashMap};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -28,6 +29,21 @@ const IDLE: Duration = Duration::from_millis(50);
 const QUIET: Duration = Duration::from_millis(2);
 /// How long librdkafka may take to end the previous assignment of a partition that is assigned again.
 const FORGET: Duration = Duration::from_secs(5);
+
+/// Shown in place of a header's name that is not UTF-8. Its value is lost.
+const NO_NAME: &str = "\u{fffd}";
+
+/// Adds the headers of the message that was added last.
+fn add_headers(message: &BorrowedMessage<'_>, messages: &mut Messages) {
+    let Some(headers) = message.headers() else { return };
+    for at in 0..headers.count() {
+        // Any producer may write a name that is not UTF-8, and rdkafka panics for it.
+        match catch_unwind(AssertUnwindSafe(|| headers.get(at))) {
+            Ok(header) => messages.add_header(header.key, header.value),
+            Err(_) => messages.add_header(NO_NAME, None),
+        }
+    }
+}
 
 /// The size and the age at which a micro-batch is full. The loop limits its bytes separately.
 #[derive(Debug, Clone, Copy)]
@@ -160,9 +176,7 @@ impl Drain {
                     if let Some(key) = message.key() {
                         batch.messages.set_key(key);
                     }
-                    for header in message.headers().iter().flat_map(|headers| headers.iter()) {
-                        batch.messages.add_header(header.key, header.value);
-                    }
+                    add_headers(&message, &mut batch.messages);
                     self.ends.remove(&partition);
                     newest.insert(partition, message);
                 }
