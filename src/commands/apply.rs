@@ -45,7 +45,7 @@ pub(crate) async fn run(arguments: Arguments) -> Result<ExitCode> {
     let statements = read(&arguments.files)?;
     let settings = flags::settings(&arguments.warehouse, &[])?;
     for applied in apply(&settings.open_warehouse()?, statements).await? {
-        terminal::out(&applied.action)?;
+        terminal::out(&terminal::plain(&applied.action))?;
         for warning in applied.warnings {
             terminal::err(&format!("warning: {warning}"));
         }

@@ -153,7 +153,7 @@ fn show(report: &RunReport) -> Result<bool> {
     let line = describe(report);
     match report.outcome {
         RunOutcome::Failed(_) => terminal::err(&format!("error: {line}")),
-        _ => terminal::out(&line)?,
+        _ => terminal::out(&terminal::plain(&line))?,
     }
     Ok(!matches!(report.outcome, RunOutcome::Busy { .. } | RunOutcome::Failed(_)))
 }

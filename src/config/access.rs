@@ -3,6 +3,7 @@
 //! Invariant: settings that would let a stranger in are refused here, before any port listens.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 
 use anyhow::{Result, anyhow, bail};
 use serde::{Deserialize, Deserializer, de};
@@ -31,6 +32,11 @@ impl Settings {
                  listen on 127.0.0.1; http_open = true lets everybody in",
                 self.http_addr
             );
+        }
+        let with_port =
+            |host: &&String| !host.starts_with('[') && host.parse::<IpAddr>().is_err() && host.contains(':');
+        if let Some(host) = self.http_hosts.iter().find(with_port) {
+            bail!("http_hosts has `{host}`; write the name alone, without a port");
         }
         if self.http_open && guarded {
             bail!("http_open lets everybody in, and a token keeps strangers out; set one of them");
@@ -72,10 +78,10 @@ pub(super) fn secret(setting: &str, written: &str) -> Result<Option<String>> {
     }
     let found = look_up(written).map_err(|reason| anyhow!("{setting} refers to {written}, but {reason}"))?;
     // The token is sent in a header.
-    match found.is_empty() || found.trim() != found || found.contains(char::is_control) {
+    match found.is_empty() || !found.chars().all(|c| c.is_ascii_graphic()) {
         true => bail!(
-            "{setting} is empty, or has line breaks or spaces at an end; write a random word, as `openssl rand -hex 32` \
-             prints it"
+            "{setting} is empty, or has characters other than ASCII letters, digits and punctuation; write a random word, \
+             as `openssl rand -hex 32` prints it"
         ),
         false => Ok(Some(found)),
     }

@@ -2,12 +2,19 @@
 //!
 //! Invariant: every error names the server's address and, if the server did not answer, advises what to do.
 
+use std::time::Duration;
+
 use anyhow::{Context, Result, anyhow, bail};
 use reqwest::{Method, RequestBuilder, Response, Url};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use thalweg_schemas::api::error::{ErrorCode, Refusal};
 use thalweg_schemas::error::innermost;
+
+/// Time for a connection; a host that drops packets would never refuse one.
+const CONNECT: Duration = Duration::from_secs(5);
+/// Pause after which a silent server is asked whether it is still there. Queries and audits may take as long as they do.
+const KEEPALIVE: Duration = Duration::from_secs(30);
 
 /// A client of one server.
 #[derive(Clone)]
@@ -58,7 +65,7 @@ impl Client {
     pub fn new(url: &str, token: Option<String>) -> Result<Self> {
         let parsed = Url::parse(url).ok().filter(|url| url.scheme() == "http" && url.has_host());
         let url = parsed.ok_or_else(|| NotAnAddress(url.to_owned()))?;
-        let http = reqwest::Client::builder().no_proxy().build()?;
+        let http = reqwest::Client::builder().no_proxy().connect_timeout(CONNECT).tcp_keepalive(KEEPALIVE).build()?;
         Ok(Self { url, http, token })
     }
 
@@ -84,7 +91,9 @@ impl Client {
             Ok(Refusal { error }) => {
                 let place = error.line.zip(error.column).map(|(line, column)| (line as usize, column as usize));
                 let message = match error.code {
-                    ErrorCode::Unauthorized => format!("{}; here it is --token TOKEN, or THALWEG_TOKEN", error.message),
+                    ErrorCode::Unauthorized => {
+                        format!("{}; here it is THALWEG_TOKEN, or --token '${{file:/PATH}}'", error.message)
+                    }
                     _ => error.message,
                 };
                 Err(Refused { code: error.code, message, place }.into())

@@ -1,6 +1,7 @@
 //! Terminal output: lines on stdout and stderr, tables, and errors as one sentence.
 //!
-//! Invariant: stdout contains only the requested output; all other messages go to stderr.
+//! Invariant: stdout contains only the requested output; all other messages go to stderr. What a server says cannot
+//! control the terminal.
 
 use std::error::Error;
 use std::io::{IsTerminal, Write};
@@ -27,9 +28,26 @@ pub fn is_terminal() -> bool {
     std::io::stdout().is_terminal()
 }
 
+/// Escapes control characters, so that no cell moves the cursor; line breaks stay.
+pub fn plain(text: &str) -> String {
+    if !text.contains(|c: char| c.is_control() && c != '\n') {
+        return text.to_owned();
+    }
+    let mut shown = String::new();
+    for c in text.chars() {
+        if c.is_control() && c != '\n' {
+            shown.extend(c.escape_default());
+        } else {
+            shown.push(c);
+        }
+    }
+    shown
+}
+
 /// Prints a line to stderr; ignores a closed stderr, because no other output is left.
 pub fn err(line: &str) {
-    let _ = writeln!(std::io::stderr().lock(), "{line}");
+    let line: Vec<String> = line.split('\t').map(plain).collect();
+    let _ = writeln!(std::io::stderr().lock(), "{}", line.join("\t"));
 }
 
 /// Replaces the last line of a terminal's stderr.
@@ -43,7 +61,7 @@ pub fn err_again(line: &str) {
 pub fn table(head: &[String], right: &[bool], rows: &[Vec<String>]) -> String {
     let mut table = Table::new();
     table.load_preset(presets::NOTHING).set_header(head);
-    table.add_rows(rows);
+    table.add_rows(rows.iter().map(|row| row.iter().map(|cell| plain(cell))));
     for (i, right) in right.iter().enumerate() {
         if let Some(column) = table.column_mut(i) {
             column.set_padding((if i == 0 { 0 } else { 1 }, 1));

@@ -24,14 +24,14 @@ pub(super) fn body(answer: &SqlAnswer, expanded: bool) -> String {
     if expanded {
         return records(answer);
     }
-    let head: Vec<String> = answer.columns.iter().map(|c| plain(&c.name)).collect();
+    let head: Vec<String> = answer.columns.iter().map(|c| terminal::plain(&c.name)).collect();
     let right: Vec<bool> = answer.columns.iter().map(|c| is_number(&c.data_type)).collect();
     let rows: Vec<Vec<String>> = answer.rows.iter().map(|row| row.iter().map(cell).collect()).collect();
     terminal::table(&head, &right, &rows)
 }
 
 fn records(answer: &SqlAnswer) -> String {
-    let names: Vec<String> = answer.columns.iter().map(|c| plain(&c.name)).collect();
+    let names: Vec<String> = answer.columns.iter().map(|c| terminal::plain(&c.name)).collect();
     let width = names.iter().map(|n| n.chars().count()).max().unwrap_or(0);
     let mut lines = Vec::new();
     for (i, row) in answer.rows.iter().enumerate() {
@@ -88,24 +88,8 @@ fn is_number(kind: &str) -> bool {
 fn cell(value: &Value) -> String {
     match value {
         Value::Null => "NULL".to_owned(),
-        value => plain(&ask::text(value)),
+        value => terminal::plain(&ask::text(value)),
     }
-}
-
-/// Escapes control characters, so that no cell moves the cursor; line breaks stay.
-fn plain(text: &str) -> String {
-    if !text.contains(|c: char| c.is_control() && c != '\n') {
-        return text.to_owned();
-    }
-    let mut shown = String::new();
-    for c in text.chars() {
-        if c.is_control() && c != '\n' {
-            shown.extend(c.escape_default());
-        } else {
-            shown.push(c);
-        }
-    }
-    shown
 }
 
 #[cfg(test)]

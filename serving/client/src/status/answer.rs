@@ -4,7 +4,7 @@
 
 use std::time::{Duration, Instant};
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 use serde_json::Value;
 use thalweg_schemas::api::paths;
 use thalweg_schemas::api::streams::StreamList;
@@ -13,6 +13,10 @@ use thalweg_schemas::api::views::ViewList;
 use super::plain;
 use super::samples::Sample;
 use crate::http::Client;
+use crate::terminal;
+
+/// Time after which a server counts as not answering.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// The server's answers.
 pub(super) struct StatusAnswer {
@@ -22,12 +26,17 @@ pub(super) struct StatusAnswer {
 }
 
 impl StatusAnswer {
+    /// Errors: the server does not answer, or not in time.
     pub(super) async fn of(client: &Client) -> Result<Self> {
-        Ok(Self {
-            streams: client.get(paths::STREAMS).await?,
-            views: client.get(paths::VIEWS).await?,
-            process: client.get(paths::PROCESS).await?,
-        })
+        let asked = async {
+            Ok(Self {
+                streams: client.get(paths::STREAMS).await?,
+                views: client.get(paths::VIEWS).await?,
+                process: client.get(paths::PROCESS).await?,
+            })
+        };
+        let answered = tokio::time::timeout(PATIENCE, asked).await;
+        answered.unwrap_or_else(|_| bail!("no answer within {} s", PATIENCE.as_secs()))
     }
 
     pub(super) fn sample(&self, client: &Client, at: Duration) -> Result<Sample> {
@@ -56,7 +65,7 @@ impl StatusAnswer {
             }
             return Ok(serde_json::to_string_pretty(&all)?);
         }
-        Ok(plain::text(&self.sample(client, Duration::ZERO)?))
+        Ok(terminal::plain(&plain::text(&self.sample(client, Duration::ZERO)?)))
     }
 }
 

@@ -18,8 +18,6 @@ use super::screen::{Press, Screen};
 use crate::http::Client;
 use crate::terminal;
 
-/// Time after which a server counts as not answering.
-const PATIENCE: Duration = Duration::from_secs(5);
 /// Pause between redraws, which update the ages on the screen without new answers.
 const REDRAW: Duration = Duration::from_secs(1);
 /// Pause between two checks of the key-reading thread for a dropped receiver.
@@ -93,11 +91,7 @@ fn ask(client: Client, began: Instant, every: Duration) -> mpsc::Receiver<Result
     let (sender, answers) = mpsc::channel(1);
     tokio::spawn(async move {
         loop {
-            let answer = match tokio::time::timeout(PATIENCE, look(&client, began)).await {
-                Ok(Ok(sample)) => Ok(sample),
-                Ok(Err(e)) => Err(terminal::sentence(e.chain())),
-                Err(_) => Err(format!("no answer within {} s", PATIENCE.as_secs())),
-            };
+            let answer = look(&client, began).await.map_err(|e| terminal::sentence(e.chain()));
             if sender.send(answer).await.is_err() {
                 return;
             }
