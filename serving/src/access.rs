@@ -150,13 +150,13 @@ pub(crate) fn bearer(header: &str) -> Option<&str> {
 pub struct HttpLimits {
     /// Connections at the same time; further ones wait.
     pub connections: usize,
-    /// Time for the head of a request, and for its body.
-    pub receive_within: Duration,
+    /// Time for the head of a request, for its body, and for a client to take the next bytes of an answer.
+    pub client_within: Duration,
 }
 
 impl Default for HttpLimits {
     fn default() -> Self {
-        Self { connections: 1024, receive_within: Duration::from_secs(30) }
+        Self { connections: 1024, client_within: Duration::from_secs(30) }
     }
 }
 

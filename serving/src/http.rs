@@ -90,7 +90,7 @@ fn routes(engine: Arc<Engine>) -> Router {
     let router = table().into_iter().fold(Router::new(), |router, (_, path, handler)| router.route(path, handler));
     let calls = CallPermits::new(engine.config.max_calls);
     let door =
-        Door { access: Arc::new(engine.config.access.clone()), receive_within: engine.config.http.receive_within };
+        Door { access: Arc::new(engine.config.access.clone()), receive_within: engine.config.http.client_within };
     router
         .fallback(no_such_path)
         .method_not_allowed_fallback(no_such_method)

@@ -56,7 +56,7 @@ impl Settings {
 
     /// Returns the limits of connections and requests over HTTP.
     pub(crate) fn http_limits(&self) -> HttpLimits {
-        HttpLimits { connections: self.http_connections, receive_within: self.http_timeout }
+        HttpLimits { connections: self.http_connections, client_within: self.http_timeout }
     }
 
     pub(crate) fn serving(&self, access: Access) -> ServingConfig {

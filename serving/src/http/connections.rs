@@ -1,7 +1,8 @@
-//! Connections of clients: how many there are, how long each may take to send a request's head, and their end.
+//! Connections of clients: how many there are, how long each may take to send a request's head and to take an answer,
+//! and their end.
 //!
-//! Invariant: a connection holds a permit. A client that sends nothing, or a head byte by byte, loses its connection
-//! after a while.
+//! Invariant: a connection holds a permit. A client that sends nothing, or a head byte by byte, or reads nothing of its
+//! answer, loses its connection after a while.
 
 use std::future::poll_fn;
 use std::io::ErrorKind;
@@ -15,6 +16,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
+use tokio_io_timeout::TimeoutStream;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -31,7 +33,7 @@ pub(super) async fn answer(listener: TcpListener, router: Router, limits: HttpLi
         // The semaphore is never closed.
         while let Ok(permit) = Arc::clone(&permits).acquire_owned().await {
             let stream = accept(&listener).await;
-            let connection = connection(stream, router.clone(), limits.receive_within, cancel.clone());
+            let connection = connection(stream, router.clone(), limits.client_within, cancel.clone());
             tasks.spawn(async move {
                 connection.await;
                 drop(permit);
@@ -64,10 +66,13 @@ async fn accept(listener: &TcpListener) -> TcpStream {
 }
 
 /// Answers the requests of one connection, one after the other. After `cancel` the running request is the last one.
-async fn connection(stream: TcpStream, router: Router, head_within: Duration, cancel: CancellationToken) {
+async fn connection(stream: TcpStream, router: Router, within: Duration, cancel: CancellationToken) {
+    let mut stream = TimeoutStream::new(stream);
+    stream.set_write_timeout(Some(within));
+    let stream = TokioIo::new(Box::pin(stream));
     let mut builder = http1::Builder::new();
-    builder.timer(TokioTimer::new()).header_read_timeout(head_within);
-    let mut connection = pin!(builder.serve_connection(TokioIo::new(stream), TowerToHyperService::new(router)));
+    builder.timer(TokioTimer::new()).header_read_timeout(within);
+    let mut connection = pin!(builder.serve_connection(stream, TowerToHyperService::new(router)));
     let ended = tokio::select! {
         ended = poll_fn(|context| connection.as_mut().poll(context)) => ended,
         () = cancel.cancelled() => {

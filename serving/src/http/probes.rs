@@ -61,7 +61,7 @@ pub async fn probe(listener: TcpListener, probes: Probes, cancel: CancellationTo
 }
 
 fn routes(probes: Probes) -> Router {
-    let door = Door { access: Arc::new(probes.access.clone()), receive_within: probes.http.receive_within };
+    let door = Door { access: Arc::new(probes.access.clone()), receive_within: probes.http.client_within };
     Router::new()
         .route(paths::HEALTHZ, get(alive))
         .route(paths::READYZ, get(ready))

@@ -138,8 +138,7 @@ async fn a_name_that_is_not_the_servers_is_refused() {
 #[tokio::test]
 async fn slow_clients_lose_their_connection() {
     let within = Duration::from_millis(300);
-    let server =
-        Server::with(|config| config.http = HttpLimits { receive_within: within, ..config.http.clone() }).await;
+    let server = Server::with(|config| config.http = HttpLimits { client_within: within, ..config.http.clone() }).await;
     // The last of them begins a second request on one connection.
     for begun in ["", "POST /v1/sql HTTP/1.1\r\nhost: localh", "GET /healthz HTTP/1.1\r\nhost: localhost\r\n\r\nGET /"]
     {
@@ -150,6 +149,22 @@ async fn slow_clients_lose_their_connection() {
     let reply = tokio::time::timeout(Duration::from_secs(20), server.raw(body)).await.unwrap();
     assert!(reply.starts_with("HTTP/1.1 408") && reply.contains("http_timeout"), "{reply}");
     assert_eq!(server.sql("SELECT 1").await.status(), 200);
+}
+
+#[tokio::test]
+async fn a_client_that_reads_nothing_loses_its_connection() {
+    let limits = HttpLimits { client_within: Duration::from_millis(300), connections: 1 };
+    let server = Server::with(|config| config.http = limits).await;
+    let rows: Vec<String> = (0..64).map(|row| format!("({row})")).collect();
+    // 64 MB are more than the buffers of a connection hold.
+    let sql = format!("SELECT repeat('x', 1000000) FROM (VALUES {}) AS t (a)", rows.join(", "));
+    let head = format!("POST /v1/sql HTTP/1.1\r\nhost: localhost\r\ncontent-length: {}\r\n\r\n", sql.len());
+    let mut idle = server.connect().await;
+    idle.write_all(format!("{head}{sql}").as_bytes()).await.unwrap();
+    assert!(idle.read(&mut [0; 1]).await.unwrap() > 0);
+    // The only place is free again before the query's own time is over.
+    let answered = tokio::time::timeout(Duration::from_secs(20), server.sql("SELECT 1"));
+    assert_eq!(answered.await.expect("the connection is still open").status(), 200);
 }
 
 #[tokio::test]
@@ -181,7 +196,7 @@ async fn calls_without_a_place_are_sent_away() {
         Box::pin(async move {
             begun.notify_one();
             end.notified().await;
-            Ok(AuditList { audits: Vec::new() })
+            Ok(AuditList { audits: Vec::new(), failed: Vec::new() })
         })
     });
     let server = Server::configured(world, |config| config.max_calls = 1).await;
