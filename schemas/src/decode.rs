@@ -8,13 +8,13 @@
 //! Invariant: for any bytes, the batch has one row per message, in the order of the messages. A row's content depends
 //! only on its own message.
 
-mod messages;
-
 mod fields;
 mod numbers;
 mod texts;
 
 mod times;
+
+mod messages;
 
 mod columns;
 

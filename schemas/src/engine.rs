@@ -7,17 +7,24 @@ pub mod contain;
 pub mod leaf;
 
 mod calendar;
-mod checked;
+mod texts;
+
 mod fold;
 
 mod extremes;
+mod get_field;
 mod lengths;
 mod not_in;
 mod sum;
 mod time_functions;
 
-mod at_time_zone;
 mod floats;
+mod in_calendar;
+
+mod arithmetic;
+
+mod at_time_zone;
+mod guarded;
 
 mod analysis;
 mod functions;

@@ -148,6 +148,9 @@ async fn attack(folder: &Path) {
         ("SELECT a", " AT TIME ZONE 'UTC'", " FROM s"),
         ("SELECT s", ".a", " FROM s"),
         ("SELECT 1 FROM s", ", s", ""),
+        ("SELECT * FROM s", " UNPIVOT(a FOR b IN (c))", ""),
+        ("SELECT * FROM s", " PIVOT(sum(a) FOR b IN (1))", ""),
+        ("SELECT 1 AS a", " |> ORDER BY a, a", ""),
     ]);
     for shape in shapes {
         // A CASE with many branches is wide, not deep.

@@ -115,6 +115,12 @@ async fn not_in_forgets_nulls() {
 }
 
 #[tokio::test]
+async fn a_field_of_a_null_struct_has_a_value() {
+    let found = ask("SELECT nullif(d, d)['n'] FROM (VALUES (named_struct('n', 7))) AS t(d)").await;
+    still(found, "7");
+}
+
+#[tokio::test]
 async fn a_negative_width_panics() {
     let query = ask("SELECT lpad(s, n, '0') FROM (VALUES ('text', -1)) AS t(s, n)");
     let found = tokio::spawn(query).await;

@@ -14,9 +14,6 @@ use crate::error::TextSpan;
 const BRACKETS: usize = 128;
 /// The limit of operators of one expression, counted through all brackets around it.
 const OPERATORS: usize = 1_000;
-/// What an operator of arithmetic counts. It is planned as a checked function, and the names of functions in functions
-/// cost the cube of their depth.
-const ARITHMETIC: usize = 4;
 /// The limit of queries, joined tables and set operations of one statement. Each of them may be nested in the next.
 const QUERIES: usize = 256;
 
@@ -59,6 +56,7 @@ struct Depth {
     type_brackets: usize,
     before: Option<Keyword>,
     after_bracket: bool,
+    after_period: bool,
 }
 
 impl Depth {
@@ -68,8 +66,7 @@ impl Depth {
         }
         if self.operators > OPERATORS {
             return Some(format!(
-                "one expression has more than {OPERATORS} operators, of which those of arithmetic count {ARITHMETIC}; \
-                 write a list, as in x IN (1, 2, …), or several statements"
+                "one expression has more than {OPERATORS} operators; write a list, as in x IN (1, 2, …), or several statements"
             ));
         }
         (self.queries > QUERIES).then(|| {
@@ -86,25 +83,33 @@ impl Depth {
             Token::RBracket => {
                 self.close(false);
                 // Subscripts and brackets of array types are chains as well.
-                self.operate(1);
+                self.operate();
                 self.type_brackets += usize::from(self.after_bracket);
             }
             Token::Comma => self.separate(),
             Token::SemiColon => {}
             Token::Word(word) => {
-                let found = if word.quote_style.is_none() { word.keyword } else { Keyword::NoKeyword };
+                // Behind a period stands a name, whatever word it is.
+                let is_name = word.quote_style.is_some() || self.after_period;
+                let found = if is_name { Keyword::NoKeyword } else { word.keyword };
                 self.word(found);
                 keyword = Some(found);
             }
             Token::Number(..) | Token::Placeholder(_) => {}
+            // Each operator of a pipe takes the query before it.
+            Token::VerticalBarRightAngleBracket => {
+                self.queries += 1;
+                self.level().from = false;
+            }
             token if is_text(token) => {}
             token => {
                 let generic = matches!(self.before, Some(Keyword::ARRAY | Keyword::STRUCT | Keyword::MAP));
                 self.type_brackets += usize::from(*token == Token::Lt && generic);
-                self.operate(weight(token));
+                self.operate();
             }
         }
         self.after_bracket = *token == Token::LBracket;
+        self.after_period = *token == Token::Period;
         self.before = keyword;
     }
 
@@ -122,11 +127,15 @@ impl Depth {
             | K::MINUS
             | K::APPLY
             | K::EXPLAIN
+            | K::PIVOT
+            | K::UNPIVOT
+            | K::MATCH_RECOGNIZE
             | K::VALUES => {
                 self.queries += 1;
                 self.level().from = false;
             }
-            K::FROM => self.level().from = true,
+            // `a IS DISTINCT FROM b` has no tables.
+            K::FROM => self.level().from = self.before != Some(K::DISTINCT),
             K::WHERE | K::GROUP | K::HAVING | K::ORDER | K::LIMIT | K::WINDOW | K::QUALIFY => self.level().from = false,
             K::AND
             | K::OR
@@ -147,7 +156,7 @@ impl Depth {
             | K::MEMBER
             | K::OVERLAPS
             | K::INTERVAL
-            | K::OPERATOR => self.operate(1),
+            | K::OPERATOR => self.operate(),
             _ => {}
         }
     }
@@ -172,9 +181,9 @@ impl Depth {
         }
     }
 
-    fn operate(&mut self, weight: usize) {
-        self.level().operators += weight;
-        self.operators += weight;
+    fn operate(&mut self) {
+        self.level().operators += 1;
+        self.operators += 1;
     }
 
     fn separate(&mut self) {
@@ -183,13 +192,6 @@ impl Depth {
         }
         let ended = std::mem::take(&mut self.level().operators);
         self.operators -= ended;
-    }
-}
-
-fn weight(token: &Token) -> usize {
-    match token {
-        Token::Plus | Token::Minus | Token::Mul | Token::Div | Token::Mod => ARITHMETIC,
-        _ => 1,
     }
 }
 
@@ -246,16 +248,19 @@ mod tests {
             " NOT LIKE 'x'",
             " BETWEEN 1 AND 2",
             "->'x'",
+            "+1",
+            "-(1)",
+            "*a",
+            "/ 2",
+            "%2",
         ] {
             check(&repeat("SELECT a", more, 450), None);
             check(&repeat("SELECT a", more, 1_100), operators);
             check(&repeat("SELECT x, (SELECT f(1, a", more, 1_100), operators);
             check(&repeat("SELECT CASE WHEN a THEN b ELSE c", more, 1_100), operators);
         }
-        for more in ["+1", "-(1)", "*a", "/ 2", "%2"] {
-            check(&repeat("SELECT a", more, 240), None);
-            check(&repeat("SELECT a", more, 260), operators);
-        }
+        let hidden = "t.end + (CASE WHEN a THEN ".repeat(60);
+        check(&format!("SELECT CASE WHEN a THEN {hidden}{}", "a + ".repeat(960)), operators);
         check(&repeat("SELECT ", "NOT ", 1_100), operators);
         check(&repeat("SELECT ", "- ", 1_100), operators);
         check(&repeat("SELECT ", "INTERVAL ", 1_100), operators);
@@ -280,6 +285,10 @@ mod tests {
         let tables: Vec<String> = (0..300).map(|i| format!("a{i} AS (SELECT * FROM a)")).collect();
         check(&format!("WITH {} SELECT 1", tables.join(", ")), queries);
         check(&repeat("", "EXPLAIN ", 300), queries);
+        for more in [" UNPIVOT(a FOR b IN (c))", " PIVOT(sum(a) FOR b IN (1))", " |> ORDER BY a, a", " |> LIMIT 1"] {
+            check(&repeat("SELECT * FROM t", more, 100), None);
+            check(&repeat("SELECT * FROM t", more, 300), queries);
+        }
     }
 
     #[test]
@@ -302,6 +311,9 @@ mod tests {
         check(&format!("SELECT CASE {} ELSE -1 END", "WHEN a = 1 AND b = 2 THEN 3 + 4 ".repeat(10_000)), None);
         check(&format!("SELECT {}", list("'+ + + + +'", 10_000)), None);
         check(&format!("SELECT 1 -- {}", "+ 1".repeat(10_000)), None);
+        let columns = list("c", 500);
+        check(&format!("SELECT a IS DISTINCT FROM b, {columns} FROM t"), None);
+        check(&format!("SELECT CASE {} END", "WHEN t.end = 1 AND t.case > 2 THEN 3 + 4 ".repeat(2_000)), None);
         check("SELECT a AS end, b FROM t ORDER BY a, b; ))) ]", None);
     }
 }

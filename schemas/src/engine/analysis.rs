@@ -13,15 +13,18 @@ use arrow::datatypes::{DataType, TimeUnit};
 use datafusion::common::config::ConfigOptions;
 use datafusion::common::tree_node::{Transformed, TreeNode};
 use datafusion::common::{DFSchema, Result, ScalarValue};
-use datafusion::logical_expr::expr::{AggregateFunction, Between, InList, ScalarFunction, TryCast};
+use datafusion::logical_expr::expr::{AggregateFunction, Between, Case, InList, ScalarFunction, TryCast};
 use datafusion::logical_expr::expr_rewriter::NamePreserver;
 use datafusion::logical_expr::utils::merge_schema;
 use datafusion::logical_expr::{BinaryExpr, Cast, Expr, ExprSchemable, LogicalPlan, Operator, ScalarUDF};
 use datafusion::optimizer::analyzer::{Analyzer, AnalyzerRule};
 
+use super::arithmetic;
 use super::at_time_zone::AtTimeZone;
-use super::checked::{CheckedOperator, InCalendar};
-use super::floats::{CanonicalFloat, in_set, is_in_set, once, one_nan};
+use super::floats::{in_set, is_float, is_in_set};
+use super::get_field::GetField;
+use super::guarded;
+use super::in_calendar::{self, InCalendar};
 use super::not_in::NotIn;
 
 /// The engine's rules, and ours around them.
@@ -66,13 +69,10 @@ impl AnalyzerRule for Microseconds {
     fn analyze(&self, plan: LogicalPlan, _: &ConfigOptions) -> Result<LogicalPlan> {
         rewrite_all(plan, |expr, schema| {
             Ok(match expr {
-                Expr::Cast(Cast { expr, field }) if is_local(&expr, field.data_type(), schema)? => {
-                    Transformed::yes(match field.data_type() {
-                        DataType::Timestamp(_, Some(zone)) => {
-                            ScalarUDF::new_from_impl(AtTimeZone::new(Arc::clone(zone))).call(vec![*expr])
-                        }
-                        _ => Expr::Cast(Cast { expr, field }),
-                    })
+                Expr::Cast(Cast { expr, field }) | Expr::TryCast(TryCast { expr, field })
+                    if is_local(&expr, field.data_type(), schema)? =>
+                {
+                    Transformed::yes(at_time_zone(*expr, field.data_type()))
                 }
                 Expr::Cast(Cast { expr, field }) if is_nanoseconds(field.data_type()) => {
                     Transformed::yes(Expr::Cast(Cast::new(expr, micros_like(field.data_type()))))
@@ -103,6 +103,16 @@ fn is_local(time: &Expr, to: &DataType, schema: &DFSchema) -> Result<bool> {
     Ok(AtTimeZone::converts(zone) && matches!(time.get_type(schema)?, DataType::Timestamp(_, None)))
 }
 
+/// The instants of local times, as the type `zoned`.
+fn at_time_zone(time: Expr, zoned: &DataType) -> Expr {
+    match zoned {
+        DataType::Timestamp(_, Some(zone)) => {
+            ScalarUDF::new_from_impl(AtTimeZone::new(Arc::clone(zone))).call(vec![time])
+        }
+        _ => time,
+    }
+}
+
 /// The timestamp in seconds for a whole number that is cast to a timestamp in microseconds.
 fn in_seconds(number: &Expr, to: &DataType, schema: &DFSchema) -> Result<Option<DataType>> {
     let DataType::Timestamp(TimeUnit::Microsecond, zone) = to else { return Ok(None) };
@@ -122,7 +132,8 @@ fn micros_like(nanos: &DataType) -> DataType {
     }
 }
 
-/// Puts checked operators in the place of the engine's, and checks computed times against the calendar.
+/// Puts exact operators in the place of the engine's, checks computed times against the calendar, and lets conditions
+/// protect others.
 #[derive(Debug)]
 struct Exact;
 
@@ -132,13 +143,20 @@ impl AnalyzerRule for Exact {
     }
 
     fn analyze(&self, plan: LogicalPlan, _: &ConfigOptions) -> Result<LogicalPlan> {
-        rewrite_all(plan, exact)
+        let exact = rewrite_all(plan, exact)?;
+        let guarded = exact.transform_up_with_subqueries(|node| match node {
+            LogicalPlan::Filter(filter) => guarded::where_clause(filter),
+            other => Ok(Transformed::no(other)),
+        });
+        Ok(guarded?.data)
     }
 }
 
 fn exact(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
     match expr {
-        Expr::BinaryExpr(binary) if CheckedOperator::replaces(binary.op) => operator(binary, schema),
+        Expr::BinaryExpr(binary) if arithmetic::is_operator(binary.op) => {
+            arithmetic::of_operator(binary, schema).map(Transformed::yes)
+        }
         Expr::BinaryExpr(binary) if is_comparison(binary.op) => compare(binary, schema),
         Expr::Between(between) => {
             let Between { expr, negated, low, high } = between;
@@ -150,7 +168,7 @@ fn exact(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
         Expr::InList(InList { expr, list, negated }) => {
             let mut all = vec![*expr];
             all.extend(list);
-            if CanonicalFloat::changes(&all[0].get_type(schema)?) && !is_in_set(&all[0]) {
+            if is_float(&all[0].get_type(schema)?) && !is_in_set(&all[0]) {
                 let mut all: Vec<Expr> = all.into_iter().map(in_set).collect();
                 let expr = Box::new(all.remove(0));
                 return Ok(Transformed::yes(Expr::InList(InList::new(expr, all, negated))));
@@ -161,12 +179,23 @@ fn exact(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
             };
             Ok(common_micros(all, schema)?.update_data(in_list))
         }
-        Expr::AggregateFunction(call) if call.params.distinct => distinct(call, schema),
-        Expr::Negative(inner) if needs_checks(&inner.get_type(schema)?) => {
-            let text = Expr::Negative(inner.clone()).human_display().to_string();
-            let negate = ScalarUDF::new_from_impl(CheckedOperator::new(Operator::Minus, text));
-            Ok(Transformed::yes(negate.call(vec![*inner])))
+        Expr::AggregateFunction(mut call) => {
+            if let Some(filter) = call.params.filter.take() {
+                call.params.filter = Some(Box::new(guarded::condition(*filter, schema)?));
+            }
+            match call.params.distinct {
+                true => distinct(call, schema),
+                false => Ok(Transformed::yes(Expr::AggregateFunction(call))),
+            }
         }
+        Expr::Negative(inner) => arithmetic::of_negation(*inner, schema).map(Transformed::yes),
+        // The engine's coercion of types has added some of these casts.
+        Expr::Cast(Cast { expr, field }) | Expr::TryCast(TryCast { expr, field })
+            if is_local(&expr, field.data_type(), schema)? =>
+        {
+            Ok(Transformed::yes(at_time_zone(*expr, field.data_type())))
+        }
+        Expr::Case(case) => Ok(Transformed::yes(guarded::case(compare_floats(case, schema)?, schema)?)),
         Expr::Cast(cast) => {
             let from = cast.expr.get_type(schema)?;
             let computed = leaves_calendar(&from, cast.field.data_type());
@@ -182,13 +211,10 @@ fn exact(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
         Expr::ScalarFunction(mut call) if is_in_calendar(&call) && call.args.iter().all(is_check) => {
             Ok(Transformed::yes(call.args.remove(0)))
         }
-        Expr::ScalarFunction(call) if call.func.inner().is::<CanonicalFloat>() => Ok(match once(&call) {
-            Some(inner) => Transformed::yes(inner),
-            None => Transformed::no(Expr::ScalarFunction(call)),
-        }),
+        Expr::ScalarFunction(call) if GetField::replaces(&call) => Ok(Transformed::yes(GetField::of(call))),
         Expr::ScalarFunction(call) if MAKES_TIMES.contains(&call.func.name()) => {
             let expr = Expr::ScalarFunction(call);
-            Ok(if InCalendar::checks(&expr.get_type(schema)?) {
+            Ok(if in_calendar::checks(&expr.get_type(schema)?) {
                 in_calendar(expr, false)
             } else {
                 Transformed::no(expr)
@@ -218,46 +244,26 @@ const MAKES_TIMES: [&str; 8] = [
     "to_local_time",
 ];
 
-/// True for types whose operators the engine lets wrap around or leave their precision.
-fn needs_checks(data_type: &DataType) -> bool {
-    data_type.is_integer() || data_type.is_decimal()
-}
-
-/// True if a cast may give a time outside of the calendar. Casts between times cannot.
+/// True if a cast may give a time outside of the calendar. Casts between times cannot, unless one side is local.
 fn leaves_calendar(from: &DataType, to: &DataType) -> bool {
-    let is_time = matches!(from, DataType::Timestamp(_, _) | DataType::Date32 | DataType::Date64 | DataType::Null);
-    InCalendar::checks(to) && !is_time
+    let zone = |data_type: &DataType| match data_type {
+        DataType::Timestamp(_, zone) => zone.is_some(),
+        _ => false,
+    };
+    let is_time = matches!(from, DataType::Timestamp(_, _) | DataType::Date32 | DataType::Date64);
+    in_calendar::checks(to) && *from != DataType::Null && (!is_time || zone(from) != zone(to))
 }
 
 fn in_calendar(expr: Expr, or_null: bool) -> Transformed<Expr> {
-    let text = expr.human_display().to_string();
-    let check = ScalarUDF::new_from_impl(InCalendar::new(text, or_null));
+    let check = ScalarUDF::new_from_impl(InCalendar::new(&expr, or_null));
     Transformed::yes(check.call(vec![expr]))
-}
-
-fn operator(binary: BinaryExpr, schema: &DFSchema) -> Result<Transformed<Expr>> {
-    let (left, right) = (binary.left.get_type(schema)?, binary.right.get_type(schema)?);
-    let text = || Expr::BinaryExpr(binary.clone()).human_display().to_string();
-    if needs_checks(&left) && needs_checks(&right) {
-        let checked = ScalarUDF::new_from_impl(CheckedOperator::new(binary.op, text()));
-        return Ok(Transformed::yes(checked.call(vec![*binary.left, *binary.right])));
-    }
-    let expr = Expr::BinaryExpr(binary);
-    let computed = expr.get_type(schema)?;
-    Ok(if InCalendar::checks(&computed) {
-        in_calendar(expr, false)
-    } else if CanonicalFloat::changes(&computed) {
-        Transformed::yes(one_nan(expr))
-    } else {
-        Transformed::no(expr)
-    })
 }
 
 /// A call over distinct values: equal floats are one value.
 fn distinct(mut call: AggregateFunction, schema: &DFSchema) -> Result<Transformed<Expr>> {
     let params = &mut call.params;
     let [value] = params.args.as_slice() else { return Ok(Transformed::no(Expr::AggregateFunction(call))) };
-    if !CanonicalFloat::changes(&value.get_type(schema)?) || is_in_set(value) {
+    if !is_float(&value.get_type(schema)?) || is_in_set(value) {
         return Ok(Transformed::no(Expr::AggregateFunction(call)));
     }
     let value = value.clone();
@@ -269,6 +275,17 @@ fn distinct(mut call: AggregateFunction, schema: &DFSchema) -> Result<Transforme
     Ok(Transformed::yes(Expr::AggregateFunction(call)))
 }
 
+/// A CASE that compares its operand by `=`: the engine looks floats up by their bits.
+fn compare_floats(case: Case, schema: &DFSchema) -> Result<Case> {
+    let Case { expr, when_then_expr, else_expr } = case;
+    let Some(operand) = expr else { return Ok(Case { expr, when_then_expr, else_expr }) };
+    if !is_float(&operand.get_type(schema)?) || is_in_set(&operand) {
+        return Ok(Case { expr: Some(operand), when_then_expr, else_expr });
+    }
+    let branches = when_then_expr.into_iter().map(|(when, then)| (Box::new(in_set(*when)), then));
+    Ok(Case { expr: Some(Box::new(in_set(*operand))), when_then_expr: branches.collect(), else_expr })
+}
+
 fn is_comparison(operator: Operator) -> bool {
     use Operator as O;
     matches!(operator, O::Eq | O::NotEq | O::Lt | O::LtEq | O::Gt | O::GtEq | O::IsDistinctFrom | O::IsNotDistinctFrom)
@@ -276,6 +293,15 @@ fn is_comparison(operator: Operator) -> bool {
 
 fn compare(binary: BinaryExpr, schema: &DFSchema) -> Result<Transformed<Expr>> {
     let BinaryExpr { left, op, right } = binary;
+    // The engine makes a list of several such comparisons of one column, and looks values up in its set.
+    let one_of = matches!(op, Operator::Eq | Operator::NotEq);
+    if one_of && left.any_column_refs() != right.any_column_refs() && !is_in_set(&left) {
+        let (left_type, right_type) = (left.get_type(schema)?, right.get_type(schema)?);
+        if is_float(&left_type) && is_float(&right_type) {
+            let (left, right) = (Box::new(in_set(*left)), Box::new(in_set(*right)));
+            return Ok(Transformed::yes(Expr::BinaryExpr(BinaryExpr::new(left, op, right))));
+        }
+    }
     Ok(common_micros([*left, *right], schema)?
         .update_data(|[left, right]| Expr::BinaryExpr(BinaryExpr::new(Box::new(left), op, Box::new(right)))))
 }

@@ -10,86 +10,68 @@ use std::sync::Arc;
 use arrow::array::{ArrayRef, AsArray};
 use arrow::datatypes::{DataType, Field, FieldRef, Float32Type, Float64Type};
 use datafusion::common::{Result, internal_err};
-use datafusion::logical_expr::expr::ScalarFunction;
 use datafusion::logical_expr::{
     ColumnarValue, Expr, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility,
 };
 
 use super::time_functions::on_arrays;
 
-/// Makes all NaNs one NaN, and perhaps both zeros one zero.
+/// Makes all NaNs one NaN, and both zeros one zero.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub(super) struct CanonicalFloat {
-    zeros: bool,
+struct InSet {
     signature: Signature,
 }
 
-impl CanonicalFloat {
-    fn new(zeros: bool) -> Self {
-        Self { zeros, signature: Signature::any(1, Volatility::Immutable) }
-    }
-
-    /// True if the function does something for values of this type.
-    pub(super) fn changes(data_type: &DataType) -> bool {
-        matches!(data_type, DataType::Float32 | DataType::Float64)
-    }
-
-    fn convert(&self, floats: &ArrayRef) -> ArrayRef {
-        // 0.0 is added for its effect on -0.0.
-        macro_rules! canonical {
-            ($t:ty, $float:ty) => {
-                Arc::new(floats.as_primitive::<$t>().unary::<_, $t>(|float| {
-                    if float.is_nan() {
-                        <$float>::NAN
-                    } else if self.zeros {
-                        float + 0.0
-                    } else {
-                        float
-                    }
-                }))
-            };
-        }
-        match floats.data_type() {
-            DataType::Float32 => canonical!(Float32Type, f32),
-            DataType::Float64 => canonical!(Float64Type, f64),
-            _ => Arc::clone(floats),
-        }
-    }
+pub(super) fn is_float(data_type: &DataType) -> bool {
+    matches!(data_type, DataType::Float32 | DataType::Float64)
 }
 
-/// A computed float, with the one NaN.
-pub(super) fn one_nan(computed: Expr) -> Expr {
-    ScalarUDF::new_from_impl(CanonicalFloat::new(false)).call(vec![computed])
+/// Calls `$map` with the type of the array's values and its constant NaN.
+macro_rules! map_floats {
+    ($floats:expr, $map:ident) => {
+        match $floats.data_type() {
+            DataType::Float32 => $map!(Float32Type, f32),
+            DataType::Float64 => $map!(Float64Type, f64),
+            _ => Arc::clone($floats),
+        }
+    };
+}
+
+/// Computed floats, with the one NaN.
+pub(super) fn one_nan(computed: &ColumnarValue) -> Result<ColumnarValue> {
+    on_arrays(computed, |floats| {
+        macro_rules! one_nan {
+            ($t:ty, $float:ty) => {
+                Arc::new(floats.as_primitive::<$t>().unary::<_, $t>(|f| if f.is_nan() { <$float>::NAN } else { f }))
+            };
+        }
+        Ok(map_floats!(floats, one_nan))
+    })
+}
+
+fn canonical(floats: &ArrayRef) -> ArrayRef {
+    // 0.0 is added for its effect on -0.0.
+    macro_rules! canonical {
+        ($t:ty, $float:ty) => {
+            Arc::new(floats.as_primitive::<$t>().unary::<_, $t>(|f| if f.is_nan() { <$float>::NAN } else { f + 0.0 }))
+        };
+    }
+    map_floats!(floats, canonical)
 }
 
 /// A float whose value is looked up in a set.
 pub(super) fn in_set(float: Expr) -> Expr {
-    ScalarUDF::new_from_impl(CanonicalFloat::new(true)).call(vec![float])
+    ScalarUDF::new_from_impl(InSet { signature: Signature::any(1, Volatility::Immutable) }).call(vec![float])
 }
 
 /// True for the result of [`in_set`].
 pub(super) fn is_in_set(expr: &Expr) -> bool {
-    canonical(expr).is_some_and(|function| function.zeros)
+    matches!(expr, Expr::ScalarFunction(call) if call.func.inner().is::<InSet>())
 }
 
-/// The call inside two calls of which one is enough: an analysis that is repeated has added the other.
-pub(super) fn once(call: &ScalarFunction) -> Option<Expr> {
-    let outer = call.func.inner().downcast_ref::<CanonicalFloat>()?;
-    let [inner] = call.args.as_slice() else { return None };
-    let repeated = canonical(inner).is_some_and(|inner| inner.zeros || !outer.zeros);
-    repeated.then(|| inner.clone())
-}
-
-fn canonical(expr: &Expr) -> Option<&CanonicalFloat> {
-    match expr {
-        Expr::ScalarFunction(call) => call.func.inner().downcast_ref(),
-        _ => None,
-    }
-}
-
-impl ScalarUDFImpl for CanonicalFloat {
+impl ScalarUDFImpl for InSet {
     fn name(&self) -> &'static str {
-        if self.zeros { "float_in_set" } else { "one_nan" }
+        "float_in_set"
     }
 
     fn signature(&self) -> &Signature {
@@ -114,7 +96,7 @@ impl ScalarUDFImpl for CanonicalFloat {
 
     fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
         match args.args.as_slice() {
-            [floats] => on_arrays(floats, |floats| Ok(self.convert(floats))),
+            [floats] => on_arrays(floats, |floats| Ok(canonical(floats))),
             _ => internal_err!("{} takes one float", self.name()),
         }
     }

@@ -30,6 +30,17 @@ impl AnalyzerRule for NotIn {
     }
 
     fn analyze(&self, plan: LogicalPlan, _: &ConfigOptions) -> Result<LogicalPlan> {
+        plan.apply_with_subqueries(|node| {
+            node.apply_expressions(|expr| {
+                expr.apply(|inner| match inner {
+                    Expr::InSubquery(InSubquery { subquery, .. }) | Expr::Exists(Exists { subquery, .. }) => {
+                        refuse_lost_row(subquery)?;
+                        Ok(TreeNodeRecursion::Continue)
+                    }
+                    _ => Ok(TreeNodeRecursion::Continue),
+                })
+            })
+        })?;
         let rewritten = plan.transform_up_with_subqueries(|node| match node {
             LogicalPlan::Filter(filter) if has_in_subquery(&filter.predicate)? => {
                 let predicate = condition(filter.predicate, filter.input.schema(), true)?;
@@ -39,6 +50,22 @@ impl AnalyzerRule for NotIn {
         });
         Ok(rewritten?.data)
     }
+}
+
+/// Refuses a correlated subquery with an aggregate over all its rows. Such a subquery has a row even if there is nothing
+/// to aggregate. The engine groups the aggregate by the correlation, and so loses that row.
+fn refuse_lost_row(subquery: &Subquery) -> Result<()> {
+    if subquery.outer_ref_columns.is_empty() {
+        return Ok(());
+    }
+    let overall = |node: &LogicalPlan| matches!(node, LogicalPlan::Aggregate(call) if call.group_expr.is_empty());
+    if subquery.subquery.exists(|node| Ok(overall(node)))? {
+        return plan_err!(
+            "IN (SELECT …) and EXISTS take no aggregate without GROUP BY over rows that depend on the outer query. Compare \
+             with the subquery itself: x = (SELECT max(y) …)"
+        );
+    }
+    Ok(())
 }
 
 fn has_in_subquery(expr: &Expr) -> Result<bool> {

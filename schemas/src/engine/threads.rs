@@ -4,8 +4,10 @@
 //! operating system shares the cores fairly. Invariant: dropping the threads or a task on them never waits, and a
 //! computation in the middle of a step finds its threads until the step is over.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use parking_lot::Mutex;
 use tokio::runtime::{Builder, Handle, Runtime};
 use tokio_util::task::AbortOnDropHandle;
 
@@ -57,15 +59,23 @@ impl Drop for Threads {
         };
         // Waiting here would block an async thread. Ending the threads at once would end the helpers that a running
         // step waits for, which the Delta library answers with a panic.
+        let runtime = Arc::new(Mutex::new(Some(runtime)));
+        let ended = Arc::clone(&runtime);
         let ending = move || {
+            let Some(runtime) = ended.lock().take() else { return };
             let deadline = Instant::now() + LAST_STEP;
             while runtime.metrics().num_alive_tasks() > 0 && Instant::now() < deadline {
                 std::thread::sleep(LOOK);
             }
             runtime.shutdown_background();
         };
-        // Without a thread to wait, the closure and the runtime in it are dropped with the error.
-        let _ = std::thread::Builder::new().name("ending".to_owned()).spawn(ending);
+        let waits = std::thread::Builder::new().name("ending".to_owned()).spawn(ending);
+        // Without a thread that waits, the runtime ends at once: an async thread must not drop it.
+        if waits.is_err()
+            && let Some(runtime) = runtime.lock().take()
+        {
+            runtime.shutdown_background();
+        }
     }
 }
 

@@ -52,6 +52,11 @@ fn zone_of(data_type: &DataType) -> Option<&str> {
     }
 }
 
+/// The microseconds, if they are a time of the calendar.
+fn within(micros: i64) -> Option<i64> {
+    MICROS.contains(&micros).then_some(micros)
+}
+
 /// Maps the microseconds of every timestamp. `map` gives `None` for times that it cannot represent.
 fn map_times(times: &ArrayRef, name: &str, map: impl Fn(i64) -> Option<i64>) -> Result<ArrayRef> {
     fn each<T: ArrowPrimitiveType<Native = i64>>(
@@ -66,14 +71,16 @@ fn map_times(times: &ArrayRef, name: &str, map: impl Fn(i64) -> Option<i64>) -> 
     }
     let scaled = |unit: i64| {
         let map = &map;
-        move |time: i64| Some(map(time.checked_mul(unit)?)?.div_euclid(unit))
+        move |time: i64| Some(within(map(time.checked_mul(unit)?)?)?.div_euclid(unit))
     };
     match times.data_type() {
         DataType::Timestamp(TimeUnit::Second, _) => each::<TimestampSecondType>(times, name, scaled(SECOND)),
         DataType::Timestamp(TimeUnit::Millisecond, _) => {
             each::<TimestampMillisecondType>(times, name, scaled(MILLISECOND))
         }
-        DataType::Timestamp(TimeUnit::Microsecond, _) => each::<TimestampMicrosecondType>(times, name, &map),
+        DataType::Timestamp(TimeUnit::Microsecond, _) => {
+            each::<TimestampMicrosecondType>(times, name, |time| within(map(time)?))
+        }
         DataType::Timestamp(TimeUnit::Nanosecond, _) => {
             each::<TimestampNanosecondType>(times, name, |time| map(time.div_euclid(NANOS))?.checked_mul(NANOS))
         }
@@ -313,7 +320,7 @@ impl ToTimestamp {
         let times: PrimitiveArray<TimestampMicrosecondType> = if numbers.data_type().is_floating() {
             let seconds = cast(numbers, &DataType::Float64)?;
             seconds.as_primitive::<Float64Type>().try_unary(|seconds| {
-                let micros = seconds * SECOND as f64;
+                let micros = (seconds * SECOND as f64).round();
                 // A float that is not finite or too large becomes the largest or smallest integer.
                 if micros.is_nan() { Err(out_of_range()) } else { within(micros as i128) }
             })?
