@@ -62,13 +62,13 @@ struct Rounds {
     downstream: Downstream,
     /// Views that this schedule promoted, although the catalog at hand may still list them as building.
     promoted: HashSet<ViewId>,
-    failed: HashMap<ViewId, Failures>,
+    failed: HashMap<ViewId, RunFailures>,
     /// What replicas are told of failures.
     told: FailedRuns,
 }
 
 /// A view whose newest run failed.
-struct Failures {
+struct RunFailures {
     /// Failures in a row.
     failures: u32,
     may_pass: bool,
@@ -167,7 +167,7 @@ impl Rounds {
                 let failures = self.failed.get(id).map_or(0, |failed| failed.failures) + 1;
                 let pause = pause_of_view(failure.fault, failures);
                 let (may_pass, again) = (failure.may_pass(), Instant::now() + pause);
-                self.failed.insert(id.clone(), Failures { failures, may_pass, again });
+                self.failed.insert(id.clone(), RunFailures { failures, may_pass, again });
                 let (name, said, advice) = (&report.view, failure.sentence(), failure.advice());
                 tracing::warn!(again_in = ?pause, "view `{name}`: {said}. {advice}");
             }

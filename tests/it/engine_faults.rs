@@ -99,6 +99,29 @@ async fn equal_floats_differ() {
     still(ask(&format!("SELECT count(DISTINCT v), count(*) FROM {table}")).await, "4 4");
     still(ask(&format!("SELECT count(*) FROM {table} WHERE v IN (0.0, 5.0, 6.0, 7.0, 8.0, 9.0)")).await, "1");
     still(ask(&format!("SELECT v FROM {table} ORDER BY v LIMIT 1")).await, "NaN");
+    let found = ask(&format!("SELECT count(*) FROM {table} WHERE v = 0.0 OR v = 5.0 OR v = 6.0 OR v = 7.0 OR v = 8.0"));
+    still(found.await, "1");
+    let found =
+        ask(&format!("SELECT CASE v WHEN 0.0 THEN 'zero' WHEN 1.0 THEN 'one' ELSE 'other' END FROM {table} LIMIT 1"));
+    still(found.await, "other");
+}
+
+#[tokio::test]
+async fn conditions_protect_nothing() {
+    let table = "(VALUES (10, 0), (10, 2), (10, 5)) AS t(a, b)";
+    let words = "Divide by zero";
+    still_fails(ask(&format!("SELECT count(*) FROM {table} WHERE b <> 0 AND a / b > 1")).await, words);
+    still_fails(ask(&format!("SELECT CASE WHEN b <> 0 THEN a / b > 1 ELSE false END FROM {table}")).await, words);
+    still_fails(ask(&format!("SELECT sum(a / b) FILTER (WHERE b <> 0) FROM {table}")).await, words);
+}
+
+#[tokio::test]
+async fn a_subquery_loses_its_only_row() {
+    let tables = "WITH l(id) AS (VALUES (0), (1)), r(id, g) AS (VALUES (7, 1)) SELECT count(*) FROM l";
+    // Both rows of l.
+    still(ask(&format!("{tables} WHERE EXISTS (SELECT max(r.id) FROM r WHERE r.g = l.id)")).await, "1");
+    // The row without a partner.
+    still(ask(&format!("{tables} WHERE 0 IN (SELECT count(*) FROM r WHERE r.g = l.id)")).await, "0");
 }
 
 #[tokio::test]

@@ -78,7 +78,7 @@ impl Change {
             }
             Change::Promote(name, id) => {
                 let view = next.views.get_mut(name).ok_or_else(|| missing_view(name))?;
-                // What this process does not understand is the newest definition, and must not be replaced by an older one.
+                // What this process does not understand is the newest definition. An older one must not replace it.
                 if view.not_understood().is_some() {
                     return Ok(Decision::nothing());
                 }

@@ -5,8 +5,9 @@
 //!                   └─▶ kept: the text of the entry, and the reason why it is not understood
 //! ```
 //!
-//! Invariant: a kept entry is never changed. It is written byte for byte until a statement replaces or drops it. Keys of
-//! a newer version beside the entries are kept as JSON values, in which a number of more than 64 bits may lose digits.
+//! Invariant: a kept entry is never changed. It is written byte for byte until a statement replaces or drops it. Keys
+//! of a newer version beside the entries are kept as JSON values, in which a number of more than 64 bits may lose
+//! digits.
 
 use std::collections::BTreeMap;
 

@@ -44,8 +44,8 @@ pub(super) fn explain(error: TimeError, unit: TimestampUnit) -> Cow<'static, str
     }
 }
 
-/// Microseconds since 1970 of `number`, a number by JSON's grammar, in `unit`. Digits below a microsecond are cut. Numbers
-/// of microseconds and nanoseconds must be whole.
+/// Microseconds since 1970 of `number`, a number by JSON's grammar, in `unit`. Digits below a microsecond are cut.
+/// Numbers of microseconds and nanoseconds must be whole.
 pub(super) fn micros_of_number(number: &str, unit: TimestampUnit) -> Result<i64, TimeError> {
     let micros = match unit {
         TimestampUnit::Seconds => numbers::floored(number, 6),

@@ -133,7 +133,7 @@ fn micros_like(nanos: &DataType) -> DataType {
 }
 
 /// Puts exact operators in the place of the engine's, checks computed times against the calendar, and lets conditions
-/// protect others.
+/// of CASE and FILTER protect others.
 #[derive(Debug)]
 struct Exact;
 
@@ -143,12 +143,7 @@ impl AnalyzerRule for Exact {
     }
 
     fn analyze(&self, plan: LogicalPlan, _: &ConfigOptions) -> Result<LogicalPlan> {
-        let exact = rewrite_all(plan, exact)?;
-        let guarded = exact.transform_up_with_subqueries(|node| match node {
-            LogicalPlan::Filter(filter) => guarded::where_clause(filter),
-            other => Ok(Transformed::no(other)),
-        });
-        Ok(guarded?.data)
+        rewrite_all(plan, exact)
     }
 }
 
@@ -179,10 +174,8 @@ fn exact(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
             };
             Ok(common_micros(all, schema)?.update_data(in_list))
         }
-        Expr::AggregateFunction(mut call) => {
-            if let Some(filter) = call.params.filter.take() {
-                call.params.filter = Some(Box::new(guarded::condition(*filter, schema)?));
-            }
+        Expr::AggregateFunction(call) => {
+            let call = guarded::aggregate(call, schema)?;
             match call.params.distinct {
                 true => distinct(call, schema),
                 false => Ok(Transformed::yes(Expr::AggregateFunction(call))),

@@ -35,7 +35,7 @@ use super::time_functions::on_arrays;
 
 /// One step of a computation on a stack.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-enum Step {
+enum Operation {
     /// Puts an argument on the stack.
     Argument(usize),
     /// Takes two values, and puts the result of this type.
@@ -49,7 +49,7 @@ enum Step {
 pub(super) struct Arithmetic {
     /// The name has the steps, because the text of a plan is part of a view's id.
     name: String,
-    steps: Vec<Step>,
+    steps: Vec<Operation>,
     /// The arguments as messages show them.
     texts: Vec<Text>,
     result: DataType,
@@ -84,7 +84,7 @@ pub(super) fn of_operator(binary: BinaryExpr, schema: &DFSchema) -> Result<Expr>
     let mut chain = Chain::default();
     chain.operand(*left);
     chain.operand(*right);
-    chain.steps.push(Step::Operator(op, result.clone()));
+    chain.steps.push(Operation::Operator(op, result.clone()));
     Ok(chain.call(result))
 }
 
@@ -96,7 +96,7 @@ pub(super) fn of_negation(value: Expr, schema: &DFSchema) -> Result<Expr> {
     }
     let mut chain = Chain::default();
     chain.operand(value);
-    chain.steps.push(Step::Negation(result.clone()));
+    chain.steps.push(Operation::Negation(result.clone()));
     Ok(chain.call(result))
 }
 
@@ -113,7 +113,7 @@ fn needs_checks(data_type: &DataType) -> bool {
 
 #[derive(Default)]
 struct Chain {
-    steps: Vec<Step>,
+    steps: Vec<Operation>,
     args: Vec<Expr>,
     texts: Vec<Text>,
 }
@@ -125,14 +125,14 @@ impl Chain {
         match arithmetic(&operand) {
             Some((inner, args)) => {
                 self.steps.extend(inner.steps.iter().map(|step| match step {
-                    Step::Argument(at) => Step::Argument(first + at),
+                    Operation::Argument(at) => Operation::Argument(first + at),
                     other => other.clone(),
                 }));
                 self.texts.extend_from_slice(&inner.texts);
                 self.args.extend_from_slice(args);
             }
             None => {
-                self.steps.push(Step::Argument(first));
+                self.steps.push(Operation::Argument(first));
                 self.texts.push(Text::of(&operand));
                 self.args.push(operand);
             }
@@ -146,9 +146,9 @@ impl Chain {
             let space = if name.ends_with('[') { "" } else { " " };
             // Writing to a string cannot fail.
             let _ = match step {
-                Step::Argument(at) => write!(name, "{space}{at}"),
-                Step::Operator(operator, _) => write!(name, "{space}{operator}"),
-                Step::Negation(_) => write!(name, "{space}neg"),
+                Operation::Argument(at) => write!(name, "{space}{at}"),
+                Operation::Operator(operator, _) => write!(name, "{space}{operator}"),
+                Operation::Negation(_) => write!(name, "{space}neg"),
             };
         }
         name.push(']');
@@ -161,8 +161,8 @@ impl Arithmetic {
     /// True if no step can be an error: operators on floats.
     pub(super) fn is_safe(&self) -> bool {
         self.steps.iter().all(|step| match step {
-            Step::Argument(_) => true,
-            Step::Operator(_, result) | Step::Negation(result) => floats::is_float(result),
+            Operation::Argument(_) => true,
+            Operation::Operator(_, result) | Operation::Negation(result) => floats::is_float(result),
         })
     }
 
@@ -178,13 +178,13 @@ impl Arithmetic {
         let mut stack = Vec::new();
         for (at, step) in self.steps.iter().take(steps).enumerate() {
             let value = match step {
-                Step::Argument(index) => argument(*index)?,
-                Step::Operator(of, result) => {
+                Operation::Argument(index) => argument(*index)?,
+                Operation::Operator(of, result) => {
                     let right = stack.pop().ok_or_else(short)?;
                     let left = stack.pop().ok_or_else(short)?;
                     operator(at, *of, result, left, right)?
                 }
-                Step::Negation(result) => negation(at, result, stack.pop().ok_or_else(short)?)?,
+                Operation::Negation(result) => negation(at, result, stack.pop().ok_or_else(short)?)?,
             };
             stack.push(value);
         }

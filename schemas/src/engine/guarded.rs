@@ -16,13 +16,20 @@
 //! Invariant: a rewritten condition is true for the same rows. Conditions of WHERE, HAVING, FILTER and WHEN are
 //! rewritten, of which only the truth matters.
 
+use std::sync::Arc;
+
 use arrow::datatypes::DataType;
+use async_trait::async_trait;
+use datafusion::catalog::Session;
 use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
 use datafusion::common::{DFSchema, Result};
-use datafusion::logical_expr::expr::{Case, Cast};
+use datafusion::execution::context::QueryPlanner;
+use datafusion::logical_expr::expr::{AggregateFunction, Case, Cast};
 use datafusion::logical_expr::utils::{conjunction, disjunction};
 use datafusion::logical_expr::{BinaryExpr, Expr, ExprSchemable, Filter, LogicalPlan, Operator, lit};
-use datafusion::optimizer::{ApplyOrder, OptimizerConfig, OptimizerRule};
+use datafusion::optimizer::{ApplyOrder, Optimizer, OptimizerConfig, OptimizerRule};
+use datafusion::physical_plan::ExecutionPlan;
+use datafusion::physical_planner::{DefaultPhysicalPlanner, PhysicalPlanner};
 
 use super::arithmetic::arithmetic;
 
@@ -61,13 +68,46 @@ const SAFE: [&str; 31] = [
     "upper",
 ];
 
-/// Protects the conditions of a WHERE again after the engine has joined them with those of subqueries.
+/// Plans a query whose conditions of WHERE and HAVING are protected. The engine joins conditions of subqueries with
+/// others, and computes what two conditions share below both. So they are protected after it has done so.
 #[derive(Debug)]
-pub(super) struct Guarded;
+pub(super) struct GuardedPlanner;
 
-impl OptimizerRule for Guarded {
+#[async_trait]
+impl QueryPlanner for GuardedPlanner {
+    async fn create_physical_plan(
+        &self,
+        logical_plan: &LogicalPlan,
+        session: &dyn Session,
+    ) -> Result<Arc<dyn ExecutionPlan>> {
+        let guarded = logical_plan.clone().transform_up_with_subqueries(|node| match node {
+            LogicalPlan::Filter(filter) => where_clause(filter),
+            other => Ok(Transformed::no(other)),
+        });
+        DefaultPhysicalPlanner::default().create_physical_plan(&guarded?.data, session).await
+    }
+}
+
+fn where_clause(filter: Filter) -> Result<Transformed<LogicalPlan>> {
+    let predicate = condition(filter.predicate, filter.input.schema())?;
+    Ok(Transformed::yes(LogicalPlan::Filter(Filter::try_new(predicate, filter.input)?)))
+}
+
+/// The engine's rules, and one that puts conditions that may fail behind all others. What two of them share would be
+/// computed for all rows if one of them came first.
+pub(super) fn rules() -> Vec<Arc<dyn OptimizerRule + Send + Sync>> {
+    let mut rules = Optimizer::new().rules;
+    let shares = rules.iter().position(|rule| rule.name() == "common_sub_expression_eliminate");
+    rules.insert(shares.unwrap_or(rules.len()), Arc::new(FailingLast));
+    rules
+}
+
+#[derive(Debug)]
+struct FailingLast;
+
+impl OptimizerRule for FailingLast {
     fn name(&self) -> &'static str {
-        "guarded"
+        "failing_last"
     }
 
     fn apply_order(&self) -> Option<ApplyOrder> {
@@ -75,20 +115,68 @@ impl OptimizerRule for Guarded {
     }
 
     fn rewrite(&self, plan: LogicalPlan, _: &dyn OptimizerConfig) -> Result<Transformed<LogicalPlan>> {
-        match plan {
-            LogicalPlan::Filter(filter) => where_clause(filter),
-            other => Ok(Transformed::no(other)),
-        }
+        let LogicalPlan::Filter(filter) = plan else { return Ok(Transformed::no(plan)) };
+        let schema = Arc::clone(filter.input.schema());
+        let ordered = failing_last(filter.predicate, &schema)?;
+        let plan = LogicalPlan::Filter(Filter::try_new(ordered.data, filter.input)?);
+        Ok(Transformed::new(plan, ordered.transformed, TreeNodeRecursion::Continue))
     }
 }
 
-/// Rewrites the condition of a WHERE or HAVING.
-pub(super) fn where_clause(filter: Filter) -> Result<Transformed<LogicalPlan>> {
-    let before = filter.predicate.clone();
-    let predicate = condition(filter.predicate, filter.input.schema())?;
-    let changed = predicate != before;
-    let plan = LogicalPlan::Filter(Filter::try_new(predicate, filter.input)?);
-    Ok(Transformed::new(plan, changed, TreeNodeRecursion::Continue))
+/// Sorts the conditions of a chain; the order among those that may fail, and among the others, stays.
+fn failing_last(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
+    let operator = match &expr {
+        Expr::BinaryExpr(BinaryExpr { op: op @ (Operator::And | Operator::Or), .. }) => *op,
+        _ => return Ok(Transformed::no(expr)),
+    };
+    let mut parts = Vec::new();
+    split(expr, operator, &mut parts);
+    let mut changed = false;
+    let (mut safe, mut failing) = (Vec::new(), Vec::new());
+    for part in parts {
+        let part = failing_last(part, schema)?;
+        changed |= part.transformed;
+        if may_fail(&part.data, schema)? {
+            failing.push(part.data);
+        } else {
+            changed |= !failing.is_empty();
+            safe.push(part.data);
+        }
+    }
+    safe.append(&mut failing);
+    let joined = join(operator, safe).unwrap_or_else(|| lit(operator == Operator::And));
+    Ok(Transformed::new(joined, changed, TreeNodeRecursion::Continue))
+}
+
+fn join(operator: Operator, parts: Vec<Expr>) -> Option<Expr> {
+    match operator {
+        Operator::And => conjunction(parts),
+        _ => disjunction(parts),
+    }
+}
+
+/// Rewrites the arguments of an aggregate that may fail: rows that its FILTER leaves out do not reach them.
+pub(super) fn aggregate(mut call: AggregateFunction, schema: &DFSchema) -> Result<AggregateFunction> {
+    let Some(filter) = call.params.filter.take() else { return Ok(call) };
+    let filter = condition(*filter, schema)?;
+    let keys = call.params.order_by.iter_mut().map(|key| &mut key.expr);
+    for value in call.params.args.iter_mut().chain(keys) {
+        if may_fail(value, schema)? && !is_filtered(value, &filter) {
+            *value = lasting(vec![(Box::new(filter.clone()), Box::new(std::mem::take(value)))], None);
+        }
+    }
+    call.params.filter = Some(Box::new(filter));
+    Ok(call)
+}
+
+/// True for a value that [`aggregate`] has rewritten.
+fn is_filtered(value: &Expr, filter: &Expr) -> bool {
+    match value {
+        Expr::Case(Case { when_then_expr, else_expr: None, .. }) => {
+            matches!(when_then_expr.as_slice(), [(when, _)] if **when == *filter)
+        }
+        _ => false,
+    }
 }
 
 /// Rewrites a condition of which only the truth matters.
@@ -123,14 +211,10 @@ fn protected(operator: Operator, chain: Expr, schema: &DFSchema) -> Result<Expr>
     if failing.is_empty() {
         guards.clear();
     }
-    let join = |parts: Vec<Expr>| match operator {
-        Operator::And => conjunction(parts),
-        _ => disjunction(parts),
-    };
-    let tests: Vec<Expr> = join(guards).into_iter().chain(failing).collect();
+    let tests: Vec<Expr> = join(operator, guards).into_iter().chain(failing).collect();
     let guarded = tests.into_iter().rev().reduce(|behind, before| guard(operator, before, behind));
-    let all: Vec<Expr> = join(safe).into_iter().chain(others).chain(guarded).collect();
-    Ok(join(all).unwrap_or_else(|| lit(operator == Operator::And)))
+    let all: Vec<Expr> = join(operator, safe).into_iter().chain(others).chain(guarded).collect();
+    Ok(join(operator, all).unwrap_or_else(|| lit(operator == Operator::And)))
 }
 
 /// `before`, and `behind` only where `before` does not decide.

@@ -18,7 +18,7 @@ use super::calendar::{self, DAYS, MICROS};
 use super::texts::{Text, name_of};
 use super::time_functions::on_arrays;
 
-/// Calls `$within` with the array, the type of its values, and the values of the calendar; `$otherwise` for other types.
+/// Calls `$within` with the type of the array's values and the range of the calendar; `$otherwise` for other types.
 macro_rules! with_range {
     ($array:expr, $within:ident, $otherwise:expr) => {{
         let scaled = |unit: i64| *MICROS.start() / unit..=*MICROS.end() / unit;

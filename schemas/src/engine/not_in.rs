@@ -52,8 +52,8 @@ impl AnalyzerRule for NotIn {
     }
 }
 
-/// Refuses a correlated subquery with an aggregate over all its rows. Such a subquery has a row even if there is nothing
-/// to aggregate. The engine groups the aggregate by the correlation, and so loses that row.
+/// Refuses a correlated subquery with an aggregate over all its rows. Such a subquery has a row even if there is
+/// nothing to aggregate. The engine groups the aggregate by the correlation, and so loses that row.
 fn refuse_lost_row(subquery: &Subquery) -> Result<()> {
     if subquery.outer_ref_columns.is_empty() {
         return Ok(());

@@ -12,7 +12,7 @@ use datafusion::execution::memory_pool::{FairSpillPool, MemoryPool, UnboundedMem
 use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
 use datafusion::prelude::SessionConfig;
 
-use super::guarded::Guarded;
+use super::guarded::{self, GuardedPlanner};
 use super::sql_types::MicrosecondTypes;
 use super::unnest::UnnestJoins;
 use super::{analysis, functions};
@@ -76,7 +76,8 @@ pub fn state_with(config: SessionConfig, env: Arc<RuntimeEnv>) -> SessionState {
         .with_runtime_env(env)
         .with_default_features()
         .with_analyzer_rules(analysis::rules())
-        .with_optimizer_rule(Arc::new(Guarded))
+        .with_optimizer_rules(guarded::rules())
+        .with_query_planner(Arc::new(GuardedPlanner))
         .with_type_planner(Arc::new(MicrosecondTypes))
         .with_relation_planners(vec![Arc::new(UnnestJoins)])
         .build();

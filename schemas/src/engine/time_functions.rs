@@ -52,9 +52,11 @@ fn zone_of(data_type: &DataType) -> Option<&str> {
     }
 }
 
-/// The microseconds, if they are a time of the calendar.
-fn within(micros: i64) -> Option<i64> {
-    MICROS.contains(&micros).then_some(micros)
+/// The microseconds, if they are a time of the calendar. Of a time with a zone, the clock of the zone counts, which no
+/// zone has a day apart.
+fn within(micros: i64, zoned: bool) -> Option<i64> {
+    let apart = if zoned { DAY } else { 0 };
+    (MICROS.start() - apart..=MICROS.end() + apart).contains(&micros).then_some(micros)
 }
 
 /// Maps the microseconds of every timestamp. `map` gives `None` for times that it cannot represent.
@@ -69,9 +71,10 @@ fn map_times(times: &ArrayRef, name: &str, map: impl Fn(i64) -> Option<i64>) -> 
         })?;
         Ok(Arc::new(mapped.with_data_type(times.data_type().clone())))
     }
+    let zoned = zone_of(times.data_type()).is_some_and(|zone| zone != ZONE);
     let scaled = |unit: i64| {
         let map = &map;
-        move |time: i64| Some(within(map(time.checked_mul(unit)?)?)?.div_euclid(unit))
+        move |time: i64| Some(within(map(time.checked_mul(unit)?)?, zoned)?.div_euclid(unit))
     };
     match times.data_type() {
         DataType::Timestamp(TimeUnit::Second, _) => each::<TimestampSecondType>(times, name, scaled(SECOND)),
@@ -79,7 +82,7 @@ fn map_times(times: &ArrayRef, name: &str, map: impl Fn(i64) -> Option<i64>) -> 
             each::<TimestampMillisecondType>(times, name, scaled(MILLISECOND))
         }
         DataType::Timestamp(TimeUnit::Microsecond, _) => {
-            each::<TimestampMicrosecondType>(times, name, |time| within(map(time)?))
+            each::<TimestampMicrosecondType>(times, name, |time| within(map(time)?, zoned))
         }
         DataType::Timestamp(TimeUnit::Nanosecond, _) => {
             each::<TimestampNanosecondType>(times, name, |time| map(time.div_euclid(NANOS))?.checked_mul(NANOS))

@@ -13,7 +13,7 @@ use thalweg_schemas::error::innermost;
 
 /// Time for a connection; a host that drops packets would never refuse one.
 const CONNECT: Duration = Duration::from_secs(5);
-/// Pause after which a silent server is asked whether it is still there. Queries and audits may take as long as they do.
+/// Pause after which a silent server is asked whether it is still there. A query or an audit may take longer.
 const KEEPALIVE: Duration = Duration::from_secs(30);
 
 /// A client of one server.
