@@ -8,10 +8,11 @@ pub mod leaf;
 
 mod calendar;
 mod checked;
+mod delegate;
 mod fold;
 
 mod extremes;
-mod lengths;
+pub mod lengths;
 mod not_in;
 mod sum;
 mod time_functions;
