@@ -176,9 +176,16 @@ impl ScalarUDFImpl for Limited {
         signature() -> &Signature;
         coerce_types(types: &[DataType]) -> Result<Vec<DataType>>;
         return_type(types: &[DataType]) -> Result<DataType>;
-        return_field_from_args(args: ReturnFieldArgs<'_>) -> Result<FieldRef>;
         output_ordering(inputs: &[ExprProperties]) -> Result<SortProperties>;
         documentation() -> Option<&Documentation>;
+    }
+
+    fn return_field_from_args(&self, args: ReturnFieldArgs<'_>) -> Result<FieldRef> {
+        // The wrong step of a definition is an error of the definition, and not of its first row.
+        if let (Shape::Series, [_, _, Some(step)]) = (self.shape, args.scalar_arguments) {
+            series::check_step(step)?;
+        }
+        self.engine.return_field_from_args(args)
     }
 
     fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {

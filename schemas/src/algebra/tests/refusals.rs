@@ -49,6 +49,7 @@ async fn wrong_queries_are_planning_errors() {
         "SELECT sum(s) FROM events",
         "SELECT sum(CAST(i AS DECIMAL(64, 0))) FROM events",
         "SELECT count(*) FROM elsewhere",
+        "SELECT count(*) FROM events WHERE cardinality(range(t, t, INTERVAL '1 month -29 days')) > 0",
     ] {
         let error = compile(query).await.unwrap_err();
         assert!(matches!(error, Error::PlanView { .. }), "{query}: {error:?}");

@@ -6,7 +6,7 @@
 use arrow::array::{Array, AsArray, IntervalMonthDayNanoArray};
 use arrow::compute::cast;
 use arrow::datatypes::{DataType, IntervalMonthDayNanoType, IntervalUnit, TimeUnit};
-use datafusion::common::{Result, exec_err};
+use datafusion::common::{Result, ScalarValue, exec_err};
 use datafusion::logical_expr::ColumnarValue;
 
 use super::arguments::{Numbers, Values};
@@ -96,6 +96,11 @@ impl SeriesStep {
         let nanos = i128::from(interval.nanoseconds);
         Some(if is_in_days { days + nanos / DAY_NANOS } else { days * DAY_NANOS + nanos })
     }
+}
+
+/// Errors: a series of this step may have no end.
+pub(super) fn check_step(step: &ScalarValue) -> Result<()> {
+    SeriesStep::of(&ColumnarValue::Scalar(step.clone()), false).map(drop)
 }
 
 impl Series {
