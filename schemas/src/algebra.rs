@@ -11,7 +11,6 @@
 //! Invariant: no code here is written for one aggregate function. The algebra relies only on what DataFusion's
 //! accumulators do with rows and states, and `support` refuses every aggregate for which this is not enough.
 
-mod float_order;
 mod places;
 mod plans;
 mod prepared;

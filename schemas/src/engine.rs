@@ -9,11 +9,12 @@ pub mod leaf;
 mod calendar;
 mod texts;
 
+mod delegate;
 mod fold;
 
 mod extremes;
 mod get_field;
-mod lengths;
+pub mod lengths;
 mod not_in;
 mod sum;
 mod time_functions;

@@ -65,6 +65,14 @@ async fn sums_wrap_around() {
 }
 
 #[tokio::test]
+async fn sums_of_distinct_values_wrap_around_in_windows() {
+    let frame = "OVER (ORDER BY n ROWS BETWEEN 1 PRECEDING AND CURRENT ROW)";
+    let table = "(VALUES (1), (9223372036854775807)) AS t(n)";
+    let found = ask(&format!("SELECT sum(DISTINCT n) {frame} AS s FROM {table} ORDER BY s LIMIT 1")).await;
+    still(found, "-9223372036854775808");
+}
+
+#[tokio::test]
 async fn grouped_extremes_depend_on_the_position_of_nan() {
     let found = ask("SELECT min(v) FROM (VALUES (1, 1.0), (1, CAST('NaN' AS DOUBLE)), (1, 2.0)) AS t(k, v) GROUP BY k");
     still(found.await, "2.0");

@@ -1,22 +1,20 @@
 //! One aggregate of a view, planned once over the stream's rows and wrapped in its forms.
 //!
-//! Invariant: the call over rows keeps the user's arguments, filter and order. The only changes make its result
-//! independent of how the rows are cut: position breaks ties, and floats are compared in total order.
+//! Invariant: the call over rows keeps the user's arguments, filter and order. The only change makes its result
+//! independent of how the rows are cut: position breaks ties.
 
 use std::sync::Arc;
 
-use arrow::datatypes::DataType;
 use datafusion::common::Result as PlanResult;
 use datafusion::logical_expr::execution_props::ExecutionProps;
 use datafusion::logical_expr::expr::{AggregateFunction, Sort};
 use datafusion::logical_expr::physical_planning_context::PhysicalPlanningContext;
 use datafusion::logical_expr::simplify::SimplifyContext;
-use datafusion::logical_expr::{AggregateUDF, Expr, LogicalPlan, ScalarUDF};
+use datafusion::logical_expr::{AggregateUDF, Expr, LogicalPlan};
 use datafusion::optimizer::simplify_expressions::ExprSimplifier;
 use datafusion::physical_expr::aggregate::{AggregateFunctionExpr, LoweredAggregateBuilder};
 
 use super::accumulator::{Input, Output};
-use super::float_order::FloatKey;
 use super::rounding::magnitudes;
 use super::split_plan::position_column;
 use super::state_function::StateFunction;
@@ -39,8 +37,6 @@ pub struct Aggregate {
     pub(super) by_groups: bool,
     /// True if the states grow with the number of events in a group.
     pub(super) grows: bool,
-    /// The float type into which finished keys are converted back; see [`super::float_order`].
-    pub(super) float_type: Option<DataType>,
     /// The call over rows: the user's arguments, filter and order, with the wrapper as the function.
     pub(super) update: Expr,
     pub(super) merge: Arc<AggregateUDF>,
@@ -59,13 +55,8 @@ impl Aggregate {
         };
         let value = lower(&Expr::AggregateFunction(call.clone()), rows).map_err(planning)?;
         let known = accept(&call, value.field().data_type())?;
-        let mut call =
+        let call =
             if known.ordered && !call.params.distinct { break_ties(call, rows).map_err(planning)? } else { call };
-        let float_type = known.by_float_keys.then(|| value.field().data_type().clone());
-        if float_type.is_some() {
-            let key = ScalarUDF::new_from_impl(FloatKey::to_key());
-            call.params.args = vec![key.call(call.params.args)];
-        }
         let whole = Expr::AggregateFunction(call.clone());
         let planned = lower(&whole, rows).map_err(planning)?;
         // DataFusion refuses some combinations only when the first accumulator is created.
@@ -96,7 +87,6 @@ impl Aggregate {
             )),
             merge: form(Input::States, Output::States)?,
             finish: form(Input::States, Output::Values)?,
-            float_type,
             grows: known.grows,
             by_groups: grouped && planned.groups_accumulator_supported(),
             planned,

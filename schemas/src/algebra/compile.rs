@@ -19,7 +19,6 @@ use datafusion::physical_plan::empty::EmptyExec;
 use datafusion::prelude::SessionContext;
 
 use super::aggregate::Aggregate;
-use super::float_order::FloatKey;
 use super::places::QueryPlaces;
 use super::plans;
 use super::prepared::{InputTable, PreparedPlan};
@@ -275,18 +274,11 @@ impl ViewPlan {
     fn finish_over(&self, states: LogicalPlan) -> PlanResult<LogicalPlan> {
         let finished = self.combine(states, &[], |a| &a.finish)?;
         let names = (0..self.groups.len()).map(group_name).chain((0..self.aggregates.len()).map(state_name));
-        let floats = vec![None; self.groups.len()];
-        let floats = floats.into_iter().chain(self.aggregates.iter().map(|a| a.float_type.clone()));
         let renamed = names
-            .zip(floats)
             .zip(self.aggregate_schema.iter())
-            .map(|((name, float), (relation, field))| {
+            .map(|(name, (relation, field))| {
                 let column = Expr::Column(datafusion::common::Column::new_unqualified(name));
-                let value = match float {
-                    Some(float) => ScalarUDF::new_from_impl(FloatKey::from_key(float)).call(vec![column]),
-                    None => column,
-                };
-                value.alias_qualified(relation.cloned(), field.name())
+                column.alias_qualified(relation.cloned(), field.name())
             })
             .collect::<Vec<_>>();
         let values = LogicalPlanBuilder::from(finished).project(renamed)?.build()?;

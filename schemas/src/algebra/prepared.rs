@@ -6,6 +6,9 @@
 //!  run:      copy of the plan, batches in the leaf, operators reset ─▶ batches
 //! ```
 //!
+//! A run computes as many rows at a time as any other plan of the session, whatever the size of its batches: limits of
+//! functions hold for the rows that are computed at a time (`crate::engine::lengths`).
+//!
 //! Invariant: a run leaves no trace in the plan that the next run copies. The plan's leaf stays empty, and every
 //! operator above the leaf is created anew; otherwise its metrics would grow with every micro-batch.
 
@@ -50,15 +53,15 @@ impl PreparedPlan {
         batches: Vec<RecordBatch>,
     ) -> crate::Result<Vec<RecordBatch>> {
         let running = |source| Error::RunPlan { what, source };
-        let plan = self.fill(&batches).map_err(running)?;
+        let plan = self.fill(&batches, task.session_config().batch_size()).map_err(running)?;
         let stream = execute_stream(plan, task).map_err(running)?;
         stream.try_collect().await.map_err(running)
     }
 
-    fn fill(&self, batches: &[RecordBatch]) -> Result<Arc<dyn ExecutionPlan>> {
+    fn fill(&self, batches: &[RecordBatch], rows: usize) -> Result<Arc<dyn ExecutionPlan>> {
         let fill = |node: Arc<dyn ExecutionPlan>| {
             Ok(Transformed::yes(match node.downcast_ref::<LeafExec<InputBatches>>() {
-                Some(leaf) => Arc::new(leaf.over(leaf.input().filled(batches)?)) as Arc<dyn ExecutionPlan>,
+                Some(leaf) => Arc::new(leaf.over(leaf.input().filled(batches, rows)?)) as Arc<dyn ExecutionPlan>,
                 None => node.reset_state()?,
             }))
         };
@@ -117,8 +120,11 @@ struct InputBatches {
 }
 
 impl InputBatches {
-    fn filled(&self, batches: &[RecordBatch]) -> Result<Self> {
-        let batches = batches.iter().map(|batch| {
+    /// The input with `batches`, in pieces of `rows` rows.
+    fn filled(&self, batches: &[RecordBatch], rows: usize) -> Result<Self> {
+        let rows = rows.max(1);
+        let mut pieces = Vec::with_capacity(batches.len());
+        for batch in batches {
             if !same_columns(&self.schema, batch.schema_ref()) {
                 return Err(DataFusionError::Internal(format!(
                     "a plan prepared for {} is run over {}",
@@ -126,13 +132,15 @@ impl InputBatches {
                     batch.schema_ref()
                 )));
             }
-            match &self.projection {
-                Some(columns) => Ok(batch.project(columns)?),
-                None => Ok(batch.clone()),
-            }
-        });
+            let batch = match &self.projection {
+                Some(columns) => batch.project(columns)?,
+                None => batch.clone(),
+            };
+            let starts = (0..batch.num_rows()).step_by(rows);
+            pieces.extend(starts.map(|start| batch.slice(start, rows.min(batch.num_rows() - start))));
+        }
         Ok(Self {
-            batches: batches.collect::<Result<_>>()?,
+            batches: pieces,
             schema: Arc::clone(&self.schema),
             projected: Arc::clone(&self.projected),
             projection: self.projection.clone(),

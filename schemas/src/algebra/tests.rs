@@ -9,6 +9,8 @@ mod refusals;
 
 use std::sync::Arc;
 
+use arrow::compute::concat_batches;
+
 use super::*;
 use crate::engine::session;
 use fixture::{compile, direct, rows, states_of, text};
@@ -144,4 +146,22 @@ async fn whole_queries_obey_the_law() {
     ] {
         check_law(query, query).await;
     }
+}
+
+#[tokio::test]
+async fn limits_do_not_depend_on_the_size_of_a_micro_batch() {
+    let plan = compile("SELECT count(*) AS n, max(length(lpad(s, 4000, '€'))) AS longest FROM events").await.unwrap();
+    let state = session::state(session::runtime(None, None, None).unwrap(), 1);
+    let few = rows();
+    let copies = vec![few.clone(); 65_536 / few.num_rows()];
+    let many = concat_batches(&few.schema(), &copies).unwrap();
+    let states = plan.update_batches(state.task_ctx(), vec![many.clone()]).await.unwrap();
+    let states = batches("states", Arc::clone(plan.state_schema()), states).unwrap();
+    let found = collect(&state, "finishing", plan.finish(states).unwrap()).await.unwrap();
+    assert_eq!(text(&found), [format!("{} | 4000", 12 * copies.len())]);
+    // The whole micro-batch at a time is too much.
+    let whole = session::config(1).with_batch_size(many.num_rows());
+    let whole = session::state_with(whole, session::runtime(None, None, None).unwrap());
+    let refused = plan.update_batches(whole.task_ctx(), vec![many]).await.unwrap_err();
+    assert!(format!("{refused:?}").contains("rows at a time"), "{refused:?}");
 }

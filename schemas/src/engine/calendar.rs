@@ -285,32 +285,32 @@ mod tests {
     }
 
     #[track_caller]
-    fn check_day(zone: &str, at: &str, expect: &str) {
+    fn check_start(zone: &str, minutes: i64, at: &str, expect: &str) {
         let clock = Clock::of(Some(zone)).unwrap();
-        let start = clock.start(time(at), false, |local| Unit::Fixed(DAY).start(local));
-        assert_eq!(start, Some(time(expect)), "{zone} {at}");
+        let start = clock.start(time(at), minutes <= 60, |local| Unit::Fixed(minutes * MINUTE).start(local));
+        assert_eq!(start, Some(time(expect)), "{zone} {minutes} {at}");
     }
 
     #[test]
     fn a_local_day_has_one_start() {
         // 23 hours long.
-        check_day("Europe/Berlin", "2026-03-28T23:00:00Z", "2026-03-28T23:00:00Z");
-        check_day("Europe/Berlin", "2026-03-29T21:59:59Z", "2026-03-28T23:00:00Z");
-        check_day("Europe/Berlin", "2026-03-29T22:00:00Z", "2026-03-29T22:00:00Z");
+        check_start("Europe/Berlin", 1440, "2026-03-28T23:00:00Z", "2026-03-28T23:00:00Z");
+        check_start("Europe/Berlin", 1440, "2026-03-29T21:59:59Z", "2026-03-28T23:00:00Z");
+        check_start("Europe/Berlin", 1440, "2026-03-29T22:00:00Z", "2026-03-29T22:00:00Z");
         // 25 hours long.
-        check_day("Europe/Berlin", "2026-10-24T22:00:00Z", "2026-10-24T22:00:00Z");
-        check_day("Europe/Berlin", "2026-10-25T22:59:59Z", "2026-10-24T22:00:00Z");
-        check_day("Europe/Berlin", "2026-10-25T23:00:00Z", "2026-10-25T23:00:00Z");
+        check_start("Europe/Berlin", 1440, "2026-10-24T22:00:00Z", "2026-10-24T22:00:00Z");
+        check_start("Europe/Berlin", 1440, "2026-10-25T22:59:59Z", "2026-10-24T22:00:00Z");
+        check_start("Europe/Berlin", 1440, "2026-10-25T23:00:00Z", "2026-10-25T23:00:00Z");
         // The clock skips midnight: the day starts at one o'clock.
-        check_day("America/Sao_Paulo", "2018-11-04T03:00:00Z", "2018-11-04T03:00:00Z");
-        check_day("America/Sao_Paulo", "2018-11-04T20:00:00Z", "2018-11-04T03:00:00Z");
-        check_day("America/Sao_Paulo", "2018-11-04T02:59:59Z", "2018-11-03T03:00:00Z");
+        check_start("America/Sao_Paulo", 1440, "2018-11-04T03:00:00Z", "2018-11-04T03:00:00Z");
+        check_start("America/Sao_Paulo", 1440, "2018-11-04T20:00:00Z", "2018-11-04T03:00:00Z");
+        check_start("America/Sao_Paulo", 1440, "2018-11-04T02:59:59Z", "2018-11-03T03:00:00Z");
         // The clock shows midnight twice: the day starts at the first.
-        check_day("America/Havana", "2026-11-01T04:30:00Z", "2026-11-01T04:00:00Z");
-        check_day("America/Havana", "2026-11-01T05:30:00Z", "2026-11-01T04:00:00Z");
-        check_day("+05:30", "9999-12-31T23:59:59Z", "9999-12-31T18:30:00Z");
-        check_day("Asia/Tokyo", "0001-01-02T00:00:00Z", "0001-01-01T14:41:01Z");
-        check_day("America/New_York", "9999-12-31T23:59:59Z", "9999-12-31T05:00:00Z");
+        check_start("America/Havana", 1440, "2026-11-01T04:30:00Z", "2026-11-01T04:00:00Z");
+        check_start("America/Havana", 1440, "2026-11-01T05:30:00Z", "2026-11-01T04:00:00Z");
+        check_start("+05:30", 1440, "9999-12-31T23:59:59Z", "9999-12-31T18:30:00Z");
+        check_start("Asia/Tokyo", 1440, "0001-01-02T00:00:00Z", "0001-01-01T14:41:01Z");
+        check_start("America/New_York", 1440, "9999-12-31T23:59:59Z", "9999-12-31T05:00:00Z");
     }
 
     #[track_caller]
@@ -327,20 +327,13 @@ mod tests {
         check_convert("-03:00", "9999-12-31T23:00:00", "10000-01-01T02:00:00Z");
     }
 
-    #[track_caller]
-    fn check_fixed(zone: &str, minutes: i64, at: &str, expect: &str) {
-        let clock = Clock::of(Some(zone)).unwrap();
-        let start = clock.start(time(at), minutes <= 60, |local| Unit::Fixed(minutes * MINUTE).start(local));
-        assert_eq!(start, Some(time(expect)), "{zone} {minutes} {at}");
-    }
-
     #[test]
     fn hours_that_the_clock_shows_twice_are_two() {
-        check_fixed("Europe/Berlin", 15, "2026-10-25T00:20:00Z", "2026-10-25T00:15:00Z");
-        check_fixed("Europe/Berlin", 15, "2026-10-25T01:20:00Z", "2026-10-25T01:15:00Z");
-        check_fixed("Europe/Berlin", 60, "2026-10-25T00:20:00Z", "2026-10-25T00:00:00Z");
-        check_fixed("Europe/Berlin", 60, "2026-10-25T01:20:00Z", "2026-10-25T01:00:00Z");
-        check_fixed("Europe/Berlin", 360, "2026-03-29T02:00:00Z", "2026-03-28T23:00:00Z");
+        check_start("Europe/Berlin", 15, "2026-10-25T00:20:00Z", "2026-10-25T00:15:00Z");
+        check_start("Europe/Berlin", 15, "2026-10-25T01:20:00Z", "2026-10-25T01:15:00Z");
+        check_start("Europe/Berlin", 60, "2026-10-25T00:20:00Z", "2026-10-25T00:00:00Z");
+        check_start("Europe/Berlin", 60, "2026-10-25T01:20:00Z", "2026-10-25T01:00:00Z");
+        check_start("Europe/Berlin", 360, "2026-03-29T02:00:00Z", "2026-03-28T23:00:00Z");
     }
 
     #[track_caller]

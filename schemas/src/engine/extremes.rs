@@ -21,6 +21,7 @@ use datafusion::logical_expr::{
     Accumulator, AggregateUDFImpl, GroupsAccumulator, ReversedUDAF, SetMonotonicity, Signature, StatisticsArgs,
 };
 
+use super::delegate::as_the_engine;
 use super::fold::{Fold, FoldGroups, FoldOne};
 
 /// A float with a total order.
@@ -101,32 +102,20 @@ pub(super) fn max() -> FloatExtreme<Max> {
 }
 
 impl<E: AggregateUDFImpl + Eq + Hash> AggregateUDFImpl for FloatExtreme<E> {
-    fn name(&self) -> &str {
-        self.engine.name()
-    }
-
-    fn aliases(&self) -> &[String] {
-        self.engine.aliases()
-    }
-
-    fn signature(&self) -> &Signature {
-        self.engine.signature()
-    }
-
-    fn coerce_types(&self, types: &[DataType]) -> Result<Vec<DataType>> {
-        self.engine.coerce_types(types)
-    }
-
-    fn return_type(&self, types: &[DataType]) -> Result<DataType> {
-        self.engine.return_type(types)
-    }
-
-    fn return_field(&self, fields: &[FieldRef]) -> Result<FieldRef> {
-        self.engine.return_field(fields)
-    }
-
-    fn state_fields(&self, args: StateFieldsArgs<'_>) -> Result<Vec<FieldRef>> {
-        self.engine.state_fields(args)
+    as_the_engine! {
+        name() -> &str;
+        aliases() -> &[String];
+        signature() -> &Signature;
+        coerce_types(types: &[DataType]) -> Result<Vec<DataType>>;
+        return_type(types: &[DataType]) -> Result<DataType>;
+        return_field(fields: &[FieldRef]) -> Result<FieldRef>;
+        state_fields(args: StateFieldsArgs<'_>) -> Result<Vec<FieldRef>>;
+        groups_accumulator_supported(args: AccumulatorArgs<'_>) -> bool;
+        create_sliding_accumulator(args: AccumulatorArgs<'_>) -> Result<Box<dyn Accumulator>>;
+        is_descending() -> Option<bool>;
+        order_sensitivity() -> AggregateOrderSensitivity;
+        reverse_expr() -> ReversedUDAF;
+        set_monotonicity(data_type: &DataType) -> SetMonotonicity;
     }
 
     fn accumulator(&self, args: AccumulatorArgs<'_>) -> Result<Box<dyn Accumulator>> {
@@ -138,10 +127,6 @@ impl<E: AggregateUDFImpl + Eq + Hash> AggregateUDFImpl for FloatExtreme<E> {
         })
     }
 
-    fn groups_accumulator_supported(&self, args: AccumulatorArgs<'_>) -> bool {
-        self.engine.groups_accumulator_supported(args)
-    }
-
     fn create_groups_accumulator(&self, args: AccumulatorArgs<'_>) -> Result<Box<dyn GroupsAccumulator>> {
         let better = self.better;
         Ok(match args.return_field.data_type() {
@@ -151,29 +136,9 @@ impl<E: AggregateUDFImpl + Eq + Hash> AggregateUDFImpl for FloatExtreme<E> {
         })
     }
 
-    fn create_sliding_accumulator(&self, args: AccumulatorArgs<'_>) -> Result<Box<dyn Accumulator>> {
-        self.engine.create_sliding_accumulator(args)
-    }
-
-    fn is_descending(&self) -> Option<bool> {
-        self.engine.is_descending()
-    }
-
-    fn order_sensitivity(&self) -> AggregateOrderSensitivity {
-        AggregateOrderSensitivity::Insensitive
-    }
-
-    fn reverse_expr(&self) -> ReversedUDAF {
-        ReversedUDAF::Identical
-    }
-
     fn value_from_stats(&self, args: &StatisticsArgs<'_>) -> Option<ScalarValue> {
         // Statistics leave NaN out.
         if args.return_type.is_floating() { None } else { self.engine.value_from_stats(args) }
-    }
-
-    fn set_monotonicity(&self, data_type: &DataType) -> SetMonotonicity {
-        self.engine.set_monotonicity(data_type)
     }
 }
 

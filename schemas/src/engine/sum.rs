@@ -8,10 +8,13 @@
 //! |---|---|---|---|
 //! | BIGINT and smaller, durations | the same 64 bits | DECIMAL(38, 0) | 10^19 |
 //! | DECIMAL(p, s), p <= 25 | DECIMAL(p + 10, s) | DECIMAL(38, s) | 10^13 |
-//! | DECIMAL(p, s), p > 25 | DECIMAL(38, s) | 256 bits | 10^38 |
+//! | DECIMAL(p, s), p <= 38 | DECIMAL(38, s) | 256 bits | 10^38 |
+//! | DECIMAL(p, s), p <= 63 | DECIMAL(p + 10, s), 76 digits at most | 256 bits | 10^13 |
 //!
-//! Invariant: floats and intervals are added by the engine's own `sum`; nothing else is.
+//! Invariant: a state holds the sum of all rows that can be read, so an addition never wraps around and is associative.
+//! Longer decimals are refused. Floats and intervals are added by the engine's own `sum`; nothing else is.
 
+use std::collections::BTreeMap;
 use std::marker::PhantomData;
 use std::sync::Arc;
 
@@ -21,7 +24,7 @@ use arrow::datatypes::{
     DurationMicrosecondType, DurationMillisecondType, DurationNanosecondType, DurationSecondType, Field, FieldRef,
     Int64Type, TimeUnit, UInt64Type, i256,
 };
-use datafusion::common::{Result, ScalarValue, exec_datafusion_err, internal_err};
+use datafusion::common::{Result, ScalarValue, exec_datafusion_err, internal_err, plan_err};
 use datafusion::functions_aggregate::sum::Sum;
 use datafusion::logical_expr::function::{AccumulatorArgs, StateFieldsArgs};
 use datafusion::logical_expr::utils::{AggregateOrderSensitivity, format_state_name};
@@ -29,10 +32,14 @@ use datafusion::logical_expr::{
     Accumulator, AggregateUDFImpl, GroupsAccumulator, ReversedUDAF, SetMonotonicity, Signature,
 };
 
+use super::delegate::as_the_engine;
 use super::fold::{Fold, FoldGroups, FoldOne};
 
 /// The largest precision of decimals whose sums are kept in 128 bits.
 const NARROW: u8 = 25;
+
+/// The largest precision of decimals whose sums are kept in 256 bits. Longer ones have no sum.
+const WIDE: u8 = 63;
 
 /// The type of the sum's state for an argument, if this sum adds such arguments.
 fn state_type(argument: &DataType) -> Option<DataType> {
@@ -47,23 +54,12 @@ fn state_type(argument: &DataType) -> Option<DataType> {
 }
 
 /// A number of a state.
-trait Wide: Copy + PartialOrd + Send + Sync + std::fmt::Debug + 'static {
-    /// Adds. A sum that does not fit is [`Self::TOO_LARGE`], and stays so: the sum of numbers of 256 bits may be.
-    fn plus(self, other: Self) -> Self;
-    /// The number that stands for all sums that do not fit; no state of numbers that fit is as small.
-    const TOO_LARGE: Self;
+trait Wide: Copy + Ord + Send + Sync + std::fmt::Debug + 'static {
     /// 10 to the power of `digits`, and its negative.
     fn bounds(digits: u8) -> (Self, Self);
 }
 
 impl Wide for i128 {
-    const TOO_LARGE: Self = i128::MIN;
-
-    /// No number of rows that can be read leaves 128 bits; the table above has the numbers.
-    fn plus(self, other: Self) -> Self {
-        self.wrapping_add(other)
-    }
-
     fn bounds(digits: u8) -> (Self, Self) {
         let bound = 10_i128.saturating_pow(digits.into());
         (bound, -bound)
@@ -71,15 +67,6 @@ impl Wide for i128 {
 }
 
 impl Wide for i256 {
-    const TOO_LARGE: Self = i256::MIN;
-
-    fn plus(self, other: Self) -> Self {
-        if self == Self::TOO_LARGE || other == Self::TOO_LARGE {
-            return Self::TOO_LARGE;
-        }
-        self.checked_add(other).unwrap_or(Self::TOO_LARGE)
-    }
-
     fn bounds(digits: u8) -> (Self, Self) {
         let bound = i256::from_i128(10).checked_pow(digits.into()).unwrap_or(i256::MAX);
         (bound, bound.wrapping_neg())
@@ -147,7 +134,8 @@ where
     }
 
     fn join(&self, one: S::Native, other: S::Native) -> S::Native {
-        one.plus(other)
+        // The table above says how many rows fit.
+        one.add_wrapping(other)
     }
 
     fn state_type(&self) -> DataType {
@@ -163,7 +151,7 @@ where
             _ => None,
         };
         let results: PrimitiveArray<I> = states.try_unary(|sum| {
-            let fits = sum != S::Native::TOO_LARGE && bounds.is_none_or(|(above, below)| sum < above && sum > below);
+            let fits = bounds.is_none_or(|(above, below)| sum < above && sum > below);
             fits.then(|| I::Native::narrow(sum)).flatten().ok_or_else(|| self.too_large(sum))
         })?;
         Ok(Arc::new(results.with_data_type(self.result.clone())))
@@ -178,7 +166,6 @@ where
     fn too_large(&self, sum: S::Native) -> datafusion::error::DataFusionError {
         let call = &self.call;
         let value = match &self.state {
-            _ if sum == S::Native::TOO_LARGE => "too large for any type".to_owned(),
             DataType::Decimal128(_, scale) | DataType::Decimal256(_, scale) => S::format_decimal(sum, 76, *scale),
             _ => "too large".to_owned(),
         };
@@ -202,6 +189,8 @@ struct SlidingSum<I: ArrowPrimitiveType, S: ArrowPrimitiveType> {
     sum: S::Native,
     /// The rows in the window that are not null.
     count: usize,
+    /// The rows of each value in the window, for a sum of distinct values.
+    distinct: Option<BTreeMap<S::Native, usize>>,
 }
 
 impl<I, S> Accumulator for SlidingSum<I, S>
@@ -213,16 +202,33 @@ where
 {
     fn update_batch(&mut self, values: &[ArrayRef]) -> Result<()> {
         for input in values[0].as_primitive::<I>().iter().flatten() {
-            self.sum = self.sum.add_checked(input.into())?;
+            let value = input.into();
             self.count += 1;
+            if let Some(distinct) = &mut self.distinct {
+                let rows = distinct.entry(value).or_default();
+                *rows += 1;
+                if *rows > 1 {
+                    continue;
+                }
+            }
+            self.sum = self.sum.add_wrapping(value);
         }
         Ok(())
     }
 
     fn retract_batch(&mut self, values: &[ArrayRef]) -> Result<()> {
         for input in values[0].as_primitive::<I>().iter().flatten() {
-            self.sum = self.sum.sub_checked(input.into())?;
+            let value = input.into();
             self.count -= 1;
+            if let Some(distinct) = &mut self.distinct {
+                let rows = distinct.entry(value).or_default();
+                *rows = rows.saturating_sub(1);
+                if *rows > 0 {
+                    continue;
+                }
+                distinct.remove(&value);
+            }
+            self.sum = self.sum.sub_wrapping(value);
         }
         Ok(())
     }
@@ -246,7 +252,8 @@ where
     }
 
     fn size(&self) -> usize {
-        size_of_val(self)
+        let values = self.distinct.as_ref().map_or(0, BTreeMap::len);
+        size_of_val(self) + values * size_of::<(S::Native, usize)>()
     }
 }
 
@@ -335,17 +342,24 @@ fn groups(call: &str, argument: &DataType, result: &DataType) -> Result<Box<dyn 
     with_kinds!(call, argument, result, make)
 }
 
-fn sliding(call: &str, argument: &DataType, result: &DataType) -> Result<Box<dyn Accumulator>> {
-    fn make<I, S>(addition: Addition<I, S>) -> Box<dyn Accumulator>
+/// Makes a sum over a sliding window, of all values or of distinct ones.
+type SlidingKind = Box<dyn FnOnce(bool) -> Box<dyn Accumulator>>;
+
+fn sliding(call: &str, argument: &DataType, result: &DataType, is_distinct: bool) -> Result<Box<dyn Accumulator>> {
+    fn make<I, S>(addition: Addition<I, S>) -> SlidingKind
     where
         I: ArrowPrimitiveType + std::fmt::Debug,
         S: DecimalType + std::fmt::Debug,
         S::Native: Wide,
         I::Native: Into<S::Native> + NarrowFrom<S::Native>,
     {
-        Box::new(SlidingSum { addition, sum: S::Native::default(), count: 0 })
+        Box::new(move |is_distinct| {
+            let distinct = is_distinct.then(BTreeMap::new);
+            Box::new(SlidingSum { addition, sum: S::Native::default(), count: 0, distinct })
+        })
     }
-    with_kinds!(call, argument, result, make)
+    let make: Result<SlidingKind> = with_kinds!(call, argument, result, make);
+    Ok(make?(is_distinct))
 }
 
 /// The function `sum`.
@@ -362,16 +376,23 @@ impl WideSum {
 }
 
 impl AggregateUDFImpl for WideSum {
-    fn name(&self) -> &'static str {
-        "sum"
-    }
-
-    fn signature(&self) -> &Signature {
-        self.engine.signature()
+    as_the_engine! {
+        name() -> &str;
+        signature() -> &Signature;
+        groups_accumulator_supported(args: AccumulatorArgs<'_>) -> bool;
+        reverse_expr() -> ReversedUDAF;
+        order_sensitivity() -> AggregateOrderSensitivity;
+        set_monotonicity(data_type: &DataType) -> SetMonotonicity;
     }
 
     fn return_type(&self, types: &[DataType]) -> Result<DataType> {
-        self.engine.return_type(types)
+        match types {
+            [DataType::Decimal256(digits, scale)] if *digits > WIDE => plan_err!(
+                "sum() takes decimals of at most {WIDE} digits, not DECIMAL({digits}, {scale}). Cast the argument to a \
+                 shorter DECIMAL, or to DOUBLE"
+            ),
+            types => self.engine.return_type(types),
+        }
     }
 
     fn state_fields(&self, args: StateFieldsArgs<'_>) -> Result<Vec<FieldRef>> {
@@ -395,10 +416,6 @@ impl AggregateUDFImpl for WideSum {
         one(&call, &argument, &result)
     }
 
-    fn groups_accumulator_supported(&self, args: AccumulatorArgs<'_>) -> bool {
-        self.engine.groups_accumulator_supported(args)
-    }
-
     fn create_groups_accumulator(&self, args: AccumulatorArgs<'_>) -> Result<Box<dyn GroupsAccumulator>> {
         let argument = args.expr_fields[0].data_type();
         if state_type(argument).is_none() {
@@ -409,22 +426,10 @@ impl AggregateUDFImpl for WideSum {
 
     fn create_sliding_accumulator(&self, args: AccumulatorArgs<'_>) -> Result<Box<dyn Accumulator>> {
         let argument = args.expr_fields[0].data_type();
-        if args.is_distinct || state_type(argument).is_none() {
+        if state_type(argument).is_none() {
             return self.engine.create_sliding_accumulator(args);
         }
-        sliding(args.name, argument, args.return_field.data_type())
-    }
-
-    fn reverse_expr(&self) -> ReversedUDAF {
-        ReversedUDAF::Identical
-    }
-
-    fn order_sensitivity(&self) -> AggregateOrderSensitivity {
-        AggregateOrderSensitivity::Insensitive
-    }
-
-    fn set_monotonicity(&self, data_type: &DataType) -> SetMonotonicity {
-        self.engine.set_monotonicity(data_type)
+        sliding(args.name, argument, args.return_field.data_type(), args.is_distinct)
     }
 }
 

@@ -150,7 +150,8 @@ pub(crate) fn rows(rng: &mut StdRng, places: &[Place]) -> RecordBatch {
         Arc::new(Float64Array::from(column(rng, n, |r| r.random_range(-500.0..500.0)))),
         Arc::new(Float64Array::from(column(rng, n, huge_and_tiny))),
         Arc::new(Float32Array::from(column(rng, n, |r| {
-            pick(r, &[0.5_f32, -2.25, 3.0e38, -3.0e38, 1e-30, 3.0, f32::NAN])
+            let odd = [f32::NAN, f32::INFINITY, f32::NEG_INFINITY, 0.0, -0.0];
+            if r.random_bool(0.2) { pick(r, &odd) } else { pick(r, &[0.5, -2.25, 3.0e38, -3.0e38, 1e-30, 3.0]) }
         }))),
         Arc::new(
             Decimal128Array::from(column(rng, n, |r| match r.random_range(0..5) {

@@ -48,6 +48,21 @@ async fn floats_are_judged_by_what_went_into_them() {
     check_rounding("sum(f)", &huge, |f| f[5] = 1e8, false).await;
 }
 
+/// Extremes are exact: all NaNs are one, and the zeros are two.
+#[tokio::test]
+async fn extremes_of_floats_are_equal_bit_for_bit() {
+    let (nan, infinity) = (f64::NAN, f64::INFINITY);
+    check_rounding("max(f)", &[nan, 1.0, infinity], |_| (), true).await;
+    check_rounding("max(f)", &[nan, 1.0], |f| f[0] = -f64::NAN, true).await;
+    check_rounding("max(f)", &[nan, 1.0], |f| f[0] = 1.0, false).await;
+    check_rounding("max(f)", &[1.0, infinity], |f| f[1] = f64::MAX, false).await;
+    check_rounding("min(f)", &[nan], |_| (), true).await;
+    check_rounding("min(f)", &[-0.0, 0.0, nan, -infinity], |_| (), true).await;
+    check_rounding("min(f)", &[0.0, nan], |f| f[0] = -0.0, false).await;
+    check_rounding("min(f) FILTER (WHERE f > 2)", &[1.0], |_| (), true).await;
+    check_rounding("max(CAST(f AS FLOAT))", &[nan, 0.0], |f| f[0] = 0.0, false).await;
+}
+
 /// Compares states of the values with states of the changed values in reverse order, grouped and global.
 async fn check_rounding(call: &str, values: &[f64], change: fn(&mut [f64]), same: bool) {
     let state = session::state(session::runtime(None, None, None).unwrap(), 1);

@@ -26,6 +26,7 @@ async fn what_cannot_be_maintained_is_refused_with_advice() {
         ("SELECT array_agg(i ORDER BY t)[2] FROM events", "nth_value"),
         ("SELECT percentile_cont(d, 0.3) FROM events", "percentile_cont"),
         ("SELECT array_agg(DISTINCT i) FROM events", "no particular order"),
+        ("SELECT avg(CAST(i AS DECIMAL(64, 0))) FROM events", "63 digits"),
         ("SELECT count(*) AS _n FROM events", "reserved"),
         ("SELECT unnest(array_agg(i)) FROM events", "unnest"),
         ("SELECT x, count(*) FROM events CROSS JOIN UNNEST(make_array(i)) AS u(x) GROUP BY x", "unnest"),
@@ -46,7 +47,9 @@ async fn wrong_queries_are_planning_errors() {
         "SELECT count(nope) FROM events",
         "SELECT k, count(*) FROM events",
         "SELECT sum(s) FROM events",
+        "SELECT sum(CAST(i AS DECIMAL(64, 0))) FROM events",
         "SELECT count(*) FROM elsewhere",
+        "SELECT count(*) FROM events WHERE cardinality(range(t, t, INTERVAL '1 month -29 days')) > 0",
     ] {
         let error = compile(query).await.unwrap_err();
         assert!(matches!(error, Error::PlanView { .. }), "{query}: {error:?}");

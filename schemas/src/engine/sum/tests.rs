@@ -1,6 +1,6 @@
 //! Sums beyond their result's range: partial sums may leave it, totals may not.
 
-use arrow::array::{Array, Decimal128Array, Int64Array};
+use arrow::array::{Array, Decimal128Array, Decimal256Array, Int64Array};
 use datafusion::logical_expr::EmitTo;
 
 use super::*;
@@ -13,6 +13,10 @@ fn ints(values: &[i64]) -> ArrayRef {
 
 fn decimals(precision: u8, values: &[i128]) -> ArrayRef {
     Arc::new(Decimal128Array::from(values.to_vec()).with_precision_and_scale(precision, 0).unwrap())
+}
+
+fn long_decimals(values: &[i256]) -> ArrayRef {
+    Arc::new(Decimal256Array::from(values.to_vec()).with_precision_and_scale(WIDE, 0).unwrap())
 }
 
 /// Adds the parts in both kinds of accumulators, and merges the states of the parts in both orders.
@@ -60,6 +64,13 @@ fn partial_sums_may_leave_the_range() {
     let wide = DataType::Decimal128(38, 0);
     let expect = BIG.to_string();
     check(&[decimals(38, &[BIG]), decimals(38, &[BIG, -BIG])], &wide, Some(expect.as_str()));
+    // Thousands of the longest decimals are far from the state's end.
+    let (_, least) = i256::bounds(WIDE);
+    let most = least.wrapping_neg();
+    let (many, none) = (vec![most; 5000], vec![least; 5000]);
+    let one = i256::from_i128(1);
+    let parts = [long_decimals(&many), long_decimals(&many), long_decimals(&none), long_decimals(&none)];
+    check(&[&parts[..], &[long_decimals(&[one])]].concat(), &DataType::Decimal256(73, 0), Some("1"));
 }
 
 #[test]
@@ -87,11 +98,29 @@ fn nothing_to_add_is_null() {
 
 #[test]
 fn windows_give_back_what_they_took() {
-    let mut sum = sliding("sum(n)", &DataType::Int64, &DataType::Int64).unwrap();
+    let mut sum = sliding("sum(n)", &DataType::Int64, &DataType::Int64, false).unwrap();
     sum.update_batch(&[ints(&[i64::MAX, 1])]).unwrap();
     assert!(sum.evaluate().is_err());
     sum.retract_batch(&[ints(&[i64::MAX])]).unwrap();
     assert_eq!(sum.evaluate().unwrap(), ScalarValue::Int64(Some(1)));
     sum.retract_batch(&[ints(&[1])]).unwrap();
     assert_eq!(sum.evaluate().unwrap(), ScalarValue::Int64(None));
+}
+
+#[test]
+fn windows_know_how_often_they_hold_a_value() {
+    let mut sum = sliding("sum(DISTINCT n)", &DataType::Int64, &DataType::Int64, true).unwrap();
+    let mut check = |takes: &[i64], gives: &[i64], expect: Option<i64>| {
+        sum.update_batch(&[ints(takes)]).unwrap();
+        sum.retract_batch(&[ints(gives)]).unwrap();
+        assert_eq!(sum.evaluate().ok(), Some(ScalarValue::Int64(expect)));
+    };
+    check(&[7, 7, 5], &[], Some(12));
+    check(&[7], &[7], Some(12));
+    check(&[], &[7, 7], Some(5));
+    check(&[i64::MAX], &[5], Some(i64::MAX));
+    check(&[i64::MAX, i64::MIN], &[], Some(-1));
+    check(&[], &[i64::MAX, i64::MIN, i64::MAX], None);
+    sum.update_batch(&[ints(&[i64::MAX, i64::MAX - 1])]).unwrap();
+    assert!(sum.evaluate().unwrap_err().to_string().contains("does not fit BIGINT"));
 }
