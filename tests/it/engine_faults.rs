@@ -107,11 +107,11 @@ async fn equal_floats_differ() {
     still(ask(&format!("SELECT count(DISTINCT v), count(*) FROM {table}")).await, "4 4");
     still(ask(&format!("SELECT count(*) FROM {table} WHERE v IN (0.0, 5.0, 6.0, 7.0, 8.0, 9.0)")).await, "1");
     still(ask(&format!("SELECT v FROM {table} ORDER BY v LIMIT 1")).await, "NaN");
-    let found = ask(&format!("SELECT count(*) FROM {table} WHERE v = 0.0 OR v = 5.0 OR v = 6.0 OR v = 7.0 OR v = 8.0"));
-    still(found.await, "1");
-    let found =
-        ask(&format!("SELECT CASE v WHEN 0.0 THEN 'zero' WHEN 1.0 THEN 'one' ELSE 'other' END FROM {table} LIMIT 1"));
-    still(found.await, "other");
+    let chain = format!("SELECT count(*) FROM {table} WHERE v = 0.0 OR v = 5.0 OR v = 6.0 OR v = 7.0 OR v = 8.0");
+    still(ask(&chain).await, "1");
+    let looked_up =
+        format!("SELECT CASE v WHEN 0.0 THEN 'zero' WHEN 1.0 THEN 'one' ELSE 'other' END FROM {table} LIMIT 1");
+    still(ask(&looked_up).await, "other");
 }
 
 #[tokio::test]

@@ -17,6 +17,8 @@ use datafusion::logical_expr::{
     ColumnarValue, Expr, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature,
 };
 
+use super::delegate::as_the_engine;
+
 const NAME: &str = "get_field";
 
 /// The engine's function, with the nulls of the STRUCT around a field.
@@ -56,20 +58,11 @@ impl ScalarUDFImpl for GetField {
         NAME
     }
 
-    fn schema_name(&self, args: &[Expr]) -> Result<String> {
-        self.engine.schema_name(args)
-    }
-
-    fn signature(&self) -> &Signature {
-        self.engine.signature()
-    }
-
-    fn coerce_types(&self, types: &[DataType]) -> Result<Vec<DataType>> {
-        self.engine.coerce_types(types)
-    }
-
-    fn return_type(&self, types: &[DataType]) -> Result<DataType> {
-        self.engine.return_type(types)
+    as_the_engine! {
+        schema_name(args: &[Expr]) -> Result<String>;
+        signature() -> &Signature;
+        coerce_types(types: &[DataType]) -> Result<Vec<DataType>>;
+        return_type(types: &[DataType]) -> Result<DataType>;
     }
 
     fn return_field_from_args(&self, args: ReturnFieldArgs<'_>) -> Result<FieldRef> {
