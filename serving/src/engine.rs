@@ -220,8 +220,8 @@ impl Engine {
     }
 
     /// Starts the query and computes its first batch. If a worker fails before that batch, the query is pinned and
-    /// started anew, [`ATTEMPTS`] times in total; if its rows are too wide, it is started anew with smaller batches.
-    /// Both are safe because nothing has been sent yet.
+    /// started anew, [`ATTEMPTS`] times in total; if its rows are too wide, or a sort has no memory for a batch, it is
+    /// started anew with smaller batches. Both are safe because nothing has been sent yet.
     async fn start_surely(
         self: &Arc<Self>,
         query: Box<ReadQuery>,
@@ -252,6 +252,11 @@ impl Engine {
                         None => batch_rows = rows,
                     }
                     tracing::debug!(rows, join, "a query starts again with smaller batches");
+                }
+                Err(error) if narrowed < NARROWER && batch_rows > FEWEST_ROWS && error.is_sort_without_memory() => {
+                    narrowed += 1;
+                    batch_rows = (batch_rows / 4).max(FEWEST_ROWS);
+                    tracing::debug!(batch_rows, %error, "a query starts again with smaller batches");
                 }
                 Err(error) if error.is_worker_lost() => {
                     lost += 1;
@@ -390,6 +395,9 @@ const ATTEMPTS: usize = 3;
 
 /// How many times a query is started with smaller batches.
 const NARROWER: usize = 8;
+
+/// Rows of a batch below which a sort that finds no memory is not started again.
+const FEWEST_ROWS: usize = 64;
 
 /// Characters of a query in the log entry of its panic.
 const LOGGED_CHARACTERS: usize = 200;

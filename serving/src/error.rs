@@ -186,6 +186,15 @@ impl Error {
         }
     }
 
+    /// True if a sort found no memory, which it needs for two batches at least although it spills.
+    pub(crate) fn is_sort_without_memory(&self) -> bool {
+        let Error::RunQuery { source } = self else {
+            return false;
+        };
+        let sorts = ["ExternalSorter", "SortPreservingMerge"];
+        matches!(source.find_root(), DataFusionError::ResourcesExhausted(text) if sorts.iter().any(|s| text.contains(s)))
+    }
+
     /// The error of a query that the engine ended while it was planned (`planning`) or ran. Limits end a query from
     /// within the engine, which wraps their errors.
     pub(crate) fn of_engine(source: DataFusionError, planning: bool) -> Self {

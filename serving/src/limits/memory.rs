@@ -73,47 +73,30 @@ impl QueryPool {
 
     fn take(&self, reservation: &MemoryReservation, additional: usize) -> Result<()> {
         let name = reservation.consumer().name();
-        if is_merge(reservation) && reservation.size().saturating_add(additional) > self.merge {
+        if name.starts_with(MERGE) && reservation.size().saturating_add(additional) > self.merge {
             return resources_err!("{name} needs {additional} bytes more, and may hold {}", self.merge);
         }
         let within = |now: usize| now.checked_add(additional).filter(|sum| *sum <= self.bytes);
-        if self.reserved.fetch_update(Ordering::Relaxed, Ordering::Relaxed, within).is_err() {
+        if reservation.consumer().can_spill() {
+            self.own.try_grow(reservation, additional)?;
+            self.reserved.fetch_add(additional, Ordering::Relaxed);
+        } else if self.reserved.fetch_update(Ordering::Relaxed, Ordering::Relaxed, within).is_ok() {
+            // The shares of what spills become smaller by that.
+            self.own.grow(reservation, additional);
+        } else {
             let held = self.reserved.load(Ordering::Relaxed);
             return resources_err!(
                 "{name} needs {additional} bytes more, and the query holds {held} of {} that it may hold",
                 self.bytes
             );
         }
-        let shared = match reservation.consumer().can_spill() {
-            true => self.own.try_grow(reservation, additional),
-            false => {
-                self.count(reservation, additional);
-                Ok(())
-            }
-        };
-        if shared.is_err() {
-            self.reserved.fetch_sub(additional, Ordering::Relaxed);
-        }
-        shared
-    }
-
-    /// Counts what cannot spill, which makes the share of what spills smaller. A merge has its own limit.
-    fn count(&self, reservation: &MemoryReservation, additional: usize) {
-        if !is_merge(reservation) {
-            self.own.grow(reservation, additional);
-        }
+        Ok(())
     }
 
     fn give_back(&self, reservation: &MemoryReservation, bytes: usize) {
-        if !is_merge(reservation) {
-            self.own.shrink(reservation, bytes);
-        }
+        self.own.shrink(reservation, bytes);
         self.reserved.fetch_sub(bytes, Ordering::Relaxed);
     }
-}
-
-fn is_merge(reservation: &MemoryReservation) -> bool {
-    reservation.consumer().name().starts_with(MERGE)
 }
 
 impl fmt::Display for QueryPool {
@@ -136,7 +119,7 @@ impl MemoryPool for QueryPool {
     }
 
     fn grow(&self, reservation: &MemoryReservation, additional: usize) {
-        self.count(reservation, additional);
+        self.own.grow(reservation, additional);
         self.reserved.fetch_add(additional, Ordering::Relaxed);
         self.all.add(additional);
     }
@@ -197,7 +180,7 @@ mod tests {
         merge.try_grow(16 << 20).unwrap();
         assert!(merge.try_grow(1).is_err());
         let sort = MemoryConsumer::new("ExternalSorter[1]").with_can_spill(true).register(&pool);
-        sort.try_grow(48 << 20).unwrap();
+        sort.try_grow(32 << 20).unwrap();
         assert!(sort.try_grow(1).is_err());
         drop((merge, sort));
         assert_eq!(pool.reserved(), 0);

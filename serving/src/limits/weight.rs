@@ -254,6 +254,14 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn rows_of_workers_have_a_weight() {
+        for (rows, expect) in [(10, Weight::Light), (1_000_000, Weight::Light), (1_000_001, Weight::Heavy)] {
+            let remote: Arc<dyn ExecutionPlan> = Arc::new(RemoteReads::of_rows(rows));
+            assert_eq!(weigh(&remote).unwrap(), expect, "{rows}");
+        }
+    }
+
+    #[tokio::test]
     async fn pairs_are_counted_where_they_are_sure() {
         for (sql, expect) in [
             ("SELECT a.column1 FROM t a, t b", 9),

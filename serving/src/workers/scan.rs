@@ -269,3 +269,17 @@ fn external(error: Error) -> DataFusionError {
 pub(super) fn broken_off(worker: &str, status: &tonic::Status) -> Error {
     Error::AskWorker { worker: worker.to_owned(), reason: format!("broke off: {}", status.message()) }
 }
+
+#[cfg(test)]
+impl RemoteReads {
+    /// A read of `rows` rows without columns, from a worker that is nowhere.
+    pub(crate) fn of_rows(rows: u64) -> LeafExec<Self> {
+        let worker = Arc::new(Worker::nowhere());
+        let ticket = Ticket::Rows { pin: String::new(), from: Frontier::new(), columns: None };
+        let read = Read { worker, ticket, range: String::new(), rows };
+        let projected = Arc::new(Schema::empty());
+        let shares = WorkerScans::default();
+        let reads = Self { reads: vec![read], filters: Vec::new(), projected: Arc::clone(&projected), shares };
+        LeafExec::new(reads, projected, 1)
+    }
+}

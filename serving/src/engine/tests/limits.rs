@@ -171,14 +171,16 @@ async fn one_wide_row_makes_only_its_join_slow() {
 
 #[tokio::test]
 async fn a_sort_larger_than_the_memory_spills() {
-    let (_world, engine) = engine_with(|config| config.query_memory = 64 << 20).await;
-    let wide =
-        "SELECT value, repeat('x', 100 + CAST((value * 7919) % 2000 AS INT)) AS w FROM generate_series(1, 200000)";
-    let sql = format!("SELECT value, w FROM ({wide}) ORDER BY w, value");
-    let answer = engine.run(&sql, Options::default()).await.unwrap_or_else(|e| panic!("{e}"));
-    let count = answer.batches.try_fold(0, |count, batch| async move { Ok(count + batch.num_rows()) });
-    assert_eq!(count.await.unwrap_or_else(|e| panic!("{e}")), 200_000);
-    engine.rest().await;
+    let width = "100 + CAST((k * 7919) % 2000 AS INT)";
+    let wide = format!("SELECT k, repeat('x', {width}) AS w FROM generate_series(1, 150000) g(k)");
+    let sql = format!("SELECT k, w FROM ({wide}) ORDER BY w, k");
+    for mib in [32, 48, 64] {
+        let (_world, engine) = engine_with(|config| config.query_memory = mib << 20).await;
+        let answer = engine.run(&sql, Options::default()).await.unwrap_or_else(|e| panic!("{mib} MiB: {e}"));
+        let count = answer.batches.try_fold(0, |count, batch| async move { Ok(count + batch.num_rows()) });
+        assert_eq!(count.await.unwrap_or_else(|e| panic!("{mib} MiB: {e}")), 150_000);
+        engine.rest().await;
+    }
 }
 
 #[tokio::test]
