@@ -82,6 +82,12 @@ pub enum Error {
     AskWorker { worker: String, reason: String },
     #[error("{running} queries are running, which is the limit; try again in a moment")]
     TooBusy { running: usize },
+    #[error("too many queries are being planned or wait for their plan; try again in a moment")]
+    TooManyPlans,
+    #[error(
+        "{planned} long texts are being planned, which is the limit; try again in a moment, or write a shorter one"
+    )]
+    TooManyTexts { planned: usize },
     /// Work whose time is over does not return and holds the machine.
     #[error("{lost} queries do not end although their time is over; only light queries are answered until they do")]
     Overloaded { lost: usize },
@@ -109,7 +115,7 @@ pub enum Error {
     )]
     RefusePairs { pairs: u64, limit: u64 },
     #[error(
-        "the query has {count} {what} once WITH clauses and views are written out, more than {limit}; ask for less at once"
+        "the query has {count} {what} (once WITH clauses and views are written out), more than {limit}; ask for less at once"
     )]
     RefuseSize { what: &'static str, count: u64, limit: u64 },
     /// A panic within a query; the log has the rest under `id`.
@@ -162,6 +168,8 @@ impl Error {
             | Error::NotUnderstood { .. }
             | Error::AskWorker { .. }
             | Error::TooBusy { .. }
+            | Error::TooManyPlans
+            | Error::TooManyTexts { .. }
             | Error::TooManyCalls { .. }
             | Error::Overloaded { .. }
             | Error::PlansLost { .. }
@@ -248,6 +256,8 @@ impl Error {
             Error::NotUnderstood { .. } => ErrorCode::NotUnderstood,
             Error::AskWorker { .. } => ErrorCode::WorkerFailed,
             Error::TooBusy { .. }
+            | Error::TooManyPlans
+            | Error::TooManyTexts { .. }
             | Error::TooManyCalls { .. }
             | Error::TooManyBytes { .. }
             | Error::PlansLost { .. }

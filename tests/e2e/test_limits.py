@@ -41,11 +41,11 @@ KINDS = {
         "SELECT a.k, count(*) FROM s a, s b, s c, s d WHERE a.n < b.n AND c.n < d.n GROUP BY 1 LIMIT {n}",
     ],
     "wide strings": [
+        "SELECT array_agg(repeat(k, 20000 + {n})) FROM s",
         "SELECT repeat(k, 1000000 + {n}) FROM s",
         "SELECT max(length(repeat(k, 1000000 + {n} + n))) FROM s",
         "SELECT lpad(k, 3000000 + {n}), rpad(k, 3000000) FROM s",
         "SELECT a.w, b.k FROM (SELECT repeat(k, 20000 + {n}) AS w FROM s) a, s b",
-        "SELECT array_agg(repeat(k, 20000 + {n})) FROM s",
     ],
     "deep expressions": [
         "SELECT max(" + " + ".join(["a.n * b.n"] * 80) + " + {n}) FROM s a, s b",

@@ -74,7 +74,7 @@ impl QueryPool {
     fn take(&self, reservation: &MemoryReservation, additional: usize) -> Result<()> {
         let name = reservation.consumer().name();
         if name.starts_with(MERGE) && reservation.size().saturating_add(additional) > self.merge {
-            return resources_err!("{name} needs {additional} bytes more, and may hold {}", self.merge);
+            return resources_err!("{additional} bytes for {name} are not left: it may hold {}", self.merge);
         }
         let within = |now: usize| now.checked_add(additional).filter(|sum| *sum <= self.bytes);
         if reservation.consumer().can_spill() {
@@ -86,7 +86,7 @@ impl QueryPool {
         } else {
             let held = self.reserved.load(Ordering::Relaxed);
             return resources_err!(
-                "{name} needs {additional} bytes more, and the query holds {held} of {} that it may hold",
+                "{additional} bytes for {name} are not left: the query holds {held} of {} that it may hold",
                 self.bytes
             );
         }

@@ -51,24 +51,25 @@ impl Places {
 
     /// A place for reading or planning a query.
     ///
-    /// Errors: [`Error::TooBusy`].
+    /// Errors: [`Error::TooManyPlans`].
     pub(crate) async fn plan(&self) -> Result<PlanPlace> {
-        let permit = self.in_time(Arc::clone(&self.plans).acquire_owned()).await?;
+        let permit = self.in_time(Arc::clone(&self.plans).acquire_owned(), || Error::TooManyPlans).await?;
         Ok(PlanPlace { permit: Some(permit), is_replaced: AtomicBool::new(false) })
     }
 
     /// A place for a long text.
     ///
-    /// Errors: [`Error::TooBusy`].
+    /// Errors: [`Error::TooManyTexts`].
     pub(crate) async fn long_text(&self) -> Result<OwnedSemaphorePermit> {
-        self.in_time(Arc::clone(&self.long_texts).acquire_owned()).await
+        let busy = || Error::TooManyTexts { planned: LONG_TEXTS };
+        self.in_time(Arc::clone(&self.long_texts).acquire_owned(), busy).await
     }
 
     /// A place for the time from a query's pins to its place for running.
     ///
-    /// Errors: [`Error::TooBusy`].
+    /// Errors: [`Error::TooManyPlans`].
     pub(crate) async fn pinned(&self) -> Result<OwnedSemaphorePermit> {
-        self.in_time(Arc::clone(&self.pinned).acquire_owned()).await
+        self.in_time(Arc::clone(&self.pinned).acquire_owned(), || Error::TooManyPlans).await
     }
 
     /// A place for running a query.
@@ -82,7 +83,8 @@ impl Places {
                 None => &self.light,
             },
         };
-        self.in_time(Arc::clone(of_kind).acquire_owned()).await
+        let busy = || Error::TooBusy { running: self.running };
+        self.in_time(Arc::clone(of_kind).acquire_owned(), busy).await
     }
 
     fn light_place_at_once(&self) -> Option<OwnedSemaphorePermit> {
@@ -94,10 +96,11 @@ impl Places {
     async fn in_time(
         &self,
         place: impl Future<Output = std::result::Result<OwnedSemaphorePermit, AcquireError>>,
+        busy: impl FnOnce() -> Error,
     ) -> Result<OwnedSemaphorePermit> {
         match tokio::time::timeout(self.wait, place).await {
             Ok(Ok(permit)) => Ok(permit),
-            Ok(Err(_)) | Err(_) => Err(Error::TooBusy { running: self.running }),
+            Ok(Err(_)) | Err(_) => Err(busy()),
         }
     }
 }
