@@ -130,13 +130,15 @@ pub async fn audit_published(
     let mut archive = archive.ok_or_else(|| Error::Broken("states are published, and nothing is archived".into()))?;
     let master = archive.latest().await?;
     let magnitudes = magnitudes(&state, plan, stream, &master, (&from, &to)).await?;
+    let found = plan.differences(&left, &right, &magnitudes)?;
     let part = AuditPart {
         provenance: Provenance::Rebuilt,
         against: Against::Published,
         segments: tiles.len(),
         offsets: to.distance(&from),
         groups: right.iter().map(RecordBatch::num_rows).sum(),
-        differences: plan.differences(&left, &right, &magnitudes)?,
+        differences: found.told,
+        more: found.more,
     };
     Ok(AuditReport {
         view: view.definition.name.clone(),
@@ -190,13 +192,15 @@ async fn compare(
     }
     let again = again.ok_or_else(|| Error::Broken("no segment to audit".into()))?;
     let right = collect(state, "computing states again", plan.merge(again)?).await?;
+    let found = plan.differences(&left, &right, &sums)?;
     Ok(AuditPart {
         provenance,
         against: Against::Archive,
         segments: segments.len(),
         offsets: ranges.iter().map(|(from, to)| to.distance(from)).sum(),
         groups: right.iter().map(RecordBatch::num_rows).sum(),
-        differences: plan.differences(&left, &right, &sums)?,
+        differences: found.told,
+        more: found.more,
     })
 }
 

@@ -36,7 +36,7 @@ pub use aggregate::Aggregate;
 pub use compile::ViewPlan;
 pub use culprit::{Culprit, find_culprit};
 pub(crate) use diagnose::diagnose;
-pub use difference::Difference;
+pub use difference::{Difference, Differences};
 pub use plans::{batches, between, collect, scan, stream};
 pub use split_plan::stream_column;
 pub use storage::{from_stored, stored_type, to_stored};

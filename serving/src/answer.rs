@@ -3,9 +3,11 @@
 //! Invariant: the frontier is known before the first row, so a client always knows the frontier of the rows it reads.
 
 use std::pin::Pin as StdPin;
+use std::sync::Arc;
 
 use arrow::datatypes::SchemaRef;
 use arrow::record_batch::RecordBatch;
+use datafusion::execution::memory_pool::MemoryPool;
 use futures::stream::Stream;
 use thalweg_schemas::api::sql::{Frontiers, Partial};
 
@@ -23,4 +25,6 @@ pub(crate) struct Answer {
     /// Partitions without realtime data; empty unless the request allows a partial answer.
     pub(crate) partial: Partial,
     pub(crate) batches: Batches,
+    /// Where the bytes of the encoded answer count; `None` for an answer that is small.
+    pub(crate) memory: Option<Arc<dyn MemoryPool>>,
 }

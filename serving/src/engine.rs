@@ -9,6 +9,7 @@
 mod planning;
 mod running;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -67,7 +68,11 @@ impl Engine {
         options.sql_parser.collect_spans = true;
         let base = session::state_with(settings, env);
         Ok(Self {
-            lanes: Lanes::new(config.target_partitions, sources.metrics.lost.clone()),
+            lanes: Lanes::new(
+                config.target_partitions,
+                config.max_queries + config.max_light_queries,
+                sources.metrics.lost.clone(),
+            ),
             places: Places::new(config.max_queries, config.max_light_queries, config.queue_wait),
             memory: Arc::new(AllQueries::new(config.all_queries_memory)),
             given: AnsweredFrontiers::default(),
@@ -87,7 +92,7 @@ impl Engine {
         let denied = options.definitions;
         let deadline = Instant::now() + self.config.query_timeout;
         let started = match self.read(sql, options, deadline).await {
-            Ok((RequestContent::Definitions(list), _)) => {
+            Ok((RequestContent::Definitions(list), _places)) => {
                 let applied = match denied {
                     Some(denied) => Err(Error::Deny(denied)),
                     None => self.apply(list).await,
@@ -100,7 +105,7 @@ impl Engine {
                     Err(error) => Err(track.failed(error)),
                 };
             }
-            Ok((RequestContent::Query(query), place)) => self.start_surely(query, place, deadline).await,
+            Ok((RequestContent::Query(query), places)) => self.start_surely(query, places, deadline).await,
             Err(error) => Err(error),
         };
         match started {
@@ -109,6 +114,7 @@ impl Engine {
                 frontier: head.frontier,
                 stale: head.stale,
                 partial: head.partial,
+                memory: Some(Arc::clone(running.memory())),
                 batches: self.limited(running, deadline, track),
             }),
             Err(error) => Err(track.failed(error)),
@@ -121,50 +127,87 @@ impl Engine {
         (lost >= self.config.max_lost_queries).then_some(Error::Overloaded { lost })
     }
 
-    /// Reads a request. A long text is heavy before anything is known of it, so it needs a place of a heavy query.
+    /// Why nothing is planned at the moment, if so: far more work is lost than that of heavy queries.
+    fn refuses_plans(&self) -> Option<Error> {
+        let lost = self.lanes.lost();
+        let most = self.config.max_lost_queries + self.config.max_queries + self.config.max_light_queries;
+        (lost >= most).then_some(Error::PlansLost { lost })
+    }
+
+    /// Reads a request. A text that is not short is heavy before anything is known of it, so it needs a place of a
+    /// heavy query.
     async fn read(
         self: &Arc<Self>,
         sql: &str,
         options: Options,
         deadline: Instant,
-    ) -> Result<(RequestContent, Option<OwnedSemaphorePermit>)> {
-        let place = match sql.len() > LONG_TEXT {
-            true => Some(self.place(Weight::Heavy).await?),
-            false => None,
-        };
+    ) -> Result<(RequestContent, TextPlaces)> {
+        let mut places = TextPlaces { is_short: sql.len() <= SHORT_TEXT, heavy: None, long: None };
+        if sql.len() > LONG_TEXT {
+            places.long = Some(self.places.long_text().await?);
+        }
+        if !places.is_short {
+            places.heavy = Some(self.place(Weight::Heavy).await?);
+        }
         let (engine, text) = (Arc::clone(self), sql.to_owned());
-        let read = self.on_lane(deadline, sql, async move { planning::read(&engine.base, &text, options) }).await??;
-        Ok((read, place))
+        let time = self.time_to_plan(places.is_short, deadline);
+        let read = self.on_lane(time, sql, async move { planning::read(&engine.base, &text, options) }).await??;
+        Ok((read, places))
     }
 
     /// Applies definitions on a lane, because views are compiled on the way.
     async fn apply(self: &Arc<Self>, definitions: Vec<Statement>) -> Result<Answer> {
         let sources = self.sources.clone();
-        let deadline = Instant::now() + DEFINITIONS_TIME;
-        self.on_lane(deadline, "definitions", async move { statements::apply(&sources, definitions).await }).await?
+        let seconds = DEFINITIONS_TIME.as_secs_f64();
+        let time = LaneTime {
+            within: DEFINITIONS_TIME,
+            deadline: None,
+            late: Box::new(move || Error::ApplyInTime { seconds }),
+        };
+        self.on_lane(time, "definitions", async move { statements::apply(&sources, definitions).await }).await?
+    }
+
+    /// The time for reading or planning a text. A short text has little of it, because everybody may have one planned;
+    /// others have places that are theirs.
+    fn time_to_plan(&self, is_short: bool, deadline: Instant) -> LaneTime {
+        let within = if is_short { self.config.planning_time } else { self.config.query_timeout };
+        let seconds = within.as_secs_f64();
+        LaneTime { within, deadline: Some(deadline), late: Box::new(move || Error::PlanInTime { seconds }) }
     }
 
     /// Runs short work on a lane, with a place for plans. `sql` is for the log.
     async fn on_lane<T: Send + 'static>(
         &self,
-        deadline: Instant,
+        time: LaneTime,
         sql: &str,
         work: impl Future<Output = T> + Send + 'static,
     ) -> Result<T> {
-        let place = self.places.plan().await?;
+        let place = Arc::new(self.places.plan().await?);
+        if let Some(error) = self.refuses_plans() {
+            return Err(error);
+        }
         let lane = self.lanes.take()?;
+        let lost = Arc::downgrade(&place);
+        lane.when_lost(move || {
+            if let Some(place) = lost.upgrade() {
+                place.replace();
+            }
+        });
+        let own = Instant::now() + time.within;
+        let end = time.deadline.map_or(own, |deadline| deadline.min(own));
         let threads = lane.handle().clone();
-        let watch = lane.watch();
+        let watch = lane.watch(end + PLAN_LOST_AFTER);
         let task = AbortOnDropHandle::new(threads.spawn(async move {
             let done = work.await;
             drop((lane, place));
             done
         }));
-        let done = timeout_at(deadline, task).await;
+        let done = timeout_at(end, task).await;
         drop(watch);
         match done {
             Ok(Ok(done)) => Ok(done),
             Ok(Err(panic)) => Err(self.panicked(panic, sql)),
+            Err(_) if end == own => Err((time.late)()),
             Err(_) => Err(self.timeout()),
         }
     }
@@ -177,17 +220,17 @@ impl Engine {
     }
 
     /// Starts the query and computes its first batch. If a worker fails before that batch, the query is pinned and
-    /// started anew, [`ATTEMPTS`] times in total; if its rows are too wide, it is started anew with smaller batches.
-    /// Both are safe because nothing has been sent yet.
+    /// started anew, [`ATTEMPTS`] times in total; if its rows are too wide, or a sort has no memory for a batch, it is
+    /// started anew with smaller batches. Both are safe because nothing has been sent yet.
     async fn start_surely(
         self: &Arc<Self>,
         query: Box<ReadQuery>,
-        place: Option<OwnedSemaphorePermit>,
+        mut places: TextPlaces,
         deadline: Instant,
     ) -> Result<Started> {
         let query = Arc::new(*query);
-        let mut place = place;
         let mut batch_rows = self.base.config().batch_size();
+        let mut join_rows = BTreeMap::new();
         let (mut lost, mut narrowed) = (0, 0);
         loop {
             let terms = Terms {
@@ -196,13 +239,24 @@ impl Engine {
                 memory: self.config.query_memory,
                 threads: self.config.target_partitions,
                 batch_rows,
+                join_rows: join_rows.clone(),
                 can_restart: narrowed < NARROWER,
             };
-            match self.start(&query, place.take(), terms, deadline).await {
-                Err(Error::WideRows { rows }) if narrowed < NARROWER => {
+            match self.start(&query, &mut places, terms, deadline).await {
+                Err(Error::WideRows { rows, join }) if narrowed < NARROWER => {
                     narrowed += 1;
-                    batch_rows = rows;
-                    tracing::debug!(batch_rows, "a query starts again with smaller batches");
+                    match join {
+                        Some(join) => {
+                            join_rows.insert(join, rows);
+                        }
+                        None => batch_rows = rows,
+                    }
+                    tracing::debug!(rows, join, "a query starts again with smaller batches");
+                }
+                Err(error) if narrowed < NARROWER && batch_rows > FEWEST_ROWS && error.is_sort_without_memory() => {
+                    narrowed += 1;
+                    batch_rows = (batch_rows / 4).max(FEWEST_ROWS);
+                    tracing::debug!(batch_rows, %error, "a query starts again with smaller batches");
                 }
                 Err(error) if error.is_worker_lost() => {
                     lost += 1;
@@ -219,10 +273,12 @@ impl Engine {
     async fn start(
         self: &Arc<Self>,
         query: &Arc<ReadQuery>,
-        place: Option<OwnedSemaphorePermit>,
+        places: &mut TextPlaces,
         terms: Terms,
         deadline: Instant,
     ) -> Result<Started> {
+        // Until the query has a place to run, which bounds the pins from then on.
+        let waiting = self.places.pinned().await?;
         let pinned = timeout_at(deadline, self.pin(query)).await;
         let (catalog, pins) = pinned.map_err(|_| self.timeout())??;
         let stale = pins.values().any(|pin| pin.stale);
@@ -233,18 +289,20 @@ impl Engine {
             .map(|(name, pin)| (name.clone(), pin.partial.clone()))
             .collect();
 
-        let pool = Arc::new(QueryPool::new(terms.memory, Arc::clone(&self.memory)));
+        let pool = Arc::new(QueryPool::new(terms.memory, terms.threads, Arc::clone(&self.memory)));
         let (engine, read) = (Arc::clone(self), Arc::clone(query));
-        let planned = self.on_lane(deadline, &query.sql, async move {
+        let time = self.time_to_plan(places.is_short, deadline);
+        let planned = self.on_lane(time, &query.sql, async move {
             let tables = QueryTables { catalog, pins: Arc::new(pins) };
             planning::plan(engine.base.clone(), &read, tables, &terms, pool, engine.config.max_join_pairs).await
         });
         let planned: Planned = planned.await??;
 
-        let place = match place {
+        let place = match places.heavy.take() {
             Some(place) => place,
             None => timeout_at(deadline, self.place(planned.weight)).await.map_err(|_| self.timeout())??,
         };
+        drop(waiting);
         let head = Head { schema: repeats::shown(&planned.physical.schema()), frontier, stale, partial };
         let mut running = Running::start(planned, self.lanes.take()?, place, deadline);
         match timeout_at(deadline, running.first()).await {
@@ -319,9 +377,15 @@ impl Engine {
     }
 }
 
-/// The length in bytes from which a text counts as heavy before it is read. The time to plan an expression grows with
-/// the square of its length.
-const LONG_TEXT: usize = 4 << 10;
+/// The length in bytes up to which a text is planned before it is known whether the query is heavy. The time to plan an
+/// expression grows with the square of its length.
+const SHORT_TEXT: usize = 4 << 10;
+
+/// The length in bytes from which few texts are read and planned at the same time.
+const LONG_TEXT: usize = 64 << 10;
+
+/// How long a plan may still take after its time before its lane is lost.
+const PLAN_LOST_AFTER: std::time::Duration = std::time::Duration::from_millis(250);
 
 /// How long definitions may be read and compiled.
 const DEFINITIONS_TIME: std::time::Duration = std::time::Duration::from_secs(60);
@@ -330,10 +394,31 @@ const DEFINITIONS_TIME: std::time::Duration = std::time::Duration::from_secs(60)
 const ATTEMPTS: usize = 3;
 
 /// How many times a query is started with smaller batches.
-const NARROWER: usize = 5;
+const NARROWER: usize = 8;
+
+/// Rows of a batch below which a sort that finds no memory is not started again.
+const FEWEST_ROWS: usize = 64;
 
 /// Characters of a query in the log entry of its panic.
 const LOGGED_CHARACTERS: usize = 200;
+
+/// The places that a text has before it is planned.
+struct TextPlaces {
+    is_short: bool,
+    /// Taken by the first plan that runs.
+    heavy: Option<OwnedSemaphorePermit>,
+    /// Held while the text and its tree are in memory.
+    long: Option<OwnedSemaphorePermit>,
+}
+
+/// The time of work on a lane.
+struct LaneTime {
+    within: std::time::Duration,
+    /// The end of the request's time, if that ends the work too.
+    deadline: Option<Instant>,
+    /// The error if `within` is over first.
+    late: Box<dyn Fn() -> Error + Send>,
+}
 
 /// The properties of an answer that are known before its first row.
 struct Head {

@@ -82,20 +82,40 @@ pub enum Error {
     AskWorker { worker: String, reason: String },
     #[error("{running} queries are running, which is the limit; try again in a moment")]
     TooBusy { running: usize },
+    #[error("too many queries are being planned or wait for their plan; try again in a moment")]
+    TooManyPlans,
+    #[error(
+        "{planned} long texts are being planned, which is the limit; try again in a moment, or write a shorter one"
+    )]
+    TooManyTexts { planned: usize },
     /// Work whose time is over does not return and holds the machine.
     #[error("{lost} queries do not end although their time is over; only light queries are answered until they do")]
     Overloaded { lost: usize },
+    /// Plans whose time is over do not return and hold the machine.
+    #[error("the planning of {lost} queries does not end although its time is over; no query is planned until some do")]
+    PlansLost { lost: usize },
+    #[error("the bodies of the requests under way take {mib} MiB, which is the limit; try again in a moment")]
+    TooManyBytes { mib: usize },
     #[error("the query took longer than its limit of {seconds} s")]
     Timeout { seconds: f64 },
-    /// The rows are too wide for batches of the usual size; the query starts again with batches of `rows` rows.
+    #[error("planning the query took longer than {seconds} s; write shorter expressions, or several queries")]
+    PlanInTime { seconds: f64 },
+    /// The catalog may have been written before the time was over.
+    #[error(
+        "the definitions took longer than {seconds} s, and it is not known whether they hold; look at the streams and \
+         views before you send them again"
+    )]
+    ApplyInTime { seconds: f64 },
+    /// The rows are too wide for batches of the usual size; the query starts again with batches of `rows` rows, or with
+    /// such batches of one join alone.
     #[error("the query's rows are too wide for its memory; ask for fewer or shorter values")]
-    WideRows { rows: usize },
+    WideRows { rows: usize, join: Option<usize> },
     #[error(
         "a join without an equality would compare {pairs} pairs of rows, more than max_join_pairs ({limit}); join on equal columns, filter first, or raise the setting"
     )]
     RefusePairs { pairs: u64, limit: u64 },
     #[error(
-        "the query has {count} {what} once WITH clauses and views are written out, more than {limit}; ask for less at once"
+        "the query has {count} {what} (once WITH clauses and views are written out), more than {limit}; ask for less at once"
     )]
     RefuseSize { what: &'static str, count: u64, limit: u64 },
     /// A panic within a query; the log has the rest under `id`.
@@ -134,6 +154,7 @@ impl Error {
             | Error::ChangeByQuery(_)
             | Error::RefusePairs { .. }
             | Error::RefuseSize { .. }
+            | Error::PlanInTime { .. }
             | Error::Timeout { .. } => Fault::User,
             Error::PlanQuery { source } | Error::RunQuery { source } => match (own(source), shared(source)) {
                 (Some(inner), _) => inner.fault(),
@@ -147,8 +168,13 @@ impl Error {
             | Error::NotUnderstood { .. }
             | Error::AskWorker { .. }
             | Error::TooBusy { .. }
+            | Error::TooManyPlans
+            | Error::TooManyTexts { .. }
             | Error::TooManyCalls { .. }
             | Error::Overloaded { .. }
+            | Error::PlansLost { .. }
+            | Error::TooManyBytes { .. }
+            | Error::ApplyInTime { .. }
             | Error::WideRows { .. }
             | Error::StartThreads(_)
             | Error::Serve(_) => Fault::Transient,
@@ -168,12 +194,21 @@ impl Error {
         }
     }
 
+    /// True if a sort found no memory, which it needs for two batches at least although it spills.
+    pub(crate) fn is_sort_without_memory(&self) -> bool {
+        let Error::RunQuery { source } = self else {
+            return false;
+        };
+        let sorts = ["ExternalSorter", "SortPreservingMerge"];
+        matches!(source.find_root(), DataFusionError::ResourcesExhausted(text) if sorts.iter().any(|s| text.contains(s)))
+    }
+
     /// The error of a query that the engine ended while it was planned (`planning`) or ran. Limits end a query from
     /// within the engine, which wraps their errors.
     pub(crate) fn of_engine(source: DataFusionError, planning: bool) -> Self {
         match own(&source) {
             Some(Error::Timeout { seconds }) => Error::Timeout { seconds: *seconds },
-            Some(Error::WideRows { rows }) => Error::WideRows { rows: *rows },
+            Some(Error::WideRows { rows, join }) => Error::WideRows { rows: *rows, join: *join },
             _ if planning => Error::PlanQuery { source },
             _ => Error::RunQuery { source },
         }
@@ -220,10 +255,17 @@ impl Error {
             Error::ViewFailed { .. } => ErrorCode::ViewFailed,
             Error::NotUnderstood { .. } => ErrorCode::NotUnderstood,
             Error::AskWorker { .. } => ErrorCode::WorkerFailed,
-            Error::TooBusy { .. } | Error::TooManyCalls { .. } | Error::Overloaded { .. } => ErrorCode::TooBusy,
+            Error::TooBusy { .. }
+            | Error::TooManyPlans
+            | Error::TooManyTexts { .. }
+            | Error::TooManyCalls { .. }
+            | Error::TooManyBytes { .. }
+            | Error::PlansLost { .. }
+            | Error::Overloaded { .. } => ErrorCode::TooBusy,
             Error::WideRows { .. } => ErrorCode::MemoryLimit,
             Error::RefusePairs { .. } | Error::RefuseSize { .. } => ErrorCode::TooLarge,
-            Error::Timeout { .. } => ErrorCode::Timeout,
+            Error::Timeout { .. } | Error::PlanInTime { .. } => ErrorCode::Timeout,
+            Error::ApplyInTime { .. } => ErrorCode::Unavailable,
             Error::PlanQuery { source } => engine_code(source, ErrorCode::InvalidQuery),
             Error::RunQuery { source } => engine_code(source, ErrorCode::QueryFailed),
             Error::Shared(inner) => shared_code(inner),

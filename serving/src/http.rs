@@ -31,7 +31,7 @@ mod health;
 mod probes;
 mod sql;
 
-use self::guard::{CallPermits, Door, REQUEST_BYTES};
+use self::guard::{Bodies, CallPermits, Door, REQUEST_BYTES};
 
 pub use self::probes::{Probes, probe};
 
@@ -89,8 +89,11 @@ fn table() -> [Route; 9] {
 fn routes(engine: Arc<Engine>) -> Router {
     let router = table().into_iter().fold(Router::new(), |router, (_, path, handler)| router.route(path, handler));
     let calls = CallPermits::new(engine.config.max_calls);
-    let door =
-        Door { access: Arc::new(engine.config.access.clone()), receive_within: engine.config.http.client_within };
+    let door = Door {
+        access: Arc::new(engine.config.access.clone()),
+        receive_within: engine.config.http.client_within,
+        bodies: Bodies::default(),
+    };
     router
         .fallback(no_such_path)
         .method_not_allowed_fallback(no_such_method)

@@ -13,10 +13,11 @@ pub mod error;
 
 mod options;
 
+pub mod workers;
+
 mod limits;
 
 mod metrics;
-pub mod workers;
 
 pub mod sources;
 

@@ -5,6 +5,7 @@
 
 use std::collections::HashMap;
 use std::fmt;
+use std::hash::Hash;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -37,6 +38,9 @@ struct RunLabels {
 }
 
 type Histograms<L> = Family<L, Histogram, fn() -> Histogram>;
+
+/// Views of which the newest run is remembered, at most.
+const REMEMBERED: usize = 10_000;
 
 /// Counters of this process. Created first, so that the loop of recomputations can record them.
 pub struct Metrics {
@@ -137,12 +141,16 @@ impl Metrics {
         let labels = RunLabels { view, mode, outcome };
         self.runs.get_or_create(&labels).observe(run.seconds);
         self.run_rows.get_or_create(&labels).inc_by(run.rows);
-        self.last_runs.lock().insert(report.view.clone(), run);
+        let mut last = self.last_runs.lock();
+        last.insert(report.view.clone(), run);
+        forget_oldest(&mut last, |run| run.finished_ms);
+        drop(last);
         let mut failed = self.failed_runs.lock();
         match &report.outcome {
             RunOutcome::Failed(failure) => {
                 let since_ms = failed.get(&report.id).map_or(failure.since_ms, |before| before.since_ms);
                 failed.insert(report.id.clone(), ViewFailure { since_ms, ..failure.clone() });
+                forget_oldest(&mut failed, |failure| failure.since_ms);
             }
             RunOutcome::Published | RunOutcome::NothingNew | RunOutcome::Fenced => {
                 failed.remove(&report.id);
@@ -191,6 +199,14 @@ impl Metrics {
     }
 }
 
+/// Removes the oldest of more than [`REMEMBERED`] entries. Views that were dropped, and their runs, have no other end.
+fn forget_oldest<K: Clone + Eq + Hash, V>(entries: &mut HashMap<K, V>, time: impl Fn(&V) -> i64) {
+    if entries.len() > REMEMBERED {
+        let oldest = entries.iter().min_by_key(|(_, value)| time(value)).map(|(key, _)| key.clone());
+        oldest.and_then(|key| entries.remove(&key));
+    }
+}
+
 fn query_buckets() -> Histogram {
     Histogram::new(exponential_buckets(0.001, 2.0, 17))
 }
@@ -228,5 +244,20 @@ impl Drop for Track {
         count.fetch_add(1, Ordering::Relaxed);
         let outcome = OutcomeLabel { outcome: self.outcome.to_owned() };
         self.metrics.queries.get_or_create(&outcome).observe(self.started.elapsed().as_secs_f64());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_oldest_is_forgotten() {
+        let mut entries: HashMap<i64, i64> = (0..=REMEMBERED as i64).map(|i| (i, i % 7_000 + 1)).collect();
+        entries.insert(3, -1);
+        forget_oldest(&mut entries, |time| *time);
+        assert_eq!((entries.len(), entries.contains_key(&3)), (REMEMBERED, false));
+        forget_oldest(&mut entries, |time| *time);
+        assert_eq!(entries.len(), REMEMBERED);
     }
 }

@@ -40,6 +40,8 @@ pub struct ServingConfig {
     /// Pairs of rows that a join without an equality may compare.
     pub max_join_pairs: u64,
     pub queue_wait: Duration,
+    /// How long a text of usual length may be planned. Planning is one step that nothing ends.
+    pub planning_time: Duration,
     /// How long a query waits for state that tiles from its batch version before the answer is `not_held`.
     pub pin_wait: Duration,
     /// Parallelism of one query.
@@ -66,6 +68,7 @@ impl Default for ServingConfig {
             max_lost_queries: 4,
             max_join_pairs: 10_000_000_000,
             queue_wait: Duration::from_secs(5),
+            planning_time: Duration::from_secs(5),
             pin_wait: Duration::from_secs(5),
             target_partitions: std::thread::available_parallelism().map_or(1, usize::from),
             spill: None,

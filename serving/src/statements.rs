@@ -69,5 +69,6 @@ pub(crate) async fn apply(sources: &Sources, definitions: Vec<Statement>) -> Res
         stale: false,
         partial: BTreeMap::new(),
         batches: Box::pin(stream::iter([Ok(batch)])),
+        memory: None,
     })
 }

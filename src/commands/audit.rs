@@ -82,7 +82,8 @@ fn print(audit: &AuditReport) -> Result<()> {
     }
     let range = format!("from {:?} to {:?}", positions(&audit.from), positions(&audit.to));
     for part in &audit.parts {
-        let verdict = match part.differences.len() {
+        let all = part.differences.len() as u64 + part.more;
+        let verdict = match all {
             0 => "equal".to_owned(),
             n => format!("{n} DIFFER"),
         };
@@ -94,8 +95,11 @@ fn print(audit: &AuditReport) -> Result<()> {
         for difference in part.differences.iter().take(SHOWN) {
             terminal::out(&terminal::plain(&describe(difference, against)))?;
         }
-        if part.differences.len() > SHOWN {
-            terminal::out(&format!("  … and {} more; --json has all", part.differences.len() - SHOWN))?;
+        let hidden = all.saturating_sub(SHOWN as u64);
+        match part.more {
+            _ if hidden == 0 => {}
+            0 => terminal::out(&format!("  … and {hidden} more; --json has all"))?,
+            _ => terminal::out(&format!("  … and {hidden} more; --json has the first {}", part.differences.len()))?,
         }
     }
     Ok(())

@@ -41,6 +41,7 @@ KINDS = {
         "SELECT a.k, count(*) FROM s a, s b, s c, s d WHERE a.n < b.n AND c.n < d.n GROUP BY 1 LIMIT {n}",
     ],
     "wide strings": [
+        "SELECT array_agg(repeat(k, 20000 + {n})) FROM s",
         "SELECT repeat(k, 1000000 + {n}) FROM s",
         "SELECT max(length(repeat(k, 1000000 + {n} + n))) FROM s",
         "SELECT lpad(k, 3000000 + {n}), rpad(k, 3000000) FROM s",
@@ -65,6 +66,15 @@ KINDS = {
         "WITH RECURSIVE t AS (SELECT {n} AS i UNION ALL SELECT i + n FROM t, s) SELECT count(*) FROM t",
         "WITH RECURSIVE t AS (SELECT 'ab{n}' AS w UNION ALL SELECT w || w FROM t) SELECT max(length(w)) FROM t",
     ],
+}
+# What the limits are for: of each kind, at least one query ends so.
+GUARDS = {
+    "cross joins": "timeout",
+    "wide strings": "memory_limit",
+    "deep expressions": "timeout",
+    "huge sorts": "timeout",
+    "unnested arrays": "memory_limit",
+    "recursive queries": "timeout",
 }
 ENDS = {"timeout", "memory_limit", "too_large", "too_busy", "query_failed"}
 POINT = "SELECT c, total FROM per_key WHERE k = 'key-0000007'"
@@ -195,8 +205,8 @@ def test_hostile_queries_keep_nobody_waiting(server, kind):
         assert code in ENDS | {"ok"}, f"{sql}: {code}"
         # A query waits up to 5 s for a place, then has its time.
         assert seconds < 5 + TIME + 2, f"{sql}: {code} after {seconds:.1f} s"
-    assert hostile.ends
-    assert most < before + 2 * MEMORY * 5 // 4 + MEMORY // 2, f"{kind}: {before >> 20} MiB became {most >> 20} MiB"
+    assert GUARDS[kind] in {code for _, code, _ in hostile.ends}, f"{kind}: {hostile.ends}"
+    assert most < before + 2 * MEMORY * 5 // 4, f"{kind}: {before >> 20} MiB became {most >> 20} MiB"
     for metric in ("thalweg_queries_running", "thalweg_queries_lost"):
         server.until(lambda name=metric: server.metrics()[name][""] == 0, f"{metric} 0", 15)
     assert server.get("/readyz").status_code == 200

@@ -20,11 +20,15 @@ const STREAM: &str = "CREATE EXTERNAL TABLE s (a BIGINT, b BOOLEAN, c STRING) ST
 /// What a request may hold, with room for a CREATE in front.
 const REQUEST_BYTES: usize = 4_000_000;
 
-/// A start of a query, what repeats, and the end; `{i}` is the number of the repetition.
-type Shape = (&'static str, &'static str, &'static str);
+/// A start of a query, what repeats, and the end; `{i}` is the number of the repetition, `{j}` the one before it, and
+/// `{n}` the last one.
+type Shape<'a> = (&'a str, &'a str, &'a str);
+
+/// The first of a chain of WITH clauses.
+const TEXTS: &str = "WITH t0 AS (SELECT a FROM (VALUES ('x'), ('y')) AS t (a))";
 
 /// Shapes that nest with each repetition.
-const SHAPES: [Shape; 22] = [
+const SHAPES: [Shape<'_>; 25] = [
     ("SELECT 1", " + 1", ""),
     ("SELECT a", " + a", " FROM (VALUES (1), (2)) AS t (a)"),
     ("SELECT 1", " - (1)", ""),
@@ -42,6 +46,13 @@ const SHAPES: [Shape; 22] = [
     ("SELECT 1 FROM (VALUES (1)) AS t (a)", " CROSS JOIN (VALUES (1)) AS t{i} (a{i})", ""),
     ("SELECT 1 FROM (VALUES (1)) AS t (a)", " JOIN (VALUES (1)) AS t{i} (a{i}) ON a = a{i}", ""),
     ("WITH t0 AS (SELECT 1 AS a)", ", t{i} AS (SELECT a + 1 AS a FROM t{j})", " SELECT 1"),
+    (
+        "WITH t0 AS (SELECT a FROM (VALUES (1)) AS t (a))",
+        ", t{i} AS (SELECT a + 1 AS a FROM t{j})",
+        " SELECT a FROM t{n}",
+    ),
+    (TEXTS, ", t{i} AS (SELECT a || 'x' AS a FROM t{j})", " SELECT a FROM t{n}"),
+    (TEXTS, ", t{i} AS (SELECT a || 'x' AS a FROM t{j})", " SELECT a FROM t{n} WHERE a <> ''"),
     ("SELECT CASE WHEN b THEN 1", " WHEN a = {i} THEN {i}", " ELSE 0 END FROM (VALUES (1, true)) AS t (a, b)"),
     ("SELECT ", "NOT ", "true"),
     ("SELECT ", "- ", "1"),
@@ -49,10 +60,17 @@ const SHAPES: [Shape; 22] = [
     ("", "EXPLAIN ", "SELECT 1"),
 ];
 
-fn write(shape: Shape, times: usize) -> String {
+fn write(shape: Shape<'_>, times: usize) -> String {
     let (start, more, end) = shape;
     let repeated = (1..=times).map(|i| more.replace("{i}", &i.to_string()).replace("{j}", &(i - 1).to_string()));
-    format!("{start}{}{end}", repeated.collect::<String>())
+    format!("{start}{}{}", repeated.collect::<String>(), end.replace("{n}", &times.to_string()))
+}
+
+/// Queries over chains of WITH clauses, each with a long expression over the column of the one before. The optimizer
+/// makes one expression of all of them.
+fn long_chains(times: usize, operators: usize) -> [String; 2] {
+    let step = format!(", t{{i}} AS (SELECT a{} AS a FROM t{{j}})", " || 'x'".repeat(operators));
+    [" SELECT a FROM t{n}", " SELECT a FROM t{n} WHERE a <> ''"].map(|end| write((TEXTS, &step, end), times))
 }
 
 /// Runs `work` on a thread with a quarter of the usual stack.
@@ -84,6 +102,18 @@ fn what_is_accepted_takes_a_quarter_of_a_stack() {
             if let Ok(frame) = SessionContext::new_with_state(state).sql(&sql).await {
                 let _ = frame.collect().await;
             }
+        });
+    }
+}
+
+#[test]
+fn expressions_that_are_written_out_take_a_quarter_of_a_stack() {
+    // `serving/src/limits/expansion.rs` refuses deeper ones.
+    for sql in long_chains(2, 995) {
+        on_a_quarter(move || async move {
+            let state = session::state(session::runtime(None, None, None).unwrap(), 1);
+            let frame = SessionContext::new_with_state(state).sql(&sql).await.unwrap();
+            assert_eq!(frame.collect().await.unwrap().iter().map(|batch| batch.num_rows()).sum::<usize>(), 2);
         });
     }
 }
@@ -133,6 +163,12 @@ async fn attack(folder: &Path) {
         (status, body["error"]["code"].as_str().unwrap_or_default().to_owned())
     };
     assert_eq!(ask(STREAM.to_owned()).await.0, 200);
+    for sql in long_chains(2, 900) {
+        assert_eq!(ask(sql).await, (200, String::new()));
+    }
+    for sql in long_chains(100, 990).into_iter().chain(long_chains(3, 990)) {
+        assert_eq!(ask(sql).await, (400, "too_large".to_owned()));
+    }
     let refused = (400, "syntax".to_owned());
     let mut shapes = SHAPES.to_vec();
     shapes.extend([
@@ -157,14 +193,18 @@ async fn attack(folder: &Path) {
         if shape.1.contains("WHEN a = ") {
             continue;
         }
-        let mut sql = write(shape, 100_000);
-        if sql.len() > REQUEST_BYTES {
-            sql = write(shape, 20_000);
-        }
+        let sql = write(shape, 10_000);
         let start = &sql[..60];
         assert_eq!(ask(sql.clone()).await, refused, "{start}");
         let view = format!("CREATE MATERIALIZED VIEW v AS {sql}");
         assert_eq!(ask(view).await, refused, "{start}");
+        // The longest texts are refused for their length.
+        let mut sql = write(shape, 100_000);
+        if sql.len() > REQUEST_BYTES {
+            sql = write(shape, 20_000);
+        }
+        let (status, code) = ask(sql).await;
+        assert!(status == 400 && ["syntax", "too_large"].contains(&code.as_str()), "{status} {code}: {start}");
     }
     let list: Vec<String> = (0..100_000).map(|i| (i - 50_000).to_string()).collect();
     let (status, code) = ask(format!("SELECT 7 IN ({})", list.join(", "))).await;

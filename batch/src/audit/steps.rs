@@ -91,6 +91,7 @@ mod tests {
             offsets: 1,
             groups: 1,
             differences: Vec::new(),
+            more: 0,
         };
         AuditReport {
             view: ViewName::new("v").unwrap(),

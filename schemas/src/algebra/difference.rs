@@ -32,6 +32,30 @@ pub struct Difference {
     pub right: Option<String>,
 }
 
+/// The most differences that are told one by one. A view may have millions of groups, and a fault in one place makes
+/// all of them differ.
+const TOLD: usize = 1_000;
+
+/// Where two sets of states differ.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Differences {
+    /// In the order of their groups.
+    pub told: Vec<Difference>,
+    /// How many there are beyond those that are told.
+    pub more: u64,
+}
+
+impl Differences {
+    /// Counts one difference, and tells it if few were told before.
+    fn add(&mut self, difference: impl FnOnce() -> PlanResult<Difference>) -> PlanResult<()> {
+        match self.told.len() < TOLD {
+            true => self.told.push(difference()?),
+            false => self.more += 1,
+        }
+        Ok(())
+    }
+}
+
 impl ViewPlan {
     /// Finds where two sets of states differ. Both have this view's state schema and one row per partition and group,
     /// as [`ViewPlan::merge`] returns them. `magnitudes` is the result of [`ViewPlan::magnitudes`] over the rows of
@@ -43,7 +67,7 @@ impl ViewPlan {
         left: &[RecordBatch],
         right: &[RecordBatch],
         magnitudes: &[RecordBatch],
-    ) -> Result<Vec<Difference>> {
+    ) -> Result<Differences> {
         self.compare(left, right, magnitudes).map_err(|source| Error::RunPlan { what: "comparing states", source })
     }
 
@@ -52,7 +76,7 @@ impl ViewPlan {
         left: &[RecordBatch],
         right: &[RecordBatch],
         magnitudes: &[RecordBatch],
-    ) -> PlanResult<Vec<Difference>> {
+    ) -> PlanResult<Differences> {
         let left = concat_batches(self.state_schema(), left.iter())?;
         let right = concat_batches(self.state_schema(), right.iter())?;
         let keys = 1 + self.group_count();
@@ -65,15 +89,13 @@ impl ViewPlan {
         let magnitudes = add_up(&converter, magnitudes, keys)?;
         let left_rows = index(&converter, &left, keys)?;
         let mut right_rows = index(&converter, &right, keys)?;
-        let mut differences = Vec::new();
+        let mut differences = Differences::default();
         for (key, l) in &left_rows {
             let Some(r) = right_rows.remove(key) else {
-                differences.push(Difference {
-                    group: group_text(&left, *l, keys)?,
-                    aggregate: None,
-                    left: Some("present".into()),
-                    right: None,
-                });
+                differences.add(|| {
+                    let group = group_text(&left, *l, keys)?;
+                    Ok(Difference { group, aggregate: None, left: Some("present".into()), right: None })
+                })?;
                 continue;
             };
             let mut sums = magnitudes.get(key).map_or(&[][..], Vec::as_slice);
@@ -83,24 +105,24 @@ impl ViewPlan {
                 sums = others;
                 let (a, b) = (left.column(keys + i).slice(*l, 1), right.column(keys + i).slice(r, 1));
                 if !same(aggregate, &a, &b, own)? {
-                    differences.push(Difference {
-                        group: group_text(&left, *l, keys)?,
-                        aggregate: Some(aggregate.name.clone()),
-                        left: Some(value(aggregate, &a)?.to_string()),
-                        right: Some(value(aggregate, &b)?.to_string()),
-                    });
+                    differences.add(|| {
+                        Ok(Difference {
+                            group: group_text(&left, *l, keys)?,
+                            aggregate: Some(aggregate.name.clone()),
+                            left: Some(value(aggregate, &a)?.to_string()),
+                            right: Some(value(aggregate, &b)?.to_string()),
+                        })
+                    })?;
                 }
             }
         }
         for r in right_rows.into_values() {
-            differences.push(Difference {
-                group: group_text(&right, r, keys)?,
-                aggregate: None,
-                left: None,
-                right: Some("present".into()),
-            });
+            differences.add(|| {
+                let group = group_text(&right, r, keys)?;
+                Ok(Difference { group, aggregate: None, left: None, right: Some("present".into()) })
+            })?;
         }
-        differences.sort_by(|a, b| (&a.group, &a.aggregate).cmp(&(&b.group, &b.aggregate)));
+        differences.told.sort_by(|a, b| (&a.group, &a.aggregate).cmp(&(&b.group, &b.aggregate)));
         Ok(differences)
     }
 }

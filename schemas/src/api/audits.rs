@@ -60,6 +60,9 @@ pub struct AuditPart {
     pub groups: usize,
     /// The differences. `left` is the value of the segments, `right` the value of the other side.
     pub differences: Vec<Difference>,
+    /// The number of differences beyond those, which are not told one by one.
+    #[serde(default)]
+    pub more: u64,
 }
 
 words! {
@@ -75,6 +78,6 @@ words! {
 impl AuditReport {
     /// True if no part has a difference.
     pub fn is_equal(&self) -> bool {
-        self.parts.iter().all(|part| part.differences.is_empty())
+        self.parts.iter().all(|part| part.differences.is_empty() && part.more == 0)
     }
 }

@@ -357,6 +357,7 @@ fn audits() {
         offsets: 4,
         groups: 1,
         differences: Vec::new(),
+        more: 0,
     };
     let mut report = AuditReport {
         view: view(),
@@ -369,7 +370,7 @@ fn audits() {
     let json = |differences: Value| {
         json!({"view": "v", "id": "00ff", "cut": {"0": 4}, "from": {"0": 0}, "to": {"0": 4}, "parts": [
             {"provenance": "rebuilt", "against": "published", "segments": 2, "offsets": 4, "groups": 1,
-                "differences": differences},
+                "differences": differences, "more": 0},
         ]})
     };
     check(report.clone(), json(json!([])));

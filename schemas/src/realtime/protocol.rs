@@ -81,6 +81,9 @@ pub struct PinnedPartition {
     #[serde(default)]
     pub waiting: Option<String>,
     pub views: BTreeMap<ViewId, Coverage>,
+    /// Rows of the states in those ranges, for views that are held.
+    #[serde(default)]
+    pub states: BTreeMap<ViewId, u64>,
     /// `None` if no rows were asked for.
     pub rows: Option<Coverage>,
 }

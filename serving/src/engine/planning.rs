@@ -20,7 +20,7 @@ use thalweg_schemas::definition::{Statement, pieces, repeats, syntax};
 use crate::limits::allowance::{Allowance, Terms};
 use crate::limits::relations::OPERATORS;
 use crate::limits::weight::{self, Weight};
-use crate::limits::{growth, guard, relations};
+use crate::limits::{expansion, growth, guard, relations, text};
 use crate::names;
 use crate::options::Options;
 use crate::pin::Pins;
@@ -53,12 +53,21 @@ pub(super) struct Planned {
 ///
 /// Errors: those of a text that cannot be read, [`Error::RefuseSize`].
 pub(super) fn read(state: &SessionState, sql: &str, mut options: Options) -> Result<RequestContent> {
+    text::refuse_long(sql)?;
     let mut pieces = pieces::split(sql).map_err(Error::from)?;
     let sql = options.take(sql, &mut pieces)?;
+    let dialect = state.config_options().sql_parser.dialect;
     match statements::read(&pieces)? {
-        RequestKind::Definitions(list) => Ok(RequestContent::Definitions(list)),
+        RequestKind::Definitions(list) => {
+            for statement in &list {
+                if let Statement::CreateView { definition, .. } = statement {
+                    let query = state.sql_to_statement(&definition.query, &dialect).map_err(planning)?;
+                    relations::refuse_many(&query)?;
+                }
+            }
+            Ok(RequestContent::Definitions(list))
+        }
         RequestKind::Query => {
-            let dialect = state.config_options().sql_parser.dialect;
             let statement = state.sql_to_statement(&sql, &dialect).map_err(planning)?;
             relations::refuse_many(&statement)?;
             let references = state.resolve_table_references(&statement).map_err(planning)?;
@@ -99,6 +108,7 @@ pub(super) async fn plan(
     let logical = logical(&state, statement).await.map_err(planning)?;
     refuse_changes(&logical)?;
     refuse_large(&logical)?;
+    expansion::refuse_large(&logical)?;
     let env = RuntimeEnvBuilder::from_runtime_env(state.runtime_env())
         .with_memory_pool(Arc::clone(allowance.pool()))
         .build_arc()

@@ -6,6 +6,7 @@ use std::sync::{Arc, Weak};
 
 use arrow::record_batch::RecordBatch;
 use datafusion::error::{DataFusionError, Result as EngineResult};
+use datafusion::execution::memory_pool::MemoryPool;
 use datafusion::physical_plan::execute_stream;
 use futures::StreamExt;
 use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
@@ -15,7 +16,7 @@ use tokio_util::task::AbortOnDropHandle;
 
 use super::planning::Planned;
 use crate::limits::allowance::Allowance;
-use crate::limits::lanes::{Lane, Watch};
+use crate::limits::lanes::{LOST_AFTER, Lane, Watch};
 use crate::{Error, Result};
 
 /// Batches that a query may compute ahead of its client.
@@ -32,6 +33,7 @@ pub(super) struct Running {
     /// True if the query finished, false if its time ran out.
     task: AbortOnDropHandle<bool>,
     allowance: Weak<Allowance>,
+    memory: Arc<dyn MemoryPool>,
     _watch: Watch,
 }
 
@@ -47,14 +49,20 @@ impl Running {
     /// Starts the query on `lane`. The time limit also covers the rest of the answer: a client that stops reading must
     /// not keep a place.
     pub(super) fn start(planned: Planned, lane: Lane, place: OwnedSemaphorePermit, deadline: Instant) -> Self {
-        let (threads, watch) = (lane.handle().clone(), lane.watch());
+        let (threads, watch) = (lane.handle().clone(), lane.watch(deadline + LOST_AFTER));
         let allowance = Arc::downgrade(&planned.allowance);
+        let memory = Arc::clone(planned.allowance.pool());
         planned.allowance.occupy(lane, place);
         let (first_sender, first) = oneshot::channel();
         let (sender, batches) = mpsc::channel(BATCHES_AHEAD);
         let work = run(planned, first_sender, sender);
         let task = threads.spawn(async move { timeout_at(deadline, work).await.is_ok() });
-        Self { first, batches, task: AbortOnDropHandle::new(task), allowance, _watch: watch }
+        Self { first, batches, task: AbortOnDropHandle::new(task), allowance, memory, _watch: watch }
+    }
+
+    /// The query's memory.
+    pub(super) fn memory(&self) -> &Arc<dyn MemoryPool> {
+        &self.memory
     }
 
     /// Waits for the first batch, or the error in its place; `None` if the task ended before.

@@ -7,6 +7,7 @@
 //! Invariant: no body is read for a client without the right to ask.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use axum::body::{Body, Bytes};
@@ -25,11 +26,49 @@ use crate::{Error, Result};
 /// The longest request body, in bytes.
 pub(super) const REQUEST_BYTES: usize = 4 << 20;
 
-/// What the guard needs of the configuration.
+/// Bytes of all bodies under way, beside the small part of each that is free.
+const BODIES_BYTES: usize = 64 << 20;
+
+/// Bytes of a body that are not counted, so that long bodies keep no short one out.
+const FREE_BYTES: usize = 64 << 10;
+
+/// What the guard needs of the configuration, and what it counts.
 #[derive(Debug, Clone)]
 pub(super) struct Door {
     pub(super) access: Arc<Access>,
     pub(super) receive_within: Duration,
+    pub(super) bodies: Bodies,
+}
+
+/// The bytes of the bodies of all requests under way; clones share the sum.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Bodies(Arc<AtomicUsize>);
+
+/// The part of the sum that one body has.
+#[derive(Debug)]
+struct HeldBytes {
+    all: Bodies,
+    bytes: usize,
+}
+
+impl HeldBytes {
+    /// Counts a body that has `length` bytes by now.
+    ///
+    /// Errors: [`Error::TooManyBytes`].
+    fn grow_to(&mut self, length: usize) -> Result<()> {
+        let more = length.saturating_sub(FREE_BYTES).saturating_sub(self.bytes);
+        let within = |now: usize| now.checked_add(more).filter(|sum| *sum <= BODIES_BYTES);
+        let added = self.all.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, within);
+        added.map_err(|_| Error::TooManyBytes { mib: BODIES_BYTES >> 20 })?;
+        self.bytes += more;
+        Ok(())
+    }
+}
+
+impl Drop for HeldBytes {
+    fn drop(&mut self) {
+        self.all.0.fetch_sub(self.bytes, Ordering::Relaxed);
+    }
 }
 
 /// What the guard found out about a client, for handlers.
@@ -41,13 +80,15 @@ pub(super) struct Caller {
 
 /// Lets a request pass to its handler, or answers it.
 pub(super) async fn guard(State(door): State<Door>, request: Request, next: Next) -> Response {
-    match pass(&door, request).await {
+    let mut held = HeldBytes { all: door.bodies.clone(), bytes: 0 };
+    match pass(&door, request, &mut held).await {
+        // The handler returns once its query has started, and the text is no longer needed then.
         Ok(request) => next.run(request).await,
         Err(error) => error.into_response(),
     }
 }
 
-async fn pass(door: &Door, request: Request) -> Result<Request> {
+async fn pass(door: &Door, request: Request, held: &mut HeldBytes) -> Result<Request> {
     let right = right(request.uri().path());
     if right == Right::Probe {
         return Ok(request);
@@ -66,7 +107,7 @@ async fn pass(door: &Door, request: Request) -> Result<Request> {
     let caller = Caller { definitions: door.access.check_definitions(token).err() };
     let (mut parts, body) = request.into_parts();
     parts.extensions.insert(caller);
-    let received = tokio::time::timeout(door.receive_within, receive(body)).await;
+    let received = tokio::time::timeout(door.receive_within, receive(body, held)).await;
     let body = received.map_err(|_| Error::ReadSlowRequest { seconds: door.receive_within.as_secs_f64() })??;
     Ok(Request::from_parts(parts, Body::from(body)))
 }
@@ -96,8 +137,8 @@ fn same_site(headers: &HeaderMap, host: &str) -> bool {
 
 /// Reads the whole body.
 ///
-/// Errors: [`Error::ReadLongRequest`], [`Error::ReadRequest`].
-async fn receive(body: Body) -> Result<Bytes> {
+/// Errors: [`Error::ReadLongRequest`], [`Error::ReadRequest`], [`Error::TooManyBytes`].
+async fn receive(body: Body, held: &mut HeldBytes) -> Result<Bytes> {
     let mut chunks = body.into_data_stream();
     let mut whole = Vec::new();
     while let Some(chunk) = chunks.next().await {
@@ -107,6 +148,7 @@ async fn receive(body: Body) -> Result<Bytes> {
             let reason = format!("the body is longer than {} MiB; send less at a time", REQUEST_BYTES >> 20);
             return Err(Error::ReadLongRequest { reason });
         }
+        held.grow_to(whole.len() + chunk.len())?;
         whole.extend_from_slice(&chunk);
     }
     Ok(whole.into())
@@ -129,5 +171,28 @@ impl CallPermits {
     /// Errors: [`Error::TooManyCalls`].
     pub(super) fn take(&self) -> Result<OwnedSemaphorePermit> {
         Arc::clone(&self.permits).try_acquire_owned().map_err(|_| Error::TooManyCalls { running: self.most })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bodies_share_one_sum_and_short_ones_need_none_of_it() {
+        let all = Bodies::default();
+        let held = || HeldBytes { all: all.clone(), bytes: 0 };
+        let mut long: Vec<HeldBytes> = (0..16).map(|_| held()).collect();
+        for body in &mut long {
+            body.grow_to(1 << 20).unwrap();
+            body.grow_to(REQUEST_BYTES).unwrap();
+        }
+        let mut further = held();
+        assert!(matches!(further.grow_to(REQUEST_BYTES), Err(Error::TooManyBytes { .. })));
+        further.grow_to(FREE_BYTES).unwrap();
+        drop(long.pop());
+        further.grow_to(REQUEST_BYTES).unwrap();
+        drop((long, further));
+        assert_eq!(all.0.load(Ordering::Relaxed), 0);
     }
 }

@@ -20,7 +20,7 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use super::guard::{self, Door};
+use super::guard::{self, Bodies, Door};
 use super::health::{alive, openmetrics, readiness_of};
 use super::{connections, no_such_method, no_such_path};
 use crate::Result;
@@ -61,7 +61,11 @@ pub async fn probe(listener: TcpListener, probes: Probes, cancel: CancellationTo
 }
 
 fn routes(probes: Probes) -> Router {
-    let door = Door { access: Arc::new(probes.access.clone()), receive_within: probes.http.client_within };
+    let door = Door {
+        access: Arc::new(probes.access.clone()),
+        receive_within: probes.http.client_within,
+        bodies: Bodies::default(),
+    };
     Router::new()
         .route(paths::HEALTHZ, get(alive))
         .route(paths::READYZ, get(ready))

@@ -12,6 +12,7 @@ use axum::extract::State;
 use axum::extract::rejection::BytesRejection;
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use datafusion::execution::memory_pool::{MemoryConsumer, MemoryReservation};
 use futures::stream::{self, StreamExt};
 use serde::Serialize;
 use thalweg_schemas::api::headers;
@@ -111,23 +112,24 @@ fn accepted(accept: Option<&HeaderValue>) -> Result<AnswerFormat> {
 
 /// Sends small answers whole and streams large ones.
 async fn respond(answer: Answer, format: AnswerFormat) -> Result<Response> {
-    let Answer { schema, frontier, stale, partial, mut batches } = answer;
+    let Answer { schema, frontier, stale, partial, mut batches, memory } = answer;
     let head = SqlAnswer { columns: columns(&schema), frontier, stale, partial, rows: Vec::new() };
+    let memory = memory.map(|memory| MemoryConsumer::new("an encoded answer").register(&memory));
     let mut encoder = Encoder::new(format, schema);
-    let mut first = Vec::new();
-    encoder.begin(&head, &mut first)?;
+    let mut first = Encoded { bytes: Vec::new(), held: memory };
+    encoder.begin(&head, &mut first.bytes)?;
     let mut ended = false;
-    while first.len() < WHOLE_BYTES {
+    while first.bytes.len() < WHOLE_BYTES {
         match batches.next().await {
             Some(batch) => (encoder, first) = encode(encoder, batch?, first).await?,
             None => {
-                encoder.end(&mut first)?;
+                encoder.end(&mut first.bytes)?;
                 ended = true;
                 break;
             }
         }
     }
-    let body = if ended { Body::from(first) } else { stream_rest(first, encoder, batches) };
+    let body = if ended { Body::from(first.into_bytes()) } else { stream_rest(first, encoder, batches) };
     let mut response = body.into_response();
     let given = response.headers_mut();
     given.insert(headers::FRONTIER, header_of(&head.frontier)?);
@@ -141,14 +143,49 @@ async fn respond(answer: Answer, format: AnswerFormat) -> Result<Response> {
     Ok(response)
 }
 
+/// A part of an answer, and its part of the query's memory until the client has it.
+struct Encoded {
+    bytes: Vec<u8>,
+    held: Option<MemoryReservation>,
+}
+
+impl Encoded {
+    /// An empty part that counts in the same memory.
+    fn next(&self) -> Self {
+        Self { bytes: Vec::new(), held: self.held.as_ref().map(MemoryReservation::new_empty) }
+    }
+
+    fn into_bytes(self) -> Bytes {
+        Bytes::from_owner(self)
+    }
+}
+
+impl AsRef<[u8]> for Encoded {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
 /// Writes `batch` behind `out`. A large batch is encoded on a thread for blocking work, because the threads that serve
-/// requests must not be held for long.
-async fn encode(mut encoder: Encoder, batch: RecordBatch, mut out: Vec<u8>) -> Result<(Encoder, Vec<u8>)> {
+/// requests must not be held for long, and its bytes count in the query's memory.
+async fn encode(mut encoder: Encoder, batch: RecordBatch, mut out: Encoded) -> Result<(Encoder, Encoded)> {
     if bytes(&batch) <= ENCODED_HERE {
-        encoder.batch(&batch, &mut out)?;
+        encoder.batch(&batch, &mut out.bytes)?;
         return Ok((encoder, out));
     }
-    let work = move || encoder.batch(&batch, &mut out).map(|()| (encoder, out));
+    let work = move || {
+        let more = encoder.bytes_of(&batch);
+        if let Some(held) = &out.held {
+            held.try_grow(more.saturating_add(bytes(&batch))).map_err(|source| Error::of_engine(source, false))?;
+        }
+        out.bytes.reserve_exact(more);
+        encoder.batch(&batch, &mut out.bytes)?;
+        out.bytes.shrink_to_fit();
+        if let Some(held) = &out.held {
+            held.resize(out.bytes.len());
+        }
+        Ok((encoder, out))
+    };
     match tokio::task::spawn_blocking(work).await {
         Ok(encoded) => encoded,
         Err(panic) => Err(Error::Serve(std::io::Error::other(panic))),
@@ -162,27 +199,27 @@ fn header_of(value: &impl Serialize) -> Result<HeaderValue> {
 }
 
 /// Returns a body of `head` and one chunk per batch. Dropping the body drops the query.
-fn stream_rest(head: Vec<u8>, encoder: Encoder, batches: Batches) -> Body {
-    let rest = stream::try_unfold(Some((encoder, batches)), |running| async move {
-        let Some((mut encoder, mut batches)) = running else {
+fn stream_rest(head: Encoded, encoder: Encoder, batches: Batches) -> Body {
+    let rest = stream::try_unfold(Some((encoder, batches, head.next())), |running| async move {
+        let Some((mut encoder, mut batches, mut chunk)) = running else {
             return Ok(None);
         };
-        let mut chunk = Vec::new();
         match batches.next().await {
             Some(batch) => (encoder, chunk) = encode(encoder, batch?, chunk).await?,
             None => {
-                encoder.end(&mut chunk)?;
-                return Ok(Some((Bytes::from(chunk), None)));
+                encoder.end(&mut chunk.bytes)?;
+                return Ok(Some((chunk.into_bytes(), None)));
             }
         }
-        Ok::<_, Error>(Some((Bytes::from(chunk), Some((encoder, batches)))))
+        let next = chunk.next();
+        Ok::<_, Error>(Some((chunk.into_bytes(), Some((encoder, batches, next)))))
     });
     let rest = rest.inspect(|chunk| {
         if let Err(error) = chunk {
             tracing::info!(%error, "an answer broke off");
         }
     });
-    Body::from_stream(stream::iter([Ok(Bytes::from(head))]).chain(rest))
+    Body::from_stream(stream::iter([Ok(head.into_bytes())]).chain(rest))
 }
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
 //! HTTP over a real listener: the answers that clients see, and the end of a query whose client disconnects.
 
 mod door;
+mod large;
 mod reference;
 
 use std::time::Duration;

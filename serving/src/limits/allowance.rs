@@ -3,6 +3,7 @@
 //! Invariant: everything that can compute for a query holds its allowance: the plan, its streams, its functions. So the
 //! drop of the allowance is the end of the query, and gives back its lane and its permit.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -23,6 +24,9 @@ const BATCH_PARTS: usize = 8;
 /// Batches of one thread that exist at the same time, about.
 const BATCHES_OF_THREAD: usize = 4;
 
+/// Rows of a batch below which batches only shrink as far as the rows demand: each batch has a cost of its own.
+const FEW_ROWS: usize = 64;
+
 /// A query's allowance.
 pub(crate) struct Allowance {
     deadline: Instant,
@@ -31,6 +35,7 @@ pub(crate) struct Allowance {
     memory: usize,
     batch_bytes: usize,
     batch_rows: usize,
+    join_rows: BTreeMap<usize, usize>,
     cancelled: AtomicBool,
     /// True while nothing was sent, so that the query can start again with smaller batches.
     can_restart: AtomicBool,
@@ -50,6 +55,9 @@ pub(crate) struct Terms {
     pub(crate) threads: usize,
     /// Rows of a batch.
     pub(crate) batch_rows: usize,
+    /// Rows of a batch of single joins, by their number in the plan: one wide row makes all batches of a join small,
+    /// and need not make those of the whole query small.
+    pub(crate) join_rows: BTreeMap<usize, usize>,
     pub(crate) can_restart: bool,
 }
 
@@ -62,6 +70,7 @@ impl Allowance {
             memory: terms.memory,
             batch_bytes: terms.memory / BATCH_PARTS.max(BATCHES_OF_THREAD * terms.threads),
             batch_rows: terms.batch_rows,
+            join_rows: terms.join_rows.clone(),
             cancelled: AtomicBool::new(false),
             can_restart: AtomicBool::new(terms.can_restart),
             growing_calls: AtomicUsize::new(0),
@@ -92,6 +101,11 @@ impl Allowance {
         self.batch_rows
     }
 
+    /// Rows of a batch of one join.
+    pub(crate) fn join_rows(&self, join: usize) -> usize {
+        self.join_rows.get(&join).copied().unwrap_or(self.batch_rows).min(self.batch_rows)
+    }
+
     pub(crate) fn pool(&self) -> &Arc<dyn MemoryPool> {
         &self.pool
     }
@@ -120,12 +134,26 @@ impl Allowance {
     }
 
     /// The error that starts the query again with smaller batches, if `rows` rows take more than `limit` bytes at once
-    /// and the query can still start again.
+    /// and the query can still start again. An operator that makes a long batch by itself makes the same one again, so
+    /// of such a batch only the width of its rows counts.
     pub(crate) fn too_wide(&self, rows: usize, bytes: usize, limit: usize) -> Option<DataFusionError> {
+        let (rows, bytes) = (rows.min(self.batch_rows), as_batch(self.batch_rows, rows, bytes));
         if bytes <= limit || !self.can_restart.load(Ordering::Relaxed) {
             return None;
         }
-        fitting(self.batch_rows, rows, bytes, limit).map(|rows| external(Error::WideRows { rows }))
+        fitting(self.batch_rows, rows, bytes, limit).map(|rows| external(Error::WideRows { rows, join: None }))
+    }
+
+    /// The error that starts the query again with smaller batches of one join, if a batch of its widest rows takes more
+    /// than a batch may, and the query can still start again.
+    pub(crate) fn too_wide_a_join(&self, join: usize, width: usize) -> Option<DataFusionError> {
+        let rows = self.join_rows(join);
+        let bytes = width.saturating_mul(rows);
+        if bytes <= self.batch_bytes || !self.can_restart.load(Ordering::Relaxed) {
+            return None;
+        }
+        let fit = fitting(rows, rows, bytes, self.batch_bytes);
+        fit.map(|rows| external(Error::WideRows { rows, join: Some(join) }))
     }
 
     /// The error of rows that are too wide, when the query cannot start again.
@@ -134,12 +162,20 @@ impl Allowance {
     }
 }
 
+/// Bytes of a batch of at most `batch_rows` rows, if `rows` rows take `bytes`.
+fn as_batch(batch_rows: usize, rows: usize, bytes: usize) -> usize {
+    match rows > batch_rows {
+        true => bytes.div_ceil(rows).saturating_mul(batch_rows),
+        false => bytes,
+    }
+}
+
 /// The rows of a batch that fit into `limit` if `rows` take `bytes`; `None` if batches of `batch_rows` cannot shrink.
 fn fitting(batch_rows: usize, rows: usize, bytes: usize, limit: usize) -> Option<usize> {
     let width = bytes.div_ceil(rows.max(1)).max(1);
     let fit = (limit / width).max(1);
     // A quarter leaves room for rows that are wider than these.
-    let next = fit.min(batch_rows / 4).max(1);
+    let next = fit.min((batch_rows / 4).max(FEW_ROWS)).max(1);
     (next < batch_rows).then_some(next)
 }
 
@@ -164,8 +200,20 @@ mod tests {
         check(8192, 8192, 8192 * 10, Some(100));
         check(8192, 8192, 8192, Some(1000));
         check(8192, 1, 5000, Some(1));
-        check(100, 100, 1100, Some(25));
-        check(3, 3, 1100, Some(1));
+        check(1000, 1000, 1100, Some(250));
+        check(100, 100, 1100, Some(64));
+        check(64, 64, 1100, Some(55));
+        check(64, 64, 640, None);
+        check(3, 3, 1100, Some(2));
         check(1, 1, 5000, None);
+    }
+
+    #[test]
+    fn a_long_batch_counts_as_one_of_the_usual_length() {
+        let check = |rows, bytes, expect| assert_eq!(as_batch(100, rows, bytes), expect);
+        check(50, 5_000, 5_000);
+        check(100, 5_000, 5_000);
+        check(1_000_000, 16_000_000, 1_600);
+        check(200, 200_000, 100_000);
     }
 }

@@ -35,6 +35,7 @@ impl ResultBudget for Allowance {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
     use std::time::{Duration, Instant};
 
     use datafusion::error::DataFusionError;
@@ -55,6 +56,7 @@ mod tests {
             memory: MEMORY,
             threads: 1,
             batch_rows: 8192,
+            join_rows: BTreeMap::new(),
             can_restart,
         };
         Arc::new(Allowance::new(&terms, Arc::new(GreedyMemoryPool::new(MEMORY))))

@@ -31,7 +31,7 @@ use super::growth;
 use super::slices::Unnested;
 
 /// Operators whose batches the engine does not count and that are new memory.
-const MAKERS: [&str; 10] = [
+const MAKERS: [&str; 11] = [
     "FilterExec",
     "HashJoinExec",
     "NestedLoopJoinExec",
@@ -42,6 +42,7 @@ const MAKERS: [&str; 10] = [
     "BoundedWindowAggExec",
     "AggregateExec",
     "DataSourceExec",
+    "RemoteExec",
 ];
 
 /// Operators that keep all batches of their input without counting them.
@@ -68,15 +69,19 @@ enum Cut {
     Lists(Arc<[Unnested]>),
 }
 
-/// The widest rows of a join's two inputs.
-#[derive(Debug, Default)]
-struct Widths([AtomicUsize; 2]);
+/// A join, and the widest rows of its two inputs.
+#[derive(Debug)]
+struct JoinAbove {
+    /// The number of the join in the plan.
+    number: usize,
+    widths: [AtomicUsize; 2],
+}
 
-impl Widths {
+impl JoinAbove {
     /// Raises the width of one input and returns the width of a joined row.
     fn raise(&self, side: usize, width: usize) -> usize {
-        self.0[side].fetch_max(width, Ordering::Relaxed);
-        self.0.iter().map(|width| width.load(Ordering::Relaxed)).fold(0, usize::saturating_add)
+        self.widths[side].fetch_max(width, Ordering::Relaxed);
+        self.widths.iter().map(|width| width.load(Ordering::Relaxed)).fold(0, usize::saturating_add)
     }
 }
 
@@ -86,7 +91,7 @@ struct Duty {
     counted: Counted,
     cut: Cut,
     /// The join above, and the side of it that the input is.
-    join: Option<(Arc<Widths>, usize)>,
+    join: Option<(Arc<JoinAbove>, usize)>,
     /// True if the operator above must read its input only once.
     once: bool,
     /// The columns that the operator above joins to longer texts.
@@ -99,6 +104,8 @@ pub(crate) struct GuardExec {
     input: Arc<dyn ExecutionPlan>,
     allowance: Arc<Allowance>,
     duty: Duty,
+    /// Rows of a batch that the input makes.
+    rows: usize,
     was_read: AtomicBool,
 }
 
@@ -112,7 +119,12 @@ pub(crate) fn guarded(plan: Arc<dyn ExecutionPlan>, allowance: &Arc<Allowance>) 
         Ok(TreeNodeRecursion::Continue)
     })?;
     allowance.set_growing_calls(calls);
-    let plan = plan.transform_up(|node| Ok(Transformed::yes(guard(node, allowance)?)))?;
+    let mut joins = 0;
+    let plan = plan.transform_up(|node| {
+        let number = joins;
+        joins += usize::from(JOINS.contains(&node.name()));
+        Ok(Transformed::yes(guard(node, number, allowance)?))
+    })?;
     Ok(plan.data)
 }
 
@@ -148,17 +160,22 @@ fn joined_texts(node: &Arc<dyn ExecutionPlan>) -> Result<usize> {
     Ok(if joins { 2 * columns } else { 0 })
 }
 
-/// A guard above `node`, whose inputs have guards already; these get the duties that `node` needs.
-fn guard(node: Arc<dyn ExecutionPlan>, allowance: &Arc<Allowance>) -> Result<Arc<dyn ExecutionPlan>> {
+/// A guard above `node`, whose inputs have guards already; these get the duties that `node` needs. `number` is that of
+/// the node among joins, if it is one.
+fn guard(node: Arc<dyn ExecutionPlan>, number: usize, allowance: &Arc<Allowance>) -> Result<Arc<dyn ExecutionPlan>> {
     let node = with_checked_filter(node, allowance)?;
-    let node = with_duties(node, allowance)?;
+    let node = with_duties(node, number, allowance)?;
     let counted = match node.name() {
         "ProjectionExec" if computes(&node)? => Counted::Last,
         name if MAKERS.contains(&name) => Counted::Last,
         _ => Counted::Nothing,
     };
     let duty = Duty { counted, cut: Cut::Rows(allowance.batch_rows()), join: None, once: false, texts: 0 };
-    Ok(Arc::new(GuardExec::new(node, Arc::clone(allowance), duty)))
+    let rows = match JOINS.contains(&node.name()) {
+        true => allowance.join_rows(number),
+        false => allowance.batch_rows(),
+    };
+    Ok(Arc::new(GuardExec::new(node, Arc::clone(allowance), duty, rows)))
 }
 
 /// True if an expression of `node` is more than a column.
@@ -188,7 +205,11 @@ fn with_checked_filter(node: Arc<dyn ExecutionPlan>, allowance: &Arc<Allowance>)
     Ok(node)
 }
 
-fn with_duties(node: Arc<dyn ExecutionPlan>, allowance: &Arc<Allowance>) -> Result<Arc<dyn ExecutionPlan>> {
+fn with_duties(
+    node: Arc<dyn ExecutionPlan>,
+    number: usize,
+    allowance: &Arc<Allowance>,
+) -> Result<Arc<dyn ExecutionPlan>> {
     let unnested = node.downcast_ref::<UnnestExec>().map(|unnest| {
         let lists = unnest.list_column_indices().iter();
         lists.map(|list| Unnested { column: list.index_in_input_schema, depth: list.depth }).collect::<Arc<[_]>>()
@@ -199,7 +220,7 @@ fn with_duties(node: Arc<dyn ExecutionPlan>, allowance: &Arc<Allowance>) -> Resu
     if !(joins || collects || texts > 0 || unnested.is_some()) {
         return Ok(node);
     }
-    let widths = Arc::new(Widths::default());
+    let join = Arc::new(JoinAbove { number, widths: Default::default() });
     let reads_once = node.is::<NestedLoopJoinExec>();
     let inputs = node.children().into_iter().enumerate().map(|(side, input)| -> Arc<dyn ExecutionPlan> {
         let Some(found) = input.downcast_ref::<GuardExec>() else {
@@ -207,7 +228,7 @@ fn with_duties(node: Arc<dyn ExecutionPlan>, allowance: &Arc<Allowance>) -> Resu
         };
         let mut duty = found.duty.clone();
         if joins && side < 2 {
-            duty.join = Some((Arc::clone(&widths), side));
+            duty.join = Some((Arc::clone(&join), side));
         }
         // A nested-loop join that runs out of memory reads its left input again, and operators below cannot be read
         // twice: a repartitioning panics. Left, semi and anti joins would also be wrong then.
@@ -219,16 +240,37 @@ fn with_duties(node: Arc<dyn ExecutionPlan>, allowance: &Arc<Allowance>) -> Resu
         if let Some(lists) = &unnested {
             duty.cut = Cut::Lists(Arc::clone(lists));
         }
-        Arc::new(GuardExec::new(Arc::clone(&found.input), Arc::clone(allowance), duty))
+        Arc::new(GuardExec::new(Arc::clone(&found.input), Arc::clone(allowance), duty, found.rows))
     });
     let inputs = inputs.collect();
     node.replace_children(inputs, ReplaceChildrenOptions::new(ChildrenPropertiesMode::Keep))
 }
 
 impl GuardExec {
-    fn new(input: Arc<dyn ExecutionPlan>, allowance: Arc<Allowance>, duty: Duty) -> Self {
-        Self { input, allowance, duty, was_read: AtomicBool::new(false) }
+    fn new(input: Arc<dyn ExecutionPlan>, allowance: Arc<Allowance>, duty: Duty, rows: usize) -> Self {
+        Self { input, allowance, duty, rows, was_read: AtomicBool::new(false) }
     }
+
+    fn over(&self, input: Arc<dyn ExecutionPlan>) -> Self {
+        Self::new(input, Arc::clone(&self.allowance), self.duty.clone(), self.rows)
+    }
+}
+
+/// `context` with batches of `rows` rows.
+fn with_batch_rows(context: Arc<TaskContext>, rows: usize) -> Arc<TaskContext> {
+    if context.session_config().batch_size() == rows {
+        return context;
+    }
+    Arc::new(TaskContext::new(
+        context.task_id(),
+        context.session_id(),
+        context.session_config().clone().with_batch_size(rows.max(1)),
+        context.scalar_functions().clone(),
+        context.higher_order_functions().clone(),
+        context.aggregate_functions().clone(),
+        context.window_functions().clone(),
+        context.runtime_env(),
+    ))
 }
 
 impl DisplayAs for GuardExec {
@@ -264,13 +306,13 @@ impl ExecutionPlan for GuardExec {
         _: ReplaceChildrenOptions,
     ) -> Result<Arc<dyn ExecutionPlan>> {
         let input = children.pop().unwrap_or_else(|| Arc::clone(&self.input));
-        Ok(Arc::new(Self::new(input, Arc::clone(&self.allowance), self.duty.clone())))
+        Ok(Arc::new(self.over(input)))
     }
 
     fn with_new_children(self: Arc<Self>, children: Vec<Arc<dyn ExecutionPlan>>) -> Result<Arc<dyn ExecutionPlan>> {
         let mut children = children;
         let input = children.pop().unwrap_or_else(|| Arc::clone(&self.input));
-        Ok(Arc::new(Self::new(input, Arc::clone(&self.allowance), self.duty.clone())))
+        Ok(Arc::new(self.over(input)))
     }
 
     fn apply_expressions(
@@ -287,7 +329,7 @@ impl ExecutionPlan for GuardExec {
                 .allowance
                 .exhausted("the smaller side of a join without an equality", self.allowance.batch_bytes());
         }
-        let input = self.input.execute(partition, context)?;
+        let input = self.input.execute(partition, with_batch_rows(context, self.rows))?;
         Ok(Box::pin(stream::GuardStream::new(input, Arc::clone(&self.allowance), self.duty.clone())))
     }
 

@@ -6,6 +6,7 @@
 //!
 //! Invariant: a lane is given out again only after its [`Lane`] was dropped, so two queries never share a thread.
 
+use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
@@ -13,16 +14,16 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::gauge::Gauge;
+use thalweg_schemas::engine::threads::STACK;
 use tokio::runtime::{Builder, Handle, Runtime};
+use tokio::time::Instant;
+use tokio_util::task::AbortOnDropHandle;
 
 use crate::{Error, Result};
 
 /// How long work may still run after its end was asked for before it counts as lost. On a machine that has more to do
 /// than it can, one step of an operator takes seconds.
 pub(crate) const LOST_AFTER: Duration = Duration::from_secs(5);
-
-/// The stack of a thread. Plans of deep expressions are walked recursively.
-const STACK_BYTES: usize = 16 << 20;
 
 /// How many lanes hold work that does not return.
 #[derive(Debug, Clone, Default)]
@@ -34,9 +35,30 @@ pub(crate) struct LostWork {
 /// All lanes. A lane is started when no idle one is left, and kept for the next query.
 #[derive(Debug)]
 pub(crate) struct Lanes {
-    idle: Arc<Mutex<Vec<LaneThreads>>>,
+    home: Arc<Home>,
     threads: usize,
     lost: LostWork,
+}
+
+/// The idle lanes.
+#[derive(Debug)]
+struct Home {
+    idle: Mutex<Vec<LaneThreads>>,
+    /// The most of them; further ones end.
+    most: usize,
+}
+
+impl Home {
+    fn take_back(&self, lane: LaneThreads) {
+        let mut idle = self.idle.lock();
+        match idle.len() < self.most {
+            true => idle.push(lane),
+            false => {
+                drop(idle);
+                drop(lane);
+            }
+        }
+    }
 }
 
 /// The threads of a lane. Dropping the value does not wait for running work.
@@ -56,15 +78,37 @@ impl Drop for LaneThreads {
 pub(crate) struct Lane {
     threads: Option<LaneThreads>,
     handle: Handle,
-    home: Weak<Mutex<Vec<LaneThreads>>>,
+    home: Weak<Home>,
     use_of: Arc<Use>,
 }
 
 /// One use of a lane.
-#[derive(Debug)]
 struct Use {
     is_lost: AtomicBool,
     lost: LostWork,
+    /// What else happens when the work is lost.
+    then: Mutex<Option<Box<dyn FnOnce() + Send>>>,
+}
+
+impl fmt::Debug for Use {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Use").field("is_lost", &self.is_lost).finish_non_exhaustive()
+    }
+}
+
+impl Use {
+    /// Counts the work as lost, once.
+    fn lose(&self) {
+        if self.is_lost.swap(true, Ordering::Relaxed) {
+            return;
+        }
+        self.lost.now.inc();
+        self.lost.ever.inc();
+        if let Some(then) = self.then.lock().take() {
+            then();
+        }
+        tracing::warn!("a query does not end although its time is over; its threads are written off");
+    }
 }
 
 impl Drop for Use {
@@ -76,14 +120,15 @@ impl Drop for Use {
 }
 
 impl Lanes {
-    /// Every lane has `threads` threads, at least one.
-    pub(crate) fn new(threads: usize, lost: LostWork) -> Self {
-        Self { idle: Arc::default(), threads: threads.max(1), lost }
+    /// Every lane has `threads` threads, at least one. `most_idle` lanes are kept while nobody needs them.
+    pub(crate) fn new(threads: usize, most_idle: usize, lost: LostWork) -> Self {
+        let home = Arc::new(Home { idle: Mutex::default(), most: most_idle });
+        Self { home, threads: threads.max(1), lost }
     }
 
     /// Errors: [`Error::StartThreads`].
     pub(crate) fn take(&self) -> Result<Lane> {
-        let idle = self.idle.lock().pop();
+        let idle = self.home.idle.lock().pop();
         let threads = match idle {
             Some(threads) => threads,
             None => self.start().map_err(Error::StartThreads)?,
@@ -92,13 +137,13 @@ impl Lanes {
             Some(runtime) => runtime.handle().clone(),
             None => return Err(Error::StartThreads(std::io::Error::other("the lane has no threads"))),
         };
-        let use_of = Arc::new(Use { is_lost: AtomicBool::new(false), lost: self.lost.clone() });
-        Ok(Lane { threads: Some(threads), handle, home: Arc::downgrade(&self.idle), use_of })
+        let use_of = Arc::new(Use { is_lost: AtomicBool::new(false), lost: self.lost.clone(), then: Mutex::default() });
+        Ok(Lane { threads: Some(threads), handle, home: Arc::downgrade(&self.home), use_of })
     }
 
     fn start(&self) -> std::io::Result<LaneThreads> {
         let mut builder = Builder::new_multi_thread();
-        builder.worker_threads(self.threads).thread_name("query").thread_stack_size(STACK_BYTES).enable_all();
+        builder.worker_threads(self.threads).thread_name("query").thread_stack_size(STACK).enable_all();
         Ok(LaneThreads(Some(builder.build()?)))
     }
 
@@ -114,16 +159,24 @@ impl Lane {
         &self.handle
     }
 
-    /// A value that watches this use of the lane from the moment it is dropped.
-    pub(crate) fn watch(&self) -> Watch {
-        Watch(Arc::downgrade(&self.use_of))
+    /// Runs `then` if the work on this lane is lost.
+    pub(crate) fn when_lost(&self, then: impl FnOnce() + Send + 'static) {
+        *self.use_of.then.lock() = Some(Box::new(then));
+    }
+
+    /// A value that watches this use of the lane. Work that holds the lane at `late` is lost, whoever waits for it.
+    pub(crate) fn watch(&self, late: Instant) -> Watch {
+        let work = Arc::downgrade(&self.use_of);
+        let here = Handle::try_current().ok();
+        let waiting = here.map(|here| AbortOnDropHandle::new(here.spawn(lose_at(Weak::clone(&work), late))));
+        Watch { work, late, waiting }
     }
 }
 
 impl Drop for Lane {
     fn drop(&mut self) {
         if let (Some(threads), Some(home)) = (self.threads.take(), self.home.upgrade()) {
-            home.lock().push(threads);
+            home.take_back(threads);
         }
     }
 }
@@ -131,25 +184,60 @@ impl Drop for Lane {
 /// Held by whoever waits for work on a lane. Once the value is dropped nobody waits any more, and work that still holds
 /// the lane after [`LOST_AFTER`] is counted as lost.
 #[derive(Debug)]
-pub(crate) struct Watch(Weak<Use>);
+pub(crate) struct Watch {
+    work: Weak<Use>,
+    late: Instant,
+    /// Loses the work while somebody still waits: a client that does not read is one.
+    waiting: Option<AbortOnDropHandle<()>>,
+}
 
 impl Drop for Watch {
     fn drop(&mut self) {
-        if self.0.strong_count() == 0 {
+        drop(self.waiting.take());
+        if self.work.strong_count() == 0 {
             return;
         }
         let Ok(here) = Handle::try_current() else {
             return;
         };
-        let work = Weak::clone(&self.0);
-        here.spawn(async move {
-            tokio::time::sleep(LOST_AFTER).await;
-            if let Some(work) = work.upgrade() {
-                work.is_lost.store(true, Ordering::Relaxed);
-                work.lost.now.inc();
-                work.lost.ever.inc();
-                tracing::warn!("a query does not end although its time is over; its threads are written off");
-            }
-        });
+        let late = self.late.min(Instant::now() + LOST_AFTER);
+        here.spawn(lose_at(Weak::clone(&self.work), late));
+    }
+}
+
+async fn lose_at(work: Weak<Use>, late: Instant) {
+    tokio::time::sleep_until(late).await;
+    if let Some(work) = work.upgrade() {
+        work.lose();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn few_idle_lanes_are_kept() {
+        let lanes = Lanes::new(1, 2, LostWork::default());
+        let used: Vec<Lane> = (0..5).map(|_| lanes.take().unwrap()).collect();
+        drop(used);
+        assert_eq!(lanes.home.idle.lock().len(), 2);
+    }
+
+    #[tokio::test]
+    async fn work_is_lost_once_although_somebody_waits() {
+        let lanes = Lanes::new(1, 2, LostWork::default());
+        let lane = lanes.take().unwrap();
+        let (sender, told) = tokio::sync::oneshot::channel();
+        lane.when_lost(move || sender.send(()).unwrap());
+        let began = Instant::now();
+        let watch = lane.watch(began + Duration::from_millis(100));
+        assert_eq!(lanes.lost(), 0);
+        told.await.unwrap();
+        assert!(began.elapsed() >= Duration::from_millis(100));
+        lane.use_of.lose();
+        assert_eq!((lanes.lost(), lanes.lost.ever.get()), (1, 1));
+        drop((watch, lane));
+        assert_eq!((lanes.lost(), lanes.lost.ever.get()), (0, 1));
     }
 }

@@ -1,5 +1,8 @@
 //! Memory of queries: a pool for each query, and one sum over all queries of the process.
 //!
+//! Operators that spill share three quarters of a query's memory. A sort that has filled its share is not told when
+//! other memory is needed, so the last quarter is for what cannot spill: batches under way, joins, values of functions.
+//!
 //! Invariant: whatever a query reserves in its pool is also part of the sum, until the reservation is freed.
 
 use std::fmt;
@@ -9,6 +12,13 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use datafusion::common::resources_err;
 use datafusion::error::Result;
 use datafusion::execution::memory_pool::{FairSpillPool, MemoryConsumer, MemoryLimit, MemoryPool, MemoryReservation};
+
+/// What the engine calls the memory in which spilled runs of one sort are merged. It takes all that it can get, and
+/// cannot spill, so sorts that run beside it would find none.
+const MERGE: &str = "ExternalSorterMerge";
+
+/// Bytes of a merge that a sort reserves before its first row (`datafusion.execution.sort_spill_reservation_bytes`).
+const FIRST_MERGE: usize = 10 << 20;
 
 /// The sum of the reservations of all queries.
 #[derive(Debug)]
@@ -45,14 +55,47 @@ impl AllQueries {
 /// The pool of one query.
 #[derive(Debug)]
 pub(crate) struct QueryPool {
+    /// Limits what spills, and counts the rest.
     own: FairSpillPool,
+    bytes: usize,
+    /// The most bytes of one merge.
+    merge: usize,
+    reserved: AtomicUsize,
     all: Arc<AllQueries>,
 }
 
 impl QueryPool {
-    /// A pool of `bytes`, within the sum of `all`.
-    pub(crate) fn new(bytes: usize, all: Arc<AllQueries>) -> Self {
-        Self { own: FairSpillPool::new(bytes), all }
+    /// A pool of `bytes` for a query on `threads` threads, within the sum of `all`.
+    pub(crate) fn new(bytes: usize, threads: usize, all: Arc<AllQueries>) -> Self {
+        let merge = (bytes / (2 * threads.max(1))).max(FIRST_MERGE);
+        Self { own: FairSpillPool::new(bytes - bytes / 4), bytes, merge, reserved: AtomicUsize::new(0), all }
+    }
+
+    fn take(&self, reservation: &MemoryReservation, additional: usize) -> Result<()> {
+        let name = reservation.consumer().name();
+        if name.starts_with(MERGE) && reservation.size().saturating_add(additional) > self.merge {
+            return resources_err!("{additional} bytes for {name} are not left: it may hold {}", self.merge);
+        }
+        let within = |now: usize| now.checked_add(additional).filter(|sum| *sum <= self.bytes);
+        if reservation.consumer().can_spill() {
+            self.own.try_grow(reservation, additional)?;
+            self.reserved.fetch_add(additional, Ordering::Relaxed);
+        } else if self.reserved.fetch_update(Ordering::Relaxed, Ordering::Relaxed, within).is_ok() {
+            // The shares of what spills become smaller by that.
+            self.own.grow(reservation, additional);
+        } else {
+            let held = self.reserved.load(Ordering::Relaxed);
+            return resources_err!(
+                "{additional} bytes for {name} are not left: the query holds {held} of {} that it may hold",
+                self.bytes
+            );
+        }
+        Ok(())
+    }
+
+    fn give_back(&self, reservation: &MemoryReservation, bytes: usize) {
+        self.own.shrink(reservation, bytes);
+        self.reserved.fetch_sub(bytes, Ordering::Relaxed);
     }
 }
 
@@ -77,29 +120,69 @@ impl MemoryPool for QueryPool {
 
     fn grow(&self, reservation: &MemoryReservation, additional: usize) {
         self.own.grow(reservation, additional);
+        self.reserved.fetch_add(additional, Ordering::Relaxed);
         self.all.add(additional);
     }
 
     fn shrink(&self, reservation: &MemoryReservation, shrink: usize) {
-        self.own.shrink(reservation, shrink);
+        self.give_back(reservation, shrink);
         self.all.subtract(shrink);
     }
 
     fn try_grow(&self, reservation: &MemoryReservation, additional: usize) -> Result<()> {
-        self.own.try_grow(reservation, additional)?;
+        self.take(reservation, additional)?;
         if self.all.try_add(additional) {
             return Ok(());
         }
-        self.own.shrink(reservation, additional);
+        self.give_back(reservation, additional);
         let (asking, limit) = (reservation.consumer().name(), self.all.limit);
         resources_err!("{asking} needs {additional} bytes more, and all queries together may hold {limit}")
     }
 
     fn reserved(&self) -> usize {
-        self.own.reserved()
+        self.reserved.load(Ordering::Relaxed)
     }
 
     fn memory_limit(&self) -> MemoryLimit {
-        self.own.memory_limit()
+        MemoryLimit::Finite(self.bytes)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_spills_leaves_a_quarter_and_nothing_exceeds_the_whole() {
+        let all = Arc::new(AllQueries::new(900));
+        let pool: Arc<dyn MemoryPool> = Arc::new(QueryPool::new(800, 2, Arc::clone(&all)));
+        let sort = MemoryConsumer::new("sort").with_can_spill(true).register(&pool);
+        let batch = MemoryConsumer::new("batch").register(&pool);
+        sort.try_grow(600).unwrap();
+        assert!(sort.try_grow(1).is_err());
+        batch.try_grow(200).unwrap();
+        assert!(batch.try_grow(1).is_err());
+        sort.shrink(400);
+        // The sort's share is smaller while others hold more.
+        assert!(sort.try_grow(201).is_err());
+        sort.try_grow(200).unwrap();
+        batch.try_grow(200).unwrap();
+        assert_eq!((pool.reserved(), all.reserved()), (800, 800));
+        drop((sort, batch));
+        assert_eq!((pool.reserved(), all.reserved()), (0, 0));
+    }
+
+    #[test]
+    fn a_merge_leaves_memory_to_sorts_beside_it() {
+        let all = Arc::new(AllQueries::new(1 << 30));
+        let pool: Arc<dyn MemoryPool> = Arc::new(QueryPool::new(64 << 20, 2, all));
+        let merge = MemoryConsumer::new("ExternalSorterMerge[0]").register(&pool);
+        merge.try_grow(16 << 20).unwrap();
+        assert!(merge.try_grow(1).is_err());
+        let sort = MemoryConsumer::new("ExternalSorter[1]").with_can_spill(true).register(&pool);
+        sort.try_grow(32 << 20).unwrap();
+        assert!(sort.try_grow(1).is_err());
+        drop((merge, sort));
+        assert_eq!(pool.reserved(), 0);
     }
 }

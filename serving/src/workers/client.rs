@@ -273,3 +273,15 @@ impl Drop for WorkerPin {
         }
     }
 }
+
+#[cfg(test)]
+impl Worker {
+    /// A worker at an address where nobody listens, for plans that are not run.
+    pub(super) fn nowhere() -> Self {
+        use prometheus_client::metrics::counter::Counter;
+        use prometheus_client::metrics::histogram::Histogram;
+
+        let counts = Counts { pin_seconds: Histogram::new([1.0]), bytes: Counter::default() };
+        Self::new("127.0.0.1:1", &WorkersConfig::default(), Handle::current(), Arc::new(counts))
+    }
+}

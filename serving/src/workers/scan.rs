@@ -121,6 +121,7 @@ impl TableProvider for RemoteTable {
                     worker: Arc::clone(share.pin.worker()),
                     ticket: self.ticket(share.pin.answer().pin.clone(), from, &columns, &filters),
                     range: range(&self.from, &above),
+                    rows: self.rows_of(share, &above),
                 })
             })
             .collect();
@@ -135,6 +136,22 @@ impl TableProvider for RemoteTable {
 }
 
 impl RemoteTable {
+    /// The rows that are read from one worker: for states the number that the worker told, and otherwise the offsets
+    /// of the range, of which each has one row at most.
+    fn rows_of(&self, share: &WorkerScan, above: &Frontier) -> u64 {
+        above.iter().fold(0, |rows: u64, (partition, end)| {
+            let told = match &self.part {
+                RemoteContent::States(view, _) => {
+                    let pinned = share.pin.answer().partitions.get(&partition);
+                    pinned.and_then(|pinned| pinned.states.get(view)).copied()
+                }
+                RemoteContent::Rows => None,
+            };
+            let offsets = end.0.saturating_sub(self.from.get(partition).0);
+            rows.saturating_add(told.unwrap_or(u64::try_from(offsets).unwrap_or(0)))
+        })
+    }
+
     fn ticket(&self, pin: String, from: Frontier, columns: &[usize], filters: &[GroupFilter]) -> Ticket {
         match &self.part {
             RemoteContent::States(view, _) => Ticket::States(StatesTicket {
@@ -164,16 +181,26 @@ struct Read {
     worker: Arc<Worker>,
     ticket: Ticket,
     range: String,
+    /// At most, before filters.
+    rows: u64,
 }
 
 /// The reads from all workers; each read is one partition of the plan.
 #[derive(Debug)]
-struct RemoteReads {
+pub(crate) struct RemoteReads {
     reads: Vec<Read>,
     filters: Vec<GroupFilter>,
     projected: SchemaRef,
     /// The pins. They must outlive the streams, because a plan is dropped before its streams are polled.
     shares: WorkerScans,
+}
+
+impl RemoteReads {
+    /// The rows of all reads, at most.
+    pub(crate) fn rows(&self) -> usize {
+        let rows = self.reads.iter().map(|read| read.rows).fold(0, u64::saturating_add);
+        usize::try_from(rows).unwrap_or(usize::MAX)
+    }
 }
 
 impl LeafInput for RemoteReads {
@@ -241,4 +268,18 @@ fn external(error: Error) -> DataFusionError {
 /// The error of a stream of messages that broke off before its end.
 pub(super) fn broken_off(worker: &str, status: &tonic::Status) -> Error {
     Error::AskWorker { worker: worker.to_owned(), reason: format!("broke off: {}", status.message()) }
+}
+
+#[cfg(test)]
+impl RemoteReads {
+    /// A read of `rows` rows without columns, from a worker that is nowhere.
+    pub(crate) fn of_rows(rows: u64) -> LeafExec<Self> {
+        let worker = Arc::new(Worker::nowhere());
+        let ticket = Ticket::Rows { pin: String::new(), from: Frontier::new(), columns: None };
+        let read = Read { worker, ticket, range: String::new(), rows };
+        let projected = Arc::new(Schema::empty());
+        let shares = WorkerScans::default();
+        let reads = Self { reads: vec![read], filters: Vec::new(), projected: Arc::clone(&projected), shares };
+        LeafExec::new(reads, projected, 1)
+    }
 }

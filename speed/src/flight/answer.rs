@@ -9,7 +9,7 @@ use std::sync::Arc;
 use thalweg_schemas::catalog::{Catalog, CompiledView};
 use thalweg_schemas::failure::ViewFailure;
 use thalweg_schemas::realtime::protocol::{Coverage, PinRequest, PinnedPartition, WorkerStatus, WorkerStream};
-use thalweg_schemas::realtime::segment::ViewSegments;
+use thalweg_schemas::realtime::segment::{Segment, ViewSegments};
 use thalweg_schemas::realtime::snapshot::{StreamHandle, StreamSnapshot};
 use thalweg_schemas::realtime::tile::{rows_between, tile};
 use thalweg_schemas::{Error as SharedError, Frontier, Offset, Partition, StreamName, ViewId};
@@ -80,17 +80,25 @@ pub(super) fn partitions(
     known: &BTreeMap<ViewId, Arc<CompiledView>>,
 ) -> BTreeMap<Partition, PinnedPartition> {
     let partition = |(partition, frontier): (Partition, Offset)| {
-        let views = request.views.iter().map(|(id, from)| {
+        let mut states = BTreeMap::new();
+        let mut views = BTreeMap::new();
+        for (id, from) in &request.views {
             let held = match (known.get(id), snapshot.views.get(id)) {
                 (None, _) => Coverage::NotHeld(format!("view {id} is not known there")),
                 (Some(_), None) => Coverage::NotHeld(match snapshot.failed.get(id) {
                     Some(failure) => format!("it has failed: {}", failure.sentence()),
                     None => "its realtime state is being rebuilt".into(),
                 }),
-                (Some(_), Some(held)) => ranges(id, held, partition, from.get(partition), frontier),
+                (Some(_), Some(held)) => match tiles(id, held, partition, from.get(partition), frontier) {
+                    Ok(tiles) => {
+                        states.insert(id.clone(), tiles.iter().map(|tile| tile.states.num_rows() as u64).sum());
+                        Coverage::Ranges(tiles.iter().map(|tile| (tile.from, tile.to)).collect())
+                    }
+                    Err(reason) => Coverage::NotHeld(reason),
+                },
             };
-            (id.clone(), held)
-        });
+            views.insert(id.clone(), held);
+        }
         let rows = request.rows.as_ref().map(|from| {
             let from = from.get(partition);
             match rows_between(&snapshot.rows, partition, from, frontier) {
@@ -104,7 +112,8 @@ pub(super) fn partitions(
             caught_up: stopped.is_none() && snapshot.caught_up_partitions.contains(&partition),
             lag: snapshot.health.get(&partition).map_or(0, |h| h.lag),
             waiting: stopped.map(str::to_owned).or_else(|| snapshot.waiting.clone()),
-            views: views.collect(),
+            views,
+            states,
             rows,
         };
         (partition, pinned)
@@ -117,12 +126,18 @@ pub(super) fn one(partition: Partition, offset: Offset) -> Frontier {
     [(partition, offset)].into_iter().collect()
 }
 
-fn ranges(view: &ViewId, held: &ViewSegments, partition: Partition, from: Offset, to: Offset) -> Coverage {
-    match tile(view, held, &one(partition, from), &one(partition, to)) {
-        Ok(tiles) => Coverage::Ranges(tiles.iter().map(|t| (t.from, t.to)).collect()),
-        Err(SharedError::NotHeld { reason, .. }) => Coverage::NotHeld(reason),
-        Err(other) => Coverage::NotHeld(other.to_string()),
-    }
+/// The segments that tile `[from, to)` of one partition, or the reason why none do.
+fn tiles(
+    view: &ViewId,
+    held: &ViewSegments,
+    partition: Partition,
+    from: Offset,
+    to: Offset,
+) -> Result<Vec<Arc<Segment>>, String> {
+    tile(view, held, &one(partition, from), &one(partition, to)).map_err(|error| match error {
+        SharedError::NotHeld { reason, .. } => reason,
+        other => other.to_string(),
+    })
 }
 
 /// The status of every stream of `handles`.

@@ -4,11 +4,11 @@
 
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, Float64Array, Int32Array, Int64Array};
+use arrow::array::{ArrayRef, Float64Array, Int32Array, Int64Array, StringArray};
 use arrow::record_batch::RecordBatch;
 
 use super::fixture::{compile, rows, states_of, stream_definition};
-use crate::algebra::{batches, collect};
+use crate::algebra::{Differences, batches, collect};
 use crate::engine::session;
 
 #[tokio::test]
@@ -18,15 +18,37 @@ async fn differences_name_the_group_and_the_aggregate() {
     let rows = rows();
     let all = states_of(&plan, rows.clone(), false).await;
     let stored = states_of(&plan, rows.clone(), true).await;
-    assert_eq!(plan.differences(&all, &stored, &[]).unwrap(), vec![]);
+    assert_eq!(plan.differences(&all, &stored, &[]).unwrap(), Differences::default());
     let less = states_of(&plan, rows.slice(1, rows.num_rows() - 1), false).await;
-    let found = plan.differences(&all, &less, &[]).unwrap();
+    let found = plan.differences(&all, &less, &[]).unwrap().told;
     assert!(
         found.iter().any(|d| d.group == ["0", "a"] && d.aggregate.as_deref() == Some("count(Int64(1))")),
         "{found:?}"
     );
-    let none = plan.differences(&all, &[], &[]).unwrap();
+    let none = plan.differences(&all, &[], &[]).unwrap().told;
     assert!(none.iter().all(|d| d.right.is_none()) && !none.is_empty());
+}
+
+#[tokio::test]
+async fn no_more_differences_are_told_than_a_report_can_hold() {
+    let plan = compile("SELECT k, count(*) AS n FROM events GROUP BY k").await.unwrap();
+    let groups = 2_500;
+    let schema = stream_definition().row_schema();
+    let columns = schema.fields().iter().map(|field| -> ArrayRef {
+        match field.name().as_str() {
+            "_partition" => Arc::new(Int32Array::from(vec![0; groups])),
+            "_offset" => Arc::new(Int64Array::from_iter_values(0..groups as i64)),
+            "k" => Arc::new((0..groups).map(|k| Some(format!("k{k:04}"))).collect::<StringArray>()),
+            _ => arrow::array::new_null_array(field.data_type(), groups),
+        }
+    });
+    let rows = RecordBatch::try_new(Arc::clone(&schema), columns.collect()).unwrap();
+    let all = states_of(&plan, rows, false).await;
+    for (left, right) in [(&all[..], &[][..]), (&[], &all)] {
+        let found = plan.differences(left, right, &[]).unwrap();
+        assert_eq!((found.told.len(), found.more), (1_000, 1_500));
+        assert!(found.told.is_sorted_by_key(|difference| &difference.group));
+    }
 }
 
 /// Values summed in another order are equal; changed values are not.
@@ -93,6 +115,6 @@ async fn check_rounding(call: &str, values: &[f64], change: fn(&mut [f64]), same
         let left = states_of(&plan, forth.clone(), false).await;
         let right = states_of(&plan, back.clone(), false).await;
         let found = plan.differences(&left, &right, &magnitudes).unwrap();
-        assert_eq!(found.is_empty(), same, "{call} {group}: {found:?}");
+        assert_eq!(found.told.is_empty(), same, "{call} {group}: {found:?}");
     }
 }

@@ -81,17 +81,16 @@ impl GuardStream {
 
     /// Looks ahead to the join above: its batches repeat the widest row of this input.
     fn look_ahead(&self, batch: &RecordBatch) -> Result<()> {
-        let Some((widths, side)) = &self.duty.join else {
+        let Some((join, side)) = &self.duty.join else {
             return Ok(());
         };
-        let width = self.fixed_width.unwrap_or_else(|| slices::widest(batch));
-        let (rows, limit) = (self.allowance.batch_rows(), self.allowance.batch_bytes());
-        let bytes = widths.raise(*side, width).saturating_mul(rows);
-        if let Some(error) = self.allowance.too_wide(rows, bytes, limit) {
+        let width = join.raise(*side, self.fixed_width.unwrap_or_else(|| slices::widest(batch)));
+        if let Some(error) = self.allowance.too_wide_a_join(join.number, width) {
             return Err(error);
         }
         // Without smaller batches, only an output that cannot be held at all ends the query.
-        if bytes > limit.saturating_mul(4) {
+        let bytes = width.saturating_mul(self.allowance.join_rows(join.number));
+        if bytes > self.allowance.batch_bytes().saturating_mul(4) {
             return self.allowance.exhausted("a join of wide rows", bytes);
         }
         Ok(())

@@ -26,6 +26,7 @@ fn answer(parts: &[Part<'_>]) -> PinAnswer {
             lag: 3,
             waiting: None,
             views: BTreeMap::from([(view(), held(ranges))]),
+            states: BTreeMap::new(),
             rows: None,
         };
         (Partition(*p), pinned)
