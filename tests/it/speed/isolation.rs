@@ -5,9 +5,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use thalweg_kit::store::Trouble;
+use thalweg_kit::store::{FaultyStore, Trouble};
 use thalweg_kit::world::faulty_warehouse;
 use thalweg_schemas::catalog::CompiledView;
+use thalweg_schemas::definition;
 use thalweg_schemas::failure::{FailedStep, ViewFailure};
 use thalweg_schemas::{Fault, Partition};
 
@@ -70,8 +71,8 @@ async fn a_message_that_one_view_cannot_take_stops_nothing_else() {
     // After a restart, the same view fails alone, over archived rows.
     let mut run = site.start().await;
     run.takes_up(&site).await;
-    let again = run.fails(&zero, |_| true).await;
-    assert_eq!((again.step, again.message()), (FailedStep::Rebuild, Some(bad)), "{again:?}");
+    let again = run.fails(&zero, |failure| failure.message() == Some(bad)).await;
+    assert_eq!(again.step, FailedStep::Rebuild, "{again:?}");
     assert_eq!(again.expression, failure.expression);
     for step in 40..50 {
         run.feed(script.step(step)).await;
@@ -89,6 +90,11 @@ async fn a_message_that_one_view_cannot_take_stops_nothing_else() {
 
 /// Archives some steps, then rebuilds a new view while reading the archive gives `trouble`.
 async fn rebuilt_in(trouble: Trouble) -> (Site, Run, Script, Arc<CompiledView>) {
+    let (site, _, run, script, other) = rebuilt_over_store(trouble).await;
+    (site, run, script, other)
+}
+
+async fn rebuilt_over_store(trouble: Trouble) -> (Site, Arc<FaultyStore>, Run, Script, Arc<CompiledView>) {
     let (warehouse, store) = faulty_warehouse();
     let site = Site::over(warehouse, "nowhere:1", &[(0, 0), (1, 7)]).await;
     site.recompute().await;
@@ -102,7 +108,22 @@ async fn rebuilt_in(trouble: Trouble) -> (Site, Run, Script, Arc<CompiledView>) 
     run.archived(script.frontier(), &site).await;
     store.set(trouble);
     let other = site.add(TOTAL).await;
-    (site, run, script, other)
+    (site, store, run, script, other)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rebuild_of_a_dropped_view_ends_at_once() {
+    let (site, store, run, script, other) =
+        rebuilt_over_store(Trouble::Stall { part: ".parquet", times: usize::MAX }).await;
+    store.has_stalled(1).await;
+    let drop_view = format!("DROP VIEW {}", other.definition.name);
+    site.world.catalogs.apply(definition::parse(&drop_view).unwrap()).await.unwrap();
+    site.world.catalog.send_replace(site.world.catalogs.load().await.unwrap());
+    // Nobody lets the read go on.
+    store.has_stalled(0).await;
+    store.set(Trouble::None);
+    run.check(&site, &script).await;
+    run.end(&site, script.frontier()).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
