@@ -104,6 +104,9 @@ impl Ingest<'_> {
     /// Takes the result of a search, unless the view was tried again or dropped meanwhile.
     pub(super) fn take_located(&mut self, view: &CompiledView, recorded: &Arc<ViewFailure>, precise: ViewFailure) {
         self.work.searches.end();
+        if precise == **recorded {
+            return;
+        }
         let said = precise.sentence();
         if self.state.refine(view.plan.id(), recorded, precise) {
             tracing::info!("view `{}`: {said}", view.definition.name);

@@ -218,10 +218,12 @@ impl Work {
             let FailedRange { view, recorded, from, to, error } = failed;
             let until = Instant::now() + LONGEST_SEARCH;
             let part = |from: &Frontier, to: &Frontier| rows.rows(from, to);
-            let searching = find_culprit(&view.plan, &session, (from, to), error, until, part);
+            let searching = contain("looking for a message", async {
+                Ok::<_, Error>(find_culprit(&view.plan, &session, (from, to), error, until, part).await)
+            });
             let precise = match end.run_until_cancelled(searching).await {
-                Some(culprit) => ViewFailure::located(recorded.step, culprit, recorded.since_ms),
-                None => ViewFailure::clone(&recorded),
+                Some(Ok(culprit)) => ViewFailure::located(recorded.step, culprit, recorded.since_ms),
+                Some(Err(_)) | None => ViewFailure::clone(&recorded),
             };
             Ok(JobDone::Located(view, recorded, precise))
         });

@@ -93,9 +93,9 @@ impl FaultyStore {
         self.set.send_modify(|set| *set += 1);
     }
 
-    /// Waits until so many reads wait.
-    pub async fn has_stalled(&self, reads: usize) {
-        self.stalled.subscribe().wait_for(|stalled| *stalled == reads).await.unwrap();
+    /// Waits until reads wait, or until none does.
+    pub async fn stalls(&self, expect: bool) {
+        self.stalled.subscribe().wait_for(|stalled| (*stalled > 0) == expect).await.unwrap();
     }
 
     /// Runs `work` until it ends or the store dies. Returns `None` if the store died.
@@ -151,7 +151,7 @@ impl FaultyStore {
     }
 
     /// Waits if a read of `path` is to do so.
-    async fn stalls(&self, path: &str) {
+    async fn stall(&self, path: &str) {
         let mut set = self.set.subscribe();
         let stalls = match &mut *self.trouble.lock().unwrap() {
             (Trouble::Stall { part, times }, _) if *times > 0 && path.contains(*part) => {
@@ -207,7 +207,7 @@ impl ObjectStore for FaultyStore {
     async fn get_opts(&self, location: &Path, options: GetOptions) -> Result<GetResult> {
         self.works(location.as_ref(), false)?;
         self.reads(location.as_ref())?;
-        self.stalls(location.as_ref()).await;
+        self.stall(location.as_ref()).await;
         self.inner.get_opts(location, options).await
     }
 
