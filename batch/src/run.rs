@@ -141,7 +141,7 @@ async fn run_and_search(
     Ok(report)
 }
 
-/// The report of a run, and if the run failed, what is to be searched for the messages behind the failure.
+/// The report of a run, and what is to be searched for the messages behind its failure, if messages may be the cause.
 pub(crate) struct Ran {
     pub(crate) report: RunReport,
     pub(crate) suspect: Option<Suspect>,
@@ -225,7 +225,7 @@ struct Run<'a> {
     config: &'a BatchConfig,
     archive: Archive,
     table: ViewTable,
-    /// Set if the computation has failed.
+    /// Set if the computation has failed for a reason that stays.
     suspect: Option<Suspect>,
 }
 
@@ -329,7 +329,7 @@ impl<'a> Run<'a> {
             Ok(Err(error)) => {
                 let suspect = self.suspect(of_view(error)?, assessed.master, report);
                 let failure = suspect.vague();
-                self.suspect = Some(suspect);
+                self.suspect = (!failure.may_pass()).then_some(suspect);
                 return Ok(RunOutcome::Failed(failure));
             }
             Err(taken) => return Ok(lost(&report.view, taken)),
@@ -383,6 +383,7 @@ impl<'a> Run<'a> {
             from: report.from.clone(),
             to: report.to.clone(),
             error,
+            since_ms: self.config.clock.now_ms(),
         }
     }
 }

@@ -35,12 +35,14 @@ pub(crate) struct Suspect {
     pub(super) from: Frontier,
     pub(super) to: Frontier,
     pub(super) error: SharedError,
+    /// When the run failed, in milliseconds since 1970.
+    pub(super) since_ms: i64,
 }
 
 impl Suspect {
     /// The failure as the run knows it: somewhere in the range that it read.
     pub(super) fn vague(&self) -> ViewFailure {
-        ViewFailure::new(FailedStep::Run, &self.error, (&self.from, &self.to), self.config.clock.now_ms())
+        ViewFailure::new(FailedStep::Run, &self.error, (&self.from, &self.to), self.since_ms)
     }
 
     /// The memory limit of the search.
@@ -53,11 +55,11 @@ impl Suspect {
         let vague = self.vague();
         let until = Instant::now() + time;
         let found = contain(SEARCHING, async move {
-            let Self { warehouse, config, stream, view, master, from, to, error } = self;
+            let Self { warehouse, config, stream, view, master, from, to, error, since_ms } = self;
             let session = session_of(&warehouse, &config)?;
             let part = |from: &Frontier, to: &Frontier| plan(&stream, &master, from, to);
             let culprit = find_culprit(&view.plan, &session, (from, to), error, until, part).await;
-            Ok::<_, SharedError>(ViewFailure::located(FailedStep::Run, culprit, config.clock.now_ms()))
+            Ok::<_, SharedError>(ViewFailure::located(FailedStep::Run, culprit, since_ms))
         });
         found.await.unwrap_or_else(|error| {
             tracing::debug!(%error, "a search for a message failed");
