@@ -3,6 +3,8 @@
 //!
 //! Invariant: this file writes nothing to the warehouse, and announced versions never go back.
 
+mod reasons;
+
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,6 +16,7 @@ use thalweg_schemas::{Fault, StreamName, ViewId};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
+use self::reasons::Reasons;
 use crate::Result;
 use crate::archive::Archive;
 use crate::view_table::ViewTable;
@@ -24,7 +27,8 @@ const POLL: Duration = Duration::from_secs(1);
 /// Announces new batch versions from the state tables, until cancelled. A process that runs [`crate::schedule()`]
 /// does not need this function, because the schedule calls it.
 ///
-/// Errors: a broken invariant. A table that cannot be read concerns its view alone, which keeps its last version.
+/// Errors: a broken invariant. A table that cannot be read concerns its view alone, which keeps its last version; the
+/// log has the reason once.
 pub async fn follow_published(
     warehouse: Warehouse,
     mut catalog: watch::Receiver<Arc<Catalog>>,
@@ -32,22 +36,29 @@ pub async fn follow_published(
     cancel: CancellationToken,
 ) -> Result<()> {
     let mut tables: HashMap<ViewId, ViewTable> = HashMap::new();
+    let mut reasons = Reasons::new();
     catalog.mark_changed();
     while turn(&mut catalog, &cancel).await {
         let known = Arc::clone(&catalog.borrow_and_update());
         let views: HashMap<ViewId, &Arc<CompiledView>> =
             known.compiled().map(|view| (view.plan.id().clone(), view)).collect();
         tables.retain(|id, _| views.contains_key(id));
+        reasons.retain(|id| views.contains_key(id));
         forget_others(&published, &views);
         for (id, view) in &views {
             match latest(&warehouse, &mut tables, id, view).await {
-                Ok(Some(version)) => announce(&published, version),
-                Ok(None) => {}
+                Ok(version) => {
+                    reasons.end(id);
+                    if let Some(version) = version {
+                        announce(&published, version);
+                    }
+                }
                 Err(error) if error.fault() == Fault::Bug => return Err(error),
-                Err(error) => {
+                Err(error) if reasons.is_new(id, error.to_string()) => {
                     let view = &view.definition.name;
                     tracing::warn!(%view, %error, "published versions are not seen");
                 }
+                Err(_) => {}
             }
         }
     }
@@ -56,8 +67,8 @@ pub async fn follow_published(
 
 /// Announces new versions of master datasets, until cancelled. A stream without an archived epoch has no version.
 ///
-/// Errors: a table is invalid. A table with another stream's columns is no error, because only the user can fix it;
-/// until then the stream has no version.
+/// Errors: a broken invariant. A table that cannot be read, for example one with another stream's columns, concerns its
+/// stream alone, which keeps its last version; the log has the reason once.
 pub async fn follow_masters(
     warehouse: Warehouse,
     mut catalog: watch::Receiver<Arc<Catalog>>,
@@ -65,6 +76,7 @@ pub async fn follow_masters(
     cancel: CancellationToken,
 ) -> Result<()> {
     let mut archives: HashMap<StreamName, Followed> = HashMap::new();
+    let mut reasons = Reasons::new();
     catalog.mark_changed();
     while turn(&mut catalog, &cancel).await {
         let known = Arc::clone(&catalog.borrow_and_update());
@@ -72,14 +84,19 @@ pub async fn follow_masters(
             let stream = known.streams.get(name);
             stream.is_some_and(|stream| stream.definition.sql == followed.sql)
         });
+        reasons.retain(|name| known.streams.contains_key(name));
         let mut seen = Masters::new();
         for (name, stream) in &known.streams {
             match newest(&warehouse, &mut archives, stream).await {
-                Ok(Some(version)) => drop(seen.insert(name.clone(), version)),
-                Ok(None) => {}
+                Ok(version) => {
+                    reasons.end(name);
+                    seen.extend(version.map(|version| (name.clone(), version)));
+                }
                 Err(error) if error.fault() == Fault::Bug => return Err(error),
                 Err(error) => {
-                    tracing::warn!(stream = %name, %error, "the archive is not seen");
+                    if reasons.is_new(name, error.to_string()) {
+                        tracing::warn!(stream = %name, %error, "the archive is not seen");
+                    }
                     let known = masters.borrow().get(name).cloned();
                     seen.extend(known.map(|version| (name.clone(), version)));
                 }

@@ -3,35 +3,40 @@
 //! Invariant: the states published at a cut B depend only on the rows below B. A run selects rows by `_partition` and
 //! `_offset` in one pinned version, never by the age of files.
 
+mod pinned_rows;
+
 mod compute;
+mod search;
 
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use thalweg_schemas::algebra::find_culprit;
 use thalweg_schemas::api::runs::{RunList, RunMode, RunOutcome, RunReport};
 use thalweg_schemas::catalog::{Catalog, CatalogStream, CompiledView};
 use thalweg_schemas::clock::WallClock;
 use thalweg_schemas::engine::contain::contain;
-use thalweg_schemas::engine::session;
 use thalweg_schemas::failure::{FailedStep, ViewFailure};
 use thalweg_schemas::warehouse::Warehouse;
 use thalweg_schemas::warehouse::versions::{BatchVersion, MasterVersion};
 use thalweg_schemas::{Fault, Frontier, Shared, ViewName};
 use uuid::Uuid;
 
-pub(crate) use self::compute::rows;
 use self::compute::{compute, states};
+pub(crate) use self::pinned_rows::rows;
+use self::search::of_view;
+pub(crate) use self::search::{KnownFailure, Suspect};
+use crate::Result;
 use crate::archive::Archive;
 use crate::decide::{PublishedView, RunKind, decide};
 use crate::failed_runs::FailedRuns;
 use crate::lease::{self, Holder, Lease, Renewal, Taken};
 use crate::view_table::{Publication, PublishOutcome, ViewTable};
-use crate::{Error, Result};
 
 /// The work, for errors.
 const COMPUTING: &str = "computing states";
+/// How long a client waits for the messages behind the failures of the runs that it has asked for.
+const SEARCH: Duration = Duration::from_secs(30);
 
 /// Settings of runs and of the schedule.
 #[derive(Debug, Clone)]
@@ -79,7 +84,7 @@ pub struct Progress {
 }
 
 /// Computes one view, or all views one after the other; a view that fails does not keep the others from their runs.
-/// `record` receives the report of each run.
+/// `record` receives the report of each run. All searches for messages together take at most half a minute.
 ///
 /// Errors: those of [`run_view`]; those of [`Catalog::compiled_of`].
 pub async fn run_views(
@@ -91,9 +96,10 @@ pub async fn run_views(
 ) -> Result<RunList> {
     let catalog = Arc::clone(&shared.catalog.borrow());
     let mut failed = FailedRuns::open(&shared.warehouse).await;
+    let mut left = SEARCH;
     let mut runs = Vec::new();
     for view in catalog.compiled_of(name)? {
-        let report = run_view(&shared.warehouse, &catalog, &view, mode, config, |_| ()).await?;
+        let report = run_and_search(&shared.warehouse, &catalog, &view, mode, config, &mut left, |_| ()).await?;
         failed.record(&report).await;
         record(&report);
         runs.push(report);
@@ -103,7 +109,8 @@ pub async fn run_views(
 
 /// Computes `view` up to the newest mark and publishes the result, unless another run of the view is active.
 /// `progress` is called about twice a second. A failure of storage, planning or computing is the outcome of the
-/// report. Nothing is published then, unless the commit itself failed: its outcome is unknown.
+/// report, with the messages that cannot be computed, unless the search for them takes more than half a minute.
+/// Nothing is published then, unless the commit itself failed: its outcome is unknown.
 ///
 /// Errors: a broken invariant.
 pub async fn run_view(
@@ -114,13 +121,55 @@ pub async fn run_view(
     config: &BatchConfig,
     progress: impl FnMut(Progress),
 ) -> Result<RunReport> {
+    let mut left = SEARCH;
+    run_and_search(warehouse, catalog, view, mode, config, &mut left, progress).await
+}
+
+/// [`run_view`], with a search that takes at most `left`, from which its time is taken.
+async fn run_and_search(
+    warehouse: &Warehouse,
+    catalog: &Catalog,
+    view: &Arc<CompiledView>,
+    mode: RunMode,
+    config: &BatchConfig,
+    left: &mut Duration,
+    progress: impl FnMut(Progress),
+) -> Result<RunReport> {
+    let Ran { mut report, suspect } = run_knowing(warehouse, catalog, view, mode, config, None, progress).await?;
+    if let Some(suspect) = suspect {
+        let started = Instant::now();
+        report.outcome = RunOutcome::Failed(suspect.search(*left).await);
+        *left = left.saturating_sub(started.elapsed());
+    }
+    Ok(report)
+}
+
+/// The report of a run, and what is to be searched for the messages behind its failure, if messages may be the cause.
+pub(crate) struct Ran {
+    pub(crate) report: RunReport,
+    pub(crate) suspect: Option<Suspect>,
+}
+
+/// [`run_view`] without a search. If a run with the same start failed before, the messages behind its failure are
+/// computed first, alone; if they fail again, nothing else is computed.
+///
+/// Errors: a broken invariant.
+pub(crate) async fn run_knowing(
+    warehouse: &Warehouse,
+    catalog: &Catalog,
+    view: &Arc<CompiledView>,
+    mode: RunMode,
+    config: &BatchConfig,
+    known: Option<&KnownFailure>,
+    progress: impl FnMut(Progress),
+) -> Result<Ran> {
     let started = Instant::now();
-    match contain(COMPUTING, attempt(warehouse, catalog, view, mode, config, progress)).await {
+    match contain(COMPUTING, attempt(warehouse, catalog, view, mode, config, known, progress)).await {
         Err(error) if error.fault() != Fault::Bug => {
             let nowhere = Frontier::new();
             let cause = (error.fault(), error.reason());
             let failure = ViewFailure::told(FailedStep::Run, cause, (&nowhere, &nowhere), config.clock.now_ms());
-            Ok(RunReport {
+            let report = RunReport {
                 view: view.definition.name.clone(),
                 id: view.plan.id().clone(),
                 mode,
@@ -132,7 +181,8 @@ pub async fn run_view(
                 bytes: 0,
                 elapsed: started.elapsed(),
                 outcome: RunOutcome::Failed(failure),
-            })
+            };
+            Ok(Ran { report, suspect: None })
         }
         outcome => outcome,
     }
@@ -144,8 +194,9 @@ async fn attempt(
     view: &Arc<CompiledView>,
     mode: RunMode,
     config: &BatchConfig,
+    known: Option<&KnownFailure>,
     progress: impl FnMut(Progress),
-) -> Result<RunReport> {
+) -> Result<Ran> {
     let started = Instant::now();
     let mut run = Run::open(warehouse, catalog, view, mode, config).await?;
     let mut report = run.assess().await?.report;
@@ -154,14 +205,14 @@ async fn attempt(
         report.outcome = match lease::take(warehouse, view.plan.id(), &config.clock).await? {
             Taken::Held { holder, until_ms } => busy(&holder, until_ms),
             Taken::Mine(mut lease) => {
-                let outcome = run.under(&mut lease, &mut report, progress).await;
+                let outcome = run.under(&mut lease, &mut report, known, progress).await;
                 lease.release().await;
                 outcome?
             }
         };
     }
     report.elapsed = started.elapsed();
-    Ok(report)
+    Ok(Ran { report, suspect: run.suspect })
 }
 
 fn busy(holder: &Holder, until_ms: i64) -> RunOutcome {
@@ -171,12 +222,14 @@ fn busy(holder: &Holder, until_ms: i64) -> RunOutcome {
 /// The inputs of one run.
 struct Run<'a> {
     warehouse: &'a Warehouse,
-    stream: &'a CatalogStream,
-    view: &'a CompiledView,
+    stream: &'a Arc<CatalogStream>,
+    view: &'a Arc<CompiledView>,
     mode: RunMode,
     config: &'a BatchConfig,
     archive: Archive,
     table: ViewTable,
+    /// Set if the computation has failed for a reason that stays.
+    suspect: Option<Suspect>,
 }
 
 /// The work on a pinned version, and a report to be filled in.
@@ -191,7 +244,7 @@ impl<'a> Run<'a> {
     async fn open(
         warehouse: &'a Warehouse,
         catalog: &'a Catalog,
-        view: &'a CompiledView,
+        view: &'a Arc<CompiledView>,
         mode: RunMode,
         config: &'a BatchConfig,
     ) -> Result<Self> {
@@ -209,6 +262,7 @@ impl<'a> Run<'a> {
             config,
             archive: Archive::open(warehouse, definition, origin).await?,
             table: ViewTable::open(warehouse, plan.id(), plan.stored_schema()).await?,
+            suspect: None,
         })
     }
 
@@ -251,6 +305,7 @@ impl<'a> Run<'a> {
         &mut self,
         lease: &mut Lease,
         report: &mut RunReport,
+        known: Option<&KnownFailure>,
         progress: impl FnMut(Progress),
     ) -> Result<RunOutcome> {
         let assessed = self.assess().await?;
@@ -258,6 +313,14 @@ impl<'a> Run<'a> {
         let (work, base) = (assessed.work, assessed.base.as_deref());
         if work == RunKind::Nothing {
             return Ok(RunOutcome::NothingNew);
+        }
+        if let Some(known) = known.filter(|known| known.is_within(&report.from, &report.to)) {
+            let again = known.happens_again(self.warehouse, self.config, self.stream, self.view, &assessed.master);
+            match lease.hold(again).await {
+                Ok(true) => return Ok(RunOutcome::Failed(known.failure.clone())),
+                Ok(false) => {}
+                Err(taken) => return Ok(lost(&report.view, taken)),
+            }
         }
         let run = Uuid::new_v4();
         let rows = rows(&self.stream.definition, &assessed.master, &report.from, &report.to)?;
@@ -267,10 +330,10 @@ impl<'a> Run<'a> {
         let (files, rows_read) = match lease.hold(computing).await {
             Ok(Ok(computed)) => computed,
             Ok(Err(error)) => {
-                return match lease.hold(self.locate(error, &assessed.master, report)).await {
-                    Ok(failure) => Ok(RunOutcome::Failed(failure?)),
-                    Err(taken) => Ok(lost(&report.view, taken)),
-                };
+                let suspect = self.suspect(of_view(error)?, assessed.master, report);
+                let failure = suspect.vague();
+                self.suspect = (!failure.may_pass()).then_some(suspect);
+                return Ok(RunOutcome::Failed(failure));
             }
             Err(taken) => return Ok(lost(&report.view, taken)),
         };
@@ -313,21 +376,18 @@ impl<'a> Run<'a> {
         Ok(outcome)
     }
 
-    /// Finds the messages over which the view cannot be computed, as the speed layer does.
-    ///
-    /// Errors: an error that is not the engine's.
-    async fn locate(&self, error: Error, master: &MasterVersion, report: &RunReport) -> Result<ViewFailure> {
-        let error = error.into_shared()?;
-        let env = session::runtime(Some(self.warehouse), Some(self.config.memory), Some(self.config.spill.clone()))?;
-        let session = Arc::new(session::state(env, self.config.target_partitions));
-        let found = |from: &Frontier, to: &Frontier| match rows(&self.stream.definition, master, from, to) {
-            Ok(rows) => Ok(rows.plan),
-            Err(Error::Schemas(error)) => Err(error),
-            Err(other) => Err(thalweg_schemas::Error::Broken(other.to_string())),
-        };
-        let range = (report.from.clone(), report.to.clone());
-        let culprit = find_culprit(&self.view.plan, &session, range, error, found).await;
-        Ok(ViewFailure::located(FailedStep::Run, culprit, self.config.clock.now_ms()))
+    fn suspect(&self, error: thalweg_schemas::Error, master: Arc<MasterVersion>, report: &RunReport) -> Suspect {
+        Suspect {
+            warehouse: self.warehouse.clone(),
+            config: self.config.clone(),
+            stream: Arc::clone(self.stream),
+            view: Arc::clone(self.view),
+            master,
+            from: report.from.clone(),
+            to: report.to.clone(),
+            error,
+            since_ms: self.config.clock.now_ms(),
+        }
     }
 }
 

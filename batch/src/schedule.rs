@@ -1,30 +1,38 @@
 //! The schedule of runs: runs new views at once, and all views on an interval or when memory is short.
 //!
 //! Invariant: a view is promoted only after one of its versions is announced, so a name never points to states that
-//! readers cannot find.
+//! readers cannot find. Runs and searches together keep to the memory limit of a run.
+
+mod failing;
+mod searches;
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::FutureExt;
 use thalweg_schemas::api::runs::{RunMode, RunOutcome, RunReport};
 use thalweg_schemas::catalog::{Catalog, CompiledView};
-use thalweg_schemas::error::restart::pause_of_view;
+use thalweg_schemas::failure::ViewFailure;
 use thalweg_schemas::warehouse::versions::Published;
 use thalweg_schemas::{Fault, Shared, ViewId};
 use tokio::sync::{Notify, mpsc, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use self::failing::FailingView;
+use self::searches::{Located, Searches};
 use crate::Result;
 use crate::failed_runs::FailedRuns;
 use crate::follow::{announce, follow_published};
 use crate::promote::promote;
-use crate::run::{BatchConfig, run_view};
+use crate::run::{BatchConfig, Ran, Suspect, run_knowing};
 
 /// Shortest time between two rounds of runs, and the pause before failed work is retried.
 const SHORTEST_REST: Duration = Duration::from_millis(200);
 const RETRY: Duration = Duration::from_secs(5);
+/// How long the report of a failed run waits for the search for its messages. A longer search is reported later.
+const SOON: Duration = Duration::from_secs(2);
 
 /// Connects the schedule to the rest of the process.
 #[derive(Debug, Clone)]
@@ -34,7 +42,8 @@ pub struct Downstream {
     pub published: watch::Sender<Arc<Published>>,
     /// Starts a round of runs at once.
     pub wake: Arc<Notify>,
-    /// Receives the report of every run, including failed runs, unless another process computes the view.
+    /// Receives the report of every run, including failed runs, unless another process computes the view. The report of
+    /// a failed run comes again when a search has found the messages behind the failure.
     pub runs: mpsc::UnboundedSender<RunReport>,
 }
 
@@ -45,10 +54,7 @@ pub struct Downstream {
 pub async fn schedule(config: BatchConfig, downstream: Downstream, cancel: CancellationToken) -> Result<()> {
     let Shared { warehouse, catalog, .. } = downstream.shared.clone();
     let following = follow_published(warehouse, catalog, downstream.published.clone(), cancel.clone());
-    let rounds = async {
-        let told = FailedRuns::open(&downstream.shared.warehouse).await;
-        Rounds { config, downstream, promoted: HashSet::new(), failed: HashMap::new(), told }.run().await
-    };
+    let rounds = async { Rounds::new(config, downstream).await.run().await };
     tokio::select! {
         () = cancel.cancelled() => Ok(()),
         ended = following => ended,
@@ -62,27 +68,26 @@ struct Rounds {
     downstream: Downstream,
     /// Views that this schedule promoted, although the catalog at hand may still list them as building.
     promoted: HashSet<ViewId>,
-    failed: HashMap<ViewId, RunFailures>,
+    failed: HashMap<ViewId, FailingView>,
     /// What replicas are told of failures.
     told: FailedRuns,
-}
-
-/// A view whose newest run failed.
-struct RunFailures {
-    /// Failures in a row.
-    failures: u32,
-    may_pass: bool,
-    /// The earliest time of the next run.
-    again: Instant,
+    searches: Searches,
 }
 
 impl Rounds {
+    async fn new(config: BatchConfig, downstream: Downstream) -> Self {
+        let searches = Searches::new(config.memory);
+        let told = FailedRuns::open(&downstream.shared.warehouse).await;
+        Self { config, downstream, promoted: HashSet::new(), failed: HashMap::new(), told, searches }
+    }
+
     async fn run(mut self) -> Result<()> {
         let mut due = Instant::now();
         loop {
             let known = Arc::clone(&self.downstream.shared.catalog.borrow_and_update());
             let exists = |id: &ViewId| known.compiled().any(|view| view.plan.id() == id);
             self.failed.retain(|id, _| exists(id));
+            self.searches.retain(exists);
             self.told.keep(exists).await;
             let mut again = self.run_building(&known).await?;
             if Instant::now() >= due {
@@ -97,6 +102,7 @@ impl Rounds {
                     }
                 }
                 () = self.downstream.wake.notified() => due = Instant::now(),
+                located = self.searches.next() => self.take_located(located).await,
                 changed = self.downstream.shared.catalog.changed() => {
                     if changed.is_err() {
                         return Ok(());
@@ -151,23 +157,33 @@ impl Rounds {
     /// Runs one view and reports the run. A view that another process computes is skipped without a report. Returns
     /// `None` for a view that failed and is not due again.
     async fn run_one(&mut self, catalog: &Catalog, view: &Arc<CompiledView>) -> Result<Option<RunOutcome>> {
+        while let Some(located) = self.searches.next().now_or_never() {
+            self.take_located(located).await;
+        }
         let id = view.plan.id();
-        if self.failed.get(id).is_some_and(|failed| failed.again > Instant::now()) {
+        let version = self.downstream.shared.published.borrow().versions.get(id).map(|version| version.version);
+        let failing = self.failed.get(id);
+        if failing.is_some_and(|failing| !failing.is_due(Instant::now(), version)) {
             return Ok(None);
         }
-        let mode = RunMode::Incremental;
-        let report = run_view(&self.downstream.shared.warehouse, catalog, view, mode, &self.config, |_| ()).await?;
-        self.told.record(&report).await;
-        let outcome = report.outcome.clone();
-        if !matches!(outcome, RunOutcome::Failed(_)) {
+        let (known, mode) = (failing.and_then(FailingView::known), RunMode::Incremental);
+        let config = BatchConfig { memory: self.searches.left_of(self.config.memory), ..self.config.clone() };
+        let warehouse = &self.downstream.shared.warehouse;
+        let ran = run_knowing(warehouse, catalog, view, mode, &config, known.as_ref(), |_| ()).await?;
+        let Ran { mut report, suspect } = ran;
+        if !matches!(report.outcome, RunOutcome::Failed(_)) {
             self.failed.remove(id);
         }
-        match &outcome {
+        match report.outcome.clone() {
             RunOutcome::Failed(failure) => {
-                let failures = self.failed.get(id).map_or(0, |failed| failed.failures) + 1;
-                let pause = pause_of_view(failure.fault, failures);
-                let (may_pass, again) = (failure.may_pass(), Instant::now() + pause);
-                self.failed.insert(id.clone(), RunFailures { failures, may_pass, again });
+                let (before, now) = (self.failed.remove(id), Instant::now());
+                let failing = FailingView::after(before, &report, &failure, version, self.config.interval, now);
+                let pause = failing.pause(now);
+                self.failed.insert(id.clone(), failing);
+                let failure = match suspect {
+                    Some(suspect) => self.search(&mut report, failure, suspect).await,
+                    None => failure,
+                };
                 let (name, said, advice) = (&report.view, failure.sentence(), failure.advice());
                 tracing::warn!(again_in = ?pause, "view `{name}`: {said}. {advice}");
             }
@@ -177,18 +193,53 @@ impl Rounds {
             }
             RunOutcome::Busy { holder, .. } => {
                 tracing::debug!(view = %report.view, holder, "the view is computed elsewhere");
-                return Ok(Some(outcome));
+                return Ok(Some(report.outcome));
             }
             RunOutcome::NothingNew | RunOutcome::Fenced => {}
         }
+        let outcome = report.outcome.clone();
+        self.tell(report).await;
+        Ok(Some(outcome))
+    }
+
+    async fn tell(&mut self, report: RunReport) {
+        self.told.record(&report).await;
         // The receiver may be gone; runs continue without it.
         let _ = self.downstream.runs.send(report);
-        Ok(Some(outcome))
+    }
+
+    /// Starts the search for the messages behind the failure of a run. Returns what is known of the failure by the
+    /// time of the report, into which it is written.
+    async fn search(&mut self, report: &mut RunReport, vague: ViewFailure, suspect: Suspect) -> ViewFailure {
+        self.searches.add(report, &vague, suspect);
+        let soon = Instant::now() + SOON;
+        while let Ok(located) = tokio::time::timeout_at(soon, self.searches.next()).await {
+            if located.report.id != report.id {
+                self.take_located(located).await;
+                continue;
+            }
+            if let Some(failing) = self.failed.get_mut(&report.id) {
+                failing.refine(&vague, &located.precise);
+            }
+            *report = located.report;
+            return located.precise;
+        }
+        vague
+    }
+
+    /// Reports the failure of an earlier run again, with the messages that a search has found.
+    async fn take_located(&mut self, located: Located) {
+        let Located { vague, precise, report } = located;
+        let failing = self.failed.get_mut(&report.id);
+        if failing.is_some_and(|failing| failing.refine(&vague, &precise)) && precise != vague {
+            tracing::warn!("view `{}`: {}. {}", report.view, precise.sentence(), precise.advice());
+            self.tell(report).await;
+        }
     }
 
     /// True if the view's newest run failed for a reason that may pass.
     fn may_succeed_soon(&self, view: &ViewId) -> bool {
-        self.failed.get(view).is_some_and(|failed| failed.may_pass)
+        self.failed.get(view).is_some_and(FailingView::may_succeed_soon)
     }
 }
 

@@ -34,7 +34,7 @@ mod difference;
 
 pub use aggregate::Aggregate;
 pub use compile::ViewPlan;
-pub use culprit::{Culprit, find_culprit};
+pub use culprit::{Culprit, failure_over, find_culprit};
 pub(crate) use diagnose::diagnose;
 pub use difference::{Difference, Differences};
 pub use plans::{batches, between, collect, scan, stream};

@@ -6,9 +6,9 @@
 //!          └─ limit                    rows and states that stay; reading pauses here, so that both batches fit
 //! ```
 //!
-//! The budget counts messages from the moment they leave librdkafka, rows, states, and the whole memory pool of a
-//! running rebuild. It does not count the working memory of one operator: a decoder's tape, the hash table of one
-//! micro-batch, the Parquet file that an epoch becomes.
+//! The budget counts messages from the moment they leave librdkafka, rows, states, the whole memory pool of a running
+//! rebuild, and what a search for a message holds. It does not count the working memory of one operator: a decoder's
+//! tape, the hash table of one micro-batch, the Parquet file that an epoch becomes.
 //!
 //! Invariant: rows that are not archived are never dropped. When nothing can be freed, reading pauses. A view whose cut
 //! does not move cannot keep reading paused: its segments are dropped, because they can be rebuilt.
@@ -36,7 +36,7 @@ pub(crate) struct MemoryShares {
     pub(crate) batch: usize,
     /// The memory in use above which reading pauses.
     pub(crate) limit: usize,
-    /// The share of a rebuild.
+    /// The share of rebuilds and searches.
     pub(crate) rebuild: usize,
 }
 
@@ -50,6 +50,12 @@ impl MemoryShares {
             limit: (budget - batches).saturating_sub(queue).max(budget / 4),
             rebuild: budget / 4,
         }
+    }
+
+    /// The bytes that count as used by rebuilds and searches, which hold `held`. A rebuild allocates its memory within
+    /// a moment, so its whole share counts while one runs.
+    pub(crate) fn charge(&self, is_rebuilding: bool, held: usize) -> usize {
+        if is_rebuilding { held.max(self.rebuild) } else { held }
     }
 
     /// The size limit of the first micro-batches: bytes of messages.
@@ -228,6 +234,17 @@ mod tests {
         check(2 * MIB, (1536 - 128) << 10, 32 << 10);
         // A user may set a queue that is larger than the budget; reading continues in spite of that.
         assert_eq!(MemoryShares::of(16 * MIB, 64 * MIB).limit, 4 * MIB);
+    }
+
+    #[test]
+    fn rebuilds_count_with_their_share_and_searches_with_what_they_hold() {
+        let shares = MemoryShares::of(16 << 20, 1 << 20);
+        let check = |is_rebuilding, held, expect| assert_eq!(shares.charge(is_rebuilding, held), expect);
+        check(false, 0, 0);
+        check(false, 5 << 20, 5 << 20);
+        check(true, 0, 4 << 20);
+        check(true, 3 << 20, 4 << 20);
+        check(true, 5 << 20, 5 << 20);
     }
 
     #[test]

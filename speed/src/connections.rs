@@ -1,6 +1,7 @@
 //! The connections to Kafka that the operator's settings define.
 //!
-//! Invariant: only the settings define connections, and no message shows a value of one.
+//! Invariant: only the settings define connections. Of the values of a connection, messages show the brokers alone, as
+//! the settings write them; a reference stays a reference.
 
 use std::collections::BTreeMap;
 use std::fmt;

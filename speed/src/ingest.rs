@@ -12,6 +12,7 @@
 mod event;
 
 mod connections;
+mod searches;
 mod work;
 
 mod epoch;
@@ -147,9 +148,9 @@ impl<'a> Ingest<'a> {
             let states: usize = states.map(|segment| segment.bytes).sum();
             self.size_batches(raw, rows.get_array_memory_size() + states);
             let now = self.now();
-            self.state.advance(now, to.clone(), rows.clone(), drained.last, segments)?;
+            self.state.advance(now, to.clone(), rows, drained.last, segments)?;
             for (view, error) in failed {
-                self.fail_update(now, view, &rows, (&from, &to), error);
+                self.fail_update(now, view, (from.clone(), to.clone()), error);
             }
         }
         self.state.observe(&drained.high, drained.ends);
@@ -195,7 +196,9 @@ impl<'a> Ingest<'a> {
         if self.state.is_retry_due(now) {
             self.reconcile();
         }
+        self.work.end_rebuilds(&self.state.rebuilds());
         self.start_merges();
+        self.start_search();
         if !self.state.is_shown() {
             self.show();
         }

@@ -206,20 +206,25 @@ async fn connect(
     feed: BatchSender,
 ) -> Result<()> {
     let partitions: BTreeSet<Partition> = from.at.partitions().collect();
-    let mut told = None;
+    let mut told = Told::default();
     let log = loop {
         let mut asking = pin!(checked(&topic, stream, catalogs, &from.master, &partitions));
         let answer = match tokio::time::timeout(FIRST_WORD, &mut asking).await {
             Ok(answer) => answer,
             Err(_) => {
-                tell_away(stream, &feed, &mut told, topic.silence());
+                if told.silence() {
+                    tell_away(stream, &feed, topic.silence());
+                }
                 asking.await
             }
         };
         match answer {
             Ok(found) => break found,
             Err(error) if error.awaits_kafka() => {
-                tell_away(stream, &feed, &mut told, error.to_string());
+                let reason = error.to_string();
+                if told.error(&reason) {
+                    tell_away(stream, &feed, reason);
+                }
                 tokio::time::sleep(ASK_AGAIN).await;
             }
             Err(error) => return Err(error),
@@ -234,13 +239,33 @@ async fn connect(
     consumer::start(topic, from.at, limits, feed)
 }
 
-/// Shows why the brokers do not answer; logs a reason once.
-fn tell_away(stream: &CatalogStream, feed: &BatchSender, told: &mut Option<String>, reason: String) {
-    if told.as_ref() != Some(&reason) {
-        tracing::warn!(stream = %stream.definition.name, "waiting for Kafka: {reason}");
-        feed.away(Some(reason.clone()));
-        *told = Some(reason);
+/// What users were told of brokers that do not answer, so that a reason is told once.
+#[derive(Debug, Default)]
+struct Told {
+    anything: bool,
+    /// The last error.
+    error: Option<String>,
+}
+
+impl Told {
+    /// True if users are to be told that there is no answer yet: an error that they were told says more.
+    fn silence(&mut self) -> bool {
+        !std::mem::replace(&mut self.anything, true)
     }
+
+    /// True if users are to be told of an error: the last error was another one.
+    fn error(&mut self, reason: &str) -> bool {
+        self.anything = true;
+        let is_new = self.error.as_deref() != Some(reason);
+        self.error = Some(reason.to_owned());
+        is_new
+    }
+}
+
+/// Shows and logs why the brokers do not answer.
+fn tell_away(stream: &CatalogStream, feed: &BatchSender, reason: String) {
+    tracing::warn!(stream = %stream.definition.name, "waiting for Kafka: {reason}");
+    feed.away(Some(reason));
 }
 
 /// The topic's watermarks, after checking that the log continues the archive in the partitions that this process
@@ -259,4 +284,29 @@ async fn checked(
     check_watermarks(&topic.name, &log, &next.within(gone))?;
     check(topic, stream, &log, &origin, master, partitions).await?;
     Ok(log)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_reason_is_told_once() {
+        // Each step is silence or an error, and whether users are told of it.
+        let check = |steps: &[(Option<&str>, bool)]| {
+            let mut told = Told::default();
+            for (i, (step, expect)) in steps.iter().enumerate() {
+                let is_told = match step {
+                    None => told.silence(),
+                    Some(reason) => told.error(reason),
+                };
+                assert_eq!(is_told, *expect, "step {i} of {steps:?}");
+            }
+        };
+        // Every attempt is silent at first and fails in the end.
+        check(&[(None, true), (Some("down"), true), (None, false), (Some("down"), false), (None, false)]);
+        check(&[(Some("down"), true), (None, false), (Some("down"), false)]);
+        check(&[(None, true), (Some("down"), true), (None, false), (Some("refused"), true), (Some("down"), true)]);
+        check(&[(None, true), (None, false)]);
+    }
 }

@@ -14,6 +14,8 @@ pub(crate) mod view_state;
 
 pub(crate) mod epochs;
 pub(crate) mod health;
+pub(crate) mod row_source;
+
 pub(crate) mod rebuild;
 
 pub(crate) mod views;

@@ -1,7 +1,4 @@
-//! The computation of a run: reads rows of a pinned version, computes states within the memory limit, and writes
-//! files.
-//!
-//! Invariant: rows are selected by `_partition` and `_offset` alone.
+//! The computation of a run: computes states of rows within the memory limit, and writes files.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,35 +8,19 @@ use datafusion::logical_expr::{LogicalPlan, LogicalPlanBuilder};
 use datafusion::physical_plan::{ExecutionPlan, execute_stream};
 use datafusion::prelude::ident;
 use futures::StreamExt;
-use thalweg_schemas::Frontier;
-use thalweg_schemas::algebra::{ViewPlan, between, scan};
-use thalweg_schemas::definition::stream::{OFFSET, PARTITION, StreamDefinition};
+use thalweg_schemas::algebra::{ViewPlan, scan};
+use thalweg_schemas::definition::stream::{OFFSET, PARTITION};
 use thalweg_schemas::engine::contain::contain;
 use thalweg_schemas::engine::session;
 use thalweg_schemas::warehouse::Warehouse;
 use thalweg_schemas::warehouse::parquet::ParquetFiles;
-use thalweg_schemas::warehouse::versions::{BatchVersion, MasterVersion};
+use thalweg_schemas::warehouse::versions::BatchVersion;
 
 use super::{BatchConfig, COMPUTING, Progress};
 use crate::decide::RunKind;
 use crate::files::StateFiles;
 use crate::log::NewFile;
 use crate::{Error, Result};
-
-/// Rows of a pinned version, as a plan.
-pub(crate) struct Rows {
-    pub(crate) plan: LogicalPlan,
-    pub(crate) expected: Option<u64>,
-}
-
-/// The rows and rejects of `[from, to)` in `master`.
-pub(crate) fn rows(stream: &StreamDefinition, master: &MasterVersion, from: &Frontier, to: &Frontier) -> Result<Rows> {
-    let files: Vec<_> = master.files.iter().filter(|file| file.touches(from, to)).cloned().collect();
-    let expected = files.iter().map(|file| file.rows).sum();
-    let table = Arc::new(ParquetFiles::new(stream.row_schema(), files));
-    let plan = between(scan(stream.name.as_str(), table)?, from, to)?;
-    Ok(Rows { plan, expected })
-}
 
 /// The plan of the stored states. States are sorted by group, so that a filter on groups reads few row groups.
 pub(super) fn states(

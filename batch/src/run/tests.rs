@@ -250,7 +250,8 @@ async fn one_run_at_a_time_and_a_suspended_run_drops_its_work() {
 #[tokio::test(flavor = "multi_thread")]
 async fn one_view_of_three_that_fails_leaves_the_others_their_runs() {
     let bad = "SELECT sum(count / (count - 13)) AS n FROM sensor_data WHERE count > 5";
-    let views = [("a", OVERALL), ("bad", bad), ("c", OVERALL)];
+    let without = format!("{bad} AND count <> 13");
+    let views = [("a", OVERALL), ("bad", bad), ("c", &without)];
     let mut built = Built::new(&[(0, 0), (1, 0)], &views).await;
     built.commit(&[(0, 0), (1, 0)], &[(0, 40), (1, 9)], true).await;
     let (catalog, published) = (watch::channel(Arc::new(built.catalog.clone())).1, watch::channel(Arc::default()).1);
@@ -266,9 +267,57 @@ async fn one_view_of_three_that_fails_leaves_the_others_their_runs() {
     assert_eq!((failure.step, failure.fault), (FailedStep::Run, Fault::User));
     assert_eq!(failure.message(), Some((Partition(0), Offset(13))), "{failure:?}");
     assert!(failure.expression.as_ref().is_some_and(|text| text.starts_with("sum(")), "{failure:?}");
-    // A view that does not take the message in its WHERE fails nowhere.
-    let one = run_views(&shared, Some(&runs[0].view), RunMode::Full, &built.config, |_| ()).await.unwrap().runs;
-    assert_eq!(one.len(), 1);
+    // The view whose WHERE leaves the message out takes all the others.
+    let (_, answer) = built.published(&built.view("c")).await;
+    assert_eq!(answer, expected(&built.view("c"), &[], &[(0, 40), (1, 9)]).await);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_run_reports_its_failure_without_a_search() {
+    let bad = "SELECT sum(count / (count - 13)) AS n FROM sensor_data";
+    let mut built = Built::new(&[(0, 0)], &[("bad", bad), ("good", OVERALL)]).await;
+    built.commit(&[(0, 0)], &[(0, 40)], true).await;
+    let view = built.view("bad");
+    let Built { warehouse, catalog, config, store, .. } = &built;
+    let run = async |known: Option<&KnownFailure>| {
+        let mode = RunMode::Incremental;
+        run_knowing(warehouse, catalog, &view, mode, config, known, |_| ()).await.unwrap()
+    };
+    let Ran { report, suspect } = run(None).await;
+    let RunOutcome::Failed(vague) = &report.outcome else { panic!("{:?}", report.outcome) };
+    assert_eq!((&vague.from, &vague.to, &vague.expression), (&at(&[(0, 0)]), &at(&[(0, 40)]), &None));
+    // The view's lease is free while the search runs.
+    let lease = lease::take(warehouse, view.plan.id(), &config.clock).await.unwrap();
+    let Taken::Mine(lease) = lease else { panic!("{lease:?}") };
+    lease.release().await;
+    // What may pass is not in the messages.
+    store.set(Trouble::Fail { part: "states-", after: false, times: 1 });
+    let (good, mode) = (built.view("good"), RunMode::Incremental);
+    let passing = run_knowing(warehouse, catalog, &good, mode, config, None, |_| ()).await.unwrap();
+    assert!(matches!(&passing.report.outcome, RunOutcome::Failed(f) if f.may_pass()) && passing.suspect.is_none());
+    // A search whose storage does not answer ends with what is known.
+    store.set(Trouble::Stall { part: ".parquet", times: 1 });
+    let nothing = suspect.unwrap().search(Duration::from_millis(50)).await;
+    assert_eq!(nothing, *vague);
+    store.set(Trouble::None);
+    let suspect = run(None).await.suspect.unwrap();
+    let precise = suspect.search(SEARCH).await;
+    assert_eq!(precise.message(), Some((Partition(0), Offset(13))), "{precise:?}");
+
+    // A retry with the same start computes the message alone.
+    let failure = ViewFailure { reason: "as known".into(), ..precise };
+    let known = KnownFailure { run_from: report.from.clone(), failure };
+    let again = run(Some(&known)).await;
+    assert_eq!(again.report.outcome, RunOutcome::Failed(known.failure.clone()));
+    assert!(again.suspect.is_none(), "nothing else is searched");
+    // Messages that can be computed are no reason to stop.
+    let (from, to) = (at(&[(0, 12)]), at(&[(0, 13)]));
+    let good = KnownFailure { failure: ViewFailure { from, to, ..known.failure.clone() }, ..known.clone() };
+    let all = run(Some(&good)).await;
+    assert!(matches!(&all.report.outcome, RunOutcome::Failed(f) if f.to == at(&[(0, 40)])), "{:?}", all.report.outcome);
+    // A run from another start does not know them.
+    let elsewhere = KnownFailure { run_from: at(&[(0, 7)]), ..known };
+    assert!(run(Some(&elsewhere)).await.suspect.is_some());
 }
 
 #[tokio::test(flavor = "multi_thread")]

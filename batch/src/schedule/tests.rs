@@ -8,11 +8,13 @@ use thalweg_schemas::definition::parse;
 use thalweg_schemas::definition::stream::StreamDefinition;
 use thalweg_schemas::realtime::epoch::Epoch;
 use thalweg_schemas::warehouse::Warehouse;
+use thalweg_schemas::warehouse::versions::BatchVersion;
 use thalweg_schemas::{Offset, Partition, StreamName, ViewName};
 
 use super::*;
 use crate::archive::Archive;
 use crate::lease::{self, Taken};
+use crate::run::run_view;
 use crate::testing::rows_at;
 
 const STREAM: &str = "CREATE EXTERNAL TABLE events (k STRING, x BIGINT) STORED AS KAFKA LOCATION 'events' \
@@ -140,8 +142,7 @@ async fn a_view_of_another_process_is_left_to_it() {
         panic!("nobody held it")
     };
     let (downstream, mut reports) = downstream(&warehouse, &catalogs, watch::channel(Arc::clone(&known)).1);
-    let told = FailedRuns::open(&warehouse).await;
-    let mut rounds = Rounds { config, downstream, promoted: HashSet::new(), failed: HashMap::new(), told };
+    let mut rounds = Rounds::new(config, downstream).await;
     // The view is retried, and no report is sent.
     assert!(rounds.run_building(&known).await.unwrap());
     assert!(reports.try_recv().is_err());
@@ -167,8 +168,7 @@ async fn a_view_that_fails_leaves_the_others_their_runs_and_is_tried_rarely() {
     let folder = tempfile::tempdir().unwrap();
     let config = BatchConfig { spill: folder.path().to_owned(), ..BatchConfig::default() };
     let (downstream, mut reports) = downstream(&warehouse, &catalogs, watch::channel(Arc::clone(&known)).1);
-    let told = FailedRuns::open(&warehouse).await;
-    let mut rounds = Rounds { config, downstream, promoted: HashSet::new(), failed: HashMap::new(), told };
+    let mut rounds = Rounds::new(config, downstream).await;
     assert!(!rounds.run_building(&known).await.unwrap(), "a failure that stays is not tried soon");
     let outcomes: Vec<_> = std::iter::from_fn(|| reports.try_recv().ok()).collect();
     assert_eq!(outcomes.len(), 2);
@@ -176,7 +176,64 @@ async fn a_view_that_fails_leaves_the_others_their_runs_and_is_tried_rarely() {
     assert_eq!(failure.message(), Some((Partition(0), Offset(4))), "{failure:?}");
     assert!(failure.sentence().contains("Division by zero"), "{}", failure.sentence());
     assert_eq!(outcomes[1].outcome, RunOutcome::Published);
-    assert!(rounds.failed[&id].again > Instant::now() + LONG);
+    assert!(rounds.failed[&id].pause(Instant::now()) > LONG);
     rounds.run_building(&known).await.unwrap();
     assert!(reports.try_recv().is_err_and(|e| e == mpsc::error::TryRecvError::Empty), "it is not run again yet");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_long_search_holds_up_no_other_view_and_is_reported_when_it_ends() {
+    let (warehouse, store) = faulty_warehouse();
+    let catalogs = CatalogStore::new(warehouse.clone());
+    catalogs.apply(parse(STREAM).unwrap()).await.unwrap();
+    let stream = StreamName::new("events").unwrap();
+    let known = catalogs.record_origin(&stream, &at(&[(0, 0)])).await.unwrap();
+    archived(&warehouse, &known.streams[&stream].definition, 0, 7).await;
+    let bad = "CREATE MATERIALIZED VIEW bad AS SELECT sum(_offset / (_offset - 4)) AS n FROM events;";
+    catalogs.apply(parse(&format!("{VIEW} {bad}")).unwrap()).await.unwrap();
+    let known = catalogs.load().await.unwrap();
+    let view = Arc::clone(known.views[&ViewName::new("bad").unwrap()].building.as_ref().unwrap());
+    let id = view.plan.id().clone();
+
+    let folder = tempfile::tempdir().unwrap();
+    let config = BatchConfig { spill: folder.path().to_owned(), ..BatchConfig::default() };
+    let (downstream, mut reports) = downstream(&warehouse, &catalogs, watch::channel(Arc::clone(&known)).1);
+    let mut rounds = Rounds::new(config.clone(), downstream).await;
+    let mode = RunMode::Incremental;
+    let ran = run_knowing(&warehouse, &known, &view, mode, &config, None, |_| ()).await.unwrap();
+    let (mut report, suspect) = (ran.report, ran.suspect.unwrap());
+    let RunOutcome::Failed(vague) = report.outcome.clone() else { panic!("{:?}", report.outcome) };
+    let failing = FailingView::after(None, &report, &vague, None, config.interval, Instant::now());
+    rounds.failed.insert(id.clone(), failing);
+
+    store.set(Trouble::Stall { part: ".parquet", times: 1 });
+    assert_eq!(rounds.search(&mut report, vague.clone(), suspect).await, vague);
+    assert_eq!(rounds.searches.left_of(config.memory), config.memory / 4 * 3);
+    // The other view is computed meanwhile.
+    rounds.run_building(&known).await.unwrap();
+    assert_eq!(reports.try_recv().unwrap().outcome, RunOutcome::Published);
+    assert!(reports.try_recv().is_err());
+
+    store.set(Trouble::None);
+    let located = rounds.searches.next().await;
+    rounds.take_located(located).await;
+    let RunOutcome::Failed(precise) = reports.try_recv().unwrap().outcome else { panic!("it is not reported") };
+    assert_eq!(precise.message(), Some((Partition(0), Offset(4))), "{precise:?}");
+    assert_eq!(rounds.failed[&id].known().unwrap().failure, precise);
+    assert_eq!(rounds.searches.left_of(config.memory), config.memory);
+
+    // A view that somebody else has published is run again at once.
+    rounds.run_building(&known).await.unwrap();
+    assert!(reports.try_recv().is_err(), "its pause is long");
+    let theirs = BatchVersion {
+        view: id.clone(),
+        version: 0,
+        cut: at(&[(0, 0)]),
+        master_version: 0,
+        published_ms: 0,
+        files: Arc::from([]),
+    };
+    announce(&rounds.downstream.published, Arc::new(theirs));
+    rounds.run_building(&known).await.unwrap();
+    assert!(matches!(reports.try_recv().unwrap().outcome, RunOutcome::Failed(failure) if failure == precise));
 }

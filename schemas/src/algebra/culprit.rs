@@ -4,14 +4,16 @@
 //!  [from, to) fails ─▶ halve: the first half that fails by itself ─▶ … ─▶ one message ─▶ each expression alone
 //! ```
 //!
-//! Invariant: the work is bounded: every halving computes the range at most once more, and the number of computations
-//! is limited. If no half fails by itself (a sum over many messages overflows), the range is the answer.
+//! Invariant: the work is bounded: every halving computes the range at most once more, the number of computations is
+//! limited, and so is their time. If no half fails by itself (a text of many messages is too long), the range is the
+//! answer; if the time is over, the answer is the smallest range that was found.
 
 use std::sync::Arc;
 
 use datafusion::execution::context::SessionState;
 use datafusion::logical_expr::LogicalPlan;
 use futures::StreamExt;
+use tokio::time::{Instant, timeout_at};
 
 use super::ViewPlan;
 use super::plans::stream;
@@ -32,12 +34,13 @@ pub struct Culprit {
 }
 
 /// Searches `[from, to)`, over which `view` failed with `error`. `rows` plans the rows of a part of the range. The
-/// search ends early if a part fails for a reason that may pass.
+/// search ends early if a part fails for a reason that may pass, and at `until`.
 pub async fn find_culprit<Rows>(
     view: &ViewPlan,
     session: &Arc<SessionState>,
     (from, to): (Frontier, Frontier),
     error: Error,
+    until: Instant,
     rows: Rows,
 ) -> Culprit
 where
@@ -51,19 +54,24 @@ where
         let plan = rows(&from, &to).and_then(|rows| view.update(rows));
         compute(Arc::clone(session), plan)
     };
-    let found = narrow(whole, probe).await;
+    let found = narrow(whole, until, probe).await;
     if halves(&found.from, &found.to).is_some() {
         return found;
     }
     for (text, part) in rows(&found.from, &found.to).and_then(|rows| view.parts(rows)).unwrap_or_default() {
-        let outcome = compute(Arc::clone(session), Ok(part)).await;
-        if let Err(error) = outcome
-            && is_of_messages(&error)
-        {
-            return Culprit { expression: Some(text), error, ..found };
+        match timeout_at(until, compute(Arc::clone(session), Ok(part))).await {
+            Ok(Err(error)) if is_of_messages(&error) => return Culprit { expression: Some(text), error, ..found },
+            Ok(_) => {}
+            Err(_) => break,
         }
     }
     found
+}
+
+/// The error of `view` over `rows`, if the same rows give the same error again.
+pub async fn failure_over(view: &ViewPlan, session: &Arc<SessionState>, rows: Result<LogicalPlan>) -> Option<Error> {
+    let plan = rows.and_then(|rows| view.update(rows));
+    compute(Arc::clone(session), plan).await.err().filter(is_of_messages)
 }
 
 /// True if the same messages give the same error again.
@@ -84,8 +92,8 @@ async fn compute(session: Arc<SessionState>, plan: Result<LogicalPlan>) -> Resul
     .await
 }
 
-/// Halves the range as long as a half fails by itself.
-async fn narrow<Probe, Probing>(mut whole: Culprit, probe: Probe) -> Culprit
+/// Halves the range as long as a half fails by itself, and until a time.
+async fn narrow<Probe, Probing>(mut whole: Culprit, until: Instant, probe: Probe) -> Culprit
 where
     Probe: Fn(Frontier, Frontier) -> Probing,
     Probing: Future<Output = Result<()>>,
@@ -98,10 +106,11 @@ where
                 return whole;
             }
             left -= 1;
-            match probe(from.clone(), to.clone()).await {
-                Ok(()) => {}
-                Err(error) if !is_of_messages(&error) => return whole,
-                Err(error) => {
+            match timeout_at(until, probe(from.clone(), to.clone())).await {
+                Err(_) => return whole,
+                Ok(Ok(())) => {}
+                Ok(Err(error)) if !is_of_messages(&error) => return whole,
+                Ok(Err(error)) => {
                     failed = Some(Culprit { from, to, expression: None, error });
                     break;
                 }
@@ -141,6 +150,8 @@ fn halves(from: &Frontier, to: &Frontier) -> Option<[Half; 2]> {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     fn at(pairs: &[(i32, i64)]) -> Frontier {
@@ -150,6 +161,8 @@ mod tests {
     fn refused() -> Error {
         Error::refuse("no", "no")
     }
+
+    const LONG: Duration = Duration::from_secs(600);
 
     type Pairs<'a> = &'a [(i32, i64)];
 
@@ -168,7 +181,7 @@ mod tests {
             std::future::ready(if fails(&inside) { Err(refused()) } else { Ok(()) })
         };
         let whole = Culprit { from: at(from), to: at(to), expression: None, error: refused() };
-        let found = narrow(whole, probe).await;
+        let found = narrow(whole, Instant::now() + LONG, probe).await;
         let here = |frontier: &Frontier| frontier.within(found.to.advanced_since(&found.from).partitions());
         assert_eq!((here(&found.from), here(&found.to)), (at(expect.0), at(expect.1)));
         assert!(probes.get() <= PROBES);
@@ -190,5 +203,19 @@ mod tests {
         check(&[(0, 0)], &[(0, 100)], both, (&[(0, 0)], &[(0, 50)])).await;
         check(&[(0, 0), (1, 0)], &[(0, 4), (1, 4)], |inside| inside.len() > 4, (&[(0, 0), (1, 0)], &[(0, 4), (1, 4)]))
             .await;
+    }
+
+    #[tokio::test]
+    async fn a_search_whose_time_is_over_has_the_smallest_range_so_far() {
+        let whole = Culprit { from: at(&[(0, 0)]), to: at(&[(0, 64)]), expression: None, error: refused() };
+        // The third computation takes for ever.
+        let probes = std::cell::Cell::new(0);
+        let probe = |_, _| {
+            probes.set(probes.get() + 1);
+            let hangs = probes.get() == 3;
+            async move { if hangs { std::future::pending().await } else { Err(refused()) } }
+        };
+        let found = narrow(whole, Instant::now() + Duration::from_millis(50), probe).await;
+        assert_eq!((found.from, found.to, probes.get()), (at(&[(0, 0)]), at(&[(0, 16)]), 3));
     }
 }

@@ -5,6 +5,8 @@
 use std::sync::Arc;
 
 use thalweg_schemas::ViewId;
+use thalweg_schemas::algebra::Culprit;
+use thalweg_schemas::catalog::CompiledView;
 use thalweg_schemas::failure::ViewFailure;
 use thalweg_schemas::realtime::epoch::EpochOutcome;
 use thalweg_schemas::realtime::segment::Segment;
@@ -33,12 +35,15 @@ pub(super) enum IngestEvent {
 
 /// The result of a job beside the loop.
 pub(super) enum JobDone {
-    Merged(ViewId, Vec<Segment>),
+    /// A merge of segments of this incarnation of the view.
+    Merged(ViewId, u64, Vec<Segment>),
     Rebuilt(Rebuilt),
-    /// A merge of the view failed.
-    MergeFailed(ViewId, ViewFailure),
-    /// The rebuild of this number failed.
-    RebuildFailed(ViewId, u64, ViewFailure),
-    /// The messages behind a failure were found: the failure as it was recorded, and a more precise one.
-    Located(ViewId, Arc<ViewFailure>, ViewFailure),
+    /// A merge of segments of this incarnation of the view failed.
+    MergeFailed(ViewId, u64, ViewFailure),
+    /// The rebuild of this number failed, in this range.
+    RebuildFailed(Arc<CompiledView>, u64, Culprit),
+    /// A rebuild ended early, because nobody needs it.
+    Aborted,
+    /// A search has ended: the failure as it was recorded, and a more precise one.
+    Located(Arc<CompiledView>, Arc<ViewFailure>, ViewFailure),
 }

@@ -10,9 +10,9 @@ use crate::Result;
 use crate::budget::{Load, relieve, view_to_drop};
 
 impl Ingest<'_> {
-    /// Bytes in use now: rows, segments, waiting messages, and the memory of rebuilds.
+    /// Bytes in use now: rows, segments, waiting messages, and the memory of rebuilds and searches.
     pub(super) fn used(&self) -> usize {
-        self.state.bytes() + self.connections.waiting_bytes() + self.work.rebuild_bytes()
+        self.state.bytes() + self.connections.waiting_bytes() + self.work.bytes()
     }
 
     /// Adjusts the size limit of the next micro-batches to the memory that the last one needed.
@@ -67,10 +67,9 @@ impl Ingest<'_> {
     }
 
     fn load(&self, now: Duration) -> Load {
-        // A rebuild allocates its memory within a moment, so its whole share counts as used while it runs.
-        let rebuild = if self.state.is_rebuilding() { self.shares.rebuild } else { 0 };
+        let jobs = self.shares.charge(self.work.is_rebuilding(), self.work.bytes());
         Load {
-            used: self.state.bytes() + self.connections.waiting_bytes() + rebuild,
+            used: self.state.bytes() + self.connections.waiting_bytes() + jobs,
             limit: self.shares.limit,
             paused_for: self.state.paused_since().map(|since| now.saturating_sub(since)),
             unarchived: self.state.open_epoch().is_some(),

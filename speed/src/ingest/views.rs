@@ -8,16 +8,15 @@ use std::sync::Arc;
 
 use arrow::record_batch::RecordBatch;
 use futures::future::join_all;
+use thalweg_schemas::algebra::Culprit;
 use thalweg_schemas::catalog::CompiledView;
 use thalweg_schemas::engine::contain::contain;
-use thalweg_schemas::failure::{FailedStep, ViewFailure};
 use thalweg_schemas::realtime::segment::{Provenance, Segment};
 use thalweg_schemas::{Fault, Frontier, Partition, ViewId};
 
 use super::Ingest;
 use super::event::JobDone;
-use super::work::now_ms;
-use crate::state::rebuild::{REBUILDING, Rebuilt, update_memory};
+use crate::state::rebuild::{REBUILDING, Rebuilt, Stretch, update_memory};
 use crate::state::update::{empty, update_batch};
 use crate::state::views::Step;
 use crate::{Error, Result};
@@ -79,26 +78,16 @@ impl Ingest<'_> {
 
     pub(super) async fn finish(&mut self, done: JobDone) -> Result<()> {
         match done {
-            JobDone::Merged(view, merged) => {
-                self.state.end_merge(&view, merged);
-                Ok(())
+            JobDone::Rebuilt(rebuilt) => return self.catch_up(rebuilt).await,
+            JobDone::Merged(view, incarnation, merged) => self.state.end_merge(&view, incarnation, merged),
+            JobDone::MergeFailed(view, incarnation, failure) => {
+                self.fail_merge(self.now(), &view, incarnation, failure);
             }
-            JobDone::Rebuilt(rebuilt) => self.catch_up(rebuilt).await,
-            JobDone::MergeFailed(view, failure) => {
-                let now = self.now();
-                self.fail(now, &view, failure);
-                Ok(())
-            }
-            JobDone::RebuildFailed(view, id, failure) => {
-                let now = self.now();
-                self.fail_rebuild(now, &view, id, failure);
-                Ok(())
-            }
-            JobDone::Located(view, recorded, precise) => {
-                self.locate(&view, &recorded, precise);
-                Ok(())
-            }
+            JobDone::RebuildFailed(view, id, culprit) => self.fail_rebuild(self.now(), view, id, culprit),
+            JobDone::Located(view, recorded, precise) => self.take_located(&view, &recorded, precise),
+            JobDone::Aborted => {}
         }
+        Ok(())
     }
 
     /// Makes the held views equal to the views that the catalog names and the batch layer has published.
@@ -153,11 +142,9 @@ impl Ingest<'_> {
                 Ok(added) => rebuilt.segments.extend(added),
                 Err(error) if error.fault() == Fault::Bug => return Err(error),
                 Err(error) => {
-                    let (error, range) = (error.into_shared(), (stretch.from, stretch.to));
-                    let failure = ViewFailure::new(FailedStep::Rebuild, &error, (&range.0, &range.1), now_ms());
-                    if let Some(recorded) = self.fail(now, rebuilt.view.plan.id(), failure) {
-                        self.work.locate(rebuilt.view, recorded, (schema, stretch.batches), range, error);
-                    }
+                    let Stretch { from, to, .. } = stretch;
+                    let culprit = Culprit { from, to, expression: None, error: error.into_shared() };
+                    self.fail_rebuild(now, rebuilt.view, rebuilt.id, culprit);
                     return Ok(());
                 }
             }

@@ -1,15 +1,16 @@
 //! The work in progress of the ingest loop: the epoch in flight, the jobs beside the loop, and the revocations that
 //! wait for them.
 //!
-//! Invariant: at most one epoch is in flight. Jobs work only on immutable segments and pinned versions.
+//! Invariant: at most one epoch is in flight. Jobs work only on immutable segments and pinned versions. A rebuild that
+//! nobody needs ends.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::future::pending;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use arrow::datatypes::SchemaRef;
-use arrow::record_batch::RecordBatch;
 use datafusion::execution::context::SessionState;
 use thalweg_schemas::algebra::{Culprit, find_culprit};
 use thalweg_schemas::catalog::CompiledView;
@@ -19,17 +20,24 @@ use thalweg_schemas::engine::session;
 use thalweg_schemas::failure::{FailedStep, ViewFailure};
 use thalweg_schemas::realtime::epoch::EpochOutcome;
 use thalweg_schemas::warehouse::Warehouse;
-use thalweg_schemas::{Error as SharedError, Fault, Frontier, StreamName};
+use thalweg_schemas::{Fault, Frontier, StreamName};
 use tokio::sync::oneshot;
 use tokio::task::{JoinError, JoinSet};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 
 use crate::budget::MemoryShares;
 use crate::group::change::Revoked;
 use crate::ingest::event::{IngestEvent, JobDone};
-use crate::state::rebuild::{Rebuild, Rebuilt, Stretch, continue_rebuild, memory_rows, rebuild};
+use crate::ingest::searches::{FailedRange, SearchQueue};
+use crate::state::rebuild::{Rebuild, Rebuilt, Stretch, continue_rebuild, rebuild};
+use crate::state::row_source::RowSource;
 use crate::state::update::merge;
 use crate::state::views::MergeJob;
 use crate::{Error, Result};
+
+/// The longest search for a message. It ends with the smallest range that was found.
+const LONGEST_SEARCH: Duration = Duration::from_secs(600);
 
 /// An epoch that was sent to the archive.
 pub(super) struct InFlight {
@@ -42,9 +50,12 @@ pub(super) struct Work {
     stream: StreamName,
     /// For micro-batches and merges, which are small.
     session: Arc<SessionState>,
-    /// For rebuilds: memory is bounded, and operators spill.
+    /// For rebuilds and searches: memory is bounded, and operators spill.
     rebuild_session: Arc<SessionState>,
     jobs: JoinSet<Result<JobDone>>,
+    /// The rebuilds that run, by their number.
+    rebuilds: BTreeMap<u64, CancellationToken>,
+    pub(super) searches: SearchQueue,
     in_flight: Option<InFlight>,
     /// When the last epoch with a mark was cut.
     pub(super) last_mark: Option<Duration>,
@@ -70,6 +81,8 @@ impl Work {
             session: Arc::new(session::state(unbounded, 1)),
             rebuild_session: Arc::new(session::state(bounded, 1)),
             jobs: JoinSet::new(),
+            rebuilds: BTreeMap::new(),
+            searches: SearchQueue::default(),
             in_flight: None,
             last_mark: None,
             last_request: None,
@@ -131,24 +144,39 @@ impl Work {
         &self.session
     }
 
-    /// Bytes that rebuilds use now.
-    pub(super) fn rebuild_bytes(&self) -> usize {
-        self.rebuild_session.runtime_env().memory_pool.reserved()
+    /// Bytes that rebuilds and searches use now.
+    pub(super) fn bytes(&self) -> usize {
+        self.rebuild_session.runtime_env().memory_pool.reserved() + self.searches.bytes()
+    }
+
+    pub(super) fn is_rebuilding(&self) -> bool {
+        !self.rebuilds.is_empty()
+    }
+
+    /// Ends the rebuilds that are not `needed` any more.
+    pub(super) fn end_rebuilds(&mut self, needed: &BTreeSet<u64>) {
+        self.rebuilds.retain(|id, token| {
+            let needed = needed.contains(id);
+            if !needed {
+                token.cancel();
+            }
+            needed
+        });
     }
 
     pub(super) fn merge(&mut self, job: MergeJob) {
         let session = Arc::clone(&self.session);
         self.jobs.spawn(async move {
-            let id = job.view.plan.id().clone();
+            let (id, incarnation) = (job.view.plan.id().clone(), job.incarnation);
             match contain("merging segments", merge(session, &job.view.plan, &job.runs)).await {
-                Ok(merged) => Ok(JobDone::Merged(id, merged)),
+                Ok(merged) => Ok(JobDone::Merged(id, incarnation, merged)),
                 Err(error) if error.fault() == Fault::Bug => Err(error),
                 Err(error) => {
                     let from = job.runs.iter().filter_map(|run| run.first()).map(|first| (first.partition, first.from));
                     let to = job.runs.iter().filter_map(|run| run.last()).map(|last| (last.partition, last.to));
                     let (from, to) = (from.collect::<Frontier>(), to.collect::<Frontier>());
                     let failure = ViewFailure::new(FailedStep::Merge, &error.into_shared(), (&from, &to), now_ms());
-                    Ok(JobDone::MergeFailed(id, failure))
+                    Ok(JobDone::MergeFailed(id, incarnation, failure))
                 }
             }
         });
@@ -157,33 +185,47 @@ impl Work {
     pub(super) fn rebuild(&mut self, job: Rebuild) {
         let session = Arc::clone(&self.rebuild_session);
         let (view, id) = (Arc::clone(&job.view), job.id);
-        self.jobs.spawn(async move { rebuilt(rebuild(session, job).await, &view, id) });
+        self.spawn_rebuild(view, id, rebuild(session, job));
     }
 
     /// Continues a rebuild over rows of `schema` that were read while it ran.
     pub(super) fn continue_rebuild(&mut self, schema: SchemaRef, rebuilt: Rebuilt, rest: Vec<Stretch>) {
         let session = Arc::clone(&self.rebuild_session);
         let (view, id) = (Arc::clone(&rebuilt.view), rebuilt.id);
-        self.jobs
-            .spawn(async move { self::rebuilt(continue_rebuild(session, schema, rebuilt, rest).await, &view, id) });
+        self.spawn_rebuild(view, id, continue_rebuild(session, schema, rebuilt, rest));
     }
 
-    /// Looks for the messages of `batches` behind a recorded failure of `view`. The rows have `schema`, and those of
-    /// `[from, to)` gave `error`.
-    pub(super) fn locate(
+    fn spawn_rebuild(
         &mut self,
         view: Arc<CompiledView>,
-        recorded: Arc<ViewFailure>,
-        (schema, batches): (SchemaRef, Vec<RecordBatch>),
-        range: (Frontier, Frontier),
-        error: SharedError,
+        id: u64,
+        work: impl Future<Output = Result<Rebuilt, Culprit>> + Send + 'static,
     ) {
+        let token = CancellationToken::new();
+        self.rebuilds.insert(id, token.clone());
+        self.jobs.spawn(async move {
+            match token.run_until_cancelled(work).await {
+                Some(outcome) => rebuilt(outcome, view, id),
+                None => Ok(JobDone::Aborted),
+            }
+        });
+    }
+
+    /// Looks for the messages behind a recorded failure until `end`.
+    pub(super) fn locate(&mut self, failed: FailedRange, rows: RowSource, end: CancellationToken) {
         let session = Arc::clone(&self.rebuild_session);
         self.jobs.spawn(async move {
-            let rows = |from: &Frontier, to: &Frontier| memory_rows(&schema, &batches, from, to);
-            let culprit = find_culprit(&view.plan, &session, range, error, rows).await;
-            let precise = ViewFailure::located(recorded.step, culprit, recorded.since_ms);
-            Ok(JobDone::Located(view.plan.id().clone(), recorded, precise))
+            let FailedRange { view, recorded, from, to, error } = failed;
+            let until = Instant::now() + LONGEST_SEARCH;
+            let part = |from: &Frontier, to: &Frontier| rows.rows(from, to);
+            let searching = contain("looking for a message", async {
+                Ok::<_, Error>(find_culprit(&view.plan, &session, (from, to), error, until, part).await)
+            });
+            let precise = match end.run_until_cancelled(searching).await {
+                Some(Ok(culprit)) => ViewFailure::located(recorded.step, culprit, recorded.since_ms),
+                Some(Err(_)) | None => ViewFailure::clone(&recorded),
+            };
+            Ok(JobDone::Located(view, recorded, precise))
         });
     }
 
@@ -200,14 +242,11 @@ pub(super) fn now_ms() -> i64 {
 /// The result of rebuild `id` of `view`.
 ///
 /// Errors: a broken invariant. Any other error is the view's own.
-fn rebuilt(outcome: Result<Rebuilt, Culprit>, view: &CompiledView, id: u64) -> Result<JobDone> {
+fn rebuilt(outcome: Result<Rebuilt, Culprit>, view: Arc<CompiledView>, id: u64) -> Result<JobDone> {
     match outcome {
         Ok(rebuilt) => Ok(JobDone::Rebuilt(rebuilt)),
         Err(culprit) if culprit.error.fault() == Fault::Bug => Err(Error::Shared(culprit.error)),
-        Err(culprit) => {
-            let failure = ViewFailure::located(FailedStep::Rebuild, culprit, now_ms());
-            Ok(JobDone::RebuildFailed(view.plan.id().clone(), id, failure))
-        }
+        Err(culprit) => Ok(JobDone::RebuildFailed(view, id, culprit)),
     }
 }
 

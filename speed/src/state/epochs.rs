@@ -233,6 +233,18 @@ impl Epochs {
         self.list.iter().filter(|epoch| !from.covers(&epoch.to))
     }
 
+    /// The chunks with rows of `[from, to)` that are not below `archived`.
+    pub(crate) fn unarchived(&self, archived: &Frontier, from: &Frontier, to: &Frontier) -> Vec<Arc<RowsChunk>> {
+        let touches = |chunk: &RowsChunk| {
+            to.iter().any(|(p, end)| {
+                let start = from.get(p).max(archived.named(p).unwrap_or(end));
+                start < end && chunk.from.get(p) < end && start < chunk.to.get(p)
+            })
+        };
+        let chunks = self.list.iter().flat_map(EpochRows::chunks);
+        chunks.filter(|chunk| touches(chunk)).cloned().collect()
+    }
+
     pub(crate) fn chunks(&self) -> Vec<Arc<RowsChunk>> {
         self.list.iter().flat_map(|epoch| epoch.chunks().cloned()).collect()
     }

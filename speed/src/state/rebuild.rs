@@ -16,18 +16,17 @@ use std::sync::Arc;
 use arrow::datatypes::SchemaRef;
 use arrow::record_batch::RecordBatch;
 use datafusion::execution::context::SessionState;
-use datafusion::logical_expr::LogicalPlan;
-use thalweg_schemas::algebra::{self, Culprit, between, find_culprit};
+use thalweg_schemas::algebra::Culprit;
 use thalweg_schemas::catalog::CompiledView;
 use thalweg_schemas::definition::stream::StreamDefinition;
 use thalweg_schemas::engine::contain::contain;
 use thalweg_schemas::engine::session;
 use thalweg_schemas::realtime::segment::{Provenance, Segment};
 use thalweg_schemas::warehouse::Warehouse;
-use thalweg_schemas::warehouse::parquet::ParquetFiles;
-use thalweg_schemas::warehouse::versions::{DataFile, MasterVersion};
-use thalweg_schemas::{Frontier, Offset, Partition, Result as SharedResult};
+use thalweg_schemas::warehouse::versions::MasterVersion;
+use thalweg_schemas::{Frontier, Offset, Partition};
 
+use crate::state::row_source::{archived_rows, memory_rows};
 use crate::state::update::{empty, update};
 use crate::{Error, Result};
 
@@ -102,16 +101,14 @@ pub async fn rebuild_range(
 
 /// Runs the rebuild.
 ///
-/// Errors: the messages of which the view cannot be rebuilt.
+/// Errors: the range of messages of which the view cannot be rebuilt. No message is searched, because rows stay in
+/// memory for a rebuild until it ends.
 pub(crate) async fn rebuild(state: Arc<SessionState>, job: Rebuild) -> Result<Rebuilt, Culprit> {
     let mut segments = Vec::new();
     for (from, to) in pieces(&job.cut, &job.marks, &job.archived) {
         match contain(REBUILDING, update_archived(&state, &job, &from, &to)).await {
             Ok(added) => segments.extend(added),
-            Err(error) => {
-                let rows = |from: &Frontier, to: &Frontier| archived_rows(&job, from, to);
-                return Err(find_culprit(&job.view.plan, &state, (from, to), error.into_shared(), rows).await);
-            }
+            Err(error) => return Err(Culprit { from, to, expression: None, error: error.into_shared() }),
         }
     }
     let archived = Rebuilt { id: job.id, view: job.view, reached: job.archived, segments };
@@ -131,9 +128,8 @@ pub(crate) async fn continue_rebuild(
         match contain(REBUILDING, update_memory(&state, &rebuilt.view, &schema, &stretch)).await {
             Ok(added) => rebuilt.segments.extend(added),
             Err(error) => {
-                let rows = |from: &Frontier, to: &Frontier| memory_rows(&schema, &stretch.batches, from, to);
-                let range = (stretch.from.clone(), stretch.to.clone());
-                return Err(find_culprit(&rebuilt.view.plan, &state, range, error.into_shared(), rows).await);
+                let Stretch { from, to, .. } = stretch;
+                return Err(Culprit { from, to, expression: None, error: error.into_shared() });
             }
         }
         rebuilt.reached = rebuilt.reached.max(&stretch.to);
@@ -146,27 +142,8 @@ async fn update_archived(state: &SessionState, job: &Rebuild, from: &Frontier, t
     if !job.master.files.iter().any(|file| file.touches(from, to)) {
         return empty(plan, (from, to), Provenance::Rebuilt);
     }
-    update(state, plan, archived_rows(job, from, to)?, (from, to), Provenance::Rebuilt).await
-}
-
-/// The archived rows of `[from, to)`.
-fn archived_rows(job: &Rebuild, from: &Frontier, to: &Frontier) -> SharedResult<LogicalPlan> {
-    let files: Vec<DataFile> = job.master.files.iter().filter(|file| file.touches(from, to)).cloned().collect();
-    if files.is_empty() {
-        return algebra::batches("master", Arc::clone(&job.schema), Vec::new());
-    }
-    let files = ParquetFiles::new(Arc::clone(&job.schema), files);
-    between(algebra::scan("master", Arc::new(files))?, from, to)
-}
-
-/// The rows of `[from, to)` among `batches`, which have the stream's row schema.
-pub(crate) fn memory_rows(
-    schema: &SchemaRef,
-    batches: &[RecordBatch],
-    from: &Frontier,
-    to: &Frontier,
-) -> SharedResult<LogicalPlan> {
-    between(algebra::batches("memory", Arc::clone(schema), batches.to_vec())?, from, to)
+    let rows = archived_rows(&job.schema, &job.master, from, to)?;
+    update(state, plan, rows, (from, to), Provenance::Rebuilt).await
 }
 
 /// The segments of a view over one range of rows in memory.

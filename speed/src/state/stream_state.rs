@@ -5,6 +5,8 @@
 //! time. The frontier, `archived` and `marked` name only partitions that this process reads. Updates about partitions
 //! of other processes are ignored.
 
+mod failures;
+
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,7 +14,6 @@ use std::time::Duration;
 use arrow::record_batch::RecordBatch;
 use thalweg_schemas::catalog::{CatalogStream, CompiledView};
 use thalweg_schemas::definition::stream::StreamDefinition;
-use thalweg_schemas::failure::ViewFailure;
 use thalweg_schemas::realtime::segment::Segment;
 use thalweg_schemas::realtime::snapshot::StreamSnapshot;
 use thalweg_schemas::warehouse::versions::{LastMessage, MasterVersion};
@@ -111,10 +112,6 @@ impl StreamState {
     /// The views that are held.
     pub(crate) fn views(&self) -> impl Iterator<Item = &Arc<CompiledView>> {
         self.views.held()
-    }
-
-    pub(crate) fn is_rebuilding(&self) -> bool {
-        self.views.is_rebuilding()
     }
 
     /// Since when reading from Kafka is paused; `None` while it is not.
@@ -262,29 +259,6 @@ impl StreamState {
         self.views.step(now, view, cut, self.epochs.frontier(), &self.archived)
     }
 
-    /// Drops everything that is held of a view, because it cannot go on. Returns the recorded failure; `None` if
-    /// nothing of the view is held or being rebuilt.
-    pub(crate) fn fail(&mut self, now: Duration, view: &ViewId, failure: ViewFailure) -> Option<Arc<ViewFailure>> {
-        let recorded = self.views.fail(now, view, failure);
-        self.is_shown &= recorded.is_none();
-        recorded
-    }
-
-    /// True if this rebuild of the view is running.
-    pub(crate) fn is_rebuild(&self, view: &ViewId, id: u64) -> bool {
-        self.views.is_rebuild(view, id)
-    }
-
-    /// Replaces the failure of a view by a more precise one.
-    pub(crate) fn refine(&mut self, view: &ViewId, vague: &Arc<ViewFailure>, precise: ViewFailure) {
-        self.is_shown &= !self.views.refine(view, vague, precise);
-    }
-
-    /// True if a failed view is to be tried again.
-    pub(crate) fn is_retry_due(&self, now: Duration) -> bool {
-        self.views.is_retry_due(now)
-    }
-
     /// The memory of each held view.
     pub(crate) fn holdings(&self) -> Vec<Holding> {
         self.views.holdings()
@@ -336,8 +310,8 @@ impl StreamState {
     }
 
     /// Replaces segments by their merged segments.
-    pub(crate) fn end_merge(&mut self, view: &ViewId, merged: Vec<Segment>) {
-        self.is_shown &= !self.views.end_merge(view, merged);
+    pub(crate) fn end_merge(&mut self, view: &ViewId, incarnation: u64, merged: Vec<Segment>) {
+        self.is_shown &= !self.views.end_merge(view, incarnation, merged);
     }
 
     /// Marks between `cut` and the archive frontier, oldest first, in the partitions of `cut`.

@@ -23,6 +23,8 @@ pub(crate) type Borders = BTreeMap<Partition, BTreeSet<Offset>>;
 #[derive(Debug)]
 pub(crate) struct ViewState {
     pub(crate) view: Arc<CompiledView>,
+    /// The number of the rebuild that made this value. A view that is held again has another number.
+    pub(crate) incarnation: u64,
     pub(crate) cuts: Retention,
     /// Partitions whose segments are being rebuilt.
     lacks: BTreeSet<Partition>,
@@ -35,9 +37,10 @@ pub(crate) struct ViewState {
 
 impl ViewState {
     /// A view without segments, published at `cut`.
-    pub(crate) fn new(view: Arc<CompiledView>, now: Duration, cut: Frontier) -> Self {
+    pub(crate) fn new(view: Arc<CompiledView>, incarnation: u64, now: Duration, cut: Frontier) -> Self {
         Self {
             view,
+            incarnation,
             lacks: BTreeSet::new(),
             cuts: Retention::starting_at(now, cut),
             merging: false,

@@ -1,7 +1,7 @@
 //! The views of a stream: the held views, and the rebuilds that produce segments for more views or more partitions.
 //!
-//! Invariant: a view is shown only while its segments reach from its cut to the frontier. The result of a rebuild is
-//! dropped if the view was dropped or has failed meanwhile, even if the view was created again.
+//! Invariant: a view is shown only while its segments reach from its cut to the frontier. The result of a rebuild or a
+//! merge is dropped if the view was dropped or has failed meanwhile, even if the view was created again.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
@@ -46,7 +46,18 @@ pub(crate) enum Step {
 #[derive(Debug)]
 pub(crate) struct MergeJob {
     pub(crate) view: Arc<CompiledView>,
+    /// The value of the view whose segments these are, see [`ViewState`].
+    pub(crate) incarnation: u64,
     pub(crate) runs: Vec<Vec<Arc<Segment>>>,
+}
+
+/// The effect of a failed rebuild.
+#[derive(Debug)]
+pub(crate) enum RebuildFailure {
+    /// The view has failed. Holds the recorded failure.
+    OfView(Arc<ViewFailure>),
+    /// The view is served from its segments as before, and rebuilt again after this pause.
+    Served(Duration),
 }
 
 /// The views of one stream.
@@ -85,9 +96,44 @@ impl ViewStates {
         self.failed.get(view).cloned()
     }
 
-    /// True if this rebuild of the view is running.
-    pub(crate) fn is_rebuild(&self, view: &ViewId, id: u64) -> bool {
-        self.rebuilds.get(view).is_some_and(|pending| pending.id == id)
+    /// Records that this rebuild of a view has failed. If the view is held and the failure may pass, only the rebuild
+    /// ends; otherwise the view fails. Returns `None` if the view was dropped meanwhile, even if it was created again.
+    pub(crate) fn fail_rebuild(
+        &mut self,
+        now: Duration,
+        view: &ViewId,
+        id: u64,
+        failure: ViewFailure,
+    ) -> Option<RebuildFailure> {
+        self.rebuilds.get(view).filter(|pending| pending.id == id)?;
+        if failure.may_pass() && self.held.contains_key(view) {
+            let pending = self.rebuilds.remove(view)?;
+            return Some(RebuildFailure::Served(self.failed.record_served(now, view, pending.cut, failure)));
+        }
+        self.fail(now, view, failure).map(RebuildFailure::OfView)
+    }
+
+    /// Records that a merge of segments has failed. Returns the recorded failure; `None` if the view was dropped
+    /// meanwhile, even if it is held again.
+    pub(crate) fn fail_merge(
+        &mut self,
+        now: Duration,
+        view: &ViewId,
+        incarnation: u64,
+        failure: ViewFailure,
+    ) -> Option<Arc<ViewFailure>> {
+        self.held.get(view).filter(|held| held.incarnation == incarnation)?;
+        self.fail(now, view, failure)
+    }
+
+    /// The recorded failure of a view.
+    pub(crate) fn failure(&self, view: &ViewId) -> Option<&Arc<ViewFailure>> {
+        self.failed.get(view)
+    }
+
+    /// The numbers of the rebuilds that are needed.
+    pub(crate) fn rebuilds(&self) -> BTreeSet<u64> {
+        self.rebuilds.values().map(|pending| pending.id).collect()
     }
 
     /// Replaces the failure of a view by a more precise one. Returns true if it was replaced.
@@ -112,10 +158,6 @@ impl ViewStates {
 
     pub(crate) fn bytes(&self) -> usize {
         self.held.values().map(ViewState::bytes).sum()
-    }
-
-    pub(crate) fn is_rebuilding(&self) -> bool {
-        !self.rebuilds.is_empty()
     }
 
     /// Adds segments that continue the segments of held views.
@@ -173,7 +215,7 @@ impl ViewStates {
             partitions = held.gaps(cut, frontier);
             if partitions.is_empty() {
                 let known = held.cuts.newest().is_some_and(|newest| newest.stands_at(cut));
-                return if known { Step::Nothing } else { Step::Record };
+                return if known && !self.failed.is_served(view) { Step::Nothing } else { Step::Record };
             }
         }
         if self.rebuilds.contains_key(view) {
@@ -186,9 +228,12 @@ impl ViewStates {
         }
     }
 
-    /// Records that readers may tile a held view from `cut` too.
+    /// Records that readers may tile a held view from `cut` too, so that no failed rebuild has to be tried again.
     pub(crate) fn record_cut(&mut self, now: Duration, view: &ViewId, cut: Frontier) {
-        if let Some(held) = self.held.get_mut(view) {
+        self.failed.end_served(view);
+        if let Some(held) = self.held.get_mut(view)
+            && !held.cuts.newest().is_some_and(|newest| newest.stands_at(&cut))
+        {
             held.cuts.record(now, cut);
         }
     }
@@ -225,12 +270,12 @@ impl ViewStates {
         let Some(PendingRebuild { cut, partitions, .. }) = self.rebuilds.remove(&id) else {
             return Ok(false);
         };
-        self.failed.heal(&id);
+        self.failed.rebuilt(&id);
         let mut segments = rebuilt.segments;
         segments.retain(|segment| partitions.contains(&segment.partition));
         let held = self.held.entry(id).or_insert_with(|| {
             // Partitions that were assigned while the rebuild ran are rebuilt next.
-            let mut held = ViewState::new(rebuilt.view, now, cut.clone());
+            let mut held = ViewState::new(rebuilt.view, rebuilt.id, now, cut.clone());
             let late = frontier.partitions().filter(|p| !partitions.contains(p));
             held.assign(&frontier.within(late));
             held
@@ -245,18 +290,19 @@ impl ViewStates {
         idle.filter_map(|held| {
             let runs = held.runs(borders);
             held.merging = !runs.is_empty();
-            held.merging.then(|| MergeJob { view: Arc::clone(&held.view), runs })
+            held.merging.then(|| MergeJob { view: Arc::clone(&held.view), incarnation: held.incarnation, runs })
         })
         .collect()
     }
 
-    /// Takes the result of a merge. Returns false if the view has been dropped.
-    pub(crate) fn end_merge(&mut self, view: &ViewId, merged: Vec<Segment>) -> bool {
-        let Some(held) = self.held.get_mut(view) else {
+    /// Takes the result of a merge. Returns false if the view was dropped meanwhile, even if it is held again.
+    pub(crate) fn end_merge(&mut self, view: &ViewId, incarnation: u64, merged: Vec<Segment>) -> bool {
+        let Some(held) = self.held.get_mut(view).filter(|held| held.incarnation == incarnation) else {
             return false;
         };
         held.merging = false;
         held.replace(merged);
+        self.failed.merged(view);
         true
     }
 
@@ -276,3 +322,6 @@ impl ViewStates {
         !self.held.is_empty() && self.held.values().all(passed)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -5,9 +5,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use thalweg_kit::store::Trouble;
+use thalweg_kit::store::{FaultyStore, Trouble};
 use thalweg_kit::world::faulty_warehouse;
 use thalweg_schemas::catalog::CompiledView;
+use thalweg_schemas::definition;
 use thalweg_schemas::failure::{FailedStep, ViewFailure};
 use thalweg_schemas::{Fault, Partition};
 
@@ -70,8 +71,8 @@ async fn a_message_that_one_view_cannot_take_stops_nothing_else() {
     // After a restart, the same view fails alone, over archived rows.
     let mut run = site.start().await;
     run.takes_up(&site).await;
-    let again = run.fails(&zero, |_| true).await;
-    assert_eq!((again.step, again.message()), (FailedStep::Rebuild, Some(bad)), "{again:?}");
+    let again = run.fails(&zero, |failure| failure.message() == Some(bad)).await;
+    assert_eq!(again.step, FailedStep::Rebuild, "{again:?}");
     assert_eq!(again.expression, failure.expression);
     for step in 40..50 {
         run.feed(script.step(step)).await;
@@ -87,8 +88,46 @@ async fn a_message_that_one_view_cannot_take_stops_nothing_else() {
     run.end(&site, script.frontier()).await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn several_views_that_fail_at_once_are_searched_one_after_the_other() {
+    let site = Site::new(&[(0, 0), (1, 7)]).await;
+    site.recompute().await;
+    let mut views = Vec::new();
+    for value in [3001, 3002, 4003] {
+        let sql = ZERO.replace("VIEW zero", &format!("VIEW zero_{value}")).replace("3001", &value.to_string());
+        views.push((value, site.add(&sql).await));
+    }
+    let mut run = site.start().await;
+    run.takes_up(&site).await;
+    let mut script = Script::new(&site);
+    for step in 0..3 {
+        run.feed(script.step(step)).await;
+    }
+    run.reaches(script.frontier()).await;
+    for (_, view) in &views {
+        run.holds(view).await;
+    }
+    // The first two fail in one micro-batch.
+    for step in 3..8 {
+        run.feed(script.step(step)).await;
+        run.reaches(script.frontier()).await;
+        run.check(&site, &script).await;
+    }
+    for (value, view) in &views {
+        let bad = (Partition(0), script.offset_of(0, *value));
+        run.fails(view, |failure| failure.message() == Some(bad)).await;
+    }
+    run.check(&site, &script).await;
+    run.end(&site, script.frontier()).await;
+}
+
 /// Archives some steps, then rebuilds a new view while reading the archive gives `trouble`.
 async fn rebuilt_in(trouble: Trouble) -> (Site, Run, Script, Arc<CompiledView>) {
+    let (site, _, run, script, other) = rebuilt_over_store(trouble).await;
+    (site, run, script, other)
+}
+
+async fn rebuilt_over_store(trouble: Trouble) -> (Site, Arc<FaultyStore>, Run, Script, Arc<CompiledView>) {
     let (warehouse, store) = faulty_warehouse();
     let site = Site::over(warehouse, "nowhere:1", &[(0, 0), (1, 7)]).await;
     site.recompute().await;
@@ -102,7 +141,23 @@ async fn rebuilt_in(trouble: Trouble) -> (Site, Run, Script, Arc<CompiledView>) 
     run.archived(script.frontier(), &site).await;
     store.set(trouble);
     let other = site.add(TOTAL).await;
-    (site, run, script, other)
+    (site, store, run, script, other)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rebuild_of_a_dropped_view_ends_at_once() {
+    let (site, store, run, script, other) =
+        rebuilt_over_store(Trouble::Stall { part: ".parquet", times: usize::MAX }).await;
+    let patience = Duration::from_secs(60);
+    tokio::time::timeout(patience, store.stalls(true)).await.expect("the rebuild reads");
+    let drop_view = format!("DROP VIEW {}", other.definition.name);
+    site.world.catalogs.apply(definition::parse(&drop_view).unwrap()).await.unwrap();
+    site.world.catalog.send_replace(site.world.catalogs.load().await.unwrap());
+    // Nobody lets the read go on.
+    tokio::time::timeout(patience, store.stalls(false)).await.expect("the rebuild ends");
+    store.set(Trouble::None);
+    run.check(&site, &script).await;
+    run.end(&site, script.frontier()).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -28,6 +28,8 @@ pub enum Trouble {
     Fail { part: &'static str, after: bool, times: usize },
     /// The next `times` reads of a path that contains `part` fail, or panic as a bug in the reader would.
     Read { part: &'static str, times: usize, panics: bool },
+    /// The next `times` reads of a path that contains `part` wait until another trouble is set.
+    Stall { part: &'static str, times: usize },
     /// Each of the next writes uses one of these traps.
     Traps(&'static [Trap]),
 }
@@ -55,11 +57,30 @@ pub struct FaultyStore {
     inner: Arc<dyn ObjectStore>,
     trouble: Mutex<(Trouble, usize)>,
     dead: watch::Sender<bool>,
+    /// The number of faults that were set.
+    set: watch::Sender<usize>,
+    /// The number of reads that wait.
+    stalled: watch::Sender<usize>,
+}
+
+/// A read that waits; it may be given up.
+struct StalledRead<'a>(&'a watch::Sender<usize>);
+
+impl Drop for StalledRead<'_> {
+    fn drop(&mut self) {
+        self.0.send_modify(|stalled| *stalled -= 1);
+    }
 }
 
 impl FaultyStore {
     pub fn new(inner: Arc<dyn ObjectStore>) -> Arc<Self> {
-        Arc::new(Self { inner, trouble: Mutex::default(), dead: watch::Sender::new(false) })
+        Arc::new(Self {
+            inner,
+            trouble: Mutex::default(),
+            dead: watch::Sender::new(false),
+            set: watch::Sender::new(0),
+            stalled: watch::Sender::new(0),
+        })
     }
 
     pub fn in_memory() -> Arc<Self> {
@@ -69,6 +90,12 @@ impl FaultyStore {
     pub fn set(&self, trouble: Trouble) {
         *self.trouble.lock().unwrap() = (trouble, 0);
         self.dead.send_replace(false);
+        self.set.send_modify(|set| *set += 1);
+    }
+
+    /// Waits until reads wait, or until none does.
+    pub async fn stalls(&self, expect: bool) {
+        self.stalled.subscribe().wait_for(|stalled| (*stalled > 0) == expect).await.unwrap();
     }
 
     /// Runs `work` until it ends or the store dies. Returns `None` if the store died.
@@ -123,6 +150,23 @@ impl FaultyStore {
         }
     }
 
+    /// Waits if a read of `path` is to do so.
+    async fn stall(&self, path: &str) {
+        let mut set = self.set.subscribe();
+        let stalls = match &mut *self.trouble.lock().unwrap() {
+            (Trouble::Stall { part, times }, _) if *times > 0 && path.contains(*part) => {
+                *times -= 1;
+                true
+            }
+            _ => false,
+        };
+        if stalls {
+            self.stalled.send_modify(|stalled| *stalled += 1);
+            let _stalled = StalledRead(&self.stalled);
+            let _ = set.changed().await;
+        }
+    }
+
     fn works(&self, path: &str, writes: bool) -> Result<()> {
         self.trap(path, writes).map_or(Ok(()), |_| Err(broken()))
     }
@@ -163,6 +207,7 @@ impl ObjectStore for FaultyStore {
     async fn get_opts(&self, location: &Path, options: GetOptions) -> Result<GetResult> {
         self.works(location.as_ref(), false)?;
         self.reads(location.as_ref())?;
+        self.stall(location.as_ref()).await;
         self.inner.get_opts(location, options).await
     }
 
