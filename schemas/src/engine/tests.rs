@@ -294,7 +294,7 @@ async fn times_are_right_over_the_whole_calendar() {
         ("date_bin(INTERVAL '1 month', ts)", Ok("9999-12-01T00:00:00")),
         ("date_bin(INTERVAL '7 days', ts, TIMESTAMP '2026-01-01')", Ok("9999-12-30T00:00:00")),
         ("date_bin(INTERVAL '0 days', ts)", Err("above zero")),
-        ("date_part('year', ts)", Ok("12510")),
+        ("date_part('year', ts)", Ok("9999")),
         ("date_part('epoch', ts)", Ok("253402300800.0")),
         ("extract(month FROM day)", Ok("12")),
         ("extract(dow FROM ts)", Ok("5")),

@@ -132,14 +132,17 @@ async fn a_group_shares_a_stream_and_every_answer_is_exact() {
     let mut expect = Answer::new();
     produce(&kafka, &mut expect, 0..200_000);
     let stream = site.world.catalogs.load().await.unwrap().streams[&site.world.stream].definition.clone();
-    let found = || {
+    let ask = || {
         let config = SpeedConfig {
             assignment: Assignment::Group { id: None, instance: None, advertise: "reader:1".into() },
             kafka: site.config.kafka.clone(),
             ..SpeedConfig::default()
         };
-        tokio::task::block_in_place(|| members(&config, &stream)).unwrap()
+        tokio::task::block_in_place(|| members(&config, &stream))
     };
+    // A broker that has just started may still load its groups.
+    eventually("the groups to be loaded", || ask().is_ok()).await;
+    let found = || ask().unwrap();
     assert!(found().is_empty());
 
     let first = Member::join(&site, "first:1").await;
