@@ -78,10 +78,11 @@ pub(super) fn secret(setting: &str, written: &str) -> Result<Option<String>> {
     }
     let found = look_up(written).map_err(|reason| anyhow!("{setting} refers to {written}, but {reason}"))?;
     // The token is sent in a header.
-    match found.is_empty() || !found.chars().all(|c| c.is_ascii_graphic()) {
+    let can_be_sent = found.chars().all(|c| c.is_ascii_graphic() || c == ' ');
+    match found.is_empty() || found.trim() != found || !can_be_sent {
         true => bail!(
-            "{setting} is empty, or has characters other than ASCII letters, digits and punctuation; write a random word, \
-             as `openssl rand -hex 32` prints it"
+            "{setting} is empty, or has line breaks, characters beyond ASCII, or spaces at an end; write a random \
+             word, as `openssl rand -hex 32` prints it"
         ),
         false => Ok(Some(found)),
     }

@@ -17,7 +17,7 @@ use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
 use datafusion::common::{Result, Statistics, internal_err};
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
 use datafusion::logical_expr::Operator;
-use datafusion::physical_expr::expressions::{BinaryExpr, Column};
+use datafusion::physical_expr::expressions::{BinaryExpr, Column, InListExpr, Literal};
 use datafusion::physical_expr::{PhysicalExpr, ScalarFunctionExpr};
 use datafusion::physical_plan::execution_plan::{CardinalityEffect, ReplaceChildrenOptions};
 use datafusion::physical_plan::joins::{HashJoinExec, NestedLoopJoinExec, NestedLoopJoinExecBuilder};
@@ -50,6 +50,9 @@ const COLLECTORS: [&str; 2] = ["WindowAggExec", "BoundedWindowAggExec"];
 
 /// Operators whose batches repeat rows of their inputs.
 const JOINS: [&str; 4] = ["HashJoinExec", "NestedLoopJoinExec", "CrossJoinExec", "SortMergeJoinExec"];
+
+/// The bytes from which a constant counts.
+const LONG_CONSTANT: usize = 1 << 10;
 
 /// The memory that a guard counts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -116,6 +119,14 @@ pub(crate) fn guarded(plan: Arc<dyn ExecutionPlan>, allowance: &Arc<Allowance>) 
     let mut calls = 0;
     plan.apply(|node| {
         calls += growing_calls(node)?;
+        let constants = constants(node)?;
+        let (rows, bytes) = (allowance.batch_rows(), constants.saturating_mul(allowance.batch_rows()));
+        if let Some(error) = allowance.too_wide(rows, bytes, allowance.batch_bytes()) {
+            return Err(error);
+        }
+        if constants > allowance.batch_bytes().saturating_mul(4) {
+            return allowance.exhausted("a row of constants", constants);
+        }
         Ok(TreeNodeRecursion::Continue)
     })?;
     allowance.set_growing_calls(calls);
@@ -139,6 +150,20 @@ fn growing_calls(node: &Arc<dyn ExecutionPlan>) -> Result<usize> {
         })
     })?;
     Ok(calls)
+}
+
+/// The bytes of the long constants in the expressions of one operator, which writes them out for every row of a batch.
+fn constants(node: &Arc<dyn ExecutionPlan>) -> Result<usize> {
+    let mut bytes: usize = 0;
+    node.apply_expressions(&mut |expression: &Arc<dyn PhysicalExpr>| {
+        expression.apply(|inner| {
+            let size = inner.downcast_ref::<Literal>().map_or(0, |literal| literal.value().size());
+            bytes = bytes.saturating_add(if size >= LONG_CONSTANT { size } else { 0 });
+            // The items of a list are compared one by one.
+            Ok(if inner.is::<InListExpr>() { TreeNodeRecursion::Jump } else { TreeNodeRecursion::Continue })
+        })
+    })?;
+    Ok(bytes)
 }
 
 /// The columns in the expressions of a projection or filter that joins texts; 0 for any other operator.

@@ -47,6 +47,26 @@ impl Engine {
 }
 
 #[tokio::test]
+async fn constants_are_written_out_for_few_rows_at_a_time() {
+    let memory = 64 << 20;
+    let (_world, engine) = engine_with(|config| config.query_memory = memory).await;
+    let long: Vec<String> = ["a", "b", "c", "d"].iter().map(|x| format!("lpad('{x}', 250000) AS {x}")).collect();
+    let sql = format!("SELECT {} FROM generate_series(1, 200)", long.join(", "));
+    let batches = rows(&engine, &sql).await;
+    assert_eq!(batches.iter().map(arrow::record_batch::RecordBatch::num_rows).sum::<usize>(), 200);
+    let grown = format!(
+        "SELECT sum(length(concat(value::STRING, {}))) AS n FROM generate_series(1, 200)",
+        "lpad('a', 1000000)"
+    );
+    assert_eq!(lines(&rows(&engine, &grown).await), ["| 200000492 |", "| n |"]);
+    engine.rest().await;
+    let too_long =
+        format!("SELECT {} FROM generate_series(1, 2)", ["lpad('a', 8000000)"; 6].join(" || value::STRING || "));
+    assert_eq!(code(&engine, &too_long).await, "memory_limit");
+    engine.rest().await;
+}
+
+#[tokio::test]
 async fn limits_end_a_query() {
     let (world, engine) = engine_with(|config| {
         config.query_timeout = Duration::from_millis(300);
