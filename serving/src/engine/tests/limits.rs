@@ -36,13 +36,13 @@ impl Engine {
         {
             let _ = places.acquire_many(u32::try_from(count).unwrap()).await.unwrap();
         }
-        let lost = async {
-            while self.lanes.lost() > 0 {
+        // Tasks of the engine that a query has started end, and free their memory, a moment after the query.
+        let ended = async {
+            while self.lanes.lost() > 0 || self.memory.reserved() > 0 {
                 tokio::time::sleep(Duration::from_millis(10)).await;
             }
         };
-        tokio::time::timeout(Duration::from_secs(60), lost).await.expect("work stays lost");
-        assert_eq!(self.memory.reserved(), 0);
+        tokio::time::timeout(Duration::from_secs(60), ended).await.expect("work or memory stays");
     }
 }
 
@@ -60,8 +60,9 @@ async fn constants_are_written_out_for_few_rows_at_a_time() {
     );
     assert_eq!(lines(&rows(&engine, &grown).await), ["| 200000492 |", "| n |"]);
     engine.rest().await;
+    let (_world, engine) = engine_with(|config| config.query_memory = 8 << 20).await;
     let too_long =
-        format!("SELECT {} FROM generate_series(1, 2)", ["lpad('a', 8000000)"; 6].join(" || value::STRING || "));
+        format!("SELECT {} FROM generate_series(1, 2)", ["lpad('a', 1000000)"; 6].join(" || value::STRING || "));
     assert_eq!(code(&engine, &too_long).await, "memory_limit");
     engine.rest().await;
 }
