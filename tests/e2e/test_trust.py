@@ -232,5 +232,8 @@ def test_deep_sql_ends_nothing(thalweg, tmp_path):
                 capture_output=True, text=True, timeout=60, env=environment(),
             )
             assert done.returncode == 1, (name, command, done.returncode, done.stderr[:200])
+    with pytest.raises(Refused) as refused:
+        server.ask("SELECT 1" + " UNION ALL SELECT 1" * 100_000)
+    assert refused.value.code == "too_large", refused.value
     assert server.ask(f"SELECT 7 IN ({', '.join(map(str, range(100_000)))}) AS found").one() == {"found": True}
     assert server.get("/healthz").status_code == 200
