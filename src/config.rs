@@ -42,6 +42,10 @@ pub struct Settings {
     #[serde(deserialize_with = "switch")]
     fsync: bool,
     pub(crate) http_addr: SocketAddr,
+    #[serde(deserialize_with = "optional_address")]
+    pub(crate) postgres_addr: Option<SocketAddr>,
+    #[serde(deserialize_with = "optional_address")]
+    pub(crate) flight_sql_addr: Option<SocketAddr>,
     #[serde(deserialize_with = "access::written")]
     http_token: String,
     #[serde(deserialize_with = "access::written")]
@@ -347,6 +351,20 @@ fn count<'de, D: Deserializer<'de>>(from: D) -> Result<usize, D::Error> {
         Ok(0) => Err(de::Error::custom("a number above zero is needed")),
         other => other.map_err(de::Error::custom),
     }
+}
+
+/// Parses "127.0.0.1:8644"; nothing means that the port is not opened.
+pub(crate) fn parse_optional_address(text: &str) -> Result<Option<SocketAddr>, String> {
+    match text {
+        "" => Ok(None),
+        text => text.parse().map(Some).map_err(|_| {
+            format!("`{text}` is not an address; write 127.0.0.1:8644, or nothing to leave the port closed")
+        }),
+    }
+}
+
+fn optional_address<'de, D: Deserializer<'de>>(from: D) -> Result<Option<SocketAddr>, D::Error> {
+    parse_optional_address(&text(from)?).map_err(de::Error::custom)
 }
 
 /// Reads a boolean; the environment contains only texts.

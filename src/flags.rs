@@ -13,7 +13,9 @@ use thalweg_client::Client;
 use thalweg_schemas::reference::look_up;
 use toml::Table;
 
-use crate::config::{Settings, parse_count, parse_duration, parse_partitions, parse_size, parse_workers};
+use crate::config::{
+    Settings, parse_count, parse_duration, parse_optional_address, parse_partitions, parse_size, parse_workers,
+};
 
 /// The command was used wrongly: exit code 2.
 #[derive(Debug)]
@@ -214,6 +216,12 @@ pub(crate) struct BatchFlags {
 /// What a query may take.
 #[derive(Debug, Args, Serialize)]
 pub(crate) struct QueryFlags {
+    /// Where the PostgreSQL protocol is answered; port 0 takes a free one, nothing closes it [default: 127.0.0.1:8644]
+    #[arg(long, value_name = "ADDRESS:PORT", value_parser = checked(parse_optional_address))]
+    postgres_addr: Option<String>,
+    /// Where Arrow Flight SQL is answered; port 0 takes a free one, nothing closes it [default: 127.0.0.1:8645]
+    #[arg(long, value_name = "ADDRESS:PORT", value_parser = checked(parse_optional_address))]
+    flight_sql_addr: Option<String>,
     /// Time that a query may take [default: 60s]
     #[arg(long, value_name = "DURATION", value_parser = checked_duration)]
     query_timeout: Option<String>,

@@ -24,4 +24,4 @@ mod exit;
 
 pub use config::Settings;
 pub use exit::run;
-pub use platform::{Platform, Stopped};
+pub use platform::{Addresses, Platform, Stopped};

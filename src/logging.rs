@@ -14,8 +14,8 @@ use crate::flags::Usage;
 /// real failures are returned to the caller as errors.
 const LIBRARIES: &str = "warn,buoyant_kernel=off,delta_kernel=off";
 
-/// Installs the subscriber of this process. `level` is a level for this program, or directives such as
-/// `info,thalweg_speed=debug`.
+/// Installs the subscriber of this process, and the hook that tells of panics. `level` is a level for this program, or
+/// directives such as `info,thalweg_speed=debug`.
 ///
 /// Errors: [`Usage`] if `level` is not a valid filter.
 pub(crate) fn start(level: &str, format: LogFormat) -> Result<()> {
@@ -26,6 +26,12 @@ pub(crate) fn start(level: &str, format: LogFormat) -> Result<()> {
         // A log on a full disk loses lines; reporting that on the same log would end the process.
         .log_internal_errors(false)
         .with_writer(std::io::stderr);
+    let tell = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        if !thalweg_speed::expects_panic() {
+            tell(panic);
+        }
+    }));
     match format {
         LogFormat::Json => builder.json().flatten_event(true).init(),
         LogFormat::Text => builder.with_ansi(std::io::stderr().is_terminal()).init(),

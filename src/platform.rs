@@ -20,7 +20,7 @@ mod serve;
 mod speed;
 mod up;
 
-pub use self::parts::Platform;
+pub use self::parts::{Addresses, Platform};
 pub use self::stopped::Stopped;
 
 pub(crate) use self::batch::batch;

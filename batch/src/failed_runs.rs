@@ -26,10 +26,12 @@ struct FailedRun {
     failure: ViewFailure,
 }
 
-/// The failures in the warehouse, as a process that runs views knows them.
+/// Writes the failures of one process's runs. Several processes write the objects of the same views, so each run says
+/// what it has ended with, whatever this process has written before.
 pub(crate) struct FailedRuns {
     store: Arc<dyn ObjectStore>,
-    known: HashMap<ViewId, ViewFailure>,
+    /// When each view failed first, in milliseconds since 1970, as far as the objects are known.
+    since: HashMap<ViewId, i64>,
 }
 
 impl FailedRuns {
@@ -40,27 +42,23 @@ impl FailedRuns {
             tracing::debug!(%error, "failures of earlier runs are not seen");
             BTreeMap::new()
         });
-        Self { store: warehouse.store(), known: known.into_iter().collect() }
+        let since = known.into_iter().map(|(view, failure)| (view, failure.since_ms)).collect();
+        Self { store: warehouse.store(), since }
     }
 
-    /// Writes the failure of a run, or removes the failure that the run has ended.
+    /// Writes the failure of a run, or removes the failure that the run has ended. A store that does not take the
+    /// object gets the next one.
     pub(crate) async fn record(&mut self, report: &RunReport) {
         let path = Warehouse::failure_path(&report.id);
         let done = match &report.outcome {
             RunOutcome::Failed(failure) => {
-                let since_ms = self.known.get(&report.id).map_or(failure.since_ms, |before| before.since_ms);
+                let since_ms = *self.since.entry(report.id.clone()).or_insert(failure.since_ms);
                 let failure = ViewFailure { since_ms, ..failure.clone() };
-                if self.known.get(&report.id) == Some(&failure) {
-                    return;
-                }
-                self.known.insert(report.id.clone(), failure.clone());
                 write(&self.store, &path, &FailedRun { view: report.id.clone(), failure }).await
             }
             RunOutcome::Busy { .. } => return,
             RunOutcome::Published | RunOutcome::NothingNew | RunOutcome::Fenced => {
-                if self.known.remove(&report.id).is_none() {
-                    return;
-                }
+                self.since.remove(&report.id);
                 remove(&self.store, &path).await
             }
         };
@@ -71,12 +69,12 @@ impl FailedRuns {
 
     /// Removes the failures of views that do not exist any more.
     pub(crate) async fn keep(&mut self, exists: impl Fn(&ViewId) -> bool) {
-        let gone: Vec<ViewId> = self.known.keys().filter(|id| !exists(id)).cloned().collect();
+        let gone: Vec<ViewId> = self.since.keys().filter(|id| !exists(id)).cloned().collect();
         for id in gone {
-            self.known.remove(&id);
             let path = Warehouse::failure_path(&id);
-            if let Err(error) = remove(&self.store, &path).await {
-                tracing::debug!(%path, %error, "a failure of a dropped view is left");
+            match remove(&self.store, &path).await {
+                Ok(()) => drop(self.since.remove(&id)),
+                Err(error) => tracing::debug!(%path, %error, "a failure of a dropped view is left"),
             }
         }
     }

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use thalweg_schemas::catalog::{Catalog, CatalogStream, CompiledView};
+use thalweg_schemas::error::innermost;
 use thalweg_schemas::warehouse::Warehouse;
 use thalweg_schemas::warehouse::versions::{BatchVersion, MasterVersion, Masters, Published};
 use thalweg_schemas::{Fault, StreamName, ViewId};
@@ -54,7 +55,7 @@ pub async fn follow_published(
                     }
                 }
                 Err(error) if error.fault() == Fault::Bug => return Err(error),
-                Err(error) if reasons.is_new(id, error.to_string()) => {
+                Err(error) if reasons.is_new(id, innermost(&error)) => {
                     let view = &view.definition.name;
                     tracing::warn!(%view, %error, "published versions are not seen");
                 }
@@ -94,7 +95,7 @@ pub async fn follow_masters(
                 }
                 Err(error) if error.fault() == Fault::Bug => return Err(error),
                 Err(error) => {
-                    if reasons.is_new(name, error.to_string()) {
+                    if reasons.is_new(name, innermost(&error)) {
                         tracing::warn!(stream = %name, %error, "the archive is not seen");
                     }
                     let known = masters.borrow().get(name).cloned();

@@ -38,5 +38,5 @@ pub use failed_runs::follow_failures;
 pub use follow::{follow_masters, follow_published};
 pub use promote::promote;
 pub use run::{BatchConfig, Progress, run_view, run_views};
-pub use schedule::{Downstream, schedule};
+pub use schedule::{Downstream, RunEvent, schedule};
 pub use view_table::ViewTable;

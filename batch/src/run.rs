@@ -122,7 +122,9 @@ pub async fn run_view(
     progress: impl FnMut(Progress),
 ) -> Result<RunReport> {
     let mut left = SEARCH;
-    run_and_search(warehouse, catalog, view, mode, config, &mut left, progress).await
+    let report = run_and_search(warehouse, catalog, view, mode, config, &mut left, progress).await?;
+    FailedRuns::open(warehouse).await.record(&report).await;
+    Ok(report)
 }
 
 /// [`run_view`], with a search that takes at most `left`, from which its time is taken.

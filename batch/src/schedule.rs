@@ -42,9 +42,16 @@ pub struct Downstream {
     pub published: watch::Sender<Arc<Published>>,
     /// Starts a round of runs at once.
     pub wake: Arc<Notify>,
-    /// Receives the report of every run, including failed runs, unless another process computes the view. The report of
-    /// a failed run comes again when a search has found the messages behind the failure.
-    pub runs: mpsc::UnboundedSender<RunReport>,
+    pub runs: mpsc::UnboundedSender<RunEvent>,
+}
+
+/// News of a run.
+#[derive(Debug, Clone)]
+pub enum RunEvent {
+    /// A run has ended or failed, unless another process computes the view.
+    Ended(RunReport),
+    /// A search has found the messages behind the failure of a run that has been reported.
+    Located(RunReport),
 }
 
 /// Runs views and announces published versions, until cancelled. A cancelled run publishes nothing.
@@ -88,7 +95,10 @@ impl Rounds {
             let exists = |id: &ViewId| known.compiled().any(|view| view.plan.id() == id);
             self.failed.retain(|id, _| exists(id));
             self.searches.retain(exists);
-            self.told.keep(exists).await;
+            // The ids of definitions that this process does not understand, or of another engine, are not known here.
+            if known.views.values().all(|view| view.kept.is_none()) {
+                self.told.keep(exists).await;
+            }
             let mut again = self.run_building(&known).await?;
             if Instant::now() >= due {
                 again |= self.run_serving(&known).await?;
@@ -171,7 +181,7 @@ impl Rounds {
         let warehouse = &self.downstream.shared.warehouse;
         let ran = run_knowing(warehouse, catalog, view, mode, &config, known.as_ref(), |_| ()).await?;
         let Ran { mut report, suspect } = ran;
-        if !matches!(report.outcome, RunOutcome::Failed(_)) {
+        if matches!(report.outcome, RunOutcome::Published | RunOutcome::NothingNew | RunOutcome::Fenced) {
             self.failed.remove(id);
         }
         match report.outcome.clone() {
@@ -198,14 +208,14 @@ impl Rounds {
             RunOutcome::NothingNew | RunOutcome::Fenced => {}
         }
         let outcome = report.outcome.clone();
-        self.tell(report).await;
+        self.told.record(&report).await;
+        self.tell(RunEvent::Ended(report));
         Ok(Some(outcome))
     }
 
-    async fn tell(&mut self, report: RunReport) {
-        self.told.record(&report).await;
+    fn tell(&self, event: RunEvent) {
         // The receiver may be gone; runs continue without it.
-        let _ = self.downstream.runs.send(report);
+        let _ = self.downstream.runs.send(event);
     }
 
     /// Starts the search for the messages behind the failure of a run. Returns what is known of the failure by the
@@ -214,7 +224,8 @@ impl Rounds {
         self.searches.add(report, &vague, suspect);
         let soon = Instant::now() + SOON;
         while let Ok(located) = tokio::time::timeout_at(soon, self.searches.next()).await {
-            if located.report.id != report.id {
+            // The search of an earlier run may end while this run's waits.
+            if located.report.id != report.id || located.vague != vague {
                 self.take_located(located).await;
                 continue;
             }
@@ -233,7 +244,8 @@ impl Rounds {
         let failing = self.failed.get_mut(&report.id);
         if failing.is_some_and(|failing| failing.refine(&vague, &precise)) && precise != vague {
             tracing::warn!("view `{}`: {}. {}", report.view, precise.sentence(), precise.advice());
-            self.tell(report).await;
+            self.told.record(&report).await;
+            self.tell(RunEvent::Located(report));
         }
     }
 

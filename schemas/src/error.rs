@@ -201,6 +201,8 @@ pub fn plan_fault(error: &datafusion::error::DataFusionError) -> Fault {
         E::ObjectStore(source) => store_fault(source),
         E::ResourcesExhausted(_) | E::IoError(_) => Fault::Transient,
         E::SQL(..) | E::Plan(_) | E::SchemaError(..) | E::NotImplemented(_) | E::Execution(_) => Fault::User,
+        // What is spilled is written through Arrow, which wraps a full disk in this error.
+        E::ArrowError(source, _) if matches!(**source, arrow::error::ArrowError::IoError(..)) => Fault::Transient,
         E::ArrowError(..) => Fault::User,
         E::ParquetError(_) => Fault::Transient,
         E::External(source) => source.downcast_ref().map_or(Fault::Engine, Error::fault),

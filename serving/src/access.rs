@@ -1,4 +1,4 @@
-//! Who may do what over HTTP. Decisions only; the settings and the request are handed in.
+//! Who may do what, and how clients are received. Decisions only; the settings and the request are handed in.
 //!
 //! Invariant: a token opens exactly what it is for. If any token is set, a right whose token is missing is nobody's.
 
@@ -143,6 +143,19 @@ fn without_port(host: &str) -> &str {
 pub(crate) fn bearer(header: &str) -> Option<&str> {
     let (scheme, token) = header.split_once(' ')?;
     scheme.eq_ignore_ascii_case("bearer").then_some(token.trim())
+}
+
+/// A certificate chain and its key, as PEM.
+#[derive(Clone)]
+pub struct DoorTls {
+    pub cert_pem: Vec<u8>,
+    pub key_pem: Vec<u8>,
+}
+
+impl fmt::Debug for DoorTls {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("DoorTls(***)")
+    }
 }
 
 /// Limits of connections and of requests before they are understood.

@@ -8,6 +8,7 @@
 
 mod planning;
 mod running;
+mod texts;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -19,15 +20,16 @@ use futures::stream;
 use thalweg_schemas::StreamName;
 use thalweg_schemas::api::sql::{Frontiers, Partial};
 use thalweg_schemas::clock::WallClock;
-use thalweg_schemas::definition::{Statement, repeats};
+use thalweg_schemas::definition::repeats;
 use thalweg_schemas::engine::session;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::task::JoinError;
 use tokio::time::{Instant, timeout_at};
-use tokio_util::task::AbortOnDropHandle;
 
 use self::planning::{Planned, QueryTables, ReadQuery, RequestContent};
 use self::running::Running;
+use self::texts::TextPlaces;
+use crate::activity::Activity;
 use crate::answer::{Answer, Batches};
 use crate::limits::allowance::Terms;
 use crate::limits::lanes::Lanes;
@@ -37,9 +39,9 @@ use crate::limits::weight::Weight;
 use crate::metrics::Track;
 use crate::names;
 use crate::options::Options;
+use crate::parameters::{Bindings, Parameter};
 use crate::pin::{AnsweredFrontiers, PinOptions, Pins, pin_all};
 use crate::sources::{ServingConfig, Sources};
-use crate::statements;
 use crate::status::readiness::Readiness;
 use crate::{Error, Result};
 
@@ -55,6 +57,7 @@ pub(crate) struct Engine {
     given: AnsweredFrontiers,
     pub(crate) readiness: Readiness,
     panics: AtomicU64,
+    pub(crate) activity: Arc<Activity>,
 }
 
 impl Engine {
@@ -78,46 +81,76 @@ impl Engine {
             given: AnsweredFrontiers::default(),
             readiness: Readiness::default(),
             panics: AtomicU64::new(0),
+            activity: Arc::default(),
             base,
             sources,
             config,
         })
     }
 
-    /// Applies the definitions in `sql`, or starts its query.
+    /// Applies the definitions in `sql`, or starts its query, which has no placeholders; see [`Self::run_with`].
+    ///
+    /// Errors: those of [`Self::run_with`].
+    pub(crate) async fn run(self: &Arc<Self>, sql: &str, options: Options) -> Result<Answer> {
+        self.run_with(sql, Vec::new(), options).await
+    }
+
+    /// Applies the definitions in `sql`, or starts its query with `values` in the places of `$1`, `$2`, ….
     ///
     /// Errors: every variant of [`Error`] with a code below 500, and the errors of a query that cannot start.
-    pub(crate) async fn run(self: &Arc<Self>, sql: &str, options: Options) -> Result<Answer> {
-        let mut track = self.sources.metrics.track_query();
-        let denied = options.definitions;
+    pub(crate) async fn run_with(
+        self: &Arc<Self>,
+        sql: &str,
+        values: Vec<Parameter>,
+        options: Options,
+    ) -> Result<Answer> {
+        let listed = self.activity.begin_query(sql, options.client.clone());
+        let cancelled = listed.cancelled();
+        let mut track = self.sources.metrics.track_query(listed);
         let deadline = Instant::now() + self.config.query_timeout;
-        let started = match self.read(sql, options, deadline).await {
-            Ok((RequestContent::Definitions(list), _places)) => {
-                let applied = match denied {
+        tokio::select! {
+            done = self.begin(sql, values, options, deadline, &mut track) => match done {
+                Ok(BegunRequest::Defined(answer)) => {
+                    track.finish();
+                    Ok(answer)
+                }
+                Ok(BegunRequest::Started(Started { head, running })) => {
+                    track.listed().pinned(&head.frontier);
+                    Ok(Answer {
+                        schema: head.schema,
+                        frontier: head.frontier,
+                        stale: head.stale,
+                        partial: head.partial,
+                        memory: Some(Arc::clone(running.memory())),
+                        batches: self.limited(running, deadline, track),
+                    })
+                }
+                Err(error) => Err(track.failed(error)),
+            },
+            () = cancelled => Err(track.failed(Error::Cancelled)),
+        }
+    }
+
+    async fn begin(
+        self: &Arc<Self>,
+        sql: &str,
+        values: Vec<Parameter>,
+        options: Options,
+        deadline: Instant,
+        track: &mut Track,
+    ) -> Result<BegunRequest> {
+        let denied = options.definitions;
+        match self.read(sql, Bindings::Values(values), options, deadline).await? {
+            (RequestContent::Definitions(list), _places) => {
+                track.listed().hide_text();
+                match denied {
                     Some(denied) => Err(Error::Deny(denied)),
-                    None => self.apply(list).await,
-                };
-                return match applied {
-                    Ok(answer) => {
-                        track.finish("ok");
-                        Ok(answer)
-                    }
-                    Err(error) => Err(track.failed(error)),
-                };
+                    None => self.apply(list).await.map(BegunRequest::Defined),
+                }
             }
-            Ok((RequestContent::Query(query), places)) => self.start_surely(query, places, deadline).await,
-            Err(error) => Err(error),
-        };
-        match started {
-            Ok(Started { head, running }) => Ok(Answer {
-                schema: head.schema,
-                frontier: head.frontier,
-                stale: head.stale,
-                partial: head.partial,
-                memory: Some(Arc::clone(running.memory())),
-                batches: self.limited(running, deadline, track),
-            }),
-            Err(error) => Err(track.failed(error)),
+            (RequestContent::Query(query), places) => {
+                self.start_surely(query, places, deadline).await.map(BegunRequest::Started)
+            }
         }
     }
 
@@ -125,91 +158,6 @@ impl Engine {
     pub(crate) fn overloaded(&self) -> Option<Error> {
         let lost = self.lanes.lost();
         (lost >= self.config.max_lost_queries).then_some(Error::Overloaded { lost })
-    }
-
-    /// Why nothing is planned at the moment, if so: far more work is lost than that of heavy queries.
-    fn refuses_plans(&self) -> Option<Error> {
-        let lost = self.lanes.lost();
-        let most = self.config.max_lost_queries + self.config.max_queries + self.config.max_light_queries;
-        (lost >= most).then_some(Error::PlansLost { lost })
-    }
-
-    /// Reads a request. A text that is not short is heavy before anything is known of it, so it needs a place of a
-    /// heavy query.
-    async fn read(
-        self: &Arc<Self>,
-        sql: &str,
-        options: Options,
-        deadline: Instant,
-    ) -> Result<(RequestContent, TextPlaces)> {
-        let mut places = TextPlaces { is_short: sql.len() <= SHORT_TEXT, heavy: None, long: None };
-        if sql.len() > LONG_TEXT {
-            places.long = Some(self.places.long_text().await?);
-        }
-        if !places.is_short {
-            places.heavy = Some(self.place(Weight::Heavy).await?);
-        }
-        let (engine, text) = (Arc::clone(self), sql.to_owned());
-        let time = self.time_to_plan(places.is_short, deadline);
-        let read = self.on_lane(time, sql, async move { planning::read(&engine.base, &text, options) }).await??;
-        Ok((read, places))
-    }
-
-    /// Applies definitions on a lane, because views are compiled on the way.
-    async fn apply(self: &Arc<Self>, definitions: Vec<Statement>) -> Result<Answer> {
-        let sources = self.sources.clone();
-        let seconds = DEFINITIONS_TIME.as_secs_f64();
-        let time = LaneTime {
-            within: DEFINITIONS_TIME,
-            deadline: None,
-            late: Box::new(move || Error::ApplyInTime { seconds }),
-        };
-        self.on_lane(time, "definitions", async move { statements::apply(&sources, definitions).await }).await?
-    }
-
-    /// The time for reading or planning a text. A short text has little of it, because everybody may have one planned;
-    /// others have places that are theirs.
-    fn time_to_plan(&self, is_short: bool, deadline: Instant) -> LaneTime {
-        let within = if is_short { self.config.planning_time } else { self.config.query_timeout };
-        let seconds = within.as_secs_f64();
-        LaneTime { within, deadline: Some(deadline), late: Box::new(move || Error::PlanInTime { seconds }) }
-    }
-
-    /// Runs short work on a lane, with a place for plans. `sql` is for the log.
-    async fn on_lane<T: Send + 'static>(
-        &self,
-        time: LaneTime,
-        sql: &str,
-        work: impl Future<Output = T> + Send + 'static,
-    ) -> Result<T> {
-        let place = Arc::new(self.places.plan().await?);
-        if let Some(error) = self.refuses_plans() {
-            return Err(error);
-        }
-        let lane = self.lanes.take()?;
-        let lost = Arc::downgrade(&place);
-        lane.when_lost(move || {
-            if let Some(place) = lost.upgrade() {
-                place.replace();
-            }
-        });
-        let own = Instant::now() + time.within;
-        let end = time.deadline.map_or(own, |deadline| deadline.min(own));
-        let threads = lane.handle().clone();
-        let watch = lane.watch(end + PLAN_LOST_AFTER);
-        let task = AbortOnDropHandle::new(threads.spawn(async move {
-            let done = work.await;
-            drop((lane, place));
-            done
-        }));
-        let done = timeout_at(end, task).await;
-        drop(watch);
-        match done {
-            Ok(Ok(done)) => Ok(done),
-            Ok(Err(panic)) => Err(self.panicked(panic, sql)),
-            Err(_) if end == own => Err((time.late)()),
-            Err(_) => Err(self.timeout()),
-        }
     }
 
     async fn place(&self, weight: Weight) -> Result<OwnedSemaphorePermit> {
@@ -338,15 +286,23 @@ impl Engine {
 
     fn limited(self: &Arc<Self>, running: Running, deadline: Instant, track: Track) -> Batches {
         let engine = Arc::clone(self);
-        let rest = stream::try_unfold((running, track), move |(mut running, mut track)| {
+        let cancelled = Box::pin(track.listed().cancelled());
+        let rest = stream::try_unfold((running, track, cancelled), move |(mut running, mut track, mut cancelled)| {
             let engine = Arc::clone(&engine);
             async move {
-                match timeout_at(deadline, running.next()).await {
-                    Ok(Some(Ok(batch))) => Ok(Some((batch, (running, track)))),
+                let next = tokio::select! {
+                    next = timeout_at(deadline, running.next()) => next,
+                    () = &mut cancelled => return Err(track.failed(Error::Cancelled)),
+                };
+                match next {
+                    Ok(Some(Ok(batch))) => {
+                        track.listed().handed_out(batch.num_rows());
+                        Ok(Some((batch, (running, track, cancelled))))
+                    }
                     Ok(Some(Err(source))) => Err(track.failed(Error::of_engine(source, false))),
                     Ok(None) => match running.end().await {
                         Ok(true) => {
-                            track.finish("ok");
+                            track.finish();
                             Ok(None)
                         }
                         Ok(false) => Err(track.failed(engine.timeout())),
@@ -377,19 +333,6 @@ impl Engine {
     }
 }
 
-/// The length in bytes up to which a text is planned before it is known whether the query is heavy. The time to plan an
-/// expression grows with the square of its length.
-const SHORT_TEXT: usize = 4 << 10;
-
-/// The length in bytes from which few texts are read and planned at the same time.
-const LONG_TEXT: usize = 64 << 10;
-
-/// How long a plan may still take after its time before its lane is lost.
-const PLAN_LOST_AFTER: std::time::Duration = std::time::Duration::from_millis(250);
-
-/// How long definitions may be read and compiled.
-const DEFINITIONS_TIME: std::time::Duration = std::time::Duration::from_secs(60);
-
 /// How many times a query is started in total when workers fail.
 const ATTEMPTS: usize = 3;
 
@@ -402,24 +345,6 @@ const FEWEST_ROWS: usize = 64;
 /// Characters of a query in the log entry of its panic.
 const LOGGED_CHARACTERS: usize = 200;
 
-/// The places that a text has before it is planned.
-struct TextPlaces {
-    is_short: bool,
-    /// Taken by the first plan that runs.
-    heavy: Option<OwnedSemaphorePermit>,
-    /// Held while the text and its tree are in memory.
-    long: Option<OwnedSemaphorePermit>,
-}
-
-/// The time of work on a lane.
-struct LaneTime {
-    within: std::time::Duration,
-    /// The end of the request's time, if that ends the work too.
-    deadline: Option<Instant>,
-    /// The error if `within` is over first.
-    late: Box<dyn Fn() -> Error + Send>,
-}
-
 /// The properties of an answer that are known before its first row.
 struct Head {
     schema: SchemaRef,
@@ -431,6 +356,12 @@ struct Head {
 struct Started {
     head: Head,
     running: Running,
+}
+
+/// What a request has led to.
+enum BegunRequest {
+    Defined(Answer),
+    Started(Started),
 }
 
 fn text_of(panic: &(dyn std::any::Any + Send)) -> String {

@@ -43,6 +43,8 @@ pub enum Error {
     ChooseFormat { accept: String },
     #[error("{reason}")]
     SetOption { reason: String },
+    #[error("{reason}")]
+    BindParameters { reason: String },
     #[error("the request holds no SQL statement")]
     FindStatement,
     #[error(
@@ -96,6 +98,8 @@ pub enum Error {
     PlansLost { lost: usize },
     #[error("the bodies of the requests under way take {mib} MiB, which is the limit; try again in a moment")]
     TooManyBytes { mib: usize },
+    #[error("the query was cancelled on request")]
+    Cancelled,
     #[error("the query took longer than its limit of {seconds} s")]
     Timeout { seconds: f64 },
     #[error("planning the query took longer than {seconds} s; write shorter expressions, or several queries")]
@@ -131,6 +135,8 @@ pub enum Error {
     Encode(#[source] arrow::error::ArrowError),
     #[error("starting the threads for queries: {0}")]
     StartThreads(#[source] std::io::Error),
+    #[error("the certificate or its key cannot be used: {0}")]
+    ServeTls(String),
     #[error("serving HTTP: {0}")]
     Serve(#[source] std::io::Error),
 }
@@ -149,12 +155,15 @@ impl Error {
             | Error::ReadLongRequest { .. }
             | Error::ChooseFormat { .. }
             | Error::SetOption { .. }
+            | Error::BindParameters { .. }
             | Error::FindStatement
             | Error::MixStatements { .. }
             | Error::ChangeByQuery(_)
             | Error::RefusePairs { .. }
             | Error::RefuseSize { .. }
             | Error::PlanInTime { .. }
+            | Error::ServeTls(_)
+            | Error::Cancelled
             | Error::Timeout { .. } => Fault::User,
             Error::PlanQuery { source } | Error::RunQuery { source } => match (own(source), shared(source)) {
                 (Some(inner), _) => inner.fault(),
@@ -246,6 +255,7 @@ impl Error {
             }
             Error::ChooseFormat { .. } => ErrorCode::NotAcceptable,
             Error::SetOption { .. } => ErrorCode::BadOption,
+            Error::BindParameters { .. } => ErrorCode::BadParameter,
             Error::FindStatement => ErrorCode::Empty,
             Error::MixStatements { .. } => ErrorCode::MixedStatements,
             Error::ChangeByQuery(_) => ErrorCode::ReadOnly,
@@ -265,6 +275,7 @@ impl Error {
             Error::WideRows { .. } => ErrorCode::MemoryLimit,
             Error::RefusePairs { .. } | Error::RefuseSize { .. } => ErrorCode::TooLarge,
             Error::Timeout { .. } | Error::PlanInTime { .. } => ErrorCode::Timeout,
+            Error::Cancelled => ErrorCode::Cancelled,
             Error::ApplyInTime { .. } => ErrorCode::Unavailable,
             Error::PlanQuery { source } => engine_code(source, ErrorCode::InvalidQuery),
             Error::RunQuery { source } => engine_code(source, ErrorCode::QueryFailed),
@@ -274,7 +285,9 @@ impl Error {
                 Fault::Transient => ErrorCode::Unavailable,
                 Fault::Engine | Fault::Bug => ErrorCode::Internal,
             },
-            Error::Encode(_) | Error::StartThreads(_) | Error::Serve(_) | Error::Panic { .. } => ErrorCode::Internal,
+            Error::Encode(_) | Error::StartThreads(_) | Error::ServeTls(_) | Error::Serve(_) | Error::Panic { .. } => {
+                ErrorCode::Internal
+            }
         }
     }
 

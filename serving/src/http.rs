@@ -18,9 +18,8 @@ use thalweg_schemas::api::paths;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
+use crate::Error;
 use crate::engine::Engine;
-use crate::sources::{ServingConfig, Sources};
-use crate::{Error, Result};
 
 mod connections;
 mod guard;
@@ -38,26 +37,10 @@ pub use self::probes::{Probes, probe};
 /// Seconds after which a client that found no place may ask again.
 const RETRY_AFTER: &str = "5";
 
-/// Serves until `cancel`; after that, running queries have the configured grace time to end.
-///
-/// Errors: [`Error::Shared`] if the spill folder cannot be used, [`Error::StartThreads`].
-pub async fn serve(
-    listener: TcpListener,
-    config: ServingConfig,
-    sources: Sources,
-    cancel: CancellationToken,
-) -> Result<()> {
-    let (grace, limits) = (config.shutdown_grace, config.http.clone());
-    let router = routes(Arc::new(Engine::new(config, sources)?));
-    let overdue = async {
-        cancel.cancelled().await;
-        tokio::time::sleep(grace).await;
-    };
-    tokio::select! {
-        () = connections::answer(listener, router, limits, cancel.clone()) => {}
-        () = overdue => tracing::info!("queries were cut off by the shutdown"),
-    }
-    Ok(())
+/// Answers requests until `cancel`, and then until the last connection has ended.
+pub(crate) async fn answer(listener: TcpListener, engine: Arc<Engine>, cancel: CancellationToken) {
+    let limits = engine.config.http.clone();
+    connections::answer(listener, routes(engine), limits, cancel).await;
 }
 
 /// Method, path, and the handler for both.

@@ -1,17 +1,22 @@
-//! The serving layer: SQL over streams and views, each query at one frontier per stream, and HTTP around it.
+//! The serving layer: SQL over streams and views, each query at one frontier per stream, and the protocols around it.
 //!
 //! The realtime side is in this process, or in [`workers`]. A query passes these modules: [`sources`] hold what the
 //! other layers publish; [`pin`] takes one immutable view of the sources; [`tables`] turns the pin into logical plans
 //! (batch states and realtime segments under one `finish`); [`names`] gives the plans their SQL names; [`engine`]
-//! plans and runs the query under limits; [`http`] serves clients.
+//! plans and runs the query under limits; [`http`], [`postgres`] and [`flight_sql`] serve clients at the [`doors`].
 //!
 //! Invariant: a query reads no source after its pin, so an answer always agrees with its frontier.
+
+#![allow(dead_code)]
 
 mod access;
 
 pub mod error;
 
+mod activity;
+
 mod options;
+mod parameters;
 
 pub mod workers;
 
@@ -35,9 +40,16 @@ mod engine;
 
 mod http;
 
-pub use access::{Access, AccessDenied, AccessToken, HttpLimits};
+mod postgres;
+
+mod flight_sql;
+
+mod doors;
+
+pub use access::{Access, AccessDenied, AccessToken, DoorTls, HttpLimits};
+pub use doors::{Doors, serve};
 pub use error::{Error, Result};
-pub use http::{Probes, probe, serve};
+pub use http::{Probes, probe};
 pub use metrics::Metrics;
 pub use sources::{BatchRequest, Call, CallError, Realtime, ServingConfig, Sources};
 pub use workers::{Workers, WorkersAt, WorkersConfig, discover};

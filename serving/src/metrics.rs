@@ -23,6 +23,7 @@ use thalweg_schemas::failure::ViewFailure;
 use thalweg_schemas::{ViewId, ViewName};
 
 use crate::Error;
+use crate::activity::ListedQuery;
 use crate::limits::lanes::LostWork;
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -159,6 +160,17 @@ impl Metrics {
         }
     }
 
+    /// Replaces the failure of a run that is recorded already by what a search has found out.
+    pub fn refine_run(&self, report: &RunReport) {
+        let RunOutcome::Failed(failure) = &report.outcome else { return };
+        if let Some(last) = self.last_runs.lock().get_mut(&report.view) {
+            *last = RunSummary::of(report, last.finished_ms);
+        }
+        if let Some(known) = self.failed_runs.lock().get_mut(&report.id) {
+            *known = ViewFailure { since_ms: known.since_ms, ..failure.clone() };
+        }
+    }
+
     /// Records which views' newest runs have failed in other processes.
     pub fn record_failed_runs(&self, failures: impl IntoIterator<Item = (ViewId, ViewFailure)>) {
         *self.failed_runs.lock() = failures.into_iter().collect();
@@ -193,9 +205,9 @@ impl Metrics {
     }
 
     /// Starts to track one query, until [`Track`] is dropped.
-    pub(crate) fn track_query(self: &Arc<Self>) -> Track {
+    pub(crate) fn track_query(self: &Arc<Self>, listed: ListedQuery) -> Track {
         self.running.inc();
-        Track { metrics: Arc::clone(self), started: Instant::now(), outcome: "cancelled" }
+        Track { metrics: Arc::clone(self), started: Instant::now(), listed }
     }
 }
 
@@ -219,17 +231,22 @@ fn run_buckets() -> Histogram {
 pub(crate) struct Track {
     metrics: Arc<Metrics>,
     started: Instant,
-    outcome: &'static str,
+    listed: ListedQuery,
 }
 
 impl Track {
-    pub(crate) fn finish(&mut self, outcome: &'static str) {
-        self.outcome = outcome;
+    pub(crate) fn finish(&mut self) {
+        self.listed.set_outcome("ok");
+    }
+
+    /// The query as others see it.
+    pub(crate) fn listed(&self) -> &ListedQuery {
+        &self.listed
     }
 
     /// Records the outcome of the failed query and returns the error.
     pub(crate) fn failed(&mut self, error: Error) -> Error {
-        self.outcome = error.code().as_str();
+        self.listed.set_outcome(error.code().as_str());
         error
     }
 }
@@ -237,12 +254,12 @@ impl Track {
 impl Drop for Track {
     fn drop(&mut self) {
         self.metrics.running.dec();
-        let count = match self.outcome {
+        let count = match self.listed.outcome() {
             "ok" => &self.metrics.answered,
             _ => &self.metrics.failed,
         };
         count.fetch_add(1, Ordering::Relaxed);
-        let outcome = OutcomeLabel { outcome: self.outcome.to_owned() };
+        let outcome = OutcomeLabel { outcome: self.listed.outcome().to_owned() };
         self.metrics.queries.get_or_create(&outcome).observe(self.started.elapsed().as_secs_f64());
     }
 }

@@ -15,6 +15,7 @@ use thalweg_schemas::definition::pieces::Piece;
 use thalweg_schemas::error::{Diagnostic, TextSpan};
 
 use crate::access::AccessDenied;
+use crate::activity::RequestClient;
 use crate::{Error, Result};
 
 /// The options of one request.
@@ -30,6 +31,8 @@ pub(crate) struct Options {
     pub(crate) stale: bool,
     /// Why the client may not change definitions. Set by the server, not by the request.
     pub(crate) definitions: Option<AccessDenied>,
+    /// Who asks. Set by the server, not by the request.
+    pub(crate) client: RequestClient,
 }
 
 /// Advice in errors: how a client allows stale answers.

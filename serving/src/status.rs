@@ -163,6 +163,7 @@ fn view_status(
     let held = standing.and_then(|s| s.views.get(id));
     let batch = published.versions.get(id);
     let held_failure = standing.and_then(|s| s.failed.get(id)).map(|failure| failure.as_ref().clone());
+    let delay = standing.and_then(|s| s.delayed.get(id));
     let run_failure = sources.metrics.run_failure(id);
     let status = match (&view.serving, &held_failure, &run_failure) {
         (_, Some(_), _) | (None, _, Some(_)) => ViewPhase::Failed,
@@ -184,7 +185,7 @@ fn view_status(
         batch_rows: batch.and_then(|b| b.files.iter().map(|f| f.rows).sum()),
         segments: held.map(|h| h.count),
         segment_bytes: held.and_then(|h| h.bytes),
-        failure: held_failure.or(run_failure),
+        failure: held_failure.or_else(|| delay.map(|failure| failure.as_ref().clone())).or(run_failure),
         warnings: shown.plan.warnings(),
         last_run: sources.metrics.last_run(name),
         sql: shown.definition.sql.clone(),

@@ -52,10 +52,12 @@ impl MemoryShares {
         }
     }
 
-    /// The bytes that count as used by rebuilds and searches, which hold `held`. A rebuild allocates its memory within
-    /// a moment, so its whole share counts while one runs.
-    pub(crate) fn charge(&self, is_rebuilding: bool, held: usize) -> usize {
-        if is_rebuilding { held.max(self.rebuild) } else { held }
+    /// The bytes that count as used by rebuilds and searches, which have reserved `reserved` of their memory pool and
+    /// hold `rows` bytes of rows beside the pool. A rebuild allocates its memory within a moment, so its whole share
+    /// counts while one runs.
+    pub(crate) fn charge(&self, is_rebuilding: bool, reserved: usize, rows: usize) -> usize {
+        let reserved = if is_rebuilding { reserved.max(self.rebuild) } else { reserved };
+        reserved + rows
     }
 
     /// The size limit of the first micro-batches: bytes of messages.
@@ -239,12 +241,18 @@ mod tests {
     #[test]
     fn rebuilds_count_with_their_share_and_searches_with_what_they_hold() {
         let shares = MemoryShares::of(16 << 20, 1 << 20);
-        let check = |is_rebuilding, held, expect| assert_eq!(shares.charge(is_rebuilding, held), expect);
-        check(false, 0, 0);
-        check(false, 5 << 20, 5 << 20);
-        check(true, 0, 4 << 20);
-        check(true, 3 << 20, 4 << 20);
-        check(true, 5 << 20, 5 << 20);
+        let check = |is_rebuilding, reserved: usize, rows: usize, expect: usize| {
+            assert_eq!(shares.charge(is_rebuilding, reserved << 20, rows << 20), expect << 20);
+        };
+        check(false, 0, 0, 0);
+        check(false, 5, 0, 5);
+        check(false, 1, 4, 5);
+        check(true, 0, 0, 4);
+        check(true, 3, 0, 4);
+        check(true, 5, 0, 5);
+        // Rows that a search holds are no part of what a rebuild may still reserve.
+        check(true, 0, 3, 7);
+        check(true, 5, 3, 8);
     }
 
     #[test]

@@ -14,4 +14,6 @@ mod outage;
 pub(crate) mod topic;
 
 pub(crate) mod channel;
+pub(crate) mod headers;
+
 pub(crate) mod consumer;

@@ -39,6 +39,7 @@ pub use group::change::{Assigned, AssignmentChange, Revoked};
 pub use group::discovery::{members, workers};
 pub use ingest::ingest;
 pub use kafka::channel::{BatchSender, BrokerStatus, ConsumerCommand, Drained, Source};
+pub use kafka::headers::expects_panic;
 pub use run::{record_origins, run};
 pub use session::{Ended, Start, Upstream};
 pub use state::rebuild::rebuild_range;

@@ -23,7 +23,8 @@ use crate::commands::process;
 use crate::config::LogFormat;
 use crate::flags::{self, RunFlags, ServerFlags, WarehouseFlags};
 use crate::flags::{BatchFlags, ProcessFlags};
-use crate::{logging, platform};
+use crate::logging;
+use crate::platform::{self, Opened};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -130,7 +131,7 @@ async fn keep_schedule(arguments: Arguments) -> Result<ExitCode> {
         let line = format!("thalweg batch is listening on http://{}", platform.address());
         Ok((platform, line))
     };
-    process::run(&settings, LOST, start).await
+    process::run(&settings, LOST, Opened::probed(&settings), start).await
 }
 
 /// Asks a running server.

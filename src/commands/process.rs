@@ -29,15 +29,17 @@ pub(super) fn tell(settings: &Settings) {
     }
 }
 
-/// Runs the process that `start` starts, and prints its start line. `lost` is the message for a second signal.
+/// Runs the process that `start` starts with the ports that are `opened`, and prints its start line. `lost` is the
+/// message for a second signal.
 pub(super) async fn run(
     settings: &Settings,
     lost: &'static str,
+    opened: impl Future<Output = Result<Opened>>,
     start: impl AsyncFnOnce(Opened) -> Result<(Platform, String)>,
 ) -> Result<ExitCode> {
     logging::start(&settings.log_level, settings.log_format)?;
     let signals = Signals::listen()?;
-    let (platform, line) = start(Opened::open(settings).await?).await?;
+    let (platform, line) = start(opened.await?).await?;
     terminal::out(&line)?;
     platform.until(signals.first(lost)).await?;
     Ok(ExitCode::SUCCESS)

@@ -11,7 +11,7 @@ use crate::commands::process;
 use crate::config::Settings;
 use crate::flags::{self, Usage, WarehouseFlags};
 use crate::flags::{KafkaFlags, ProcessFlags, QueryFlags, ReplicaFlags};
-use crate::platform;
+use crate::platform::{self, Opened};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -61,8 +61,8 @@ pub(crate) async fn run(arguments: Arguments) -> Result<ExitCode> {
     let start = async |opened| {
         process::tell(&settings);
         let platform = platform::serve(&settings, access.clone(), opened).await?;
-        let line = format!("thalweg serve is listening on http://{}", platform.address());
+        let line = format!("thalweg serve is listening on {}", platform.addresses());
         Ok((platform, line))
     };
-    process::run(&settings, LOST, start).await
+    process::run(&settings, LOST, Opened::serving(&settings), start).await
 }

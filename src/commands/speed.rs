@@ -12,7 +12,7 @@ use crate::commands::process;
 use crate::config::Settings;
 use crate::flags::{self, Usage, WarehouseFlags};
 use crate::flags::{KafkaFlags, ProcessFlags, SpeedFlags, WorkerFlags};
-use crate::platform;
+use crate::platform::{self, Opened};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -64,5 +64,5 @@ pub(crate) async fn run(arguments: Arguments) -> Result<ExitCode> {
         let line = format!("thalweg speed is listening on http://{}, for replicas at {me}", platform.address());
         Ok((platform, line))
     };
-    process::run(&settings, LOST, start).await
+    process::run(&settings, LOST, Opened::probed(&settings), start).await
 }

@@ -26,7 +26,7 @@ const EXAMPLES: &str = "\
 Examples:
   thalweg up --demo
   thalweg up --kafka bootstrap.servers=localhost:9092 --apply definitions.sql
-  thalweg up --data-dir /tmp/second --http-addr 127.0.0.1:8652
+  thalweg up --data-dir /tmp/second --http-addr 127.0.0.1:8652 --postgres-addr '' --flight-sql-addr ''
   thalweg up --config thalweg.toml --log-format json
   thalweg up --warehouse s3://bucket/thalweg --storage aws_endpoint=http://127.0.0.1:9000 \\
     --storage aws_allow_http=true --storage aws_region=us-east-1
@@ -84,7 +84,7 @@ pub(crate) async fn run(arguments: Arguments) -> Result<ExitCode> {
     let own = apply::read(&arguments.apply)?;
     let signals = Signals::listen()?;
 
-    let opened = Opened::open(&settings).await?;
+    let opened = Opened::serving(&settings).await?;
     let demo = Demo::start(&arguments.demo, &mut settings).await?;
     let mut definitions = match demo {
         Some(_) => demo::definitions()?,
@@ -97,7 +97,7 @@ pub(crate) async fn run(arguments: Arguments) -> Result<ExitCode> {
         }
     }
     let platform = platform::up(&settings, access, opened).await?;
-    terminal::out(&format!("thalweg is listening on http://{}", platform.address()))?;
+    terminal::out(&format!("thalweg is listening on {}", platform.addresses()))?;
     let stop = signals.first(LOST);
     match demo {
         Some(demo) => demo.run(platform, stop).await?,

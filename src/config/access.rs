@@ -3,7 +3,7 @@
 //! Invariant: settings that would let a stranger in are refused here, before any port listens.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use anyhow::{Result, anyhow, bail};
 use serde::{Deserialize, Deserializer, de};
@@ -23,14 +23,16 @@ impl Settings {
     pub(crate) fn access(&self, definitions: bool) -> Result<Access> {
         let query = token("http_token", &self.http_token)?;
         let admin = token("http_admin_token", &self.http_admin_token)?;
-        let loopback = self.http_addr.ip().is_loopback();
         let guarded = query.is_some() || admin.is_some();
-        if !loopback && !guarded && !self.http_open {
+        let reached = |address: &SocketAddr| !address.ip().is_loopback();
+        if let Some((name, address)) = self.doors().into_iter().find(|(_, address)| reached(address))
+            && !guarded
+            && !self.http_open
+        {
             bail!(
-                "http_addr {} can be reached from other machines, and there is no token: set THALWEG_HTTP_TOKEN (its \
+                "{name} {address} can be reached from other machines, and there is no token: set THALWEG_HTTP_TOKEN (its \
                  holders may query) and THALWEG_HTTP_ADMIN_TOKEN (its holders may define streams and views as well), or \
-                 listen on 127.0.0.1; http_open = true lets everybody in",
-                self.http_addr
+                 listen on 127.0.0.1; http_open = true lets everybody in"
             );
         }
         let with_port =
@@ -42,6 +44,13 @@ impl Settings {
             bail!("http_open lets everybody in, and a token keeps strangers out; set one of them");
         }
         Ok(Access { query, admin, metrics_open: self.metrics_open, hosts: self.hosts(), definitions })
+    }
+
+    /// The addresses at which clients are served, and their settings.
+    fn doors(&self) -> Vec<(&'static str, SocketAddr)> {
+        let optional = [("postgres_addr", self.postgres_addr), ("flight_sql_addr", self.flight_sql_addr)];
+        let opened = optional.into_iter().filter_map(|(name, address)| Some((name, address?)));
+        std::iter::once(("http_addr", self.http_addr)).chain(opened).collect()
     }
 
     /// The names of this server besides loopback; `None`: any name.
@@ -164,6 +173,9 @@ mod tests {
             ("http_addr = '0.0.0.0:1'", Some("THALWEG_HTTP_TOKEN")),
             ("http_addr = '10.0.0.1:1'", Some("listen on 127.0.0.1")),
             ("http_addr = '[::]:1'", Some("http_open = true")),
+            ("postgres_addr = '0.0.0.0:1'", Some("postgres_addr 0.0.0.0:1 can be reached")),
+            ("flight_sql_addr = '[::]:1'", Some("flight_sql_addr [::]:1 can be reached")),
+            ("postgres_addr = ''\nflight_sql_addr = ''", None),
             ("http_addr = '0.0.0.0:1'\nhttp_token = 'x'", None),
             ("http_addr = '0.0.0.0:1'\nhttp_admin_token = 'x'", None),
             ("http_addr = '0.0.0.0:1'\nhttp_open = true", None),

@@ -18,7 +18,7 @@ impl Platform {
     ///
     /// Errors: the port is taken, the warehouse cannot be opened, or its catalog cannot be read.
     pub async fn batch(settings: &Settings) -> anyhow::Result<Self> {
-        batch(settings, Opened::open(settings).await?).await
+        batch(settings, Opened::probed(settings).await?).await
     }
 }
 
@@ -35,7 +35,7 @@ pub(crate) async fn batch(settings: &Settings, opened: Opened) -> anyhow::Result
     let requests = run_requests::watch(opened.warehouse, Arc::clone(&wake), run_requests::POLL);
     let probes = Probes { shared, metrics, streams: None, access, http: settings.http_limits() };
     Ok(Platform {
-        address: opened.address,
+        addresses: opened.addresses,
         parts: vec![
             runs.schedule(wake, announced),
             Part::endless("requests for runs", requests),

@@ -5,7 +5,7 @@
 use std::sync::Arc;
 
 use futures::FutureExt;
-use thalweg_batch::{BatchConfig, Downstream, run_views, schedule};
+use thalweg_batch::{BatchConfig, Downstream, RunEvent, run_views, schedule};
 use thalweg_schemas::api::runs::{RunList, RunMode, RunReport};
 use thalweg_schemas::engine::threads::Threads;
 use thalweg_schemas::warehouse::versions::Published;
@@ -63,8 +63,11 @@ impl Runs {
             let (failure, _) = watch::channel(None);
             let attempt = || schedule(config.clone(), downstream.clone(), cancel.clone());
             let record = async {
-                while let Some(report) = reports.recv().await {
-                    metrics.record_run(&report);
+                while let Some(event) = reports.recv().await {
+                    match event {
+                        RunEvent::Ended(report) => metrics.record_run(&report),
+                        RunEvent::Located(report) => metrics.refine_run(&report),
+                    }
                 }
             };
             tokio::select! {

@@ -2,6 +2,7 @@
 //!
 //! Invariant: a part that ends by itself ends the process; parts are ended in the order of the list.
 
+use std::fmt;
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -80,9 +81,30 @@ impl Part {
     }
 }
 
-/// A running process: HTTP at an address, and the other parts of its role.
+/// Where a process is reached.
+#[derive(Debug, Clone, Copy)]
+pub struct Addresses {
+    pub http: SocketAddr,
+    pub postgres: Option<SocketAddr>,
+    pub flight_sql: Option<SocketAddr>,
+}
+
+impl fmt::Display for Addresses {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "http://{}", self.http)?;
+        if let Some(address) = self.postgres {
+            write!(f, " postgres://{address}")?;
+        }
+        if let Some(address) = self.flight_sql {
+            write!(f, " grpc://{address}")?;
+        }
+        Ok(())
+    }
+}
+
+/// A running process: its addresses, and the other parts of its role.
 pub struct Platform {
-    pub(super) address: SocketAddr,
+    pub(super) addresses: Addresses,
     /// The parts, in the order in which they are stopped.
     pub(super) parts: Vec<Part>,
     pub(super) shutdown_timeout: Duration,
@@ -91,7 +113,12 @@ pub struct Platform {
 impl Platform {
     /// Returns the address of HTTP.
     pub fn address(&self) -> SocketAddr {
-        self.address
+        self.addresses.http
+    }
+
+    /// Returns where the process is reached.
+    pub fn addresses(&self) -> Addresses {
+        self.addresses
     }
 
     /// Runs until `stop` is ready or a part fails, then ends every part in order.

@@ -12,29 +12,61 @@ use thalweg_schemas::catalog::{CatalogFollower, CatalogStore};
 use thalweg_schemas::engine::threads::Threads;
 use thalweg_schemas::warehouse::Warehouse;
 use thalweg_schemas::warehouse::versions::Published;
+use thalweg_serving::{DoorTls, Doors};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 
-use super::parts::Part;
+use super::parts::{Addresses, Part};
 use super::stopped::Stopped;
 use crate::config::Settings;
 
 /// A process before the start of its parts.
 pub(crate) struct Opened {
     pub(super) http: TcpListener,
-    pub(super) address: SocketAddr,
+    postgres: Option<TcpListener>,
+    flight_sql: Option<TcpListener>,
+    pub(super) addresses: Addresses,
     pub(crate) warehouse: Warehouse,
 }
 
 impl Opened {
-    /// Binds the port for HTTP and opens the warehouse; a local warehouse is created if missing.
+    /// Binds the ports of a process that answers SQL, and opens the warehouse; a local warehouse is created if missing.
     ///
-    /// Errors: the port cannot be bound, or the warehouse cannot be opened.
-    pub(crate) async fn open(settings: &Settings) -> anyhow::Result<Self> {
+    /// Errors: a port cannot be bound, or the warehouse cannot be opened.
+    pub(crate) async fn serving(settings: &Settings) -> anyhow::Result<Self> {
         let http = listen("http_addr", settings.http_addr).await?;
-        let address = http.local_addr()?;
-        let warehouse = settings.open_warehouse()?;
-        Ok(Self { http, address, warehouse })
+        let postgres = listen_at("postgres_addr", settings.postgres_addr).await?;
+        let flight_sql = listen_at("flight_sql_addr", settings.flight_sql_addr).await?;
+        Self::open(settings, http, postgres, flight_sql)
+    }
+
+    /// As [`Self::serving`], for a process that answers probes only.
+    ///
+    /// Errors: those of [`Self::serving`].
+    pub(crate) async fn probed(settings: &Settings) -> anyhow::Result<Self> {
+        Self::open(settings, listen("http_addr", settings.http_addr).await?, None, None)
+    }
+
+    fn open(
+        settings: &Settings,
+        http: TcpListener,
+        postgres: Option<TcpListener>,
+        flight_sql: Option<TcpListener>,
+    ) -> anyhow::Result<Self> {
+        let address = |listener: &Option<TcpListener>| listener.as_ref().map(TcpListener::local_addr).transpose();
+        let addresses =
+            Addresses { http: http.local_addr()?, postgres: address(&postgres)?, flight_sql: address(&flight_sql)? };
+        Ok(Self { http, postgres, flight_sql, addresses, warehouse: settings.open_warehouse()? })
+    }
+
+    /// The ports for clients, with the certificate of the settings.
+    ///
+    /// Errors: the certificate or its key cannot be read.
+    pub(super) fn doors(self, settings: &Settings) -> Result<Doors, Stopped> {
+        let identity = settings.cluster().and_then(|cluster| cluster.identity());
+        let tls = identity.map_err(|e| Stopped::user(format!("{e:#}")))?;
+        let tls = tls.map(|(cert_pem, key_pem)| DoorTls { cert_pem, key_pem });
+        Ok(Doors { http: self.http, postgres: self.postgres, flight_sql: self.flight_sql, tls })
     }
 
     /// Returns the catalog with the other state that layers share, and the part that follows the catalog.
@@ -45,6 +77,13 @@ impl Opened {
         let (follower, catalog) = CatalogFollower::open(catalogs.clone()).await?;
         let following = Part::spawn("the catalog", |end| follower.run(end));
         Ok((Shared { warehouse: self.warehouse.clone(), catalogs, catalog, published }, following))
+    }
+}
+
+async fn listen_at(name: &str, address: Option<SocketAddr>) -> anyhow::Result<Option<TcpListener>> {
+    match address {
+        Some(address) => Ok(Some(listen(name, address).await?)),
+        None => Ok(None),
     }
 }
 

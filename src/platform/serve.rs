@@ -35,7 +35,7 @@ impl Platform {
     ///
     /// Errors: the port is taken, the warehouse cannot be opened, or its catalog cannot be read.
     pub async fn serve(settings: &Settings) -> anyhow::Result<Self> {
-        serve(settings, settings.access(settings.replica_definitions)?, Opened::open(settings).await?).await
+        serve(settings, settings.access(settings.replica_definitions)?, Opened::serving(settings).await?).await
     }
 }
 
@@ -66,15 +66,17 @@ pub(crate) async fn serve(settings: &Settings, access: Access, opened: Opened) -
     let metrics = Arc::new(Metrics::new());
     let sources = audits.sources(no_runs(), Arc::clone(&metrics));
     let serving = settings.serving(access);
+    let addresses = opened.addresses;
+    let doors = opened.doors(settings)?;
     let Shared { warehouse, catalog, .. } = shared;
     let archives = (warehouse.clone(), catalog.clone());
     let failures = follow_failures(warehouse.clone(), failed_runs::POLL, move |failures| {
         metrics.record_failed_runs(failures);
     });
     Ok(Platform {
-        address: opened.address,
+        addresses,
         parts: vec![
-            Part::spawn("serving", |end| thalweg_serving::serve(opened.http, serving, sources, end)),
+            Part::spawn("serving", |end| thalweg_serving::serve(doors, serving, sources, end)),
             discovering,
             Part::restarted("archives", move |end| {
                 let (warehouse, catalog) = archives.clone();

@@ -28,7 +28,7 @@ impl Platform {
     ///
     /// Errors: a port is taken, or the warehouse, its catalog or a certificate cannot be read.
     pub async fn speed(settings: &Settings) -> anyhow::Result<(Self, String)> {
-        speed(settings, Opened::open(settings).await?).await
+        speed(settings, Opened::probed(settings).await?).await
     }
 }
 
@@ -69,7 +69,7 @@ pub(crate) async fn speed(settings: &Settings, opened: Opened) -> anyhow::Result
     let probes = Probes { shared: shared.clone(), metrics, streams: Some(handles.clone()), access, http };
     let (warehouse, catalog) = (opened.warehouse, shared.catalog.clone());
     let platform = Platform {
-        address: opened.address,
+        addresses: opened.addresses,
         parts: vec![
             Part::spawn("the speed layer", |end| streams.run(shown, end)),
             Part::spawn("Flight", |end| flight::serve(listener, config, shared.catalog, handles, end)),

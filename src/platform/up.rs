@@ -30,7 +30,7 @@ impl Platform {
     /// or its catalog cannot be read.
     pub async fn up(settings: &Settings) -> anyhow::Result<Self> {
         let access = settings.access(true)?;
-        Ok(up(settings, access, Opened::open(settings).await?).await?)
+        Ok(up(settings, access, Opened::serving(settings).await?).await?)
     }
 }
 
@@ -57,10 +57,12 @@ pub(crate) async fn up(settings: &Settings, access: Access, opened: Opened) -> R
     let audits = Audits { shared, threads, realtime, memory, spill };
     let sources = audits.sources(runs.call(), metrics);
     let serving = settings.serving(access);
+    let addresses = opened.addresses;
+    let doors = opened.doors(settings)?;
     Ok(Platform {
-        address: opened.address,
+        addresses,
         parts: vec![
-            Part::spawn("serving", |end| thalweg_serving::serve(opened.http, serving, sources, end)),
+            Part::spawn("serving", |end| thalweg_serving::serve(doors, serving, sources, end)),
             Part::spawn("the speed layer", |end| streams.run(shown, end)),
             runs.schedule(wake, announced),
             following,

@@ -86,6 +86,20 @@ def test_a_message_that_one_view_cannot_take_stops_nothing_else(thalweg, kafka, 
         return all(f"\n{view}: " in f"\n{shown}" for view in ("totals", "padded", "unit")) and "totals: equal" in shown
 
     until(audited, lambda: f"the other views to be compared\n{server.tail()}")
+
+    # A view that was never published cannot be compared at all; the audit says why, and compares the others.
+    server.ddl("CREATE MATERIALIZED VIEW late AS SELECT sum(cents / items) AS unit FROM baskets")
+    until(lambda: view(server, "late")["status"] == "failed", lambda: f"the new view to fail\n{server.tail()}")
+
+    def told():
+        shown = server.cli("audit")
+        return shown.returncode == 1 and "late: NOT COMPARED: " in shown.stdout and "totals: equal" in shown.stdout
+
+    until(told, lambda: f"the audit to name the view: {server.cli('audit').stdout}")
+    listed = json.loads(server.cli("audit", "--json").stdout)
+    assert [failed["view"] for failed in listed["failed"]] == ["late"], listed
+    assert "totals" in [audit["view"] for audit in listed["audits"]], listed
+    server.ddl("DROP MATERIALIZED VIEW late")
     assert server.stop() == 0
     assert "has crashed" not in server.log.read_text()
 
@@ -130,3 +144,5 @@ def test_what_no_client_writes_stops_nothing(thalweg, kafka, topic, tmp_path):
     assert [header["name"] for header in names] == ["a", "\ufffd", "b"], names
     assert server.sql(f"SELECT _timestamp FROM baskets WHERE _offset = {far}").rows == [(None,)]
     assert sum(n for _, n in server.sql("SELECT day, n FROM days").rows) == end
+    # Whoever writes such messages does not fill the log.
+    assert "panicked" not in server.log.read_text()

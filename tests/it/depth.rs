@@ -150,7 +150,9 @@ fn far_too_deep_sql_is_refused_over_http_and_the_server_lives() {
 
 async fn attack(folder: &Path) {
     let mut table = toml::Table::new();
-    table.insert("http_addr".to_owned(), "127.0.0.1:0".into());
+    for key in ["http_addr", "postgres_addr", "flight_sql_addr"] {
+        table.insert(key.to_owned(), "127.0.0.1:0".into());
+    }
     table.insert("data_dir".to_owned(), folder.to_str().unwrap().into());
     let platform = Platform::up(&Settings::from_table(table).unwrap()).await.unwrap();
     let url = format!("http://{}", platform.address());

@@ -26,7 +26,13 @@ struct Running {
 /// Settings of a process whose ports are free ones, over the warehouse in `folder`.
 fn settings(folder: &Path) -> toml::Table {
     let mut table = toml::Table::new();
-    for (key, value) in [("http_addr", "127.0.0.1:0"), ("flight_addr", "127.0.0.1:0"), ("partitions", "0")] {
+    for (key, value) in [
+        ("http_addr", "127.0.0.1:0"),
+        ("flight_addr", "127.0.0.1:0"),
+        ("postgres_addr", "127.0.0.1:0"),
+        ("flight_sql_addr", "127.0.0.1:0"),
+        ("partitions", "0"),
+    ] {
         table.insert(key.to_owned(), value.into());
     }
     table.insert("data_dir".to_owned(), folder.to_str().unwrap().into());

@@ -2,7 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use thalweg_kit::world::warehouse_in_memory;
+use thalweg_kit::store::Trouble;
+use thalweg_kit::world::{faulty_warehouse, warehouse_in_memory};
 use thalweg_schemas::api::runs::RunMode;
 use thalweg_schemas::failure::FailedStep;
 use thalweg_schemas::{Fault, Frontier, ViewName};
@@ -53,8 +54,42 @@ async fn replicas_read_what_the_last_run_of_each_view_ended_with() {
     assert_eq!(reader.read().await.unwrap(), BTreeMap::from([(b.clone(), failure(2))]));
     other.keep(|_| false).await;
     assert_eq!(reader.read().await.unwrap(), BTreeMap::new());
-    // The object of `a` is gone already, which is no error.
+    // An object that is gone already is no error.
+    remove(&warehouse.store(), &Warehouse::failure_path(&a)).await.unwrap();
+}
+
+#[tokio::test]
+async fn whatever_process_ends_a_failure_the_replicas_hear_of_it() {
+    let warehouse = warehouse_in_memory();
+    let a = ViewId::of(&["a"]);
+    let mut reader = Reader::new(&warehouse);
+    let mut early = FailedRuns::open(&warehouse).await;
+    let mut late = FailedRuns::open(&warehouse).await;
+    late.record(&report(&a, RunOutcome::Failed(failure(1)))).await;
+    assert_eq!(reader.read().await.unwrap().len(), 1);
+    early.record(&report(&a, RunOutcome::Published)).await;
+    assert_eq!(reader.read().await.unwrap().len(), 0);
+    late.record(&report(&a, RunOutcome::Failed(failure(1)))).await;
+    assert_eq!(reader.read().await.unwrap().len(), 1, "the same failure again");
+}
+
+#[tokio::test]
+async fn a_store_that_fails_once_costs_one_object() {
+    let (warehouse, faults) = faulty_warehouse();
+    let a = ViewId::of(&["a"]);
+    let mut reader = Reader::new(&warehouse);
+    let mut writer = FailedRuns::open(&warehouse).await;
+    let fail_once = || faults.set(Trouble::Fail { part: "failures/", after: false, times: 1 });
+    let failed = report(&a, RunOutcome::Failed(failure(1)));
+    fail_once();
+    writer.record(&failed).await;
+    assert_eq!(reader.read().await.unwrap().len(), 0);
+    writer.record(&failed).await;
+    assert_eq!(reader.read().await.unwrap().len(), 1);
+    fail_once();
     writer.record(&report(&a, RunOutcome::Published)).await;
+    writer.record(&report(&a, RunOutcome::Published)).await;
+    assert_eq!(reader.read().await.unwrap().len(), 0);
 }
 
 #[tokio::test]

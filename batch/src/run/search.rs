@@ -78,7 +78,9 @@ pub(crate) struct KnownFailure {
 impl KnownFailure {
     /// True if a run over `[from, to)` computes all messages of the failure, as the earlier run did.
     pub(super) fn is_within(&self, from: &Frontier, to: &Frontier) -> bool {
-        self.run_from.stands_at(from) && to.covers(&self.failure.to)
+        let failure = &self.failure;
+        let begins_above = failure.from.covers(&from.within(failure.from.partitions()));
+        self.run_from.stands_at(from) && begins_above && to.covers(&failure.to)
     }
 
     /// Computes the known messages alone. Returns true if they cannot be computed, as before.

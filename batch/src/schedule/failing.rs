@@ -83,6 +83,12 @@ impl FailingView {
         true
     }
 
+    /// Ends the pause.
+    #[cfg(test)]
+    pub(super) fn make_due(&mut self) {
+        self.again = Instant::now();
+    }
+
     /// The failure that the next run computes first.
     pub(super) fn known(&self) -> Option<KnownFailure> {
         self.located.then(|| KnownFailure { run_from: self.run_from.clone(), failure: self.failure.clone() })

@@ -9,7 +9,7 @@ use std::time::Duration;
 use thalweg_schemas::ViewId;
 use thalweg_schemas::api::runs::{RunOutcome, RunReport};
 use thalweg_schemas::failure::ViewFailure;
-use tokio::task::JoinSet;
+use tokio::task::{AbortHandle, JoinSet};
 
 use crate::run::Suspect;
 
@@ -35,8 +35,8 @@ pub(super) struct Searches {
     /// The memory limit of a search.
     memory: usize,
     running: JoinSet<Located>,
-    /// The view of the search that runs.
-    current: Option<ViewId>,
+    /// The view of the search that runs, and what ends it.
+    pub(super) current: Option<(ViewId, AbortHandle)>,
     waiting: VecDeque<Waiting>,
 }
 
@@ -54,9 +54,7 @@ impl Searches {
     /// Adds a search. A view has one search at most: the one of its newest run.
     pub(super) fn add(&mut self, report: &RunReport, vague: &ViewFailure, mut suspect: Suspect) {
         suspect.limit_memory(self.memory);
-        if self.current.as_ref() == Some(&report.id) {
-            self.running.abort_all();
-        }
+        self.end_current(|view| *view == report.id);
         self.waiting.retain(|waiting| waiting.report.id != report.id);
         self.waiting.push_back(Waiting { report: report.clone(), vague: vague.clone(), suspect });
         self.start();
@@ -66,14 +64,22 @@ impl Searches {
         if !self.running.is_empty() {
             return;
         }
-        let next = self.waiting.pop_front();
-        self.current = next.as_ref().map(|waiting| waiting.report.id.clone());
-        if let Some(Waiting { mut report, vague, suspect }) = next {
-            self.running.spawn(async move {
+        self.current = self.waiting.pop_front().map(|Waiting { mut report, vague, suspect }| {
+            let view = report.id.clone();
+            let search = self.running.spawn(async move {
                 let precise = suspect.search(LONGEST).await;
                 report.outcome = RunOutcome::Failed(precise.clone());
                 Located { vague, precise, report }
             });
+            (view, search)
+        });
+    }
+
+    fn end_current(&self, is_over: impl Fn(&ViewId) -> bool) {
+        if let Some((view, search)) = &self.current
+            && is_over(view)
+        {
+            search.abort();
         }
     }
 
@@ -97,8 +103,6 @@ impl Searches {
     /// Ends the searches for views that do not exist any more.
     pub(super) fn retain(&mut self, exists: impl Fn(&ViewId) -> bool) {
         self.waiting.retain(|waiting| exists(&waiting.report.id));
-        if self.current.as_ref().is_some_and(|view| !exists(view)) {
-            self.running.abort_all();
-        }
+        self.end_current(|view| !exists(view));
     }
 }

@@ -33,6 +33,8 @@ words! {
         BadRequest = "bad_request",
         /// An option of a query has an unknown name or an invalid value.
         BadOption = "bad_option",
+        /// A value for a placeholder is missing, superfluous, or not of the type that the query expects.
+        BadParameter = "bad_parameter",
         /// The request holds no SQL statement.
         Empty = "empty",
         /// The request mixes definitions with a query, or holds several queries.
@@ -63,6 +65,8 @@ words! {
         NotAcceptable = "not_acceptable",
         /// The name is taken, or views read the stream. The status is 503 if others change the catalog at the moment.
         Conflict = "conflict",
+        /// Somebody has cancelled the query.
+        Cancelled = "cancelled",
         /// A fault of the server.
         Internal = "internal",
         /// The query can be answered later.
@@ -94,14 +98,14 @@ impl ErrorCode {
     pub fn status(self) -> u16 {
         use ErrorCode as C;
         match self {
-            C::BadRequest | C::BadOption | C::Empty | C::MixedStatements | C::ReadOnly => 400,
+            C::BadRequest | C::BadOption | C::BadParameter | C::Empty | C::MixedStatements | C::ReadOnly => 400,
             C::Syntax | C::InvalidQuery | C::QueryFailed | C::TooLarge | C::Refused => 400,
             C::Unauthorized => 401,
             C::OtherSite | C::Forbidden => 403,
             C::NotFound | C::NoSuchPath => 404,
             C::NoSuchMethod => 405,
             C::NotAcceptable => 406,
-            C::Conflict => 409,
+            C::Conflict | C::Cancelled => 409,
             C::Internal | C::Unknown => 500,
             C::NotReady | C::NotHeld | C::StreamStopped | C::WorkerFailed => 503,
             C::ViewFailed | C::NotUnderstood => 503,

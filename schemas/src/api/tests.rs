@@ -76,10 +76,10 @@ fn words_are_written_and_later_ones_are_read() {
     check_words(ProbeState::ALL, &["ok", "ready"], ProbeState::Unknown);
     #[rustfmt::skip]
     let codes = [
-        "bad_request", "bad_option", "empty", "mixed_statements", "read_only", "syntax", "invalid_query",
+        "bad_request", "bad_option", "bad_parameter", "empty", "mixed_statements", "read_only", "syntax", "invalid_query",
         "query_failed", "too_large", "refused", "other_site", "unauthorized", "forbidden", "not_found", "no_such_path",
         "no_such_method", "not_acceptable",
-        "conflict", "internal", "not_ready", "not_held", "stream_stopped", "view_failed", "not_understood",
+        "conflict", "cancelled", "internal", "not_ready", "not_held", "stream_stopped", "view_failed", "not_understood",
         "worker_failed", "too_busy", "storage",
         "unavailable", "timeout", "memory_limit",
     ];

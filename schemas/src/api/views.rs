@@ -41,7 +41,7 @@ pub struct ViewStatus {
     pub batch_rows: Option<u64>,
     pub segments: Option<usize>,
     pub segment_bytes: Option<usize>,
-    /// Why the view cannot go on. A view that serves although its newest run failed has this too.
+    /// Why the view cannot go on. A view that serves although its newest run or rebuild failed has this too.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub failure: Option<ViewFailure>,
     /// Warnings, for example of states that grow without bound.

@@ -202,6 +202,9 @@ pub struct WorkerStream {
     /// The views that have failed in this worker.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub failed: BTreeMap<ViewId, ViewFailure>,
+    /// The views that are held, and whose rebuilds fail for reasons that may pass.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub delayed: BTreeMap<ViewId, ViewFailure>,
     pub memory_bytes: usize,
     pub memory_budget: usize,
     pub paused: bool,

@@ -59,6 +59,9 @@ pub struct StreamSnapshot {
     pub views: HashMap<ViewId, Arc<ViewSegments>>,
     /// The views that cannot go on. Nothing of them is held.
     pub failed: BTreeMap<ViewId, Arc<ViewFailure>>,
+    /// The views that are held, and whose segments do not reach from the newest cut because rebuilds of them fail for
+    /// reasons that may pass.
+    pub delayed: BTreeMap<ViewId, Arc<ViewFailure>>,
     /// Empty until Kafka has been reached.
     pub health: BTreeMap<Partition, PartitionHealth>,
     /// Bytes held in messages, rows, segments and rebuilds. `memory_budget` is their limit.
@@ -72,6 +75,14 @@ impl StreamSnapshot {
     /// False until Kafka has reported the content of the log. Until then, the snapshot shows only the archive.
     pub fn has_reached_kafka(&self) -> bool {
         !self.health.is_empty()
+    }
+
+    /// Why `view` is not held as a reader needs it: `reason`, and the failure of its rebuild if there is one.
+    pub fn not_held(&self, view: &ViewId, reason: String) -> String {
+        match self.delayed.get(view) {
+            Some(failure) => format!("{reason}; its rebuild fails and is tried again: {}", failure.sentence()),
+            None => reason,
+        }
     }
 }
 

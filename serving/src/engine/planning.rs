@@ -4,6 +4,7 @@
 
 use std::sync::Arc;
 
+use arrow::datatypes::{DataType, SchemaRef};
 use datafusion::common::TableReference;
 use datafusion::common::tree_node::TreeNodeRecursion;
 use datafusion::error::DataFusionError;
@@ -23,6 +24,7 @@ use crate::limits::weight::{self, Weight};
 use crate::limits::{expansion, growth, guard, relations, text};
 use crate::names;
 use crate::options::Options;
+use crate::parameters::{self, Bindings};
 use crate::pin::Pins;
 use crate::statements::{self, RequestKind};
 use crate::{Error, Result};
@@ -39,6 +41,18 @@ pub(super) struct ReadQuery {
     pub(super) statement: EngineStatement,
     pub(super) references: Vec<TableReference>,
     pub(super) options: Options,
+    /// The number of the highest placeholder.
+    placeholders: usize,
+    bindings: Bindings,
+}
+
+/// What is known of a text without running it.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Description {
+    /// The types of `$1`, `$2`, …
+    pub(crate) parameters: Vec<DataType>,
+    /// The columns of the answer; `None` for definitions.
+    pub(crate) columns: Option<SchemaRef>,
 }
 
 /// A plan that is ready to run.
@@ -51,8 +65,13 @@ pub(super) struct Planned {
 
 /// Reads a text.
 ///
-/// Errors: those of a text that cannot be read, [`Error::RefuseSize`].
-pub(super) fn read(state: &SessionState, sql: &str, mut options: Options) -> Result<RequestContent> {
+/// Errors: those of a text that cannot be read, [`Error::RefuseSize`], [`Error::BindParameters`].
+pub(super) fn read(
+    state: &SessionState,
+    sql: &str,
+    bindings: Bindings,
+    mut options: Options,
+) -> Result<RequestContent> {
     text::refuse_long(sql)?;
     let mut pieces = pieces::split(sql).map_err(Error::from)?;
     let sql = options.take(sql, &mut pieces)?;
@@ -65,13 +84,23 @@ pub(super) fn read(state: &SessionState, sql: &str, mut options: Options) -> Res
                     relations::refuse_many(&query)?;
                 }
             }
+            bindings.check(0)?;
             Ok(RequestContent::Definitions(list))
         }
         RequestKind::Query => {
             let statement = state.sql_to_statement(&sql, &dialect).map_err(planning)?;
             relations::refuse_many(&statement)?;
+            let placeholders = parameters::count(&statement)?;
+            bindings.check(placeholders)?;
             let references = state.resolve_table_references(&statement).map_err(planning)?;
-            Ok(RequestContent::Query(Box::new(ReadQuery { sql: sql.into_owned(), statement, references, options })))
+            Ok(RequestContent::Query(Box::new(ReadQuery {
+                sql: sql.into_owned(),
+                statement,
+                references,
+                options,
+                placeholders,
+                bindings,
+            })))
         }
     }
 }
@@ -101,14 +130,7 @@ pub(super) async fn plan(
     }
     let config = state.config().clone().with_batch_size(terms.batch_rows.max(1));
     *state.config_mut() = config;
-    let mut statement = query.statement.clone();
-    let mentioned = Arc::new(syntax::mentioned(&statement));
-    syntax::rewrite(&mut statement, |name| names::unlisted(&tables.catalog, &mentioned, name));
-    state.register_catalog_list(names::catalog_list(&tables.catalog, tables.pins, &mentioned));
-    let logical = logical(&state, statement).await.map_err(planning)?;
-    refuse_changes(&logical)?;
-    refuse_large(&logical)?;
-    expansion::refuse_large(&logical)?;
+    let (logical, _) = logical(&mut state, query, &tables).await?;
     let env = RuntimeEnvBuilder::from_runtime_env(state.runtime_env())
         .with_memory_pool(Arc::clone(allowance.pool()))
         .build_arc()
@@ -122,13 +144,42 @@ pub(super) async fn plan(
     Ok(Planned { physical, task, allowance, weight })
 }
 
-/// Plans `statement`, with columns of one name set apart if the planner refuses them.
-async fn logical(state: &SessionState, statement: EngineStatement) -> Result<LogicalPlan, DataFusionError> {
-    let mut apart = statement.clone();
-    match state.statement_to_plan(statement).await {
-        Err(error) if repeats_a_name(&error) && repeats::set_apart(&mut apart) => state.statement_to_plan(apart).await,
-        planned => planned,
-    }
+/// Describes a query over the tables of `catalog`, none of which is read.
+///
+/// Errors: those of [`plan`] before the optimizer.
+pub(super) async fn describe(mut state: SessionState, query: &ReadQuery, catalog: Arc<Catalog>) -> Result<Description> {
+    let tables = QueryTables { catalog, pins: Arc::default() };
+    let (logical, parameters) = logical(&mut state, query, &tables).await?;
+    let columns = state.analyzer().execute_and_check(logical, state.config_options(), |_, _| {}).map_err(planning)?;
+    Ok(Description { parameters, columns: Some(repeats::shown(columns.schema().inner())) })
+}
+
+/// Plans the statement of `query` with its values, and returns the types of its placeholders. Registers the tables.
+async fn logical(
+    state: &mut SessionState,
+    query: &ReadQuery,
+    tables: &QueryTables,
+) -> Result<(LogicalPlan, Vec<DataType>)> {
+    let mut statement = query.statement.clone();
+    let mentioned = Arc::new(syntax::mentioned(&statement));
+    syntax::rewrite(&mut statement, |name| names::unlisted(&tables.catalog, &mentioned, name));
+    state.register_catalog_list(names::catalog_list(&tables.catalog, Arc::clone(&tables.pins), &mentioned));
+    let state = &*state;
+    let planned = parameters::bind(statement, query.placeholders, &query.bindings, |statement| async move {
+        let mut apart = statement.clone();
+        match state.statement_to_plan(statement).await {
+            // Columns of one name are set apart only if the planner refuses them.
+            Err(error) if repeats_a_name(&error) && repeats::set_apart(&mut apart) => {
+                state.statement_to_plan(apart).await
+            }
+            planned => planned,
+        }
+    });
+    let (logical, types) = planned.await?;
+    refuse_changes(&logical)?;
+    refuse_large(&logical)?;
+    expansion::refuse_large(&logical)?;
+    Ok((logical, types))
 }
 
 /// True if the planner says that columns of a SELECT have one name. It has no error of its own for that.

@@ -3,6 +3,7 @@
 mod answers;
 mod frontiers;
 mod limits;
+mod parameters;
 mod refusals;
 
 use arrow::record_batch::RecordBatch;

@@ -160,6 +160,7 @@ fn pin_view(view: &Arc<CompiledView>, snapshot: &StreamSnapshot, published: &Pub
     let held = snapshot.views.get(id).ok_or_else(|| not_ready("its realtime state is being rebuilt"))?;
     let tiles = tile(id, held, &cut, &snapshot.frontier).map_err(|error| match error {
         SharedError::NotHeld { what, reason, .. } => {
+            let reason = snapshot.not_held(id, reason);
             Error::NotHeld { stream: snapshot.stream.clone(), reason: format!("{what}: {reason}") }
         }
         other => Error::Shared(other),

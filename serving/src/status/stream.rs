@@ -35,6 +35,8 @@ pub(crate) struct StreamCondition {
     pub(crate) views: BTreeMap<ViewId, HeldSegments>,
     /// Views that cannot go on.
     pub(crate) failed: BTreeMap<ViewId, Arc<ViewFailure>>,
+    /// The views that are held, and whose rebuilds fail for reasons that may pass.
+    pub(crate) delayed: BTreeMap<ViewId, Arc<ViewFailure>>,
     pub(crate) memory_bytes: usize,
     pub(crate) memory_budget: usize,
     pub(crate) paused: bool,
@@ -110,6 +112,7 @@ impl StreamCondition {
             health: snapshot.health.clone(),
             views: views.collect(),
             failed: snapshot.failed.clone(),
+            delayed: snapshot.delayed.clone(),
             memory_bytes: snapshot.memory_bytes,
             memory_budget: snapshot.memory_budget,
             paused: snapshot.paused,
@@ -162,6 +165,8 @@ impl StreamCondition {
             standing.paused |= status.paused;
             let failed = status.failed.iter().map(|(id, failure)| (id.clone(), Arc::new(failure.clone())));
             standing.failed.extend(failed);
+            let delayed = status.delayed.iter().map(|(id, failure)| (id.clone(), Arc::new(failure.clone())));
+            standing.delayed.extend(delayed);
             standing.views.retain(|id, _| status.segments.contains_key(id));
             for (id, segments) in &status.segments {
                 if i == 0 {
@@ -280,6 +285,7 @@ mod tests {
             health: BTreeMap::new(),
             segments: views.iter().map(id).collect(),
             failed: BTreeMap::new(),
+            delayed: BTreeMap::new(),
             memory_bytes: 10,
             memory_budget: 100,
             paused: false,

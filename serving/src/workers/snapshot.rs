@@ -86,6 +86,7 @@ impl Workers {
             rows: Vec::new(),
             views: views.collect(),
             failed: BTreeMap::new(),
+            delayed: BTreeMap::new(),
             health: BTreeMap::new(),
             memory_bytes: 0,
             memory_budget: 0,

@@ -94,7 +94,7 @@ pub(super) fn partitions(
                         states.insert(id.clone(), tiles.iter().map(|tile| tile.states.num_rows() as u64).sum());
                         Coverage::Ranges(tiles.iter().map(|tile| (tile.from, tile.to)).collect())
                     }
-                    Err(reason) => Coverage::NotHeld(reason),
+                    Err(reason) => Coverage::NotHeld(snapshot.not_held(id, reason)),
                 },
             };
             views.insert(id.clone(), held);
@@ -159,6 +159,7 @@ pub(super) fn status<'a>(
             health: snapshot.map(|s| s.health.clone()).unwrap_or_default(),
             segments: segments.map(|(id, held)| (id.clone(), held.iter().count())).collect(),
             failed: snapshot.map(|s| &s.failed).map(failures).unwrap_or_default(),
+            delayed: snapshot.map(|s| &s.delayed).map(failures).unwrap_or_default(),
             memory_bytes: snapshot.map_or(0, |s| s.memory_bytes),
             memory_budget: snapshot.map_or(0, |s| s.memory_budget),
             paused: snapshot.is_some_and(|s| s.paused),

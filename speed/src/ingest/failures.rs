@@ -63,7 +63,10 @@ impl Ingest<'_> {
             // A view that was dropped meanwhile has no failure, even if it was created again.
             None => {}
             Some(RebuildFailure::Served(again_in)) => {
-                tracing::warn!(?again_in, "view `{name}`: {said}; it is served from its segments, and tried again");
+                tracing::warn!(
+                    ?again_in,
+                    "view `{name}`: {said}; what is held of it stays, and the rebuild is tried again"
+                );
             }
             Some(RebuildFailure::OfView(recorded)) => {
                 tell(name.as_str(), &recorded);

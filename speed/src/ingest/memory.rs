@@ -12,7 +12,7 @@ use crate::budget::{Load, relieve, view_to_drop};
 impl Ingest<'_> {
     /// Bytes in use now: rows, segments, waiting messages, and the memory of rebuilds and searches.
     pub(super) fn used(&self) -> usize {
-        self.state.bytes() + self.connections.waiting_bytes() + self.work.bytes()
+        self.state.bytes() + self.connections.waiting_bytes() + self.work.reserved() + self.work.searches.bytes()
     }
 
     /// Adjusts the size limit of the next micro-batches to the memory that the last one needed.
@@ -67,7 +67,7 @@ impl Ingest<'_> {
     }
 
     fn load(&self, now: Duration) -> Load {
-        let jobs = self.shares.charge(self.work.is_rebuilding(), self.work.bytes());
+        let jobs = self.shares.charge(self.work.is_rebuilding(), self.work.reserved(), self.work.searches.bytes());
         Load {
             used: self.state.bytes() + self.connections.waiting_bytes() + jobs,
             limit: self.shares.limit,

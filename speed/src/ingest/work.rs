@@ -144,9 +144,9 @@ impl Work {
         &self.session
     }
 
-    /// Bytes that rebuilds and searches use now.
-    pub(super) fn bytes(&self) -> usize {
-        self.rebuild_session.runtime_env().memory_pool.reserved() + self.searches.bytes()
+    /// Bytes that rebuilds and searches have reserved of their memory pool.
+    pub(super) fn reserved(&self) -> usize {
+        self.rebuild_session.runtime_env().memory_pool.reserved()
     }
 
     pub(super) fn is_rebuilding(&self) -> bool {

@@ -4,13 +4,12 @@
 //! sent so far lie below the positions.
 
 use std::collections::{BTreeSet, HashMap};
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::KafkaError;
-use rdkafka::message::{BorrowedMessage, Headers, Message};
+use rdkafka::message::{BorrowedMessage, Message};
 use rdkafka::topic_partition_list::Offset as KafkaOffset;
 use thalweg_schemas::decode::Messages;
 use thalweg_schemas::warehouse::versions::LastMessage;
@@ -18,6 +17,7 @@ use thalweg_schemas::{Frontier, Offset, Partition};
 
 use crate::kafka::channel::{BatchSender, ConsumerCommand, Drained, Offer};
 use crate::kafka::client_status::ClientStatus;
+use crate::kafka::headers::add_headers;
 use crate::kafka::identity::last_message;
 use crate::kafka::outage::Outage;
 use crate::kafka::topic::Topic;
@@ -29,21 +29,6 @@ const IDLE: Duration = Duration::from_millis(50);
 const QUIET: Duration = Duration::from_millis(2);
 /// How long librdkafka may take to end the previous assignment of a partition that is assigned again.
 const FORGET: Duration = Duration::from_secs(5);
-
-/// Shown in place of a header's name that is not UTF-8. Its value is lost.
-const NO_NAME: &str = "\u{fffd}";
-
-/// Adds the headers of the message that was added last.
-fn add_headers(message: &BorrowedMessage<'_>, messages: &mut Messages) {
-    let Some(headers) = message.headers() else { return };
-    for at in 0..headers.count() {
-        // Any producer may write a name that is not UTF-8, and rdkafka panics for it.
-        match catch_unwind(AssertUnwindSafe(|| headers.get(at))) {
-            Ok(header) => messages.add_header(header.key, header.value),
-            Err(_) => messages.add_header(NO_NAME, None),
-        }
-    }
-}
 
 /// The size and the age at which a micro-batch is full. The loop limits its bytes separately.
 #[derive(Debug, Clone, Copy)]

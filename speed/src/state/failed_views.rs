@@ -71,7 +71,20 @@ impl FailedViews {
     }
 
     fn add(&mut self, now: Duration, view: &ViewId, cut: Frontier, mut failure: ViewFailure, served: bool) -> Duration {
-        let before = self.0.remove(view).filter(|before| before.served == served);
+        // A view that was held again has healed, unless merges of its segments fail.
+        let goes_on = |before: &FailedView| match before.attempt {
+            NextAttempt::Held => failure.step == FailedStep::Merge,
+            NextAttempt::Waits(_) | NextAttempt::Runs => before.served == served,
+        };
+        let before = match self.0.remove(view) {
+            // A rebuild of a view that is served says nothing of its merges.
+            Some(before) if served && before.attempt == NextAttempt::Held => {
+                let pause = pause_of_view(failure.fault, 1);
+                self.0.insert(view.clone(), before);
+                return pause;
+            }
+            before => before.filter(goes_on),
+        };
         let failures = before.as_ref().map_or(0, |before| before.failures) + 1;
         if let Some(before) = before {
             failure.since_ms = before.failure.since_ms;
@@ -169,8 +182,17 @@ impl FailedViews {
 
     /// The failures of views of which nothing is held, for readers.
     pub(crate) fn failures(&self) -> BTreeMap<ViewId, Arc<ViewFailure>> {
-        let shown = self.0.iter().filter(|(_, failed)| failed.is_shown());
-        shown.map(|(id, failed)| (id.clone(), Arc::clone(&failed.failure))).collect()
+        self.those(FailedView::is_shown)
+    }
+
+    /// The failures of rebuilds of views that are served meanwhile, for readers.
+    pub(crate) fn delays(&self) -> BTreeMap<ViewId, Arc<ViewFailure>> {
+        self.those(|failed| failed.served)
+    }
+
+    fn those(&self, is_wanted: impl Fn(&FailedView) -> bool) -> BTreeMap<ViewId, Arc<ViewFailure>> {
+        let wanted = self.0.iter().filter(|(_, failed)| is_wanted(failed));
+        wanted.map(|(id, failed)| (id.clone(), Arc::clone(&failed.failure))).collect()
     }
 }
 
@@ -288,6 +310,30 @@ mod tests {
         failed.record(seconds(0), &id, cut.clone(), failure(FailedStep::Update, &error, 7));
         assert_eq!(failed.failures()[&id].since_ms, 7);
         assert!(failed.is_due(seconds(1)));
+    }
+
+    #[test]
+    fn a_view_that_was_served_between_two_failures_fails_anew() {
+        let (id, cut, error) = (ViewId::of(&["v"]), at(&[(0, 3)]), Error::refuse("no", "no"));
+        let mut failed = FailedViews::default();
+        failed.record(seconds(0), &id, cut.clone(), failure(FailedStep::Merge, &error, 0));
+        failed.begin(&id, &cut);
+        failed.rebuilt(&id);
+        // A rebuild of other partitions that fails, and may pass, leaves what is known of the merges.
+        let passing = Error::WriteCatalog { version: 1 };
+        failed.record_served(seconds(1), &id, cut.clone(), failure(FailedStep::Rebuild, &passing, 5));
+        assert!(failed.failures().is_empty());
+        failed.record(seconds(1), &id, cut.clone(), failure(FailedStep::Update, &error, 7));
+        assert_eq!(failed.failures()[&id].since_ms, 7);
+        assert!(!failed.is_due(seconds(600)) && failed.is_due(seconds(601)));
+        // Merges that fail again after a rebuild are tried more and more rarely.
+        let mut failed = FailedViews::default();
+        for pause in [600, 1200, 2400] {
+            failed.record(seconds(0), &id, cut.clone(), failure(FailedStep::Merge, &error, 0));
+            assert!(!failed.is_due(seconds(pause - 1)) && failed.is_due(seconds(pause)));
+            failed.begin(&id, &cut);
+            failed.rebuilt(&id);
+        }
     }
 
     #[test]

@@ -387,6 +387,7 @@ impl StreamState {
             rows: self.epochs.chunks(),
             views: self.views.segments(),
             failed: self.views.failures(),
+            delayed: self.views.delays(),
             health: self.log.partitions().clone(),
             memory_bytes,
             memory_budget,

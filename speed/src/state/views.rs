@@ -86,6 +86,11 @@ impl ViewStates {
         self.failed.failures()
     }
 
+    /// The views that are served although rebuilds of them fail, for readers.
+    pub(crate) fn delays(&self) -> BTreeMap<ViewId, Arc<ViewFailure>> {
+        self.failed.delays()
+    }
+
     /// Drops everything that is held of a view, because it cannot go on. Returns the recorded failure; `None` if
     /// nothing of the view is held or being rebuilt.
     pub(crate) fn fail(&mut self, now: Duration, view: &ViewId, failure: ViewFailure) -> Option<Arc<ViewFailure>> {

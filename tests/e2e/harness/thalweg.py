@@ -48,8 +48,10 @@ def free_port():
 
 
 def environment():
-    """Without the tests' own variables, which the binary would refuse as unknown settings, and nobody's credentials."""
-    return {k: v for k, v in os.environ.items() if not k.startswith(("THALWEG_", "AWS_"))}
+    """Without the tests' own variables, which the binary would refuse as unknown settings, and nobody's credentials. The
+    ports of the doors beside HTTP are free ones, because processes stand side by side."""
+    own = {k: v for k, v in os.environ.items() if not k.startswith(("THALWEG_", "AWS_"))}
+    return {**own, "THALWEG_POSTGRES_ADDR": "127.0.0.1:0", "THALWEG_FLIGHT_SQL_ADDR": "127.0.0.1:0"}
 
 
 def run(*arguments, timeout=60, cwd=None, **variables):

@@ -34,6 +34,7 @@ pub fn snapshot(master: Arc<MasterVersion>, origin: &Frontier, frontier: &Fronti
         rows: Vec::new(),
         views: HashMap::new(),
         failed: BTreeMap::new(),
+        delayed: BTreeMap::new(),
         health: BTreeMap::new(),
         memory_bytes: 10,
         memory_budget: 100,

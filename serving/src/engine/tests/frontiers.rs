@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use thalweg_schemas::Fault;
 use thalweg_schemas::api::error::ErrorCode;
+use thalweg_schemas::api::views::ViewPhase;
 use thalweg_schemas::catalog::Catalog;
 use thalweg_schemas::failure::{FailedStep, ViewFailure};
 use thalweg_schemas::warehouse::versions::Published;
@@ -77,6 +78,25 @@ async fn a_stopped_stream_says_why() {
 fn failure(step: FailedStep, fault: Fault) -> ViewFailure {
     let reason = "Divide by zero error".to_owned();
     ViewFailure { step, fault, reason, expression: None, from: at(7, 8), to: at(7, 9), since_ms: 1 }
+}
+
+#[tokio::test]
+async fn a_view_whose_rebuild_fails_says_why_it_is_not_held() {
+    let world = World::standing(&at(4, 4), &at(4, 4), &at(9, 9)).await;
+    let totals = world.view_id("totals");
+    let passing = failure(FailedStep::Rebuild, Fault::Transient);
+    world.alter(|s| drop(s.delayed.insert(totals.clone(), Arc::new(passing.clone()))));
+    // What is held answers as before.
+    assert_eq!(rows(&engine(&world), "SELECT * FROM totals").await.len(), 1);
+    let shown = crate::status::views(&world.sources).await;
+    let view = shown.views.iter().find(|view| view.name.as_str() == "totals").unwrap();
+    assert_eq!((view.status, view.failure.as_ref()), (ViewPhase::Serving, Some(&passing)));
+    // A cut within a segment is one from which nothing can be answered.
+    world.publish(&at(6, 6), &at(9, 9)).await;
+    let error = engine(&world).run("SELECT * FROM totals", Options::default()).await.err().unwrap();
+    assert_eq!(error.code(), ErrorCode::NotHeld);
+    assert!(error.to_string().contains("its rebuild fails and is tried again"), "{error}");
+    assert!(error.to_string().contains("Divide by zero"), "{error}");
 }
 
 #[tokio::test]

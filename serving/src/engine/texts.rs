@@ -1,0 +1,163 @@
+//! Work on the text of a request: reading, describing and planning it, and applying definitions, each on a lane and in
+//! time.
+//!
+//! Invariant: a text that is not short has a place of its own while it is read and planned.
+
+use std::sync::Arc;
+
+use thalweg_schemas::definition::Statement;
+use tokio::sync::OwnedSemaphorePermit;
+use tokio::time::{Instant, timeout_at};
+use tokio_util::task::AbortOnDropHandle;
+
+use super::Engine;
+use super::planning::{self, Description, RequestContent};
+use crate::answer::Answer;
+use crate::limits::weight::Weight;
+use crate::options::Options;
+use crate::parameters::{Bindings, Declared};
+use crate::{Error, Result, names, statements};
+
+/// The length in bytes up to which a text is planned before it is known whether the query is heavy. The time to plan an
+/// expression grows with the square of its length.
+const SHORT_TEXT: usize = 4 << 10;
+
+/// The length in bytes from which few texts are read and planned at the same time.
+const LONG_TEXT: usize = 64 << 10;
+
+/// How long a plan may still take after its time before its lane is lost.
+const PLAN_LOST_AFTER: std::time::Duration = std::time::Duration::from_millis(250);
+
+/// How long definitions may be read and compiled.
+const DEFINITIONS_TIME: std::time::Duration = std::time::Duration::from_secs(60);
+
+/// The places that a text has before it is planned.
+pub(super) struct TextPlaces {
+    pub(super) is_short: bool,
+    /// Taken by the first plan that runs.
+    pub(super) heavy: Option<OwnedSemaphorePermit>,
+    /// Held while the text and its tree are in memory.
+    long: Option<OwnedSemaphorePermit>,
+}
+
+/// The time of work on a lane.
+pub(super) struct LaneTime {
+    within: std::time::Duration,
+    /// The end of the request's time, if that ends the work too.
+    deadline: Option<Instant>,
+    /// The error if `within` is over first.
+    late: Box<dyn Fn() -> Error + Send>,
+}
+
+impl Engine {
+    /// Describes the text of a request without running it: the types of its placeholders (those in `declared` where the
+    /// client has chosen them) and the columns of its answer.
+    ///
+    /// Errors: those of a text that cannot be read or planned.
+    pub(crate) async fn describe(
+        self: &Arc<Self>,
+        sql: &str,
+        declared: Declared,
+        options: Options,
+    ) -> Result<Description> {
+        let deadline = Instant::now() + self.config.query_timeout;
+        let (content, places) = self.read(sql, Bindings::Types(declared), options, deadline).await?;
+        let query = match content {
+            RequestContent::Definitions(_) => return Ok(Description { parameters: Vec::new(), columns: None }),
+            RequestContent::Query(query) => query,
+        };
+        let catalog = Arc::clone(&self.sources.shared.catalog.borrow());
+        names::wanted(&catalog, &query.references, &self.sources.metrics)?;
+        let state = self.base.clone();
+        let time = self.time_to_plan(places.is_short, deadline);
+        let described = self.on_lane(time, sql, async move { planning::describe(state, &query, catalog).await });
+        described.await?
+    }
+
+    /// Why nothing is planned at the moment, if so: far more work is lost than that of heavy queries.
+    fn refuses_plans(&self) -> Option<Error> {
+        let lost = self.lanes.lost();
+        let most = self.config.max_lost_queries + self.config.max_queries + self.config.max_light_queries;
+        (lost >= most).then_some(Error::PlansLost { lost })
+    }
+
+    /// Reads a request. A text that is not short is heavy before anything is known of it, so it needs a place of a
+    /// heavy query.
+    pub(super) async fn read(
+        self: &Arc<Self>,
+        sql: &str,
+        bindings: Bindings,
+        options: Options,
+        deadline: Instant,
+    ) -> Result<(RequestContent, TextPlaces)> {
+        let mut places = TextPlaces { is_short: sql.len() <= SHORT_TEXT, heavy: None, long: None };
+        if sql.len() > LONG_TEXT {
+            places.long = Some(self.places.long_text().await?);
+        }
+        if !places.is_short {
+            places.heavy = Some(self.place(Weight::Heavy).await?);
+        }
+        let (engine, text) = (Arc::clone(self), sql.to_owned());
+        let time = self.time_to_plan(places.is_short, deadline);
+        let read =
+            self.on_lane(time, sql, async move { planning::read(&engine.base, &text, bindings, options) }).await??;
+        Ok((read, places))
+    }
+
+    /// Applies definitions on a lane, because views are compiled on the way.
+    pub(super) async fn apply(self: &Arc<Self>, definitions: Vec<Statement>) -> Result<Answer> {
+        let sources = self.sources.clone();
+        let seconds = DEFINITIONS_TIME.as_secs_f64();
+        let time = LaneTime {
+            within: DEFINITIONS_TIME,
+            deadline: None,
+            late: Box::new(move || Error::ApplyInTime { seconds }),
+        };
+        self.on_lane(time, "definitions", async move { statements::apply(&sources, definitions).await }).await?
+    }
+
+    /// The time for reading or planning a text. A short text has little of it, because everybody may have one planned;
+    /// others have places that are theirs.
+    pub(super) fn time_to_plan(&self, is_short: bool, deadline: Instant) -> LaneTime {
+        let within = if is_short { self.config.planning_time } else { self.config.query_timeout };
+        let seconds = within.as_secs_f64();
+        LaneTime { within, deadline: Some(deadline), late: Box::new(move || Error::PlanInTime { seconds }) }
+    }
+
+    /// Runs short work on a lane, with a place for plans. `sql` is for the log.
+    pub(super) async fn on_lane<T: Send + 'static>(
+        &self,
+        time: LaneTime,
+        sql: &str,
+        work: impl Future<Output = T> + Send + 'static,
+    ) -> Result<T> {
+        let place = Arc::new(self.places.plan().await?);
+        if let Some(error) = self.refuses_plans() {
+            return Err(error);
+        }
+        let lane = self.lanes.take()?;
+        let lost = Arc::downgrade(&place);
+        lane.when_lost(move || {
+            if let Some(place) = lost.upgrade() {
+                place.replace();
+            }
+        });
+        let own = Instant::now() + time.within;
+        let end = time.deadline.map_or(own, |deadline| deadline.min(own));
+        let threads = lane.handle().clone();
+        let watch = lane.watch(end + PLAN_LOST_AFTER);
+        let task = AbortOnDropHandle::new(threads.spawn(async move {
+            let done = work.await;
+            drop((lane, place));
+            done
+        }));
+        let done = timeout_at(end, task).await;
+        drop(watch);
+        match done {
+            Ok(Ok(done)) => Ok(done),
+            Ok(Err(panic)) => Err(self.panicked(panic, sql)),
+            Err(_) if end == own => Err((time.late)()),
+            Err(_) => Err(self.timeout()),
+        }
+    }
+}

@@ -1,0 +1,272 @@
+//! Values for the placeholders `$1`, `$2`, … of a query, and the types that a query expects of them.
+//!
+//! A value never becomes a part of the text: the text is planned with placeholders, and values take their places in
+//! the plan. Invariant: a query with values is the same query with the values written as literals of their types.
+
+use std::ops::ControlFlow;
+
+use arrow::datatypes::{DataType, IntervalUnit, TimeUnit};
+use datafusion::common::ScalarValue;
+use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
+use datafusion::error::DataFusionError;
+use datafusion::logical_expr::expr::{Cast, Placeholder, TryCast};
+use datafusion::logical_expr::{Expr, LogicalPlan, Statement as PlanStatement};
+use datafusion::sql::parser::Statement as EngineStatement;
+use datafusion::sql::sqlparser::ast::{
+    ArrayElemTypeDef, DataType as SqlType, ExactNumberInfo, Expr as SqlExpr, Ident, Statement, TimezoneInfo, Value,
+    visit_expressions,
+};
+
+use crate::{Error, Result};
+
+/// The most placeholders of one query: the protocol of PostgreSQL counts them in 16 bits.
+const MOST: usize = 65_535;
+
+/// A value for a placeholder.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum Parameter {
+    /// A value whose type the client has chosen.
+    Typed(ScalarValue),
+    /// A text that is read as a value of the type that the query expects.
+    Text(String),
+    /// NULL of the type that the query expects.
+    Null,
+}
+
+/// The types that the placeholders have by themselves; `None` for one whose type the query decides.
+pub(crate) type Declared = Vec<Option<DataType>>;
+
+/// What a client knows of a query's placeholders.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum Bindings {
+    /// The values of `$1`, `$2`, …
+    Values(Vec<Parameter>),
+    /// Types without values: the query is described, not run.
+    Types(Declared),
+}
+
+impl Default for Bindings {
+    fn default() -> Self {
+        Bindings::Values(Vec::new())
+    }
+}
+
+impl Bindings {
+    fn declared(&self) -> Declared {
+        match self {
+            Bindings::Types(types) => types.clone(),
+            Bindings::Values(values) => values
+                .iter()
+                .map(|value| match value {
+                    Parameter::Typed(value) if !value.data_type().is_null() => Some(value.data_type()),
+                    _ => None,
+                })
+                .collect(),
+        }
+    }
+
+    /// Checks that there is a value for each of `count` placeholders, and no further value.
+    ///
+    /// Errors: [`Error::BindParameters`].
+    pub(crate) fn check(&self, count: usize) -> Result<()> {
+        let given = match self {
+            Bindings::Values(values) => values.len(),
+            Bindings::Types(_) => return Ok(()),
+        };
+        if given == count {
+            return Ok(());
+        }
+        Err(refused(match count {
+            0 => format!("the text has no placeholders, but {given} values are given; write $1, $2, … in their places"),
+            _ => format!("the text has placeholders up to ${count}, but {given} values are given"),
+        }))
+    }
+}
+
+/// The number of the highest placeholder in `statement`.
+///
+/// Errors: [`Error::BindParameters`] for a placeholder that has no number.
+pub(crate) fn count(statement: &EngineStatement) -> Result<usize> {
+    let EngineStatement::Statement(statement) = inner(statement) else {
+        return Ok(0);
+    };
+    let mut highest = 0;
+    let wrong = visit_expressions(statement.as_ref(), |expr| {
+        if let SqlExpr::Value(value) = expr
+            && let Value::Placeholder(name) = &value.value
+        {
+            match name.strip_prefix('$').and_then(|number| number.parse::<usize>().ok()) {
+                Some(number) if (1..=MOST).contains(&number) => highest = highest.max(number),
+                _ => return ControlFlow::Break(name.clone()),
+            }
+        }
+        ControlFlow::Continue(())
+    });
+    match wrong {
+        ControlFlow::Break(name) => {
+            Err(refused(format!("placeholders are $1, $2, … up to ${MOST}, and `{name}` is not one of them")))
+        }
+        ControlFlow::Continue(()) => Ok(highest),
+    }
+}
+
+/// Plans `statement`, which has placeholders up to number `count`, with `plan`. Returns the plan with `bindings` in the
+/// places of its placeholders (typed NULLs for a query that is only described), and the types of the placeholders.
+///
+/// Errors: those of `plan`; [`Error::BindParameters`] for a text that is not a value of the type that the query
+/// expects.
+pub(crate) async fn bind<Planning>(
+    statement: EngineStatement,
+    count: usize,
+    bindings: &Bindings,
+    plan: impl Fn(EngineStatement) -> Planning,
+) -> Result<(LogicalPlan, Vec<DataType>)>
+where
+    Planning: Future<Output = Result<LogicalPlan, DataFusionError>>,
+{
+    if count == 0 {
+        return Ok((plan(statement).await.map_err(planning)?, Vec::new()));
+    }
+    let mut declared = bindings.declared();
+    declared.resize(count, None);
+    let mut inferred = None;
+    if declared.iter().any(Option::is_none) {
+        let plan = plan(statement.clone()).await.map_err(|error| untyped(error, &declared))?;
+        for (declared, found) in declared.iter_mut().zip(types_in(&plan, count).map_err(planning)?) {
+            *declared = declared.take().or(found);
+        }
+        inferred = Some(plan);
+    }
+    let types: Vec<DataType> = declared.into_iter().map(|known| known.unwrap_or(DataType::Utf8)).collect();
+    let typed = match (prepared(statement.clone(), &types), inferred) {
+        (Some(statement), _) => match plan(statement).await.map_err(planning)? {
+            LogicalPlan::Statement(PlanStatement::Prepare(prepare)) => std::sync::Arc::unwrap_or_clone(prepare.input),
+            plan => plan,
+        },
+        // EXPLAIN holds a statement that cannot be prepared, and some types have no name in SQL.
+        (None, Some(plan)) => plan,
+        (None, None) => plan(statement).await.map_err(planning)?,
+    };
+    let values = match bindings {
+        Bindings::Types(_) => types.iter().map(|wanted| ScalarValue::try_from(wanted).map_err(planning)).collect(),
+        Bindings::Values(values) => {
+            let numbered = values.iter().zip(&types).enumerate();
+            numbered.map(|(at, (value, wanted))| value_of(at + 1, value, wanted)).collect::<Result<Vec<_>>>()
+        }
+    }?;
+    Ok((typed.with_param_values(values).map_err(planning)?, types))
+}
+
+fn value_of(number: usize, value: &Parameter, wanted: &DataType) -> Result<ScalarValue> {
+    match value {
+        Parameter::Typed(value) => Ok(value.clone()),
+        Parameter::Null => ScalarValue::try_from(wanted).map_err(planning),
+        Parameter::Text(text) => {
+            let cast = ScalarValue::Utf8(Some(text.clone())).cast_to(wanted);
+            cast.map_err(|e| refused(format!("${number} is a {wanted}: {}", e.strip_backtrace())))
+        }
+    }
+}
+
+/// The types that `plan` expects of its placeholders.
+fn types_in(plan: &LogicalPlan, count: usize) -> Result<Declared, DataFusionError> {
+    let mut types: Declared = vec![None; count];
+    let mut note = |id: &str, found: &DataType| {
+        let number = id.strip_prefix('$').and_then(|number| number.parse::<usize>().ok());
+        if let Some(slot) = number.and_then(|number| types.get_mut(number - 1)) {
+            slot.get_or_insert_with(|| found.clone());
+        }
+    };
+    plan.apply_with_subqueries(|node| {
+        let is_limit = matches!(node, LogicalPlan::Limit(_));
+        node.apply_expressions(|expr| {
+            expr.apply(|expr| {
+                match expr {
+                    Expr::Placeholder(Placeholder { id, field: Some(field) }) => note(id, field.data_type()),
+                    Expr::Placeholder(Placeholder { id, field: None }) if is_limit => note(id, &DataType::Int64),
+                    Expr::Cast(Cast { expr, field }) | Expr::TryCast(TryCast { expr, field }) => {
+                        if let Expr::Placeholder(Placeholder { id, field: None }) = expr.as_ref() {
+                            note(id, field.data_type());
+                        }
+                    }
+                    _ => {}
+                }
+                Ok(TreeNodeRecursion::Continue)
+            })
+        })
+    })?;
+    Ok(types)
+}
+
+/// `PREPARE … (types) AS statement`, by which the planner learns the types of placeholders; `None` if it cannot.
+fn prepared(statement: EngineStatement, types: &[DataType]) -> Option<EngineStatement> {
+    let EngineStatement::Statement(statement) = statement else {
+        return None;
+    };
+    let data_types = types.iter().map(sql_type).collect::<Option<Vec<_>>>()?;
+    let name = Ident::new("parameters");
+    Some(EngineStatement::Statement(Box::new(Statement::Prepare { name, data_types, statement })))
+}
+
+/// The SQL type that the planner takes for `found`.
+fn sql_type(found: &DataType) -> Option<SqlType> {
+    Some(match found {
+        DataType::Boolean => SqlType::Boolean,
+        DataType::Int8 => SqlType::TinyInt(None),
+        DataType::Int16 => SqlType::SmallInt(None),
+        DataType::Int32 => SqlType::Int(None),
+        DataType::Int64 => SqlType::BigInt(None),
+        DataType::UInt8 => SqlType::TinyIntUnsigned(None),
+        DataType::UInt16 => SqlType::SmallIntUnsigned(None),
+        DataType::UInt32 => SqlType::IntUnsigned(None),
+        DataType::UInt64 => SqlType::BigIntUnsigned(None),
+        DataType::Float32 => SqlType::Real,
+        DataType::Float64 => SqlType::DoublePrecision,
+        DataType::Decimal128(precision, scale) | DataType::Decimal256(precision, scale) => {
+            SqlType::Decimal(ExactNumberInfo::PrecisionAndScale(u64::from(*precision), i64::from(*scale)))
+        }
+        DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View => SqlType::Text,
+        DataType::Binary | DataType::LargeBinary | DataType::BinaryView => SqlType::Bytea,
+        DataType::Date32 => SqlType::Date,
+        DataType::Time64(TimeUnit::Nanosecond) => SqlType::Time(None, TimezoneInfo::None),
+        DataType::Timestamp(unit, None) => {
+            let digits = match unit {
+                TimeUnit::Second => 0,
+                TimeUnit::Millisecond => 3,
+                TimeUnit::Microsecond => 6,
+                TimeUnit::Nanosecond => 9,
+            };
+            SqlType::Timestamp(Some(digits), TimezoneInfo::None)
+        }
+        DataType::Interval(IntervalUnit::MonthDayNano) => SqlType::Interval { fields: None, precision: None },
+        DataType::List(item) => SqlType::Array(ArrayElemTypeDef::AngleBracket(Box::new(sql_type(item.data_type())?))),
+        _ => return None,
+    })
+}
+
+fn inner(statement: &EngineStatement) -> &EngineStatement {
+    match statement {
+        EngineStatement::Explain(explain) => inner(&explain.statement),
+        statement => statement,
+    }
+}
+
+fn planning(source: DataFusionError) -> Error {
+    Error::of_engine(source, true)
+}
+
+/// The error of planning without the types of some placeholders.
+fn untyped(error: DataFusionError, declared: &Declared) -> Error {
+    let is_of_type = error.strip_backtrace().contains("Placeholder type");
+    match declared.iter().position(Option::is_none) {
+        Some(at) if is_of_type => refused(format!(
+            "the type of ${number} is not known from its place in the query; write CAST(${number} AS …)",
+            number = at + 1
+        )),
+        _ => planning(error),
+    }
+}
+
+fn refused(reason: String) -> Error {
+    Error::BindParameters { reason }
+}
