@@ -215,17 +215,15 @@ fn computes(node: &Arc<dyn ExecutionPlan>) -> Result<bool> {
 
 fn with_checked_filter(node: Arc<dyn ExecutionPlan>, allowance: &Arc<Allowance>) -> Result<Arc<dyn ExecutionPlan>> {
     if let Some(join) = node.downcast_ref::<NestedLoopJoinExec>()
-        && let Some(found) = join.filter()
+        && let Some(filter) = filter::checked_filter(join.filter(), *join.join_type(), allowance)
     {
-        let filter = Some(filter::checked(found, allowance));
         let builder = NestedLoopJoinExecBuilder::from(join);
-        return Ok(Arc::new(builder.with_filter(filter).build()?));
+        return Ok(Arc::new(builder.with_filter(Some(filter)).build()?));
     }
     if let Some(join) = node.downcast_ref::<HashJoinExec>()
-        && let Some(found) = join.filter()
+        && let Some(filter) = filter::checked_filter(join.filter(), *join.join_type(), allowance)
     {
-        let filter = Some(filter::checked(found, allowance));
-        return join.builder().with_filter(filter).build_exec();
+        return join.builder().with_filter(Some(filter)).build_exec();
     }
     Ok(node)
 }
