@@ -102,6 +102,8 @@ pub enum Error {
     Cancelled,
     #[error("the query took longer than its limit of {seconds} s")]
     Timeout { seconds: f64 },
+    #[error("the client did not take the answer in time; ask for less at once, or raise the setting query_timeout")]
+    SendInTime,
     #[error("planning the query took longer than {seconds} s; write shorter expressions, or several queries")]
     PlanInTime { seconds: f64 },
     /// The catalog may have been written before the time was over.
@@ -162,6 +164,7 @@ impl Error {
             | Error::RefusePairs { .. }
             | Error::RefuseSize { .. }
             | Error::PlanInTime { .. }
+            | Error::SendInTime
             | Error::ServeTls(_)
             | Error::Cancelled
             | Error::Timeout { .. } => Fault::User,
@@ -274,7 +277,7 @@ impl Error {
             | Error::Overloaded { .. } => ErrorCode::TooBusy,
             Error::WideRows { .. } => ErrorCode::MemoryLimit,
             Error::RefusePairs { .. } | Error::RefuseSize { .. } => ErrorCode::TooLarge,
-            Error::Timeout { .. } | Error::PlanInTime { .. } => ErrorCode::Timeout,
+            Error::Timeout { .. } | Error::PlanInTime { .. } | Error::SendInTime => ErrorCode::Timeout,
             Error::Cancelled => ErrorCode::Cancelled,
             Error::ApplyInTime { .. } => ErrorCode::Unavailable,
             Error::PlanQuery { source } => engine_code(source, ErrorCode::InvalidQuery),

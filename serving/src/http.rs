@@ -28,6 +28,7 @@ mod calls;
 mod encode;
 mod health;
 mod probes;
+mod sending;
 mod sql;
 
 use self::guard::{Bodies, CallPermits, Door, REQUEST_BYTES};
