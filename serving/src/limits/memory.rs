@@ -77,20 +77,23 @@ impl QueryPool {
             return resources_err!("{additional} bytes for {name} are not left: it may hold {}", self.merge);
         }
         let within = |now: usize| now.checked_add(additional).filter(|sum| *sum <= self.bytes);
-        if reservation.consumer().can_spill() {
-            self.own.try_grow(reservation, additional)?;
-            self.reserved.fetch_add(additional, Ordering::Relaxed);
-        } else if self.reserved.fetch_update(Ordering::Relaxed, Ordering::Relaxed, within).is_ok() {
-            // The shares of what spills become smaller by that.
-            self.own.grow(reservation, additional);
-        } else {
+        if self.reserved.fetch_update(Ordering::Relaxed, Ordering::Relaxed, within).is_err() {
             let held = self.reserved.load(Ordering::Relaxed);
             return resources_err!(
                 "{additional} bytes for {name} are not left: the query holds {held} of {} that it may hold",
                 self.bytes
             );
         }
-        Ok(())
+        if !reservation.consumer().can_spill() {
+            // The shares of what spills become smaller by that.
+            self.own.grow(reservation, additional);
+            return Ok(());
+        }
+        let grown = self.own.try_grow(reservation, additional);
+        if grown.is_err() {
+            self.reserved.fetch_sub(additional, Ordering::Relaxed);
+        }
+        grown
     }
 
     fn give_back(&self, reservation: &MemoryReservation, bytes: usize) {
@@ -244,6 +247,24 @@ mod tests {
         batch.try_grow(200).unwrap();
         assert_eq!((pool.reserved(), all.reserved()), (800, 800));
         drop((sort, batch));
+        assert_eq!((pool.reserved(), all.reserved()), (0, 0));
+    }
+
+    #[test]
+    fn what_spills_and_comes_late_finds_no_more_than_the_whole() {
+        let all = Arc::new(AllQueries::new(10_000));
+        let pool: Arc<dyn MemoryPool> = Arc::new(QueryPool::new(800, 2, Arc::clone(&all)));
+        let early = MemoryConsumer::new("early").with_can_spill(true).register(&pool);
+        let batch = MemoryConsumer::new("batch").register(&pool);
+        early.try_grow(600).unwrap();
+        batch.try_grow(200).unwrap();
+        let late = MemoryConsumer::new("late").with_can_spill(true).register(&pool);
+        assert!(late.try_grow(200).is_err());
+        assert_eq!((pool.reserved(), all.reserved()), (800, 800));
+        early.shrink(400);
+        late.try_grow(200).unwrap();
+        assert!(late.try_grow(1).is_err());
+        drop((early, batch, late));
         assert_eq!((pool.reserved(), all.reserved()), (0, 0));
     }
 
