@@ -226,7 +226,10 @@ impl Engine {
         deadline: Instant,
     ) -> Result<Started> {
         // Until the query has a place to run, which bounds the pins from then on.
-        let waiting = self.places.pinned().await?;
+        let waiting = match &places.run {
+            Some(_) => None,
+            None => Some(self.places.pinned().await?),
+        };
         let pinned = timeout_at(deadline, self.pin(query)).await;
         let (catalog, pins) = pinned.map_err(|_| self.timeout())??;
         let stale = pins.values().any(|pin| pin.stale);
@@ -246,11 +249,18 @@ impl Engine {
         });
         let planned: Planned = planned.await??;
 
-        let place = match places.heavy.take() {
+        let place = match places.run.take() {
             Some(place) => place,
-            None => timeout_at(deadline, self.place(planned.weight)).await.map_err(|_| self.timeout())??,
+            None => {
+                let waiting = match planned.weight {
+                    Weight::Heavy => Some(self.places.wait()?),
+                    Weight::Light => waiting,
+                };
+                let place = timeout_at(deadline, self.place(planned.weight)).await;
+                drop(waiting);
+                place.map_err(|_| self.timeout())??
+            }
         };
-        drop(waiting);
         let head = Head { schema: repeats::shown(&planned.physical.schema()), frontier, stale, partial };
         let mut running = Running::start(planned, self.lanes.take()?, place, deadline);
         match timeout_at(deadline, running.first()).await {

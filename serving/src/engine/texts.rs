@@ -34,8 +34,8 @@ const DEFINITIONS_TIME: std::time::Duration = std::time::Duration::from_secs(60)
 /// The places that a text has before it is planned.
 pub(super) struct TextPlaces {
     pub(super) is_short: bool,
-    /// Taken by the first plan that runs.
-    pub(super) heavy: Option<OwnedSemaphorePermit>,
+    /// The place to run of a text that is heavy before it is planned. Taken by the first plan that runs.
+    pub(super) run: Option<OwnedSemaphorePermit>,
     /// Held while the text and its tree are in memory.
     long: Option<OwnedSemaphorePermit>,
 }
@@ -90,12 +90,12 @@ impl Engine {
         options: Options,
         deadline: Instant,
     ) -> Result<(RequestContent, TextPlaces)> {
-        let mut places = TextPlaces { is_short: sql.len() <= SHORT_TEXT, heavy: None, long: None };
+        let mut places = TextPlaces { is_short: sql.len() <= SHORT_TEXT, run: None, long: None };
         if sql.len() > LONG_TEXT {
             places.long = Some(self.places.long_text().await?);
         }
         if !places.is_short {
-            places.heavy = Some(self.place(Weight::Heavy).await?);
+            places.run = Some(self.place(Weight::Heavy).await?);
         }
         let (engine, text) = (Arc::clone(self), sql.to_owned());
         let time = self.time_to_plan(places.is_short, deadline);

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use futures::TryStreamExt;
 use thalweg_schemas::api::error::ErrorCode;
+use tokio_util::task::AbortOnDropHandle;
 
 use super::{code, lines, rows};
 use crate::Error;
@@ -107,6 +108,34 @@ async fn an_answer_that_nobody_reads_ends_in_time_and_is_not_taken_for_whole() {
     engine.rest().await;
     let error = held.batches.try_collect::<Vec<_>>().await.unwrap_err();
     assert_eq!(error.code(), ErrorCode::Timeout);
+}
+
+#[tokio::test]
+async fn heavy_queries_that_wait_keep_no_light_one_from_being_answered() {
+    let (_world, engine) = engine_with(|config| {
+        config.max_queries = 1;
+        config.max_light_queries = 1;
+        config.queue_wait = Duration::from_secs(30);
+    })
+    .await;
+    let ask = |_| {
+        let engine = Arc::clone(&engine);
+        AbortOnDropHandle::new(tokio::spawn(async move { code(&engine, ENDLESS).await }))
+    };
+    let clients: Vec<_> = (0..40).map(ask).collect();
+    // One runs, eight wait, and the others have been refused.
+    let waiting = || engine.places.waiting.available_permits() == 0;
+    let refused = || clients.iter().filter(|client| client.is_finished()).count() == 31;
+    while !waiting() || !refused() {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    rows(&engine, "SELECT 1").await;
+    for client in clients {
+        if client.is_finished() {
+            assert_eq!(client.await.unwrap(), "too_busy");
+        }
+    }
+    engine.rest().await;
 }
 
 #[tokio::test]
