@@ -141,11 +141,11 @@ impl Engine {
     ) -> Result<BegunRequest> {
         let denied = options.definitions;
         match self.read(sql, Bindings::Values(values), options, deadline).await? {
-            (RequestContent::Definitions(list), _places) => {
+            (RequestContent::Definitions(list), places) => {
                 track.listed().hide_text();
                 match denied {
                     Some(denied) => Err(Error::Deny(denied)),
-                    None => self.apply(list).await.map(BegunRequest::Defined),
+                    None => self.apply(list, places).await.map(BegunRequest::Defined),
                 }
             }
             (RequestContent::Query(query), places) => {
@@ -243,11 +243,17 @@ impl Engine {
         let pool = Arc::new(QueryPool::new(terms.memory, terms.threads, Arc::clone(&self.memory)));
         let (engine, read) = (Arc::clone(self), Arc::clone(query));
         let time = self.time_to_plan(places.is_short, deadline);
+        let held = places.hand_over();
         let planned = self.on_lane(time, &query.sql, async move {
             let tables = QueryTables { catalog, pins: Arc::new(pins) };
-            planning::plan(engine.base.clone(), &read, tables, &terms, pool, engine.config.max_join_pairs).await
+            let (base, pairs) = (engine.base.clone(), engine.config.max_join_pairs);
+            let planned = planning::plan(base, &read, tables, &terms, pool, pairs).await;
+            drop(read);
+            (planned, held)
         });
-        let planned: Planned = planned.await??;
+        let (planned, held) = planned.await?;
+        *places = held;
+        let planned: Planned = planned?;
 
         let place = match places.run.take() {
             Some(place) => place,

@@ -1,7 +1,9 @@
 //! Work on the text of a request: reading, describing and planning it, and applying definitions, each on a lane and in
 //! time.
 //!
-//! Invariant: a text that is not short has a place of its own while it is read and planned.
+//! Invariant: a text that is not short has a place of its own while it is read and planned. The work holds the
+//! place and hands it back with its result, so a client that goes away does not free the place of a text that is still
+//! read.
 
 use std::sync::Arc;
 
@@ -40,13 +42,20 @@ pub(super) struct TextPlaces {
     long: Option<OwnedSemaphorePermit>,
 }
 
+impl TextPlaces {
+    /// The places, for work on the text to hold.
+    pub(super) fn hand_over(&mut self) -> Self {
+        Self { is_short: self.is_short, run: self.run.take(), long: self.long.take() }
+    }
+}
+
 /// The time of work on a lane.
 pub(super) struct LaneTime {
-    within: std::time::Duration,
+    pub(super) within: std::time::Duration,
     /// The end of the request's time, if that ends the work too.
-    deadline: Option<Instant>,
+    pub(super) deadline: Option<Instant>,
     /// The error if `within` is over first.
-    late: Box<dyn Fn() -> Error + Send>,
+    pub(super) late: Box<dyn Fn() -> Error + Send>,
 }
 
 impl Engine {
@@ -70,8 +79,11 @@ impl Engine {
         names::wanted(&catalog, &query.references, &self.sources.metrics)?;
         let state = self.base.clone();
         let time = self.time_to_plan(places.is_short, deadline);
-        let described = self.on_lane(time, sql, async move { planning::describe(state, &query, catalog).await });
-        described.await?
+        let described = self.on_lane(time, sql, async move {
+            let described = planning::describe(state, &query, catalog).await;
+            (described, places)
+        });
+        described.await?.0
     }
 
     /// Why nothing is planned at the moment, if so: far more work is lost than that of heavy queries.
@@ -99,13 +111,17 @@ impl Engine {
         }
         let (engine, text) = (Arc::clone(self), sql.to_owned());
         let time = self.time_to_plan(places.is_short, deadline);
-        let read =
-            self.on_lane(time, sql, async move { planning::read(&engine.base, &text, bindings, options) }).await??;
-        Ok((read, places))
+        let read = self.on_lane(time, sql, async move {
+            let read = planning::read(&engine.base, &text, bindings, options);
+            drop(text);
+            (read, places)
+        });
+        let (read, places) = read.await?;
+        Ok((read?, places))
     }
 
     /// Applies definitions on a lane, because views are compiled on the way.
-    pub(super) async fn apply(self: &Arc<Self>, definitions: Vec<Statement>) -> Result<Answer> {
+    pub(super) async fn apply(self: &Arc<Self>, definitions: Vec<Statement>, places: TextPlaces) -> Result<Answer> {
         let sources = self.sources.clone();
         let seconds = DEFINITIONS_TIME.as_secs_f64();
         let time = LaneTime {
@@ -113,7 +129,11 @@ impl Engine {
             deadline: None,
             late: Box::new(move || Error::ApplyInTime { seconds }),
         };
-        self.on_lane(time, "definitions", async move { statements::apply(&sources, definitions).await }).await?
+        let applied = self.on_lane(time, "definitions", async move {
+            let applied = statements::apply(&sources, definitions).await;
+            (applied, places)
+        });
+        applied.await?.0
     }
 
     /// The time for reading or planning a text. A short text has little of it, because everybody may have one planned;
@@ -146,9 +166,11 @@ impl Engine {
         let end = time.deadline.map_or(own, |deadline| deadline.min(own));
         let threads = lane.handle().clone();
         let watch = lane.watch(end + PLAN_LOST_AFTER);
+        let held = (lane, place);
         let task = AbortOnDropHandle::new(threads.spawn(async move {
+            let held = held;
             let done = work.await;
-            drop((lane, place));
+            drop(held);
             done
         }));
         let done = timeout_at(end, task).await;

@@ -110,6 +110,31 @@ async fn an_answer_that_nobody_reads_ends_in_time_and_is_not_taken_for_whole() {
     assert_eq!(error.code(), ErrorCode::Timeout);
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_long_text_has_its_place_until_it_is_read() {
+    let (_world, engine) = engine_with(|_| {}).await;
+    let list: Vec<String> = (0..60_000).map(|i| i.to_string()).collect();
+    let long = format!("SELECT 7 IN ({})", list.join(", "));
+    let all = engine.places.plans.available_permits();
+    for _ in 0..5 {
+        let (asked, sql) = (Arc::clone(&engine), long.clone());
+        let client = tokio::spawn(async move { asked.run(&sql, Options::default()).await.map(drop) });
+        while engine.places.plans.available_permits() == all {
+            tokio::task::yield_now().await;
+        }
+        client.abort();
+        loop {
+            let free = engine.places.long_texts.available_permits();
+            if engine.places.plans.available_permits() == all {
+                break;
+            }
+            assert!(free < 2, "the place of a text that is still read is free");
+            tokio::task::yield_now().await;
+        }
+        engine.rest().await;
+    }
+}
+
 #[tokio::test]
 async fn heavy_queries_that_wait_keep_no_light_one_from_being_answered() {
     let (_world, engine) = engine_with(|config| {
