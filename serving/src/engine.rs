@@ -169,7 +169,7 @@ impl Engine {
 
     /// Starts the query and computes its first batch. If a worker fails before that batch, the query is pinned and
     /// started anew, [`ATTEMPTS`] times in total; if its rows are too wide, or a sort has no memory for a batch, it is
-    /// started anew with smaller batches. Both are safe because nothing has been sent yet.
+    /// started anew with smaller batches. Both are safe because nothing has been sent yet. The query keeps its place.
     async fn start_surely(
         self: &Arc<Self>,
         query: Box<ReadQuery>,
@@ -268,10 +268,14 @@ impl Engine {
             }
         };
         let head = Head { schema: repeats::shown(&planned.physical.schema()), frontier, stale, partial };
+        let occupied = Arc::clone(planned.allowance.occupied());
         let mut running = Running::start(planned, self.lanes.take()?, place, deadline);
         match timeout_at(deadline, running.first()).await {
             Ok(Some(Ok(()))) => Ok(Started { head, running }),
-            Ok(Some(Err(error))) => Err(error),
+            Ok(Some(Err(error))) => {
+                places.run = occupied.take_permit();
+                Err(error)
+            }
             Ok(None) => Err(match running.end().await {
                 Ok(_) => self.timeout(),
                 Err(panic) => self.panicked(panic, &query.sql),

@@ -36,7 +36,7 @@ const DEFINITIONS_TIME: std::time::Duration = std::time::Duration::from_secs(60)
 /// The places that a text has before it is planned.
 pub(super) struct TextPlaces {
     pub(super) is_short: bool,
-    /// The place to run of a text that is heavy before it is planned. Taken by the first plan that runs.
+    /// The place to run: of a text that is heavy before it is planned, or of a query that starts again.
     pub(super) run: Option<OwnedSemaphorePermit>,
     /// Held while the text and its tree are in memory.
     long: Option<OwnedSemaphorePermit>,

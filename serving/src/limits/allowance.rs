@@ -49,7 +49,14 @@ pub(crate) struct Allowance {
 /// The lane and the permit of a query, once it has them. The lane is given back first: whoever takes the permit finds an
 /// idle lane.
 #[derive(Debug, Default)]
-pub(crate) struct Occupied(Mutex<Option<(Lane, OwnedSemaphorePermit)>>);
+pub(crate) struct Occupied(Mutex<(Option<Lane>, Option<OwnedSemaphorePermit>)>);
+
+impl Occupied {
+    /// Takes the permit, for a query that starts again.
+    pub(crate) fn take_permit(&self) -> Option<OwnedSemaphorePermit> {
+        self.0.lock().1.take()
+    }
+}
 
 /// The limits of an allowance.
 #[derive(Debug, Clone)]
@@ -87,7 +94,11 @@ impl Allowance {
 
     /// Keeps the lane and the permit until the query's end.
     pub(crate) fn occupy(&self, lane: Lane, permit: OwnedSemaphorePermit) {
-        *self.occupied.0.lock() = Some((lane, permit));
+        *self.occupied.0.lock() = (Some(lane), Some(permit));
+    }
+
+    pub(crate) fn occupied(&self) -> &Arc<Occupied> {
+        &self.occupied
     }
 
     /// The pool for operators. Each of their reservations keeps the lane and the permit, because an operator computes in

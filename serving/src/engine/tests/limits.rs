@@ -110,6 +110,36 @@ async fn an_answer_that_nobody_reads_ends_in_time_and_is_not_taken_for_whole() {
     assert_eq!(error.code(), ErrorCode::Timeout);
 }
 
+#[tokio::test]
+async fn a_query_that_starts_again_keeps_its_place() {
+    let (_world, engine) = engine_with(|config| {
+        config.query_memory = 32 << 20;
+        config.max_queries = 1;
+        config.queue_wait = Duration::from_secs(60);
+    })
+    .await;
+    // Rows of 100,000 bytes at the end, so that the query starts again long after it has its place.
+    let width = "CASE WHEN value < 2000000 THEN 1 ELSE 100000 END";
+    let wide = format!("SELECT max(length(repeat('x', {width}))) AS n FROM generate_series(1, 2002000)");
+    let asked = Arc::clone(&engine);
+    let first = tokio::spawn(async move { lines(&rows(&asked, &wide).await) });
+    while engine.places.heavy.available_permits() > 0 {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    let asked = Arc::clone(&engine);
+    let second = tokio::spawn(async move {
+        let begun = asked.run(ENDLESS, Options::default()).await;
+        drop(begun);
+    });
+    let answer = tokio::select! {
+        answer = first => answer.unwrap(),
+        _ = tokio::time::sleep(Duration::from_secs(50)) => panic!("the query waits behind one that came later"),
+    };
+    assert_eq!(answer[0], "| 100000 |");
+    second.abort();
+    engine.rest().await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_long_text_has_its_place_until_it_is_read() {
     let (_world, engine) = engine_with(|_| {}).await;
