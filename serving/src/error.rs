@@ -93,9 +93,9 @@ pub enum Error {
     /// Work whose time is over does not return and holds the machine.
     #[error("{lost} queries do not end although their time is over; only light queries are answered until they do")]
     Overloaded { lost: usize },
-    /// Plans whose time is over do not return and hold the machine.
-    #[error("the planning of {lost} queries does not end although its time is over; no query is planned until some do")]
-    PlansLost { lost: usize },
+    /// So much work does not return that nothing further is planned.
+    #[error("{lost} queries do not end although their time is over; no query is planned until some do")]
+    TooManyLost { lost: usize },
     #[error("the bodies of the requests under way take {mib} MiB, which is the limit; try again in a moment")]
     TooManyBytes { mib: usize },
     #[error("the query was cancelled on request")]
@@ -184,7 +184,7 @@ impl Error {
             | Error::TooManyTexts { .. }
             | Error::TooManyCalls { .. }
             | Error::Overloaded { .. }
-            | Error::PlansLost { .. }
+            | Error::TooManyLost { .. }
             | Error::TooManyBytes { .. }
             | Error::ApplyInTime { .. }
             | Error::WideRows { .. }
@@ -273,7 +273,7 @@ impl Error {
             | Error::TooManyTexts { .. }
             | Error::TooManyCalls { .. }
             | Error::TooManyBytes { .. }
-            | Error::PlansLost { .. }
+            | Error::TooManyLost { .. }
             | Error::Overloaded { .. } => ErrorCode::TooBusy,
             Error::WideRows { .. } => ErrorCode::MemoryLimit,
             Error::RefusePairs { .. } | Error::RefuseSize { .. } => ErrorCode::TooLarge,

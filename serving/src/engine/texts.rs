@@ -90,7 +90,7 @@ impl Engine {
     fn refuses_plans(&self) -> Option<Error> {
         let lost = self.lanes.lost();
         let most = self.config.max_lost_queries + self.config.max_queries + self.config.max_light_queries;
-        (lost >= most).then_some(Error::PlansLost { lost })
+        (lost >= most).then_some(Error::TooManyLost { lost })
     }
 
     /// Reads a request. A text that is not short is heavy before anything is known of it, so it needs a place of a

@@ -339,7 +339,8 @@ async fn plans_that_do_not_end_keep_no_place() {
     ends.extend(stuck(1).await);
     engine.lost(3).await;
     let error = engine.run("SELECT 1", Options::default()).await.err().unwrap();
-    assert!(matches!(error, Error::PlansLost { lost: 3 }), "{error}");
+    assert!(matches!(error, Error::TooManyLost { lost: 3 }), "{error}");
+    assert!(!error.to_string().contains("planning"), "running queries are lost too: {error}");
     assert_eq!(error.code(), ErrorCode::TooBusy);
     drop(ends);
     // Lost plans have no place any more.
