@@ -21,7 +21,7 @@ use thalweg_schemas::definition::{Statement, pieces, repeats, syntax};
 use crate::limits::allowance::{Allowance, Terms};
 use crate::limits::relations::OPERATORS;
 use crate::limits::weight::{self, Weight};
-use crate::limits::{expansion, growth, guard, relations, text};
+use crate::limits::{expansion, growth, guard, relations, text, windows};
 use crate::names;
 use crate::options::Options;
 use crate::parameters::{self, Bindings};
@@ -131,6 +131,7 @@ pub(super) async fn plan(
     let config = state.config().clone().with_batch_size(terms.batch_rows.max(1));
     *state.config_mut() = config;
     let (logical, _) = logical(&mut state, query, &tables).await?;
+    let logical = windows::counted(logical, &allowance).map_err(planning)?;
     let env = RuntimeEnvBuilder::from_runtime_env(state.runtime_env())
         .with_memory_pool(allowance.operators_pool())
         .build_arc()

@@ -67,7 +67,10 @@ impl GuardStream {
         match self.duty.counted {
             Counted::Nothing => {}
             Counted::Last => self.reservation.try_resize(counted)?,
-            Counted::All => self.reservation.try_grow(bytes)?,
+            Counted::All => {
+                self.allowance.add_window_rows(rows);
+                self.reservation.try_grow(bytes)?;
+            }
         }
         if self.duty.texts > 0 && bytes >= COUNTED_FROM {
             let joined = bytes.saturating_mul(self.duty.texts);
