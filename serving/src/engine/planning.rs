@@ -17,11 +17,12 @@ use datafusion::physical_plan::ExecutionPlan;
 use datafusion::sql::parser::Statement as EngineStatement;
 use thalweg_schemas::catalog::Catalog;
 use thalweg_schemas::definition::{Statement, pieces, repeats, syntax};
+use thalweg_schemas::engine::expansion::{self, Excess};
 
 use crate::limits::allowance::{Allowance, Terms};
 use crate::limits::relations::OPERATORS;
 use crate::limits::weight::{self, Weight};
-use crate::limits::{expansion, growth, guard, relations, text, windows};
+use crate::limits::{growth, guard, relations, text, windows};
 use crate::names;
 use crate::options::Options;
 use crate::parameters::{self, Bindings};
@@ -179,7 +180,9 @@ async fn logical(
     let (logical, types) = planned.await?;
     refuse_changes(&logical)?;
     refuse_large(&logical)?;
-    expansion::refuse_large(&logical)?;
+    if let Some(Excess { what, count, limit }) = expansion::excess(&logical).map_err(planning)? {
+        return Err(Error::RefuseSize { what, count, limit });
+    }
     Ok((logical, types))
 }
 
