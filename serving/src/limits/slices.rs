@@ -29,8 +29,11 @@ fn small(data_type: &DataType) -> Option<usize> {
 
 /// Bytes of the rows of a batch, without what lies around them in its buffers.
 pub(crate) fn bytes(batch: &RecordBatch) -> usize {
-    let sizes = batch.columns().iter().map(|column| column.to_data().get_slice_memory_size().unwrap_or(0));
-    sizes.fold(0, usize::saturating_add)
+    batch.columns().iter().map(column_bytes).fold(0, usize::saturating_add)
+}
+
+pub(crate) fn column_bytes(column: &ArrayRef) -> usize {
+    column.to_data().get_slice_memory_size().unwrap_or(0)
 }
 
 /// Bytes of the widest row of a batch, at most: the widest values of all columns together.
