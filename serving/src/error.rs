@@ -15,6 +15,9 @@ use crate::access::AccessDenied;
 /// Shorthand for results of this crate.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
+/// How the engine's error calls the sum of all queries: no query can mend by itself that the sum is used up.
+pub(crate) const TOGETHER: &str = "all queries together";
+
 /// The action that failed.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -206,13 +209,18 @@ impl Error {
         }
     }
 
-    /// True if a sort found no memory, which it needs for two batches at least although it spills.
+    /// True if a sort found no memory of its query, which it needs for two batches at least although it spills.
     pub(crate) fn is_sort_without_memory(&self) -> bool {
         let Error::RunQuery { source } = self else {
             return false;
         };
         let sorts = ["ExternalSorter", "SortPreservingMerge"];
-        matches!(source.find_root(), DataFusionError::ResourcesExhausted(text) if sorts.iter().any(|s| text.contains(s)))
+        match source.find_root() {
+            DataFusionError::ResourcesExhausted(text) => {
+                sorts.iter().any(|sort| text.contains(sort)) && !text.contains(TOGETHER)
+            }
+            _ => false,
+        }
     }
 
     /// The error of a query that the engine ended while it was planned (`planning`) or ran. Limits end a query from

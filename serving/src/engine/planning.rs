@@ -20,6 +20,7 @@ use thalweg_schemas::definition::{Statement, pieces, repeats, syntax};
 use thalweg_schemas::engine::expansion::{self, Excess};
 
 use crate::limits::allowance::{Allowance, Terms};
+use crate::limits::memory::first_merge;
 use crate::limits::relations::OPERATORS;
 use crate::limits::weight::{self, Weight};
 use crate::limits::{growth, guard, relations, text, windows};
@@ -129,7 +130,8 @@ pub(super) async fn plan(
             state.register_udf(growth::checked(&function, &allowance)).map_err(planning)?;
         }
     }
-    let config = state.config().clone().with_batch_size(terms.batch_rows.max(1));
+    let mut config = state.config().clone().with_batch_size(terms.batch_rows.max(1));
+    config.options_mut().execution.sort_spill_reservation_bytes = first_merge(terms.memory, terms.threads);
     *state.config_mut() = config;
     let (logical, _) = logical(&mut state, query, &tables).await?;
     let logical = windows::counted(logical, &allowance).map_err(planning)?;

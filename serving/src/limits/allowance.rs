@@ -48,8 +48,8 @@ pub(crate) struct Allowance {
     occupied: Arc<Occupied>,
 }
 
-/// The lane and the permit of a query, once it has them. The lane is given back first: whoever takes the permit finds an
-/// idle lane.
+/// The lane and the permit of a query, once it has them. The lane is given back first: whoever takes the permit finds
+/// an idle lane.
 #[derive(Debug, Default)]
 pub(crate) struct Occupied(Mutex<(Option<Lane>, Option<OwnedSemaphorePermit>)>);
 
@@ -104,8 +104,8 @@ impl Allowance {
         &self.occupied
     }
 
-    /// The pool for operators. Each of their reservations keeps the lane and the permit, because an operator computes in
-    /// tasks that hold nothing else of the query. What only waits for a client counts in [`Self::pool`].
+    /// The pool for operators. Each of their reservations keeps the lane and the permit, because an operator computes
+    /// in tasks that hold nothing else of the query. What only waits for a client counts in [`Self::pool`].
     pub(crate) fn operators_pool(&self) -> Arc<dyn MemoryPool> {
         Arc::new(HoldingPool::new(Arc::clone(&self.pool), Arc::clone(&self.occupied)))
     }
@@ -149,6 +149,12 @@ impl Allowance {
     /// Bytes that one batch may take.
     pub(crate) fn batch_bytes(&self) -> usize {
         self.batch_bytes
+    }
+
+    /// Bytes that a batch of the fewest rows may take, however many threads there are: each such batch is counted when
+    /// it is made.
+    pub(crate) fn row_bytes(&self) -> usize {
+        self.memory / 2
     }
 
     /// Bytes that one of the calls with growing values may produce at once.

@@ -17,7 +17,7 @@ use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
 use datafusion::common::{Result, Statistics, internal_err};
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
 use datafusion::logical_expr::Operator;
-use datafusion::physical_expr::expressions::{BinaryExpr, Column, InListExpr, Literal};
+use datafusion::physical_expr::expressions::{BinaryExpr, Column, InListExpr, LikeExpr, Literal};
 use datafusion::physical_expr::{PhysicalExpr, ScalarFunctionExpr};
 use datafusion::physical_plan::aggregates::{AggregateExec, AggregateInputMode};
 use datafusion::physical_plan::execution_plan::{CardinalityEffect, ReplaceChildrenOptions};
@@ -138,7 +138,7 @@ pub(crate) fn guarded(plan: Arc<dyn ExecutionPlan>, allowance: &Arc<Allowance>) 
         if let Some(error) = allowance.too_wide(rows, bytes, allowance.batch_bytes()) {
             return Err(error);
         }
-        if constants > allowance.batch_bytes().saturating_mul(4) {
+        if constants > allowance.row_bytes() {
             return allowance.exhausted("a row of constants", constants);
         }
         Ok(TreeNodeRecursion::Continue)
@@ -170,14 +170,31 @@ fn growing_calls(node: &Arc<dyn ExecutionPlan>) -> Result<usize> {
 fn constants(node: &Arc<dyn ExecutionPlan>) -> Result<usize> {
     let mut bytes: usize = 0;
     node.apply_expressions(&mut |expression: &Arc<dyn PhysicalExpr>| {
-        expression.apply(|inner| {
-            let size = inner.downcast_ref::<Literal>().map_or(0, |literal| literal.value().size());
-            bytes = bytes.saturating_add(if size >= LONG_CONSTANT { size } else { 0 });
-            // The items of a list are compared one by one.
-            Ok(if inner.is::<InListExpr>() { TreeNodeRecursion::Jump } else { TreeNodeRecursion::Continue })
-        })
+        bytes = bytes.saturating_add(constants_of(expression));
+        Ok(TreeNodeRecursion::Continue)
     })?;
     Ok(bytes)
+}
+
+fn constants_of(expression: &Arc<dyn PhysicalExpr>) -> usize {
+    let own = expression.downcast_ref::<Literal>().map_or(0, |literal| literal.value().size());
+    let own = if own >= LONG_CONSTANT { own } else { 0 };
+    // A constant that is only compared is not written out.
+    let is_compared = compares(expression);
+    let parts = expression.children().into_iter().filter(|part| !is_compared || !part.is::<Literal>());
+    parts.map(constants_of).fold(own, usize::saturating_add)
+}
+
+/// True for an expression whose value says only how its parts compare.
+fn compares(expression: &Arc<dyn PhysicalExpr>) -> bool {
+    use Operator as O;
+    let operator = expression.downcast_ref::<BinaryExpr>().map(BinaryExpr::op);
+    expression.is::<InListExpr>()
+        || expression.is::<LikeExpr>()
+        || matches!(
+            operator,
+            Some(O::Eq | O::NotEq | O::Lt | O::LtEq | O::Gt | O::GtEq | O::IsDistinctFrom | O::IsNotDistinctFrom)
+        )
 }
 
 /// The columns of its input that an operator joins to longer values, as often as they occur there.

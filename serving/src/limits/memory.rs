@@ -13,12 +13,20 @@ use datafusion::common::resources_err;
 use datafusion::error::Result;
 use datafusion::execution::memory_pool::{FairSpillPool, MemoryConsumer, MemoryLimit, MemoryPool, MemoryReservation};
 
+use crate::error::TOGETHER;
+
 /// What the engine calls the memory in which spilled runs of one sort are merged. It takes all that it can get, and
 /// cannot spill, so sorts that run beside it would find none.
 const MERGE: &str = "ExternalSorterMerge";
 
-/// Bytes of a merge that a sort reserves before its first row (`datafusion.execution.sort_spill_reservation_bytes`).
+/// The most bytes of a merge that a sort reserves before its first row.
 const FIRST_MERGE: usize = 10 << 20;
+
+/// The bytes of a merge that a sort reserves before its first row, on each of `threads` threads, in a query that may
+/// hold `bytes` (`datafusion.execution.sort_spill_reservation_bytes`). All of them together leave room for rows.
+pub(crate) fn first_merge(bytes: usize, threads: usize) -> usize {
+    (bytes / 8 * 5 / threads.max(1)).min(FIRST_MERGE)
+}
 
 /// The sum of the reservations of all queries.
 #[derive(Debug)]
@@ -67,7 +75,7 @@ pub(crate) struct QueryPool {
 impl QueryPool {
     /// A pool of `bytes` for a query on `threads` threads, within the sum of `all`.
     pub(crate) fn new(bytes: usize, threads: usize, all: Arc<AllQueries>) -> Self {
-        let merge = (bytes / (2 * threads.max(1))).max(FIRST_MERGE);
+        let merge = (bytes / (2 * threads.max(1))).max(first_merge(bytes, threads));
         Self { own: FairSpillPool::new(bytes - bytes / 4), bytes, merge, reserved: AtomicUsize::new(0), all }
     }
 
@@ -139,7 +147,7 @@ impl MemoryPool for QueryPool {
         }
         self.give_back(reservation, additional);
         let (asking, limit) = (reservation.consumer().name(), self.all.limit);
-        resources_err!("{asking} needs {additional} bytes more, and all queries together may hold {limit}")
+        resources_err!("{asking} needs {additional} bytes more, and {TOGETHER} may hold {limit}")
     }
 
     fn reserved(&self) -> usize {
@@ -266,6 +274,25 @@ mod tests {
         assert!(late.try_grow(1).is_err());
         drop((early, batch, late));
         assert_eq!((pool.reserved(), all.reserved()), (0, 0));
+    }
+
+    #[test]
+    fn the_first_merges_of_many_threads_leave_room_for_rows() {
+        let check = |bytes, threads, expect| assert_eq!(first_merge(bytes, threads), expect, "{bytes} {threads}");
+        check(512 << 20, 2, FIRST_MERGE);
+        check(512 << 20, 32, FIRST_MERGE);
+        check(512 << 20, 64, 5 << 20);
+        check(32 << 20, 2, FIRST_MERGE);
+        check(16 << 20, 2, 5 << 20);
+        let all = Arc::new(AllQueries::new(1 << 30));
+        let pool: Arc<dyn MemoryPool> = Arc::new(QueryPool::new(512 << 20, 128, all));
+        let merges = (0..128).map(|i| MemoryConsumer::new(format!("ExternalSorterMerge[{i}]")).register(&pool));
+        let merges: Vec<_> = merges.collect();
+        for merge in &merges {
+            merge.try_grow(first_merge(512 << 20, 128)).unwrap();
+        }
+        let sort = MemoryConsumer::new("ExternalSorter[0]").with_can_spill(true).register(&pool);
+        sort.try_grow(32 << 20).unwrap();
     }
 
     #[test]

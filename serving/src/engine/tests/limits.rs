@@ -12,7 +12,8 @@ use tokio_util::task::AbortOnDropHandle;
 
 use super::{code, lines, rows};
 use crate::Error;
-use crate::engine::{Engine, LaneTime};
+use crate::engine::Engine;
+use crate::engine::texts::LaneTime;
 use crate::fixture::{World, at};
 use crate::options::Options;
 use crate::sources::ServingConfig;
@@ -71,6 +72,25 @@ async fn constants_are_written_out_for_few_rows_at_a_time() {
         format!("SELECT {} FROM generate_series(1, 2)", ["lpad('a', 1000000)"; 6].join(" || value::STRING || "));
     assert_eq!(code(&engine, &too_long).await, "memory_limit");
     engine.rest().await;
+    // A constant that is only compared is there once.
+    let compared = format!(
+        "SELECT count(*) AS n FROM generate_series(1, 10000) g(k) WHERE md5(k::STRING) = '{}'",
+        "x".repeat(5_000_000)
+    );
+    assert_eq!(lines(&rows(&engine, &compared).await)[0], "| 0 |");
+    engine.rest().await;
+}
+
+#[tokio::test]
+async fn many_threads_do_not_make_one_long_value_too_long() {
+    let (_world, engine) = engine_with(|config| {
+        config.target_partitions = 16;
+        config.query_memory = 64 << 20;
+    })
+    .await;
+    let batches = rows(&engine, "SELECT repeat('x', 10000000) AS w").await;
+    assert_eq!(batches.iter().map(arrow::record_batch::RecordBatch::num_rows).sum::<usize>(), 1);
+    engine.rest().await;
 }
 
 #[tokio::test]
@@ -120,8 +140,8 @@ async fn a_query_that_starts_again_keeps_its_place() {
     })
     .await;
     // Rows of 100,000 bytes at the end, so that the query starts again long after it has its place.
-    let width = "CASE WHEN value < 2000000 THEN 1 ELSE 100000 END";
-    let wide = format!("SELECT max(length(repeat('x', {width}))) AS n FROM generate_series(1, 2002000)");
+    let width = "CASE WHEN value < 1000000 THEN 1 ELSE 100000 END";
+    let wide = format!("SELECT max(length(repeat('x', {width}))) AS n FROM generate_series(1, 1002000)");
     let asked = Arc::clone(&engine);
     let first = tokio::spawn(async move { lines(&rows(&asked, &wide).await) });
     while engine.places.heavy.available_permits() > 0 {
@@ -150,7 +170,7 @@ async fn a_long_text_has_its_place_until_it_is_read() {
     for _ in 0..5 {
         let (asked, sql) = (Arc::clone(&engine), long.clone());
         let client = tokio::spawn(async move { asked.run(&sql, Options::default()).await.map(drop) });
-        while engine.places.plans.available_permits() == all {
+        while engine.places.plans.available_permits() == all && !client.is_finished() {
             tokio::task::yield_now().await;
         }
         client.abort();

@@ -104,7 +104,7 @@ impl GuardStream {
         }
         // Without smaller batches, only an output that cannot be held at all ends the query.
         let bytes = width.saturating_mul(self.allowance.join_rows(join.number));
-        if bytes > self.allowance.batch_bytes().saturating_mul(4) {
+        if bytes > self.allowance.row_bytes() {
             return self.allowance.exhausted("a join of wide rows", bytes);
         }
         Ok(())
