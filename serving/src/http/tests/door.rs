@@ -7,6 +7,7 @@ use tokio::sync::Notify;
 
 use super::*;
 use crate::access::{Access, AccessToken, HttpLimits};
+use crate::sources::ServingConfig;
 
 const CREATE: &str = "CREATE MATERIALIZED VIEW peaks AS SELECT max(temperature) AS peak FROM sensor_data";
 
@@ -53,6 +54,23 @@ impl Server {
 
     async fn connect(&self) -> TcpStream {
         TcpStream::connect(self.url.trim_start_matches("http://")).await.unwrap()
+    }
+}
+
+#[tokio::test]
+async fn a_probe_without_a_token_is_told_no_reason() {
+    let server = Server::guarded("q", "a").await;
+    server.world.failure.send_replace(Some("no broker at kafka.internal:9092".into()));
+    for (token, detail) in
+        [("", "`sensor_data`: stopped"), ("wrong", "`sensor_data`: stopped"), ("q", "kafka.internal")]
+    {
+        let request = server.client.get(format!("{}/readyz", server.url));
+        let request = if token.is_empty() { request } else { request.bearer_auth(token) };
+        let reply = request.send().await.unwrap();
+        assert_eq!(reply.status(), 503);
+        let text = reply.text().await.unwrap();
+        assert!(text.contains(detail), "{token}: {text}");
+        assert_eq!(text.contains("kafka.internal"), token == "q", "{token}: {text}");
     }
 }
 
