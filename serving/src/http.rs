@@ -21,6 +21,8 @@ use tokio_util::sync::CancellationToken;
 use crate::Error;
 use crate::engine::Engine;
 
+mod socket;
+
 mod connections;
 mod guard;
 

@@ -186,6 +186,30 @@ async fn a_client_that_reads_nothing_loses_its_connection() {
 }
 
 #[tokio::test]
+async fn a_client_that_leaves_within_a_second_request_ends_its_query() {
+    let server = Server::with(|_| ()).await;
+    let running = || {
+        let text = crate::status::exposition::encode(&server.world.sources, &StreamConditions::default()).unwrap();
+        !text.contains("thalweg_queries_running 0")
+    };
+    let sql = "SELECT max(value % 3) FROM generate_series(1, 100000000000)";
+    let head = format!("POST /v1/sql HTTP/1.1\r\nhost: localhost\r\ncontent-length: {}\r\n\r\n", sql.len());
+    let mut client = server.connect().await;
+    client.write_all(format!("{head}{sql}{head}").as_bytes()).await.unwrap();
+    let until = async |expect: bool| {
+        let reached = async {
+            while running() != expect {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(20), reached).await.unwrap();
+    };
+    until(true).await;
+    drop(client);
+    until(false).await;
+}
+
+#[tokio::test]
 async fn connections_are_limited_and_later_ones_wait() {
     let server = Server::with(|config| config.http = HttpLimits { connections: 2, ..config.http.clone() }).await;
     let request = b"GET /healthz HTTP/1.1\r\nhost: localhost\r\n\r\n";

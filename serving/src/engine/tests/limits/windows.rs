@@ -38,6 +38,17 @@ async fn values_of_windows_do_not_exceed_the_memory() {
 }
 
 #[tokio::test]
+async fn long_delimiters_count_in_the_text_that_they_become_part_of() {
+    let (_world, engine) = engine_with(|config| config.query_memory = 32 << 20).await;
+    for bytes in [1000, 100_000] {
+        let joined = format!("string_agg(md5(k::STRING), repeat('x', {bytes}))");
+        let sql = format!("SELECT length({joined}) FROM generate_series(1, 100000) g(k)");
+        assert_eq!(code(&engine, &sql).await, "memory_limit", "{sql}");
+        engine.rest().await;
+    }
+}
+
+#[tokio::test]
 async fn values_of_windows_are_freed_batch_by_batch() {
     let (_world, engine) = engine_with(|config| config.query_memory = 64 << 20).await;
     let many = "(SELECT k, md5(k::STRING) AS m FROM generate_series(1, 100000) g(k))";
