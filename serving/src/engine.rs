@@ -142,11 +142,11 @@ impl Engine {
     ) -> Result<BegunRequest> {
         let denied = options.definitions;
         match self.read(sql, Bindings::Values(values), options, deadline).await? {
-            (RequestContent::Definitions(list), _places) => {
+            (RequestContent::Definitions(list), places) => {
                 track.listed().hide_text();
                 match denied {
                     Some(denied) => Err(Error::Deny(denied)),
-                    None => self.apply(list).await.map(BegunRequest::Defined),
+                    None => self.apply(list, places).await.map(BegunRequest::Defined),
                 }
             }
             (RequestContent::Query(query), places) => {
@@ -170,7 +170,7 @@ impl Engine {
 
     /// Starts the query and computes its first batch. If a worker fails before that batch, the query is pinned and
     /// started anew, [`ATTEMPTS`] times in total; if its rows are too wide, or a sort has no memory for a batch, it is
-    /// started anew with smaller batches. Both are safe because nothing has been sent yet.
+    /// started anew with smaller batches. Both are safe because nothing has been sent yet. The query keeps its place.
     async fn start_surely(
         self: &Arc<Self>,
         query: Box<ReadQuery>,
@@ -227,7 +227,10 @@ impl Engine {
         deadline: Instant,
     ) -> Result<Started> {
         // Until the query has a place to run, which bounds the pins from then on.
-        let waiting = self.places.pinned().await?;
+        let waiting = match &places.run {
+            Some(_) => None,
+            None => Some(self.places.pinned().await?),
+        };
         let pinned = timeout_at(deadline, self.pin(query)).await;
         let tables = pinned.map_err(|_| self.timeout())??;
         let pins = Arc::clone(&tables.pins);
@@ -239,24 +242,42 @@ impl Engine {
             .map(|(name, pin)| (name.clone(), pin.partial.clone()))
             .collect();
 
+        drop(pins);
         let pool = Arc::new(QueryPool::new(terms.memory, terms.threads, Arc::clone(&self.memory)));
         let (engine, read) = (Arc::clone(self), Arc::clone(query));
         let time = self.time_to_plan(places.is_short, deadline);
+        let held = places.hand_over();
         let planned = self.on_lane(time, &query.sql, async move {
-            planning::plan(engine.base.clone(), &read, tables, &terms, pool, engine.config.max_join_pairs).await
+            let (base, pairs) = (engine.base.clone(), engine.config.max_join_pairs);
+            let planned = planning::plan(base, &read, tables, &terms, pool, pairs).await;
+            drop(read);
+            (planned, held)
         });
-        let planned: Planned = planned.await??;
+        let (planned, held) = planned.await?;
+        *places = held;
+        let planned: Planned = planned?;
 
-        let place = match places.heavy.take() {
+        let place = match places.run.take() {
             Some(place) => place,
-            None => timeout_at(deadline, self.place(planned.weight)).await.map_err(|_| self.timeout())??,
+            None => {
+                let waiting = match planned.weight {
+                    Weight::Heavy => Some(self.places.wait()?),
+                    Weight::Light => waiting,
+                };
+                let place = timeout_at(deadline, self.place(planned.weight)).await;
+                drop(waiting);
+                place.map_err(|_| self.timeout())??
+            }
         };
-        drop(waiting);
         let head = Head { schema: repeats::shown(&planned.physical.schema()), frontier, stale, partial };
+        let occupied = Arc::clone(planned.allowance.occupied());
         let mut running = Running::start(planned, self.lanes.take()?, place, deadline);
         match timeout_at(deadline, running.first()).await {
             Ok(Some(Ok(()))) => Ok(Started { head, running }),
-            Ok(Some(Err(error))) => Err(error),
+            Ok(Some(Err(error))) => {
+                places.run = occupied.take_permit();
+                Err(error)
+            }
             Ok(None) => Err(match running.end().await {
                 Ok(_) => self.timeout(),
                 Err(panic) => self.panicked(panic, &query.sql),

@@ -21,6 +21,8 @@ use tokio_util::sync::CancellationToken;
 use crate::Error;
 use crate::engine::Engine;
 
+mod socket;
+
 mod connections;
 mod guard;
 
@@ -28,6 +30,7 @@ mod calls;
 mod encode;
 mod health;
 mod probes;
+mod sending;
 mod sql;
 
 use self::guard::{Bodies, CallPermits, Door, REQUEST_BYTES};

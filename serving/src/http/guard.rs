@@ -78,6 +78,10 @@ pub(super) struct Caller {
     pub(super) definitions: Option<AccessDenied>,
 }
 
+/// True for a client that may query: a probe tells it why something is not ready.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct MayQuery(pub(super) bool);
+
 /// Lets a request pass to its handler, or answers it.
 pub(super) async fn guard(State(door): State<Door>, request: Request, next: Next) -> Response {
     let mut held = HeldBytes { all: door.bodies.clone(), bytes: 0 };
@@ -88,9 +92,12 @@ pub(super) async fn guard(State(door): State<Door>, request: Request, next: Next
     }
 }
 
-async fn pass(door: &Door, request: Request, held: &mut HeldBytes) -> Result<Request> {
+async fn pass(door: &Door, mut request: Request, held: &mut HeldBytes) -> Result<Request> {
     let right = right(request.uri().path());
     if right == Right::Probe {
+        let token = text(request.headers(), header::AUTHORIZATION).and_then(bearer);
+        let may_query = MayQuery(door.access.check(Right::Query, token).is_ok());
+        request.extensions_mut().insert(may_query);
         return Ok(request);
     }
     let headers = request.headers();
