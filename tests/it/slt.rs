@@ -1,11 +1,14 @@
-//! SQL through the real binary: the statements of `tests/slt/*.slt` over HTTP, on events from a real Kafka.
+//! SQL through the real binary: the statements of `tests/slt/*.slt` over HTTP and over the PostgreSQL protocol, on
+//! events from a real Kafka.
 //!
-//! Every file runs three times: on events that were just read, after a recomputation has published new batch
+//! Every file runs three times over each: on events that were just read, after a recomputation has published new batch
 //! versions, and after SIGKILL and a restart. The layer that holds the events must not change one character of an
 //! answer.
 //!
 //! Invariant: the events are in `tests/slt/events/<topic>.<partition>.jsonl`, one message per line, so partitions and
 //! offsets are fixed. No expected answer depends on time.
+
+mod postgres;
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -19,6 +22,7 @@ use sqllogictest::{AsyncDB, DBOutput, DefaultColumnType, Runner, strict_column_v
 use thalweg_kit::segments::FIRST_MS;
 use tokio::sync::OnceCell;
 
+use self::postgres::Postgres;
 use crate::kafka::{Kafka, Message};
 
 const PATIENCE: Duration = Duration::from_secs(90);
@@ -63,17 +67,17 @@ async fn run_all() -> Wrong {
     let mut wrong = Wrong::new();
     let mut thalweg = Thalweg::start(folder.path(), &definitions, &kafka.bootstrap);
     thalweg.wait_until_all_is_read(&topics).await;
-    run_files(&thalweg.url, "just read", &mut wrong).await;
+    run_files(&thalweg, "just read", &mut wrong).await;
 
     let run = reqwest::Client::new().post(format!("{}/v1/batch/run", thalweg.url)).send().await.unwrap();
     assert!(run.status().is_success(), "{}", run.text().await.unwrap());
-    run_files(&thalweg.url, "after a recomputation", &mut wrong).await;
+    run_files(&thalweg, "after a recomputation", &mut wrong).await;
 
     thalweg.process.kill().unwrap();
     thalweg.process.wait().unwrap();
     thalweg = Thalweg::start(folder.path(), &definitions, &kafka.bootstrap);
     thalweg.wait_until_all_is_read(&topics).await;
-    run_files(&thalweg.url, "after SIGKILL and a new start", &mut wrong).await;
+    run_files(&thalweg, "after SIGKILL and a new start", &mut wrong).await;
     wrong
 }
 
@@ -134,6 +138,8 @@ fn events() -> Vec<Topic> {
 struct Thalweg {
     process: Child,
     url: String,
+    /// Host and port of the PostgreSQL protocol.
+    postgres: String,
 }
 
 impl Thalweg {
@@ -144,6 +150,8 @@ impl Thalweg {
         }
         let mut process = command
             .current_dir(folder)
+            .env("THALWEG_POSTGRES_ADDR", "127.0.0.1:0")
+            .env("THALWEG_FLIGHT_SQL_ADDR", "127.0.0.1:0")
             .args(["up", "--http-addr", "127.0.0.1:0", "--data-dir"])
             .arg(folder.join("data"))
             .arg("--apply")
@@ -157,9 +165,10 @@ impl Thalweg {
             .unwrap();
         let mut line = String::new();
         BufReader::new(process.stdout.take().unwrap()).read_line(&mut line).unwrap();
-        let url = line.trim().rsplit(' ').next().unwrap().to_owned();
-        assert!(url.starts_with("http://"), "the first line is {line:?}");
-        Self { process, url }
+        let address = |protocol: &str| line.split_whitespace().find(|word| word.starts_with(protocol));
+        let url = address("http://").unwrap_or_else(|| panic!("the first line is {line:?}")).to_owned();
+        let postgres = address("postgres://").unwrap().trim_start_matches("postgres://").to_owned();
+        Self { process, url, postgres }
     }
 
     /// Waits until every view is served at a frontier that covers all events.
@@ -208,15 +217,21 @@ fn covers(streams: &Value, topics: &[Topic]) -> bool {
 }
 
 /// Runs every statement of every file, and records the unexpected answers.
-async fn run_files(url: &str, when: &str, wrong: &mut Wrong) {
+async fn run_files(thalweg: &Thalweg, when: &str, wrong: &mut Wrong) {
     for path in files(&slt_folder(), "slt") {
         let wrong = wrong.entry(name(&path)).or_default();
-        let mut runner =
-            Runner::new(|| async { Ok(Http { url: format!("{url}/v1/sql"), client: reqwest::Client::new() }) });
-        runner.with_column_validator(strict_column_validator);
+        let mut http = Runner::new(|| async {
+            Ok(Http { url: format!("{}/v1/sql", thalweg.url), client: reqwest::Client::new() })
+        });
+        let mut postgres = Runner::new(|| async { Ok(Postgres::connect(&thalweg.postgres).await) });
+        http.with_column_validator(strict_column_validator);
+        postgres.with_column_validator(strict_column_validator);
         for record in sqllogictest::parse_file(&path).unwrap() {
-            if let Err(error) = runner.run_async(record).await {
+            if let Err(error) = http.run_async(record.clone()).await {
                 wrong.push(format!("{when}: {error}"));
+            }
+            if let Err(error) = postgres.run_async(record).await {
+                wrong.push(format!("over the PostgreSQL protocol {when}: {error}"));
             }
         }
     }
