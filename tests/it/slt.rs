@@ -8,6 +8,7 @@
 //! offsets are fixed. No expected answer depends on time.
 
 mod flight_sql;
+mod postgres;
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -22,6 +23,7 @@ use thalweg_kit::segments::FIRST_MS;
 use tokio::sync::OnceCell;
 
 use self::flight_sql::FlightSqlDoor;
+use self::postgres::Postgres;
 use crate::kafka::{Kafka, Message};
 
 const PATIENCE: Duration = Duration::from_secs(90);
@@ -139,6 +141,8 @@ struct Thalweg {
     url: String,
     /// `host:port` of Arrow Flight SQL.
     flight_sql: String,
+    /// `host:port` of the PostgreSQL protocol.
+    postgres: String,
 }
 
 impl Thalweg {
@@ -167,7 +171,12 @@ impl Thalweg {
             let found = line.split_whitespace().find_map(|word| word.strip_prefix(scheme));
             found.unwrap_or_else(|| panic!("the first line is {line:?}")).to_owned()
         };
-        Self { process, url: format!("http://{}", address("http://")), flight_sql: address("grpc://") }
+        Self {
+            process,
+            url: format!("http://{}", address("http://")),
+            flight_sql: address("grpc://"),
+            postgres: address("postgres://"),
+        }
     }
 
     /// Waits until every view is served at a frontier that covers all events.
@@ -222,6 +231,8 @@ async fn run_files(thalweg: &Thalweg, when: &str, wrong: &mut Wrong) {
     run_files_over(http, &format!("{when}, over HTTP"), wrong).await;
     let flight_sql = || async { Ok(FlightSqlDoor::connect(&thalweg.flight_sql).await) };
     run_files_over(flight_sql, &format!("{when}, over Flight SQL"), wrong).await;
+    let postgres = || async { Ok(Postgres::connect(&thalweg.postgres).await) };
+    run_files_over(postgres, &format!("{when}, over the PostgreSQL protocol"), wrong).await;
 }
 
 async fn run_files_over<D, Connecting>(connect: impl Fn() -> Connecting, when: &str, wrong: &mut Wrong)
