@@ -7,7 +7,6 @@
 //!
 //! Invariant: a query reads no source after its pin, so an answer always agrees with its frontier.
 
-#![allow(dead_code)]
 
 mod access;
 
