@@ -26,6 +26,7 @@ use tokio::sync::OwnedSemaphorePermit;
 use tokio::task::JoinError;
 use tokio::time::{Instant, timeout_at};
 
+pub(crate) use self::planning::Description;
 use self::planning::{Planned, QueryTables, ReadQuery, RequestContent};
 use self::running::Running;
 use self::texts::TextPlaces;
@@ -40,9 +41,10 @@ use crate::metrics::Track;
 use crate::names;
 use crate::options::Options;
 use crate::parameters::{Bindings, Parameter};
-use crate::pin::{AnsweredFrontiers, PinOptions, Pins, pin_all};
+use crate::pin::{AnsweredFrontiers, PinOptions, pin_all};
 use crate::sources::{ServingConfig, Sources};
 use crate::status::readiness::Readiness;
+use crate::system::{self, SystemSources};
 use crate::{Error, Result};
 
 /// Everything that queries share.
@@ -231,7 +233,8 @@ impl Engine {
             None => Some(self.places.pinned().await?),
         };
         let pinned = timeout_at(deadline, self.pin(query)).await;
-        let (catalog, pins) = pinned.map_err(|_| self.timeout())??;
+        let tables = pinned.map_err(|_| self.timeout())??;
+        let pins = Arc::clone(&tables.pins);
         let stale = pins.values().any(|pin| pin.stale);
         let frontier = pins.iter().map(|(name, pin)| (name.clone(), pin.frontier.clone())).collect();
         let partial = pins
@@ -240,12 +243,12 @@ impl Engine {
             .map(|(name, pin)| (name.clone(), pin.partial.clone()))
             .collect();
 
+        drop(pins);
         let pool = Arc::new(QueryPool::new(terms.memory, terms.threads, Arc::clone(&self.memory)));
         let (engine, read) = (Arc::clone(self), Arc::clone(query));
         let time = self.time_to_plan(places.is_short, deadline);
         let held = places.hand_over();
         let planned = self.on_lane(time, &query.sql, async move {
-            let tables = QueryTables { catalog, pins: Arc::new(pins) };
             let (base, pairs) = (engine.base.clone(), engine.config.max_join_pairs);
             let planned = planning::plan(base, &read, tables, &terms, pool, pairs).await;
             drop(read);
@@ -285,7 +288,7 @@ impl Engine {
     }
 
     /// Pins all that the query reads.
-    async fn pin(&self, query: &ReadQuery) -> Result<(Arc<thalweg_schemas::catalog::Catalog>, Pins)> {
+    async fn pin(&self, query: &ReadQuery) -> Result<QueryTables> {
         let catalog = Arc::clone(&self.sources.shared.catalog.borrow());
         self.given.keep(|name| catalog.streams.contains_key(name));
         let unknown = |name: &&StreamName| !catalog.streams.contains_key(*name);
@@ -301,7 +304,14 @@ impl Engine {
             keep: self.config.query_timeout,
         };
         let pins = pin_all(&self.sources, &self.given, &wanted, &terms).await?;
-        Ok((catalog, pins))
+        let sources = SystemSources { sources: &self.sources, activity: &self.activity };
+        let system = system::read(&names::system_tables(&query.references), sources).await?;
+        Ok(QueryTables {
+            catalog,
+            pins: Arc::new(pins),
+            system: Arc::new(system),
+            activity: Arc::clone(&self.activity),
+        })
     }
 
     fn limited(self: &Arc<Self>, running: Running, deadline: Instant, track: Track) -> Batches {

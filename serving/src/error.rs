@@ -54,6 +54,23 @@ pub enum Error {
         "a request holds either definitions or exactly one query; this one has {definitions} definitions and {queries} queries"
     )]
     MixStatements { definitions: usize, queries: usize },
+    /// A call of Flight SQL that this server does not have.
+    #[error("{reason}")]
+    RefuseCall { reason: String },
+    #[error(
+        "the ticket is not one of this server's for this caller; ask for the query's flight again, on the same connection"
+    )]
+    OpenTicket,
+    #[error("the prepared statement is gone: it was closed, or not used for an hour; prepare it again")]
+    FindStatementHandle,
+    #[error("the call names no session that exists; set an option, and send the cookie that comes back")]
+    FindSession,
+    /// The client is slower than the limit.
+    #[error(
+        "the client took nothing of the answer for {seconds} s, so the query was ended; read faster, or raise the \
+         setting http_timeout"
+    )]
+    TakeAnswer { seconds: f64 },
     #[error("{0} is not possible here: queries read, and only CREATE and DROP of streams and views change anything")]
     ChangeByQuery(String),
     #[error("{}", Diagnostic::sentence(.source))]
@@ -162,6 +179,11 @@ impl Error {
             | Error::SetOption { .. }
             | Error::BindParameters { .. }
             | Error::FindStatement
+            | Error::RefuseCall { .. }
+            | Error::OpenTicket
+            | Error::FindStatementHandle
+            | Error::FindSession
+            | Error::TakeAnswer { .. }
             | Error::MixStatements { .. }
             | Error::ChangeByQuery(_)
             | Error::RefusePairs { .. }
@@ -255,15 +277,17 @@ impl Error {
     pub fn code(&self) -> ErrorCode {
         match self {
             Error::FindPath { .. } => ErrorCode::NoSuchPath,
-            Error::FindMethod { .. } => ErrorCode::NoSuchMethod,
+            Error::FindMethod { .. } | Error::RefuseCall { .. } => ErrorCode::NoSuchMethod,
+            Error::FindStatementHandle | Error::FindSession => ErrorCode::NotFound,
             Error::AskFromOtherSite | Error::AskOtherHost { .. } => ErrorCode::OtherSite,
             Error::Deny(AccessDenied::NoToken | AccessDenied::WrongToken) => ErrorCode::Unauthorized,
             Error::Deny(AccessDenied::NotAdmin | AccessDenied::NobodyChanges | AccessDenied::ReadOnly) => {
                 ErrorCode::Forbidden
             }
-            Error::ReadRequest { .. } | Error::ReadLongRequest { .. } | Error::ReadSlowRequest { .. } => {
-                ErrorCode::BadRequest
-            }
+            Error::ReadRequest { .. }
+            | Error::ReadLongRequest { .. }
+            | Error::ReadSlowRequest { .. }
+            | Error::OpenTicket => ErrorCode::BadRequest,
             Error::ChooseFormat { .. } => ErrorCode::NotAcceptable,
             Error::SetOption { .. } => ErrorCode::BadOption,
             Error::BindParameters { .. } => ErrorCode::BadParameter,
@@ -285,7 +309,9 @@ impl Error {
             | Error::Overloaded { .. } => ErrorCode::TooBusy,
             Error::WideRows { .. } => ErrorCode::MemoryLimit,
             Error::RefusePairs { .. } | Error::RefuseSize { .. } => ErrorCode::TooLarge,
-            Error::Timeout { .. } | Error::PlanInTime { .. } | Error::SendInTime => ErrorCode::Timeout,
+            Error::Timeout { .. } | Error::PlanInTime { .. } | Error::SendInTime | Error::TakeAnswer { .. } => {
+                ErrorCode::Timeout
+            }
             Error::Cancelled => ErrorCode::Cancelled,
             Error::ApplyInTime { .. } => ErrorCode::Unavailable,
             Error::PlanQuery { source } => engine_code(source, ErrorCode::InvalidQuery),

@@ -33,8 +33,10 @@ mod probes;
 mod sending;
 mod sql;
 
-use self::guard::{Bodies, CallPermits, Door, REQUEST_BYTES};
+use self::guard::{CallPermits, Door, REQUEST_BYTES};
 
+pub(crate) use self::connections::accept;
+pub(crate) use self::guard::{Bodies, HeldBytes};
 pub use self::probes::{Probes, probe};
 
 /// Seconds after which a client that found no place may ask again.

@@ -77,10 +77,10 @@ impl Engine {
         };
         let catalog = Arc::clone(&self.sources.shared.catalog.borrow());
         names::wanted(&catalog, &query.references, &self.sources.metrics)?;
-        let state = self.base.clone();
+        let (state, activity) = (self.base.clone(), Arc::clone(&self.activity));
         let time = self.time_to_plan(places.is_short, deadline);
         let described = self.on_lane(time, sql, async move {
-            let described = planning::describe(state, &query, catalog).await;
+            let described = planning::describe(state, &query, catalog, activity).await;
             (described, places)
         });
         described.await?.0

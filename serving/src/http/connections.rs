@@ -47,7 +47,8 @@ pub(super) async fn answer(listener: TcpListener, router: Router, limits: HttpLi
     tasks.wait().await;
 }
 
-async fn accept(listener: &TcpListener) -> TcpStream {
+/// Accepts a connection, whatever it takes.
+pub(crate) async fn accept(listener: &TcpListener) -> TcpStream {
     loop {
         match listener.accept().await {
             Ok((stream, _)) => {
