@@ -26,6 +26,7 @@ use tokio::sync::OwnedSemaphorePermit;
 use tokio::task::JoinError;
 use tokio::time::{Instant, timeout_at};
 
+pub(crate) use self::planning::Description;
 use self::planning::{Planned, QueryTables, ReadQuery, RequestContent};
 use self::running::Running;
 use self::texts::TextPlaces;
@@ -40,9 +41,10 @@ use crate::metrics::Track;
 use crate::names;
 use crate::options::Options;
 use crate::parameters::{Bindings, Parameter};
-use crate::pin::{AnsweredFrontiers, PinOptions, Pins, pin_all};
+use crate::pin::{AnsweredFrontiers, PinOptions, pin_all};
 use crate::sources::{ServingConfig, Sources};
 use crate::status::readiness::Readiness;
+use crate::system::{self, SystemSources};
 use crate::{Error, Result};
 
 /// Everything that queries share.
@@ -141,11 +143,11 @@ impl Engine {
     ) -> Result<BegunRequest> {
         let denied = options.definitions;
         match self.read(sql, Bindings::Values(values), options, deadline).await? {
-            (RequestContent::Definitions(list), _places) => {
+            (RequestContent::Definitions(list), places) => {
                 track.listed().hide_text();
                 match denied {
                     Some(denied) => Err(Error::Deny(denied)),
-                    None => self.apply(list).await.map(BegunRequest::Defined),
+                    None => self.apply(list, places).await.map(BegunRequest::Defined),
                 }
             }
             (RequestContent::Query(query), places) => {
@@ -169,7 +171,7 @@ impl Engine {
 
     /// Starts the query and computes its first batch. If a worker fails before that batch, the query is pinned and
     /// started anew, [`ATTEMPTS`] times in total; if its rows are too wide, or a sort has no memory for a batch, it is
-    /// started anew with smaller batches. Both are safe because nothing has been sent yet.
+    /// started anew with smaller batches. Both are safe because nothing has been sent yet. The query keeps its place.
     async fn start_surely(
         self: &Arc<Self>,
         query: Box<ReadQuery>,
@@ -226,9 +228,13 @@ impl Engine {
         deadline: Instant,
     ) -> Result<Started> {
         // Until the query has a place to run, which bounds the pins from then on.
-        let waiting = self.places.pinned().await?;
+        let waiting = match &places.run {
+            Some(_) => None,
+            None => Some(self.places.pinned().await?),
+        };
         let pinned = timeout_at(deadline, self.pin(query)).await;
-        let (catalog, pins) = pinned.map_err(|_| self.timeout())??;
+        let tables = pinned.map_err(|_| self.timeout())??;
+        let pins = Arc::clone(&tables.pins);
         let stale = pins.values().any(|pin| pin.stale);
         let frontier = pins.iter().map(|(name, pin)| (name.clone(), pin.frontier.clone())).collect();
         let partial = pins
@@ -237,25 +243,42 @@ impl Engine {
             .map(|(name, pin)| (name.clone(), pin.partial.clone()))
             .collect();
 
+        drop(pins);
         let pool = Arc::new(QueryPool::new(terms.memory, terms.threads, Arc::clone(&self.memory)));
         let (engine, read) = (Arc::clone(self), Arc::clone(query));
         let time = self.time_to_plan(places.is_short, deadline);
+        let held = places.hand_over();
         let planned = self.on_lane(time, &query.sql, async move {
-            let tables = QueryTables { catalog, pins: Arc::new(pins) };
-            planning::plan(engine.base.clone(), &read, tables, &terms, pool, engine.config.max_join_pairs).await
+            let (base, pairs) = (engine.base.clone(), engine.config.max_join_pairs);
+            let planned = planning::plan(base, &read, tables, &terms, pool, pairs).await;
+            drop(read);
+            (planned, held)
         });
-        let planned: Planned = planned.await??;
+        let (planned, held) = planned.await?;
+        *places = held;
+        let planned: Planned = planned?;
 
-        let place = match places.heavy.take() {
+        let place = match places.run.take() {
             Some(place) => place,
-            None => timeout_at(deadline, self.place(planned.weight)).await.map_err(|_| self.timeout())??,
+            None => {
+                let waiting = match planned.weight {
+                    Weight::Heavy => Some(self.places.wait()?),
+                    Weight::Light => waiting,
+                };
+                let place = timeout_at(deadline, self.place(planned.weight)).await;
+                drop(waiting);
+                place.map_err(|_| self.timeout())??
+            }
         };
-        drop(waiting);
         let head = Head { schema: repeats::shown(&planned.physical.schema()), frontier, stale, partial };
+        let occupied = Arc::clone(planned.allowance.occupied());
         let mut running = Running::start(planned, self.lanes.take()?, place, deadline);
         match timeout_at(deadline, running.first()).await {
             Ok(Some(Ok(()))) => Ok(Started { head, running }),
-            Ok(Some(Err(error))) => Err(error),
+            Ok(Some(Err(error))) => {
+                places.run = occupied.take_permit();
+                Err(error)
+            }
             Ok(None) => Err(match running.end().await {
                 Ok(_) => self.timeout(),
                 Err(panic) => self.panicked(panic, &query.sql),
@@ -265,7 +288,7 @@ impl Engine {
     }
 
     /// Pins all that the query reads.
-    async fn pin(&self, query: &ReadQuery) -> Result<(Arc<thalweg_schemas::catalog::Catalog>, Pins)> {
+    async fn pin(&self, query: &ReadQuery) -> Result<QueryTables> {
         let catalog = Arc::clone(&self.sources.shared.catalog.borrow());
         self.given.keep(|name| catalog.streams.contains_key(name));
         let unknown = |name: &&StreamName| !catalog.streams.contains_key(*name);
@@ -281,7 +304,14 @@ impl Engine {
             keep: self.config.query_timeout,
         };
         let pins = pin_all(&self.sources, &self.given, &wanted, &terms).await?;
-        Ok((catalog, pins))
+        let sources = SystemSources { sources: &self.sources, activity: &self.activity };
+        let system = system::read(&names::system_tables(&query.references), sources).await?;
+        Ok(QueryTables {
+            catalog,
+            pins: Arc::new(pins),
+            system: Arc::new(system),
+            activity: Arc::clone(&self.activity),
+        })
     }
 
     fn limited(self: &Arc<Self>, running: Running, deadline: Instant, track: Track) -> Batches {

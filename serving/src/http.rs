@@ -21,6 +21,8 @@ use tokio_util::sync::CancellationToken;
 use crate::Error;
 use crate::engine::Engine;
 
+mod socket;
+
 mod connections;
 mod guard;
 
@@ -28,10 +30,13 @@ mod calls;
 mod encode;
 mod health;
 mod probes;
+mod sending;
 mod sql;
 
-use self::guard::{Bodies, CallPermits, Door, REQUEST_BYTES};
+use self::guard::{CallPermits, Door, REQUEST_BYTES};
 
+pub(crate) use self::connections::accept;
+pub(crate) use self::guard::{Bodies, HeldBytes};
 pub use self::probes::{Probes, probe};
 
 /// Seconds after which a client that found no place may ask again.

@@ -17,16 +17,20 @@ use datafusion::physical_plan::ExecutionPlan;
 use datafusion::sql::parser::Statement as EngineStatement;
 use thalweg_schemas::catalog::Catalog;
 use thalweg_schemas::definition::{Statement, pieces, repeats, syntax};
+use thalweg_schemas::engine::expansion::{self, Excess};
 
+use crate::activity::Activity;
 use crate::limits::allowance::{Allowance, Terms};
+use crate::limits::memory::first_merge;
 use crate::limits::relations::OPERATORS;
 use crate::limits::weight::{self, Weight};
-use crate::limits::{expansion, growth, guard, relations, text};
+use crate::limits::{growth, guard, relations, text, windows};
 use crate::names;
 use crate::options::Options;
 use crate::parameters::{self, Bindings};
 use crate::pin::Pins;
 use crate::statements::{self, RequestKind};
+use crate::system::{SystemRows, cancel};
 use crate::{Error, Result};
 
 /// What a request asks for.
@@ -109,6 +113,9 @@ pub(super) fn read(
 pub(super) struct QueryTables {
     pub(super) catalog: Arc<Catalog>,
     pub(super) pins: Arc<Pins>,
+    /// The rows of the system tables that the query names.
+    pub(super) system: Arc<SystemRows>,
+    pub(super) activity: Arc<Activity>,
 }
 
 /// Plans a query over `tables`.
@@ -128,11 +135,13 @@ pub(super) async fn plan(
             state.register_udf(growth::checked(&function, &allowance)).map_err(planning)?;
         }
     }
-    let config = state.config().clone().with_batch_size(terms.batch_rows.max(1));
+    let mut config = state.config().clone().with_batch_size(terms.batch_rows.max(1));
+    config.options_mut().execution.sort_spill_reservation_bytes = first_merge(terms.memory, terms.threads);
     *state.config_mut() = config;
     let (logical, _) = logical(&mut state, query, &tables).await?;
+    let logical = windows::counted(logical, &allowance).map_err(planning)?;
     let env = RuntimeEnvBuilder::from_runtime_env(state.runtime_env())
-        .with_memory_pool(Arc::clone(allowance.pool()))
+        .with_memory_pool(allowance.operators_pool())
         .build_arc()
         .map_err(planning)?;
     let frame = SessionContext::new_with_state(state).execute_logical_plan(logical).await.map_err(planning)?;
@@ -147,8 +156,13 @@ pub(super) async fn plan(
 /// Describes a query over the tables of `catalog`, none of which is read.
 ///
 /// Errors: those of [`plan`] before the optimizer.
-pub(super) async fn describe(mut state: SessionState, query: &ReadQuery, catalog: Arc<Catalog>) -> Result<Description> {
-    let tables = QueryTables { catalog, pins: Arc::default() };
+pub(super) async fn describe(
+    mut state: SessionState,
+    query: &ReadQuery,
+    catalog: Arc<Catalog>,
+    activity: Arc<Activity>,
+) -> Result<Description> {
+    let tables = QueryTables { catalog, pins: Arc::default(), system: Arc::default(), activity };
     let (logical, parameters) = logical(&mut state, query, &tables).await?;
     let columns = state.analyzer().execute_and_check(logical, state.config_options(), |_, _| {}).map_err(planning)?;
     Ok(Description { parameters, columns: Some(repeats::shown(columns.schema().inner())) })
@@ -163,7 +177,15 @@ async fn logical(
     let mut statement = query.statement.clone();
     let mentioned = Arc::new(syntax::mentioned(&statement));
     syntax::rewrite(&mut statement, |name| names::unlisted(&tables.catalog, &mentioned, name));
-    state.register_catalog_list(names::catalog_list(&tables.catalog, Arc::clone(&tables.pins), &mentioned));
+    state.register_catalog_list(names::catalog_list(
+        &tables.catalog,
+        Arc::clone(&tables.pins),
+        &tables.system,
+        &mentioned,
+    ));
+    for function in cancel::functions(&tables.activity, &query.options) {
+        state.register_udf(Arc::new(function)).map_err(planning)?;
+    }
     let state = &*state;
     let planned = parameters::bind(statement, query.placeholders, &query.bindings, |statement| async move {
         let mut apart = statement.clone();
@@ -178,7 +200,9 @@ async fn logical(
     let (logical, types) = planned.await?;
     refuse_changes(&logical)?;
     refuse_large(&logical)?;
-    expansion::refuse_large(&logical)?;
+    if let Some(Excess { what, count, limit }) = expansion::excess(&logical).map_err(planning)? {
+        return Err(Error::RefuseSize { what, count, limit });
+    }
     Ok((logical, types))
 }
 

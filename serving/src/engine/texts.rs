@@ -1,7 +1,9 @@
 //! Work on the text of a request: reading, describing and planning it, and applying definitions, each on a lane and in
 //! time.
 //!
-//! Invariant: a text that is not short has a place of its own while it is read and planned.
+//! Invariant: a text that is not short has a place of its own while it is read and planned. The work holds the
+//! place and hands it back with its result, so a client that goes away does not free the place of a text that is still
+//! read.
 
 use std::sync::Arc;
 
@@ -34,19 +36,26 @@ const DEFINITIONS_TIME: std::time::Duration = std::time::Duration::from_secs(60)
 /// The places that a text has before it is planned.
 pub(super) struct TextPlaces {
     pub(super) is_short: bool,
-    /// Taken by the first plan that runs.
-    pub(super) heavy: Option<OwnedSemaphorePermit>,
+    /// The place to run: of a text that is heavy before it is planned, or of a query that starts again.
+    pub(super) run: Option<OwnedSemaphorePermit>,
     /// Held while the text and its tree are in memory.
     long: Option<OwnedSemaphorePermit>,
 }
 
+impl TextPlaces {
+    /// The places, for work on the text to hold.
+    pub(super) fn hand_over(&mut self) -> Self {
+        Self { is_short: self.is_short, run: self.run.take(), long: self.long.take() }
+    }
+}
+
 /// The time of work on a lane.
 pub(super) struct LaneTime {
-    within: std::time::Duration,
+    pub(super) within: std::time::Duration,
     /// The end of the request's time, if that ends the work too.
-    deadline: Option<Instant>,
+    pub(super) deadline: Option<Instant>,
     /// The error if `within` is over first.
-    late: Box<dyn Fn() -> Error + Send>,
+    pub(super) late: Box<dyn Fn() -> Error + Send>,
 }
 
 impl Engine {
@@ -68,17 +77,20 @@ impl Engine {
         };
         let catalog = Arc::clone(&self.sources.shared.catalog.borrow());
         names::wanted(&catalog, &query.references, &self.sources.metrics)?;
-        let state = self.base.clone();
+        let (state, activity) = (self.base.clone(), Arc::clone(&self.activity));
         let time = self.time_to_plan(places.is_short, deadline);
-        let described = self.on_lane(time, sql, async move { planning::describe(state, &query, catalog).await });
-        described.await?
+        let described = self.on_lane(time, sql, async move {
+            let described = planning::describe(state, &query, catalog, activity).await;
+            (described, places)
+        });
+        described.await?.0
     }
 
     /// Why nothing is planned at the moment, if so: far more work is lost than that of heavy queries.
     fn refuses_plans(&self) -> Option<Error> {
         let lost = self.lanes.lost();
         let most = self.config.max_lost_queries + self.config.max_queries + self.config.max_light_queries;
-        (lost >= most).then_some(Error::PlansLost { lost })
+        (lost >= most).then_some(Error::TooManyLost { lost })
     }
 
     /// Reads a request. A text that is not short is heavy before anything is known of it, so it needs a place of a
@@ -90,22 +102,26 @@ impl Engine {
         options: Options,
         deadline: Instant,
     ) -> Result<(RequestContent, TextPlaces)> {
-        let mut places = TextPlaces { is_short: sql.len() <= SHORT_TEXT, heavy: None, long: None };
+        let mut places = TextPlaces { is_short: sql.len() <= SHORT_TEXT, run: None, long: None };
         if sql.len() > LONG_TEXT {
             places.long = Some(self.places.long_text().await?);
         }
         if !places.is_short {
-            places.heavy = Some(self.place(Weight::Heavy).await?);
+            places.run = Some(self.place(Weight::Heavy).await?);
         }
         let (engine, text) = (Arc::clone(self), sql.to_owned());
         let time = self.time_to_plan(places.is_short, deadline);
-        let read =
-            self.on_lane(time, sql, async move { planning::read(&engine.base, &text, bindings, options) }).await??;
-        Ok((read, places))
+        let read = self.on_lane(time, sql, async move {
+            let read = planning::read(&engine.base, &text, bindings, options);
+            drop(text);
+            (read, places)
+        });
+        let (read, places) = read.await?;
+        Ok((read?, places))
     }
 
     /// Applies definitions on a lane, because views are compiled on the way.
-    pub(super) async fn apply(self: &Arc<Self>, definitions: Vec<Statement>) -> Result<Answer> {
+    pub(super) async fn apply(self: &Arc<Self>, definitions: Vec<Statement>, places: TextPlaces) -> Result<Answer> {
         let sources = self.sources.clone();
         let seconds = DEFINITIONS_TIME.as_secs_f64();
         let time = LaneTime {
@@ -113,7 +129,11 @@ impl Engine {
             deadline: None,
             late: Box::new(move || Error::ApplyInTime { seconds }),
         };
-        self.on_lane(time, "definitions", async move { statements::apply(&sources, definitions).await }).await?
+        let applied = self.on_lane(time, "definitions", async move {
+            let applied = statements::apply(&sources, definitions).await;
+            (applied, places)
+        });
+        applied.await?.0
     }
 
     /// The time for reading or planning a text. A short text has little of it, because everybody may have one planned;
@@ -146,9 +166,11 @@ impl Engine {
         let end = time.deadline.map_or(own, |deadline| deadline.min(own));
         let threads = lane.handle().clone();
         let watch = lane.watch(end + PLAN_LOST_AFTER);
+        let held = (lane, place);
         let task = AbortOnDropHandle::new(threads.spawn(async move {
+            let held = held;
             let done = work.await;
-            drop((lane, place));
+            drop(held);
             done
         }));
         let done = timeout_at(end, task).await;

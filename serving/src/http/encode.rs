@@ -21,6 +21,8 @@ use thalweg_schemas::api::sql::{AnswerColumn, SqlAnswer};
 
 use crate::{Error, Result};
 
+pub(super) mod size;
+
 /// The format of an answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum AnswerFormat {
@@ -87,16 +89,7 @@ impl Encoder {
 
     /// The bytes that `batch` becomes, at most, and what is needed on the way.
     pub(super) fn bytes_of(&self, batch: &RecordBatch) -> usize {
-        let values = batch.columns().iter().map(|column| match column.data_type() {
-            DataType::Utf8 => encoded_texts(column.as_string::<i32>().iter()),
-            DataType::LargeUtf8 => encoded_texts(column.as_string::<i64>().iter()),
-            other => {
-                let bytes = column.to_data().get_slice_memory_size().unwrap_or(0);
-                // Each byte within a nested text may become six, which CSV writes twice; a number becomes its digits.
-                bytes.saturating_mul(if other.is_nested() { 12 } else { 4 })
-            }
-        });
-        values.fold(batch.num_rows().saturating_mul(4), usize::saturating_add)
+        size::encoded_bytes(batch, self.format)
     }
 
     pub(super) fn end(&mut self, out: &mut Vec<u8>) -> Result<()> {
@@ -149,16 +142,6 @@ impl Encoder {
         let rows = arrow::array::RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
         RecordBatch::try_new_with_options(flat_schema(&schema), columns, &rows)
     }
-}
-
-/// Bytes of texts in quotes, with what is escaped.
-fn encoded_texts<'a>(texts: impl Iterator<Item = Option<&'a str>>) -> usize {
-    let escaped = |byte: u8| match byte {
-        0..=0x1f => 6,
-        b'"' | b'\\' => 2,
-        _ => 1,
-    };
-    texts.map(|text| text.map_or(4, |text| text.bytes().map(escaped).sum::<usize>() + 3)).sum()
 }
 
 fn write_value(column: &mut NullableEncoder<'_>, row: usize, out: &mut Vec<u8>) {

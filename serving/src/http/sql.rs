@@ -13,13 +13,16 @@ use axum::extract::rejection::BytesRejection;
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use datafusion::execution::memory_pool::{MemoryConsumer, MemoryReservation};
-use futures::stream::{self, StreamExt};
+use futures::stream::{self, BoxStream, StreamExt, TryStreamExt};
 use serde::Serialize;
 use thalweg_schemas::api::headers;
 use thalweg_schemas::api::sql::{SqlAnswer, SqlRequest};
+use tokio::time::Instant;
 
+use super::encode::size::encoded_bytes;
 use super::encode::{AnswerFormat, Encoder, columns};
 use super::guard::Caller;
+use super::sending::Sending;
 use crate::answer::{Answer, Batches};
 use crate::engine::Engine;
 use crate::limits::slices::bytes;
@@ -33,8 +36,11 @@ const OPTIONS: [(&str, &str); 3] =
 /// Size in bytes up to which an answer is completed before its head is sent, so that its errors still have a status.
 const WHOLE_BYTES: usize = 256 << 10;
 
-/// Bytes of a batch that is encoded where the request is served.
+/// Encoded bytes of a batch that is encoded where the request is served.
 const ENCODED_HERE: usize = 64 << 10;
+
+/// Encoded bytes of a batch that is encoded at once, if it has more than one row.
+const PIECE: usize = 1 << 20;
 
 pub(super) async fn run(
     State(engine): State<Arc<Engine>>,
@@ -47,8 +53,9 @@ pub(super) async fn run(
     let mut options = from_headers(&given)?;
     options.definitions = caller.definitions;
     let sql = text(given.get(header::CONTENT_TYPE), &body, &mut options)?;
+    let end = Instant::now() + engine.config.query_timeout + engine.config.http.client_within;
     let answer = engine.run(&sql, options).await?;
-    respond(answer, format).await
+    respond(answer, format, end).await
 }
 
 fn bad_request(reason: String) -> Error {
@@ -110,9 +117,10 @@ fn accepted(accept: Option<&HeaderValue>) -> Result<AnswerFormat> {
     Err(Error::ChooseFormat { accept: accept.to_owned() })
 }
 
-/// Sends small answers whole and streams large ones.
-async fn respond(answer: Answer, format: AnswerFormat) -> Result<Response> {
-    let Answer { schema, frontier, stale, partial, mut batches, memory } = answer;
+/// Sends small answers whole and streams large ones, until `end`.
+async fn respond(answer: Answer, format: AnswerFormat, end: Instant) -> Result<Response> {
+    let Answer { schema, frontier, stale, partial, batches, memory } = answer;
+    let mut batches = in_pieces(batches, format);
     let head = SqlAnswer { columns: columns(&schema), frontier, stale, partial, rows: Vec::new() };
     let memory = memory.map(|memory| MemoryConsumer::new("an encoded answer").register(&memory));
     let mut encoder = Encoder::new(format, schema);
@@ -129,7 +137,12 @@ async fn respond(answer: Answer, format: AnswerFormat) -> Result<Response> {
             }
         }
     }
-    let body = if ended { Body::from(first.into_bytes()) } else { stream_rest(first, encoder, batches) };
+    let body = if ended && first.bytes.len() <= WHOLE_BYTES {
+        Body::from(first.bytes)
+    } else {
+        let rest = (!ended).then(|| (encoder, batches, first.next()));
+        stream_all(first, rest, end)
+    };
     let mut response = body.into_response();
     let given = response.headers_mut();
     given.insert(headers::FRONTIER, header_of(&head.frontier)?);
@@ -154,10 +167,6 @@ impl Encoded {
     fn next(&self) -> Self {
         Self { bytes: Vec::new(), held: self.held.as_ref().map(MemoryReservation::new_empty) }
     }
-
-    fn into_bytes(self) -> Bytes {
-        Bytes::from_owner(self)
-    }
 }
 
 impl AsRef<[u8]> for Encoded {
@@ -166,15 +175,42 @@ impl AsRef<[u8]> for Encoded {
     }
 }
 
-/// Writes `batch` behind `out`. A large batch is encoded on a thread for blocking work, because the threads that serve
+/// A part of a batch that is encoded at once.
+struct EncodablePiece {
+    batch: RecordBatch,
+    /// The bytes that it becomes, at most; `None` if finding out takes long.
+    bytes: Option<usize>,
+}
+
+/// The batches of an answer, cut so that a piece of several rows becomes few bytes: rows of a few bits may become
+/// objects with long names.
+fn in_pieces(batches: Batches, format: AnswerFormat) -> BoxStream<'static, Result<EncodablePiece>> {
+    batches.map_ok(move |batch| stream::iter(cut(batch, format).into_iter().map(Ok::<_, Error>))).try_flatten().boxed()
+}
+
+fn cut(batch: RecordBatch, format: AnswerFormat) -> Vec<EncodablePiece> {
+    let rows = batch.num_rows();
+    if rows <= 1 && bytes(&batch) > ENCODED_HERE {
+        return vec![EncodablePiece { batch, bytes: None }];
+    }
+    let size = encoded_bytes(&batch, format);
+    if rows <= 1 || size <= PIECE {
+        return vec![EncodablePiece { batch, bytes: Some(size) }];
+    }
+    let halves = [batch.slice(0, rows / 2), batch.slice(rows / 2, rows - rows / 2)];
+    halves.into_iter().flat_map(|half| cut(half, format)).collect()
+}
+
+/// Writes a piece behind `out`. A large one is encoded on a thread for blocking work, because the threads that serve
 /// requests must not be held for long, and its bytes count in the query's memory.
-async fn encode(mut encoder: Encoder, batch: RecordBatch, mut out: Encoded) -> Result<(Encoder, Encoded)> {
-    if bytes(&batch) <= ENCODED_HERE {
+async fn encode(mut encoder: Encoder, piece: EncodablePiece, mut out: Encoded) -> Result<(Encoder, Encoded)> {
+    let EncodablePiece { batch, bytes: more } = piece;
+    if more.is_some_and(|more| more <= ENCODED_HERE) {
         encoder.batch(&batch, &mut out.bytes)?;
         return Ok((encoder, out));
     }
     let work = move || {
-        let more = encoder.bytes_of(&batch);
+        let more = more.unwrap_or_else(|| encoder.bytes_of(&batch));
         if let Some(held) = &out.held {
             held.try_grow(more.saturating_add(bytes(&batch))).map_err(|source| Error::of_engine(source, false))?;
         }
@@ -182,7 +218,7 @@ async fn encode(mut encoder: Encoder, batch: RecordBatch, mut out: Encoded) -> R
         encoder.batch(&batch, &mut out.bytes)?;
         out.bytes.shrink_to_fit();
         if let Some(held) = &out.held {
-            held.resize(out.bytes.len());
+            held.try_resize(out.bytes.len()).map_err(|source| Error::of_engine(source, false))?;
         }
         Ok((encoder, out))
     };
@@ -198,32 +234,38 @@ fn header_of(value: &impl Serialize) -> Result<HeaderValue> {
     HeaderValue::from_str(&text).map_err(|e| Error::Serve(std::io::Error::other(e)))
 }
 
-/// Returns a body of `head` and one chunk per batch. Dropping the body drops the query.
-fn stream_rest(head: Encoded, encoder: Encoder, batches: Batches) -> Body {
-    let rest = stream::try_unfold(Some((encoder, batches, head.next())), |running| async move {
-        let Some((mut encoder, mut batches, mut chunk)) = running else {
+/// The encoder, the pieces that were not encoded yet, and the part of the answer that they become.
+type Rest = (Encoder, BoxStream<'static, Result<EncodablePiece>>, Encoded);
+
+/// Returns a body of `head` and one part per piece, until `end`. Dropping the body drops the query.
+fn stream_all(head: Encoded, rest: Option<Rest>, end: Instant) -> Body {
+    let rest = stream::try_unfold(rest, |running| async move {
+        let Some((mut encoder, mut pieces, mut part)) = running else {
             return Ok(None);
         };
-        match batches.next().await {
-            Some(batch) => (encoder, chunk) = encode(encoder, batch?, chunk).await?,
+        match pieces.next().await {
+            Some(piece) => (encoder, part) = encode(encoder, piece?, part).await?,
             None => {
-                encoder.end(&mut chunk.bytes)?;
-                return Ok(Some((chunk.into_bytes(), None)));
+                encoder.end(&mut part.bytes)?;
+                return Ok(Some((part, None)));
             }
         }
-        let next = chunk.next();
-        Ok::<_, Error>(Some((chunk.into_bytes(), Some((encoder, batches, next)))))
+        let next = part.next();
+        Ok::<_, Error>(Some((part, Some((encoder, pieces, next)))))
     });
-    let rest = rest.inspect(|chunk| {
-        if let Err(error) = chunk {
+    let parts = Sending::new(stream::iter([Ok(head)]).chain(rest), end);
+    Body::from_stream(parts.inspect(|part| {
+        if let Err(error) = part {
             tracing::info!(%error, "an answer broke off");
         }
-    });
-    Body::from_stream(stream::iter([Ok(head.into_bytes())]).chain(rest))
+    }))
 }
 
 #[cfg(test)]
 mod tests {
+    use arrow::array::{ArrayRef, BooleanArray, StructArray};
+    use arrow::datatypes::{DataType, Field};
+
     use super::*;
 
     #[track_caller]
@@ -240,6 +282,19 @@ mod tests {
         check_accept(Some("text/html, text/csv;q=0.9"), Some(AnswerFormat::Csv));
         check_accept(Some("application/json, text/csv"), Some(AnswerFormat::Json));
         check_accept(Some("image/png"), None);
+    }
+
+    #[test]
+    fn rows_of_a_few_bits_that_become_long_objects_are_cut() {
+        let flags: ArrayRef = Arc::new(BooleanArray::from(vec![true; 100]));
+        let field = Arc::new(Field::new("x".repeat(300_000), DataType::Boolean, true));
+        let objects: ArrayRef = Arc::new(StructArray::from(vec![(field, flags)]));
+        let batch = RecordBatch::try_from_iter([("a", objects)]).unwrap();
+        let pieces = cut(batch.clone(), AnswerFormat::Json);
+        assert_eq!(pieces.iter().map(|piece| piece.batch.num_rows()).sum::<usize>(), 100);
+        assert!(pieces.iter().all(|piece| (1..=3).contains(&piece.batch.num_rows())));
+        assert!(pieces.iter().all(|piece| piece.bytes.is_some_and(|bytes| (300_000..=PIECE).contains(&bytes))));
+        assert_eq!(cut(batch.slice(0, 0), AnswerFormat::Csv).len(), 1);
     }
 
     #[test]
