@@ -38,6 +38,7 @@ mod statements;
 
 mod engine;
 
+mod dashboards;
 mod http;
 
 mod postgres;

@@ -1,5 +1,6 @@
 //! HTTP over a real listener: the answers that clients see, and the end of a query whose client disconnects.
 
+mod console;
 mod door;
 mod large;
 mod reference;
@@ -41,7 +42,7 @@ impl Server {
         let mut config = ServingConfig { shutdown_grace: Duration::from_millis(100), ..world.config() };
         change(&mut config);
         let sources = world.sources.clone();
-        let task = tokio::spawn(serve(listener, config, sources, cancel.clone()));
+        let task = tokio::spawn(serve(doors, config, sources, cancel.clone()));
         Self { world, url, client: Client::new(), cancel, task }
     }
 
