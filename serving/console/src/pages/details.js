@@ -39,12 +39,21 @@ function Rows({ title, sql, open = false, note = "" }) {
     0,
     [sql, opened],
   );
+  const found = rows.data?.rows;
   return html`<details class="rows" open=${open} onToggle=${(event) => setOpened(event.currentTarget.open)}>
     <summary><h2>${title}</h2></summary>
-    ${opened && html`<div class="bar-of-tools"><span class="grow dim">${note}</span><button onClick=${rows.again}>Ask again</button><a class="button" href=${sqlLink(sql)}>Open in SQL</a></div>`}
+    ${
+      opened &&
+      html`<div class="bar-of-tools">
+        <span class="grow dim">${note}</span>
+        <button onClick=${rows.again}>Ask again</button>
+        <a class="button" href=${sqlLink(sql)}>Open in SQL</a>
+      </div>`
+    }
     ${rows.error && html`<${Problem} error=${rows.error} />`}
-    ${rows.data && (rows.data.rows.length ? html`<${Grid} columns=${rows.data.columns} rows=${rows.data.rows} label=${title} height=${320} />` : html`<p class="empty">There are none.</p>`)}
-    ${opened && !rows.data && !rows.error && html`<p class="empty">Loading …</p>`}
+    ${found?.length > 0 && html`<${Grid} columns=${rows.data.columns} rows=${found} label=${title} height=${320} />`}
+    ${found?.length === 0 && html`<p class="empty">There are none.</p>`}
+    ${opened && !found && !rows.error && html`<p class="empty">Loading …</p>`}
   </details>`;
 }
 
@@ -231,8 +240,8 @@ function Actions({ name, again }) {
       (run) =>
         html`<p class="note" role="status">
           ${run.mode} run:${" "}
-          <b>${typeof run.outcome === "string" ? run.outcome.replaceAll("_", " ") : Object.keys(run.outcome)[0]}</b>,${" "}
-          ${count(run.rows_read)} rows read, ${count(run.groups)} groups, ${count(run.files)} files,${" "}
+          <b>${typeof run.outcome === "string" ? run.outcome.replaceAll("_", " ") : Object.keys(run.outcome)[0]}</b
+          >,${" "} ${count(run.rows_read)} rows read, ${count(run.groups)} groups, ${count(run.files)} files,${" "}
           ${duration(run.elapsed_ms / 1000)} ${run.outcome.failed && html`<${Failure} failure=${run.outcome.failed} />`}
           ${run.outcome.busy && html` by ${run.outcome.busy.holder} until <${Time} iso=${isoOf(run.outcome.busy.until_ms)} />`}
         </p>`,
@@ -254,8 +263,9 @@ function Audit({ audit }) {
       ${audit.parts.map(
         (part) =>
           html`<li>
-            ${part.provenance} segments against ${part.against === "archive" ? "the archive" : "the published states"}:${" "}
-            ${count(part.segments)} segments, ${count(part.offsets)} offsets, ${count(part.groups)} groups,${" "}
+            ${part.provenance} segments against
+            ${part.against === "archive" ? "the archive" : "the published states"}:${" "} ${count(part.segments)}
+            segments, ${count(part.offsets)} offsets, ${count(part.groups)} groups,${" "}
             ${part.differences.length ? "differ" : "equal"}
           </li>`,
       )}

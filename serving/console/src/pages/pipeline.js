@@ -67,57 +67,84 @@ function Picture({ data, width, perSecond }) {
     role="group"
     aria-label="Topics, layers and views"
   >
-    ${placed.blocks.map((block) => html`<${Block} key=${block.stream.name} ...${{ block, speed: perSecond[block.stream.name] }} />`)}
+    ${placed.blocks.map((block) => html`<${Block} key=${block.stream.name} block=${block} perSecond=${perSecond[block.stream.name]} />`)}
   </svg>`;
 }
 
-function Block({ block, speed }) {
-  const { stream } = block;
-  const moves = (speed ?? 0) > 0;
-  const failed = new Set(block.views.filter(({ view }) => view.status === "failed").map(({ view }) => view.name));
-  const waiting = below(stream.frontier) - below(stream.archive_frontier);
-  const link = `#/streams/${encodeURIComponent(stream.name)}`;
+/** What the boxes of a stream say. */
+function said(stream, perSecond) {
+  const partitions = Object.keys(stream.origin ?? stream.partitions ?? {}).length;
+  const archived = below(stream.archive_frontier);
+  const memory = stream.memory_bytes === undefined ? "" : ` · ${bytes(stream.memory_bytes)}`;
   const fresh = age(stream);
+  return {
+    topic: [
+      `${rate(perSecond)} in ${partitions} partitions`,
+      `lag ${count(stream.lag ?? 0)}${stream.paused ? " · paused" : ""}`,
+    ],
+    archive: [
+      `${count(archived)} messages, ${count(stream.archive_files ?? 0)} files`,
+      `${count(Math.max(below(stream.frontier) - archived, 0))} still in memory`,
+    ],
+    speed: [
+      `frontier ${count(below(stream.frontier))}${memory}`,
+      fresh === null ? "no event yet" : `newest event ${duration(fresh)} old`,
+    ],
+  };
+}
+
+function Block({ block, perSecond }) {
+  const { stream } = block;
+  const failed = new Set(block.views.filter(({ view }) => view.status === "failed").map(({ view }) => view.name));
+  const state = ({ kind, view }) => {
+    if (failed.has(view)) return "broken";
+    return perSecond > 0 && kind !== "batch" ? "moves" : "";
+  };
+  const link = `#/streams/${encodeURIComponent(stream.name)}`;
+  const lines = said(stream, perSecond);
+  const tone = toneOf(stream.status);
+  const archiveTone = stream.archive_failure ? "bad" : "good";
   return html`<g>
-    ${block.arrows.map(({ kind, view, path }) => html`<path d=${path} class=${`arrow ${kind} ${failed.has(view) ? "broken" : moves && kind !== "batch" ? "moves" : ""}`} />`)}
+    ${block.arrows.map((arrow) => html`<path d=${arrow.path} class=${`arrow ${arrow.kind} ${state(arrow)}`} />`)}
+    <${Node} kind="topic" title=${stream.topic} lines=${lines.topic} ...${{ box: block.topic, link, tone }} />
     <${Node}
-      ...${{ box: block.topic, link, kind: "topic", title: stream.topic, tone: toneOf(stream.status), lines: [`${rate(speed)} in ${Object.keys(stream.partitions ?? {}).length || Object.keys(stream.origin ?? {}).length} partitions`, `lag ${count(stream.lag ?? 0)}${stream.paused ? " · paused" : ""}`] }}
+      kind="archive"
+      title="archive"
+      lines=${lines.archive}
+      ...${{ box: block.archive, link, tone: archiveTone }}
     />
-    <${Node}
-      ...${{ box: block.archive, link, kind: "archive", title: "archive", tone: stream.archive_failure ? "bad" : "good", lines: [`${count(below(stream.archive_frontier))} messages, ${count(stream.archive_files ?? 0)} files`, `${count(Math.max(waiting, 0))} still in memory`] }}
-    />
-    <${Node}
-      ...${{ box: block.speed, link, kind: "speed", title: "speed", tone: toneOf(stream.status), lines: [`frontier ${count(below(stream.frontier))}${stream.memory_bytes === undefined ? "" : ` · ${bytes(stream.memory_bytes)}`}`, fresh === null ? "no event yet" : `newest event ${duration(fresh)} old`] }}
-    />
+    <${Node} kind="speed" title="speed" lines=${lines.speed} ...${{ box: block.speed, link, tone }} />
     ${block.views.map(({ view, box }) => html`<${ViewNode} key=${view.name} ...${{ view, box }} />`)}
   </g>`;
 }
 
+/** How the newest run of a view ended, or when its batch version was published. */
+function newest({ last_run: run, age_seconds: seconds }) {
+  if (run)
+    return `${run.mode} run ${duration((Date.now() - run.finished_ms) / 1000)} ago: ${run.outcome.replaceAll("_", " ")}`;
+  return seconds === null ? "no batch version yet" : `published ${duration(seconds)} ago`;
+}
+
 function ViewNode({ view, box }) {
-  const ahead = below(view.frontier) - below(view.cut);
-  const run = view.last_run;
-  const age = run
-    ? `${run.mode} run ${duration((Date.now() - run.finished_ms) / 1000)} ago: ${run.outcome.replaceAll("_", " ")}`
-    : view.age_seconds === null
-      ? "no batch version yet"
-      : `published ${duration(view.age_seconds)} ago`;
-  const lines = view.failure
-    ? [`${view.failure.step}: ${view.failure.reason}`, age]
-    : [`batch v${view.batch_version ?? "–"} + ${count(Math.max(ahead, 0))} newer messages`, age];
-  return html`<${Node}
-    ...${{ box, link: `#/views/${encodeURIComponent(view.name)}`, kind: "view", title: view.name, tone: toneOf(view.failure && view.status === "serving" ? "waiting_for_kafka" : view.status), lines }}
-  />`;
+  const ahead = Math.max(below(view.frontier) - below(view.cut), 0);
+  const first = view.failure
+    ? `${view.failure.step}: ${view.failure.reason}`
+    : `batch v${view.batch_version ?? "–"} + ${count(ahead)} newer messages`;
+  const tone = view.failure && view.status === "serving" ? "warn" : toneOf(view.status);
+  const link = `#/views/${encodeURIComponent(view.name)}`;
+  return html`<${Node} kind="view" title=${view.name} lines=${[first, newest(view)]} ...${{ box, link, tone }} />`;
 }
 
 /** A box with a title and lines of text, which are cut to its width; the tooltip has them whole. */
 function Node({ box: { x, y, w, h }, link, kind, title, tone, lines }) {
-  const shown = lines.filter(Boolean);
-  const whole = [title, ...shown].join("\n");
-  return html`<a href=${link} class=${`node ${kind} ${tone}`} aria-label=${`${kind} ${title}: ${shown.join("; ")}`}>
+  const whole = [title, ...lines].join("\n");
+  return html`<a href=${link} class=${`node ${kind} ${tone}`} aria-label=${`${kind} ${title}: ${lines.join("; ")}`}>
     <title>${whole}</title>
     <rect x=${x} y=${y} width=${w} height=${h} rx="8" />
     <circle cx=${x + 14} cy=${y + 17} r="4.5" />
     <text x=${x + 26} y=${y + 22} class="node-title">${cut(title, (w - 34) / 8.2)}</text>
-    ${shown.map((line, i) => html`<text x=${x + 12} y=${y + 41 + i * 17} class="node-line">${cut(line, (w - 20) / 6.3)}</text>`)}
+    ${lines.map(
+      (line, i) => html`<text x=${x + 12} y=${y + 41 + i * 17} class="node-line">${cut(line, (w - 20) / 6.3)}</text>`,
+    )}
   </a>`;
 }

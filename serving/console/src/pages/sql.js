@@ -131,7 +131,11 @@ export function SqlPage({ shared, setShared }) {
         }
       </div>
       <div class="bar-of-tools">
-        ${state.running ? html`<button class="danger" onClick=${cancel}>Cancel</button>` : html`<button class="primary" onClick=${run} title="Ctrl Enter">Run</button>`}
+        ${
+          state.running
+            ? html`<button class="danger" onClick=${cancel}>Cancel</button>`
+            : html`<button class="primary" onClick=${run} title="Ctrl Enter">Run</button>`
+        }
         <span class="grow dim" role="status"
           >${state.running ? html`<${Clock} since=${state.running} />` : "the selection, or the statement at the cursor"}</span
         >
@@ -156,9 +160,10 @@ function Clock({ since }) {
 /** An error with its place; the place is a button that moves the cursor there. */
 function Complaint({ failure, goTo }) {
   const { place, lines } = failure;
+  const where = place && `line ${lines.length}, column ${[...lines.at(-1)].length + 1}`;
   return html`<div class="problem complaint-box">
     <${Problem} error=${failure} />
-    ${place && html`<button class="plain link" onClick=${() => goTo(place.from)}>line ${lines.length}, column ${[...lines.at(-1)].length + 1}</button>`}
+    ${place && html`<button class="plain link" onClick=${() => goTo(place.from)}>${where}</button>`}
   </div>`;
 }
 
