@@ -135,10 +135,10 @@ function ViewNode({ view, box }) {
   return html`<${Node} kind="view" title=${view.name} lines=${[first, newest(view)]} ...${{ box, link, tone }} />`;
 }
 
-/** A box with a title and lines of text, which are cut to its width; the tooltip has them whole. */
+/** A box with a title and lines of text, which are cut to its width; the tooltip, which also names the link, has them whole. */
 function Node({ box: { x, y, w, h }, link, kind, title, tone, lines }) {
-  const whole = [title, ...lines].join("\n");
-  return html`<a href=${link} class=${`node ${kind} ${tone}`} aria-label=${`${kind} ${title}: ${lines.join("; ")}`}>
+  const whole = [`${kind} ${title}`, ...lines].join("\n");
+  return html`<a href=${link} class=${`node ${kind} ${tone}`}>
     <title>${whole}</title>
     <rect x=${x} y=${y} width=${w} height=${h} rx="8" />
     <circle cx=${x + 14} cy=${y + 17} r="4.5" />

@@ -115,6 +115,7 @@ export function SqlPage({ shared, setShared }) {
   useKeys({ e: () => editor.current?.focus(), h: openHistory, Escape: cancel });
   const { answer, failure } = state;
   return html`<main class="page sql-page" aria-label="SQL">
+    <h1 class="out-of-sight">SQL</h1>
     <${Names} names=${names} error=${list.error} insert=${(name) => editor.current?.insert(name)} />
     <div class="workbench">
       <div class="editor-frame">
@@ -178,7 +179,7 @@ function Names({ names, error, insert }) {
         const tables = shown.filter((table) => table.kind === kind);
         return (
           tables.length > 0 &&
-          html`<h3>${kind}s</h3>
+          html`<h2>${kind}s</h2>
             ${tables.map(
               (table) =>
                 html`<details key=${table.name}>
