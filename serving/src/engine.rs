@@ -40,9 +40,10 @@ use crate::metrics::Track;
 use crate::names;
 use crate::options::Options;
 use crate::parameters::{Bindings, Parameter};
-use crate::pin::{AnsweredFrontiers, PinOptions, Pins, pin_all};
+use crate::pin::{AnsweredFrontiers, PinOptions, pin_all};
 use crate::sources::{ServingConfig, Sources};
 use crate::status::readiness::Readiness;
+use crate::system::{self, SystemSources};
 use crate::{Error, Result};
 
 /// Everything that queries share.
@@ -228,7 +229,8 @@ impl Engine {
         // Until the query has a place to run, which bounds the pins from then on.
         let waiting = self.places.pinned().await?;
         let pinned = timeout_at(deadline, self.pin(query)).await;
-        let (catalog, pins) = pinned.map_err(|_| self.timeout())??;
+        let tables = pinned.map_err(|_| self.timeout())??;
+        let pins = Arc::clone(&tables.pins);
         let stale = pins.values().any(|pin| pin.stale);
         let frontier = pins.iter().map(|(name, pin)| (name.clone(), pin.frontier.clone())).collect();
         let partial = pins
@@ -241,7 +243,6 @@ impl Engine {
         let (engine, read) = (Arc::clone(self), Arc::clone(query));
         let time = self.time_to_plan(places.is_short, deadline);
         let planned = self.on_lane(time, &query.sql, async move {
-            let tables = QueryTables { catalog, pins: Arc::new(pins) };
             planning::plan(engine.base.clone(), &read, tables, &terms, pool, engine.config.max_join_pairs).await
         });
         let planned: Planned = planned.await??;
@@ -265,7 +266,7 @@ impl Engine {
     }
 
     /// Pins all that the query reads.
-    async fn pin(&self, query: &ReadQuery) -> Result<(Arc<thalweg_schemas::catalog::Catalog>, Pins)> {
+    async fn pin(&self, query: &ReadQuery) -> Result<QueryTables> {
         let catalog = Arc::clone(&self.sources.shared.catalog.borrow());
         self.given.keep(|name| catalog.streams.contains_key(name));
         let unknown = |name: &&StreamName| !catalog.streams.contains_key(*name);
@@ -281,7 +282,14 @@ impl Engine {
             keep: self.config.query_timeout,
         };
         let pins = pin_all(&self.sources, &self.given, &wanted, &terms).await?;
-        Ok((catalog, pins))
+        let sources = SystemSources { sources: &self.sources, activity: &self.activity };
+        let system = system::read(&names::system_tables(&query.references), sources).await?;
+        Ok(QueryTables {
+            catalog,
+            pins: Arc::new(pins),
+            system: Arc::new(system),
+            activity: Arc::clone(&self.activity),
+        })
     }
 
     fn limited(self: &Arc<Self>, running: Running, deadline: Instant, track: Track) -> Batches {

@@ -42,11 +42,11 @@ pub(super) struct TextPlaces {
 
 /// The time of work on a lane.
 pub(super) struct LaneTime {
-    within: std::time::Duration,
+    pub(super) within: std::time::Duration,
     /// The end of the request's time, if that ends the work too.
-    deadline: Option<Instant>,
+    pub(super) deadline: Option<Instant>,
     /// The error if `within` is over first.
-    late: Box<dyn Fn() -> Error + Send>,
+    pub(super) late: Box<dyn Fn() -> Error + Send>,
 }
 
 impl Engine {
@@ -68,9 +68,10 @@ impl Engine {
         };
         let catalog = Arc::clone(&self.sources.shared.catalog.borrow());
         names::wanted(&catalog, &query.references, &self.sources.metrics)?;
-        let state = self.base.clone();
+        let (state, activity) = (self.base.clone(), Arc::clone(&self.activity));
         let time = self.time_to_plan(places.is_short, deadline);
-        let described = self.on_lane(time, sql, async move { planning::describe(state, &query, catalog).await });
+        let described =
+            self.on_lane(time, sql, async move { planning::describe(state, &query, catalog, activity).await });
         described.await?
     }
 
