@@ -72,6 +72,10 @@ async fn nothing_else_is_served_from_the_disk() {
     assert_eq!((status, code.as_str()), (405, "no_such_method"));
 }
 
+async fn standing(change: impl FnOnce(&mut ServingConfig)) -> Server {
+    Server::configured(World::standing(&at(30, 20), &at(22, 11), &at(47, 33)).await, change).await
+}
+
 fn guarded(config: &mut ServingConfig) {
     let token = |text: &str| Some(AccessToken::new(text));
     let hosts = Some(std::collections::BTreeSet::new());
@@ -80,7 +84,7 @@ fn guarded(config: &mut ServingConfig) {
 
 #[tokio::test]
 async fn files_need_no_token_and_the_right_host() {
-    let server = Server::with(guarded).await;
+    let server = standing(guarded).await;
     let assets = paths_of(&server).await;
     assert!(!assets.is_empty());
     for path in assets.iter().map(String::as_str).chain(["/"]) {
@@ -165,7 +169,7 @@ async fn hostile_dashboards_are_refused() {
 
 #[tokio::test]
 async fn dashboards_are_changed_by_those_who_may_change() {
-    let server = Server::with(guarded).await;
+    let server = standing(guarded).await;
     for (token, expect) in [("x", 401), ("q", 403), ("a", 200)] {
         let reply = server.put("one", &body(0, "One")).bearer_auth(token).send().await.unwrap();
         assert_eq!(reply.status(), expect, "{token}");
@@ -175,7 +179,7 @@ async fn dashboards_are_changed_by_those_who_may_change() {
     for (token, expect) in [("q", 403), ("a", 204)] {
         assert_eq!(server.delete("one", 1).bearer_auth(token).send().await.unwrap().status(), expect, "{token}");
     }
-    let replica = Server::with(|config| config.access.definitions = false).await;
+    let replica = standing(|config| config.access.definitions = false).await;
     let (status, code, _) = error(replica.put("one", &body(0, "One")).send().await.unwrap()).await;
     assert_eq!((status, code.as_str()), (403, "forbidden"));
 }
