@@ -22,6 +22,8 @@ pub mod process;
 pub mod streams;
 pub mod views;
 
+pub mod dashboards;
+
 pub use not_understood::NotUnderstood;
 
 #[cfg(test)]

@@ -10,7 +10,7 @@ use axum::handler::Handler;
 use axum::http::{HeaderValue, Method, StatusCode, header};
 use axum::middleware;
 use axum::response::{IntoResponse, Response};
-use axum::routing::{MethodRouter, get, post};
+use axum::routing::{MethodRouter, delete, get, post, put};
 use axum::{Extension, Router};
 use thalweg_schemas::Fault;
 use thalweg_schemas::api::error::{ErrorCode, Refusal};
@@ -27,12 +27,15 @@ mod connections;
 mod guard;
 
 mod calls;
+mod console;
+mod dashboards;
 mod encode;
 mod health;
 mod probes;
 mod sending;
 mod sql;
 
+use self::console::Console;
 use self::guard::{CallPermits, Door, REQUEST_BYTES};
 
 pub(crate) use self::connections::accept;
@@ -60,7 +63,7 @@ fn answer_post<T: 'static>(path: &'static str, handler: impl Handler<T, Arc<Engi
 }
 
 /// All routes; a test compares `docs/http.md` with them.
-fn table() -> [Route; 9] {
+fn table() -> [Route; 15] {
     [
         answer_post(paths::SQL, sql::run),
         answer_get(paths::STREAMS, health::streams),
@@ -68,9 +71,15 @@ fn table() -> [Route; 9] {
         answer_get(paths::PROCESS, health::process),
         answer_post(paths::AUDIT, calls::audit),
         answer_post(paths::BATCH_RUN, calls::batch),
+        answer_get(paths::DASHBOARDS, dashboards::list),
+        answer_get(paths::DASHBOARD, dashboards::read),
+        (Method::PUT, paths::DASHBOARD, put(dashboards::save)),
+        (Method::DELETE, paths::DASHBOARD, delete(dashboards::delete)),
         answer_get(paths::HEALTHZ, health::alive),
         answer_get(paths::READYZ, health::ready),
         answer_get(paths::METRICS, health::metrics),
+        answer_get(paths::CONSOLE, console::page),
+        answer_get(paths::ASSET, console::asset),
     ]
 }
 
@@ -86,6 +95,7 @@ fn routes(engine: Arc<Engine>) -> Router {
         .fallback(no_such_path)
         .method_not_allowed_fallback(no_such_method)
         .layer(Extension(calls))
+        .layer(Extension(Console::embedded()))
         .layer(DefaultBodyLimit::max(REQUEST_BYTES))
         .layer(middleware::from_fn_with_state(door, guard::guard))
         .with_state(engine)

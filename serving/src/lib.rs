@@ -7,7 +7,6 @@
 //!
 //! Invariant: a query reads no source after its pin, so an answer always agrees with its frontier.
 
-
 mod access;
 
 pub mod error;
@@ -39,6 +38,7 @@ mod statements;
 
 mod engine;
 
+mod dashboards;
 mod http;
 
 mod postgres;

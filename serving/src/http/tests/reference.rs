@@ -6,6 +6,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use thalweg_schemas::api::audits::{Against, AuditList};
+use thalweg_schemas::api::dashboards::{DashboardChange, DashboardEntry, DashboardList, SavedDashboard, TileKind};
 use thalweg_schemas::api::error::{ErrorCode, Refusal};
 use thalweg_schemas::api::headers;
 use thalweg_schemas::api::process::{ProbeAnswer, ProcessStatus};
@@ -72,7 +73,8 @@ fn every_word_is_explained() {
     let ends = RunEnd::ALL.iter().map(|word| word.as_str());
     let sides = Against::ALL.iter().map(|word| word.as_str());
     let modes = [RunMode::Incremental, RunMode::Full].map(RunMode::as_str);
-    for word in phases.chain(views).chain(ends).chain(sides).chain(modes) {
+    let kinds = TileKind::ALL.iter().map(|word| word.as_str());
+    for word in phases.chain(views).chain(ends).chain(sides).chain(modes).chain(kinds) {
         assert!(quoted(PAGE).any(|quoted| quoted == word), "{word}");
     }
 }
@@ -109,11 +111,15 @@ fn examples_are_values_of_the_api() {
             "AuditList" => check::<AuditList>(name, example),
             "RunList" => check::<RunList>(name, example),
             "ProbeAnswer" => check::<ProbeAnswer>(name, example),
+            "DashboardList" => check::<DashboardList>(name, example),
+            "SavedDashboard" => check::<SavedDashboard>(name, example),
+            "DashboardChange" => check::<DashboardChange>(name, example),
+            "DashboardEntry" => check::<DashboardEntry>(name, example),
             "Refusal" => check::<Refusal>(name, example),
             other => panic!("no type is called {other}"),
         }
         found.insert(name);
     }
-    assert_eq!(found.len(), 9, "{found:?}");
+    assert_eq!(found.len(), 13, "{found:?}");
     assert!(!PAGE.contains("```json\n"), "an example without a type");
 }
