@@ -11,6 +11,8 @@ pub mod paths;
 
 pub mod error;
 
+pub mod certificate;
+mod parameters;
 pub mod sql;
 
 mod not_understood;
@@ -23,6 +25,7 @@ pub mod streams;
 pub mod views;
 
 pub use not_understood::NotUnderstood;
+pub use parameters::SqlValue;
 
 #[cfg(test)]
 mod tests;

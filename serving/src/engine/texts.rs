@@ -6,12 +6,12 @@
 use std::sync::Arc;
 
 use thalweg_schemas::definition::Statement;
-use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Instant, timeout_at};
 use tokio_util::task::AbortOnDropHandle;
 
-use super::Engine;
-use super::planning::{self, Description, RequestContent};
+use super::planning::{self, Description, RequestContent, RequestText};
+use super::text_places::TextPlaces;
+use super::{Engine, LOGGED_CHARACTERS};
 use crate::answer::Answer;
 use crate::limits::weight::Weight;
 use crate::options::Options;
@@ -31,22 +31,13 @@ const PLAN_LOST_AFTER: std::time::Duration = std::time::Duration::from_millis(25
 /// How long definitions may be read and compiled.
 const DEFINITIONS_TIME: std::time::Duration = std::time::Duration::from_secs(60);
 
-/// The places that a text has before it is planned.
-pub(super) struct TextPlaces {
-    pub(super) is_short: bool,
-    /// Taken by the first plan that runs.
-    pub(super) heavy: Option<OwnedSemaphorePermit>,
-    /// Held while the text and its tree are in memory.
-    long: Option<OwnedSemaphorePermit>,
-}
-
 /// The time of work on a lane.
 pub(super) struct LaneTime {
-    within: std::time::Duration,
+    pub(super) within: std::time::Duration,
     /// The end of the request's time, if that ends the work too.
-    deadline: Option<Instant>,
+    pub(super) deadline: Option<Instant>,
     /// The error if `within` is over first.
-    late: Box<dyn Fn() -> Error + Send>,
+    pub(super) late: Box<dyn Fn() -> Error + Send>,
 }
 
 impl Engine {
@@ -61,12 +52,14 @@ impl Engine {
         options: Options,
     ) -> Result<Description> {
         let deadline = Instant::now() + self.config.query_timeout;
-        let (content, places) = self.read(sql, Bindings::Types(declared), options, deadline).await?;
+        let request = RequestText::Sql(sql.to_owned());
+        let (content, places) = self.read(request, Bindings::Types(declared), options, deadline).await?;
         let query = match content {
             RequestContent::Definitions(_) => return Ok(Description { parameters: Vec::new(), columns: None }),
             RequestContent::Query(query) => query,
         };
         let catalog = Arc::clone(&self.sources.shared.catalog.borrow());
+        names::refuse_sided_streams(&catalog, &query.references, query.options.source)?;
         names::wanted(&catalog, &query.references, &self.sources.metrics)?;
         let state = self.base.clone();
         let time = self.time_to_plan(places.is_short, deadline);
@@ -85,22 +78,24 @@ impl Engine {
     /// heavy query.
     pub(super) async fn read(
         self: &Arc<Self>,
-        sql: &str,
+        request: RequestText,
         bindings: Bindings,
         options: Options,
         deadline: Instant,
     ) -> Result<(RequestContent, TextPlaces)> {
-        let mut places = TextPlaces { is_short: sql.len() <= SHORT_TEXT, heavy: None, long: None };
-        if sql.len() > LONG_TEXT {
+        let length = request.text().len();
+        let logged: String = request.text().chars().take(LOGGED_CHARACTERS).collect();
+        let mut places = TextPlaces { is_short: length <= SHORT_TEXT, heavy: None, long: None };
+        if length > LONG_TEXT {
             places.long = Some(self.places.long_text().await?);
         }
         if !places.is_short {
             places.heavy = Some(self.place(Weight::Heavy).await?);
         }
-        let (engine, text) = (Arc::clone(self), sql.to_owned());
+        let engine = Arc::clone(self);
         let time = self.time_to_plan(places.is_short, deadline);
-        let read =
-            self.on_lane(time, sql, async move { planning::read(&engine.base, &text, bindings, options) }).await??;
+        let work = async move { planning::read(&engine.base, request, bindings, options) };
+        let read = self.on_lane(time, &logged, work).await??;
         Ok((read, places))
     }
 

@@ -1,7 +1,11 @@
 //! HTTP over a real listener: the answers that clients see, and the end of a query whose client disconnects.
 
 mod door;
+mod formats;
 mod large;
+mod pages;
+mod polling;
+mod reading;
 mod reference;
 
 use std::time::Duration;
@@ -41,7 +45,7 @@ impl Server {
         let mut config = ServingConfig { shutdown_grace: Duration::from_millis(100), ..world.config() };
         change(&mut config);
         let sources = world.sources.clone();
-        let task = tokio::spawn(serve(listener, config, sources, cancel.clone()));
+        let task = tokio::spawn(serve(doors, config, sources, cancel.clone()));
         Self { world, url, client: Client::new(), cancel, task }
     }
 
@@ -105,7 +109,9 @@ async fn errors_are_json_wherever_they_arise() {
     assert_eq!((status, code.as_str()), (400, "syntax"));
     let (status, code, _) = error(server.get("/v2/sql").await).await;
     assert_eq!((status, code.as_str()), (404, "no_such_path"));
-    let (status, code, _) = error(server.get("/v1/sql").await).await;
+    let reply = server.get("/v1/audit").await;
+    assert_eq!(reply.headers()["allow"], "POST");
+    let (status, code, _) = error(reply).await;
     assert_eq!((status, code.as_str()), (405, "no_such_method"));
     let request = server.post("/v1/sql").header("accept", "image/png").body("SELECT 1");
     let (status, code, _) = error(request.send().await.unwrap()).await;
