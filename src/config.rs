@@ -5,6 +5,7 @@
 mod access;
 mod layers;
 mod roles;
+mod shown;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -19,7 +20,7 @@ use serde::{Deserialize, Deserializer, de};
 use thalweg_schemas::Partition;
 use thalweg_schemas::error::nearest::nearest;
 use thalweg_schemas::warehouse::{Fsync, Warehouse};
-use thalweg_serving::WorkersAt;
+use thalweg_serving::{ShownSetting, WorkersAt};
 use toml::{Table, Value};
 
 pub(crate) use self::roles::{Cluster, advertised, parse_partitions, parse_workers};
@@ -132,6 +133,9 @@ pub struct Settings {
     connection: BTreeMap<String, BTreeMap<String, String>>,
     #[serde(deserialize_with = "dotted")]
     storage: BTreeMap<String, String>,
+    /// The settings as clients may see them.
+    #[serde(skip)]
+    pub(crate) shown: Vec<ShownSetting>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
@@ -229,9 +233,13 @@ fn unread(text: &str, error: &toml::de::Error) -> String {
 fn resolve(layers: Vec<(String, Table)>) -> Result<Settings> {
     let mut table: Table = DEFAULTS.parse().context("the embedded thalweg.toml")?;
     let mut settings = Settings::deserialize(table.clone()).context("the embedded thalweg.toml")?;
+    let mut sources = BTreeMap::new();
     for (name, layer) in layers {
         refuse_unknown(&name, &table, &layer)?;
         for (key, value) in layer {
+            if value.as_table().is_none_or(|values| !values.is_empty()) {
+                sources.insert(key.clone(), name.clone());
+            }
             match (table.get_mut(&key), value) {
                 (Some(Value::Table(below)), Value::Table(above)) => below.extend(flatten(above)),
                 (_, value) => drop(table.insert(key, value)),
@@ -240,6 +248,7 @@ fn resolve(layers: Vec<(String, Table)>) -> Result<Settings> {
         settings = Settings::deserialize(table.clone())
             .map_err(|e| anyhow!("{name}: {}", e.to_string().trim().replace('\n', " ")))?;
     }
+    settings.shown = shown::shown(&table, &sources);
     Ok(settings)
 }
 

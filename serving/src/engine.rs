@@ -53,9 +53,10 @@ use crate::metrics::Track;
 use crate::names;
 use crate::options::Options;
 use crate::parameters::{Bindings, Parameter};
-use crate::pin::{AnsweredFrontiers, PinOptions, Pins, pin_all};
+use crate::pin::{AnsweredFrontiers, PinOptions, pin_all};
 use crate::sources::{ServingConfig, Sources};
 use crate::status::readiness::Readiness;
+use crate::system::{self, SystemSources};
 use crate::{Error, Result};
 
 pub(crate) use self::opened::OpenedRequest;
@@ -164,7 +165,7 @@ impl Engine {
             (RequestContent::Definitions(list), places) => Ok(OpenedContent::Definitions(list, places)),
             (RequestContent::Query(query), places) => {
                 let pinned = self.pinned(&query, deadline).await?;
-                let identity = identify::identity(&query, &pinned.catalog, &pinned.pins);
+                let identity = identify::identity(&query, &pinned.tables.catalog, &pinned.tables.pins);
                 Ok(OpenedContent::Query { query: Arc::from(query), places, pinned: Some(pinned), identity })
             }
         }
@@ -246,8 +247,9 @@ impl Engine {
         terms: Terms,
         deadline: Instant,
     ) -> Result<Started> {
-        let Pinned { waiting, catalog, pins } = pinned;
-        let identity = identify::identity(query, &catalog, &pins);
+        let Pinned { waiting, tables } = pinned;
+        let pins = Arc::clone(&tables.pins);
+        let identity = identify::identity(query, &tables.catalog, &pins);
         let certificate = query.options.certificate.then(|| identify::certificate(query, &pins));
         let stale = pins.values().any(|pin| pin.stale);
         let frontier = pins.iter().map(|(name, pin)| (name.clone(), pin.frontier.clone())).collect();
@@ -261,7 +263,6 @@ impl Engine {
         let (engine, read) = (Arc::clone(self), Arc::clone(query));
         let time = self.time_to_plan(places.is_short, deadline);
         let planned = self.on_lane(time, &query.sql, async move {
-            let tables = QueryTables { catalog, pins: Arc::new(pins) };
             planning::plan(engine.base.clone(), &read, tables, &terms, pool, engine.config.max_join_pairs).await
         });
         let planned: Planned = planned.await??;
@@ -290,12 +291,12 @@ impl Engine {
         // Until the query has a place to run, which bounds the pins from then on.
         let waiting = self.places.pinned().await?;
         let pinned = timeout_at(deadline, self.pin(query)).await;
-        let (catalog, pins) = pinned.map_err(|_| self.timeout())??;
-        Ok(Pinned { waiting, catalog, pins })
+        let tables = pinned.map_err(|_| self.timeout())??;
+        Ok(Pinned { waiting, tables })
     }
 
     /// Pins all that the query reads.
-    async fn pin(&self, query: &ReadQuery) -> Result<(Arc<thalweg_schemas::catalog::Catalog>, Pins)> {
+    async fn pin(&self, query: &ReadQuery) -> Result<QueryTables> {
         let catalog = Arc::clone(&self.sources.shared.catalog.borrow());
         self.given.keep(|name| catalog.streams.contains_key(name));
         let unknown = |name: &&StreamName| !catalog.streams.contains_key(*name);
@@ -312,7 +313,14 @@ impl Engine {
             keep: self.config.query_timeout,
         };
         let pins = pin_all(&self.sources, &self.given, &wanted, &terms).await?;
-        Ok((catalog, pins))
+        let sources = SystemSources { sources: &self.sources, activity: &self.activity };
+        let system = system::read(&names::system_tables(&query.references), sources).await?;
+        Ok(QueryTables {
+            catalog,
+            pins: Arc::new(pins),
+            system: Arc::new(system),
+            activity: Arc::clone(&self.activity),
+        })
     }
 
     fn limited(self: &Arc<Self>, running: Running, deadline: Instant, track: Track) -> Batches {

@@ -87,6 +87,7 @@ impl World {
             }),
             batch: Arc::new(|request| Box::pin(async move { Ok(RunList { runs: vec![ran("totals", request.full)] }) })),
             metrics: Arc::new(Metrics::new()),
+            settings: Arc::from([]),
         };
         Self {
             sources,

@@ -29,9 +29,11 @@ pub mod sources;
 mod pin;
 mod tables;
 
-mod names;
-
 mod status;
+
+mod system;
+
+mod names;
 
 mod identity;
 
@@ -53,7 +55,7 @@ pub use doors::{Doors, serve};
 pub use error::{Error, Result};
 pub use http::{Probes, probe};
 pub use metrics::Metrics;
-pub use sources::{BatchRequest, Call, CallError, Realtime, ServingConfig, Sources};
+pub use sources::{BatchRequest, Call, CallError, Realtime, ServingConfig, ShownSetting, Sources};
 pub use workers::{Workers, WorkersAt, WorkersConfig, discover};
 
 #[cfg(test)]

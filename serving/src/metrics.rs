@@ -3,7 +3,7 @@
 //!
 //! Invariant: a value that a source holds is read from the source at each scrape, never copied into a counter before.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::fmt;
 use std::hash::Hash;
 use std::sync::Arc;
@@ -17,6 +17,7 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::Registry;
+use thalweg_schemas::api::audits::{AuditList, AuditReport, FailedAudit};
 use thalweg_schemas::api::runs::{RunOutcome, RunReport, RunSummary};
 use thalweg_schemas::clock::WallClock;
 use thalweg_schemas::failure::ViewFailure;
@@ -43,6 +44,23 @@ type Histograms<L> = Family<L, Histogram, fn() -> Histogram>;
 /// Views of which the newest run is remembered, at most.
 const REMEMBERED: usize = 10_000;
 
+/// Runs and audits that are remembered, each.
+const HISTORY: usize = 1_000;
+
+/// A run, and its end in milliseconds since 1970.
+#[derive(Debug, Clone)]
+pub(crate) struct EndedRun {
+    pub(crate) report: RunReport,
+    pub(crate) finished_ms: i64,
+}
+
+/// An audit of one view, and its end in milliseconds since 1970.
+#[derive(Debug, Clone)]
+pub(crate) struct EndedAudit {
+    pub(crate) outcome: std::result::Result<AuditReport, FailedAudit>,
+    pub(crate) finished_ms: i64,
+}
+
 /// Counters of this process. Created first, so that the loop of recomputations can record them.
 pub struct Metrics {
     pub(crate) registry: Registry,
@@ -54,6 +72,9 @@ pub struct Metrics {
     epoch_seconds: Counter<f64, AtomicU64>,
     epochs: Counter,
     last_runs: Mutex<HashMap<ViewName, RunSummary>>,
+    /// The newest runs and audits of this process, the newest last.
+    ended_runs: Mutex<VecDeque<EndedRun>>,
+    ended_audits: Mutex<VecDeque<EndedAudit>>,
     /// The views whose newest run failed.
     failed_runs: Mutex<HashMap<ViewId, ViewFailure>>,
     started: Instant,
@@ -104,6 +125,8 @@ impl Metrics {
             epochs: Counter::default(),
             last_runs: Mutex::default(),
             failed_runs: Mutex::default(),
+            ended_runs: Mutex::default(),
+            ended_audits: Mutex::default(),
             registry: Registry::default(),
             started: Instant::now(),
             answered: AtomicU64::default(),
@@ -153,7 +176,9 @@ impl Metrics {
 
     /// Records a recomputation that has just ended.
     pub fn record_run(&self, report: &RunReport) {
-        let run = RunSummary::of(report, WallClock::System.now_ms());
+        let finished_ms = WallClock::System.now_ms();
+        let run = RunSummary::of(report, finished_ms);
+        remember(&self.ended_runs, EndedRun { report: report.clone(), finished_ms });
         let (view, mode, outcome) = (report.view.to_string(), run.mode.as_str(), run.outcome.as_str());
         let labels = RunLabels { view, mode, outcome };
         self.runs.get_or_create(&labels).observe(run.seconds);
@@ -179,12 +204,35 @@ impl Metrics {
     /// Replaces the failure of a run that is recorded already by what a search has found out.
     pub fn refine_run(&self, report: &RunReport) {
         let RunOutcome::Failed(failure) = &report.outcome else { return };
+        let same = |ended: &&mut EndedRun| ended.report.id == report.id && ended.report.to == report.to;
+        if let Some(ended) = self.ended_runs.lock().iter_mut().rev().find(same) {
+            ended.report = report.clone();
+        }
         if let Some(last) = self.last_runs.lock().get_mut(&report.view) {
             *last = RunSummary::of(report, last.finished_ms);
         }
         if let Some(known) = self.failed_runs.lock().get_mut(&report.id) {
             *known = ViewFailure { since_ms: known.since_ms, ..failure.clone() };
         }
+    }
+
+    /// Records audits that have just ended.
+    pub(crate) fn record_audits(&self, list: &AuditList) {
+        let finished_ms = WallClock::System.now_ms();
+        let compared = list.audits.iter().cloned().map(Ok);
+        for outcome in compared.chain(list.failed.iter().cloned().map(Err)) {
+            remember(&self.ended_audits, EndedAudit { outcome, finished_ms });
+        }
+    }
+
+    /// The newest runs of this process, the newest last.
+    pub(crate) fn runs(&self) -> Vec<EndedRun> {
+        self.ended_runs.lock().iter().cloned().collect()
+    }
+
+    /// The newest audits of this process, the newest last.
+    pub(crate) fn audits(&self) -> Vec<EndedAudit> {
+        self.ended_audits.lock().iter().cloned().collect()
     }
 
     /// Records which views' newest runs have failed in other processes.
@@ -225,6 +273,14 @@ impl Metrics {
         self.running.inc();
         Track { metrics: Arc::clone(self), started: Instant::now(), listed }
     }
+}
+
+fn remember<T>(history: &Mutex<VecDeque<T>>, newest: T) {
+    let mut history = history.lock();
+    if history.len() == HISTORY {
+        history.pop_front();
+    }
+    history.push_back(newest);
 }
 
 /// Removes the oldest of more than [`REMEMBERED`] entries. Views that were dropped, and their runs, have no other end.

@@ -12,7 +12,7 @@ use datafusion::catalog::{
     CatalogProvider, CatalogProviderList, MemoryCatalogProviderList, SchemaProvider, Session, TableProvider,
 };
 use datafusion::common::{TableReference, not_impl_err};
-use datafusion::datasource::TableType;
+use datafusion::datasource::{MemTable, TableType};
 use datafusion::error::{DataFusionError, Result as EngineResult};
 use datafusion::logical_expr::Expr;
 use datafusion::physical_plan::ExecutionPlan;
@@ -24,6 +24,7 @@ use thalweg_schemas::{Result as SharedResult, StreamName};
 use crate::metrics::Metrics;
 use crate::options::SourceLayer;
 use crate::pin::{Pins, Wanted};
+use crate::system::{self, SystemRows, SystemTable};
 use crate::tables::{self, Side};
 use crate::{Error, Result};
 
@@ -220,6 +221,14 @@ pub(crate) fn wanted(
     Ok(wanted)
 }
 
+/// The system tables among `references`.
+pub(crate) fn system_tables(references: &[TableReference]) -> BTreeSet<SystemTable> {
+    let of_schema = |reference: &&TableReference| {
+        reference.schema() == Some(system::SCHEMA) && reference.catalog().is_none_or(|catalog| catalog == CATALOG)
+    };
+    references.iter().filter(of_schema).filter_map(|reference| SystemTable::named(reference.table())).collect()
+}
+
 fn refuse_building(catalog: &Catalog, table: &str, metrics: &Metrics) -> Result<()> {
     let Some((name, view)) = catalog.views.iter().find(|(name, _)| name.as_str() == table) else {
         return Ok(());
@@ -264,8 +273,10 @@ fn is_stream(catalog: &Catalog, name: &str) -> bool {
 pub(crate) fn catalog_list(
     catalog: &Catalog,
     pins: Arc<Pins>,
+    system: &Arc<SystemRows>,
     mentioned: &Arc<Mentioned>,
 ) -> Arc<dyn CatalogProviderList> {
+    let own: Arc<dyn SchemaProvider> = Arc::new(SystemSchema(Arc::clone(system)));
     let schemas = all_names(catalog)
         .into_iter()
         .map(|(schema, names)| {
@@ -274,6 +285,7 @@ pub(crate) fn catalog_list(
             let tables: Arc<dyn SchemaProvider> = Arc::new(Tables { names, pins, mentioned });
             (schema, tables)
         })
+        .chain([(system::SCHEMA, own)])
         .collect();
     let list = MemoryCatalogProviderList::new();
     list.register_catalog(CATALOG.to_owned(), Arc::new(Schemas(schemas)));
@@ -324,6 +336,31 @@ impl SchemaProvider for Tables {
 
     fn table_exist(&self, name: &str) -> bool {
         self.names.contains_key(name)
+    }
+}
+
+/// The tables of the schema `thalweg`.
+#[derive(Debug)]
+struct SystemSchema(Arc<SystemRows>);
+
+#[async_trait]
+impl SchemaProvider for SystemSchema {
+    fn table_names(&self) -> Vec<String> {
+        SystemTable::ALL.iter().map(|table| table.name().to_owned()).collect()
+    }
+
+    async fn table(&self, name: &str) -> EngineResult<Option<Arc<dyn TableProvider>>> {
+        let Some(table) = SystemTable::named(name) else {
+            return Ok(None);
+        };
+        // A query that only describes the table has read no rows.
+        let rows = self.0.get(&table).cloned();
+        let batches = vec![rows.into_iter().collect()];
+        Ok(Some(Arc::new(MemTable::try_new(table.schema(), batches)?)))
+    }
+
+    fn table_exist(&self, name: &str) -> bool {
+        SystemTable::named(name).is_some()
     }
 }
 

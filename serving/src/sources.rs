@@ -152,6 +152,17 @@ pub struct Sources {
     /// `POST /v1/batch/run`.
     pub batch: Call<BatchRequest, RunList>,
     pub metrics: Arc<Metrics>,
+    /// The settings of the process, for people.
+    pub settings: Arc<[ShownSetting]>,
+}
+
+/// A setting as clients may see it: its value is `***` if it may hold a secret.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub struct ShownSetting {
+    pub name: String,
+    pub value: String,
+    /// Where the value comes from, such as `default` or `the environment`.
+    pub source: String,
 }
 
 impl fmt::Debug for Sources {

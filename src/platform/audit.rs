@@ -13,7 +13,7 @@ use thalweg_schemas::api::runs::RunList;
 use thalweg_schemas::catalog::{Catalog, CompiledView};
 use thalweg_schemas::engine::threads::Threads;
 use thalweg_schemas::{Fault, Shared, ViewName};
-use thalweg_serving::{BatchRequest, Call, CallError, Metrics, Realtime, Sources};
+use thalweg_serving::{BatchRequest, Call, CallError, Metrics, Realtime, ShownSetting, Sources};
 use thalweg_speed::rebuild_range;
 
 use super::calls::{compute, failed};
@@ -28,12 +28,21 @@ pub(super) struct Audits {
     /// Bytes that a rebuild may use, and the folder to which it spills.
     pub(super) memory: usize,
     pub(super) spill: PathBuf,
+    /// What clients may see of the settings.
+    pub(super) settings: Arc<[ShownSetting]>,
 }
 
 impl Audits {
     /// Returns the sources of the serving layer, with these audits among them.
     pub(super) fn sources(&self, batch: Call<BatchRequest, RunList>, metrics: Arc<Metrics>) -> Sources {
-        Sources { shared: self.shared.clone(), realtime: self.realtime.clone(), audit: self.call(), batch, metrics }
+        Sources {
+            shared: self.shared.clone(),
+            realtime: self.realtime.clone(),
+            audit: self.call(),
+            batch,
+            metrics,
+            settings: Arc::clone(&self.settings),
+        }
     }
 
     /// Returns the handler of `POST /v1/audit`.

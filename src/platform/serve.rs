@@ -62,6 +62,7 @@ pub(crate) async fn serve(settings: &Settings, access: Access, opened: Opened) -
         realtime: Realtime::Remote { workers: Workers::new(addresses, config), masters },
         memory: settings.batch_memory,
         spill: settings.spill_dir(),
+        settings: settings.shown.as_slice().into(),
     };
     let metrics = Arc::new(Metrics::new());
     let sources = audits.sources(no_runs(), Arc::clone(&metrics));

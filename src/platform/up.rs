@@ -54,7 +54,7 @@ pub(crate) async fn up(settings: &Settings, access: Access, opened: Opened) -> R
     let (shown, handles) = watch::channel(Arc::default());
     let runs = Runs::new(&shared, &metrics, Arc::clone(&threads), settings.batch());
     let (realtime, memory, spill) = (Realtime::Local(handles), settings.batch_memory, settings.spill_dir());
-    let audits = Audits { shared, threads, realtime, memory, spill };
+    let audits = Audits { shared, threads, realtime, memory, spill, settings: settings.shown.as_slice().into() };
     let sources = audits.sources(runs.call(), metrics);
     let serving = settings.serving(access);
     let addresses = opened.addresses;

@@ -5,27 +5,24 @@
 
 use std::sync::Arc;
 
-use thalweg_schemas::catalog::Catalog;
 use thalweg_schemas::definition::Statement;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::Instant;
 
 use super::identify;
-use super::planning::ReadQuery;
+use super::planning::{QueryTables, ReadQuery};
 use super::text_places::TextPlaces;
 use super::{Engine, Started};
 use crate::access::AccessDenied;
 use crate::answer::Answer;
 use crate::identity::AnswerIdentity;
 use crate::metrics::{SHARED, Track, UNCHANGED};
-use crate::pin::Pins;
 use crate::{Error, Result};
 
 /// What a query reads, and its place until it runs.
 pub(super) struct Pinned {
     pub(super) waiting: OwnedSemaphorePermit,
-    pub(super) catalog: Arc<Catalog>,
-    pub(super) pins: Pins,
+    pub(super) tables: QueryTables,
 }
 
 pub(super) enum OpenedContent {
@@ -79,7 +76,7 @@ impl OpenedRequest {
             && pinned.is_none()
         {
             let again = engine.pinned(query, deadline).await.map_err(|error| self.track.failed(error))?;
-            *identity = identify::identity(query, &again.catalog, &again.pins);
+            *identity = identify::identity(query, &again.tables.catalog, &again.tables.pins);
             *pinned = Some(again);
         }
         Ok(())

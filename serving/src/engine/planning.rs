@@ -20,6 +20,7 @@ use thalweg_schemas::definition::{Statement, pieces, repeats, syntax};
 
 use super::determined::is_determined;
 use super::frontier_function::{self, FrontierOf};
+use crate::activity::Activity;
 use crate::limits::allowance::{Allowance, Terms};
 use crate::limits::relations::OPERATORS;
 use crate::limits::weight::{self, Weight};
@@ -29,6 +30,7 @@ use crate::options::{Options, SourceLayer};
 use crate::parameters::{self, Bindings};
 use crate::pin::Pins;
 use crate::statements::{self, RequestKind};
+use crate::system::{SystemRows, cancel};
 use crate::{Error, Result};
 
 /// What a request asks for.
@@ -154,6 +156,9 @@ fn query(
 pub(super) struct QueryTables {
     pub(super) catalog: Arc<Catalog>,
     pub(super) pins: Arc<Pins>,
+    /// The rows of the system tables that the query names.
+    pub(super) system: Arc<SystemRows>,
+    pub(super) activity: Arc<Activity>,
 }
 
 /// Plans a query over `tables`.
@@ -192,8 +197,13 @@ pub(super) async fn plan(
 /// Describes a query over the tables of `catalog`, none of which is read.
 ///
 /// Errors: those of [`plan`] before the optimizer.
-pub(super) async fn describe(mut state: SessionState, query: &ReadQuery, catalog: Arc<Catalog>) -> Result<Description> {
-    let tables = QueryTables { catalog, pins: Arc::default() };
+pub(super) async fn describe(
+    mut state: SessionState,
+    query: &ReadQuery,
+    catalog: Arc<Catalog>,
+    activity: Arc<Activity>,
+) -> Result<Description> {
+    let tables = QueryTables { catalog, pins: Arc::default(), system: Arc::default(), activity };
     let (logical, parameters) = logical(&mut state, query, &tables).await?;
     let columns = state.analyzer().execute_and_check(logical, state.config_options(), |_, _| {}).map_err(planning)?;
     Ok(Description { parameters, columns: Some(repeats::shown(columns.schema().inner())) })
@@ -208,7 +218,15 @@ async fn logical(
     let mut statement = query.statement.clone();
     let mentioned = Arc::new(syntax::mentioned(&statement));
     syntax::rewrite(&mut statement, |name| names::unlisted(&tables.catalog, &mentioned, name));
-    state.register_catalog_list(names::catalog_list(&tables.catalog, Arc::clone(&tables.pins), &mentioned));
+    state.register_catalog_list(names::catalog_list(
+        &tables.catalog,
+        Arc::clone(&tables.pins),
+        &tables.system,
+        &mentioned,
+    ));
+    for function in cancel::functions(&tables.activity, &query.options) {
+        state.register_udf(Arc::new(function)).map_err(planning)?;
+    }
     if query.options.source != SourceLayer::Merged {
         state.config_mut().options_mut().catalog.default_schema = query.options.source.as_str().to_owned();
     }

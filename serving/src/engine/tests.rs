@@ -5,6 +5,7 @@ mod frontiers;
 mod limits;
 mod parameters;
 mod refusals;
+mod system;
 
 use arrow::record_batch::RecordBatch;
 use arrow::util::pretty::pretty_format_batches;

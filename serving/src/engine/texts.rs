@@ -61,9 +61,10 @@ impl Engine {
         let catalog = Arc::clone(&self.sources.shared.catalog.borrow());
         names::refuse_sided_streams(&catalog, &query.references, query.options.source)?;
         names::wanted(&catalog, &query.references, &self.sources.metrics)?;
-        let state = self.base.clone();
+        let (state, activity) = (self.base.clone(), Arc::clone(&self.activity));
         let time = self.time_to_plan(places.is_short, deadline);
-        let described = self.on_lane(time, sql, async move { planning::describe(state, &query, catalog).await });
+        let described =
+            self.on_lane(time, sql, async move { planning::describe(state, &query, catalog, activity).await });
         described.await?
     }
 

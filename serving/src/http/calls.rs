@@ -28,7 +28,11 @@ pub(super) async fn audit(
     let Query(asked) = asked.map_err(unreadable)?;
     let view = known(&engine, asked.view.as_deref())?;
     let _permit = permits.take()?;
-    answer((engine.sources.audit)(view).await)
+    let audited = (engine.sources.audit)(view).await;
+    if let Ok(list) = &audited {
+        engine.sources.metrics.record_audits(list);
+    }
+    answer(audited)
 }
 
 pub(super) async fn batch(

@@ -1,0 +1,141 @@
+//! The columns of the system tables.
+//!
+//! Invariant: the columns of a table are the fields of its row in [`super::rows`]; a test compares them.
+
+use std::sync::Arc;
+
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
+
+use super::SystemTable;
+
+/// Kinds of columns. Frontiers are texts of JSON: the next offset of every partition.
+#[derive(Clone, Copy)]
+enum Kind {
+    Text,
+    Count,
+    Number,
+    Flag,
+    Time,
+}
+
+use Kind::{Count, Flag, Number, Text, Time};
+
+pub(super) fn schema(table: SystemTable) -> SchemaRef {
+    let columns: &[(&str, Kind)] = match table {
+        SystemTable::Streams => &[
+            ("name", Text),
+            ("topic", Text),
+            ("status", Text),
+            ("failure", Text),
+            ("answers", Flag),
+            ("archive_failure", Text),
+            ("origin", Text),
+            ("frontier", Text),
+            ("archive_frontier", Text),
+            ("mark", Text),
+            ("archive_version", Count),
+            ("archive_files", Count),
+            ("lag", Count),
+            ("rows", Count),
+            ("rejects", Count),
+            ("latest_event", Time),
+            ("memory_bytes", Count),
+            ("memory_budget", Count),
+            ("paused", Flag),
+            ("definition", Text),
+        ],
+        SystemTable::Partitions => &[
+            ("stream", Text),
+            ("partition", Count),
+            ("frontier", Count),
+            ("archive_frontier", Count),
+            ("high_watermark", Count),
+            ("lag", Count),
+            ("rows", Count),
+            ("rejects", Count),
+            ("latest_event", Time),
+            ("worker", Text),
+        ],
+        SystemTable::Views => &[
+            ("name", Text),
+            ("stream", Text),
+            ("status", Text),
+            ("id", Text),
+            ("building", Text),
+            ("cut", Text),
+            ("frontier", Text),
+            ("published", Time),
+            ("age_seconds", Number),
+            ("batch_version", Count),
+            ("batch_files", Count),
+            ("batch_rows", Count),
+            ("segments", Count),
+            ("segment_bytes", Count),
+            ("failure", Text),
+            ("failing_since", Time),
+            ("warnings", Text),
+            ("definition", Text),
+        ],
+        SystemTable::Runs => &[
+            ("view", Text),
+            ("view_id", Text),
+            ("mode", Text),
+            ("outcome", Text),
+            ("from", Text),
+            ("to", Text),
+            ("rows", Count),
+            ("groups", Count),
+            ("files", Count),
+            ("bytes", Count),
+            ("seconds", Number),
+            ("finished", Time),
+            ("error", Text),
+        ],
+        SystemTable::Audits => &[
+            ("view", Text),
+            ("view_id", Text),
+            ("equal", Flag),
+            ("cut", Text),
+            ("from", Text),
+            ("to", Text),
+            ("segments", Count),
+            ("offsets", Count),
+            ("groups", Count),
+            ("differences", Count),
+            ("finished", Time),
+            ("error", Text),
+        ],
+        SystemTable::Rejects => &[("stream", Text), ("partition", Count), ("rejects", Count), ("rows", Count)],
+        SystemTable::Queries => &[
+            ("id", Count),
+            ("state", Text),
+            ("protocol", Text),
+            ("session", Count),
+            ("started", Time),
+            ("seconds", Number),
+            ("rows", Count),
+            ("frontier", Text),
+            ("query", Text),
+        ],
+        SystemTable::Sessions => &[
+            ("id", Count),
+            ("protocol", Text),
+            ("address", Text),
+            ("user", Text),
+            ("application", Text),
+            ("started", Time),
+        ],
+        SystemTable::Settings => &[("name", Text), ("value", Text), ("source", Text)],
+    };
+    let field = |(name, kind): &(&str, Kind)| {
+        let data_type = match kind {
+            Text => DataType::Utf8,
+            Count => DataType::Int64,
+            Number => DataType::Float64,
+            Flag => DataType::Boolean,
+            Time => DataType::Timestamp(TimeUnit::Microsecond, None),
+        };
+        Field::new(*name, data_type, true)
+    };
+    Arc::new(Schema::new(columns.iter().map(field).collect::<Vec<_>>()))
+}
