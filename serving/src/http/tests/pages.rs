@@ -13,7 +13,7 @@ async fn server(any: bool, tokens: bool) -> Server {
 }
 
 impl Server {
-    async fn from_page(&self, origin: &str, sql: &str) -> Reply {
+    async fn page_asks(&self, origin: &str, sql: &str) -> Reply {
         self.post("/v1/sql").header("origin", origin).body(sql.to_owned()).send().await.unwrap()
     }
 
@@ -38,7 +38,7 @@ async fn a_named_page_asks_and_its_preflight_needs_no_token() {
     assert!(headers["access-control-allow-methods"].to_str().unwrap().contains("POST"));
     assert_eq!(headers["vary"], "origin");
     assert!(!headers.contains_key("access-control-allow-credentials"));
-    let refused = server.from_page(NAMED, "SELECT 1").await;
+    let refused = server.page_asks(NAMED, "SELECT 1").await;
     assert_eq!((refused.status().as_u16(), allowed(&refused)), (401, Some(NAMED)));
     let request = server.post("/v1/sql").header("origin", NAMED).bearer_auth("q").body("SELECT 1");
     let reply = request.send().await.unwrap();
@@ -58,12 +58,12 @@ async fn other_pages_are_refused_as_before() {
     {
         let reply = server.preflight(origin).await;
         assert_eq!((reply.status().as_u16(), allowed(&reply)), (403, None), "{origin}");
-        let reply = server.from_page(origin, "SELECT 1").await;
+        let reply = server.page_asks(origin, "SELECT 1").await;
         assert_eq!(allowed(&reply), None);
         assert_eq!(error(reply).await.1, "other_site", "{origin}");
     }
     let own = server.url.clone();
-    assert_eq!(server.from_page(&own, "SELECT 1").await.status(), 200);
+    assert_eq!(server.page_asks(&own, "SELECT 1").await.status(), 200);
     // A browser says from where it fetches, also without an origin, as for an image.
     let fetch = async |dest: &str, origin: Option<&str>| {
         let request = server.client.get(format!("{}/v1/sql?query=SELECT%201", server.url));
@@ -85,12 +85,12 @@ async fn other_pages_are_refused_as_before() {
 #[tokio::test]
 async fn any_page_reads_and_changes_nothing_unless_tokens_decide() {
     let open = server(true, false).await;
-    let reply = open.from_page("https://some.example", "SELECT 1").await;
+    let reply = open.page_asks("https://some.example", "SELECT 1").await;
     assert_eq!((reply.status().as_u16(), allowed(&reply)), (200, Some("*")));
     assert_eq!(allowed(&open.preflight("null").await), Some("*"));
     let drop = "DROP MATERIALIZED VIEW nowhere";
-    assert_eq!(error(open.from_page("https://some.example", drop).await).await.1, "forbidden");
-    assert_eq!(error(open.from_page(NAMED, drop).await).await.1, "not_found");
+    assert_eq!(error(open.page_asks("https://some.example", drop).await).await.1, "forbidden");
+    assert_eq!(error(open.page_asks(NAMED, drop).await).await.1, "not_found");
     assert_eq!(error(open.sql(drop).await).await.1, "not_found");
     let audit = open.post("/v1/audit?view=totals").header("origin", "https://some.example");
     assert_eq!(error(audit.send().await.unwrap()).await.1, "forbidden");
