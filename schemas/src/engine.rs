@@ -35,5 +35,7 @@ mod unnest;
 pub mod session;
 pub mod threads;
 
+pub mod expansion;
+
 #[cfg(test)]
 mod tests;

@@ -38,6 +38,7 @@ use tokio::task::JoinError;
 use tokio::time::{Instant, timeout_at};
 
 use self::opened::{OpenedContent, Pinned};
+pub(crate) use self::planning::Description;
 use self::planning::{Planned, QueryTables, ReadQuery, RequestContent};
 use self::running::Running;
 use self::text_places::TextPlaces;
@@ -164,7 +165,7 @@ impl Engine {
         match self.read(request, Bindings::Values(values), options, deadline).await? {
             (RequestContent::Definitions(list), places) => Ok(OpenedContent::Definitions(list, places)),
             (RequestContent::Query(query), places) => {
-                let pinned = self.pinned(&query, deadline).await?;
+                let pinned = self.pinned(&query, &places, deadline).await?;
                 let identity = identify::identity(&query, &pinned.tables.catalog, &pinned.tables.pins);
                 Ok(OpenedContent::Query { query: Arc::from(query), places, pinned: Some(pinned), identity })
             }
@@ -186,7 +187,7 @@ impl Engine {
 
     /// Starts the query and computes its first batch. If a worker fails before that batch, the query is pinned and
     /// started anew, [`ATTEMPTS`] times in total; if its rows are too wide, or a sort has no memory for a batch, it is
-    /// started anew with smaller batches. Both are safe because nothing has been sent yet.
+    /// started anew with smaller batches. Both are safe because nothing has been sent yet. The query keeps its place.
     async fn start_surely(
         self: &Arc<Self>,
         query: Arc<ReadQuery>,
@@ -209,7 +210,7 @@ impl Engine {
             };
             let pinned = match pinned.take() {
                 Some(pinned) => pinned,
-                None => self.pinned(&query, deadline).await?,
+                None => self.pinned(&query, &places, deadline).await?,
             };
             match self.start(&query, &mut places, pinned, terms, deadline).await {
                 Err(Error::WideRows { rows, join }) if narrowed < NARROWER => {
@@ -259,25 +260,43 @@ impl Engine {
             .map(|(name, pin)| (name.clone(), pin.partial.clone()))
             .collect();
 
+        drop(pins);
         let pool = Arc::new(QueryPool::new(terms.memory, terms.threads, Arc::clone(&self.memory)));
         let (engine, read) = (Arc::clone(self), Arc::clone(query));
         let time = self.time_to_plan(places.is_short, deadline);
+        let held = places.hand_over();
         let planned = self.on_lane(time, &query.sql, async move {
-            planning::plan(engine.base.clone(), &read, tables, &terms, pool, engine.config.max_join_pairs).await
+            let (base, pairs) = (engine.base.clone(), engine.config.max_join_pairs);
+            let planned = planning::plan(base, &read, tables, &terms, pool, pairs).await;
+            drop(read);
+            (planned, held)
         });
-        let planned: Planned = planned.await??;
+        let (planned, held) = planned.await?;
+        *places = held;
+        let planned: Planned = planned?;
 
-        let place = match places.heavy.take() {
+        let place = match places.run.take() {
             Some(place) => place,
-            None => timeout_at(deadline, self.place(planned.weight)).await.map_err(|_| self.timeout())??,
+            None => {
+                let waiting = match planned.weight {
+                    Weight::Heavy => Some(self.places.wait()?),
+                    Weight::Light => waiting,
+                };
+                let place = timeout_at(deadline, self.place(planned.weight)).await;
+                drop(waiting);
+                place.map_err(|_| self.timeout())??
+            }
         };
-        drop(waiting);
         let schema = repeats::shown(&planned.physical.schema());
         let head = Head { schema, frontier, stale, partial, certificate, identity };
+        let occupied = Arc::clone(planned.allowance.occupied());
         let mut running = Running::start(planned, self.lanes.take()?, place, deadline);
         match timeout_at(deadline, running.first()).await {
             Ok(Some(Ok(()))) => Ok(Started { head, running }),
-            Ok(Some(Err(error))) => Err(error),
+            Ok(Some(Err(error))) => {
+                places.run = occupied.take_permit();
+                Err(error)
+            }
             Ok(None) => Err(match running.end().await {
                 Ok(_) => self.timeout(),
                 Err(panic) => self.panicked(panic, &query.sql),
@@ -287,9 +306,12 @@ impl Engine {
     }
 
     /// Pins all that the query reads, with a place for that.
-    async fn pinned(&self, query: &ReadQuery, deadline: Instant) -> Result<Pinned> {
+    async fn pinned(&self, query: &ReadQuery, places: &TextPlaces, deadline: Instant) -> Result<Pinned> {
         // Until the query has a place to run, which bounds the pins from then on.
-        let waiting = self.places.pinned().await?;
+        let waiting = match &places.run {
+            Some(_) => None,
+            None => Some(self.places.pinned().await?),
+        };
         let pinned = timeout_at(deadline, self.pin(query)).await;
         let tables = pinned.map_err(|_| self.timeout())??;
         Ok(Pinned { waiting, tables })

@@ -15,6 +15,9 @@ use crate::access::AccessDenied;
 /// Shorthand for results of this crate.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
+/// How the engine's error calls the sum of all queries: no query can mend by itself that the sum is used up.
+pub(crate) const TOGETHER: &str = "all queries together";
+
 /// The action that failed.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -57,6 +60,23 @@ pub enum Error {
         "a request holds either definitions or exactly one query; this one has {definitions} definitions and {queries} queries"
     )]
     MixStatements { definitions: usize, queries: usize },
+    /// A call of Flight SQL that this server does not have.
+    #[error("{reason}")]
+    RefuseCall { reason: String },
+    #[error(
+        "the ticket is not one of this server's for this caller; ask for the query's flight again, on the same connection"
+    )]
+    OpenTicket,
+    #[error("the prepared statement is gone: it was closed, or not used for an hour; prepare it again")]
+    FindStatementHandle,
+    #[error("the call names no session that exists; set an option, and send the cookie that comes back")]
+    FindSession,
+    /// The client is slower than the limit.
+    #[error(
+        "the client took nothing of the answer for {seconds} s, so the query was ended; read faster, or raise the \
+         setting http_timeout"
+    )]
+    TakeAnswer { seconds: f64 },
     #[error("{0} is not possible here: queries read, and only CREATE and DROP of streams and views change anything")]
     ChangeByQuery(String),
     #[error("{}", Diagnostic::sentence(.source))]
@@ -99,15 +119,17 @@ pub enum Error {
     /// Work whose time is over does not return and holds the machine.
     #[error("{lost} queries do not end although their time is over; only light queries are answered until they do")]
     Overloaded { lost: usize },
-    /// Plans whose time is over do not return and hold the machine.
-    #[error("the planning of {lost} queries does not end although its time is over; no query is planned until some do")]
-    PlansLost { lost: usize },
+    /// So much work does not return that nothing further is planned.
+    #[error("{lost} queries do not end although their time is over; no query is planned until some do")]
+    TooManyLost { lost: usize },
     #[error("the bodies of the requests under way take {mib} MiB, which is the limit; try again in a moment")]
     TooManyBytes { mib: usize },
     #[error("the query was cancelled on request")]
     Cancelled,
     #[error("the query took longer than its limit of {seconds} s")]
     Timeout { seconds: f64 },
+    #[error("the client did not take the answer in time; ask for less at once, or raise the setting query_timeout")]
+    SendInTime,
     #[error("planning the query took longer than {seconds} s; write shorter expressions, or several queries")]
     PlanInTime { seconds: f64 },
     /// The catalog may have been written before the time was over.
@@ -164,11 +186,17 @@ impl Error {
             | Error::SetOption { .. }
             | Error::BindParameters { .. }
             | Error::FindStatement
+            | Error::RefuseCall { .. }
+            | Error::OpenTicket
+            | Error::FindStatementHandle
+            | Error::FindSession
+            | Error::TakeAnswer { .. }
             | Error::MixStatements { .. }
             | Error::ChangeByQuery(_)
             | Error::RefusePairs { .. }
             | Error::RefuseSize { .. }
             | Error::PlanInTime { .. }
+            | Error::SendInTime
             | Error::ServeTls(_)
             | Error::Cancelled
             | Error::Timeout { .. } => Fault::User,
@@ -188,7 +216,7 @@ impl Error {
             | Error::TooManyTexts { .. }
             | Error::TooManyCalls { .. }
             | Error::Overloaded { .. }
-            | Error::PlansLost { .. }
+            | Error::TooManyLost { .. }
             | Error::TooManyBytes { .. }
             | Error::ApplyInTime { .. }
             | Error::WideRows { .. }
@@ -210,13 +238,18 @@ impl Error {
         }
     }
 
-    /// True if a sort found no memory, which it needs for two batches at least although it spills.
+    /// True if a sort found no memory of its query, which it needs for two batches at least although it spills.
     pub(crate) fn is_sort_without_memory(&self) -> bool {
         let Error::RunQuery { source } = self else {
             return false;
         };
         let sorts = ["ExternalSorter", "SortPreservingMerge"];
-        matches!(source.find_root(), DataFusionError::ResourcesExhausted(text) if sorts.iter().any(|s| text.contains(s)))
+        match source.find_root() {
+            DataFusionError::ResourcesExhausted(text) => {
+                sorts.iter().any(|sort| text.contains(sort)) && !text.contains(TOGETHER)
+            }
+            _ => false,
+        }
     }
 
     /// The error of a query that the engine ended while it was planned (`planning`) or ran. Limits end a query from
@@ -251,7 +284,8 @@ impl Error {
     pub fn code(&self) -> ErrorCode {
         match self {
             Error::FindPath { .. } => ErrorCode::NoSuchPath,
-            Error::FindMethod { .. } => ErrorCode::NoSuchMethod,
+            Error::FindMethod { .. } | Error::RefuseCall { .. } => ErrorCode::NoSuchMethod,
+            Error::FindStatementHandle | Error::FindSession => ErrorCode::NotFound,
             Error::AskFromOtherSite | Error::AskOtherHost { .. } => ErrorCode::OtherSite,
             Error::Deny(AccessDenied::NoToken | AccessDenied::WrongToken) => ErrorCode::Unauthorized,
             Error::Deny(
@@ -261,9 +295,10 @@ impl Error {
                 | AccessDenied::ReadingMethod
                 | AccessDenied::AnyOrigin,
             ) => ErrorCode::Forbidden,
-            Error::ReadRequest { .. } | Error::ReadLongRequest { .. } | Error::ReadSlowRequest { .. } => {
-                ErrorCode::BadRequest
-            }
+            Error::ReadRequest { .. }
+            | Error::ReadLongRequest { .. }
+            | Error::ReadSlowRequest { .. }
+            | Error::OpenTicket => ErrorCode::BadRequest,
             Error::ChooseFormat { .. } => ErrorCode::NotAcceptable,
             Error::RefuseFormat { .. } => ErrorCode::Refused,
             Error::SetOption { .. } => ErrorCode::BadOption,
@@ -282,11 +317,13 @@ impl Error {
             | Error::TooManyTexts { .. }
             | Error::TooManyCalls { .. }
             | Error::TooManyBytes { .. }
-            | Error::PlansLost { .. }
+            | Error::TooManyLost { .. }
             | Error::Overloaded { .. } => ErrorCode::TooBusy,
             Error::WideRows { .. } => ErrorCode::MemoryLimit,
             Error::RefusePairs { .. } | Error::RefuseSize { .. } => ErrorCode::TooLarge,
-            Error::Timeout { .. } | Error::PlanInTime { .. } => ErrorCode::Timeout,
+            Error::Timeout { .. } | Error::PlanInTime { .. } | Error::SendInTime | Error::TakeAnswer { .. } => {
+                ErrorCode::Timeout
+            }
             Error::Cancelled => ErrorCode::Cancelled,
             Error::ApplyInTime { .. } => ErrorCode::Unavailable,
             Error::PlanQuery { source } => engine_code(source, ErrorCode::InvalidQuery),

@@ -24,6 +24,8 @@ use tower_http::compression::predicate::{NotForContentType, Predicate, SizeAbove
 use crate::Error;
 use crate::engine::Engine;
 
+mod socket;
+
 mod connections;
 mod origins;
 
@@ -40,6 +42,8 @@ mod reply;
 
 mod kept;
 
+mod sending;
+
 mod answers;
 
 mod values;
@@ -53,9 +57,11 @@ mod sql;
 mod openapi;
 
 use self::format::AnswerFormat;
-use self::guard::{Bodies, CallPermits, Door, REQUEST_BYTES};
+use self::guard::{CallPermits, Door, REQUEST_BYTES};
 use self::kept::KeptAnswers;
 
+pub(crate) use self::connections::accept;
+pub(crate) use self::guard::{Bodies, HeldBytes};
 pub use self::probes::{Probes, probe};
 
 /// Bytes below which an answer is not compressed.

@@ -50,7 +50,7 @@ pub(crate) enum Named {
 
 impl Named {
     /// Returns the columns of the table. Columns that `*` leaves out are there if the query mentions them.
-    fn schema(&self, mentioned: &Mentioned) -> SchemaRef {
+    pub(crate) fn schema(&self, mentioned: &Mentioned) -> SchemaRef {
         match self {
             Named::Rows(stream) => stream.definition.table_schema_with(mentioned),
             Named::Rejects(stream) => stream.definition.reject_schema_with(mentioned),

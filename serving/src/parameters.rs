@@ -3,6 +3,7 @@
 //! A value never becomes a part of the text: the text is planned with placeholders, and values take their places in
 //! the plan. Invariant: a query with values is the same query with the values written as literals of their types.
 
+use std::collections::BTreeSet;
 use std::ops::ControlFlow;
 
 use arrow::datatypes::{DataType, IntervalUnit, TimeUnit};
@@ -13,8 +14,8 @@ use datafusion::logical_expr::expr::{Cast, Placeholder, TryCast};
 use datafusion::logical_expr::{Expr, LogicalPlan, Statement as PlanStatement};
 use datafusion::sql::parser::Statement as EngineStatement;
 use datafusion::sql::sqlparser::ast::{
-    ArrayElemTypeDef, DataType as SqlType, ExactNumberInfo, Expr as SqlExpr, Ident, Statement, TimezoneInfo, Value,
-    visit_expressions,
+    ArrayElemTypeDef, DataType as SqlType, ExactNumberInfo, Expr as SqlExpr, Ident, Statement, TableFactor,
+    TimezoneInfo, Value, VisitMut, VisitorMut, visit_expressions, visit_expressions_mut,
 };
 
 use crate::{Error, Result};
@@ -95,9 +96,9 @@ pub(crate) fn count(statement: &EngineStatement) -> Result<usize> {
         if let SqlExpr::Value(value) = expr
             && let Value::Placeholder(name) = &value.value
         {
-            match name.strip_prefix('$').and_then(|number| number.parse::<usize>().ok()) {
-                Some(number) if (1..=MOST).contains(&number) => highest = highest.max(number),
-                _ => return ControlFlow::Break(name.clone()),
+            match number_of(name) {
+                Some(number) => highest = highest.max(number),
+                None => return ControlFlow::Break(name.clone()),
             }
         }
         ControlFlow::Continue(())
@@ -127,19 +128,28 @@ where
     if count == 0 {
         return Ok((plan(statement).await.map_err(planning)?, Vec::new()));
     }
+    let mut statement = statement;
     let mut declared = bindings.declared();
     declared.resize(count, None);
+    for number in write_in_table_functions(&mut statement, bindings) {
+        declared[number - 1].get_or_insert(DataType::Int64);
+    }
     let mut inferred = None;
     if declared.iter().any(Option::is_none) {
-        let plan = plan(statement.clone()).await.map_err(|error| untyped(error, &declared))?;
+        let untyped = declared.iter().position(Option::is_none).map(|at| at + 1);
+        let plan = plan(statement.clone()).await.map_err(|error| match is_of_type(&error) {
+            true => guess_failed(error, untyped),
+            false => planning(error),
+        })?;
         for (declared, found) in declared.iter_mut().zip(types_in(&plan, count).map_err(planning)?) {
             *declared = declared.take().or(found);
         }
         inferred = Some(plan);
     }
+    let guessed = declared.iter().position(Option::is_none).map(|at| at + 1);
     let types: Vec<DataType> = declared.into_iter().map(|known| known.unwrap_or(DataType::Utf8)).collect();
     let typed = match (prepared(statement.clone(), &types), inferred) {
-        (Some(statement), _) => match plan(statement).await.map_err(planning)? {
+        (Some(statement), _) => match plan(statement).await.map_err(|error| guess_failed(error, guessed))? {
             LogicalPlan::Statement(PlanStatement::Prepare(prepare)) => std::sync::Arc::unwrap_or_clone(prepare.input),
             plan => plan,
         },
@@ -157,6 +167,61 @@ where
     Ok((typed.with_param_values(values).map_err(planning)?, types))
 }
 
+/// Writes values in the arguments of table functions, such as `generate_series(1, $1)`, which the planner calls before
+/// values take their places. Returns the numbers of these placeholders.
+fn write_in_table_functions(statement: &mut EngineStatement, bindings: &Bindings) -> BTreeSet<usize> {
+    let mut writing = Writing { bindings, written: BTreeSet::new() };
+    if let EngineStatement::Statement(statement) = inner_mut(statement) {
+        // The walk cannot break because the visitor does not.
+        let _ = VisitMut::visit(statement, &mut writing);
+    }
+    writing.written
+}
+
+struct Writing<'a> {
+    bindings: &'a Bindings,
+    written: BTreeSet<usize>,
+}
+
+impl VisitorMut for Writing<'_> {
+    type Break = ();
+
+    fn pre_visit_table_factor(&mut self, table: &mut TableFactor) -> ControlFlow<()> {
+        let args = match table {
+            TableFactor::Table { args: Some(table), .. } => &mut table.args,
+            TableFactor::Function { args, .. } => args,
+            _ => return ControlFlow::Continue(()),
+        };
+        visit_expressions_mut(args, |expr| {
+            if let SqlExpr::Value(value) = expr
+                && let Value::Placeholder(name) = &value.value
+                && let Some(number) = number_of(name)
+            {
+                value.value = literal(self.bindings, number);
+                self.written.insert(number);
+            }
+            ControlFlow::Continue(())
+        })
+    }
+}
+
+/// The value of placeholder `number` as a literal: whole numbers and texts are what table functions take.
+fn literal(bindings: &Bindings, number: usize) -> Value {
+    let Bindings::Values(values) = bindings else { return Value::Null };
+    let text = match values.get(number - 1) {
+        Some(Parameter::Typed(value)) if !value.is_null() => match value.data_type().is_integer() {
+            true => return Value::Number(value.to_string(), false),
+            false => value.to_string(),
+        },
+        Some(Parameter::Text(text)) => text.clone(),
+        _ => return Value::Null,
+    };
+    match text.parse::<i64>() {
+        Ok(number) => Value::Number(number.to_string(), false),
+        Err(_) => Value::SingleQuotedString(text),
+    }
+}
+
 fn value_of(number: usize, value: &Parameter, wanted: &DataType) -> Result<ScalarValue> {
     match value {
         Parameter::Typed(value) => Ok(value.clone()),
@@ -172,8 +237,9 @@ fn value_of(number: usize, value: &Parameter, wanted: &DataType) -> Result<Scala
 fn types_in(plan: &LogicalPlan, count: usize) -> Result<Declared, DataFusionError> {
     let mut types: Declared = vec![None; count];
     let mut note = |id: &str, found: &DataType| {
-        let number = id.strip_prefix('$').and_then(|number| number.parse::<usize>().ok());
-        if let Some(slot) = number.and_then(|number| types.get_mut(number - 1)) {
+        // A placeholder that is compared with another one has no type either.
+        let slot = number_of(id).and_then(|number| types.get_mut(number - 1)).filter(|_| !found.is_null());
+        if let Some(slot) = slot {
             slot.get_or_insert_with(|| found.clone());
         }
     };
@@ -244,6 +310,19 @@ fn sql_type(found: &DataType) -> Option<SqlType> {
     })
 }
 
+/// The number of the placeholder `$1`, `$2`, …
+fn number_of(name: &str) -> Option<usize> {
+    let number = name.strip_prefix('$')?.parse().ok()?;
+    (1..=MOST).contains(&number).then_some(number)
+}
+
+fn inner_mut(statement: &mut EngineStatement) -> &mut EngineStatement {
+    match statement {
+        EngineStatement::Explain(explain) => inner_mut(&mut explain.statement),
+        statement => statement,
+    }
+}
+
 fn inner(statement: &EngineStatement) -> &EngineStatement {
     match statement {
         EngineStatement::Explain(explain) => inner(&explain.statement),
@@ -255,16 +334,19 @@ fn planning(source: DataFusionError) -> Error {
     Error::of_engine(source, true)
 }
 
-/// The error of planning without the types of some placeholders.
-fn untyped(error: DataFusionError, declared: &Declared) -> Error {
-    let is_of_type = error.strip_backtrace().contains("Placeholder type");
-    match declared.iter().position(Option::is_none) {
-        Some(at) if is_of_type => refused(format!(
-            "the type of ${number} is not known from its place in the query; write CAST(${number} AS …)",
-            number = at + 1
-        )),
-        _ => planning(error),
-    }
+/// True if the planner refuses a placeholder without a type.
+fn is_of_type(error: &DataFusionError) -> bool {
+    error.strip_backtrace().contains("Placeholder type")
+}
+
+/// The error of planning while the type of placeholder `guessed` was not known from its place.
+fn guess_failed(error: DataFusionError, guessed: Option<usize>) -> Error {
+    let Some(number) = guessed else { return planning(error) };
+    let said = Error::of_engine(error, true);
+    refused(format!(
+        "{said}; the type of ${number} is not known from its place, so it is taken for a text unless the query says more: \
+         write CAST(${number} AS …)"
+    ))
 }
 
 fn refused(reason: String) -> Error {

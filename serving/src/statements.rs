@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arrow::array::{ArrayRef, StringArray};
-use arrow::datatypes::{DataType, Field, Schema};
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use arrow::record_batch::RecordBatch;
 use futures::stream;
 use thalweg_schemas::definition::pieces::Piece;
@@ -42,6 +42,14 @@ pub(crate) fn read(pieces: &[Piece<'_>]) -> Result<RequestKind> {
     }
 }
 
+/// The columns of the answer to definitions.
+pub(crate) fn applied_schema() -> SchemaRef {
+    Arc::new(Schema::new(vec![
+        Field::new("action", DataType::Utf8, false),
+        Field::new("warning", DataType::Utf8, true),
+    ]))
+}
+
 /// Applies `definitions` in one catalog version and waits until this process follows that version. The answer has one
 /// row per statement: `action`, and `warning` if there is one.
 ///
@@ -58,10 +66,7 @@ pub(crate) async fn apply(sources: &Sources, definitions: Vec<Statement>) -> Res
     let warnings = applied.iter().map(|a| (!a.warnings.is_empty()).then(|| a.warnings.join("\n")));
     let columns: Vec<ArrayRef> =
         vec![Arc::new(actions.collect::<StringArray>()), Arc::new(warnings.collect::<StringArray>())];
-    let schema = Arc::new(Schema::new(vec![
-        Field::new("action", DataType::Utf8, false),
-        Field::new("warning", DataType::Utf8, true),
-    ]));
+    let schema = applied_schema();
     let batch = RecordBatch::try_new(Arc::clone(&schema), columns).map_err(Error::Encode)?;
     Ok(Answer {
         schema,

@@ -1,11 +1,14 @@
-//! SQL through the real binary: the statements of `tests/slt/*.slt` over HTTP, on events from a real Kafka.
+//! SQL through the real binary: the statements of `tests/slt/*.slt` over each protocol, on events from a real Kafka.
 //!
 //! Every file runs three times: on events that were just read, after a recomputation has published new batch
-//! versions, and after SIGKILL and a restart. The layer that holds the events must not change one character of an
-//! answer.
+//! versions, and after SIGKILL and a restart. Neither the layer that holds the events nor the protocol may change one
+//! character of an answer.
 //!
 //! Invariant: the events are in `tests/slt/events/<topic>.<partition>.jsonl`, one message per line, so partitions and
 //! offsets are fixed. No expected answer depends on time.
+
+mod flight_sql;
+mod postgres;
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -19,6 +22,8 @@ use sqllogictest::{AsyncDB, DBOutput, DefaultColumnType, Runner, strict_column_v
 use thalweg_kit::segments::FIRST_MS;
 use tokio::sync::OnceCell;
 
+use self::flight_sql::FlightSqlDoor;
+use self::postgres::Postgres;
 use crate::kafka::{Kafka, Message};
 
 const PATIENCE: Duration = Duration::from_secs(90);
@@ -63,17 +68,17 @@ async fn run_all() -> Wrong {
     let mut wrong = Wrong::new();
     let mut thalweg = Thalweg::start(folder.path(), &definitions, &kafka.bootstrap);
     thalweg.wait_until_all_is_read(&topics).await;
-    run_files(&thalweg.url, "just read", &mut wrong).await;
+    run_files(&thalweg, "just read", &mut wrong).await;
 
     let run = reqwest::Client::new().post(format!("{}/v1/batch/run", thalweg.url)).send().await.unwrap();
     assert!(run.status().is_success(), "{}", run.text().await.unwrap());
-    run_files(&thalweg.url, "after a recomputation", &mut wrong).await;
+    run_files(&thalweg, "after a recomputation", &mut wrong).await;
 
     thalweg.process.kill().unwrap();
     thalweg.process.wait().unwrap();
     thalweg = Thalweg::start(folder.path(), &definitions, &kafka.bootstrap);
     thalweg.wait_until_all_is_read(&topics).await;
-    run_files(&thalweg.url, "after SIGKILL and a new start", &mut wrong).await;
+    run_files(&thalweg, "after SIGKILL and a new start", &mut wrong).await;
     wrong
 }
 
@@ -134,6 +139,10 @@ fn events() -> Vec<Topic> {
 struct Thalweg {
     process: Child,
     url: String,
+    /// `host:port` of Arrow Flight SQL.
+    flight_sql: String,
+    /// `host:port` of the PostgreSQL protocol.
+    postgres: String,
 }
 
 impl Thalweg {
@@ -144,7 +153,8 @@ impl Thalweg {
         }
         let mut process = command
             .current_dir(folder)
-            .args(["up", "--http-addr", "127.0.0.1:0", "--data-dir"])
+            .args(["up", "--http-addr", "127.0.0.1:0", "--postgres-addr", "127.0.0.1:0"])
+            .args(["--flight-sql-addr", "127.0.0.1:0", "--data-dir"])
             .arg(folder.join("data"))
             .arg("--apply")
             .arg(definitions)
@@ -157,9 +167,16 @@ impl Thalweg {
             .unwrap();
         let mut line = String::new();
         BufReader::new(process.stdout.take().unwrap()).read_line(&mut line).unwrap();
-        let url = line.trim().rsplit(' ').next().unwrap().to_owned();
-        assert!(url.starts_with("http://"), "the first line is {line:?}");
-        Self { process, url }
+        let address = |scheme: &str| {
+            let found = line.split_whitespace().find_map(|word| word.strip_prefix(scheme));
+            found.unwrap_or_else(|| panic!("the first line is {line:?}")).to_owned()
+        };
+        Self {
+            process,
+            url: format!("http://{}", address("http://")),
+            flight_sql: address("grpc://"),
+            postgres: address("postgres://"),
+        }
     }
 
     /// Waits until every view is served at a frontier that covers all events.
@@ -207,12 +224,25 @@ fn covers(streams: &Value, topics: &[Topic]) -> bool {
     })
 }
 
-/// Runs every statement of every file, and records the unexpected answers.
-async fn run_files(url: &str, when: &str, wrong: &mut Wrong) {
+/// Runs every statement of every file over each protocol, and records the unexpected answers.
+async fn run_files(thalweg: &Thalweg, when: &str, wrong: &mut Wrong) {
+    let url = format!("{}/v1/sql", thalweg.url);
+    let http = || async { Ok(Http { url: url.clone(), client: reqwest::Client::new() }) };
+    run_files_over(http, &format!("{when}, over HTTP"), wrong).await;
+    let flight_sql = || async { Ok(FlightSqlDoor::connect(&thalweg.flight_sql).await) };
+    run_files_over(flight_sql, &format!("{when}, over Flight SQL"), wrong).await;
+    let postgres = || async { Ok(Postgres::connect(&thalweg.postgres).await) };
+    run_files_over(postgres, &format!("{when}, over the PostgreSQL protocol"), wrong).await;
+}
+
+async fn run_files_over<D, Connecting>(connect: impl Fn() -> Connecting, when: &str, wrong: &mut Wrong)
+where
+    D: AsyncDB<Error = Refused, ColumnType = DefaultColumnType>,
+    Connecting: Future<Output = Result<D, Refused>>,
+{
     for path in files(&slt_folder(), "slt") {
         let wrong = wrong.entry(name(&path)).or_default();
-        let mut runner =
-            Runner::new(|| async { Ok(Http { url: format!("{url}/v1/sql"), client: reqwest::Client::new() }) });
+        let mut runner = Runner::new(&connect);
         runner.with_column_validator(strict_column_validator);
         for record in sqllogictest::parse_file(&path).unwrap() {
             if let Err(error) = runner.run_async(record).await {
@@ -230,6 +260,17 @@ struct Http {
 /// An error in the form that the .slt files expect: `code: sentence (line:column)`.
 #[derive(Debug)]
 struct Refused(String);
+
+impl Refused {
+    /// Reads the object with `code`, `message`, `line` and `column`.
+    fn of(error: &Value) -> Self {
+        let mut text = format!("{}: {}", plain(&error["code"]), plain(&error["message"]));
+        if let (Some(line), Some(column)) = (error["line"].as_u64(), error["column"].as_u64()) {
+            text.push_str(&format!(" ({line}:{column})"));
+        }
+        Self(text)
+    }
+}
 
 impl std::fmt::Display for Refused {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -250,12 +291,7 @@ impl AsyncDB for Http {
         let answered = reply.status().is_success();
         let body: Value = reply.json().await.unwrap();
         if !answered {
-            let error = &body["error"];
-            let mut text = format!("{}: {}", plain(&error["code"]), plain(&error["message"]));
-            if let (Some(line), Some(column)) = (error["line"].as_u64(), error["column"].as_u64()) {
-                text.push_str(&format!(" ({line}:{column})"));
-            }
-            return Err(Refused(text));
+            return Err(Refused::of(&body["error"]));
         }
         let columns = body["columns"].as_array().unwrap();
         let rows = body["rows"].as_array().unwrap();

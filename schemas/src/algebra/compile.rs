@@ -28,6 +28,7 @@ use crate::definition::message::UNLISTED;
 use crate::definition::stream::{PARTITION, StreamDefinition};
 use crate::definition::syntax;
 use crate::definition::view::ViewDefinition;
+use crate::engine::expansion::{self, Excess};
 use crate::engine::session;
 use crate::error::Diagnostic;
 use crate::{Error, Result, StreamName, ViewId, ViewName};
@@ -85,6 +86,15 @@ impl ViewPlan {
         find_aggregate(&raw, places)?;
         check_expressions(&raw, places)?;
         let query = state.analyzer().execute_and_check(raw, state.config_options(), |_, _| {}).map_err(planning)?;
+        // Before the optimizer writes expressions out.
+        if let Some(Excess { what, count, limit }) = expansion::excess(&query).map_err(planning)? {
+            let message =
+                format!("The query has {count} {what} once its subqueries are written out, more than {limit}");
+            return Err(Error::refuse(
+                message,
+                "Use each column of a subquery fewer times, or compute less in the view.",
+            ));
+        }
         let aggregate = find_aggregate(&query, places)?.clone();
 
         let rows = input_table("rows", &stream.row_schema())?;

@@ -34,7 +34,7 @@ const VALUE: u64 = 64 << 20;
 const BATCH: u64 = 512 << 20;
 
 /// The functions whose values can be far larger than their arguments.
-const GROWING: [(&str, Shape); 9] = [
+const GROWING: [(&str, Shape); 10] = [
     ("repeat", Shape::Repeat),
     ("lpad", Shape::Pad),
     ("rpad", Shape::Pad),
@@ -42,6 +42,7 @@ const GROWING: [(&str, Shape); 9] = [
     ("regexp_replace", Shape::ReplacePattern),
     ("array_repeat", Shape::RepeatElement),
     ("array_resize", Shape::Resize),
+    ("array_to_string", Shape::JoinElements),
     ("range", Shape::Series),
     ("generate_series", Shape::Series),
 ];
@@ -148,7 +149,7 @@ impl Limited {
         let place = match self.shape {
             Shape::Repeat | Shape::Pad | Shape::RepeatElement | Shape::Resize => 1,
             Shape::Position => 2,
-            Shape::Series | Shape::Replace | Shape::ReplacePattern => return Ok(arguments),
+            Shape::Series | Shape::Replace | Shape::ReplacePattern | Shape::JoinElements => return Ok(arguments),
         };
         let mut arguments = arguments;
         if let Some(width) = arguments.get_mut(place)

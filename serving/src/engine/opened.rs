@@ -21,7 +21,8 @@ use crate::{Error, Result};
 
 /// What a query reads, and its place until it runs.
 pub(super) struct Pinned {
-    pub(super) waiting: OwnedSemaphorePermit,
+    /// `None` for a query that has its place to run already.
+    pub(super) waiting: Option<OwnedSemaphorePermit>,
     pub(super) tables: QueryTables,
 }
 
@@ -72,10 +73,10 @@ impl OpenedRequest {
     /// Errors: those of pins.
     pub(crate) async fn pin_again(&mut self) -> Result<()> {
         let (engine, deadline) = (Arc::clone(&self.engine), self.deadline);
-        if let OpenedContent::Query { query, pinned, identity, .. } = &mut self.content
+        if let OpenedContent::Query { query, places, pinned, identity } = &mut self.content
             && pinned.is_none()
         {
-            let again = engine.pinned(query, deadline).await.map_err(|error| self.track.failed(error))?;
+            let again = engine.pinned(query, places, deadline).await.map_err(|error| self.track.failed(error))?;
             *identity = identify::identity(query, &again.tables.catalog, &again.tables.pins);
             *pinned = Some(again);
         }
@@ -106,9 +107,9 @@ impl OpenedRequest {
         let cancelled = track.listed().cancelled();
         let begun = async {
             match content {
-                OpenedContent::Definitions(list, _places) => match denied {
+                OpenedContent::Definitions(list, places) => match denied {
                     Some(denied) => Err(Error::Deny(denied)),
-                    None => engine.apply(list).await.map(BegunRequest::Defined),
+                    None => engine.apply(list, places).await.map(BegunRequest::Defined),
                 },
                 OpenedContent::Query { query, places, pinned, .. } => {
                     engine.start_surely(query, places, pinned, deadline).await.map(BegunRequest::Started)

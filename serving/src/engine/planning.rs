@@ -17,14 +17,16 @@ use datafusion::physical_plan::ExecutionPlan;
 use datafusion::sql::parser::Statement as EngineStatement;
 use thalweg_schemas::catalog::Catalog;
 use thalweg_schemas::definition::{Statement, pieces, repeats, syntax};
+use thalweg_schemas::engine::expansion::{self, Excess};
 
 use super::determined::is_determined;
 use super::frontier_function::{self, FrontierOf};
 use crate::activity::Activity;
 use crate::limits::allowance::{Allowance, Terms};
+use crate::limits::memory::first_merge;
 use crate::limits::relations::OPERATORS;
 use crate::limits::weight::{self, Weight};
-use crate::limits::{expansion, growth, guard, relations, text};
+use crate::limits::{growth, guard, relations, text, windows};
 use crate::names;
 use crate::options::{Options, SourceLayer};
 use crate::parameters::{self, Bindings};
@@ -178,11 +180,13 @@ pub(super) async fn plan(
             state.register_udf(growth::checked(&function, &allowance)).map_err(planning)?;
         }
     }
-    let config = state.config().clone().with_batch_size(terms.batch_rows.max(1));
+    let mut config = state.config().clone().with_batch_size(terms.batch_rows.max(1));
+    config.options_mut().execution.sort_spill_reservation_bytes = first_merge(terms.memory, terms.threads);
     *state.config_mut() = config;
     let (logical, _) = logical(&mut state, query, &tables).await?;
+    let logical = windows::counted(logical, &allowance).map_err(planning)?;
     let env = RuntimeEnvBuilder::from_runtime_env(state.runtime_env())
-        .with_memory_pool(Arc::clone(allowance.pool()))
+        .with_memory_pool(allowance.operators_pool())
         .build_arc()
         .map_err(planning)?;
     let frame = SessionContext::new_with_state(state).execute_logical_plan(logical).await.map_err(planning)?;
@@ -246,7 +250,9 @@ async fn logical(
     let (logical, types) = planned.await?;
     refuse_changes(&logical)?;
     refuse_large(&logical)?;
-    expansion::refuse_large(&logical)?;
+    if let Some(Excess { what, count, limit }) = expansion::excess(&logical).map_err(planning)? {
+        return Err(Error::RefuseSize { what, count, limit });
+    }
     Ok((logical, types))
 }
 

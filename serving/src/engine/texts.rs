@@ -1,7 +1,9 @@
 //! Work on the text of a request: reading, describing and planning it, and applying definitions, each on a lane and in
 //! time.
 //!
-//! Invariant: a text that is not short has a place of its own while it is read and planned.
+//! Invariant: a text that is not short has a place of its own while it is read and planned. The work holds the
+//! place and hands it back with its result, so a client that goes away does not free the place of a text that is still
+//! read.
 
 use std::sync::Arc;
 
@@ -63,16 +65,18 @@ impl Engine {
         names::wanted(&catalog, &query.references, &self.sources.metrics)?;
         let (state, activity) = (self.base.clone(), Arc::clone(&self.activity));
         let time = self.time_to_plan(places.is_short, deadline);
-        let described =
-            self.on_lane(time, sql, async move { planning::describe(state, &query, catalog, activity).await });
-        described.await?
+        let described = self.on_lane(time, sql, async move {
+            let described = planning::describe(state, &query, catalog, activity).await;
+            (described, places)
+        });
+        described.await?.0
     }
 
     /// Why nothing is planned at the moment, if so: far more work is lost than that of heavy queries.
     fn refuses_plans(&self) -> Option<Error> {
         let lost = self.lanes.lost();
         let most = self.config.max_lost_queries + self.config.max_queries + self.config.max_light_queries;
-        (lost >= most).then_some(Error::PlansLost { lost })
+        (lost >= most).then_some(Error::TooManyLost { lost })
     }
 
     /// Reads a request. A text that is not short is heavy before anything is known of it, so it needs a place of a
@@ -86,22 +90,25 @@ impl Engine {
     ) -> Result<(RequestContent, TextPlaces)> {
         let length = request.text().len();
         let logged: String = request.text().chars().take(LOGGED_CHARACTERS).collect();
-        let mut places = TextPlaces { is_short: length <= SHORT_TEXT, heavy: None, long: None };
+        let mut places = TextPlaces { is_short: length <= SHORT_TEXT, run: None, long: None };
         if length > LONG_TEXT {
             places.long = Some(self.places.long_text().await?);
         }
         if !places.is_short {
-            places.heavy = Some(self.place(Weight::Heavy).await?);
+            places.run = Some(self.place(Weight::Heavy).await?);
         }
         let engine = Arc::clone(self);
         let time = self.time_to_plan(places.is_short, deadline);
-        let work = async move { planning::read(&engine.base, request, bindings, options) };
-        let read = self.on_lane(time, &logged, work).await??;
-        Ok((read, places))
+        let read = self.on_lane(time, &logged, async move {
+            let read = planning::read(&engine.base, request, bindings, options);
+            (read, places)
+        });
+        let (read, places) = read.await?;
+        Ok((read?, places))
     }
 
     /// Applies definitions on a lane, because views are compiled on the way.
-    pub(super) async fn apply(self: &Arc<Self>, definitions: Vec<Statement>) -> Result<Answer> {
+    pub(super) async fn apply(self: &Arc<Self>, definitions: Vec<Statement>, places: TextPlaces) -> Result<Answer> {
         let sources = self.sources.clone();
         let seconds = DEFINITIONS_TIME.as_secs_f64();
         let time = LaneTime {
@@ -109,7 +116,11 @@ impl Engine {
             deadline: None,
             late: Box::new(move || Error::ApplyInTime { seconds }),
         };
-        self.on_lane(time, "definitions", async move { statements::apply(&sources, definitions).await }).await?
+        let applied = self.on_lane(time, "definitions", async move {
+            let applied = statements::apply(&sources, definitions).await;
+            (applied, places)
+        });
+        applied.await?.0
     }
 
     /// The time for reading or planning a text. A short text has little of it, because everybody may have one planned;
@@ -142,9 +153,11 @@ impl Engine {
         let end = time.deadline.map_or(own, |deadline| deadline.min(own));
         let threads = lane.handle().clone();
         let watch = lane.watch(end + PLAN_LOST_AFTER);
+        let held = (lane, place);
         let task = AbortOnDropHandle::new(threads.spawn(async move {
+            let held = held;
             let done = work.await;
-            drop((lane, place));
+            drop(held);
             done
         }));
         let done = timeout_at(end, task).await;

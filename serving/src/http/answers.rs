@@ -4,29 +4,32 @@
 //! without its last chunk, so no client can mistake it for a complete one.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use arrow::record_batch::RecordBatch;
 use axum::body::{Body, Bytes};
 use axum::http::{HeaderMap, header};
 use axum::response::{IntoResponse, Response};
 use datafusion::execution::memory_pool::{MemoryConsumer, MemoryReservation};
-use futures::stream::{self, Stream, StreamExt};
+use futures::stream::{self, BoxStream, Stream, StreamExt, TryStreamExt};
 use thalweg_schemas::api::sql::SqlAnswer;
 
+use super::encode::size::encoded_bytes;
 use super::encode::{Encoder, columns};
 use super::format::AnswerFormat;
 use super::kept::{Kept, KeptAnswers, Turn};
 use super::reply::{ReplyHead, WHOLE_BYTES, is_known, key_of, unchanged};
+use super::sending::Sending;
 use crate::answer::{Answer, Batches};
 use crate::engine::OpenedRequest;
 use crate::limits::slices::bytes;
 use crate::{Error, Result};
 
-/// Bytes of a batch that is encoded where the request is served.
+/// Encoded bytes of a batch that is encoded where the request is served.
 const ENCODED_HERE: usize = 64 << 10;
 
-/// Bytes that are compressed at a time. Other requests are served in between.
-const SLICE_BYTES: usize = 128 << 10;
+/// Encoded bytes of a batch that is encoded at once, if it has more than one row.
+const PIECE: usize = 1 << 20;
 
 /// What the connection of a client can do.
 #[derive(Debug, Clone, Copy)]
@@ -52,15 +55,17 @@ pub(super) struct AskedQuery {
     pub(super) client: ClientAbilities,
     /// The entity tags of answers that the client has.
     pub(super) known: Vec<String>,
+    /// Time that the client has for the answer beside the query's own.
+    pub(super) within: Duration,
 }
 
 /// Answers a query: with 304 if the client has the answer, with a kept answer if an equal query had it, and otherwise
 /// by running the query.
 pub(super) async fn answer(kept: &Arc<KeptAnswers>, asked: AskedQuery) -> Result<Response> {
-    let AskedQuery { mut opened, format, client, known } = asked;
+    let AskedQuery { mut opened, format, client, known, within } = asked;
     loop {
         let Some(key) = opened.identity().map(|identity| key_of(identity, format)) else {
-            return Ok(respond(compute(opened, format, client).await?));
+            return Ok(respond(compute(opened, format, client, within).await?));
         };
         if is_known(&known, key) {
             opened.end_as_unchanged();
@@ -83,11 +88,11 @@ pub(super) async fn answer(kept: &Arc<KeptAnswers>, asked: AskedQuery) -> Result
             }
             turn => turn,
         };
-        let computed = compute(opened, format, client).await;
+        let computed = compute(opened, format, client, within).await;
         let is_kept = match &computed {
-            Ok(Reply { head, body: ReplyBody::Whole(body) }) => head
-                .key
-                .is_some_and(|key| kept.keep(key, Kept { head: head.clone(), body: Bytes::copy_from_slice(body) })),
+            Ok(Reply { head, body: ReplyBody::Whole(body) }) => {
+                head.key.is_some_and(|key| kept.keep(key, Kept { head: head.clone(), body: body.clone() }))
+            }
             Ok(Reply { body: ReplyBody::Stream(_), .. }) | Err(_) => false,
         };
         if !is_kept {
@@ -118,10 +123,17 @@ fn respond(reply: Reply) -> Response {
     response
 }
 
-/// Runs the query; completes a small answer, and streams a large one.
-async fn compute(opened: OpenedRequest, format: AnswerFormat, client: ClientAbilities) -> Result<Reply> {
+/// Runs the query; completes a small answer, and streams a large one for as long as its client has time.
+async fn compute(
+    opened: OpenedRequest,
+    format: AnswerFormat,
+    client: ClientAbilities,
+    within: Duration,
+) -> Result<Reply> {
+    let until = opened.deadline() + within;
     let answer = opened.run().await?;
-    let Answer { schema, frontier, stale, partial, certificate, identity, mut batches, memory } = answer;
+    let Answer { schema, frontier, stale, partial, certificate, identity, batches, memory } = answer;
+    let mut pieces = in_pieces(batches, format);
     let head = SqlAnswer { columns: columns(&schema), frontier, stale, partial, certificate, rows: Vec::new() };
     let reserve = || memory.as_ref().map(|memory| MemoryConsumer::new("an encoded answer").register(memory));
     let mut encoder = Encoder::new(format, schema, reserve())?;
@@ -129,8 +141,8 @@ async fn compute(opened: OpenedRequest, format: AnswerFormat, client: ClientAbil
     encoder.begin(&head, &mut first.bytes)?;
     let mut ended = false;
     while first.bytes.len() < WHOLE_BYTES {
-        match batches.next().await {
-            Some(batch) => (encoder, first) = encode(encoder, batch?, first).await?,
+        match pieces.next().await {
+            Some(piece) => (encoder, first) = encode(encoder, piece?, first).await?,
             None => {
                 (encoder, first) = end(encoder, first).await?;
                 ended = true;
@@ -139,13 +151,8 @@ async fn compute(opened: OpenedRequest, format: AnswerFormat, client: ClientAbil
         }
     }
     let head = ReplyHead::new(format, identity, &head)?;
-    let slices = client.decompresses && format != AnswerFormat::Parquet;
-    if ended {
-        let body = match slices && first.bytes.len() > WHOLE_BYTES && !client.ends_unseen {
-            true => ReplyBody::Stream(Body::from_stream(sliced(stream::iter([Ok(first.into_bytes())])))),
-            false => ReplyBody::Whole(first.into_bytes()),
-        };
-        return Ok(Reply { head, body });
+    if ended && first.bytes.len() <= WHOLE_BYTES {
+        return Ok(Reply { head, body: ReplyBody::Whole(Bytes::from(first.bytes)) });
     }
     if client.ends_unseen && format.has_no_end() {
         return Err(Error::RefuseFormat {
@@ -156,8 +163,14 @@ async fn compute(opened: OpenedRequest, format: AnswerFormat, client: ClientAbil
             ),
         });
     }
-    let chunks = chunks(first, encoder, batches);
-    let body = if slices { Body::from_stream(sliced(chunks)) } else { Body::from_stream(chunks) };
+    let rest = (!ended).then(|| (encoder, pieces, first.next()));
+    let slices = Sending::new(parts(first, rest), until).inspect(|slice| {
+        if let Err(error) = slice {
+            tracing::info!(%error, "an answer broke off");
+        }
+    });
+    let pauses = client.decompresses && format != AnswerFormat::Parquet;
+    let body = if pauses { Body::from_stream(with_pauses(slices)) } else { Body::from_stream(slices) };
     Ok(Reply { head, body: ReplyBody::Stream(body) })
 }
 
@@ -172,10 +185,6 @@ impl Encoded {
     fn next(&self) -> Self {
         Self { bytes: Vec::new(), held: self.held.as_ref().map(MemoryReservation::new_empty) }
     }
-
-    fn into_bytes(self) -> Bytes {
-        Bytes::from_owner(self)
-    }
 }
 
 impl AsRef<[u8]> for Encoded {
@@ -184,15 +193,42 @@ impl AsRef<[u8]> for Encoded {
     }
 }
 
-/// Writes `batch` behind `out`. A large batch is encoded on a thread for blocking work, because the threads that serve
+/// A part of a batch that is encoded at once.
+struct EncodablePiece {
+    batch: RecordBatch,
+    /// The bytes that it becomes, at most; `None` if finding out takes long.
+    bytes: Option<usize>,
+}
+
+/// The batches of an answer, cut so that a piece of several rows becomes few bytes: rows of a few bits may become
+/// objects with long names.
+fn in_pieces(batches: Batches, format: AnswerFormat) -> BoxStream<'static, Result<EncodablePiece>> {
+    batches.map_ok(move |batch| stream::iter(cut(batch, format).into_iter().map(Ok::<_, Error>))).try_flatten().boxed()
+}
+
+fn cut(batch: RecordBatch, format: AnswerFormat) -> Vec<EncodablePiece> {
+    let rows = batch.num_rows();
+    if rows <= 1 && bytes(&batch) > ENCODED_HERE {
+        return vec![EncodablePiece { batch, bytes: None }];
+    }
+    let size = encoded_bytes(&batch, format);
+    if rows <= 1 || size <= PIECE {
+        return vec![EncodablePiece { batch, bytes: Some(size) }];
+    }
+    let halves = [batch.slice(0, rows / 2), batch.slice(rows / 2, rows - rows / 2)];
+    halves.into_iter().flat_map(|half| cut(half, format)).collect()
+}
+
+/// Writes a piece behind `out`. A large one is encoded on a thread for blocking work, because the threads that serve
 /// requests must not be held for long, and its bytes count in the query's memory.
-async fn encode(mut encoder: Encoder, batch: RecordBatch, mut out: Encoded) -> Result<(Encoder, Encoded)> {
-    if bytes(&batch) <= ENCODED_HERE && !encoder.holds_back() {
+async fn encode(mut encoder: Encoder, piece: EncodablePiece, mut out: Encoded) -> Result<(Encoder, Encoded)> {
+    let EncodablePiece { batch, bytes: more } = piece;
+    if more.is_some_and(|more| more <= ENCODED_HERE) && !encoder.holds_back() {
         encoder.batch(&batch, &mut out.bytes)?;
         return Ok((encoder, out));
     }
     elsewhere(move || {
-        let more = encoder.bytes_of(&batch);
+        let more = more.unwrap_or_else(|| encoder.bytes_of(&batch));
         if let Some(held) = &out.held {
             held.try_grow(more.saturating_add(bytes(&batch))).map_err(|source| Error::of_engine(source, false))?;
         }
@@ -202,7 +238,7 @@ async fn encode(mut encoder: Encoder, batch: RecordBatch, mut out: Encoded) -> R
         encoder.batch(&batch, &mut out.bytes)?;
         out.bytes.shrink_to_fit();
         if let Some(held) = &out.held {
-            held.resize(out.bytes.len());
+            held.try_resize(out.bytes.len()).map_err(|source| Error::of_engine(source, false))?;
         }
         Ok((encoder, out))
     })
@@ -218,7 +254,7 @@ async fn end(mut encoder: Encoder, mut out: Encoded) -> Result<(Encoder, Encoded
     elsewhere(move || {
         encoder.end(&mut out.bytes)?;
         if let Some(held) = &out.held {
-            held.resize(out.bytes.len());
+            held.try_resize(out.bytes.len()).map_err(|source| Error::of_engine(source, false))?;
         }
         Ok((encoder, out))
     })
@@ -233,47 +269,34 @@ async fn elsewhere<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 
     }
 }
 
-/// Returns `head` and one chunk per batch that is written. Dropping the stream drops the query.
-fn chunks(head: Encoded, encoder: Encoder, batches: Batches) -> impl Stream<Item = Result<Bytes>> + Send + 'static {
-    let rest = stream::try_unfold(Some((encoder, batches, head.next())), |running| async move {
-        let Some((mut encoder, mut batches, mut chunk)) = running else {
+/// The encoder, the pieces that were not encoded yet, and the part of the answer that they become.
+type Rest = (Encoder, BoxStream<'static, Result<EncodablePiece>>, Encoded);
+
+/// Returns `head` and the parts that the rest becomes. Dropping the stream drops the query.
+fn parts(head: Encoded, rest: Option<Rest>) -> impl Stream<Item = Result<Encoded>> + Send + 'static {
+    let rest = stream::try_unfold(rest, |running| async move {
+        let Some((mut encoder, mut pieces, mut part)) = running else {
             return Ok(None);
         };
-        // A writer that holds back has nothing to send after many a batch.
-        while let Some(batch) = batches.next().await {
-            (encoder, chunk) = encode(encoder, batch?, chunk).await?;
-            if !chunk.bytes.is_empty() {
-                let next = chunk.next();
-                return Ok(Some((chunk.into_bytes(), Some((encoder, batches, next)))));
+        // A writer that holds back has nothing to send after many a piece.
+        while let Some(piece) = pieces.next().await {
+            (encoder, part) = encode(encoder, piece?, part).await?;
+            if !part.bytes.is_empty() {
+                let next = part.next();
+                return Ok(Some((part, Some((encoder, pieces, next)))));
             }
         }
-        (_, chunk) = end(encoder, chunk).await?;
-        Ok::<_, Error>(Some((chunk.into_bytes(), None)))
+        (_, part) = end(encoder, part).await?;
+        Ok::<_, Error>(Some((part, None)))
     });
-    let rest = rest.inspect(|chunk| {
-        if let Err(error) = chunk {
-            tracing::info!(%error, "an answer broke off");
-        }
-    });
-    stream::iter([Ok(head.into_bytes())]).chain(rest)
+    stream::iter([Ok(head)]).chain(rest)
 }
 
-/// The same bytes in small chunks, with a pause for other requests after each, because compressing takes time where the
-/// request is served.
-fn sliced(chunks: impl Stream<Item = Result<Bytes>> + Send + 'static) -> impl Stream<Item = Result<Bytes>> + Send {
-    let slices = chunks.flat_map(|chunk| {
-        let mut slices = Vec::new();
-        match chunk {
-            Ok(mut bytes) => {
-                while bytes.len() > SLICE_BYTES {
-                    slices.push(Ok(bytes.split_to(SLICE_BYTES)));
-                }
-                slices.push(Ok(bytes));
-            }
-            Err(error) => slices.push(Err(error)),
-        }
-        stream::iter(slices)
-    });
+/// The same slices with a pause for other requests after each, because compressing takes time where the request is
+/// served.
+fn with_pauses(
+    slices: impl Stream<Item = Result<Bytes>> + Send + 'static,
+) -> impl Stream<Item = Result<Bytes>> + Send + 'static {
     slices.then(|slice| async move {
         tokio::task::yield_now().await;
         slice
@@ -282,16 +305,21 @@ fn sliced(chunks: impl Stream<Item = Result<Bytes>> + Send + 'static) -> impl St
 
 #[cfg(test)]
 mod tests {
+    use arrow::array::{ArrayRef, BooleanArray, StructArray};
+    use arrow::datatypes::{DataType, Field};
+
     use super::*;
 
-    #[tokio::test]
-    async fn slices_are_the_same_bytes() {
-        let long = Bytes::from((0..1_000_000_u32).flat_map(u32::to_le_bytes).collect::<Vec<u8>>());
-        let chunks = vec![Ok(Bytes::from_static(b"head")), Ok(long.clone()), Ok(Bytes::new())];
-        let slices: Vec<Bytes> = sliced(stream::iter(chunks)).map(|slice| slice.unwrap()).collect().await;
-        assert!(slices.iter().all(|slice| slice.len() <= SLICE_BYTES));
-        assert_eq!(slices.concat(), [&b"head"[..], &long].concat());
-        let failed = sliced(stream::iter([Err(Error::FindStatement)])).collect::<Vec<_>>().await;
-        assert!(failed[0].is_err());
+    #[test]
+    fn rows_of_a_few_bits_that_become_long_objects_are_cut() {
+        let flags: ArrayRef = Arc::new(BooleanArray::from(vec![true; 100]));
+        let field = Arc::new(Field::new("x".repeat(300_000), DataType::Boolean, true));
+        let objects: ArrayRef = Arc::new(StructArray::from(vec![(field, flags)]));
+        let batch = RecordBatch::try_from_iter([("a", objects)]).unwrap();
+        let pieces = cut(batch.clone(), AnswerFormat::Json);
+        assert_eq!(pieces.iter().map(|piece| piece.batch.num_rows()).sum::<usize>(), 100);
+        assert!(pieces.iter().all(|piece| (1..=3).contains(&piece.batch.num_rows())));
+        assert!(pieces.iter().all(|piece| piece.bytes.is_some_and(|bytes| (300_000..=PIECE).contains(&bytes))));
+        assert_eq!(cut(batch.slice(0, 0), AnswerFormat::Csv).len(), 1);
     }
 }

@@ -20,6 +20,7 @@ use tokio_io_timeout::TimeoutStream;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use super::socket::ClientSocket;
 use crate::access::HttpLimits;
 
 /// Pause after the system could not accept a connection, as when it has no file descriptor left.
@@ -46,7 +47,8 @@ pub(super) async fn answer(listener: TcpListener, router: Router, limits: HttpLi
     tasks.wait().await;
 }
 
-async fn accept(listener: &TcpListener) -> TcpStream {
+/// Accepts a connection, whatever it takes.
+pub(crate) async fn accept(listener: &TcpListener) -> TcpStream {
     loop {
         match listener.accept().await {
             Ok((stream, _)) => {
@@ -67,7 +69,8 @@ async fn accept(listener: &TcpListener) -> TcpStream {
 
 /// Answers the requests of one connection, one after the other. After `cancel` the running request is the last one.
 async fn connection(stream: TcpStream, router: Router, within: Duration, cancel: CancellationToken) {
-    let mut stream = TimeoutStream::new(stream);
+    let socket = ClientSocket::new(stream);
+    let mut stream = TimeoutStream::new(socket.clone());
     stream.set_write_timeout(Some(within));
     let stream = TokioIo::new(Box::pin(stream));
     let mut builder = http1::Builder::new();
@@ -75,6 +78,7 @@ async fn connection(stream: TcpStream, router: Router, within: Duration, cancel:
     let mut connection = pin!(builder.serve_connection(stream, TowerToHyperService::new(router)));
     let ended = tokio::select! {
         ended = poll_fn(|context| connection.as_mut().poll(context)) => ended,
+        () = socket.closed() => Ok(()),
         () = cancel.cancelled() => {
             connection.as_mut().graceful_shutdown();
             connection.await

@@ -23,10 +23,10 @@ use thalweg_schemas::api::sql::{AnswerColumn, SqlAnswer};
 
 use self::binary::{ArrowStream, BinaryHead, ParquetFile};
 use super::format::AnswerFormat;
-use crate::limits::slices;
 use crate::{Error, Result};
 
 mod binary;
+pub(super) mod size;
 
 /// The last bytes of an answer as JSON.
 const JSON_END: &[u8] = b"]}";
@@ -113,25 +113,11 @@ impl Encoder {
 
     /// The bytes that `batch` becomes, at most, and what is needed on the way.
     pub(super) fn bytes_of(&self, batch: &RecordBatch) -> usize {
-        if let Some(binary) = &self.binary {
-            let held = match binary {
-                BinaryWriter::Arrow(_) => 0,
-                BinaryWriter::Parquet(file) => file.held(),
-            };
-            // Offsets and bits of validity are counted as one more value.
-            let around = batch.num_columns().saturating_mul(batch.num_rows().saturating_mul(8).saturating_add(1024));
-            return slices::bytes(batch).saturating_add(held).saturating_add(around);
-        }
-        let values = batch.columns().iter().map(|column| match column.data_type() {
-            DataType::Utf8 => encoded_texts(column.as_string::<i32>().iter()),
-            DataType::LargeUtf8 => encoded_texts(column.as_string::<i64>().iter()),
-            other => {
-                let bytes = column.to_data().get_slice_memory_size().unwrap_or(0);
-                // Each byte within a nested text may become six, which CSV writes twice; a number becomes its digits.
-                bytes.saturating_mul(if other.is_nested() { 12 } else { 4 })
-            }
-        });
-        values.fold(batch.num_rows().saturating_mul(4), usize::saturating_add)
+        let held = match &self.binary {
+            Some(BinaryWriter::Parquet(file)) => file.held(),
+            Some(BinaryWriter::Arrow(_)) | None => 0,
+        };
+        size::encoded_bytes(batch, self.format).saturating_add(held)
     }
 
     pub(super) fn end(&mut self, out: &mut Vec<u8>) -> Result<()> {
@@ -249,16 +235,6 @@ fn facts(head: &SqlAnswer) -> Result<Vec<(String, String)>> {
         facts.push((headers::CERTIFICATE.to_owned(), json(serde_json::to_string(certificate))?));
     }
     Ok(facts)
-}
-
-/// Bytes of texts in quotes, with what is escaped.
-fn encoded_texts<'a>(texts: impl Iterator<Item = Option<&'a str>>) -> usize {
-    let escaped = |byte: u8| match byte {
-        0..=0x1f => 6,
-        b'"' | b'\\' => 2,
-        _ => 1,
-    };
-    texts.map(|text| text.map_or(4, |text| text.bytes().map(escaped).sum::<usize>() + 3)).sum()
 }
 
 fn write_value(column: &mut NullableEncoder<'_>, row: usize, out: &mut Vec<u8>) {

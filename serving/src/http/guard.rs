@@ -43,11 +43,18 @@ pub(super) struct Door {
 
 /// The bytes of the bodies of all requests under way; clones share the sum.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Bodies(Arc<AtomicUsize>);
+pub(crate) struct Bodies(Arc<AtomicUsize>);
+
+impl Bodies {
+    /// The part of a body that has no bytes yet.
+    pub(crate) fn held(&self) -> HeldBytes {
+        HeldBytes { all: self.clone(), bytes: 0 }
+    }
+}
 
 /// The part of the sum that one body has.
 #[derive(Debug)]
-struct HeldBytes {
+pub(crate) struct HeldBytes {
     all: Bodies,
     bytes: usize,
 }
@@ -56,7 +63,7 @@ impl HeldBytes {
     /// Counts a body that has `length` bytes by now.
     ///
     /// Errors: [`Error::TooManyBytes`].
-    fn grow_to(&mut self, length: usize) -> Result<()> {
+    pub(crate) fn grow_to(&mut self, length: usize) -> Result<()> {
         let more = length.saturating_sub(FREE_BYTES).saturating_sub(self.bytes);
         let within = |now: usize| now.checked_add(more).filter(|sum| *sum <= BODIES_BYTES);
         let added = self.all.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, within);
@@ -79,9 +86,13 @@ pub(super) struct Caller {
     pub(super) definitions: Option<AccessDenied>,
 }
 
+/// True for a client that may query: a probe tells it why something is not ready.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct MayQuery(pub(super) bool);
+
 /// Lets a request pass to its handler, or answers it.
 pub(super) async fn guard(State(door): State<Door>, request: Request, next: Next) -> Response {
-    let mut held = HeldBytes { all: door.bodies.clone(), bytes: 0 };
+    let mut held = door.bodies.held();
     let known = origins::known(&door.access.origins, request.headers());
     let origin = request.headers().get(header::ORIGIN).cloned();
     let mut response = match pass(&door, request, &mut held).await {
@@ -95,9 +106,12 @@ pub(super) async fn guard(State(door): State<Door>, request: Request, next: Next
 }
 
 /// Returns a request that may pass; `None` if a browser asks what a page of another site may do, and the page may ask.
-async fn pass(door: &Door, request: Request, held: &mut HeldBytes) -> Result<Option<Request>> {
+async fn pass(door: &Door, mut request: Request, held: &mut HeldBytes) -> Result<Option<Request>> {
     let right = right(request.uri().path());
     if right == Right::Probe {
+        let token = text(request.headers(), header::AUTHORIZATION).and_then(bearer);
+        let may_query = MayQuery(door.access.check(Right::Query, token).is_ok());
+        request.extensions_mut().insert(may_query);
         return Ok(Some(request));
     }
     let headers = request.headers();

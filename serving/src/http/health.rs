@@ -4,15 +4,17 @@
 
 use std::sync::Arc;
 
-use axum::Json;
 use axum::extract::State;
 use axum::http::header;
 use axum::response::{IntoResponse, Response};
+use axum::{Extension, Json};
 use thalweg_schemas::api::process::{ProbeAnswer, ProbeState, ProcessStatus};
 use thalweg_schemas::api::streams::StreamList;
 use thalweg_schemas::api::views::ViewList;
 
+use super::guard::MayQuery;
 use crate::engine::Engine;
+use crate::status::readiness::Detail;
 use crate::status::stream::stream_conditions;
 use crate::status::{self, exposition, readiness};
 use crate::{Error, Result};
@@ -38,12 +40,16 @@ pub(super) async fn alive() -> Json<ProbeAnswer> {
 }
 
 /// Readiness: everything that was ready before can still be answered. At first, everything that the catalog serves
-/// counts.
-pub(super) async fn ready(State(engine): State<Arc<Engine>>) -> Result<Json<ProbeAnswer>> {
+/// counts. A client that may not query is told the phase of a stream, and not the reason.
+pub(super) async fn ready(
+    State(engine): State<Arc<Engine>>,
+    Extension(MayQuery(may_query)): Extension<MayQuery>,
+) -> Result<Json<ProbeAnswer>> {
     let catalog = Arc::clone(&engine.sources.shared.catalog.borrow());
     let published = Arc::clone(&engine.sources.shared.published.borrow());
     let stream_conditions = stream_conditions(&engine.sources).await;
-    let facts = readiness::facts(&catalog, &published, &stream_conditions);
+    let detail = if may_query { Detail::Reason } else { Detail::Phase };
+    let facts = readiness::facts(&catalog, &published, &stream_conditions, detail);
     let mut reasons = engine.readiness.judge(facts);
     reasons.extend(engine.overloaded().map(|error| error.to_string()));
     readiness_of("the server", &reasons)

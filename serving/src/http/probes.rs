@@ -10,9 +10,10 @@ use axum::extract::State;
 use axum::middleware;
 use axum::response::Response;
 use axum::routing::get;
-use axum::{Json, Router};
+use axum::{Extension, Json, Router};
 use thalweg_schemas::api::paths;
 use thalweg_schemas::api::process::ProbeAnswer;
+use thalweg_schemas::api::streams::StreamPhase;
 use thalweg_schemas::catalog::Catalog;
 use thalweg_schemas::realtime::snapshot::StreamHandle;
 use thalweg_schemas::{Shared, StreamName};
@@ -20,13 +21,14 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use super::guard::{self, Bodies, Door};
+use super::guard::{self, Bodies, Door, MayQuery};
 use super::health::{alive, openmetrics, readiness_of};
 use super::{connections, no_such_method, no_such_path};
 use crate::Result;
 use crate::access::{Access, HttpLimits};
 use crate::metrics::Metrics;
 use crate::status::exposition::encode_of;
+use crate::status::readiness::Detail;
 use crate::status::stream::local;
 
 /// The state that a process shows in its probes.
@@ -76,35 +78,43 @@ fn routes(probes: Probes) -> Router {
         .with_state(probes)
 }
 
-async fn ready(State(probes): State<Probes>) -> Result<Json<ProbeAnswer>> {
+async fn ready(
+    State(probes): State<Probes>,
+    Extension(MayQuery(may_query)): Extension<MayQuery>,
+) -> Result<Json<ProbeAnswer>> {
     let catalog = probes.shared.catalog.borrow().clone();
-    let reasons = probes.streams.map_or_else(Vec::new, |streams| behind(&catalog, &streams.borrow()));
+    let detail = if may_query { Detail::Reason } else { Detail::Phase };
+    let reasons = probes.streams.map_or_else(Vec::new, |streams| behind(&catalog, &streams.borrow(), detail));
     readiness_of("the process", &reasons)
 }
 
 /// Returns one sentence for each stream that is stopped or behind in this process. Whether the whole platform can
 /// answer does not matter here.
-fn behind(catalog: &Catalog, streams: &HashMap<StreamName, StreamHandle>) -> Vec<String> {
+fn behind(catalog: &Catalog, streams: &HashMap<StreamName, StreamHandle>, detail: Detail) -> Vec<String> {
     let named = catalog.streams.keys().filter_map(|name| {
-        let reason = streams.get(name).map_or_else(|| Some("starting".to_owned()), lag)?;
+        let reason = streams.get(name).map_or_else(|| Some("starting".to_owned()), |handle| lag(handle, detail))?;
         Some(format!("stream `{name}`: {reason}"))
     });
     named.collect()
 }
 
 /// Returns why a stream is stopped or behind in the partitions that this process reads; `None` if it is neither.
-fn lag(handle: &StreamHandle) -> Option<String> {
+fn lag(handle: &StreamHandle, detail: Detail) -> Option<String> {
     if let Some(failure) = handle.failure.borrow().clone() {
-        return Some(failure);
+        return Some(match detail {
+            Detail::Reason => failure,
+            Detail::Phase => StreamPhase::Stopped.as_str().to_owned(),
+        });
     }
     let Some(snapshot) = handle.snapshots.borrow().clone() else {
         return Some("starting".to_owned());
     };
     let mut read = snapshot.frontier.partitions();
     let behind = read.any(|partition| !snapshot.caught_up_partitions.contains(&partition));
-    behind.then(|| match &snapshot.waiting {
-        Some(why) => format!("it waits for Kafka ({why})"),
-        None => "catching up".to_owned(),
+    behind.then(|| match (&snapshot.waiting, detail) {
+        (Some(why), Detail::Reason) => format!("it waits for Kafka ({why})"),
+        (Some(_), Detail::Phase) => "it waits for Kafka".to_owned(),
+        (None, _) => "catching up".to_owned(),
     })
 }
 
@@ -170,7 +180,10 @@ mod tests {
         let world = World::standing(&at(2, 2), &at(1, 1), &at(3, 3)).await;
         let check = |expect: &[&str]| {
             let (catalog, streams) = (world.catalog.borrow(), world.streams.borrow());
-            assert_eq!(behind(&catalog, &streams), expect);
+            assert_eq!(behind(&catalog, &streams, Detail::Reason), expect);
+            for told in behind(&catalog, &streams, Detail::Phase) {
+                assert!(!told.contains("no broker") && !told.contains("no topic"), "{told}");
+            }
         };
         check(&[]);
         world.alter(|snapshot| snapshot.caught_up_partitions.clear());

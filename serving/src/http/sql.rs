@@ -112,6 +112,7 @@ async fn table(around: Around, name: String) -> Result<Response> {
 async fn answer(around: Around, wishes: QueryWishes, text: RequestText, values: Vec<Parameter>) -> Result<Response> {
     let Around { engine, kept, client, given, .. } = around;
     let QueryWishes { format, options } = wishes;
+    let within = engine.config.http.client_within;
     let opened = engine.open(text, values, options).await?;
-    answers::answer(&kept, AskedQuery { opened, format, client, known: request::known_tags(&given) }).await
+    answers::answer(&kept, AskedQuery { opened, format, client, known: request::known_tags(&given), within }).await
 }

@@ -1,7 +1,8 @@
 //! What one query may still take: time, memory, and whether anybody waits for its answer.
 //!
-//! Invariant: everything that can compute for a query holds its allowance: the plan, its streams, its functions. So the
-//! drop of the allowance is the end of the query, and gives back its lane and its permit.
+//! Invariant: everything that can compute for a query holds its allowance (streams, functions) or a reservation of its
+//! pool (what an operator does in a task of its own). Both hold the query's [`Occupied`], so the drop of the last of
+//! them is the end of the query, and gives back its lane and its permit.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -16,6 +17,7 @@ use parking_lot::Mutex;
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::lanes::Lane;
+use super::memory::HoldingPool;
 use crate::Error;
 
 /// The parts of a query's memory of which one batch may take one, at least.
@@ -41,7 +43,21 @@ pub(crate) struct Allowance {
     can_restart: AtomicBool,
     /// Calls in the plan whose values can be far larger than their arguments.
     growing_calls: AtomicUsize,
-    place: Mutex<Option<(Lane, OwnedSemaphorePermit)>>,
+    /// Rows that windows have read.
+    window_rows: AtomicUsize,
+    occupied: Arc<Occupied>,
+}
+
+/// The lane and the permit of a query, once it has them. The lane is given back first: whoever takes the permit finds
+/// an idle lane.
+#[derive(Debug, Default)]
+pub(crate) struct Occupied(Mutex<(Option<Lane>, Option<OwnedSemaphorePermit>)>);
+
+impl Occupied {
+    /// Takes the permit, for a query that starts again.
+    pub(crate) fn take_permit(&self) -> Option<OwnedSemaphorePermit> {
+        self.0.lock().1.take()
+    }
 }
 
 /// The limits of an allowance.
@@ -74,13 +90,24 @@ impl Allowance {
             cancelled: AtomicBool::new(false),
             can_restart: AtomicBool::new(terms.can_restart),
             growing_calls: AtomicUsize::new(0),
-            place: Mutex::new(None),
+            window_rows: AtomicUsize::new(0),
+            occupied: Arc::default(),
         }
     }
 
     /// Keeps the lane and the permit until the query's end.
     pub(crate) fn occupy(&self, lane: Lane, permit: OwnedSemaphorePermit) {
-        *self.place.lock() = Some((lane, permit));
+        *self.occupied.0.lock() = (Some(lane), Some(permit));
+    }
+
+    pub(crate) fn occupied(&self) -> &Arc<Occupied> {
+        &self.occupied
+    }
+
+    /// The pool for operators. Each of their reservations keeps the lane and the permit, because an operator computes
+    /// in tasks that hold nothing else of the query. What only waits for a client counts in [`Self::pool`].
+    pub(crate) fn operators_pool(&self) -> Arc<dyn MemoryPool> {
+        Arc::new(HoldingPool::new(Arc::clone(&self.pool), Arc::clone(&self.occupied)))
     }
 
     /// Ends the query at the next check.
@@ -95,6 +122,15 @@ impl Allowance {
 
     pub(crate) fn set_growing_calls(&self, calls: usize) {
         self.growing_calls.store(calls, Ordering::Relaxed);
+    }
+
+    pub(crate) fn add_window_rows(&self, rows: usize) {
+        self.window_rows.fetch_add(rows, Ordering::Relaxed);
+    }
+
+    /// Rows that windows have read, which a partition has at most.
+    pub(crate) fn window_rows(&self) -> usize {
+        self.window_rows.load(Ordering::Relaxed)
     }
 
     pub(crate) fn batch_rows(&self) -> usize {
@@ -113,6 +149,12 @@ impl Allowance {
     /// Bytes that one batch may take.
     pub(crate) fn batch_bytes(&self) -> usize {
         self.batch_bytes
+    }
+
+    /// Bytes that a batch of the fewest rows may take, however many threads there are: each such batch is counted when
+    /// it is made.
+    pub(crate) fn row_bytes(&self) -> usize {
+        self.memory / 2
     }
 
     /// Bytes that one of the calls with growing values may produce at once.

@@ -17,8 +17,9 @@ use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
 use datafusion::common::{Result, Statistics, internal_err};
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
 use datafusion::logical_expr::Operator;
-use datafusion::physical_expr::expressions::{BinaryExpr, Column, InListExpr, Literal};
+use datafusion::physical_expr::expressions::{BinaryExpr, Column, InListExpr, LikeExpr, Literal};
 use datafusion::physical_expr::{PhysicalExpr, ScalarFunctionExpr};
+use datafusion::physical_plan::aggregates::{AggregateExec, AggregateInputMode};
 use datafusion::physical_plan::execution_plan::{CardinalityEffect, ReplaceChildrenOptions};
 use datafusion::physical_plan::joins::{HashJoinExec, NestedLoopJoinExec, NestedLoopJoinExecBuilder};
 use datafusion::physical_plan::unnest::UnnestExec;
@@ -50,6 +51,19 @@ const COLLECTORS: [&str; 2] = ["WindowAggExec", "BoundedWindowAggExec"];
 
 /// Operators whose batches repeat rows of their inputs.
 const JOINS: [&str; 4] = ["HashJoinExec", "NestedLoopJoinExec", "CrossJoinExec", "SortMergeJoinExec"];
+
+/// Functions, beside `||`, whose values consist of their arguments.
+const JOINING: [&str; 9] = [
+    "concat",
+    "concat_ws",
+    "make_array",
+    "array_concat",
+    "array_append",
+    "array_prepend",
+    "array_insert",
+    "array_union",
+    "map",
+];
 
 /// The bytes from which a constant counts.
 const LONG_CONSTANT: usize = 1 << 10;
@@ -97,8 +111,8 @@ struct Duty {
     join: Option<(Arc<JoinAbove>, usize)>,
     /// True if the operator above must read its input only once.
     once: bool,
-    /// The columns that the operator above joins to longer texts.
-    texts: usize,
+    /// The columns that the operator above joins to longer values, as often as they occur there.
+    joined: Arc<[usize]>,
 }
 
 /// The operator.
@@ -124,7 +138,7 @@ pub(crate) fn guarded(plan: Arc<dyn ExecutionPlan>, allowance: &Arc<Allowance>) 
         if let Some(error) = allowance.too_wide(rows, bytes, allowance.batch_bytes()) {
             return Err(error);
         }
-        if constants > allowance.batch_bytes().saturating_mul(4) {
+        if constants > allowance.row_bytes() {
             return allowance.exhausted("a row of constants", constants);
         }
         Ok(TreeNodeRecursion::Continue)
@@ -156,33 +170,61 @@ fn growing_calls(node: &Arc<dyn ExecutionPlan>) -> Result<usize> {
 fn constants(node: &Arc<dyn ExecutionPlan>) -> Result<usize> {
     let mut bytes: usize = 0;
     node.apply_expressions(&mut |expression: &Arc<dyn PhysicalExpr>| {
-        expression.apply(|inner| {
-            let size = inner.downcast_ref::<Literal>().map_or(0, |literal| literal.value().size());
-            bytes = bytes.saturating_add(if size >= LONG_CONSTANT { size } else { 0 });
-            // The items of a list are compared one by one.
-            Ok(if inner.is::<InListExpr>() { TreeNodeRecursion::Jump } else { TreeNodeRecursion::Continue })
-        })
+        bytes = bytes.saturating_add(constants_of(expression));
+        Ok(TreeNodeRecursion::Continue)
     })?;
     Ok(bytes)
 }
 
-/// The columns in the expressions of a projection or filter that joins texts; 0 for any other operator.
-fn joined_texts(node: &Arc<dyn ExecutionPlan>) -> Result<usize> {
-    let (mut joins, mut columns) = (false, 0);
-    if !["ProjectionExec", "FilterExec"].contains(&node.name()) {
-        return Ok(0);
+fn constants_of(expression: &Arc<dyn PhysicalExpr>) -> usize {
+    let own = expression.downcast_ref::<Literal>().map_or(0, |literal| literal.value().size());
+    let own = if own >= LONG_CONSTANT { own } else { 0 };
+    // A constant that is only compared is not written out.
+    let is_compared = compares(expression);
+    let parts = expression.children().into_iter().filter(|part| !is_compared || !part.is::<Literal>());
+    parts.map(constants_of).fold(own, usize::saturating_add)
+}
+
+/// True for an expression whose value says only how its parts compare.
+fn compares(expression: &Arc<dyn PhysicalExpr>) -> bool {
+    use Operator as O;
+    let operator = expression.downcast_ref::<BinaryExpr>().map(BinaryExpr::op);
+    expression.is::<InListExpr>()
+        || expression.is::<LikeExpr>()
+        || matches!(
+            operator,
+            Some(O::Eq | O::NotEq | O::Lt | O::LtEq | O::Gt | O::GtEq | O::IsDistinctFrom | O::IsNotDistinctFrom)
+        )
+}
+
+/// The columns of its input that an operator joins to longer values, as often as they occur there.
+fn joined_columns(node: &Arc<dyn ExecutionPlan>) -> Result<Vec<usize>> {
+    let mut columns = Vec::new();
+    // The arguments of a final aggregate are columns of another input.
+    let aggregate = node.downcast_ref::<AggregateExec>();
+    let is_final = aggregate.is_some_and(|found| found.mode().input_mode() == AggregateInputMode::Partial);
+    if node.children().len() != 1 || is_final {
+        return Ok(columns);
     }
     node.apply_expressions(&mut |expression: &Arc<dyn PhysicalExpr>| {
         expression.apply(|inner| {
-            columns += usize::from(inner.is::<Column>());
-            joins |= inner.downcast_ref::<BinaryExpr>().is_some_and(|both| *both.op() == Operator::StringConcat);
-            let call = inner.downcast_ref::<ScalarFunctionExpr>();
-            joins |= call.is_some_and(|call| ["concat", "concat_ws"].contains(&call.fun().name()));
-            Ok(TreeNodeRecursion::Continue)
+            if !joins_values(inner) {
+                return Ok(TreeNodeRecursion::Continue);
+            }
+            inner.apply(|part| {
+                columns.extend(part.downcast_ref::<Column>().map(Column::index));
+                Ok(TreeNodeRecursion::Continue)
+            })?;
+            Ok(TreeNodeRecursion::Jump)
         })
     })?;
-    // Each text is there once in the result, and once in the buffer that grows to hold it.
-    Ok(if joins { 2 * columns } else { 0 })
+    Ok(columns)
+}
+
+fn joins_values(expression: &Arc<dyn PhysicalExpr>) -> bool {
+    let operator = expression.downcast_ref::<BinaryExpr>().map(BinaryExpr::op);
+    let call = expression.downcast_ref::<ScalarFunctionExpr>().map(|call| call.fun().name());
+    operator == Some(&Operator::StringConcat) || call.is_some_and(|name| JOINING.contains(&name))
 }
 
 /// A guard above `node`, whose inputs have guards already; these get the duties that `node` needs. `number` is that of
@@ -195,7 +237,8 @@ fn guard(node: Arc<dyn ExecutionPlan>, number: usize, allowance: &Arc<Allowance>
         name if MAKERS.contains(&name) => Counted::Last,
         _ => Counted::Nothing,
     };
-    let duty = Duty { counted, cut: Cut::Rows(allowance.batch_rows()), join: None, once: false, texts: 0 };
+    let duty =
+        Duty { counted, cut: Cut::Rows(allowance.batch_rows()), join: None, once: false, joined: Arc::default() };
     let rows = match JOINS.contains(&node.name()) {
         true => allowance.join_rows(number),
         false => allowance.batch_rows(),
@@ -215,17 +258,15 @@ fn computes(node: &Arc<dyn ExecutionPlan>) -> Result<bool> {
 
 fn with_checked_filter(node: Arc<dyn ExecutionPlan>, allowance: &Arc<Allowance>) -> Result<Arc<dyn ExecutionPlan>> {
     if let Some(join) = node.downcast_ref::<NestedLoopJoinExec>()
-        && let Some(found) = join.filter()
+        && let Some(filter) = filter::checked_filter(join.filter(), *join.join_type(), allowance)
     {
-        let filter = Some(filter::checked(found, allowance));
         let builder = NestedLoopJoinExecBuilder::from(join);
-        return Ok(Arc::new(builder.with_filter(filter).build()?));
+        return Ok(Arc::new(builder.with_filter(Some(filter)).build()?));
     }
     if let Some(join) = node.downcast_ref::<HashJoinExec>()
-        && let Some(found) = join.filter()
+        && let Some(filter) = filter::checked_filter(join.filter(), *join.join_type(), allowance)
     {
-        let filter = Some(filter::checked(found, allowance));
-        return join.builder().with_filter(filter).build_exec();
+        return join.builder().with_filter(Some(filter)).build_exec();
     }
     Ok(node)
 }
@@ -241,8 +282,8 @@ fn with_duties(
     });
     let joins = JOINS.contains(&node.name());
     let collects = COLLECTORS.contains(&node.name());
-    let texts = joined_texts(&node)?;
-    if !(joins || collects || texts > 0 || unnested.is_some()) {
+    let joined: Arc<[usize]> = joined_columns(&node)?.into();
+    if !(joins || collects || !joined.is_empty() || unnested.is_some()) {
         return Ok(node);
     }
     let join = Arc::new(JoinAbove { number, widths: Default::default() });
@@ -258,7 +299,7 @@ fn with_duties(
         // A nested-loop join that runs out of memory reads its left input again, and operators below cannot be read
         // twice: a repartitioning panics. Left, semi and anti joins would also be wrong then.
         duty.once |= reads_once && side == 0;
-        duty.texts = texts;
+        duty.joined = Arc::clone(&joined);
         if collects {
             duty.counted = Counted::All;
         }
@@ -370,3 +411,6 @@ impl ExecutionPlan for GuardExec {
         CardinalityEffect::Equal
     }
 }
+
+#[cfg(test)]
+mod tests;

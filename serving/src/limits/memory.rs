@@ -13,12 +13,20 @@ use datafusion::common::resources_err;
 use datafusion::error::Result;
 use datafusion::execution::memory_pool::{FairSpillPool, MemoryConsumer, MemoryLimit, MemoryPool, MemoryReservation};
 
+use crate::error::TOGETHER;
+
 /// What the engine calls the memory in which spilled runs of one sort are merged. It takes all that it can get, and
 /// cannot spill, so sorts that run beside it would find none.
 const MERGE: &str = "ExternalSorterMerge";
 
-/// Bytes of a merge that a sort reserves before its first row (`datafusion.execution.sort_spill_reservation_bytes`).
+/// The most bytes of a merge that a sort reserves before its first row.
 const FIRST_MERGE: usize = 10 << 20;
+
+/// The bytes of a merge that a sort reserves before its first row, on each of `threads` threads, in a query that may
+/// hold `bytes` (`datafusion.execution.sort_spill_reservation_bytes`). All of them together leave room for rows.
+pub(crate) fn first_merge(bytes: usize, threads: usize) -> usize {
+    (bytes / 8 * 5 / threads.max(1)).min(FIRST_MERGE)
+}
 
 /// The sum of the reservations of all queries.
 #[derive(Debug)]
@@ -67,7 +75,7 @@ pub(crate) struct QueryPool {
 impl QueryPool {
     /// A pool of `bytes` for a query on `threads` threads, within the sum of `all`.
     pub(crate) fn new(bytes: usize, threads: usize, all: Arc<AllQueries>) -> Self {
-        let merge = (bytes / (2 * threads.max(1))).max(FIRST_MERGE);
+        let merge = (bytes / (2 * threads.max(1))).max(first_merge(bytes, threads));
         Self { own: FairSpillPool::new(bytes - bytes / 4), bytes, merge, reserved: AtomicUsize::new(0), all }
     }
 
@@ -77,20 +85,23 @@ impl QueryPool {
             return resources_err!("{additional} bytes for {name} are not left: it may hold {}", self.merge);
         }
         let within = |now: usize| now.checked_add(additional).filter(|sum| *sum <= self.bytes);
-        if reservation.consumer().can_spill() {
-            self.own.try_grow(reservation, additional)?;
-            self.reserved.fetch_add(additional, Ordering::Relaxed);
-        } else if self.reserved.fetch_update(Ordering::Relaxed, Ordering::Relaxed, within).is_ok() {
-            // The shares of what spills become smaller by that.
-            self.own.grow(reservation, additional);
-        } else {
+        if self.reserved.fetch_update(Ordering::Relaxed, Ordering::Relaxed, within).is_err() {
             let held = self.reserved.load(Ordering::Relaxed);
             return resources_err!(
                 "{additional} bytes for {name} are not left: the query holds {held} of {} that it may hold",
                 self.bytes
             );
         }
-        Ok(())
+        if !reservation.consumer().can_spill() {
+            // The shares of what spills become smaller by that.
+            self.own.grow(reservation, additional);
+            return Ok(());
+        }
+        let grown = self.own.try_grow(reservation, additional);
+        if grown.is_err() {
+            self.reserved.fetch_sub(additional, Ordering::Relaxed);
+        }
+        grown
     }
 
     fn give_back(&self, reservation: &MemoryReservation, bytes: usize) {
@@ -136,7 +147,7 @@ impl MemoryPool for QueryPool {
         }
         self.give_back(reservation, additional);
         let (asking, limit) = (reservation.consumer().name(), self.all.limit);
-        resources_err!("{asking} needs {additional} bytes more, and all queries together may hold {limit}")
+        resources_err!("{asking} needs {additional} bytes more, and {TOGETHER} may hold {limit}")
     }
 
     fn reserved(&self) -> usize {
@@ -148,9 +159,84 @@ impl MemoryPool for QueryPool {
     }
 }
 
+/// A pool whose reservations keep a value of `T` until the last of them is dropped.
+pub(crate) struct HoldingPool<T> {
+    pool: Arc<dyn MemoryPool>,
+    _held: Arc<T>,
+}
+
+impl<T> HoldingPool<T> {
+    pub(crate) fn new(pool: Arc<dyn MemoryPool>, held: Arc<T>) -> Self {
+        Self { pool, _held: held }
+    }
+}
+
+impl<T> fmt::Debug for HoldingPool<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("HoldingPool").field(&self.pool).finish()
+    }
+}
+
+impl<T> fmt::Display for HoldingPool<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(&self.pool, f)
+    }
+}
+
+impl<T: Send + Sync + 'static> MemoryPool for HoldingPool<T> {
+    fn name(&self) -> &str {
+        self.pool.name()
+    }
+
+    fn register(&self, consumer: &MemoryConsumer) {
+        self.pool.register(consumer);
+    }
+
+    fn unregister(&self, consumer: &MemoryConsumer) {
+        self.pool.unregister(consumer);
+    }
+
+    fn grow(&self, reservation: &MemoryReservation, additional: usize) {
+        self.pool.grow(reservation, additional);
+    }
+
+    fn shrink(&self, reservation: &MemoryReservation, shrink: usize) {
+        self.pool.shrink(reservation, shrink);
+    }
+
+    fn try_grow(&self, reservation: &MemoryReservation, additional: usize) -> Result<()> {
+        self.pool.try_grow(reservation, additional)
+    }
+
+    fn reserved(&self) -> usize {
+        self.pool.reserved()
+    }
+
+    fn memory_limit(&self) -> MemoryLimit {
+        self.pool.memory_limit()
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_reservation_keeps_what_its_pool_holds() {
+        let all = Arc::new(AllQueries::new(900));
+        let pool: Arc<dyn MemoryPool> = Arc::new(QueryPool::new(800, 2, Arc::clone(&all)));
+        let held = Arc::new(());
+        let holding: Arc<dyn MemoryPool> = Arc::new(HoldingPool::new(Arc::clone(&pool), Arc::clone(&held)));
+        let sort = MemoryConsumer::new("sort").with_can_spill(true).register(&holding);
+        drop(holding);
+        let part = sort.new_empty();
+        part.try_grow(100).unwrap();
+        assert_eq!((pool.reserved(), Arc::strong_count(&held)), (100, 2));
+        drop(sort);
+        assert_eq!((pool.reserved(), Arc::strong_count(&held)), (100, 2));
+        drop(part);
+        assert_eq!((pool.reserved(), all.reserved(), Arc::strong_count(&held)), (0, 0, 1));
+    }
 
     #[test]
     fn what_spills_leaves_a_quarter_and_nothing_exceeds_the_whole() {
@@ -170,6 +256,43 @@ mod tests {
         assert_eq!((pool.reserved(), all.reserved()), (800, 800));
         drop((sort, batch));
         assert_eq!((pool.reserved(), all.reserved()), (0, 0));
+    }
+
+    #[test]
+    fn what_spills_and_comes_late_finds_no_more_than_the_whole() {
+        let all = Arc::new(AllQueries::new(10_000));
+        let pool: Arc<dyn MemoryPool> = Arc::new(QueryPool::new(800, 2, Arc::clone(&all)));
+        let early = MemoryConsumer::new("early").with_can_spill(true).register(&pool);
+        let batch = MemoryConsumer::new("batch").register(&pool);
+        early.try_grow(600).unwrap();
+        batch.try_grow(200).unwrap();
+        let late = MemoryConsumer::new("late").with_can_spill(true).register(&pool);
+        assert!(late.try_grow(200).is_err());
+        assert_eq!((pool.reserved(), all.reserved()), (800, 800));
+        early.shrink(400);
+        late.try_grow(200).unwrap();
+        assert!(late.try_grow(1).is_err());
+        drop((early, batch, late));
+        assert_eq!((pool.reserved(), all.reserved()), (0, 0));
+    }
+
+    #[test]
+    fn the_first_merges_of_many_threads_leave_room_for_rows() {
+        let check = |bytes, threads, expect| assert_eq!(first_merge(bytes, threads), expect, "{bytes} {threads}");
+        check(512 << 20, 2, FIRST_MERGE);
+        check(512 << 20, 32, FIRST_MERGE);
+        check(512 << 20, 64, 5 << 20);
+        check(32 << 20, 2, FIRST_MERGE);
+        check(16 << 20, 2, 5 << 20);
+        let all = Arc::new(AllQueries::new(1 << 30));
+        let pool: Arc<dyn MemoryPool> = Arc::new(QueryPool::new(512 << 20, 128, all));
+        let merges = (0..128).map(|i| MemoryConsumer::new(format!("ExternalSorterMerge[{i}]")).register(&pool));
+        let merges: Vec<_> = merges.collect();
+        for merge in &merges {
+            merge.try_grow(first_merge(512 << 20, 128)).unwrap();
+        }
+        let sort = MemoryConsumer::new("ExternalSorter[0]").with_can_spill(true).register(&pool);
+        sort.try_grow(32 << 20).unwrap();
     }
 
     #[test]

@@ -2,7 +2,7 @@
 //!
 //! A heavy query takes only places of heavy queries, so heavy queries keep no light one from being answered. A light
 //! query takes a place of the heavy ones only while half of them are free, because light is not the same as quick.
-//! Invariant: a place is free again only when all work in it has ended.
+//! Invariant: a place is free again only when all work in it has ended, tasks of single operators included.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -17,7 +17,8 @@ use crate::{Error, Result};
 /// length, and no pool counts that memory.
 const LONG_TEXTS: usize = 2;
 
-/// Queries that hold pins and wait, for each that can run.
+/// Queries that hold pins and wait, for each that can run. Heavy ones that wait for a place have places of their own to
+/// wait in, so that they keep no other query from being planned.
 const PINNED: usize = 8;
 
 #[derive(Debug)]
@@ -26,11 +27,13 @@ pub(crate) struct Places {
     pub(crate) plans: Arc<Semaphore>,
     pub(crate) heavy: Arc<Semaphore>,
     pub(crate) light: Arc<Semaphore>,
-    long_texts: Arc<Semaphore>,
-    /// For queries that hold pins, here or at workers, and do not run yet.
-    pinned: Arc<Semaphore>,
+    pub(crate) long_texts: Arc<Semaphore>,
+    /// For queries that hold pins, here or at workers, and are not known to be heavy, until they run.
+    pub(crate) pinned: Arc<Semaphore>,
+    /// For heavy queries that hold pins, until they run.
+    pub(crate) waiting: Arc<Semaphore>,
     running: usize,
-    wait: Duration,
+    wait_time: Duration,
 }
 
 impl Places {
@@ -44,8 +47,9 @@ impl Places {
             light: places(light),
             long_texts: places(LONG_TEXTS),
             pinned: places(PINNED * (heavy + light)),
+            waiting: places(PINNED * heavy),
             running: heavy,
-            wait,
+            wait_time: wait,
         }
     }
 
@@ -70,6 +74,14 @@ impl Places {
     /// Errors: [`Error::TooManyPlans`].
     pub(crate) async fn pinned(&self) -> Result<OwnedSemaphorePermit> {
         self.in_time(Arc::clone(&self.pinned).acquire_owned(), || Error::TooManyPlans).await
+    }
+
+    /// A place for a heavy query with pins to wait in.
+    ///
+    /// Errors: [`Error::TooBusy`].
+    pub(crate) fn wait(&self) -> Result<OwnedSemaphorePermit> {
+        let waiting = Arc::clone(&self.waiting).try_acquire_owned();
+        waiting.map_err(|_| Error::TooBusy { running: self.running })
     }
 
     /// A place for running a query.
@@ -98,7 +110,7 @@ impl Places {
         place: impl Future<Output = std::result::Result<OwnedSemaphorePermit, AcquireError>>,
         busy: impl FnOnce() -> Error,
     ) -> Result<OwnedSemaphorePermit> {
-        match tokio::time::timeout(self.wait, place).await {
+        match tokio::time::timeout(self.wait_time, place).await {
             Ok(Ok(permit)) => Ok(permit),
             Ok(Err(_)) | Err(_) => Err(busy()),
         }

@@ -15,7 +15,12 @@ pub(crate) struct Unnested {
 /// Bytes of a row, if all columns have a fixed width.
 pub(crate) fn fixed_width(schema: &Schema) -> Option<usize> {
     // A bit of validity per column is not counted.
-    schema.fields().iter().map(|field| field.data_type().primitive_width().or(small(field.data_type()))).sum()
+    schema.fields().iter().map(|field| width(field.data_type())).sum()
+}
+
+/// Bytes of a value of a type of fixed width.
+pub(crate) fn width(data_type: &DataType) -> Option<usize> {
+    data_type.primitive_width().or(small(data_type))
 }
 
 fn small(data_type: &DataType) -> Option<usize> {
@@ -24,8 +29,11 @@ fn small(data_type: &DataType) -> Option<usize> {
 
 /// Bytes of the rows of a batch, without what lies around them in its buffers.
 pub(crate) fn bytes(batch: &RecordBatch) -> usize {
-    let sizes = batch.columns().iter().map(|column| column.to_data().get_slice_memory_size().unwrap_or(0));
-    sizes.fold(0, usize::saturating_add)
+    batch.columns().iter().map(column_bytes).fold(0, usize::saturating_add)
+}
+
+pub(crate) fn column_bytes(column: &ArrayRef) -> usize {
+    column.to_data().get_slice_memory_size().unwrap_or(0)
 }
 
 /// Bytes of the widest row of a batch, at most: the widest values of all columns together.
@@ -52,7 +60,7 @@ fn widest_value(values: &ArrayRef) -> usize {
             let columns = values.as_struct().columns().iter();
             columns.map(widest_value).fold(0, usize::saturating_add)
         }
-        other => match other.primitive_width().or(small(other)) {
+        other => match width(other) {
             Some(width) => width,
             // The mean: there is no cheap way to the widest value.
             None => values.to_data().get_slice_memory_size().unwrap_or(0) / values.len().max(1),

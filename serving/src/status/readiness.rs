@@ -53,16 +53,28 @@ impl Readiness {
     }
 }
 
+/// How much is told of a stream that cannot be answered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Detail {
+    Phase,
+    /// The reason too, which may name servers and files.
+    Reason,
+}
+
 /// Returns every stream and every view that counts, each with the reason if it cannot be answered.
 pub(crate) fn facts(
     catalog: &Catalog,
     published: &Published,
     stream_conditions: &StreamConditions,
+    detail: Detail,
 ) -> Vec<(Subject, Option<String>)> {
     let streams = catalog.streams.iter().map(|(name, stream)| {
         let standing = stream_conditions.streams.get(name);
         let reason = match standing {
-            Some(standing) => standing.not_ready(),
+            Some(standing) => standing.not_ready().map(|reason| match detail {
+                Detail::Reason => reason,
+                Detail::Phase => standing.phase().as_str().to_owned(),
+            }),
             None => Some("starting".into()),
         };
         let subject = Subject::Stream(name.clone(), stream.definition.fingerprint());
@@ -134,7 +146,7 @@ mod tests {
         let mut conditions = stream_conditions(&world.sources).await;
         change(&mut catalog, &mut conditions, &world.view_id("totals"));
         let published = world.published.borrow().clone();
-        Readiness::default().judge(facts(&catalog, &published, &conditions))
+        Readiness::default().judge(facts(&catalog, &published, &conditions, Detail::Reason))
     }
 
     fn fail(conditions: &mut StreamConditions, id: &ViewId, fault: Fault) {
@@ -167,7 +179,8 @@ mod tests {
         let world = World::standing(&at(4, 4), &at(4, 4), &at(9, 9)).await;
         let conditions = stream_conditions(&world.sources).await;
         let published = world.published.borrow().clone();
-        let judged = |catalog: &Catalog| Readiness::default().judge(facts(catalog, &published, &conditions));
+        let judged =
+            |catalog: &Catalog| Readiness::default().judge(facts(catalog, &published, &conditions, Detail::Reason));
         let id = world.view_id("totals").to_string();
         let catalog = world.edit_catalog(|text| text.replace(&id, &"0".repeat(32))).await;
         assert_eq!(judged(&catalog), ["view `totals`: its states are computed anew for this version of the engine"]);

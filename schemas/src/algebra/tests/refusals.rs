@@ -42,6 +42,25 @@ async fn what_cannot_be_maintained_is_refused_with_advice() {
 }
 
 #[tokio::test]
+async fn subqueries_that_double_an_expression_are_refused_before_they_are_written_out() {
+    let nested = |times: usize, step: &str| {
+        (0..times).fold("events".to_owned(), |from, _| format!("(SELECT {step} FROM {from})"))
+    };
+    for (from, step) in [("s", "s || s AS s"), ("k", "CASE WHEN k = 'x' THEN k ELSE k || 'y' END AS k")] {
+        for query in ["SELECT count(x) FROM {}", "SELECT x, count(*) FROM {} WHERE x <> '' GROUP BY x"] {
+            let query = query.replace('x', from);
+            compile(&query.replace("{}", &nested(4, step))).await.unwrap_or_else(|e| panic!("{query}: {e}"));
+            match compile(&query.replace("{}", &nested(30, step))).await {
+                Err(Error::RefuseDefinition(Diagnostic { message, .. })) => {
+                    assert!(message.contains("parts of expressions"), "{message}");
+                }
+                other => panic!("{query}: {other:?}"),
+            }
+        }
+    }
+}
+
+#[tokio::test]
 async fn wrong_queries_are_planning_errors() {
     for query in [
         "SELECT count(nope) FROM events",

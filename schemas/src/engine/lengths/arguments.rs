@@ -75,6 +75,12 @@ impl Values {
         bytes_between(&self.array, row, row + 1)
     }
 
+    /// The elements of a list, and of the lists in it.
+    pub(super) fn leaves(&self, row: usize) -> Leaves {
+        let row = self.row(row);
+        Leaves::of(&self.array, row, row + 1)
+    }
+
     /// The elements of a list; `None` if the value is no list.
     pub(super) fn elements(&self, row: usize) -> Option<u64> {
         let row = self.row(row);
@@ -83,6 +89,44 @@ impl Values {
             DataType::LargeList(_) => Some(self.array.as_list::<i64>().value_length(row).unsigned_abs()),
             DataType::FixedSizeList(_, length) => Some(length.unsigned_abs().into()),
             _ => None,
+        }
+    }
+}
+
+/// The elements of a list that are no lists.
+pub(super) struct Leaves {
+    pub(super) count: u64,
+    /// The longest text of an element that is not a text itself.
+    pub(super) text_width: u64,
+}
+
+/// The longest text of a number, a point in time or an interval.
+const NUMBER_TEXT: u64 = 128;
+
+impl Leaves {
+    fn of(values: &ArrayRef, from: usize, to: usize) -> Self {
+        let within = |ends: Between, elements: &ArrayRef| Self::of(elements, ends.from, ends.to);
+        match values.data_type() {
+            DataType::List(_) => {
+                let lists = values.as_list::<i32>();
+                within(between(lists.value_offsets(), from, to), lists.values())
+            }
+            DataType::LargeList(_) => {
+                let lists = values.as_list::<i64>();
+                within(between(lists.value_offsets(), from, to), lists.values())
+            }
+            DataType::FixedSizeList(_, length) => {
+                let length = usize::try_from(*length).unwrap_or(0);
+                Self::of(values.as_fixed_size_list().values(), from * length, to * length)
+            }
+            other => {
+                let text_width = match other {
+                    text if text.is_string() => 0,
+                    number if number.is_integer() || matches!(number, DataType::Boolean) => 20,
+                    _ => NUMBER_TEXT,
+                };
+                Self { count: (to - from) as u64, text_width }
+            }
         }
     }
 }

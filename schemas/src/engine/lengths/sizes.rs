@@ -36,6 +36,8 @@ pub(super) enum Shape {
     RepeatElement,
     /// A list with as many elements as the second argument says.
     Resize,
+    /// The text of all elements of the first argument, with the second between them and the third in place of NULL.
+    JoinElements,
     /// A list from one bound to another.
     Series,
     /// The first argument, with every occurrence of the second replaced by the third.
@@ -65,6 +67,16 @@ impl Shape {
                 })
             }
             (Self::Resize, [list, count, fill @ ..]) => resized(list, count, fill.first(), rows)?,
+            (Self::JoinElements, [list, between, null @ ..]) => {
+                let (list, between) = (Values::of(list)?, TextArgument::of(between));
+                let null = null.first().map(TextArgument::of);
+                of_rows(rows, |row| {
+                    let elements = list.leaves(row);
+                    let null = null.as_ref().map_or(0, |null| null.bytes(row));
+                    let each = elements.text_width.max(null).saturating_add(between.bytes(row));
+                    elements.count.saturating_mul(each).saturating_add(list.bytes(row))
+                })
+            }
             (Self::Series, bounds) => match Series::of(bounds)? {
                 Some(series) => of_rows(rows, |row| series.elements(row).saturating_mul(series.width)),
                 None => of_rows(rows, |_| 0),

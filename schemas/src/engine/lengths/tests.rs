@@ -2,7 +2,7 @@
 
 use arrow::array::{
     Array, BinaryArray, BooleanArray, Date32Array, FixedSizeListArray, Int64Array, IntervalMonthDayNanoArray,
-    ListArray, StringArray, StringViewArray, StructArray, TimestampMicrosecondArray,
+    ListArray, ListBuilder, StringArray, StringBuilder, StringViewArray, StructArray, TimestampMicrosecondArray,
 };
 use arrow::datatypes::{Int32Type, IntervalMonthDayNano};
 
@@ -58,6 +58,18 @@ fn check_count(name: &str, arguments: &[ColumnarValue], rows: usize, expect: u64
     let (estimate, count) = (estimate.unwrap().total, count.unwrap().unwrap().total);
     assert_eq!(count, expect, "{name}");
     assert!(estimate >= count, "{name}: {estimate}");
+}
+
+#[test]
+fn elements_joined_to_a_text() {
+    let long = "x".repeat(1000);
+    // Numbers have 20 characters at most.
+    check("array_to_string", &[lists(&[3, 0]), text(&long)], 2, (3 * 1020 + 3 * 4 + 4) + 4 + 2 * 1000);
+    check("array_to_string", &[lists(&[3, 1]), texts(&[&long, ","])], 2, (3 * 1020 + 3 * 4 + 4) + (21 + 4 + 4));
+    check("array_to_string", &[lists(&[2]), texts(&[","]), texts(&[&long])], 1, 2 * 1001 + 2 * 4 + 4);
+    let mut words = ListBuilder::new(StringBuilder::new());
+    words.append_value([Some("ab"), None]);
+    check("array_to_string", &[ColumnarValue::Array(Arc::new(words.finish())), texts(&[","])], 1, 2 + (2 + 2 * 4) + 4);
 }
 
 #[test]

@@ -110,6 +110,17 @@ async fn explain_shows_both_frontiers_and_pushes_filters_and_columns() {
 }
 
 #[tokio::test]
+async fn a_plan_names_files_without_the_place_of_the_warehouse() {
+    let world = World::standing(&at(30, 20), &at(22, 11), &at(47, 33)).await;
+    let root = world.sources.shared.warehouse.url().path().trim_matches('/').to_owned();
+    for explain in ["EXPLAIN", "EXPLAIN VERBOSE", "EXPLAIN ANALYZE"] {
+        let plan = rows(&engine(&world), &format!("{explain} SELECT * FROM device_minutes")).await;
+        let plan = pretty_format_batches(&plan).unwrap().to_string();
+        assert!(plan.contains("[views/") && !plan.contains(&root), "{root}: {plan}");
+    }
+}
+
+#[tokio::test]
 async fn tables_can_be_listed_before_they_can_be_read() {
     let world = World::new().await;
     let engine = engine(&world);

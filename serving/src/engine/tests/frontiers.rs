@@ -92,7 +92,7 @@ async fn a_view_whose_rebuild_fails_says_why_it_is_not_held() {
     let view = shown.views.iter().find(|view| view.name.as_str() == "totals").unwrap();
     assert_eq!((view.status, view.failure.as_ref()), (ViewPhase::Serving, Some(&passing)));
     // A cut within a segment is one from which nothing can be answered.
-    world.publish(&at(6, 6), &at(9, 9)).await;
+    world.publish(&at(5, 5), &at(9, 9)).await;
     let error = engine(&world).run("SELECT * FROM totals", Options::default()).await.err().unwrap();
     assert_eq!(error.code(), ErrorCode::NotHeld);
     assert!(error.to_string().contains("its rebuild fails and is tried again"), "{error}");

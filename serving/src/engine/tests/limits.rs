@@ -1,12 +1,14 @@
 //! The limits that end a query: time, memory, places, and a client that does not read or goes away.
 
 mod hostile;
+mod windows;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures::TryStreamExt;
 use thalweg_schemas::api::error::ErrorCode;
+use tokio_util::task::AbortOnDropHandle;
 
 use super::{code, lines, rows};
 use crate::Error;
@@ -37,13 +39,17 @@ impl Engine {
         {
             let _ = places.acquire_many(u32::try_from(count).unwrap()).await.unwrap();
         }
-        // Tasks of the engine that a query has started end, and free their memory, a moment after the query.
-        let ended = async {
-            while self.lanes.lost() > 0 || self.memory.reserved() > 0 {
+        assert_eq!((self.memory.reserved(), self.lanes.lost()), (0, 0), "memory stays, or work is lost");
+    }
+
+    /// Waits until as many lanes are lost.
+    async fn lost(&self, count: usize) {
+        let reached = async {
+            while self.lanes.lost() != count {
                 tokio::time::sleep(Duration::from_millis(10)).await;
             }
         };
-        tokio::time::timeout(Duration::from_secs(60), ended).await.expect("work or memory stays");
+        tokio::time::timeout(Duration::from_secs(60), reached).await.expect("another number of lanes is lost");
     }
 }
 
@@ -65,6 +71,25 @@ async fn constants_are_written_out_for_few_rows_at_a_time() {
     let too_long =
         format!("SELECT {} FROM generate_series(1, 2)", ["lpad('a', 1000000)"; 6].join(" || value::STRING || "));
     assert_eq!(code(&engine, &too_long).await, "memory_limit");
+    engine.rest().await;
+    // A constant that is only compared is there once.
+    let compared = format!(
+        "SELECT count(*) AS n FROM generate_series(1, 10000) g(k) WHERE md5(k::STRING) = '{}'",
+        "x".repeat(5_000_000)
+    );
+    assert_eq!(lines(&rows(&engine, &compared).await)[0], "| 0 |");
+    engine.rest().await;
+}
+
+#[tokio::test]
+async fn many_threads_do_not_make_one_long_value_too_long() {
+    let (_world, engine) = engine_with(|config| {
+        config.target_partitions = 16;
+        config.query_memory = 64 << 20;
+    })
+    .await;
+    let batches = rows(&engine, "SELECT repeat('x', 10000000) AS w").await;
+    assert_eq!(batches.iter().map(arrow::record_batch::RecordBatch::num_rows).sum::<usize>(), 1);
     engine.rest().await;
 }
 
@@ -104,6 +129,89 @@ async fn an_answer_that_nobody_reads_ends_in_time_and_is_not_taken_for_whole() {
     engine.rest().await;
     let error = held.batches.try_collect::<Vec<_>>().await.unwrap_err();
     assert_eq!(error.code(), ErrorCode::Timeout);
+}
+
+#[tokio::test]
+async fn a_query_that_starts_again_keeps_its_place() {
+    let (_world, engine) = engine_with(|config| {
+        config.query_memory = 32 << 20;
+        config.max_queries = 1;
+        config.queue_wait = Duration::from_secs(60);
+    })
+    .await;
+    // Rows of 100,000 bytes at the end, so that the query starts again long after it has its place.
+    let width = "CASE WHEN value < 1000000 THEN 1 ELSE 100000 END";
+    let wide = format!("SELECT max(length(repeat('x', {width}))) AS n FROM generate_series(1, 1002000)");
+    let asked = Arc::clone(&engine);
+    let first = tokio::spawn(async move { lines(&rows(&asked, &wide).await) });
+    while engine.places.heavy.available_permits() > 0 {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    let asked = Arc::clone(&engine);
+    let second = tokio::spawn(async move {
+        let begun = asked.run(ENDLESS, Options::default()).await;
+        drop(begun);
+    });
+    let answer = tokio::select! {
+        answer = first => answer.unwrap(),
+        _ = tokio::time::sleep(Duration::from_secs(50)) => panic!("the query waits behind one that came later"),
+    };
+    assert_eq!(answer[0], "| 100000 |");
+    second.abort();
+    engine.rest().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_long_text_has_its_place_until_it_is_read() {
+    let (_world, engine) = engine_with(|_| {}).await;
+    let list: Vec<String> = (0..60_000).map(|i| i.to_string()).collect();
+    let long = format!("SELECT 7 IN ({})", list.join(", "));
+    let all = engine.places.plans.available_permits();
+    for _ in 0..5 {
+        let (asked, sql) = (Arc::clone(&engine), long.clone());
+        let client = tokio::spawn(async move { asked.run(&sql, Options::default()).await.map(drop) });
+        while engine.places.plans.available_permits() == all && !client.is_finished() {
+            tokio::task::yield_now().await;
+        }
+        client.abort();
+        loop {
+            let free = engine.places.long_texts.available_permits();
+            if engine.places.plans.available_permits() == all {
+                break;
+            }
+            assert!(free < 2, "the place of a text that is still read is free");
+            tokio::task::yield_now().await;
+        }
+        engine.rest().await;
+    }
+}
+
+#[tokio::test]
+async fn heavy_queries_that_wait_keep_no_light_one_from_being_answered() {
+    let (_world, engine) = engine_with(|config| {
+        config.max_queries = 1;
+        config.max_light_queries = 1;
+        config.queue_wait = Duration::from_secs(30);
+    })
+    .await;
+    let ask = |_| {
+        let engine = Arc::clone(&engine);
+        AbortOnDropHandle::new(tokio::spawn(async move { code(&engine, ENDLESS).await }))
+    };
+    let clients: Vec<_> = (0..40).map(ask).collect();
+    // One runs, eight wait, and the others have been refused.
+    let waiting = || engine.places.waiting.available_permits() == 0;
+    let refused = || clients.iter().filter(|client| client.is_finished()).count() == 31;
+    while !waiting() || !refused() {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    rows(&engine, "SELECT 1").await;
+    for client in clients {
+        if client.is_finished() {
+            assert_eq!(client.await.unwrap(), "too_busy");
+        }
+    }
+    engine.rest().await;
 }
 
 #[tokio::test]
@@ -246,23 +354,18 @@ async fn plans_that_do_not_end_keep_no_place() {
         }
         ends
     };
-    let lost = async |count: usize| {
-        let reached = async {
-            while engine.lanes.lost() < count {
-                tokio::time::sleep(Duration::from_millis(10)).await;
-            }
-        };
-        tokio::time::timeout(Duration::from_secs(10), reached).await.unwrap();
-    };
     ends.extend(stuck(2).await);
-    lost(2).await;
+    engine.lost(2).await;
     rows(&engine, "SELECT 1").await;
     ends.extend(stuck(1).await);
-    lost(3).await;
+    engine.lost(3).await;
     let error = engine.run("SELECT 1", Options::default()).await.err().unwrap();
-    assert!(matches!(error, Error::PlansLost { lost: 3 }), "{error}");
+    assert!(matches!(error, Error::TooManyLost { lost: 3 }), "{error}");
+    assert!(!error.to_string().contains("planning"), "running queries are lost too: {error}");
     assert_eq!(error.code(), ErrorCode::TooBusy);
     drop(ends);
+    // Lost plans have no place any more.
+    engine.lost(0).await;
     engine.rest().await;
     rows(&engine, "SELECT 1").await;
 }
@@ -272,9 +375,7 @@ async fn an_answer_that_nobody_reads_and_that_does_not_end_is_lost() {
     let (_world, engine) = engine_with(|_| {}).await;
     let lane = engine.lanes.take().unwrap();
     let watch = lane.watch(tokio::time::Instant::now() + Duration::from_millis(50));
-    while engine.lanes.lost() == 0 {
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
+    engine.lost(1).await;
     drop((lane, watch));
     engine.rest().await;
 }
@@ -311,16 +412,13 @@ async fn work_that_does_not_return_is_written_off_and_others_are_answered() {
     });
     begun.await.unwrap();
     client.abort();
-    let lost = async {
-        while engine.overloaded().is_none() {
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
-    };
-    tokio::time::timeout(Duration::from_secs(60), lost).await.unwrap();
+    engine.lost(1).await;
+    assert!(engine.overloaded().is_some());
     assert_eq!(code(&engine, ENDLESS).await, "too_busy");
     rows(&engine, "SELECT 1").await;
     rows(&engine, "SELECT * FROM totals").await;
     drop(end);
+    engine.lost(0).await;
     engine.rest().await;
     assert!(engine.overloaded().is_none());
 }

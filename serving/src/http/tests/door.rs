@@ -58,6 +58,23 @@ impl Server {
 }
 
 #[tokio::test]
+async fn a_probe_without_a_token_is_told_no_reason() {
+    let server = Server::guarded("q", "a").await;
+    server.world.failure.send_replace(Some("no broker at kafka.internal:9092".into()));
+    for (token, detail) in
+        [("", "`sensor_data`: stopped"), ("wrong", "`sensor_data`: stopped"), ("q", "kafka.internal")]
+    {
+        let request = server.client.get(format!("{}/readyz", server.url));
+        let request = if token.is_empty() { request } else { request.bearer_auth(token) };
+        let reply = request.send().await.unwrap();
+        assert_eq!(reply.status(), 503);
+        let text = reply.text().await.unwrap();
+        assert!(text.contains(detail), "{token}: {text}");
+        assert_eq!(text.contains("kafka.internal"), token == "q", "{token}: {text}");
+    }
+}
+
+#[tokio::test]
 async fn tokens_open_what_they_are_for() {
     let server = Server::guarded("q", "a").await;
     let sql = Some("SELECT readings FROM totals");
@@ -166,6 +183,30 @@ async fn a_client_that_reads_nothing_loses_its_connection() {
     // The only place is free again before the query's own time is over.
     let answered = tokio::time::timeout(Duration::from_secs(20), server.sql("SELECT 1"));
     assert_eq!(answered.await.expect("the connection is still open").status(), 200);
+}
+
+#[tokio::test]
+async fn a_client_that_leaves_within_a_second_request_ends_its_query() {
+    let server = Server::with(|_| ()).await;
+    let running = || {
+        let text = crate::status::exposition::encode(&server.world.sources, &StreamConditions::default()).unwrap();
+        !text.contains("thalweg_queries_running 0")
+    };
+    let sql = "SELECT max(value % 3) FROM generate_series(1, 100000000000)";
+    let head = format!("POST /v1/sql HTTP/1.1\r\nhost: localhost\r\ncontent-length: {}\r\n\r\n", sql.len());
+    let mut client = server.connect().await;
+    client.write_all(format!("{head}{sql}{head}").as_bytes()).await.unwrap();
+    let until = async |expect: bool| {
+        let reached = async {
+            while running() != expect {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(20), reached).await.unwrap();
+    };
+    until(true).await;
+    drop(client);
+    until(false).await;
 }
 
 #[tokio::test]

@@ -155,7 +155,4 @@ async fn a_parquet_file_takes_little_memory_however_long_it_is() {
         bytes += chunk.len();
     }
     assert!(bytes > 32 << 20, "{bytes}");
-    let wide =
-        server.as_format("SELECT repeat('x', 100000000) AS w FROM generate_series(1, 3)", AnswerFormat::Parquet).await;
-    assert_eq!(error(wide).await.1, "memory_limit");
 }

@@ -1,4 +1,5 @@
-//! A join's filter that ends with the query: a join can compare rows for minutes without a batch to hand on.
+//! A join's filter that ends with the query: a join can compare rows for minutes without a batch to hand on. A join
+//! that only asks whether rows exist hands on nothing before its end, so it gets a filter that is true if it has none.
 //!
 //! Invariant: the filter's value is that of the expression within.
 
@@ -8,9 +9,10 @@ use std::sync::Arc;
 
 use arrow::datatypes::{DataType, FieldRef, Schema};
 use arrow::record_batch::RecordBatch;
-use datafusion::common::Result;
+use datafusion::common::{JoinType, Result};
 use datafusion::logical_expr::ColumnarValue;
 use datafusion::physical_expr::PhysicalExpr;
+use datafusion::physical_expr::expressions::lit;
 use datafusion::physical_plan::joins::utils::JoinFilter;
 
 use crate::limits::allowance::Allowance;
@@ -22,8 +24,29 @@ struct CheckedFilter {
     allowance: Arc<Allowance>,
 }
 
-/// `filter` with a check before each evaluation.
-pub(super) fn checked(filter: &JoinFilter, allowance: &Arc<Allowance>) -> JoinFilter {
+/// The filter of a join of type `join` with a check before each evaluation; `None` for a join that has no filter and
+/// needs none, because each pair of rows that it finds becomes a row.
+pub(super) fn checked_filter(
+    filter: Option<&JoinFilter>,
+    join: JoinType,
+    allowance: &Arc<Allowance>,
+) -> Option<JoinFilter> {
+    match filter {
+        Some(found) => Some(checked(found, allowance)),
+        None if asks_for_existence(join) => {
+            Some(checked(&JoinFilter::new(lit(true), Vec::new(), Arc::new(Schema::empty())), allowance))
+        }
+        None => None,
+    }
+}
+
+/// True for a join whose rows are those of one side.
+fn asks_for_existence(join: JoinType) -> bool {
+    use JoinType as J;
+    matches!(join, J::LeftSemi | J::RightSemi | J::LeftAnti | J::RightAnti | J::LeftMark | J::RightMark)
+}
+
+fn checked(filter: &JoinFilter, allowance: &Arc<Allowance>) -> JoinFilter {
     let inner = Arc::clone(filter.expression());
     let expression = Arc::new(CheckedFilter { inner, allowance: Arc::clone(allowance) });
     JoinFilter::new(expression, filter.column_indices().to_vec(), Arc::clone(filter.schema()))

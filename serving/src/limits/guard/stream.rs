@@ -67,16 +67,30 @@ impl GuardStream {
         match self.duty.counted {
             Counted::Nothing => {}
             Counted::Last => self.reservation.try_resize(counted)?,
-            Counted::All => self.reservation.try_grow(bytes)?,
+            Counted::All => {
+                self.allowance.add_window_rows(rows);
+                self.reservation.try_grow(bytes)?;
+            }
         }
-        if self.duty.texts > 0 && bytes >= COUNTED_FROM {
-            let joined = bytes.saturating_mul(self.duty.texts);
+        if !self.duty.joined.is_empty() && bytes >= COUNTED_FROM {
+            let joined = self.joined_bytes(batch);
             if let Some(error) = self.allowance.too_wide(rows, joined, self.allowance.batch_bytes()) {
                 return Err(error);
             }
-            self.ahead.try_resize(joined)?;
+            match self.duty.counted {
+                // The operator above computes over all batches at once.
+                Counted::All => self.ahead.try_grow(joined)?,
+                Counted::Nothing | Counted::Last => self.ahead.try_resize(joined)?,
+            }
         }
         self.look_ahead(batch)
+    }
+
+    /// The bytes of the values that the operator above joins. Each is there once in the result, and once in the buffer
+    /// that grows to hold the result.
+    fn joined_bytes(&self, batch: &RecordBatch) -> usize {
+        let columns = self.duty.joined.iter().filter_map(|column| batch.columns().get(*column));
+        columns.map(slices::column_bytes).fold(0, usize::saturating_add).saturating_mul(2)
     }
 
     /// Looks ahead to the join above: its batches repeat the widest row of this input.
@@ -90,7 +104,7 @@ impl GuardStream {
         }
         // Without smaller batches, only an output that cannot be held at all ends the query.
         let bytes = width.saturating_mul(self.allowance.join_rows(join.number));
-        if bytes > self.allowance.batch_bytes().saturating_mul(4) {
+        if bytes > self.allowance.row_bytes() {
             return self.allowance.exhausted("a join of wide rows", bytes);
         }
         Ok(())

@@ -1,4 +1,4 @@
-//! Queries that mean harm, of six kinds, beside queries that must be answered.
+//! Queries that mean harm, of several kinds, beside queries that must be answered.
 //!
 //! Invariant: a hostile query ends with one of the limits' errors, within its time and a grace, and leaves nothing.
 
@@ -20,8 +20,9 @@ const LIMIT: Duration = Duration::from_secs(1);
 const GRACE: Duration = Duration::from_secs(4);
 
 /// What the limits are for: of each kind, at least one query ends so.
-const GUARDS: [(&str, &str); 7] = [
+const GUARDS: [(&str, &str); 8] = [
     ("cross joins", "timeout"),
+    ("semi joins", "timeout"),
     ("wide strings", "memory_limit"),
     ("deep expressions", "timeout"),
     ("huge sorts", "timeout"),
@@ -50,6 +51,37 @@ fn kinds() -> Vec<(&'static str, Vec<String>)> {
                     numbers(300_000, "b")
                 ),
                 format!("SELECT count(*) FROM {a} LEFT JOIN {b} ON a.k < b.k LEFT JOIN {c} ON b.k + a.k < c.k * 0 - 1"),
+            ],
+        ),
+        (
+            // Nothing is handed on before the end of such a join.
+            "semi joins",
+            vec![
+                format!(
+                    "SELECT count(*) FROM {} WHERE a.k % 2 IN (SELECT b.k % 2 FROM {})",
+                    numbers(300_000, "a"),
+                    numbers(300_000, "b")
+                ),
+                format!(
+                    "SELECT count(*) FROM {} WHERE a.k % 2 NOT IN (SELECT b.k % 2 FROM {})",
+                    numbers(300_000, "a"),
+                    numbers(300_000, "b")
+                ),
+                format!(
+                    "SELECT a.k % 2 IN (SELECT b.k % 2 FROM {}) OR a.k = 1 AS found FROM {}",
+                    numbers(300_000, "b"),
+                    numbers(300_000, "a")
+                ),
+                format!(
+                    "SELECT count(*) FROM {} WHERE EXISTS (SELECT 1 FROM {})",
+                    numbers(300_000, "a"),
+                    numbers(300_000, "b")
+                ),
+                format!(
+                    "SELECT count(*) FROM {} WHERE NOT EXISTS (SELECT 1 FROM {})",
+                    numbers(300_000, "a"),
+                    numbers(300_000, "b")
+                ),
             ],
         ),
         (

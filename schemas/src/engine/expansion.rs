@@ -12,10 +12,8 @@ use std::rc::Rc;
 
 use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::common::{Column, JoinType, TableReference};
-use datafusion::error::Result as EngineResult;
+use datafusion::error::Result;
 use datafusion::logical_expr::{Distinct, Expr, LogicalPlan};
-
-use crate::{Error, Result};
 
 /// The most parts of all expressions of a plan.
 const PARTS: u64 = 100_000;
@@ -27,20 +25,25 @@ const DEPTH: u64 = 2_000;
 const PART: u64 = 8;
 const LITERAL: u64 = 1;
 
-/// Refuses a plan whose expressions become too large or too deep.
+/// What a plan has too many of once its expressions are written out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Excess {
+    pub what: &'static str,
+    pub count: u64,
+    pub limit: u64,
+}
+
+/// Returns why the expressions of `plan` become too large or too deep, if they do.
 ///
-/// Errors: [`Error::RefuseSize`].
-pub(crate) fn refuse_large(plan: &LogicalPlan) -> Result<()> {
-    let found = measure(plan).map_err(|source| Error::of_engine(source, true))?;
-    for (what, count, limit) in [
+/// Errors: those of a walk over a plan.
+pub fn excess(plan: &LogicalPlan) -> Result<Option<Excess>> {
+    let found = measure(plan)?;
+    let counts = [
         ("parts of expressions", found.parts / PART, PARTS),
         ("parts of one expression within each other", found.depth, DEPTH),
-    ] {
-        if count > limit {
-            return Err(Error::RefuseSize { what, count, limit });
-        }
-    }
-    Ok(())
+    ];
+    let too_many = counts.into_iter().find(|(_, count, limit)| count > limit);
+    Ok(too_many.map(|(what, count, limit)| Excess { what, count, limit }))
 }
 
 /// The sum of the sizes of all expressions of a plan, and the depth of the deepest.
@@ -50,7 +53,7 @@ struct Measure {
     depth: u64,
 }
 
-fn measure(plan: &LogicalPlan) -> EngineResult<Measure> {
+fn measure(plan: &LogicalPlan) -> Result<Measure> {
     let mut walk = Walk { around: Vec::new(), found: Measure::default() };
     walk.columns_of(plan)?;
     Ok(walk.found)
@@ -132,9 +135,9 @@ struct Walk<'p> {
 
 impl<'p> Walk<'p> {
     /// The sizes of the columns of `plan`, in their order.
-    fn columns_of(&mut self, plan: &'p LogicalPlan) -> EngineResult<Vec<Size>> {
+    fn columns_of(&mut self, plan: &'p LogicalPlan) -> Result<Vec<Size>> {
         let inputs = plan.inputs();
-        let sizes = inputs.iter().map(|input| self.columns_of(input)).collect::<EngineResult<Vec<_>>>()?;
+        let sizes = inputs.iter().map(|input| self.columns_of(input)).collect::<Result<Vec<_>>>()?;
         let mut scope = Scope::new();
         for (input, sizes) in inputs.iter().zip(&sizes) {
             for ((table, field), size) in input.schema().iter().zip(sizes) {
@@ -160,11 +163,11 @@ impl<'p> Walk<'p> {
         Ok(columns)
     }
 
-    fn size_of(&mut self, expression: &Expr, scope: &Rc<Scope<'p>>) -> EngineResult<Size> {
+    fn size_of(&mut self, expression: &Expr, scope: &Rc<Scope<'p>>) -> Result<Size> {
         Ok(self.parts_of(expression, scope)?.size())
     }
 
-    fn parts_of(&mut self, expression: &Expr, scope: &Rc<Scope<'p>>) -> EngineResult<Parts> {
+    fn parts_of(&mut self, expression: &Expr, scope: &Rc<Scope<'p>>) -> Result<Parts> {
         let mut parts = match expression {
             Expr::Alias(alias) => return self.parts_of(&alias.expr, scope),
             Expr::Column(column) => {
@@ -194,7 +197,7 @@ impl<'p> Walk<'p> {
     }
 
     /// A subquery within an expression: its plan is there as often as the expression, and its column is compared.
-    fn subquery(&mut self, plan: &LogicalPlan, scope: &Rc<Scope<'p>>) -> EngineResult<Parts> {
+    fn subquery(&mut self, plan: &LogicalPlan, scope: &Rc<Scope<'p>>) -> Result<Parts> {
         let around = self.around.iter().chain([scope]).map(Rc::clone).collect();
         let mut walk = Walk { around, found: Measure::default() };
         let columns = walk.columns_of(plan)?;

@@ -1,0 +1,113 @@
+//! Tickets: what DoGet needs to run a query, sealed, so that the server keeps nothing between the two calls.
+//!
+//! ```text
+//!  seal (32 bytes, keyed hash of the rest) │ id, caller, text, options, values
+//! ```
+//!
+//! Invariant: only this process seals, and a ticket is good for the caller that it was given to.
+
+use prost::Message;
+use tonic::codegen::Bytes;
+use uuid::Uuid;
+
+use super::callers::FlightCaller;
+use super::parameters;
+use crate::options::Options;
+use crate::parameters::Parameter;
+use crate::{Error, Result};
+
+/// Bytes of a seal.
+const SEAL_BYTES: usize = blake3::OUT_LEN;
+
+/// The content of a ticket.
+#[derive(Clone, PartialEq, Message)]
+pub(super) struct SealedQuery {
+    /// Names the query while it runs.
+    #[prost(bytes = "vec", tag = "1")]
+    pub(super) id: Vec<u8>,
+    #[prost(bytes = "vec", tag = "2")]
+    caller: Vec<u8>,
+    #[prost(string, tag = "3")]
+    pub(super) sql: String,
+    #[prost(string, tag = "4")]
+    min_frontier: String,
+    #[prost(bool, tag = "5")]
+    partial: bool,
+    #[prost(bool, tag = "6")]
+    stale: bool,
+    /// The bound values, as [`parameters::to_bytes`] writes them; empty if there are none.
+    #[prost(bytes = "vec", tag = "7")]
+    bound: Vec<u8>,
+}
+
+impl SealedQuery {
+    /// Errors: [`Error::Serve`], never in practice.
+    pub(super) fn new(caller: &FlightCaller, sql: String, options: &Options, bound: Vec<u8>) -> Result<Self> {
+        let min_frontier = serde_json::to_string(&options.min_frontier);
+        Ok(Self {
+            id: Uuid::new_v4().as_bytes().to_vec(),
+            caller: caller.name.as_bytes().to_vec(),
+            sql,
+            min_frontier: min_frontier.map_err(|e| Error::Serve(std::io::Error::other(e)))?,
+            partial: options.partial,
+            stale: options.stale,
+            bound,
+        })
+    }
+
+    /// The options of the query for its caller.
+    ///
+    /// Errors: [`Error::SetOption`].
+    pub(super) fn options(&self, caller: &FlightCaller) -> Result<Options> {
+        let mut options = Options {
+            partial: self.partial,
+            stale: self.stale,
+            definitions: caller.definitions,
+            client: caller.options.client.clone(),
+            ..Options::default()
+        };
+        options.set("min_frontier", &self.min_frontier)?;
+        Ok(options)
+    }
+
+    /// The values of each run of the query.
+    ///
+    /// Errors: [`Error::ReadRequest`].
+    pub(super) fn rows(&self) -> Result<Vec<Vec<Parameter>>> {
+        match self.bound.is_empty() {
+            true => Ok(vec![Vec::new()]),
+            false => parameters::rows(&parameters::from_bytes(&self.bound)?),
+        }
+    }
+}
+
+/// Seals tickets, and opens those that it sealed.
+pub(super) struct TicketSeal([u8; SEAL_BYTES]);
+
+impl TicketSeal {
+    /// A seal of this process.
+    pub(super) fn new() -> Self {
+        let random = [*Uuid::new_v4().as_bytes(), *Uuid::new_v4().as_bytes()];
+        Self(blake3::derive_key("thalweg 2026 tickets of Flight SQL", random.as_flattened()))
+    }
+
+    pub(super) fn seal(&self, query: &SealedQuery) -> Bytes {
+        let content = query.encode_to_vec();
+        let mut ticket = blake3::keyed_hash(&self.0, &content).as_bytes().to_vec();
+        ticket.extend_from_slice(&content);
+        ticket.into()
+    }
+
+    /// Opens a ticket for its caller.
+    ///
+    /// Errors: [`Error::OpenTicket`].
+    pub(super) fn open(&self, caller: &FlightCaller, ticket: &[u8]) -> Result<SealedQuery> {
+        let (seal, content) = ticket.split_at_checked(SEAL_BYTES).ok_or(Error::OpenTicket)?;
+        // This comparison takes constant time.
+        if blake3::keyed_hash(&self.0, content) != *seal {
+            return Err(Error::OpenTicket);
+        }
+        let query = SealedQuery::decode(content).map_err(|_| Error::OpenTicket)?;
+        if query.caller == caller.name.as_bytes() { Ok(query) } else { Err(Error::OpenTicket) }
+    }
+}

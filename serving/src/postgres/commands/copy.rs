@@ -1,0 +1,161 @@
+//! COPY of a query or of a table to the client.
+
+use super::super::failure::Failure;
+use super::super::rows::{CopyFormat, CopyLayout};
+use super::ClientCommand;
+use super::words::{Words, literal};
+
+impl CopyLayout {
+    fn new(format: CopyFormat) -> Self {
+        let (delimiter, null) = match format {
+            CopyFormat::Csv => (b',', ""),
+            _ => (b'\t', "\\N"),
+        };
+        Self { format, delimiter, null: null.to_owned(), header: false, quote: b'"', escape: b'"', force_quote: false }
+    }
+}
+
+/// `COPY … TO STDOUT`; `None` for a COPY between a table and a file of the server, which the engine refuses.
+pub(super) fn read(words: &Words<'_>) -> Option<ClientCommand> {
+    let end = source_end(words);
+    if words.keyword(end) == "FROM" {
+        return Some(ClientCommand::Refuse(
+            Failure::unsupported("COPY FROM is not supported: tables are filled by Kafka")
+                .hint("Send messages to the stream's topic; DESCRIBE the stream to see which fields they have."),
+        ));
+    }
+    if words.keyword(end) != "TO" || words.keyword(end + 1) != "STDOUT" {
+        return None;
+    }
+    Some(match options(words, end + 2) {
+        Ok(layout) => ClientCommand::Copy(layout),
+        Err(failure) => ClientCommand::Refuse(failure),
+    })
+}
+
+/// The number of the word behind the query or the table.
+fn source_end(words: &Words<'_>) -> usize {
+    let mut depth = 0_usize;
+    let outside = |at: &usize| {
+        match words.text(*at) {
+            "(" => depth += 1,
+            ")" => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+        depth == 0 && matches!(words.keyword(*at).as_str(), "TO" | "FROM")
+    };
+    (1..words.len()).find(outside).unwrap_or(words.len())
+}
+
+/// The range of the query in the text; for a table, the range of its name and columns.
+pub(super) fn query_of(words: &Words<'_>) -> (usize, usize) {
+    let (first, last) = (1, source_end(words) - 1);
+    let is_query = words.text(first) == "(" && words.text(last) == ")";
+    let (first, last) = if is_query { (first + 1, last - 1) } else { (first, last) };
+    match (words.at(first), words.at(last)) {
+        (Some(from), Some(to)) if from.start < to.end => (from.start, to.end),
+        _ => (words.end(), words.end()),
+    }
+}
+
+/// The query that reads a table: `name` or `name (columns)`. A query is itself.
+pub(in crate::postgres) fn query(source: &str) -> String {
+    let is_query = |word: &str| {
+        ["select", "with", "values", "table", "explain", "("].iter().any(|first| word.eq_ignore_ascii_case(first))
+    };
+    let source = source.trim();
+    let first = source.find(|c: char| c.is_whitespace() || c == '(').unwrap_or(source.len());
+    if is_query(&source[..first]) || source.starts_with('(') || source.starts_with("--") || source.starts_with("/*") {
+        return source.to_owned();
+    }
+    match source.split_once('(') {
+        Some((name, columns)) => format!("SELECT {} FROM {name}", columns.trim_end().trim_end_matches(')')),
+        None => format!("SELECT * FROM {source}"),
+    }
+}
+
+fn options(words: &Words<'_>, mut at: usize) -> Result<CopyLayout, Failure> {
+    if words.keyword(at) == "WITH" {
+        at += 1;
+    }
+    let given = match words.text(at) {
+        "(" => words
+            .list(at + 1)
+            .into_iter()
+            .map(|range| (words.keyword(range.start), range.start + 1, range.end))
+            .collect(),
+        _ => old_options(words, at)?,
+    };
+    let format =
+        given.iter().find(|(name, _, _)| name == "FORMAT").map(|(_, at, _)| words.value_at(*at).to_lowercase());
+    let mut layout = CopyLayout::new(match format.as_deref() {
+        None | Some("text") => CopyFormat::Text,
+        Some("csv") => CopyFormat::Csv,
+        Some("binary") => CopyFormat::Binary,
+        Some(other) => return Err(Failure::new("22023", format!("COPY format \"{other}\" not recognized"))),
+    });
+    for (name, at, end) in &given {
+        let value = if at < end { words.value_at(*at) } else { String::new() };
+        match name.as_str() {
+            "FORMAT" => {}
+            "HEADER" => layout.header = !matches!(value.to_lowercase().as_str(), "false" | "off" | "0"),
+            "NULL" => layout.null = value,
+            "DELIMITER" => layout.delimiter = character("delimiter", &value)?,
+            "QUOTE" => layout.quote = character("quote", &value)?,
+            "ESCAPE" => layout.escape = character("escape", &value)?,
+            "FORCE_QUOTE" if value == "*" => layout.force_quote = true,
+            "ENCODING" if value.to_lowercase().replace('-', "") == "utf8" => {}
+            other => {
+                return Err(Failure::unsupported(format!("COPY does not know the option {other} with this value")));
+            }
+        }
+    }
+    if !given.iter().any(|(name, _, _)| name == "ESCAPE") {
+        layout.escape = layout.quote;
+    }
+    if layout.format == CopyFormat::Binary && given.len() > 1 {
+        return Err(Failure::syntax("COPY in the binary format has no further options"));
+    }
+    if matches!(layout.delimiter, b'\n' | b'\r' | b'\\') || layout.null.contains(['\n', '\r']) {
+        return Err(Failure::new("22023", "COPY delimiter and null text cannot be line breaks or a backslash"));
+    }
+    Ok(layout)
+}
+
+/// Name, first word of the value, and the word behind it.
+type Given = (String, usize, usize);
+
+/// The options without brackets, as in `CSV HEADER DELIMITER ';'`.
+fn old_options(words: &Words<'_>, mut at: usize) -> Result<Vec<Given>, Failure> {
+    let mut given = Vec::new();
+    while at < words.len() {
+        let name = words.keyword(at);
+        match name.as_str() {
+            "CSV" | "BINARY" | "TEXT" => given.push(("FORMAT".to_owned(), at, at + 1)),
+            "HEADER" => given.push((name, at, at)),
+            "DELIMITER" | "NULL" | "QUOTE" | "ESCAPE" | "ENCODING" => {
+                let value = if words.keyword(at + 1) == "AS" { at + 2 } else { at + 1 };
+                given.push((name, value, value + 1));
+                at = value;
+            }
+            _ => return Err(Failure::syntax(format!("COPY … TO STDOUT does not go on with `{}`", words.text(at)))),
+        }
+        at += 1;
+    }
+    Ok(given)
+}
+
+impl Words<'_> {
+    /// The value of an option: a constant or a word.
+    fn value_at(&self, at: usize) -> String {
+        let text = self.text(at);
+        if text.starts_with(['\'', 'E', 'e']) && text.ends_with('\'') { literal(text) } else { text.to_owned() }
+    }
+}
+
+fn character(name: &str, text: &str) -> Result<u8, Failure> {
+    match text.as_bytes() {
+        [byte] if byte.is_ascii() => Ok(*byte),
+        _ => Err(Failure::new("22023", format!("COPY {name} must be a single one-byte character"))),
+    }
+}

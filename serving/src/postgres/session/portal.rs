@@ -1,0 +1,120 @@
+//! PreparedStatement statements and portals: statements with values, and how far the client has read their answers.
+
+use std::sync::Arc;
+
+use arrow::datatypes::SchemaRef;
+use datafusion::execution::memory_pool::MemoryReservation;
+use parking_lot::Mutex;
+use pgwire::api::Type;
+use tokio::time::Instant;
+
+use super::super::budget::BudgetShare;
+use super::super::commands::ClientStatement;
+use super::super::failure::Failure;
+use super::super::rows::EncodedBatch;
+use super::super::types::{self, Formats};
+use crate::answer::Batches;
+use crate::engine::Description;
+use crate::parameters::Parameter;
+
+/// A statement that the client has prepared.
+pub(super) struct PreparedStatement {
+    /// `None` for an empty text.
+    pub(super) statement: Option<ClientStatement>,
+    /// The types that the client gives to placeholders; `None` where the query decides.
+    pub(super) types: Vec<Option<Type>>,
+    /// What the engine says of the statement, once it was asked.
+    pub(super) described: Mutex<Option<Arc<Description>>>,
+    pub(super) _held: BudgetShare,
+}
+
+impl PreparedStatement {
+    pub(super) fn description(&self) -> Option<Arc<Description>> {
+        self.described.lock().clone()
+    }
+}
+
+/// A statement with its values.
+pub(super) struct Portal {
+    pub(super) prepared: Arc<PreparedStatement>,
+    pub(super) values: Vec<Parameter>,
+    pub(super) formats: Formats,
+    pub(super) answer: PortalAnswer,
+    /// True for a cursor that outlives its transaction.
+    pub(super) hold: bool,
+    pub(super) _held: Option<BudgetShare>,
+}
+
+/// How far an answer is read.
+pub(super) enum PortalAnswer {
+    NotAsked,
+    Open(Box<OpenAnswer>),
+    /// Read to its end; its columns stay known.
+    Read(SchemaRef),
+    /// Its time was over before it was read.
+    Overdue,
+}
+
+/// An answer that is being read.
+pub(super) struct OpenAnswer {
+    pub(super) schema: SchemaRef,
+    pub(super) batches: Batches,
+    /// Where encoded bytes count that wait for the client.
+    pub(super) memory: Option<MemoryReservation>,
+    pub(super) current: Option<EncodedBatch>,
+    /// True if the current batch is encoded on a thread for blocking work.
+    pub(super) is_large: bool,
+    /// The end of the query's time; `None` for an answer of the session.
+    pub(super) until: Option<Instant>,
+}
+
+impl Portal {
+    pub(super) fn new(prepared: Arc<PreparedStatement>, values: Vec<Parameter>, formats: Formats) -> Self {
+        Self { prepared, values, formats, answer: PortalAnswer::NotAsked, hold: false, _held: None }
+    }
+
+    /// The end of the time of the query that is under way.
+    pub(super) fn until(&self) -> Option<Instant> {
+        match &self.answer {
+            PortalAnswer::Open(open) => open.until,
+            _ => None,
+        }
+    }
+
+    /// Ends the query, whose time is over.
+    pub(super) fn expire(&mut self) {
+        self.answer = PortalAnswer::Overdue;
+    }
+
+    /// The columns, once they are known.
+    pub(super) fn schema(&self) -> Option<&SchemaRef> {
+        match &self.answer {
+            PortalAnswer::Open(open) => Some(&open.schema),
+            PortalAnswer::Read(schema) => Some(schema),
+            PortalAnswer::NotAsked | PortalAnswer::Overdue => None,
+        }
+    }
+
+    /// Checks that the answer has the columns that the client was told of.
+    ///
+    /// Errors: a failure that drivers know; they prepare the statement anew.
+    pub(super) fn check_columns(&self, schema: &SchemaRef) -> Result<(), Failure> {
+        if !self.formats.fit(schema.fields().len()) {
+            return Err(Failure::protocol(format!(
+                "there are {} formats for {} columns; a format is 0 or 1",
+                self.formats.0.len(),
+                schema.fields().len()
+            )));
+        }
+        let Some(told) = self.prepared.description() else { return Ok(()) };
+        let Some(told) = &told.columns else { return Ok(()) };
+        let of = |schema: &SchemaRef| -> Vec<Type> {
+            schema.fields().iter().map(|field| types::shown(field.data_type())).collect()
+        };
+        if of(told) == of(schema) {
+            return Ok(());
+        }
+        *self.prepared.described.lock() = None;
+        Err(Failure::new("0A000", "cached plan must not change result type"))
+    }
+}

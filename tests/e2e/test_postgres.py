@@ -1,0 +1,293 @@
+"""The PostgreSQL protocol with the clients that people use: psql, psycopg, asyncpg and pgjdbc, over a real Kafka."""
+
+import asyncio
+import contextlib
+import csv
+import decimal
+import io
+import os
+import pathlib
+import signal
+import socket
+import subprocess
+import threading
+import time
+
+import asyncpg
+import psycopg
+import pytest
+from definitions import stream
+from harness.producer import Production
+from harness.thalweg import free_port
+from harness.wait import until
+
+HERE = pathlib.Path(__file__).parent
+ROOT = HERE.parents[1]
+FAST = dict(epoch_interval="200ms", mark_interval="400ms", batch_interval="500ms")
+VIEW = """CREATE MATERIALIZED VIEW per_device AS
+  SELECT device, count(*) AS readings, max(temperature) AS peak FROM sensor_data GROUP BY device"""
+ENDLESS = "SELECT a.value, repeat('x', 100) FROM generate_series(1, 1000000000) a"
+SLOW = "SELECT max(sin(value)) FROM generate_series(1, 4000000000)"
+
+
+class Door:
+    """A server, and how its PostgreSQL door is reached."""
+
+    def __init__(self, server, port, password=None):
+        self.server = server
+        self.port = port
+        self.password = password
+
+    @property
+    def conninfo(self):
+        return f"host=127.0.0.1 port={self.port} user=me dbname=thalweg"
+
+    def psql(self, *arguments, sql=None, sslmode="disable", timeout=60):
+        environment = {**os.environ, "PGSSLMODE": sslmode, "PGPASSWORD": self.password or ""}
+        command = ["psql", "--no-psqlrc", "-v", "ON_ERROR_STOP=0", self.conninfo, *arguments]
+        return subprocess.run(command, input=sql, capture_output=True, text=True, timeout=timeout, env=environment)
+
+    def connect(self, **options):
+        return psycopg.connect(self.conninfo, autocommit=True, password=self.password, **options)
+
+    def running(self):
+        return self.server.json("/v1/process")["queries_running"]
+
+
+def door(thalweg, environment=None, **options):
+    port = free_port()
+    environment = {"THALWEG_POSTGRES_ADDR": f"127.0.0.1:{port}", **(environment or {})}
+    return Door(thalweg(environment=environment, **FAST, **options).start(), port)
+
+
+@pytest.fixture
+def filled(thalweg, kafka, topic):
+    """A door over a stream of 5,000 readings and a view of it."""
+    one = door(thalweg)
+    one.server.ddl(stream(kafka, topic))
+    one.server.ddl(VIEW)
+    production = Production(kafka, topic, seed=5, weights=(1, 1)).send(5000)
+    one.server.reached("sensor_data", production.record.ends())
+    return one
+
+
+def test_psql_asks_defines_copies_and_shows_the_place_of_an_error(filled, tmp_path):
+    expect = {row[0]: row[1] for row in filled.server.sql("SELECT device, readings FROM per_device").rows}
+    told = filled.psql("-At", "-F", ",", "-c", "SELECT device, readings FROM per_device ORDER BY 1")
+    assert dict(line.split(",") for line in told.stdout.splitlines()) == {k: str(v) for k, v in expect.items()}, told
+    wrong = filled.psql("-c", "SELECT device,\n  colour FROM per_device")
+    assert "colour" in wrong.stderr and "LINE 2:   colour FROM" in wrong.stderr and "^" in wrong.stderr, wrong.stderr
+    script = """
+        BEGIN;
+        DECLARE c CURSOR FOR SELECT device FROM per_device ORDER BY device;
+        FETCH 2 FROM c;
+        CLOSE c;
+        COMMIT;
+        SHOW thalweg.frontier;
+        CREATE MATERIALIZED VIEW peaks AS SELECT max(temperature) AS peak FROM sensor_data;
+        DROP MATERIALIZED VIEW peaks;
+    """
+    told = filled.psql("-e", sql=script)
+    assert not told.stderr, told.stderr
+    for part in ("DECLARE CURSOR", "(2 rows)", '{"sensor_data":', "CREATE MATERIALIZED VIEW", "DROP MATERIALIZED VIEW"):
+        assert part in told.stdout, told.stdout
+    file = tmp_path / "out.csv"
+    copied = filled.psql("-c", f"\\copy (SELECT device, readings FROM per_device) TO '{file}' CSV HEADER")
+    assert copied.stdout.strip() == f"COPY {len(expect)}", copied
+    with file.open() as lines:
+        assert {row["device"]: int(row["readings"]) for row in csv.DictReader(lines)} == expect
+    refused = filled.psql("-c", "COPY per_device FROM STDIN", sql="")
+    assert "COPY FROM is not supported" in refused.stderr, refused
+
+
+def test_psql_cancels(filled):
+    process = subprocess.Popen(
+        ["psql", "--no-psqlrc", filled.conninfo, "-c", SLOW, "-c", "SELECT 'goes on' AS x"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PGSSLMODE": "disable"},
+    )
+    until(lambda: filled.running() > 0, "the query to run")
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=20)
+    assert "canceling statement due to user request" in err and "goes on" in out, (out, err)
+    until(lambda: filled.running() == 0, "the query to end")
+
+
+def test_psycopg_reads_and_binds_every_type(filled):
+    with filled.connect() as connection:
+        for binary in (False, True):
+            cursor = connection.cursor(binary=binary)
+            cursor.execute(
+                """SELECT true, CAST(1 AS INT), 5, CAST(1.5 AS DOUBLE), CAST('-0.50' AS DECIMAL(5, 2)), 'ü', X'00ff',
+                     DATE '0001-01-01', TIMESTAMP '9999-12-31 23:59:59.999999', make_array(1, NULL),
+                     make_array('a b', 'c'), make_array(make_array(1), make_array(2, 3)), named_struct('a', 1), NULL"""
+            )
+            row = cursor.fetchone()
+            assert row[:6] == (True, 1, 5, 1.5, decimal.Decimal("-0.50"), "ü")
+            assert bytes(row[6]) == b"\0\xff" and str(row[7]) == "0001-01-01"
+            assert str(row[8]) == "9999-12-31 23:59:59.999999"
+            assert row[9:] == ([1, None], ["a b", "c"], [[1], [2, 3]], {"a": 1}, None)
+        one = connection.execute("SELECT readings FROM per_device WHERE device = %s", ("d1",)).fetchall()
+        same = connection.execute("SELECT readings FROM per_device WHERE device = 'd1'").fetchall()
+        assert one == same
+        bound = connection.execute(
+            "SELECT %s + 1, %b + 1, upper(%s), %s::decimal(10, 3) + 0", (1, 2, "x", decimal.Decimal("1.125"))
+        )
+        assert bound.fetchone() == (2, 3, "X", decimal.Decimal("1.125"))
+        for _ in range(8):  # psycopg prepares a statement that it sees five times
+            assert connection.execute("SELECT %s || '!'", ("x",)).fetchone() == ("x!",)
+
+
+def test_psycopg_blocks_server_cursors_and_copy(filled):
+    with psycopg.connect(filled.conninfo) as connection:
+        with connection.cursor(name="rows") as cursor:
+            cursor.itersize = 700
+            cursor.execute("SELECT value FROM generate_series(1, 5000) WHERE value > %s", (10,))
+            assert [row[0] for row in cursor] == list(range(11, 5001))
+        with pytest.raises(psycopg.errors.UndefinedTable):
+            connection.execute("SELECT * FROM nowhere")
+        with pytest.raises(psycopg.errors.InFailedSqlTransaction):
+            connection.execute("SELECT 1")
+        connection.rollback()
+        connection.execute("SET LOCAL thalweg.stale = 'allow'")
+        assert connection.execute("SHOW thalweg.stale").fetchone() == ("allow",)
+        connection.commit()
+        assert connection.execute("SHOW thalweg.stale").fetchone() == ("refuse",)
+        with connection.cursor().copy("COPY (SELECT value, NULL FROM generate_series(1, 100000)) TO STDOUT (FORMAT binary)") as copy:
+            copy.set_types(["int8", "text"])
+            assert sum(row[0] for row in copy.rows()) == 5000050000
+
+
+def test_asyncpg_prepares_and_reads_in_parts(filled):
+    async def talk():
+        connection = await asyncpg.connect(
+            host="127.0.0.1", port=filled.port, user="me", database="thalweg", ssl=False, server_settings={"search_path": "public"}
+        )
+        try:
+            statement = await connection.prepare("SELECT value + $1 AS v FROM generate_series(1, 5000)")
+            assert [record["v"] for record in await statement.fetch(1)] == list(range(2, 5002))
+            async with connection.transaction():
+                seen = [record["value"] async for record in connection.cursor("SELECT value FROM generate_series(1, 5000)", prefetch=300)]
+            assert seen == list(range(1, 5001))
+            out = io.BytesIO()
+            assert await connection.copy_from_query("SELECT 1, 'x'", output=out, format="csv") == "COPY 1"
+            assert out.getvalue() == b"1,x\n"
+            with pytest.raises(asyncpg.exceptions.QueryCanceledError):
+                await connection.execute("SET statement_timeout = 100")
+                await connection.execute(SLOW)
+            await connection.execute("RESET ALL")
+            with pytest.raises(asyncio.TimeoutError):
+                await connection.fetch(SLOW, timeout=0.3)
+            assert await connection.fetchval("SELECT 7") == 7
+        finally:
+            await connection.close()
+
+    asyncio.run(talk())
+    until(lambda: filled.running() == 0, "all queries to end")
+
+
+@pytest.mark.parametrize("options", ["", "&preferQueryMode=simple", "&binaryTransfer=false"])
+def test_pgjdbc_reads_and_binds(filled, options):
+    jar = subprocess.run([ROOT / "infra/pgjdbc/jar"], capture_output=True, text=True, check=True).stdout.strip()
+    url = f"jdbc:postgresql://127.0.0.1:{filled.port}/thalweg?user=me&sslmode=disable{options}"
+    program = HERE / "jdbc/Postgres.java"
+    told = subprocess.run(["java", "-cp", jar, program, url], capture_output=True, text=True, timeout=120)
+    assert told.stdout == "done\n", told.stdout + told.stderr
+    until(lambda: filled.running() == 0, "all queries to end")
+
+
+def test_a_client_that_is_killed_ends_its_query(filled):
+    process = subprocess.Popen(
+        ["psql", "--no-psqlrc", "-v", "FETCH_COUNT=0", filled.conninfo, "-c", f"COPY ({ENDLESS}) TO STDOUT"],
+        stdout=subprocess.PIPE,
+        env={**os.environ, "PGSSLMODE": "disable"},
+    )
+    assert process.stdout.read(1000)
+    assert filled.running() > 0
+    process.kill()
+    process.wait()
+    process.stdout.close()
+    until(lambda: filled.running() == 0, "the query to end")
+
+
+def test_a_client_that_stops_reading_loses_its_connection(thalweg):
+    one = door(thalweg, http_timeout="1s")
+    with socket.create_connection(("127.0.0.1", one.port)) as raw:
+        raw.sendall(b"\0\0\0\x10\0\x03\0\0user\0u\0\0")
+        text = ENDLESS.encode() + b"\0"
+        raw.sendall(b"Q" + (len(text) + 4).to_bytes(4, "big") + text)
+        until(lambda: one.running() > 0, "the query to run")
+        until(lambda: one.running() == 0, "the query to end")
+
+
+def test_tokens_are_passwords(thalweg, kafka, topic):
+    one = door(thalweg, {"THALWEG_HTTP_TOKEN": "may-query", "THALWEG_HTTP_ADMIN_TOKEN": "may-define"})
+    create = stream(kafka, topic)
+    for password, asks, defines in (("", False, False), ("guess", False, False), ("may-query", True, False), ("may-define", True, True)):
+        one.password = password
+        asked = one.psql("-At", "-w", "-c", "SELECT 1")
+        assert (asked.stdout == "1\n") == asks, (password, asked)
+        assert asks or "token" in asked.stderr or "password" in asked.stderr, asked.stderr
+        defined = one.psql("-w", "-c", create)
+        assert (defined.stdout == "CREATE EXTERNAL TABLE\n") == defines, (password, defined)
+
+
+@pytest.mark.parametrize("kind", ["pkcs1", "pkcs8", "sec1"])
+def test_tls_with_every_kind_of_key(thalweg, tmp_path, kind):
+    key, cert = tmp_path / "key.pem", tmp_path / "cert.pem"
+    openssl = lambda *arguments: subprocess.run(["openssl", *map(str, arguments)], check=True, capture_output=True)  # noqa: E731
+    if kind == "sec1":
+        openssl("ecparam", "-name", "prime256v1", "-genkey", "-noout", "-out", key)
+    else:
+        openssl("genrsa", *(["-traditional"] if kind == "pkcs1" else []), "-out", key, "2048")
+    first = key.read_text().splitlines()[0]
+    assert {"pkcs1": "BEGIN RSA", "pkcs8": "BEGIN PRIVATE", "sec1": "BEGIN EC"}[kind] in first
+    openssl("req", "-x509", "-new", "-key", key, "-out", cert, "-days", "30", "-subj", "/CN=localhost", "-addext", "subjectAltName=IP:127.0.0.1")
+    one = door(thalweg, {"THALWEG_TLS_CERT": str(cert), "THALWEG_TLS_KEY": str(key)})
+    with one.connect(sslmode="verify-full", sslrootcert=str(cert)) as connection:
+        assert connection.pgconn.ssl_in_use
+        assert connection.execute("SELECT 1").fetchone() == (1,)
+    plain = one.psql("-At", "-c", "SELECT 1", sslmode="disable")
+    assert plain.stdout == "1\n", plain
+
+
+def test_thousands_of_idle_clients_are_cheap(thalweg):
+    count = 10_000
+    one = door(thalweg, {"THALWEG_HTTP_CONNECTIONS": str(count + 10)})
+    before = resident(one.server.process.pid)
+    with contextlib.ExitStack() as stack:
+        for _ in range(count):
+            raw = stack.enter_context(socket.create_connection(("127.0.0.1", one.port)))
+            raw.sendall(b"\0\0\0\x10\0\x03\0\0user\0u\0\0")
+        with one.connect() as connection:
+            started = time.monotonic()
+            assert connection.execute("SELECT 1").fetchone() == (1,)
+            assert time.monotonic() - started < 1
+        grown = resident(one.server.process.pid) - before
+        assert grown < count * 32 * 1024, f"{grown / count:.0f} bytes a client"
+
+
+def resident(pid):
+    status = pathlib.Path(f"/proc/{pid}/status").read_text()
+    return int(next(line.split()[1] for line in status.splitlines() if line.startswith("VmRSS:"))) * 1024
+
+
+def test_answers_are_streamed(filled):
+    """A long answer takes the memory of a piece, and others are answered meanwhile."""
+    before = resident(filled.server.process.pid)
+    ended = threading.Event()
+
+    def read():
+        with filled.connect() as connection, connection.cursor().copy(f"COPY (SELECT value, repeat('x', 100) FROM generate_series(1, 3000000)) TO STDOUT") as copy:
+            assert sum(len(block) for block in copy) > 300_000_000
+        ended.set()
+
+    reader = threading.Thread(target=read)
+    reader.start()
+    with filled.connect() as connection:
+        while not ended.wait(0.2):
+            assert connection.execute("SELECT 1").fetchone() == (1,)
+            assert resident(filled.server.process.pid) - before < 200 << 20
+    reader.join()
