@@ -24,6 +24,8 @@ pub mod process;
 pub mod streams;
 pub mod views;
 
+pub mod dashboards;
+
 pub use not_understood::NotUnderstood;
 pub use parameters::SqlValue;
 

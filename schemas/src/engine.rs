@@ -12,12 +12,15 @@ mod texts;
 mod delegate;
 mod fold;
 
+mod array_length;
 mod extremes;
 mod get_field;
 pub mod lengths;
 mod not_in;
 mod sum;
 mod time_functions;
+
+mod one_value;
 
 mod floats;
 mod in_calendar;

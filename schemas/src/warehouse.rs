@@ -4,7 +4,8 @@
 //! Invariant: every path in this program is relative to the warehouse's root, so the same layout works anywhere.
 //!
 //! Layout: `catalog/NNNNNNNN.json`, `streams/<stream>/` and `views/<view id>/` (Delta tables),
-//! `leases/<view id>/NNNNNNNN.json`, and `early-run`, which a worker overwrites to request a run.
+//! `leases/<view id>/NNNNNNNN.json`, `dashboards/<name>/NNNNNNNN.json`, and `early-run`, which a worker overwrites to
+//! request a run.
 
 mod local;
 pub mod versions;
@@ -149,6 +150,16 @@ impl Warehouse {
     /// The object that a worker writes to request an early run.
     pub fn early_path() -> Path {
         Path::from("early-run")
+    }
+
+    /// The folder of all dashboards.
+    pub fn dashboards_path() -> Path {
+        Path::from("dashboards")
+    }
+
+    /// The folder of a dashboard's numbered files.
+    pub fn dashboard_path(name: &str) -> Path {
+        Path::from_iter(["dashboards", name])
     }
 
     /// The folder of the catalog's numbered files.

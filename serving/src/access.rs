@@ -32,9 +32,11 @@ impl fmt::Debug for AccessToken {
 pub(crate) enum Right {
     /// `/healthz` and `/readyz`, for everybody.
     Probe,
+    /// The files of the web console, for everybody who asks for the right host.
+    Page,
     Metrics,
     Query,
-    /// Definitions, audits and runs.
+    /// Definitions, audits, runs and dashboards.
     Change,
 }
 
@@ -132,7 +134,7 @@ impl Access {
     /// Errors: why a request with this token has not the right.
     pub(crate) fn check(&self, right: Right, token: Option<&str>) -> Result<(), AccessDenied> {
         let free = match right {
-            Right::Probe => true,
+            Right::Probe | Right::Page => true,
             Right::Metrics if self.metrics_open => true,
             _ => self.query.is_none() && self.admin.is_none(),
         };
@@ -223,7 +225,7 @@ impl Default for HttpLimits {
 #[cfg(test)]
 mod tests {
     use super::AccessDenied::{NoToken, NobodyChanges, NotAdmin, ReadOnly, WrongToken};
-    use super::Right::{Change, Metrics, Probe, Query};
+    use super::Right::{Change, Metrics, Page, Probe, Query};
     use super::*;
 
     const RIGHTS: [Right; 4] = [Probe, Metrics, Query, Change];
@@ -238,8 +240,9 @@ mod tests {
         let check = |query, admin, token: Option<&str>, expect: [Result<(), AccessDenied>; 4]| {
             let access = access(query, admin);
             assert_eq!(RIGHTS.map(|right| access.check(right, token)), expect, "{query} {admin} {token:?}");
-            let open = Access { metrics_open: true, ..access };
+            let open = Access { metrics_open: true, ..access.clone() };
             assert_eq!(open.check(Metrics, token), Ok(()));
+            assert_eq!(access.check(Page, token), Ok(()));
         };
         let ok = Ok(());
         check("", "", None, [ok; 4]);

@@ -159,6 +159,30 @@ pub enum Error {
     /// An error of another layer, returned by a callback.
     #[error("{message}")]
     Call { fault: Fault, message: String },
+    #[error(
+        "`{name}` is no name for a dashboard; take small letters, digits, - and _, a letter or digit first, at most {longest}"
+    )]
+    NameDashboard { name: String, longest: usize },
+    #[error("there is no dashboard `{name}`")]
+    FindDashboard { name: String },
+    #[error(
+        "dashboard `{name}` is not at version {version}: another client has changed it meanwhile; read it again before \
+         you save"
+    )]
+    SaveDashboard { name: String, version: u64 },
+    #[error("the warehouse has {most} dashboards, which is the limit; save under a name that there was before")]
+    CountDashboards { most: usize },
+    #[error(
+        "version {version} of dashboard `{name}` is not understood by this version of the program ({reason}); delete or \
+         replace it, or ask a newer process"
+    )]
+    UnderstandDashboard { name: String, version: u64, reason: String },
+    #[error("dashboard `{name}` in the object store: {source}")]
+    StoreDashboard {
+        name: String,
+        #[source]
+        source: datafusion::object_store::Error,
+    },
     #[error("encoding an answer: {0}")]
     Encode(#[source] arrow::error::ArrowError),
     #[error("starting the threads for queries: {0}")]
@@ -199,6 +223,10 @@ impl Error {
             | Error::SendInTime
             | Error::ServeTls(_)
             | Error::Cancelled
+            | Error::NameDashboard { .. }
+            | Error::FindDashboard { .. }
+            | Error::SaveDashboard { .. }
+            | Error::CountDashboards { .. }
             | Error::Timeout { .. } => Fault::User,
             Error::PlanQuery { source } | Error::RunQuery { source } => match (own(source), shared(source)) {
                 (Some(inner), _) => inner.fault(),
@@ -220,6 +248,8 @@ impl Error {
             | Error::TooManyBytes { .. }
             | Error::ApplyInTime { .. }
             | Error::WideRows { .. }
+            | Error::UnderstandDashboard { .. }
+            | Error::StoreDashboard { .. }
             | Error::StartThreads(_)
             | Error::Serve(_) => Fault::Transient,
             Error::Shared(inner) => inner.fault(),
@@ -329,6 +359,11 @@ impl Error {
             Error::PlanQuery { source } => engine_code(source, ErrorCode::InvalidQuery),
             Error::RunQuery { source } => engine_code(source, ErrorCode::QueryFailed),
             Error::Shared(inner) => shared_code(inner),
+            Error::NameDashboard { .. } | Error::CountDashboards { .. } => ErrorCode::Refused,
+            Error::FindDashboard { .. } => ErrorCode::NotFound,
+            Error::SaveDashboard { .. } => ErrorCode::Conflict,
+            Error::UnderstandDashboard { .. } => ErrorCode::NotUnderstood,
+            Error::StoreDashboard { .. } => ErrorCode::Storage,
             Error::Call { fault, .. } => match fault {
                 Fault::User => ErrorCode::Refused,
                 Fault::Transient => ErrorCode::Unavailable,

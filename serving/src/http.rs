@@ -10,7 +10,7 @@ use axum::handler::Handler;
 use axum::http::{HeaderValue, Method, StatusCode, header};
 use axum::middleware;
 use axum::response::{IntoResponse, Response};
-use axum::routing::{MethodRouter, get, post};
+use axum::routing::{MethodRouter, delete, get, post, put};
 use axum::{Extension, Router};
 use thalweg_schemas::Fault;
 use thalweg_schemas::api::error::{ErrorCode, Refusal};
@@ -32,6 +32,8 @@ mod origins;
 mod guard;
 
 mod calls;
+mod console;
+mod dashboards;
 mod health;
 mod probes;
 
@@ -56,6 +58,7 @@ mod sql;
 
 mod openapi;
 
+use self::console::Console;
 use self::format::AnswerFormat;
 use self::guard::{CallPermits, Door, REQUEST_BYTES};
 use self::kept::KeptAnswers;
@@ -88,7 +91,7 @@ fn answer_post<T: 'static>(path: &'static str, handler: impl Handler<T, Arc<Engi
 }
 
 /// All routes; a test compares `docs/http.md` with them.
-fn table() -> [Route; 13] {
+fn table() -> [Route; 19] {
     [
         answer_post(paths::SQL, sql::run),
         answer_get(paths::SQL, sql::read),
@@ -99,10 +102,16 @@ fn table() -> [Route; 13] {
         answer_get(paths::PROCESS, health::process),
         answer_post(paths::AUDIT, calls::audit),
         answer_post(paths::BATCH_RUN, calls::batch),
+        answer_get(paths::DASHBOARDS, dashboards::list),
+        answer_get(paths::DASHBOARD, dashboards::read),
+        (Method::PUT, paths::DASHBOARD, put(dashboards::save)),
+        (Method::DELETE, paths::DASHBOARD, delete(dashboards::delete)),
         answer_get(paths::OPENAPI, openapi::document),
         answer_get(paths::HEALTHZ, health::alive),
         answer_get(paths::READYZ, health::ready),
         answer_get(paths::METRICS, health::metrics),
+        answer_get(paths::CONSOLE, console::page),
+        answer_get(paths::ASSET, console::asset),
     ]
 }
 
@@ -124,6 +133,7 @@ fn routes(engine: Arc<Engine>) -> Router {
         .fallback(no_such_path)
         .method_not_allowed_fallback(no_such_method)
         .layer(Extension(calls))
+        .layer(Extension(Console::embedded()))
         .layer(Extension(kept))
         .layer(compression)
         .layer(DefaultBodyLimit::max(REQUEST_BYTES))

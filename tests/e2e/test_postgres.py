@@ -213,7 +213,7 @@ def test_a_client_that_is_killed_ends_its_query(filled):
 
 
 def test_a_client_that_stops_reading_loses_its_connection(thalweg):
-    one = door(thalweg, http_timeout="1s")
+    one = door(thalweg, {"THALWEG_HTTP_TIMEOUT": "1s"})
     with socket.create_connection(("127.0.0.1", one.port)) as raw:
         raw.sendall(b"\0\0\0\x10\0\x03\0\0user\0u\0\0")
         text = ENDLESS.encode() + b"\0"

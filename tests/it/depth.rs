@@ -28,7 +28,7 @@ type Shape<'a> = (&'a str, &'a str, &'a str);
 const TEXTS: &str = "WITH t0 AS (SELECT a FROM (VALUES ('x'), ('y')) AS t (a))";
 
 /// Shapes that nest with each repetition.
-const SHAPES: [Shape<'_>; 25] = [
+const SHAPES: [Shape<'_>; 30] = [
     ("SELECT 1", " + 1", ""),
     ("SELECT a", " + a", " FROM (VALUES (1), (2)) AS t (a)"),
     ("SELECT 1", " - (1)", ""),
@@ -54,6 +54,11 @@ const SHAPES: [Shape<'_>; 25] = [
     (TEXTS, ", t{i} AS (SELECT a || 'x' AS a FROM t{j})", " SELECT a FROM t{n}"),
     (TEXTS, ", t{i} AS (SELECT a || 'x' AS a FROM t{j})", " SELECT a FROM t{n} WHERE a <> ''"),
     ("SELECT CASE WHEN b THEN 1", " WHEN a = {i} THEN {i}", " ELSE 0 END FROM (VALUES (1, true)) AS t (a, b)"),
+    ("SELECT 7 / a = 1", " OR 7 / a = {i}", " FROM (VALUES (1), (2)) AS t (a)"),
+    ("SELECT 1 FROM (VALUES (1), (2)) AS t (a) WHERE 7 / a > 1", " AND 7 / a <> {i}", ""),
+    ("SELECT coalesce(1 / a", ", {i} / a", ") FROM (VALUES (1), (2)) AS t (a)"),
+    ("SELECT CASE WHEN b THEN 1", " WHEN 7 / a = {i} THEN {i} / a", " END FROM (VALUES (1, true)) AS t (a, b)"),
+    ("SELECT ", "NOT ", "(b AND 1 / a > 0) FROM (VALUES (1, true)) AS t (a, b)"),
     ("SELECT ", "NOT ", "true"),
     ("SELECT ", "- ", "1"),
     ("SELECT ", "INTERVAL ", "'1' DAY"),
@@ -126,6 +131,8 @@ fn views_that_are_accepted_take_a_quarter_of_a_stack() {
         "SELECT sum(a){ * sum(a) % 7} AS x FROM s",
         "SELECT count(*) FILTER (WHERE b{ OR c LIKE 'x%'}) AS x FROM s",
         "SELECT count(*) AS x FROM s WHERE b{ AND a <> 7}",
+        "SELECT count(*) AS x FROM s WHERE b{ AND 7 / a <> 7}",
+        "SELECT count(*) FILTER (WHERE b{ OR 7 / a > 1}) AS x FROM s",
         "SELECT count(*) AS x FROM s HAVING count(*) > 1{ OR count(*) < 7}",
     ] {
         on_a_quarter(move || async move {

@@ -124,6 +124,22 @@ async fn conditions_protect_nothing() {
 }
 
 #[tokio::test]
+async fn conditions_are_moved() {
+    let texts = "(VALUES ('x1'), ('12'), ('x3')) AS t(s)";
+    let query = format!("SELECT count(*) FROM {texts} WHERE substr(s, 1, 1) <> 'x' AND CAST(s AS INT) > 2");
+    still_fails(ask(&query).await, "Cannot cast string 'x1'");
+    let tables = "(VALUES (1, 2), (2, 0)) AS l(k, b) JOIN (VALUES (1), (3)) AS r(k) ON l.k = r.k";
+    still_fails(ask(&format!("SELECT count(*) FROM {tables} WHERE 10 / l.b > 1")).await, "Divide by zero");
+}
+
+#[tokio::test]
+async fn an_empty_list_panics() {
+    let query = ask("SELECT array_length(x, 2) FROM (VALUES ([[1]]), ([])) AS t(x)");
+    let found = tokio::spawn(query).await;
+    assert!(found.is_err_and(|error| error.is_panic()), "the fault is gone: see docs/engine-faults.md");
+}
+
+#[tokio::test]
 async fn a_subquery_loses_its_only_row() {
     let tables = "WITH l(id) AS (VALUES (0), (1)), r(id, g) AS (VALUES (7, 1)) SELECT count(*) FROM l";
     // Both rows of l.

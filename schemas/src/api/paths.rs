@@ -1,6 +1,6 @@
 //! The paths of a server.
 //!
-//! Invariant: paths below `/v1` are for clients; other paths are for orchestrators and scrapers.
+//! Invariant: paths below `/v1` are for clients; other paths are for browsers, orchestrators and scrapers.
 
 /// `POST` with [`super::sql::SqlRequest`] or SQL, `GET` with SQL: [`super::sql::SqlAnswer`] or another format.
 pub const SQL: &str = "/v1/sql";
@@ -18,6 +18,11 @@ pub const PROCESS: &str = "/v1/process";
 pub const AUDIT: &str = "/v1/audit";
 /// `POST` with [`super::runs::RunQuery`]: [`super::runs::RunList`].
 pub const BATCH_RUN: &str = "/v1/batch/run";
+/// `GET`: [`super::dashboards::DashboardList`].
+pub const DASHBOARDS: &str = "/v1/dashboards";
+/// `GET`: [`super::dashboards::SavedDashboard`]. `PUT` with [`super::dashboards::DashboardChange`]:
+/// [`super::dashboards::DashboardEntry`]. `DELETE` with [`super::dashboards::DashboardDeletion`].
+pub const DASHBOARD: &str = "/v1/dashboards/{name}";
 /// `GET`: [`super::process::ProbeAnswer`].
 pub const HEALTHZ: &str = "/healthz";
 /// `GET`: [`super::process::ProbeAnswer`].
@@ -26,3 +31,7 @@ pub const READYZ: &str = "/readyz";
 pub const OPENAPI: &str = "/v1/openapi.json";
 /// `GET`: OpenMetrics text.
 pub const METRICS: &str = "/metrics";
+/// `GET`: the web console.
+pub const CONSOLE: &str = "/";
+/// `GET`: a file of the web console.
+pub const ASSET: &str = "/assets/{file}";

@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 
 use super::audits::{Against, AuditList, AuditPart, AuditQuery, AuditReport, FailedAudit};
 use super::certificate::{Certificate, CertifiedView};
+use super::dashboards::{Dashboard, DashboardChange, SavedDashboard, Tile, TileKind};
 use super::error::{ErrorBody, ErrorCode, Refusal};
 use super::process::{ProbeAnswer, ProbeState, ProcessStatus};
 use super::runs::{RunEnd, RunList, RunMode, RunOutcome, RunQuery, RunReport, RunSummary};
@@ -74,6 +75,7 @@ fn words_are_written_and_later_ones_are_read() {
     check_words(ViewPhase::ALL, &["serving", "building", "failed"], ViewPhase::Unknown);
     check_words(RunEnd::ALL, &["published", "nothing_new", "fenced", "busy", "failed"], RunEnd::Unknown);
     check_words(Against::ALL, &["archive", "published"], Against::Unknown);
+    check_words(TileKind::ALL, &["time", "bars", "table", "number"], TileKind::Unknown);
     check_words(ProbeState::ALL, &["ok", "ready"], ProbeState::Unknown);
     #[rustfmt::skip]
     let codes = [
@@ -443,4 +445,21 @@ fn answers_of_a_newer_server_are_understood() {
     let error = json!({"error": {"code": "later_code", "message": "m", "help": "h"}});
     let read: Refusal = serde_json::from_value(error).unwrap();
     assert_eq!((read.error.code, read.error.message.as_str()), (ErrorCode::Unknown, "m"));
+}
+
+#[test]
+fn dashboards() {
+    let (title, sql) = ("t".to_owned(), "SELECT 1".to_owned());
+    let tile =
+        Tile { title, sql, kind: TileKind::Bars, x: Some("a".into()), y: vec!["b".into()], by: None, wide: true };
+    let dashboard = Dashboard { title: "d".into(), refresh_seconds: 5, tiles: vec![tile] };
+    let tile = json!({"title": "t", "sql": "SELECT 1", "kind": "bars", "x": "a", "y": ["b"], "by": null, "wide": true});
+    let content = json!({"title": "d", "refresh_seconds": 5, "tiles": [tile]});
+    let change = DashboardChange { version: 3, dashboard: dashboard.clone() };
+    check(change, json!({"version": 3, "dashboard": content}));
+    let saved = SavedDashboard { name: "n".into(), version: 4, dashboard };
+    check(saved, json!({"name": "n", "version": 4, "dashboard": content}));
+    refuse::<DashboardChange>(json!({"version": 3}));
+    refuse::<DashboardChange>(json!({"version": -1, "dashboard": content}));
+    refuse::<Dashboard>(json!({"title": "d", "refresh_seconds": 5, "tiles": [], "script": ""}));
 }

@@ -6,7 +6,8 @@
 //! | `SELECT CAST(v AS STRING) FROM s ORDER BY v` | `SELECT CAST(v AS STRING) AS "v␟0" FROM s ORDER BY v`, shown as `v` |
 //! | `SELECT * FROM (SELECT k, k FROM s) AS t` | `SELECT * FROM (SELECT k, k AS "k_1" FROM s) AS t` |
 //!
-//! Invariant: a column keeps its value and its place. Only statements that the planner has refused are rewritten.
+//! Invariant: a column keeps its value and its place, and a name that could mean several columns stays an error. Only
+//! statements that the planner has refused are rewritten.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::ControlFlow;
@@ -24,10 +25,11 @@ use crate::definition::syntax::inner_mut;
 /// Stands between the name that is shown and what sets the column apart. No column of a stream has this character.
 const MARK: char = '\u{1f}';
 
-/// Sets columns of one name apart. Returns false if nothing can be set apart, or if a sort key could mean several of
-/// these columns.
+/// Sets columns of one name apart. Returns false if nothing can be set apart, or if a name in the statement could mean
+/// several of these columns.
 pub fn set_apart(statement: &mut Parsed) -> bool {
-    let mut setting = Setting { depth: 0, changed: false };
+    let words = Words::of(&statement.to_string());
+    let mut setting = Setting { words, around: Words::default(), depth: 0, changed: false };
     match inner_mut(statement) {
         Some(statement) => VisitMut::visit(statement, &mut setting).is_continue() && setting.changed,
         None => false,
@@ -53,7 +55,39 @@ pub fn shown(schema: &SchemaRef) -> SchemaRef {
     Arc::new(Schema::new_with_metadata(fields.collect::<Vec<_>>(), schema.metadata().clone()))
 }
 
+/// How often each word is in a text, in lower case.
+#[derive(Default)]
+struct Words(BTreeMap<String, usize>);
+
+impl Words {
+    fn of(text: &str) -> Self {
+        let mut words = BTreeMap::new();
+        for word in text.split(|c: char| !(c.is_alphanumeric() || c == '_')) {
+            *words.entry(word.to_lowercase()).or_default() += 1;
+        }
+        Self(words)
+    }
+
+    fn count(&self, word: &str) -> usize {
+        self.0.get(&word.to_lowercase()).copied().unwrap_or_default()
+    }
+
+    /// The words that are not in `part`.
+    fn without(&self, part: &Self) -> Self {
+        Self(self.0.iter().map(|(word, count)| (word.clone(), count - part.count(word).min(*count))).collect())
+    }
+
+    /// True if a part of the text may name a column `name`: by a word, or by all names of a table.
+    fn may_name(&self, name: &str) -> bool {
+        self.count(name) > 0 || self.count("natural") > 0
+    }
+}
+
 struct Setting {
+    /// The words of the statement.
+    words: Words,
+    /// The words around the query.
+    around: Words,
     /// How many queries are around.
     depth: usize,
     changed: bool,
@@ -64,6 +98,9 @@ impl VisitorMut for Setting {
 
     fn pre_visit_query(&mut self, query: &mut Query) -> ControlFlow<()> {
         self.depth += 1;
+        if self.depth > 1 {
+            self.around = self.words.without(&Words::of(&query.to_string()));
+        }
         let keys = sort_keys(query);
         self.set_apart_in(&mut query.body, &keys)
     }
@@ -92,6 +129,10 @@ impl Setting {
         let mut taken: BTreeSet<String> = select.projection.iter().filter_map(item_name).collect();
         let mut firsts: BTreeMap<String, (usize, Expr)> = BTreeMap::new();
         let mut star = false;
+        let any_star = select
+            .projection
+            .iter()
+            .any(|item| matches!(item, SelectItem::Wildcard(_) | SelectItem::QualifiedWildcard(..)));
         for (i, item) in select.projection.iter_mut().enumerate() {
             let name = item_name(item);
             let (SelectItem::UnnamedExpr(expr) | SelectItem::ExprWithAlias { expr, .. }) = &*item else {
@@ -101,13 +142,19 @@ impl Setting {
             let key = name.clone().unwrap_or_else(|| expr.to_string().to_lowercase());
             let is_name = matches!(expr, Expr::Identifier(_) | Expr::CompoundIdentifier(_));
             let first = firsts.get(&key);
+            let is_named = keys.contains(&key) || (!shown_to_user && self.around.may_name(&key));
             if let Some((_, first)) = first
-                && keys.contains(&key)
+                && is_named
                 && !same_value(first, expr)
             {
                 return ControlFlow::Break(());
             }
             let aliased = matches!(item, SelectItem::ExprWithAlias { .. });
+            // The star may have a column of the alias.
+            let is_column = column_path(expr).is_some_and(|path| path.last() == Some(&key));
+            if any_star && aliased && is_named && !is_column {
+                return ControlFlow::Break(());
+            }
             // A conversion has the name of its column for the planner, so it collides with a column that a sort needs.
             let converts = name.is_some() && !is_name && !aliased;
             let expr = expr.clone();
@@ -229,6 +276,11 @@ mod tests {
 
     #[test]
     fn columns_of_a_subquery_are_numbered() {
+        check(
+            "SELECT count(*) FROM (SELECT l.k, r.k FROM l JOIN r ON l.k = r.k) AS t",
+            "SELECT count(*) FROM (SELECT l.k, r.k AS \"k_1\" FROM l JOIN r ON l.k = r.k) AS t",
+        );
+        check("SELECT k FROM (SELECT s.k, k FROM s) AS t", "SELECT k FROM (SELECT s.k, k AS \"k_1\" FROM s) AS t");
         check("SELECT * FROM (SELECT k, k FROM s) AS t", "SELECT * FROM (SELECT k, k AS \"k_1\" FROM s) AS t");
         check(
             "SELECT * FROM (SELECT k, k, k_1 FROM s) AS t",
@@ -244,6 +296,14 @@ mod tests {
     fn what_could_mean_two_things_is_left() {
         check_left("SELECT a AS x, b AS x FROM s ORDER BY x");
         check_left("SELECT a.k, b.k FROM a JOIN b ON true ORDER BY k");
+        check_left("SELECT *, b AS k FROM s ORDER BY k");
+        check_left("SELECT b AS k, * FROM s ORDER BY k");
+        let two = "(SELECT l.k, r.k FROM l LEFT JOIN r ON l.k = r.k) AS t";
+        check_left(&format!("SELECT count(*) FROM {two} WHERE k IS NULL"));
+        check_left(&format!("SELECT * FROM {two} ORDER BY t.k"));
+        check_left(&format!("SELECT * FROM {two} JOIN u USING (k)"));
+        check_left(&format!("SELECT * FROM {two} NATURAL JOIN u"));
+        check_left("WITH t AS (SELECT *, b AS k FROM s) SELECT k FROM t");
         check_left("SELECT a, b FROM s");
         check_left("SHOW TABLES");
     }

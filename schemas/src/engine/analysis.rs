@@ -11,12 +11,12 @@ use std::sync::Arc;
 
 use arrow::datatypes::{DataType, TimeUnit};
 use datafusion::common::config::ConfigOptions;
-use datafusion::common::tree_node::{Transformed, TreeNode};
+use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
 use datafusion::common::{DFSchema, Result, ScalarValue};
-use datafusion::logical_expr::expr::{AggregateFunction, Between, Case, InList, ScalarFunction, TryCast};
+use datafusion::logical_expr::expr::{AggregateFunctionParams, Between, Case, InList, Sort, TryCast};
 use datafusion::logical_expr::expr_rewriter::NamePreserver;
 use datafusion::logical_expr::utils::merge_schema;
-use datafusion::logical_expr::{BinaryExpr, Cast, Expr, ExprSchemable, LogicalPlan, Operator, ScalarUDF};
+use datafusion::logical_expr::{BinaryExpr, Cast, Expr, ExprSchemable, LogicalPlan, Operator, ScalarUDF, lit};
 use datafusion::optimizer::analyzer::{Analyzer, AnalyzerRule};
 
 use super::arithmetic;
@@ -24,7 +24,7 @@ use super::at_time_zone::AtTimeZone;
 use super::floats::{in_set, is_float, is_in_set};
 use super::get_field::GetField;
 use super::guarded;
-use super::in_calendar::{self, InCalendar};
+use super::in_calendar::{self, checked};
 use super::not_in::NotIn;
 
 /// The engine's rules, and ours around them.
@@ -35,21 +35,30 @@ pub(super) fn rules() -> Vec<Arc<dyn AnalyzerRule + Send + Sync>> {
     rules
 }
 
-/// Rewrites every expression of a plan and of its subqueries, and keeps the names of columns. `rewrite` knows the
-/// columns of the plan's inputs.
+/// Where an expression of a plan is.
+struct Site<'a> {
+    /// The columns of the plan's inputs.
+    schema: &'a DFSchema,
+    /// True for conditions of WHERE, ON and HAVING.
+    is_condition: bool,
+}
+
+/// Rewrites every expression of a plan and of its subqueries, and keeps the names of columns.
 fn rewrite_all(
     plan: LogicalPlan,
-    rewrite: impl Fn(Expr, &DFSchema) -> Result<Transformed<Expr>> + Copy,
+    rewrite: impl Fn(Expr, &Site<'_>) -> Result<Transformed<Expr>> + Copy,
 ) -> Result<LogicalPlan> {
     let rewritten = plan.transform_up_with_subqueries(|node| {
+        let is_condition = matches!(node, LogicalPlan::Filter(_) | LogicalPlan::Join(_) | LogicalPlan::TableScan(_));
         let mut schema = merge_schema(&node.inputs());
         if let LogicalPlan::TableScan(scan) = &node {
             schema.merge(&DFSchema::try_from_qualified_schema(scan.table_name.clone(), &scan.source.schema())?);
         }
         let names = NamePreserver::new(&node);
+        let site = Site { schema: &schema, is_condition };
         let node = node.map_expressions(|expr| {
             let name = names.save(&expr);
-            Ok(expr.transform_up(|inner| rewrite(inner, &schema))?.update_data(|expr| name.restore(expr)))
+            Ok(rewrite(expr, &site)?.update_data(|expr| name.restore(expr)))
         })?;
         if node.transformed { node.map_data(LogicalPlan::recompute_schema) } else { Ok(node) }
     });
@@ -67,34 +76,34 @@ impl AnalyzerRule for Microseconds {
     }
 
     fn analyze(&self, plan: LogicalPlan, _: &ConfigOptions) -> Result<LogicalPlan> {
-        rewrite_all(plan, |expr, schema| {
-            Ok(match expr {
-                Expr::Cast(Cast { expr, field }) | Expr::TryCast(TryCast { expr, field })
-                    if is_local(&expr, field.data_type(), schema)? =>
-                {
-                    Transformed::yes(at_time_zone(*expr, field.data_type()))
-                }
-                Expr::Cast(Cast { expr, field }) if is_nanoseconds(field.data_type()) => {
-                    Transformed::yes(Expr::Cast(Cast::new(expr, micros_like(field.data_type()))))
-                }
-                Expr::Cast(Cast { expr, field }) => match in_seconds(&expr, field.data_type(), schema)? {
-                    Some(seconds) => {
-                        let seconds = Box::new(Expr::Cast(Cast::new(expr, seconds)));
-                        Transformed::yes(Expr::Cast(Cast::new_from_field(seconds, field)))
-                    }
-                    None => Transformed::no(Expr::Cast(Cast { expr, field })),
-                },
-                Expr::TryCast(TryCast { expr, field }) => match in_seconds(&expr, field.data_type(), schema)? {
-                    Some(seconds) => {
-                        let seconds = Box::new(Expr::TryCast(TryCast::new(expr, seconds)));
-                        Transformed::yes(Expr::TryCast(TryCast::new_from_field(seconds, field)))
-                    }
-                    None => Transformed::no(Expr::TryCast(TryCast { expr, field })),
-                },
-                other => Transformed::no(other),
-            })
-        })
+        rewrite_all(plan, |expr, site| expr.transform_up(|expr| in_microseconds(expr, site.schema)))
     }
+}
+
+fn in_microseconds(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
+    Ok(match expr {
+        Expr::Cast(Cast { expr, field }) if is_local(&expr, field.data_type(), schema)? => {
+            Transformed::yes(at_time_zone(*expr, &micros_like(field.data_type())))
+        }
+        Expr::Cast(Cast { expr, field }) if is_nanoseconds(field.data_type()) => {
+            Transformed::yes(Expr::Cast(Cast::new(expr, micros_like(field.data_type()))))
+        }
+        Expr::Cast(Cast { expr, field }) => match in_seconds(&expr, field.data_type(), schema)? {
+            Some(seconds) => {
+                let seconds = Box::new(Expr::Cast(Cast::new(expr, seconds)));
+                Transformed::yes(Expr::Cast(Cast::new_from_field(seconds, field)))
+            }
+            None => Transformed::no(Expr::Cast(Cast { expr, field })),
+        },
+        Expr::TryCast(TryCast { expr, field }) => match in_seconds(&expr, field.data_type(), schema)? {
+            Some(seconds) => {
+                let seconds = Box::new(Expr::TryCast(TryCast::new(expr, seconds)));
+                Transformed::yes(Expr::TryCast(TryCast::new_from_field(seconds, field)))
+            }
+            None => Transformed::no(Expr::TryCast(TryCast { expr, field })),
+        },
+        other => Transformed::no(other),
+    })
 }
 
 /// True if a time without a time zone is cast to a zone whose clock changes.
@@ -105,11 +114,11 @@ fn is_local(time: &Expr, to: &DataType, schema: &DFSchema) -> Result<bool> {
 
 /// The instants of local times, as the type `zoned`.
 fn at_time_zone(time: Expr, zoned: &DataType) -> Expr {
-    match zoned {
-        DataType::Timestamp(_, Some(zone)) => {
-            ScalarUDF::new_from_impl(AtTimeZone::new(Arc::clone(zone))).call(vec![time])
-        }
-        _ => time,
+    let DataType::Timestamp(unit, Some(zone)) = zoned else { return time };
+    let instants = ScalarUDF::new_from_impl(AtTimeZone::new(Arc::clone(zone))).call(vec![time]);
+    match unit {
+        TimeUnit::Microsecond => instants,
+        _ => Expr::Cast(Cast::new(Box::new(instants), zoned.clone())),
     }
 }
 
@@ -127,13 +136,13 @@ fn is_nanoseconds(data_type: &DataType) -> bool {
 /// The type in microseconds for a type in nanoseconds.
 fn micros_like(nanos: &DataType) -> DataType {
     match nanos {
-        DataType::Timestamp(_, zone) => DataType::Timestamp(TimeUnit::Microsecond, zone.clone()),
+        DataType::Timestamp(TimeUnit::Nanosecond, zone) => DataType::Timestamp(TimeUnit::Microsecond, zone.clone()),
         other => other.clone(),
     }
 }
 
 /// Puts exact operators in the place of the engine's, checks computed times against the calendar, and lets conditions
-/// of CASE and FILTER protect others.
+/// within values protect others.
 #[derive(Debug)]
 struct Exact;
 
@@ -143,7 +152,13 @@ impl AnalyzerRule for Exact {
     }
 
     fn analyze(&self, plan: LogicalPlan, _: &ConfigOptions) -> Result<LogicalPlan> {
-        rewrite_all(plan, exact)
+        rewrite_all(plan, |expr, &Site { schema, is_condition }| {
+            let exact = expr.transform_up(|inner| exact(inner, schema))?;
+            // Other parts of conditions are protected when the plan is optimised.
+            let protect = if is_condition { guarded::protect_cases } else { guarded::protect };
+            let protected = exact.transform_data(|expr| protect(expr, schema))?;
+            if is_condition { Ok(protected) } else { protected.transform_data(|expr| expr.transform_up(truth_test)) }
+        })
     }
 }
 
@@ -174,21 +189,21 @@ fn exact(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
             };
             Ok(common_micros(all, schema)?.update_data(in_list))
         }
-        Expr::AggregateFunction(call) => {
-            let call = guarded::aggregate(call, schema)?;
-            match call.params.distinct {
-                true => distinct(call, schema),
-                false => Ok(Transformed::yes(Expr::AggregateFunction(call))),
-            }
+        Expr::AggregateFunction(mut call) if call.params.distinct => {
+            let AggregateFunctionParams { args, order_by, .. } = &mut call.params;
+            let changed = distinct(args, order_by, schema)?;
+            Ok(Transformed::new(Expr::AggregateFunction(call), changed, TreeNodeRecursion::Continue))
+        }
+        Expr::WindowFunction(mut call) if call.params.distinct => {
+            let changed = distinct(&mut call.params.args, &mut [], schema)?;
+            Ok(Transformed::new(Expr::WindowFunction(call), changed, TreeNodeRecursion::Continue))
         }
         Expr::Negative(inner) => arithmetic::of_negation(*inner, schema).map(Transformed::yes),
         // The engine's coercion of types has added some of these casts.
-        Expr::Cast(Cast { expr, field }) | Expr::TryCast(TryCast { expr, field })
-            if is_local(&expr, field.data_type(), schema)? =>
-        {
+        Expr::Cast(Cast { expr, field }) if is_local(&expr, field.data_type(), schema)? => {
             Ok(Transformed::yes(at_time_zone(*expr, field.data_type())))
         }
-        Expr::Case(case) => Ok(Transformed::yes(guarded::case(compare_floats(case, schema)?, schema)?)),
+        Expr::Case(case) => Ok(Transformed::yes(Expr::Case(compare_floats(case, schema)?))),
         Expr::Cast(cast) => {
             let from = cast.expr.get_type(schema)?;
             let computed = leaves_calendar(&from, cast.field.data_type());
@@ -201,8 +216,8 @@ fn exact(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
             Ok(if computed { in_calendar(expr, true) } else { Transformed::no(expr) })
         }
         // A second analysis has wrapped a check that the first one made.
-        Expr::ScalarFunction(mut call) if is_in_calendar(&call) && call.args.iter().all(is_check) => {
-            Ok(Transformed::yes(call.args.remove(0)))
+        outer if checked(&outer).and_then(checked).is_some() => {
+            Ok(Transformed::yes(checked(&outer).cloned().unwrap_or(outer)))
         }
         Expr::ScalarFunction(call) if GetField::replaces(&call) => Ok(Transformed::yes(GetField::of(call))),
         Expr::ScalarFunction(call) if MAKES_TIMES.contains(&call.func.name()) => {
@@ -215,14 +230,6 @@ fn exact(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
         }
         other => Ok(Transformed::no(other)),
     }
-}
-
-fn is_in_calendar(call: &ScalarFunction) -> bool {
-    call.func.inner().is::<InCalendar>()
-}
-
-fn is_check(expr: &Expr) -> bool {
-    matches!(expr, Expr::ScalarFunction(call) if is_in_calendar(call))
 }
 
 /// Functions that make a time of numbers or texts.
@@ -248,24 +255,22 @@ fn leaves_calendar(from: &DataType, to: &DataType) -> bool {
 }
 
 fn in_calendar(expr: Expr, or_null: bool) -> Transformed<Expr> {
-    let check = ScalarUDF::new_from_impl(InCalendar::new(&expr, or_null));
-    Transformed::yes(check.call(vec![expr]))
+    let text = arithmetic::text_of(&expr);
+    Transformed::yes(in_calendar::in_calendar(expr, text, or_null))
 }
 
-/// A call over distinct values: equal floats are one value.
-fn distinct(mut call: AggregateFunction, schema: &DFSchema) -> Result<Transformed<Expr>> {
-    let params = &mut call.params;
-    let [value] = params.args.as_slice() else { return Ok(Transformed::no(Expr::AggregateFunction(call))) };
+/// Makes equal floats one value, for a call over distinct values. Returns false if there is nothing to do.
+fn distinct(args: &mut [Expr], order_by: &mut [Sort], schema: &DFSchema) -> Result<bool> {
+    let [value] = args else { return Ok(false) };
     if !is_float(&value.get_type(schema)?) || is_in_set(value) {
-        return Ok(Transformed::no(Expr::AggregateFunction(call)));
+        return Ok(false);
     }
-    let value = value.clone();
     // The engine demands that an ordering key be the argument.
-    for key in params.order_by.iter_mut().filter(|key| key.expr == value) {
+    for key in order_by.iter_mut().filter(|key| key.expr == *value) {
         key.expr = in_set(value.clone());
     }
-    params.args = vec![in_set(value)];
-    Ok(Transformed::yes(Expr::AggregateFunction(call)))
+    *value = in_set(std::mem::take(value));
+    Ok(true)
 }
 
 /// A CASE that compares its operand by `=`: the engine looks floats up by their bits.
@@ -277,6 +282,23 @@ fn compare_floats(case: Case, schema: &DFSchema) -> Result<Case> {
     }
     let branches = when_then_expr.into_iter().map(|(when, then)| (Box::new(in_set(*when)), then));
     Ok(Case { expr: Some(Box::new(in_set(*operand))), when_then_expr: branches.collect(), else_expr })
+}
+
+/// A test of a boolean value, as a comparison. Operators of the engine think that the test itself may be NULL, and then
+/// do not fit to their plan.
+fn truth_test(expr: Expr) -> Result<Transformed<Expr>> {
+    let compare = |value: Box<Expr>, op: Operator, with: bool| {
+        Transformed::yes(Expr::BinaryExpr(BinaryExpr::new(value, op, Box::new(lit(with)))))
+    };
+    Ok(match expr {
+        Expr::IsTrue(value) => compare(value, Operator::IsNotDistinctFrom, true),
+        Expr::IsNotTrue(value) => compare(value, Operator::IsDistinctFrom, true),
+        Expr::IsFalse(value) => compare(value, Operator::IsNotDistinctFrom, false),
+        Expr::IsNotFalse(value) => compare(value, Operator::IsDistinctFrom, false),
+        Expr::IsUnknown(value) => Transformed::yes(Expr::IsNull(value)),
+        Expr::IsNotUnknown(value) => Transformed::yes(Expr::IsNotNull(value)),
+        other => Transformed::no(other),
+    })
 }
 
 fn is_comparison(operator: Operator) -> bool {

@@ -21,7 +21,7 @@ use arrow::error::ArrowError;
 use datafusion::common::{DFSchema, Result, exec_datafusion_err, internal_datafusion_err, internal_err};
 use datafusion::error::DataFusionError;
 use datafusion::logical_expr::binary::BinaryTypeCoercer;
-use datafusion::logical_expr::expr::ScalarFunction;
+use datafusion::logical_expr::expr::{Cast, ScalarFunction, TryCast};
 use datafusion::logical_expr::{
     BinaryExpr, ColumnarValue, Expr, ExprSchemable, Operator, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDF,
     ScalarUDFImpl, Signature, Volatility,
@@ -72,6 +72,20 @@ pub(super) fn arithmetic(expr: &Expr) -> Option<(&Arithmetic, &[Expr])> {
     }
 }
 
+/// What messages show of an expression. Functions that rules have put in are shown as what they stand for.
+pub(super) fn text_of(expr: &Expr) -> Text {
+    let within = in_calendar::checked(expr).or_else(|| floats::in_set_value(expr));
+    match (expr, arithmetic(expr), within) {
+        (_, Some((chain, _)), _) => chain.text(chain.steps.len().saturating_sub(1)).unwrap_or_else(|_| Text::of(expr)),
+        (_, _, Some(inner)) => text_of(inner),
+        (Expr::Cast(Cast { expr: inner, .. }) | Expr::TryCast(TryCast { expr: inner, .. }), ..) => text_of(inner),
+        (Expr::ScalarFunction(call), ..) => {
+            Text::of_call(call.func.name(), &call.args.iter().map(text_of).collect::<Vec<_>>())
+        }
+        _ => Text::of(expr),
+    }
+}
+
 /// The function for an operator, or the operator if the engine's own is right.
 pub(super) fn of_operator(binary: BinaryExpr, schema: &DFSchema) -> Result<Expr> {
     let BinaryExpr { left, op, right } = binary;
@@ -91,7 +105,7 @@ pub(super) fn of_operator(binary: BinaryExpr, schema: &DFSchema) -> Result<Expr>
 /// The function for a negation, or the negation if the engine's own is right.
 pub(super) fn of_negation(value: Expr, schema: &DFSchema) -> Result<Expr> {
     let result = type_of(&value, schema)?;
-    if !needs_checks(&result) {
+    if !needs_checks(&result) && !floats::is_float(&result) {
         return Ok(Expr::Negative(Box::new(value)));
     }
     let mut chain = Chain::default();
@@ -133,7 +147,7 @@ impl Chain {
             }
             None => {
                 self.steps.push(Operation::Argument(first));
-                self.texts.push(Text::of(&operand));
+                self.texts.push(text_of(&operand));
                 self.args.push(operand);
             }
         }

@@ -2,8 +2,8 @@
 //!
 //! The engine's cast fails for a time that the clock skips or shows twice, and one such row would fail a view.
 //!
-//! Invariant: the result is never an error for a time of the calendar. A time that the clock skips is moved on by what
-//! was skipped, and of a time that the clock shows twice the first is taken.
+//! Invariant: the result is an error only if the instant is outside of the calendar. A time that the clock skips is
+//! moved on by what was skipped, and of a time that the clock shows twice the first is taken.
 
 use std::sync::Arc;
 
@@ -13,7 +13,7 @@ use arrow::datatypes::{DataType, TimeUnit, TimestampMicrosecondType};
 use datafusion::common::{Result, exec_datafusion_err, internal_err};
 use datafusion::logical_expr::{ColumnarValue, Expr, ScalarFunctionArgs, ScalarUDFImpl, Signature, Volatility};
 
-use super::calendar::Clock;
+use super::calendar::{Clock, MICROS};
 use super::time_functions::on_arrays;
 
 /// The conversion to one time zone.
@@ -41,7 +41,10 @@ impl AtTimeZone {
         let times = cast_with_options(times, &DataType::Timestamp(TimeUnit::Microsecond, None), &strict)?;
         let times = times.as_primitive::<TimestampMicrosecondType>();
         let instants: PrimitiveArray<TimestampMicrosecondType> = times.try_unary(|local| {
-            clock.convert(local).ok_or_else(|| exec_datafusion_err!("AT TIME ZONE of a time outside of the calendar"))
+            let instant = clock.convert(local).filter(|instant| MICROS.contains(instant));
+            instant.ok_or_else(|| {
+                exec_datafusion_err!("AT TIME ZONE gives a time outside of the calendar, which has the years 1 to 9999")
+            })
         })?;
         Ok(Arc::new(instants.with_timezone(Arc::clone(&self.zone))))
     }

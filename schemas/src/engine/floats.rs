@@ -8,18 +8,23 @@
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, AsArray};
-use arrow::datatypes::{DataType, Field, FieldRef, Float32Type, Float64Type};
-use datafusion::common::{Result, internal_err};
-use datafusion::logical_expr::{
-    ColumnarValue, Expr, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility,
-};
+use arrow::datatypes::{DataType, Float32Type, Float64Type};
+use datafusion::common::Result;
+use datafusion::logical_expr::{ColumnarValue, Expr};
 
+use super::one_value::OneValue;
 use super::time_functions::on_arrays;
 
 /// Makes all NaNs one NaN, and both zeros one zero.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-struct InSet {
-    signature: Signature,
+struct InSet;
+
+impl OneValue for InSet {
+    const NAME: &'static str = "float_in_set";
+
+    fn of(&self, floats: &ArrayRef) -> Result<ArrayRef> {
+        Ok(canonical(floats))
+    }
 }
 
 pub(super) fn is_float(data_type: &DataType) -> bool {
@@ -61,43 +66,15 @@ fn canonical(floats: &ArrayRef) -> ArrayRef {
 
 /// A float whose value is looked up in a set.
 pub(super) fn in_set(float: Expr) -> Expr {
-    ScalarUDF::new_from_impl(InSet { signature: Signature::any(1, Volatility::Immutable) }).call(vec![float])
+    InSet.call(float)
+}
+
+/// The float within the result of [`in_set`].
+pub(super) fn in_set_value(expr: &Expr) -> Option<&Expr> {
+    InSet::within(expr)
 }
 
 /// True for the result of [`in_set`].
 pub(super) fn is_in_set(expr: &Expr) -> bool {
-    matches!(expr, Expr::ScalarFunction(call) if call.func.inner().is::<InSet>())
-}
-
-impl ScalarUDFImpl for InSet {
-    fn name(&self) -> &'static str {
-        "float_in_set"
-    }
-
-    fn signature(&self) -> &Signature {
-        &self.signature
-    }
-
-    fn schema_name(&self, args: &[Expr]) -> Result<String> {
-        Ok(args.iter().map(|arg| arg.schema_name().to_string()).collect())
-    }
-
-    fn return_type(&self, types: &[DataType]) -> Result<DataType> {
-        match types {
-            [float] => Ok(float.clone()),
-            _ => internal_err!("{} takes one float", self.name()),
-        }
-    }
-
-    fn return_field_from_args(&self, args: ReturnFieldArgs<'_>) -> Result<FieldRef> {
-        let [float] = args.arg_fields else { return internal_err!("{} takes one float", self.name()) };
-        Ok(Arc::new(Field::new(self.name(), float.data_type().clone(), float.is_nullable())))
-    }
-
-    fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
-        match args.args.as_slice() {
-            [floats] => on_arrays(floats, |floats| Ok(canonical(floats))),
-            _ => internal_err!("{} takes one float", self.name()),
-        }
-    }
+    in_set_value(expr).is_some()
 }

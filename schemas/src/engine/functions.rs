@@ -11,6 +11,7 @@ use datafusion::execution::FunctionRegistry;
 use datafusion::execution::context::SessionState;
 use datafusion::logical_expr::{AggregateUDF, ScalarUDF};
 
+use super::array_length::ArrayLength;
 use super::extremes;
 use super::lengths;
 use super::sum::WideSum;
@@ -23,6 +24,7 @@ pub(super) fn register(state: &mut SessionState) -> Result<()> {
         ScalarUDF::new_from_impl(DateTrunc::new()),
         ScalarUDF::new_from_impl(DateBin::new()),
         ScalarUDF::new_from_impl(Now::new()),
+        ScalarUDF::new_from_impl(ArrayLength::of(state.udf("array_length")?)),
     ];
     let to_timestamp = [
         ("to_timestamp", "to_timestamp_micros", TimeUnit::Microsecond),

@@ -5,18 +5,15 @@
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray};
-use arrow::datatypes::{DataType, Date32Type, Field, FieldRef, TimeUnit};
+use arrow::datatypes::{DataType, Date32Type, TimeUnit};
 use arrow::datatypes::{TimestampMicrosecondType, TimestampMillisecondType, TimestampSecondType};
-use datafusion::common::{Result, exec_datafusion_err, internal_err};
+use datafusion::common::{Result, exec_datafusion_err};
 use datafusion::error::DataFusionError;
-use datafusion::logical_expr::sort_properties::{ExprProperties, SortProperties};
-use datafusion::logical_expr::{
-    ColumnarValue, Expr, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDFImpl, Signature, Volatility,
-};
+use datafusion::logical_expr::Expr;
 
 use super::calendar::{self, DAYS, MICROS};
+use super::one_value::OneValue;
 use super::texts::{Text, name_of};
-use super::time_functions::on_arrays;
 
 /// Calls `$within` with the type of the array's values and the range of the calendar; `$otherwise` for other types.
 macro_rules! with_range {
@@ -72,61 +69,38 @@ pub(super) fn error(text: &Text, value: i64, data_type: &DataType) -> DataFusion
     )
 }
 
-/// A date or time that the engine computed, checked against the calendar: years 1 to 9999.
+/// A check of dates or times that the engine computed.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub(super) struct InCalendar {
+struct InCalendar {
     text: Text,
     /// True if a time outside the calendar becomes NULL, as TRY_CAST has it.
     or_null: bool,
-    signature: Signature,
 }
 
-impl InCalendar {
-    pub(super) fn new(computed: &Expr, or_null: bool) -> Self {
-        Self { text: Text::of(computed), or_null, signature: Signature::any(1, Volatility::Immutable) }
+impl OneValue for InCalendar {
+    const NAME: &'static str = "in_calendar";
+    const KEEPS_ORDER: bool = true;
+
+    fn makes_nulls(&self) -> bool {
+        self.or_null
     }
 
-    fn check(&self, array: &ArrayRef) -> Result<ArrayRef> {
-        match first_outside(array) {
-            None => Ok(Arc::clone(array)),
-            Some(_) if self.or_null => Ok(only_inside(array)),
-            Some(value) => Err(error(&self.text, value, array.data_type())),
+    fn of(&self, times: &ArrayRef) -> Result<ArrayRef> {
+        match first_outside(times) {
+            None => Ok(Arc::clone(times)),
+            Some(_) if self.or_null => Ok(only_inside(times)),
+            Some(value) => Err(error(&self.text, value, times.data_type())),
         }
     }
 }
 
-impl ScalarUDFImpl for InCalendar {
-    fn name(&self) -> &'static str {
-        "in_calendar"
-    }
+/// A computed date or time, checked against the calendar: years 1 to 9999. A time outside of it is NULL, or an error
+/// with `text`.
+pub(super) fn in_calendar(computed: Expr, text: Text, or_null: bool) -> Expr {
+    InCalendar { text, or_null }.call(computed)
+}
 
-    fn signature(&self) -> &Signature {
-        &self.signature
-    }
-
-    fn schema_name(&self, args: &[Expr]) -> Result<String> {
-        Ok(args.iter().map(|arg| arg.schema_name().to_string()).collect())
-    }
-
-    fn return_type(&self, types: &[DataType]) -> Result<DataType> {
-        match types {
-            [time] => Ok(time.clone()),
-            _ => internal_err!("in_calendar takes one value"),
-        }
-    }
-
-    fn return_field_from_args(&self, args: ReturnFieldArgs<'_>) -> Result<FieldRef> {
-        let [time] = args.arg_fields else { return internal_err!("in_calendar takes one value") };
-        let nullable = time.is_nullable() || self.or_null;
-        Ok(Arc::new(Field::new(self.name(), time.data_type().clone(), nullable)))
-    }
-
-    fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
-        let [time] = args.args.as_slice() else { return internal_err!("in_calendar takes one value") };
-        on_arrays(time, |array| self.check(array))
-    }
-
-    fn output_ordering(&self, inputs: &[ExprProperties]) -> Result<SortProperties> {
-        Ok(inputs.first().map_or(SortProperties::Unordered, |time| time.sort_properties))
-    }
+/// The time that is checked, if `expr` is a check.
+pub(super) fn checked(expr: &Expr) -> Option<&Expr> {
+    InCalendar::within(expr)
 }

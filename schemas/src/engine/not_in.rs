@@ -58,14 +58,30 @@ fn refuse_lost_row(subquery: &Subquery) -> Result<()> {
     if subquery.outer_ref_columns.is_empty() {
         return Ok(());
     }
-    let overall = |node: &LogicalPlan| matches!(node, LogicalPlan::Aggregate(call) if call.group_expr.is_empty());
-    if subquery.subquery.exists(|node| Ok(overall(node)))? {
+    if subquery.subquery.exists(|node| Ok(is_overall(node) && depends_on_outer(node)?))? {
         return plan_err!(
             "IN (SELECT …) and EXISTS take no aggregate without GROUP BY over rows that depend on the outer query. Compare \
              with the subquery itself: x = (SELECT max(y) …)"
         );
     }
     Ok(())
+}
+
+/// True for an aggregate over all rows.
+fn is_overall(node: &LogicalPlan) -> bool {
+    matches!(node, LogicalPlan::Aggregate(call) if call.group_expr.is_empty())
+}
+
+/// True if the rows or the expressions of a plan depend on the outer query.
+fn depends_on_outer(plan: &LogicalPlan) -> Result<bool> {
+    plan.exists(|node| {
+        let mut depends = false;
+        node.apply_expressions(|expr| {
+            depends |= expr.contains_outer();
+            Ok(TreeNodeRecursion::Continue)
+        })?;
+        Ok(depends)
+    })
 }
 
 fn has_in_subquery(expr: &Expr) -> Result<bool> {

@@ -45,6 +45,18 @@ impl Text {
         Self::write(precedence, |text| write!(text, "{}", expr.human_display()))
     }
 
+    pub(super) fn of_call(name: &str, arguments: &[Self]) -> Self {
+        Self::write(None, |text| {
+            text.write_str(name)?;
+            text.write_str("(")?;
+            for (i, argument) in arguments.iter().enumerate() {
+                text.write_str(if i == 0 { "" } else { ", " })?;
+                text.operand(argument, false)?;
+            }
+            text.write_str(")")
+        })
+    }
+
     pub(super) fn of_operator(left: &Self, operator: Operator, right: &Self) -> Self {
         let precedence = operator.precedence();
         Self::write(Some(precedence), |text| {

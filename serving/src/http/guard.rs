@@ -27,6 +27,9 @@ use crate::{Error, Result};
 /// The longest request body, in bytes.
 pub(super) const REQUEST_BYTES: usize = 4 << 20;
 
+/// The folder of [`paths::ASSET`].
+const ASSETS: &str = "/assets/";
+
 /// Bytes of all bodies under way, beside the small part of each that is free.
 const BODIES_BYTES: usize = 64 << 20;
 
@@ -107,7 +110,7 @@ pub(super) async fn guard(State(door): State<Door>, request: Request, next: Next
 
 /// Returns a request that may pass; `None` if a browser asks what a page of another site may do, and the page may ask.
 async fn pass(door: &Door, mut request: Request, held: &mut HeldBytes) -> Result<Option<Request>> {
-    let right = right(request.uri().path());
+    let right = right(request.method(), request.uri().path());
     if right == Right::Probe {
         let token = text(request.headers(), header::AUTHORIZATION).and_then(bearer);
         let may_query = MayQuery(door.access.check(Right::Query, token).is_ok());
@@ -144,12 +147,15 @@ async fn pass(door: &Door, mut request: Request, held: &mut HeldBytes) -> Result
     Ok(Some(Request::from_parts(parts, Body::from(body))))
 }
 
-/// The right that a path needs. `/v1/sql` also takes definitions, which are known once the SQL is read.
-fn right(path: &str) -> Right {
+/// The right that a request needs. `/v1/sql` also takes definitions, which are known once the SQL is read.
+fn right(method: &Method, path: &str) -> Right {
     match path {
         paths::HEALTHZ | paths::READYZ => Right::Probe,
+        paths::CONSOLE => Right::Page,
+        path if path.starts_with(ASSETS) => Right::Page,
         paths::METRICS => Right::Metrics,
         paths::AUDIT | paths::BATCH_RUN => Right::Change,
+        _ if [Method::PUT, Method::DELETE].contains(method) => Right::Change,
         _ => Right::Query,
     }
 }

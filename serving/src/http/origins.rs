@@ -9,7 +9,7 @@ use thalweg_schemas::api::headers;
 use crate::access::{KnownOrigin, Origins};
 
 /// Methods of all routes.
-const METHODS: &str = "GET, HEAD, POST";
+const METHODS: &str = "GET, HEAD, POST, PUT, DELETE";
 
 /// Seconds for which a browser need not ask again.
 const MAX_AGE: &str = "600";

@@ -1,5 +1,6 @@
 //! HTTP over a real listener: the answers that clients see, and the end of a query whose client disconnects.
 
+mod console;
 mod door;
 mod formats;
 mod large;

@@ -7,7 +7,7 @@ mod words;
 mod copy;
 
 pub(super) use self::copy::query;
-use self::words::Words;
+use self::words::StatementWords;
 use super::failure::Failure;
 use super::rows::CopyLayout;
 
@@ -105,7 +105,7 @@ pub(super) fn read(text: &str) -> Vec<ClientStatement> {
     statements.collect()
 }
 
-impl Words<'_> {
+impl StatementWords<'_> {
     /// The range of the text that the engine gets.
     fn inner(&self, command: &ClientCommand) -> (usize, usize) {
         let from = match command {
@@ -119,7 +119,7 @@ impl Words<'_> {
 }
 
 /// The statement as one of the engine.
-fn engine_command(words: &Words<'_>) -> ClientCommand {
+fn engine_command(words: &StatementWords<'_>) -> ClientCommand {
     const DEFINE: [&str; 8] = ["CREATE", "DROP", "ALTER", "COMMENT", "GRANT", "REVOKE", "TRUNCATE", "REFRESH"];
     if DEFINE.iter().any(|word| words.starts(&[word])) {
         return ClientCommand::Define { tags: vec![tag(words)] };
@@ -133,7 +133,7 @@ fn engine_command(words: &Words<'_>) -> ClientCommand {
 }
 
 /// The tag of a definition, such as CREATE MATERIALIZED VIEW.
-fn tag(words: &Words<'_>) -> String {
+fn tag(words: &StatementWords<'_>) -> String {
     const OBJECT: [&str; 7] = ["EXTERNAL", "MATERIALIZED", "TABLE", "VIEW", "FUNCTION", "ROLE", "POLICY"];
     const BETWEEN: [&str; 5] = ["OR", "REPLACE", "UNBOUNDED", "TEMPORARY", "TEMP"];
     let mut tag = words.keyword(0);
@@ -148,7 +148,7 @@ fn tag(words: &Words<'_>) -> String {
 }
 
 /// The statement as one of the session; `None` if it is not.
-fn command(words: &Words<'_>) -> Option<ClientCommand> {
+fn command(words: &StatementWords<'_>) -> Option<ClientCommand> {
     Some(match words.keyword(0).as_str() {
         "BEGIN" => ClientCommand::Begin,
         "START" if words.starts(&["START", "TRANSACTION"]) => ClientCommand::Begin,
@@ -187,7 +187,7 @@ fn command(words: &Words<'_>) -> Option<ClientCommand> {
 }
 
 /// SET; what the session does not know goes to the engine.
-fn set(words: &Words<'_>) -> Option<ClientCommand> {
+fn set(words: &StatementWords<'_>) -> Option<ClientCommand> {
     let local = words.keyword(1) == "LOCAL";
     let at = if local || words.keyword(1) == "SESSION" { 2 } else { 1 };
     let one = |name: &str, value: Option<String>| Some(ClientCommand::Set { local, name: name.to_owned(), value });
@@ -207,7 +207,7 @@ fn set(words: &Words<'_>) -> Option<ClientCommand> {
     one(&name, (!is_default).then_some(value))
 }
 
-fn show(words: &Words<'_>) -> Option<ClientCommand> {
+fn show(words: &StatementWords<'_>) -> Option<ClientCommand> {
     match words.keyword(1).as_str() {
         "ALL" if words.len() == 2 => return Some(ClientCommand::Show(None)),
         "TIME" if words.keyword(2) == "ZONE" => return Some(ClientCommand::Show(Some("TimeZone".into()))),
@@ -222,7 +222,7 @@ fn show(words: &Words<'_>) -> Option<ClientCommand> {
 }
 
 /// `PREPARE name (types) AS statement`
-fn prepare(words: &Words<'_>) -> Option<ClientCommand> {
+fn prepare(words: &StatementWords<'_>) -> Option<ClientCommand> {
     let name = words.name(1)?;
     words.behind("AS")?;
     let ranges = if words.text(2) == "(" { words.list(3) } else { Vec::new() };
@@ -231,7 +231,7 @@ fn prepare(words: &Words<'_>) -> Option<ClientCommand> {
 }
 
 /// `EXECUTE name (values)`
-fn execute(words: &Words<'_>) -> ClientCommand {
+fn execute(words: &StatementWords<'_>) -> ClientCommand {
     let refuse = || {
         ClientCommand::Refuse(Failure::unsupported(
             "EXECUTE takes a name and constants, as in EXECUTE q ('d1', 5, NULL)",
@@ -247,7 +247,7 @@ fn execute(words: &Words<'_>) -> ClientCommand {
 }
 
 /// `DECLARE name … CURSOR … FOR query`
-fn declare(words: &Words<'_>) -> Option<ClientCommand> {
+fn declare(words: &StatementWords<'_>) -> Option<ClientCommand> {
     let name = words.name(1)?;
     words.behind("FOR")?;
     if !words.has("CURSOR") {
@@ -262,7 +262,7 @@ fn declare(words: &Words<'_>) -> Option<ClientCommand> {
 }
 
 /// `FETCH forward 5 FROM name`
-fn fetch(words: &Words<'_>, moves: bool) -> ClientCommand {
+fn fetch(words: &StatementWords<'_>, moves: bool) -> ClientCommand {
     let mut at = 1;
     let refuse =
         || ClientCommand::Refuse(Failure::new("0A000", "cursors only move forward, as in FETCH FORWARD 100 FROM c"));

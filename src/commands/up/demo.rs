@@ -244,11 +244,12 @@ fn screen(address: SocketAddr, kafka: SocketAddr, data: &Path, took: Duration) -
         "
 Ready after {:.1} s: {streams} live streams and {views} views over them, every answer exact.
 
-  HTTP   {url}
-  Kafka  {kafka}, as in: kcat -b {kafka} -L
-  Data   {}
+  Console  {url}/ in a browser
+  HTTP     {url}
+  Kafka    {kafka}, as in: kcat -b {kafka} -L
+  Data     {}
 
-Ask, in another terminal:
+Ask in the console, or in another terminal:
 
 {}
 Ctrl-C stops it; started again, it goes on where it was. Another --data-dir starts afresh.
@@ -290,7 +291,8 @@ mod tests {
             assert_eq!(text.contains(part), expect, "{text}");
         };
         shown("127.0.0.1:8642", "--url", false);
-        shown("0.0.0.0:8642", "HTTP   http://127.0.0.1:8642\n", true);
+        shown("0.0.0.0:8642", "HTTP     http://127.0.0.1:8642\n", true);
+        shown("0.0.0.0:8642", "Console  http://127.0.0.1:8642/ in", true);
         shown("127.0.0.1:77", "sql --url http://127.0.0.1:77 \"SELECT", true);
         shown("127.0.0.1:77", "kcat -b 127.0.0.1:9092 -L", true);
         shown("127.0.0.1:77", "Ready after 1.2 s: 3 live streams and 9 views", true);

@@ -3,7 +3,7 @@
 use super::super::failure::Failure;
 use super::super::rows::{CopyFormat, CopyLayout};
 use super::ClientCommand;
-use super::words::{Words, literal};
+use super::words::{StatementWords, literal};
 
 impl CopyLayout {
     fn new(format: CopyFormat) -> Self {
@@ -16,7 +16,7 @@ impl CopyLayout {
 }
 
 /// `COPY … TO STDOUT`; `None` for a COPY between a table and a file of the server, which the engine refuses.
-pub(super) fn read(words: &Words<'_>) -> Option<ClientCommand> {
+pub(super) fn read(words: &StatementWords<'_>) -> Option<ClientCommand> {
     let end = source_end(words);
     if words.keyword(end) == "FROM" {
         return Some(ClientCommand::Refuse(
@@ -34,7 +34,7 @@ pub(super) fn read(words: &Words<'_>) -> Option<ClientCommand> {
 }
 
 /// The number of the word behind the query or the table.
-fn source_end(words: &Words<'_>) -> usize {
+fn source_end(words: &StatementWords<'_>) -> usize {
     let mut depth = 0_usize;
     let outside = |at: &usize| {
         match words.text(*at) {
@@ -48,7 +48,7 @@ fn source_end(words: &Words<'_>) -> usize {
 }
 
 /// The range of the query in the text; for a table, the range of its name and columns.
-pub(super) fn query_of(words: &Words<'_>) -> (usize, usize) {
+pub(super) fn query_of(words: &StatementWords<'_>) -> (usize, usize) {
     let (first, last) = (1, source_end(words) - 1);
     let is_query = words.text(first) == "(" && words.text(last) == ")";
     let (first, last) = if is_query { (first + 1, last - 1) } else { (first, last) };
@@ -74,7 +74,7 @@ pub(in crate::postgres) fn query(source: &str) -> String {
     }
 }
 
-fn options(words: &Words<'_>, mut at: usize) -> Result<CopyLayout, Failure> {
+fn options(words: &StatementWords<'_>, mut at: usize) -> Result<CopyLayout, Failure> {
     if words.keyword(at) == "WITH" {
         at += 1;
     }
@@ -123,10 +123,10 @@ fn options(words: &Words<'_>, mut at: usize) -> Result<CopyLayout, Failure> {
 }
 
 /// Name, first word of the value, and the word behind it.
-type Given = (String, usize, usize);
+type WrittenOption = (String, usize, usize);
 
 /// The options without brackets, as in `CSV HEADER DELIMITER ';'`.
-fn old_options(words: &Words<'_>, mut at: usize) -> Result<Vec<Given>, Failure> {
+fn old_options(words: &StatementWords<'_>, mut at: usize) -> Result<Vec<WrittenOption>, Failure> {
     let mut given = Vec::new();
     while at < words.len() {
         let name = words.keyword(at);
@@ -145,7 +145,7 @@ fn old_options(words: &Words<'_>, mut at: usize) -> Result<Vec<Given>, Failure> 
     Ok(given)
 }
 
-impl Words<'_> {
+impl StatementWords<'_> {
     /// The value of an option: a constant or a word.
     fn value_at(&self, at: usize) -> String {
         let text = self.text(at);

@@ -5,10 +5,10 @@ use std::ops::Range;
 use thalweg_schemas::definition::tokens::{SqlToken, TokenKind, tokens};
 
 /// The words of one statement; at least one.
-pub(super) struct Words<'a>(Vec<SqlToken<'a>>);
+pub(super) struct StatementWords<'a>(Vec<SqlToken<'a>>);
 
 /// The statements of `text`, without empty ones.
-pub(super) fn statements(text: &str) -> Vec<Words<'_>> {
+pub(super) fn statements(text: &str) -> Vec<StatementWords<'_>> {
     let mut statements = Vec::new();
     let mut words = Vec::new();
     for token in tokens(text, 0) {
@@ -20,10 +20,10 @@ pub(super) fn statements(text: &str) -> Vec<Words<'_>> {
         }
     }
     statements.push(words);
-    statements.into_iter().filter(|words| !words.is_empty()).map(Words).collect()
+    statements.into_iter().filter(|words| !words.is_empty()).map(StatementWords).collect()
 }
 
-impl Words<'_> {
+impl StatementWords<'_> {
     pub(super) fn len(&self) -> usize {
         self.0.len()
     }

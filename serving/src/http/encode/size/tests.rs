@@ -39,7 +39,7 @@ fn check(column: ArrayRef) {
             let name = values.data_type().to_string();
             let batch = RecordBatch::try_from_iter_with_nullable([("x", Arc::clone(&values), true)]).unwrap();
             let mut out = Vec::new();
-            Encoder::new(format, batch.schema()).batch(&batch, &mut out).unwrap(, None).unwrap();
+            Encoder::new(format, batch.schema(), None).unwrap().batch(&batch, &mut out).unwrap();
             let said = encoded_bytes(&batch, format);
             assert!(said >= out.len(), "{said} for {} bytes of {name}", out.len());
         }
