@@ -55,6 +55,8 @@ pub struct Settings {
     pub(crate) http_open: bool,
     #[serde(deserialize_with = "access::names")]
     http_hosts: Vec<String>,
+    #[serde(deserialize_with = "access::names")]
+    http_origins: Vec<String>,
     #[serde(deserialize_with = "switch")]
     metrics_open: bool,
     #[serde(deserialize_with = "switch")]
@@ -100,6 +102,8 @@ pub struct Settings {
     pub(crate) query_threads: usize,
     #[serde(deserialize_with = "size")]
     pub(crate) all_queries_memory: usize,
+    #[serde(deserialize_with = "size")]
+    pub(crate) kept_answers: usize,
     #[serde(deserialize_with = "count")]
     pub(crate) max_queries: usize,
     #[serde(deserialize_with = "count")]

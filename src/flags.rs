@@ -153,6 +153,9 @@ pub(crate) struct ProcessFlags {
     /// Names by which clients reach the server, besides localhost
     #[arg(long, value_name = "HOST,HOST")]
     http_hosts: Option<String>,
+    /// Pages of other sites that may ask; * for all, which then only read
+    #[arg(long, value_name = "ORIGIN,ORIGIN")]
+    http_origins: Option<String>,
     /// Answer /metrics without a token [default: false]
     #[arg(long, value_name = "BOOL", value_parser = ["true", "false"])]
     metrics_open: Option<String>,
@@ -234,6 +237,9 @@ pub(crate) struct QueryFlags {
     /// Memory that all queries together may take [default: 2GiB]
     #[arg(long, value_name = "SIZE", value_parser = checked(parse_size))]
     all_queries_memory: Option<String>,
+    /// Memory for small answers that are kept for equal queries [default: 16MiB]
+    #[arg(long, value_name = "SIZE", value_parser = checked(parse_size))]
+    kept_answers: Option<String>,
     /// Heavy queries that run at the same time [default: 32]
     #[arg(long, value_name = "N", value_parser = checked(parse_count))]
     max_queries: Option<String>,

@@ -11,6 +11,8 @@ pub mod paths;
 
 pub mod error;
 
+pub mod certificate;
+mod parameters;
 pub mod sql;
 
 mod not_understood;
@@ -25,6 +27,7 @@ pub mod views;
 pub mod dashboards;
 
 pub use not_understood::NotUnderstood;
+pub use parameters::SqlValue;
 
 #[cfg(test)]
 mod tests;

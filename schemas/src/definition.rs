@@ -17,6 +17,8 @@ mod depth;
 
 pub mod pieces;
 
+pub mod expression;
+
 mod clauses;
 
 mod shown;

@@ -51,6 +51,10 @@ pub enum AccessDenied {
     NobodyChanges,
     /// A replica that only reads.
     ReadOnly,
+    /// The method of the request only reads.
+    ReadingMethod,
+    /// A page of any origin asks, and this server asks for no token.
+    AnyOrigin,
 }
 
 impl fmt::Display for AccessDenied {
@@ -67,7 +71,38 @@ impl fmt::Display for AccessDenied {
                 "this replica only reads; send definitions to `thalweg up`, use `thalweg apply` on the warehouse, or set \
                  replica_definitions = true"
             }
+            AccessDenied::ReadingMethod => "GET only reads; send definitions with POST",
+            AccessDenied::AnyOrigin => {
+                "pages of any origin only read here; name the page's origin in http_origins, or set tokens"
+            }
         })
+    }
+}
+
+/// The pages of other sites that may ask.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Origins {
+    /// Every page may read. Browsers send no credentials of their own with such requests.
+    pub any: bool,
+    /// The pages of these origins may do what the pages of this server may: `https://dashboards.example`.
+    pub named: BTreeSet<String>,
+}
+
+/// How a page of another site is known.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum KnownOrigin {
+    Named,
+    Any,
+}
+
+impl Origins {
+    /// Whether pages of `origin`, the value of a header, may ask.
+    pub(crate) fn knows(&self, origin: &str) -> Option<KnownOrigin> {
+        match (self.named.contains(origin), self.any) {
+            (true, _) => Some(KnownOrigin::Named),
+            (false, true) => Some(KnownOrigin::Any),
+            (false, false) => None,
+        }
     }
 }
 
@@ -82,13 +117,16 @@ pub struct Access {
     pub metrics_open: bool,
     /// The host names that requests may ask for, besides loopback; `None`: any.
     pub hosts: Option<BTreeSet<String>>,
+    /// The pages of other sites that may ask.
+    pub origins: Origins,
     /// False on a replica that only reads.
     pub definitions: bool,
 }
 
 impl Default for Access {
     fn default() -> Self {
-        Self { query: None, admin: None, metrics_open: false, hosts: None, definitions: true }
+        let origins = Origins::default();
+        Self { query: None, admin: None, metrics_open: false, hosts: None, origins, definitions: true }
     }
 }
 
@@ -120,6 +158,15 @@ impl Access {
     pub(crate) fn check_definitions(&self, token: Option<&str>) -> Result<(), AccessDenied> {
         self.check(Right::Change, token)?;
         if self.definitions { Ok(()) } else { Err(AccessDenied::ReadOnly) }
+    }
+
+    /// Errors: why a page of another site may not change anything.
+    pub(crate) fn check_origin(&self, origin: KnownOrigin) -> Result<(), AccessDenied> {
+        let has_tokens = self.query.is_some() || self.admin.is_some();
+        match origin {
+            KnownOrigin::Any if !has_tokens => Err(AccessDenied::AnyOrigin),
+            KnownOrigin::Any | KnownOrigin::Named => Ok(()),
+        }
     }
 
     /// True if a request may ask for `host`, the value of the header `Host`.
@@ -259,6 +306,29 @@ mod tests {
             check(named, host, true);
         }
         check(named, "b.a.example", false);
+    }
+
+    #[test]
+    fn pages_of_other_sites_are_named_exactly() {
+        let named = Origins { any: false, named: ["https://a.example".to_owned(), "http://b:3000".to_owned()].into() };
+        let any = Origins { any: true, ..named.clone() };
+        for (origin, of_named, of_any) in [
+            ("https://a.example", Some(KnownOrigin::Named), KnownOrigin::Named),
+            ("http://b:3000", Some(KnownOrigin::Named), KnownOrigin::Named),
+            ("http://a.example", None, KnownOrigin::Any),
+            ("https://a.example:443", None, KnownOrigin::Any),
+            ("https://a.example.evil", None, KnownOrigin::Any),
+            ("https://A.example", None, KnownOrigin::Any),
+            ("null", None, KnownOrigin::Any),
+            ("*", None, KnownOrigin::Any),
+        ] {
+            assert_eq!(named.knows(origin), of_named, "{origin}");
+            assert_eq!(any.knows(origin), Some(of_any), "{origin}");
+            assert_eq!(Origins::default().knows(origin), None, "{origin}");
+        }
+        assert_eq!(access("", "").check_origin(KnownOrigin::Any), Err(AccessDenied::AnyOrigin));
+        assert_eq!(access("", "").check_origin(KnownOrigin::Named), Ok(()));
+        assert_eq!(access("q", "a").check_origin(KnownOrigin::Any), Ok(()));
     }
 
     #[test]

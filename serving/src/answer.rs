@@ -9,9 +9,11 @@ use arrow::datatypes::SchemaRef;
 use arrow::record_batch::RecordBatch;
 use datafusion::execution::memory_pool::MemoryPool;
 use futures::stream::Stream;
+use thalweg_schemas::api::certificate::Certificate;
 use thalweg_schemas::api::sql::{Frontiers, Partial};
 
 use crate::Result;
+use crate::identity::AnswerIdentity;
 
 /// Batches of an answer, in order.
 pub(crate) type Batches = StdPin<Box<dyn Stream<Item = Result<RecordBatch>> + Send>>;
@@ -24,6 +26,10 @@ pub(crate) struct Answer {
     pub(crate) stale: bool,
     /// Partitions without realtime data; empty unless the request allows a partial answer.
     pub(crate) partial: Partial,
+    /// What the answer was computed from, if the client has asked for that.
+    pub(crate) certificate: Option<Certificate>,
+    /// What the answer depends on; `None` if it depends on more than can be told.
+    pub(crate) identity: Option<AnswerIdentity>,
     pub(crate) batches: Batches,
     /// Where the bytes of the encoded answer count; `None` for an answer that is small.
     pub(crate) memory: Option<Arc<dyn MemoryPool>>,

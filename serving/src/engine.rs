@@ -6,9 +6,19 @@
 //! Invariant: a query ends by its last row, an error, the time limit or a client that disconnects. Each end asks all
 //! work of the query to return, and the return of the last of it frees the query's memory, lane and place.
 
+mod frontier_function;
+
+mod determined;
+
 mod planning;
+
+mod identify;
+
 mod running;
+mod text_places;
 mod texts;
+
+mod opened;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -18,6 +28,7 @@ use arrow::datatypes::SchemaRef;
 use datafusion::execution::context::SessionState;
 use futures::stream;
 use thalweg_schemas::StreamName;
+use thalweg_schemas::api::certificate::Certificate;
 use thalweg_schemas::api::sql::{Frontiers, Partial};
 use thalweg_schemas::clock::WallClock;
 use thalweg_schemas::definition::repeats;
@@ -26,12 +37,14 @@ use tokio::sync::OwnedSemaphorePermit;
 use tokio::task::JoinError;
 use tokio::time::{Instant, timeout_at};
 
+use self::opened::{OpenedContent, Pinned};
 pub(crate) use self::planning::Description;
 use self::planning::{Planned, QueryTables, ReadQuery, RequestContent};
 use self::running::Running;
-use self::texts::TextPlaces;
+use self::text_places::TextPlaces;
 use crate::activity::Activity;
 use crate::answer::{Answer, Batches};
+use crate::identity::AnswerIdentity;
 use crate::limits::allowance::Terms;
 use crate::limits::lanes::Lanes;
 use crate::limits::memory::{AllQueries, QueryPool};
@@ -46,6 +59,9 @@ use crate::sources::{ServingConfig, Sources};
 use crate::status::readiness::Readiness;
 use crate::system::{self, SystemSources};
 use crate::{Error, Result};
+
+pub(crate) use self::opened::OpenedRequest;
+pub(crate) use self::planning::RequestText;
 
 /// Everything that queries share.
 pub(crate) struct Engine {
@@ -106,52 +122,52 @@ impl Engine {
         values: Vec<Parameter>,
         options: Options,
     ) -> Result<Answer> {
-        let listed = self.activity.begin_query(sql, options.client.clone());
+        self.open(RequestText::Sql(sql.to_owned()), values, options).await?.run().await
+    }
+
+    /// Reads `request` and, if it is a query, pins what it reads. Nothing is planned yet, so the frontier and the
+    /// identity of the answer cost little.
+    ///
+    /// Errors: those of a text that cannot be read, and of pins.
+    pub(crate) async fn open(
+        self: &Arc<Self>,
+        request: RequestText,
+        values: Vec<Parameter>,
+        options: Options,
+    ) -> Result<OpenedRequest> {
+        let listed = self.activity.begin_query(request.text(), options.client.clone());
         let cancelled = listed.cancelled();
         let mut track = self.sources.metrics.track_query(listed);
+        let denied = options.definitions;
         let deadline = Instant::now() + self.config.query_timeout;
-        tokio::select! {
-            done = self.begin(sql, values, options, deadline, &mut track) => match done {
-                Ok(BegunRequest::Defined(answer)) => {
-                    track.finish();
-                    Ok(answer)
+        let opened = tokio::select! {
+            opened = self.read_and_pin(request, values, options, deadline) => opened,
+            () = cancelled => Err(Error::Cancelled),
+        };
+        match opened {
+            Ok(content) => {
+                if matches!(content, OpenedContent::Definitions(..)) {
+                    track.listed().hide_text();
                 }
-                Ok(BegunRequest::Started(Started { head, running })) => {
-                    track.listed().pinned(&head.frontier);
-                    Ok(Answer {
-                        schema: head.schema,
-                        frontier: head.frontier,
-                        stale: head.stale,
-                        partial: head.partial,
-                        memory: Some(Arc::clone(running.memory())),
-                        batches: self.limited(running, deadline, track),
-                    })
-                }
-                Err(error) => Err(track.failed(error)),
-            },
-            () = cancelled => Err(track.failed(Error::Cancelled)),
+                Ok(OpenedRequest { engine: Arc::clone(self), content, denied, deadline, track })
+            }
+            Err(error) => Err(track.failed(error)),
         }
     }
 
-    async fn begin(
+    async fn read_and_pin(
         self: &Arc<Self>,
-        sql: &str,
+        request: RequestText,
         values: Vec<Parameter>,
         options: Options,
         deadline: Instant,
-        track: &mut Track,
-    ) -> Result<BegunRequest> {
-        let denied = options.definitions;
-        match self.read(sql, Bindings::Values(values), options, deadline).await? {
-            (RequestContent::Definitions(list), places) => {
-                track.listed().hide_text();
-                match denied {
-                    Some(denied) => Err(Error::Deny(denied)),
-                    None => self.apply(list, places).await.map(BegunRequest::Defined),
-                }
-            }
+    ) -> Result<OpenedContent> {
+        match self.read(request, Bindings::Values(values), options, deadline).await? {
+            (RequestContent::Definitions(list), places) => Ok(OpenedContent::Definitions(list, places)),
             (RequestContent::Query(query), places) => {
-                self.start_surely(query, places, deadline).await.map(BegunRequest::Started)
+                let pinned = self.pinned(&query, &places, deadline).await?;
+                let identity = identify::identity(&query, &pinned.tables.catalog, &pinned.tables.pins);
+                Ok(OpenedContent::Query { query: Arc::from(query), places, pinned: Some(pinned), identity })
             }
         }
     }
@@ -174,11 +190,11 @@ impl Engine {
     /// started anew with smaller batches. Both are safe because nothing has been sent yet. The query keeps its place.
     async fn start_surely(
         self: &Arc<Self>,
-        query: Box<ReadQuery>,
+        query: Arc<ReadQuery>,
         mut places: TextPlaces,
+        mut pinned: Option<Pinned>,
         deadline: Instant,
     ) -> Result<Started> {
-        let query = Arc::new(*query);
         let mut batch_rows = self.base.config().batch_size();
         let mut join_rows = BTreeMap::new();
         let (mut lost, mut narrowed) = (0, 0);
@@ -192,7 +208,11 @@ impl Engine {
                 join_rows: join_rows.clone(),
                 can_restart: narrowed < NARROWER,
             };
-            match self.start(&query, &mut places, terms, deadline).await {
+            let pinned = match pinned.take() {
+                Some(pinned) => pinned,
+                None => self.pinned(&query, &places, deadline).await?,
+            };
+            match self.start(&query, &mut places, pinned, terms, deadline).await {
                 Err(Error::WideRows { rows, join }) if narrowed < NARROWER => {
                     narrowed += 1;
                     match join {
@@ -224,17 +244,14 @@ impl Engine {
         self: &Arc<Self>,
         query: &Arc<ReadQuery>,
         places: &mut TextPlaces,
+        pinned: Pinned,
         terms: Terms,
         deadline: Instant,
     ) -> Result<Started> {
-        // Until the query has a place to run, which bounds the pins from then on.
-        let waiting = match &places.run {
-            Some(_) => None,
-            None => Some(self.places.pinned().await?),
-        };
-        let pinned = timeout_at(deadline, self.pin(query)).await;
-        let tables = pinned.map_err(|_| self.timeout())??;
+        let Pinned { waiting, tables } = pinned;
         let pins = Arc::clone(&tables.pins);
+        let identity = identify::identity(query, &tables.catalog, &pins);
+        let certificate = query.options.certificate.then(|| identify::certificate(query, &pins));
         let stale = pins.values().any(|pin| pin.stale);
         let frontier = pins.iter().map(|(name, pin)| (name.clone(), pin.frontier.clone())).collect();
         let partial = pins
@@ -270,7 +287,8 @@ impl Engine {
                 place.map_err(|_| self.timeout())??
             }
         };
-        let head = Head { schema: repeats::shown(&planned.physical.schema()), frontier, stale, partial };
+        let schema = repeats::shown(&planned.physical.schema());
+        let head = Head { schema, frontier, stale, partial, certificate, identity };
         let occupied = Arc::clone(planned.allowance.occupied());
         let mut running = Running::start(planned, self.lanes.take()?, place, deadline);
         match timeout_at(deadline, running.first()).await {
@@ -287,6 +305,18 @@ impl Engine {
         }
     }
 
+    /// Pins all that the query reads, with a place for that.
+    async fn pinned(&self, query: &ReadQuery, places: &TextPlaces, deadline: Instant) -> Result<Pinned> {
+        // Until the query has a place to run, which bounds the pins from then on.
+        let waiting = match &places.run {
+            Some(_) => None,
+            None => Some(self.places.pinned().await?),
+        };
+        let pinned = timeout_at(deadline, self.pin(query)).await;
+        let tables = pinned.map_err(|_| self.timeout())??;
+        Ok(Pinned { waiting, tables })
+    }
+
     /// Pins all that the query reads.
     async fn pin(&self, query: &ReadQuery) -> Result<QueryTables> {
         let catalog = Arc::clone(&self.sources.shared.catalog.borrow());
@@ -297,6 +327,7 @@ impl Engine {
                 reason: format!("min_frontier names the stream `{name}`, which does not exist"),
             });
         }
+        names::refuse_sided_streams(&catalog, &query.references, query.options.source)?;
         let wanted = names::wanted(&catalog, &query.references, &self.sources.metrics)?;
         let terms = PinOptions {
             options: &query.options,
@@ -381,17 +412,13 @@ struct Head {
     frontier: Frontiers,
     stale: bool,
     partial: Partial,
+    certificate: Option<Certificate>,
+    identity: Option<AnswerIdentity>,
 }
 
 struct Started {
     head: Head,
     running: Running,
-}
-
-/// What a request has led to.
-enum BegunRequest {
-    Defined(Answer),
-    Started(Started),
 }
 
 fn text_of(panic: &(dyn std::any::Any + Send)) -> String {

@@ -42,8 +42,14 @@ pub enum Error {
     ReadRequest { reason: String },
     #[error("{reason}")]
     ReadLongRequest { reason: String },
-    #[error("answers are application/json or text/csv, not {accept}")]
+    #[error(
+        "answers are application/json, text/csv, application/x-ndjson, application/vnd.apache.arrow.stream or \
+         application/vnd.apache.parquet, not {accept}"
+    )]
     ChooseFormat { accept: String },
+    /// The format has no way to say what the answer says.
+    #[error("{reason}")]
+    RefuseFormat { reason: String },
     #[error("{reason}")]
     SetOption { reason: String },
     #[error("{reason}")]
@@ -200,6 +206,7 @@ impl Error {
             | Error::ReadRequest { .. }
             | Error::ReadLongRequest { .. }
             | Error::ChooseFormat { .. }
+            | Error::RefuseFormat { .. }
             | Error::SetOption { .. }
             | Error::BindParameters { .. }
             | Error::FindStatement
@@ -311,14 +318,19 @@ impl Error {
             Error::FindStatementHandle | Error::FindSession => ErrorCode::NotFound,
             Error::AskFromOtherSite | Error::AskOtherHost { .. } => ErrorCode::OtherSite,
             Error::Deny(AccessDenied::NoToken | AccessDenied::WrongToken) => ErrorCode::Unauthorized,
-            Error::Deny(AccessDenied::NotAdmin | AccessDenied::NobodyChanges | AccessDenied::ReadOnly) => {
-                ErrorCode::Forbidden
-            }
+            Error::Deny(
+                AccessDenied::NotAdmin
+                | AccessDenied::NobodyChanges
+                | AccessDenied::ReadOnly
+                | AccessDenied::ReadingMethod
+                | AccessDenied::AnyOrigin,
+            ) => ErrorCode::Forbidden,
             Error::ReadRequest { .. }
             | Error::ReadLongRequest { .. }
             | Error::ReadSlowRequest { .. }
             | Error::OpenTicket => ErrorCode::BadRequest,
             Error::ChooseFormat { .. } => ErrorCode::NotAcceptable,
+            Error::RefuseFormat { .. } => ErrorCode::Refused,
             Error::SetOption { .. } => ErrorCode::BadOption,
             Error::BindParameters { .. } => ErrorCode::BadParameter,
             Error::FindStatement => ErrorCode::Empty,

@@ -17,6 +17,9 @@ use thalweg_schemas::api::error::{ErrorCode, Refusal};
 use thalweg_schemas::api::paths;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
+use tower_http::CompressionLevel;
+use tower_http::compression::CompressionLayer;
+use tower_http::compression::predicate::{NotForContentType, Predicate, SizeAbove};
 
 use crate::Error;
 use crate::engine::Engine;
@@ -24,23 +27,48 @@ use crate::engine::Engine;
 mod socket;
 
 mod connections;
+mod origins;
+
 mod guard;
 
 mod calls;
 mod console;
 mod dashboards;
-mod encode;
 mod health;
 mod probes;
+
+mod format;
+
+mod encode;
+mod reply;
+
+mod kept;
+
 mod sending;
+
+mod answers;
+
+mod values;
+
+mod request;
+
+mod rows;
+
 mod sql;
 
+mod openapi;
+
 use self::console::Console;
+use self::format::AnswerFormat;
 use self::guard::{CallPermits, Door, REQUEST_BYTES};
+use self::kept::KeptAnswers;
 
 pub(crate) use self::connections::accept;
 pub(crate) use self::guard::{Bodies, HeldBytes};
 pub use self::probes::{Probes, probe};
+
+/// Bytes below which an answer is not compressed.
+const COMPRESSED_BYTES: u16 = 1024;
 
 /// Seconds after which a client that found no place may ask again.
 const RETRY_AFTER: &str = "5";
@@ -63,9 +91,12 @@ fn answer_post<T: 'static>(path: &'static str, handler: impl Handler<T, Arc<Engi
 }
 
 /// All routes; a test compares `docs/http.md` with them.
-fn table() -> [Route; 15] {
+fn table() -> [Route; 19] {
     [
         answer_post(paths::SQL, sql::run),
+        answer_get(paths::SQL, sql::read),
+        answer_get(paths::VIEW_ROWS, sql::view),
+        answer_get(paths::STREAM_ROWS, sql::stream),
         answer_get(paths::STREAMS, health::streams),
         answer_get(paths::VIEWS, health::views),
         answer_get(paths::PROCESS, health::process),
@@ -75,6 +106,7 @@ fn table() -> [Route; 15] {
         answer_get(paths::DASHBOARD, dashboards::read),
         (Method::PUT, paths::DASHBOARD, put(dashboards::save)),
         (Method::DELETE, paths::DASHBOARD, delete(dashboards::delete)),
+        answer_get(paths::OPENAPI, openapi::document),
         answer_get(paths::HEALTHZ, health::alive),
         answer_get(paths::READYZ, health::ready),
         answer_get(paths::METRICS, health::metrics),
@@ -86,6 +118,12 @@ fn table() -> [Route; 15] {
 fn routes(engine: Arc<Engine>) -> Router {
     let router = table().into_iter().fold(Router::new(), |router, (_, path, handler)| router.route(path, handler));
     let calls = CallPermits::new(engine.config.max_calls);
+    let kept = Arc::new(KeptAnswers::new(engine.config.kept_answers, engine.sources.metrics.kept_answers.clone()));
+    let compression = CompressionLayer::new().quality(CompressionLevel::Fastest).compress_when(
+        SizeAbove::new(COMPRESSED_BYTES)
+            .and(NotForContentType::const_new(AnswerFormat::Parquet.media_type()))
+            .and(NotForContentType::SSE),
+    );
     let door = Door {
         access: Arc::new(engine.config.access.clone()),
         receive_within: engine.config.http.client_within,
@@ -96,6 +134,8 @@ fn routes(engine: Arc<Engine>) -> Router {
         .method_not_allowed_fallback(no_such_method)
         .layer(Extension(calls))
         .layer(Extension(Console::embedded()))
+        .layer(Extension(kept))
+        .layer(compression)
         .layer(DefaultBodyLimit::max(REQUEST_BYTES))
         .layer(middleware::from_fn_with_state(door, guard::guard))
         .with_state(engine)

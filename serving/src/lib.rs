@@ -33,6 +33,8 @@ mod system;
 
 mod names;
 
+mod identity;
+
 mod answer;
 mod statements;
 
@@ -47,7 +49,7 @@ mod flight_sql;
 
 mod doors;
 
-pub use access::{Access, AccessDenied, AccessToken, DoorTls, HttpLimits};
+pub use access::{Access, AccessDenied, AccessToken, DoorTls, HttpLimits, Origins};
 pub use doors::{Doors, serve};
 pub use error::{Error, Result};
 pub use http::{Probes, probe};

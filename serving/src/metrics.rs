@@ -80,6 +80,15 @@ pub struct Metrics {
     started: Instant,
     answered: AtomicU64,
     failed: AtomicU64,
+    /// Answers that are kept for equal requests.
+    pub(crate) kept_answers: KeptAnswerCounts,
+}
+
+/// What the kept answers take.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct KeptAnswerCounts {
+    pub(crate) bytes: Gauge,
+    pub(crate) count: Gauge,
 }
 
 /// Queries of this process.
@@ -122,10 +131,11 @@ impl Metrics {
             started: Instant::now(),
             answered: AtomicU64::default(),
             failed: AtomicU64::default(),
+            kept_answers: KeptAnswerCounts::default(),
         };
         registry.register(
             "query_seconds",
-            "Time from a request to the last byte of its answer, by outcome: ok, cancelled or the error's code",
+            "Time from a request to the last byte of its answer, by outcome: ok, unchanged, shared, cancelled or the error's code",
             metrics.queries.clone(),
         );
         registry.register("queries_running", "Queries that are running", metrics.running.clone());
@@ -135,6 +145,12 @@ impl Metrics {
             metrics.lost.now.clone(),
         );
         registry.register("lost_queries", "Queries that were ever lost", metrics.lost.ever.clone());
+        registry.register("kept_answers", "Answers kept for equal requests", metrics.kept_answers.count.clone());
+        registry.register(
+            "kept_answer_bytes",
+            "Bytes of answers kept for equal requests",
+            metrics.kept_answers.bytes.clone(),
+        );
         registry.register(
             "batch_run_seconds",
             "Time of recomputations, by view, mode and outcome",
@@ -283,6 +299,11 @@ fn run_buckets() -> Histogram {
     Histogram::new(exponential_buckets(0.05, 2.0, 16))
 }
 
+/// The outcome of a request whose client has the answer already.
+pub(crate) const UNCHANGED: &str = "unchanged";
+/// The outcome of a request that is answered as an equal one was.
+pub(crate) const SHARED: &str = "shared";
+
 /// A running query; counted as `cancelled` if dropped before its end.
 pub(crate) struct Track {
     metrics: Arc<Metrics>,
@@ -293,6 +314,11 @@ pub(crate) struct Track {
 impl Track {
     pub(crate) fn finish(&mut self) {
         self.listed.set_outcome("ok");
+    }
+
+    /// The request is answered without a query: [`UNCHANGED`] or [`SHARED`].
+    pub(crate) fn finish_as(&mut self, outcome: &'static str) {
+        self.listed.set_outcome(outcome);
     }
 
     /// The query as others see it.
@@ -311,7 +337,7 @@ impl Drop for Track {
     fn drop(&mut self) {
         self.metrics.running.dec();
         let count = match self.listed.outcome() {
-            "ok" => &self.metrics.answered,
+            "ok" | UNCHANGED | SHARED => &self.metrics.answered,
             _ => &self.metrics.failed,
         };
         count.fetch_add(1, Ordering::Relaxed);

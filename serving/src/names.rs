@@ -22,6 +22,7 @@ use thalweg_schemas::definition::stream::PAYLOAD;
 use thalweg_schemas::{Result as SharedResult, StreamName};
 
 use crate::metrics::Metrics;
+use crate::options::SourceLayer;
 use crate::pin::{Pins, Wanted};
 use crate::system::{self, SystemRows, SystemTable};
 use crate::tables::{self, Side};
@@ -57,6 +58,14 @@ impl Named {
         }
     }
 
+    /// Returns the stream whose pin the table is at.
+    pub(crate) fn stream(&self) -> &StreamName {
+        match self {
+            Named::Rows(stream) | Named::Rejects(stream) => &stream.definition.name,
+            Named::View(view, _) => view.plan.stream(),
+        }
+    }
+
     /// Returns the CREATE statement as users may see it.
     fn definition(&self) -> String {
         match self {
@@ -67,11 +76,7 @@ impl Named {
 
     /// Returns the table at its pin, if the query has a pin for it.
     fn table(&self, pins: &Pins, mentioned: &Mentioned) -> SharedResult<Option<Arc<dyn TableProvider>>> {
-        let stream = match self {
-            Named::Rows(stream) | Named::Rejects(stream) => &stream.definition.name,
-            Named::View(view, _) => view.plan.stream(),
-        };
-        let Some(pin) = pins.get(stream) else {
+        let Some(pin) = pins.get(self.stream()) else {
             return Ok(None);
         };
         match self {
@@ -112,6 +117,59 @@ pub(crate) fn all_names(catalog: &Catalog) -> HashMap<&'static str, BTreeMap<Str
         }
     }
     names
+}
+
+/// Returns the table that `reference` names, if there is one.
+pub(crate) fn find(catalog: &Catalog, reference: &TableReference) -> Option<Named> {
+    if reference.catalog().is_some_and(|c| c != CATALOG) {
+        return None;
+    }
+    let table = reference.table();
+    let stream = || catalog.streams.iter().find(|(name, _)| name.as_str() == table).map(|(_, stream)| stream.clone());
+    let view = |side| {
+        let view = catalog.views.iter().find(|(name, _)| name.as_str() == table)?.1.serving.clone()?;
+        Some(Named::View(view, side))
+    };
+    match reference.schema().unwrap_or(PUBLIC) {
+        PUBLIC => view(Side::Merged).or_else(|| stream().map(Named::Rows)),
+        BATCH => view(Side::Batch),
+        SPEED => view(Side::Speed),
+        REJECTS => stream().map(Named::Rejects),
+        _ => None,
+    }
+}
+
+/// Returns `reference` with the schema of `source` if it has none.
+pub(crate) fn of_source(reference: TableReference, source: SourceLayer) -> TableReference {
+    match (source, reference) {
+        (SourceLayer::Merged, reference) => reference,
+        (source, TableReference::Bare { table }) => TableReference::partial(source.as_str(), table),
+        (_, reference) => reference,
+    }
+}
+
+/// Errors: [`Error::SetOption`] if a stream is read from one layer alone, which only views can be.
+pub(crate) fn refuse_sided_streams(
+    catalog: &Catalog,
+    references: &[TableReference],
+    source: SourceLayer,
+) -> Result<()> {
+    let is_sided = |reference: &&TableReference| {
+        let is_view = catalog.views.keys().any(|view| view.as_str() == reference.table());
+        source != SourceLayer::Merged && reference.schema() == Some(source.as_str()) && !is_view
+    };
+    let sided = references.iter().filter(is_sided).find(|reference| is_stream(catalog, reference.table()));
+    match sided {
+        None => Ok(()),
+        Some(reference) => Err(Error::SetOption {
+            reason: format!(
+                "thalweg.source = '{}' is for views, and `{table}` is a stream; write public.{table} for its rows, or leave \
+                 the option away",
+                source.as_str(),
+                table = reference.table()
+            ),
+        }),
+    }
 }
 
 /// Returns what the query must pin to read `references`. Unknown names are left to the planner, which knows their

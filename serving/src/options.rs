@@ -1,5 +1,5 @@
-//! Options of a request beside its SQL: a frontier that the answer must cover, answers below earlier ones, and
-//! answers without the partitions that no process holds.
+//! Options of a request beside its SQL: a frontier that the answer must cover, answers below earlier ones, answers
+//! without the partitions that no process holds, answers of one layer alone, and the certificate of the answer.
 //!
 //! Clients set them in headers, in the JSON body, or by `SET thalweg.…` before the query; the place nearest to the
 //! query takes precedence. Invariant: `SET` statements are replaced by spaces, not cut out, so that lines and columns
@@ -10,6 +10,7 @@ use std::borrow::Cow;
 use datafusion::sql::sqlparser::keywords::Keyword;
 use datafusion::sql::sqlparser::tokenizer::{Token, TokenWithSpan};
 use thalweg_schemas::Error as SharedError;
+use thalweg_schemas::api::headers;
 use thalweg_schemas::api::sql::Frontiers;
 use thalweg_schemas::definition::pieces::Piece;
 use thalweg_schemas::error::{Diagnostic, TextSpan};
@@ -17,6 +18,25 @@ use thalweg_schemas::error::{Diagnostic, TextSpan};
 use crate::access::AccessDenied;
 use crate::activity::RequestClient;
 use crate::{Error, Result};
+
+/// The layers that answer for views that are named without a schema.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) enum SourceLayer {
+    #[default]
+    Merged,
+    Batch,
+    Speed,
+}
+
+impl SourceLayer {
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            SourceLayer::Merged => headers::MERGED,
+            SourceLayer::Batch => headers::BATCH,
+            SourceLayer::Speed => headers::SPEED,
+        }
+    }
+}
 
 /// The options of one request.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -29,6 +49,9 @@ pub(crate) struct Options {
     /// The answer may lie below earlier ones while this process has not caught up, for example while Kafka is
     /// unreachable; such an answer is marked as stale. It never lies below `min_frontier`.
     pub(crate) stale: bool,
+    pub(crate) source: SourceLayer,
+    /// The answer brings its certificate.
+    pub(crate) certificate: bool,
     /// Why the client may not change definitions. Set by the server, not by the request.
     pub(crate) definitions: Option<AccessDenied>,
     /// Who asks. Set by the server, not by the request.
@@ -54,9 +77,29 @@ impl Options {
             }
             "partial" => self.partial = allows("partial", value)?,
             "stale" => self.stale = allows("stale", value)?,
+            "source" => {
+                let known = [SourceLayer::Merged, SourceLayer::Batch, SourceLayer::Speed];
+                let source = known.into_iter().find(|source| source.as_str() == value);
+                self.source = source.ok_or_else(|| {
+                    refused(format!("source is `merged`, `batch` or `speed`, not `{}`", value.escape_debug()))
+                })?;
+            }
+            "certificate" => {
+                self.certificate = match value {
+                    "true" => true,
+                    "false" => false,
+                    other => {
+                        return Err(refused(format!(
+                            "certificate is `true` or `false`, not `{}`",
+                            other.escape_debug()
+                        )));
+                    }
+                }
+            }
             other => {
                 return Err(refused(format!(
-                    "there is no option `thalweg.{other}`; there are thalweg.min_frontier, thalweg.partial and thalweg.stale"
+                    "there is no option `thalweg.{other}`; there are thalweg.min_frontier, thalweg.partial, thalweg.stale, \
+                     thalweg.source and thalweg.certificate"
                 )));
             }
         }
@@ -194,6 +237,14 @@ mod tests {
             "SET thalweg.stale = 'allow'; SELECT 1",
             Ok(("                             SELECT 1", Options { stale: true, ..Options::default() })),
         );
+        check(
+            "SET thalweg.source = batch; SELECT 1",
+            Ok(("                            SELECT 1", Options { source: SourceLayer::Batch, ..Options::default() })),
+        );
+        check(
+            "SET thalweg.certificate = true; SELECT 1",
+            Ok(("                                SELECT 1", Options { certificate: true, ..Options::default() })),
+        );
         // Other settings are left in the text; the statement parser refuses them.
         check("SET datafusion.x = 1; SELECT 1", Ok(("SET datafusion.x = 1; SELECT 1", options(None, false))));
     }
@@ -204,6 +255,8 @@ mod tests {
         check("SELECT 1; SET thalweg.partial = 'allow'", Err("in front of"));
         check("SET thalweg.partial = 'yes'; SELECT 1", Err("not `yes`"));
         check("SET thalweg.stale = 'yes'; SELECT 1", Err("not `yes`"));
+        check("SET thalweg.source = 'both'; SELECT 1", Err("not `both`"));
+        check("SET thalweg.certificate = 'allow'; SELECT 1", Err("not `allow`"));
         check("SET thalweg.parts = 'x'; SELECT 1", Err("no option `thalweg.parts`"));
         check("SET thalweg.partial; SELECT 1", Err("is set as in"));
         check("SET thalweg.min_frontier = '{'; SELECT 1", Err("is not:"));

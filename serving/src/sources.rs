@@ -55,6 +55,8 @@ pub struct ServingConfig {
     pub http: HttpLimits,
     /// Audits and runs that clients start, at the same time.
     pub max_calls: usize,
+    /// Bytes of small answers over HTTP that are kept for equal queries.
+    pub kept_answers: usize,
 }
 
 impl Default for ServingConfig {
@@ -76,6 +78,7 @@ impl Default for ServingConfig {
             access: Access::default(),
             http: HttpLimits::default(),
             max_calls: 2,
+            kept_answers: 16 << 20,
         }
     }
 }

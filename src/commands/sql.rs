@@ -24,6 +24,8 @@ Examples:
   thalweg sql \"SHOW TABLES\"
   thalweg sql \"SELECT * FROM totals\" --min-frontier '{\"sensor_data\": {\"0\": 1234}}'
   thalweg sql \"SELECT * FROM totals\" --partial
+  thalweg sql \"SELECT * FROM device_minutes WHERE device = $1\" --param boiler-7
+  thalweg sql \"SELECT * FROM totals\" --source batch
 
 A stream, a view, batch.VIEW, speed.VIEW and rejects.STREAM are tables.
 
@@ -61,6 +63,14 @@ pub(crate) struct Arguments {
     /// Answer without what no speed worker holds, as the batch layer left it; which partitions is said on stderr
     #[arg(long)]
     partial: bool,
+    /// A value for the next of $1, $2, … in the statement; repeat for more
+    ///
+    /// The value is read as one of the type that the statement expects in its place.
+    #[arg(long, value_name = "VALUE", requires = "sql", allow_hyphen_values = true)]
+    param: Vec<String>,
+    /// Which layers answer for views: both merged, the batch layer up to its cut, or the speed layer from there on
+    #[arg(long, value_name = "LAYER", value_parser = ["merged", "batch", "speed"])]
+    source: Option<String>,
     /// Neither read nor write the shell's history
     #[arg(long)]
     no_history: bool,
@@ -69,7 +79,13 @@ pub(crate) struct Arguments {
 }
 
 pub(crate) async fn run(arguments: Arguments) -> Result<ExitCode> {
-    let wishes = Wishes { stale: arguments.stale, min_frontier: arguments.min_frontier, partial: arguments.partial };
+    let wishes = Wishes {
+        stale: arguments.stale,
+        min_frontier: arguments.min_frontier,
+        partial: arguments.partial,
+        source: arguments.source,
+        params: arguments.param,
+    };
     let client = arguments.server.client()?;
     let mut session = Session::new(client, arguments.server.url, arguments.format, wishes);
     match arguments.sql {

@@ -10,7 +10,7 @@ use serde::{Deserialize, Deserializer, de};
 use thalweg_schemas::definition::is_connection;
 use thalweg_schemas::definition::kafka_options::set_by_platform;
 use thalweg_schemas::reference::look_up;
-use thalweg_serving::{Access, AccessToken};
+use thalweg_serving::{Access, AccessToken, Origins};
 use thalweg_speed::{KafkaConnections, Properties};
 use toml::Value;
 
@@ -43,7 +43,31 @@ impl Settings {
         if self.http_open && guarded {
             bail!("http_open lets everybody in, and a token keeps strangers out; set one of them");
         }
-        Ok(Access { query, admin, metrics_open: self.metrics_open, hosts: self.hosts(), definitions })
+        let (hosts, origins) = (self.hosts(), self.origins()?);
+        Ok(Access { query, admin, metrics_open: self.metrics_open, hosts, origins, definitions })
+    }
+
+    /// The pages of other sites that may ask.
+    ///
+    /// Errors: a setting that no browser sends as an origin.
+    fn origins(&self) -> Result<Origins> {
+        let mut origins = Origins::default();
+        for origin in &self.http_origins {
+            if origin == "*" {
+                origins.any = true;
+                continue;
+            }
+            let host = origin.split_once("://").filter(|(scheme, _)| ["http", "https"].contains(scheme));
+            let is_exact = host.is_some_and(|(_, host)| !host.is_empty() && !host.contains(['/', '?', '#', '*', '@']));
+            if !is_exact || *origin != origin.to_lowercase() {
+                bail!(
+                    "http_origins has `{origin}`; write what browsers send, as in https://dashboards.example or \
+                     http://localhost:3000, in lower case and without a path, or * for every page"
+                );
+            }
+            origins.named.insert(origin.clone());
+        }
+        Ok(origins)
     }
 
     /// The addresses at which clients are served, and their settings.
@@ -65,7 +89,8 @@ impl Settings {
     pub(crate) fn probe_access(&self) -> Result<Access> {
         let query = token("http_token", &self.http_token)?;
         let admin = token("http_admin_token", &self.http_admin_token)?;
-        Ok(Access { query, admin, metrics_open: self.metrics_open, hosts: self.hosts(), definitions: false })
+        let hosts = self.hosts();
+        Ok(Access { query, admin, metrics_open: self.metrics_open, hosts, definitions: false, ..Access::default() })
     }
 
     /// The connections to Kafka.
@@ -215,6 +240,28 @@ mod tests {
         ] {
             let expect = expect.map(|hosts| hosts.into_iter().map(str::to_owned).collect());
             assert_eq!(settings(toml).unwrap().access(true).unwrap().hosts, expect, "{toml}");
+        }
+    }
+
+    #[test]
+    fn origins_are_those_that_browsers_send() {
+        let origins = |toml: &str| settings(toml).unwrap().access(true).map(|access| access.origins);
+        assert_eq!(origins("").unwrap(), Origins::default());
+        let named = ["https://a.example".to_owned(), "http://localhost:3000".to_owned()];
+        let expect = Origins { any: false, named: named.into() };
+        assert_eq!(origins("http_origins = 'https://a.example, http://localhost:3000'").unwrap(), expect);
+        assert_eq!(origins("http_origins = ['*']").unwrap(), Origins { any: true, ..Origins::default() });
+        for wrong in [
+            "a.example",
+            "https://a.example/",
+            "https://A.example",
+            "https://*.a.example",
+            "ftp://a",
+            "null",
+            "https://",
+        ] {
+            let refused = origins(&format!("http_origins = '{wrong}'")).unwrap_err();
+            assert!(refused.to_string().contains("what browsers send"), "{wrong}: {refused}");
         }
     }
 

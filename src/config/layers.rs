@@ -64,6 +64,7 @@ impl Settings {
             access,
             http: self.http_limits(),
             max_calls: self.max_calls,
+            kept_answers: self.kept_answers,
             query_timeout: self.query_timeout,
             query_memory: self.query_memory,
             all_queries_memory: self.all_queries_memory,

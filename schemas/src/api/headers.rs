@@ -1,4 +1,4 @@
-//! Names and values of the headers of `POST /v1/sql`.
+//! Names and values of the headers of queries and their answers.
 //!
 //! Invariant: names are lower case, as HTTP libraries expect of constants.
 
@@ -16,9 +16,19 @@ pub const STALE: &str = "thalweg-stale";
 /// [`REFUSE`]. In an answer: these partitions, as JSON of [`super::sql::Partial`].
 pub const PARTIAL: &str = "thalweg-partial";
 
+/// In a request: [`MERGED`], [`BATCH`] or [`SPEED`], the schema of views that are named without one.
+pub const SOURCE: &str = "thalweg-source";
+
+/// In a request: [`TRUE`] if the answer brings its certificate. In an answer: JSON of
+/// [`super::certificate::Certificate`].
+pub const CERTIFICATE: &str = "thalweg-certificate";
+
+pub const MERGED: &str = "merged";
+pub const BATCH: &str = "batch";
+pub const SPEED: &str = "speed";
 pub const ALLOW: &str = "allow";
 pub const REFUSE: &str = "refuse";
 pub const TRUE: &str = "true";
 
 /// Every header that this project defines.
-pub const ALL: [&str; 4] = [FRONTIER, MIN_FRONTIER, STALE, PARTIAL];
+pub const ALL: [&str; 6] = [FRONTIER, MIN_FRONTIER, STALE, PARTIAL, SOURCE, CERTIFICATE];

@@ -1,4 +1,4 @@
-//! `POST /v1/sql`: SQL and its options in, columns and rows out.
+//! `/v1/sql`: SQL and its options in, columns and rows out.
 //!
 //! Invariant: the frontier comes before the rows, so a client knows the frontier of every row that it reads.
 
@@ -7,6 +7,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use super::certificate::Certificate;
+use super::parameters::SqlValue;
 use crate::{Frontier, Partition, StreamName};
 
 /// Frontiers of several streams: `{"sensor_data": {"0": 123}}`.
@@ -20,6 +22,9 @@ pub type Partial = BTreeMap<StreamName, BTreeSet<Partition>>;
 #[serde(deny_unknown_fields)]
 pub struct SqlRequest {
     pub sql: String,
+    /// The values of `$1`, `$2`, … in the SQL.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub params: Vec<SqlValue>,
     /// True if the answer may be below earlier answers.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub stale: Option<bool>,
@@ -29,6 +34,12 @@ pub struct SqlRequest {
     /// `allow` or `refuse`: whether the batch layer alone may answer for partitions that no worker holds.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub partial: Option<String>,
+    /// `merged`, `batch` or `speed`: the schema of views that are named without one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub source: Option<String>,
+    /// True if the answer brings its certificate.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub certificate: Option<bool>,
 }
 
 /// An answer as JSON.
@@ -43,6 +54,9 @@ pub struct SqlAnswer {
     /// The partitions left to the batch layer. Empty unless the client allowed this and it was needed.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub partial: Partial,
+    /// What the answer was computed from, if the client has asked for that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub certificate: Option<Certificate>,
     /// Each row has a value for each column. Decimals, NaN and infinities are strings; binary values are hexadecimal.
     pub rows: Vec<Vec<Value>>,
 }

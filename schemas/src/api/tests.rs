@@ -7,8 +7,8 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
-use super::NotUnderstood;
 use super::audits::{Against, AuditList, AuditPart, AuditQuery, AuditReport, FailedAudit};
+use super::certificate::{Certificate, CertifiedView};
 use super::dashboards::{Dashboard, DashboardChange, SavedDashboard, Tile, TileKind};
 use super::error::{ErrorBody, ErrorCode, Refusal};
 use super::process::{ProbeAnswer, ProbeState, ProcessStatus};
@@ -16,6 +16,7 @@ use super::runs::{RunEnd, RunList, RunMode, RunOutcome, RunQuery, RunReport, Run
 use super::sql::{AnswerColumn, SqlAnswer, SqlRequest};
 use super::streams::{PartitionStatus, StreamList, StreamPhase, StreamStatus, WorkerEntry};
 use super::views::{ViewList, ViewPhase, ViewStatus};
+use super::{NotUnderstood, SqlValue};
 use crate::algebra::Difference;
 use crate::failure::{FailedStep, ViewFailure};
 use crate::realtime::protocol::WorkerStatus;
@@ -101,9 +102,28 @@ fn words_are_written_and_later_ones_are_read() {
 #[test]
 fn requests() {
     let sql = "SELECT 1".to_owned();
-    check(SqlRequest { sql: sql.clone(), stale: None, min_frontier: None, partial: None }, json!({"sql": "SELECT 1"}));
+    let plain = SqlRequest {
+        sql,
+        params: Vec::new(),
+        stale: None,
+        min_frontier: None,
+        partial: None,
+        source: None,
+        certificate: None,
+    };
+    check(plain.clone(), json!({"sql": "SELECT 1"}));
+    let params = ["1", "\"a\"", "null", "[true]"].map(|text| SqlValue::new(text).unwrap()).into();
+    let given = SqlRequest { params, source: text("batch"), certificate: Some(true), ..plain.clone() };
+    check(given, json!({"sql": "SELECT 1", "params": [1, "a", null, [true]], "source": "batch", "certificate": true}));
+    // No digit is lost, and a value that nests without end takes no stack.
+    let long = "[".repeat(100_000) + &"]".repeat(100_000);
+    for value in ["9223372036854775807", "0.1000", "1e400", "12345678901234567890123", &long] {
+        let body = format!("{{\"sql\": \"SELECT $1\", \"params\": [{value}]}}");
+        let read: SqlRequest = serde_json::from_str(&body).unwrap();
+        assert_eq!(read.params[0].text(), value);
+    }
     check(
-        SqlRequest { sql, stale: Some(true), min_frontier: Some(json!({"s": {"0": 7}})), partial: text("allow") },
+        SqlRequest { stale: Some(true), min_frontier: Some(json!({"s": {"0": 7}})), partial: text("allow"), ..plain },
         json!({"sql": "SELECT 1", "stale": true, "min_frontier": {"s": {"0": 7}}, "partial": "allow"}),
     );
     check(AuditQuery { view: None }, json!({}));
@@ -136,6 +156,7 @@ fn answers_of_sql() {
         frontier: [(stream(), Frontier::from([(0, 7)]))].into(),
         stale: false,
         partial: Default::default(),
+        certificate: None,
         rows: vec![vec![json!(1)], vec![json!(null)]],
     };
     let columns = json!([{"name": "n", "type": "Int64"}]);
@@ -144,7 +165,18 @@ fn answers_of_sql() {
     answer.partial = [(stream(), [Partition(3)].into())].into();
     answer.rows.clear();
     let frontier = json!({"s": {"0": 7}});
-    check(answer, json!({"columns": columns, "frontier": frontier, "stale": true, "partial": {"s": [3]}, "rows": []}));
+    check(
+        answer.clone(),
+        json!({"columns": columns, "frontier": frontier, "stale": true, "partial": {"s": [3]}, "rows": []}),
+    );
+    let certified = CertifiedView { id: id(), batch_version: 3, cut: Frontier::from([(0, 4)]) };
+    let certificate =
+        Certificate { sql: "af".into(), streams: answer.frontier.clone(), views: [(view(), certified)].into() };
+    let json = json!({"sql": "af", "streams": {"s": {"0": 7}},
+        "views": {"v": {"id": "00ff", "batch_version": 3, "cut": {"0": 4}}}});
+    check(certificate.clone(), json.clone());
+    let answer = SqlAnswer { stale: false, partial: Default::default(), certificate: Some(certificate), ..answer };
+    check(answer, json!({"columns": columns, "frontier": frontier, "certificate": json, "rows": []}));
 }
 
 #[test]

@@ -19,6 +19,8 @@ use thalweg_schemas::catalog::Catalog;
 use thalweg_schemas::definition::{Statement, pieces, repeats, syntax};
 use thalweg_schemas::engine::expansion::{self, Excess};
 
+use super::determined::is_determined;
+use super::frontier_function::{self, FrontierOf};
 use crate::activity::Activity;
 use crate::limits::allowance::{Allowance, Terms};
 use crate::limits::memory::first_merge;
@@ -26,7 +28,7 @@ use crate::limits::relations::OPERATORS;
 use crate::limits::weight::{self, Weight};
 use crate::limits::{growth, guard, relations, text, windows};
 use crate::names;
-use crate::options::Options;
+use crate::options::{Options, SourceLayer};
 use crate::parameters::{self, Bindings};
 use crate::pin::Pins;
 use crate::statements::{self, RequestKind};
@@ -45,9 +47,30 @@ pub(super) struct ReadQuery {
     pub(super) statement: EngineStatement,
     pub(super) references: Vec<TableReference>,
     pub(super) options: Options,
+    /// True if the answer depends on the tables, values and options alone.
+    pub(super) is_determined: bool,
     /// The number of the highest placeholder.
     placeholders: usize,
-    bindings: Bindings,
+    pub(super) bindings: Bindings,
+    frontiers_of: Vec<FrontierOf>,
+}
+
+/// What a request asks.
+pub(crate) enum RequestText {
+    Sql(String),
+    /// A query that is put together from parts on a lane, and what stands for it in identities and in the log.
+    Parts {
+        text: String,
+        statement: Box<dyn FnOnce() -> Result<EngineStatement> + Send>,
+    },
+}
+
+impl RequestText {
+    pub(crate) fn text(&self) -> &str {
+        match self {
+            RequestText::Sql(text) | RequestText::Parts { text, .. } => text,
+        }
+    }
 }
 
 /// What is known of a text without running it.
@@ -72,10 +95,15 @@ pub(super) struct Planned {
 /// Errors: those of a text that cannot be read, [`Error::RefuseSize`], [`Error::BindParameters`].
 pub(super) fn read(
     state: &SessionState,
-    sql: &str,
+    request: RequestText,
     bindings: Bindings,
     mut options: Options,
 ) -> Result<RequestContent> {
+    let sql = match request {
+        RequestText::Sql(sql) => sql,
+        RequestText::Parts { text, statement } => return query(state, text, statement()?, bindings, options),
+    };
+    let sql = sql.as_str();
     text::refuse_long(sql)?;
     let mut pieces = pieces::split(sql).map_err(Error::from)?;
     let sql = options.take(sql, &mut pieces)?;
@@ -93,20 +121,37 @@ pub(super) fn read(
         }
         RequestKind::Query => {
             let statement = state.sql_to_statement(&sql, &dialect).map_err(planning)?;
-            relations::refuse_many(&statement)?;
-            let placeholders = parameters::count(&statement)?;
-            bindings.check(placeholders)?;
-            let references = state.resolve_table_references(&statement).map_err(planning)?;
-            Ok(RequestContent::Query(Box::new(ReadQuery {
-                sql: sql.into_owned(),
-                statement,
-                references,
-                options,
-                placeholders,
-                bindings,
-            })))
+            query(state, sql.into_owned(), statement, bindings, options)
         }
     }
+}
+
+fn query(
+    state: &SessionState,
+    sql: String,
+    statement: EngineStatement,
+    bindings: Bindings,
+    options: Options,
+) -> Result<RequestContent> {
+    relations::refuse_many(&statement)?;
+    let placeholders = parameters::count(&statement)?;
+    bindings.check(placeholders)?;
+    let source = options.source;
+    let references = state.resolve_table_references(&statement).map_err(planning)?;
+    let mut references: Vec<_> = references.into_iter().map(|table| names::of_source(table, source)).collect();
+    let frontiers_of = frontier_function::names(&statement, source);
+    references.extend(frontiers_of.iter().map(|of| of.table.clone()));
+    let is_determined = is_determined(state, &statement);
+    Ok(RequestContent::Query(Box::new(ReadQuery {
+        sql,
+        statement,
+        references,
+        options,
+        is_determined,
+        placeholders,
+        bindings,
+        frontiers_of,
+    })))
 }
 
 /// The definitions that names stand for, and the pins that their tables read.
@@ -186,6 +231,11 @@ async fn logical(
     for function in cancel::functions(&tables.activity, &query.options) {
         state.register_udf(Arc::new(function)).map_err(planning)?;
     }
+    if query.options.source != SourceLayer::Merged {
+        state.config_mut().options_mut().catalog.default_schema = query.options.source.as_str().to_owned();
+    }
+    let frontiers = frontier_function::function(&query.frontiers_of, &tables.catalog, &tables.pins);
+    state.register_udf(Arc::new(frontiers)).map_err(planning)?;
     let state = &*state;
     let planned = parameters::bind(statement, query.placeholders, &query.bindings, |statement| async move {
         let mut apart = statement.clone();

@@ -8,12 +8,12 @@
 use std::sync::Arc;
 
 use thalweg_schemas::definition::Statement;
-use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Instant, timeout_at};
 use tokio_util::task::AbortOnDropHandle;
 
-use super::Engine;
-use super::planning::{self, Description, RequestContent};
+use super::planning::{self, Description, RequestContent, RequestText};
+use super::text_places::TextPlaces;
+use super::{Engine, LOGGED_CHARACTERS};
 use crate::answer::Answer;
 use crate::limits::weight::Weight;
 use crate::options::Options;
@@ -32,22 +32,6 @@ const PLAN_LOST_AFTER: std::time::Duration = std::time::Duration::from_millis(25
 
 /// How long definitions may be read and compiled.
 const DEFINITIONS_TIME: std::time::Duration = std::time::Duration::from_secs(60);
-
-/// The places that a text has before it is planned.
-pub(super) struct TextPlaces {
-    pub(super) is_short: bool,
-    /// The place to run: of a text that is heavy before it is planned, or of a query that starts again.
-    pub(super) run: Option<OwnedSemaphorePermit>,
-    /// Held while the text and its tree are in memory.
-    long: Option<OwnedSemaphorePermit>,
-}
-
-impl TextPlaces {
-    /// The places, for work on the text to hold.
-    pub(super) fn hand_over(&mut self) -> Self {
-        Self { is_short: self.is_short, run: self.run.take(), long: self.long.take() }
-    }
-}
 
 /// The time of work on a lane.
 pub(super) struct LaneTime {
@@ -70,12 +54,14 @@ impl Engine {
         options: Options,
     ) -> Result<Description> {
         let deadline = Instant::now() + self.config.query_timeout;
-        let (content, places) = self.read(sql, Bindings::Types(declared), options, deadline).await?;
+        let request = RequestText::Sql(sql.to_owned());
+        let (content, places) = self.read(request, Bindings::Types(declared), options, deadline).await?;
         let query = match content {
             RequestContent::Definitions(_) => return Ok(Description { parameters: Vec::new(), columns: None }),
             RequestContent::Query(query) => query,
         };
         let catalog = Arc::clone(&self.sources.shared.catalog.borrow());
+        names::refuse_sided_streams(&catalog, &query.references, query.options.source)?;
         names::wanted(&catalog, &query.references, &self.sources.metrics)?;
         let (state, activity) = (self.base.clone(), Arc::clone(&self.activity));
         let time = self.time_to_plan(places.is_short, deadline);
@@ -97,23 +83,24 @@ impl Engine {
     /// heavy query.
     pub(super) async fn read(
         self: &Arc<Self>,
-        sql: &str,
+        request: RequestText,
         bindings: Bindings,
         options: Options,
         deadline: Instant,
     ) -> Result<(RequestContent, TextPlaces)> {
-        let mut places = TextPlaces { is_short: sql.len() <= SHORT_TEXT, run: None, long: None };
-        if sql.len() > LONG_TEXT {
+        let length = request.text().len();
+        let logged: String = request.text().chars().take(LOGGED_CHARACTERS).collect();
+        let mut places = TextPlaces { is_short: length <= SHORT_TEXT, run: None, long: None };
+        if length > LONG_TEXT {
             places.long = Some(self.places.long_text().await?);
         }
         if !places.is_short {
             places.run = Some(self.place(Weight::Heavy).await?);
         }
-        let (engine, text) = (Arc::clone(self), sql.to_owned());
+        let engine = Arc::clone(self);
         let time = self.time_to_plan(places.is_short, deadline);
-        let read = self.on_lane(time, sql, async move {
-            let read = planning::read(&engine.base, &text, bindings, options);
-            drop(text);
+        let read = self.on_lane(time, &logged, async move {
+            let read = planning::read(&engine.base, request, bindings, options);
             (read, places)
         });
         let (read, places) = read.await?;

@@ -1,9 +1,10 @@
-//! Answers as JSON and CSV, batch by batch.
+//! Answers as JSON, CSV and NDJSON, batch by batch; [`binary`] has Arrow and Parquet.
 //!
 //! Invariant: JSON neither rounds nor loses a value. Integers are numbers, decimals are strings, floats are the
 //! shortest numbers that read back equal, NaN and infinities are strings, and binary is hexadecimal. A time that no
 //! calendar has is shown as the number that it is, so an answer is valid whatever it contains.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, ArrowPrimitiveType, AsArray, PrimitiveArray, StringArray, StringBuilder};
@@ -16,30 +17,16 @@ use arrow::error::ArrowError;
 use arrow::json::writer::{Encoder as ValueEncoder, EncoderFactory, EncoderOptions, NullableEncoder, make_encoder};
 use arrow::record_batch::RecordBatch;
 use arrow::util::display::{ArrayFormatter, FormatOptions};
-use axum::http::HeaderValue;
+use datafusion::execution::memory_pool::MemoryReservation;
+use thalweg_schemas::api::headers;
 use thalweg_schemas::api::sql::{AnswerColumn, SqlAnswer};
 
+use self::binary::{ArrowStream, BinaryHead, ParquetFile};
+use super::format::AnswerFormat;
 use crate::{Error, Result};
 
+mod binary;
 pub(super) mod size;
-
-/// The format of an answer.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum AnswerFormat {
-    /// A [`SqlAnswer`] with one row per line.
-    Json,
-    /// A line of names, then one line per row; nested values are JSON texts.
-    Csv,
-}
-
-impl AnswerFormat {
-    pub(super) fn content_type(self) -> HeaderValue {
-        HeaderValue::from_static(match self {
-            AnswerFormat::Json => "application/json",
-            AnswerFormat::Csv => "text/csv; charset=utf-8",
-        })
-    }
-}
 
 /// The last bytes of an answer as JSON.
 const JSON_END: &[u8] = b"]}";
@@ -50,6 +37,16 @@ pub(super) struct Encoder {
     schema: SchemaRef,
     options: EncoderOptions,
     rows: bool,
+    /// What stands before each value of a row of NDJSON: braces, commas and names.
+    keys: Vec<Vec<u8>>,
+    binary: Option<BinaryWriter>,
+    /// The memory for what the writer holds back.
+    held: Option<MemoryReservation>,
+}
+
+enum BinaryWriter {
+    Arrow(Box<ArrowStream>),
+    Parquet(Box<ParquetFile>),
 }
 
 /// The columns of an answer.
@@ -59,9 +56,15 @@ pub(super) fn columns(schema: &Schema) -> Vec<AnswerColumn> {
 }
 
 impl Encoder {
-    pub(super) fn new(format: AnswerFormat, schema: SchemaRef) -> Self {
+    /// Errors: [`Error::RefuseFormat`] if columns of one name have no place in the format.
+    pub(super) fn new(format: AnswerFormat, schema: SchemaRef, held: Option<MemoryReservation>) -> Result<Self> {
+        let keys = match format {
+            AnswerFormat::Ndjson => keys(&schema, format)?,
+            AnswerFormat::Parquet => keys(&schema, format).map(|_| Vec::new())?,
+            AnswerFormat::Json | AnswerFormat::Csv | AnswerFormat::Arrow => Vec::new(),
+        };
         let options = EncoderOptions::default().with_explicit_nulls(true).with_encoder_factory(Arc::new(ExactNumbers));
-        Self { format, schema, options, rows: false }
+        Ok(Self { format, schema, options, rows: false, keys, binary: None, held })
     }
 
     /// Writes the start of the answer; `head` is the answer without its rows.
@@ -71,46 +74,93 @@ impl Encoder {
                 let whole = serde_json::to_vec(head).map_err(|e| Error::Serve(std::io::Error::other(e)))?;
                 // The rows are the last field of the head and are still empty, so the closing bytes can be cut off.
                 out.extend_from_slice(&whole[..whole.len() - JSON_END.len()]);
-                Ok(())
             }
-            AnswerFormat::Csv => {
-                let flat = flat_schema(&self.schema);
-                write_csv(&RecordBatch::new_empty(flat), true, out)
+            AnswerFormat::Csv => write_csv(&RecordBatch::new_empty(flat_schema(&self.schema)), true, out)?,
+            AnswerFormat::Ndjson => {}
+            AnswerFormat::Arrow => {
+                let head = BinaryHead::new(&self.schema, facts(head)?);
+                self.binary = Some(BinaryWriter::Arrow(Box::new(ArrowStream::begin(&head, out)?)));
             }
-        }
-    }
-
-    pub(super) fn batch(&mut self, batch: &RecordBatch, out: &mut Vec<u8>) -> Result<()> {
-        match self.format {
-            AnswerFormat::Json => self.json_rows(batch, out).map_err(Error::Encode),
-            AnswerFormat::Csv => write_csv(&self.flat(batch).map_err(Error::Encode)?, false, out),
-        }
-    }
-
-    /// The bytes that `batch` becomes, at most, and what is needed on the way.
-    pub(super) fn bytes_of(&self, batch: &RecordBatch) -> usize {
-        size::encoded_bytes(batch, self.format)
-    }
-
-    pub(super) fn end(&mut self, out: &mut Vec<u8>) -> Result<()> {
-        if self.format == AnswerFormat::Json {
-            out.extend_from_slice(JSON_END);
-            out.push(b'\n');
+            AnswerFormat::Parquet => {
+                let head = BinaryHead::new(&self.schema, facts(head)?);
+                self.binary = Some(BinaryWriter::Parquet(Box::new(ParquetFile::new(&head)?)));
+            }
         }
         Ok(())
     }
 
-    fn json_rows(&mut self, batch: &RecordBatch, out: &mut Vec<u8>) -> Result<(), ArrowError> {
-        let schema = batch.schema();
-        let mut columns = schema
-            .fields()
-            .iter()
-            .zip(batch.columns())
-            .map(|(field, column)| make_encoder(field, column, &self.options))
-            .collect::<Result<Vec<_>, _>>()?;
+    pub(super) fn batch(&mut self, batch: &RecordBatch, out: &mut Vec<u8>) -> Result<()> {
+        match (self.format, &mut self.binary) {
+            (_, Some(BinaryWriter::Arrow(stream))) => stream.batch(batch, out),
+            (_, Some(BinaryWriter::Parquet(file))) => {
+                file.batch(batch, out)?;
+                let bytes = file.held();
+                match &self.held {
+                    Some(held) => held.try_resize(bytes).map_err(|source| Error::of_engine(source, false)),
+                    None => Ok(()),
+                }
+            }
+            (AnswerFormat::Csv, None) => write_csv(&self.flat(batch).map_err(Error::Encode)?, false, out),
+            (AnswerFormat::Ndjson, None) => self.objects(batch, out).map_err(Error::Encode),
+            (_, None) => self.json_rows(batch, out).map_err(Error::Encode),
+        }
+    }
+
+    /// True if a small batch may take long, because what was held back is written with it.
+    pub(super) fn holds_back(&self) -> bool {
+        self.format == AnswerFormat::Parquet
+    }
+
+    /// The bytes that `batch` becomes, at most, and what is needed on the way.
+    pub(super) fn bytes_of(&self, batch: &RecordBatch) -> usize {
+        let held = match &self.binary {
+            Some(BinaryWriter::Parquet(file)) => file.held(),
+            Some(BinaryWriter::Arrow(_)) | None => 0,
+        };
+        size::encoded_bytes(batch, self.format).saturating_add(held)
+    }
+
+    pub(super) fn end(&mut self, out: &mut Vec<u8>) -> Result<()> {
+        match (self.format, &mut self.binary) {
+            (_, Some(BinaryWriter::Arrow(stream))) => stream.end(out)?,
+            (_, Some(BinaryWriter::Parquet(file))) => file.end(out)?,
+            (AnswerFormat::Json, None) => {
+                out.extend_from_slice(JSON_END);
+                out.push(b'\n');
+            }
+            (_, None) => {}
+        }
+        Ok(())
+    }
+
+    /// Writes one object per row.
+    fn objects(&self, batch: &RecordBatch, out: &mut Vec<u8>) -> Result<(), ArrowError> {
+        let mut columns = self.values(batch)?;
         for row in 0..batch.num_rows() {
-            out.extend_from_slice(if self.rows { b",\n[" } else { b"\n[" });
-            self.rows = true;
+            if columns.is_empty() {
+                out.push(b'{');
+            }
+            for (key, column) in self.keys.iter().zip(&mut columns) {
+                out.extend_from_slice(key);
+                write_value(column, row, out);
+            }
+            out.extend_from_slice(b"}\n");
+        }
+        Ok(())
+    }
+
+    /// The encoders of the columns' values.
+    fn values<'a>(&'a self, batch: &'a RecordBatch) -> Result<Vec<NullableEncoder<'a>>, ArrowError> {
+        let columns = batch.schema_ref().fields().iter().zip(batch.columns());
+        columns.map(|(field, column)| make_encoder(field, column, &self.options)).collect()
+    }
+
+    fn json_rows(&mut self, batch: &RecordBatch, out: &mut Vec<u8>) -> Result<(), ArrowError> {
+        let mut columns = self.values(batch)?;
+        let mut rows = self.rows;
+        for row in 0..batch.num_rows() {
+            out.extend_from_slice(if rows { b",\n[" } else { b"\n[" });
+            rows = true;
             for (i, column) in columns.iter_mut().enumerate() {
                 if i > 0 {
                     out.push(b',');
@@ -119,6 +169,8 @@ impl Encoder {
             }
             out.push(b']');
         }
+        drop(columns);
+        self.rows = rows;
         Ok(())
     }
 
@@ -142,6 +194,47 @@ impl Encoder {
         let rows = arrow::array::RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
         RecordBatch::try_new_with_options(flat_schema(&schema), columns, &rows)
     }
+}
+
+/// What stands before each value of a row of NDJSON.
+///
+/// Errors: [`Error::RefuseFormat`] if a name repeats.
+fn keys(schema: &Schema, format: AnswerFormat) -> Result<Vec<Vec<u8>>> {
+    let mut names = BTreeSet::new();
+    let mut keys = Vec::new();
+    for field in schema.fields() {
+        if !names.insert(field.name()) {
+            return Err(Error::RefuseFormat {
+                reason: format!(
+                    "the answer has several columns `{}`, and {} takes each name once; give them other names with AS, or \
+                     ask for JSON or CSV",
+                    field.name(),
+                    format.media_type()
+                ),
+            });
+        }
+        let name = serde_json::to_string(field.name()).map_err(|e| Error::Serve(std::io::Error::other(e)))?;
+        keys.push(format!("{}{name}:", if keys.is_empty() { '{' } else { ',' }).into_bytes());
+    }
+    Ok(keys)
+}
+
+/// What the headers of an answer say, for formats that have a place for it.
+fn facts(head: &SqlAnswer) -> Result<Vec<(String, String)>> {
+    let json = |value: std::result::Result<String, serde_json::Error>| {
+        value.map_err(|e| Error::Serve(std::io::Error::other(e)))
+    };
+    let mut facts = vec![(headers::FRONTIER.to_owned(), json(serde_json::to_string(&head.frontier))?)];
+    if head.stale {
+        facts.push((headers::STALE.to_owned(), headers::TRUE.to_owned()));
+    }
+    if !head.partial.is_empty() {
+        facts.push((headers::PARTIAL.to_owned(), json(serde_json::to_string(&head.partial))?));
+    }
+    if let Some(certificate) = &head.certificate {
+        facts.push((headers::CERTIFICATE.to_owned(), json(serde_json::to_string(certificate))?));
+    }
+    Ok(facts)
 }
 
 fn write_value(column: &mut NullableEncoder<'_>, row: usize, out: &mut Vec<u8>) {

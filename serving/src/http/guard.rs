@@ -1,7 +1,7 @@
 //! The door: every request passes here before a handler sees it.
 //!
 //! ```text
-//!  host ─▶ origin ─▶ token ─▶ body, in time and within its limit ─▶ handler
+//!  host ─▶ preflight, origin ─▶ token ─▶ body, in time and within its limit ─▶ handler
 //! ```
 //!
 //! Invariant: no body is read for a client without the right to ask.
@@ -20,6 +20,7 @@ use thalweg_schemas::api::paths;
 use thalweg_schemas::error::innermost;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+use super::origins;
 use crate::access::{Access, AccessDenied, Right, bearer};
 use crate::{Error, Result};
 
@@ -95,20 +96,26 @@ pub(super) struct MayQuery(pub(super) bool);
 /// Lets a request pass to its handler, or answers it.
 pub(super) async fn guard(State(door): State<Door>, request: Request, next: Next) -> Response {
     let mut held = door.bodies.held();
-    match pass(&door, request, &mut held).await {
+    let known = origins::known(&door.access.origins, request.headers());
+    let origin = request.headers().get(header::ORIGIN).cloned();
+    let mut response = match pass(&door, request, &mut held).await {
         // The handler returns once its query has started, and the text is no longer needed then.
-        Ok(request) => next.run(request).await,
+        Ok(Some(request)) => next.run(request).await,
+        Ok(None) => origins::preflight(),
         Err(error) => error.into_response(),
-    }
+    };
+    origins::allow(known, origin, &door.access.origins, response.headers_mut());
+    response
 }
 
-async fn pass(door: &Door, mut request: Request, held: &mut HeldBytes) -> Result<Request> {
+/// Returns a request that may pass; `None` if a browser asks what a page of another site may do, and the page may ask.
+async fn pass(door: &Door, mut request: Request, held: &mut HeldBytes) -> Result<Option<Request>> {
     let right = right(request.method(), request.uri().path());
     if right == Right::Probe {
         let token = text(request.headers(), header::AUTHORIZATION).and_then(bearer);
         let may_query = MayQuery(door.access.check(Right::Query, token).is_ok());
         request.extensions_mut().insert(may_query);
-        return Ok(request);
+        return Ok(Some(request));
     }
     let headers = request.headers();
     let authority = request.uri().authority().map(|authority| authority.as_str());
@@ -116,17 +123,28 @@ async fn pass(door: &Door, mut request: Request, held: &mut HeldBytes) -> Result
     if !door.access.serves(host) {
         return Err(Error::AskOtherHost { host: host.to_owned() });
     }
-    if request.method() != Method::GET && !same_site(headers, host) {
+    let other_site = if same_site(headers, host) { None } else { origins::known(&door.access.origins, headers) };
+    if other_site.is_some() && origins::is_preflight(request.method(), headers) {
+        return Ok(None);
+    }
+    let reads = matches!(*request.method(), Method::GET | Method::HEAD);
+    let is_foreign = if reads { origins::is_fetched_elsewhere(headers) } else { !same_site(headers, host) };
+    if is_foreign && other_site.is_none() {
         return Err(Error::AskFromOtherSite);
     }
     let token = text(headers, header::AUTHORIZATION).and_then(bearer);
     door.access.check(right, token).map_err(Error::Deny)?;
-    let caller = Caller { definitions: door.access.check_definitions(token).err() };
+    let of_origin = other_site.map_or(Ok(()), |origin| door.access.check_origin(origin));
+    if right == Right::Change {
+        of_origin.map_err(Error::Deny)?;
+    }
+    let definitions = door.access.check_definitions(token).and(of_origin).err();
+    let caller = Caller { definitions };
     let (mut parts, body) = request.into_parts();
     parts.extensions.insert(caller);
     let received = tokio::time::timeout(door.receive_within, receive(body, held)).await;
     let body = received.map_err(|_| Error::ReadSlowRequest { seconds: door.receive_within.as_secs_f64() })??;
-    Ok(Request::from_parts(parts, Body::from(body)))
+    Ok(Some(Request::from_parts(parts, Body::from(body))))
 }
 
 /// The right that a request needs. `/v1/sql` also takes definitions, which are known once the SQL is read.

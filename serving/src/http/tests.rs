@@ -2,7 +2,11 @@
 
 mod console;
 mod door;
+mod formats;
 mod large;
+mod pages;
+mod polling;
+mod reading;
 mod reference;
 
 use std::time::Duration;
@@ -110,7 +114,9 @@ async fn errors_are_json_wherever_they_arise() {
     assert_eq!((status, code.as_str()), (400, "syntax"));
     let (status, code, _) = error(server.get("/v2/sql").await).await;
     assert_eq!((status, code.as_str()), (404, "no_such_path"));
-    let (status, code, _) = error(server.get("/v1/sql").await).await;
+    let reply = server.get("/v1/audit").await;
+    assert_eq!(reply.headers()["allow"], "POST");
+    let (status, code, _) = error(reply).await;
     assert_eq!((status, code.as_str()), (405, "no_such_method"));
     let request = server.post("/v1/sql").header("accept", "image/png").body("SELECT 1");
     let (status, code, _) = error(request.send().await.unwrap()).await;

@@ -6,7 +6,7 @@
 use anyhow::{Context, Result};
 use reqwest::header::{ACCEPT, CONTENT_TYPE};
 use reqwest::{Method, Response};
-use serde_json::Value;
+use serde_json::{Value, json};
 use thalweg_schemas::api::sql::SqlAnswer;
 use thalweg_schemas::api::{headers, paths};
 
@@ -21,6 +21,10 @@ pub struct Wishes {
     pub min_frontier: Option<String>,
     /// The answer may leave out the partitions that no speed worker holds.
     pub partial: bool,
+    /// The layers that answer for views without a schema; `None`: both.
+    pub source: Option<String>,
+    /// Texts in the places of `$1`, `$2`, …
+    pub params: Vec<String>,
 }
 
 /// An answer whose rows have not been read yet.
@@ -32,11 +36,15 @@ pub(super) struct Begun {
 
 /// Errors: [`crate::http::Refused`] if the server refuses the request.
 pub(super) async fn begin(client: &Client, sql: &str, accept: &'static str, wishes: &Wishes) -> Result<Begun> {
-    let mut request = client
-        .request(Method::POST, paths::SQL)?
-        .header(CONTENT_TYPE, "text/plain")
-        .header(ACCEPT, accept)
-        .body(sql.to_owned());
+    let request = client.request(Method::POST, paths::SQL)?.header(ACCEPT, accept);
+    let mut request = if wishes.params.is_empty() {
+        request.header(CONTENT_TYPE, "text/plain").body(sql.to_owned())
+    } else {
+        request.json(&json!({ "sql": sql, "params": wishes.params }))
+    };
+    if let Some(source) = &wishes.source {
+        request = request.header(headers::SOURCE, source);
+    }
     if wishes.stale {
         request = request.header(headers::STALE, headers::ALLOW);
     }

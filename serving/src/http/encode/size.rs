@@ -7,7 +7,9 @@ use arrow::array::{Array, ArrayRef, AsArray, OffsetSizeTrait, RecordBatch};
 use arrow::buffer::OffsetBuffer;
 use arrow::datatypes::DataType;
 
-use super::{AnswerFormat, is_time};
+use super::super::format::AnswerFormat;
+use super::is_time;
+use crate::limits::slices;
 
 /// The comma or the bracket behind a value, and the line's end that takes its place in the last column.
 const SEPARATOR: usize = 2;
@@ -23,14 +25,23 @@ const TIME: usize = 128;
 
 /// The bytes that `batch` becomes, at most, and what is needed on the way.
 pub(in crate::http) fn encoded_bytes(batch: &RecordBatch, format: AnswerFormat) -> usize {
-    let columns = batch.columns().iter().map(|column| {
+    if matches!(format, AnswerFormat::Arrow | AnswerFormat::Parquet) {
+        // Offsets and bits of validity are counted as one more value.
+        let around = batch.num_columns().saturating_mul(batch.num_rows().saturating_mul(8).saturating_add(1024));
+        return slices::bytes(batch).saturating_add(around);
+    }
+    let schema = batch.schema_ref();
+    let columns = schema.fields().iter().zip(batch.columns()).map(|(field, column)| {
         let json = value_bytes(column);
         match format {
-            AnswerFormat::Json => json,
+            // A row repeats the names.
+            AnswerFormat::Ndjson => {
+                json.saturating_add(batch.num_rows().saturating_mul(escaped(field.name()).saturating_add(4)))
+            }
             // The column is there as a text, in a buffer that grows, and in the answer with its quotes doubled.
             AnswerFormat::Csv if column.data_type().is_nested() => json.saturating_mul(5),
             AnswerFormat::Csv if is_time(column.data_type()) => json.saturating_mul(3),
-            AnswerFormat::Csv => json,
+            _ => json,
         }
     });
     columns.fold(batch.num_rows().saturating_mul(4), usize::saturating_add)

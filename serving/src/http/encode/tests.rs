@@ -13,7 +13,7 @@ fn encode(format: AnswerFormat, columns: Vec<(&str, ArrayRef)>) -> String {
     let batch =
         RecordBatch::try_from_iter_with_nullable(columns.into_iter().map(|(name, column)| (name, column, true)))
             .unwrap();
-    let mut encoder = Encoder::new(format, batch.schema());
+    let mut encoder = Encoder::new(format, batch.schema(), None).unwrap();
     let mut out = Vec::new();
     encoder.begin(&head(&batch.schema(), r#"{"s":{"0":3}}"#), &mut out).unwrap();
     encoder.batch(&batch, &mut out).unwrap();
@@ -25,7 +25,8 @@ fn encode(format: AnswerFormat, columns: Vec<(&str, ArrayRef)>) -> String {
 
 fn head(schema: &Schema, frontier: &str) -> SqlAnswer {
     let frontier = serde_json::from_str(frontier).unwrap();
-    SqlAnswer { columns: columns(schema), frontier, stale: false, partial: Default::default(), rows: Vec::new() }
+    let (partial, certificate, rows) = (Default::default(), None, Vec::new());
+    SqlAnswer { columns: columns(schema), frontier, stale: false, partial, certificate, rows }
 }
 
 /// Checks that `column` is written as these JSON values, and its first row once more.
@@ -114,9 +115,29 @@ fn json_names_columns_types_and_frontier_before_the_rows() {
 fn csv_has_a_head_even_without_rows() {
     let schema =
         Arc::new(Schema::new(vec![Field::new("a,b", DataType::Int64, true), Field::new("c", DataType::Utf8, true)]));
-    let mut encoder = Encoder::new(AnswerFormat::Csv, Arc::clone(&schema));
+    let mut encoder = Encoder::new(AnswerFormat::Csv, Arc::clone(&schema), None).unwrap();
     let mut out = Vec::new();
     encoder.begin(&head(&schema, "{}"), &mut out).unwrap();
     encoder.end(&mut out).unwrap();
     assert_eq!(String::from_utf8(out).unwrap(), "\"a,b\",c\n");
+}
+
+#[test]
+fn ndjson_has_an_object_per_row_and_takes_each_name_once() {
+    let numbers: ArrayRef = Arc::new(Int64Array::from(vec![Some(1), None]));
+    let texts: ArrayRef = Arc::new(StringArray::from(vec!["a\nb", ""]));
+    let text = encode(AnswerFormat::Ndjson, vec![("n", Arc::clone(&numbers)), ("a \"t\"", texts)]);
+    let row = r#"{"n":1,"a \"t\"":"a\nb"}"#;
+    assert_eq!(text, format!("{row}\n{}\n{row}\n", r#"{"n":null,"a \"t\"":""}"#));
+    let field = || Field::new("n", DataType::Int64, true);
+    let twice = Arc::new(Schema::new(vec![field(), field()]));
+    for (format, expect) in [
+        (AnswerFormat::Json, true),
+        (AnswerFormat::Csv, true),
+        (AnswerFormat::Arrow, true),
+        (AnswerFormat::Ndjson, false),
+        (AnswerFormat::Parquet, false),
+    ] {
+        assert_eq!(Encoder::new(format, Arc::clone(&twice), None).is_ok(), expect, "{format:?}");
+    }
 }

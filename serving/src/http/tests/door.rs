@@ -13,7 +13,7 @@ const CREATE: &str = "CREATE MATERIALIZED VIEW peaks AS SELECT max(temperature) 
 
 impl Server {
     /// Starts a server with another configuration.
-    async fn with(change: impl FnOnce(&mut ServingConfig)) -> Self {
+    pub(super) async fn with(change: impl FnOnce(&mut ServingConfig)) -> Self {
         let world = World::standing(&at(30, 20), &at(22, 11), &at(47, 33)).await;
         Self::configured(world, change).await
     }
@@ -44,7 +44,7 @@ impl Server {
     }
 
     /// Sends bytes and returns everything until the server closes the connection.
-    async fn raw(&self, request: &str) -> String {
+    pub(super) async fn raw(&self, request: &str) -> String {
         let mut stream = self.connect().await;
         stream.write_all(request.as_bytes()).await.unwrap();
         let mut reply = String::new();

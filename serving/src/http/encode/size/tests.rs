@@ -35,11 +35,11 @@ fn check(column: ArrayRef) {
         lists(&long).slice(0, 1),
         long,
     ] {
-        for format in [AnswerFormat::Json, AnswerFormat::Csv] {
+        for format in [AnswerFormat::Json, AnswerFormat::Csv, AnswerFormat::Ndjson] {
             let name = values.data_type().to_string();
             let batch = RecordBatch::try_from_iter_with_nullable([("x", Arc::clone(&values), true)]).unwrap();
             let mut out = Vec::new();
-            Encoder::new(format, batch.schema()).batch(&batch, &mut out).unwrap();
+            Encoder::new(format, batch.schema(), None).unwrap().batch(&batch, &mut out).unwrap();
             let said = encoded_bytes(&batch, format);
             assert!(said >= out.len(), "{said} for {} bytes of {name}", out.len());
         }
