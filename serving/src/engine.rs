@@ -40,6 +40,7 @@ use crate::metrics::Track;
 use crate::names;
 use crate::options::Options;
 use crate::parameters::{Bindings, Parameter};
+use crate::pg_catalog::PgCatalog;
 use crate::pin::{AnsweredFrontiers, PinOptions, Pins, pin_all};
 use crate::sources::{ServingConfig, Sources};
 use crate::status::readiness::Readiness;
@@ -55,6 +56,7 @@ pub(crate) struct Engine {
     lanes: Lanes,
     memory: Arc<AllQueries>,
     given: AnsweredFrontiers,
+    postgres: Arc<PgCatalog>,
     pub(crate) readiness: Readiness,
     panics: AtomicU64,
     pub(crate) activity: Arc<Activity>,
@@ -68,6 +70,8 @@ impl Engine {
         let options = settings.options_mut();
         options.catalog.default_catalog = names::CATALOG.into();
         options.catalog.default_schema = names::PUBLIC.into();
+        // `pg_catalog` has an information_schema of its own.
+        options.catalog.information_schema = false;
         options.sql_parser.collect_spans = true;
         let base = session::state_with(settings, env);
         Ok(Self {
@@ -79,6 +83,7 @@ impl Engine {
             places: Places::new(config.max_queries, config.max_light_queries, config.queue_wait),
             memory: Arc::new(AllQueries::new(config.all_queries_memory)),
             given: AnsweredFrontiers::default(),
+            postgres: Arc::default(),
             readiness: Readiness::default(),
             panics: AtomicU64::new(0),
             activity: Arc::default(),
@@ -241,7 +246,8 @@ impl Engine {
         let (engine, read) = (Arc::clone(self), Arc::clone(query));
         let time = self.time_to_plan(places.is_short, deadline);
         let planned = self.on_lane(time, &query.sql, async move {
-            let tables = QueryTables { catalog, pins: Arc::new(pins) };
+            let postgres = Arc::clone(&engine.postgres);
+            let tables = QueryTables { catalog, pins: Arc::new(pins), postgres };
             planning::plan(engine.base.clone(), &read, tables, &terms, pool, engine.config.max_join_pairs).await
         });
         let planned: Planned = planned.await??;

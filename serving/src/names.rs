@@ -1,7 +1,7 @@
 //! The SQL names of a query: `public` (streams and views), `batch` and `speed` (one side of a view), `rejects`.
 //!
 //! Invariant: the tables that a query reads are built from its pins. All other tables of the catalog can be described
-//! (SHOW TABLES, `information_schema`) but not read.
+//! (SHOW TABLES, `information_schema`, `pg_catalog`) but not read.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
@@ -48,7 +48,7 @@ pub(crate) enum Named {
 
 impl Named {
     /// Returns the columns of the table. Columns that `*` leaves out are there if the query mentions them.
-    fn schema(&self, mentioned: &Mentioned) -> SchemaRef {
+    pub(crate) fn schema(&self, mentioned: &Mentioned) -> SchemaRef {
         match self {
             Named::Rows(stream) => stream.definition.table_schema_with(mentioned),
             Named::Rejects(stream) => stream.definition.reject_schema_with(mentioned),
@@ -57,7 +57,7 @@ impl Named {
     }
 
     /// Returns the CREATE statement as users may see it.
-    fn definition(&self) -> String {
+    pub(crate) fn definition(&self) -> String {
         match self {
             Named::Rows(stream) | Named::Rejects(stream) => stream.definition.shown_sql(),
             Named::View(view, _) => view.definition.sql.clone(),
@@ -202,11 +202,13 @@ fn is_stream(catalog: &Catalog, name: &str) -> bool {
     catalog.streams.keys().any(|stream| stream.as_str() == name)
 }
 
-/// Returns the SQL catalog of one query. A table is planned when the query names it.
+/// Returns the SQL catalog of one query: the names of `catalog`, and the schemas `others`. A table is planned when the
+/// query names it.
 pub(crate) fn catalog_list(
     catalog: &Catalog,
     pins: Arc<Pins>,
     mentioned: &Arc<Mentioned>,
+    others: Vec<(&'static str, Arc<dyn SchemaProvider>)>,
 ) -> Arc<dyn CatalogProviderList> {
     let schemas = all_names(catalog)
         .into_iter()
@@ -216,6 +218,7 @@ pub(crate) fn catalog_list(
             let tables: Arc<dyn SchemaProvider> = Arc::new(Tables { names, pins, mentioned });
             (schema, tables)
         })
+        .chain(others)
         .collect();
     let list = MemoryCatalogProviderList::new();
     list.register_catalog(CATALOG.to_owned(), Arc::new(Schemas(schemas)));

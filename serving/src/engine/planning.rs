@@ -25,6 +25,7 @@ use crate::limits::{expansion, growth, guard, relations, text};
 use crate::names;
 use crate::options::Options;
 use crate::parameters::{self, Bindings};
+use crate::pg_catalog::PgCatalog;
 use crate::pin::Pins;
 use crate::statements::{self, RequestKind};
 use crate::{Error, Result};
@@ -109,6 +110,7 @@ pub(super) fn read(
 pub(super) struct QueryTables {
     pub(super) catalog: Arc<Catalog>,
     pub(super) pins: Arc<Pins>,
+    pub(super) postgres: Arc<PgCatalog>,
 }
 
 /// Plans a query over `tables`.
@@ -144,11 +146,10 @@ pub(super) async fn plan(
     Ok(Planned { physical, task, allowance, weight })
 }
 
-/// Describes a query over the tables of `catalog`, none of which is read.
+/// Describes a query over `tables`, none of which is read.
 ///
 /// Errors: those of [`plan`] before the optimizer.
-pub(super) async fn describe(mut state: SessionState, query: &ReadQuery, catalog: Arc<Catalog>) -> Result<Description> {
-    let tables = QueryTables { catalog, pins: Arc::default() };
+pub(super) async fn describe(mut state: SessionState, query: &ReadQuery, tables: QueryTables) -> Result<Description> {
     let (logical, parameters) = logical(&mut state, query, &tables).await?;
     let columns = state.analyzer().execute_and_check(logical, state.config_options(), |_, _| {}).map_err(planning)?;
     Ok(Description { parameters, columns: Some(repeats::shown(columns.schema().inner())) })
@@ -161,10 +162,36 @@ async fn logical(
     tables: &QueryTables,
 ) -> Result<(LogicalPlan, Vec<DataType>)> {
     let mut statement = query.statement.clone();
+    let mut prepared = tables.postgres.prepare(&mut statement, &tables.catalog, state).map_err(planning)?;
     let mentioned = Arc::new(syntax::mentioned(&statement));
-    syntax::rewrite(&mut statement, |name| names::unlisted(&tables.catalog, &mentioned, name));
-    state.register_catalog_list(names::catalog_list(&tables.catalog, Arc::clone(&tables.pins), &mentioned));
+    syntax::rewrite(&mut statement, |name| names::unlisted(&tables.catalog, &mentioned, name))?;
+    let schemas = std::mem::take(&mut prepared.schemas);
+    state.register_catalog_list(names::catalog_list(&tables.catalog, Arc::clone(&tables.pins), &mentioned, schemas));
     let state = &*state;
+    let planned = bound(state, statement, query).await;
+    let (logical, types) = match prepared.instead {
+        None => planned?,
+        // The planner and the optimizer do not take every query of a client. A poorer answer is better than none.
+        Some(instead) => match planned {
+            Ok((plan, types)) if state.optimize(&plan).is_ok() => (plan, types),
+            planned => match bound(state, instead, query).await {
+                Ok(instead) => instead,
+                Err(_) => planned?,
+            },
+        },
+    };
+    refuse_changes(&logical)?;
+    refuse_large(&logical)?;
+    expansion::refuse_large(&logical)?;
+    Ok((logical, types))
+}
+
+/// Plans `statement` with the values of `query`.
+async fn bound(
+    state: &SessionState,
+    statement: EngineStatement,
+    query: &ReadQuery,
+) -> Result<(LogicalPlan, Vec<DataType>)> {
     let planned = parameters::bind(statement, query.placeholders, &query.bindings, |statement| async move {
         let mut apart = statement.clone();
         match state.statement_to_plan(statement).await {
@@ -175,11 +202,7 @@ async fn logical(
             planned => planned,
         }
     });
-    let (logical, types) = planned.await?;
-    refuse_changes(&logical)?;
-    refuse_large(&logical)?;
-    expansion::refuse_large(&logical)?;
-    Ok((logical, types))
+    planned.await
 }
 
 /// True if the planner says that columns of a SELECT have one name. It has no error of its own for that.

@@ -11,7 +11,7 @@ use tokio::time::{Instant, timeout_at};
 use tokio_util::task::AbortOnDropHandle;
 
 use super::Engine;
-use super::planning::{self, Description, RequestContent};
+use super::planning::{self, Description, QueryTables, RequestContent};
 use crate::answer::Answer;
 use crate::limits::weight::Weight;
 use crate::options::Options;
@@ -42,11 +42,11 @@ pub(super) struct TextPlaces {
 
 /// The time of work on a lane.
 pub(super) struct LaneTime {
-    within: std::time::Duration,
+    pub(super) within: std::time::Duration,
     /// The end of the request's time, if that ends the work too.
-    deadline: Option<Instant>,
+    pub(super) deadline: Option<Instant>,
     /// The error if `within` is over first.
-    late: Box<dyn Fn() -> Error + Send>,
+    pub(super) late: Box<dyn Fn() -> Error + Send>,
 }
 
 impl Engine {
@@ -70,7 +70,8 @@ impl Engine {
         names::wanted(&catalog, &query.references, &self.sources.metrics)?;
         let state = self.base.clone();
         let time = self.time_to_plan(places.is_short, deadline);
-        let described = self.on_lane(time, sql, async move { planning::describe(state, &query, catalog).await });
+        let tables = QueryTables { catalog, pins: Arc::default(), postgres: Arc::clone(&self.postgres) };
+        let described = self.on_lane(time, sql, async move { planning::describe(state, &query, tables).await });
         described.await?
     }
 

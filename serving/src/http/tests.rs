@@ -13,7 +13,10 @@ use thalweg_schemas::failure::{FailedStep, ViewFailure};
 use tokio::task::JoinHandle;
 
 use super::*;
+use crate::Result;
+use crate::doors::{Doors, serve};
 use crate::fixture::{World, at};
+use crate::sources::ServingConfig;
 use crate::status::stream::StreamConditions;
 
 struct Server {
@@ -41,7 +44,8 @@ impl Server {
         let mut config = ServingConfig { shutdown_grace: Duration::from_millis(100), ..world.config() };
         change(&mut config);
         let sources = world.sources.clone();
-        let task = tokio::spawn(serve(listener, config, sources, cancel.clone()));
+        let doors = Doors { http: listener, postgres: None, flight_sql: None, tls: None };
+        let task = tokio::spawn(serve(doors, config, sources, cancel.clone()));
         Self { world, url, client: Client::new(), cancel, task }
     }
 

@@ -13,7 +13,7 @@ use thalweg_kit::world::World as Warehouse;
 use thalweg_schemas::StreamName;
 use thalweg_schemas::catalog::Catalog;
 use thalweg_schemas::realtime::snapshot::{StreamHandle, StreamSnapshot};
-use thalweg_serving::{Metrics, Realtime, ServingConfig, Sources, Workers, WorkersConfig};
+use thalweg_serving::{Doors, Metrics, Realtime, ServingConfig, Sources, Workers, WorkersConfig};
 use thalweg_speed::flight::{FlightConfig, ServerTls, serve};
 use tokio::net::TcpListener;
 use tokio::runtime::{Builder, Runtime};
@@ -174,7 +174,8 @@ impl Server {
             shutdown_grace: Duration::from_millis(100),
             ..ServingConfig::default()
         };
-        let serving = thalweg_serving::serve(listener, config, sources, cancel.clone());
+        let doors = Doors { http: listener, postgres: None, flight_sql: None, tls: None };
+        let serving = thalweg_serving::serve(doors, config, sources, cancel.clone());
         tokio::spawn(serving);
         Self { url, client: Client::new(), cancel }
     }

@@ -10,7 +10,8 @@ use thalweg_schemas::api::error::ErrorCode;
 
 use super::{code, lines, rows};
 use crate::Error;
-use crate::engine::{Engine, LaneTime};
+use crate::engine::Engine;
+use crate::engine::texts::LaneTime;
 use crate::fixture::{World, at};
 use crate::options::Options;
 use crate::sources::ServingConfig;

@@ -5,7 +5,7 @@ use datafusion::common::ScalarValue;
 
 use super::*;
 use crate::fixture::at;
-use crate::parameters::Parameter;
+use crate::parameters::{Declared, Parameter};
 
 fn text(value: &str) -> Parameter {
     Parameter::Text(value.to_owned())
