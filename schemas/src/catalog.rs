@@ -12,7 +12,11 @@
 mod cache;
 mod kept;
 
+mod comments;
+
 mod file;
+
+mod commenting;
 
 pub(crate) mod change;
 
@@ -28,6 +32,7 @@ use crate::definition::stream::StreamDefinition;
 use crate::definition::view::ViewDefinition;
 use crate::{Error, Frontier, Result, StreamName, ViewName};
 
+pub use comments::Comments;
 pub use follow::CatalogFollower;
 pub use kept::{KeptEntry, RestOfFile};
 pub use store::CatalogStore;
@@ -43,6 +48,8 @@ pub struct Catalog {
     pub dropped: BTreeMap<StreamName, Arc<CatalogStream>>,
     /// Streams that this process does not understand.
     pub kept_streams: BTreeMap<StreamName, Arc<KeptEntry>>,
+    /// The comments on streams and views, by name.
+    pub comments: BTreeMap<String, Comments>,
     pub rest: Arc<RestOfFile>,
 }
 

@@ -122,6 +122,7 @@ impl Check {
             Statement::CreateStream { .. }
             | Statement::DropStream { .. }
             | Statement::DropView { .. }
+            | Statement::Comment { .. }
             | Statement::Query(_) => Vec::new(),
         }
     }

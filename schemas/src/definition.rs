@@ -25,11 +25,14 @@ mod shown;
 
 pub mod statement;
 
+mod time_patterns;
+
 pub mod syntax;
 
 pub mod repeats;
 
 mod column;
+mod comment;
 mod create_stream;
 mod create_view;
 

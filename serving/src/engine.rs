@@ -54,6 +54,7 @@ use crate::metrics::Track;
 use crate::names;
 use crate::options::Options;
 use crate::parameters::{Bindings, Parameter};
+use crate::pg_catalog::PgCatalog;
 use crate::pin::{AnsweredFrontiers, PinOptions, pin_all};
 use crate::sources::{ServingConfig, Sources};
 use crate::status::readiness::Readiness;
@@ -73,6 +74,7 @@ pub(crate) struct Engine {
     lanes: Lanes,
     memory: Arc<AllQueries>,
     given: AnsweredFrontiers,
+    postgres: Arc<PgCatalog>,
     pub(crate) readiness: Readiness,
     panics: AtomicU64,
     pub(crate) activity: Arc<Activity>,
@@ -86,6 +88,8 @@ impl Engine {
         let options = settings.options_mut();
         options.catalog.default_catalog = names::CATALOG.into();
         options.catalog.default_schema = names::PUBLIC.into();
+        // `pg_catalog` has an information_schema of its own.
+        options.catalog.information_schema = false;
         options.sql_parser.collect_spans = true;
         let base = session::state_with(settings, env);
         Ok(Self {
@@ -97,6 +101,7 @@ impl Engine {
             places: Places::new(config.max_queries, config.max_light_queries, config.queue_wait),
             memory: Arc::new(AllQueries::new(config.all_queries_memory)),
             given: AnsweredFrontiers::default(),
+            postgres: Arc::default(),
             readiness: Readiness::default(),
             panics: AtomicU64::new(0),
             activity: Arc::default(),
@@ -342,6 +347,7 @@ impl Engine {
             pins: Arc::new(pins),
             system: Arc::new(system),
             activity: Arc::clone(&self.activity),
+            postgres: Arc::clone(&self.postgres),
         })
     }
 

@@ -1,7 +1,7 @@
 //! The SQL names of a query: `public` (streams and views), `batch` and `speed` (one side of a view), `rejects`.
 //!
 //! Invariant: the tables that a query reads are built from its pins. All other tables of the catalog can be described
-//! (SHOW TABLES, `information_schema`) but not read.
+//! (SHOW TABLES, `information_schema`, `pg_catalog`) but not read.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
@@ -67,7 +67,7 @@ impl Named {
     }
 
     /// Returns the CREATE statement as users may see it.
-    fn definition(&self) -> String {
+    pub(crate) fn definition(&self) -> String {
         match self {
             Named::Rows(stream) | Named::Rejects(stream) => stream.definition.shown_sql(),
             Named::View(view, _) => view.definition.sql.clone(),
@@ -269,14 +269,14 @@ fn is_stream(catalog: &Catalog, name: &str) -> bool {
     catalog.streams.keys().any(|stream| stream.as_str() == name)
 }
 
-/// Returns the SQL catalog of one query. A table is planned when the query names it.
+/// Returns the SQL catalog of one query: the names of `catalog`, and the schemas `others`. A table is planned when the
+/// query names it.
 pub(crate) fn catalog_list(
     catalog: &Catalog,
     pins: Arc<Pins>,
-    system: &Arc<SystemRows>,
     mentioned: &Arc<Mentioned>,
+    others: Vec<(&'static str, Arc<dyn SchemaProvider>)>,
 ) -> Arc<dyn CatalogProviderList> {
-    let own: Arc<dyn SchemaProvider> = Arc::new(SystemSchema(Arc::clone(system)));
     let schemas = all_names(catalog)
         .into_iter()
         .map(|(schema, names)| {
@@ -285,7 +285,7 @@ pub(crate) fn catalog_list(
             let tables: Arc<dyn SchemaProvider> = Arc::new(Tables { names, pins, mentioned });
             (schema, tables)
         })
-        .chain([(system::SCHEMA, own)])
+        .chain(others)
         .collect();
     let list = MemoryCatalogProviderList::new();
     list.register_catalog(CATALOG.to_owned(), Arc::new(Schemas(schemas)));
@@ -337,6 +337,11 @@ impl SchemaProvider for Tables {
     fn table_exist(&self, name: &str) -> bool {
         self.names.contains_key(name)
     }
+}
+
+/// The schema `thalweg`, with the rows that a query reads of it.
+pub(crate) fn system_schema(rows: &Arc<SystemRows>) -> (&'static str, Arc<dyn SchemaProvider>) {
+    (system::SCHEMA, Arc::new(SystemSchema(Arc::clone(rows))))
 }
 
 /// The tables of the schema `thalweg`.

@@ -79,7 +79,7 @@ impl ViewPlan {
         let dialect = state.config_options().sql_parser.dialect;
         let mut statement = state.sql_to_statement(query, &dialect).map_err(planning)?;
         let named = syntax::mentioned(&statement);
-        syntax::rewrite(&mut statement, |_| named.iter().copied().collect());
+        syntax::rewrite(&mut statement, |_| named.iter().copied().collect())?;
         let table = Arc::new(EmptyTable::new(stream.table_schema_with(&named)));
         session.register_table(stream.name.as_str(), table).map_err(planning)?;
         let raw = state.statement_to_plan(statement).await.map_err(planning)?;

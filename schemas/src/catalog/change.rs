@@ -173,6 +173,7 @@ impl Catalog {
                 }
                 let effect = match self.streams.remove(name) {
                     Some(stream) => {
+                        self.comments.remove(name.as_str());
                         self.dropped.insert(name.clone(), stream);
                         Effect::Changed(format!("dropped stream {name}; its archive is kept"))
                     }
@@ -183,9 +184,20 @@ impl Catalog {
             }
             Statement::DropView { name, if_exists } => {
                 let effect = match self.views.remove(name) {
-                    Some(_) => Effect::Changed(format!("dropped view {name}")),
+                    Some(_) => {
+                        self.comments.remove(name.as_str());
+                        Effect::Changed(format!("dropped view {name}"))
+                    }
                     None if *if_exists => Effect::Nothing(format!("there is no view {name}")),
                     None => return Err(missing_view(name)),
+                };
+                Ok((effect, Vec::new()))
+            }
+            Statement::Comment { kind, on, column, text, if_exists } => {
+                let comment = self.comment(*kind, on, column.as_deref(), text.as_deref(), *if_exists)?;
+                let effect = match comment {
+                    (true, action) => Effect::Changed(action),
+                    (false, action) => Effect::Nothing(action),
                 };
                 Ok((effect, Vec::new()))
             }

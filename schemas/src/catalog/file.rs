@@ -12,7 +12,7 @@ use uuid::Uuid;
 
 use super::cache::ViewCache;
 use super::kept::{Entry, KeptEntry, RestOfFile};
-use super::{Catalog, CatalogStream, CatalogView, CompiledView};
+use super::{Catalog, CatalogStream, CatalogView, Comments, CompiledView};
 use crate::algebra::ViewPlan;
 use crate::definition::parse::read_kept;
 use crate::definition::stream::StreamDefinition;
@@ -38,6 +38,8 @@ pub(super) struct CatalogFile {
     views: BTreeMap<String, Entry<ViewEntry>>,
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     dropped: BTreeMap<String, Entry<StreamEntry>>,
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    comments: BTreeMap<String, Entry<Comments>>,
     /// Keys of a newer version.
     #[serde(flatten)]
     keys: BTreeMap<String, serde_json::Value>,
@@ -78,6 +80,9 @@ impl CatalogFile {
         views.extend(catalog.views.iter().map(|(name, view)| (name.to_string(), ViewEntry::of(view))));
         let mut dropped = texts(&rest.dropped);
         dropped.extend(stream_entries(&catalog.dropped));
+        let mut comments = texts(&rest.comments);
+        let known = catalog.comments.iter();
+        comments.extend(known.map(|(name, comments)| (name.clone(), Entry::New(comments.clone()))));
         Self {
             version: catalog.version,
             commit: Uuid::new_v4(),
@@ -87,6 +92,7 @@ impl CatalogFile {
             streams,
             views,
             dropped,
+            comments,
             keys: rest.keys.clone(),
         }
     }
@@ -123,6 +129,13 @@ impl CatalogFile {
                     catalog.views.insert(name, view);
                 }
                 Err(_) => drop(rest.views.insert(name, text)),
+            }
+        }
+        for (name, entry) in self.comments {
+            let Entry::Text(text) = entry else { continue };
+            match Entry::parse(&text) {
+                Ok(comments) => drop(catalog.comments.insert(name, comments)),
+                Err(_) => drop(rest.comments.insert(name, text)),
             }
         }
         catalog.rest = Arc::new(rest);

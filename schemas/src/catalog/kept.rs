@@ -40,6 +40,7 @@ pub struct RestOfFile {
     pub(super) streams: BTreeMap<String, Box<RawValue>>,
     pub(super) views: BTreeMap<String, Box<RawValue>>,
     pub(super) dropped: BTreeMap<String, Box<RawValue>>,
+    pub(super) comments: BTreeMap<String, Box<RawValue>>,
     pub(super) keys: BTreeMap<String, serde_json::Value>,
 }
 

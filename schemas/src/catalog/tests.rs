@@ -379,3 +379,51 @@ async fn other_files_in_the_folder_do_no_harm() {
     }
     assert_eq!(f.load().await.version, 1);
 }
+
+#[tokio::test]
+async fn comments_stay_while_the_name_does() {
+    let fixture = Fixture::with(&[STREAM, VIEW]).await;
+    fixture.apply("COMMENT ON TABLE s IS 'all'; COMMENT ON COLUMN s.b IS 'the b'").await.unwrap();
+    fixture.apply("COMMENT ON MATERIALIZED VIEW v IS 'sums'; COMMENT ON COLUMN v.n IS 'how many'").await.unwrap();
+    let catalog = fixture.load().await;
+    assert_eq!(catalog.comments["s"].object.as_deref(), Some("all"));
+    assert_eq!(catalog.comments["v"].columns["n"], "how many");
+    let again = fixture.apply("COMMENT ON TABLE s IS 'all'").await.unwrap();
+    assert_eq!(again, ["the comment on s is as it was"]);
+    assert_eq!(fixture.load().await.version, catalog.version);
+
+    let replaced = VIEW.replace("CREATE", "CREATE OR REPLACE").replace("count(*) AS n", "count(a) AS n");
+    fixture.apply(&replaced).await.unwrap();
+    assert_eq!(fixture.load().await.comments["v"], catalog.comments["v"]);
+    fixture.apply("DROP MATERIALIZED VIEW v").await.unwrap();
+    fixture.apply(VIEW).await.unwrap();
+    assert!(!fixture.load().await.comments.contains_key("v"));
+
+    fixture.apply("COMMENT ON COLUMN s.b IS NULL; COMMENT ON TABLE s IS NULL").await.unwrap();
+    assert!(fixture.load().await.comments.is_empty());
+}
+
+#[tokio::test]
+async fn a_comment_is_on_something() {
+    let fixture = Fixture::with(&[STREAM, VIEW]).await;
+    fixture.refused(fixture.apply("COMMENT ON TABLE v IS 'a'").await, "does not exist");
+    fixture.refused(fixture.apply("COMMENT ON VIEW s IS 'a'").await, "does not exist");
+    fixture.refused(fixture.apply("COMMENT ON COLUMN s.z IS 'a'").await, "no column `z`");
+    fixture.refused(fixture.apply("COMMENT ON COLUMN z.a IS 'a'").await, "does not exist");
+    let nothing = fixture.apply("COMMENT IF EXISTS ON TABLE z IS 'a'").await.unwrap();
+    assert_eq!(nothing, ["there is no stream z"]);
+}
+
+#[tokio::test]
+async fn comments_of_a_newer_version_survive() {
+    let fixture = Fixture::with(&[STREAM, VIEW, "COMMENT ON TABLE s IS 'all'"]).await;
+    let newest = fixture.load().await.version;
+    fixture.tamper(newest, |text| text.replacen("\"comment\"", "\"comment\":\"all\",\"by\"", 1)).await;
+    let catalogs = CatalogStore::new(Warehouse::over(Url::parse("memory:///").unwrap(), fixture.store.clone()));
+    assert!(catalogs.load().await.unwrap().comments.is_empty());
+    catalogs.apply(definition::parse("COMMENT ON VIEW v IS 'sums'").unwrap()).await.unwrap();
+    let text = fixture.text(newest + 1).await;
+    assert!(text.contains("\"by\"") && text.contains("sums"), "{text}");
+    let refused = catalogs.apply(definition::parse("COMMENT ON TABLE s IS 'a'").unwrap()).await.unwrap_err();
+    assert!(refused.to_string().contains("newer version"), "{refused}");
+}

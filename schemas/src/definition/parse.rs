@@ -1,5 +1,5 @@
 //! Definitions in SQL: `CREATE EXTERNAL TABLE … STORED AS KAFKA` creates a stream, `CREATE MATERIALIZED VIEW` creates a
-//! view, and `DROP` removes them. Queries are passed on unchanged.
+//! view, `DROP` removes them, and `COMMENT ON` explains them. Queries are passed on unchanged.
 //!
 //! DataFusion's parser reads all statements, so users learn no new syntax. Statements and clauses that the parser
 //! understands and this platform does not support are refused, with advice in the message. Nothing is ignored silently.
@@ -10,6 +10,7 @@ use datafusion::sql::parser::Statement as Parsed;
 use datafusion::sql::sqlparser::ast::{ObjectName, ObjectType, Query, SetExpr, Spanned, Statement as Sql};
 use datafusion::sql::sqlparser::keywords::Keyword;
 
+use crate::definition::comment::comment;
 use crate::definition::create_stream::create_stream;
 use crate::definition::create_view::create_view;
 use crate::definition::kafka_options;
@@ -74,6 +75,9 @@ pub(crate) fn read_kept(piece: &Piece<'_>) -> Result<Vec<PlacedStatement>> {
                 }
                 let drop = |name| drop_one(object_type, name, if_exists, piece);
                 return names.iter().map(drop).collect();
+            }
+            Sql::Comment { object_type, object_name, comment: text, if_exists } => {
+                comment(object_type, &object_name, text, if_exists)?
             }
             statement => {
                 accept_query(&statement)?;
@@ -157,7 +161,7 @@ fn accept_query(statement: &Sql) -> Result<()> {
             let first = first.split_whitespace().next().unwrap_or("This").to_owned();
             Err(Error::refuse(
                 format!("{first} statements like this one are not supported"),
-                "Use CREATE EXTERNAL TABLE, CREATE MATERIALIZED VIEW, DROP, SELECT, EXPLAIN, SHOW or DESCRIBE.",
+                "Use CREATE EXTERNAL TABLE, CREATE MATERIALIZED VIEW, DROP, COMMENT, SELECT, EXPLAIN, SHOW or DESCRIBE.",
             ))
         }
     }

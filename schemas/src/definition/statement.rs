@@ -30,8 +30,25 @@ pub enum Statement {
         name: ViewName,
         if_exists: bool,
     },
+    /// `COMMENT ON kind on.column IS text`; without a text, the comment is removed.
+    Comment {
+        kind: CommentedKind,
+        on: String,
+        column: Option<String>,
+        text: Option<String>,
+        if_exists: bool,
+    },
     /// `SELECT`, `WITH`, `VALUES`, `EXPLAIN`, `SHOW` or `DESCRIBE`, as the user wrote it.
     Query(String),
+}
+
+/// What a comment is on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CommentedKind {
+    Stream,
+    View,
+    /// A column of a stream or a view.
+    Either,
 }
 
 /// A statement and the places of its names.

@@ -5,6 +5,7 @@
 //! |---|---|
 //! | `items[1].sku` | `items[1]['sku']` |
 //! | `a CROSS JOIN UNNEST(a.tags) AS t(tag)` | `(a CROSS JOIN UNNEST(…))`, which [`crate::engine`] plans |
+//! | `to_char(ts, 'YYYY-MM')` | `to_char(ts, '%Y-%m')` |
 //! | `SELECT *, _key FROM s` | `SELECT s.* EXCLUDE (_key), _key FROM s` |
 //!
 //! Invariant: a statement without such parts is left as it is.
@@ -21,14 +22,18 @@ use datafusion::sql::sqlparser::ast::{
 
 use crate::definition::message::UNLISTED;
 use crate::definition::statement::normal;
+use crate::definition::time_patterns;
+use crate::{Error, Result};
 
 /// Rewrites `statement` for the planner. `unlisted` gives the columns of a table that `*` leaves out, by the table's
 /// name.
-pub fn rewrite(statement: &mut Parsed, unlisted: impl Fn(&ObjectName) -> Vec<&'static str>) {
-    if let Some(statement) = inner_mut(statement) {
-        let mut rewriting = Rewriting { unlisted, tables: BTreeSet::new() };
-        // The walk cannot break because the visitor does not.
-        let _ = VisitMut::visit(statement, &mut rewriting);
+///
+/// Errors: [`Error::RefuseDefinition`] for a pattern of `to_char` that the engine does not have.
+pub fn rewrite(statement: &mut Parsed, unlisted: impl Fn(&ObjectName) -> Vec<&'static str>) -> Result<()> {
+    let Some(statement) = inner_mut(statement) else { return Ok(()) };
+    match VisitMut::visit(statement, &mut Rewriting { unlisted, tables: BTreeSet::new() }) {
+        ControlFlow::Break(error) => Err(error),
+        ControlFlow::Continue(()) => Ok(()),
     }
 }
 
@@ -72,23 +77,29 @@ struct Rewriting<F> {
 }
 
 impl<F: Fn(&ObjectName) -> Vec<&'static str>> VisitorMut for Rewriting<F> {
-    type Break = ();
+    type Break = Error;
 
-    fn pre_visit_query(&mut self, query: &mut Query) -> ControlFlow<()> {
+    fn pre_visit_query(&mut self, query: &mut Query) -> ControlFlow<Error> {
         let tables = query.with.iter().flat_map(|with| &with.cte_tables);
         self.tables.extend(tables.map(|table| normal(&table.alias.name)));
         ControlFlow::Continue(())
     }
 
-    fn pre_visit_select(&mut self, select: &mut Select) -> ControlFlow<()> {
+    fn pre_visit_select(&mut self, select: &mut Select) -> ControlFlow<Error> {
         self.leave_out_unlisted(select);
         join_lists(&mut select.from);
         ControlFlow::Continue(())
     }
 
-    fn pre_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<()> {
-        if let Expr::CompoundFieldAccess { root, access_chain } = expr {
-            quote_fields(root, access_chain);
+    fn pre_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<Error> {
+        match expr {
+            Expr::CompoundFieldAccess { root, access_chain } => quote_fields(root, access_chain),
+            Expr::Function(function) => {
+                if let Err(error) = time_patterns::translate_call(function) {
+                    return ControlFlow::Break(error);
+                }
+            }
+            _ => {}
         }
         ControlFlow::Continue(())
     }
@@ -267,7 +278,8 @@ mod tests {
         rewrite(&mut statement, |name| match name.to_string().as_str() {
             "s" | "z" => mentioned.iter().copied().collect(),
             _ => Vec::new(),
-        });
+        })
+        .unwrap();
         assert_eq!(statement.to_string(), expect, "{sql}");
     }
 

@@ -110,11 +110,6 @@ pub fn sql_name(data_type: &DataType) -> String {
     }
 }
 
-/// The SQL name of a type, from Arrow's name of the type. A name that Arrow does not know is returned unchanged.
-pub fn sql_name_of(arrow: &str) -> String {
-    arrow.parse().map_or_else(|_| arrow.to_owned(), |data_type| sql_name(&data_type))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -168,26 +163,5 @@ mod tests {
         let expect = Field::new("n", DataType::Int16, true);
         assert_eq!(found, DataType::Struct(vec![expect].into()));
         assert_eq!(sql_name(&found), "STRUCT<n SMALLINT>");
-    }
-
-    #[test]
-    fn arrows_names_are_written_as_sql() {
-        for (arrow, sql) in [
-            ("Utf8", "STRING"),
-            ("Utf8View", "STRING"),
-            ("Int64", "BIGINT"),
-            ("UInt64", "BIGINT UNSIGNED"),
-            ("Timestamp(µs)", "TIMESTAMP"),
-            ("Timestamp(Microsecond, None)", "TIMESTAMP"),
-            ("Timestamp(µs, \"UTC\")", "TIMESTAMP WITH TIME ZONE"),
-            ("Decimal128(10, 2)", "DECIMAL(10, 2)"),
-            ("List(Int64)", "BIGINT[]"),
-            ("Unheard(Of)", "Unheard(Of)"),
-        ] {
-            assert_eq!(sql_name_of(arrow), sql);
-        }
-        for data_type in [list("element", DataType::Int32), DataType::Decimal128(10, 2), DataType::Date32] {
-            assert_eq!(sql_name_of(&data_type.to_string()), sql_name(&data_type));
-        }
     }
 }

@@ -30,6 +30,7 @@ use crate::limits::{growth, guard, relations, text, windows};
 use crate::names;
 use crate::options::{Options, SourceLayer};
 use crate::parameters::{self, Bindings};
+use crate::pg_catalog::PgCatalog;
 use crate::pin::Pins;
 use crate::statements::{self, RequestKind};
 use crate::system::{SystemRows, cancel};
@@ -161,6 +162,7 @@ pub(super) struct QueryTables {
     /// The rows of the system tables that the query names.
     pub(super) system: Arc<SystemRows>,
     pub(super) activity: Arc<Activity>,
+    pub(super) postgres: Arc<PgCatalog>,
 }
 
 /// Plans a query over `tables`.
@@ -198,16 +200,10 @@ pub(super) async fn plan(
     Ok(Planned { physical, task, allowance, weight })
 }
 
-/// Describes a query over the tables of `catalog`, none of which is read.
+/// Describes a query over `tables`, none of which is read.
 ///
 /// Errors: those of [`plan`] before the optimizer.
-pub(super) async fn describe(
-    mut state: SessionState,
-    query: &ReadQuery,
-    catalog: Arc<Catalog>,
-    activity: Arc<Activity>,
-) -> Result<Description> {
-    let tables = QueryTables { catalog, pins: Arc::default(), system: Arc::default(), activity };
+pub(super) async fn describe(mut state: SessionState, query: &ReadQuery, tables: QueryTables) -> Result<Description> {
     let (logical, parameters) = logical(&mut state, query, &tables).await?;
     let columns = state.analyzer().execute_and_check(logical, state.config_options(), |_, _| {}).map_err(planning)?;
     Ok(Description { parameters, columns: Some(repeats::shown(columns.schema().inner())) })
@@ -220,14 +216,13 @@ async fn logical(
     tables: &QueryTables,
 ) -> Result<(LogicalPlan, Vec<DataType>)> {
     let mut statement = query.statement.clone();
+    let mut prepared = tables.postgres.prepare(&mut statement, &tables.catalog, state).map_err(planning)?;
     let mentioned = Arc::new(syntax::mentioned(&statement));
-    syntax::rewrite(&mut statement, |name| names::unlisted(&tables.catalog, &mentioned, name));
-    state.register_catalog_list(names::catalog_list(
-        &tables.catalog,
-        Arc::clone(&tables.pins),
-        &tables.system,
-        &mentioned,
-    ));
+    syntax::rewrite(&mut statement, |name| names::unlisted(&tables.catalog, &mentioned, name))?;
+    let mut schemas = std::mem::take(&mut prepared.schemas);
+    schemas.push(names::system_schema(&tables.system));
+    let pins = Arc::clone(&tables.pins);
+    state.register_catalog_list(names::catalog_list(&tables.catalog, pins, &mentioned, schemas));
     for function in cancel::functions(&tables.activity, &query.options) {
         state.register_udf(Arc::new(function)).map_err(planning)?;
     }
@@ -237,6 +232,32 @@ async fn logical(
     let frontiers = frontier_function::function(&query.frontiers_of, &tables.catalog, &tables.pins);
     state.register_udf(Arc::new(frontiers)).map_err(planning)?;
     let state = &*state;
+    let planned = bound(state, statement, query).await;
+    let (logical, types) = match prepared.instead {
+        None => planned?,
+        // The planner and the optimizer do not take every query of a client. A poorer answer is better than none.
+        Some(instead) => match planned {
+            Ok((plan, types)) if state.optimize(&plan).is_ok() => (plan, types),
+            planned => match bound(state, instead, query).await {
+                Ok(instead) => instead,
+                Err(_) => planned?,
+            },
+        },
+    };
+    refuse_changes(&logical)?;
+    refuse_large(&logical)?;
+    if let Some(Excess { what, count, limit }) = expansion::excess(&logical).map_err(planning)? {
+        return Err(Error::RefuseSize { what, count, limit });
+    }
+    Ok((logical, types))
+}
+
+/// Plans `statement` with the values of `query`.
+async fn bound(
+    state: &SessionState,
+    statement: EngineStatement,
+    query: &ReadQuery,
+) -> Result<(LogicalPlan, Vec<DataType>)> {
     let planned = parameters::bind(statement, query.placeholders, &query.bindings, |statement| async move {
         let mut apart = statement.clone();
         match state.statement_to_plan(statement).await {
@@ -247,13 +268,7 @@ async fn logical(
             planned => planned,
         }
     });
-    let (logical, types) = planned.await?;
-    refuse_changes(&logical)?;
-    refuse_large(&logical)?;
-    if let Some(Excess { what, count, limit }) = expansion::excess(&logical).map_err(planning)? {
-        return Err(Error::RefuseSize { what, count, limit });
-    }
-    Ok((logical, types))
+    planned.await
 }
 
 /// True if the planner says that columns of a SELECT have one name. It has no error of its own for that.

@@ -11,7 +11,7 @@ use thalweg_schemas::definition::Statement;
 use tokio::time::{Instant, timeout_at};
 use tokio_util::task::AbortOnDropHandle;
 
-use super::planning::{self, Description, RequestContent, RequestText};
+use super::planning::{self, Description, QueryTables, RequestContent, RequestText};
 use super::text_places::TextPlaces;
 use super::{Engine, LOGGED_CHARACTERS};
 use crate::answer::Answer;
@@ -63,10 +63,17 @@ impl Engine {
         let catalog = Arc::clone(&self.sources.shared.catalog.borrow());
         names::refuse_sided_streams(&catalog, &query.references, query.options.source)?;
         names::wanted(&catalog, &query.references, &self.sources.metrics)?;
-        let (state, activity) = (self.base.clone(), Arc::clone(&self.activity));
+        let state = self.base.clone();
         let time = self.time_to_plan(places.is_short, deadline);
+        let tables = QueryTables {
+            catalog,
+            pins: Arc::default(),
+            system: Arc::default(),
+            activity: Arc::clone(&self.activity),
+            postgres: Arc::clone(&self.postgres),
+        };
         let described = self.on_lane(time, sql, async move {
-            let described = planning::describe(state, &query, catalog, activity).await;
+            let described = planning::describe(state, &query, tables).await;
             (described, places)
         });
         described.await?.0

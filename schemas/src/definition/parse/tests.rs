@@ -37,6 +37,10 @@ fn show(statement: &Statement) -> String {
         ),
         Statement::DropStream { name, if_exists } => format!("drop stream {name} {if_exists}"),
         Statement::DropView { name, if_exists } => format!("drop view {name} {if_exists}"),
+        Statement::Comment { kind, on, column, text, if_exists } => {
+            let column = column.as_ref().map(|column| format!(".{column}")).unwrap_or_default();
+            format!("comment {kind:?} {on}{column} {text:?} {if_exists}")
+        }
         Statement::Query(sql) => format!("query {sql}"),
     }
 }
@@ -314,4 +318,19 @@ fn deep_nesting_is_an_error_and_not_a_crash() {
     }
     let not = format!("SELECT {} true", "NOT ".repeat(n));
     assert!(matches!(parse(&not), Err(Error::ParseSql(_))));
+}
+
+#[test]
+fn comments() {
+    check("COMMENT ON TABLE s IS 'it''s'", &["comment Stream s Some(\"it's\") false"]);
+    check("COMMENT ON TABLE public.s IS $$a$$", &["comment Stream s Some(\"a\") false"]);
+    check("COMMENT ON MATERIALIZED VIEW V IS 'a'", &["comment View v Some(\"a\") false"]);
+    check("COMMENT ON VIEW v IS NULL", &["comment View v None false"]);
+    check("COMMENT ON COLUMN s.\"A\" IS ''", &["comment Either s.A None false"]);
+    check("COMMENT ON COLUMN public.s.a IS 'a'", &["comment Either s.a Some(\"a\") false"]);
+    check("COMMENT IF EXISTS ON TABLE s IS 'a'", &["comment Stream s Some(\"a\") true"]);
+    check("COMMENT ON TABLE public IS 'a'", &["comment Stream public Some(\"a\") false"]);
+    refuse("COMMENT ON COLUMN a IS 'a'", "is not the name of");
+    refuse("COMMENT ON TABLE rejects.s IS 'a'", "is not the name of");
+    refuse("COMMENT ON DATABASE thalweg IS 'a'", "COMMENT ON DATABASE is not supported");
 }

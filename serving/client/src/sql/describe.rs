@@ -10,7 +10,6 @@ use thalweg_schemas::api::paths;
 use thalweg_schemas::api::sql::SqlAnswer;
 use thalweg_schemas::api::streams::{StreamList, StreamStatus};
 use thalweg_schemas::api::views::{ViewList, ViewStatus};
-use thalweg_schemas::definition::types::sql_name_of;
 
 use super::ask;
 use super::complete::unquoted;
@@ -109,7 +108,7 @@ pub(super) async fn one(client: &Client, name: &str) -> Result<String> {
         None => (PUBLIC.to_owned(), unquoted(name)),
     };
     let sql = format!(
-        "SELECT column_name, data_type, is_nullable FROM information_schema.columns \
+        "SELECT column_name, thalweg_type, is_nullable FROM information_schema.columns \
          WHERE table_schema = {} AND table_name = {} ORDER BY ordinal_position",
         literal(&schema),
         literal(&bare),
@@ -175,7 +174,7 @@ fn columns_table(columns: &SqlAnswer) -> String {
         .map(|row| {
             let text = |i: usize| row.get(i).map(ask::text).unwrap_or_default();
             let nullable = if text(2) == "NO" { "not null" } else { "" };
-            vec![text(0), sql_name_of(&text(1)), nullable.to_owned()]
+            vec![text(0), text(1), nullable.to_owned()]
         })
         .collect();
     table(&["column", "type", ""], &[], &rows)

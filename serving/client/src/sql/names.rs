@@ -41,6 +41,7 @@ impl SharedNames {
     /// Fetches the current tables and columns.
     pub(super) async fn refresh_tables(&self, client: &Client) -> Result<()> {
         let sql = "SELECT table_schema, table_name, column_name FROM information_schema.columns \
+                   WHERE table_schema NOT IN ('pg_catalog', 'information_schema') \
                    ORDER BY table_schema, table_name, ordinal_position";
         let answer = ask::ask(client, sql).await?;
         let rows = answer.rows.iter().filter_map(|row| match row.as_slice() {

@@ -3,7 +3,7 @@
 //! Invariant: all words are in upper case.
 
 /// The words that may begin a statement.
-pub(super) const FIRST: [&str; 10] = [
+pub(super) const FIRST: [&str; 11] = [
     "SELECT",
     "WITH",
     "EXPLAIN",
@@ -14,6 +14,7 @@ pub(super) const FIRST: [&str; 10] = [
     "CREATE EXTERNAL TABLE",
     "DROP MATERIALIZED VIEW",
     "DROP TABLE",
+    "COMMENT ON",
 ];
 
 #[rustfmt::skip]

@@ -1,0 +1,255 @@
+//! Statements over `pg_catalog` and `information_schema` alone, rewritten for the planner.
+//!
+//! | written | planned as |
+//! |---|---|
+//! | `FROM pg_class` | `FROM pg_catalog.pg_class` |
+//! | `x COLLATE pg_catalog.default` | `x`: the tables hold names, which compare byte by byte |
+//! | `x = ANY('{a,b}')`, `x = ANY(array)` | `array_has(pg_texts(…), CAST(x AS TEXT))` |
+//! | `ARRAY(SELECT x FROM …)` | `(SELECT array_agg(x) FROM …)` |
+//! | `(SELECT x FROM t WHERE t.k = a.k)` | `(SELECT max(x) FROM …)`: at most one row, as PostgreSQL demands |
+//! | `current_schema` | `current_schema()` |
+//! | a SELECT that joins an empty table | see [`super::empty`] |
+//!
+//! Invariant: a statement that reads a stream or a view never comes here.
+
+use std::collections::BTreeSet;
+use std::ops::ControlFlow;
+
+use datafusion::sql::sqlparser::ast::{
+    BinaryOperator, DataType as SqlType, Expr, FunctionArguments, GroupByExpr, Ident, ObjectName, ObjectNamePart,
+    OrderByKind, Query, SelectItem, SetExpr, Statement, TableFactor, UnaryOperator, Value, ValueWithSpan, VisitMut,
+    VisitorMut,
+};
+use datafusion::sql::sqlparser::tokenizer::Span;
+
+use super::empty::Empty;
+use super::schemas;
+use super::snapshot::{PG_CATALOG, Snapshot};
+use super::{calls, words};
+
+/// What becomes of a subquery that is a value.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Subqueries {
+    /// The greatest value of its only row.
+    Max,
+    /// NULL, where the planner cannot do more.
+    Null,
+}
+
+pub(super) fn rewrite(statement: &mut Statement, snapshot: &Snapshot, subqueries: Subqueries) {
+    qualify(statement, snapshot);
+    let Statement::Query(query) = statement else { return };
+    let table = |name: &ObjectName| match parts(name).iter().map(String::as_str).collect::<Vec<_>>()[..] {
+        [schema, name] | [_, schema, name] => schemas::is_empty(snapshot, schema, name),
+        _ => false,
+    };
+    let column = |name: &str| sql_type(snapshot.system.type_of_column(name)?);
+    Empty { table: &table, column: &column, queries: BTreeSet::new() }.query(query);
+    name_columns(query);
+    // The walk cannot break because the visitor does not.
+    let _ = VisitMut::visit(query.as_mut(), &mut CatalogRewriting { subqueries, table: &table, column: &column });
+}
+
+/// Puts the schema in front of tables of PostgreSQL.
+pub(super) fn qualify(statement: &mut Statement, snapshot: &Snapshot) {
+    // The walk cannot break because the visitor does not.
+    let _ = VisitMut::visit(statement, &mut Qualifying(snapshot));
+}
+
+/// The parts of a name in lower case, as far as they are names.
+pub(super) fn parts(name: &ObjectName) -> Vec<String> {
+    let idents = name.0.iter().filter_map(ObjectNamePart::as_ident);
+    idents
+        .map(|ident| if ident.quote_style.is_some() { ident.value.clone() } else { ident.value.to_lowercase() })
+        .collect()
+}
+
+/// The SQL type of a column of the catalog, for a NULL in its place.
+fn sql_type(type_name: &str) -> Option<SqlType> {
+    Some(match type_name {
+        "bool" => SqlType::Boolean,
+        "int2" => SqlType::SmallInt(None),
+        "int4" | "oid" => SqlType::Int(None),
+        "int8" => SqlType::BigInt(None),
+        "name" | "text" | "char" | "varchar" => SqlType::Text,
+        _ => return None,
+    })
+}
+
+/// Gives the columns of the answer the names that PostgreSQL gives them.
+fn name_columns(query: &mut Query) {
+    let mut body = query.body.as_mut();
+    while let SetExpr::SetOperation { left, .. } = body {
+        body = left;
+    }
+    let SetExpr::Select(select) = body else { return };
+    for item in &mut select.projection {
+        if let SelectItem::UnnamedExpr(expr) = item
+            && !matches!(expr, Expr::CompoundIdentifier(_))
+            && !matches!(expr, Expr::Identifier(ident) if !is_current_schema(ident))
+        {
+            let alias = Ident::with_quote('"', calls::column_name(expr));
+            *item = SelectItem::ExprWithAlias { expr: expr.clone(), alias };
+        }
+    }
+}
+
+struct Qualifying<'a>(&'a Snapshot);
+
+impl VisitorMut for Qualifying<'_> {
+    type Break = ();
+
+    fn pre_visit_table_factor(&mut self, factor: &mut TableFactor) -> ControlFlow<()> {
+        if let TableFactor::Table { name, args: None, .. } = factor
+            && let [alone] = parts(name).as_slice()
+            && self.0.is_of_postgres(alone)
+        {
+            name.0.insert(0, ObjectNamePart::Identifier(Ident::new(PG_CATALOG)));
+        }
+        ControlFlow::Continue(())
+    }
+}
+
+struct CatalogRewriting<'a> {
+    subqueries: Subqueries,
+    /// As in [`Empty`].
+    table: &'a dyn Fn(&ObjectName) -> bool,
+    column: &'a dyn Fn(&str) -> Option<SqlType>,
+}
+
+impl VisitorMut for CatalogRewriting<'_> {
+    type Break = ();
+
+    fn pre_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<()> {
+        match expr {
+            Expr::Collate { expr: inner, .. } => {
+                *expr = std::mem::replace(inner.as_mut(), null());
+                return self.pre_visit_expr(expr);
+            }
+            Expr::Identifier(ident) if is_current_schema(ident) => {
+                *expr = words::call_all("current_schema", Vec::new());
+            }
+            Expr::AnyOp { left, compare_op: BinaryOperator::Eq, right, .. } if !is_query(right) => {
+                *expr = holds(right, left);
+            }
+            Expr::AllOp { left, compare_op: BinaryOperator::NotEq, right } if !is_query(right) => {
+                *expr = Expr::UnaryOp { op: UnaryOperator::Not, expr: Box::new(holds(right, left)) };
+            }
+            Expr::Function(function)
+                if calls_array(&function.name) && matches!(function.args, FunctionArguments::Subquery(_)) =>
+            {
+                if let FunctionArguments::Subquery(query) =
+                    std::mem::replace(&mut function.args, FunctionArguments::None)
+                {
+                    *expr = self.array(query);
+                }
+            }
+            Expr::Exists { subquery, .. } | Expr::InSubquery { subquery, .. } => {
+                self.is_empty(subquery);
+            }
+            Expr::Subquery(query) => {
+                if let Some(value) = self.value(query) {
+                    *expr = value;
+                }
+            }
+            _ => {}
+        }
+        ControlFlow::Continue(())
+    }
+}
+
+impl CatalogRewriting<'_> {
+    /// `ARRAY(query)` as a value.
+    fn array(&self, mut query: Box<Query>) -> Expr {
+        let ordered = match query.order_by.take().map(|order| order.kind) {
+            Some(OrderByKind::Expressions(keys)) => !keys.is_empty(),
+            _ => false,
+        };
+        if self.is_empty(&mut query) || self.subqueries == Subqueries::Null {
+            return words::call("pg_texts", text("{}"));
+        }
+        let SetExpr::Select(select) = query.body.as_mut() else { return null() };
+        let [SelectItem::UnnamedExpr(item) | SelectItem::ExprWithAlias { expr: item, .. }] =
+            select.projection.as_mut_slice()
+        else {
+            return null();
+        };
+        let mut gathered = words::call("array_agg", item.clone());
+        if ordered {
+            gathered = words::call("array_sort", gathered);
+        }
+        *item = gathered;
+        Expr::Subquery(query)
+    }
+
+    /// What takes the place of a subquery that is a value.
+    fn value(&self, query: &mut Query) -> Option<Expr> {
+        if self.is_empty(query) {
+            return Some(null());
+        }
+        let SetExpr::Select(select) = query.body.as_mut() else { return None };
+        let plain = matches!(&select.group_by, GroupByExpr::Expressions(keys, _) if keys.is_empty());
+        if self.subqueries == Subqueries::Null && query.with.is_none() {
+            return Some(null());
+        }
+        if query.with.is_some() || !plain || calls::aggregates(select) || select.from.is_empty() {
+            return None;
+        }
+        let [SelectItem::UnnamedExpr(item) | SelectItem::ExprWithAlias { expr: item, .. }] =
+            select.projection.as_mut_slice()
+        else {
+            return None;
+        };
+        *item = words::call("max", item.clone());
+        query.order_by = None;
+        query.limit_clause = None;
+        None
+    }
+
+    /// Replaces the SELECTs of a query within that have no rows. Returns true if the query has none.
+    fn is_empty(&self, query: &mut Query) -> bool {
+        Empty { table: self.table, column: self.column, queries: BTreeSet::new() }.query(query)
+    }
+}
+
+fn is_query(expr: &Expr) -> bool {
+    match expr {
+        Expr::Subquery(_) => true,
+        Expr::Nested(inner) => is_query(inner),
+        _ => false,
+    }
+}
+
+fn is_current_schema(ident: &Ident) -> bool {
+    ident.quote_style.is_none() && ident.value.eq_ignore_ascii_case("current_schema")
+}
+
+fn calls_array(name: &ObjectName) -> bool {
+    matches!(parts(name).as_slice(), [name] if name == "array")
+}
+
+/// True if the array has the value, which are compared as texts: an array may be one in quotes.
+fn holds(array: &Expr, value: &Expr) -> Expr {
+    let mut array = array;
+    while let Expr::Nested(inner) = array {
+        array = inner;
+    }
+    let array = match array {
+        Expr::Cast { expr: inner, .. } if is_placeholder(inner) => words::to_text(inner.as_ref().clone()),
+        array if is_placeholder(array) => words::to_text(array.clone()),
+        array => array.clone(),
+    };
+    words::call_all("array_has", vec![words::call("pg_texts", array), words::to_text(value.clone())])
+}
+
+fn is_placeholder(expr: &Expr) -> bool {
+    matches!(expr, Expr::Value(value) if matches!(value.value, Value::Placeholder(_)))
+}
+
+fn null() -> Expr {
+    Expr::Value(ValueWithSpan { value: Value::Null, span: Span::empty() })
+}
+
+fn text(text: &str) -> Expr {
+    Expr::Value(ValueWithSpan { value: Value::SingleQuotedString(text.to_owned()), span: Span::empty() })
+}

@@ -1,0 +1,2 @@
+-- pgcli 4.7.1: completion
+SELECT * FROM unnest(current_schemas(true))

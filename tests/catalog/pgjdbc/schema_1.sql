@@ -1,0 +1,2 @@
+-- pgjdbc 42.7.8: schema
+select current_schema()

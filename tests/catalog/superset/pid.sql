@@ -1,0 +1,2 @@
+-- Superset 4, PostgreSQL engine spec: cancel
+SELECT pg_backend_pid()
