@@ -24,7 +24,7 @@ use thalweg_schemas::{Result as SharedResult, StreamName};
 use crate::metrics::Metrics;
 use crate::options::SourceLayer;
 use crate::pin::{Pins, Wanted};
-use crate::system::{self, SystemRows, SystemTable};
+use crate::system::{self, StateTable, SystemRows};
 use crate::tables::{self, Side};
 use crate::{Error, Result};
 
@@ -222,11 +222,11 @@ pub(crate) fn wanted(
 }
 
 /// The system tables among `references`.
-pub(crate) fn system_tables(references: &[TableReference]) -> BTreeSet<SystemTable> {
+pub(crate) fn system_tables(references: &[TableReference]) -> BTreeSet<StateTable> {
     let of_schema = |reference: &&TableReference| {
         reference.schema() == Some(system::SCHEMA) && reference.catalog().is_none_or(|catalog| catalog == CATALOG)
     };
-    references.iter().filter(of_schema).filter_map(|reference| SystemTable::named(reference.table())).collect()
+    references.iter().filter(of_schema).filter_map(|reference| StateTable::named(reference.table())).collect()
 }
 
 fn refuse_building(catalog: &Catalog, table: &str, metrics: &Metrics) -> Result<()> {
@@ -341,21 +341,21 @@ impl SchemaProvider for Tables {
 
 /// The schema `thalweg`, with the rows that a query reads of it.
 pub(crate) fn system_schema(rows: &Arc<SystemRows>) -> (&'static str, Arc<dyn SchemaProvider>) {
-    (system::SCHEMA, Arc::new(SystemSchema(Arc::clone(rows))))
+    (system::SCHEMA, Arc::new(StateSchema(Arc::clone(rows))))
 }
 
 /// The tables of the schema `thalweg`.
 #[derive(Debug)]
-struct SystemSchema(Arc<SystemRows>);
+struct StateSchema(Arc<SystemRows>);
 
 #[async_trait]
-impl SchemaProvider for SystemSchema {
+impl SchemaProvider for StateSchema {
     fn table_names(&self) -> Vec<String> {
-        SystemTable::ALL.iter().map(|table| table.name().to_owned()).collect()
+        StateTable::ALL.iter().map(|table| table.name().to_owned()).collect()
     }
 
     async fn table(&self, name: &str) -> EngineResult<Option<Arc<dyn TableProvider>>> {
-        let Some(table) = SystemTable::named(name) else {
+        let Some(table) = StateTable::named(name) else {
             return Ok(None);
         };
         // A query that only describes the table has read no rows.
@@ -365,7 +365,7 @@ impl SchemaProvider for SystemSchema {
     }
 
     fn table_exist(&self, name: &str) -> bool {
-        SystemTable::named(name).is_some()
+        StateTable::named(name).is_some()
     }
 }
 

@@ -24,7 +24,7 @@ pub(crate) const SCHEMA: &str = "thalweg";
 
 /// A table of the schema.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(crate) enum SystemTable {
+pub(crate) enum StateTable {
     Streams,
     Partitions,
     Views,
@@ -36,30 +36,30 @@ pub(crate) enum SystemTable {
     Settings,
 }
 
-impl SystemTable {
-    pub(crate) const ALL: [SystemTable; 9] = [
-        SystemTable::Streams,
-        SystemTable::Partitions,
-        SystemTable::Views,
-        SystemTable::Runs,
-        SystemTable::Audits,
-        SystemTable::Rejects,
-        SystemTable::Queries,
-        SystemTable::Sessions,
-        SystemTable::Settings,
+impl StateTable {
+    pub(crate) const ALL: [StateTable; 9] = [
+        StateTable::Streams,
+        StateTable::Partitions,
+        StateTable::Views,
+        StateTable::Runs,
+        StateTable::Audits,
+        StateTable::Rejects,
+        StateTable::Queries,
+        StateTable::Sessions,
+        StateTable::Settings,
     ];
 
     pub(crate) fn name(self) -> &'static str {
         match self {
-            SystemTable::Streams => "streams",
-            SystemTable::Partitions => "partitions",
-            SystemTable::Views => "views",
-            SystemTable::Runs => "runs",
-            SystemTable::Audits => "audits",
-            SystemTable::Rejects => "rejects",
-            SystemTable::Queries => "queries",
-            SystemTable::Sessions => "sessions",
-            SystemTable::Settings => "settings",
+            StateTable::Streams => "streams",
+            StateTable::Partitions => "partitions",
+            StateTable::Views => "views",
+            StateTable::Runs => "runs",
+            StateTable::Audits => "audits",
+            StateTable::Rejects => "rejects",
+            StateTable::Queries => "queries",
+            StateTable::Sessions => "sessions",
+            StateTable::Settings => "settings",
         }
     }
 
@@ -73,7 +73,7 @@ impl SystemTable {
 }
 
 /// The rows of the tables that a query names.
-pub(crate) type SystemRows = BTreeMap<SystemTable, RecordBatch>;
+pub(crate) type SystemRows = BTreeMap<StateTable, RecordBatch>;
 
 /// Where the rows come from.
 pub(crate) struct SystemSources<'a> {
@@ -84,37 +84,37 @@ pub(crate) struct SystemSources<'a> {
 /// Reads the rows of `tables`. Workers in other processes are asked for at most their time limit.
 ///
 /// Errors: [`Error::Encode`].
-pub(crate) async fn read(tables: &BTreeSet<SystemTable>, from: SystemSources<'_>) -> Result<SystemRows> {
+pub(crate) async fn read(tables: &BTreeSet<StateTable>, from: SystemSources<'_>) -> Result<SystemRows> {
     let SystemSources { sources, activity } = from;
-    let wants = |table: &[SystemTable]| table.iter().any(|table| tables.contains(table));
-    let streams = match wants(&[SystemTable::Streams, SystemTable::Partitions, SystemTable::Rejects]) {
+    let wants = |table: &[StateTable]| table.iter().any(|table| tables.contains(table));
+    let streams = match wants(&[StateTable::Streams, StateTable::Partitions, StateTable::Rejects]) {
         true => status::streams(sources).await.streams,
         false => Vec::new(),
     };
-    let views = match wants(&[SystemTable::Views]) {
+    let views = match wants(&[StateTable::Views]) {
         true => status::views(sources).await.views,
         false => Vec::new(),
     };
-    let read = |table: SystemTable| match table {
-        SystemTable::Streams => batch(table, streams.iter().map(rows::StreamRow::of)),
-        SystemTable::Partitions => batch(table, streams.iter().flat_map(rows::PartitionRow::of)),
-        SystemTable::Rejects => batch(table, streams.iter().flat_map(rows::RejectRow::of)),
-        SystemTable::Views => batch(table, views.iter().map(rows::ViewRow::of)),
-        SystemTable::Runs => batch(table, sources.metrics.runs().iter().map(rows::RunRow::of)),
-        SystemTable::Audits => batch(table, sources.metrics.audits().iter().map(rows::AuditRow::of)),
-        SystemTable::Queries => {
+    let read = |table: StateTable| match table {
+        StateTable::Streams => batch(table, streams.iter().map(rows::StreamRow::of)),
+        StateTable::Partitions => batch(table, streams.iter().flat_map(rows::PartitionRow::of)),
+        StateTable::Rejects => batch(table, streams.iter().flat_map(rows::RejectRow::of)),
+        StateTable::Views => batch(table, views.iter().map(rows::ViewRow::of)),
+        StateTable::Runs => batch(table, sources.metrics.runs().iter().map(rows::RunRow::of)),
+        StateTable::Audits => batch(table, sources.metrics.audits().iter().map(rows::AuditRow::of)),
+        StateTable::Queries => {
             let ended = activity.ended();
             let running = activity.running();
             let ended = ended.iter().map(rows::QueryRow::of_ended);
             batch(table, ended.chain(running.iter().map(|query| rows::QueryRow::of_running(query))))
         }
-        SystemTable::Sessions => batch(table, activity.sessions().iter().map(rows::SessionRow::of)),
-        SystemTable::Settings => batch(table, sources.settings.iter()),
+        StateTable::Sessions => batch(table, activity.sessions().iter().map(rows::SessionRow::of)),
+        StateTable::Settings => batch(table, sources.settings.iter()),
     };
     tables.iter().map(|table| Ok((*table, read(*table)?))).collect()
 }
 
-fn batch<Row: Serialize>(table: SystemTable, rows: impl Iterator<Item = Row>) -> Result<RecordBatch> {
+fn batch<Row: Serialize>(table: StateTable, rows: impl Iterator<Item = Row>) -> Result<RecordBatch> {
     let rows: Vec<Row> = rows.collect();
     let schema = table.schema();
     if rows.is_empty() {

@@ -41,25 +41,27 @@ pub(super) trait OneValue: Debug + Clone + Eq + Hash + Any + Send + Sync {
     /// The call of this function.
     fn call(self, value: Expr) -> Expr {
         let signature = Signature::any(1, Self::VOLATILITY);
-        ScalarUDF::new_from_impl(Function { of: self, signature }).call(vec![value])
+        ScalarUDF::new_from_impl(OneValueFunction { of: self, signature }).call(vec![value])
     }
 
     /// The value within a call of this function.
     fn within(expr: &Expr) -> Option<&Expr> {
         match expr {
-            Expr::ScalarFunction(ScalarFunction { func, args }) if func.inner().is::<Function<Self>>() => args.first(),
+            Expr::ScalarFunction(ScalarFunction { func, args }) if func.inner().is::<OneValueFunction<Self>>() => {
+                args.first()
+            }
             _ => None,
         }
     }
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-struct Function<F> {
+struct OneValueFunction<F> {
     of: F,
     signature: Signature,
 }
 
-impl<F: OneValue> ScalarUDFImpl for Function<F> {
+impl<F: OneValue> ScalarUDFImpl for OneValueFunction<F> {
     fn name(&self) -> &'static str {
         F::NAME
     }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
 
-use super::SystemTable;
+use super::StateTable;
 
 /// Kinds of columns. Frontiers are texts of JSON: the next offset of every partition.
 #[derive(Clone, Copy)]
@@ -20,9 +20,9 @@ enum Kind {
 
 use Kind::{Count, Flag, Number, Text, Time};
 
-pub(super) fn schema(table: SystemTable) -> SchemaRef {
+pub(super) fn schema(table: StateTable) -> SchemaRef {
     let columns: &[(&str, Kind)] = match table {
-        SystemTable::Streams => &[
+        StateTable::Streams => &[
             ("name", Text),
             ("topic", Text),
             ("status", Text),
@@ -44,7 +44,7 @@ pub(super) fn schema(table: SystemTable) -> SchemaRef {
             ("paused", Flag),
             ("definition", Text),
         ],
-        SystemTable::Partitions => &[
+        StateTable::Partitions => &[
             ("stream", Text),
             ("partition", Count),
             ("frontier", Count),
@@ -56,7 +56,7 @@ pub(super) fn schema(table: SystemTable) -> SchemaRef {
             ("latest_event", Time),
             ("worker", Text),
         ],
-        SystemTable::Views => &[
+        StateTable::Views => &[
             ("name", Text),
             ("stream", Text),
             ("status", Text),
@@ -76,7 +76,7 @@ pub(super) fn schema(table: SystemTable) -> SchemaRef {
             ("warnings", Text),
             ("definition", Text),
         ],
-        SystemTable::Runs => &[
+        StateTable::Runs => &[
             ("view", Text),
             ("view_id", Text),
             ("mode", Text),
@@ -91,7 +91,7 @@ pub(super) fn schema(table: SystemTable) -> SchemaRef {
             ("finished", Time),
             ("error", Text),
         ],
-        SystemTable::Audits => &[
+        StateTable::Audits => &[
             ("view", Text),
             ("view_id", Text),
             ("equal", Flag),
@@ -105,8 +105,8 @@ pub(super) fn schema(table: SystemTable) -> SchemaRef {
             ("finished", Time),
             ("error", Text),
         ],
-        SystemTable::Rejects => &[("stream", Text), ("partition", Count), ("rejects", Count), ("rows", Count)],
-        SystemTable::Queries => &[
+        StateTable::Rejects => &[("stream", Text), ("partition", Count), ("rejects", Count), ("rows", Count)],
+        StateTable::Queries => &[
             ("id", Count),
             ("state", Text),
             ("protocol", Text),
@@ -117,7 +117,7 @@ pub(super) fn schema(table: SystemTable) -> SchemaRef {
             ("frontier", Text),
             ("query", Text),
         ],
-        SystemTable::Sessions => &[
+        StateTable::Sessions => &[
             ("id", Count),
             ("protocol", Text),
             ("address", Text),
@@ -125,7 +125,7 @@ pub(super) fn schema(table: SystemTable) -> SchemaRef {
             ("application", Text),
             ("started", Time),
         ],
-        SystemTable::Settings => &[("name", Text), ("value", Text), ("source", Text)],
+        StateTable::Settings => &[("name", Text), ("value", Text), ("source", Text)],
     };
     let field = |(name, kind): &(&str, Kind)| {
         let data_type = match kind {

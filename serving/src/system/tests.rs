@@ -7,7 +7,7 @@ use crate::fixture::{World, at};
 use crate::sources::ShownSetting;
 
 async fn all(world: &World, activity: &Arc<Activity>) -> SystemRows {
-    let tables = SystemTable::ALL.into_iter().collect();
+    let tables = StateTable::ALL.into_iter().collect();
     read(&tables, SystemSources { sources: &world.sources, activity }).await.unwrap()
 }
 
@@ -20,7 +20,7 @@ async fn each_table_has_the_columns_of_its_rows_and_shows_them() {
         activity.begin_session(crate::activity::Protocol::Postgres, "::1".into(), "me".into(), "psql".into());
     let _query = activity.begin_query("SELECT 1", crate::activity::RequestClient::default());
     let rows = all(&world, &activity).await;
-    let check = |table: SystemTable, count: usize, parts: &[&str]| {
+    let check = |table: StateTable, count: usize, parts: &[&str]| {
         let batch = &rows[&table];
         assert_eq!(batch.num_rows(), count, "{table:?}");
         let text = pretty_format_batches(std::slice::from_ref(batch)).unwrap().to_string();
@@ -28,17 +28,17 @@ async fn each_table_has_the_columns_of_its_rows_and_shows_them() {
             assert!(text.contains(part), "{table:?}: {part}\n{text}");
         }
     };
-    check(SystemTable::Streams, 1, &["sensor_data", "{\"0\":9,\"1\":7}", "running"]);
-    check(SystemTable::Partitions, 2, &["sensor_data"]);
-    check(SystemTable::Rejects, 2, &["| 2       |"]);
-    check(SystemTable::Views, 3, &["device_minutes", "serving", "totals"]);
-    check(SystemTable::Runs, 1, &["totals", "published", "full"]);
-    check(SystemTable::Audits, 0, &[]);
-    check(SystemTable::Queries, 1, &["running", "SELECT 1"]);
-    check(SystemTable::Sessions, 1, &["psql", "postgres"]);
-    check(SystemTable::Settings, 0, &[]);
+    check(StateTable::Streams, 1, &["sensor_data", "{\"0\":9,\"1\":7}", "running"]);
+    check(StateTable::Partitions, 2, &["sensor_data"]);
+    check(StateTable::Rejects, 2, &["| 2       |"]);
+    check(StateTable::Views, 3, &["device_minutes", "serving", "totals"]);
+    check(StateTable::Runs, 1, &["totals", "published", "full"]);
+    check(StateTable::Audits, 0, &[]);
+    check(StateTable::Queries, 1, &["running", "SELECT 1"]);
+    check(StateTable::Sessions, 1, &["psql", "postgres"]);
+    check(StateTable::Settings, 0, &[]);
     for (table, batch) in &rows {
-        assert_eq!(SystemTable::named(table.name()), Some(*table));
+        assert_eq!(StateTable::named(table.name()), Some(*table));
         // A column that no field of the row fills would be NULL in each row.
         let filled =
             |name: &str| batch.column_by_name(name).is_some_and(|column| column.null_count() < batch.num_rows());
@@ -51,11 +51,11 @@ async fn each_table_has_the_columns_of_its_rows_and_shows_them() {
 
 #[test]
 fn columns_are_the_fields_of_the_rows() {
-    let check = |table: SystemTable, row: serde_json::Value| {
+    let check = |table: StateTable, row: serde_json::Value| {
         let fields: BTreeSet<String> = row.as_object().unwrap().keys().cloned().collect();
         let columns: BTreeSet<String> = table.schema().fields().iter().map(|field| field.name().clone()).collect();
         assert_eq!(fields, columns, "{table:?}");
     };
     let setting = ShownSetting { name: "a".into(), value: "1".into(), source: "default".into() };
-    check(SystemTable::Settings, serde_json::to_value(setting).unwrap());
+    check(StateTable::Settings, serde_json::to_value(setting).unwrap());
 }
