@@ -127,7 +127,7 @@ async fn an_error_skips_to_the_next_sync() {
         parse("SELECT 7"),
         run,
         sync,
-        frame(b'X', 0, b""),
+        TERMINATE.to_vec(),
     ];
     let answer = send(connected(&server).await, &all.concat()).await;
     let count = |kind: &[u8]| answer.windows(kind.len()).filter(|part| *part == kind).count();
