@@ -28,8 +28,8 @@ const MARK: char = '\u{1f}';
 /// Sets columns of one name apart. Returns false if nothing can be set apart, or if a name in the statement could mean
 /// several of these columns.
 pub fn set_apart(statement: &mut Parsed) -> bool {
-    let words = Words::of(&statement.to_string());
-    let mut setting = Setting { words, around: Words::default(), depth: 0, changed: false };
+    let words = WordCounts::of(&statement.to_string());
+    let mut setting = Setting { words, around: WordCounts::default(), depth: 0, changed: false };
     match inner_mut(statement) {
         Some(statement) => VisitMut::visit(statement, &mut setting).is_continue() && setting.changed,
         None => false,
@@ -57,9 +57,9 @@ pub fn shown(schema: &SchemaRef) -> SchemaRef {
 
 /// How often each word is in a text, in lower case.
 #[derive(Default)]
-struct Words(BTreeMap<String, usize>);
+struct WordCounts(BTreeMap<String, usize>);
 
-impl Words {
+impl WordCounts {
     fn of(text: &str) -> Self {
         let mut words = BTreeMap::new();
         for word in text.split(|c: char| !(c.is_alphanumeric() || c == '_')) {
@@ -85,9 +85,9 @@ impl Words {
 
 struct Setting {
     /// The words of the statement.
-    words: Words,
+    words: WordCounts,
     /// The words around the query.
-    around: Words,
+    around: WordCounts,
     /// How many queries are around.
     depth: usize,
     changed: bool,
@@ -99,7 +99,7 @@ impl VisitorMut for Setting {
     fn pre_visit_query(&mut self, query: &mut Query) -> ControlFlow<()> {
         self.depth += 1;
         if self.depth > 1 {
-            self.around = self.words.without(&Words::of(&query.to_string()));
+            self.around = self.words.without(&WordCounts::of(&query.to_string()));
         }
         let keys = sort_keys(query);
         self.set_apart_in(&mut query.body, &keys)
