@@ -213,7 +213,7 @@ mod tests {
     #[test]
     fn every_code_has_a_state_of_five_characters() {
         for code in ErrorCode::ALL {
-            let state = state(code);
+            let state = state(*code);
             let is_state = state.len() == 5 && state.bytes().all(|b| b.is_ascii_digit() || b.is_ascii_uppercase());
             assert!(is_state, "{code:?} {state}");
             assert_eq!(state.starts_with("XX"), code.status() == 500, "{code:?} {state}");
