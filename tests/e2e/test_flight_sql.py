@@ -238,7 +238,7 @@ def test_pyarrow_reads_answers_and_their_frontier(thalweg, kafka, topic, events)
         table = reader.read_all()
         assert table.column("n").to_pylist() == [server.ask("SELECT count(*) FROM sensor_data").rows[0][0]]
 
-        with pytest.raises(flight.FlightError, match="sensor_dat"):
+        with pytest.raises(pyarrow.ArrowInvalid, match="sensor_dat"):
             client.get_flight_info(statement("SELECT * FROM sensor_dat"))
         with pytest.raises(pyarrow.ArrowInvalid, match="Flight SQL"):
             client.get_flight_info(flight.FlightDescriptor.for_command(b"SELECT 1"))
@@ -300,7 +300,7 @@ def test_jdbc_knows_the_catalog(thalweg, kafka, topic, events):
     server = started(thalweg, kafka, topic, events)
     server.ddl("CREATE MATERIALIZED VIEW totals AS SELECT count(*) AS n, max(cost) AS dearest FROM sensor_data")
     server.ready()
-    [lines] = jdbc(server, "metadata", catalog="thalweg")
+    [lines] = jdbc(server, "metadata")
     about = dict(line.split(": ", 1) for line in lines if ": " in line)
     assert "product Thalweg read only true" in lines
     assert 'quote " escape \\' in lines
@@ -313,7 +313,6 @@ def test_jdbc_knows_the_catalog(thalweg, kafka, topic, events):
     assert about["streams"] == "sensor_data"
     assert about["columns"].startswith("n BIGINT -5, dearest DECIMAL")
     assert about["keys"] == about["imported"] == ""
-    assert "BIGINT -5" in about["types"] and "STRING 12" in about["types"]
 
 
 def test_a_client_that_is_killed_ends_its_query(thalweg):

@@ -109,7 +109,7 @@ pub(super) async fn start(
 ///
 /// Errors: [`Error::Encode`].
 pub(super) fn whole(batch: &RecordBatch) -> Result<FlightMessages> {
-    let mut encoder = FrameEncoder::new(&batch.schema());
+    let mut encoder = FrameEncoder::exact(batch.schema());
     let mut messages = vec![encoder.first(Bytes::new())];
     messages.extend(encoder.batch(batch)?);
     Ok(stream::iter(messages.into_iter().map(Ok)).boxed())
