@@ -28,7 +28,7 @@ use crate::options::Options;
 use crate::parameters::Parameter;
 use crate::{Error, Result};
 
-/// FlightMessages that are encoded before the client has taken the last one.
+/// Messages that are encoded before the client has taken the last one.
 const AHEAD: usize = 2;
 
 /// Bytes of a batch that is encoded where the call is served.

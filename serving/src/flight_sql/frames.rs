@@ -52,7 +52,7 @@ impl FrameEncoder {
     /// An encoder of batches that have this schema, which clients read as it is.
     pub(super) fn exact(schema: SchemaRef) -> Self {
         let mut context = IpcWriteContext::default();
-        // FlightMessages of an answer are about equally long: the next one need not grow step by step.
+        // Messages of an answer are about equally long: the next one need not grow step by step.
         context.set_reserve_scratch(true);
         Self {
             schema,
