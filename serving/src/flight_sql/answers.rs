@@ -28,7 +28,7 @@ use crate::options::Options;
 use crate::parameters::Parameter;
 use crate::{Error, Result};
 
-/// FlightMessages that are encoded before the client has taken the last one.
+/// Messages that are encoded before the client has taken the last one.
 const AHEAD: usize = 2;
 
 /// Bytes of a batch that is encoded where the call is served.
@@ -109,7 +109,7 @@ pub(super) async fn start(
 ///
 /// Errors: [`Error::Encode`].
 pub(super) fn whole(batch: &RecordBatch) -> Result<FlightMessages> {
-    let mut encoder = FrameEncoder::new(&batch.schema());
+    let mut encoder = FrameEncoder::exact(batch.schema());
     let mut messages = vec![encoder.first(Bytes::new())];
     messages.extend(encoder.batch(batch)?);
     Ok(stream::iter(messages.into_iter().map(Ok)).boxed())

@@ -46,11 +46,16 @@ pub(super) struct FrameEncoder {
 impl FrameEncoder {
     /// An encoder of answers with the engine's `schema`.
     pub(super) fn new(schema: &Schema) -> Self {
+        Self::exact(wire::sent_schema(schema))
+    }
+
+    /// An encoder of batches that have this schema, which clients read as it is.
+    pub(super) fn exact(schema: SchemaRef) -> Self {
         let mut context = IpcWriteContext::default();
-        // FlightMessages of an answer are about equally long: the next one need not grow step by step.
+        // Messages of an answer are about equally long: the next one need not grow step by step.
         context.set_reserve_scratch(true);
         Self {
-            schema: wire::sent_schema(schema),
+            schema,
             options: IpcWriteOptions::default(),
             generator: IpcDataGenerator::default(),
             dictionaries: DictionaryTracker::new(true),

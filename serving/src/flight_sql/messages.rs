@@ -1,4 +1,4 @@
-//! FlightMessages of the protocol that `arrow-flight` has not, and how bodies are read.
+//! Messages of the protocol that `arrow-flight` has not, and how bodies are read.
 //!
 //! Invariant: a body is read both ways in which clients send it: as it is, or wrapped in `google.protobuf.Any`.
 

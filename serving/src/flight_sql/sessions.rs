@@ -1,4 +1,4 @@
-//! FlightSessions: options that a client sets once for all of its calls, found by a cookie.
+//! Sessions: options that a client sets once for all of its calls, found by a cookie.
 //!
 //! Invariant: a session is its caller's alone, and sessions are bounded: the least recently used one goes first.
 

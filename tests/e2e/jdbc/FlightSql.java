@@ -92,7 +92,6 @@ public class FlightSql {
         show("columns", about.getColumns(null, "public", "totals", "%"), "COLUMN_NAME", "TYPE_NAME", "DATA_TYPE");
         show("keys", about.getPrimaryKeys(null, "public", "totals"), "COLUMN_NAME");
         show("imported", about.getImportedKeys(null, "public", "totals"), "FKCOLUMN_NAME");
-        show("types", about.getTypeInfo(), "TYPE_NAME", "DATA_TYPE");
     }
 
     private static void cancel(Connection connection, String sql) throws Exception {

@@ -168,7 +168,7 @@ async fn a_client_that_stops_reading_loses_its_query() {
     stream.message().await.unwrap();
     let engine = Arc::clone(&server.engine);
     let ended = timeout(BOUND, async {
-        while engine.activity.running().len() > 0 {
+        while !engine.activity.running().is_empty() {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
     });
@@ -188,7 +188,7 @@ async fn a_client_that_goes_away_ends_its_query() {
     drop((stream, raw));
     let engine = Arc::clone(&server.engine);
     let ended = timeout(BOUND, async {
-        while engine.activity.running().len() > 0 {
+        while !engine.activity.running().is_empty() {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
     });
