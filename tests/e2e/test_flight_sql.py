@@ -388,7 +388,7 @@ def test_connections_are_encrypted(thalweg, tmp_path):
          "-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1", "-keyout", key, "-out", cert],
         check=True, capture_output=True,
     )  # fmt: skip
-    server = thalweg(tls_cert=cert, tls_key=key).start()
+    server = thalweg(environment={"THALWEG_TLS_CERT": str(cert), "THALWEG_TLS_KEY": str(key)}).start()
     root = {DatabaseOptions.TLS_ROOT_CERTS.value: cert.read_text()}
     with adbc.connect(f"grpc+tls://{address(server)}", db_kwargs=root, autocommit=True) as connection:
         assert fetched(connection, "SELECT 1 AS n").column("n").to_pylist() == [1]

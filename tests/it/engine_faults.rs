@@ -133,6 +133,12 @@ async fn conditions_are_moved() {
 }
 
 #[tokio::test]
+async fn tests_of_truth_do_not_fit_below_aggregates() {
+    let tests = "SELECT (b > 1) IS TRUE AS x FROM (VALUES (1), (2), (NULL)) AS t(b)";
+    still_fails(ask(&format!("SELECT x, count(*) FROM ({tests}) AS u GROUP BY x")).await, "nullability");
+}
+
+#[tokio::test]
 async fn an_empty_list_panics() {
     let query = ask("SELECT array_length(x, 2) FROM (VALUES ([[1]]), ([])) AS t(x)");
     let found = tokio::spawn(query).await;

@@ -235,9 +235,9 @@ async fn logical(
     let planned = bound(state, statement, query).await;
     let (logical, types) = match prepared.instead {
         None => planned?,
-        // The planner and the optimizer do not take every query of a client. A poorer answer is better than none.
+        // The planner does not take every query of a client. A poorer answer is better than none.
         Some(instead) => match planned {
-            Ok((plan, types)) if state.optimize(&plan).is_ok() => (plan, types),
+            Ok((plan, types)) if state.create_physical_plan(&plan).await.is_ok() => (plan, types),
             planned => match bound(state, instead, query).await {
                 Ok(instead) => instead,
                 Err(_) => planned?,

@@ -8,7 +8,7 @@
 //! Invariant: [`Access`] decides. What two callers with different tokens made is not each other's.
 
 use base64::Engine as _;
-use base64::prelude::BASE64_STANDARD;
+use base64::prelude::BASE64_STANDARD_NO_PAD;
 
 use crate::access::{Access, AccessDenied, Right, bearer};
 use crate::options::Options;
@@ -67,7 +67,8 @@ pub(super) fn token(header: &str) -> Option<String> {
     if !scheme.eq_ignore_ascii_case("basic") {
         return None;
     }
-    let credentials = BASE64_STANDARD.decode(credentials.trim()).ok()?;
+    // The clients for Go leave the padding out.
+    let credentials = BASE64_STANDARD_NO_PAD.decode(credentials.trim().trim_end_matches('=')).ok()?;
     let credentials = String::from_utf8(credentials).ok()?;
     credentials.split_once(':').map(|(_, password)| password.to_owned())
 }
@@ -83,6 +84,7 @@ mod tests {
             ("Bearer x", Some("x")),
             ("basic dTpwOnE=", Some("p:q")),
             ("Basic dTo=", Some("")),
+            ("Basic dTo", Some("")),
             ("Basic OnA=", Some("p")),
             ("Basic dQ==", None),
             ("Basic ?", None),

@@ -28,8 +28,12 @@ use crate::{Error, Result};
 const HANDSHAKE: &str = "/arrow.flight.protocol.FlightService/Handshake";
 
 /// Headers that set an option, and the names of the options.
-const OPTIONS: [(&str, &str); 3] =
-    [(headers::STALE, "stale"), (headers::MIN_FRONTIER, "min_frontier"), (headers::PARTIAL, "partial")];
+const OPTIONS: [(&str, &str); 4] = [
+    (headers::STALE, "stale"),
+    (headers::MIN_FRONTIER, "min_frontier"),
+    (headers::PARTIAL, "partial"),
+    (headers::SOURCE, "source"),
+];
 
 /// A service behind the door.
 #[derive(Clone)]

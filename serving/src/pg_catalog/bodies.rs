@@ -237,6 +237,13 @@ pub(super) const FUNCTIONS: &[(&str, Returns, Body)] = &[
             }),
         })
     }),
+    ("regproc_oid", Int4, |snapshot, given| {
+        let Some(name) = string(given, 0) else { return Ok(Value::Null) };
+        let name = name.strip_prefix("pg_catalog.").unwrap_or(&name);
+        let mut functions = snapshot.system.functions.iter();
+        let known = functions.find(|(_, function)| function.name == name).map(|(oid, _)| *oid);
+        Ok(oid(int(given, 0).or(known)))
+    }),
     // Arrays.
     ("pg_texts", Texts, |_, given| {
         let value = given.first().filter(|value| !value.is_null());

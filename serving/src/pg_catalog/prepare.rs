@@ -66,8 +66,11 @@ impl PgCatalog {
             *statement = *query;
         }
         words::rewrite(statement);
-        let known = calls::names(statement).iter().any(|name| functions::is_known(name) || name == KEYWORDS);
-        let references = state.resolve_table_references(parsed)?;
+        let called = calls::names(statement);
+        let known = called.iter().any(|name| functions::is_known(name) || name == KEYWORDS);
+        let mut references = state.resolve_table_references(parsed)?;
+        // A function in FROM is listed as well.
+        references.retain(|name| name.schema().is_some() || !called.contains(name.table()));
         if !known && !references.iter().any(may_be_of_postgres) {
             return Ok(Prepared::default());
         }

@@ -20,7 +20,6 @@ pub(super) enum Cell {
     Int(i64),
     Float(f64),
     Text(String),
-    Texts(Vec<String>),
 }
 
 impl From<&str> for Cell {
@@ -110,10 +109,6 @@ fn scalar(cell: &Cell, wanted: &DataType) -> EngineResult<ScalarValue> {
         Cell::Int(value) => ScalarValue::Int64(Some(*value)).cast_to(wanted),
         Cell::Float(value) => ScalarValue::Float64(Some(*value)).cast_to(wanted),
         Cell::Text(text) => ScalarValue::Utf8(Some(text.clone())).cast_to(wanted),
-        Cell::Texts(texts) => {
-            let texts: Vec<ScalarValue> = texts.iter().map(|text| ScalarValue::from(text.as_str())).collect();
-            ScalarValue::List(ScalarValue::new_list_nullable(&texts, &DataType::Utf8)).cast_to(wanted)
-        }
     }
 }
 

@@ -4,7 +4,7 @@
 pub(crate) const VERSION: &str = "17.0";
 
 /// Names, values and short descriptions.
-pub(super) const SETTINGS: [(&str, &str, &str); 22] = [
+pub(super) const SETTINGS: [(&str, &str, &str); 24] = [
     ("application_name", "", "Sets the application name to be reported in statistics and logs."),
     ("bytea_output", "hex", "Sets the output format for bytea."),
     ("client_encoding", "UTF8", "Sets the client's character set encoding."),
@@ -15,6 +15,8 @@ pub(super) const SETTINGS: [(&str, &str, &str); 22] = [
         "read committed",
         "Sets the transaction isolation level of each new transaction.",
     ),
+    ("default_table_access_method", "heap", "Sets the default table access method for new tables."),
+    ("default_tablespace", "", "Sets the default tablespace to create tables and indexes in."),
     ("default_transaction_read_only", "off", "Sets the default read-only status of new transactions."),
     ("extra_float_digits", "1", "Sets the number of digits displayed for floating-point values."),
     ("integer_datetimes", "on", "Shows whether datetimes are integer based."),

@@ -16,9 +16,9 @@ use std::collections::BTreeSet;
 use std::ops::ControlFlow;
 
 use datafusion::sql::sqlparser::ast::{
-    BinaryOperator, DataType as SqlType, Expr, FunctionArguments, GroupByExpr, Ident, ObjectName, ObjectNamePart,
-    OrderByKind, Query, SelectItem, SetExpr, Statement, TableFactor, UnaryOperator, Value, ValueWithSpan, VisitMut,
-    VisitorMut,
+    BinaryOperator, DataType as SqlType, Expr, Function, FunctionArg, FunctionArgExpr, FunctionArguments, GroupByExpr,
+    Ident, ObjectName, ObjectNamePart, OrderByKind, Query, SelectItem, SetExpr, Statement, TableFactor, UnaryOperator,
+    Value, ValueWithSpan, VisitMut, VisitorMut,
 };
 use datafusion::sql::sqlparser::tokenizer::Span;
 
@@ -26,6 +26,10 @@ use super::empty::Empty;
 use super::schemas;
 use super::snapshot::{PG_CATALOG, Snapshot};
 use super::{calls, words};
+use crate::names::PUBLIC;
+
+/// Behind this letter, a name is not shown ([`thalweg_schemas::definition::repeats::shown`]).
+const MARK: char = '\u{1f}';
 
 /// What becomes of a subquery that is a value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -46,8 +50,10 @@ pub(super) fn rewrite(statement: &mut Statement, snapshot: &Snapshot, subqueries
     let column = |name: &str| sql_type(snapshot.system.type_of_column(name)?);
     Empty { table: &table, column: &column, queries: BTreeSet::new() }.query(query);
     name_columns(query);
+    let function = |name: &str| snapshot.system.type_of_column(name) == Some("regproc");
+    let mut rewriting = CatalogRewriting { subqueries, table: &table, column: &column, function: &function };
     // The walk cannot break because the visitor does not.
-    let _ = VisitMut::visit(query.as_mut(), &mut CatalogRewriting { subqueries, table: &table, column: &column });
+    let _ = VisitMut::visit(query.as_mut(), &mut rewriting);
 }
 
 /// Puts the schema in front of tables of PostgreSQL.
@@ -83,7 +89,18 @@ fn name_columns(query: &mut Query) {
         body = left;
     }
     let SetExpr::Select(select) = body else { return };
-    for item in &mut select.projection {
+    let is_star = |item: &SelectItem| matches!(item, SelectItem::Wildcard(_) | SelectItem::QualifiedWildcard(..));
+    let stars_from = select.projection.iter().rposition(is_star).unwrap_or(0);
+    for (at, item) in select.projection.iter_mut().enumerate() {
+        // A star behind the column may have the column too.
+        if at < stars_from
+            && let SelectItem::UnnamedExpr(expr @ (Expr::Identifier(_) | Expr::CompoundIdentifier(_))) = item
+        {
+            let alias = Ident::with_quote('"', format!("{}{MARK}{at}", calls::column_name(expr)));
+            *item = SelectItem::ExprWithAlias { expr: expr.clone(), alias };
+            continue;
+        }
+
         if let SelectItem::UnnamedExpr(expr) = item
             && !matches!(expr, Expr::CompoundIdentifier(_))
             && !matches!(expr, Expr::Identifier(ident) if !is_current_schema(ident))
@@ -115,6 +132,8 @@ struct CatalogRewriting<'a> {
     /// As in [`Empty`].
     table: &'a dyn Fn(&ObjectName) -> bool,
     column: &'a dyn Fn(&str) -> Option<SqlType>,
+    /// True for a column of this name that refers to functions.
+    function: &'a dyn Fn(&str) -> bool,
 }
 
 impl VisitorMut for CatalogRewriting<'_> {
@@ -143,6 +162,17 @@ impl VisitorMut for CatalogRewriting<'_> {
                 {
                     *expr = self.array(query);
                 }
+            }
+            // Only `public` is searched for plain names.
+            Expr::InSubquery { expr: name, subquery, negated } if asks_for_path(subquery) => {
+                let (name, negated) = (std::mem::replace(name, Box::new(null())), *negated);
+                *expr = Expr::InList { expr: name, list: vec![text(PUBLIC)], negated };
+            }
+            Expr::Function(function) if function.name.to_string().eq_ignore_ascii_case("coalesce") => {
+                arrays_in_quotes(function);
+            }
+            Expr::BinaryOp { left, op: BinaryOperator::Eq | BinaryOperator::NotEq, right } => {
+                self.no_function(left, right);
             }
             Expr::Exists { subquery, .. } | Expr::InSubquery { subquery, .. } => {
                 self.is_empty(subquery);
@@ -187,11 +217,11 @@ impl CatalogRewriting<'_> {
         if self.is_empty(query) {
             return Some(null());
         }
-        let SetExpr::Select(select) = query.body.as_mut() else { return None };
-        let plain = matches!(&select.group_by, GroupByExpr::Expressions(keys, _) if keys.is_empty());
-        if self.subqueries == Subqueries::Null && query.with.is_none() {
+        if self.subqueries == Subqueries::Null {
             return Some(null());
         }
+        let SetExpr::Select(select) = query.body.as_mut() else { return None };
+        let plain = matches!(&select.group_by, GroupByExpr::Expressions(keys, _) if keys.is_empty());
         if query.with.is_some() || !plain || calls::aggregates(select) || select.from.is_empty() {
             return None;
         }
@@ -206,9 +236,41 @@ impl CatalogRewriting<'_> {
         None
     }
 
+    /// Columns that refer to functions hold names here, and `-` where PostgreSQL has 0.
+    fn no_function(&self, column: &Expr, number: &mut Expr) {
+        let name = match column {
+            Expr::Identifier(ident) => ident,
+            Expr::CompoundIdentifier(idents) => match idents.last() {
+                Some(ident) => ident,
+                None => return,
+            },
+            _ => return,
+        };
+        let is_zero = matches!(number, Expr::Value(value) if matches!(&value.value, Value::Number(n, _) if n == "0"));
+        if is_zero && (self.function)(&name.value.to_lowercase()) {
+            *number = text("-");
+        }
+    }
+
     /// Replaces the SELECTs of a query within that have no rows. Returns true if the query has none.
     fn is_empty(&self, query: &mut Query) -> bool {
         Empty { table: self.table, column: self.column, queries: BTreeSet::new() }.query(query)
+    }
+}
+
+fn asks_for_path(query: &Query) -> bool {
+    query.to_string().contains("current_setting('search_path')")
+}
+
+/// `'{}'` in the place of an array, as a call that makes the array.
+fn arrays_in_quotes(function: &mut Function) {
+    let FunctionArguments::List(list) = &mut function.args else { return };
+    for argument in &mut list.args {
+        if let FunctionArg::Unnamed(FunctionArgExpr::Expr(expr)) = argument
+            && matches!(expr, Expr::Value(value) if value.value == Value::SingleQuotedString("{}".to_owned()))
+        {
+            *expr = words::call("pg_texts", expr.clone());
+        }
     }
 }
 

@@ -14,8 +14,9 @@ use std::ops::ControlFlow;
 use datafusion::sql::sqlparser::ast::{
     ArrayElemTypeDef, BinaryOperator, CastKind, DataType as SqlType, Expr, Function, FunctionArg, FunctionArgExpr,
     FunctionArgumentList, FunctionArguments, Ident, ObjectName, Query, SelectItem, SetExpr, Statement, TableFactor,
-    VisitMut, VisitorMut,
+    Value, ValueWithSpan, VisitMut, VisitorMut,
 };
+use datafusion::sql::sqlparser::tokenizer::Span;
 
 /// Types whose values are names of objects and whose numbers are oids.
 const NAMED: [&str; 5] = ["regclass", "regtype", "regnamespace", "regrole", "regproc"];
@@ -86,6 +87,9 @@ impl VisitorMut for Words {
         match expr {
             Expr::Function(function) => strip(&mut function.name),
             Expr::BinaryOp { op, .. } => builtin(op),
+            Expr::Like { pattern, escape_char, .. } | Expr::ILike { pattern, escape_char, .. } => {
+                escape(pattern, escape_char);
+            }
             Expr::Cast { .. } => cast(expr),
             _ => {}
         }
@@ -135,6 +139,20 @@ fn builtin(op: &mut BinaryOperator) {
     };
 }
 
+/// `LIKE 'a\_b'` for `LIKE 'a/_b' ESCAPE '/'`.
+fn escape(pattern: &mut Expr, escape_char: &mut Option<ValueWithSpan>) {
+    let letter = match escape_char.as_ref().map(|value| &value.value) {
+        Some(Value::SingleQuotedString(letter)) if letter.chars().count() == 1 && letter != "\\" => letter.clone(),
+        _ => return,
+    };
+    let text = |text: &str| {
+        Expr::Value(ValueWithSpan { value: Value::SingleQuotedString(text.to_owned()), span: Span::empty() })
+    };
+    let plain = call_all("replace", vec![to_text(pattern.clone()), text("\\"), text("\\\\")]);
+    *pattern = call_all("replace", vec![plain, text(&letter), text("\\")]);
+    *escape_char = None;
+}
+
 fn cast(expr: &mut Expr) {
     let Expr::Cast { expr: inner, data_type, .. } = expr else { return };
     if let Expr::Cast { expr: name, data_type: kind, .. } = inner.as_ref()
@@ -142,6 +160,12 @@ fn cast(expr: &mut Expr) {
         && is_text(data_type)
     {
         *expr = as_text(kind, name.as_ref().clone());
+        return;
+    }
+    if let Expr::Cast { expr: name, data_type: kind, .. } = inner.as_ref()
+        && named(kind) == Some("regproc")
+    {
+        *expr = call("regproc_oid", name.as_ref().clone());
         return;
     }
     if let Some(kind) = named(data_type) {

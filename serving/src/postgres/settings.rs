@@ -68,7 +68,7 @@ const SETTINGS: [SessionSetting; 36] = [
     setting("search_path", "public", Takes::Any, false),
     setting("server_encoding", "UTF8", Takes::Nothing, true),
     setting("server_version", SERVER_VERSION, Takes::Nothing, true),
-    setting("server_version_num", "150000", Takes::Nothing, false),
+    setting("server_version_num", "170000", Takes::Nothing, false),
     setting("session_authorization", "", Takes::Nothing, true),
     setting("standard_conforming_strings", "on", Takes::Only(ON), true),
     setting("statement_timeout", "0", Takes::Time, false),
@@ -80,11 +80,15 @@ const SETTINGS: [SessionSetting; 36] = [
 ];
 
 /// The version of PostgreSQL whose protocol and catalog are spoken, and the version of the server.
-const SERVER_VERSION: &str = concat!("15.0 (Thalweg ", env!("CARGO_PKG_VERSION"), ")");
+const SERVER_VERSION: &str = concat!("17.0 (Thalweg ", env!("CARGO_PKG_VERSION"), ")");
 
 /// Options of queries, with their values at the start.
-const OPTIONS: [(&str, &str); 3] =
-    [("thalweg.min_frontier", "{}"), ("thalweg.partial", "refuse"), ("thalweg.stale", "refuse")];
+const OPTIONS: [(&str, &str); 4] = [
+    ("thalweg.min_frontier", "{}"),
+    ("thalweg.partial", "refuse"),
+    ("thalweg.source", "merged"),
+    ("thalweg.stale", "refuse"),
+];
 
 /// The settings of one session.
 #[derive(Debug, Clone, Default, PartialEq)]

@@ -323,7 +323,7 @@ fn deep_nesting_is_an_error_and_not_a_crash() {
 #[test]
 fn comments() {
     check("COMMENT ON TABLE s IS 'it''s'", &["comment Stream s Some(\"it's\") false"]);
-    check("COMMENT ON TABLE public.s IS $$a$$", &["comment Stream s Some(\"a\") false"]);
+    check("COMMENT ON TABLE public.s IS 'a'", &["comment Stream s Some(\"a\") false"]);
     check("COMMENT ON MATERIALIZED VIEW V IS 'a'", &["comment View v Some(\"a\") false"]);
     check("COMMENT ON VIEW v IS NULL", &["comment View v None false"]);
     check("COMMENT ON COLUMN s.\"A\" IS ''", &["comment Either s.A None false"]);

@@ -11,7 +11,7 @@
 
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, AsArray};
+use arrow::array::{Array, ArrayRef, AsArray};
 use arrow::compute::{not, prep_null_mask_filter};
 use datafusion::common::Result;
 use datafusion::logical_expr::expr::Case;
@@ -21,9 +21,9 @@ use super::super::one_value::OneValue;
 
 /// A condition, unchanged.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-struct Given;
+struct IsGiven;
 
-impl OneValue for Given {
+impl OneValue for IsGiven {
     const NAME: &'static str = "given";
 
     fn of(&self, conditions: &ArrayRef) -> Result<ArrayRef> {
@@ -40,8 +40,11 @@ impl OneValue for NotTrue {
     const NEVER_NULL: bool = true;
 
     fn of(&self, conditions: &ArrayRef) -> Result<ArrayRef> {
-        let conditions = prep_null_mask_filter(conditions.as_boolean());
-        Ok(Arc::new(not(&conditions)?))
+        let conditions = conditions.as_boolean();
+        Ok(Arc::new(match conditions.null_count() {
+            0 => not(conditions)?,
+            _ => not(&prep_null_mask_filter(conditions))?,
+        }))
     }
 }
 
@@ -77,14 +80,14 @@ pub(super) fn guard(operator: Operator, mut parts: Vec<Expr>) -> Option<Expr> {
     }
     let branch = |part: Expr| match operator {
         Operator::And => (Box::new(NotTrue.call(part)), Box::new(lit(false))),
-        _ => (Box::new(Given.call(part)), Box::new(lit(true))),
+        _ => (Box::new(IsGiven.call(part)), Box::new(lit(true))),
     };
     Some(lasting(parts.into_iter().map(branch).collect(), Some(Box::new(last))))
 }
 
 /// `value`, evaluated only where `condition` is true, and NULL elsewhere.
 pub(super) fn only_where(condition: Expr, value: Expr) -> Expr {
-    lasting(vec![(Box::new(Given.call(condition)), Box::new(value))], None)
+    lasting(vec![(Box::new(IsGiven.call(condition)), Box::new(value))], None)
 }
 
 /// What a CASE of this module protects.
@@ -106,7 +109,7 @@ pub(super) fn guarded(expr: &Expr) -> Option<Guarded<'_>> {
 /// As [`guarded`].
 pub(super) fn guarded_case(case: &Case) -> Option<Guarded<'_>> {
     let (when, then) = case.when_then_expr.first()?;
-    match (Given::within(when), &case.else_expr) {
+    match (IsGiven::within(when), &case.else_expr) {
         (Some(condition), None) => Some(Guarded::Value(condition, then)),
         (Some(_), Some(_)) => Some(Guarded::Chain(Operator::Or)),
         (None, _) => NotTrue::within(when).map(|_| Guarded::Chain(Operator::And)),
@@ -115,7 +118,7 @@ pub(super) fn guarded_case(case: &Case) -> Option<Guarded<'_>> {
 
 /// The conditions of a chain that [`guard`] has made.
 pub(super) fn parts_of(case: Case) -> Vec<Expr> {
-    let part = |when: Expr| Given::within(&when).or_else(|| NotTrue::within(&when)).cloned().unwrap_or(when);
+    let part = |when: Expr| IsGiven::within(&when).or_else(|| NotTrue::within(&when)).cloned().unwrap_or(when);
     let parts = case.when_then_expr.into_iter().map(|(when, _)| part(*when));
     parts.chain(case.else_expr.map(|last| *last)).collect()
 }

@@ -26,8 +26,11 @@ async fn a_client_can_comment() {
     let catalogs = world.sources.shared.catalogs.clone();
     let comment = engine.run("COMMENT ON COLUMN sensor_data.ts IS 'When'", Options::default());
     let follow = async {
-        catalogs.landed().await;
-        follower.send_replace(catalogs.load().await.unwrap());
+        // What was defined before has landed as well.
+        while !follower.borrow().comments["sensor_data"].columns.contains_key("ts") {
+            catalogs.landed().await;
+            follower.send_replace(catalogs.load().await.unwrap());
+        }
     };
     let (answered, ()) = tokio::join!(comment, follow);
     let batches: Vec<RecordBatch> = answered.unwrap().batches.try_collect().await.unwrap();

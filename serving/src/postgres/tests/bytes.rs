@@ -8,13 +8,19 @@ use super::clients::{connected, query};
 use super::*;
 use crate::access::HttpLimits;
 
-/// Sends bytes, and reads until the server closes the connection.
+/// The message with which a client leaves.
+const TERMINATE: &[u8] = b"X\0\0\0\x04";
+
+/// Sends bytes, and reads until the server closes the connection. A client that has not left closes its side, which ends
+/// what it has asked for.
 async fn send(mut raw: TcpStream, bytes: &[u8]) -> Vec<u8> {
     let mut answer = Vec::new();
     let talk = async {
         // The server may have closed the connection at the first wrong byte.
         let _ = raw.write_all(bytes).await;
-        let _ = raw.shutdown().await;
+        if !bytes.ends_with(TERMINATE) {
+            let _ = raw.shutdown().await;
+        }
         let _ = raw.read_to_end(&mut answer).await;
     };
     tokio::time::timeout(Duration::from_secs(10), talk).await.expect("the server keeps the connection");
@@ -87,7 +93,7 @@ async fn every_message_may_be_cut_off_anywhere() {
     for end in 0..whole.len() {
         send(connected(&server).await, &whole[..end]).await;
     }
-    whole.extend(frame(b'X', 0, b""));
+    whole.extend_from_slice(TERMINATE);
     let answer = send(connected(&server).await, &whole).await;
     assert!(answer.ends_with(b"3\0\0\0\x04Z\0\0\0\x05I"), "{}", String::from_utf8_lossy(&answer));
 }
@@ -103,7 +109,7 @@ async fn a_length_is_refused_before_its_bytes_are_taken() {
         assert!(answer.contains("FATAL") && answer.contains("08P01"), "{length}: {answer}");
     }
     let long = format!("SELECT 1 -- {}", "x".repeat(1 << 20));
-    let answer = send(connected(&server).await, &[query(&long), frame(b'X', 0, b"")].concat()).await;
+    let answer = send(connected(&server).await, &[query(&long), TERMINATE.to_vec()].concat()).await;
     assert!(answer.ends_with(b"Z\0\0\0\x05I"), "{}", String::from_utf8_lossy(&answer));
 }
 
@@ -121,7 +127,7 @@ async fn an_error_skips_to_the_next_sync() {
         parse("SELECT 7"),
         run,
         sync,
-        frame(b'X', 0, b""),
+        TERMINATE.to_vec(),
     ];
     let answer = send(connected(&server).await, &all.concat()).await;
     let count = |kind: &[u8]| answer.windows(kind.len()).filter(|part| *part == kind).count();

@@ -35,7 +35,7 @@ async fn errors_have_a_state_a_code_and_a_place() {
     check("SELECT 1 FROM", "42601", Some("syntax"), Some(14)).await;
     check("SELECT 'ü'; SELECT *\nFROM nowhere", "42P01", Some("invalid_query"), Some(27)).await;
     check("SELECT colour FROM totals", "42703", Some("invalid_query"), Some(8)).await;
-    check("SELECT no_such_function(1)", "42883", Some("invalid_query"), None).await;
+    check("SELECT no_such_function(1)", "42883", Some("invalid_query"), Some(8)).await;
     check("SELECT 1 / (value - value) FROM generate_series(1, 2)", "22012", Some("query_failed"), None).await;
     check("INSERT INTO totals VALUES (1)", "0A000", Some("refused"), None).await;
     check("DROP MATERIALIZED VIEW nowhere", "42P01", Some("not_found"), None).await;

@@ -108,8 +108,8 @@ fn texts_and_bytes() {
     check_text(StringViewArray::from(vec!["a longer text than twelve bytes"]), "a longer text than twelve bytes");
     let words: DictionaryArray<Int32Type> = vec!["word"].into_iter().collect();
     check_text(words, "word");
-    check(BinaryArray::from_vec(vec![&[0, 255] as &[u8]]), "\\x00ff", "00ff", "\"00ff\"");
-    check_text(LargeBinaryArray::from_vec(vec![&[1] as &[u8]]), "\\x01");
+    check(BinaryArray::from_vec(vec![[0_u8, 255].as_slice()]), "\\x00ff", "00ff", "\"00ff\"");
+    check_text(LargeBinaryArray::from_vec(vec![[1_u8].as_slice()]), "\\x01");
     check_text(BinaryViewArray::from(vec![&[2_u8] as &[u8]]), "\\x02");
     check_text(FixedSizeBinaryArray::try_from_iter([[3_u8, 4]].iter()).unwrap(), "\\x0304");
     check(BooleanArray::from(vec![true]), "t", "01", "true");
