@@ -50,7 +50,7 @@ async fn subqueries_that_double_an_expression_are_refused_before_they_are_writte
         for query in ["SELECT count(x) FROM {}", "SELECT x, count(*) FROM {} WHERE x <> '' GROUP BY x"] {
             let query = query.replace('x', from);
             compile(&query.replace("{}", &nested(4, step))).await.unwrap_or_else(|e| panic!("{query}: {e}"));
-            match compile(&query.replace("{}", &nested(30, step))).await {
+            match compile(&query.replace("{}", &nested(18, step))).await {
                 Err(Error::RefuseDefinition(Diagnostic { message, .. })) => {
                     assert!(message.contains("parts of expressions"), "{message}");
                 }
