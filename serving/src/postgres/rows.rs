@@ -44,18 +44,28 @@ pub(super) struct EncodedBatch {
     columns: Vec<Column>,
     rows: usize,
     next: usize,
+    /// The head of a binary COPY, which clients expect in the message of the first row.
+    head: &'static [u8],
 }
+
+/// What stands in front of the rows of a binary COPY: a signature, no flags, and no extension.
+const BINARY_HEAD: &[u8] = b"PGCOPY\n\xff\r\n\0\0\0\0\0\0\0\0\0";
 
 impl EncodedBatch {
     /// Errors: those of a column that cannot be read in its encoded type.
     pub(super) fn new(batch: &RecordBatch) -> Result<Self, ArrowError> {
         let columns = batch.columns().iter().map(Column::new).collect::<Result<_, _>>()?;
-        Ok(Self { columns, rows: batch.num_rows(), next: 0 })
+        Ok(Self { columns, rows: batch.num_rows(), next: 0, head: &[] })
     }
 
     /// Rows that are left.
     pub(super) fn left(&self) -> usize {
         self.rows - self.next
+    }
+
+    /// Makes the next row the first one of a COPY.
+    pub(super) fn begin_copy(&mut self, layout: &CopyLayout) {
+        self.head = if layout.format == CopyFormat::Binary { BINARY_HEAD } else { &[] };
     }
 
     /// Leaves out at most `most` rows, and returns their number.
@@ -75,7 +85,13 @@ impl EncodedBatch {
             let row = self.next;
             match layout {
                 Layout::Rows(formats) => message(b'D', out, |out| self.row(row, formats, out))?,
-                Layout::Copy(copy) => message(b'd', out, |out| self.copied(row, copy, out))?,
+                Layout::Copy(copy) => {
+                    let head = std::mem::take(&mut self.head);
+                    message(b'd', out, |out| {
+                        out.put_slice(head);
+                        self.copied(row, copy, out)
+                    })?;
+                }
             }
             (self.next, written) = (row + 1, written + 1);
         }
@@ -128,12 +144,8 @@ impl CopyLayout {
     /// The message in front of the first row, if there is one.
     pub(super) fn head<'a>(&self, names: impl Iterator<Item = &'a str>, out: &mut BytesMut) -> Result<(), String> {
         match self.format {
-            CopyFormat::Binary => message(b'd', out, |out| {
-                out.put_slice(b"PGCOPY\n\xff\r\n\0");
-                // No flags, and no extension.
-                out.put_slice(&[0; 8]);
-                Ok(())
-            }),
+            // It is a part of the first row's message.
+            CopyFormat::Binary => Ok(()),
             _ if !self.header => Ok(()),
             format => message(b'd', out, |out| {
                 for (at, name) in names.enumerate() {
@@ -151,10 +163,13 @@ impl CopyLayout {
         }
     }
 
-    /// The message behind the last row, if there is one.
-    pub(super) fn tail(&self, out: &mut BytesMut) -> Result<(), String> {
+    /// The message behind the last of `rows`, if there is one.
+    pub(super) fn tail(&self, rows: usize, out: &mut BytesMut) -> Result<(), String> {
         match self.format {
             CopyFormat::Binary => message(b'd', out, |out| {
+                if rows == 0 {
+                    out.put_slice(BINARY_HEAD);
+                }
                 out.put_i16(-1);
                 Ok(())
             }),

@@ -160,6 +160,9 @@ impl PostgresSession {
                     None => break,
                     Some(batch) => open.load(batch.map_err(|error| Failure::of(&error, "", 0))?).await?,
                 }
+                if let (0, Some(Layout::Copy(copy)), Some(batch)) = (sent, layout.as_deref(), &mut open.current) {
+                    batch.begin_copy(copy);
+                }
             }
             sent += open.write(layout.as_ref(), left, &mut wire.out).await?;
             wire.flush_piece().await?;
@@ -210,7 +213,7 @@ impl PostgresSession {
         let names = schema.fields().iter().map(|field| field.name().as_str());
         layout.head(names, &mut wire.out).map_err(wrong)?;
         let rows = self.pump(wire, portal, Some(Layout::Copy(layout.clone())), None, stop).await?.0;
-        layout.tail(&mut wire.out).map_err(wrong)?;
+        layout.tail(rows, &mut wire.out).map_err(wrong)?;
         wire.send(&CopyDone::new())?;
         Ok(PortalRun::done(format!("COPY {rows}")))
     }
