@@ -11,8 +11,8 @@ use crate::access::HttpLimits;
 /// The message with which a client leaves.
 const TERMINATE: &[u8] = b"X\0\0\0\x04";
 
-/// Sends bytes, and reads until the server closes the connection. A client that has not left closes its side, which ends
-/// what it has asked for.
+/// Sends bytes, and reads until the server closes the connection. A client that has not left closes its side, which
+/// ends what it has asked for.
 async fn send(mut raw: TcpStream, bytes: &[u8]) -> Vec<u8> {
     let mut answer = Vec::new();
     let talk = async {
