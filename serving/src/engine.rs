@@ -266,6 +266,7 @@ impl Engine {
             .collect();
 
         drop(pins);
+        let can_restart = terms.can_restart;
         let pool = Arc::new(QueryPool::new(terms.memory, terms.threads, Arc::clone(&self.memory)));
         let (engine, read) = (Arc::clone(self), Arc::clone(query));
         let time = self.time_to_plan(places.is_short, deadline);
@@ -299,7 +300,12 @@ impl Engine {
         match timeout_at(deadline, running.first()).await {
             Ok(Some(Ok(()))) => Ok(Started { head, running }),
             Ok(Some(Err(error))) => {
-                places.run = occupied.take_permit();
+                // Otherwise the place is free when the last operator is gone.
+                let starts_again =
+                    matches!(error, Error::WideRows { .. }) || error.is_sort_without_memory() || error.is_worker_lost();
+                if starts_again && can_restart {
+                    places.run = occupied.take_permit();
+                }
                 Err(error)
             }
             Ok(None) => Err(match running.end().await {

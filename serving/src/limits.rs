@@ -1,8 +1,7 @@
 //! Limits of queries: what one query may take, and the threads on which queries compute.
 //!
 //! [`allowance`] is what a query may still take. [`guard`] puts a check between all operators of its plan, [`growth`]
-//! checks functions whose values can be far larger than their arguments, [`windows`] those that have a value for every
-//! row, [`memory`] counts bytes for one query and for
+//! checks functions whose values can be far larger than their arguments, [`memory`] counts bytes for one query and for
 //! all. [`text`], [`relations`] and [`weight`] look at a query before it runs. [`places`] are how many
 //! run at the same time, [`lanes`] the threads on which they do.
 //!
@@ -17,8 +16,6 @@ pub(crate) mod allowance;
 pub(crate) mod growth;
 
 pub(crate) mod slices;
-
-pub(crate) mod windows;
 
 pub(crate) mod guard;
 

@@ -26,7 +26,7 @@ use crate::limits::allowance::{Allowance, Terms};
 use crate::limits::memory::first_merge;
 use crate::limits::relations::OPERATORS;
 use crate::limits::weight::{self, Weight};
-use crate::limits::{growth, guard, relations, text, windows};
+use crate::limits::{growth, guard, relations, text};
 use crate::names;
 use crate::options::{Options, SourceLayer};
 use crate::parameters::{self, Bindings};
@@ -186,7 +186,6 @@ pub(super) async fn plan(
     config.options_mut().execution.sort_spill_reservation_bytes = first_merge(terms.memory, terms.threads);
     *state.config_mut() = config;
     let (logical, _) = logical(&mut state, query, &tables).await?;
-    let logical = windows::counted(logical, &allowance).map_err(planning)?;
     let env = RuntimeEnvBuilder::from_runtime_env(state.runtime_env())
         .with_memory_pool(allowance.operators_pool())
         .build_arc()

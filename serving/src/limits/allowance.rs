@@ -43,8 +43,6 @@ pub(crate) struct Allowance {
     can_restart: AtomicBool,
     /// Calls in the plan whose values can be far larger than their arguments.
     growing_calls: AtomicUsize,
-    /// Rows that windows have read.
-    window_rows: AtomicUsize,
     occupied: Arc<Occupied>,
 }
 
@@ -90,7 +88,6 @@ impl Allowance {
             cancelled: AtomicBool::new(false),
             can_restart: AtomicBool::new(terms.can_restart),
             growing_calls: AtomicUsize::new(0),
-            window_rows: AtomicUsize::new(0),
             occupied: Arc::default(),
         }
     }
@@ -122,15 +119,6 @@ impl Allowance {
 
     pub(crate) fn set_growing_calls(&self, calls: usize) {
         self.growing_calls.store(calls, Ordering::Relaxed);
-    }
-
-    pub(crate) fn add_window_rows(&self, rows: usize) {
-        self.window_rows.fetch_add(rows, Ordering::Relaxed);
-    }
-
-    /// Rows that windows have read, which a partition has at most.
-    pub(crate) fn window_rows(&self) -> usize {
-        self.window_rows.load(Ordering::Relaxed)
     }
 
     pub(crate) fn batch_rows(&self) -> usize {

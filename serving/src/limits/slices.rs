@@ -15,12 +15,7 @@ pub(crate) struct Unnested {
 /// Bytes of a row, if all columns have a fixed width.
 pub(crate) fn fixed_width(schema: &Schema) -> Option<usize> {
     // A bit of validity per column is not counted.
-    schema.fields().iter().map(|field| width(field.data_type())).sum()
-}
-
-/// Bytes of a value of a type of fixed width.
-pub(crate) fn width(data_type: &DataType) -> Option<usize> {
-    data_type.primitive_width().or(small(data_type))
+    schema.fields().iter().map(|field| field.data_type().primitive_width().or(small(field.data_type()))).sum()
 }
 
 fn small(data_type: &DataType) -> Option<usize> {
@@ -60,7 +55,7 @@ fn widest_value(values: &ArrayRef) -> usize {
             let columns = values.as_struct().columns().iter();
             columns.map(widest_value).fold(0, usize::saturating_add)
         }
-        other => match width(other) {
+        other => match other.primitive_width().or(small(other)) {
             Some(width) => width,
             // The mean: there is no cheap way to the widest value.
             None => values.to_data().get_slice_memory_size().unwrap_or(0) / values.len().max(1),

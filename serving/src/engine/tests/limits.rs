@@ -1,7 +1,6 @@
 //! The limits that end a query: time, memory, places, and a client that does not read or goes away.
 
 mod hostile;
-mod windows;
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -69,7 +69,7 @@ async fn refusals_have_a_code_and_a_place() {
         ("SELECT x FROM totals", Code::InvalidArgument, "invalid_query"),
         ("", Code::InvalidArgument, "empty"),
         ("SELECT 1; SELECT 2", Code::InvalidArgument, "mixed_statements"),
-        ("INSERT INTO totals VALUES (1)", Code::InvalidArgument, "read_only"),
+        ("INSERT INTO totals VALUES (1)", Code::InvalidArgument, "refused"),
         ("SET thalweg.stale = 'perhaps'; SELECT 1", Code::InvalidArgument, "bad_option"),
     ] {
         let refused = raw.get_flight_info(statement(sql)).await.unwrap_err();
@@ -102,10 +102,10 @@ async fn tables_are_streams_and_views() {
         assert_eq!(got, expect, "{schema:?} {table:?} {types:?}");
     };
     let view = |name| format!("{name} MATERIALIZED VIEW");
-    let (minutes, totals) = (view("public.device_minutes"), view("public.totals"));
-    check(Some("public"), None, &[], &[&minutes, "public.sensor_data TABLE", &totals]).await;
+    let (busy, minutes, totals) = (view("public.busy"), view("public.device_minutes"), view("public.totals"));
+    check(Some("public"), None, &[], &[&busy, &minutes, "public.sensor_data TABLE", &totals]).await;
     check(Some("public"), None, &["TABLE"], &["public.sensor_data TABLE"]).await;
-    check(Some("public"), None, &["MATERIALIZED VIEW", "x"], &[&minutes, &totals]).await;
+    check(Some("public"), None, &["MATERIALIZED VIEW", "x"], &[&busy, &minutes, &totals]).await;
     check(Some("public"), None, &["VIEW"], &[]).await;
     check(Some("publi_"), Some("%\\_data"), &[], &["public.sensor_data TABLE"]).await;
     check(Some("public"), Some("sensor\\_d_ta"), &[], &["public.sensor_data TABLE"]).await;

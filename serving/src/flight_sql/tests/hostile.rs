@@ -76,7 +76,7 @@ fn what_is_no_message_is_refused_in_bounded_time() {
     let mut runner = TestRunner::new(ProptestConfig { cases: 200, failure_persistence: None, ..Default::default() });
     let run = runner.run(&strategy, |(bytes, action)| {
         let mut raw = raw.clone();
-        let asked = runtime.block_on(timeout(BOUND, async move {
+        let asked = async move {
             let descriptor = FlightDescriptor::new_cmd(bytes.clone());
             let put = FlightData { flight_descriptor: Some(descriptor.clone()), ..FlightData::default() };
             let header = FlightData { data_header: bytes.clone().into(), ..put.clone() };
@@ -92,7 +92,8 @@ fn what_is_no_message_is_refused_in_bounded_time() {
                 },
             ];
             codes.map(|reply| reply.map_or_else(|status| status.code(), |()| Code::Ok))
-        }));
+        };
+        let asked = runtime.block_on(async { timeout(BOUND, asked).await });
         let codes = asked.map_err(|_| TestCaseError::fail("no reply in time"))?;
         let bad = [Code::Internal, Code::Unknown, Code::Cancelled];
         prop_assert!(codes.iter().all(|code| !bad.contains(code)), "{codes:?}");
@@ -136,7 +137,7 @@ fn bound_values_that_were_mangled_are_refused_in_bounded_time() {
             }
             *part = bytes.into();
         }
-        let decoding = timeout(BOUND, async move {
+        let decoding = async move {
             let mut received = parameters::BoundMessages::default();
             for message in messages {
                 received.push(message)?;
@@ -145,8 +146,8 @@ fn bound_values_that_were_mangled_are_refused_in_bounded_time() {
                 Some(batch) => parameters::rows(&batch).map(|rows| rows.len()),
                 None => Ok(0),
             }
-        });
-        let decoded = runtime.block_on(decoding).map_err(|_| TestCaseError::fail("not decoded in time"))?;
+        };
+        let decoded = runtime.block_on(async { timeout(BOUND, decoding).await }).map_err(|_| TestCaseError::fail("not decoded in time"))?;
         if let Err(error) = decoded {
             prop_assert!(error.status() < 500, "{error}");
         }

@@ -50,7 +50,7 @@ fn flat_types() {
     check(Arc::new(Int64Array::from(vec![Some(i64::MIN), None, Some(3)])), &DataType::Int64);
     check(Arc::new(BooleanArray::from(vec![Some(true), None, Some(false)])), &DataType::Boolean);
     check(Arc::new(NullArray::new(4)), &DataType::Null);
-    let halves = [1.5, -2.0, 0.25].map(half);
+    let halves = [1.5, -2.5, 0.25].map(half);
     check(Arc::new(PrimitiveArray::<Float16Type>::from_iter_values(halves)), &DataType::Float32);
     let decimals = Decimal64Array::from(vec![125, -5, 0]).with_precision_and_scale(9, 2).unwrap();
     check(Arc::new(decimals), &DataType::Decimal128(9, 2));

@@ -67,10 +67,7 @@ impl GuardStream {
         match self.duty.counted {
             Counted::Nothing => {}
             Counted::Last => self.reservation.try_resize(counted)?,
-            Counted::All => {
-                self.allowance.add_window_rows(rows);
-                self.reservation.try_grow(bytes)?;
-            }
+            Counted::All => self.reservation.try_grow(bytes)?,
         }
         if !self.duty.joined.is_empty() && bytes >= COUNTED_FROM {
             let joined = self.joined_bytes(batch);
