@@ -245,8 +245,9 @@ impl FlightService for FlightSql {
         let reply = HandshakeResponse { protocol_version: 0, payload: token.clone().into_bytes().into() };
         let mut response = Response::new(stream::iter([Ok(reply)]).boxed());
         // Clients expect a token also where none is asked for; a token that no header can hold is such a one.
-        let bearer =
-            Some(format!("Bearer {token}")).filter(|_| !token.is_empty() && token.is_ascii()).and_then(|bearer| bearer.parse().ok());
+        let bearer = Some(format!("Bearer {token}"))
+            .filter(|_| !token.is_empty() && token.is_ascii())
+            .and_then(|bearer| bearer.parse().ok());
         let bearer = bearer.unwrap_or_else(|| MetadataValue::from_static("Bearer anybody"));
         response.metadata_mut().insert("authorization", bearer);
         Ok(response)

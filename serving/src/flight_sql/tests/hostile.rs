@@ -147,7 +147,9 @@ fn bound_values_that_were_mangled_are_refused_in_bounded_time() {
                 None => Ok(0),
             }
         };
-        let decoded = runtime.block_on(async { timeout(BOUND, decoding).await }).map_err(|_| TestCaseError::fail("not decoded in time"))?;
+        let decoded = runtime
+            .block_on(async { timeout(BOUND, decoding).await })
+            .map_err(|_| TestCaseError::fail("not decoded in time"))?;
         if let Err(error) = decoded {
             prop_assert!(error.status() < 500, "{error}");
         }
