@@ -41,7 +41,7 @@ def server(thalweg, kafka, topic):
     server = thalweg(**FAST).start()
     server.ddl(stream(kafka, topic))
     server.ddl(STREAM_TOTALS.ddl)
-    server.production = Production(kafka, topic, seed=14, transactions=False).send(2000)
+    server.production = Production(kafka, topic, seed=14, weights=(1, 1), transactions=False).send(2000)
     server.ready()
     until(lambda: server.sql("SELECT events FROM stream_totals").rows[0][0] >= 1900, "the messages", 60)
     return server
@@ -182,13 +182,13 @@ def test_an_unchanged_view_is_polled_for_nothing(server):
     until(lambda: poll(server, tag, path).status_code == 200, "the new view", 60)
 
 
-def test_replicas_answer_the_same_tags(thalweg, cluster, topic, tmp_path):
+def test_replicas_answer_the_same_tags(thalweg, kafka, topic, tmp_path):
     platform = Platform(thalweg, tmp_path / "warehouse", ["one"])
     platform.join("one")
     first, second = platform.replicas
-    first.ddl(stream(cluster, topic))
+    first.ddl(stream(kafka, topic))
     first.ddl(STREAM_TOTALS.ddl)
-    production = Production(cluster, topic, seed=15, transactions=False).send(500)
+    production = Production(kafka, topic, seed=15, weights=(1, 1), transactions=False).send(500)
     platform.ready()
     for replica in platform.replicas:
         until(lambda: replica.sql("SELECT events FROM stream_totals").rows[0][0] >= 450, "the messages", 60)

@@ -97,7 +97,8 @@ def test_a_message_that_one_view_cannot_take_stops_nothing_else(thalweg, kafka, 
 
     until(told, lambda: f"the audit to name the view: {server.cli('audit').stdout}")
     listed = json.loads(server.cli("audit", "--json").stdout)
-    assert [failed["view"] for failed in listed["failed"]] == ["late"], listed
+    # The other failed view is among them while nothing of it is held.
+    assert {"late"} <= {failed["view"] for failed in listed["failed"]} <= {"late", "unit"}, listed
     assert "totals" in [audit["view"] for audit in listed["audits"]], listed
     server.ddl("DROP MATERIALIZED VIEW late")
     assert server.stop() == 0

@@ -198,8 +198,8 @@ async fn attack(folder: &Path) {
         ("SELECT 1 AS a", " |> ORDER BY a, a", ""),
     ]);
     for shape in shapes {
-        // A CASE with many branches is wide, not deep.
-        if shape.1.contains("WHEN a = ") {
+        // A CASE with many branches is wide, not deep, and so is a call with many arguments.
+        if shape.1.contains("WHEN a = ") || shape.1.contains("{i} / a") {
             continue;
         }
         let sql = write(shape, 10_000);

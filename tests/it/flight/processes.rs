@@ -172,6 +172,8 @@ impl Server {
         let config = ServingConfig {
             pin_wait: Duration::from_millis(700),
             target_partitions: 2,
+            // Each answer comes from the workers.
+            kept_answers: 0,
             shutdown_grace: Duration::from_millis(100),
             ..ServingConfig::default()
         };

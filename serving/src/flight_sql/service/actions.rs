@@ -5,7 +5,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use arrow::datatypes::{DataType, Field, Schema};
+use arrow::datatypes::{DataType, Field, Schema, TimeUnit};
 use arrow_flight::sql::{
     ActionCancelQueryRequest, ActionCancelQueryResult, ActionClosePreparedStatementRequest,
     ActionCreatePreparedStatementRequest, ActionCreatePreparedStatementResult, Command, ProstMessageExt,
@@ -158,6 +158,8 @@ impl FlightSql {
 fn bindable(of: &DataType) -> DataType {
     match of {
         DataType::Null => DataType::Utf8,
+        // Drivers of Java write milliseconds, whatever the unit is.
+        DataType::Timestamp(_, zone) => DataType::Timestamp(TimeUnit::Millisecond, zone.clone()),
         other => other.clone(),
     }
 }
