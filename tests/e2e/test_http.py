@@ -120,7 +120,7 @@ def test_half_an_answer_is_an_error_for_every_reader(server, tmp_path):
             assert kind == "parquet" or file.stat().st_size > 1 << 20, kind
         left[kind] = file
     broken(lambda: json.loads(left["json"].read_text()), ValueError)
-    broken(lambda: pyarrow.ipc.open_stream(left["arrow"].read_bytes()).read_all(), pyarrow.ArrowInvalid)
+    broken(lambda: pyarrow.ipc.open_stream(left["arrow"].read_bytes()).read_all(), (pyarrow.ArrowInvalid, OSError))
     broken(lambda: polars.read_ipc_stream(left["arrow"]))
     broken(lambda: pyarrow.parquet.read_table(left["parquet"]))
     broken(lambda: duckdb.execute("SELECT count(*) FROM read_parquet(?)", [str(left["parquet"])]).fetchall(), duckdb.Error)
@@ -215,7 +215,7 @@ def test_equal_queries_at_once_are_computed_once(server):
 
 def test_tools_without_sql_read_rows(server):
     base = f"{server.url}/v1/streams/sensor_data"
-    frame = pandas.read_csv(f"{base}?format=csv&columns=device,counter&where=counter>0&order=counter.desc&limit=50")
+    frame = pandas.read_csv(f"{base}?format=csv&columns=device,counter&where=counter%3E0&order=counter.desc&limit=50")
     truth = server.sql("SELECT counter FROM sensor_data WHERE counter > 0 ORDER BY counter DESC LIMIT 50").rows
     assert list(frame["counter"]) == [row[0] for row in truth]
     for path in ("where=true;DROP TABLE sensor_data", "where=a IN (SELECT 1)", "columns=nothing", "device=d", "limit=-1"):
@@ -238,7 +238,7 @@ def test_curl_takes_compressed_answers(server):
 def test_params_through_the_command_line(server):
     done = server.cli("sql", "SELECT count(*) AS n FROM sensor_data WHERE counter > $1 AND device <> $2", "--param", "-5", "--param", "it's", "--format", "csv")
     assert done.returncode == 0, done.stderr
-    truth = server.sql("SELECT count(*) FROM sensor_data WHERE counter > -5").rows[0][0]
+    truth = server.sql("SELECT count(*) FROM sensor_data WHERE counter > -5 AND device IS NOT NULL").rows[0][0]
     assert done.stdout == f"n\n{truth}\n"
     done = server.cli("sql", "SELECT count(*) FROM stream_totals", "--source", "batch", "--format", "csv")
     assert done.returncode == 0 and done.stdout.endswith("\n1\n"), (done.stdout, done.stderr)
