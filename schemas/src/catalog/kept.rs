@@ -76,3 +76,6 @@ impl<'de, T> Deserialize<'de> for Entry<T> {
         Box::<RawValue>::deserialize(from).map(Entry::Text)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -10,13 +10,13 @@ use crate::definition;
 use crate::warehouse::Warehouse;
 use crate::{Error, Fault, Result};
 
-const STREAM: &str =
+pub(super) const STREAM: &str =
     "CREATE EXTERNAL TABLE s (a INT, b STRING) STORED AS KAFKA LOCATION 't' OPTIONS ('kafka.client.id' '1')";
-const VIEW: &str = "CREATE MATERIALIZED VIEW v AS SELECT b, count(*) AS n FROM s GROUP BY b";
+pub(super) const VIEW: &str = "CREATE MATERIALIZED VIEW v AS SELECT b, count(*) AS n FROM s GROUP BY b";
 
-struct Fixture {
+pub(super) struct Fixture {
     store: Arc<FaultyStore>,
-    catalogs: CatalogStore,
+    pub(super) catalogs: CatalogStore,
 }
 
 impl Fixture {
@@ -27,7 +27,7 @@ impl Fixture {
         Self { store, catalogs }
     }
 
-    async fn with(sql: &[&str]) -> Self {
+    pub(super) async fn with(sql: &[&str]) -> Self {
         let fixture = Self::new();
         for sql in sql {
             fixture.apply(sql).await.unwrap();
@@ -35,24 +35,24 @@ impl Fixture {
         fixture
     }
 
-    async fn apply(&self, sql: &str) -> Result<Vec<String>> {
+    pub(super) async fn apply(&self, sql: &str) -> Result<Vec<String>> {
         let applied = self.catalogs.apply(definition::parse(sql)?).await?;
         Ok(applied.into_iter().map(|a| a.action).collect())
     }
 
     #[track_caller]
-    fn refused(&self, result: Result<Vec<String>>, expect: &str) {
+    pub(super) fn refused(&self, result: Result<Vec<String>>, expect: &str) {
         let error = result.unwrap_err();
         assert!(error.to_string().contains(expect), "{error}");
         assert_eq!(error.fault(), Fault::User, "{error}");
     }
 
-    async fn load(&self) -> Arc<Catalog> {
+    pub(super) async fn load(&self) -> Arc<Catalog> {
         self.catalogs.load().await.unwrap()
     }
 
     /// Publishes the view that is being built for `v`.
-    async fn promote(&self) -> Arc<Catalog> {
+    pub(super) async fn promote(&self) -> Arc<Catalog> {
         let catalog = self.load().await;
         let built = catalog.views[&view("v")].building.clone().unwrap();
         let id = built.plan.id();
@@ -60,36 +60,36 @@ impl Fixture {
     }
 
     /// Makes the stream `s` look archived.
-    async fn archive(&self) {
+    pub(super) async fn archive(&self) {
         let path = Warehouse::master_path(&stream("s")).join("_delta_log").join("0.json");
         self.store.put(&path, PutPayload::from_static(b"{}")).await.unwrap();
     }
 
     /// Returns the text of a version's file.
-    async fn text(&self, version: u64) -> String {
+    pub(super) async fn text(&self, version: u64) -> String {
         let path = Path::from(format!("catalog/{version:08}.json"));
         let bytes = self.store.get(&path).await.unwrap().bytes().await.unwrap();
         String::from_utf8(bytes.to_vec()).unwrap()
     }
 
     /// Rewrites the text of a version's file.
-    async fn tamper(&self, version: u64, edit: impl FnOnce(String) -> String) {
+    pub(super) async fn tamper(&self, version: u64, edit: impl FnOnce(String) -> String) {
         let path = Path::from(format!("catalog/{version:08}.json"));
         let text = edit(self.text(version).await);
         self.store.put(&path, PutPayload::from(text.into_bytes())).await.unwrap();
     }
 }
 
-fn stream(name: &str) -> StreamName {
+pub(super) fn stream(name: &str) -> StreamName {
     StreamName::new(name).unwrap()
 }
 
-fn view(name: &str) -> ViewName {
+pub(super) fn view(name: &str) -> ViewName {
     ViewName::new(name).unwrap()
 }
 
 /// Returns whether `v` has a served view and one that is being built.
-fn sides(catalog: &Arc<Catalog>) -> (bool, bool) {
+pub(super) fn sides(catalog: &Arc<Catalog>) -> (bool, bool) {
     let view = &catalog.views[&view("v")];
     (view.serving.is_some(), view.building.is_some())
 }
@@ -322,115 +322,6 @@ async fn files_that_cannot_be_understood_are_named() {
             other => panic!("{other:?}"),
         }
     }
-}
-
-/// A definition of a newer version is kept as text, whatever part of it is new.
-#[tokio::test]
-async fn a_definition_that_is_not_understood_is_kept_and_stops_nothing_else() {
-    let other = VIEW.replace("VIEW v", "VIEW w").replace("count(*)", "sum(a)");
-    let newer: [(&str, &str, &str); 5] = [
-        ("count(*) AS n", "count_up(*) AS n", "count_up"),
-        ("MATERIALIZED VIEW v AS", "MATERIALIZED VIEW v WITH (tiers = 2) AS", ""),
-        ("\"building\": {\n        \"id\"", "\"building\": {\n        \"tier\": 2,\n        \"id\"", "tier"),
-        ("\"v\": {", "\"v\": {\n      \"shards\": [1, 2.50],", "shards"),
-        ("GROUP BY b", "GROUP BY b, nothing", "nothing"),
-    ];
-    for (from, to, reason) in newer {
-        let f = Fixture::with(&[STREAM, VIEW, &other]).await;
-        f.tamper(3, |text| text.replacen(from, to, 1)).await;
-        let catalog = f.load().await;
-        let kept = catalog.views[&view("v")].not_understood().map(str::to_owned);
-        assert!(kept.as_ref().is_some_and(|why| why.contains(reason)), "{to}: {kept:?}");
-        assert_eq!(sides(&catalog), (false, false));
-        assert!(catalog.views[&view("w")].building.is_some());
-        let entry = |text: &str| {
-            let at = text.find("\"v\": {").unwrap();
-            text[at..].split("\n    }").next().unwrap().to_owned()
-        };
-        let before = entry(&f.text(3).await);
-        // A statement about another definition writes the entry as it was.
-        f.apply("DROP VIEW w").await.unwrap();
-        assert_eq!(entry(&f.text(4).await), before, "{to}");
-        // A stream that an unknown text may read stays.
-        f.refused(f.apply("DROP TABLE s").await, "read by the views `v`");
-        f.refused(f.apply(VIEW).await, "the view `v` exists already");
-        let replace = VIEW.replace("CREATE", "CREATE OR REPLACE");
-        f.apply(&replace).await.unwrap();
-        assert_eq!(sides(&f.load().await), (false, true));
-        assert_eq!(f.load().await.views[&view("v")].not_understood(), None);
-    }
-}
-
-#[tokio::test]
-async fn a_stream_that_is_not_understood_is_kept_with_its_views() {
-    let pulsar = STREAM.replace("TABLE s", "TABLE t");
-    let f = Fixture::with(&[STREAM, VIEW, &pulsar]).await;
-    f.tamper(3, |text| text.replacen("STORED AS KAFKA", "STORED AS PULSAR", 1)).await;
-    let catalog = f.load().await;
-    let reason = catalog.kept_streams[&stream("s")].reason.clone().unwrap();
-    assert!(reason.contains("PULSAR"), "{reason}");
-    assert_eq!(catalog.streams.keys().collect::<Vec<_>>(), [&stream("t")]);
-    assert_eq!(catalog.views[&view("v")].not_understood(), Some("its stream `s` is not understood"));
-    for sql in
-        [STREAM, &STREAM.replace("CREATE", "CREATE OR REPLACE"), "DROP TABLE s", &VIEW.replace("VIEW v", "VIEW x")]
-    {
-        f.refused(f.apply(sql).await, "newer version");
-    }
-    f.apply("DROP TABLE t").await.unwrap();
-    // Once this process understands it, nothing is lost.
-    f.tamper(4, |text| text.replacen("STORED AS PULSAR", "STORED AS KAFKA", 1)).await;
-    let catalog = f.load().await;
-    assert_eq!(catalog.streams[&stream("s")].definition.sql, STREAM);
-    assert_eq!(sides(&catalog), (false, true));
-}
-
-#[tokio::test]
-async fn names_and_keys_of_a_newer_version_survive() {
-    let f = Fixture::with(&[STREAM, VIEW]).await;
-    f.tamper(2, |text| text.replacen("\"v\": {", "\"Über\": {\"sql\": 1},\n    \"v\": {", 1)).await;
-    f.tamper(2, |text| text.replacen("{", "{\n  \"quotas\": {\"s\": 0.10},", 1)).await;
-    assert_eq!(sides(&f.load().await), (false, true));
-    f.apply("DROP VIEW v").await.unwrap();
-    let text = f.text(3).await;
-    assert!(text.contains("\"Über\": {\"sql\": 1}"), "{text}");
-    let json: serde_json::Value = serde_json::from_str(&text).unwrap();
-    assert_eq!(json["quotas"], serde_json::json!({"s": 0.1}));
-}
-
-#[tokio::test]
-async fn an_old_view_does_not_take_the_place_of_a_definition_that_is_not_understood() {
-    let f = Fixture::with(&[STREAM, VIEW]).await;
-    f.promote().await;
-    let served = f.load().await.views[&view("v")].serving.clone().unwrap();
-    let id = served.plan.id().as_str();
-    // Another engine serves the view, and a newer version's definition is being built.
-    let newer = VIEW.replace("VIEW v", "VIEW v WITH (tiers = 2)");
-    f.tamper(3, |text| {
-        let building = format!("\"building\": {{\"id\": \"00ff\", \"sql\": \"{newer}\"}},\n      \"serving\": {{");
-        text.replace(id, "00aa").replacen("\"serving\": {", &building, 1)
-    })
-    .await;
-    let before = f.load().await;
-    assert!(before.views[&view("v")].not_understood().is_some());
-    assert_eq!(sides(&before), (false, true));
-    f.promote().await;
-    assert!(f.text(f.load().await.version).await.contains("tiers = 2"));
-}
-
-#[tokio::test]
-async fn a_dropped_stream_that_is_not_understood_keeps_its_origin() {
-    let f = Fixture::with(&[STREAM]).await;
-    f.catalogs
-        .record_origin(&stream("s"), &[(crate::Partition(0), crate::Offset(7))].into_iter().collect())
-        .await
-        .unwrap();
-    f.archive().await;
-    f.apply("DROP TABLE s").await.unwrap();
-    f.tamper(3, |text| text.replacen("STORED AS KAFKA", "STORED AS PULSAR", 1)).await;
-    f.refused(f.apply(STREAM).await, "newer version");
-    f.tamper(3, |text| text.replacen("STORED AS PULSAR", "STORED AS KAFKA", 1)).await;
-    f.apply(STREAM).await.unwrap();
-    assert_eq!(f.load().await.streams[&stream("s")].origin.get(crate::Partition(0)), crate::Offset(7));
 }
 
 #[tokio::test]
