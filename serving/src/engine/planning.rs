@@ -110,7 +110,7 @@ pub(super) async fn plan(
     refuse_large(&logical)?;
     expansion::refuse_large(&logical)?;
     let env = RuntimeEnvBuilder::from_runtime_env(state.runtime_env())
-        .with_memory_pool(Arc::clone(allowance.pool()))
+        .with_memory_pool(allowance.operators_pool())
         .build_arc()
         .map_err(planning)?;
     let frame = SessionContext::new_with_state(state).execute_logical_plan(logical).await.map_err(planning)?;

@@ -1,7 +1,8 @@
 //! What one query may still take: time, memory, and whether anybody waits for its answer.
 //!
-//! Invariant: everything that can compute for a query holds its allowance: the plan, its streams, its functions. So the
-//! drop of the allowance is the end of the query, and gives back its lane and its permit.
+//! Invariant: everything that can compute for a query holds its allowance (streams, functions) or a reservation of its
+//! pool (what an operator does in a task of its own). Both hold the query's [`Occupied`], so the drop of the last of
+//! them is the end of the query, and gives back its lane and its permit.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -16,6 +17,7 @@ use parking_lot::Mutex;
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::lanes::Lane;
+use super::memory::HoldingPool;
 use crate::Error;
 
 /// The parts of a query's memory of which one batch may take one, at least.
@@ -41,8 +43,13 @@ pub(crate) struct Allowance {
     can_restart: AtomicBool,
     /// Calls in the plan whose values can be far larger than their arguments.
     growing_calls: AtomicUsize,
-    place: Mutex<Option<(Lane, OwnedSemaphorePermit)>>,
+    occupied: Arc<Occupied>,
 }
+
+/// The lane and the permit of a query, once it has them. The lane is given back first: whoever takes the permit finds an
+/// idle lane.
+#[derive(Debug, Default)]
+pub(crate) struct Occupied(Mutex<Option<(Lane, OwnedSemaphorePermit)>>);
 
 /// The limits of an allowance.
 #[derive(Debug, Clone)]
@@ -74,13 +81,19 @@ impl Allowance {
             cancelled: AtomicBool::new(false),
             can_restart: AtomicBool::new(terms.can_restart),
             growing_calls: AtomicUsize::new(0),
-            place: Mutex::new(None),
+            occupied: Arc::default(),
         }
     }
 
     /// Keeps the lane and the permit until the query's end.
     pub(crate) fn occupy(&self, lane: Lane, permit: OwnedSemaphorePermit) {
-        *self.place.lock() = Some((lane, permit));
+        *self.occupied.0.lock() = Some((lane, permit));
+    }
+
+    /// The pool for operators. Each of their reservations keeps the lane and the permit, because an operator computes in
+    /// tasks that hold nothing else of the query. What only waits for a client counts in [`Self::pool`].
+    pub(crate) fn operators_pool(&self) -> Arc<dyn MemoryPool> {
+        Arc::new(HoldingPool::new(Arc::clone(&self.pool), Arc::clone(&self.occupied)))
     }
 
     /// Ends the query at the next check.

@@ -4,10 +4,11 @@
 //! the cores, and not until its end. Work whose time is over and that does not return is *lost*: its lane stays with
 //! the work, and others are answered on other lanes. The lane is used again when the work does return.
 //!
-//! Invariant: a lane is given out again only after its [`Lane`] was dropped, so two queries never share a thread.
+//! Invariant: a lane is given out again only after its [`Lane`] was dropped, which everything that computes there keeps
+//! (`allowance`), so two queries never share a thread.
 
 use std::fmt;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
@@ -84,22 +85,27 @@ pub(crate) struct Lane {
 
 /// One use of a lane.
 struct Use {
-    is_lost: AtomicBool,
+    /// [`UNDER_WAY`], [`LOST`] or [`ENDED`].
+    state: AtomicU8,
     lost: LostWork,
     /// What else happens when the work is lost.
     then: Mutex<Option<Box<dyn FnOnce() + Send>>>,
 }
 
+const UNDER_WAY: u8 = 0;
+const LOST: u8 = 1;
+const ENDED: u8 = 2;
+
 impl fmt::Debug for Use {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Use").field("is_lost", &self.is_lost).finish_non_exhaustive()
+        f.debug_struct("Use").field("state", &self.state).finish_non_exhaustive()
     }
 }
 
 impl Use {
-    /// Counts the work as lost, once.
+    /// Counts the work as lost, once, unless it has ended.
     fn lose(&self) {
-        if self.is_lost.swap(true, Ordering::Relaxed) {
+        if self.state.compare_exchange(UNDER_WAY, LOST, Ordering::Relaxed, Ordering::Relaxed).is_err() {
             return;
         }
         self.lost.now.inc();
@@ -109,11 +115,10 @@ impl Use {
         }
         tracing::warn!("a query does not end although its time is over; its threads are written off");
     }
-}
 
-impl Drop for Use {
-    fn drop(&mut self) {
-        if *self.is_lost.get_mut() {
+    /// The work has ended, and is not lost any more.
+    fn end(&self) {
+        if self.state.swap(ENDED, Ordering::Relaxed) == LOST {
             self.lost.now.dec();
         }
     }
@@ -137,7 +142,7 @@ impl Lanes {
             Some(runtime) => runtime.handle().clone(),
             None => return Err(Error::StartThreads(std::io::Error::other("the lane has no threads"))),
         };
-        let use_of = Arc::new(Use { is_lost: AtomicBool::new(false), lost: self.lost.clone(), then: Mutex::default() });
+        let use_of = Arc::new(Use { state: AtomicU8::new(UNDER_WAY), lost: self.lost.clone(), then: Mutex::default() });
         Ok(Lane { threads: Some(threads), handle, home: Arc::downgrade(&self.home), use_of })
     }
 
@@ -175,6 +180,7 @@ impl Lane {
 
 impl Drop for Lane {
     fn drop(&mut self) {
+        self.use_of.end();
         if let (Some(threads), Some(home)) = (self.threads.take(), self.home.upgrade()) {
             home.take_back(threads);
         }

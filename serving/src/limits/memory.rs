@@ -148,9 +148,84 @@ impl MemoryPool for QueryPool {
     }
 }
 
+/// A pool whose reservations keep a value of `T` until the last of them is dropped.
+pub(crate) struct HoldingPool<T> {
+    pool: Arc<dyn MemoryPool>,
+    _held: Arc<T>,
+}
+
+impl<T> HoldingPool<T> {
+    pub(crate) fn new(pool: Arc<dyn MemoryPool>, held: Arc<T>) -> Self {
+        Self { pool, _held: held }
+    }
+}
+
+impl<T> fmt::Debug for HoldingPool<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("HoldingPool").field(&self.pool).finish()
+    }
+}
+
+impl<T> fmt::Display for HoldingPool<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(&self.pool, f)
+    }
+}
+
+impl<T: Send + Sync + 'static> MemoryPool for HoldingPool<T> {
+    fn name(&self) -> &str {
+        self.pool.name()
+    }
+
+    fn register(&self, consumer: &MemoryConsumer) {
+        self.pool.register(consumer);
+    }
+
+    fn unregister(&self, consumer: &MemoryConsumer) {
+        self.pool.unregister(consumer);
+    }
+
+    fn grow(&self, reservation: &MemoryReservation, additional: usize) {
+        self.pool.grow(reservation, additional);
+    }
+
+    fn shrink(&self, reservation: &MemoryReservation, shrink: usize) {
+        self.pool.shrink(reservation, shrink);
+    }
+
+    fn try_grow(&self, reservation: &MemoryReservation, additional: usize) -> Result<()> {
+        self.pool.try_grow(reservation, additional)
+    }
+
+    fn reserved(&self) -> usize {
+        self.pool.reserved()
+    }
+
+    fn memory_limit(&self) -> MemoryLimit {
+        self.pool.memory_limit()
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_reservation_keeps_what_its_pool_holds() {
+        let all = Arc::new(AllQueries::new(900));
+        let pool: Arc<dyn MemoryPool> = Arc::new(QueryPool::new(800, 2, Arc::clone(&all)));
+        let held = Arc::new(());
+        let holding: Arc<dyn MemoryPool> = Arc::new(HoldingPool::new(Arc::clone(&pool), Arc::clone(&held)));
+        let sort = MemoryConsumer::new("sort").with_can_spill(true).register(&holding);
+        drop(holding);
+        let part = sort.new_empty();
+        part.try_grow(100).unwrap();
+        assert_eq!((pool.reserved(), Arc::strong_count(&held)), (100, 2));
+        drop(sort);
+        assert_eq!((pool.reserved(), Arc::strong_count(&held)), (100, 2));
+        drop(part);
+        assert_eq!((pool.reserved(), all.reserved(), Arc::strong_count(&held)), (0, 0, 1));
+    }
 
     #[test]
     fn what_spills_leaves_a_quarter_and_nothing_exceeds_the_whole() {

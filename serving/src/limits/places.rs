@@ -2,7 +2,7 @@
 //!
 //! A heavy query takes only places of heavy queries, so heavy queries keep no light one from being answered. A light
 //! query takes a place of the heavy ones only while half of them are free, because light is not the same as quick.
-//! Invariant: a place is free again only when all work in it has ended.
+//! Invariant: a place is free again only when all work in it has ended, tasks of single operators included.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};

@@ -36,13 +36,17 @@ impl Engine {
         {
             let _ = places.acquire_many(u32::try_from(count).unwrap()).await.unwrap();
         }
-        // Tasks of the engine that a query has started end, and free their memory, a moment after the query.
-        let ended = async {
-            while self.lanes.lost() > 0 || self.memory.reserved() > 0 {
+        assert_eq!((self.memory.reserved(), self.lanes.lost()), (0, 0), "memory stays, or work is lost");
+    }
+
+    /// Waits until as many lanes are lost.
+    async fn lost(&self, count: usize) {
+        let reached = async {
+            while self.lanes.lost() != count {
                 tokio::time::sleep(Duration::from_millis(10)).await;
             }
         };
-        tokio::time::timeout(Duration::from_secs(60), ended).await.expect("work or memory stays");
+        tokio::time::timeout(Duration::from_secs(60), reached).await.expect("another number of lanes is lost");
     }
 }
 
@@ -245,23 +249,17 @@ async fn plans_that_do_not_end_keep_no_place() {
         }
         ends
     };
-    let lost = async |count: usize| {
-        let reached = async {
-            while engine.lanes.lost() < count {
-                tokio::time::sleep(Duration::from_millis(10)).await;
-            }
-        };
-        tokio::time::timeout(Duration::from_secs(10), reached).await.unwrap();
-    };
     ends.extend(stuck(2).await);
-    lost(2).await;
+    engine.lost(2).await;
     rows(&engine, "SELECT 1").await;
     ends.extend(stuck(1).await);
-    lost(3).await;
+    engine.lost(3).await;
     let error = engine.run("SELECT 1", Options::default()).await.err().unwrap();
     assert!(matches!(error, Error::PlansLost { lost: 3 }), "{error}");
     assert_eq!(error.code(), ErrorCode::TooBusy);
     drop(ends);
+    // Lost plans have no place any more.
+    engine.lost(0).await;
     engine.rest().await;
     rows(&engine, "SELECT 1").await;
 }
@@ -271,9 +269,7 @@ async fn an_answer_that_nobody_reads_and_that_does_not_end_is_lost() {
     let (_world, engine) = engine_with(|_| {}).await;
     let lane = engine.lanes.take().unwrap();
     let watch = lane.watch(tokio::time::Instant::now() + Duration::from_millis(50));
-    while engine.lanes.lost() == 0 {
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
+    engine.lost(1).await;
     drop((lane, watch));
     engine.rest().await;
 }
@@ -310,16 +306,13 @@ async fn work_that_does_not_return_is_written_off_and_others_are_answered() {
     });
     begun.await.unwrap();
     client.abort();
-    let lost = async {
-        while engine.overloaded().is_none() {
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
-    };
-    tokio::time::timeout(Duration::from_secs(60), lost).await.unwrap();
+    engine.lost(1).await;
+    assert!(engine.overloaded().is_some());
     assert_eq!(code(&engine, ENDLESS).await, "too_busy");
     rows(&engine, "SELECT 1").await;
     rows(&engine, "SELECT * FROM totals").await;
     drop(end);
+    engine.lost(0).await;
     engine.rest().await;
     assert!(engine.overloaded().is_none());
 }
