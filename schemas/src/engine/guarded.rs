@@ -327,3 +327,6 @@ fn is_safe_cast(from: &DataType, to: &DataType) -> bool {
         _ => false,
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -3,18 +3,12 @@
 
 mod sweep;
 
-use std::sync::Arc;
-
-use arrow::array::{ArrayRef, Int64Array, StringArray};
-use arrow::datatypes::DataType;
-use arrow::record_batch::RecordBatch;
 use datafusion::common::ScalarValue;
-use datafusion::datasource::MemTable;
 
 use super::session;
 
 /// The values of a query's rows, or its error.
-async fn ask(sql: &str) -> Result<String, String> {
+pub(super) async fn ask(sql: &str) -> Result<String, String> {
     let session = session::context(session::runtime(None, None, None).unwrap(), 1);
     let answer = async { session.sql(sql).await?.collect().await };
     let batches = answer.await.map_err(|error| error.strip_backtrace())?;
@@ -32,7 +26,7 @@ async fn ask(sql: &str) -> Result<String, String> {
 }
 
 /// Checks expressions, each over a row of a table and as a constant. `Err` has words of the error.
-async fn check_all(cases: &[(&str, Result<&str, &str>)]) {
+pub(super) async fn check_all(cases: &[(&str, Result<&str, &str>)]) {
     let table = "(VALUES (9223372036854775807, CAST(2147483647 AS INT), CAST(127 AS TINYINT), \
                  CAST('99999999999999999999999999999999999999' AS DECIMAL(38, 0)), \
                  TIMESTAMP '9999-12-31 23:59:59.999999', DATE '9999-12-31', \
@@ -189,67 +183,6 @@ async fn a_chain_of_operators_is_one_function() {
     let state = session.state();
     let plan = state.analyzer().execute_and_check(plan, state.config_options(), |_, _| {}).unwrap();
     assert!(plan.display().to_string().contains("arithmetic[0 1 + 2 neg *](t.a, Int64(2), t.a)"), "{}", plan.display());
-}
-
-/// Checks queries over a table `t` with rows that only a condition keeps from an error, in batches of several sizes.
-#[track_caller]
-fn check_guarded(cases: &[(&str, &str)]) {
-    let rows = 400_usize;
-    let a: ArrayRef = Arc::new(Int64Array::from_iter_values(0..rows as i64));
-    let b: ArrayRef = Arc::new(Int64Array::from_iter((0..rows as i64).map(|i| (i % 7 != 6).then_some(i % 4))));
-    let s = (0..rows).map(|i| if i % 3 == 0 { format!("{i}") } else { format!("x{i}") });
-    let s: ArrayRef = Arc::new(StringArray::from_iter_values(s));
-    let batch = RecordBatch::try_from_iter([("a", a), ("b", b), ("s", s)]).unwrap();
-    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
-    for (query, expect) in cases {
-        for step in [1, 3, 50, 400] {
-            let pieces = (0..rows).step_by(step).map(|at| batch.slice(at, step.min(rows - at)));
-            let table = MemTable::try_new(batch.schema(), vec![pieces.collect()]).unwrap();
-            let found = runtime.block_on(async {
-                let session = session::context(session::runtime(None, None, None).unwrap(), 1);
-                session.register_table("t", Arc::new(table)).unwrap();
-                let answer = async { session.sql(query).await?.collect().await };
-                let batches = answer.await.map_err(|error| error.strip_backtrace())?;
-                let column = arrow::compute::cast(batches[0].column(0), &DataType::Utf8).unwrap();
-                Ok::<_, String>(ScalarValue::try_from_array(&column, 0).unwrap().to_string())
-            });
-            assert_eq!(found.as_deref(), Ok(*expect), "{query} in batches of {step}");
-        }
-    }
-}
-
-#[test]
-fn conditions_protect_what_could_fail() {
-    check_guarded(&[
-        ("SELECT count(*) FROM t WHERE b <> 0 AND a / b > 100", "128"),
-        ("SELECT count(*) FROM t WHERE a / b > 100 AND b <> 0", "128"),
-        ("SELECT count(*) FILTER (WHERE b <> 0 AND a / b > 100) FROM t", "128"),
-        ("SELECT sum(a / b) FILTER (WHERE b <> 0) FROM t", "31351"),
-        (
-            "SELECT sum(CAST(s AS INT)) FILTER (WHERE s NOT LIKE 'x%' AND b <> 0 AND CAST(s AS INT) / b > 100) FROM t",
-            "12510",
-        ),
-        ("SELECT count(*) FROM t WHERE b = 0 OR a / b > 100", "214"),
-        (
-            "SELECT count(*) FROM (SELECT * FROM t WHERE s NOT LIKE 'x%') AS u WHERE CAST(s AS INT) > 200 AND CAST(s AS INT) < 300",
-            "33",
-        ),
-        ("SELECT count(*) FROM t WHERE CASE WHEN b <> 0 THEN a / b > 100 ELSE false END", "128"),
-        ("SELECT count(CASE WHEN b = 0 THEN false WHEN a / b > 100 THEN true END) FROM t", "214"),
-        ("SELECT count(*) FROM t WHERE s NOT LIKE 'x%' AND CAST(s AS INT) > 200", "67"),
-        (
-            "SELECT count(*) FROM t WHERE CAST(s AS INT) > 200 AND CAST(s AS INT) / b > 100 AND s NOT LIKE 'x%' AND b > 0",
-            "37",
-        ),
-        ("SELECT count(*) FROM (SELECT * FROM t WHERE b <> 0) AS u WHERE a / b > 100", "128"),
-        ("SELECT count(*) FROM t GROUP BY true HAVING count(*) > 1 AND sum(a) / (count(*) - 1) > 0", "400"),
-        ("SELECT count(*) FROM t WHERE b <> 0 AND a / b > 100 AND a IN (SELECT a FROM t WHERE a > 0)", "128"),
-        (
-            "SELECT count(*) FROM t AS l WHERE b <> 0 AND a / b > 100 AND EXISTS (SELECT 1 FROM t AS r WHERE r.a = l.a \
-             AND r.b <> 0 AND 7 / r.b > 2)",
-            "107",
-        ),
-    ]);
 }
 
 #[tokio::test]
@@ -498,37 +431,4 @@ async fn scalars_count_where_the_engine_writes_them_out() {
         let many = ask(&format!("SELECT count({call}) {}", rows(200))).await;
         assert!(many.as_ref().is_err_and(|error| error.contains("for 200 rows at a time")), "{call}: {many:?}");
     }
-}
-
-#[tokio::test]
-async fn sums_of_distinct_values_do_not_wrap_around_in_windows() {
-    let table = "(VALUES (1, 9223372036854775807), (2, 5), (3, 5), (4, 7), (5, NULL), (6, NULL)) AS t(i, n)";
-    let frame = "OVER (ORDER BY i ROWS BETWEEN 1 PRECEDING AND CURRENT ROW)";
-    for (select, expect) in [
-        ("sum(DISTINCT n) FRAME FROM t WHERE i > 1", Ok("5; 5; 12; 7; NULL")),
-        ("sum(DISTINCT CAST(n AS DECIMAL(38, 0))) FRAME FROM t WHERE i > 1", Ok("5; 5; 12; 7; NULL")),
-        ("sum(DISTINCT n) FRAME FROM t", Err("does not fit BIGINT")),
-        (
-            "sum(DISTINCT CAST(n AS DECIMAL(20, 0))) FRAME FROM t WHERE i < 4",
-            Ok("9223372036854775807; 9223372036854775812; 5"),
-        ),
-    ] {
-        let query =
-            format!("SELECT {}", select.replace("FRAME", frame).replacen("FROM t", &format!("FROM {table}"), 1));
-        let found = ask(&query).await;
-        match expect {
-            Ok(expect) => assert_eq!(found.as_deref(), Ok(expect), "{query}"),
-            Err(expect) => assert!(found.as_ref().is_err_and(|e| e.contains(expect)), "{query}: {found:?}"),
-        }
-    }
-}
-
-#[tokio::test]
-async fn sums_of_decimals_have_room_for_all_rows() {
-    check_all(&[
-        ("sum(CAST(big AS DECIMAL(63, 0)))", Ok("9223372036854775807")),
-        ("sum(CAST(big AS DECIMAL(64, 0)))", Err("at most 63 digits, not DECIMAL(64, 0)")),
-        ("sum(DISTINCT CAST(big AS DECIMAL(76, 2)))", Err("at most 63 digits")),
-    ])
-    .await;
 }
