@@ -46,8 +46,8 @@ pub(crate) struct Allowance {
     occupied: Arc<Occupied>,
 }
 
-/// The lane and the permit of a query, once it has them. The lane is given back first: whoever takes the permit finds an
-/// idle lane.
+/// The lane and the permit of a query, once it has them. The lane is given back first: whoever takes the permit finds
+/// an idle lane.
 #[derive(Debug, Default)]
 pub(crate) struct Occupied(Mutex<Option<(Lane, OwnedSemaphorePermit)>>);
 
@@ -90,8 +90,8 @@ impl Allowance {
         *self.occupied.0.lock() = Some((lane, permit));
     }
 
-    /// The pool for operators. Each of their reservations keeps the lane and the permit, because an operator computes in
-    /// tasks that hold nothing else of the query. What only waits for a client counts in [`Self::pool`].
+    /// The pool for operators. Each of their reservations keeps the lane and the permit, because an operator computes
+    /// in tasks that hold nothing else of the query. What only waits for a client counts in [`Self::pool`].
     pub(crate) fn operators_pool(&self) -> Arc<dyn MemoryPool> {
         Arc::new(HoldingPool::new(Arc::clone(&self.pool), Arc::clone(&self.occupied)))
     }
