@@ -153,14 +153,14 @@ def test_an_old_toolchain_is_told_so_by_cargo(tmp_path):
 
 def test_the_folder_cannot_be_written(tmp_path):
     if pathlib.Path("/sys/kernel").exists():
-        done = run("up", "--data-dir", "/sys/thalweg", timeout=20)
+        done = run("up", "--data-dir", "/sys/thalweg", "--http-addr", "127.0.0.1:0", timeout=20)
         one_line(done, "/sys/thalweg", "the folder cannot be created", "--data-dir or --warehouse")
     folder = tmp_path / "fixed"
     mount(folder, "size=1m")
     try:
         (folder / "data/warehouse").mkdir(parents=True)
         subprocess.run(["mount", "-o", "remount,ro", folder], check=True)
-        done = run("up", "--data-dir", folder / "data", timeout=20)
+        done = run("up", "--data-dir", folder / "data", "--http-addr", "127.0.0.1:0", timeout=20)
         one_line(done, "the folder cannot be written", "Read-only file system", "--data-dir or --warehouse")
         one_line(run("init", folder / "site"), str(folder / "site"), "Read-only file system")
     finally:

@@ -8,7 +8,7 @@ use datafusion::common::ScalarValue;
 use super::session;
 
 /// The values of a query's rows, or its error.
-async fn ask(sql: &str) -> Result<String, String> {
+pub(super) async fn ask(sql: &str) -> Result<String, String> {
     let session = session::context(session::runtime(None, None, None).unwrap(), 1);
     let answer = async { session.sql(sql).await?.collect().await };
     let batches = answer.await.map_err(|error| error.strip_backtrace())?;
@@ -26,7 +26,7 @@ async fn ask(sql: &str) -> Result<String, String> {
 }
 
 /// Checks expressions, each over a row of a table and as a constant. `Err` has words of the error.
-async fn check_all(cases: &[(&str, Result<&str, &str>)]) {
+pub(super) async fn check_all(cases: &[(&str, Result<&str, &str>)]) {
     let table = "(VALUES (9223372036854775807, CAST(2147483647 AS INT), CAST(127 AS TINYINT), \
                  CAST('99999999999999999999999999999999999999' AS DECIMAL(38, 0)), \
                  TIMESTAMP '9999-12-31 23:59:59.999999', DATE '9999-12-31', \
@@ -469,37 +469,4 @@ async fn scalars_count_where_the_engine_writes_them_out() {
         let many = ask(&format!("SELECT count({call}) {}", rows(200))).await;
         assert!(many.as_ref().is_err_and(|error| error.contains("for 200 rows at a time")), "{call}: {many:?}");
     }
-}
-
-#[tokio::test]
-async fn sums_of_distinct_values_do_not_wrap_around_in_windows() {
-    let table = "(VALUES (1, 9223372036854775807), (2, 5), (3, 5), (4, 7), (5, NULL), (6, NULL)) AS t(i, n)";
-    let frame = "OVER (ORDER BY i ROWS BETWEEN 1 PRECEDING AND CURRENT ROW)";
-    for (select, expect) in [
-        ("sum(DISTINCT n) FRAME FROM t WHERE i > 1", Ok("5; 5; 12; 7; NULL")),
-        ("sum(DISTINCT CAST(n AS DECIMAL(38, 0))) FRAME FROM t WHERE i > 1", Ok("5; 5; 12; 7; NULL")),
-        ("sum(DISTINCT n) FRAME FROM t", Err("does not fit BIGINT")),
-        (
-            "sum(DISTINCT CAST(n AS DECIMAL(20, 0))) FRAME FROM t WHERE i < 4",
-            Ok("9223372036854775807; 9223372036854775812; 5"),
-        ),
-    ] {
-        let query =
-            format!("SELECT {}", select.replace("FRAME", frame).replacen("FROM t", &format!("FROM {table}"), 1));
-        let found = ask(&query).await;
-        match expect {
-            Ok(expect) => assert_eq!(found.as_deref(), Ok(expect), "{query}"),
-            Err(expect) => assert!(found.as_ref().is_err_and(|e| e.contains(expect)), "{query}: {found:?}"),
-        }
-    }
-}
-
-#[tokio::test]
-async fn sums_of_decimals_have_room_for_all_rows() {
-    check_all(&[
-        ("sum(CAST(big AS DECIMAL(63, 0)))", Ok("9223372036854775807")),
-        ("sum(CAST(big AS DECIMAL(64, 0)))", Err("at most 63 digits, not DECIMAL(64, 0)")),
-        ("sum(DISTINCT CAST(big AS DECIMAL(76, 2)))", Err("at most 63 digits")),
-    ])
-    .await;
 }

@@ -4,6 +4,7 @@ use arrow::array::{Array, Decimal128Array, Decimal256Array, Int64Array};
 use datafusion::logical_expr::EmitTo;
 
 use super::*;
+use crate::engine::tests::{ask, check_all};
 
 const BIG: i128 = 10_i128.pow(38) - 1;
 
@@ -123,4 +124,37 @@ fn windows_know_how_often_they_hold_a_value() {
     check(&[], &[i64::MAX, i64::MIN, i64::MAX], None);
     sum.update_batch(&[ints(&[i64::MAX, i64::MAX - 1])]).unwrap();
     assert!(sum.evaluate().unwrap_err().to_string().contains("does not fit BIGINT"));
+}
+
+#[tokio::test]
+async fn sums_of_distinct_values_do_not_wrap_around_in_windows() {
+    let table = "(VALUES (1, 9223372036854775807), (2, 5), (3, 5), (4, 7), (5, NULL), (6, NULL)) AS t(i, n)";
+    let frame = "OVER (ORDER BY i ROWS BETWEEN 1 PRECEDING AND CURRENT ROW)";
+    for (select, expect) in [
+        ("sum(DISTINCT n) FRAME FROM t WHERE i > 1", Ok("5; 5; 12; 7; NULL")),
+        ("sum(DISTINCT CAST(n AS DECIMAL(38, 0))) FRAME FROM t WHERE i > 1", Ok("5; 5; 12; 7; NULL")),
+        ("sum(DISTINCT n) FRAME FROM t", Err("does not fit BIGINT")),
+        (
+            "sum(DISTINCT CAST(n AS DECIMAL(20, 0))) FRAME FROM t WHERE i < 4",
+            Ok("9223372036854775807; 9223372036854775812; 5"),
+        ),
+    ] {
+        let query =
+            format!("SELECT {}", select.replace("FRAME", frame).replacen("FROM t", &format!("FROM {table}"), 1));
+        let found = ask(&query).await;
+        match expect {
+            Ok(expect) => assert_eq!(found.as_deref(), Ok(expect), "{query}"),
+            Err(expect) => assert!(found.as_ref().is_err_and(|e| e.contains(expect)), "{query}: {found:?}"),
+        }
+    }
+}
+
+#[tokio::test]
+async fn sums_of_decimals_have_room_for_all_rows() {
+    check_all(&[
+        ("sum(CAST(big AS DECIMAL(63, 0)))", Ok("9223372036854775807")),
+        ("sum(CAST(big AS DECIMAL(64, 0)))", Err("at most 63 digits, not DECIMAL(64, 0)")),
+        ("sum(DISTINCT CAST(big AS DECIMAL(76, 2)))", Err("at most 63 digits")),
+    ])
+    .await;
 }
