@@ -3,6 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use datafusion::datasource::physical_plan::ParquetSource;
+use datafusion::datasource::source::DataSourceExec;
 use datafusion::execution::context::SessionState;
 use datafusion::logical_expr::{LogicalPlan, LogicalPlanBuilder};
 use datafusion::physical_plan::{ExecutionPlan, execute_stream};
@@ -120,10 +122,12 @@ async fn write_states(
     Ok(rows_read)
 }
 
-/// Rows that the scans of the master dataset have returned so far. Only these scans have an offset column.
+/// Rows that the scans of the master dataset have returned so far. Only its files have an offset column, which a plan
+/// need not read.
 fn rows_read(plan: &Arc<dyn ExecutionPlan>) -> u64 {
-    if plan.children().is_empty() {
-        let of_master = plan.schema().column_with_name(OFFSET).is_some();
+    let scan = plan.downcast_ref::<DataSourceExec>().and_then(|scan| scan.downcast_to_file_source::<ParquetSource>());
+    if let Some((files, _)) = scan {
+        let of_master = files.file_schema().column_with_name(OFFSET).is_some();
         let rows = plan.metrics().and_then(|m| m.output_rows());
         return rows.filter(|_| of_master).unwrap_or_default() as u64;
     }
