@@ -3,16 +3,15 @@
 import datetime
 import json
 import re
-import signal
 import socket
-import subprocess
 
 import duckdb
 import pytest
 from confluent_kafka import Consumer, TopicPartition
 from confluent_kafka.admin import AdminClient
+from harness.demo import DemoProcess
 from harness.oracle import close, counted_about, differences, quantile_bounds, ranked
-from harness.thalweg import Client, binary, environment, free_port, run
+from harness.thalweg import free_port, run
 from harness.wait import until
 
 STREAMS = {"sensor_data": 4, "login_attempts": 4, "stock_prices": 4}
@@ -156,47 +155,12 @@ def rows(db, sql):
     return [dict(zip(names, row)) for row in cursor.fetchall()]
 
 
-class Demo(Client):
+class Demo(DemoProcess):
     """`thalweg up --demo`, started in an empty folder as a newcomer does."""
 
     def __init__(self, folder, *flags):
-        folder.mkdir(exist_ok=True)
-        self.folder = folder
-        self.flags = flags
         self.record = Record(folder / "sent.jsonl")
-        super().__init__(None)
-
-    def start(self):
-        self.out = self.folder / "out"
-        self.err = self.folder / "err"
-        with self.out.open("wb") as out, self.err.open("wb") as err:
-            self.process = subprocess.Popen(
-                [binary(), "up", "--demo", "--demo-record", self.record.path, "--http-addr", "127.0.0.1:0", *self.flags],
-                stdin=subprocess.DEVNULL, stdout=out, stderr=err, env=environment(), cwd=self.folder,
-            )  # fmt: skip
-        self.url = self._says(r"thalweg is listening on (http://\S+)")
-        self.kafka = self._says(r"kcat -b (\S+) -L")
-        return self
-
-    def _says(self, pattern):
-        def look():
-            assert self.process.poll() is None, f"it ended ({self.process.returncode}): {self.err.read_text()}"
-            return re.search(pattern, self.out.read_text())
-
-        return until(look, lambda: f"the screen to say {pattern}: {self.err.read_text()}", 120)[1]
-
-    def stop(self):
-        """Ctrl-C."""
-        self.process.send_signal(signal.SIGINT)
-        code = self.process.wait(60)
-        said = self.err.read_text()
-        assert "panicked" not in said and "ERROR" not in said, said
-        return code
-
-    def close(self):
-        if self.process.poll() is None:
-            self.process.kill()
-            self.process.wait()
+        super().__init__(folder, "--demo-record", self.record.path, *flags)
 
     def check(self):
         """All views and all rejects, each against the record at the answer's own frontier."""

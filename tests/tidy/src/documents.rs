@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 
 use crate::project::{CRATES, Project, fail_with};
 
-const FOLDERS: [&str; 5] = ["src", "tests", "docs", "infra", "benches"];
+const FOLDERS: [&str; 6] = ["src", "tests", "docs", "infra", "benches", "notebooks"];
 
 /// Words in backticks that look like paths of the project.
 fn named_paths(text: &str) -> BTreeSet<&str> {
