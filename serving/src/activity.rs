@@ -18,6 +18,12 @@ const REMEMBERED: usize = 1_000;
 /// Characters of a text that are remembered.
 const TEXT: usize = 4_000;
 
+/// What is shown in place of texts that may hold secrets.
+const HIDDEN: &str = "definitions";
+
+/// Words of statements that may hold secrets, also of those that cannot be read.
+const DEFINING: [&str; 3] = ["create", "alter", "options"];
+
 /// The protocol through which a client asks.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) enum Protocol {
@@ -110,7 +116,7 @@ impl Activity {
         let query = Arc::new(RunningQuery {
             id: self.next_id(),
             client,
-            text: Mutex::new(text.chars().take(TEXT).collect()),
+            text: Mutex::new(if may_define(text) { HIDDEN.to_owned() } else { shortened(text) }),
             began_ms: WallClock::System.now_ms(),
             began: Instant::now(),
             frontier: Mutex::default(),
@@ -176,10 +182,24 @@ pub(crate) struct ListedQuery {
     outcome: &'static str,
 }
 
+fn may_define(text: &str) -> bool {
+    let words = text.split(|letter: char| !letter.is_alphanumeric() && letter != '_');
+    words.into_iter().any(|word| DEFINING.iter().any(|known| word.eq_ignore_ascii_case(known)))
+}
+
+fn shortened(text: &str) -> String {
+    text.chars().take(TEXT).collect()
+}
+
 impl ListedQuery {
     /// Leaves the text out, because it may hold secrets.
     pub(crate) fn hide_text(&self) {
-        *self.query.text.lock() = "definitions".to_owned();
+        *self.query.text.lock() = HIDDEN.to_owned();
+    }
+
+    /// Shows the text of a query, which has no secrets, also if it has words of definitions.
+    pub(crate) fn show_text(&self, text: &str) {
+        *self.query.text.lock() = shortened(text);
     }
 
     pub(crate) fn pinned(&self, frontier: &Frontiers) {
@@ -270,6 +290,19 @@ mod tests {
             activity.begin_query("SELECT 2", RequestClient::default());
         }
         assert_eq!(activity.ended().len(), REMEMBERED);
+    }
+
+    #[test]
+    fn texts_that_may_hold_secrets_are_shown_to_nobody() {
+        let activity = Arc::new(Activity::default());
+        let shown = |text: &str| activity.begin_query(text, RequestClient::default()).query.text.lock().clone();
+        assert_eq!(shown("SELECT created, options_of FROM s"), "SELECT created, options_of FROM s");
+        assert_eq!(shown("CREATE EXTERNAL TABLE s OPTIONS ('kafka.sasl.password' 'x'"), HIDDEN);
+        assert_eq!(shown("OPTIONS('kafka.sasl.password' 'x')"), HIDDEN);
+        assert_eq!(shown("SELECT 1;creATE EXTERNAL TABLE s"), HIDDEN);
+        let query = activity.begin_query("SELECT 'create'", RequestClient::default());
+        query.show_text("SELECT 'create'");
+        assert_eq!(*query.query.text.lock(), "SELECT 'create'");
     }
 
     #[tokio::test]

@@ -151,8 +151,9 @@ impl Engine {
         };
         match opened {
             Ok(content) => {
-                if matches!(content, OpenedContent::Definitions(..)) {
-                    track.listed().hide_text();
+                match &content {
+                    OpenedContent::Definitions(..) => track.listed().hide_text(),
+                    OpenedContent::Query { query, .. } => track.listed().show_text(&query.sql),
                 }
                 Ok(OpenedRequest { engine: Arc::clone(self), content, denied, deadline, track })
             }
@@ -285,7 +286,11 @@ impl Engine {
             Some(place) => place,
             None => {
                 let waiting = match planned.weight {
-                    Weight::Heavy => Some(self.places.wait()?),
+                    Weight::Heavy => {
+                        let in_turn = self.places.wait()?;
+                        drop(waiting);
+                        Some(in_turn)
+                    }
                     Weight::Light => waiting,
                 };
                 let place = timeout_at(deadline, self.place(planned.weight)).await;

@@ -264,6 +264,7 @@ async fn serve(
             return Ok(None);
         }
         message(wire, session, &frame).await?;
+        wire.flush_piece().await?;
     }
 }
 

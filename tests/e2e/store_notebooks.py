@@ -4,7 +4,7 @@ It exists because outputs in the tree are for readers, and have to be made anew 
 
     python tests/e2e/store_notebooks.py [NAME …]
 
-The addresses are those that the notebooks read themselves: THALWEG_HTTP, THALWEG_POSTGRES and THALWEG_FLIGHT_SQL.
+The addresses are those that the notebooks read themselves: NOTEBOOK_HTTP, NOTEBOOK_POSTGRES and NOTEBOOK_FLIGHT_SQL.
 """
 
 import sys

@@ -75,7 +75,7 @@ def made_up(*cells):
 
 
 def test_a_cell_that_raises_is_noticed(tmp_path):
-    ran = execute(made_up("import os\nos.environ['THALWEG_HTTP']"), addresses("a", "b", "c"), tmp_path)
+    ran = execute(made_up("import os\nos.environ['NOTEBOOK_HTTP']"), addresses("a", "b", "c"), tmp_path)
     assert "http://a" in json.dumps(ran.cells[0].outputs)
     with pytest.raises(CellExecutionError, match="1 is not 2"):
         execute(made_up("assert 1 == 2, '1 is not 2'"), {}, tmp_path)

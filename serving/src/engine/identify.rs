@@ -56,6 +56,7 @@ pub(super) fn identity(query: &ReadQuery, catalog: &Catalog, pins: &Pins) -> Opt
             sides |= *side != Side::Merged;
         }
     }
+    hash.value(&query.options.certificate);
     for (name, pin) in pins {
         hash.part(name.as_str().as_bytes());
         hash.part(pin.stream.definition.sql.as_bytes());

@@ -231,24 +231,36 @@ async fn logical(
     let frontiers = frontier_function::function(&query.frontiers_of, &tables.catalog, &tables.pins);
     state.register_udf(Arc::new(frontiers)).map_err(planning)?;
     let state = &*state;
-    let planned = bound(state, statement, query).await;
+    let planned = match bound(state, statement, query).await {
+        // Nothing is optimised before its size is known.
+        Ok(planned) => refuse_unfit(&planned.0).map(|()| planned),
+        Err(error) => Err(error),
+    };
     let (logical, types) = match prepared.instead {
         None => planned?,
         // The planner does not take every query of a client. A poorer answer is better than none.
         Some(instead) => match planned {
             Ok((plan, types)) if state.create_physical_plan(&plan).await.is_ok() => (plan, types),
             planned => match bound(state, instead, query).await {
-                Ok(instead) => instead,
+                Ok(instead) => {
+                    refuse_unfit(&instead.0)?;
+                    instead
+                }
                 Err(_) => planned?,
             },
         },
     };
-    refuse_changes(&logical)?;
-    refuse_large(&logical)?;
-    if let Some(Excess { what, count, limit }) = expansion::excess(&logical).map_err(planning)? {
-        return Err(Error::RefuseSize { what, count, limit });
-    }
     Ok((logical, types))
+}
+
+/// Errors: for a plan that changes something, or that is too large to be optimised.
+fn refuse_unfit(plan: &LogicalPlan) -> Result<()> {
+    refuse_changes(plan)?;
+    refuse_large(plan)?;
+    match expansion::excess(plan).map_err(planning)? {
+        Some(Excess { what, count, limit }) => Err(Error::RefuseSize { what, count, limit }),
+        None => Ok(()),
+    }
 }
 
 /// Plans `statement` with the values of `query`.

@@ -13,7 +13,6 @@ use uuid::Uuid;
 
 use super::callers::CallerName;
 use crate::engine::Description;
-use crate::options::Options;
 use crate::{Error, Result};
 
 /// The most statements of one caller.
@@ -32,8 +31,6 @@ pub(super) type StatementHandle = [u8; 16];
 #[derive(Debug, Clone)]
 pub(super) struct FlightStatement {
     pub(super) sql: Arc<str>,
-    /// The options of the call that prepared it.
-    pub(super) options: Options,
     pub(super) description: Arc<Description>,
     /// The version of the catalog that the description is of.
     pub(super) catalog: u64,
@@ -148,7 +145,6 @@ mod tests {
     fn query(sql: &str) -> FlightStatement {
         FlightStatement {
             sql: sql.into(),
-            options: Options::default(),
             description: Arc::new(Description { parameters: Vec::new(), columns: None }),
             catalog: 1,
             bound: None,

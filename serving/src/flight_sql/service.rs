@@ -106,7 +106,7 @@ impl FlightSql {
                     false => Arc::new(self.engine.describe(&prepared.sql, declared, caller.options.clone()).await?),
                 };
                 let bound = prepared.bound.as_ref().map_or(Ok(Vec::new()), |bound| parameters::to_bytes(bound))?;
-                (prepared.sql.to_string(), prepared.options, description, bound)
+                (prepared.sql.to_string(), caller.options.clone(), description, bound)
             }
             other => return Err(unknown_command("GetFlightInfo", &other)),
         };

@@ -38,6 +38,10 @@ pub(super) struct SealedQuery {
     /// The bound values, as [`parameters::to_bytes`] writes them; empty if there are none.
     #[prost(bytes = "vec", tag = "7")]
     bound: Vec<u8>,
+    #[prost(string, tag = "8")]
+    source: String,
+    #[prost(bool, tag = "9")]
+    certificate: bool,
 }
 
 impl SealedQuery {
@@ -52,6 +56,8 @@ impl SealedQuery {
             partial: options.partial,
             stale: options.stale,
             bound,
+            source: options.source.as_str().to_owned(),
+            certificate: options.certificate,
         })
     }
 
@@ -62,11 +68,13 @@ impl SealedQuery {
         let mut options = Options {
             partial: self.partial,
             stale: self.stale,
+            certificate: self.certificate,
             definitions: caller.definitions,
             client: caller.options.client.clone(),
             ..Options::default()
         };
         options.set("min_frontier", &self.min_frontier)?;
+        options.set("source", &self.source)?;
         Ok(options)
     }
 
@@ -109,5 +117,37 @@ impl TicketSeal {
         }
         let query = SealedQuery::decode(content).map_err(|_| Error::OpenTicket)?;
         if query.caller == caller.name.as_bytes() { Ok(query) } else { Err(Error::OpenTicket) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use thalweg_schemas::api::sql::Frontiers;
+
+    use super::*;
+    use crate::access::Access;
+    use crate::activity::RequestClient;
+    use crate::flight_sql::callers::caller;
+    use crate::options::SourceLayer;
+
+    #[test]
+    fn a_ticket_has_every_option_of_its_call() {
+        let frontier: Frontiers = serde_json::from_str(r#"{"sensor_data": {"0": 7}}"#).unwrap();
+        let all = Options {
+            min_frontier: frontier,
+            partial: true,
+            stale: true,
+            source: SourceLayer::Batch,
+            certificate: true,
+            definitions: None,
+            client: RequestClient::default(),
+        };
+        for options in [all, Options { source: SourceLayer::Speed, ..Options::default() }, Options::default()] {
+            let caller = caller(&Access::default(), None).unwrap();
+            let seal = TicketSeal::new();
+            let query = SealedQuery::new(&caller, "SELECT 1".into(), &options, Vec::new()).unwrap();
+            let opened = seal.open(&caller, &seal.seal(&query)).unwrap();
+            assert_eq!(opened.options(&caller).unwrap(), options);
+        }
     }
 }

@@ -83,6 +83,11 @@ pub(super) async fn answer(kept: &Arc<KeptAnswers>, asked: AskedQuery) -> Result
                 if tokio::time::timeout_at(opened.deadline(), turns.wait()).await.is_err() {
                     return Err(opened.timeout());
                 }
+                // The frontier may have moved meanwhile; the one that this request had pinned is answered.
+                if let Some(whole) = kept.find(key) {
+                    opened.end_as_shared();
+                    return Ok(respond(Reply { head: whole.head.clone(), body: ReplyBody::Whole(whole.body.clone()) }));
+                }
                 opened.pin_again().await?;
                 continue;
             }

@@ -103,7 +103,8 @@ pub(super) async fn stream(around: Around, name: PathName) -> Result<Response> {
 
 async fn table(around: Around, name: String) -> Result<Response> {
     let mut parameters = request::parameters(&around.uri, &rows::PARAMETERS)?;
-    let wishes = request::wishes(&mut parameters, &around.given)?;
+    let mut wishes = request::wishes(&mut parameters, &around.given)?;
+    wishes.options.definitions = Some(AccessDenied::ReadingMethod);
     let rows = RowsRequest::read(vec![name], &mut parameters)?;
     let request = RequestText::Parts { text: rows.text(), statement: Box::new(move || rows.statement()) };
     answer(around, wishes, request, Vec::new()).await

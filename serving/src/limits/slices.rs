@@ -3,6 +3,7 @@
 //! Invariant: pieces of a batch are in order, none is empty, and together they are the batch.
 
 use arrow::array::{Array, ArrayRef, AsArray, RecordBatch};
+use arrow::buffer::Buffer;
 use arrow::datatypes::{DataType, Schema};
 
 /// A list column whose elements become rows, and how many lists lie in each other.
@@ -28,7 +29,37 @@ pub(crate) fn bytes(batch: &RecordBatch) -> usize {
 }
 
 pub(crate) fn column_bytes(column: &ArrayRef) -> usize {
-    column.to_data().get_slice_memory_size().unwrap_or(0)
+    match column.data_type() {
+        DataType::Utf8View => {
+            let texts = column.as_string_view();
+            viewed(texts.views(), texts.data_buffers())
+        }
+        DataType::BinaryView => {
+            let values = column.as_binary_view();
+            viewed(values.views(), values.data_buffers())
+        }
+        DataType::List(_) => {
+            let lists = column.as_list::<i32>();
+            let ends = lists.value_offsets();
+            let (from, to) = (ends[0] as usize, ends[lists.len()] as usize);
+            size_of_val(ends).saturating_add(column_bytes(&lists.values().slice(from, to - from)))
+        }
+        DataType::Struct(_) => column.as_struct().columns().iter().map(column_bytes).fold(0, usize::saturating_add),
+        _ => column.to_data().get_slice_memory_size().unwrap_or(0),
+    }
+}
+
+/// Bytes of views and of the values that they show. Several views may show one value, so the values are at most what
+/// the buffers hold.
+fn viewed(views: &[u128], buffers: &[Buffer]) -> usize {
+    let shown = views.iter().map(|view| length(*view)).fold(0, usize::saturating_add);
+    let held = buffers.iter().map(Buffer::len).fold(0, usize::saturating_add);
+    size_of_val(views).saturating_add(shown.min(held))
+}
+
+/// The length of the value that a view shows: its lowest four bytes.
+fn length(view: u128) -> usize {
+    view as u32 as usize
 }
 
 /// Bytes of the widest row of a batch, at most: the widest values of all columns together.
@@ -45,6 +76,10 @@ fn widest_value(values: &ArrayRef) -> usize {
     match values.data_type() {
         DataType::Utf8 => gap(values.as_string::<i32>().value_offsets()),
         DataType::LargeUtf8 => long_gap(values.as_string::<i64>().value_offsets()),
+        DataType::Utf8View => values.as_string_view().views().iter().map(|view| length(*view)).max().unwrap_or(0) + 16,
+        DataType::BinaryView => {
+            values.as_binary_view().views().iter().map(|view| length(*view)).max().unwrap_or(0) + 16
+        }
         DataType::Binary => gap(values.as_binary::<i32>().value_offsets()),
         DataType::LargeBinary => long_gap(values.as_binary::<i64>().value_offsets()),
         DataType::List(_) => {
@@ -118,7 +153,7 @@ mod tests {
     use std::sync::Arc;
 
     use arrow::array::{Int64Array, ListArray, StringArray};
-    use arrow::datatypes::Int32Type;
+    use arrow::datatypes::{Int32Type, Int64Type};
 
     use super::*;
 
@@ -156,5 +191,20 @@ mod tests {
         assert_eq!(fixed_width(&batch().schema()), None);
         assert_eq!(fixed_width(&batch().project(&[2]).unwrap().schema()), Some(8));
         assert!(bytes(&batch().slice(0, 1)) < bytes(&batch()));
+    }
+
+    #[test]
+    fn views_count_what_they_show_and_lists_what_lies_between_their_ends() {
+        let texts: ArrayRef = Arc::new(StringArray::from(vec!["x".repeat(1000); 8]));
+        let views = arrow::compute::cast(&texts, &DataType::Utf8View).unwrap();
+        assert!((8_000..8_200).contains(&column_bytes(&views)), "{}", column_bytes(&views));
+        assert!((1_000..1_020).contains(&widest_value(&views)));
+        assert!(column_bytes(&views.slice(0, 2)) < 2_100);
+        let lists = ListArray::from_iter_primitive::<Int64Type, _, _>((0..100).map(|_| Some(vec![Some(1); 10])));
+        let lists: ArrayRef = Arc::new(lists);
+        let all = column_bytes(&lists);
+        assert!(all > 8_000 && column_bytes(&lists.slice(3, 10)) * 9 < all, "{all}");
+        let none: ArrayRef = Arc::new(Int64Array::from(Vec::<i64>::new()));
+        assert_eq!(column_bytes(&none), 0);
     }
 }

@@ -7,7 +7,7 @@ use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
 use arrow::datatypes::DataType;
-use datafusion::common::ScalarValue;
+use datafusion::common::{ScalarValue, resources_err};
 use datafusion::error::Result as EngineResult;
 use datafusion::logical_expr::{
     ColumnarValue, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, TypeSignature, Volatility,
@@ -15,6 +15,12 @@ use datafusion::logical_expr::{
 
 use super::bodies::{self, Body, Returns};
 use super::snapshot::Snapshot;
+
+/// Bytes of the arguments of one call, at most: nested calls of `quote_literal` double their text.
+const CALL_BYTES: usize = 1 << 20;
+
+/// Bytes of the values of one batch, at most.
+const BATCH_BYTES: usize = 64 << 20;
 
 /// The function `name` over `snapshot`, if there is one.
 pub(super) fn find(name: &str, snapshot: &Arc<Snapshot>) -> Option<ScalarUDF> {
@@ -73,6 +79,9 @@ impl ScalarUDFImpl for Function {
     fn invoke_with_args(&self, args: ScalarFunctionArgs) -> EngineResult<ColumnarValue> {
         let wanted = self.returns.data_type();
         let call = |values: &[ScalarValue]| {
+            if values.iter().map(ScalarValue::size).sum::<usize>() > CALL_BYTES {
+                return resources_err!("{} takes at most {CALL_BYTES} bytes of arguments", self.name);
+            }
             let value = (self.body)(&self.snapshot, values)?;
             if value.is_null() { ScalarValue::try_from(&wanted) } else { value.cast_to(&wanted) }
         };
@@ -84,10 +93,15 @@ impl ScalarUDFImpl for Function {
             return Ok(ColumnarValue::Scalar(call(&values.collect::<Vec<_>>())?));
         }
         let arrays = ColumnarValue::values_to_arrays(&args.args)?;
-        let mut results = Vec::with_capacity(args.number_rows);
+        let (mut results, mut bytes) = (Vec::with_capacity(args.number_rows), 0);
         for row in 0..args.number_rows {
             let values = arrays.iter().map(|array| ScalarValue::try_from_array(array, row));
-            results.push(call(&values.collect::<EngineResult<Vec<_>>>()?)?);
+            let result = call(&values.collect::<EngineResult<Vec<_>>>()?)?;
+            bytes += result.size();
+            if bytes > BATCH_BYTES {
+                return resources_err!("{} makes at most {BATCH_BYTES} bytes of values at a time", self.name);
+            }
+            results.push(result);
         }
         if results.is_empty() {
             return Ok(ColumnarValue::Array(arrow::array::new_empty_array(&wanted)));

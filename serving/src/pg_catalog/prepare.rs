@@ -70,7 +70,11 @@ impl PgCatalog {
         let known = called.iter().any(|name| functions::is_known(name) || name == KEYWORDS);
         let mut references = state.resolve_table_references(parsed)?;
         // A function in FROM is listed as well.
-        references.retain(|name| name.schema().is_some() || !called.contains(name.table()));
+        let is_ours = |name: &str| {
+            catalog.streams.keys().any(|known| known.as_str() == name)
+                || catalog.views.keys().any(|known| known.as_str() == name)
+        };
+        references.retain(|name| name.schema().is_some() || !called.contains(name.table()) || is_ours(name.table()));
         if !known && !references.iter().any(may_be_of_postgres) {
             return Ok(Prepared::default());
         }

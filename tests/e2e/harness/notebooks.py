@@ -19,9 +19,9 @@ OF_A_MACHINE = re.compile(r"(?<![\w.])/(home|root|tmp|work|Users|usr|var)/|~/\.|
 def addresses(http, postgres, flight_sql):
     """The variables that the first cell of every notebook reads, for doors at `host:port`."""
     return {
-        "THALWEG_HTTP": f"http://{http}",
-        "THALWEG_POSTGRES": f"postgresql://me@{postgres}/thalweg",
-        "THALWEG_FLIGHT_SQL": f"grpc://{flight_sql}",
+        "NOTEBOOK_HTTP": f"http://{http}",
+        "NOTEBOOK_POSTGRES": f"postgresql://me@{postgres}/thalweg",
+        "NOTEBOOK_FLIGHT_SQL": f"grpc://{flight_sql}",
     }
 
 

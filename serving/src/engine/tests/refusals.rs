@@ -49,6 +49,28 @@ async fn mistakes_are_named_with_their_place() {
     }
 }
 
+/// Texts that double with each step are refused before anything works on what they become, also where a query of the
+/// catalog is rewritten and planned on trial.
+#[tokio::test]
+async fn what_doubles_is_refused_before_it_is_optimised() {
+    let world = World::standing(&at(4, 4), &at(4, 4), &at(9, 9)).await;
+    let engine = engine(&world);
+    let steps: Vec<_> = (1..35).map(|at| format!("t{at} AS (SELECT a || a AS a FROM t{})", at - 1)).collect();
+    let doubling = format!(
+        "WITH t0 AS (SELECT relname AS a FROM pg_catalog.pg_class), {} SELECT (SELECT max(relname) FROM \
+         pg_catalog.pg_class) AS m FROM t34 WHERE a <> ''",
+        steps.join(", ")
+    );
+    let quotes = format!("SELECT length({}''''{})", "quote_literal(".repeat(34), ")".repeat(34));
+    for (sql, code) in [(doubling.as_str(), "too_large"), (&quotes, "memory_limit")] {
+        let error = match engine.run(sql, Options::default()).await {
+            Err(error) => error,
+            Ok(answer) => answer.batches.try_collect::<Vec<_>>().await.unwrap_err(),
+        };
+        assert_eq!(error.body().code.as_str(), code, "{error}");
+    }
+}
+
 #[tokio::test]
 async fn places_stay_the_users_behind_an_option() {
     let world = World::standing(&at(4, 4), &at(4, 4), &at(9, 9)).await;

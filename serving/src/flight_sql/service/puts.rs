@@ -37,12 +37,7 @@ impl FlightSql {
                     let reason = "definitions take no values; write them into the text".to_owned();
                     return Err(Error::BindParameters { reason });
                 }
-                let options = Options {
-                    definitions: caller.definitions,
-                    client: caller.options.client.clone(),
-                    ..prepared.options
-                };
-                counted(self.define(&caller, &prepared.sql, options).await?)
+                counted(self.define(&caller, &prepared.sql, caller.options.clone()).await?)
             }
             Command::CommandPreparedStatementQuery(query) => {
                 let handle = query.prepared_statement_handle;

@@ -115,6 +115,9 @@ async fn a_tag_is_of_all_that_an_answer_depends_on() {
         assert_eq!(reply.status(), 200, "{body}");
         tags.push(tag_of(&reply).unwrap());
     }
+    let counted = "SELECT count(*) FROM sensor_data";
+    let reply = server.post("/v1/sql").header("thalweg-certificate", "true").body(counted).send().await.unwrap();
+    tags.push(tag_of(&reply).unwrap());
     let count = tags.len();
     tags.sort();
     tags.dedup();

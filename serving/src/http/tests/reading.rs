@@ -126,6 +126,13 @@ async fn rows_are_read_without_sql() {
 }
 
 #[tokio::test]
+async fn rows_are_read_by_everybody_and_cancel_nothing() {
+    let server = Server::start().await;
+    // The first request of a server has the number 1, so this one asks for its own end.
+    assert_eq!(server.rows("/v1/views/totals", &[("where", "thalweg_cancel(1)")]).await, Err("forbidden".into()));
+}
+
+#[tokio::test]
 async fn values_take_the_places_of_placeholders() {
     let server = Server::start().await;
     let ask = async |sql: &str, params: &str| server.with_params(sql, params).await;

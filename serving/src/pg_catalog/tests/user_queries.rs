@@ -7,7 +7,7 @@ use super::*;
 use crate::pg_catalog::PgCatalog;
 
 /// Statements that a rewriter of catalog queries changes: subqueries that are values, COLLATE, `= ANY`, arrays.
-const QUERIES: [&str; 12] = [
+const QUERIES: [&str; 13] = [
     "SELECT a.device, (SELECT max(b.temperature) FROM sensor_data b WHERE b.device = a.device) FROM sensor_data a",
     "SELECT (SELECT max(t.temperature) FROM sensor_data t)",
     "SELECT (SELECT readings FROM totals), (SELECT devices FROM totals LIMIT 1)",
@@ -20,6 +20,7 @@ const QUERIES: [&str; 12] = [
     "SELECT count(*), max(temperature) FROM sensor_data a JOIN pg_catalog.pg_class c ON c.relname = a.device",
     "SELECT * FROM sensor_data WHERE device IN (SELECT relname FROM pg_catalog.pg_class WHERE relname = ANY('{a}'))",
     "SELECT 1, 'a' || 'b', (SELECT 2)",
+    "SELECT totals(1), (SELECT readings FROM totals ORDER BY devices LIMIT 1) FROM totals",
 ];
 
 #[tokio::test]
