@@ -187,7 +187,11 @@ async fn attempt(
     // The archive needs the origin of partitions that it does not know yet.
     let origin = tokio::select! {
         () = cancel.cancelled() => return Ok(()),
-        origin = record_origins(&runner.config, &stream, &shared.catalogs, &shown.failure) => origin?,
+        origin = record_origins(&runner.config, &stream, &shared.catalogs, &shown.failure) => match origin {
+            // Nothing is held yet, so an end loses nothing, whatever fails meanwhile.
+            Err(_) if cancel.is_cancelled() => return Ok(()),
+            origin => origin?,
+        },
     };
     let mut archive = Archive::open(&shared.warehouse, &stream.definition, origin).await?;
     let (versions, masters) = watch::channel(archive.latest().await?);
