@@ -8,6 +8,8 @@
 
 mod advice;
 
+mod allocator;
+
 mod config;
 
 mod flags;

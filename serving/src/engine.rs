@@ -99,7 +99,7 @@ impl Engine {
                 sources.metrics.lost.clone(),
             ),
             places: Places::new(config.max_queries, config.max_light_queries, config.queue_wait),
-            memory: Arc::new(AllQueries::new(config.all_queries_memory)),
+            memory: Arc::new(AllQueries::new(config.all_queries_memory, config.reclaim)),
             given: AnsweredFrontiers::default(),
             postgres: Arc::default(),
             readiness: Readiness::default(),

@@ -31,6 +31,8 @@ pub struct ServingConfig {
     pub query_memory: usize,
     /// Bytes that the operators of all queries together may hold.
     pub all_queries_memory: usize,
+    /// Gives memory that queries have freed back to the system, if the process's allocator keeps it.
+    pub reclaim: fn(),
     /// Heavy queries that run at the same time; others wait for `queue_wait`.
     pub max_queries: usize,
     /// Places that only light queries can take.
@@ -65,6 +67,7 @@ impl Default for ServingConfig {
             query_timeout: Duration::from_secs(60),
             query_memory: 256 << 20,
             all_queries_memory: 1 << 30,
+            reclaim: || {},
             max_queries: 16,
             max_light_queries: 8,
             max_lost_queries: 4,

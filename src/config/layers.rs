@@ -8,6 +8,7 @@ use thalweg_serving::{Access, HttpLimits, ServingConfig};
 use thalweg_speed::{Assignment, SpeedConfig};
 
 use super::Settings;
+use crate::allocator;
 
 impl Settings {
     pub(crate) fn speed(&self, assignment: Assignment) -> SpeedConfig {
@@ -68,6 +69,7 @@ impl Settings {
             query_timeout: self.query_timeout,
             query_memory: self.query_memory,
             all_queries_memory: self.all_queries_memory,
+            reclaim: allocator::give_back,
             max_queries: self.max_queries,
             max_light_queries: self.max_light_queries,
             max_lost_queries: self.max_lost_queries,

@@ -6,6 +6,7 @@
 //!
 //! Invariant: a guard changes no row and no order of rows. It only cuts a batch into pieces, or ends the query.
 
+mod copies;
 mod filter;
 mod stream;
 
@@ -27,6 +28,7 @@ use datafusion::physical_plan::{
     ChildStats, ChildrenPropertiesMode, DisplayAs, DisplayFormatType, ExecutionPlan, PlanProperties, StatisticsArgs,
 };
 
+use self::copies::Copies;
 use super::allowance::Allowance;
 use super::growth;
 use super::slices::Unnested;
@@ -48,6 +50,9 @@ const MAKERS: [&str; 11] = [
 
 /// Operators that keep all batches of their input without counting them.
 const COLLECTORS: [&str; 2] = ["WindowAggExec", "BoundedWindowAggExec"];
+
+/// Operators that join all batches of their left or only input to one, so that all are there twice for a while.
+const COPIERS: [&str; 4] = ["HashJoinExec", "NestedLoopJoinExec", "CrossJoinExec", "WindowAggExec"];
 
 /// Operators whose batches repeat rows of their inputs.
 const JOINS: [&str; 4] = ["HashJoinExec", "NestedLoopJoinExec", "CrossJoinExec", "SortMergeJoinExec"];
@@ -111,6 +116,10 @@ struct Duty {
     join: Option<(Arc<JoinAbove>, usize)>,
     /// True if the operator above must read its input only once.
     once: bool,
+    /// The copies that the operator above makes of this input.
+    copied: Option<Arc<Copies>>,
+    /// The copies that the operator below made of its input, until its first batch.
+    made: Option<Arc<Copies>>,
     /// The columns that the operator above joins to longer values, as often as they occur there.
     joined: Arc<[usize]>,
 }
@@ -231,14 +240,15 @@ fn joins_values(expression: &Arc<dyn PhysicalExpr>) -> bool {
 /// the node among joins, if it is one.
 fn guard(node: Arc<dyn ExecutionPlan>, number: usize, allowance: &Arc<Allowance>) -> Result<Arc<dyn ExecutionPlan>> {
     let node = with_checked_filter(node, allowance)?;
-    let node = with_duties(node, number, allowance)?;
+    let made = COPIERS.contains(&node.name()).then(Arc::<Copies>::default);
+    let node = with_duties(node, number, made.as_ref(), allowance)?;
     let counted = match node.name() {
         "ProjectionExec" if computes(&node)? => Counted::Last,
         name if MAKERS.contains(&name) => Counted::Last,
         _ => Counted::Nothing,
     };
-    let duty =
-        Duty { counted, cut: Cut::Rows(allowance.batch_rows()), join: None, once: false, joined: Arc::default() };
+    let cut = Cut::Rows(allowance.batch_rows());
+    let duty = Duty { counted, cut, join: None, once: false, copied: None, made, joined: Arc::default() };
     let rows = match JOINS.contains(&node.name()) {
         true => allowance.join_rows(number),
         false => allowance.batch_rows(),
@@ -274,6 +284,7 @@ fn with_checked_filter(node: Arc<dyn ExecutionPlan>, allowance: &Arc<Allowance>)
 fn with_duties(
     node: Arc<dyn ExecutionPlan>,
     number: usize,
+    made: Option<&Arc<Copies>>,
     allowance: &Arc<Allowance>,
 ) -> Result<Arc<dyn ExecutionPlan>> {
     let unnested = node.downcast_ref::<UnnestExec>().map(|unnest| {
@@ -300,6 +311,7 @@ fn with_duties(
         // twice: a repartitioning panics. Left, semi and anti joins would also be wrong then.
         duty.once |= reads_once && side == 0;
         duty.joined = Arc::clone(&joined);
+        duty.copied = made.filter(|_| side == 0).cloned();
         if collects {
             duty.counted = Counted::All;
         }
@@ -396,7 +408,7 @@ impl ExecutionPlan for GuardExec {
                 .exhausted("the smaller side of a join without an equality", self.allowance.batch_bytes());
         }
         let input = self.input.execute(partition, with_batch_rows(context, self.rows))?;
-        Ok(Box::pin(stream::GuardStream::new(input, Arc::clone(&self.allowance), self.duty.clone())))
+        Ok(Box::pin(stream::GuardStream::new(input, partition, Arc::clone(&self.allowance), self.duty.clone())))
     }
 
     fn child_stats_requests(&self, partition: Option<usize>) -> Vec<ChildStats> {

@@ -28,16 +28,24 @@ pub(crate) fn first_merge(bytes: usize, threads: usize) -> usize {
     (bytes / 8 * 5 / threads.max(1)).min(FIRST_MERGE)
 }
 
+/// How many bytes less than at most are reserved when the allocator is asked to give memory back to the system. An
+/// allocator keeps what was freed for a while, and the next query would fill new memory beside it.
+const RECLAIM_FROM: usize = 16 << 20;
+
 /// The sum of the reservations of all queries.
 #[derive(Debug)]
 pub(crate) struct AllQueries {
     limit: usize,
     reserved: AtomicUsize,
+    /// The greatest sum since memory was given back.
+    highest: AtomicUsize,
+    /// Gives freed memory back to the system.
+    reclaim: fn(),
 }
 
 impl AllQueries {
-    pub(crate) fn new(limit: usize) -> Self {
-        Self { limit, reserved: AtomicUsize::new(0) }
+    pub(crate) fn new(limit: usize, reclaim: fn()) -> Self {
+        Self { limit, reserved: AtomicUsize::new(0), highest: AtomicUsize::new(0), reclaim }
     }
 
     #[cfg(test)]
@@ -48,14 +56,27 @@ impl AllQueries {
     /// Adds `bytes` unless the sum would exceed the limit.
     fn try_add(&self, bytes: usize) -> bool {
         let within = |now: usize| now.checked_add(bytes).filter(|sum| *sum <= self.limit);
-        self.reserved.fetch_update(Ordering::Relaxed, Ordering::Relaxed, within).is_ok()
+        let before = self.reserved.fetch_update(Ordering::Relaxed, Ordering::Relaxed, within);
+        if let Ok(before) = before {
+            self.highest.fetch_max(before + bytes, Ordering::Relaxed);
+        }
+        before.is_ok()
     }
 
     fn add(&self, bytes: usize) {
-        self.reserved.fetch_add(bytes, Ordering::Relaxed);
+        let before = self.reserved.fetch_add(bytes, Ordering::Relaxed);
+        self.highest.fetch_max(before.saturating_add(bytes), Ordering::Relaxed);
     }
 
+    /// Takes `bytes` from the sum. What is freed counts until the allocator has given it back.
     fn subtract(&self, bytes: usize) {
+        let left = self.reserved.load(Ordering::Relaxed).saturating_sub(bytes);
+        let highest = self.highest.load(Ordering::Relaxed);
+        let falls = highest.saturating_sub(left) >= RECLAIM_FROM;
+        // One of several threads that find the same highest sum is enough.
+        if falls && self.highest.compare_exchange(highest, left, Ordering::Relaxed, Ordering::Relaxed).is_ok() {
+            (self.reclaim)();
+        }
         self.reserved.fetch_sub(bytes, Ordering::Relaxed);
     }
 }
@@ -223,7 +244,7 @@ mod tests {
 
     #[test]
     fn a_reservation_keeps_what_its_pool_holds() {
-        let all = Arc::new(AllQueries::new(900));
+        let all = Arc::new(AllQueries::new(900, || {}));
         let pool: Arc<dyn MemoryPool> = Arc::new(QueryPool::new(800, 2, Arc::clone(&all)));
         let held = Arc::new(());
         let holding: Arc<dyn MemoryPool> = Arc::new(HoldingPool::new(Arc::clone(&pool), Arc::clone(&held)));
@@ -239,8 +260,33 @@ mod tests {
     }
 
     #[test]
+    fn memory_is_given_back_when_much_less_is_reserved() {
+        static RECLAIMED: AtomicUsize = AtomicUsize::new(0);
+        let all = AllQueries::new(1 << 30, || {
+            RECLAIMED.fetch_add(1, Ordering::Relaxed);
+        });
+        let check = |expect: usize| assert_eq!(RECLAIMED.load(Ordering::Relaxed), expect);
+        assert!(all.try_add(RECLAIM_FROM));
+        for _ in 0..10 {
+            assert!(all.try_add(1 << 20));
+            all.subtract(1 << 20);
+        }
+        all.subtract((1 << 20) - 1);
+        check(0);
+        all.subtract(RECLAIM_FROM - (1 << 20) + 1);
+        check(1);
+        all.add(RECLAIM_FROM - 1);
+        all.subtract(RECLAIM_FROM - 1);
+        check(1);
+        all.add(2 * RECLAIM_FROM);
+        all.subtract(RECLAIM_FROM);
+        all.subtract(RECLAIM_FROM);
+        check(3);
+    }
+
+    #[test]
     fn what_spills_leaves_a_quarter_and_nothing_exceeds_the_whole() {
-        let all = Arc::new(AllQueries::new(900));
+        let all = Arc::new(AllQueries::new(900, || {}));
         let pool: Arc<dyn MemoryPool> = Arc::new(QueryPool::new(800, 2, Arc::clone(&all)));
         let sort = MemoryConsumer::new("sort").with_can_spill(true).register(&pool);
         let batch = MemoryConsumer::new("batch").register(&pool);
@@ -260,7 +306,7 @@ mod tests {
 
     #[test]
     fn what_spills_and_comes_late_finds_no_more_than_the_whole() {
-        let all = Arc::new(AllQueries::new(10_000));
+        let all = Arc::new(AllQueries::new(10_000, || {}));
         let pool: Arc<dyn MemoryPool> = Arc::new(QueryPool::new(800, 2, Arc::clone(&all)));
         let early = MemoryConsumer::new("early").with_can_spill(true).register(&pool);
         let batch = MemoryConsumer::new("batch").register(&pool);
@@ -284,7 +330,7 @@ mod tests {
         check(512 << 20, 64, 5 << 20);
         check(32 << 20, 2, FIRST_MERGE);
         check(16 << 20, 2, 5 << 20);
-        let all = Arc::new(AllQueries::new(1 << 30));
+        let all = Arc::new(AllQueries::new(1 << 30, || {}));
         let pool: Arc<dyn MemoryPool> = Arc::new(QueryPool::new(512 << 20, 128, all));
         let merges = (0..128).map(|i| MemoryConsumer::new(format!("ExternalSorterMerge[{i}]")).register(&pool));
         let merges: Vec<_> = merges.collect();
@@ -297,7 +343,7 @@ mod tests {
 
     #[test]
     fn a_merge_leaves_memory_to_sorts_beside_it() {
-        let all = Arc::new(AllQueries::new(1 << 30));
+        let all = Arc::new(AllQueries::new(1 << 30, || {}));
         let pool: Arc<dyn MemoryPool> = Arc::new(QueryPool::new(64 << 20, 2, all));
         let merge = MemoryConsumer::new("ExternalSorterMerge[0]").register(&pool);
         merge.try_grow(16 << 20).unwrap();

@@ -28,10 +28,13 @@ const UNNESTED_ROWS: usize = 64 << 10;
 
 pub(super) struct GuardStream {
     input: SendableRecordBatchStream,
+    partition: usize,
     // Freed before the allowance, whose end is the end of the query.
     reservation: MemoryReservation,
     /// What the operator above makes of lists or texts before a guard sees it.
     ahead: MemoryReservation,
+    /// The second copy of all batches, if the operator above makes one.
+    copy: MemoryReservation,
     allowance: Arc<Allowance>,
     duty: Duty,
     fixed_width: Option<usize>,
@@ -41,11 +44,17 @@ pub(super) struct GuardStream {
 }
 
 impl GuardStream {
-    pub(super) fn new(input: SendableRecordBatchStream, allowance: Arc<Allowance>, duty: Duty) -> Self {
+    pub(super) fn new(
+        input: SendableRecordBatchStream,
+        partition: usize,
+        allowance: Arc<Allowance>,
+        duty: Duty,
+    ) -> Self {
         let fixed_width = slices::fixed_width(&input.schema());
         let reservation = allowance.reserve("batches under way");
         let ahead = allowance.reserve("what is made of a batch");
-        Self { input, reservation, ahead, allowance, duty, fixed_width, rest: None, ended: false }
+        let copy = allowance.reserve("a copy of batches");
+        Self { input, partition, reservation, ahead, copy, allowance, duty, fixed_width, rest: None, ended: false }
     }
 
     /// Counts a new batch.
@@ -68,6 +77,9 @@ impl GuardStream {
             Counted::Nothing => {}
             Counted::Last => self.reservation.try_resize(counted)?,
             Counted::All => self.reservation.try_grow(bytes)?,
+        }
+        if self.duty.copied.is_some() {
+            self.copy.try_grow(bytes)?;
         }
         if !self.duty.joined.is_empty() && bytes >= COUNTED_FROM {
             let joined = self.joined_bytes(batch);
@@ -151,7 +163,11 @@ impl Stream for GuardStream {
             Ok(piece) => return Poll::Ready(piece.map(Ok)),
             Err(error) => return self.end(Some(Err(error))),
         }
-        match ready!(self.input.poll_next_unpin(context)) {
+        let next = ready!(self.input.poll_next_unpin(context));
+        if let Some(made) = self.duty.made.take() {
+            made.free(self.partition);
+        }
+        match next {
             Some(Ok(batch)) => {
                 if let Err(error) = self.look_at(&batch) {
                     return self.end(Some(Err(error)));
@@ -175,6 +191,12 @@ impl GuardStream {
         self.ended = true;
         self.rest = None;
         self.ahead.free();
+        if let Some(copied) = self.duty.copied.take()
+            && last.is_none()
+        {
+            copied.keep(self.partition, self.copy.take());
+        }
+        self.copy.free();
         // What the operator above keeps, it keeps until it is dropped together with this stream.
         if self.duty.counted != Counted::All || last.is_some() {
             self.reservation.free();
