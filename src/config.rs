@@ -67,6 +67,8 @@ pub struct Settings {
     pub(crate) http_timeout: Duration,
     #[serde(deserialize_with = "count")]
     pub(crate) max_calls: usize,
+    #[serde(deserialize_with = "count")]
+    pub(crate) max_listeners: usize,
     pub(crate) log_level: String,
     pub(crate) log_format: LogFormat,
     #[serde(deserialize_with = "count")]

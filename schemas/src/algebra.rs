@@ -33,7 +33,7 @@ mod diagnose;
 mod difference;
 
 pub use aggregate::Aggregate;
-pub use compile::ViewPlan;
+pub use compile::{ViewPlan, key_name};
 pub use culprit::{Culprit, failure_over, find_culprit};
 pub(crate) use diagnose::diagnose;
 pub use difference::{Difference, Differences};

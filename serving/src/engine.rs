@@ -10,6 +10,7 @@ mod frontier_function;
 
 mod determined;
 
+mod assembled;
 mod planning;
 
 mod identify;
@@ -19,10 +20,11 @@ mod text_places;
 mod texts;
 
 mod opened;
+mod panicked;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::AtomicU64;
 
 use arrow::datatypes::SchemaRef;
 use datafusion::execution::context::SessionState;
@@ -30,13 +32,12 @@ use futures::stream;
 use thalweg_schemas::StreamName;
 use thalweg_schemas::api::certificate::Certificate;
 use thalweg_schemas::api::sql::{Frontiers, Partial};
-use thalweg_schemas::clock::WallClock;
 use thalweg_schemas::definition::repeats;
 use thalweg_schemas::engine::session;
 use tokio::sync::OwnedSemaphorePermit;
-use tokio::task::JoinError;
 use tokio::time::{Instant, timeout_at};
 
+pub(crate) use self::assembled::{ASSEMBLED, AssembledRows, AssembledTables};
 use self::opened::{OpenedContent, Pinned};
 pub(crate) use self::planning::Description;
 use self::planning::{Planned, QueryTables, ReadQuery, RequestContent};
@@ -335,6 +336,9 @@ impl Engine {
 
     /// Pins all that the query reads.
     async fn pin(&self, query: &ReadQuery) -> Result<QueryTables> {
+        if let Some(assembled) = &query.assembled {
+            return Ok(self.assembled_tables(assembled));
+        }
         let catalog = Arc::clone(&self.sources.shared.catalog.borrow());
         self.given.keep(|name| catalog.streams.contains_key(name));
         let unknown = |name: &&StreamName| !catalog.streams.contains_key(*name);
@@ -359,6 +363,7 @@ impl Engine {
             system: Arc::new(system),
             activity: Arc::clone(&self.activity),
             postgres: Arc::clone(&self.postgres),
+            assembled: None,
         })
     }
 
@@ -392,23 +397,6 @@ impl Engine {
         });
         Box::pin(rest)
     }
-
-    fn timeout(&self) -> Error {
-        Error::Timeout { seconds: self.config.query_timeout.as_secs_f64() }
-    }
-
-    /// The error of a task that ended without a result, which only a panic can cause.
-    fn panicked(&self, error: JoinError, sql: &str) -> Error {
-        let number = self.panics.fetch_add(1, Ordering::Relaxed);
-        let id = format!("{:x}-{number}", WallClock::System.now_ms());
-        let reason = match error.try_into_panic() {
-            Ok(panic) => text_of(panic.as_ref()),
-            Err(error) => error.to_string(),
-        };
-        let begin: String = sql.chars().take(LOGGED_CHARACTERS).collect();
-        tracing::error!(id, reason, sql = begin, "a query panicked");
-        Error::Panic { id }
-    }
 }
 
 /// How many times a query is started in total when workers fail.
@@ -419,9 +407,6 @@ const NARROWER: usize = 8;
 
 /// Rows of a batch below which a sort that finds no memory is not started again.
 const FEWEST_ROWS: usize = 64;
-
-/// Characters of a query in the log entry of its panic.
-const LOGGED_CHARACTERS: usize = 200;
 
 /// The properties of an answer that are known before its first row.
 struct Head {
@@ -436,11 +421,6 @@ struct Head {
 struct Started {
     head: Head,
     running: Running,
-}
-
-fn text_of(panic: &(dyn std::any::Any + Send)) -> String {
-    let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
-    text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_else(|| "no reason".to_owned())
 }
 
 #[cfg(test)]

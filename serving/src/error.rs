@@ -38,6 +38,8 @@ pub enum Error {
     ReadSlowRequest { seconds: f64 },
     #[error("{running} audits and runs are under way, which is the limit; try again in a moment")]
     TooManyCalls { running: usize },
+    #[error("{listening} clients listen to changes, which is the limit; try again in a moment")]
+    TooManyListeners { listening: usize },
     #[error("{reason}")]
     ReadRequest { reason: String },
     #[error("{reason}")]
@@ -243,6 +245,7 @@ impl Error {
             | Error::TooManyPlans
             | Error::TooManyTexts { .. }
             | Error::TooManyCalls { .. }
+            | Error::TooManyListeners { .. }
             | Error::Overloaded { .. }
             | Error::TooManyLost { .. }
             | Error::TooManyBytes { .. }
@@ -255,6 +258,15 @@ impl Error {
             Error::Shared(inner) => inner.fault(),
             Error::Call { fault, .. } => *fault,
             Error::Encode(_) | Error::Panic { .. } => Fault::Bug,
+        }
+    }
+
+    /// True if the same will succeed by itself: data is on its way, or the server is busy.
+    pub(crate) fn passes(&self) -> bool {
+        match self {
+            Error::ViewFailed { .. } | Error::StreamStopped { .. } | Error::NotUnderstood { .. } => false,
+            Error::Timeout { .. } => true,
+            other => other.fault() == Fault::Transient,
         }
     }
 
@@ -346,6 +358,7 @@ impl Error {
             | Error::TooManyPlans
             | Error::TooManyTexts { .. }
             | Error::TooManyCalls { .. }
+            | Error::TooManyListeners { .. }
             | Error::TooManyBytes { .. }
             | Error::TooManyLost { .. }
             | Error::Overloaded { .. } => ErrorCode::TooBusy,

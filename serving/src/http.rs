@@ -4,6 +4,7 @@
 //! it.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::extract::{DefaultBodyLimit, Request};
 use axum::handler::Handler;
@@ -22,6 +23,7 @@ use tower_http::compression::CompressionLayer;
 use tower_http::compression::predicate::{NotForContentType, Predicate, SizeAbove};
 
 use crate::Error;
+use crate::changes::ChangeFeeds;
 use crate::engine::Engine;
 
 mod socket;
@@ -56,6 +58,8 @@ mod rows;
 
 mod sql;
 
+mod changes;
+
 mod openapi;
 
 use self::console::Console;
@@ -70,13 +74,16 @@ pub use self::probes::{Probes, probe};
 /// Bytes below which an answer is not compressed.
 const COMPRESSED_BYTES: u16 = 1024;
 
+/// The shortest time between two steps of changes.
+const STEP_EVERY: Duration = Duration::from_millis(250);
+
 /// Seconds after which a client that found no place may ask again.
 const RETRY_AFTER: &str = "5";
 
 /// Answers requests until `cancel`, and then until the last connection has ended.
 pub(crate) async fn answer(listener: TcpListener, engine: Arc<Engine>, cancel: CancellationToken) {
     let limits = engine.config.http.clone();
-    connections::answer(listener, routes(engine), limits, cancel).await;
+    connections::answer(listener, routes(engine, cancel.clone()), limits, cancel).await;
 }
 
 /// Method, path, and the handler for both.
@@ -91,11 +98,12 @@ fn answer_post<T: 'static>(path: &'static str, handler: impl Handler<T, Arc<Engi
 }
 
 /// All routes; a test compares `docs/http.md` with them.
-fn table() -> [Route; 19] {
+fn table() -> [Route; 20] {
     [
         answer_post(paths::SQL, sql::run),
         answer_get(paths::SQL, sql::read),
         answer_get(paths::VIEW_ROWS, sql::view),
+        answer_get(paths::VIEW_CHANGES, changes::changes),
         answer_get(paths::STREAM_ROWS, sql::stream),
         answer_get(paths::STREAMS, health::streams),
         answer_get(paths::VIEWS, health::views),
@@ -115,10 +123,12 @@ fn table() -> [Route; 19] {
     ]
 }
 
-fn routes(engine: Arc<Engine>) -> Router {
+/// `end` ends what would go on for ever.
+fn routes(engine: Arc<Engine>, end: CancellationToken) -> Router {
     let router = table().into_iter().fold(Router::new(), |router, (_, path, handler)| router.route(path, handler));
     let calls = CallPermits::new(engine.config.max_calls);
     let kept = Arc::new(KeptAnswers::new(engine.config.kept_answers, engine.sources.metrics.kept_answers.clone()));
+    let feeds = Arc::new(ChangeFeeds::new(engine.config.max_listeners, STEP_EVERY, end));
     let compression = CompressionLayer::new().quality(CompressionLevel::Fastest).compress_when(
         SizeAbove::new(COMPRESSED_BYTES)
             .and(NotForContentType::const_new(AnswerFormat::Parquet.media_type()))
@@ -135,6 +145,7 @@ fn routes(engine: Arc<Engine>) -> Router {
         .layer(Extension(calls))
         .layer(Extension(Console::embedded()))
         .layer(Extension(kept))
+        .layer(Extension(feeds))
         .layer(compression)
         .layer(DefaultBodyLimit::max(REQUEST_BYTES))
         .layer(middleware::from_fn_with_state(door, guard::guard))

@@ -43,6 +43,8 @@ mod statements;
 
 mod engine;
 
+mod changes;
+
 mod dashboards;
 mod http;
 

@@ -57,6 +57,8 @@ pub struct ServingConfig {
     pub http: HttpLimits,
     /// Audits and runs that clients start, at the same time.
     pub max_calls: usize,
+    /// Clients that listen to changes at the same time.
+    pub max_listeners: usize,
     /// Bytes of small answers over HTTP that are kept for equal queries.
     pub kept_answers: usize,
 }
@@ -81,6 +83,7 @@ impl Default for ServingConfig {
             access: Access::default(),
             http: HttpLimits::default(),
             max_calls: 2,
+            max_listeners: 256,
             kept_answers: 16 << 20,
         }
     }

@@ -20,7 +20,7 @@ use thalweg_schemas::algebra::{batches, between, scan, stream_column};
 use thalweg_schemas::definition::stream::REJECT;
 use thalweg_schemas::warehouse::parquet::ParquetFiles;
 use thalweg_schemas::warehouse::versions::DataFile;
-use thalweg_schemas::{Error as SharedError, Result as SharedResult};
+use thalweg_schemas::{Error as SharedError, Frontier, Result as SharedResult};
 
 use crate::pin::{Pin, PinnedRows, PinnedView, RowsAbove, Tiles};
 use crate::workers::scan::RemoteTable;
@@ -42,7 +42,7 @@ pub(crate) enum Side {
 pub(crate) fn view(pin: &Pin, pinned: &PinnedView, side: Side) -> SharedResult<Arc<dyn TableProvider>> {
     let plan = &pinned.view.plan;
     let states = match side {
-        Side::Merged => union(batch_states(pinned)?, segment_states(pin, pinned)?)?,
+        Side::Merged => view_states(pin, pinned)?,
         Side::Batch => batch_states(pinned)?,
         Side::Speed => segment_states(pin, pinned)?,
     };
@@ -50,7 +50,17 @@ pub(crate) fn view(pin: &Pin, pinned: &PinnedView, side: Side) -> SharedResult<A
     Ok(Arc::new(ViewTable::new(finished, Some(pinned.view.definition.sql.clone()))))
 }
 
-fn batch_states(pinned: &PinnedView) -> SharedResult<LogicalPlan> {
+/// The states of both layers at the pin's frontier.
+///
+/// Errors: the errors of the algebra.
+pub(crate) fn view_states(pin: &Pin, pinned: &PinnedView) -> SharedResult<LogicalPlan> {
+    union(batch_states(pinned)?, segment_states(pin, pinned)?)
+}
+
+/// The states of the batch version.
+///
+/// Errors: the errors of the algebra.
+pub(crate) fn batch_states(pinned: &PinnedView) -> SharedResult<LogicalPlan> {
     let plan = &pinned.view.plan;
     let name = format!("{} batch below {}", pinned.view.definition.name, pinned.cut);
     if pinned.batch.files.is_empty() {
@@ -103,6 +113,18 @@ fn table(pin: &Pin, rows: &PinnedRows, keep: Expr, schema: &Schema) -> SharedRes
     Ok(Arc::new(ViewTable::new(union(archive, memory)?, Some(pin.stream.definition.shown_sql()))))
 }
 
+/// Returns the rows and rejects of a stream below the pin's frontier, with the stream's row schema; rows below `from`
+/// may be missing.
+///
+/// Errors: [`SharedError::RunPlan`].
+pub(crate) fn rows_from(pin: &Pin, rows: &PinnedRows, from: &Frontier) -> SharedResult<LogicalPlan> {
+    let memory = memory_rows(pin, rows)?;
+    if from.covers(&rows.archived) {
+        return Ok(memory);
+    }
+    union(archive_rows(pin, rows)?, memory)
+}
+
 fn archive_rows(pin: &Pin, rows: &PinnedRows) -> SharedResult<LogicalPlan> {
     let definition = &pin.stream.definition;
     let master = &rows.master;
@@ -136,7 +158,8 @@ fn memory_rows(pin: &Pin, rows: &PinnedRows) -> SharedResult<LogicalPlan> {
     between(plan, archived, &pin.frontier)
 }
 
-fn union(left: LogicalPlan, right: LogicalPlan) -> SharedResult<LogicalPlan> {
+/// Errors: [`SharedError::RunPlan`] for plans of different columns.
+pub(crate) fn union(left: LogicalPlan, right: LogicalPlan) -> SharedResult<LogicalPlan> {
     LogicalPlanBuilder::from(left).union(right).and_then(LogicalPlanBuilder::build).map_err(planning)
 }
 

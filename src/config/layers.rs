@@ -65,6 +65,7 @@ impl Settings {
             access,
             http: self.http_limits(),
             max_calls: self.max_calls,
+            max_listeners: self.max_listeners,
             kept_answers: self.kept_answers,
             query_timeout: self.query_timeout,
             query_memory: self.query_memory,

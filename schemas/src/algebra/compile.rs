@@ -33,6 +33,11 @@ use crate::engine::session;
 use crate::error::Diagnostic;
 use crate::{Error, Result, StreamName, ViewId, ViewName};
 
+mod apart;
+mod keyed;
+
+pub use keyed::key_name;
+
 /// One compiled view.
 #[derive(Debug, Clone)]
 pub struct ViewPlan {
@@ -229,44 +234,6 @@ impl ViewPlan {
         keyed_rows(rows, groups, calls)
     }
 
-    /// Plans for each expression of [`Self::update`] alone, over rows of the stream's row schema, with the expression
-    /// as its author knows it. The plan below the aggregate comes first.
-    ///
-    /// Errors: [`Error::PlanView`].
-    pub(super) fn parts(&self, rows: LogicalPlan) -> Result<Vec<(String, LogicalPlan)>> {
-        let over = || replace_scan(&self.input, rows.clone());
-        let plan = || -> PlanResult<Vec<(String, LogicalPlan)>> {
-            let mut parts = vec![("FROM or WHERE".to_owned(), over()?)];
-            for group in &self.groups {
-                let key = group.clone().unalias().alias(group_name(0));
-                parts.push((text_of(group), keyed_rows(over()?, std::iter::once(key), Vec::new())?));
-            }
-            for aggregate in &self.aggregates {
-                let call = aggregate.update.clone().alias(state_name(0));
-                parts.push((aggregate.name.clone(), keyed_rows(over()?, std::iter::empty(), vec![call])?));
-            }
-            Ok(parts)
-        };
-        plan().map_err(|source| self.planning(source))
-    }
-
-    /// Plans rows of the stream's row schema into magnitudes, per partition and group. The comparison of states
-    /// judges float sums by them; see [`super::rounding`]. `None` if the view has no such sums.
-    ///
-    /// Errors: [`Error::PlanView`].
-    pub fn magnitudes(&self, rows: LogicalPlan) -> Result<Option<LogicalPlan>> {
-        let calls = self.aggregates.iter().flat_map(|a| &a.magnitudes);
-        let named = calls.enumerate();
-        let magnitudes: Vec<Expr> = named.map(|(i, call)| call.clone().alias(format!("m{i}"))).collect();
-        if magnitudes.is_empty() {
-            return Ok(None);
-        }
-        replace_scan(&self.input, rows)
-            .and_then(|rows| self.group_rows(rows, magnitudes))
-            .map(Some)
-            .map_err(|source| self.planning(source))
-    }
-
     /// Merges states into one row of states per partition and group.
     ///
     /// Errors: [`Error::PlanView`].
@@ -282,6 +249,11 @@ impl ViewPlan {
     }
 
     fn finish_over(&self, states: LogicalPlan) -> PlanResult<LogicalPlan> {
+        shown(replace_aggregate(&self.query, self.aggregate_values(states)?)?)
+    }
+
+    /// The output of the view's aggregate, with the names that it has in the query.
+    fn aggregate_values(&self, states: LogicalPlan) -> PlanResult<LogicalPlan> {
         let finished = self.combine(states, &[], |a| &a.finish)?;
         let names = (0..self.groups.len()).map(group_name).chain((0..self.aggregates.len()).map(state_name));
         let renamed = names
@@ -291,15 +263,7 @@ impl ViewPlan {
                 column.alias_qualified(relation.cloned(), field.name())
             })
             .collect::<Vec<_>>();
-        let values = LogicalPlanBuilder::from(finished).project(renamed)?.build()?;
-        let top = replace_aggregate(&self.query, values)?;
-        let columns = top.schema().columns();
-        let output = columns.into_iter().map(|column| {
-            let name = column.name.clone();
-            Expr::Column(column).alias(name)
-        });
-        let output = output.collect::<Vec<_>>();
-        LogicalPlanBuilder::from(top).project(output)?.build()
+        LogicalPlanBuilder::from(finished).project(renamed)?.build()
     }
 
     /// Groups states by `keys` and the view's groups, and calls one form of every aggregate.
@@ -405,6 +369,17 @@ fn keyed_rows(rows: LogicalPlan, groups: impl Iterator<Item = Expr>, calls: Vec<
     let partition = Expr::Column(position_column(&rows, PARTITION)?).alias(PARTITION);
     let keys = std::iter::once(partition).chain(groups).collect::<Vec<_>>();
     LogicalPlanBuilder::from(rows).aggregate(keys, calls)?.build()
+}
+
+/// The columns of `top` under their names alone.
+fn shown(top: LogicalPlan) -> PlanResult<LogicalPlan> {
+    let columns = top.schema().columns();
+    let output = columns.into_iter().map(|column| {
+        let name = column.name.clone();
+        Expr::Column(column).alias(name)
+    });
+    let output = output.collect::<Vec<_>>();
+    LogicalPlanBuilder::from(top).project(output)?.build()
 }
 
 /// The text of an expression, as its author knows it.

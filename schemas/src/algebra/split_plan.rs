@@ -206,6 +206,31 @@ pub(super) fn replace_aggregate(top: &LogicalPlan, with: LogicalPlan) -> PlanRes
     }
 }
 
+/// As [`replace_aggregate`], and carries the columns `keys` of `with` up to the top.
+pub(super) fn replace_keyed_aggregate(
+    top: &LogicalPlan,
+    with: LogicalPlan,
+    keys: &[String],
+) -> PlanResult<LogicalPlan> {
+    if matches!(top, LogicalPlan::Aggregate(_)) {
+        return Ok(with);
+    }
+    let [input] = top.inputs()[..] else {
+        return internal_err!("{} above an aggregate", top.display());
+    };
+    let below = replace_keyed_aggregate(input, with, keys)?;
+    match top {
+        LogicalPlan::Projection(projection) => {
+            let mut columns = projection.expr.clone();
+            for key in keys {
+                columns.push(Expr::Column(position_column(&below, key)?));
+            }
+            LogicalPlanBuilder::from(below).project(columns)?.build()
+        }
+        other => other.with_new_exprs(other.expressions(), vec![below]),
+    }
+}
+
 /// Returns the plan `input` over `rows` (of a stream's row schema) in place of the stream's scan. Rejects are left
 /// out, and `_partition` and `_offset` are carried up to the top.
 pub(super) fn replace_scan(input: &LogicalPlan, rows: LogicalPlan) -> PlanResult<LogicalPlan> {

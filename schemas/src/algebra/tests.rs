@@ -5,6 +5,7 @@
 mod differences;
 mod digests;
 mod fixture;
+mod keyed;
 mod refusals;
 
 use std::sync::Arc;

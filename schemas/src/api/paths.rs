@@ -12,6 +12,8 @@ pub const STREAM_ROWS: &str = "/v1/streams/{stream}";
 pub const VIEWS: &str = "/v1/views";
 /// `GET`: the rows of a view, as an answer to SQL.
 pub const VIEW_ROWS: &str = "/v1/views/{view}";
+/// `GET`: the changes of a view as server-sent events.
+pub const VIEW_CHANGES: &str = "/v1/views/{view}/changes";
 /// `GET`: [`super::process::ProcessStatus`].
 pub const PROCESS: &str = "/v1/process";
 /// `POST` with [`super::audits::AuditQuery`]: [`super::audits::AuditList`].

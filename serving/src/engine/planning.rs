@@ -19,6 +19,7 @@ use thalweg_schemas::catalog::Catalog;
 use thalweg_schemas::definition::{Statement, pieces, repeats, syntax};
 use thalweg_schemas::engine::expansion::{self, Excess};
 
+use super::assembled::AssembledTables;
 use super::determined::is_determined;
 use super::frontier_function::{self, FrontierOf};
 use crate::activity::Activity;
@@ -54,6 +55,8 @@ pub(super) struct ReadQuery {
     placeholders: usize,
     pub(super) bindings: Bindings,
     frontiers_of: Vec<FrontierOf>,
+    /// The tables of the query, if they are not those of the catalog.
+    pub(super) assembled: Option<AssembledTables>,
 }
 
 /// What a request asks.
@@ -152,6 +155,7 @@ fn query(
         placeholders,
         bindings,
         frontiers_of,
+        assembled: None,
     })))
 }
 
@@ -163,6 +167,7 @@ pub(super) struct QueryTables {
     pub(super) system: Arc<SystemRows>,
     pub(super) activity: Arc<Activity>,
     pub(super) postgres: Arc<PgCatalog>,
+    pub(super) assembled: Option<AssembledTables>,
 }
 
 /// Plans a query over `tables`.
@@ -220,6 +225,7 @@ async fn logical(
     syntax::rewrite(&mut statement, |name| names::unlisted(&tables.catalog, &mentioned, name))?;
     let mut schemas = std::mem::take(&mut prepared.schemas);
     schemas.push(names::system_schema(&tables.system));
+    schemas.extend(tables.assembled.as_ref().map(AssembledTables::schema));
     let pins = Arc::clone(&tables.pins);
     state.register_catalog_list(names::catalog_list(&tables.catalog, pins, &mentioned, schemas));
     for function in cancel::functions(&tables.activity, &query.options) {

@@ -11,9 +11,10 @@ use thalweg_schemas::definition::Statement;
 use tokio::time::{Instant, timeout_at};
 use tokio_util::task::AbortOnDropHandle;
 
+use super::Engine;
+use super::panicked::LOGGED_CHARACTERS;
 use super::planning::{self, Description, QueryTables, RequestContent, RequestText};
 use super::text_places::TextPlaces;
-use super::{Engine, LOGGED_CHARACTERS};
 use crate::answer::Answer;
 use crate::limits::weight::Weight;
 use crate::options::Options;
@@ -71,6 +72,7 @@ impl Engine {
             system: Arc::default(),
             activity: Arc::clone(&self.activity),
             postgres: Arc::clone(&self.postgres),
+            assembled: None,
         };
         let described = self.on_lane(time, sql, async move {
             let described = planning::describe(state, &query, tables).await;

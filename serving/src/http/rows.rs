@@ -68,6 +68,20 @@ impl RowsRequest {
         Ok(Self { table, condition: take(parameters, "where"), columns, order, limit, offset })
     }
 
+    /// True if the request leaves nothing out.
+    pub(super) fn is_whole(&self) -> bool {
+        self.condition.is_none() && self.columns.is_empty()
+    }
+
+    /// The same request of another table, with `more` columns behind those that the client names.
+    pub(super) fn over(&self, table: Vec<String>, more: Vec<String>) -> Self {
+        let mut other = Self { table, ..self.clone() };
+        if !other.columns.is_empty() {
+            other.columns.extend(more);
+        }
+        other
+    }
+
     /// The query. Reading a condition may take a deep stack.
     ///
     /// Errors: [`Error::RefuseSize`], [`Error::Shared`] for a condition that cannot be read.

@@ -27,7 +27,7 @@ use crate::{Error, Result};
 const PARAMETERS: [&str; 2] = ["query", "params"];
 
 /// The name in a path, or the reason why it is malformed.
-type PathName = std::result::Result<Path<String>, PathRejection>;
+pub(super) type PathName = std::result::Result<Path<String>, PathRejection>;
 
 /// What all queries have of the connection and the server.
 pub(super) struct Around {

@@ -3,7 +3,8 @@
 //! Operators that spill share three quarters of a query's memory. A sort that has filled its share is not told when
 //! other memory is needed, so the last quarter is for what cannot spill: batches under way, joins, values of functions.
 //!
-//! Invariant: whatever a query reserves in its pool is also part of the sum, until the reservation is freed.
+//! Invariant: whatever a query reserves in its pool is also part of the sum, until the reservation is freed. The sum is
+//! above its limit by no more than a little for each query.
 
 use std::fmt;
 use std::sync::Arc;
@@ -32,6 +33,10 @@ pub(crate) fn first_merge(bytes: usize, threads: usize) -> usize {
 /// allocator keeps what was freed for a while, and the next query would fill new memory beside it.
 const RECLAIM_FROM: usize = 16 << 20;
 
+/// The most bytes that a query may hold although others have filled the sum, and the part of the sum that they may be.
+const LITTLE: usize = 1 << 20;
+const LITTLE_PART: usize = 64;
+
 /// The sum of the reservations of all queries.
 #[derive(Debug)]
 pub(crate) struct AllQueries {
@@ -51,6 +56,11 @@ impl AllQueries {
     #[cfg(test)]
     pub(crate) fn reserved(&self) -> usize {
         self.reserved.load(Ordering::Relaxed)
+    }
+
+    /// The bytes that every query may hold, whatever the sum. Places bound how many queries there are.
+    fn little(&self) -> usize {
+        (self.limit / LITTLE_PART).min(LITTLE)
     }
 
     /// Adds `bytes` unless the sum would exceed the limit.
@@ -164,6 +174,11 @@ impl MemoryPool for QueryPool {
     fn try_grow(&self, reservation: &MemoryReservation, additional: usize) -> Result<()> {
         self.take(reservation, additional)?;
         if self.all.try_add(additional) {
+            return Ok(());
+        }
+        // A query that needs little is answered although others have filled the sum.
+        if self.reserved() <= self.all.little() {
+            self.all.add(additional);
             return Ok(());
         }
         self.give_back(reservation, additional);
@@ -282,6 +297,23 @@ mod tests {
         all.subtract(RECLAIM_FROM);
         all.subtract(RECLAIM_FROM);
         check(3);
+    }
+
+    #[test]
+    fn little_is_there_although_others_fill_the_sum() {
+        let all = Arc::new(AllQueries::new(64 << 20, || {}));
+        let pool = || -> Arc<dyn MemoryPool> { Arc::new(QueryPool::new(64 << 20, 2, Arc::clone(&all))) };
+        let (greedy, modest) = (pool(), pool());
+        let batch = MemoryConsumer::new("batch").register(&greedy);
+        batch.try_grow(64 << 20).unwrap();
+        assert!(batch.try_grow(1).is_err());
+        let lookup = MemoryConsumer::new("lookup").register(&modest);
+        lookup.try_grow(LITTLE - 1).unwrap();
+        lookup.try_grow(1).unwrap();
+        assert!(lookup.try_grow(1).is_err());
+        assert_eq!(all.reserved(), (64 << 20) + LITTLE);
+        drop((batch, lookup));
+        assert_eq!(all.reserved(), 0);
     }
 
     #[test]
