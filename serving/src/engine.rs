@@ -11,6 +11,8 @@ mod frontier_function;
 mod determined;
 
 mod assembled;
+
+mod panicked;
 mod planning;
 
 mod identify;
@@ -20,7 +22,8 @@ mod text_places;
 mod texts;
 
 mod opened;
-mod panicked;
+
+mod run_over;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -37,10 +40,11 @@ use thalweg_schemas::engine::session;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Instant, timeout_at};
 
-pub(crate) use self::assembled::{ASSEMBLED, AssembledRows, AssembledTables};
+pub(crate) use self::assembled::{ASSEMBLED, AssembledTables};
 use self::opened::{OpenedContent, Pinned};
 pub(crate) use self::planning::Description;
 use self::planning::{Planned, QueryTables, ReadQuery, RequestContent};
+pub(crate) use self::run_over::AssembledRows;
 use self::running::Running;
 use self::text_places::TextPlaces;
 use crate::activity::Activity;

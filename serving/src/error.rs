@@ -261,15 +261,6 @@ impl Error {
         }
     }
 
-    /// True if the same will succeed by itself: data is on its way, or the server is busy.
-    pub(crate) fn passes(&self) -> bool {
-        match self {
-            Error::ViewFailed { .. } | Error::StreamStopped { .. } | Error::NotUnderstood { .. } => false,
-            Error::Timeout { .. } => true,
-            other => other.fault() == Fault::Transient,
-        }
-    }
-
     /// True if a worker failed while it served a part of the answer; after a new pin, another worker may serve the
     /// part.
     pub(crate) fn is_worker_lost(&self) -> bool {

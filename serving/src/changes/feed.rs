@@ -12,14 +12,14 @@ use std::time::Duration;
 
 use futures::TryStreamExt;
 use parking_lot::Mutex;
-use thalweg_schemas::{ViewId, ViewName};
+use thalweg_schemas::{Fault, StreamName, ViewId, ViewName};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, broadcast};
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::held::{FollowedView, HeldView};
-use super::step::{KeyedRows, Step, compare};
-use super::tables::{self, AFTER, BEFORE, Start};
+use super::step::{ChangeStep, KeyedRows, compare};
+use super::tables::{self, AFTER, BEFORE, StepStart};
 use crate::engine::{ASSEMBLED, AssembledRows, AssembledTables, Engine};
 use crate::sources::Realtime;
 use crate::{Error, Result};
@@ -36,13 +36,13 @@ const STEP_BYTES: usize = 32 << 20;
 /// What a feed tells its listeners.
 #[derive(Debug, Clone)]
 pub(super) enum FeedEvent {
-    Step(Arc<Step>),
+    Step(Arc<ChangeStep>),
     /// There is no step to the newest frontier.
     Anew,
 }
 
 /// A view that is followed.
-pub(super) struct Feed {
+pub(super) struct ChangeFeed {
     pub(super) followed: FollowedView,
     newest: Mutex<Newest>,
 }
@@ -54,7 +54,7 @@ struct Newest {
 
 /// The feeds of a process.
 pub(crate) struct ChangeFeeds {
-    feeds: Mutex<HashMap<ViewId, Weak<Feed>>>,
+    feeds: Mutex<HashMap<ViewId, Weak<ChangeFeed>>>,
     places: Arc<Semaphore>,
     most: usize,
     step_every: Duration,
@@ -63,9 +63,9 @@ pub(crate) struct ChangeFeeds {
 }
 
 /// What a listener gets when it joins a feed.
-pub(super) struct Joined {
+pub(super) struct JoinedFeed {
     /// Keeps the feed alive.
-    pub(super) feed: Arc<Feed>,
+    pub(super) feed: Arc<ChangeFeed>,
     pub(super) held: Arc<HeldView>,
     pub(super) steps: broadcast::Receiver<FeedEvent>,
 }
@@ -92,7 +92,7 @@ impl ChangeFeeds {
     /// Joins the feed of a view, or starts it.
     ///
     /// Errors: those of finding and pinning a view.
-    pub(super) async fn join(self: &Arc<Self>, engine: &Arc<Engine>, name: &ViewName) -> Result<Joined> {
+    pub(super) async fn join(self: &Arc<Self>, engine: &Arc<Engine>, name: &ViewName) -> Result<JoinedFeed> {
         let followed = FollowedView::find(engine, name)?;
         if let Some(joined) = self.running(&followed) {
             return Ok(joined);
@@ -106,7 +106,7 @@ impl ChangeFeeds {
             return Ok(feed.joined());
         }
         let (steps, _) = broadcast::channel(STEPS_BEHIND);
-        let feed = Arc::new(Feed { followed, newest: Mutex::new(Newest { held, steps }) });
+        let feed = Arc::new(ChangeFeed { followed, newest: Mutex::new(Newest { held, steps }) });
         feeds.insert(id, Arc::downgrade(&feed));
         drop(feeds);
         let following = follow(Arc::downgrade(&feed), Arc::clone(engine), self.step_every);
@@ -114,18 +114,18 @@ impl ChangeFeeds {
         Ok(feed.joined())
     }
 
-    fn running(&self, followed: &FollowedView) -> Option<Joined> {
+    fn running(&self, followed: &FollowedView) -> Option<JoinedFeed> {
         let feeds = self.feeds.lock();
         Some(feeds.get(followed.view.plan.id())?.upgrade()?.joined())
     }
 }
 
-impl Feed {
-    fn joined(self: Arc<Self>) -> Joined {
+impl ChangeFeed {
+    fn joined(self: Arc<Self>) -> JoinedFeed {
         let newest = self.newest.lock();
         let (held, steps) = (Arc::clone(&newest.held), newest.steps.subscribe());
         drop(newest);
-        Joined { feed: self, held, steps }
+        JoinedFeed { feed: self, held, steps }
     }
 
     /// Pins the view anew and sends the step to its frontier. False if the feed has ended: the view is another one.
@@ -143,7 +143,7 @@ impl Feed {
             return Ok(true);
         }
         let event = match is_later(&held, &next) {
-            true => match step(engine, &Start::Held(&held), &next).await {
+            true => match step(engine, &StepStart::Held(&held), &next).await {
                 Ok(step) => FeedEvent::Step(Arc::new(step)),
                 Err(error) => {
                     tracing::warn!(view = %self.followed.name, %error, "listeners begin anew: no step can be made");
@@ -171,7 +171,7 @@ fn is_later(held: &HeldView, next: &HeldView) -> bool {
     next.pin.stream.definition.sql == held.pin.stream.definition.sql && next.frontier().covers(held.frontier())
 }
 
-async fn follow(feed: Weak<Feed>, engine: Arc<Engine>, step_every: Duration) {
+async fn follow(feed: Weak<ChangeFeed>, engine: Arc<Engine>, step_every: Duration) {
     loop {
         let began = Instant::now();
         let Some(name) = feed.upgrade().map(|feed| feed.followed.view.plan.stream().clone()) else {
@@ -188,7 +188,7 @@ async fn follow(feed: Weak<Feed>, engine: Arc<Engine>, step_every: Duration) {
             // its listeners when they join again.
             Err(error) => {
                 tracing::debug!(view = %followed.followed.name, %error, "no step");
-                if !error.passes() {
+                if !passes(&error) {
                     followed.publish(None, FeedEvent::Anew);
                     return;
                 }
@@ -200,8 +200,17 @@ async fn follow(feed: Weak<Feed>, engine: Arc<Engine>, step_every: Duration) {
     }
 }
 
+/// True if the same will succeed by itself: data is on its way, or the server is busy.
+fn passes(error: &Error) -> bool {
+    match error {
+        Error::ViewFailed { .. } | Error::StreamStopped { .. } | Error::NotUnderstood { .. } => false,
+        Error::Timeout { .. } => true,
+        other => other.fault() == Fault::Transient,
+    }
+}
+
 /// Waits until the stream has moved, or until it is time to look anyway.
-async fn wait_for_events(engine: &Engine, stream: &thalweg_schemas::StreamName) {
+async fn wait_for_events(engine: &Engine, stream: &StreamName) {
     let snapshots = match &engine.sources.realtime {
         Realtime::Local(streams) => streams.borrow().get(stream).map(|handle| handle.snapshots.clone()),
         Realtime::Remote { .. } => None,
@@ -216,17 +225,17 @@ async fn wait_for_events(engine: &Engine, stream: &thalweg_schemas::StreamName) 
 /// Makes the step from `start` to `end`.
 ///
 /// Errors: those of queries; [`Error::RefuseSize`] if more rows change than a step may have.
-pub(super) async fn step(engine: &Arc<Engine>, start: &Start<'_>, end: &HeldView) -> Result<Step> {
+pub(super) async fn step(engine: &Arc<Engine>, start: &StepStart<'_>, end: &HeldView) -> Result<ChangeStep> {
     let tables = tables::step(start, end)?;
     let name = &end.followed.name;
     let before = read(engine, name, BEFORE, tables.clone()).await?;
     let after = read(engine, name, AFTER, tables).await?;
     let changed = compare(&before, &after, end.view.view.plan.group_count())?;
     let from = match start {
-        Start::Held(held) => held.frontier().clone(),
-        Start::Frontier(from) => (*from).clone(),
+        StepStart::Held(held) => held.frontier().clone(),
+        StepStart::Frontier(from) => (*from).clone(),
     };
-    Ok(Step { from, to: end.frontier().clone(), before, after, changed })
+    Ok(ChangeStep { from, to: end.frontier().clone(), before, after, changed })
 }
 
 async fn read(
@@ -236,7 +245,7 @@ async fn read(
     tables: AssembledTables,
 ) -> Result<KeyedRows> {
     let text = format!("changes of {name}: {table}");
-    let statement = move || super::listener::statement(&format!("SELECT * FROM {ASSEMBLED}.{table}"));
+    let statement = move || tables::statement(&format!("SELECT * FROM {ASSEMBLED}.{table}"));
     let rows = engine.run_over(text, statement, tables).await?;
     collect(rows).await
 }

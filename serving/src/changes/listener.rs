@@ -15,17 +15,17 @@ use std::sync::Arc;
 
 use arrow::datatypes::{Schema, SchemaRef};
 use arrow::record_batch::RecordBatch;
-use datafusion::sql::parser::{DFParser, Statement as EngineStatement};
+use datafusion::sql::parser::Statement as EngineStatement;
 use futures::TryStreamExt;
 use thalweg_schemas::ViewName;
 use thalweg_schemas::algebra::key_name;
 use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::mpsc;
 
-use super::feed::{ChangeFeeds, Feed, FeedEvent, Joined, collect, step};
+use super::feed::{ChangeFeed, ChangeFeeds, FeedEvent, JoinedFeed, collect, step};
 use super::held::HeldView;
-use super::step::{ChangeKind, Changed, KeyedRows, Step, compare};
-use super::tables::{self, AFTER, BEFORE, Start};
+use super::step::{ChangeKind, ChangeStep, Changed, KeyedRows, compare};
+use super::tables::{self, AFTER, BEFORE, StepStart, statement};
 use super::token::ResumeToken;
 use crate::engine::{ASSEMBLED, AssembledRows, AssembledTables, Engine};
 use crate::{Error, Result};
@@ -105,20 +105,20 @@ pub(crate) async fn listen(
 /// The client has gone.
 struct Gone;
 
-enum Stopped {
+enum ListenEnd {
     Gone,
     Failed(Error),
 }
 
-impl From<Error> for Stopped {
+impl From<Error> for ListenEnd {
     fn from(error: Error) -> Self {
-        Stopped::Failed(error)
+        ListenEnd::Failed(error)
     }
 }
 
-impl From<Gone> for Stopped {
+impl From<Gone> for ListenEnd {
     fn from(_: Gone) -> Self {
-        Stopped::Gone
+        ListenEnd::Gone
     }
 }
 
@@ -136,21 +136,21 @@ impl Listener {
     /// Sends events until the client has gone.
     ///
     /// Errors: those of a view that is gone, or that cannot be read.
-    async fn run(mut self, joined: Joined, events: &Events) -> Result<()> {
+    async fn run(mut self, joined: JoinedFeed, events: &Events) -> Result<()> {
         let mut joined = joined;
         loop {
             match self.follow(joined, events).await {
                 Ok(()) => {}
-                Err(Stopped::Gone) => return Ok(()),
-                Err(Stopped::Failed(error)) => return Err(error),
+                Err(ListenEnd::Gone) => return Ok(()),
+                Err(ListenEnd::Failed(error)) => return Err(error),
             }
             joined = self.feeds.join(&self.engine, &self.request.view).await?;
         }
     }
 
     /// Brings the client to the frontier of `joined`, and sends steps until there is none.
-    async fn follow(&mut self, joined: Joined, events: &Events) -> std::result::Result<(), Stopped> {
-        let Joined { feed, held, mut steps } = joined;
+    async fn follow(&mut self, joined: JoinedFeed, events: &Events) -> std::result::Result<(), ListenEnd> {
+        let JoinedFeed { feed, held, mut steps } = joined;
         self.bring_up(&feed, &held, events).await?;
         drop(held);
         loop {
@@ -170,7 +170,12 @@ impl Listener {
         }
     }
 
-    async fn bring_up(&mut self, feed: &Feed, held: &HeldView, events: &Events) -> std::result::Result<(), Stopped> {
+    async fn bring_up(
+        &mut self,
+        feed: &ChangeFeed,
+        held: &HeldView,
+        events: &Events,
+    ) -> std::result::Result<(), ListenEnd> {
         let token = held.token();
         let since = self.at.take().filter(|at| at.view_id == token.view_id && reaches(held, at));
         match since {
@@ -178,7 +183,7 @@ impl Listener {
                 self.at = Some(token);
                 return Ok(());
             }
-            Some(at) => match step(&self.engine, &Start::Frontier(&at.frontier), held).await {
+            Some(at) => match step(&self.engine, &StepStart::Frontier(&at.frontier), held).await {
                 Ok(step) => return self.send_step(feed, &step, events).await,
                 Err(error) => tracing::info!(view = %self.request.view, %error, "a listener begins anew"),
             },
@@ -193,7 +198,12 @@ impl Listener {
         self.send_frontier(token, events).await
     }
 
-    async fn send_step(&mut self, feed: &Feed, step: &Step, events: &Events) -> std::result::Result<(), Stopped> {
+    async fn send_step(
+        &mut self,
+        feed: &ChangeFeed,
+        step: &ChangeStep,
+        events: &Events,
+    ) -> std::result::Result<(), ListenEnd> {
         let changed: Changed = match self.request.selection {
             None => step.changed.clone(),
             Some(_) => {
@@ -209,18 +219,18 @@ impl Listener {
         self.send_frontier(ResumeToken { view_id, frontier: step.to.clone() }, events).await
     }
 
-    async fn send_frontier(&mut self, token: ResumeToken, events: &Events) -> std::result::Result<(), Stopped> {
+    async fn send_frontier(&mut self, token: ResumeToken, events: &Events) -> std::result::Result<(), ListenEnd> {
         self.at = Some(token.clone());
         Ok(send(events, ChangeEvent::Frontier(token)).await?)
     }
 
     async fn send_rows(
         &self,
-        feed: &Feed,
+        feed: &ChangeFeed,
         kind: ChangeKind,
         batch: &RecordBatch,
         events: &Events,
-    ) -> std::result::Result<(), Stopped> {
+    ) -> std::result::Result<(), ListenEnd> {
         let shown = batch.num_columns().saturating_sub(keys(feed));
         let names = feed.followed.view.plan.key_names();
         let (rows, keys) = split(batch, shown, &names).map_err(Error::Encode)?;
@@ -228,7 +238,7 @@ impl Listener {
     }
 
     /// The client's rows and columns of `rows`.
-    async fn select(&self, feed: &Feed, rows: &KeyedRows, table: &'static str) -> Result<KeyedRows> {
+    async fn select(&self, feed: &ChangeFeed, rows: &KeyedRows, table: &'static str) -> Result<KeyedRows> {
         if self.request.selection.is_none() {
             return Ok(rows.clone());
         }
@@ -236,7 +246,7 @@ impl Listener {
         collect(self.query(feed, tables, table).await?).await
     }
 
-    async fn query(&self, feed: &Feed, tables: AssembledTables, table: &'static str) -> Result<AssembledRows> {
+    async fn query(&self, feed: &ChangeFeed, tables: AssembledTables, table: &'static str) -> Result<AssembledRows> {
         let text = format!("changes of {} for a client: {table}", self.request.view);
         let keys = keys(feed);
         match self.request.selection.clone() {
@@ -249,7 +259,7 @@ impl Listener {
     }
 }
 
-fn keys(feed: &Feed) -> usize {
+fn keys(feed: &ChangeFeed) -> usize {
     feed.followed.view.plan.group_count()
 }
 
@@ -260,14 +270,6 @@ async fn send(events: &Events, event: ChangeEvent) -> std::result::Result<(), Go
 /// True if the rows between the client's frontier and that of `held` can be read.
 fn reaches(held: &HeldView, at: &ResumeToken) -> bool {
     held.frontier().covers(&at.frontier) && at.frontier.covers(&held.pin.stream.origin)
-}
-
-/// The statement of a text that this process has written.
-///
-/// Errors: [`Error::PlanQuery`].
-pub(super) fn statement(sql: &str) -> Result<EngineStatement> {
-    let mut statements = DFParser::parse_sql(sql).map_err(|source| Error::PlanQuery { source })?;
-    statements.pop_front().ok_or(Error::FindStatement)
 }
 
 /// The columns of a view with its groups behind them.

@@ -36,7 +36,7 @@ pub(super) type Changed = Vec<(ChangeKind, RecordBatch)>;
 
 /// A step from one frontier to a later one.
 #[derive(Debug)]
-pub(super) struct Step {
+pub(super) struct ChangeStep {
     pub(super) from: Frontier,
     pub(super) to: Frontier,
     pub(super) before: KeyedRows,

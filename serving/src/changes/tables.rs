@@ -11,13 +11,13 @@ use std::sync::Arc;
 use datafusion::catalog::TableProvider;
 use datafusion::catalog::view::ViewTable;
 use datafusion::logical_expr::LogicalPlan;
+use datafusion::sql::parser::{DFParser, Statement as EngineStatement};
 use thalweg_schemas::algebra::between;
 use thalweg_schemas::{Frontier, Result as SharedResult};
 
 use super::held::HeldView;
-use crate::Result;
 use crate::engine::AssembledTables;
-use crate::tables;
+use crate::{Error, Result, tables};
 
 /// The table of rows at the start of a step.
 pub(super) const BEFORE: &str = "before";
@@ -26,7 +26,7 @@ pub(super) const BEFORE: &str = "before";
 pub(super) const AFTER: &str = "after";
 
 /// The start of a step.
-pub(super) enum Start<'h> {
+pub(super) enum StepStart<'h> {
     Held(&'h HeldView),
     /// A frontier that was held once.
     Frontier(&'h Frontier),
@@ -43,22 +43,22 @@ pub(super) fn all(held: &HeldView) -> Result<AssembledTables> {
 /// The rows of touched groups at `start` and at `end`.
 ///
 /// Errors: those of plans.
-pub(super) fn step(start: &Start<'_>, end: &HeldView) -> Result<AssembledTables> {
+pub(super) fn step(start: &StepStart<'_>, end: &HeldView) -> Result<AssembledTables> {
     let (before, after) = sides(start, end)?;
     AssembledTables::new([(BEFORE, before), (AFTER, after)])
 }
 
-type Table = Arc<dyn TableProvider>;
+type SideTable = Arc<dyn TableProvider>;
 
-fn sides(start: &Start<'_>, end: &HeldView) -> SharedResult<(Table, Table)> {
+fn sides(start: &StepStart<'_>, end: &HeldView) -> SharedResult<(SideTable, SideTable)> {
     let from = match start {
-        Start::Held(held) => held.frontier(),
-        Start::Frontier(frontier) => frontier,
+        StepStart::Held(held) => held.frontier(),
+        StepStart::Frontier(frontier) => frontier,
     };
     let touched = || rows_between(end, from, end.frontier()).and_then(|rows| end.view.view.plan.update(rows));
     let before = match start {
-        Start::Held(held) => tables::view_states(&held.pin, &held.view)?,
-        Start::Frontier(from) => states_at(end, from)?,
+        StepStart::Held(held) => tables::view_states(&held.pin, &held.view)?,
+        StepStart::Frontier(from) => states_at(end, from)?,
     };
     let after = tables::view_states(&end.pin, &end.view)?;
     Ok((finished(end, only(end, before, touched()?)?)?, finished(end, only(end, after, touched()?)?)?))
@@ -90,7 +90,15 @@ fn only(held: &HeldView, states: LogicalPlan, touched: LogicalPlan) -> SharedRes
     plan.only_groups(states, plan.groups_of(touched)?)
 }
 
-fn finished(held: &HeldView, states: LogicalPlan) -> SharedResult<Table> {
+fn finished(held: &HeldView, states: LogicalPlan) -> SharedResult<SideTable> {
     let rows = held.view.view.plan.finish_with_keys(states)?;
     Ok(Arc::new(ViewTable::new(rows, None)))
+}
+
+/// The statement of a text that this process has written.
+///
+/// Errors: [`Error::PlanQuery`].
+pub(super) fn statement(sql: &str) -> Result<EngineStatement> {
+    let mut statements = DFParser::parse_sql(sql).map_err(|source| Error::PlanQuery { source })?;
+    statements.pop_front().ok_or(Error::FindStatement)
 }

@@ -112,7 +112,7 @@ fn request(view: &str) -> ListenRequest {
 fn selected(view: &str, columns: &'static str, condition: &'static str) -> ListenRequest {
     let selection: Selection = Arc::new(move |table, keys| {
         let keys: String = (0..keys).map(|i| format!(", _key_{i}")).collect();
-        super::listener::statement(&format!("SELECT {columns}{keys} FROM {ASSEMBLED}.{table} WHERE {condition}"))
+        super::tables::statement(&format!("SELECT {columns}{keys} FROM {ASSEMBLED}.{table} WHERE {condition}"))
     });
     ListenRequest { selection: Some(selection), ..request(view) }
 }

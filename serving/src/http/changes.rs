@@ -10,8 +10,8 @@
 //!
 //! Source of the format: "Server-sent events", HTML Living Standard, section 9.2.
 //!
-//! Invariant: only the event `frontier` has an id. A client that was cut off between two of them resumes from the first,
-//! and is sent the rows after it again.
+//! Invariant: only the event `frontier` has an id. A client that was cut off between two of them resumes from the
+//! first, and is sent the rows after it again.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -58,12 +58,9 @@ pub(super) async fn changes(
 ) -> Result<Response> {
     let Path(name) = name.map_err(|rejection| bad(rejection.body_text()))?;
     let view = ViewName::new(&name).map_err(SharedError::from)?;
-    let mut parameters = request::parameters(&uri, &PARAMETERS)?;
+    let mut parameters = request::only_parameters(&uri, &PARAMETERS)?;
     let since = since(&mut parameters, &given)?;
     let rows = RowsRequest::read(Vec::new(), &mut parameters)?;
-    if let Some((name, _)) = parameters.first() {
-        return Err(bad(format!("the parameter `{name}` is for queries; changes have {}", PARAMETERS.join(", "))));
-    }
     let selection: Option<Selection> = (!rows.is_whole()).then(|| -> Selection {
         Arc::new(move |table, keys| {
             let keys = (0..keys).map(key_name).collect();
@@ -91,11 +88,11 @@ fn since(parameters: &mut Vec<(String, String)>, given: &HeaderMap) -> Result<Op
     last.or(asked).filter(|token| !token.is_empty()).map(|token| token.parse()).transpose()
 }
 
-type Text = Result<Event>;
+type EventResult = Result<Event>;
 
 /// The events of the protocol that one event becomes.
-fn texts(view: &ViewName, event: Result<ChangeEvent>) -> stream::BoxStream<'static, Text> {
-    let one = |event: Text| stream::iter([event]).boxed();
+fn texts(view: &ViewName, event: Result<ChangeEvent>) -> stream::BoxStream<'static, EventResult> {
+    let one = |event: EventResult| stream::iter([event]).boxed();
     match event {
         Ok(ChangeEvent::Reset { view_id }) => {
             one(Event::default().event("reset").json_data(json!({"view": view, "view_id": view_id})).map_err(unwritten))
@@ -117,7 +114,7 @@ fn unwritten(error: impl std::error::Error + Send + Sync + 'static) -> Error {
 }
 
 /// One event for each row, a few rows at a time, so that others are served between.
-fn rows_as_texts(kind: ChangeKind, rows: RecordBatch, keys: RecordBatch) -> impl Stream<Item = Text> {
+fn rows_as_texts(kind: ChangeKind, rows: RecordBatch, keys: RecordBatch) -> impl Stream<Item = EventResult> {
     let starts = stream::iter((0..rows.num_rows()).step_by(ROWS));
     let pieces = starts.then(move |from| {
         let length = ROWS.min(rows.num_rows() - from);
@@ -130,23 +127,31 @@ fn rows_as_texts(kind: ChangeKind, rows: RecordBatch, keys: RecordBatch) -> impl
     pieces.try_flatten()
 }
 
+/// The data of an event. Values are written as in every other answer, in the order of the columns.
+#[derive(serde::Serialize)]
+struct ChangedRow<'r> {
+    key: &'r RawValue,
+    row: &'r RawValue,
+}
+
 fn events(kind: ChangeKind, rows: &RecordBatch, keys: &RecordBatch) -> Result<Vec<Event>> {
     let name = match kind {
         ChangeKind::Upsert => "upsert",
         ChangeKind::Delete => "delete",
     };
     let (rows, keys) = (objects(rows)?, objects(keys)?);
-    let events = rows.iter().zip(&keys).map(|(row, key)| {
-        let event = Event::default().event(name).json_data(json!({"key": key, "row": row}));
-        event.map_err(unwritten)
-    });
+    let events = rows
+        .iter()
+        .zip(&keys)
+        .map(|(row, key)| Event::default().event(name).json_data(ChangedRow { key, row }).map_err(unwritten));
     events.collect()
 }
 
 /// The rows of `batch` as JSON objects.
 fn objects(batch: &RecordBatch) -> Result<Vec<Box<RawValue>>> {
     if batch.num_columns() == 0 {
-        return Ok((0..batch.num_rows()).map(|_| RawValue::NULL.to_owned()).collect());
+        let empty = || RawValue::from_string("{}".to_owned()).map_err(unwritten);
+        return (0..batch.num_rows()).map(|_| empty()).collect();
     }
     let mut encoder = Encoder::new(AnswerFormat::Ndjson, batch.schema(), None)?;
     let mut lines = Vec::new();

@@ -58,16 +58,23 @@ pub(super) fn wishes(parameters: &mut Vec<(String, String)>, given: &HeaderMap) 
     Ok(QueryWishes { format, options })
 }
 
-/// The parameters of a query string, in their order.
+/// The parameters of a query string, in their order: those of `known`, and the options of queries.
 ///
 /// Errors: [`Error::ReadRequest`] for one that is not known or occurs twice.
 pub(super) fn parameters(uri: &Uri, known: &[&str]) -> Result<Vec<(String, String)>> {
+    only_parameters(uri, &[known, &EVERY].concat())
+}
+
+/// The parameters of a query string, in their order.
+///
+/// Errors: [`Error::ReadRequest`] for one that is not in `known` or occurs twice.
+pub(super) fn only_parameters(uri: &Uri, known: &[&str]) -> Result<Vec<(String, String)>> {
     let read = axum::extract::Query::<Vec<(String, String)>>::try_from_uri(uri);
     let list = read.map_err(|rejection| bad(rejection.body_text()))?.0;
     for (at, (name, _)) in list.iter().enumerate() {
-        if !known.contains(&name.as_str()) && !EVERY.contains(&name.as_str()) {
+        if !known.contains(&name.as_str()) {
             let shown: String = name.chars().take(64).collect();
-            let all = known.iter().chain(&EVERY).copied().collect::<Vec<_>>().join(", ");
+            let all = known.join(", ");
             return Err(bad(format!("there is no parameter `{}` here; there are {all}", shown.escape_debug())));
         }
         if list[..at].iter().any(|(before, _)| before == name) {

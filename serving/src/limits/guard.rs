@@ -28,7 +28,7 @@ use datafusion::physical_plan::{
     ChildStats, ChildrenPropertiesMode, DisplayAs, DisplayFormatType, ExecutionPlan, PlanProperties, StatisticsArgs,
 };
 
-use self::copies::Copies;
+use self::copies::CopyReservations;
 use super::allowance::Allowance;
 use super::growth;
 use super::slices::Unnested;
@@ -117,9 +117,9 @@ struct Duty {
     /// True if the operator above must read its input only once.
     once: bool,
     /// The copies that the operator above makes of this input.
-    copied: Option<Arc<Copies>>,
+    copied: Option<Arc<CopyReservations>>,
     /// The copies that the operator below made of its input, until its first batch.
-    made: Option<Arc<Copies>>,
+    made: Option<Arc<CopyReservations>>,
     /// The columns that the operator above joins to longer values, as often as they occur there.
     joined: Arc<[usize]>,
 }
@@ -240,7 +240,7 @@ fn joins_values(expression: &Arc<dyn PhysicalExpr>) -> bool {
 /// the node among joins, if it is one.
 fn guard(node: Arc<dyn ExecutionPlan>, number: usize, allowance: &Arc<Allowance>) -> Result<Arc<dyn ExecutionPlan>> {
     let node = with_checked_filter(node, allowance)?;
-    let made = COPIERS.contains(&node.name()).then(Arc::<Copies>::default);
+    let made = COPIERS.contains(&node.name()).then(Arc::<CopyReservations>::default);
     let node = with_duties(node, number, made.as_ref(), allowance)?;
     let counted = match node.name() {
         "ProjectionExec" if computes(&node)? => Counted::Last,
@@ -284,7 +284,7 @@ fn with_checked_filter(node: Arc<dyn ExecutionPlan>, allowance: &Arc<Allowance>)
 fn with_duties(
     node: Arc<dyn ExecutionPlan>,
     number: usize,
-    made: Option<&Arc<Copies>>,
+    made: Option<&Arc<CopyReservations>>,
     allowance: &Arc<Allowance>,
 ) -> Result<Arc<dyn ExecutionPlan>> {
     let unnested = node.downcast_ref::<UnnestExec>().map(|unnest| {

@@ -12,9 +12,9 @@ use parking_lot::Mutex;
 
 /// The reservations for the copies of one operator's input, by its partition.
 #[derive(Debug, Default)]
-pub(super) struct Copies(Mutex<BTreeMap<usize, MemoryReservation>>);
+pub(super) struct CopyReservations(Mutex<BTreeMap<usize, MemoryReservation>>);
 
-impl Copies {
+impl CopyReservations {
     /// Keeps `reservation` until the operator hands a batch on.
     pub(super) fn keep(&self, partition: usize, reservation: MemoryReservation) {
         self.0.lock().insert(partition, reservation);
