@@ -6,8 +6,8 @@
 //! ```
 //!
 //! [`token`] says where a client stands. [`held`] keeps a view at one frontier, [`tables`] plans both sides of a step,
-//! [`step`] compares them, [`feed`] makes each step once however many listen, and [`listener`] is one client's way
-//! through resets and steps.
+//! [`step`] compares them, [`feed`] makes each step once however many listen, [`listener`] is one client's way
+//! through resets and steps, and [`query`] shows them as rows.
 //!
 //! Invariant: a client that applies the deletes and upserts of a step to the rows at the step's start has the rows at
 //! its end. A client that cannot be given steps is told to begin anew, with all rows at one frontier.
@@ -24,8 +24,11 @@ mod feed;
 
 mod listener;
 
+mod query;
+
 pub(crate) use self::feed::ChangeFeeds;
 pub(crate) use self::listener::{ChangeEvent, ListenRequest, Selection, listen};
+pub(crate) use self::query::{ChangedRows, read as read_query};
 pub(crate) use self::step::ChangeKind;
 pub(crate) use self::token::ResumeToken;
 

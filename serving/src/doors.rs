@@ -3,14 +3,19 @@
 //! Invariant: a door knows its protocol and nothing else, so a statement has the same answer through each of them.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use crate::access::DoorTls;
+use crate::changes::ChangeFeeds;
 use crate::engine::Engine;
 use crate::sources::{ServingConfig, Sources};
 use crate::{Result, flight_sql, http, postgres};
+
+/// The shortest time between two steps of changes.
+const STEP_EVERY: Duration = Duration::from_millis(250);
 
 /// The listeners of a server.
 #[derive(Debug)]
@@ -31,11 +36,12 @@ pub struct Doors {
 pub async fn serve(doors: Doors, config: ServingConfig, sources: Sources, cancel: CancellationToken) -> Result<()> {
     let grace = config.shutdown_grace;
     let engine = Arc::new(Engine::new(config, sources)?);
+    let feeds = Arc::new(ChangeFeeds::new(engine.config.max_listeners, STEP_EVERY, cancel.clone()));
     let Doors { http, postgres, flight_sql, tls } = doors;
     let answering = async {
         tokio::try_join!(
             async {
-                http::answer(http, Arc::clone(&engine), cancel.clone()).await;
+                http::answer(http, Arc::clone(&engine), Arc::clone(&feeds), cancel.clone()).await;
                 Ok(())
             },
             async {

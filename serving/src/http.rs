@@ -4,7 +4,6 @@
 //! it.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use axum::extract::{DefaultBodyLimit, Request};
 use axum::handler::Handler;
@@ -74,16 +73,18 @@ pub use self::probes::{Probes, probe};
 /// Bytes below which an answer is not compressed.
 const COMPRESSED_BYTES: u16 = 1024;
 
-/// The shortest time between two steps of changes.
-const STEP_EVERY: Duration = Duration::from_millis(250);
-
 /// Seconds after which a client that found no place may ask again.
 const RETRY_AFTER: &str = "5";
 
 /// Answers requests until `cancel`, and then until the last connection has ended.
-pub(crate) async fn answer(listener: TcpListener, engine: Arc<Engine>, cancel: CancellationToken) {
+pub(crate) async fn answer(
+    listener: TcpListener,
+    engine: Arc<Engine>,
+    feeds: Arc<ChangeFeeds>,
+    cancel: CancellationToken,
+) {
     let limits = engine.config.http.clone();
-    connections::answer(listener, routes(engine, cancel.clone()), limits, cancel).await;
+    connections::answer(listener, routes(engine, feeds), limits, cancel).await;
 }
 
 /// Method, path, and the handler for both.
@@ -123,12 +124,10 @@ fn table() -> [Route; 20] {
     ]
 }
 
-/// `end` ends what would go on for ever.
-fn routes(engine: Arc<Engine>, end: CancellationToken) -> Router {
+fn routes(engine: Arc<Engine>, feeds: Arc<ChangeFeeds>) -> Router {
     let router = table().into_iter().fold(Router::new(), |router, (_, path, handler)| router.route(path, handler));
     let calls = CallPermits::new(engine.config.max_calls);
     let kept = Arc::new(KeptAnswers::new(engine.config.kept_answers, engine.sources.metrics.kept_answers.clone()));
-    let feeds = Arc::new(ChangeFeeds::new(engine.config.max_listeners, STEP_EVERY, end));
     let compression = CompressionLayer::new().quality(CompressionLevel::Fastest).compress_when(
         SizeAbove::new(COMPRESSED_BYTES)
             .and(NotForContentType::const_new(AnswerFormat::Parquet.media_type()))

@@ -65,6 +65,13 @@ pub(crate) enum ChangeEvent {
 /// The events of one client.
 pub(crate) type ChangeEvents = mpsc::Receiver<Result<ChangeEvent>>;
 
+/// A client's stream.
+pub(crate) struct Listening {
+    /// The columns of its rows.
+    pub(crate) columns: SchemaRef,
+    pub(crate) events: ChangeEvents,
+}
+
 /// Starts to listen.
 ///
 /// Errors: those of finding and pinning the view, of a selection that cannot be planned, and
@@ -73,7 +80,7 @@ pub(crate) async fn listen(
     feeds: &Arc<ChangeFeeds>,
     engine: &Arc<Engine>,
     request: ListenRequest,
-) -> Result<ChangeEvents> {
+) -> Result<Listening> {
     let place = feeds.place()?;
     let joined = feeds.join(engine, &request.view).await?;
     let mut listener = Listener { feeds: Arc::clone(feeds), engine: Arc::clone(engine), request, at: None };
@@ -82,7 +89,9 @@ pub(crate) async fn listen(
     let view = &joined.held.view.view.plan;
     let keyed = keyed_schema(view.output_schema(), joined.held.view.view.plan.state_schema(), view.group_count());
     let empty = KeyedRows { schema: keyed, batches: Vec::new() };
-    listener.select(&joined.feed, &empty, AFTER).await?;
+    let selected = listener.select(&joined.feed, &empty, AFTER).await?.schema;
+    let shown = selected.fields().len().saturating_sub(view.group_count());
+    let columns = Arc::new(Schema::new(selected.fields()[..shown].to_vec()));
     let (events, received) = mpsc::channel(EVENTS_AHEAD);
     let end = feeds.end.clone();
     tokio::spawn(async move {
@@ -99,7 +108,7 @@ pub(crate) async fn listen(
             () = end.cancelled() => {}
         }
     });
-    Ok(received)
+    Ok(Listening { columns, events: received })
 }
 
 /// The client has gone.

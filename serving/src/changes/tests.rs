@@ -31,7 +31,7 @@ impl Place {
     }
 
     async fn listen(&self, request: ListenRequest) -> Client {
-        let events = listen(&self.feeds, &self.engine, request).await.unwrap();
+        let events = listen(&self.feeds, &self.engine, request).await.unwrap().events;
         Client { events, rows: BTreeMap::new(), at: None, resets: 0, changes: 0 }
     }
 
@@ -234,7 +234,7 @@ async fn who_cannot_go_on_begins_anew() {
 #[tokio::test]
 async fn mistakes_are_told_before_the_first_event() {
     let place = Place::standing(&at(4, 3), &at(2, 1), &at(5, 4)).await;
-    let error = async |request: ListenRequest| listen(&place.feeds, &place.engine, request).await.unwrap_err();
+    let error = async |request: ListenRequest| listen(&place.feeds, &place.engine, request).await.err().unwrap();
     let unknown = error(request("nothing")).await;
     assert!(matches!(unknown, Error::Shared(SharedError::FindDefinition { .. })), "{unknown}");
     let column = error(selected("device_minutes", "nothing", "true")).await;

@@ -68,7 +68,7 @@ pub(super) async fn changes(
         })
     });
     let request = ListenRequest { view: view.clone(), selection, since };
-    let received = listen(&feeds, &engine, request).await?;
+    let received = listen(&feeds, &engine, request).await?.events;
     let events = stream::unfold(received, |mut received| async move { Some((received.recv().await?, received)) });
     let texts = events.flat_map(move |event| texts(&view, event));
     let alive = KeepAlive::new().interval(COMMENT_EVERY);
