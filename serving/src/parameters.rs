@@ -3,6 +3,8 @@
 //! A value never becomes a part of the text: the text is planned with placeholders, and values take their places in
 //! the plan. Invariant: a query with values is the same query with the values written as literals of their types.
 
+mod decimals;
+
 use std::collections::BTreeSet;
 use std::ops::ControlFlow;
 
@@ -18,10 +20,11 @@ use datafusion::sql::sqlparser::ast::{
     TimezoneInfo, Value, VisitMut, VisitorMut, visit_expressions, visit_expressions_mut,
 };
 
+pub(crate) use self::decimals::{MOST_DIGITS, beginning, decimal, exactly};
 use crate::{Error, Result};
 
-/// The most placeholders of one query: the protocol of PostgreSQL counts them in 16 bits.
-const MOST: usize = 65_535;
+/// The most placeholders of one query: the protocol of PostgreSQL counts them in 16 bits, one of them for a sign.
+pub(crate) const MOST: usize = 32_767;
 
 /// A value for a placeholder.
 #[derive(Debug, Clone, PartialEq)]
@@ -64,6 +67,20 @@ impl Bindings {
                 })
                 .collect(),
         }
+    }
+
+    /// The type of the text at `at` where the query expects `wanted`: a number with more digits has a type of its own,
+    /// since a comparison is decided by all of them.
+    fn wide_enough(&self, at: usize, wanted: DataType) -> DataType {
+        let text = match self {
+            Bindings::Values(values) if wanted.is_decimal() => match values.get(at) {
+                Some(Parameter::Text(text)) => text,
+                _ => return wanted,
+            },
+            _ => return wanted,
+        };
+        let exact = decimal(text.trim()).and_then(|value| exactly(value, &wanted));
+        exact.map_or(wanted, |value| value.data_type())
     }
 
     /// Checks that there is a value for each of `count` placeholders, and no further value.
@@ -141,8 +158,8 @@ where
             true => guess_failed(error, untyped),
             false => planning(error),
         })?;
-        for (declared, found) in declared.iter_mut().zip(types_in(&plan, count).map_err(planning)?) {
-            *declared = declared.take().or(found);
+        for (at, found) in types_in(&plan, count).map_err(planning)?.into_iter().enumerate() {
+            declared[at] = declared[at].take().or_else(|| found.map(|found| bindings.wide_enough(at, found)));
         }
         inferred = Some(plan);
     }
@@ -227,8 +244,12 @@ fn value_of(number: usize, value: &Parameter, wanted: &DataType) -> Result<Scala
         Parameter::Typed(value) => Ok(value.clone()),
         Parameter::Null => ScalarValue::try_from(wanted).map_err(planning),
         Parameter::Text(text) => {
-            let cast = ScalarValue::Utf8(Some(text.clone())).cast_to(wanted);
-            cast.map_err(|e| refused(format!("${number} is a {wanted}: {}", e.strip_backtrace())))
+            let wrong = |reason: String| refused(format!("${number} is a {wanted}: {reason}"));
+            let value = match wanted.is_decimal() {
+                true => decimal(text.trim()).map_err(wrong)?,
+                false => ScalarValue::Utf8(Some(text.clone())),
+            };
+            value.cast_to(wanted).map_err(|error| wrong(error.strip_backtrace()))
         }
     }
 }
