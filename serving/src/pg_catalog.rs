@@ -28,6 +28,8 @@ mod information;
 
 mod calls;
 
+mod patterns;
+
 mod words;
 
 mod formats;

@@ -165,8 +165,8 @@ async fn accept(listener: &TcpListener) -> TcpStream {
     }
 }
 
-/// Makes the system ask whether the other end is there while a connection is idle: a machine that is switched off closes
-/// nothing.
+/// Makes the system ask whether the other end is there while a connection is idle: a machine that is switched off
+/// closes nothing.
 fn keep_alive(stream: TcpStream) -> std::io::Result<TcpStream> {
     let stream = stream.into_std()?;
     // Options belong to the socket, not to the handle by which they are set.

@@ -14,7 +14,7 @@ use super::settings::{VERSION, setting};
 use super::snapshot::{CLASS_OF_RELATIONS, OWNER, OWNER_OID, Relation, Snapshot, parts, quoted};
 use super::system::{SystemFunction, items};
 use super::types::{self, pg_type};
-use super::{formats, words};
+use super::{formats, patterns};
 use crate::names::{CATALOG, PUBLIC};
 use crate::parameters::beginning;
 use Returns::{Bool, Int4, Int8, Int8s, Text, Texts};
@@ -185,7 +185,7 @@ pub(super) const FUNCTIONS: &[(&str, Returns, Body)] = &[
         },
         None => Ok(Value::Null),
     }),
-    // Casts to types whose values are texts here, and the patterns of LIKE; `words` writes them.
+    // Casts to types whose values are texts here, and the patterns of LIKE; `words` writes the calls.
     ("uuid_in", Text, |_, given| match string(given, 0) {
         Some(written) => match Uuid::parse_str(written.trim()) {
             Ok(id) => Ok(text(id.to_string())),
@@ -201,7 +201,7 @@ pub(super) const FUNCTIONS: &[(&str, Returns, Body)] = &[
         None => Ok(Value::Null),
     }),
     ("like_escape", Text, |_, given| match (string(given, 0), string(given, 1)) {
-        (Some(pattern), Some(escape)) => match words::like_escape(&pattern, &escape) {
+        (Some(pattern), Some(escape)) => match patterns::like_escape(&pattern, &escape) {
             Ok(pattern) => Ok(text(pattern)),
             Err(reason) => exec_err!("{reason}"),
         },

@@ -21,6 +21,7 @@ use datafusion::sql::sqlparser::ast::{
 use datafusion::sql::sqlparser::tokenizer::Span;
 
 use super::calls;
+use super::patterns::like_escape;
 
 /// Types whose values are names of objects and whose numbers are oids.
 const NAMED: [&str; 5] = ["regclass", "regtype", "regnamespace", "regrole", "regproc"];
@@ -188,30 +189,6 @@ fn escape(pattern: &mut Expr, escape_char: &mut Option<ValueWithSpan>) {
         Some(text) => Expr::Value(ValueWithSpan { value: Value::SingleQuotedString(text), span: Span::empty() }),
         None => call_all("like_escape", vec![pattern.clone(), escape]),
     };
-}
-
-/// The pattern of LIKE, escaped by a letter (by nothing if it is empty), as one that is escaped by a backslash.
-///
-/// Errors: a sentence for an escape of several letters, or one behind which the pattern ends.
-pub(super) fn like_escape(pattern: &str, escape: &str) -> Result<String, &'static str> {
-    let mut letters = escape.chars();
-    let escape = letters.next();
-    if letters.next().is_some() {
-        return Err("invalid escape string: it must be empty or one character");
-    }
-    let mut result = String::with_capacity(pattern.len());
-    let mut letters = pattern.chars();
-    while let Some(letter) = letters.next() {
-        let (letter, is_plain) = match Some(letter) == escape {
-            true => (letters.next().ok_or("LIKE pattern must not end with escape character")?, true),
-            false => (letter, letter == '\\'),
-        };
-        if is_plain && matches!(letter, '%' | '_' | '\\') {
-            result.push('\\');
-        }
-        result.push(letter);
-    }
-    Ok(result)
 }
 
 fn cast(expr: &mut Expr) {
@@ -425,22 +402,6 @@ mod tests {
         check("SELECT a NOT LIKE 'x' ESCAPE ''", "SELECT a NOT LIKE 'x'");
         check("SELECT a ILIKE b ESCAPE '!'", "SELECT a ILIKE like_escape(b, '!')");
         check("SELECT a LIKE 'x!' ESCAPE '!'", "SELECT a LIKE like_escape('x!', '!')");
-        let check = |pattern: &str, escape: &str, expect: Result<&str, &str>| {
-            let found = like_escape(pattern, escape);
-            assert_eq!(found.as_deref(), expect.as_deref(), "{pattern} {escape}");
-        };
-        check("a//b", "/", Ok("a/b"));
-        check("a/%b%", "/", Ok(r"a\%b%"));
-        check("a/_b_", "/", Ok(r"a\_b_"));
-        check("a/bc", "/", Ok("abc"));
-        check(r"a\b", "/", Ok(r"a\\b"));
-        check(r"a/\b", "/", Ok(r"a\\b"));
-        check(r"a\_b\\c\d", r"\", Ok(r"a\_b\\cd"));
-        check(r"a\_", "", Ok(r"a\\_"));
-        check("a%%b", "%", Ok(r"a\%b"));
-        check("ü_ü", "ü", Err("LIKE pattern must not end with escape character"));
-        check("ü_", "ü", Ok(r"\_"));
-        check("a", "ab", Err("invalid escape string: it must be empty or one character"));
     }
 
     #[test]

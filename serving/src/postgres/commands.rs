@@ -293,7 +293,14 @@ fn execute(words: &StatementWords<'_>) -> ClientCommand {
     };
     let Some(name) = words.name(1) else { return refuse() };
     let values = match words.text(2) {
-        "(" => words.list(3).into_iter().map(|range| words.constant(range)).collect::<Option<Vec<_>>>(),
+        "(" => {
+            let ranges = words.list(3);
+            // The list is closed, and nothing stands behind its end.
+            let end = ranges.last().map_or(3, |range| range.end);
+            let is_whole = words.text(end) == ")" && words.len() == end + 1;
+            let values = ranges.into_iter().map(|range| words.constant(range)).collect::<Option<Vec<_>>>();
+            values.filter(|_| is_whole)
+        }
         _ if words.len() == 2 => Some(Vec::new()),
         _ => None,
     };

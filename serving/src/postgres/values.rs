@@ -34,8 +34,9 @@ impl Column {
     /// Errors: those of a cast into the type that is encoded.
     pub(super) fn new(array: &ArrayRef) -> Result<Self, ArrowError> {
         let nulls = array.logical_nulls();
-        if let Some(keyed) = keyed::KeyedValues::new(array)? {
-            return Ok(Self { values: Box::new(keyed), nulls });
+        if let Some((keys, shared)) = keyed::keyed(array) {
+            let values = Self::new(&shared)?.values;
+            return Ok(Self { values: Box::new(keyed::KeyedValues { keys, values }), nulls });
         }
         let encoded = match array.data_type() {
             // Items are encoded by themselves.

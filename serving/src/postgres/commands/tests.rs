@@ -159,7 +159,14 @@ fn constants_are_executed() {
         "EXECUTE q (1, -2.5, 'it''s', NULL, true)",
         execute(&[Some("1"), Some("-2.5"), Some("it's"), None, Some("true")]),
     );
-    assert!(matches!(read("EXECUTE q (now())")[0].command, ClientCommand::Refuse(_)));
+    one(
+        r"EXECUTE q ($$it's$$, E'a\nb', N'n', U&'\0041', $t$ $t$)",
+        execute(&[Some("it's"), Some("a\nb"), Some("n"), Some("A"), Some(" ")]),
+    );
+    for text in ["now()", "X'1f'", "B'101'", r"E'\xff'", "1 + 1", "1) (2", "1) x --", "1 --"] {
+        let command = &read(&format!("EXECUTE q ({text})"))[0].command;
+        assert!(matches!(command, ClientCommand::Refuse(_)), "{text}");
+    }
     one("DEALLOCATE PREPARE q", ClientCommand::Deallocate(Some("q".into())));
     one("DEALLOCATE ALL", ClientCommand::Deallocate(None));
 }

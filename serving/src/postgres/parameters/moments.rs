@@ -1,4 +1,5 @@
-//! Dates and times as texts with an offset, as drivers send them: PostgreSQL drops the offset where the type has no zone.
+//! Dates and times as texts with an offset, as drivers send them. PostgreSQL drops the offset where the type has no
+//! zone.
 
 use pgwire::api::Type;
 

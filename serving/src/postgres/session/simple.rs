@@ -29,6 +29,7 @@ impl PostgresSession {
             let answered = self.one(wire, statement, held, &stop).await;
             self.interrupt.end();
             answered?;
+            wire.flush_piece().await?;
         }
         self.leave_portals();
         self.ready(wire).await

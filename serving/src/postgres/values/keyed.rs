@@ -6,7 +6,6 @@ use arrow::datatypes::{DataType, Int16Type, Int32Type, Int64Type, RunEndIndexTyp
 use arrow::error::ArrowError;
 use bytes::BytesMut;
 
-use super::Column;
 use super::value::EncodedValues;
 
 /// Bytes of the items of a batch's lists after they are spread out.
@@ -14,26 +13,18 @@ const SPREAD_BYTES: usize = 256 << 20;
 
 /// The values of a column, and which of them each row has.
 pub(super) struct KeyedValues {
-    keys: Vec<usize>,
-    values: Column,
+    pub(super) keys: Vec<usize>,
+    pub(super) values: Box<dyn EncodedValues>,
 }
 
 impl KeyedValues {
-    /// `None` for an array whose rows have values of their own.
-    ///
-    /// Errors: those of the values' type.
-    pub(super) fn new(array: &ArrayRef) -> Result<Option<Self>, ArrowError> {
-        let Some((keys, values)) = keyed(array) else { return Ok(None) };
-        Ok(Some(Self { keys, values: Column::new(&values)? }))
-    }
-
     fn of(&self, row: usize) -> usize {
         self.keys.get(row).copied().unwrap_or_default()
     }
 }
 
-/// The number of each row's value, and the values.
-fn keyed(array: &ArrayRef) -> Option<(Vec<usize>, ArrayRef)> {
+/// The number of each row's value, and the values; `None` for an array whose rows have values of their own.
+pub(super) fn keyed(array: &ArrayRef) -> Option<(Vec<usize>, ArrayRef)> {
     if let Some(dictionary) = array.as_any_dictionary_opt() {
         let values = dictionary.values();
         let keys = if values.is_empty() { Vec::new() } else { dictionary.normalized_keys() };
@@ -76,14 +67,14 @@ fn length(values: &ArrayRef, at: usize) -> usize {
 
 impl EncodedValues for KeyedValues {
     fn text(&self, row: usize, out: &mut BytesMut) {
-        self.values.values().text(self.of(row), out);
+        self.values.text(self.of(row), out);
     }
 
     fn binary(&self, row: usize, out: &mut BytesMut) -> Result<(), String> {
-        self.values.values().binary(self.of(row), out)
+        self.values.binary(self.of(row), out)
     }
 
     fn json(&self, row: usize, out: &mut BytesMut) {
-        self.values.values().json(self.of(row), out);
+        self.values.json(self.of(row), out);
     }
 }
