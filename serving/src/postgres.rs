@@ -285,7 +285,7 @@ async fn message(wire: &mut Wire, session: &mut PostgresSession, frame: &Frame) 
     if session.skips(frame.kind) {
         return Ok(());
     }
-    let answered = match Request::read(frame) {
+    let answered = match frame.refused.clone().map_or_else(|| Request::read(frame), |failure| Err(failure.into())) {
         Ok(request) => Box::pin(session.answer(wire, request)).await,
         Err(end) => Err(end),
     };

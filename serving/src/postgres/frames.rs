@@ -39,6 +39,8 @@ impl<T: AsyncRead + AsyncWrite + Send + Unpin> Socket for T {}
 pub(super) struct Frame {
     pub(super) kind: u8,
     pub(super) body: Bytes,
+    /// Why the body was not kept.
+    pub(super) refused: Option<Failure>,
     /// The part of the budget that a long message has, until the message is dropped.
     _held: Option<BudgetShare>,
 }
@@ -53,6 +55,16 @@ pub(super) struct Incoming {
     held: Option<BudgetShare>,
     /// When the wait for the rest of a message began.
     since: Option<Instant>,
+    /// The message that is arriving and for which there is no memory.
+    refused: Option<RefusedMessage>,
+}
+
+/// A message that is left out.
+struct RefusedMessage {
+    kind: u8,
+    /// Bytes that are still to come.
+    left: usize,
+    failure: Failure,
 }
 
 /// The time in which a message of `length` bytes has to arrive: `within`, and what the slowest client needs.
@@ -63,7 +75,7 @@ fn patience(length: usize, within: Duration) -> Duration {
 impl Incoming {
     /// Every message has to arrive `within` a time after its first byte, and a long one not much later.
     pub(super) fn new(within: Duration, budget: Budget) -> Self {
-        Self { buffer: BytesMut::new(), within, longest: START_BYTES, budget, held: None, since: None }
+        Self { buffer: BytesMut::new(), within, longest: START_BYTES, budget, held: None, since: None, refused: None }
     }
 
     /// Allows messages of the usual length.
@@ -85,8 +97,11 @@ impl Incoming {
     ///
     /// Errors: [`Unanswered::Lost`] if the connection breaks off, [`Unanswered::Fatal`] for a length out of limits.
     pub(super) async fn frame(&mut self, socket: &mut dyn Socket) -> Result<Option<Frame>, Unanswered> {
-        if !self.receive(socket, 5).await? {
+        if self.refused.is_none() && !self.receive(socket, 5).await? {
             return Ok(None);
+        }
+        if self.refused.is_some() {
+            return self.leave_out(socket).await;
         }
         let kind = self.buffer.get_u8();
         let length = self.buffer.get_u32() as usize;
@@ -95,7 +110,7 @@ impl Incoming {
             // The allocation of a long message is not kept by a connection that waits.
             self.buffer = BytesMut::new();
         }
-        Ok(Some(Frame { kind, body, _held: self.held.take() }))
+        Ok(Some(Frame { kind, body, refused: None, _held: self.held.take() }))
     }
 
     /// The first message of a connection, which has no kind.
@@ -131,16 +146,15 @@ impl Incoming {
                 self.since = None;
                 return Ok(true);
             }
-            self.count()?;
-            let read = if self.buffer.is_empty() {
-                self.read(socket, missing).await
-            } else {
-                let within = patience(self.buffer.len() + missing, self.within);
-                let until = *self.since.get_or_insert_with(Instant::now) + within;
-                match timeout_at(until, self.read(socket, missing)).await {
-                    Ok(read) => read,
-                    Err(_) => return Err(Failure::slow(within).fatal()),
-                }
+            if let Err(failure) = self.count() {
+                let (kind, left) = (self.buffer[0], missing);
+                (self.buffer, self.held) = (BytesMut::new(), None);
+                self.refused = Some(RefusedMessage { kind, left, failure });
+                return Ok(true);
+            }
+            let read = match self.buffer.is_empty() {
+                true => self.read(socket, missing).await,
+                false => self.read_in_time(socket, self.buffer.len() + missing, missing).await?,
             };
             match read {
                 Ok(0) if self.buffer.is_empty() => return Ok(false),
@@ -164,16 +178,55 @@ impl Incoming {
     }
 
     /// Counts what is there of a long message.
-    fn count(&mut self) -> Result<(), Unanswered> {
+    fn count(&mut self) -> Result<(), Failure> {
         let arrived = self.buffer.len();
         if arrived <= FREE_BYTES || self.longest != MESSAGE_BYTES {
             return Ok(());
         }
-        let counted = match &mut self.held {
+        match &mut self.held {
             Some(held) => held.resize(arrived),
             None => self.budget.hold(arrived).map(|held| self.held = Some(held)),
-        };
-        counted.map_err(Failure::fatal)
+        }
+    }
+
+    /// Leaves the rest of a refused message out.
+    async fn leave_out(&mut self, socket: &mut dyn Socket) -> Result<Option<Frame>, Unanswered> {
+        loop {
+            let here = self.buffer.len();
+            let left = match &mut self.refused {
+                None => return Ok(None),
+                Some(refused) => {
+                    let out = refused.left.min(here);
+                    refused.left -= out;
+                    self.buffer.advance(out);
+                    refused.left
+                }
+            };
+            if left == 0
+                && let Some(RefusedMessage { kind, failure, .. }) = self.refused.take()
+            {
+                self.since = None;
+                return Ok(Some(Frame { kind, body: Bytes::new(), refused: Some(failure), _held: None }));
+            }
+            match self.read_in_time(socket, MESSAGE_BYTES, left).await? {
+                Ok(0) => return Err(Unanswered::Lost(None)),
+                Ok(_) => {}
+                Err(error) => return Err(Unanswered::Lost(Some(error))),
+            }
+        }
+    }
+
+    /// Reads a part of a message of `length` bytes, in the time of the whole message.
+    async fn read_in_time(
+        &mut self,
+        socket: &mut dyn Socket,
+        length: usize,
+        missing: usize,
+    ) -> Result<std::io::Result<usize>, Unanswered> {
+        let within = patience(length, self.within);
+        let until = *self.since.get_or_insert_with(Instant::now) + within;
+        let read = timeout_at(until, self.read(socket, missing)).await;
+        read.map_err(|_| Failure::slow(within).fatal())
     }
 
     async fn read(&mut self, socket: &mut dyn Socket, missing: usize) -> std::io::Result<usize> {
@@ -241,5 +294,21 @@ mod tests {
         client.write_all(&vec![b'x'; LONG]).await.unwrap();
         let frame = incoming(&budget).frame(&mut server).await;
         assert_eq!(frame.ok().flatten().map(|frame| frame.body.len()), Some((4 << 20) - 5));
+    }
+    #[tokio::test]
+    async fn a_message_without_memory_is_left_out_and_the_next_one_is_read() {
+        let budget = AllBudget::new();
+        let one = budget.one();
+        let _held = one.hold((16 << 20) - (200 << 10)).unwrap();
+        let (mut client, mut server) = tokio::io::duplex(LONG);
+        client.write_all(b"Q\0\x10\0\0").await.unwrap();
+        client.write_all(&vec![b'x'; (1 << 20) - 4]).await.unwrap();
+        client.write_all(b"S\0\0\0\x04").await.unwrap();
+        let mut incoming = Incoming::new(Duration::from_secs(5), one);
+        incoming.trust();
+        for (kind, expect) in [(b'Q', Some("53200")), (b'S', None)] {
+            let frame = incoming.frame(&mut server).await.ok().flatten().unwrap();
+            assert_eq!((frame.kind, frame.refused.map(|failure| failure.state)), (kind, expect));
+        }
     }
 }
