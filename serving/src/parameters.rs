@@ -9,11 +9,11 @@ use std::collections::BTreeSet;
 use std::ops::ControlFlow;
 
 use arrow::datatypes::{DataType, IntervalUnit, TimeUnit};
-use datafusion::common::ScalarValue;
 use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
+use datafusion::common::{DFSchema, ScalarValue};
 use datafusion::error::DataFusionError;
 use datafusion::logical_expr::expr::{Cast, Placeholder, TryCast};
-use datafusion::logical_expr::{Expr, LogicalPlan, Statement as PlanStatement};
+use datafusion::logical_expr::{Expr, ExprSchemable, LogicalPlan, Statement as PlanStatement};
 use datafusion::sql::parser::Statement as EngineStatement;
 use datafusion::sql::sqlparser::ast::{
     ArrayElemTypeDef, DataType as SqlType, ExactNumberInfo, Expr as SqlExpr, Ident, Statement, TableFactor,
@@ -266,6 +266,8 @@ fn types_in(plan: &LogicalPlan, count: usize) -> Result<Declared, DataFusionErro
     };
     plan.apply_with_subqueries(|node| {
         let is_limit = matches!(node, LogicalPlan::Limit(_));
+        let mut schema = DFSchema::empty();
+        node.inputs().iter().for_each(|input| schema.merge(input.schema()));
         node.apply_expressions(|expr| {
             expr.apply(|expr| {
                 match expr {
@@ -276,6 +278,11 @@ fn types_in(plan: &LogicalPlan, count: usize) -> Result<Declared, DataFusionErro
                             note(id, field.data_type());
                         }
                     }
+                    Expr::ScalarFunction(call) if call.name() == "array_has" => {
+                        if let Some((id, found)) = type_in_any(&call.args, &schema) {
+                            note(id, &found);
+                        }
+                    }
                     _ => {}
                 }
                 Ok(TreeNodeRecursion::Continue)
@@ -283,6 +290,21 @@ fn types_in(plan: &LogicalPlan, count: usize) -> Result<Declared, DataFusionErro
         })
     })?;
     Ok(types)
+}
+
+/// The placeholder of `x = ANY($1)`, which is a list of the type of `x`, or of `$1 = ANY(list)`.
+fn type_in_any<'a>(args: &'a [Expr], schema: &DFSchema) -> Option<(&'a str, DataType)> {
+    match args {
+        [Expr::Placeholder(Placeholder { id, field: None }), item] => {
+            let item = item.get_type(schema).ok().filter(|item| !item.is_null())?;
+            Some((id, DataType::new_list(item, true)))
+        }
+        [list, Expr::Placeholder(Placeholder { id, field: None })] => match list.get_type(schema).ok()? {
+            DataType::List(item) => Some((id, item.data_type().clone())),
+            _ => None,
+        },
+        _ => None,
+    }
 }
 
 /// `PREPARE … (types) AS statement`, by which the planner learns the types of placeholders; `None` if it cannot.

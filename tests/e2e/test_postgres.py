@@ -163,8 +163,9 @@ def test_values_mean_what_they_mean_in_postgresql(filled):
         ("amount = {}", "1.010", 1),
         ("array_length(CAST({} AS TEXT[])) = 2", '{"a", "b"}', 1),
     ]
+    lists = [("amount = ANY({})", [decimal.Decimal("1.01"), decimal.Decimal(2)], 1), ("CAST(n AS TEXT) = ANY({})", ["1", "a b"], 1)]
     with filled.connect() as connection:
-        for condition, value, expect in cases + texts:
+        for condition, value, expect in cases + texts + lists:
             sql = f"SELECT count(*) FROM {rows} WHERE {condition.format('%s')}"
             assert connection.execute(sql, [value]).fetchone() == (expect,), (condition, value)
         for condition, value, expect in cases:
@@ -173,8 +174,8 @@ def test_values_mean_what_they_mean_in_postgresql(filled):
 
     async def ask():
         connection = await asyncpg.connect(host="127.0.0.1", port=filled.port, user="me", database="thalweg", ssl=False)
-        for condition, value, expect in cases:
-            if condition.startswith("amount"):
+        for condition, value, expect in cases + lists[1:]:
+            if not condition.startswith("n "):
                 sql = f"SELECT count(*) FROM {rows} WHERE {condition.format('$1')}"
                 assert await connection.fetchval(sql, value) == expect, (condition, value)
         await connection.close()

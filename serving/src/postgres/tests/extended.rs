@@ -212,6 +212,19 @@ async fn no_digit_of_a_number_is_lost_in_a_comparison() {
     check("amount = $1", "0003 0002 0000 0000 03e8 0000 0000", 0).await;
     // 1.01
     check("amount = $1", "0002 0000 0000 0002 0001 0064", 1).await;
+    // 1.01 and 2.
+    let array = "00000001 00000000 000006a4 00000002 00000001 0000000c 0002 0000 0000 0002 0001 0064 \
+                 0000000a 0001000000000000 0002";
+    check("amount = ANY($1)", array, 2).await;
+    check("NOT amount = ANY($1)", array, 0).await;
+    let words = client
+        .query_one("SELECT count(*) FROM (VALUES ('a'), ('b')) AS t (w) WHERE w = ANY($1)", &[&vec!["a", "c"]])
+        .await;
+    assert_eq!(words.unwrap().get::<_, i64>(0), 1);
+    let one = client
+        .query_one("SELECT count(*) FROM (SELECT make_array('a', 'b') AS l) AS t WHERE $1 = ANY(l)", &[&"b"])
+        .await;
+    assert_eq!(one.unwrap().get::<_, i64>(0), 1);
     let typed = async |sql: &str, digits: &[u8]| -> i64 {
         let statement =
             client.prepare_typed(&format!("SELECT count(*) FROM {rows} WHERE {sql}"), &[Type::NUMERIC]).await;
