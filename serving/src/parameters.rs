@@ -3,25 +3,28 @@
 //! A value never becomes a part of the text: the text is planned with placeholders, and values take their places in
 //! the plan. Invariant: a query with values is the same query with the values written as literals of their types.
 
+mod decimals;
+
 use std::collections::BTreeSet;
 use std::ops::ControlFlow;
 
 use arrow::datatypes::{DataType, IntervalUnit, TimeUnit};
-use datafusion::common::ScalarValue;
 use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
+use datafusion::common::{DFSchema, ScalarValue};
 use datafusion::error::DataFusionError;
 use datafusion::logical_expr::expr::{Cast, Placeholder, TryCast};
-use datafusion::logical_expr::{Expr, LogicalPlan, Statement as PlanStatement};
+use datafusion::logical_expr::{Expr, ExprSchemable, LogicalPlan, Statement as PlanStatement};
 use datafusion::sql::parser::Statement as EngineStatement;
 use datafusion::sql::sqlparser::ast::{
     ArrayElemTypeDef, DataType as SqlType, ExactNumberInfo, Expr as SqlExpr, Ident, Statement, TableFactor,
     TimezoneInfo, Value, VisitMut, VisitorMut, visit_expressions, visit_expressions_mut,
 };
 
+pub(crate) use self::decimals::{MOST_DIGITS, beginning, decimal, exactly};
 use crate::{Error, Result};
 
-/// The most placeholders of one query: the protocol of PostgreSQL counts them in 16 bits.
-const MOST: usize = 65_535;
+/// The most placeholders of one query: the protocol of PostgreSQL counts them in 16 bits, one of them for a sign.
+pub(crate) const MOST: usize = 32_767;
 
 /// A value for a placeholder.
 #[derive(Debug, Clone, PartialEq)]
@@ -64,6 +67,20 @@ impl Bindings {
                 })
                 .collect(),
         }
+    }
+
+    /// The type of the text at `at` where the query expects `wanted`: a number with more digits has a type of its own,
+    /// since a comparison is decided by all of them.
+    fn wide_enough(&self, at: usize, wanted: DataType) -> DataType {
+        let text = match self {
+            Bindings::Values(values) if wanted.is_decimal() => match values.get(at) {
+                Some(Parameter::Text(text)) => text,
+                _ => return wanted,
+            },
+            _ => return wanted,
+        };
+        let exact = decimal(text.trim()).and_then(|value| exactly(value, &wanted));
+        exact.map_or(wanted, |value| value.data_type())
     }
 
     /// Checks that there is a value for each of `count` placeholders, and no further value.
@@ -141,8 +158,8 @@ where
             true => guess_failed(error, untyped),
             false => planning(error),
         })?;
-        for (declared, found) in declared.iter_mut().zip(types_in(&plan, count).map_err(planning)?) {
-            *declared = declared.take().or(found);
+        for (at, found) in types_in(&plan, count).map_err(planning)?.into_iter().enumerate() {
+            declared[at] = declared[at].take().or_else(|| found.map(|found| bindings.wide_enough(at, found)));
         }
         inferred = Some(plan);
     }
@@ -227,8 +244,12 @@ fn value_of(number: usize, value: &Parameter, wanted: &DataType) -> Result<Scala
         Parameter::Typed(value) => Ok(value.clone()),
         Parameter::Null => ScalarValue::try_from(wanted).map_err(planning),
         Parameter::Text(text) => {
-            let cast = ScalarValue::Utf8(Some(text.clone())).cast_to(wanted);
-            cast.map_err(|e| refused(format!("${number} is a {wanted}: {}", e.strip_backtrace())))
+            let wrong = |reason: String| refused(format!("${number} is a {wanted}: {reason}"));
+            let value = match wanted.is_decimal() {
+                true => decimal(text.trim()).map_err(wrong)?,
+                false => ScalarValue::Utf8(Some(text.clone())),
+            };
+            value.cast_to(wanted).map_err(|error| wrong(error.strip_backtrace()))
         }
     }
 }
@@ -245,6 +266,8 @@ fn types_in(plan: &LogicalPlan, count: usize) -> Result<Declared, DataFusionErro
     };
     plan.apply_with_subqueries(|node| {
         let is_limit = matches!(node, LogicalPlan::Limit(_));
+        let mut schema = DFSchema::empty();
+        node.inputs().iter().for_each(|input| schema.merge(input.schema()));
         node.apply_expressions(|expr| {
             expr.apply(|expr| {
                 match expr {
@@ -255,6 +278,11 @@ fn types_in(plan: &LogicalPlan, count: usize) -> Result<Declared, DataFusionErro
                             note(id, field.data_type());
                         }
                     }
+                    Expr::ScalarFunction(call) if call.name() == "array_has" => {
+                        if let Some((id, found)) = type_in_any(&call.args, &schema) {
+                            note(id, &found);
+                        }
+                    }
                     _ => {}
                 }
                 Ok(TreeNodeRecursion::Continue)
@@ -262,6 +290,21 @@ fn types_in(plan: &LogicalPlan, count: usize) -> Result<Declared, DataFusionErro
         })
     })?;
     Ok(types)
+}
+
+/// The placeholder of `x = ANY($1)`, which is a list of the type of `x`, or of `$1 = ANY(list)`.
+fn type_in_any<'a>(args: &'a [Expr], schema: &DFSchema) -> Option<(&'a str, DataType)> {
+    match args {
+        [Expr::Placeholder(Placeholder { id, field: None }), item] => {
+            let item = item.get_type(schema).ok().filter(|item| !item.is_null())?;
+            Some((id, DataType::new_list(item, true)))
+        }
+        [list, Expr::Placeholder(Placeholder { id, field: None })] => match list.get_type(schema).ok()? {
+            DataType::List(item) => Some((id, item.data_type().clone())),
+            _ => None,
+        },
+        _ => None,
+    }
 }
 
 /// `PREPARE … (types) AS statement`, by which the planner learns the types of placeholders; `None` if it cannot.

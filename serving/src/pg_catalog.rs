@@ -26,15 +26,19 @@ mod live;
 
 mod information;
 
+mod calls;
+
+mod patterns;
+
+mod words;
+
+mod formats;
+
 mod bodies;
 
 mod functions;
 
 mod schemas;
-
-mod words;
-
-mod calls;
 
 mod empty;
 
@@ -43,6 +47,8 @@ mod statements;
 mod prepare;
 
 pub(crate) use prepare::PgCatalog;
+#[cfg(test)]
+pub(crate) use types::pg_type;
 
 #[cfg(test)]
 mod tests;

@@ -44,13 +44,13 @@ use pgwire::tokio::tokio_rustls::rustls::ServerConfig;
 use pgwire::tokio::tokio_rustls::rustls::crypto::aws_lc_rs;
 use pgwire::tokio::tokio_rustls::rustls::pki_types::pem::PemObject;
 use pgwire::tokio::tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::Semaphore;
 use tokio::time::{sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use self::budget::Budget;
+use self::budget::{AllBudget, Budget};
 use self::clients::{Clients, Listed};
 use self::failure::{Failure, Unanswered};
 use self::frames::Frame;
@@ -76,7 +76,7 @@ struct PostgresDoor {
     engine: Arc<Engine>,
     tls: Option<TlsAcceptor>,
     clients: Arc<Clients>,
-    budget: Budget,
+    budget: AllBudget,
     cancel: CancellationToken,
 }
 
@@ -92,7 +92,7 @@ pub(crate) async fn answer(
     let tls = tls.as_ref().map(acceptor).transpose()?;
     let permits = Arc::new(Semaphore::new(engine.config.http.connections));
     let beyond = Arc::new(Semaphore::new(BEYOND));
-    let (clients, budget) = (Arc::default(), Budget::all());
+    let (clients, budget) = (Arc::default(), AllBudget::new());
     let door = Arc::new(PostgresDoor { engine, tls, clients, budget, cancel: cancel.clone() });
     let tasks = TaskTracker::new();
     let accepting = async {
@@ -150,7 +150,10 @@ async fn accept(listener: &TcpListener) -> TcpStream {
                 if let Err(error) = stream.set_nodelay(true) {
                     tracing::debug!(%error, "TCP_NODELAY could not be set");
                 }
-                return stream;
+                match keep_alive(stream) {
+                    Ok(stream) => return stream,
+                    Err(error) => tracing::debug!(%error, "a connection ended before it was served"),
+                }
             }
             // The client gave up before it was accepted.
             Err(e) if matches!(e.kind(), ErrorKind::ConnectionAborted | ErrorKind::ConnectionReset) => {}
@@ -160,6 +163,15 @@ async fn accept(listener: &TcpListener) -> TcpStream {
             }
         }
     }
+}
+
+/// Makes the system ask whether the other end is there while a connection is idle: a machine that is switched off
+/// closes nothing.
+fn keep_alive(stream: TcpStream) -> std::io::Result<TcpStream> {
+    let stream = stream.into_std()?;
+    // Options belong to the socket, not to the handle by which they are set.
+    TcpSocket::from_std_stream(stream.try_clone()?).set_keepalive(true)?;
+    TcpStream::from_std(stream)
 }
 
 /// Serves one connection until its end.
@@ -227,7 +239,7 @@ async fn welcome(
     wire.trust();
     wire.flush().await?;
     let interrupt = Arc::clone(&listed.interrupt);
-    let session = PostgresSession::new(Arc::clone(&door.engine), denied, interrupt, session, budget, settings);
+    let session = PostgresSession::new(Arc::clone(&door.engine), denied, interrupt, session, budget, settings)?;
     Ok((session, listed))
 }
 
@@ -273,7 +285,7 @@ async fn message(wire: &mut Wire, session: &mut PostgresSession, frame: &Frame) 
     if session.skips(frame.kind) {
         return Ok(());
     }
-    let answered = match Request::read(frame) {
+    let answered = match frame.refused.clone().map_or_else(|| Request::read(frame), |failure| Err(failure.into())) {
         Ok(request) => Box::pin(session.answer(wire, request)).await,
         Err(end) => Err(end),
     };

@@ -52,7 +52,7 @@ macro_rules! files {
     };
 }
 
-files! { definitions errors numbers repeats stream views }
+files! { definitions errors numbers postgres_words repeats stream views }
 
 async fn run_all() -> Wrong {
     let folder = tempfile::tempdir().unwrap();

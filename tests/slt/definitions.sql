@@ -32,6 +32,11 @@ CREATE MATERIALIZED VIEW IF NOT EXISTS silence_totals AS
 CREATE MATERIALIZED VIEW IF NOT EXISTS silence_words AS
   SELECT word, count(*) AS times FROM silence GROUP BY word;
 
+-- Lists and structs.
+CREATE EXTERNAL TABLE IF NOT EXISTS baskets (
+  customer STRING, tags STRING[], items STRUCT<sku STRING, price DECIMAL(10, 2)>[], at TIMESTAMP
+) STORED AS KAFKA LOCATION 'baskets' OPTIONS ('format' 'json');
+
 -- Numbers at the ends of their types, and times at the ends of the calendar.
 CREATE EXTERNAL TABLE IF NOT EXISTS numbers (
   k STRING, qty INT, cents INT, n BIGINT, d DECIMAL(38, 0), v DOUBLE, at TIMESTAMP, tz TIMESTAMP WITH TIME ZONE,

@@ -7,12 +7,16 @@ use arrow::array::Array;
 use arrow::datatypes::DataType;
 use datafusion::common::{ScalarValue as Value, exec_err};
 use datafusion::error::Result as EngineResult;
+use serde::de::IgnoredAny;
+use uuid::Uuid;
 
 use super::settings::{VERSION, setting};
 use super::snapshot::{CLASS_OF_RELATIONS, OWNER, OWNER_OID, Relation, Snapshot, parts, quoted};
 use super::system::{SystemFunction, items};
 use super::types::{self, pg_type};
+use super::{formats, patterns};
 use crate::names::{CATALOG, PUBLIC};
+use crate::parameters::beginning;
 use Returns::{Bool, Int4, Int8, Int8s, Text, Texts};
 
 /// The type of a function's values.
@@ -174,8 +178,34 @@ pub(super) const FUNCTIONS: &[(&str, Returns, Body)] = &[
     ("quote_literal", Text, |_, given| {
         Ok(string(given, 0).map_or(Value::Null, |name| text(format!("'{}'", name.replace('\'', "''")))))
     }),
-    ("format", Text, |_, given| {
-        Ok(string(given, 0).map_or(Value::Null, |pattern| text(formatted(&pattern, &given[1..]))))
+    ("format", Text, |_, given| match string(given, 0) {
+        Some(pattern) => match formats::formatted(&pattern, &|at| given.get(at + 1).map(|_| string(given, at + 1))) {
+            Ok(formatted) => Ok(text(formatted)),
+            Err(reason) => exec_err!("{reason}"),
+        },
+        None => Ok(Value::Null),
+    }),
+    // Casts to types whose values are texts here, and the patterns of LIKE; `words` writes the calls.
+    ("uuid_in", Text, |_, given| match string(given, 0) {
+        Some(written) => match Uuid::parse_str(written.trim()) {
+            Ok(id) => Ok(text(id.to_string())),
+            Err(_) => exec_err!("invalid input syntax for type uuid: \"{}\"", beginning(&written)),
+        },
+        None => Ok(Value::Null),
+    }),
+    ("json_in", Text, |_, given| match string(given, 0) {
+        Some(written) => match serde_json::from_str::<IgnoredAny>(&written) {
+            Ok(_) => Ok(text(written)),
+            Err(error) => exec_err!("invalid input syntax for type json: \"{}\": {error}", beginning(&written)),
+        },
+        None => Ok(Value::Null),
+    }),
+    ("like_escape", Text, |_, given| match (string(given, 0), string(given, 1)) {
+        (Some(pattern), Some(escape)) => match patterns::like_escape(&pattern, &escape) {
+            Ok(pattern) => Ok(text(pattern)),
+            Err(reason) => exec_err!("{reason}"),
+        },
+        _ => Ok(Value::Null),
     }),
     ("parse_ident", Texts, |_, given| Ok(string(given, 0).and_then(|name| parts(&name)).map_or(Value::Null, texts))),
     ("to_regclass", Int4, |snapshot, given| Ok(oid(relation(snapshot, given, 0).map(|found| found.oid())))),
@@ -395,29 +425,6 @@ fn object_comment(snapshot: &Snapshot, given: &[Value]) -> EngineResult<Value> {
     let own = own.and_then(|object| object.comments.object.as_ref());
     let known = || class.and_then(|class| snapshot.system.comments.get(&(oid, class)));
     Ok(own.or_else(known).map_or(Value::Null, text))
-}
-
-/// `format('%s: %I', value, name)`: `%s` is a value, `%I` a name, `%L` a literal.
-fn formatted(pattern: &str, values: &[Value]) -> String {
-    let (mut result, mut letters, mut next) = (String::new(), pattern.chars(), 0..);
-    while let Some(letter) = letters.next() {
-        let kind = match letter {
-            '%' => letters.next().unwrap_or('%'),
-            letter => {
-                result.push(letter);
-                continue;
-            }
-        };
-        let value = if kind == '%' { None } else { next.next().and_then(|at| string(values, at)) };
-        match (kind, value) {
-            ('s', value) => result.push_str(&value.unwrap_or_default()),
-            ('I', value) => result.push_str(&quoted(&value.unwrap_or_default())),
-            ('L', Some(value)) => result.push_str(&format!("'{}'", value.replace('\'', "''"))),
-            ('L', None) => result.push_str("NULL"),
-            (other, _) => result.push(other),
-        }
-    }
-    result
 }
 
 fn size(bytes: i64) -> String {

@@ -9,8 +9,8 @@
 use std::collections::BTreeSet;
 
 use datafusion::sql::sqlparser::ast::{
-    CastKind, DataType as SqlType, Expr, GroupByExpr, Ident, JoinOperator, ObjectName, Query, Select, SelectItem,
-    SetExpr, SetOperator, TableFactor, TableWithJoins, Value, ValueWithSpan,
+    CastKind, DataType as SqlType, Distinct, Expr, GroupByExpr, Ident, JoinOperator, ObjectName, Query, Select,
+    SelectItem, SetExpr, SetOperator, SetQuantifier, TableFactor, TableWithJoins, Value, ValueWithSpan,
 };
 use datafusion::sql::sqlparser::tokenizer::Span;
 
@@ -55,7 +55,8 @@ impl Empty<'_> {
         match body {
             SetExpr::Select(select) => self.select(select),
             SetExpr::Query(query) => self.query(query),
-            SetExpr::SetOperation { op, left, right, .. } => {
+            SetExpr::SetOperation { op, left, right, set_quantifier } => {
+                let keeps_all = matches!(set_quantifier, SetQuantifier::All | SetQuantifier::AllByName);
                 let (first, second) = (self.body(left), self.body(right));
                 match op {
                     SetOperator::Union if first && second => {
@@ -64,8 +65,8 @@ impl Empty<'_> {
                     }
                     // The names of the columns are those of the left side.
                     SetOperator::Union if second => {
-                        let distinct = std::mem::replace(left.as_mut(), SetExpr::Values(no_values()));
-                        *body = distinct;
+                        let rows = std::mem::replace(left.as_mut(), SetExpr::Values(no_values()));
+                        *body = if keeps_all { rows } else { distinct(rows) };
                         false
                     }
                     SetOperator::Union => false,
@@ -160,6 +161,28 @@ impl Empty<'_> {
             Expr::Nested(inner) => self.type_of(inner),
             _ => None,
         }
+    }
+}
+
+/// The rows of `body`, each of them once.
+fn distinct(body: SetExpr) -> SetExpr {
+    match body {
+        SetExpr::Select(mut select) if matches!(select.distinct, None | Some(Distinct::Distinct | Distinct::All)) => {
+            select.distinct = Some(Distinct::Distinct);
+            SetExpr::Select(select)
+        }
+        SetExpr::SetOperation { set_quantifier, .. }
+            if !matches!(set_quantifier, SetQuantifier::All | SetQuantifier::AllByName) =>
+        {
+            body
+        }
+        // A union with itself has the same rows.
+        other => SetExpr::SetOperation {
+            op: SetOperator::Union,
+            set_quantifier: SetQuantifier::None,
+            left: Box::new(other.clone()),
+            right: Box::new(other),
+        },
     }
 }
 

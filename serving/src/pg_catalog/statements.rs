@@ -7,6 +7,7 @@
 //! | `x = ANY('{a,b}')`, `x = ANY(array)` | `array_has(pg_texts(…), CAST(x AS TEXT))` |
 //! | `ARRAY(SELECT x FROM …)` | `(SELECT array_agg(x) FROM …)` |
 //! | `(SELECT x FROM t WHERE t.k = a.k)` | `(SELECT max(x) FROM …)`: at most one row, as PostgreSQL demands |
+//! | `(SELECT x FROM t … ORDER BY y LIMIT 1)` | `(SELECT first_value(x ORDER BY y) FROM t …)` |
 //! | `current_schema` | `current_schema()` |
 //! | a SELECT that joins an empty table | see [`super::empty`] |
 //!
@@ -17,8 +18,8 @@ use std::ops::ControlFlow;
 
 use datafusion::sql::sqlparser::ast::{
     BinaryOperator, DataType as SqlType, Expr, Function, FunctionArg, FunctionArgExpr, FunctionArguments, GroupByExpr,
-    Ident, ObjectName, ObjectNamePart, OrderByKind, Query, SelectItem, SetExpr, Statement, TableFactor, UnaryOperator,
-    Value, ValueWithSpan, VisitMut, VisitorMut,
+    Ident, LimitClause, ObjectName, ObjectNamePart, OrderBy, OrderByExpr, OrderByKind, Query, SelectItem, SetExpr,
+    Statement, TableFactor, UnaryOperator, Value, ValueWithSpan, VisitMut, VisitorMut,
 };
 use datafusion::sql::sqlparser::tokenizer::Span;
 
@@ -188,36 +189,92 @@ impl VisitorMut for CatalogRewriting<'_> {
     }
 }
 
+/// Which of its rows a subquery that is a value gives.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum SubqueryRows {
+    None,
+    /// All of them; there is at most one.
+    All,
+    First,
+    /// Those behind an offset, or a number that is not written.
+    Other,
+}
+
+impl SubqueryRows {
+    fn of(query: &Query) -> Self {
+        let (limit, offset) = match (&query.limit_clause, &query.fetch) {
+            (None, None) => return SubqueryRows::All,
+            (Some(LimitClause::LimitOffset { limit, offset, limit_by }), None) if limit_by.is_empty() => {
+                (limit.as_ref(), offset.as_ref().map(|offset| &offset.value))
+            }
+            (None, Some(fetch)) if !fetch.percent && !fetch.with_ties => match &fetch.quantity {
+                Some(quantity) => (Some(quantity), None),
+                None => return SubqueryRows::First,
+            },
+            _ => return SubqueryRows::Other,
+        };
+        let number = |expr: &Expr| match expr {
+            Expr::Value(ValueWithSpan { value: Value::Number(digits, _), .. }) => digits.parse::<u64>().ok(),
+            _ => None,
+        };
+        match (limit.map(number), offset.map(number)) {
+            (Some(Some(0)), _) => SubqueryRows::None,
+            (None, None | Some(Some(0))) => SubqueryRows::All,
+            (Some(Some(1)), None | Some(Some(0))) => SubqueryRows::First,
+            (Some(Some(_)), None | Some(Some(0))) => SubqueryRows::All,
+            _ => SubqueryRows::Other,
+        }
+    }
+}
+
+/// The keys by which the rows of a query of one column are sorted. `None` if they are not known.
+fn sort_keys(order: Option<&OrderBy>, item: &Expr, alias: Option<&Ident>) -> Option<Vec<OrderByExpr>> {
+    let Some(order) = order else { return Some(Vec::new()) };
+    let OrderByKind::Expressions(keys) = &order.kind else { return None };
+    let keys = keys.iter().map(|key| {
+        let expr = match &key.expr {
+            Expr::Value(value) => match &value.value {
+                Value::Number(number, _) if number == "1" => item.clone(),
+                _ => return None,
+            },
+            Expr::Identifier(ident) if alias.is_some_and(|alias| alias.value == ident.value) => item.clone(),
+            other => other.clone(),
+        };
+        Some(OrderByExpr { expr, ..key.clone() })
+    });
+    keys.collect()
+}
+
 impl CatalogRewriting<'_> {
     /// `ARRAY(query)` as a value.
     fn array(&self, mut query: Box<Query>) -> Expr {
-        let ordered = match query.order_by.take().map(|order| order.kind) {
-            Some(OrderByKind::Expressions(keys)) => !keys.is_empty(),
-            _ => false,
-        };
+        let order = query.order_by.take();
         if self.is_empty(&mut query) || self.subqueries == Subqueries::Null {
             return words::call("pg_texts", text("{}"));
         }
         let SetExpr::Select(select) = query.body.as_mut() else { return null() };
-        let [SelectItem::UnnamedExpr(item) | SelectItem::ExprWithAlias { expr: item, .. }] =
-            select.projection.as_mut_slice()
-        else {
-            return null();
+        let (item, alias) = match select.projection.as_mut_slice() {
+            [SelectItem::UnnamedExpr(item)] => (item, None),
+            [SelectItem::ExprWithAlias { expr: item, alias }] => (item, Some(&*alias)),
+            _ => return null(),
         };
-        let mut gathered = words::call("array_agg", item.clone());
-        if ordered {
-            gathered = words::call("array_sort", gathered);
-        }
-        *item = gathered;
+        let keys = sort_keys(order.as_ref(), item, alias).unwrap_or_default();
+        *item = words::call_ordered("array_agg", item.clone(), keys);
         Expr::Subquery(query)
     }
 
     /// What takes the place of a subquery that is a value.
     fn value(&self, query: &mut Query) -> Option<Expr> {
-        if self.is_empty(query) {
+        let rows = SubqueryRows::of(query);
+        if self.is_empty(query) || rows == SubqueryRows::None {
             return Some(null());
         }
-        if self.subqueries == Subqueries::Null {
+        if rows == SubqueryRows::Other {
+            return None;
+        }
+        // A client that sorts rows and takes the first one asks for that value, and no other is an answer.
+        let needs_value = rows == SubqueryRows::First && query.with.is_none();
+        if self.subqueries == Subqueries::Null && !needs_value {
             return Some(null());
         }
         let SetExpr::Select(select) = query.body.as_mut() else { return None };
@@ -225,14 +282,22 @@ impl CatalogRewriting<'_> {
         if query.with.is_some() || !plain || calls::aggregates(select) || select.from.is_empty() {
             return None;
         }
-        let [SelectItem::UnnamedExpr(item) | SelectItem::ExprWithAlias { expr: item, .. }] =
-            select.projection.as_mut_slice()
-        else {
-            return None;
+        let (item, alias) = match select.projection.as_mut_slice() {
+            [SelectItem::UnnamedExpr(item)] => (item, None),
+            [SelectItem::ExprWithAlias { expr: item, alias }] => (item, Some(&*alias)),
+            _ => return None,
         };
-        *item = words::call("max", item.clone());
+        let keys = match rows {
+            SubqueryRows::First => sort_keys(query.order_by.as_ref(), item, alias)?,
+            _ => Vec::new(),
+        };
+        *item = match keys.is_empty() {
+            true => words::call("max", item.clone()),
+            false => words::call_ordered("first_value", item.clone(), keys),
+        };
         query.order_by = None;
         query.limit_clause = None;
+        query.fetch = None;
         None
     }
 

@@ -298,18 +298,23 @@ pub(super) fn items(text: &str) -> Vec<String> {
         return text.split_whitespace().map(str::to_owned).collect();
     };
     let (mut items, mut item, mut quoted, mut was_quoted) = (Vec::new(), String::new(), false, false);
+    let push = |item: &mut String, was_quoted: bool, items: &mut Vec<String>| {
+        let item = std::mem::take(item);
+        items.push(if was_quoted { item } else { item.trim_end().to_owned() });
+    };
     let mut letters = inside.chars();
     while let Some(letter) = letters.next() {
         match letter {
             '\\' => item.extend(letters.next()),
             '"' => (quoted, was_quoted) = (!quoted, true),
-            ',' if !quoted => items.push(std::mem::take(&mut item)),
-            letter if letter.is_whitespace() && !quoted && item.is_empty() => {}
+            ',' if !quoted => push(&mut item, std::mem::take(&mut was_quoted), &mut items),
+            // Blanks around an item are not part of the item.
+            letter if letter.is_whitespace() && !quoted && (item.is_empty() || was_quoted) => {}
             letter => item.push(letter),
         }
     }
     if !items.is_empty() || !item.is_empty() || was_quoted {
-        items.push(item);
+        push(&mut item, was_quoted, &mut items);
     }
     items
 }
@@ -336,6 +341,8 @@ mod tests {
         check("{a}", &["a"]);
         check("{a,\"b,\\\"c\",d}", &["a", "b,\"c", "d"]);
         check("{\"\"}", &[""]);
+        check("{ a , \"b\" , \" c \" }", &["a", "b", " c "]);
+        check("{\"\", a b}", &["", "a b"]);
         check("20 21", &["20", "21"]);
         check("[1, 2]", &["1", "2"]);
         check("", &[]);

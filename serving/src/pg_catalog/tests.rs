@@ -6,6 +6,7 @@
 mod clients;
 mod comments;
 mod user_queries;
+mod values;
 
 use std::sync::Arc;
 

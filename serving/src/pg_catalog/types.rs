@@ -11,12 +11,12 @@ const OID: &str = "pg.oid_alias";
 
 /// The type of a column in PostgreSQL.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct PgType {
-    pub(super) oid: i32,
+pub(crate) struct PgType {
+    pub(crate) oid: i32,
     /// Precision and scale of a NUMERIC; -1 for all others.
-    pub(super) modifier: i32,
+    pub(crate) modifier: i32,
     /// Bytes of a value; -1 if they vary.
-    pub(super) length: i64,
+    pub(crate) length: i64,
 }
 
 const JSON: i32 = 114;
@@ -45,14 +45,14 @@ const TYPES: [(i32, i32, i64); 17] = [
 ];
 
 /// The type that shows values of `data_type`.
-pub(super) fn pg_type(data_type: &DataType) -> PgType {
+pub(crate) fn pg_type(data_type: &DataType) -> PgType {
     use DataType as T;
     let (oid, modifier) = match data_type {
         T::Boolean => (16, -1),
         T::Int8 | T::Int16 | T::UInt8 => (21, -1),
         T::Int32 | T::UInt16 => (23, -1),
         T::Int64 | T::UInt32 => (20, -1),
-        T::UInt64 => (NUMERIC, -1),
+        T::UInt64 => (NUMERIC, modifier_of(20, 0)),
         T::Float16 | T::Float32 => (700, -1),
         T::Float64 => (701, -1),
         T::Decimal32(p, s) | T::Decimal64(p, s) | T::Decimal128(p, s) | T::Decimal256(p, s) => {
@@ -65,11 +65,12 @@ pub(super) fn pg_type(data_type: &DataType) -> PgType {
         T::Timestamp(_, Some(_)) => (1184, -1),
         T::Interval(_) | T::Duration(_) => (1186, -1),
         T::Dictionary(_, values) => return pg_type(values),
+        T::RunEndEncoded(_, values) => return pg_type(values.data_type()),
         T::List(item) | T::LargeList(item) | T::ListView(item) | T::LargeListView(item) | T::FixedSizeList(item, _) => {
             let item = pg_type(item.data_type());
-            match TYPES.iter().find(|(oid, ..)| *oid == item.oid) {
+            // Lists of structs are JSON, as lists of lists are.
+            match TYPES.iter().find(|(oid, ..)| *oid == item.oid && item.oid != JSON) {
                 Some((_, array, _)) => (*array, item.modifier),
-                // A list of lists.
                 None => (JSON, -1),
             }
         }
@@ -159,14 +160,14 @@ mod tests {
         check(&DataType::Boolean, 16, -1);
         check(&DataType::Int8, 21, -1);
         check(&DataType::UInt32, 20, -1);
-        check(&DataType::UInt64, 1700, -1);
+        check(&DataType::UInt64, 1700, modifier_of(20, 0));
         check(&DataType::Decimal128(10, 2), 1700, 655_366);
         check(&DataType::Decimal128(38, -3), 1700, modifier_of(38, -3));
         check(&DataType::Utf8, 25, -1);
         check(&list(DataType::Int64), 1016, -1);
         check(&list(DataType::Decimal128(10, 2)), 1231, 655_366);
         check(&list(list(DataType::Int64)), 114, -1);
-        check(&list(DataType::Struct(vec![Field::new("a", DataType::Int8, true)].into())), 199, -1);
+        check(&list(DataType::Struct(vec![Field::new("a", DataType::Int8, true)].into())), JSON, -1);
         check(&DataType::Null, 25, -1);
     }
 

@@ -6,6 +6,8 @@
 //! | `a OPERATOR(pg_catalog.~) b` | `a ~ b` |
 //! | `'sensor_data'::regclass` | `regclass('sensor_data')`, the oid; `regclass_text(…)` where it is shown |
 //! | `x::oid`, `x::name`, `x::pg_catalog.int2[]` | a cast to INT, TEXT, SMALLINT[] |
+//! | `x::uuid`, `x::json`, `x::jsonb` | `uuid_in(x)`, `json_in(x)`: the text, if it is one of the type |
+//! | `x LIKE 'a/_b' ESCAPE '/'` | `x LIKE 'a\_b'` |
 //!
 //! Invariant: what is rewritten here has no meaning for the planner as it is written.
 
@@ -13,10 +15,13 @@ use std::ops::ControlFlow;
 
 use datafusion::sql::sqlparser::ast::{
     ArrayElemTypeDef, BinaryOperator, CastKind, DataType as SqlType, Expr, Function, FunctionArg, FunctionArgExpr,
-    FunctionArgumentList, FunctionArguments, Ident, ObjectName, Query, SelectItem, SetExpr, Statement, TableFactor,
-    Value, ValueWithSpan, VisitMut, VisitorMut,
+    FunctionArgumentClause, FunctionArgumentList, FunctionArguments, Ident, ObjectName, OrderByExpr, Query, SelectItem,
+    SetExpr, Statement, TableFactor, Value, ValueWithSpan, VisitMut, VisitorMut,
 };
 use datafusion::sql::sqlparser::tokenizer::Span;
+
+use super::calls;
+use super::patterns::like_escape;
 
 /// Types whose values are names of objects and whose numbers are oids.
 const NAMED: [&str; 5] = ["regclass", "regtype", "regnamespace", "regrole", "regproc"];
@@ -71,10 +76,42 @@ fn show_names(query: &mut Query) {
     body(&mut query.body);
 }
 
+/// A column that will be a call keeps the name that it has as a cast.
+fn keep_names(body: &mut SetExpr) {
+    match body {
+        SetExpr::Select(select) => {
+            for item in &mut select.projection {
+                if let SelectItem::UnnamedExpr(expr) = item
+                    && let Expr::Cast { expr: inner, data_type, .. } = &*expr
+                    && checked(data_type).is_some()
+                {
+                    let alias = match inner.as_ref() {
+                        Expr::Identifier(ident) => ident.clone(),
+                        Expr::CompoundIdentifier(idents) if !idents.is_empty() => idents[idents.len() - 1].clone(),
+                        _ => Ident::with_quote('"', calls::column_name(expr)),
+                    };
+                    *item = SelectItem::ExprWithAlias { expr: expr.clone(), alias };
+                }
+            }
+        }
+        SetExpr::SetOperation { left, right, .. } => {
+            keep_names(left);
+            keep_names(right);
+        }
+        // A query within is visited by itself.
+        _ => {}
+    }
+}
+
 struct Words;
 
 impl VisitorMut for Words {
     type Break = ();
+
+    fn pre_visit_query(&mut self, query: &mut Query) -> ControlFlow<()> {
+        keep_names(&mut query.body);
+        ControlFlow::Continue(())
+    }
 
     fn pre_visit_table_factor(&mut self, factor: &mut TableFactor) -> ControlFlow<()> {
         if let TableFactor::Table { name, args: Some(_), .. } | TableFactor::Function { name, .. } = factor {
@@ -139,22 +176,23 @@ fn builtin(op: &mut BinaryOperator) {
     };
 }
 
-/// `LIKE 'a\_b'` for `LIKE 'a/_b' ESCAPE '/'`.
+/// `LIKE 'a\_b'` for `LIKE 'a/_b' ESCAPE '/'`. What is known only when the query runs is left to a function.
 fn escape(pattern: &mut Expr, escape_char: &mut Option<ValueWithSpan>) {
-    let letter = match escape_char.as_ref().map(|value| &value.value) {
-        Some(Value::SingleQuotedString(letter)) if letter.chars().count() == 1 && letter != "\\" => letter.clone(),
-        _ => return,
+    let Some(escape) = escape_char.take() else { return };
+    let constant = |expr: &Expr| match expr {
+        Expr::Value(ValueWithSpan { value: Value::SingleQuotedString(text), .. }) => Some(text.clone()),
+        _ => None,
     };
-    let text = |text: &str| {
-        Expr::Value(ValueWithSpan { value: Value::SingleQuotedString(text.to_owned()), span: Span::empty() })
+    let escape = Expr::Value(escape);
+    let both = constant(pattern).zip(constant(&escape));
+    *pattern = match both.and_then(|(pattern, escape)| like_escape(&pattern, &escape).ok()) {
+        Some(text) => Expr::Value(ValueWithSpan { value: Value::SingleQuotedString(text), span: Span::empty() }),
+        None => call_all("like_escape", vec![pattern.clone(), escape]),
     };
-    let plain = call_all("replace", vec![to_text(pattern.clone()), text("\\"), text("\\\\")]);
-    *pattern = call_all("replace", vec![plain, text(&letter), text("\\")]);
-    *escape_char = None;
 }
 
 fn cast(expr: &mut Expr) {
-    let Expr::Cast { expr: inner, data_type, .. } = expr else { return };
+    let Expr::Cast { expr: inner, data_type, kind, .. } = expr else { return };
     if let Expr::Cast { expr: name, data_type: kind, .. } = inner.as_ref()
         && let Some(kind) = named(kind)
         && is_text(data_type)
@@ -172,6 +210,10 @@ fn cast(expr: &mut Expr) {
         *expr = call(kind, inner.as_ref().clone());
         return;
     }
+    if let (Some(checks), CastKind::Cast | CastKind::DoubleColon) = (checked(data_type), kind) {
+        *expr = call(checks, to_text(inner.as_ref().clone()));
+        return;
+    }
     if let Some(item) = item_of(data_type)
         && named(item) == Some("regtype")
     {
@@ -179,6 +221,21 @@ fn cast(expr: &mut Expr) {
         return;
     }
     plain(data_type);
+}
+
+/// The function that checks a text of the type, whose values are texts here.
+fn checked(data_type: &SqlType) -> Option<&'static str> {
+    let name = match data_type {
+        SqlType::Uuid => "uuid".to_owned(),
+        SqlType::JSON | SqlType::JSONB => "json".to_owned(),
+        SqlType::Custom(name, arguments) if arguments.is_empty() => type_name(name)?,
+        _ => return None,
+    };
+    match name.as_str() {
+        "uuid" => Some("uuid_in"),
+        "json" | "jsonb" => Some("json_in"),
+        _ => None,
+    }
 }
 
 /// The function that shows what a value of the type `kind` names.
@@ -280,6 +337,17 @@ pub(super) fn call_all(name: &str, arguments: Vec<Expr>) -> Expr {
     })
 }
 
+/// A call of an aggregate over sorted rows.
+pub(super) fn call_ordered(name: &str, argument: Expr, keys: Vec<OrderByExpr>) -> Expr {
+    let mut call = call(name, argument);
+    if let Expr::Function(Function { args: FunctionArguments::List(list), .. }) = &mut call
+        && !keys.is_empty()
+    {
+        list.clauses.push(FunctionArgumentClause::OrderBy(keys));
+    }
+    call
+}
+
 /// `expr` as a text.
 pub(super) fn to_text(expr: Expr) -> Expr {
     Expr::Cast { kind: CastKind::Cast, expr: Box::new(expr), data_type: SqlType::Text, array: false, format: None }
@@ -320,6 +388,20 @@ mod tests {
         check("SELECT x::pg_catalog.int2[]", "SELECT x::SMALLINT[]");
         check("SELECT x::oid, y::name", "SELECT x::INT, y::TEXT");
         check("SELECT x::mood", "SELECT x::mood");
+        check("SELECT 1 WHERE x::uuid = 'a'", "SELECT 1 WHERE uuid_in(CAST(x AS TEXT)) = 'a'");
+        check("SELECT x::jsonb, y::UUID::text", "SELECT json_in(CAST(x AS TEXT)) AS x, uuid_in(CAST(y AS TEXT))::TEXT");
+        check(r#"SELECT t."X"::json FROM t"#, r#"SELECT json_in(CAST(t."X" AS TEXT)) AS "X" FROM t"#);
+        check("SELECT CAST('{' AS json)", r#"SELECT json_in(CAST('{' AS TEXT)) AS "json""#);
+        check("SELECT 1 WHERE TRY_CAST(x AS uuid) = 'a'", "SELECT 1 WHERE TRY_CAST(x AS TEXT) = 'a'");
+        check("SELECT x::uuid[]", "SELECT x::TEXT[]");
+    }
+
+    #[test]
+    fn patterns_are_escaped_by_a_backslash() {
+        check("SELECT a LIKE 'x/_y' ESCAPE '/'", r"SELECT a LIKE 'x\_y'");
+        check("SELECT a NOT LIKE 'x' ESCAPE ''", "SELECT a NOT LIKE 'x'");
+        check("SELECT a ILIKE b ESCAPE '!'", "SELECT a ILIKE like_escape(b, '!')");
+        check("SELECT a LIKE 'x!' ESCAPE '!'", "SELECT a LIKE like_escape('x!', '!')");
     }
 
     #[test]

@@ -2,6 +2,8 @@
 //!
 //! Decisions only. Whatever is not known here goes to the engine unchanged, so that its sentence is the answer.
 
+mod literals;
+
 mod words;
 
 mod copy;
@@ -37,9 +39,9 @@ pub(super) enum ClientCommand {
     Begin,
     Commit,
     Rollback,
-    Savepoint,
-    Release,
-    RollbackTo,
+    Savepoint(String),
+    Release(String),
+    RollbackTo(String),
     Set {
         local: bool,
         name: String,
@@ -76,7 +78,47 @@ pub(super) enum ClientCommand {
     Nothing(&'static str),
     /// A function without a meaning here, which pools of connections call; it has one row.
     UnlockAll,
+    /// The number of the connection, when it is asked for alone.
+    BackendPid,
     Refuse(Failure),
+}
+
+impl ClientCommand {
+    /// True if a portal of the statement goes on where it was left.
+    pub(super) fn is_read_in_parts(&self) -> bool {
+        use ClientCommand as C;
+        matches!(self, C::Query { .. } | C::Show(_) | C::UnlockAll | C::BackendPid)
+    }
+
+    /// Bytes of the texts within.
+    fn bytes(&self) -> usize {
+        use ClientCommand as C;
+        let each = size_of::<String>();
+        match self {
+            C::Define { tags } => tags.iter().map(|tag| tag.len() + each).sum(),
+            C::Set { name, value, .. } => name.len() + value.as_ref().map_or(0, String::len),
+            C::Prepare { name, types } => name.len() + types.iter().map(|name| name.len() + each).sum::<usize>(),
+            C::Execute { name, values } => {
+                name.len() + values.iter().map(|value| value.as_ref().map_or(0, String::len) + each).sum::<usize>()
+            }
+            C::Savepoint(name) | C::Release(name) | C::RollbackTo(name) => name.len(),
+            C::Reset(name) | C::Show(name) | C::Deallocate(name) | C::CloseCursor(name) => {
+                name.as_ref().map_or(0, String::len)
+            }
+            C::Declare { name, .. } | C::Fetch { name, .. } => name.len(),
+            C::Copy(layout) => layout.null.len(),
+            C::Refuse(failure) => failure.message.len(),
+            C::Query { .. } | C::Begin | C::Commit | C::Rollback | C::Discard { .. } => 0,
+            C::Nothing(_) | C::UnlockAll | C::BackendPid => 0,
+        }
+    }
+}
+
+impl ClientStatement {
+    /// The bytes that the statement takes.
+    pub(super) fn bytes(&self) -> usize {
+        size_of::<Self>() + self.sql.len() + self.command.bytes()
+    }
 }
 
 /// The statements of `text`.
@@ -154,10 +196,12 @@ fn command(words: &StatementWords<'_>) -> Option<ClientCommand> {
         "START" if words.starts(&["START", "TRANSACTION"]) => ClientCommand::Begin,
         "COMMIT" | "END" if !words.starts(&["COMMIT", "PREPARED"]) => ClientCommand::Commit,
         "ABORT" => ClientCommand::Rollback,
-        "ROLLBACK" if words.has("TO") => ClientCommand::RollbackTo,
+        "ROLLBACK" if words.has("TO") => {
+            savepoint(words, words.position("TO").map_or(0, |at| at + 1), ClientCommand::RollbackTo)
+        }
         "ROLLBACK" => ClientCommand::Rollback,
-        "SAVEPOINT" => ClientCommand::Savepoint,
-        "RELEASE" => ClientCommand::Release,
+        "SAVEPOINT" => savepoint(words, 1, ClientCommand::Savepoint),
+        "RELEASE" => savepoint(words, 1, ClientCommand::Release),
         "SET" => return set(words),
         "RESET" => ClientCommand::Reset(words.rest_of_name(1).filter(|name| !name.eq_ignore_ascii_case("all"))),
         "SHOW" => return show(words),
@@ -182,8 +226,18 @@ fn command(words: &StatementWords<'_>) -> Option<ClientCommand> {
             ClientCommand::Refuse(Failure::unsupported("LOCK is not supported: queries never wait for each other"))
         }
         "SELECT" if words.is(&["SELECT", "pg_advisory_unlock_all", "(", ")"]) => ClientCommand::UnlockAll,
+        "SELECT" if words.is(&["SELECT", "pg_backend_pid", "(", ")"]) => ClientCommand::BackendPid,
         _ => return None,
     })
+}
+
+/// A statement that ends with `[SAVEPOINT] name`, from a word on.
+fn savepoint(words: &StatementWords<'_>, at: usize, command: impl Fn(String) -> ClientCommand) -> ClientCommand {
+    let at = if words.keyword(at) == "SAVEPOINT" && words.len() > at + 1 { at + 1 } else { at };
+    match words.name(at) {
+        Some(name) if words.len() == at + 1 => command(name),
+        _ => ClientCommand::Refuse(Failure::syntax("a savepoint has a name, as in SAVEPOINT s and ROLLBACK TO s")),
+    }
 }
 
 /// SET; what the session does not know goes to the engine.
@@ -239,7 +293,14 @@ fn execute(words: &StatementWords<'_>) -> ClientCommand {
     };
     let Some(name) = words.name(1) else { return refuse() };
     let values = match words.text(2) {
-        "(" => words.list(3).into_iter().map(|range| words.constant(range)).collect::<Option<Vec<_>>>(),
+        "(" => {
+            let ranges = words.list(3);
+            // The list is closed, and nothing stands behind its end.
+            let end = ranges.last().map_or(3, |range| range.end);
+            let is_whole = words.text(end) == ")" && words.len() == end + 1;
+            let values = ranges.into_iter().map(|range| words.constant(range)).collect::<Option<Vec<_>>>();
+            values.filter(|_| is_whole)
+        }
         _ if words.len() == 2 => Some(Vec::new()),
         _ => None,
     };

@@ -107,6 +107,9 @@ fn state_of(code: ErrorCode, message: &str) -> &'static str {
         ErrorCode::QueryFailed if holds(&["ivision by zero", "ivide by zero"]) => "22012",
         ErrorCode::QueryFailed if holds(&["out of range", "verflow"]) => "22003",
         ErrorCode::QueryFailed if holds(&["Cannot cast"]) => "22P02",
+        ErrorCode::InvalidQuery | ErrorCode::QueryFailed if holds(&["invalid input syntax for type"]) => "22P02",
+        ErrorCode::InvalidQuery | ErrorCode::QueryFailed if holds(&["must not end with escape character"]) => "22025",
+        ErrorCode::InvalidQuery | ErrorCode::QueryFailed if holds(&["invalid escape string"]) => "22019",
         code => state(code),
     }
 }
@@ -239,6 +242,8 @@ mod tests {
             (ErrorCode::InvalidQuery, "something else", "42000"),
             (ErrorCode::QueryFailed, "Division by zero in `1 / 0`", "22012"),
             (ErrorCode::QueryFailed, "Cannot cast string 'x'", "22P02"),
+            (ErrorCode::QueryFailed, "invalid input syntax for type uuid: \"abc\"", "22P02"),
+            (ErrorCode::QueryFailed, "LIKE pattern must not end with escape character", "22025"),
             (ErrorCode::Conflict, "table 'x' not found", "42P07"),
         ] {
             assert_eq!(state_of(code, message), expect, "{message}");

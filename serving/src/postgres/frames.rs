@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use bytes::{Buf, Bytes, BytesMut};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout_at};
 
 use super::budget::{Budget, BudgetShare};
 use super::failure::{Failure, Unanswered};
@@ -24,6 +24,9 @@ pub(super) const FREE_BYTES: usize = 64 << 10;
 /// Bytes that are read while a query runs: a client may send further messages before it has the answer.
 const AHEAD_BYTES: usize = 64 << 10;
 
+/// Bytes per millisecond that a client sends at least.
+const SLOWEST: usize = 64;
+
 /// The least and the most bytes for which a buffer grows at once. A connection that waits has the least.
 const PIECE: (usize, usize) = (512, 16 << 10);
 
@@ -36,6 +39,8 @@ impl<T: AsyncRead + AsyncWrite + Send + Unpin> Socket for T {}
 pub(super) struct Frame {
     pub(super) kind: u8,
     pub(super) body: Bytes,
+    /// Why the body was not kept.
+    pub(super) refused: Option<Failure>,
     /// The part of the budget that a long message has, until the message is dropped.
     _held: Option<BudgetShare>,
 }
@@ -46,14 +51,31 @@ pub(super) struct Incoming {
     within: Duration,
     longest: usize,
     budget: Budget,
-    /// The part of the budget of the message that is arriving.
+    /// The part of the budget of the message that is arriving: the bytes that are there, not those that are announced.
     held: Option<BudgetShare>,
+    /// When the wait for the rest of a message began.
+    since: Option<Instant>,
+    /// The message that is arriving and for which there is no memory.
+    refused: Option<RefusedMessage>,
+}
+
+/// A message that is left out.
+struct RefusedMessage {
+    kind: u8,
+    /// Bytes that are still to come.
+    left: usize,
+    failure: Failure,
+}
+
+/// The time in which a message of `length` bytes has to arrive: `within`, and what the slowest client needs.
+fn patience(length: usize, within: Duration) -> Duration {
+    within + Duration::from_millis((length / SLOWEST) as u64)
 }
 
 impl Incoming {
-    /// Every message has to arrive `within` a time after its first byte.
+    /// Every message has to arrive `within` a time after its first byte, and a long one not much later.
     pub(super) fn new(within: Duration, budget: Budget) -> Self {
-        Self { buffer: BytesMut::new(), within, longest: START_BYTES, budget, held: None }
+        Self { buffer: BytesMut::new(), within, longest: START_BYTES, budget, held: None, since: None, refused: None }
     }
 
     /// Allows messages of the usual length.
@@ -75,8 +97,11 @@ impl Incoming {
     ///
     /// Errors: [`Unanswered::Lost`] if the connection breaks off, [`Unanswered::Fatal`] for a length out of limits.
     pub(super) async fn frame(&mut self, socket: &mut dyn Socket) -> Result<Option<Frame>, Unanswered> {
-        if !self.receive(socket, 5).await? {
+        if self.refused.is_none() && !self.receive(socket, 5).await? {
             return Ok(None);
+        }
+        if self.refused.is_some() {
+            return self.leave_out(socket).await;
         }
         let kind = self.buffer.get_u8();
         let length = self.buffer.get_u32() as usize;
@@ -85,7 +110,7 @@ impl Incoming {
             // The allocation of a long message is not kept by a connection that waits.
             self.buffer = BytesMut::new();
         }
-        Ok(Some(Frame { kind, body, _held: self.held.take() }))
+        Ok(Some(Frame { kind, body, refused: None, _held: self.held.take() }))
     }
 
     /// The first message of a connection, which has no kind.
@@ -118,17 +143,18 @@ impl Incoming {
         loop {
             let missing = self.missing(head)?;
             if missing == 0 {
+                self.since = None;
                 return Ok(true);
             }
-            self.count()?;
-            let read = if self.buffer.is_empty() {
-                self.read(socket, missing).await
-            } else {
-                let within = self.within;
-                match timeout(within, self.read(socket, missing)).await {
-                    Ok(read) => read,
-                    Err(_) => return Err(Failure::slow(within).fatal()),
-                }
+            if let Err(failure) = self.count() {
+                let (kind, left) = (self.buffer[0], missing);
+                (self.buffer, self.held) = (BytesMut::new(), None);
+                self.refused = Some(RefusedMessage { kind, left, failure });
+                return Ok(true);
+            }
+            let read = match self.buffer.is_empty() {
+                true => self.read(socket, missing).await,
+                false => self.read_in_time(socket, self.buffer.len() + missing, missing).await?,
             };
             match read {
                 Ok(0) if self.buffer.is_empty() => return Ok(false),
@@ -151,18 +177,138 @@ impl Incoming {
         Ok((head - 4 + length).saturating_sub(self.buffer.len()))
     }
 
-    /// Counts the message that is arriving if it is long.
-    fn count(&mut self) -> Result<(), Unanswered> {
-        let Some(mut length) = self.buffer.get(1..5) else { return Ok(()) };
-        let length = length.get_u32() as usize;
-        if length > FREE_BYTES && self.longest == MESSAGE_BYTES && self.held.is_none() {
-            self.held = Some(self.budget.hold(length).map_err(Failure::fatal)?);
+    /// Counts what is there of a long message.
+    fn count(&mut self) -> Result<(), Failure> {
+        let arrived = self.buffer.len();
+        if arrived <= FREE_BYTES || self.longest != MESSAGE_BYTES {
+            return Ok(());
         }
-        Ok(())
+        match &mut self.held {
+            Some(held) => held.resize(arrived),
+            None => self.budget.hold(arrived).map(|held| self.held = Some(held)),
+        }
+    }
+
+    /// Leaves the rest of a refused message out.
+    async fn leave_out(&mut self, socket: &mut dyn Socket) -> Result<Option<Frame>, Unanswered> {
+        loop {
+            let here = self.buffer.len();
+            let left = match &mut self.refused {
+                None => return Ok(None),
+                Some(refused) => {
+                    let out = refused.left.min(here);
+                    refused.left -= out;
+                    self.buffer.advance(out);
+                    refused.left
+                }
+            };
+            if left == 0
+                && let Some(RefusedMessage { kind, failure, .. }) = self.refused.take()
+            {
+                self.since = None;
+                return Ok(Some(Frame { kind, body: Bytes::new(), refused: Some(failure), _held: None }));
+            }
+            match self.read_in_time(socket, MESSAGE_BYTES, left).await? {
+                Ok(0) => return Err(Unanswered::Lost(None)),
+                Ok(_) => {}
+                Err(error) => return Err(Unanswered::Lost(Some(error))),
+            }
+        }
+    }
+
+    /// Reads a part of a message of `length` bytes, in the time of the whole message.
+    async fn read_in_time(
+        &mut self,
+        socket: &mut dyn Socket,
+        length: usize,
+        missing: usize,
+    ) -> Result<std::io::Result<usize>, Unanswered> {
+        let within = patience(length, self.within);
+        let until = *self.since.get_or_insert_with(Instant::now) + within;
+        let read = timeout_at(until, self.read(socket, missing)).await;
+        read.map_err(|_| Failure::slow(within).fatal())
     }
 
     async fn read(&mut self, socket: &mut dyn Socket, missing: usize) -> std::io::Result<usize> {
         self.buffer.reserve(missing.clamp(PIECE.0, PIECE.1));
         socket.read_buf(&mut self.buffer).await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::AsyncWriteExt;
+
+    use super::super::budget::AllBudget;
+    use super::*;
+
+    const LONG: usize = 4 << 20;
+
+    fn incoming(budget: &AllBudget) -> Incoming {
+        let mut incoming = Incoming::new(Duration::from_secs(5), budget.one());
+        incoming.trust();
+        incoming
+    }
+
+    #[test]
+    fn long_messages_have_more_time() {
+        let seconds = |length| patience(length, Duration::from_secs(30)).as_secs();
+        assert_eq!([0, 10 << 10, 1 << 20, 4 << 20].map(seconds), [30, 30, 46, 95]);
+    }
+
+    #[tokio::test]
+    async fn a_message_that_trickles_in_ends_its_connection() {
+        let budget = AllBudget::new();
+        let (mut client, mut server) = tokio::io::duplex(1 << 10);
+        client.write_all(b"Q\0\0\x10\0").await.unwrap();
+        let mut incoming = Incoming::new(Duration::from_millis(200), budget.one());
+        let trickle = async {
+            // Each byte is in time, and all of them together are not.
+            while client.write_all(b"x").await.is_ok() {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        };
+        let failed = tokio::select! {
+            frame = incoming.frame(&mut server) => frame.err(),
+            () = trickle => None,
+        };
+        assert!(matches!(failed, Some(Unanswered::Fatal(failure)) if failure.state == "08P01"));
+    }
+
+    #[tokio::test]
+    async fn announced_bytes_count_when_they_arrive() {
+        let budget = AllBudget::new();
+        let mut waiting = Vec::new();
+        // All of them announce far more than there is.
+        for _ in 0..200 {
+            let (mut client, mut server) = tokio::io::duplex(256 << 10);
+            client.write_all(b"Q\0\x3f\xff\xff").await.unwrap();
+            client.write_all(&[b'x'; 100 << 10]).await.unwrap();
+            let mut incoming = incoming(&budget);
+            let arriving = tokio::time::timeout(Duration::from_millis(1), incoming.frame(&mut server)).await;
+            assert!(arriving.is_err());
+            waiting.push((client, server, incoming));
+        }
+        let (mut client, mut server) = tokio::io::duplex(LONG + 5);
+        client.write_all(b"Q\0\x3f\xff\xff").await.unwrap();
+        client.write_all(&vec![b'x'; LONG]).await.unwrap();
+        let frame = incoming(&budget).frame(&mut server).await;
+        assert_eq!(frame.ok().flatten().map(|frame| frame.body.len()), Some((4 << 20) - 5));
+    }
+    #[tokio::test]
+    async fn a_message_without_memory_is_left_out_and_the_next_one_is_read() {
+        let budget = AllBudget::new();
+        let one = budget.one();
+        let _held = one.hold((16 << 20) - (200 << 10)).unwrap();
+        let (mut client, mut server) = tokio::io::duplex(LONG);
+        client.write_all(b"Q\0\x10\0\0").await.unwrap();
+        client.write_all(&vec![b'x'; (1 << 20) - 4]).await.unwrap();
+        client.write_all(b"S\0\0\0\x04").await.unwrap();
+        let mut incoming = Incoming::new(Duration::from_secs(5), one);
+        incoming.trust();
+        for (kind, expect) in [(b'Q', Some("53200")), (b'S', None)] {
+            let frame = incoming.frame(&mut server).await.ok().flatten().unwrap();
+            assert_eq!((frame.kind, frame.refused.map(|failure| failure.state)), (kind, expect));
+        }
     }
 }

@@ -1,17 +1,19 @@
 //! Values for placeholders, in the text and the binary format of PostgreSQL.
 
-use arrow::datatypes::{DataType, IntervalMonthDayNano, TimeUnit, i256};
+mod arrays;
+mod moments;
+
+use arrow::datatypes::{DataType, IntervalMonthDayNano, TimeUnit};
 use bytes::{Buf, Bytes};
 use datafusion::common::ScalarValue;
 use pgwire::api::Type;
 
 use super::types;
 use super::values::times::{EPOCH_DAYS, EPOCH_MICROS};
-use crate::parameters::Parameter;
+use crate::parameters::{MOST_DIGITS, Parameter, beginning, decimal};
 
-/// Digits of one digit of a numeric, and how many of them a numeric may have here.
+/// Digits of one digit of a numeric.
 const BASE: i16 = 10_000;
-const MOST_DIGITS: usize = 76;
 
 /// Reads a value of `given`; without a type, the query decides what the text means.
 ///
@@ -27,7 +29,8 @@ pub(super) fn read(given: Option<&Type>, is_binary: bool, bytes: &Bytes) -> Resu
 
 /// True for a text whose meaning depends on the type that the query expects.
 pub(super) fn needs_type(bytes: &[u8]) -> bool {
-    bytes.starts_with(b"{") || bytes.starts_with(b"\\x")
+    let text = bytes.trim_ascii_start();
+    text.starts_with(b"{") || text.starts_with(b"\\x") || moments::may_have_zone(text)
 }
 
 fn text(bytes: &[u8]) -> Result<&str, String> {
@@ -38,14 +41,14 @@ fn of_text(given: &Type, text: &str) -> Result<ScalarValue, String> {
     let trimmed = text.trim();
     if let Some(item) = types::item(given) {
         let wanted = types::taken(&item).or((item == Type::NUMERIC).then_some(DataType::Null));
-        let items = split_array(trimmed)?.into_iter().map(|text| match text {
+        let items = arrays::items(trimmed)?.into_iter().map(|text| match text {
             Some(text) => of_text(&item, &text).map(Some),
             None => Ok(None),
         });
         return list(wanted, items.collect::<Result<_, String>>()?, given);
     }
     match *given {
-        Type::NUMERIC => numeric(trimmed),
+        Type::NUMERIC => decimal(trimmed),
         Type::BYTEA => match trimmed.strip_prefix("\\x") {
             Some(digits) => hex(digits).map(|bytes| ScalarValue::Binary(Some(bytes))),
             None => Ok(ScalarValue::Binary(Some(text.as_bytes().to_vec()))),
@@ -53,13 +56,14 @@ fn of_text(given: &Type, text: &str) -> Result<ScalarValue, String> {
         Type::BOOL => match trimmed.to_ascii_lowercase().as_str() {
             "t" | "true" | "y" | "yes" | "on" | "1" => Ok(ScalarValue::Boolean(Some(true))),
             "f" | "false" | "n" | "no" | "off" | "0" => Ok(ScalarValue::Boolean(Some(false))),
-            _ => Err(format!("`{text}` is not a boolean")),
+            _ => Err(format!("`{}` is not a boolean", beginning(text))),
         },
         _ => match types::taken(given) {
             Some(DataType::Utf8) => Ok(ScalarValue::Utf8(Some(text.to_owned()))),
             Some(wanted) => {
-                let cast = ScalarValue::Utf8(Some(trimmed.to_owned())).cast_to(&wanted);
-                cast.map_err(|_| format!("`{text}` is not a value of the type {given}"))
+                let plain = moments::plain(given, trimmed)?.unwrap_or_else(|| trimmed.to_owned());
+                let cast = ScalarValue::Utf8(Some(plain)).cast_to(&wanted);
+                cast.map_err(|_| format!("`{}` is not a value of the type {given}", beginning(text)))
             }
             None => Err(format!("values of the type {given} are not supported; send text")),
         },
@@ -82,7 +86,11 @@ fn of_binary(given: &Type, mut bytes: Bytes) -> Result<ScalarValue, String> {
         Type::FLOAT8 => width(8).map(|()| ScalarValue::Float64(Some(bytes.get_f64())))?,
         Type::DATE => {
             width(4)?;
-            ScalarValue::Date32(Some(bytes.get_i32().checked_add(EPOCH_DAYS).ok_or_else(wrong)?))
+            let days = match bytes.get_i32() {
+                i32::MIN | i32::MAX => return Err(moments::INFINITE.to_owned()),
+                days => days,
+            };
+            ScalarValue::Date32(Some(days.checked_add(EPOCH_DAYS).ok_or_else(wrong)?))
         }
         Type::TIME => {
             width(8)?;
@@ -90,7 +98,10 @@ fn of_binary(given: &Type, mut bytes: Bytes) -> Result<ScalarValue, String> {
         }
         Type::TIMESTAMP | Type::TIMESTAMPTZ => {
             width(8)?;
-            let micros = bytes.get_i64().checked_add(EPOCH_MICROS).ok_or_else(wrong)?;
+            let micros = match bytes.get_i64() {
+                i64::MIN | i64::MAX => return Err(moments::INFINITE.to_owned()),
+                micros => micros.checked_add(EPOCH_MICROS).ok_or_else(wrong)?,
+            };
             let zone = (*given == Type::TIMESTAMPTZ).then(|| "UTC".into());
             ScalarValue::TimestampMicrosecond(Some(micros), zone)
         }
@@ -100,7 +111,7 @@ fn of_binary(given: &Type, mut bytes: Bytes) -> Result<ScalarValue, String> {
             let (days, months) = (bytes.get_i32(), bytes.get_i32());
             ScalarValue::IntervalMonthDayNano(Some(IntervalMonthDayNano { months, days, nanoseconds }))
         }
-        Type::NUMERIC => numeric(&digits_of(bytes).ok_or_else(wrong)??)?,
+        Type::NUMERIC => decimal(&digits_of(bytes).ok_or_else(wrong)??)?,
         Type::BYTEA => ScalarValue::Binary(Some(bytes.to_vec())),
         Type::UUID => {
             width(16)?;
@@ -128,6 +139,7 @@ fn array(given: &Type, item: &Type, mut bytes: Bytes) -> Result<ScalarValue, Str
         }
         _ => return Err("arrays of several dimensions are not supported".into()),
     };
+    arrays::check_count(count)?;
     let mut items = Vec::new();
     for _ in 0..count {
         items.push(match usize::try_from(int(&mut bytes)?) {
@@ -162,45 +174,12 @@ fn list(wanted: Option<DataType>, items: Vec<Option<ScalarValue>>, given: &Type)
     }
     let null = ScalarValue::try_from(&wanted).map_err(|error| error.strip_backtrace())?;
     let items = items.into_iter().map(|item| match item {
+        Some(item) if item.data_type() == wanted => Ok(item),
         Some(item) => item.cast_to(&wanted).map_err(|error| error.strip_backtrace()),
         None => Ok(null.clone()),
     });
     let items = items.collect::<Result<Vec<_>, String>>()?;
     Ok(ScalarValue::List(ScalarValue::new_list(&items, &wanted, true)))
-}
-
-/// The texts of the items of `{a,"b c",NULL}`.
-fn split_array(text: &str) -> Result<Vec<Option<String>>, String> {
-    let wrong = || format!("`{text}` is not an array of one dimension, such as {{a,\"b c\",NULL}}");
-    let inner = text.strip_prefix('{').and_then(|rest| rest.strip_suffix('}')).ok_or_else(wrong)?;
-    if inner.trim().is_empty() {
-        return Ok(Vec::new());
-    }
-    let mut items = Vec::new();
-    let (mut item, mut is_quoted, mut in_quotes) = (String::new(), false, false);
-    let mut characters = inner.chars();
-    loop {
-        match characters.next() {
-            Some('\\') => item.push(characters.next().ok_or_else(wrong)?),
-            Some('"') => (is_quoted, in_quotes) = (true, !in_quotes),
-            Some('{' | '}') if !in_quotes => return Err(wrong()),
-            Some(other) if in_quotes || other != ',' => item.push(other),
-            None if in_quotes => return Err(wrong()),
-            end => {
-                let plain = item.trim();
-                items.push(match is_quoted {
-                    true => Some(item.clone()),
-                    false if plain.is_empty() => return Err(wrong()),
-                    false if plain.eq_ignore_ascii_case("null") => None,
-                    false => Some(plain.to_owned()),
-                });
-                if end.is_none() {
-                    return Ok(items);
-                }
-                (item, is_quoted) = (String::new(), false);
-            }
-        }
-    }
 }
 
 /// The digits of a binary numeric as text; `None` if the bytes are none.
@@ -239,45 +218,6 @@ fn digits_of(mut bytes: Bytes) -> Option<Result<String, String>> {
         text.push_str(&fraction);
     }
     Some(Ok(text))
-}
-
-/// A decimal with exactly the digits of the text.
-fn numeric(text: &str) -> Result<ScalarValue, String> {
-    let wrong = || format!("`{text}` is not a number of fixed digits");
-    let (mantissa, exponent) = match text.split_once(['e', 'E']) {
-        Some((mantissa, exponent)) => (mantissa, exponent.parse::<i32>().map_err(|_| wrong())?),
-        None => (text, 0),
-    };
-    let (negative, unsigned) = match mantissa.strip_prefix('-') {
-        Some(rest) => (true, rest),
-        None => (false, mantissa.strip_prefix('+').unwrap_or(mantissa)),
-    };
-    let (whole, fraction) = unsigned.split_once('.').unwrap_or((unsigned, ""));
-    let digits = format!("{whole}{fraction}");
-    if digits.is_empty() || !digits.bytes().all(|digit| digit.is_ascii_digit()) {
-        return Err(wrong());
-    }
-    let long = || format!("`{text}` has more than {MOST_DIGITS} digits");
-    let scale = i32::try_from(fraction.len()).map_err(|_| long())?.checked_sub(exponent).ok_or_else(long)?;
-    let mut digits = digits.trim_start_matches('0').to_owned();
-    if scale < 0 {
-        if scale < -(MOST_DIGITS as i32) {
-            return Err(long());
-        }
-        digits.push_str(&"0".repeat(scale.unsigned_abs() as usize));
-    }
-    let scale = usize::try_from(scale).unwrap_or(0);
-    let precision = digits.len().max(scale).max(1);
-    if precision > MOST_DIGITS {
-        return Err(long());
-    }
-    let sign = if negative { "-" } else { "" };
-    let value: i256 = format!("{sign}0{digits}").parse().map_err(|_| wrong())?;
-    let (precision, scale) = (precision as u8, scale as i8);
-    match (precision, value.to_i128()) {
-        (..=38, Some(value)) => Ok(ScalarValue::Decimal128(Some(value), precision, scale)),
-        _ => Ok(ScalarValue::Decimal256(Some(value), precision, scale)),
-    }
 }
 
 fn hex(digits: &str) -> Result<Vec<u8>, String> {

@@ -6,6 +6,7 @@ use bytes::{Buf, Bytes};
 
 use super::failure::{Failure, Unanswered};
 use super::frames::Frame;
+use crate::parameters::MOST;
 
 /// What a name is the name of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -92,6 +93,14 @@ impl Request {
     }
 }
 
+/// Errors: a failure for more placeholders than a statement may have.
+pub(super) fn check_count(count: usize) -> Result<(), Failure> {
+    match count <= MOST {
+        true => Ok(()),
+        false => Err(Failure::new("54023", format!("a statement has at most {MOST} placeholders, not {count}"))),
+    }
+}
+
 /// The contents of a message, from front to back.
 pub(super) struct Fields(pub(super) Bytes);
 
@@ -135,6 +144,7 @@ impl Fields {
         let (portal, statement) = (self.text()?, self.text()?);
         let value_formats = self.list(2, |fields| fields.0.get_i16())?;
         let count = usize::from(self.fixed(2)?.get_u16());
+        check_count(count)?;
         // Each value has at least its length, so a count that is too high fails early.
         let mut values = Vec::new();
         for _ in 0..count {

@@ -5,6 +5,8 @@
 use arrow::error::ArrowError;
 use arrow::record_batch::RecordBatch;
 use bytes::{BufMut, BytesMut};
+use datafusion::error::DataFusionError;
+use datafusion::execution::memory_pool::MemoryReservation;
 
 use super::types::Formats;
 use super::values::{Column, sized};
@@ -48,6 +50,20 @@ pub(super) struct EncodedBatch {
     head: &'static [u8],
 }
 
+/// Why a row is not written.
+pub(super) enum Unwritten {
+    /// A value has no place in the format.
+    Value(String),
+    /// The query has no memory left for it.
+    Memory(DataFusionError),
+}
+
+impl From<String> for Unwritten {
+    fn from(reason: String) -> Self {
+        Unwritten::Value(reason)
+    }
+}
+
 /// What stands in front of the rows of a binary COPY: a signature, no flags, and no extension.
 const BINARY_HEAD: &[u8] = b"PGCOPY\n\xff\r\n\0\0\0\0\0\0\0\0\0";
 
@@ -77,19 +93,25 @@ impl EncodedBatch {
 
     /// Writes a piece of at most `most` rows behind `out`, and returns their number.
     ///
-    /// Errors: a sentence for a value that has no place in the format.
-    pub(super) fn write(&mut self, layout: &Layout, most: usize, out: &mut BytesMut) -> Result<usize, String> {
+    /// Errors: why a row is not written.
+    pub(super) fn write(
+        &mut self,
+        layout: &Layout,
+        most: usize,
+        out: &mut BytesMut,
+        memory: Option<&MemoryReservation>,
+    ) -> Result<usize, Unwritten> {
         let mut written = 0;
         let full = out.len().saturating_add(PIECE_BYTES);
         while written < most && self.next < self.rows && out.len() < full {
             let row = self.next;
             match layout {
-                Layout::Rows(formats) => message(b'D', out, |out| self.row(row, formats, out))?,
+                Layout::Rows(formats) => message(b'D', out, |out| self.row(row, formats, out, memory))?,
                 Layout::Copy(copy) => {
                     let head = std::mem::take(&mut self.head);
                     message(b'd', out, |out| {
                         out.put_slice(head);
-                        self.copied(row, copy, out)
+                        self.copied(row, copy, out, memory)
                     })?;
                 }
             }
@@ -98,7 +120,13 @@ impl EncodedBatch {
         Ok(written)
     }
 
-    fn row(&self, row: usize, formats: &Formats, out: &mut BytesMut) -> Result<(), String> {
+    fn row(
+        &self,
+        row: usize,
+        formats: &Formats,
+        out: &mut BytesMut,
+        memory: Option<&MemoryReservation>,
+    ) -> Result<(), Unwritten> {
         out.put_i16(self.columns.len() as i16);
         for (at, column) in self.columns.iter().enumerate() {
             if column.is_null(row) {
@@ -111,13 +139,20 @@ impl EncodedBatch {
                     Ok(())
                 })?;
             }
+            count(out, memory)?;
         }
         Ok(())
     }
 
-    fn copied(&self, row: usize, copy: &CopyLayout, out: &mut BytesMut) -> Result<(), String> {
+    fn copied(
+        &self,
+        row: usize,
+        copy: &CopyLayout,
+        out: &mut BytesMut,
+        memory: Option<&MemoryReservation>,
+    ) -> Result<(), Unwritten> {
         if copy.format == CopyFormat::Binary {
-            return self.row(row, &Formats(vec![1]), out);
+            return self.row(row, &Formats(vec![1]), out, memory);
         }
         let mut text = BytesMut::new();
         for (at, column) in self.columns.iter().enumerate() {
@@ -134,9 +169,21 @@ impl EncodedBatch {
                 CopyFormat::Csv => copy.write_csv(&text, self.columns.len() == 1, out),
                 _ => copy.write_text(&text, out),
             }
+            count(out, memory)?;
         }
         out.put_u8(b'\n');
         Ok(())
+    }
+}
+
+/// Counts bytes that wait for the client, once they are more than a piece.
+fn count(out: &BytesMut, memory: Option<&MemoryReservation>) -> Result<(), Unwritten> {
+    match memory {
+        Some(memory) if out.len() > memory.size().max(PIECE_BYTES) => {
+            // In steps: the pool is not asked for every column.
+            memory.try_resize(out.len().saturating_add(out.len() / 4)).map_err(Unwritten::Memory)
+        }
+        _ => Ok(()),
     }
 }
 
@@ -215,17 +262,17 @@ impl CopyLayout {
 }
 
 /// Writes a message of a kind behind `out`. A message that fails is taken back.
-fn message(
+fn message<E: From<String>>(
     kind: u8,
     out: &mut BytesMut,
-    write: impl FnOnce(&mut BytesMut) -> Result<(), String>,
-) -> Result<(), String> {
+    write: impl FnOnce(&mut BytesMut) -> Result<(), E>,
+) -> Result<(), E> {
     let start = out.len();
     out.put_u8(kind);
     let at = out.len();
     out.put_i32(0);
-    let written =
-        write(out).and_then(|()| i32::try_from(out.len() - at).map_err(|_| "a row is longer than 2 GiB".into()));
+    let written = write(out)
+        .and_then(|()| i32::try_from(out.len() - at).map_err(|_| "a row is longer than 2 GiB".to_owned().into()));
     match written {
         Ok(length) => {
             out[at..at + 4].copy_from_slice(&length.to_be_bytes());

@@ -3,6 +3,7 @@
 //! Invariant: nothing of a session is shared with another one.
 
 mod portal;
+mod sizes;
 
 mod answers;
 mod local;
@@ -20,7 +21,7 @@ use thalweg_schemas::api::sql::Frontiers;
 use tokio::time::Instant;
 
 use self::portal::{Portal, PreparedStatement};
-use super::budget::Budget;
+use super::budget::{Budget, BudgetShare};
 use super::clients::Interrupt;
 use super::commands::ClientCommand;
 use super::failure::{Failure, Unanswered};
@@ -41,7 +42,7 @@ pub(super) struct PostgresSession {
     /// The session as others see it.
     listed: ListedSession,
     budget: Budget,
-    settings: SessionSettings,
+    settings: Arc<HeldSettings>,
     block: Option<TransactionBlock>,
     statements: HashMap<String, Arc<PreparedStatement>>,
     portals: HashMap<String, Portal>,
@@ -55,8 +56,30 @@ pub(super) struct PostgresSession {
 struct TransactionBlock {
     failed: bool,
     /// The settings after a ROLLBACK, and after a COMMIT.
-    before: SessionSettings,
-    committed: SessionSettings,
+    before: Arc<HeldSettings>,
+    committed: Arc<HeldSettings>,
+    savepoints: Vec<Savepoint>,
+}
+
+/// What ROLLBACK TO gives back.
+struct Savepoint {
+    name: String,
+    settings: Arc<HeldSettings>,
+    committed: Arc<HeldSettings>,
+    _held: BudgetShare,
+}
+
+/// Settings, and what counts for them.
+struct HeldSettings {
+    settings: SessionSettings,
+    _held: BudgetShare,
+}
+
+impl HeldSettings {
+    fn new(settings: SessionSettings, budget: &Budget) -> Result<Arc<Self>, Failure> {
+        let held = budget.hold(settings.bytes())?;
+        Ok(Arc::new(Self { settings, _held: held }))
+    }
 }
 
 impl PostgresSession {
@@ -67,8 +90,9 @@ impl PostgresSession {
         listed: ListedSession,
         budget: Budget,
         settings: SessionSettings,
-    ) -> Self {
-        Self {
+    ) -> Result<Self, Failure> {
+        let settings = HeldSettings::new(settings, &budget)?;
+        Ok(Self {
             engine,
             denied,
             interrupt,
@@ -80,7 +104,7 @@ impl PostgresSession {
             portals: HashMap::new(),
             frontier: None,
             skips: false,
-        }
+        })
     }
 
     /// True if messages of the extended protocol are skipped until a Sync.
@@ -135,7 +159,7 @@ impl PostgresSession {
 
     /// Begins to run a statement.
     fn begin(&self) -> Stop {
-        let until = self.settings.timeout().map(|timeout| Instant::now() + timeout);
+        let until = self.settings.settings.timeout().map(|timeout| Instant::now() + timeout);
         Stop { token: self.interrupt.begin(), until }
     }
 
@@ -143,7 +167,7 @@ impl PostgresSession {
     fn check_block(&self, command: &ClientCommand) -> Result<(), Failure> {
         let failed = self.block.as_ref().is_some_and(|block| block.failed);
         match command {
-            ClientCommand::Rollback | ClientCommand::Commit | ClientCommand::RollbackTo => Ok(()),
+            ClientCommand::Rollback | ClientCommand::Commit | ClientCommand::RollbackTo(_) => Ok(()),
             _ if failed => Err(Failure::new(
                 "25P02",
                 "current transaction is aborted, commands ignored until end of transaction block",
@@ -155,7 +179,7 @@ impl PostgresSession {
     /// The options of a query of this session.
     fn options(&self) -> Options {
         let client = RequestClient { protocol: Protocol::Postgres, session: Some(self.listed.id()) };
-        Options { definitions: self.denied, client, ..self.settings.options().clone() }
+        Options { definitions: self.denied, client, ..self.settings.settings.options().clone() }
     }
 
     /// The end of the first portal whose query is under way: its time is over then.
@@ -189,8 +213,8 @@ impl PostgresSession {
     }
 
     /// Changes the settings, and tells the client of those that it follows.
-    fn change(&mut self, wire: &mut Wire, settings: SessionSettings) -> Result<(), Unanswered> {
-        for (name, value) in settings.changes(&self.settings) {
+    fn change(&mut self, wire: &mut Wire, settings: Arc<HeldSettings>) -> Result<(), Unanswered> {
+        for (name, value) in settings.settings.changes(&self.settings.settings) {
             if name == "application_name" {
                 self.listed.rename(&value);
             }

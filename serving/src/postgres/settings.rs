@@ -82,6 +82,10 @@ const SETTINGS: [SessionSetting; 36] = [
 /// The version of PostgreSQL whose protocol and catalog are spoken, and the version of the server.
 const SERVER_VERSION: &str = concat!("17.0 (Thalweg ", env!("CARGO_PKG_VERSION"), ")");
 
+/// The longest value of a setting, and of the one that names partitions.
+const VALUE_BYTES: usize = 4 << 10;
+const FRONTIER_BYTES: usize = 1 << 20;
+
 /// Options of queries, with their values at the start.
 const OPTIONS: [(&str, &str); 4] = [
     ("thalweg.min_frontier", "{}"),
@@ -122,6 +126,11 @@ impl SessionSettings {
     /// Errors: a failure for a name or a value that is not accepted.
     pub(super) fn set(&mut self, name: &str, value: &str) -> Result<(), Failure> {
         let key = name.to_ascii_lowercase();
+        let most = if key == "thalweg.min_frontier" { FRONTIER_BYTES } else { VALUE_BYTES };
+        if value.len() > most {
+            let bytes = value.len();
+            return Err(Failure::new("54000", format!("a value of \"{name}\" has at most {most} bytes, not {bytes}")));
+        }
         if let Some(option) = key.strip_prefix("thalweg.") {
             self.options.set(option, value).map_err(|error| Failure::of(&error, "", 0))?;
             self.values.insert(key, value.to_owned());
@@ -146,6 +155,13 @@ impl SessionSettings {
         };
         self.values.insert(key, value.to_owned());
         Ok(())
+    }
+
+    /// The bytes that the values take; frontiers are kept as they are written and as they are read.
+    pub(super) fn bytes(&self) -> usize {
+        let values = self.values.iter().chain(&self.initial);
+        size_of::<Self>()
+            + values.map(|(name, value)| name.len() + 4 * value.len() + 2 * size_of::<String>()).sum::<usize>()
     }
 
     /// Gives a setting, or all of them, the value of the start.

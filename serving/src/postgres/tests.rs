@@ -4,6 +4,7 @@ mod bytes;
 mod clients;
 mod encryption;
 mod extended;
+mod limits;
 mod simple;
 
 use std::time::Duration;

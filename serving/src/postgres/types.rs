@@ -6,6 +6,8 @@ use arrow::datatypes::{DataType, Field, IntervalUnit, Schema, TimeUnit};
 use pgwire::api::Type;
 use pgwire::messages::data::{FieldDescription, RowDescription};
 
+use super::failure::Failure;
+
 /// Bytes of the head of a numeric's modifier.
 const MODIFIER_HEAD: i32 = 4;
 
@@ -129,6 +131,15 @@ pub(super) fn planned(given: &Type) -> Option<DataType> {
     }
 }
 
+/// Errors: a failure for more columns than the protocol can number.
+pub(super) fn check_count(schema: &Schema) -> Result<(), Failure> {
+    let (count, most) = (schema.fields().len(), usize::from(i16::MAX.unsigned_abs()));
+    match count <= most {
+        true => Ok(()),
+        false => Err(Failure::new("54011", format!("an answer has at most {most} columns here, not {count}"))),
+    }
+}
+
 /// The columns of an answer; a column without a format has the text format.
 pub(super) fn description(schema: &Schema, formats: &Formats) -> RowDescription {
     let fields = schema.fields().iter().enumerate().map(|(at, field)| {
@@ -160,11 +171,13 @@ fn size(shown: &Type) -> i16 {
 }
 
 /// Precision and scale of a numeric.
-fn modifier(found: &DataType) -> i32 {
+pub(super) fn modifier(found: &DataType) -> i32 {
     match encoded(found) {
         DataType::Decimal128(precision, scale) | DataType::Decimal256(precision, scale) if scale >= 0 => {
             ((i32::from(precision) << 16) | i32::from(scale)) + MODIFIER_HEAD
         }
+        // That of an array is the one of its items.
+        DataType::List(item) if !item.data_type().is_nested() => modifier(item.data_type()),
         _ => -1,
     }
 }

@@ -6,11 +6,13 @@ mod numbers;
 mod texts;
 pub(super) mod times;
 
+mod keyed;
 mod nested;
 
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray};
+use arrow::buffer::NullBuffer;
 use arrow::compute::{CastOptions, cast_with_options};
 use arrow::datatypes as arrow_types;
 use arrow::datatypes::DataType;
@@ -24,23 +26,36 @@ use self::value::EncodedValues;
 
 /// A column of an answer.
 pub(super) struct Column {
-    nulls: ArrayRef,
+    nulls: Option<NullBuffer>,
     values: Box<dyn EncodedValues>,
 }
 
 impl Column {
     /// Errors: those of a cast into the type that is encoded.
     pub(super) fn new(array: &ArrayRef) -> Result<Self, ArrowError> {
-        let encoded = types::encoded(array.data_type());
+        let nulls = array.logical_nulls();
+        if let Some((keys, shared)) = keyed::keyed(array) {
+            let values = Self::new(&shared)?.values;
+            return Ok(Self { values: Box::new(keyed::KeyedValues { keys, values }), nulls });
+        }
+        let encoded = match array.data_type() {
+            // Items are encoded by themselves.
+            DataType::List(_) => array.data_type().clone(),
+            DataType::LargeList(item)
+            | DataType::FixedSizeList(item, _)
+            | DataType::ListView(item)
+            | DataType::LargeListView(item) => DataType::List(Arc::clone(item)),
+            other => types::encoded(other),
+        };
         let array = match array.data_type() == &encoded {
             true => Arc::clone(array),
             false => cast_with_options(array, &encoded, &CastOptions { safe: false, ..CastOptions::default() })?,
         };
-        Ok(Self { values: values(&array)?, nulls: array })
+        Ok(Self { values: values(&array)?, nulls })
     }
 
     pub(super) fn is_null(&self, row: usize) -> bool {
-        self.nulls.is_null(row) || self.nulls.data_type().is_null()
+        self.nulls.as_ref().is_some_and(|nulls| nulls.is_null(row))
     }
 
     pub(super) fn values(&self) -> &dyn EncodedValues {

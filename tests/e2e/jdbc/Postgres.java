@@ -2,6 +2,7 @@
 
 import java.math.BigDecimal;
 import java.sql.Connection;
+import java.sql.Date;
 import java.sql.DriverManager;
 import java.sql.PreparedStatement;
 import java.sql.ResultSet;
@@ -16,6 +17,10 @@ public class Postgres {
     public static void main(String[] arguments) throws Exception {
         try (Connection connection = DriverManager.getConnection(arguments[0])) {
             types(connection);
+            // In the simple mode they are literals of the query.
+            if (!arguments[0].contains("preferQueryMode=simple")) {
+                moments(connection);
+            }
             parts(connection);
             timeouts(connection);
             System.out.println("done");
@@ -52,6 +57,23 @@ public class Postgres {
                     same(rows.getObject(7, LocalDate.class), LocalDate.of(2026, 1, 31));
                     same(Arrays.asList((Object[]) rows.getArray(8).getArray()), Arrays.asList(1L, 2L));
                     same(rows.getString(9), "ü");
+                }
+            }
+        }
+    }
+
+    // The driver sends times and dates as texts of no type, with the offset of its own zone.
+    private static void moments(Connection connection) throws SQLException {
+        String sql = "SELECT count(*) FROM (VALUES (TIMESTAMP '2026-01-31 10:00:00', DATE '2026-01-31', "
+            + "CAST('1.01' AS DECIMAL(10, 2)))) AS t (at, day, amount) WHERE at = ? AND day = ? AND amount > ?";
+        try (PreparedStatement statement = connection.prepareStatement(sql)) {
+            for (int run = 0; run < 8; run++) {
+                statement.setTimestamp(1, Timestamp.valueOf("2026-01-31 10:00:00"));
+                statement.setDate(2, Date.valueOf("2026-01-31"));
+                statement.setBigDecimal(3, new BigDecimal("1.005"));
+                try (ResultSet rows = statement.executeQuery()) {
+                    rows.next();
+                    same(rows.getLong(1), 1L);
                 }
             }
         }

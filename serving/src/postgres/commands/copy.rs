@@ -3,7 +3,8 @@
 use super::super::failure::Failure;
 use super::super::rows::{CopyFormat, CopyLayout};
 use super::ClientCommand;
-use super::words::{StatementWords, literal};
+use super::literals::literal;
+use super::words::StatementWords;
 
 impl CopyLayout {
     fn new(format: CopyFormat) -> Self {
@@ -94,11 +95,15 @@ fn options(words: &StatementWords<'_>, mut at: usize) -> Result<CopyLayout, Fail
         Some("binary") => CopyFormat::Binary,
         Some(other) => return Err(Failure::new("22023", format!("COPY format \"{other}\" not recognized"))),
     });
+    let is_given = |name: &str| given.iter().any(|(known, _, _)| known == name);
     for (name, at, end) in &given {
         let value = if at < end { words.value_at(*at) } else { String::new() };
+        if given.iter().filter(|(known, _, _)| known == name).count() > 1 {
+            return Err(Failure::syntax("conflicting or redundant options"));
+        }
         match name.as_str() {
             "FORMAT" => {}
-            "HEADER" => layout.header = !matches!(value.to_lowercase().as_str(), "false" | "off" | "0"),
+            "HEADER" => layout.header = truth(&value)?,
             "NULL" => layout.null = value,
             "DELIMITER" => layout.delimiter = character("delimiter", &value)?,
             "QUOTE" => layout.quote = character("quote", &value)?,
@@ -110,16 +115,51 @@ fn options(words: &StatementWords<'_>, mut at: usize) -> Result<CopyLayout, Fail
             }
         }
     }
-    if !given.iter().any(|(name, _, _)| name == "ESCAPE") {
+    if !is_given("ESCAPE") {
         layout.escape = layout.quote;
     }
-    if layout.format == CopyFormat::Binary && given.len() > 1 {
-        return Err(Failure::syntax("COPY in the binary format has no further options"));
+    for name in ["QUOTE", "ESCAPE", "FORCE_QUOTE"] {
+        if is_given(name) && layout.format != CopyFormat::Csv {
+            return Err(Failure::unsupported(format!("COPY {name} requires CSV mode")));
+        }
     }
-    if matches!(layout.delimiter, b'\n' | b'\r' | b'\\') || layout.null.contains(['\n', '\r']) {
-        return Err(Failure::new("22023", "COPY delimiter and null text cannot be line breaks or a backslash"));
+    for name in ["DELIMITER", "NULL", "HEADER"] {
+        if is_given(name) && layout.format == CopyFormat::Binary {
+            return Err(Failure::syntax(format!("cannot specify {name} in BINARY mode")));
+        }
     }
+    check(&layout)?;
     Ok(layout)
+}
+
+/// Errors: a failure for options of which no client could tell values, NULLs and rows apart.
+fn check(layout: &CopyLayout) -> Result<(), Failure> {
+    let delimiter = char::from(layout.delimiter);
+    let wrong = if matches!(delimiter, '\n' | '\r') {
+        "COPY delimiter cannot be newline or carriage return"
+    } else if layout.null.contains(['\n', '\r']) {
+        "COPY null representation cannot use newline or carriage return"
+    } else if layout.null.contains(delimiter) {
+        "COPY delimiter character must not appear in the NULL specification"
+    } else if layout.format == CopyFormat::Text && "\\.abcdefghijklmnopqrstuvwxyz0123456789".contains(delimiter) {
+        "COPY delimiter cannot be a backslash, a point, a small letter or a digit"
+    } else if layout.format == CopyFormat::Csv && layout.delimiter == layout.quote {
+        "COPY delimiter and quote must be different"
+    } else if layout.format == CopyFormat::Csv && layout.null.contains(char::from(layout.quote)) {
+        "CSV quote character must not appear in the NULL specification"
+    } else {
+        return Ok(());
+    };
+    Err(Failure::new("22023", wrong))
+}
+
+/// The value of a switch; one without a value is on.
+fn truth(value: &str) -> Result<bool, Failure> {
+    match value.to_lowercase().as_str() {
+        "" | "true" | "on" | "1" => Ok(true),
+        "false" | "off" | "0" => Ok(false),
+        _ => Err(Failure::syntax("header requires a Boolean value")),
+    }
 }
 
 /// Name, first word of the value, and the word behind it.
@@ -149,7 +189,7 @@ impl StatementWords<'_> {
     /// The value of an option: a constant or a word.
     fn value_at(&self, at: usize) -> String {
         let text = self.text(at);
-        if text.starts_with(['\'', 'E', 'e']) && text.ends_with('\'') { literal(text) } else { text.to_owned() }
+        if text.ends_with(['\'', '$']) { literal(text) } else { text.to_owned() }
     }
 }
 

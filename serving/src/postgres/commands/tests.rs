@@ -77,9 +77,14 @@ fn blocks_and_settings_are_the_sessions() {
     for text in ["ROLLBACK", "ABORT", "rollback work"] {
         one(text, ClientCommand::Rollback);
     }
-    one("SAVEPOINT a", ClientCommand::Savepoint);
-    one("RELEASE SAVEPOINT a", ClientCommand::Release);
-    one("ROLLBACK TO SAVEPOINT a", ClientCommand::RollbackTo);
+    one("SAVEPOINT A", ClientCommand::Savepoint("a".into()));
+    one("RELEASE SAVEPOINT a", ClientCommand::Release("a".into()));
+    one("RELEASE savepoint", ClientCommand::Release("savepoint".into()));
+    one("ROLLBACK TO SAVEPOINT \"A\"", ClientCommand::RollbackTo("A".into()));
+    one("ROLLBACK WORK TO a", ClientCommand::RollbackTo("a".into()));
+    for text in ["SAVEPOINT", "ROLLBACK TO", "ROLLBACK TO a b"] {
+        assert!(matches!(read(text)[0].command, ClientCommand::Refuse(_)), "{text}");
+    }
     let set = |local: bool, name: &str, value: Option<&str>| ClientCommand::Set {
         local,
         name: name.to_owned(),
@@ -154,7 +159,14 @@ fn constants_are_executed() {
         "EXECUTE q (1, -2.5, 'it''s', NULL, true)",
         execute(&[Some("1"), Some("-2.5"), Some("it's"), None, Some("true")]),
     );
-    assert!(matches!(read("EXECUTE q (now())")[0].command, ClientCommand::Refuse(_)));
+    one(
+        r"EXECUTE q ($$it's$$, E'a\nb', N'n', U&'\0041', $t$ $t$)",
+        execute(&[Some("it's"), Some("a\nb"), Some("n"), Some("A"), Some(" ")]),
+    );
+    for text in ["now()", "X'1f'", "B'101'", r"E'\xff'", "1 + 1", "1) (2", "1) x --", "1 --"] {
+        let command = &read(&format!("EXECUTE q ({text})"))[0].command;
+        assert!(matches!(command, ClientCommand::Refuse(_)), "{text}");
+    }
     one("DEALLOCATE PREPARE q", ClientCommand::Deallocate(Some("q".into())));
     one("DEALLOCATE ALL", ClientCommand::Deallocate(None));
 }
@@ -200,6 +212,25 @@ fn copies_have_the_options_of_postgresql() {
     check("COPY t TO STDOUT (FORMAT parquet)", Err("22023"));
     check("COPY t TO STDOUT (DELIMITER ';;')", Err("22023"));
     check("COPY t TO STDOUT (FREEZE)", Err("0A000"));
+    check("COPY t TO STDOUT (DELIMITER E'\\n')", Err("22023"));
+    check("COPY t TO STDOUT (DELIMITER 'ü')", Err("22023"));
+    check("COPY t TO STDOUT (DELIMITER '')", Err("22023"));
+    check("COPY t TO STDOUT (DELIMITER '\\')", Err("22023"));
+    check("COPY t TO STDOUT (DELIMITER 'a')", Err("22023"));
+    check("COPY t TO STDOUT (FORMAT csv, DELIMITER 'a')", Ok((CopyFormat::Csv, b'a', "", false)));
+    check("COPY t TO STDOUT (DELIMITER '-', NULL 'a-b')", Err("22023"));
+    check("COPY t TO STDOUT (NULL E'a\\nb')", Err("22023"));
+    check("COPY t TO STDOUT (QUOTE '!')", Err("0A000"));
+    check("COPY t TO STDOUT (ESCAPE '!')", Err("0A000"));
+    check("COPY t TO STDOUT (FORCE_QUOTE *)", Err("0A000"));
+    check("COPY t TO STDOUT (FORMAT csv, QUOTE ',')", Err("22023"));
+    check("COPY t TO STDOUT (FORMAT csv, NULL 'a\"b')", Err("22023"));
+    check("COPY t TO STDOUT (FORMAT csv, QUOTE '!!')", Err("22023"));
+    check("COPY t TO STDOUT (FORMAT csv, HEADER maybe)", Err("42601"));
+    check("COPY t TO STDOUT (FORMAT csv, HEADER, HEADER)", Err("42601"));
+    check("COPY t TO STDOUT (FORMAT binary, NULL '')", Err("42601"));
+    check("COPY t TO STDOUT (FORMAT binary, HEADER)", Err("42601"));
+    check("COPY t TO STDOUT (NULL $$-$$)", Ok((CopyFormat::Text, b'\t', "-", false)));
     check("COPY t TO STDOUT ANYHOW", Err("42601"));
     check("COPY t FROM STDIN", Err("0A000"));
     check("COPY t (a, b) FROM '/tmp/x'", Err("0A000"));

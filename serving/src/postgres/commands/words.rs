@@ -4,6 +4,8 @@ use std::ops::Range;
 
 use thalweg_schemas::definition::tokens::{SqlToken, TokenKind, tokens};
 
+use super::literals::{literal, text_of};
+
 /// The words of one statement; at least one.
 pub(super) struct StatementWords<'a>(Vec<SqlToken<'a>>);
 
@@ -157,7 +159,7 @@ impl StatementWords<'_> {
                 Some(Some(format!("{sign}{}", self.text(at + 1))))
             }
             (1, text) => match self.0.get(at)?.kind {
-                TokenKind::Literal => Some(Some(literal(text))),
+                TokenKind::Literal => text_of(text).map(Some),
                 TokenKind::Word if text.eq_ignore_ascii_case("NULL") => Some(None),
                 TokenKind::Word if text.eq_ignore_ascii_case("TRUE") => Some(Some("true".into())),
                 TokenKind::Word if text.eq_ignore_ascii_case("FALSE") => Some(Some("false".into())),
@@ -173,39 +175,4 @@ fn unquoted(text: &str) -> String {
     let quote = text.chars().next().unwrap_or('"');
     let inner = text.strip_prefix(quote).and_then(|rest| rest.strip_suffix(quote)).unwrap_or(text);
     inner.replace(&format!("{quote}{quote}"), &quote.to_string())
-}
-
-/// The text in `'…'`, `E'…'` or `$$…$$`.
-pub(super) fn literal(text: &str) -> String {
-    let escapes = text.starts_with(['E', 'e']);
-    let quoted = if escapes { &text[1..] } else { text };
-    if let Some(inner) = quoted.strip_prefix('\'').and_then(|rest| rest.strip_suffix('\'')) {
-        let plain = inner.replace("''", "'");
-        return if escapes { unescaped(&plain) } else { plain };
-    }
-    let Some(tag) = quoted.strip_prefix('$').and_then(|rest| rest.split_once('$')).map(|(tag, _)| format!("${tag}$"))
-    else {
-        return quoted.to_owned();
-    };
-    quoted.strip_prefix(&tag).and_then(|rest| rest.strip_suffix(&tag)).unwrap_or(quoted).to_owned()
-}
-
-fn unescaped(text: &str) -> String {
-    let mut plain = String::new();
-    let mut characters = text.chars();
-    while let Some(character) = characters.next() {
-        plain.push(match character {
-            '\\' => match characters.next() {
-                Some('t') => '\t',
-                Some('n') => '\n',
-                Some('r') => '\r',
-                Some('b') => '\u{8}',
-                Some('f') => '\u{c}',
-                Some(other) => other,
-                None => '\\',
-            },
-            other => other,
-        });
-    }
-    plain
 }

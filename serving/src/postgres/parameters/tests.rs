@@ -62,6 +62,14 @@ fn texts_are_values_of_their_types() {
     check_text(Type::TEXT_ARRAY, "{a,}", Err("not an array"));
     check_text(Type::TEXT_ARRAY, "{{1}}", Err("not an array"));
     check_text(Type::TEXT_ARRAY, "{\"a}", Err("not an array"));
+    check_text(Type::INT4_ARRAY, "{ 1 , 2 }", Ok("List(Int32): [1, 2]"));
+    check_text(Type::TEXT_ARRAY, "{\"a\", \"b\"}", Ok("List(Utf8): [a, b]"));
+    check_text(Type::TIMESTAMP, "2026-01-01 00:00:00.25+01", Ok("Timestamp(µs): 1767225600250000"));
+    check_text(Type::TIMESTAMPTZ, "2026-01-01 01:00:00+01", Ok("Timestamp(µs, \"UTC\"): 1767225600000000"));
+    check_text(Type::TIMESTAMP, "2026-01-01 25:00:00+01", Err("not a value of the type timestamp"));
+    check_text(Type::TIMESTAMP, "infinity", Err("infinite"));
+    check_text(Type::DATE, "2026-02-28 +01", Ok("Date32: 2026-02-28"));
+    check_text(Type::TIME, "04:05:06.5+01", Ok("Time64(ns): 14706500000000"));
     check_text(Type::NUMERIC_ARRAY, "{1.5,100,NULL}", Ok("List(Decimal128(4, 1)): [1.5, 100.0, ]"));
     check_text(Type::POINT, "(1,2)", Err("not supported"));
 }
@@ -79,11 +87,13 @@ fn bytes_are_values_of_their_types() {
     check_binary(Type::TEXT, "ff", Err("not UTF-8"));
     check_binary(Type::BYTEA, "00ff", Ok("Binary: 00FF"));
     check_binary(Type::DATE, "00000000", Ok("Date32: 2000-01-01"));
-    check_binary(Type::DATE, "7fffffff", Err("not a value of the type date"));
+    check_binary(Type::DATE, "7fffffff", Err("infinite"));
     check_binary(Type::TIME, "000000000000000a", Ok("Time64(ns): 10000"));
     check_binary(Type::TIMESTAMP, "0000000000000000", Ok("Timestamp(µs): 946684800000000"));
     check_binary(Type::TIMESTAMPTZ, "0000000000000000", Ok("Timestamp(µs, \"UTC\"): 946684800000000"));
-    check_binary(Type::TIMESTAMP, "7fffffffffffffff", Err("not a value of the type timestamp"));
+    check_binary(Type::TIMESTAMP, "7fffffffffffffff", Err("infinite"));
+    check_binary(Type::TIMESTAMP, "8000000000000000", Err("infinite"));
+    check_binary(Type::DATE, "80000000", Err("infinite"));
     check_binary(Type::NUMERIC, "0003 0001 4000 0004 0001 0929 0258", Ok("Decimal128(9, 4): -12345.0600"));
     check_binary(Type::NUMERIC, "0000 0000 0000 0002", Ok("Decimal128(2, 2): 0.00"));
     check_binary(Type::NUMERIC, "0001 0001 0000 0000 0001", Ok("Decimal128(5, 0): 10000"));
@@ -100,7 +110,8 @@ fn bytes_are_values_of_their_types() {
     check_binary(Type::INT4_ARRAY, ints, Ok("List(Int32): [5, ]"));
     check_binary(Type::INT4_ARRAY, "00000000 00000000 00000017", Ok("List(Int32): []"));
     check_binary(Type::INT4_ARRAY, "00000002 00000000 00000017", Err("several dimensions"));
-    check_binary(Type::INT4_ARRAY, "00000001 00000000 00000017 7fffffff 00000001", Err("not a value"));
+    check_binary(Type::INT4_ARRAY, "00000001 00000000 00000017 7fffffff 00000001", Err("more than 250000 items"));
+    check_binary(Type::INT4_ARRAY, "00000001 00000000 00000017 0000ffff 00000001", Err("not a value"));
     check_binary(Type::INT4_ARRAY, "00000001 00000000 00000017 00000001 00000001 7fffffff 00", Err("not a value"));
     check_binary(Type::INT4_ARRAY, "", Err("not a value"));
     check_binary(Type::POINT, "00", Err("not supported"));

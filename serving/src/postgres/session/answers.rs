@@ -12,10 +12,10 @@ use tokio::time::Instant;
 
 use super::super::commands::{self, ClientCommand, ClientStatement};
 use super::super::failure::{Failure, Unanswered, warning};
-use super::super::rows::{CopyFormat, CopyLayout, EncodedBatch, Layout};
+use super::super::rows::{CopyFormat, CopyLayout, EncodedBatch, Layout, Unwritten};
 use super::super::wire::{Stop, Wire};
-use super::PostgresSession;
 use super::portal::{OpenAnswer, Portal, PortalAnswer};
+use super::{PostgresSession, sizes};
 use crate::Error;
 use crate::limits::slices::bytes;
 use crate::parameters::Parameter;
@@ -76,6 +76,10 @@ impl PostgresSession {
     ) -> Result<PortalRun, Unanswered> {
         let prepared = Arc::clone(&portal.prepared);
         let Some(statement) = &prepared.statement else { return Ok(PortalRun::default()) };
+        if std::mem::replace(&mut portal.has_run, true) && !statement.command.is_read_in_parts() {
+            let failure = Failure::new("55000", "the portal has run and cannot be run again");
+            return Err(failure.hint("Bind the statement anew.").into());
+        }
         match &statement.command {
             ClientCommand::Query { tag } => {
                 self.open(wire, portal, stop).await?;
@@ -92,6 +96,9 @@ impl PostgresSession {
                 let Some(mut cursor) = self.portals.remove(name) else { return Ok(PortalRun::default()) };
                 let layout = (!moves).then(|| Layout::Rows(portal.formats.clone()));
                 let fetched = self.pump(wire, &mut cursor, layout, *rows, stop).await;
+                if fetched.is_err() && !matches!(cursor.answer, PortalAnswer::Overdue) {
+                    cursor.answer = PortalAnswer::Failed;
+                }
                 self.portals.insert(name.clone(), cursor);
                 Ok(PortalRun::done(format!("{} {}", if *moves { "MOVE" } else { "FETCH" }, fetched?.0)))
             }
@@ -117,8 +124,9 @@ impl PostgresSession {
         let answer = wire.attend(stop, running).await?;
         let answer = answer.map_err(|error| Failure::of(&error, &sql, statement.before))?;
         portal.check_columns(&answer.schema)?;
+        portal.columns_held = Some(self.budget.hold(sizes::columns(&answer.schema))?);
         self.frontier = Some(answer.frontier);
-        let memory = answer.memory.map(|memory| MemoryConsumer::new("an encoded answer").register(&memory));
+        let memory = answer.memory.map(|memory| MemoryConsumer::new("an encoded answer").register(&memory).into());
         portal.answer = PortalAnswer::Open(Box::new(OpenAnswer {
             schema: answer.schema,
             batches: answer.batches,
@@ -145,6 +153,10 @@ impl PostgresSession {
             PortalAnswer::Overdue => {
                 let seconds = self.engine.config.query_timeout.as_secs_f64();
                 return Err(Failure::of(&Error::Timeout { seconds }, "", 0).into());
+            }
+            PortalAnswer::Failed => {
+                let failure = Failure::new("55000", "reading the cursor has failed before, and its place is lost");
+                return Err(failure.hint("Close the cursor, and declare it anew.").into());
             }
             PortalAnswer::NotAsked | PortalAnswer::Read(_) => return Ok((0, true)),
         };
@@ -253,15 +265,16 @@ impl OpenAnswer {
         };
         let written = if self.is_large {
             let (layout, mut taken) = (Arc::clone(layout), std::mem::take(out));
+            let memory = self.memory.clone();
             let encode = move || {
-                let written = batch.write(&layout, most, &mut taken);
+                let written = batch.write(&layout, most, &mut taken, memory.as_deref());
                 (batch, taken, written)
             };
             let written;
             (batch, *out, written) = blocking(encode).await?;
             written
         } else {
-            batch.write(layout, most, out)
+            batch.write(layout, most, out, self.memory.as_deref())
         };
         self.current = Some(batch);
         if let Some(memory) = &self.memory {
@@ -269,7 +282,11 @@ impl OpenAnswer {
             let resized = memory.try_resize(out.len());
             resized.map_err(|source| Failure::of(&Error::of_engine(source, false), "", 0))?;
         }
-        written.map_err(|reason| Failure::new("22000", reason).into())
+        match written {
+            Ok(written) => Ok(written),
+            Err(Unwritten::Value(reason)) => Err(Failure::new("22000", reason).into()),
+            Err(Unwritten::Memory(source)) => Err(Failure::of(&Error::of_engine(source, false), "", 0).into()),
+        }
     }
 }
 

@@ -2,27 +2,26 @@
 
 use std::sync::Arc;
 
+use arrow::datatypes::DataType;
 use datafusion::common::ScalarValue;
-use parking_lot::Mutex;
 use pgwire::api::Type;
 use pgwire::messages::data::{NoData, ParameterDescription};
 use pgwire::messages::extendedquery::{BindComplete, CloseComplete, ParseComplete, PortalSuspended};
 use pgwire::messages::response::EmptyQueryResponse;
 
+use super::super::budget::BudgetShare;
 use super::super::commands::{self, ClientCommand, ClientStatement};
 use super::super::failure::{Failure, Unanswered};
 use super::super::parameters;
-use super::super::requests::{Bind, Target};
+use super::super::requests::{Bind, Target, check_count};
 use super::super::types::{self, Formats};
 use super::super::wire::{Stop, Wire};
 use super::portal::{Portal, PreparedStatement};
-use super::simple::split;
+use super::simple::{LONG_TEXT, split};
+use super::sizes::{self, HELD, PORTALS, STATEMENTS};
 use super::{PostgresSession, complete};
 use crate::engine::Description;
-use crate::parameters::Parameter;
-
-/// Bytes that count for a statement or a portal beside its text and its values.
-const HELD: usize = 512;
+use crate::parameters::{Parameter, exactly};
 
 /// The type of a text without a type.
 const UNKNOWN: u32 = 705;
@@ -39,7 +38,7 @@ impl PostgresSession {
             return Err(Failure::new("42P05", format!("prepared statement \"{name}\" already exists")).into());
         }
         let mut statements = split(&self.budget, sql).await?;
-        let statement = statements.pop();
+        let (statement, held) = statements.pop().unzip();
         if !statements.is_empty() {
             return Err(Failure::syntax("cannot insert multiple commands into a prepared statement").into());
         }
@@ -54,10 +53,40 @@ impl PostgresSession {
             }
         });
         let types = types.collect::<Result<_, _>>()?;
-        let held = self.budget.hold(sql.len() + name.len() + HELD)?;
-        let prepared = PreparedStatement { statement, types, described: Mutex::default(), _held: held };
-        self.statements.insert(name, Arc::new(prepared));
+        self.keep_statement(name, statement, types, held)?;
         wire.send(&ParseComplete::new())
+    }
+
+    /// Keeps a prepared statement under a name. `held` counts for the statement already.
+    ///
+    /// Errors: a failure if a limit is reached.
+    pub(super) fn keep_statement(
+        &mut self,
+        name: String,
+        statement: Option<ClientStatement>,
+        types: Vec<Option<Type>>,
+        held: Option<BudgetShare>,
+    ) -> Result<(), Failure> {
+        check_count(types.len())?;
+        if !self.statements.contains_key(&name) {
+            sizes::check(self.statements.len(), STATEMENTS, "prepared statements", "deallocate some")?;
+        }
+        let own = statement.as_ref().map_or(0, ClientStatement::bytes);
+        let bytes = own + name.len() + size_of_val(types.as_slice()) + HELD;
+        let held = match held {
+            Some(mut held) => held.resize(bytes).map(|()| held)?,
+            None => self.budget.hold(bytes)?,
+        };
+        self.statements.insert(name, Arc::new(PreparedStatement::new(statement, types, held)));
+        Ok(())
+    }
+
+    /// Errors: a failure if there is no place for a portal of this name.
+    pub(super) fn check_portals(&self, name: &str) -> Result<(), Failure> {
+        match self.portals.contains_key(name) {
+            true => Ok(()),
+            false => sizes::check(self.portals.len(), PORTALS, "portals and cursors", "close some"),
+        }
     }
 
     pub(super) async fn bind(&mut self, wire: &mut Wire, bind: Bind) -> Result<(), Unanswered> {
@@ -68,13 +97,14 @@ impl PostgresSession {
         if !bind.portal.is_empty() && self.portals.contains_key(&bind.portal) {
             return Err(Failure::new("42P03", format!("portal \"{}\" already exists", bind.portal)).into());
         }
+        self.check_portals(&bind.portal)?;
         let stop = self.begin();
         let values = self.values(wire, &prepared, &bind, &stop).await;
         self.interrupt.end();
-        let size: usize = bind.values.iter().flatten().map(bytes::Bytes::len).sum();
-        let held = self.budget.hold(size + HELD)?;
+        let formats = size_of_val(bind.result_formats.as_slice());
         let mut portal = self.portal(prepared, values?, Formats(bind.result_formats))?;
-        portal._held = Some(held);
+        let bytes = sizes::values(&portal.values) + formats + bind.portal.len() + HELD;
+        portal.values_held = Some(self.budget.hold(bytes)?);
         self.portals.insert(bind.portal, portal);
         wire.send(&BindComplete::new())
     }
@@ -102,30 +132,22 @@ impl PostgresSession {
             true => self.description(wire, prepared, stop).await?,
             false => prepared.description(),
         };
-        let mut values = Vec::with_capacity(bind.values.len());
-        for (at, value) in bind.values.iter().enumerate() {
-            let wanted = described.as_ref().and_then(|described| described.parameters.get(at));
-            let Some(bytes) = value else {
-                let null = declared(at).and_then(|given| types::taken(&given));
-                let null = null.and_then(|data_type| ScalarValue::try_from(&data_type).ok());
-                values.push(null.map_or(Parameter::Null, Parameter::Typed));
-                continue;
-            };
+        let sent = bind.values.iter().enumerate().map(|(at, value)| {
+            let wanted = described.as_ref().and_then(|described| described.parameters.get(at)).cloned();
             let is_binary = formats.is_binary(at);
-            let asked = is_binary || parameters::needs_type(bytes);
-            let given = declared(at).or_else(|| wanted.filter(|_| asked).map(parameters::expected));
-            let wrong = |reason: String| Failure::new("22P02", format!("${}: {reason}", at + 1));
-            let read = parameters::read(given.as_ref(), is_binary, bytes).map_err(wrong)?;
-            values.push(match (read, wanted) {
-                // The query has been planned for a type, and a value has it.
-                (Parameter::Typed(value), Some(wanted)) if declared(at).is_none() => {
-                    let cast = value.cast_to(wanted).map_err(|error| wrong(error.strip_backtrace()))?;
-                    Parameter::Typed(cast)
-                }
-                (read, _) => read,
-            });
+            SentValue { value: value.clone(), is_binary, declared: declared(at), wanted }
+        });
+        let sent: Vec<SentValue> = sent.collect();
+        if bind.values.iter().flatten().map(bytes::Bytes::len).sum::<usize>() < LONG_TEXT {
+            return Ok(read_all(sent)?);
         }
-        Ok(values)
+        let budget = self.budget.clone();
+        let reading = async {
+            let _place = budget.long_text().await;
+            tokio::task::spawn_blocking(move || read_all(sent)).await
+        };
+        let read = wire.attend(stop, reading).await?;
+        Ok(read.map_err(|error| Failure::new("XX000", error.to_string()))??)
     }
 
     /// What the engine says of a statement; it is asked once.
@@ -149,7 +171,7 @@ impl PostgresSession {
         let describing = Box::pin(engine.describe(&sql, declared, self.options()));
         let described = wire.attend(stop, describing).await?;
         let described = Arc::new(described.map_err(|error| Failure::of(&error, &sql, *before))?);
-        *prepared.described.lock() = Some(Arc::clone(&described));
+        prepared.describe(Arc::clone(&described), self.budget.hold(sizes::description(&described))?);
         Ok(Some(described))
     }
 
@@ -190,7 +212,10 @@ impl PostgresSession {
             None => None,
         };
         match columns {
-            Some(schema) => wire.send(&types::description(&schema, &Formats::default())),
+            Some(schema) => {
+                types::check_count(&schema)?;
+                wire.send(&types::description(&schema, &Formats::default()))
+            }
             None => wire.send(&NoData::new()),
         }
     }
@@ -244,5 +269,41 @@ impl PostgresSession {
             Target::Portal => drop(self.portals.remove(name)),
         }
         wire.send(&CloseComplete::new())
+    }
+}
+
+/// A value of a message, and what is known of its type.
+struct SentValue {
+    value: Option<bytes::Bytes>,
+    is_binary: bool,
+    /// The type that the client has given.
+    declared: Option<Type>,
+    /// The type that the query expects, where it was asked.
+    wanted: Option<DataType>,
+}
+
+fn read_all(sent: Vec<SentValue>) -> Result<Vec<Parameter>, Failure> {
+    let numbered = sent.into_iter().enumerate();
+    let read = numbered
+        .map(|(at, value)| value.read().map_err(|reason| Failure::new("22P02", format!("${}: {reason}", at + 1))));
+    read.collect()
+}
+
+impl SentValue {
+    fn read(self) -> Result<Parameter, String> {
+        let Some(bytes) = &self.value else {
+            let null = self.declared.and_then(|given| types::taken(&given));
+            let null = null.and_then(|data_type| ScalarValue::try_from(&data_type).ok());
+            return Ok(null.map_or(Parameter::Null, Parameter::Typed));
+        };
+        let asked = self.is_binary || parameters::needs_type(bytes);
+        let wanted = self.wanted.as_ref().filter(|_| asked && self.declared.is_none());
+        let given = self.declared.clone().or_else(|| wanted.map(parameters::expected));
+        let read = parameters::read(given.as_ref(), self.is_binary, bytes)?;
+        Ok(match (read, wanted) {
+            // The query has been planned for a type, and a value has it.
+            (Parameter::Typed(value), Some(wanted)) => Parameter::Typed(exactly(value, wanted)?),
+            (read, _) => read,
+        })
     }
 }

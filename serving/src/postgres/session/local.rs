@@ -2,20 +2,21 @@
 
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, StringArray};
+use arrow::array::{ArrayRef, Int32Array, StringArray};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use arrow::record_batch::RecordBatch;
 use futures::stream;
-use parking_lot::Mutex;
 use pgwire::api::Type;
 
 use super::super::commands::{self, ClientCommand, ClientStatement};
 use super::super::failure::{Failure, Unanswered, warning};
 use super::super::rows::Layout;
+use super::super::settings::SessionSettings;
 use super::super::wire::{Stop, Wire};
 use super::answers::PortalRun;
-use super::portal::{OpenAnswer, Portal, PortalAnswer, PreparedStatement};
-use super::{PostgresSession, TransactionBlock};
+use super::portal::{OpenAnswer, Portal, PortalAnswer};
+use super::sizes::{self, HELD, SAVEPOINTS};
+use super::{HeldSettings, PostgresSession, Savepoint, TransactionBlock};
 use crate::Error;
 
 /// The name under which the frontier of the last answer is shown.
@@ -28,9 +29,11 @@ impl PostgresSession {
             ClientCommand::Show(Some(name)) => &[name.as_str()],
             ClientCommand::Show(None) => &["name", "setting", "description"],
             ClientCommand::UnlockAll => &["pg_advisory_unlock_all"],
+            ClientCommand::BackendPid => &["pg_backend_pid"],
             _ => return None,
         };
-        let fields = columns.iter().map(|name| Field::new(*name, DataType::Utf8, true));
+        let data_type = if *command == ClientCommand::BackendPid { DataType::Int32 } else { DataType::Utf8 };
+        let fields = columns.iter().map(|name| Field::new(*name, data_type.clone(), true));
         Some(Arc::new(Schema::new(fields.collect::<Vec<_>>())))
     }
 
@@ -43,7 +46,7 @@ impl PostgresSession {
         stop: &Stop,
     ) -> Result<PortalRun, Unanswered> {
         let tag = match command {
-            ClientCommand::Show(_) | ClientCommand::UnlockAll => {
+            ClientCommand::Show(_) | ClientCommand::UnlockAll | ClientCommand::BackendPid => {
                 return self.show(wire, portal, command, most, stop).await;
             }
             ClientCommand::Begin => self.begin_block(wire)?,
@@ -68,14 +71,21 @@ impl PostgresSession {
                 self.end_block(wire, false)?;
                 "ROLLBACK"
             }
-            ClientCommand::Savepoint => self.in_block("SAVEPOINT")?,
-            ClientCommand::Release => self.in_block("RELEASE")?,
-            ClientCommand::RollbackTo => {
-                let tag = self.in_block("ROLLBACK")?;
-                if let Some(block) = &mut self.block {
-                    block.failed = false;
-                }
-                tag
+            ClientCommand::Savepoint(name) => self.savepoint(name)?,
+            ClientCommand::Release(name) => {
+                let (block, at) = self.saved("RELEASE SAVEPOINT", name)?;
+                block.savepoints.truncate(at);
+                "RELEASE"
+            }
+            ClientCommand::RollbackTo(name) => {
+                let (block, at) = self.saved("ROLLBACK TO SAVEPOINT", name)?;
+                block.savepoints.truncate(at + 1);
+                block.failed = false;
+                let saved = &block.savepoints[at];
+                block.committed = Arc::clone(&saved.committed);
+                let settings = Arc::clone(&saved.settings);
+                self.change(wire, settings)?;
+                "ROLLBACK"
             }
             ClientCommand::Nothing(tag) => *tag,
             ClientCommand::Refuse(failure) => return Err(failure.clone().into()),
@@ -142,18 +152,37 @@ impl PostgresSession {
         match &self.block {
             Some(_) => wire.send(&warning("there is already a transaction in progress"))?,
             None => {
-                let (before, committed) = (self.settings.clone(), self.settings.clone());
-                self.block = Some(TransactionBlock { failed: false, before, committed });
+                let (before, committed) = (Arc::clone(&self.settings), Arc::clone(&self.settings));
+                self.block = Some(TransactionBlock { failed: false, before, committed, savepoints: Vec::new() });
             }
         }
         Ok("BEGIN")
     }
 
     /// Errors: a failure if no transaction block is open.
-    fn in_block(&self, tag: &'static str) -> Result<&'static str, Failure> {
-        match &self.block {
-            Some(_) => Ok(tag),
-            None => Err(Failure::new("25P01", format!("{tag} can only be used in transaction blocks"))),
+    fn in_block(&mut self, statement: &str) -> Result<&mut TransactionBlock, Failure> {
+        let outside = || Failure::new("25P01", format!("{statement} can only be used in transaction blocks"));
+        self.block.as_mut().ok_or_else(outside)
+    }
+
+    fn savepoint(&mut self, name: &str) -> Result<&'static str, Failure> {
+        let held = self.budget.hold(name.len() + HELD)?;
+        let settings = Arc::clone(&self.settings);
+        let block = self.in_block("SAVEPOINT")?;
+        sizes::check(block.savepoints.len(), SAVEPOINTS, "savepoints", "release some")?;
+        let committed = Arc::clone(&block.committed);
+        block.savepoints.push(Savepoint { name: name.to_owned(), settings, committed, _held: held });
+        Ok("SAVEPOINT")
+    }
+
+    /// The transaction block, and the place of the newest savepoint of this name.
+    ///
+    /// Errors: a failure if there is none.
+    fn saved(&mut self, statement: &str, name: &str) -> Result<(&mut TransactionBlock, usize), Failure> {
+        let block = self.in_block(statement)?;
+        match block.savepoints.iter().rposition(|savepoint| savepoint.name == name) {
+            Some(at) => Ok((block, at)),
+            None => Err(Failure::new("3B001", format!("savepoint \"{name}\" does not exist"))),
         }
     }
 
@@ -175,14 +204,20 @@ impl PostgresSession {
         &mut self,
         wire: &mut Wire,
         local: bool,
-        change: impl Fn(&mut super::super::settings::SessionSettings) -> Result<(), Failure>,
+        change: impl Fn(&mut SessionSettings) -> Result<(), Failure>,
     ) -> Result<(), Unanswered> {
-        let mut settings = self.settings.clone();
-        change(&mut settings)?;
-        if let Some(block) = &mut self.block
-            && !local
-        {
-            change(&mut block.committed)?;
+        let altered = |of: &HeldSettings| {
+            let mut settings = of.settings.clone();
+            change(&mut settings)?;
+            HeldSettings::new(settings, &self.budget)
+        };
+        let settings = altered(&self.settings)?;
+        let committed = match &self.block {
+            Some(block) if !local => Some(altered(&block.committed)?),
+            _ => None,
+        };
+        if let (Some(block), Some(committed)) = (&mut self.block, committed) {
+            block.committed = committed;
         }
         self.change(wire, settings)
     }
@@ -211,7 +246,7 @@ impl PostgresSession {
         }
         let layout = Layout::Rows(portal.formats.clone());
         let (rows, ended) = self.pump(wire, portal, Some(layout), most, stop).await?;
-        let tag = if *command == ClientCommand::UnlockAll { format!("SELECT {rows}") } else { "SHOW".to_owned() };
+        let tag = if matches!(command, ClientCommand::Show(_)) { "SHOW".to_owned() } else { format!("SELECT {rows}") };
         Ok(if ended { PortalRun::done(tag) } else { PortalRun { tags: Vec::new(), suspended: true } })
     }
 
@@ -222,14 +257,16 @@ impl PostgresSession {
                 let text = serde_json::to_string(&self.frontier.clone().unwrap_or_default());
                 text.map(one).map_err(|error| Failure::new("XX000", error.to_string()))
             }
-            ClientCommand::Show(Some(name)) => self.settings.show(name).map(one),
+            ClientCommand::Show(Some(name)) => self.settings.settings.show(name).map(one),
             ClientCommand::Show(None) => {
-                let all = self.settings.all();
+                let all = self.settings.settings.all();
                 let column = |text: fn(&(String, String)) -> &str| -> ArrayRef {
                     Arc::new(all.iter().map(|setting| Some(text(setting))).collect::<StringArray>())
                 };
                 Ok(vec![column(|s| &s.0), column(|s| &s.1), column(|_| "")])
             }
+            // The number under which the client may cancel.
+            ClientCommand::BackendPid => Ok(vec![Arc::new(Int32Array::from(vec![self.interrupt.number]))]),
             _ => Ok(one(String::new())),
         }
     }
@@ -246,10 +283,7 @@ impl PostgresSession {
             _ => return Err(Failure::syntax("PREPARE takes one statement, as in PREPARE q AS SELECT 1")),
         };
         let types = types.iter().map(|name| named(name)).collect();
-        let held = self.budget.hold(statement.sql.len() + name.len())?;
-        let prepared =
-            PreparedStatement { statement: Some(statement), types, described: Mutex::default(), _held: held };
-        self.statements.insert(name.to_owned(), Arc::new(prepared));
+        self.keep_statement(name.to_owned(), Some(statement), types, None)?;
         Ok(())
     }
 
@@ -269,8 +303,11 @@ impl PostgresSession {
         if self.portals.contains_key(name) {
             return Err(Failure::new("42P03", format!("cursor \"{name}\" already exists")).into());
         }
+        self.check_portals(name)?;
+        let held = self.budget.hold(sizes::values(&portal.values) + name.len() + HELD)?;
         let mut cursor = Portal::new(Arc::clone(&portal.prepared), portal.values.clone(), Default::default());
         cursor.hold = hold;
+        cursor.values_held = Some(held);
         self.open(wire, &mut cursor, stop).await?;
         self.portals.insert(name.to_owned(), cursor);
         Ok(PortalRun::done("DECLARE CURSOR"))

@@ -1,4 +1,4 @@
-//! PreparedStatement statements and portals: statements with values, and how far the client has read their answers.
+//! Prepared statements and portals: statements with values, and how far the client has read their answers.
 
 use std::sync::Arc;
 
@@ -24,13 +24,22 @@ pub(super) struct PreparedStatement {
     /// The types that the client gives to placeholders; `None` where the query decides.
     pub(super) types: Vec<Option<Type>>,
     /// What the engine says of the statement, once it was asked.
-    pub(super) described: Mutex<Option<Arc<Description>>>,
-    pub(super) _held: BudgetShare,
+    described: Mutex<Option<(Arc<Description>, BudgetShare)>>,
+    _held: BudgetShare,
 }
 
 impl PreparedStatement {
+    pub(super) fn new(statement: Option<ClientStatement>, types: Vec<Option<Type>>, held: BudgetShare) -> Self {
+        Self { statement, types, described: Mutex::default(), _held: held }
+    }
+
     pub(super) fn description(&self) -> Option<Arc<Description>> {
-        self.described.lock().clone()
+        self.described.lock().as_ref().map(|(known, _)| Arc::clone(known))
+    }
+
+    /// Keeps what the engine says.
+    pub(super) fn describe(&self, described: Arc<Description>, held: BudgetShare) {
+        *self.described.lock() = Some((described, held));
     }
 }
 
@@ -42,7 +51,11 @@ pub(super) struct Portal {
     pub(super) answer: PortalAnswer,
     /// True for a cursor that outlives its transaction.
     pub(super) hold: bool,
-    pub(super) _held: Option<BudgetShare>,
+    /// True once it was run.
+    pub(super) has_run: bool,
+    /// What counts for the values, and for the columns.
+    pub(super) values_held: Option<BudgetShare>,
+    pub(super) columns_held: Option<BudgetShare>,
 }
 
 /// How far an answer is read.
@@ -53,6 +66,8 @@ pub(super) enum PortalAnswer {
     Read(SchemaRef),
     /// Its time was over before it was read.
     Overdue,
+    /// Reading it failed, and nobody knows which rows are next.
+    Failed,
 }
 
 /// An answer that is being read.
@@ -60,7 +75,7 @@ pub(super) struct OpenAnswer {
     pub(super) schema: SchemaRef,
     pub(super) batches: Batches,
     /// Where encoded bytes count that wait for the client.
-    pub(super) memory: Option<MemoryReservation>,
+    pub(super) memory: Option<Arc<MemoryReservation>>,
     pub(super) current: Option<EncodedBatch>,
     /// True if the current batch is encoded on a thread for blocking work.
     pub(super) is_large: bool,
@@ -70,7 +85,16 @@ pub(super) struct OpenAnswer {
 
 impl Portal {
     pub(super) fn new(prepared: Arc<PreparedStatement>, values: Vec<Parameter>, formats: Formats) -> Self {
-        Self { prepared, values, formats, answer: PortalAnswer::NotAsked, hold: false, _held: None }
+        Self {
+            prepared,
+            values,
+            formats,
+            answer: PortalAnswer::NotAsked,
+            hold: false,
+            has_run: false,
+            values_held: None,
+            columns_held: None,
+        }
     }
 
     /// The end of the time of the query that is under way.
@@ -91,7 +115,7 @@ impl Portal {
         match &self.answer {
             PortalAnswer::Open(open) => Some(&open.schema),
             PortalAnswer::Read(schema) => Some(schema),
-            PortalAnswer::NotAsked | PortalAnswer::Overdue => None,
+            PortalAnswer::NotAsked | PortalAnswer::Overdue | PortalAnswer::Failed => None,
         }
     }
 
@@ -99,6 +123,7 @@ impl Portal {
     ///
     /// Errors: a failure that drivers know; they prepare the statement anew.
     pub(super) fn check_columns(&self, schema: &SchemaRef) -> Result<(), Failure> {
+        types::check_count(schema)?;
         if !self.formats.fit(schema.fields().len()) {
             return Err(Failure::protocol(format!(
                 "there are {} formats for {} columns; a format is 0 or 1",
@@ -114,7 +139,7 @@ impl Portal {
         if of(told) == of(schema) {
             return Ok(());
         }
-        *self.prepared.described.lock() = None;
+        self.prepared.described.lock().take();
         Err(Failure::new("0A000", "cached plan must not change result type"))
     }
 }

@@ -2,10 +2,9 @@
 
 use std::sync::Arc;
 
-use parking_lot::Mutex;
 use pgwire::messages::response::EmptyQueryResponse;
 
-use super::super::budget::Budget;
+use super::super::budget::{Budget, BudgetShare};
 use super::super::commands::{self, ClientStatement};
 use super::super::failure::{Failure, Unanswered};
 use super::super::types::{self, Formats};
@@ -14,8 +13,8 @@ use super::portal::{Portal, PreparedStatement};
 use super::{PostgresSession, complete};
 use crate::limits::text::refuse_long;
 
-/// The length in bytes from which a text is split into statements on a thread for blocking work.
-const LONG_TEXT: usize = 64 << 10;
+/// The length in bytes from which a text, or the values of a message, are read on a thread for blocking work.
+pub(super) const LONG_TEXT: usize = 64 << 10;
 
 impl PostgresSession {
     pub(super) async fn simple(&mut self, wire: &mut Wire, text: &str) -> Result<(), Unanswered> {
@@ -25,24 +24,26 @@ impl PostgresSession {
         if statements.is_empty() {
             wire.send(&EmptyQueryResponse::new())?;
         }
-        for statement in statements {
+        for (statement, held) in statements {
             let stop = self.begin();
-            let answered = self.one(wire, statement, &stop).await;
+            let answered = self.one(wire, statement, held, &stop).await;
             self.interrupt.end();
             answered?;
+            wire.flush_piece().await?;
         }
         self.leave_portals();
         self.ready(wire).await
     }
 
-    async fn one(&mut self, wire: &mut Wire, statement: ClientStatement, stop: &Stop) -> Result<(), Unanswered> {
+    async fn one(
+        &mut self,
+        wire: &mut Wire,
+        statement: ClientStatement,
+        held: BudgetShare,
+        stop: &Stop,
+    ) -> Result<(), Unanswered> {
         self.check_block(&statement.command)?;
-        let prepared = PreparedStatement {
-            statement: Some(statement),
-            types: Vec::new(),
-            described: Mutex::default(),
-            _held: self.budget.hold(0)?,
-        };
+        let prepared = PreparedStatement::new(Some(statement), Vec::new(), held);
         let mut portal = self.portal(Arc::new(prepared), Vec::new(), Formats::default())?;
         if let Some(schema) = self.columns(wire, &mut portal, stop).await? {
             wire.send(&types::description(&schema, &portal.formats))?;
@@ -91,16 +92,22 @@ impl PostgresSession {
     }
 }
 
-/// The statements of `text`; a long one is read where it keeps nobody waiting.
+/// The statements of `text`, and what counts for each; a long text is read where it keeps nobody waiting.
 ///
 /// Errors: a failure for a text that is too long.
-pub(super) async fn split(budget: &Budget, text: &str) -> Result<Vec<ClientStatement>, Failure> {
+pub(super) async fn split(budget: &Budget, text: &str) -> Result<Vec<(ClientStatement, BudgetShare)>, Failure> {
     refuse_long(text).map_err(|error| Failure::of(&error, "", 0))?;
-    if text.len() < LONG_TEXT {
-        return Ok(commands::read(text));
-    }
-    let _place = budget.long_text().await;
-    let text = text.to_owned();
-    let read = tokio::task::spawn_blocking(move || commands::read(&text)).await;
-    read.map_err(|error| Failure::new("XX000", error.to_string()))
+    let statements = if text.len() < LONG_TEXT {
+        commands::read(text)
+    } else {
+        let _place = budget.long_text().await;
+        let text = text.to_owned();
+        let read = tokio::task::spawn_blocking(move || commands::read(&text)).await;
+        read.map_err(|error| Failure::new("XX000", error.to_string()))?
+    };
+    let held = statements.into_iter().map(|statement| {
+        let bytes = statement.bytes();
+        Ok((statement, budget.hold(bytes)?))
+    });
+    held.collect()
 }

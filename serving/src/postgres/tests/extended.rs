@@ -182,3 +182,72 @@ async fn statements_of_the_session_are_prepared_too() {
     let counted = client.execute("SELECT value FROM generate_series(1, 5)", &[]).await.unwrap();
     assert_eq!(counted, 5);
 }
+
+#[tokio::test]
+async fn no_digit_of_a_number_is_lost_in_a_comparison() {
+    let server = Server::start().await;
+    let client = server.client().await;
+    let rows = "(VALUES (CAST('1.01' AS DECIMAL(10, 2)), 1), (CAST('2.00' AS DECIMAL(10, 2)), 2)) AS t (amount, n)";
+    // A binary numeric of the type that the query expects, and the number of rows that fit.
+    let check = async |condition: &str, digits: &str, expect: i64| {
+        let statement = client.prepare(&format!("SELECT count(*) FROM {rows} WHERE {condition}")).await;
+        let statement = statement.unwrap_or_else(|error| panic!("{condition}: {}", said(&error)));
+        let digits = digits.replace(' ', "");
+        let bytes = (0..digits.len()).step_by(2).map(|at| u8::from_str_radix(&digits[at..at + 2], 16).unwrap());
+        let row = client.query_one(&statement, &[&Raw(bytes.collect())]).await;
+        let row = row.unwrap_or_else(|error| panic!("{condition}: {}", said(&error)));
+        assert_eq!(row.get::<_, i64>(0), expect, "{condition}");
+    };
+    // 1.005, which a scale of 2 makes 1.01.
+    let close = "0002 0000 0000 0003 0001 0032";
+    check("amount = $1", close, 0).await;
+    check("amount > $1", close, 2).await;
+    check("amount <= $1", close, 0).await;
+    check("amount IN ($1)", close, 0).await;
+    check("amount NOT IN ($1, 7)", close, 2).await;
+    check("amount BETWEEN $1 AND 1.01", close, 1).await;
+    check("amount <> $1", close, 2).await;
+    // 100000000000, which has no place in the column.
+    check("amount < $1", "0003 0002 0000 0000 03e8 0000 0000", 2).await;
+    check("amount = $1", "0003 0002 0000 0000 03e8 0000 0000", 0).await;
+    // 1.01
+    check("amount = $1", "0002 0000 0000 0002 0001 0064", 1).await;
+    // 1.01 and 2.
+    let array = "00000001 00000000 000006a4 00000002 00000001 0000000c 0002 0000 0000 0002 0001 0064 \
+                 0000000a 0001000000000000 0002";
+    check("amount = ANY($1)", array, 2).await;
+    check("NOT amount = ANY($1)", array, 0).await;
+    let words = client
+        .query_one("SELECT count(*) FROM (VALUES ('a'), ('b')) AS t (w) WHERE w = ANY($1)", &[&vec!["a", "c"]])
+        .await;
+    assert_eq!(words.unwrap().get::<_, i64>(0), 1);
+    let one = client
+        .query_one("SELECT count(*) FROM (SELECT make_array('a', 'b') AS l) AS t WHERE $1 = ANY(l)", &[&"b"])
+        .await;
+    assert_eq!(one.unwrap().get::<_, i64>(0), 1);
+    let typed = async |sql: &str, digits: &[u8]| -> i64 {
+        let statement =
+            client.prepare_typed(&format!("SELECT count(*) FROM {rows} WHERE {sql}"), &[Type::NUMERIC]).await;
+        client.query_one(&statement.unwrap(), &[&Raw(digits.to_vec())]).await.unwrap().get(0)
+    };
+    // 1.5 and a column of whole numbers.
+    let half = [0, 2, 0, 0, 0, 0, 0, 1, 0, 1, 0x13, 0x88];
+    assert_eq!(typed("n = $1", &half).await, 0);
+    assert_eq!(typed("n < $1", &half).await, 1);
+    assert_eq!(typed("n IN ($1, 2)", &half).await, 1);
+}
+
+#[tokio::test]
+async fn infinite_times_are_refused() {
+    let server = Server::start().await;
+    let client = server.client().await;
+    for (given, bytes) in [
+        (Type::TIMESTAMP, i64::MAX.to_be_bytes().to_vec()),
+        (Type::TIMESTAMPTZ, i64::MIN.to_be_bytes().to_vec()),
+        (Type::DATE, i32::MIN.to_be_bytes().to_vec()),
+    ] {
+        let statement = client.prepare_typed("SELECT $1", std::slice::from_ref(&given)).await.unwrap();
+        let error = client.query(&statement, &[&Raw(bytes)]).await.unwrap_err();
+        assert!(said(&error).contains("infinite times are not supported"), "{given}: {}", said(&error));
+    }
+}

@@ -55,7 +55,7 @@ async fn blocks_are_harmless_and_a_failed_one_answers_nothing() {
     for sql in ["COMMIT", "ROLLBACK", "BEGIN", "BEGIN", "SELECT 1", "SAVEPOINT a", "RELEASE a", "COMMIT"] {
         client.simple_query(sql).await.unwrap();
     }
-    client.simple_query("BEGIN").await.unwrap();
+    client.simple_query("BEGIN; SAVEPOINT a").await.unwrap();
     assert!(refused(&client, "SELECT nothing").await.starts_with("42"));
     assert!(refused(&client, "SELECT 1").await.starts_with("25P02"));
     assert!(refused(&client, "SHOW ALL").await.starts_with("25P02"));

@@ -6,6 +6,7 @@ use bytes::{BufMut, BytesMut};
 
 use super::super::types;
 use super::Column;
+use super::keyed::refuse_spread;
 use super::texts::write_json_text;
 use super::value::EncodedValues;
 
@@ -20,6 +21,7 @@ pub(super) struct Lists {
 impl Lists {
     pub(super) fn new(lists: ListArray) -> Result<Self, ArrowError> {
         let item_oid = types::item(&types::shown(lists.data_type())).map(|item| item.oid());
+        refuse_spread(lists.values())?;
         Ok(Self { items: Column::new(lists.values())?, item_oid, lists })
     }
 
@@ -172,6 +174,8 @@ pub(super) struct Maps {
 
 impl Maps {
     pub(super) fn new(maps: &MapArray) -> Result<Self, ArrowError> {
+        refuse_spread(maps.keys())?;
+        refuse_spread(maps.values())?;
         Ok(Self { keys: Column::new(maps.keys())?, values: Column::new(maps.values())?, maps: maps.clone() })
     }
 }

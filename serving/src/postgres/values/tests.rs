@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use arrow::array::*;
+use arrow::buffer::OffsetBuffer;
 use arrow::datatypes::{DataType, Field, Int32Type, IntervalMonthDayNano, TimeUnit, i256};
 
 use super::*;
@@ -231,8 +232,23 @@ fn columns_have_the_types_of_postgresql() {
         (list(DataType::Timestamp(TimeUnit::Second, None)), "_timestamp"),
         (list(list(DataType::Int32)), "json"),
         (DataType::Struct(Default::default()), "json"),
+        (list(DataType::Struct(Default::default())), "json"),
+        (DataType::new_list(list(DataType::Struct(Default::default())), true), "json"),
+        (DataType::Dictionary(Box::new(DataType::Int32), Box::new(DataType::Utf8)), "text"),
+        (list(DataType::Dictionary(Box::new(DataType::Int8), Box::new(DataType::Int64))), "_int8"),
+        (list(DataType::Decimal128(10, 2)), "_numeric"),
+        (list(DataType::Null), "_text"),
+        (DataType::Decimal128(10, 2), "numeric"),
+        (list(DataType::Binary), "_bytea"),
     ] {
-        assert_eq!(crate::postgres::types::shown(&arrow).name(), name, "{arrow}");
+        let shown = crate::postgres::types::shown(&arrow);
+        assert_eq!(shown.name(), name, "{arrow}");
+        let listed = crate::pg_catalog::pg_type(&arrow);
+        assert_eq!(
+            (listed.oid as u32, listed.modifier),
+            (shown.oid(), crate::postgres::types::modifier(&arrow)),
+            "{arrow}"
+        );
     }
 }
 
@@ -246,4 +262,33 @@ fn nulls_are_seen_through_all_types() {
     ] {
         assert!(Column::new(&array).unwrap().is_null(0), "{}", array.data_type());
     }
+}
+
+#[test]
+fn values_that_rows_share_are_encoded_through_their_keys() {
+    let dictionary: DictionaryArray<Int32Type> = [Some("b"), None, Some("a"), Some("b")].into_iter().collect();
+    let array = Arc::new(dictionary.slice(1, 3)) as ArrayRef;
+    let column = Column::new(&array).unwrap();
+    let text = |column: &Column, row: usize| {
+        let mut out = BytesMut::new();
+        column.values().text(row, &mut out);
+        String::from_utf8(out.to_vec()).unwrap()
+    };
+    assert!(column.is_null(0));
+    assert_eq!([1, 2].map(|row| text(&column, row)), ["a", "b"]);
+    // The NULL is a value of the dictionary.
+    let nulls = DictionaryArray::new(Int8Array::from(vec![1, 0]), Arc::new(StringArray::from(vec![None, Some("x")])));
+    let column = Column::new(&(Arc::new(nulls) as ArrayRef)).unwrap();
+    assert_eq!([column.is_null(0), column.is_null(1)], [false, true]);
+    let none = DictionaryArray::new(Int8Array::from(vec![None, None]), Arc::new(StringArray::from(Vec::<&str>::new())));
+    assert!(Column::new(&(Arc::new(none) as ArrayRef)).unwrap().is_null(1));
+    let runs = RunArray::try_new(&Int32Array::from(vec![2, 5]), &StringArray::from(vec!["x", "y"])).unwrap();
+    let column = Column::new(&(Arc::new(runs.slice(1, 3)) as ArrayRef)).unwrap();
+    assert_eq!([0, 1, 2].map(|row| text(&column, row)), ["x", "y", "y"]);
+
+    let long = Arc::new(StringArray::from(vec!["x".repeat(1 << 20)]));
+    let items = DictionaryArray::new(Int32Array::from(vec![0; 1000]), long);
+    let field = Arc::new(Field::new_list_field(items.data_type().clone(), true));
+    let lists = ListArray::new(field, OffsetBuffer::from_lengths([1000]), Arc::new(items), None);
+    assert!(Column::new(&(Arc::new(lists) as ArrayRef)).is_err());
 }
