@@ -12,6 +12,8 @@ mod determined;
 
 mod planning;
 
+mod standing;
+
 mod identify;
 
 mod running;
@@ -20,6 +22,8 @@ mod texts;
 
 mod opened;
 
+mod pinning;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -27,19 +31,17 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use arrow::datatypes::SchemaRef;
 use datafusion::execution::context::SessionState;
 use futures::stream;
-use thalweg_schemas::StreamName;
 use thalweg_schemas::api::certificate::Certificate;
-use thalweg_schemas::api::sql::{Frontiers, Partial};
 use thalweg_schemas::clock::WallClock;
 use thalweg_schemas::definition::repeats;
 use thalweg_schemas::engine::session;
-use tokio::sync::OwnedSemaphorePermit;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinError;
 use tokio::time::{Instant, timeout_at};
 
 use self::opened::{OpenedContent, Pinned};
 pub(crate) use self::planning::Description;
-use self::planning::{Planned, QueryTables, ReadQuery, RequestContent};
+use self::planning::{Planned, ReadQuery, RequestContent};
 use self::running::Running;
 use self::text_places::TextPlaces;
 use crate::activity::Activity;
@@ -55,14 +57,14 @@ use crate::names;
 use crate::options::Options;
 use crate::parameters::{Bindings, Parameter};
 use crate::pg_catalog::PgCatalog;
-use crate::pin::{AnsweredFrontiers, PinOptions, pin_all};
+use crate::pin::AnsweredFrontiers;
 use crate::sources::{ServingConfig, Sources};
 use crate::status::readiness::Readiness;
-use crate::system::{self, SystemSources};
 use crate::{Error, Result};
 
 pub(crate) use self::opened::OpenedRequest;
 pub(crate) use self::planning::RequestText;
+pub(crate) use self::standing::Standing;
 
 /// Everything that queries share.
 pub(crate) struct Engine {
@@ -72,6 +74,8 @@ pub(crate) struct Engine {
     base: SessionState,
     places: Places,
     lanes: Lanes,
+    /// For texts that are not short, of requests that wait for the answer to an equal one.
+    waiting_texts: Arc<Semaphore>,
     memory: Arc<AllQueries>,
     given: AnsweredFrontiers,
     postgres: Arc<PgCatalog>,
@@ -99,6 +103,7 @@ impl Engine {
                 sources.metrics.lost.clone(),
             ),
             places: Places::new(config.max_queries, config.max_light_queries, config.queue_wait),
+            waiting_texts: Arc::new(Semaphore::new(WAITING_TEXTS)),
             memory: Arc::new(AllQueries::new(config.all_queries_memory)),
             given: AnsweredFrontiers::default(),
             postgres: Arc::default(),
@@ -257,14 +262,8 @@ impl Engine {
         let Pinned { waiting, tables } = pinned;
         let pins = Arc::clone(&tables.pins);
         let identity = identify::identity(query, &tables.catalog, &pins);
-        let certificate = query.options.certificate.then(|| identify::certificate(query, &pins));
-        let stale = pins.values().any(|pin| pin.stale);
-        let frontier = pins.iter().map(|(name, pin)| (name.clone(), pin.frontier.clone())).collect();
-        let partial = pins
-            .iter()
-            .filter(|(_, pin)| !pin.partial.is_empty())
-            .map(|(name, pin)| (name.clone(), pin.partial.clone()))
-            .collect();
+        let standing = Standing::of(query.tables(), &tables.catalog, &pins);
+        let certificate = query.options.certificate.then(|| identify::certificate(query, &pins, &standing.frontier));
 
         drop(pins);
         let can_restart = terms.can_restart;
@@ -299,7 +298,7 @@ impl Engine {
             }
         };
         let schema = repeats::shown(&planned.physical.schema());
-        let head = Head { schema, frontier, stale, partial, certificate, identity };
+        let head = Head { schema, standing, certificate, identity };
         let occupied = Arc::clone(planned.allowance.occupied());
         let mut running = Running::start(planned, self.lanes.take()?, place, deadline);
         match timeout_at(deadline, running.first()).await {
@@ -319,47 +318,6 @@ impl Engine {
             }),
             Err(_) => Err(self.timeout()),
         }
-    }
-
-    /// Pins all that the query reads, with a place for that.
-    async fn pinned(&self, query: &ReadQuery, places: &TextPlaces, deadline: Instant) -> Result<Pinned> {
-        // Until the query has a place to run, which bounds the pins from then on.
-        let waiting = match &places.run {
-            Some(_) => None,
-            None => Some(self.places.pinned().await?),
-        };
-        let pinned = timeout_at(deadline, self.pin(query)).await;
-        let tables = pinned.map_err(|_| self.timeout())??;
-        Ok(Pinned { waiting, tables })
-    }
-
-    /// Pins all that the query reads.
-    async fn pin(&self, query: &ReadQuery) -> Result<QueryTables> {
-        let catalog = Arc::clone(&self.sources.shared.catalog.borrow());
-        self.given.keep(|name| catalog.streams.contains_key(name));
-        let unknown = |name: &&StreamName| !catalog.streams.contains_key(*name);
-        if let Some(name) = query.options.min_frontier.keys().find(unknown) {
-            return Err(Error::SetOption {
-                reason: format!("min_frontier names the stream `{name}`, which does not exist"),
-            });
-        }
-        names::refuse_sided_streams(&catalog, &query.references, query.options.source)?;
-        let wanted = names::wanted(&catalog, &query.references, &self.sources.metrics)?;
-        let terms = PinOptions {
-            options: &query.options,
-            deadline: Instant::now() + self.config.pin_wait,
-            keep: self.config.query_timeout,
-        };
-        let pins = pin_all(&self.sources, &self.given, &wanted, &terms).await?;
-        let sources = SystemSources { sources: &self.sources, activity: &self.activity };
-        let system = system::read(&names::system_tables(&query.references), sources).await?;
-        Ok(QueryTables {
-            catalog,
-            pins: Arc::new(pins),
-            system: Arc::new(system),
-            activity: Arc::clone(&self.activity),
-            postgres: Arc::clone(&self.postgres),
-        })
     }
 
     fn limited(self: &Arc<Self>, running: Running, deadline: Instant, track: Track) -> Batches {
@@ -411,6 +369,10 @@ impl Engine {
     }
 }
 
+/// Texts that are not short, of requests that wait for the answer to an equal one. Each may take some megabytes once it
+/// is read; further requests compute by themselves.
+const WAITING_TEXTS: usize = 32;
+
 /// How many times a query is started in total when workers fail.
 const ATTEMPTS: usize = 3;
 
@@ -426,9 +388,7 @@ const LOGGED_CHARACTERS: usize = 200;
 /// The properties of an answer that are known before its first row.
 struct Head {
     schema: SchemaRef,
-    frontier: Frontiers,
-    stale: bool,
-    partial: Partial,
+    standing: Standing,
     certificate: Option<Certificate>,
     identity: Option<AnswerIdentity>,
 }

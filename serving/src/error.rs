@@ -38,6 +38,8 @@ pub enum Error {
     ReadSlowRequest { seconds: f64 },
     #[error("{running} audits and runs are under way, which is the limit; try again in a moment")]
     TooManyCalls { running: usize },
+    #[error("{running} calls read or save dashboards, which is the limit; try again in a moment")]
+    TooManyDashboards { running: usize },
     #[error("{reason}")]
     ReadRequest { reason: String },
     #[error("{reason}")]
@@ -243,6 +245,7 @@ impl Error {
             | Error::TooManyPlans
             | Error::TooManyTexts { .. }
             | Error::TooManyCalls { .. }
+            | Error::TooManyDashboards { .. }
             | Error::Overloaded { .. }
             | Error::TooManyLost { .. }
             | Error::TooManyBytes { .. }
@@ -346,6 +349,7 @@ impl Error {
             | Error::TooManyPlans
             | Error::TooManyTexts { .. }
             | Error::TooManyCalls { .. }
+            | Error::TooManyDashboards { .. }
             | Error::TooManyBytes { .. }
             | Error::TooManyLost { .. }
             | Error::Overloaded { .. } => ErrorCode::TooBusy,

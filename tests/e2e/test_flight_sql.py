@@ -239,6 +239,24 @@ def test_pyarrow_reads_answers_and_their_frontier(thalweg, kafka, topic, events)
         table = reader.read_all()
         assert table.column("n").to_pylist() == [server.ask("SELECT count(*) FROM sensor_data").rows[0][0]]
 
+        ends = {"sensor_data": {str(partition): offset for partition, offset in events.record.ends().items()}}
+        info = client.get_flight_info(statement("SELECT events FROM stream_totals"))
+        table = client.do_get(info.endpoints[0].ticket).read_all()
+        [view] = [view for view in server.json("/v1/views")["views"] if view["name"] == "stream_totals"]
+        assert json.loads(info.app_metadata) == {"frontier": ends, "views": {"stream_totals": view["id"]}}
+        assert json.loads(table.schema.metadata[b"thalweg-frontier"]) == ends
+        assert json.loads(table.schema.metadata[b"thalweg-views"]) == {"stream_totals": view["id"]}
+        with connect(server) as connection, connection.cursor() as cursor:
+            cursor.execute("SELECT events FROM stream_totals")
+            metadata = cursor.fetch_record_batch().schema.metadata
+            assert json.loads(metadata[b"thalweg-frontier"]) == ends
+
+        shared = pyarrow.DictionaryArray.from_arrays(pyarrow.array([0] * 1000, pyarrow.int32()), ["x" * 100_000])
+        with connect(server) as connection, connection.cursor() as cursor:
+            with pytest.raises(Exception, match="once each row has values of its own"):
+                cursor.execute("SELECT length($1)", pyarrow.table({"v": shared}))
+                cursor.fetchall()
+
         with pytest.raises(pyarrow.ArrowInvalid, match="sensor_dat"):
             client.get_flight_info(statement("SELECT * FROM sensor_dat"))
         with pytest.raises(pyarrow.ArrowInvalid, match="Flight SQL"):

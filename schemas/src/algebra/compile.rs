@@ -36,7 +36,7 @@ use crate::{Error, Result, StreamName, ViewId, ViewName};
 /// One compiled view.
 #[derive(Debug, Clone)]
 pub struct ViewPlan {
-    id: ViewId,
+    pub(crate) id: ViewId,
     name: ViewName,
     stream: StreamName,
     /// The analysed query.

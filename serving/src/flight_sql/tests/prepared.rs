@@ -2,7 +2,7 @@
 
 use arrow::array::{
     ArrayRef, BinaryArray, BooleanArray, Date32Array, Decimal128Array, DictionaryArray, Float32Array, Float64Array,
-    Int8Array, Int16Array, Int32Array, Int64Array, LargeStringArray, NullArray, StringArray, StringViewArray,
+    Int8Array, Int16Array, Int32Array, Int64Array, LargeStringArray, NullArray, RunArray, StringArray, StringViewArray,
     Time64MicrosecondArray, TimestampMicrosecondArray, TimestampMillisecondArray, UInt64Array,
 };
 use arrow::datatypes::{DataType, Int32Type};
@@ -22,7 +22,7 @@ async fn bound(server: &FlightServer, sql: &str, values: RecordBatch) -> Result<
     let announced = info.clone().try_decode_schema().unwrap();
     let stream = client.do_get(info.endpoint[0].ticket.clone().unwrap()).await.map_err(|e| e.to_string())?;
     let batches: Vec<RecordBatch> = stream.try_collect().await.map_err(|e| e.to_string())?;
-    assert!(batches.iter().all(|batch| *batch.schema() == announced), "{sql}");
+    assert!(batches.iter().all(|batch| batch.schema().fields() == announced.fields()), "{sql}");
     prepared.close().await.unwrap();
     Ok(lines(&batches))
 }
@@ -112,11 +112,22 @@ async fn wrong_values_are_refused() {
     ]);
     let many = one(Int64Array::from(vec![1; 1_001]));
     let long = one(StringArray::from(vec!["x".repeat(2 << 20)]));
+    let shared: ArrayRef = Arc::new(StringArray::from(vec!["x".repeat(100_000)]));
+    let keys = Int32Array::from(vec![0; 1_000]);
+    let dictionary = one(DictionaryArray::<Int32Type>::new(keys.clone(), Arc::clone(&shared)));
+    let views = arrow::compute::cast(&shared, &DataType::Utf8View).unwrap();
+    let views = arrow::compute::take(&views, &keys, None).unwrap();
+    let views = RecordBatch::try_from_iter_with_nullable([("$1", views, true)]).unwrap();
+    let ends = Int32Array::from(vec![1_000]);
+    let runs = one(RunArray::<Int32Type>::try_new(&ends, &StringArray::from(vec!["x".repeat(100_000)])).unwrap());
     let text = one(StringArray::from(vec!["x"]));
     for (sql, values, expect) in [
         ("SELECT $1 + 1", two.unwrap(), "2 values are bound for 1"),
         ("SELECT $1 + 1", many, "more than 1000 rows"),
         ("SELECT CAST($1 AS STRING)", long, "longer than 1 MiB"),
+        ("SELECT CAST($1 AS STRING)", dictionary, "longer than 2 MiB once each row has values of its own"),
+        ("SELECT CAST($1 AS STRING)", views, "longer than 2 MiB once each row has values of its own"),
+        ("SELECT CAST($1 AS STRING)", runs, "longer than 2 MiB once each row has values of its own"),
         ("SELECT readings FROM totals WHERE readings > $1", text, "$1"),
     ] {
         let refused = bound(&server, sql, values).await.unwrap_err();
