@@ -141,20 +141,20 @@ mod tests {
             ("b", 2, "ab"),
             ("c", 3, "abc"),
             ("d", 4, "bcd"),
-            ("e", 28, "e"),
-            ("e", 3, "e"),
-            ("f", 1, "ef"),
+            ("e", 28, "de"),
+            ("e", 3, "de"),
+            ("f", 1, "def"),
         ] {
             recent.keep(key, 0, bytes, now).unwrap();
             assert_eq!(kept(&recent), expect);
             assert_eq!(recent.len(), expect.len());
         }
-        assert_eq!(recent.bytes(), 4 + 2 * AROUND_BYTES);
+        assert_eq!(recent.bytes(), 8 + 3 * AROUND_BYTES);
         assert_eq!(recent.use_now("e", now), Some(&mut 0));
-        assert_eq!((kept(&recent), recent.use_now("a", now)), ("fe".to_owned(), None));
+        assert_eq!((kept(&recent), recent.use_now("a", now)), ("dfe".to_owned(), None));
         assert_eq!(recent.keep("g", 7, 1000, now), Err(7));
-        assert_eq!((recent.remove("f"), recent.remove("f"), kept(&recent)), (Some(0), None, "e".to_owned()));
-        assert_eq!(recent.bytes(), 3 + AROUND_BYTES);
+        assert_eq!((recent.remove("f"), recent.remove("f"), kept(&recent)), (Some(0), None, "de".to_owned()));
+        assert_eq!(recent.bytes(), 7 + 2 * AROUND_BYTES);
     }
 
     #[test]

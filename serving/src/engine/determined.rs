@@ -132,7 +132,6 @@ mod tests {
             "SELECT regclass 'totals'",
             "SELECT to_regclass('totals')",
             "SELECT current_user",
-            "SELECT current_schema, 1 FROM v",
             "SELECT pg_backend_pid()",
             "SELECT current_setting('x')",
             "EXPLAIN SELECT 1",

@@ -165,7 +165,7 @@ mod tests {
     fn the_statement_that_was_used_least_recently_goes_first() {
         let caller = caller(&Access::default(), None).unwrap().name;
         let prepared = FlightStatements::default();
-        let long = "x".repeat(LIMITS.bytes / 4 - 1_000);
+        let long = "x".repeat(LIMITS.bytes / 4 - 300);
         let mut handles: Vec<StatementHandle> = (0..4).map(|_| prepared.keep(caller, query(&long)).unwrap()).collect();
         prepared.get(caller, &handles[0]).unwrap();
         handles.push(prepared.keep(caller, query("SELECT 1")).unwrap());

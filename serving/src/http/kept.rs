@@ -226,7 +226,7 @@ mod tests {
             answers.keep(key("a"), long);
             answers.counts.bytes.get()
         };
-        assert!(size(1_000) > size(1) + 8_000);
+        assert!(size(1_000) > size(1) + 7_000);
     }
 
     #[test]

@@ -13,7 +13,9 @@ async fn all(world: &World, activity: &Arc<Activity>) -> SystemRows {
     let pool: Arc<dyn MemoryPool> = Arc::new(GreedyMemoryPool::new(1 << 20));
     let (rows, held) = state.rows(&pool).unwrap();
     let bytes: usize = rows.values().map(RecordBatch::get_array_memory_size).sum();
-    assert_eq!((held.unwrap().size(), pool.reserved()), (bytes, 0));
+    assert_eq!((held.as_ref().unwrap().size(), pool.reserved()), (bytes, bytes));
+    drop(held);
+    assert_eq!(pool.reserved(), 0);
     rows
 }
 
