@@ -5,6 +5,8 @@
 
 mod pinned_rows;
 
+mod counted;
+
 mod compute;
 mod search;
 
@@ -22,7 +24,8 @@ use thalweg_schemas::warehouse::versions::{BatchVersion, MasterVersion};
 use thalweg_schemas::{Fault, Frontier, Shared, ViewName};
 use uuid::Uuid;
 
-use self::compute::{compute, states};
+use self::compute::{Reading, compute, states};
+use self::counted::RangeCount;
 pub(crate) use self::pinned_rows::rows;
 use self::search::of_view;
 pub(crate) use self::search::{KnownFailure, Suspect};
@@ -74,7 +77,7 @@ impl Default for BatchConfig {
 /// The progress of a run.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Progress {
-    /// Rows and rejects read from the master dataset.
+    /// Rows and rejects of the range that were read from the master dataset.
     pub rows_read: u64,
     /// Rows in the files to be read, if the log has the numbers. Files that cross the start or end of the range hold
     /// more rows than the run reads.
@@ -328,7 +331,9 @@ impl<'a> Run<'a> {
         let rows = rows(&self.stream.definition, &assessed.master, &report.from, &report.to)?;
         let states = states(&self.view.plan, work, rows.plan, base)?;
         let files = self.table.writer(run);
-        let computing = compute(self.warehouse, self.config, states, files, rows.expected, progress);
+        let count = RangeCount::new(&report.from, &report.to);
+        let reading = Reading { count, rows_expected: rows.expected };
+        let computing = compute(self.warehouse, self.config, states, files, reading, progress);
         let (files, rows_read) = match lease.hold(computing).await {
             Ok(Ok(computed)) => computed,
             Ok(Err(error)) => {

@@ -59,6 +59,9 @@ pub struct CatalogStream {
     pub definition: StreamDefinition,
     /// The origin O. It names every partition that was ever read.
     pub origin: Frontier,
+    /// How many streams of this name were read and dropped before, and left no archive. Offsets of those streams are
+    /// offsets of other messages.
+    pub predecessors: u64,
 }
 
 /// The compiled views of one name: the one that is served, and the one that is being built to replace it.

@@ -2,6 +2,7 @@
 //!
 //! Invariant: the frontier is known before the first row, so a client always knows the frontier of the rows it reads.
 
+use std::collections::BTreeMap;
 use std::pin::Pin as StdPin;
 use std::sync::Arc;
 
@@ -11,6 +12,7 @@ use datafusion::execution::memory_pool::MemoryPool;
 use futures::stream::Stream;
 use thalweg_schemas::api::certificate::Certificate;
 use thalweg_schemas::api::sql::{Frontiers, Partial};
+use thalweg_schemas::{ViewId, ViewName};
 
 use crate::Result;
 use crate::identity::AnswerIdentity;
@@ -26,6 +28,8 @@ pub(crate) struct Answer {
     pub(crate) stale: bool,
     /// Partitions without realtime data; empty unless the request allows a partial answer.
     pub(crate) partial: Partial,
+    /// The ids of the views that are read.
+    pub(crate) views: BTreeMap<ViewName, ViewId>,
     /// What the answer was computed from, if the client has asked for that.
     pub(crate) certificate: Option<Certificate>,
     /// What the answer depends on; `None` if it depends on more than can be told.

@@ -15,6 +15,8 @@ mod assembled;
 mod panicked;
 mod planning;
 
+mod standing;
+
 mod identify;
 
 mod running;
@@ -25,6 +27,8 @@ mod opened;
 
 mod run_over;
 
+mod pinning;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
@@ -32,18 +36,16 @@ use std::sync::atomic::AtomicU64;
 use arrow::datatypes::SchemaRef;
 use datafusion::execution::context::SessionState;
 use futures::stream;
-use thalweg_schemas::StreamName;
 use thalweg_schemas::api::certificate::Certificate;
-use thalweg_schemas::api::sql::{Frontiers, Partial};
 use thalweg_schemas::definition::repeats;
 use thalweg_schemas::engine::session;
-use tokio::sync::OwnedSemaphorePermit;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, timeout_at};
 
 pub(crate) use self::assembled::{ASSEMBLED, AssembledTables};
 use self::opened::{OpenedContent, Pinned};
 pub(crate) use self::planning::Description;
-use self::planning::{Planned, QueryTables, ReadQuery, RequestContent};
+use self::planning::{Planned, ReadQuery, RequestContent};
 pub(crate) use self::run_over::AssembledRows;
 use self::running::Running;
 use self::text_places::TextPlaces;
@@ -60,14 +62,14 @@ use crate::names;
 use crate::options::Options;
 use crate::parameters::{Bindings, Parameter};
 use crate::pg_catalog::PgCatalog;
-use crate::pin::{AnsweredFrontiers, PinOptions, pin_all};
+use crate::pin::AnsweredFrontiers;
 use crate::sources::{ServingConfig, Sources};
 use crate::status::readiness::Readiness;
-use crate::system::{self, SystemSources};
 use crate::{Error, Result};
 
 pub(crate) use self::opened::OpenedRequest;
 pub(crate) use self::planning::RequestText;
+pub(crate) use self::standing::Standing;
 
 /// Everything that queries share.
 pub(crate) struct Engine {
@@ -77,6 +79,8 @@ pub(crate) struct Engine {
     base: SessionState,
     places: Places,
     lanes: Lanes,
+    /// For texts that are not short, of requests that wait for the answer to an equal one.
+    waiting_texts: Arc<Semaphore>,
     memory: Arc<AllQueries>,
     given: AnsweredFrontiers,
     postgres: Arc<PgCatalog>,
@@ -104,6 +108,7 @@ impl Engine {
                 sources.metrics.lost.clone(),
             ),
             places: Places::new(config.max_queries, config.max_light_queries, config.queue_wait),
+            waiting_texts: Arc::new(Semaphore::new(WAITING_TEXTS)),
             memory: Arc::new(AllQueries::new(config.all_queries_memory, config.reclaim)),
             given: AnsweredFrontiers::default(),
             postgres: Arc::default(),
@@ -262,14 +267,8 @@ impl Engine {
         let Pinned { waiting, tables } = pinned;
         let pins = Arc::clone(&tables.pins);
         let identity = identify::identity(query, &tables.catalog, &pins);
-        let certificate = query.options.certificate.then(|| identify::certificate(query, &pins));
-        let stale = pins.values().any(|pin| pin.stale);
-        let frontier = pins.iter().map(|(name, pin)| (name.clone(), pin.frontier.clone())).collect();
-        let partial = pins
-            .iter()
-            .filter(|(_, pin)| !pin.partial.is_empty())
-            .map(|(name, pin)| (name.clone(), pin.partial.clone()))
-            .collect();
+        let standing = Standing::of(query.tables(), &tables.catalog, &pins);
+        let certificate = query.options.certificate.then(|| identify::certificate(query, &pins, &standing.frontier));
 
         drop(pins);
         let can_restart = terms.can_restart;
@@ -304,7 +303,7 @@ impl Engine {
             }
         };
         let schema = repeats::shown(&planned.physical.schema());
-        let head = Head { schema, frontier, stale, partial, certificate, identity };
+        let head = Head { schema, standing, certificate, identity };
         let occupied = Arc::clone(planned.allowance.occupied());
         let mut running = Running::start(planned, self.lanes.take()?, place, deadline);
         match timeout_at(deadline, running.first()).await {
@@ -324,51 +323,6 @@ impl Engine {
             }),
             Err(_) => Err(self.timeout()),
         }
-    }
-
-    /// Pins all that the query reads, with a place for that.
-    async fn pinned(&self, query: &ReadQuery, places: &TextPlaces, deadline: Instant) -> Result<Pinned> {
-        // Until the query has a place to run, which bounds the pins from then on.
-        let waiting = match &places.run {
-            Some(_) => None,
-            None => Some(self.places.pinned().await?),
-        };
-        let pinned = timeout_at(deadline, self.pin(query)).await;
-        let tables = pinned.map_err(|_| self.timeout())??;
-        Ok(Pinned { waiting, tables })
-    }
-
-    /// Pins all that the query reads.
-    async fn pin(&self, query: &ReadQuery) -> Result<QueryTables> {
-        if let Some(assembled) = &query.assembled {
-            return Ok(self.assembled_tables(assembled));
-        }
-        let catalog = Arc::clone(&self.sources.shared.catalog.borrow());
-        self.given.keep(|name| catalog.streams.contains_key(name));
-        let unknown = |name: &&StreamName| !catalog.streams.contains_key(*name);
-        if let Some(name) = query.options.min_frontier.keys().find(unknown) {
-            return Err(Error::SetOption {
-                reason: format!("min_frontier names the stream `{name}`, which does not exist"),
-            });
-        }
-        names::refuse_sided_streams(&catalog, &query.references, query.options.source)?;
-        let wanted = names::wanted(&catalog, &query.references, &self.sources.metrics)?;
-        let terms = PinOptions {
-            options: &query.options,
-            deadline: Instant::now() + self.config.pin_wait,
-            keep: self.config.query_timeout,
-        };
-        let pins = pin_all(&self.sources, &self.given, &wanted, &terms).await?;
-        let sources = SystemSources { sources: &self.sources, activity: &self.activity };
-        let system = system::read(&names::system_tables(&query.references), sources).await?;
-        Ok(QueryTables {
-            catalog,
-            pins: Arc::new(pins),
-            system: Arc::new(system),
-            activity: Arc::clone(&self.activity),
-            postgres: Arc::clone(&self.postgres),
-            assembled: None,
-        })
     }
 
     fn limited(self: &Arc<Self>, running: Running, deadline: Instant, track: Track) -> Batches {
@@ -403,6 +357,10 @@ impl Engine {
     }
 }
 
+/// Texts that are not short, of requests that wait for the answer to an equal one. Each may take some megabytes once it
+/// is read; further requests compute by themselves.
+const WAITING_TEXTS: usize = 32;
+
 /// How many times a query is started in total when workers fail.
 const ATTEMPTS: usize = 3;
 
@@ -415,9 +373,7 @@ const FEWEST_ROWS: usize = 64;
 /// The properties of an answer that are known before its first row.
 struct Head {
     schema: SchemaRef,
-    frontier: Frontiers,
-    stale: bool,
-    partial: Partial,
+    standing: Standing,
     certificate: Option<Certificate>,
     identity: Option<AnswerIdentity>,
 }

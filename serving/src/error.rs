@@ -40,6 +40,8 @@ pub enum Error {
     TooManyCalls { running: usize },
     #[error("{listening} clients listen to changes, which is the limit; try again in a moment")]
     TooManyListeners { listening: usize },
+    #[error("{running} calls read or save dashboards, which is the limit; try again in a moment")]
+    TooManyDashboards { running: usize },
     #[error("{reason}")]
     ReadRequest { reason: String },
     #[error("{reason}")]
@@ -246,6 +248,7 @@ impl Error {
             | Error::TooManyTexts { .. }
             | Error::TooManyCalls { .. }
             | Error::TooManyListeners { .. }
+            | Error::TooManyDashboards { .. }
             | Error::Overloaded { .. }
             | Error::TooManyLost { .. }
             | Error::TooManyBytes { .. }
@@ -350,6 +353,7 @@ impl Error {
             | Error::TooManyTexts { .. }
             | Error::TooManyCalls { .. }
             | Error::TooManyListeners { .. }
+            | Error::TooManyDashboards { .. }
             | Error::TooManyBytes { .. }
             | Error::TooManyLost { .. }
             | Error::Overloaded { .. } => ErrorCode::TooBusy,

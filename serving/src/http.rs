@@ -25,6 +25,7 @@ use crate::Error;
 use crate::changes::ChangeFeeds;
 use crate::engine::Engine;
 
+mod pace;
 mod socket;
 
 mod connections;
@@ -62,12 +63,14 @@ mod changes;
 mod openapi;
 
 use self::console::Console;
+use self::dashboards::DashboardPermits;
 use self::format::AnswerFormat;
 use self::guard::{CallPermits, Door, REQUEST_BYTES};
 use self::kept::KeptAnswers;
 
 pub(crate) use self::connections::accept;
 pub(crate) use self::guard::{Bodies, HeldBytes};
+pub(crate) use self::pace::PacedStream;
 pub use self::probes::{Probes, probe};
 
 /// Bytes below which an answer is not compressed.
@@ -142,6 +145,7 @@ fn routes(engine: Arc<Engine>, feeds: Arc<ChangeFeeds>) -> Router {
         .fallback(no_such_path)
         .method_not_allowed_fallback(no_such_method)
         .layer(Extension(calls))
+        .layer(Extension(DashboardPermits::default()))
         .layer(Extension(Console::embedded()))
         .layer(Extension(kept))
         .layer(Extension(feeds))

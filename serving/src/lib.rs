@@ -21,6 +21,9 @@ pub mod workers;
 
 mod limits;
 
+mod recent;
+mod widths;
+
 mod metrics;
 
 pub mod sources;

@@ -340,13 +340,13 @@ impl SchemaProvider for Tables {
 }
 
 /// The schema `thalweg`, with the rows that a query reads of it.
-pub(crate) fn system_schema(rows: &Arc<SystemRows>) -> (&'static str, Arc<dyn SchemaProvider>) {
-    (system::SCHEMA, Arc::new(StateSchema(Arc::clone(rows))))
+pub(crate) fn system_schema(rows: SystemRows) -> (&'static str, Arc<dyn SchemaProvider>) {
+    (system::SCHEMA, Arc::new(StateSchema(rows)))
 }
 
 /// The tables of the schema `thalweg`.
 #[derive(Debug)]
-struct StateSchema(Arc<SystemRows>);
+struct StateSchema(SystemRows);
 
 #[async_trait]
 impl SchemaProvider for StateSchema {

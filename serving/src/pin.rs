@@ -110,24 +110,41 @@ fn published_cut(
 
 /// The highest frontier of any answer, per stream, for as long as the stream's definition exists.
 #[derive(Debug, Default)]
-pub(crate) struct AnsweredFrontiers(Mutex<HashMap<StreamName, (String, Frontier)>>);
+pub(crate) struct AnsweredFrontiers(Mutex<HashMap<StreamName, AnsweredFrontier>>);
+
+#[derive(Debug)]
+struct AnsweredFrontier {
+    sql: String,
+    predecessors: u64,
+    frontier: Frontier,
+}
+
+impl AnsweredFrontier {
+    fn is_of(&self, stream: &CatalogStream) -> bool {
+        self.sql == stream.definition.sql && self.predecessors == stream.predecessors
+    }
+}
 
 impl AnsweredFrontiers {
     fn of(&self, stream: &CatalogStream) -> Frontier {
-        match self.0.lock().get(&stream.definition.name) {
-            Some((sql, frontier)) if *sql == stream.definition.sql => frontier.clone(),
-            _ => Frontier::new(),
-        }
+        let given = self.0.lock();
+        let given = given.get(&stream.definition.name).filter(|given| given.is_of(stream));
+        given.map_or_else(Frontier::new, |given| given.frontier.clone())
     }
 
     fn raise(&self, pin: &Pin) {
-        let definition = &pin.stream.definition;
+        let stream = &pin.stream;
+        let none = || AnsweredFrontier {
+            sql: stream.definition.sql.clone(),
+            predecessors: stream.predecessors,
+            frontier: Frontier::new(),
+        };
         let mut given = self.0.lock();
-        let entry = given.entry(definition.name.clone()).or_insert_with(|| (definition.sql.clone(), Frontier::new()));
-        if entry.0 != definition.sql {
-            *entry = (definition.sql.clone(), Frontier::new());
+        let entry = given.entry(stream.definition.name.clone()).or_insert_with(none);
+        if !entry.is_of(stream) {
+            *entry = none();
         }
-        entry.1 = entry.1.max(&pin.frontier);
+        entry.frontier = entry.frontier.max(&pin.frontier);
     }
 
     /// Removes dropped streams: a later stream of the same name starts anew.
@@ -191,7 +208,7 @@ pub(crate) async fn pin_all(
 }
 
 /// Waits for a change, and forever if the sender is gone: such a source never changes again.
-async fn changed<T>(source: &mut watch::Receiver<T>) {
+pub(crate) async fn changed<T>(source: &mut watch::Receiver<T>) {
     if source.changed().await.is_err() {
         std::future::pending::<()>().await;
     }

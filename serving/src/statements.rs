@@ -73,6 +73,7 @@ pub(crate) async fn apply(sources: &Sources, definitions: Vec<Statement>) -> Res
         frontier: BTreeMap::new(),
         stale: false,
         partial: BTreeMap::new(),
+        views: BTreeMap::new(),
         certificate: None,
         identity: None,
         batches: Box::pin(stream::iter([Ok(batch)])),

@@ -1,7 +1,7 @@
 //! The schema `thalweg`: the state of this server as tables, for plain SQL.
 //!
-//! Invariant: the rows are read once for each query, when it is pinned, so a query that names a table twice reads the
-//! same rows.
+//! Invariant: the state is read once for each query, when it is pinned, so a query that names a table twice reads the
+//! same rows. The rows are made on the query's lane, and count in its memory.
 
 pub(crate) mod cancel;
 mod columns;
@@ -13,10 +13,14 @@ use std::sync::Arc;
 use arrow::datatypes::SchemaRef;
 use arrow::json::ReaderBuilder;
 use arrow::record_batch::RecordBatch;
+use datafusion::execution::memory_pool::{MemoryConsumer, MemoryPool, MemoryReservation};
 use serde::Serialize;
+use thalweg_schemas::api::streams::StreamStatus;
+use thalweg_schemas::api::views::ViewStatus;
 
-use crate::activity::Activity;
-use crate::sources::Sources;
+use crate::activity::{Activity, ClientSession, EndedQuery, RunningQuery};
+use crate::metrics::{EndedAudit, EndedRun};
+use crate::sources::{ShownSetting, Sources};
 use crate::{Error, Result, status};
 
 /// The name of the schema.
@@ -75,43 +79,89 @@ impl StateTable {
 /// The rows of the tables that a query names.
 pub(crate) type SystemRows = BTreeMap<StateTable, RecordBatch>;
 
-/// Where the rows come from.
+/// Where the state is read.
 pub(crate) struct SystemSources<'a> {
     pub(crate) sources: &'a Sources,
     pub(crate) activity: &'a Activity,
 }
 
-/// Reads the rows of `tables`. Workers in other processes are asked for at most their time limit.
-///
-/// Errors: [`Error::Encode`].
-pub(crate) async fn read(tables: &BTreeSet<StateTable>, from: SystemSources<'_>) -> Result<SystemRows> {
+/// The state that rows are made from.
+#[derive(Default)]
+pub(crate) struct SystemState {
+    tables: BTreeSet<StateTable>,
+    streams: Vec<StreamStatus>,
+    views: Vec<ViewStatus>,
+    runs: Vec<EndedRun>,
+    audits: Vec<EndedAudit>,
+    ended: Vec<EndedQuery>,
+    running: Vec<Arc<RunningQuery>>,
+    sessions: Vec<ClientSession>,
+    settings: Arc<[ShownSetting]>,
+}
+
+/// Reads the state behind `tables`. Workers in other processes are asked for at most their time limit.
+pub(crate) async fn read(tables: BTreeSet<StateTable>, from: SystemSources<'_>) -> SystemState {
     let SystemSources { sources, activity } = from;
-    let wants = |table: &[StateTable]| table.iter().any(|table| tables.contains(table));
-    let streams = match wants(&[StateTable::Streams, StateTable::Partitions, StateTable::Rejects]) {
-        true => status::streams(sources).await.streams,
-        false => Vec::new(),
-    };
-    let views = match wants(&[StateTable::Views]) {
-        true => status::views(sources).await.views,
-        false => Vec::new(),
-    };
-    let read = |table: StateTable| match table {
-        StateTable::Streams => batch(table, streams.iter().map(rows::StreamRow::of)),
-        StateTable::Partitions => batch(table, streams.iter().flat_map(rows::PartitionRow::of)),
-        StateTable::Rejects => batch(table, streams.iter().flat_map(rows::RejectRow::of)),
-        StateTable::Views => batch(table, views.iter().map(rows::ViewRow::of)),
-        StateTable::Runs => batch(table, sources.metrics.runs().iter().map(rows::RunRow::of)),
-        StateTable::Audits => batch(table, sources.metrics.audits().iter().map(rows::AuditRow::of)),
-        StateTable::Queries => {
-            let ended = activity.ended();
-            let running = activity.running();
-            let ended = ended.iter().map(rows::QueryRow::of_ended);
-            batch(table, ended.chain(running.iter().map(|query| rows::QueryRow::of_running(query))))
+    let wants = |table: StateTable| tables.contains(&table);
+    let mut state = SystemState::default();
+    if [StateTable::Streams, StateTable::Partitions, StateTable::Rejects].into_iter().any(wants) {
+        state.streams = status::streams(sources).await.streams;
+    }
+    if wants(StateTable::Views) {
+        state.views = status::views(sources).await.views;
+    }
+    if wants(StateTable::Runs) {
+        state.runs = sources.metrics.runs();
+    }
+    if wants(StateTable::Audits) {
+        state.audits = sources.metrics.audits();
+    }
+    if wants(StateTable::Queries) {
+        (state.ended, state.running) = (activity.ended(), activity.running());
+    }
+    if wants(StateTable::Sessions) {
+        state.sessions = activity.sessions();
+    }
+    if wants(StateTable::Settings) {
+        state.settings = Arc::clone(&sources.settings);
+    }
+    SystemState { tables, ..state }
+}
+
+impl SystemState {
+    /// The rows of all tables, and their part of the query's memory; `None` without a table.
+    ///
+    /// Errors: [`Error::Encode`], [`Error::RunQuery`] if the rows exceed the memory.
+    pub(crate) fn rows(self, memory: &Arc<dyn MemoryPool>) -> Result<(SystemRows, Option<MemoryReservation>)> {
+        if self.tables.is_empty() {
+            return Ok((SystemRows::new(), None));
         }
-        StateTable::Sessions => batch(table, activity.sessions().iter().map(rows::SessionRow::of)),
-        StateTable::Settings => batch(table, sources.settings.iter()),
-    };
-    tables.iter().map(|table| Ok((*table, read(*table)?))).collect()
+        let held = MemoryConsumer::new("rows of system tables").register(memory);
+        let mut rows = SystemRows::new();
+        for table in &self.tables {
+            let batch = self.batch(*table)?;
+            held.try_grow(batch.get_array_memory_size()).map_err(|source| Error::of_engine(source, false))?;
+            rows.insert(*table, batch);
+        }
+        Ok((rows, Some(held)))
+    }
+
+    fn batch(&self, table: StateTable) -> Result<RecordBatch> {
+        match table {
+            StateTable::Streams => batch(table, self.streams.iter().map(rows::StreamRow::of)),
+            StateTable::Partitions => batch(table, self.streams.iter().flat_map(rows::PartitionRow::of)),
+            StateTable::Rejects => batch(table, self.streams.iter().flat_map(rows::RejectRow::of)),
+            StateTable::Views => batch(table, self.views.iter().map(rows::ViewRow::of)),
+            StateTable::Runs => batch(table, self.runs.iter().map(rows::RunRow::of)),
+            StateTable::Audits => batch(table, self.audits.iter().map(rows::AuditRow::of)),
+            StateTable::Queries => {
+                let ended = self.ended.iter().map(rows::QueryRow::of_ended);
+                batch(table, ended.chain(self.running.iter().map(|query| rows::QueryRow::of_running(query))))
+            }
+            StateTable::Sessions => batch(table, self.sessions.iter().map(rows::SessionRow::of)),
+            StateTable::Settings => batch(table, self.settings.iter()),
+        }
+    }
 }
 
 fn batch<Row: Serialize>(table: StateTable, rows: impl Iterator<Item = Row>) -> Result<RecordBatch> {

@@ -239,6 +239,26 @@ def test_pyarrow_reads_answers_and_their_frontier(thalweg, kafka, topic, events)
         table = reader.read_all()
         assert table.column("n").to_pylist() == [server.ask("SELECT count(*) FROM sensor_data").rows[0][0]]
 
+        ends = {"sensor_data": {str(partition): offset for partition, offset in events.record.ends().items()}}
+        info = client.get_flight_info(statement("SELECT events FROM stream_totals"))
+        table = client.do_get(info.endpoints[0].ticket).read_all()
+        [view] = [view for view in server.json("/v1/views")["views"] if view["name"] == "stream_totals"]
+        assert json.loads(info.app_metadata) == {"frontier": ends, "views": {"stream_totals": view["id"]}}
+        assert json.loads(table.schema.metadata[b"thalweg-frontier"]) == ends
+        assert json.loads(table.schema.metadata[b"thalweg-views"]) == {"stream_totals": view["id"]}
+        with connect(server) as connection, connection.cursor() as cursor:
+            # ADBC drops the metadata of schemas. A partition is a FlightInfo.
+            [partition], _ = cursor.adbc_execute_partitions("SELECT events FROM stream_totals")
+            assert json.loads(flight.FlightInfo.deserialize(partition).app_metadata)["frontier"] == ends
+            cursor.adbc_read_partition(partition)
+            assert cursor.fetchone()[0] == table.column("events")[0].as_py()
+
+        shared = pyarrow.DictionaryArray.from_arrays(pyarrow.array([0] * 1000, pyarrow.int32()), ["x" * 100_000])
+        with connect(server) as connection, connection.cursor() as cursor:
+            with pytest.raises(Exception, match="once each row has values of its own"):
+                cursor.execute("SELECT length($1)", pyarrow.table({"v": shared}))
+                cursor.fetchall()
+
         with pytest.raises(pyarrow.ArrowInvalid, match="sensor_dat"):
             client.get_flight_info(statement("SELECT * FROM sensor_dat"))
         with pytest.raises(pyarrow.ArrowInvalid, match="Flight SQL"):

@@ -3,21 +3,20 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use datafusion::datasource::physical_plan::ParquetSource;
-use datafusion::datasource::source::DataSourceExec;
 use datafusion::execution::context::SessionState;
 use datafusion::logical_expr::{LogicalPlan, LogicalPlanBuilder};
-use datafusion::physical_plan::{ExecutionPlan, execute_stream};
+use datafusion::physical_plan::execute_stream;
 use datafusion::prelude::ident;
 use futures::StreamExt;
 use thalweg_schemas::algebra::{ViewPlan, scan};
-use thalweg_schemas::definition::stream::{OFFSET, PARTITION};
+use thalweg_schemas::definition::stream::PARTITION;
 use thalweg_schemas::engine::contain::contain;
 use thalweg_schemas::engine::session;
 use thalweg_schemas::warehouse::Warehouse;
 use thalweg_schemas::warehouse::parquet::ParquetFiles;
 use thalweg_schemas::warehouse::versions::BatchVersion;
 
+use super::counted::RangeCount;
 use super::{BatchConfig, COMPUTING, Progress};
 use crate::decide::RunKind;
 use crate::files::StateFiles;
@@ -56,6 +55,13 @@ fn planning(plan: &ViewPlan, source: datafusion::error::DataFusionError) -> Erro
     Error::RunPlan { what: format!("planning states of view {}", plan.id()), source }
 }
 
+/// What a run reads of the master dataset.
+pub(super) struct Reading {
+    pub(super) count: RangeCount,
+    /// Rows in the files.
+    pub(super) rows_expected: Option<u64>,
+}
+
 /// Runs the plan within the memory limit and writes its output to files. Returns the files, and the number of rows
 /// read from the master dataset.
 pub(super) async fn compute(
@@ -63,7 +69,7 @@ pub(super) async fn compute(
     config: &BatchConfig,
     plan: LogicalPlan,
     mut files: StateFiles,
-    rows_expected: Option<u64>,
+    reading: Reading,
     mut progress: impl FnMut(Progress),
 ) -> Result<(Vec<NewFile>, u64)> {
     let spill = config.spill.clone();
@@ -78,7 +84,7 @@ pub(super) async fn compute(
     let share = config.memory / config.target_partitions.max(1) / 16;
     let options = state.config_mut().options_mut();
     options.execution.sort_spill_reservation_bytes = share.clamp(1 << 20, 10 << 20);
-    let writing = write_states(&state, plan, &mut files, rows_expected, &mut progress);
+    let writing = write_states(&state, plan, &mut files, &reading, &mut progress);
     let written = contain(COMPUTING, writing).await;
     match written {
         Ok(rows_read) => Ok((files.finish().await?, rows_read)),
@@ -93,12 +99,14 @@ async fn write_states(
     state: &SessionState,
     plan: LogicalPlan,
     files: &mut StateFiles,
-    rows_expected: Option<u64>,
+    reading: &Reading,
     progress: &mut impl FnMut(Progress),
 ) -> Result<u64> {
     let running = |source| Error::RunPlan { what: COMPUTING.to_owned(), source };
-    let physical = state.create_physical_plan(&plan).await.map_err(running)?;
-    let mut states = execute_stream(Arc::clone(&physical), state.task_ctx()).map_err(running)?;
+    let Reading { count, rows_expected } = reading;
+    let rows_expected = *rows_expected;
+    let physical = state.create_physical_plan(&plan).await.and_then(|plan| count.over(plan)).map_err(running)?;
+    let mut states = execute_stream(physical, state.task_ctx()).map_err(running)?;
     let mut ticks = tokio::time::interval(Duration::from_millis(500));
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let mut states_written = 0;
@@ -111,25 +119,13 @@ async fn write_states(
                 states_written += batch.num_rows() as u64;
             }
             _ = ticks.tick() => progress(Progress {
-                rows_read: rows_read(&physical),
+                rows_read: count.rows(),
                 rows_expected,
                 states_written,
             }),
         }
     }
-    let rows_read = rows_read(&physical);
+    let rows_read = count.rows();
     progress(Progress { rows_read, rows_expected, states_written });
     Ok(rows_read)
-}
-
-/// Rows that the scans of the master dataset have returned so far. Only its files have an offset column, which a plan
-/// need not read.
-fn rows_read(plan: &Arc<dyn ExecutionPlan>) -> u64 {
-    let scan = plan.downcast_ref::<DataSourceExec>().and_then(|scan| scan.downcast_to_file_source::<ParquetSource>());
-    if let Some((files, _)) = scan {
-        let of_master = files.file_schema().column_with_name(OFFSET).is_some();
-        let rows = plan.metrics().and_then(|m| m.output_rows());
-        return rows.filter(|_| of_master).unwrap_or_default() as u64;
-    }
-    plan.children().into_iter().map(rows_read).sum()
 }

@@ -41,7 +41,7 @@ pub use keyed::key_name;
 /// One compiled view.
 #[derive(Debug, Clone)]
 pub struct ViewPlan {
-    id: ViewId,
+    pub(crate) id: ViewId,
     name: ViewName,
     stream: StreamName,
     /// The analysed query.

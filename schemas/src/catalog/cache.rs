@@ -1,6 +1,6 @@
 //! The compiled views of the newest catalog, so that the next version compiles only the views that it adds.
 //!
-//! A compiled view is a function of its own text and the text of its stream. Most versions change neither.
+//! A compiled view is a function of its own text and of its stream. Most versions change neither.
 //!
 //! Invariant: a cached view is equal to the result of compiling it again.
 
@@ -13,8 +13,8 @@ use super::{Catalog, CatalogStream, CompiledView};
 use crate::StreamName;
 use crate::definition::view::ViewDefinition;
 
-/// The text of the stream and the text of the view.
-type Texts = (String, String);
+/// The text of the stream, the number of its predecessors, and the text of the view.
+type Texts = (String, u64, String);
 
 /// The cache, shared by all clones of a store.
 #[derive(Debug, Clone, Default)]
@@ -28,7 +28,7 @@ impl ViewCache {
         streams: &BTreeMap<StreamName, Arc<CatalogStream>>,
     ) -> Option<Arc<CompiledView>> {
         let stream = streams.get(&view.stream)?;
-        let texts = (stream.definition.sql.clone(), view.sql.clone());
+        let texts = (stream.definition.sql.clone(), stream.predecessors, view.sql.clone());
         self.0.lock().get(&texts).cloned()
     }
 
@@ -36,7 +36,7 @@ impl ViewCache {
     pub(super) fn remember(&self, catalog: &Catalog) {
         let texts = |view: &Arc<CompiledView>| {
             let stream = catalog.streams.get(&view.definition.stream)?;
-            Some((stream.definition.sql.clone(), view.definition.sql.clone()))
+            Some((stream.definition.sql.clone(), stream.predecessors, view.definition.sql.clone()))
         };
         let views = catalog.compiled().filter_map(|view| Some((texts(view)?, Arc::clone(view)))).collect();
         *self.0.lock() = views;

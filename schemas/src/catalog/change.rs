@@ -71,7 +71,7 @@ impl Change {
                 if origin == stream.origin {
                     return Ok(Decision::nothing());
                 }
-                let stream = CatalogStream { definition: stream.definition.clone(), origin };
+                let stream = CatalogStream { origin, ..CatalogStream::clone(stream) };
                 let change = format!("recorded the origin {} of stream {name}", stream.origin);
                 next.streams.insert(name.clone(), Arc::new(stream));
                 Ok(Decision::changed(next, change))
@@ -213,18 +213,23 @@ impl Catalog {
         if facts.archived.contains(name) && self.rest.dropped.contains_key(name.as_str()) {
             return Err(kept_stream(name));
         }
-        let mut origin = Frontier::new();
-        if let Some(before) = self.dropped.remove(name)
-            && facts.archived.contains(name)
-        {
-            keep_shape(&before.definition, definition)?;
-            origin = before.origin.clone();
+        let (mut origin, mut predecessors) = (Frontier::new(), 0);
+        if let Some(before) = self.dropped.remove(name) {
+            predecessors = before.predecessors;
+            match facts.archived.contains(name) {
+                true => {
+                    keep_shape(&before.definition, definition)?;
+                    origin = before.origin.clone();
+                }
+                // Nothing that was computed from the old stream holds of the new one.
+                false => predecessors += u64::from(!before.origin.is_empty()),
+            }
         }
         let action = match origin.is_empty() {
             true => format!("created stream {name}"),
             false => format!("created stream {name} over its archive"),
         };
-        let stream = CatalogStream { definition: definition.clone(), origin };
+        let stream = CatalogStream { definition: definition.clone(), origin, predecessors };
         self.streams.insert(name.clone(), Arc::new(stream));
         Ok(Effect::Changed(action))
     }
@@ -239,7 +244,7 @@ impl Catalog {
         if read || facts.archived.contains(name) || !before.origin.is_empty() {
             keep_shape(&before.definition, definition)?;
         }
-        let stream = CatalogStream { definition: definition.clone(), origin: before.origin.clone() };
+        let stream = CatalogStream { definition: definition.clone(), ..CatalogStream::clone(before) };
         self.streams.insert(name.clone(), Arc::new(stream));
         self.recompile(name).await?;
         Ok(Effect::Changed(format!("replaced stream {name}")))

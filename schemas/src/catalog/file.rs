@@ -50,6 +50,12 @@ pub(super) struct CatalogFile {
 struct StreamEntry {
     sql: String,
     origin: Frontier,
+    #[serde(default, skip_serializing_if = "is_zero")]
+    predecessors: u64,
+}
+
+fn is_zero(count: &u64) -> bool {
+    *count == 0
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -164,16 +170,20 @@ fn stream_entries(
     streams: &BTreeMap<StreamName, Arc<CatalogStream>>,
 ) -> impl Iterator<Item = (String, Entry<StreamEntry>)> {
     streams.iter().map(|(name, stream)| {
-        let entry = StreamEntry { sql: stream.definition.sql.clone(), origin: stream.origin.clone() };
+        let entry = StreamEntry {
+            sql: stream.definition.sql.clone(),
+            origin: stream.origin.clone(),
+            predecessors: stream.predecessors,
+        };
         (name.to_string(), Entry::New(entry))
     })
 }
 
 /// Errors: why the entry is not understood.
 fn read_stream(text: &RawValue) -> Result<CatalogStream, String> {
-    let StreamEntry { sql, origin } = Entry::parse(text)?;
+    let StreamEntry { sql, origin, predecessors } = Entry::parse(text)?;
     let definition = parse_stream(&sql).map_err(|e| e.to_string())?;
-    Ok(CatalogStream { definition, origin })
+    Ok(CatalogStream { definition, origin, predecessors })
 }
 
 async fn read_view(text: Box<RawValue>, catalog: &Catalog, cache: &ViewCache) -> CatalogView {
@@ -229,7 +239,11 @@ pub(super) async fn compile_view(
     let stream = streams
         .get(&definition.stream)
         .ok_or_else(|| Error::FindDefinition { kind: "stream", name: definition.stream.to_string() })?;
-    let plan = ViewPlan::compile(&definition, &stream.definition).await?;
+    let mut plan = ViewPlan::compile(&definition, &stream.definition).await?;
+    if stream.predecessors > 0 {
+        // States of a stream that went before are no states of this one.
+        plan.id = ViewId::of(&[plan.id.as_str(), "after", &stream.predecessors.to_string()]);
+    }
     Ok(Arc::new(CompiledView { definition, plan }))
 }
 

@@ -236,6 +236,39 @@ async fn a_stream_created_again_goes_on_with_its_archive() {
 }
 
 #[tokio::test]
+async fn a_stream_that_starts_over_has_views_of_other_ids() {
+    let f = Fixture::with(&[STREAM, VIEW]).await;
+    let known = async || {
+        let catalog = f.load().await;
+        let built = catalog.views[&view("v")].building.as_ref().unwrap().plan.id().clone();
+        // A process that reads the file anew finds the same.
+        let store = Warehouse::over(Url::parse("memory:///").unwrap(), f.store.clone());
+        let fresh = CatalogStore::new(store).load().await.unwrap();
+        assert_eq!(fresh.views[&view("v")].building.as_ref().unwrap().plan.id(), &built);
+        (built, catalog.streams[&stream("s")].predecessors)
+    };
+    let again = async || {
+        for sql in ["DROP VIEW v", "DROP TABLE s", STREAM, VIEW] {
+            f.apply(sql).await.unwrap();
+        }
+        known().await
+    };
+    let first = known().await;
+    assert_eq!(first.1, 0);
+    assert_eq!(again().await, first, "the first stream was never read");
+    f.catalogs.record_origin(&stream("s"), &Frontier::from([(0, 5)])).await.unwrap();
+    let second = again().await;
+    assert!(second.1 == 1 && second.0 != first.0);
+    assert_eq!(again().await, second);
+    f.catalogs.record_origin(&stream("s"), &Frontier::from([(0, 5)])).await.unwrap();
+    let third = again().await;
+    assert!(third.1 == 2 && third.0 != second.0 && third.0 != first.0);
+    f.catalogs.record_origin(&stream("s"), &Frontier::from([(0, 5)])).await.unwrap();
+    f.archive().await;
+    assert_eq!(again().await, third, "a stream over its archive goes on");
+}
+
+#[tokio::test]
 async fn refresh_sees_what_others_wrote() {
     let f = Fixture::with(&[STREAM]).await;
     let known = f.load().await;

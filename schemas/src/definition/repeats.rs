@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `SELECT k, k FROM s` | `SELECT k, k AS "k␟1" FROM s`, shown as `k`, `k` |
 //! | `SELECT CAST(v AS STRING) FROM s ORDER BY v` | `SELECT CAST(v AS STRING) AS "v␟0" FROM s ORDER BY v`, shown as `v` |
+//! | `SELECT (SELECT count(*) FROM s), (SELECT count(*) FROM t)` | the second one `AS "␟0␟1"`, shown as the first |
 //! | `SELECT * FROM (SELECT k, k FROM s) AS t` | `SELECT * FROM (SELECT k, k AS "k_1" FROM s) AS t` |
 //!
 //! Invariant: a column keeps its value and its place, and a name that could mean several columns stays an error. Only
@@ -139,7 +140,7 @@ impl Setting {
                 star = true;
                 continue;
             };
-            let key = name.clone().unwrap_or_else(|| expr.to_string().to_lowercase());
+            let key = name.clone().unwrap_or_else(|| unnamed(expr));
             let is_name = matches!(expr, Expr::Identifier(_) | Expr::CompoundIdentifier(_));
             let first = firsts.get(&key);
             let is_named = keys.contains(&key) || (!shown_to_user && self.around.may_name(&key));
@@ -183,8 +184,36 @@ impl Setting {
 fn item_name(item: &SelectItem) -> Option<String> {
     match item {
         SelectItem::ExprWithAlias { alias, .. } => Some(normal(alias)),
-        SelectItem::UnnamedExpr(expr) => column_name(expr),
+        SelectItem::UnnamedExpr(expr) => match subquery_column(expr) {
+            Some(column) => item_name(column),
+            None => column_name(expr),
+        },
         _ => None,
+    }
+}
+
+/// What stands for the name of a column without a name.
+fn unnamed(expr: &Expr) -> String {
+    match subquery_column(expr) {
+        Some(SelectItem::UnnamedExpr(column)) => unnamed(column),
+        _ => expr.to_string().to_lowercase(),
+    }
+}
+
+/// The column of a subquery that is a value: the value has its name.
+fn subquery_column(expr: &Expr) -> Option<&SelectItem> {
+    let mut body = match expr {
+        Expr::Nested(expr) => return subquery_column(expr),
+        Expr::Subquery(query) => query.body.as_ref(),
+        _ => return None,
+    };
+    loop {
+        body = match body {
+            SetExpr::Select(select) => return select.projection.first(),
+            SetExpr::Query(query) => query.body.as_ref(),
+            SetExpr::SetOperation { left, .. } => left.as_ref(),
+            _ => return None,
+        };
     }
 }
 
@@ -260,6 +289,14 @@ mod tests {
         check("SELECT *, k FROM s", "SELECT *, k AS \"k|1\" FROM s");
         check("SELECT 1, 1", "SELECT 1, 1 AS \"|0|1\"");
         check("SELECT count(*), COUNT(*) FROM s", "SELECT count(*), COUNT(*) AS \"|0|1\" FROM s");
+        check(
+            "SELECT (SELECT count(*) FROM a), (SELECT count(*) FROM b), count(*) FROM c",
+            "SELECT (SELECT count(*) FROM a), (SELECT count(*) FROM b) AS \"|0|1\", count(*) AS \"|0|2\" FROM c",
+        );
+        check(
+            "SELECT (SELECT max(v) AS m FROM a), ((SELECT max(w) AS m FROM b UNION SELECT 1))",
+            "SELECT (SELECT max(v) AS m FROM a) AS \"m|0\", ((SELECT max(w) AS m FROM b UNION SELECT 1)) AS \"m|1\"",
+        );
         check("SELECT *, 1, 1 FROM s", "SELECT *, 1, 1 AS \"1|2\" FROM s");
         check(
             "SELECT k, k FROM a UNION SELECT k, k FROM b",

@@ -7,7 +7,9 @@ use std::ops::ControlFlow;
 use datafusion::execution::context::SessionState;
 use datafusion::logical_expr::Volatility;
 use datafusion::sql::parser::Statement as EngineStatement;
-use datafusion::sql::sqlparser::ast::{Expr, Function, Statement, TableFactor, Visit, Visitor};
+use datafusion::sql::sqlparser::ast::{
+    ArrayElemTypeDef, DataType as SqlType, Expr, Function, Statement, TableFactor, TypedString, Visit, Visitor,
+};
 
 use super::frontier_function;
 
@@ -41,12 +43,30 @@ impl Undetermined<'_> {
     }
 }
 
+/// False for types that are not those of values: `regclass` and its kin look names up in the catalog.
+fn is_of_values(data_type: &SqlType) -> bool {
+    match data_type {
+        SqlType::Regclass | SqlType::Custom(_, _) => false,
+        SqlType::Array(
+            ArrayElemTypeDef::AngleBracket(inner)
+            | ArrayElemTypeDef::SquareBracket(inner, _)
+            | ArrayElemTypeDef::Parenthesis(inner),
+        ) => is_of_values(inner),
+        _ => true,
+    }
+}
+
 impl Visitor for Undetermined<'_> {
     type Break = ();
 
     fn pre_visit_expr(&mut self, expr: &Expr) -> ControlFlow<()> {
         match expr {
             Expr::Function(function) if !self.is_immutable(function) => ControlFlow::Break(()),
+            Expr::Cast { data_type, .. } | Expr::TypedString(TypedString { data_type, .. })
+                if !is_of_values(data_type) =>
+            {
+                ControlFlow::Break(())
+            }
             _ => ControlFlow::Continue(()),
         }
     }
@@ -104,6 +124,16 @@ mod tests {
             "SELECT no_such_function(1)",
             "SELECT * FROM some_table_function(1)",
             "SELECT * FROM v TABLESAMPLE BERNOULLI (10)",
+            "SELECT 'totals'::regclass",
+            "SELECT CAST(oid AS regclass) FROM v",
+            "SELECT TRY_CAST('x' AS regtype)",
+            "SELECT 'x'::pg_catalog.regclass::text FROM v",
+            "SELECT ARRAY['x']::regclass[]",
+            "SELECT regclass 'totals'",
+            "SELECT to_regclass('totals')",
+            "SELECT current_user",
+            "SELECT pg_backend_pid()",
+            "SELECT current_setting('x')",
             "EXPLAIN SELECT 1",
             "SHOW TABLES",
         ] {

@@ -11,6 +11,7 @@
 
 use datafusion::common::TableReference;
 use thalweg_schemas::api::certificate::{Certificate, CertifiedView};
+use thalweg_schemas::api::sql::Frontiers;
 use thalweg_schemas::catalog::Catalog;
 use thalweg_schemas::engine::session::ENGINE;
 
@@ -60,7 +61,7 @@ pub(super) fn identity(query: &ReadQuery, catalog: &Catalog, pins: &Pins) -> Opt
     for (name, pin) in pins {
         hash.part(name.as_str().as_bytes());
         hash.part(pin.stream.definition.sql.as_bytes());
-        hash.value(&pin.stream.origin);
+        hash.value(&(&pin.stream.origin, pin.stream.predecessors));
         hash.value(&pin.frontier);
         hash.value(&(pin.stale, &pin.partial));
         // One layer alone answers up to its own border, which moves while the frontier stands still.
@@ -78,8 +79,8 @@ fn is_table_function(reference: &TableReference) -> bool {
     reference.catalog().is_none() && TABLE_FUNCTIONS.contains(&reference.table())
 }
 
-/// What the answer to `query` is computed from.
-pub(super) fn certificate(query: &ReadQuery, pins: &Pins) -> Certificate {
+/// What the answer to `query`, which stands at `frontiers`, is computed from.
+pub(super) fn certificate(query: &ReadQuery, pins: &Pins, frontiers: &Frontiers) -> Certificate {
     let views = pins.values().flat_map(|pin| pin.views.values()).map(|pinned| {
         let certified = CertifiedView {
             id: pinned.view.plan.id().clone(),
@@ -90,7 +91,7 @@ pub(super) fn certificate(query: &ReadQuery, pins: &Pins) -> Certificate {
     });
     Certificate {
         sql: blake3::hash(query.sql.as_bytes()).to_hex().to_string(),
-        streams: pins.iter().map(|(name, pin)| (name.clone(), pin.frontier.clone())).collect(),
+        streams: frontiers.clone(),
         views: views.collect(),
     }
 }

@@ -7,15 +7,17 @@ use std::sync::Arc;
 
 use thalweg_schemas::definition::Statement;
 use tokio::sync::OwnedSemaphorePermit;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout_at};
 
 use super::identify;
 use super::planning::{QueryTables, ReadQuery};
+use super::standing::Standing;
 use super::text_places::TextPlaces;
 use super::{Engine, Started};
 use crate::access::AccessDenied;
 use crate::answer::Answer;
 use crate::identity::AnswerIdentity;
+use crate::limits::weight::Weight;
 use crate::metrics::{SHARED, Track, UNCHANGED};
 use crate::{Error, Result};
 
@@ -61,25 +63,52 @@ impl OpenedRequest {
         self.deadline
     }
 
-    /// Releases the pins, for a request that waits for the answer to another one.
-    pub(crate) fn release(&mut self) {
-        if let OpenedContent::Query { pinned, .. } = &mut self.content {
+    /// Gives back the pins and the place to run, so that the request can wait for the answer to an equal one. False if
+    /// the request must not wait: see [`TextPlaces::release`].
+    pub(crate) fn release(&mut self) -> bool {
+        let OpenedContent::Query { pinned, places, .. } = &mut self.content else { return false };
+        let released = places.release(&self.engine.waiting_texts);
+        if released {
             *pinned = None;
         }
+        released
     }
 
-    /// Pins again what was released, at the newest frontier. The identity may be another one then.
+    /// Waits for the end of another request. Whoever waits holds nothing of workers, snapshots or places.
     ///
-    /// Errors: those of pins.
-    pub(crate) async fn pin_again(&mut self) -> Result<()> {
-        let (engine, deadline) = (Arc::clone(&self.engine), self.deadline);
-        if let OpenedContent::Query { query, places, pinned, identity } = &mut self.content
-            && pinned.is_none()
-        {
-            let again = engine.pinned(query, places, deadline).await.map_err(|error| self.track.failed(error))?;
-            *identity = identify::identity(query, &again.tables.catalog, &again.tables.pins);
-            *pinned = Some(again);
-        }
+    /// Errors: [`Error::Timeout`], [`Error::Cancelled`].
+    pub(crate) async fn wait(&mut self, until: Instant, other: impl Future<Output = ()>) -> Result<()> {
+        let cancelled = self.track.listed().cancelled();
+        let waited = tokio::select! {
+            waited = timeout_at(until, other) => waited.map_err(|_| self.engine.timeout()),
+            () = cancelled => Err(Error::Cancelled),
+        };
+        waited.map_err(|error| self.track.failed(error))
+    }
+
+    /// Takes again what was given back, at the newest frontier. The identity may be another one then, and the time of
+    /// the query begins anew: the time in which another request computed is not its own.
+    ///
+    /// Errors: those of places and pins.
+    pub(crate) async fn begin_again(&mut self) -> Result<()> {
+        let engine = Arc::clone(&self.engine);
+        self.deadline = Instant::now() + engine.config.query_timeout;
+        let (deadline, cancelled) = (self.deadline, self.track.listed().cancelled());
+        let OpenedContent::Query { query, places, pinned, identity } = &mut self.content else { return Ok(()) };
+        let again = async {
+            if !places.is_short {
+                places.run = Some(engine.place(Weight::Heavy).await?);
+                places.wait = None;
+            }
+            engine.pinned(query, places, deadline).await
+        };
+        let again = tokio::select! {
+            again = again => again,
+            () = cancelled => Err(Error::Cancelled),
+        };
+        let again = again.map_err(|error| self.track.failed(error))?;
+        *identity = identify::identity(query, &again.tables.catalog, &again.tables.pins);
+        *pinned = Some(again);
         Ok(())
     }
 
@@ -91,12 +120,6 @@ impl OpenedRequest {
     /// Ends the request without a query: it is answered as an equal request was.
     pub(crate) fn end_as_shared(mut self) {
         self.track.finish_as(SHARED);
-    }
-
-    /// The error of a request whose time is over.
-    pub(crate) fn timeout(mut self) -> Error {
-        let error = self.engine.timeout();
-        self.track.failed(error)
     }
 
     /// Applies the definitions, or starts the query.
@@ -126,12 +149,14 @@ impl OpenedRequest {
                 Ok(answer)
             }
             Ok(BegunRequest::Started(Started { head, running })) => {
-                track.listed().pinned(&head.frontier);
+                let Standing { frontier, stale, partial, views } = head.standing;
+                track.listed().pinned(&frontier);
                 Ok(Answer {
                     schema: head.schema,
-                    frontier: head.frontier,
-                    stale: head.stale,
-                    partial: head.partial,
+                    frontier,
+                    stale,
+                    partial,
+                    views,
                     certificate: head.certificate,
                     identity: head.identity,
                     memory: Some(Arc::clone(running.memory())),

@@ -9,7 +9,7 @@ use datafusion::common::TableReference;
 use datafusion::common::tree_node::TreeNodeRecursion;
 use datafusion::error::DataFusionError;
 use datafusion::execution::context::{SessionContext, SessionState};
-use datafusion::execution::memory_pool::MemoryPool;
+use datafusion::execution::memory_pool::{MemoryPool, MemoryReservation};
 use datafusion::execution::runtime_env::RuntimeEnvBuilder;
 use datafusion::execution::{FunctionRegistry, TaskContext};
 use datafusion::logical_expr::LogicalPlan;
@@ -34,7 +34,7 @@ use crate::parameters::{self, Bindings};
 use crate::pg_catalog::PgCatalog;
 use crate::pin::Pins;
 use crate::statements::{self, RequestKind};
-use crate::system::{SystemRows, cancel};
+use crate::system::{SystemRows, SystemState, cancel};
 use crate::{Error, Result};
 
 /// What a request asks for.
@@ -57,6 +57,13 @@ pub(super) struct ReadQuery {
     frontiers_of: Vec<FrontierOf>,
     /// The tables of the query, if they are not those of the catalog.
     pub(super) assembled: Option<AssembledTables>,
+}
+
+impl ReadQuery {
+    /// The tables that are read, without those whose frontier alone is asked for.
+    pub(super) fn tables(&self) -> &[TableReference] {
+        &self.references[..self.references.len() - self.frontiers_of.len()]
+    }
 }
 
 /// What a request asks.
@@ -84,6 +91,8 @@ pub(crate) struct Description {
     pub(crate) parameters: Vec<DataType>,
     /// The columns of the answer; `None` for definitions.
     pub(crate) columns: Option<SchemaRef>,
+    /// The tables that are read.
+    pub(crate) tables: Vec<TableReference>,
 }
 
 /// A plan that is ready to run.
@@ -92,6 +101,8 @@ pub(super) struct Planned {
     pub(super) task: Arc<TaskContext>,
     pub(super) allowance: Arc<Allowance>,
     pub(super) weight: Weight,
+    /// The part of the query's memory that rows of system tables take.
+    pub(super) system: Option<MemoryReservation>,
 }
 
 /// Reads a text.
@@ -163,8 +174,8 @@ fn query(
 pub(super) struct QueryTables {
     pub(super) catalog: Arc<Catalog>,
     pub(super) pins: Arc<Pins>,
-    /// The rows of the system tables that the query names.
-    pub(super) system: Arc<SystemRows>,
+    /// The state behind the system tables that the query names.
+    pub(super) system: Box<SystemState>,
     pub(super) activity: Arc<Activity>,
     pub(super) postgres: Arc<PgCatalog>,
     pub(super) assembled: Option<AssembledTables>,
@@ -176,7 +187,7 @@ pub(super) struct QueryTables {
 pub(super) async fn plan(
     mut state: SessionState,
     query: &ReadQuery,
-    tables: QueryTables,
+    mut tables: QueryTables,
     terms: &Terms,
     pool: Arc<dyn MemoryPool>,
     max_join_pairs: u64,
@@ -190,7 +201,8 @@ pub(super) async fn plan(
     let mut config = state.config().clone().with_batch_size(terms.batch_rows.max(1));
     config.options_mut().execution.sort_spill_reservation_bytes = first_merge(terms.memory, terms.threads);
     *state.config_mut() = config;
-    let (logical, _) = logical(&mut state, query, &tables).await?;
+    let (rows, system) = std::mem::take(&mut *tables.system).rows(allowance.pool())?;
+    let (logical, _) = logical(&mut state, query, &tables, rows).await?;
     let env = RuntimeEnvBuilder::from_runtime_env(state.runtime_env())
         .with_memory_pool(allowance.operators_pool())
         .build_arc()
@@ -201,16 +213,17 @@ pub(super) async fn plan(
     weight::refuse_pairs(&physical, max_join_pairs)?;
     let weight = weight::weigh(&physical).map_err(planning)?;
     let physical = guard::guarded(physical, &allowance).map_err(planning)?;
-    Ok(Planned { physical, task, allowance, weight })
+    Ok(Planned { physical, task, allowance, weight, system })
 }
 
 /// Describes a query over `tables`, none of which is read.
 ///
 /// Errors: those of [`plan`] before the optimizer.
 pub(super) async fn describe(mut state: SessionState, query: &ReadQuery, tables: QueryTables) -> Result<Description> {
-    let (logical, parameters) = logical(&mut state, query, &tables).await?;
+    let (logical, parameters) = logical(&mut state, query, &tables, SystemRows::new()).await?;
     let columns = state.analyzer().execute_and_check(logical, state.config_options(), |_, _| {}).map_err(planning)?;
-    Ok(Description { parameters, columns: Some(repeats::shown(columns.schema().inner())) })
+    let tables = query.tables().to_vec();
+    Ok(Description { parameters, columns: Some(repeats::shown(columns.schema().inner())), tables })
 }
 
 /// Plans the statement of `query` with its values, and returns the types of its placeholders. Registers the tables.
@@ -218,13 +231,14 @@ async fn logical(
     state: &mut SessionState,
     query: &ReadQuery,
     tables: &QueryTables,
+    system: SystemRows,
 ) -> Result<(LogicalPlan, Vec<DataType>)> {
     let mut statement = query.statement.clone();
     let mut prepared = tables.postgres.prepare(&mut statement, &tables.catalog, state).map_err(planning)?;
     let mentioned = Arc::new(syntax::mentioned(&statement));
     syntax::rewrite(&mut statement, |name| names::unlisted(&tables.catalog, &mentioned, name))?;
     let mut schemas = std::mem::take(&mut prepared.schemas);
-    schemas.push(names::system_schema(&tables.system));
+    schemas.push(names::system_schema(system));
     schemas.extend(tables.assembled.as_ref().map(AssembledTables::schema));
     let pins = Arc::clone(&tables.pins);
     state.register_catalog_list(names::catalog_list(&tables.catalog, pins, &mentioned, schemas));

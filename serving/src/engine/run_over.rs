@@ -77,7 +77,7 @@ impl Engine {
         QueryTables {
             catalog: Arc::clone(&self.sources.shared.catalog.borrow()),
             pins: Arc::default(),
-            system: Arc::default(),
+            system: Box::default(),
             activity: Arc::clone(&self.activity),
             postgres: Arc::clone(&self.postgres),
             assembled: Some(assembled.clone()),

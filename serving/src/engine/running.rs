@@ -85,7 +85,7 @@ impl Running {
 
 /// Computes the query; ends when the receiver of the batches is gone.
 async fn run(planned: Planned, first: oneshot::Sender<Result<()>>, batches: mpsc::Sender<EngineResult<RecordBatch>>) {
-    let Planned { physical, task, allowance, .. } = planned;
+    let Planned { physical, task, allowance, system: _held, .. } = planned;
     let started = match execute_stream(physical, task) {
         Ok(mut rows) => match rows.next().await {
             Some(Err(source)) => Err(source),

@@ -58,7 +58,9 @@ impl Engine {
         let request = RequestText::Sql(sql.to_owned());
         let (content, places) = self.read(request, Bindings::Types(declared), options, deadline).await?;
         let query = match content {
-            RequestContent::Definitions(_) => return Ok(Description { parameters: Vec::new(), columns: None }),
+            RequestContent::Definitions(_) => {
+                return Ok(Description { parameters: Vec::new(), columns: None, tables: Vec::new() });
+            }
             RequestContent::Query(query) => query,
         };
         let catalog = Arc::clone(&self.sources.shared.catalog.borrow());
@@ -69,7 +71,7 @@ impl Engine {
         let tables = QueryTables {
             catalog,
             pins: Arc::default(),
-            system: Arc::default(),
+            system: Box::default(),
             activity: Arc::clone(&self.activity),
             postgres: Arc::clone(&self.postgres),
             assembled: None,
@@ -99,7 +101,7 @@ impl Engine {
     ) -> Result<(RequestContent, TextPlaces)> {
         let length = request.text().len();
         let logged: String = request.text().chars().take(LOGGED_CHARACTERS).collect();
-        let mut places = TextPlaces { is_short: length <= SHORT_TEXT, run: None, long: None };
+        let mut places = TextPlaces { is_short: length <= SHORT_TEXT, run: None, long: None, wait: None };
         if length > LONG_TEXT {
             places.long = Some(self.places.long_text().await?);
         }

@@ -1,7 +1,7 @@
 //! The way of an answer to its client: a task runs the query, encodes its batches, and waits for the client.
 //!
 //! Invariant: an answer that ends without an error is complete. A client that is gone, cancels, or takes nothing for a
-//! while ends its query.
+//! while ends its query. One that leaves the last messages of an answer lies loses its connection, which holds them.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,7 +17,7 @@ use tonic::Status;
 use tonic::codegen::Bytes;
 
 use super::connections::FlightClient;
-use super::frames::{AnswerHead, FrameEncoder};
+use super::frames::{self, AnswerHead, FrameEncoder, FramePiece};
 use super::refusal::status;
 use super::running::ListedFlight;
 use super::wire;
@@ -73,14 +73,14 @@ pub(super) async fn start(
     tokio::spawn(async move {
         let mut encoder = FrameEncoder::new(&first.schema);
         let sending = async {
-            to.send(encoder.first(head(&first)?)).await?;
+            to.send(encoder.first_of(&head(&first))?).await?;
             encoder = send(first, encoder, Bytes::new(), &to).await?;
             for values in rows {
                 let answer = engine.run_with(&sql, values, options.clone()).await?;
-                let head = head(&answer)?;
+                let head = head(&answer).to_bytes()?;
                 encoder = send(answer, encoder, head, &to).await?;
             }
-            Ok::<_, Unsent>(())
+            to.end().await
         };
         let ended = tokio::select! {
             ended = sending => ended,
@@ -88,21 +88,24 @@ pub(super) async fn start(
             () = to.sender.closed() => Err(Unsent::Gone),
         };
         drop(listed);
+        let cut = || client.connection.as_ref().map(FlightClient::cut);
         let error = match ended {
             Ok(()) | Err(Unsent::Gone) => return,
+            Err(Unsent::Left) => {
+                cut();
+                return;
+            }
             Err(Unsent::Failed(error)) => {
                 tracing::info!(%error, "an answer broke off");
                 status(&error)
             }
         };
         // A client that does not take the error either has no use for its connection.
-        if timeout(to.within, to.sender.send(Err(error))).await.is_err()
-            && let Some(connection) = client.connection
-        {
-            connection.cut();
+        if timeout(to.within, to.sender.send(Some(Err(error)))).await.is_err() {
+            cut();
         }
     });
-    Ok(stream::unfold(receiver, |mut receiver| async move { Some((receiver.recv().await?, receiver)) }).boxed())
+    Ok(stream::unfold(receiver, |mut receiver| async move { Some((receiver.recv().await??, receiver)) }).boxed())
 }
 
 /// One batch, which is there, as an answer.
@@ -115,8 +118,9 @@ pub(super) fn whole(batch: &RecordBatch) -> Result<FlightMessages> {
     Ok(stream::iter(messages.into_iter().map(Ok)).boxed())
 }
 
-fn head(answer: &Answer) -> Result<Bytes> {
-    AnswerHead { frontier: &answer.frontier, stale: answer.stale, partial: &answer.partial }.to_bytes()
+fn head(answer: &Answer) -> AnswerHead<'_> {
+    let Answer { frontier, stale, partial, views, .. } = answer;
+    AnswerHead { frontier, stale: *stale, partial, views }
 }
 
 /// Why the rest of an answer is not sent.
@@ -124,6 +128,8 @@ enum Unsent {
     Failed(Error),
     /// The client has gone.
     Gone,
+    /// The client does not take the end of the answer.
+    Left,
 }
 
 impl From<Error> for Unsent {
@@ -134,13 +140,24 @@ impl From<Error> for Unsent {
 
 /// Where the messages of an answer go.
 struct AnswerOutlet {
-    sender: mpsc::Sender<std::result::Result<FlightData, Status>>,
+    /// Ends with `None`, which is taken once the client has almost all before.
+    sender: mpsc::Sender<Option<std::result::Result<FlightData, Status>>>,
     within: Duration,
 }
 
 impl AnswerOutlet {
     async fn send(&self, message: FlightData) -> std::result::Result<(), Unsent> {
-        match timeout(self.within, self.sender.send(Ok(message))).await {
+        self.put(Some(Ok(message))).await
+    }
+
+    /// Ends the answer, and waits until the client has taken it.
+    async fn end(&self) -> std::result::Result<(), Unsent> {
+        self.put(None).await?;
+        timeout(self.within, self.sender.closed()).await.map_err(|_| Unsent::Left)
+    }
+
+    async fn put(&self, item: Option<std::result::Result<FlightData, Status>>) -> std::result::Result<(), Unsent> {
+        match timeout(self.within, self.sender.send(item)).await {
             Ok(Ok(())) => Ok(()),
             Ok(Err(_)) => Err(Unsent::Gone),
             Err(_) => Err(Unsent::Failed(Error::TakeAnswer { seconds: self.within.as_secs_f64() })),
@@ -162,9 +179,9 @@ async fn send(
     let Answer { mut batches, memory, .. } = answer;
     let memory = memory.map(|memory| MemoryConsumer::new("an encoded answer").register(&memory));
     while let Some(batch) = next(&mut batches).await {
-        let (encoded, messages) = encode(encoder, batch?, memory.as_ref()).await?;
-        encoder = encoded;
-        for message in messages {
+        for piece in frames::cut(&batch?) {
+            let (encoded, message) = encode(encoder, piece, memory.as_ref()).await?;
+            encoder = encoded;
             to.send(message.with_app_metadata(std::mem::take(&mut head))).await?;
         }
     }
@@ -181,30 +198,30 @@ async fn next(batches: &mut Batches) -> Option<Result<RecordBatch>> {
     }
 }
 
-/// Encodes a batch. A large batch is encoded on a thread for blocking work, because the threads that serve calls must
-/// not be held for long, and its bytes count in the query's memory until the client has them.
+/// Encodes a piece. A large one is encoded on a thread for blocking work, because the threads that serve calls must not
+/// be held for long, and its bytes count in the query's memory until the client has them.
 async fn encode(
     mut encoder: FrameEncoder,
-    batch: RecordBatch,
+    piece: FramePiece,
     memory: Option<&MemoryReservation>,
-) -> Result<(FrameEncoder, Vec<FlightData>)> {
-    let bytes = slices::bytes(&batch);
-    if bytes <= ENCODED_HERE {
-        let messages = encoder.batch(&batch)?;
-        return Ok((encoder, messages));
+) -> Result<(FrameEncoder, FlightData)> {
+    let FramePiece { batch, bytes } = piece;
+    if bytes.max(slices::bytes(&batch)) <= ENCODED_HERE {
+        let message = encoder.piece(&batch)?;
+        return Ok((encoder, message));
     }
     let held = memory.map(MemoryReservation::new_empty);
     let work = move || {
         if let Some(held) = &held {
-            // What is sent, and what is made of the engine's types on the way.
+            // The message, and the columns in the types in which they are sent.
             held.try_grow(bytes.saturating_mul(2)).map_err(|source| Error::of_engine(source, false))?;
         }
-        let mut messages = encoder.batch(&batch)?;
+        let mut message = encoder.piece(&batch)?;
         drop(batch);
         if let Some(held) = held {
-            hold(&mut messages, &held);
+            hold(&mut message, held);
         }
-        Ok((encoder, messages))
+        Ok((encoder, message))
     };
     match tokio::task::spawn_blocking(work).await {
         Ok(encoded) => encoded,
@@ -224,11 +241,8 @@ impl AsRef<[u8]> for HeldBody {
     }
 }
 
-fn hold(messages: &mut [FlightData], held: &MemoryReservation) {
-    let sizes: Vec<usize> = messages.iter().map(|message| message.data_body.len()).collect();
-    held.resize(sizes.iter().sum());
-    for (message, size) in messages.iter_mut().zip(sizes) {
-        let bytes = std::mem::take(&mut message.data_body);
-        message.data_body = Bytes::from_owner(HeldBody { bytes, _held: held.split(size) });
-    }
+fn hold(message: &mut FlightData, held: MemoryReservation) {
+    held.resize(message.data_body.len());
+    let bytes = std::mem::take(&mut message.data_body);
+    message.data_body = Bytes::from_owner(HeldBody { bytes, _held: held });
 }

@@ -1,7 +1,7 @@
 //! Connections of clients: how many there are, how long each may be silent, and how one is cut.
 //!
-//! Invariant: a connection holds a permit. A client that does not answer pings, or takes no byte, loses its connection
-//! after a while.
+//! Invariant: a connection holds a permit. A client that does not answer pings, or takes its answers byte by byte,
+//! loses its connection after a while.
 
 use std::io;
 use std::pin::Pin;
@@ -18,11 +18,11 @@ use tonic::transport::server::Connected;
 
 use crate::access::HttpLimits;
 use crate::activity::{Activity, ListedSession, Protocol};
-use crate::http;
+use crate::http::{self, PacedStream};
 
 /// A connection, which ends by itself when its client is silent for too long.
 pub(super) struct FlightConnection {
-    stream: Pin<Box<TimeoutStream<TcpStream>>>,
+    stream: Pin<Box<TimeoutStream<PacedStream<TcpStream>>>>,
     cut: Pin<Box<WaitForCancellationFutureOwned>>,
     client: FlightClient,
     _permit: OwnedSemaphorePermit,
@@ -59,9 +59,8 @@ pub(super) fn incoming(
         let stream = http::accept(&listener).await;
         let address = stream.peer_addr().map(|address| address.to_string()).unwrap_or_default();
         let session = activity.begin_session(Protocol::FlightSql, address, String::new(), String::new());
-        let mut stream = TimeoutStream::new(stream);
+        let mut stream = TimeoutStream::new(PacedStream::new(stream, limits.client_within));
         stream.set_read_timeout(Some(limits.client_within));
-        stream.set_write_timeout(Some(limits.client_within));
         let cut = CancellationToken::new();
         let connection = FlightConnection {
             stream: Box::pin(stream),

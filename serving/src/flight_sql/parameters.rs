@@ -1,7 +1,8 @@
 //! Values for placeholders, as clients bind them: batches of Arrow, one column per placeholder in its order.
 //!
-//! Invariant: nothing is decoded before its size is known to be small. What cannot be decoded is an error of its
-//! client, also where the decoder panics.
+//! Invariant: nothing is decoded before its size is known to be small, and nothing is written out before it is known
+//! how long it becomes: many rows may share one long text. What cannot be decoded is an error of its client, also where
+//! the decoder panics.
 
 use std::sync::Arc;
 
@@ -19,11 +20,15 @@ use datafusion::common::ScalarValue;
 use futures::{StreamExt, stream};
 use thalweg_schemas::engine::contain::contain;
 
+use super::wire;
 use crate::parameters::{Declared, Parameter};
 use crate::{Error, Result};
 
 /// Bytes of all values that are bound at once.
 const BOUND_BYTES: usize = 1 << 20;
+
+/// Bytes of the same values, once each row has values of its own.
+const WRITTEN_BYTES: usize = 2 * BOUND_BYTES;
 
 /// Rows of values that are bound at once. Each row runs the query once.
 const BOUND_ROWS: i64 = 1_000;
@@ -60,13 +65,20 @@ impl BoundMessages {
 
     /// The values; `None` if no row is bound.
     ///
-    /// Errors: [`Error::ReadRequest`].
+    /// Errors: [`Error::ReadRequest`], [`Error::ReadLongRequest`].
     pub(super) async fn decode(self) -> Result<Option<RecordBatch>> {
         if self.rows == 0 {
             return Ok(None);
         }
         let decoded = contain::<_, Error>("reading the bound values", decode(self.messages)).await;
         let batch = decoded.map_err(|error| unread(&error.to_string()))?;
+        if wire::row_bytes(&batch).total() > WRITTEN_BYTES {
+            let reason = format!(
+                "the values are longer than {} MiB once each row has values of its own; bind fewer at a time",
+                WRITTEN_BYTES >> 20
+            );
+            return Err(Error::ReadLongRequest { reason });
+        }
         let (mut fields, mut columns) = (Vec::new(), Vec::new());
         for (column, field) in batch.columns().iter().zip(batch.schema_ref().fields()) {
             let column = plain(column).map_err(|e| unread(&e.to_string()))?;

@@ -7,22 +7,21 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use arrow::datatypes::DataType;
 use arrow::record_batch::RecordBatch;
 use parking_lot::Mutex;
 use uuid::Uuid;
 
 use super::callers::CallerName;
 use crate::engine::Description;
+use crate::recent::{Recent, RecentLimits};
 use crate::{Error, Result};
 
-/// The most statements of one caller.
-const STATEMENTS: usize = 4_000;
+/// The statements of one caller, with their values and descriptions.
+const LIMITS: RecentLimits = RecentLimits { count: 4_000, bytes: 64 << 20, within: Duration::from_secs(60 * 60) };
 
-/// Bytes of texts and values of one caller.
-const BYTES: usize = 64 << 20;
-
-/// How long a statement is kept after it was last used.
-const KEPT: Duration = Duration::from_secs(60 * 60);
+/// Bytes around the name of a table.
+const TABLE_BYTES: usize = 96;
 
 /// The name of a prepared statement.
 pub(super) type StatementHandle = [u8; 16];
@@ -40,59 +39,51 @@ pub(super) struct FlightStatement {
 
 impl FlightStatement {
     fn bytes(&self) -> usize {
-        self.sql.len() + self.bound.as_ref().map_or(0, |bound| bound.get_array_memory_size())
+        let bound = self.bound.as_ref().map_or(0, |bound| bound.get_array_memory_size());
+        // Fields share what they can, so this is the most that they take.
+        let columns = self.description.columns.as_ref().map_or(0, |columns| columns.fields().size());
+        let parameters: usize = self.description.parameters.iter().map(DataType::size).sum();
+        let tables: usize = self.description.tables.iter().map(|table| table.to_string().len() + TABLE_BYTES).sum();
+        self.sql.len() + bound + columns + parameters + tables
     }
 }
 
+type Callers = HashMap<CallerName, Recent<StatementHandle, FlightStatement>>;
+
 /// The prepared statements of all callers.
 #[derive(Default)]
-pub(super) struct FlightStatements(Mutex<HashMap<CallerName, HashMap<StatementHandle, KeptStatement>>>);
-
-struct KeptStatement {
-    query: FlightStatement,
-    used: Instant,
-}
+pub(super) struct FlightStatements(Mutex<Callers>);
 
 impl FlightStatements {
     /// Keeps a statement.
-    pub(super) fn keep(&self, caller: CallerName, query: FlightStatement) -> StatementHandle {
-        let (handle, now) = (*Uuid::new_v4().as_bytes(), Instant::now());
-        let mut callers = self.0.lock();
-        let own = callers.entry(caller).or_default();
-        own.retain(|_, kept| now.duration_since(kept.used) < KEPT);
-        make_room(own, query.bytes(), None);
-        own.insert(handle, KeptStatement { query, used: now });
-        handle
+    ///
+    /// Errors: [`Error::ReadLongRequest`].
+    pub(super) fn keep(&self, caller: CallerName, query: FlightStatement) -> Result<StatementHandle> {
+        let handle = *Uuid::new_v4().as_bytes();
+        keep(&mut self.0.lock(), caller, handle, query)?;
+        Ok(handle)
     }
 
     /// A caller's statement.
     ///
     /// Errors: [`Error::FindStatementHandle`].
     pub(super) fn get(&self, caller: CallerName, handle: &[u8]) -> Result<FlightStatement> {
-        let mut callers = self.0.lock();
-        let kept = find(&mut callers, caller, handle)?;
-        kept.used = Instant::now();
-        Ok(kept.query.clone())
+        find(&mut self.0.lock(), caller, handle).map(|(_, query)| query.clone())
     }
 
     /// Binds values in the place of those that were bound.
     ///
-    /// Errors: [`Error::FindStatementHandle`].
+    /// Errors: [`Error::FindStatementHandle`], [`Error::ReadLongRequest`].
     pub(super) fn bind(&self, caller: CallerName, handle: &[u8], bound: Option<RecordBatch>) -> Result<()> {
         let mut callers = self.0.lock();
-        let kept = find(&mut callers, caller, handle)?;
-        kept.query.bound = bound.map(Arc::new);
-        kept.used = Instant::now();
-        let key = StatementHandle::try_from(handle).ok();
-        if let Some(own) = callers.get_mut(&caller) {
-            make_room(own, 0, key);
-        }
-        Ok(())
+        let (handle, query) = find(&mut callers, caller, handle)?;
+        let query = FlightStatement { bound: bound.map(Arc::new), ..query.clone() };
+        keep(&mut callers, caller, handle, query)
     }
 
     /// Describes a statement anew.
     ///
-    /// Errors: [`Error::FindStatementHandle`].
+    /// Errors: [`Error::FindStatementHandle`], [`Error::ReadLongRequest`].
     pub(super) fn describe(
         &self,
         caller: CallerName,
@@ -101,10 +92,9 @@ impl FlightStatements {
         catalog: u64,
     ) -> Result<()> {
         let mut callers = self.0.lock();
-        let kept = find(&mut callers, caller, handle)?;
-        kept.query.description = Arc::clone(description);
-        kept.query.catalog = catalog;
-        Ok(())
+        let (handle, query) = find(&mut callers, caller, handle)?;
+        let query = FlightStatement { description: Arc::clone(description), catalog, ..query.clone() };
+        keep(&mut callers, caller, handle, query)
     }
 
     /// Ends a statement. One that is not known has ended already.
@@ -116,28 +106,31 @@ impl FlightStatements {
     }
 }
 
-fn find<'a>(
-    callers: &'a mut HashMap<CallerName, HashMap<StatementHandle, KeptStatement>>,
-    caller: CallerName,
-    handle: &[u8],
-) -> Result<&'a mut KeptStatement> {
-    let handle = StatementHandle::try_from(handle).map_err(|_| Error::FindStatementHandle)?;
-    callers.get_mut(&caller).and_then(|own| own.get_mut(&handle)).ok_or(Error::FindStatementHandle)
+fn keep(callers: &mut Callers, caller: CallerName, handle: StatementHandle, query: FlightStatement) -> Result<()> {
+    let own = callers.entry(caller).or_insert_with(|| Recent::new(LIMITS));
+    let bytes = query.bytes();
+    own.keep(handle, query, bytes, Instant::now()).map_err(|_| Error::ReadLongRequest {
+        reason: format!(
+            "the statement takes more than {} MiB with its columns and values; select fewer columns",
+            LIMITS.bytes >> 20
+        ),
+    })
 }
 
-/// Drops statements, those that were used least recently first, until there is room for `more` bytes and one statement.
-/// `never` stays.
-fn make_room(own: &mut HashMap<StatementHandle, KeptStatement>, more: usize, never: Option<StatementHandle>) {
-    let mut bytes = own.values().map(|kept| kept.query.bytes()).sum::<usize>().saturating_add(more);
-    while own.len() >= STATEMENTS || bytes > BYTES {
-        let others = own.iter().filter(|(handle, _)| Some(**handle) != never);
-        let Some(oldest) = others.min_by_key(|(_, kept)| kept.used).map(|(handle, _)| *handle) else { return };
-        bytes -= own.remove(&oldest).map_or(0, |kept| kept.query.bytes());
-    }
+fn find<'a>(
+    callers: &'a mut Callers,
+    caller: CallerName,
+    handle: &[u8],
+) -> Result<(StatementHandle, &'a mut FlightStatement)> {
+    let handle = StatementHandle::try_from(handle).map_err(|_| Error::FindStatementHandle)?;
+    let found = callers.get_mut(&caller).and_then(|own| own.use_now(&handle, Instant::now()));
+    found.map(|query| (handle, query)).ok_or(Error::FindStatementHandle)
 }
 
 #[cfg(test)]
 mod tests {
+    use arrow::datatypes::{Field, Schema};
+
     use super::*;
     use crate::access::{Access, AccessToken};
     use crate::flight_sql::callers::caller;
@@ -145,7 +138,7 @@ mod tests {
     fn query(sql: &str) -> FlightStatement {
         FlightStatement {
             sql: sql.into(),
-            description: Arc::new(Description { parameters: Vec::new(), columns: None }),
+            description: Arc::new(Description { parameters: Vec::new(), columns: None, tables: Vec::new() }),
             catalog: 1,
             bound: None,
         }
@@ -157,7 +150,7 @@ mod tests {
         let access = Access { query: token("q"), admin: token("a"), ..Access::default() };
         let [one, other] = ["q", "a"].map(|token| caller(&access, Some(token)).unwrap().name);
         let prepared = FlightStatements::default();
-        let handle = prepared.keep(one, query("SELECT 1"));
+        let handle = prepared.keep(one, query("SELECT 1")).unwrap();
         prepared.close(other, &handle);
         assert!(prepared.get(other, &handle).is_err() && prepared.bind(other, &handle, None).is_err());
         assert_eq!(&*prepared.get(one, &handle).unwrap().sql, "SELECT 1");
@@ -172,18 +165,40 @@ mod tests {
     fn the_statement_that_was_used_least_recently_goes_first() {
         let caller = caller(&Access::default(), None).unwrap().name;
         let prepared = FlightStatements::default();
-        let long = "x".repeat(BYTES / 4);
-        let mut handles: Vec<StatementHandle> = (0..4).map(|_| prepared.keep(caller, query(&long))).collect();
+        let long = "x".repeat(LIMITS.bytes / 4 - 300);
+        let mut handles: Vec<StatementHandle> = (0..4).map(|_| prepared.keep(caller, query(&long)).unwrap()).collect();
         prepared.get(caller, &handles[0]).unwrap();
-        handles.push(prepared.keep(caller, query("SELECT 1")));
+        handles.push(prepared.keep(caller, query("SELECT 1")).unwrap());
         let known: Vec<bool> = handles.iter().map(|handle| prepared.get(caller, handle).is_ok()).collect();
         assert_eq!(known, [true, false, true, true, true]);
 
-        let first = prepared.keep(caller, query("SELECT 2"));
-        for _ in 0..STATEMENTS {
-            prepared.keep(caller, query("SELECT 3"));
+        let first = prepared.keep(caller, query("SELECT 2")).unwrap();
+        for _ in 0..LIMITS.count {
+            prepared.keep(caller, query("SELECT 3")).unwrap();
         }
         assert!(prepared.get(caller, &first).is_err());
-        assert!(prepared.0.lock()[&caller].len() <= STATEMENTS);
+        assert!(prepared.0.lock()[&caller].len() <= LIMITS.count);
+    }
+
+    #[test]
+    fn columns_count_and_what_is_larger_than_all_is_refused() {
+        let caller = caller(&Access::default(), None).unwrap().name;
+        let prepared = FlightStatements::default();
+        let wide = |columns: usize| {
+            let fields = (0..columns).map(|n| Field::new(format!("{n}").repeat(20), DataType::Int64, true));
+            let columns = Some(Arc::new(Schema::new(fields.collect::<Vec<_>>())));
+            FlightStatement {
+                description: Arc::new(Description { columns, ..(*query("").description).clone() }),
+                ..query("SELECT *")
+            }
+        };
+        let first = prepared.keep(caller, query("SELECT 1")).unwrap();
+        for _ in 0..20 {
+            prepared.keep(caller, wide(30_000)).unwrap();
+        }
+        assert!(prepared.get(caller, &first).is_err(), "columns are not counted");
+        assert!(prepared.0.lock()[&caller].bytes() <= LIMITS.bytes);
+        let refused = prepared.keep(caller, wide(500_000)).unwrap_err();
+        assert!(refused.to_string().contains("more than 64 MiB"), "{refused}");
     }
 }

@@ -17,15 +17,18 @@ use arrow_flight::{
     Action, ActionType, BasicAuth, Criteria, Empty, FlightData, FlightDescriptor, FlightEndpoint, FlightInfo,
     HandshakeRequest, HandshakeResponse, PollInfo, PutResult, Result as ActionResult, SchemaResult, Ticket,
 };
+use datafusion::common::TableReference;
 use futures::StreamExt;
 use futures::stream::{self, BoxStream};
 use prost::Message;
+use tonic::codegen::Bytes;
 use tonic::metadata::MetadataValue;
 use tonic::{Request, Response, Status, Streaming};
 
 use super::answers::{self, AnswerClient, FlightMessages, FlightQuery};
 use super::callers::{self, FlightCaller};
 use super::connections::FlightClient;
+use super::frames::AnswerHead;
 use super::prepared::FlightStatements;
 use super::refusal::status;
 use super::running::RunningFlights;
@@ -33,13 +36,21 @@ use super::sessions::FlightSessions;
 use super::tickets::{SealedQuery, TicketSeal};
 use super::{REQUEST_BYTES, facts, frames, messages, parameters, tables, wire};
 use crate::access::{AccessDenied, Right};
-use crate::engine::{Description, Engine};
+use crate::engine::{Description, Engine, Standing};
 use crate::parameters::Declared;
 use crate::statements;
 use crate::{Error, Result};
 
 #[cfg(test)]
 pub(super) use self::actions::ALL as ACTIONS;
+
+/// What is asked for by a command.
+struct AskedFlight {
+    schema: SchemaRef,
+    ticket: Any,
+    /// The tables that a query reads.
+    tables: Option<Vec<TableReference>>,
+}
 
 type Replies<T> = BoxStream<'static, std::result::Result<T, Status>>;
 
@@ -86,9 +97,9 @@ impl FlightSql {
     }
 
     /// Describes a statement, or a prepared one with its values, and makes a ticket for it.
-    async fn ask(&self, caller: &FlightCaller, command: Command) -> Result<(SchemaRef, Any)> {
+    async fn ask(&self, caller: &FlightCaller, command: Command) -> Result<AskedFlight> {
         if let Some(batch) = self.known(&command)? {
-            return Ok((batch.schema(), command.into_any()));
+            return Ok(AskedFlight { schema: batch.schema(), ticket: command.into_any(), tables: None });
         }
         let (sql, options, description, bound) = match command {
             Command::CommandStatementQuery(query) => {
@@ -113,7 +124,19 @@ impl FlightSql {
         let schema = description.columns.clone().unwrap_or_else(statements::applied_schema);
         let sealed = SealedQuery::new(caller, sql, &options, bound)?;
         let ticket = TicketStatementQuery { statement_handle: self.seal.seal(&sealed) };
-        Ok((wire::sent_schema(&schema), ticket.as_any()))
+        let tables = description.columns.is_some().then(|| description.tables.clone());
+        Ok(AskedFlight { schema: wire::sent_schema(&schema), ticket: ticket.as_any(), tables })
+    }
+
+    /// Where the answer of a flight would stand now, as JSON; empty if that is not known.
+    async fn standing(&self, caller: &FlightCaller, tables: Option<&[TableReference]>) -> Result<Bytes> {
+        let Some(tables) = tables else { return Ok(Bytes::new()) };
+        match self.engine.standing(tables, &caller.options).await {
+            None => Ok(Bytes::new()),
+            Some(Standing { frontier, stale, partial, views }) => {
+                AnswerHead { frontier: &frontier, stale, partial: &partial, views: &views }.to_bytes()
+            }
+        }
     }
 
     async fn describe_again(&self, caller: &FlightCaller, handle: &[u8], sql: &str) -> Result<Description> {
@@ -126,7 +149,7 @@ impl FlightSql {
     async fn info(&self, request: Request<FlightDescriptor>) -> Result<FlightInfo> {
         let caller = caller(&request)?;
         let descriptor = request.into_inner();
-        let (schema, ticket) = self.ask(&caller, command(&descriptor)?).await?;
+        let AskedFlight { schema, ticket, tables } = self.ask(&caller, command(&descriptor)?).await?;
         let endpoint = FlightEndpoint::new().with_ticket(Ticket::new(ticket.encode_to_vec()));
         Ok(FlightInfo {
             schema: frames::schema_bytes(&schema)?,
@@ -136,7 +159,7 @@ impl FlightSql {
             total_records: -1,
             total_bytes: -1,
             ordered: true,
-            ..FlightInfo::default()
+            app_metadata: self.standing(&caller, tables.as_deref()).await?,
         })
     }
 

@@ -1,6 +1,7 @@
 //! Sessions: options that a client sets once for all of its calls, found by a cookie.
 //!
-//! Invariant: a session is its caller's alone, and sessions are bounded: the least recently used one goes first.
+//! Invariant: a session is its caller's alone. Sessions are bounded in number and in bytes: a caller that opens more
+//! loses the one that it used least recently.
 
 use std::collections::{BTreeMap, HashMap};
 use std::time::{Duration, Instant};
@@ -10,101 +11,77 @@ use uuid::Uuid;
 
 use super::callers::CallerName;
 use super::messages::{OptionValue, SessionOptionFault, SessionOptionValue};
-use crate::names;
 use crate::options::Options;
+use crate::recent::{Recent, RecentLimits};
+use crate::{Error, Result, names};
 
 /// The cookie that names a session; the protocol suggests this name.
 pub(super) const COOKIE: &str = "arrow_flight_session_id";
 
-/// The most sessions of one caller.
-const SESSIONS: usize = 10_000;
+/// The sessions of one caller.
+const LIMITS: RecentLimits = RecentLimits { count: 10_000, bytes: 16 << 20, within: Duration::from_secs(60 * 60) };
 
-/// How long a session is kept after its last call.
-const KEPT: Duration = Duration::from_secs(60 * 60);
+/// Bytes of the options of one session: as many as the headers of a call, which set the same options.
+const OPTION_BYTES: usize = 64 << 10;
 
 /// The prefix of our options.
 const OURS: &str = "thalweg.";
 
+/// Options and their values, under the names of the protocol.
+pub(super) type SessionOptions = BTreeMap<String, String>;
+
 /// The sessions of all callers.
 #[derive(Default)]
-pub(super) struct FlightSessions(Mutex<HashMap<String, FlightSession>>);
-
-struct FlightSession {
-    caller: CallerName,
-    /// Options and their values, under the names of the protocol.
-    options: BTreeMap<String, String>,
-    used: Instant,
-}
+pub(super) struct FlightSessions(Mutex<HashMap<CallerName, Recent<String, SessionOptions>>>);
 
 impl FlightSessions {
     /// The options of the caller's session `id`, and notes that the session is used; `None` if there is none.
-    pub(super) fn options(&self, caller: CallerName, id: &str) -> Option<BTreeMap<String, String>> {
+    pub(super) fn options(&self, caller: CallerName, id: &str) -> Option<SessionOptions> {
         let mut sessions = self.0.lock();
-        let session = sessions.get_mut(id).filter(|session| session.caller == caller)?;
-        session.used = Instant::now();
-        Some(session.options.clone())
+        sessions.get_mut(&caller)?.use_now(id, Instant::now()).map(|options| options.clone())
     }
 
     /// Sets options of the session `id`, or of a new one. Returns the session, and the faults of options that are not
     /// set.
+    ///
+    /// Errors: [`Error::ReadLongRequest`]. The session is as it was then.
     pub(super) fn set(
         &self,
         caller: CallerName,
         id: Option<&str>,
         given: HashMap<String, SessionOptionValue>,
-    ) -> (String, BTreeMap<String, SessionOptionFault>) {
-        let mut sessions = self.0.lock();
-        let now = Instant::now();
-        let known = id.filter(|id| sessions.get(*id).is_some_and(|session| session.caller == caller));
-        let id = known.map_or_else(|| Uuid::new_v4().to_string(), str::to_owned);
-        if !sessions.contains_key(&id) {
-            make_room(&mut sessions, caller, now);
-        }
-        let session =
-            sessions.entry(id.clone()).or_insert_with(|| FlightSession { caller, options: BTreeMap::new(), used: now });
-        session.used = now;
+    ) -> Result<(String, BTreeMap<String, SessionOptionFault>)> {
+        let (mut sessions, now) = (self.0.lock(), Instant::now());
+        let own = sessions.entry(caller).or_insert_with(|| Recent::new(LIMITS));
+        let known = id.and_then(|id| Some((id.to_owned(), own.use_now(id, now)?.clone())));
+        let (id, mut options) = known.unwrap_or_else(|| (Uuid::new_v4().to_string(), SessionOptions::new()));
         let mut faults = BTreeMap::new();
         for (name, value) in given {
             match checked(&name, value.option_value) {
-                Ok(Some(value)) => {
-                    session.options.insert(name, value);
-                }
-                Ok(None) => {
-                    session.options.remove(&name);
-                }
-                Err(fault) => {
-                    faults.insert(name, fault);
-                }
+                Ok(Some(value)) => drop(options.insert(name, value)),
+                Ok(None) => drop(options.remove(&name)),
+                Err(fault) => drop(faults.insert(name, fault)),
             }
         }
-        (id, faults)
+        let bytes = options.iter().map(|(name, value)| name.len() + value.len()).sum();
+        if bytes > OPTION_BYTES || own.keep(id.clone(), options, bytes, now).is_err() {
+            let reason = format!(
+                "the options of a session are longer than {} KiB; set thalweg.min_frontier for the call that needs it",
+                OPTION_BYTES >> 10
+            );
+            return Err(Error::ReadLongRequest { reason });
+        }
+        Ok((id, faults))
     }
 
     /// Ends a session. False if there is none.
     pub(super) fn close(&self, caller: CallerName, id: &str) -> bool {
-        let mut sessions = self.0.lock();
-        let own = sessions.get(id).is_some_and(|session| session.caller == caller);
-        own && sessions.remove(id).is_some()
-    }
-}
-
-/// Drops sessions that nobody uses, and one of the caller's if it has too many.
-fn make_room(sessions: &mut HashMap<String, FlightSession>, caller: CallerName, now: Instant) {
-    sessions.retain(|_, session| now.duration_since(session.used) < KEPT);
-    let own = sessions.iter().filter(|(_, session)| session.caller == caller);
-    let (count, oldest) = own.fold((0, None::<(&String, Instant)>), |(count, oldest), (id, session)| {
-        let older = oldest.filter(|(_, used)| *used <= session.used);
-        (count + 1, older.or(Some((id, session.used))))
-    });
-    if count >= SESSIONS
-        && let Some(id) = oldest.map(|(id, _)| id.clone())
-    {
-        sessions.remove(&id);
+        self.0.lock().get_mut(&caller).is_some_and(|own| own.remove(id).is_some())
     }
 }
 
 /// The value of an option as text; `None` unsets the option.
-fn checked(name: &str, value: Option<OptionValue>) -> Result<Option<String>, SessionOptionFault> {
+fn checked(name: &str, value: Option<OptionValue>) -> std::result::Result<Option<String>, SessionOptionFault> {
     let only = match name {
         "catalog" => Some(names::CATALOG),
         "schema" => Some(names::PUBLIC),
@@ -142,4 +119,38 @@ pub(super) fn of_cookies(header: &str) -> Option<&str> {
         Some((COOKIE, id)) => Some(id.trim_matches('"')),
         _ => None,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::access::Access;
+    use crate::flight_sql::callers::caller;
+
+    fn value(text: &str) -> SessionOptionValue {
+        SessionOptionValue { option_value: Some(OptionValue::Text(text.to_owned())) }
+    }
+
+    fn frontier(partitions: usize) -> HashMap<String, SessionOptionValue> {
+        let offsets = (0..partitions).map(|partition| format!("\"{partition}\":1"));
+        let text = format!("{{\"s\":{{{}}}}}", offsets.collect::<Vec<_>>().join(","));
+        HashMap::from([("thalweg.min_frontier".to_owned(), value(&text))])
+    }
+
+    #[test]
+    fn options_are_bounded_in_bytes() {
+        let caller = caller(&Access::default(), None).unwrap().name;
+        let sessions = FlightSessions::default();
+        let (id, faults) = sessions.set(caller, None, frontier(10)).unwrap();
+        assert!(faults.is_empty());
+        let before = sessions.options(caller, &id).unwrap();
+        let refused = sessions.set(caller, Some(&id), frontier(100_000)).unwrap_err();
+        assert!(refused.to_string().contains("longer than 64 KiB"), "{refused}");
+        assert_eq!(sessions.options(caller, &id).unwrap(), before);
+        // All sessions together are bounded as well, and the oldest ones go first.
+        let many: Vec<String> = (0..2_000).map(|_| sessions.set(caller, None, frontier(3_000)).unwrap().0).collect();
+        assert!(sessions.0.lock()[&caller].bytes() <= LIMITS.bytes);
+        assert!(sessions.options(caller, &id).is_none() && sessions.options(caller, &many[0]).is_none());
+        assert!(sessions.options(caller, &many[1_999]).is_some());
+    }
 }

@@ -80,7 +80,7 @@ async fn rows(client: &mut FlightSqlServiceClient<Channel>, info: FlightInfo) ->
     let stream = client.do_get(ticket).await.unwrap();
     let batches: Vec<RecordBatch> = stream.try_collect().await.unwrap();
     for batch in &batches {
-        assert_eq!(*batch.schema(), announced);
+        assert_eq!(batch.schema().fields(), announced.fields());
     }
     batches
 }

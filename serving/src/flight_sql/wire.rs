@@ -22,6 +22,8 @@ use arrow::compute::cast;
 use arrow::datatypes::{DataType, Field, FieldRef, Fields, Schema, SchemaRef, UnionFields};
 use arrow::error::ArrowError;
 
+use crate::widths::{WidthOf, Widths, widths};
+
 type Converted<T> = Result<T, ArrowError>;
 
 /// The schema in which answers with `schema` are sent.
@@ -137,35 +139,60 @@ fn structure(values: &StructArray, fields: &Fields) -> Converted<StructArray> {
     StructArray::try_new_with_length(fields.clone(), columns, values.nulls().cloned(), values.len())
 }
 
-/// Bytes of the rows of a batch that is sent, without what lies around them in its buffers.
-pub(super) fn bytes(batch: &RecordBatch) -> usize {
-    batch.columns().iter().map(bytes_of).fold(0, usize::saturating_add)
+/// The bytes of each row of a batch once it is sent.
+pub(super) fn row_bytes(batch: &RecordBatch) -> Widths {
+    let none = Widths::Same { width: 0, rows: batch.num_rows() };
+    batch.columns().iter().fold(none, |rows, column| widths(column, &SentValues).and(&rows))
 }
 
-fn bytes_of(column: &ArrayRef) -> usize {
-    let nulls = column.nulls().map_or(0, |_| column.len() / 8);
-    match column.data_type() {
-        DataType::List(_) => {
-            let lists = column.as_list::<i32>();
-            let (_, from, length) = rebased(lists.offsets());
-            nulls + 4 * column.len() + bytes_of(&lists.values().slice(from, length))
+/// Values in the sent types. What is said here is the most.
+struct SentValues;
+
+/// Bytes of the place of a value: its offset and what says that there is one.
+const PLACE: usize = 8;
+
+impl WidthOf for SentValues {
+    fn plain(&self, values: &ArrayRef) -> Widths {
+        let texts = |lengths: &mut dyn Iterator<Item = usize>| Widths::of(lengths.map(|length| length + PLACE));
+        let shown = |views: &[u128]| texts(&mut views.iter().map(|view| *view as u32 as usize));
+        match values.data_type() {
+            DataType::Utf8 => texts(&mut values.as_string::<i32>().offsets().lengths()),
+            DataType::LargeUtf8 => texts(&mut values.as_string::<i64>().offsets().lengths()),
+            DataType::Binary => texts(&mut values.as_binary::<i32>().offsets().lengths()),
+            DataType::LargeBinary => texts(&mut values.as_binary::<i64>().offsets().lengths()),
+            DataType::Utf8View => shown(values.as_string_view().views()),
+            DataType::BinaryView => shown(values.as_binary_view().views()),
+            DataType::Union(_, _) => {
+                let (_, _, _, children) = values.as_union().clone().into_parts();
+                let bytes = children.iter().map(|child| widths(child, self).total()).fold(0, usize::saturating_add);
+                Widths::Same { width: bytes.div_ceil(values.len().max(1)) + PLACE, rows: values.len() }
+            }
+            other => {
+                let width = sent_type(other).primitive_width().unwrap_or(width(other));
+                Widths::Same { width, rows: values.len() }
+            }
         }
-        DataType::LargeList(_) => {
-            let lists = column.as_list::<i64>();
-            let (_, from, length) = rebased(lists.offsets());
-            nulls + 8 * column.len() + bytes_of(&lists.values().slice(from, length))
-        }
-        DataType::Map(_, _) => {
-            let maps = column.as_map();
-            let (_, from, length) = rebased(maps.offsets());
-            let entries: ArrayRef = Arc::new(maps.entries().slice(from, length));
-            nulls + 4 * column.len() + bytes_of(&entries)
-        }
-        DataType::Struct(_) => {
-            let columns = column.as_struct().columns().iter();
-            columns.map(bytes_of).fold(nulls, usize::saturating_add)
-        }
-        _ => column.to_data().get_slice_memory_size().unwrap_or(0),
+    }
+
+    fn around(&self) -> usize {
+        PLACE
+    }
+
+    fn between(&self) -> usize {
+        0
+    }
+
+    fn names(&self, _: &Fields) -> usize {
+        1
+    }
+}
+
+/// Bytes of a value that is no number.
+fn width(of: &DataType) -> usize {
+    match of {
+        DataType::FixedSizeBinary(width) => usize::try_from(*width).unwrap_or(0),
+        DataType::Boolean => 1,
+        _ => PLACE,
     }
 }
 

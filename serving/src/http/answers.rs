@@ -14,15 +14,16 @@ use datafusion::execution::memory_pool::{MemoryConsumer, MemoryReservation};
 use futures::stream::{self, BoxStream, Stream, StreamExt, TryStreamExt};
 use thalweg_schemas::api::sql::SqlAnswer;
 
-use super::encode::size::encoded_bytes;
+use super::encode::size::{encoded_bytes, row_bytes};
 use super::encode::{Encoder, columns};
 use super::format::AnswerFormat;
 use super::kept::{Kept, KeptAnswers, Turn};
-use super::reply::{ReplyHead, WHOLE_BYTES, is_known, key_of, unchanged};
+use super::reply::{KnownTags, ReplyHead, WHOLE_BYTES, key_of, unchanged};
 use super::sending::Sending;
 use crate::answer::{Answer, Batches};
 use crate::engine::OpenedRequest;
 use crate::limits::slices::bytes;
+use crate::widths::Widths;
 use crate::{Error, Result};
 
 /// Encoded bytes of a batch that is encoded where the request is served.
@@ -53,8 +54,8 @@ pub(super) struct AskedQuery {
     pub(super) opened: OpenedRequest,
     pub(super) format: AnswerFormat,
     pub(super) client: ClientAbilities,
-    /// The entity tags of answers that the client has.
-    pub(super) known: Vec<String>,
+    /// The answers that the client has.
+    pub(super) known: KnownTags,
     /// Time that the client has for the answer beside the query's own.
     pub(super) within: Duration,
 }
@@ -63,34 +64,32 @@ pub(super) struct AskedQuery {
 /// by running the query.
 pub(super) async fn answer(kept: &Arc<KeptAnswers>, asked: AskedQuery) -> Result<Response> {
     let AskedQuery { mut opened, format, client, known, within } = asked;
+    let wait_until = opened.deadline();
     loop {
         let Some(key) = opened.identity().map(|identity| key_of(identity, format)) else {
-            return Ok(respond(compute(opened, format, client, within).await?));
+            return Ok(respond(compute(opened, format, client, within).await?, &known));
         };
-        if is_known(&known, key) {
+        if known.name(key) {
             opened.end_as_unchanged();
             return Ok(unchanged(key));
         }
         if let Some(whole) = kept.find(key) {
             opened.end_as_shared();
-            return Ok(respond(Reply { head: whole.head.clone(), body: ReplyBody::Whole(whole.body.clone()) }));
+            return Ok(respond(whole.reply(), &known));
         }
         let turns = kept.turns(key);
         let turn = match turns.take_at_once() {
-            Turn::Wait => {
-                // Whoever waits holds nothing of workers or snapshots.
-                opened.release();
-                if tokio::time::timeout_at(opened.deadline(), turns.wait()).await.is_err() {
-                    return Err(opened.timeout());
-                }
+            Turn::Wait if opened.release() => {
+                opened.wait(wait_until, turns.wait()).await?;
                 // The frontier may have moved meanwhile; the one that this request had pinned is answered.
                 if let Some(whole) = kept.find(key) {
                     opened.end_as_shared();
-                    return Ok(respond(Reply { head: whole.head.clone(), body: ReplyBody::Whole(whole.body.clone()) }));
+                    return Ok(respond(whole.reply(), &known));
                 }
-                opened.pin_again().await?;
+                opened.begin_again().await?;
                 continue;
             }
+            Turn::Wait => Turn::Alone,
             turn => turn,
         };
         let computed = compute(opened, format, client, within).await;
@@ -104,7 +103,13 @@ pub(super) async fn answer(kept: &Arc<KeptAnswers>, asked: AskedQuery) -> Result
             turns.end_sharing();
         }
         turn.end();
-        return Ok(respond(computed?));
+        return Ok(respond(computed?, &known));
+    }
+}
+
+impl Kept {
+    fn reply(&self) -> Reply {
+        Reply { head: self.head.clone(), body: ReplyBody::Whole(self.body.clone()) }
     }
 }
 
@@ -118,8 +123,12 @@ enum ReplyBody {
     Stream(Body),
 }
 
-fn respond(reply: Reply) -> Response {
+/// The answer, or 304 for a client that asks for none: then it is known that there is one.
+fn respond(reply: Reply, known: &KnownTags) -> Response {
     let Reply { head, body } = reply;
+    if let Some(key) = head.key.filter(|_| known.any()) {
+        return unchanged(key);
+    }
     let mut response = match body {
         ReplyBody::Whole(bytes) => Body::from(bytes).into_response(),
         ReplyBody::Stream(body) => body.into_response(),
@@ -137,7 +146,7 @@ async fn compute(
 ) -> Result<Reply> {
     let until = opened.deadline() + within;
     let answer = opened.run().await?;
-    let Answer { schema, frontier, stale, partial, certificate, identity, batches, memory } = answer;
+    let Answer { schema, frontier, stale, partial, views: _, certificate, identity, batches, memory } = answer;
     let mut pieces = in_pieces(batches, format);
     let head = SqlAnswer { columns: columns(&schema), frontier, stale, partial, certificate, rows: Vec::new() };
     let reserve = || memory.as_ref().map(|memory| MemoryConsumer::new("an encoded answer").register(memory));
@@ -157,6 +166,8 @@ async fn compute(
     }
     let head = ReplyHead::new(format, identity, &head)?;
     if ended && first.bytes.len() <= WHOLE_BYTES {
+        // Whoever keeps the answer keeps its bytes alone.
+        first.bytes.shrink_to_fit();
         return Ok(Reply { head, body: ReplyBody::Whole(Bytes::from(first.bytes)) });
     }
     if client.ends_unseen && format.has_no_end() {
@@ -212,16 +223,20 @@ fn in_pieces(batches: Batches, format: AnswerFormat) -> BoxStream<'static, Resul
 }
 
 fn cut(batch: RecordBatch, format: AnswerFormat) -> Vec<EncodablePiece> {
-    let rows = batch.num_rows();
-    if rows <= 1 && bytes(&batch) > ENCODED_HERE {
+    if batch.num_rows() <= 1 && bytes(&batch) > ENCODED_HERE {
         return vec![EncodablePiece { batch, bytes: None }];
     }
-    let size = encoded_bytes(&batch, format);
-    if rows <= 1 || size <= PIECE {
-        return vec![EncodablePiece { batch, bytes: Some(size) }];
-    }
-    let halves = [batch.slice(0, rows / 2), batch.slice(rows / 2, rows - rows / 2)];
-    halves.into_iter().flat_map(|half| cut(half, format)).collect()
+    // Each row is measured once.
+    let rows = row_bytes(&batch, format);
+    let piece = |(from, to): (usize, usize)| {
+        let batch = batch.slice(from, to - from);
+        let bytes = match rows {
+            Widths::Ends(_) => rows.between(from, to),
+            _ => encoded_bytes(&batch, format),
+        };
+        EncodablePiece { batch, bytes: Some(bytes) }
+    };
+    rows.parts(PIECE).into_iter().map(piece).collect()
 }
 
 /// Writes a piece behind `out`. A large one is encoded on a thread for blocking work, because the threads that serve
@@ -310,7 +325,7 @@ fn with_pauses(
 
 #[cfg(test)]
 mod tests {
-    use arrow::array::{ArrayRef, BooleanArray, StructArray};
+    use arrow::array::{ArrayRef, BooleanArray, Int64Array, StringArray, StructArray};
     use arrow::datatypes::{DataType, Field};
 
     use super::*;
@@ -325,6 +340,23 @@ mod tests {
         assert_eq!(pieces.iter().map(|piece| piece.batch.num_rows()).sum::<usize>(), 100);
         assert!(pieces.iter().all(|piece| (1..=3).contains(&piece.batch.num_rows())));
         assert!(pieces.iter().all(|piece| piece.bytes.is_some_and(|bytes| (300_000..=PIECE).contains(&bytes))));
-        assert_eq!(cut(batch.slice(0, 0), AnswerFormat::Csv).len(), 1);
+        assert!(cut(batch.slice(0, 0), AnswerFormat::Csv).is_empty());
+    }
+
+    #[test]
+    fn pieces_are_measured_as_the_whole_batch_is() {
+        let texts = StringArray::from_iter_values((0..5_000).map(|row| "x\"\n".repeat(row % 977)));
+        let numbers = Int64Array::from_iter_values(0..5_000);
+        let columns: [(&str, ArrayRef); 2] = [("t", Arc::new(texts)), ("n", Arc::new(numbers))];
+        let batch = RecordBatch::try_from_iter(columns).unwrap();
+        for format in [AnswerFormat::Json, AnswerFormat::Csv, AnswerFormat::Ndjson] {
+            let pieces = cut(batch.clone(), format);
+            let said = pieces.iter().map(|piece| piece.bytes.unwrap());
+            assert!(said.clone().all(|bytes| bytes <= PIECE) && pieces.len() > 10);
+            assert_eq!(said.sum::<usize>(), encoded_bytes(&batch, format));
+            assert!(pieces.iter().all(|piece| piece.bytes.unwrap() == encoded_bytes(&piece.batch, format)));
+            let rows: Vec<RecordBatch> = pieces.into_iter().map(|piece| piece.batch).collect();
+            assert_eq!(arrow::compute::concat_batches(&batch.schema(), &rows).unwrap(), batch);
+        }
     }
 }

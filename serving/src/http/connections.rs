@@ -1,8 +1,8 @@
 //! Connections of clients: how many there are, how long each may take to send a request's head and to take an answer,
 //! and their end.
 //!
-//! Invariant: a connection holds a permit. A client that sends nothing, or a head byte by byte, or reads nothing of its
-//! answer, loses its connection after a while.
+//! Invariant: a connection holds a permit. A client that sends nothing, or a head byte by byte, or takes its answer
+//! byte by byte, loses its connection after a while.
 
 use std::future::poll_fn;
 use std::io::ErrorKind;
@@ -16,10 +16,10 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
-use tokio_io_timeout::TimeoutStream;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use super::pace::PacedStream;
 use super::socket::ClientSocket;
 use crate::access::HttpLimits;
 
@@ -70,9 +70,7 @@ pub(crate) async fn accept(listener: &TcpListener) -> TcpStream {
 /// Answers the requests of one connection, one after the other. After `cancel` the running request is the last one.
 async fn connection(stream: TcpStream, router: Router, within: Duration, cancel: CancellationToken) {
     let socket = ClientSocket::new(stream);
-    let mut stream = TimeoutStream::new(socket.clone());
-    stream.set_write_timeout(Some(within));
-    let stream = TokioIo::new(Box::pin(stream));
+    let stream = TokioIo::new(PacedStream::new(socket.clone(), within));
     let mut builder = http1::Builder::new();
     builder.timer(TokioTimer::new()).header_read_timeout(within);
     let mut connection = pin!(builder.serve_connection(stream, TowerToHyperService::new(router)));

@@ -12,6 +12,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
 use axum::body::Bytes;
 use parking_lot::Mutex;
@@ -20,9 +21,10 @@ use tokio::sync::{Mutex as AsyncMutex, OwnedMutexGuard};
 use super::reply::{ReplyHead, WHOLE_BYTES};
 use crate::identity::AnswerIdentity;
 use crate::metrics::KeptAnswerCounts;
+use crate::recent::{Recent, RecentLimits};
 
-/// Bytes that an answer takes beside its body, about.
-const AROUND_BYTES: usize = 1 << 10;
+/// How long an answer is kept after its last use. A frontier that has moved on is not asked for again.
+const WITHIN: Duration = Duration::from_secs(60 * 60);
 
 /// A whole answer.
 #[derive(Debug)]
@@ -32,8 +34,9 @@ pub(super) struct Kept {
 }
 
 impl Kept {
+    /// The bytes that the answer holds.
     fn size(&self) -> usize {
-        self.body.len() + AROUND_BYTES
+        size_of::<Self>() + self.head.size() + self.body.len()
     }
 }
 
@@ -45,12 +48,8 @@ pub(super) struct KeptAnswers {
     inner: Mutex<KeptState>,
 }
 
-#[derive(Default)]
 struct KeptState {
-    answers: HashMap<AnswerIdentity, (Arc<Kept>, u64)>,
-    bytes: usize,
-    /// Counts uses; the answer of the lowest one is dropped first.
-    clock: u64,
+    answers: Recent<AnswerIdentity, Arc<Kept>>,
     turns: HashMap<AnswerIdentity, Arc<TurnState>>,
 }
 
@@ -64,39 +63,34 @@ struct TurnState {
 impl KeptAnswers {
     /// `limit` is in bytes; 0 keeps nothing.
     pub(super) fn new(limit: usize, counts: KeptAnswerCounts) -> Self {
-        Self { limit, counts, inner: Mutex::default() }
+        let limits = RecentLimits { count: usize::MAX, bytes: limit, within: WITHIN };
+        let state = KeptState { answers: Recent::new(limits), turns: HashMap::new() };
+        Self { limit, counts, inner: Mutex::new(state) }
     }
 
     pub(super) fn find(&self, key: AnswerIdentity) -> Option<Arc<Kept>> {
         let mut inner = self.inner.lock();
-        inner.clock += 1;
-        let now = inner.clock;
-        let (answer, used) = inner.answers.get_mut(&key)?;
-        *used = now;
-        Some(Arc::clone(answer))
+        let found = inner.answers.use_now(&key, Instant::now()).map(|answer| Arc::clone(answer));
+        self.count(&inner.answers);
+        found
     }
 
     /// Keeps a small answer, and drops those that were not used for the longest time. Returns false for a large one.
+    /// The body holds nothing beside its bytes.
     pub(super) fn keep(&self, key: AnswerIdentity, answer: Kept) -> bool {
-        let size = answer.size();
-        if answer.body.len() > WHOLE_BYTES || size > self.limit {
+        if answer.body.len() > WHOLE_BYTES {
             return false;
         }
+        let size = answer.size();
         let mut inner = self.inner.lock();
-        inner.clock += 1;
-        let now = inner.clock;
-        if let Some((before, _)) = inner.answers.insert(key, (Arc::new(answer), now)) {
-            inner.bytes -= before.size();
-        }
-        inner.bytes += size;
-        while inner.bytes > self.limit {
-            let oldest = inner.answers.iter().min_by_key(|(_, (_, used))| *used).map(|(key, _)| *key);
-            let Some((dropped, _)) = oldest.and_then(|key| inner.answers.remove(&key)) else { break };
-            inner.bytes -= dropped.size();
-        }
-        self.counts.bytes.set(i64::try_from(inner.bytes).unwrap_or(i64::MAX));
-        self.counts.count.set(i64::try_from(inner.answers.len()).unwrap_or(i64::MAX));
-        true
+        let kept = inner.answers.keep(key, Arc::new(answer), size, Instant::now()).is_ok();
+        self.count(&inner.answers);
+        kept
+    }
+
+    fn count(&self, answers: &Recent<AnswerIdentity, Arc<Kept>>) {
+        self.counts.bytes.set(i64::try_from(answers.bytes()).unwrap_or(i64::MAX));
+        self.counts.count.set(i64::try_from(answers.len()).unwrap_or(i64::MAX));
     }
 
     /// The turns of the queries with this key.
@@ -119,7 +113,7 @@ pub(super) enum Turn {
     Mine(OwnedMutexGuard<()>),
     /// It runs, and nobody waits.
     Alone,
-    /// Another one runs.
+    /// Another one runs, and its answer can be waited for.
     Wait,
 }
 
@@ -169,9 +163,11 @@ mod tests {
     use std::collections::BTreeMap;
 
     use thalweg_schemas::api::sql::SqlAnswer;
+    use thalweg_schemas::{Frontier, Offset, Partition};
 
     use super::super::format::AnswerFormat;
     use super::*;
+    use crate::fixture::stream;
     use crate::identity::IdentityParts;
 
     fn key(text: &str) -> AnswerIdentity {
@@ -180,16 +176,19 @@ mod tests {
         parts.end()
     }
 
-    fn kept(bytes: usize) -> Kept {
-        let answer = SqlAnswer {
+    fn answer() -> SqlAnswer {
+        SqlAnswer {
             columns: Vec::new(),
             frontier: BTreeMap::new(),
             stale: false,
             partial: BTreeMap::new(),
             certificate: None,
             rows: Vec::new(),
-        };
-        Kept { head: ReplyHead::new(AnswerFormat::Json, None, &answer).unwrap(), body: Bytes::from(vec![0; bytes]) }
+        }
+    }
+
+    fn kept(bytes: usize) -> Kept {
+        Kept { head: ReplyHead::new(AnswerFormat::Json, None, &answer()).unwrap(), body: Bytes::from(vec![0; bytes]) }
     }
 
     fn answers(limit: usize) -> Arc<KeptAnswers> {
@@ -198,20 +197,36 @@ mod tests {
 
     #[test]
     fn the_sum_is_limited_and_the_oldest_goes_first() {
-        let answers = answers(10 * AROUND_BYTES);
+        let answers = answers(9 << 10);
         for name in ["a", "b", "c"] {
-            assert!(answers.keep(key(name), kept(2 * AROUND_BYTES)));
+            assert!(answers.keep(key(name), kept(2 << 10)));
         }
         assert!(answers.find(key("a")).is_some());
-        answers.keep(key("d"), kept(2 * AROUND_BYTES));
+        answers.keep(key("d"), kept(2 << 10));
         let there = ["a", "b", "c", "d"].map(|name| answers.find(key(name)).is_some());
         assert_eq!(there, [true, false, true, true]);
         assert_eq!(answers.counts.count.get(), 3);
-        assert_eq!(answers.counts.bytes.get(), 9 << 10);
+        // The head, the key and what is around them count too.
+        let around = answers.counts.bytes.get() - 3 * (2 << 10);
+        assert!((3 * 300..3 << 10).contains(&around), "{around}");
         answers.keep(key("a"), kept(0));
-        assert_eq!(answers.counts.bytes.get(), 7 << 10);
-        answers.keep(key("e"), kept(10 * AROUND_BYTES));
+        assert_eq!(answers.counts.bytes.get(), around + 2 * (2 << 10));
+        assert!(!answers.keep(key("e"), kept(10 << 10)));
         assert!(answers.find(key("e")).is_none());
+    }
+
+    #[test]
+    fn a_long_head_counts() {
+        let answers = answers(1 << 20);
+        let size = |partitions: i32| {
+            let frontier: Frontier = (0..partitions).map(|partition| (Partition(partition), Offset(1))).collect();
+            let mut long = kept(0);
+            let answer = SqlAnswer { frontier: BTreeMap::from([(stream(), frontier)]), ..answer() };
+            long.head = ReplyHead::new(AnswerFormat::Json, None, &answer).unwrap();
+            answers.keep(key("a"), long);
+            answers.counts.bytes.get()
+        };
+        assert!(size(1_000) > size(1) + 7_000);
     }
 
     #[test]

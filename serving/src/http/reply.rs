@@ -44,6 +44,12 @@ impl ReplyHead {
         })
     }
 
+    /// Bytes of the values that the head holds.
+    pub(super) fn size(&self) -> usize {
+        let values = [Some(&self.frontier), self.partial.as_ref(), self.certificate.as_ref()];
+        values.into_iter().flatten().map(HeaderValue::len).sum()
+    }
+
     /// Writes the head into the headers of an answer.
     pub(super) fn write(self, given: &mut HeaderMap) {
         given.insert(headers::FRONTIER, self.frontier);
@@ -72,10 +78,28 @@ fn tag(key: AnswerIdentity) -> String {
     format!("W/\"{}\"", key.text())
 }
 
-pub(super) fn is_known(known: &[String], key: AnswerIdentity) -> bool {
-    let tag = tag(key);
-    let bare = |tag: &str| tag.trim_start_matches("W/").to_owned();
-    known.iter().any(|known| known == "*" || bare(known) == bare(&tag))
+/// The answers that a client has, as `If-None-Match` says.
+#[derive(Debug, Default)]
+pub(super) struct KnownTags(Vec<String>);
+
+impl KnownTags {
+    pub(super) fn of(given: &HeaderMap) -> Self {
+        let lines = given.get_all(header::IF_NONE_MATCH).iter().filter_map(|value| value.to_str().ok());
+        let tags = lines.flat_map(|line| line.split(',')).map(|tag| tag.trim().to_owned());
+        Self(tags.filter(|tag| !tag.is_empty()).collect())
+    }
+
+    /// True if the client has the answer of this key.
+    pub(super) fn name(&self, key: AnswerIdentity) -> bool {
+        let tag = tag(key);
+        let bare = |tag: &str| tag.trim_start_matches("W/").to_owned();
+        self.0.iter().any(|known| bare(known) == bare(&tag))
+    }
+
+    /// True if the client asks for no answer that can be identified. Whether there is one is known once it is computed.
+    pub(super) fn any(&self) -> bool {
+        self.0.iter().any(|known| known == "*")
+    }
 }
 
 /// The answer to a client that has the answer.
@@ -112,13 +136,17 @@ mod tests {
         let key = parts.end();
         let hash = key.text();
         let check = |known: &[&str], expect: bool| {
-            let known: Vec<String> = known.iter().map(|tag| (*tag).to_owned()).collect();
-            assert_eq!(is_known(&known, key), expect, "{known:?}");
+            let mut headers = HeaderMap::new();
+            for tags in known {
+                headers.append(header::IF_NONE_MATCH, HeaderValue::from_str(tags).unwrap());
+            }
+            assert_eq!(KnownTags::of(&headers).name(key), expect, "{known:?}");
         };
         check(&[&format!("W/\"{hash}\"")], true);
         check(&[&format!("\"{hash}\"")], true);
         check(&["\"other\"", &format!("W/\"{hash}\"")], true);
-        check(&["*"], true);
+        check(&[&format!("\"other\", W/\"{hash}\" , ")], true);
+        check(&["*"], false);
         check(&[], false);
         check(&[&hash], false);
         check(&["\"other\"", "W/\"\""], false);

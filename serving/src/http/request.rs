@@ -5,7 +5,7 @@
 
 use axum::body::Bytes;
 use axum::extract::rejection::BytesRejection;
-use axum::http::{HeaderMap, HeaderValue, StatusCode, Uri, header};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, Uri};
 use thalweg_schemas::api::headers;
 use thalweg_schemas::api::sql::SqlRequest;
 
@@ -137,18 +137,14 @@ pub(super) fn received(body: std::result::Result<Bytes, BytesRejection>) -> Resu
     })
 }
 
-/// The entity tags of `If-None-Match`, or `*`.
-pub(super) fn known_tags(given: &HeaderMap) -> Vec<String> {
-    let lines = given.get_all(header::IF_NONE_MATCH).iter().filter_map(|value| value.to_str().ok());
-    lines.flat_map(|line| line.split(',')).map(|tag| tag.trim().to_owned()).filter(|tag| !tag.is_empty()).collect()
-}
-
 pub(super) fn bad(reason: String) -> Error {
     Error::ReadRequest { reason }
 }
 
 #[cfg(test)]
 mod tests {
+    use axum::http::header;
+
     use super::*;
     use crate::options::SourceLayer;
 
@@ -225,14 +221,5 @@ mod tests {
         check("Query=1", None);
         check("query=1&limit=5", None);
         check("query=1&%0d%0aset-cookie=x", None);
-    }
-
-    #[test]
-    fn tags_are_listed() {
-        let mut headers = HeaderMap::new();
-        assert!(known_tags(&headers).is_empty());
-        headers.append(header::IF_NONE_MATCH, HeaderValue::from_static("W/\"a\", \"b\""));
-        headers.append(header::IF_NONE_MATCH, HeaderValue::from_static("*"));
-        assert_eq!(known_tags(&headers), ["W/\"a\"", "\"b\"", "*"]);
     }
 }

@@ -1,7 +1,7 @@
 //! The rest of an answer, for as long as its client has time to take it.
 //!
-//! The write time-out of a connection starts again with every byte that a client takes, so a client that takes an
-//! answer byte by byte would keep the memory of its query for days.
+//! A connection ends if its client takes less than a pace, which says nothing of how long a large answer takes: a
+//! client at that pace would keep the memory of its query for days.
 //!
 //! Invariant: after its end, an answer holds nothing of its query, whatever its client does.
 

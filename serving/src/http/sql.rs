@@ -15,6 +15,7 @@ use thalweg_schemas::{Error as SharedError, StreamName, ViewName};
 use super::answers::{self, AskedQuery, ClientAbilities};
 use super::guard::Caller;
 use super::kept::KeptAnswers;
+use super::reply::KnownTags;
 use super::request::{self, QueryWishes, bad};
 use super::rows::{self, RowsRequest};
 use super::values;
@@ -115,5 +116,5 @@ async fn answer(around: Around, wishes: QueryWishes, text: RequestText, values: 
     let QueryWishes { format, options } = wishes;
     let within = engine.config.http.client_within;
     let opened = engine.open(text, values, options).await?;
-    answers::answer(&kept, AskedQuery { opened, format, client, known: request::known_tags(&given), within }).await
+    answers::answer(&kept, AskedQuery { opened, format, client, known: KnownTags::of(&given), within }).await
 }

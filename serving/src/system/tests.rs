@@ -1,6 +1,7 @@
 //! The system tables over a small platform: their columns, their rows, and what is not shown.
 
 use arrow::util::pretty::pretty_format_batches;
+use datafusion::execution::memory_pool::GreedyMemoryPool;
 
 use super::*;
 use crate::fixture::{World, at};
@@ -8,7 +9,24 @@ use crate::sources::ShownSetting;
 
 async fn all(world: &World, activity: &Arc<Activity>) -> SystemRows {
     let tables = StateTable::ALL.into_iter().collect();
-    read(&tables, SystemSources { sources: &world.sources, activity }).await.unwrap()
+    let state = read(tables, SystemSources { sources: &world.sources, activity }).await;
+    let pool: Arc<dyn MemoryPool> = Arc::new(GreedyMemoryPool::new(1 << 20));
+    let (rows, held) = state.rows(&pool).unwrap();
+    let bytes: usize = rows.values().map(RecordBatch::get_array_memory_size).sum();
+    assert_eq!((held.as_ref().unwrap().size(), pool.reserved()), (bytes, bytes));
+    drop(held);
+    assert_eq!(pool.reserved(), 0);
+    rows
+}
+
+#[tokio::test]
+async fn rows_that_exceed_the_memory_are_refused() {
+    let world = World::standing(&at(6, 4), &at(4, 3), &at(9, 7)).await;
+    let activity = Arc::new(Activity::default());
+    let sources = SystemSources { sources: &world.sources, activity: &activity };
+    let state = read(BTreeSet::from([StateTable::Views]), sources).await;
+    let pool: Arc<dyn MemoryPool> = Arc::new(GreedyMemoryPool::new(100));
+    assert_eq!(state.rows(&pool).unwrap_err().code(), thalweg_schemas::api::error::ErrorCode::MemoryLimit);
 }
 
 #[tokio::test]

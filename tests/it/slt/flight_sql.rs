@@ -33,7 +33,7 @@ impl FlightSqlDoor {
         let ticket = info.endpoint[0].ticket.clone().unwrap();
         let batches: Vec<RecordBatch> = self.0.do_get(ticket).await?.try_collect().await?;
         for batch in &batches {
-            assert_eq!(*batch.schema(), announced, "{sql}");
+            assert_eq!(batch.schema().fields(), announced.fields(), "{sql}");
         }
         Ok((announced, batches))
     }

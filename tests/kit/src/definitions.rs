@@ -38,7 +38,9 @@ pub async fn catalog(stream: StreamDefinition, origin: Frontier, views: &[(&str,
         let building = Some(Arc::new(CompiledView { definition, plan }));
         catalog.views.insert(name, CatalogView { building, ..CatalogView::default() });
     }
-    catalog.streams.insert(stream.name.clone(), Arc::new(CatalogStream { definition: stream, origin }));
+    catalog
+        .streams
+        .insert(stream.name.clone(), Arc::new(CatalogStream { definition: stream, origin, predecessors: 0 }));
     catalog
 }
 

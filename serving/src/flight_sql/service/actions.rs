@@ -73,7 +73,7 @@ impl FlightSql {
             }
             "SetSessionOptions" => {
                 let set: SetSessionOptionsRequest = messages::body("SetSessionOptionsRequest", &body)?;
-                let (id, faults) = self.sessions.set(caller.name, caller.session.as_deref(), set.session_options);
+                let (id, faults) = self.sessions.set(caller.name, caller.session.as_deref(), set.session_options)?;
                 session = Some(format!("{COOKIE}={id}; Path=/; HttpOnly"));
                 let errors = faults.into_iter().map(|(name, fault)| (name, SessionOptionError { value: fault.into() }));
                 Some(SetSessionOptionsResult { errors: errors.collect() }.encode_to_vec())
@@ -122,7 +122,7 @@ impl FlightSql {
         let parameter_schema = schema_bytes(&sent_schema(&Schema::new(parameters.collect::<Vec<_>>())))?;
         let sql = create.query.into();
         let query = FlightStatement { sql, description, catalog, bound: None };
-        let handle = self.prepared.keep(caller.name, query);
+        let handle = self.prepared.keep(caller.name, query)?;
         Ok(ActionCreatePreparedStatementResult {
             prepared_statement_handle: handle.to_vec().into(),
             dataset_schema,

@@ -29,7 +29,10 @@ async fn answers_are_those_of_the_engine_at_their_frontier() {
         "SELECT 1 AS a, 'x' AS b, NULL AS c, arrow_cast('d', 'Dictionary(Int32, Utf8)') AS d, [1, NULL] AS e",
     ] {
         let expect = server.engine.run(sql, Options::default()).await.unwrap();
-        let frontier = serde_json::to_value(&expect.frontier).unwrap();
+        let mut head = serde_json::json!({ "frontier": expect.frontier });
+        if !expect.views.is_empty() {
+            head["views"] = serde_json::to_value(&expect.views).unwrap();
+        }
         let expect: Vec<RecordBatch> = expect.batches.try_collect().await.unwrap();
         let got = query(&mut client, sql).await;
         if !expect.is_empty() && !sql.starts_with("EXPLAIN") {
@@ -37,11 +40,61 @@ async fn answers_are_those_of_the_engine_at_their_frontier() {
             let rows = |lines: &[String]| lines.get(1..).unwrap_or_default().to_vec();
             assert_eq!(rows(&got), rows(&lines(&expect)), "{sql}");
         }
-        let ticket = ticket(&mut raw, sql).await.unwrap();
-        let first = messages(&mut raw, ticket).await.unwrap().remove(0);
-        let head: serde_json::Value = serde_json::from_slice(&first.app_metadata).unwrap();
-        assert_eq!(head, serde_json::json!({ "frontier": frontier }), "{sql}");
+        let info = raw.get_flight_info(statement(sql)).await.unwrap().into_inner();
+        let first = messages(&mut raw, info.endpoint[0].ticket.clone().unwrap()).await.unwrap().remove(0);
+        for said in [&info.app_metadata, &first.app_metadata] {
+            assert_eq!(serde_json::from_slice::<serde_json::Value>(said).unwrap(), head, "{sql}");
+        }
+        let schema = Schema::try_from(&first).unwrap();
+        for (name, value) in head.as_object().unwrap() {
+            let said = &schema.metadata()[&format!("thalweg-{name}")];
+            assert_eq!(&serde_json::from_str::<serde_json::Value>(said).unwrap(), value, "{sql}");
+        }
     }
+}
+
+#[tokio::test]
+async fn a_flight_says_how_its_answer_stands() {
+    let server = FlightServer::start().await;
+    let mut raw = server.raw().await;
+    let said = async |raw: &mut FlightServiceClient<Channel>, sql: &str| {
+        let info = raw.get_flight_info(statement(sql)).await.unwrap().into_inner();
+        serde_json::from_slice::<serde_json::Value>(&info.app_metadata).unwrap_or_default()
+    };
+    let whole = said(&mut raw, "SELECT * FROM totals").await;
+    assert_eq!(whole["frontier"], serde_json::json!({"sensor_data": {"0": 9, "1": 7}}));
+    assert_eq!(whole["views"]["totals"], server.world.view_id("totals").to_string());
+    let batch = said(&mut raw, "SET thalweg.source = 'batch'; SELECT * FROM totals").await;
+    assert_eq!(batch["frontier"], serde_json::json!({"sensor_data": {"0": 4, "1": 3}}));
+    // What is not known at once is not said, and the flight is described all the same.
+    server.world.alter(|snapshot| snapshot.caught_up = false);
+    assert_eq!(said(&mut raw, "SELECT * FROM totals").await, serde_json::Value::Null);
+    let mut stale = Request::new(statement("SELECT * FROM totals"));
+    stale.metadata_mut().insert("thalweg-stale", "allow".parse().unwrap());
+    let info = raw.get_flight_info(stale).await.unwrap().into_inner();
+    let said: serde_json::Value = serde_json::from_slice(&info.app_metadata).unwrap();
+    assert_eq!((&said["stale"], &said["frontier"]), (&serde_json::json!(true), &whole["frontier"]));
+}
+
+#[tokio::test]
+async fn values_that_rows_share_are_written_out_piece_by_piece() {
+    let server = FlightServer::with(|config| config.query_memory = 64 << 20).await;
+    let mut raw = server.raw().await;
+    // Written out at once, a batch of these rows has more bytes than its offsets can count.
+    let shared = "SELECT arrow_cast(repeat('x', 400000), 'Dictionary(Int32, Utf8)') AS d FROM generate_series(1, 8000)";
+    let long = ticket(&mut raw, shared).await.unwrap();
+    let mut stream = raw.do_get(long).await.unwrap().into_inner();
+    stream.message().await.unwrap().unwrap();
+    for _ in 0..20 {
+        let message = stream.message().await.unwrap().unwrap();
+        assert!((400_000..frames::FRAME_BYTES + 400_000).contains(&message.data_body.len()));
+    }
+    drop(stream);
+    let one = "SELECT [d, d, d, d, d, d, d, d, d, d] AS l FROM (SELECT arrow_cast(repeat('x', 8000000), \
+               'Dictionary(Int32, Utf8)') AS d)";
+    let long = ticket(&mut raw, one).await.unwrap();
+    let refused = messages(&mut raw, long).await.unwrap_err();
+    assert_eq!(refused.code(), Code::ResourceExhausted, "{refused}");
 }
 
 #[tokio::test]

@@ -182,6 +182,31 @@ async fn a_client_that_stops_reading_loses_its_query() {
 }
 
 #[tokio::test]
+async fn a_client_that_leaves_a_small_answer_lying_loses_its_connection() {
+    let server = FlightServer::with(|config| {
+        config.http = HttpLimits { client_within: Duration::from_millis(300), ..HttpLimits::default() };
+    })
+    .await;
+    let endpoint = Endpoint::new(format!("http://{}", server.address)).unwrap();
+    let mut raw = FlightServiceClient::new(endpoint.initial_stream_window_size(65_535).connect().await.unwrap());
+    // All messages are made before the client has taken the first one.
+    let small = ticket(&mut raw, "SELECT repeat('x', 1500000) AS pad FROM generate_series(1, 2)").await.unwrap();
+    let stream = raw.do_get(small.clone()).await.unwrap().into_inner();
+    let engine = Arc::clone(&server.engine);
+    let cut = timeout(BOUND, async {
+        while !engine.activity.sessions().is_empty() {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    });
+    cut.await.expect("the connection stays");
+    let rest: Result<Vec<FlightData>, Status> = stream.try_collect().await;
+    assert!(rest.is_err());
+    // Whoever reads has the same answer whole.
+    let whole = messages(&mut server.raw().await, small).await.unwrap();
+    assert_eq!(whole.iter().filter(|message| !message.data_body.is_empty()).count(), 2);
+}
+
+#[tokio::test]
 async fn a_client_that_goes_away_ends_its_query() {
     let server = FlightServer::start().await;
     let mut raw = server.raw().await;

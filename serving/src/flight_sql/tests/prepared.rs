@@ -1,11 +1,14 @@
 //! Prepared statements: schemas, values of every type, several rows, and the ends of handles.
 
 use arrow::array::{
-    ArrayRef, BinaryArray, BooleanArray, Date32Array, Decimal128Array, DictionaryArray, Float32Array, Float64Array,
-    Int8Array, Int16Array, Int32Array, Int64Array, LargeStringArray, NullArray, StringArray, StringViewArray,
-    Time64MicrosecondArray, TimestampMicrosecondArray, TimestampMillisecondArray, UInt64Array,
+    Array, ArrayRef, BinaryArray, BooleanArray, Date32Array, Decimal128Array, DictionaryArray, Float32Array,
+    Float64Array, Int8Array, Int16Array, Int32Array, Int64Array, LargeStringArray, ListArray, NullArray, RunArray,
+    StringArray, StringViewArray, Time64MicrosecondArray, TimestampMicrosecondArray, TimestampMillisecondArray,
+    UInt64Array,
 };
-use arrow::datatypes::{DataType, Int32Type};
+use arrow::buffer::OffsetBuffer;
+use arrow::datatypes::{DataType, Field, Int32Type};
+use arrow_flight::encode::{DictionaryHandling, FlightDataEncoderBuilder};
 
 use super::*;
 
@@ -22,7 +25,7 @@ async fn bound(server: &FlightServer, sql: &str, values: RecordBatch) -> Result<
     let announced = info.clone().try_decode_schema().unwrap();
     let stream = client.do_get(info.endpoint[0].ticket.clone().unwrap()).await.map_err(|e| e.to_string())?;
     let batches: Vec<RecordBatch> = stream.try_collect().await.map_err(|e| e.to_string())?;
-    assert!(batches.iter().all(|batch| *batch.schema() == announced), "{sql}");
+    assert!(batches.iter().all(|batch| batch.schema().fields() == announced.fields()), "{sql}");
     prepared.close().await.unwrap();
     Ok(lines(&batches))
 }
@@ -127,6 +130,47 @@ async fn wrong_values_are_refused() {
     let info = unbound.execute().await.unwrap();
     let refused = client.do_get(info.endpoint[0].ticket.clone().unwrap()).await.unwrap_err().to_string();
     assert!(refused.contains("placeholders up to $1"), "{refused}");
+}
+
+/// Decodes one batch as a client sends it that keeps what its rows share.
+async fn decoded(batch: RecordBatch) -> crate::Result<Option<RecordBatch>> {
+    let builder = FlightDataEncoderBuilder::new().with_dictionary_handling(DictionaryHandling::Resend);
+    let mut sent = builder.build(futures::stream::iter([Ok(batch)]));
+    let mut received = parameters::BoundMessages::default();
+    while let Some(message) = sent.try_next().await.unwrap() {
+        received.push(message)?;
+    }
+    received.decode().await
+}
+
+#[tokio::test]
+async fn what_rows_share_is_counted_before_it_is_written_out() {
+    let check = async |columns: &dyn Fn(usize) -> ArrayRef| {
+        let batch = |length| RecordBatch::try_from_iter_with_nullable([("$1", columns(length), true)]).unwrap();
+        let read = decoded(batch(100)).await.unwrap().unwrap();
+        assert_eq!((read.num_rows(), read.column(0).data_type()), (1_000, &DataType::Utf8));
+        let refused = decoded(batch(100_000)).await.unwrap_err();
+        assert_eq!(refused.status(), 413);
+        assert!(refused.to_string().contains("2 MiB once each row has values of its own"), "{refused}");
+    };
+    let text = |length: usize| StringArray::from(vec!["x".repeat(length)]);
+    let keys = || Int32Array::from(vec![0; 1_000]);
+    check(&|length| Arc::new(DictionaryArray::<Int32Type>::new(keys(), Arc::new(text(length))))).await;
+    check(&|length| {
+        let view = arrow::compute::cast(&text(length), &DataType::Utf8View).unwrap();
+        arrow::compute::take(&view, &keys(), None).unwrap()
+    })
+    .await;
+    let ends = Int32Array::from(vec![1_000]);
+    check(&|length| Arc::new(RunArray::<Int32Type>::try_new(&ends, &text(length)).unwrap())).await;
+    // Within a list as well, which the engine would write out.
+    let lists = |length: usize| -> ArrayRef {
+        let items: ArrayRef = Arc::new(DictionaryArray::<Int32Type>::new(keys(), Arc::new(text(length))));
+        let item = Arc::new(Field::new("item", items.data_type().clone(), true));
+        Arc::new(ListArray::new(item, OffsetBuffer::from_lengths([1_000]), items, None))
+    };
+    let batch = RecordBatch::try_from_iter_with_nullable([("$1", lists(100_000), true)]).unwrap();
+    assert_eq!(decoded(batch).await.unwrap_err().status(), 413);
 }
 
 #[tokio::test]

@@ -9,6 +9,7 @@ use arrow::datatypes::{Float16Type, Int32Type};
 use arrow::util::display::array_value_to_string;
 
 use super::*;
+use crate::limits::slices;
 
 fn texts(column: &ArrayRef) -> Vec<String> {
     (0..column.len()).map(|row| array_value_to_string(column, row).unwrap()).collect()
@@ -29,6 +30,8 @@ fn check(column: ArrayRef, expect: &DataType) {
         let sent = sent(&batch, &to).unwrap();
         assert_eq!(texts(sent.column(0)), texts(&column));
         assert_eq!(sent.column(0).data_type(), expect);
+        let (said, is) = (row_bytes(&batch).total(), slices::bytes(&sent));
+        assert!(said + 64 >= is, "{said} for {is} bytes of {expect}");
         // What is sent is sent as it is.
         assert_eq!(sent_schema(&sent.schema()), to);
     }
@@ -117,6 +120,20 @@ fn bytes_are_those_of_the_rows() {
     let offsets = OffsetBuffer::from_lengths(vec![80; 100]);
     let lists: ArrayRef = Arc::new(ListArray::try_new(item(DataType::Int64), offsets, values, None).unwrap());
     let batch = RecordBatch::try_from_iter([("l", lists)]).unwrap();
-    let (whole, part) = (bytes(&batch), bytes(&batch.slice(50, 10)));
+    let (whole, part) = (row_bytes(&batch).total(), row_bytes(&batch.slice(50, 10)).total());
     assert!((64_000..66_000).contains(&whole) && (6_400..6_800).contains(&part), "{whole} {part}");
+}
+
+#[test]
+fn shared_values_count_once_for_each_row() {
+    let long: ArrayRef = Arc::new(StringViewArray::from(vec!["x".repeat(1_000)]));
+    let keys = Int32Array::from(vec![0; 1_000]);
+    let dictionary: ArrayRef = Arc::new(DictionaryArray::<Int32Type>::new(keys, Arc::clone(&long)));
+    let views = arrow::compute::take(&long, &Int32Array::from(vec![0; 1_000]), None).unwrap();
+    let texts = StringArray::from(vec!["x".repeat(1_000)]);
+    let runs = RunArray::<Int32Type>::try_new(&Int32Array::from(vec![1_000]), &texts).unwrap();
+    for column in [dictionary, views, Arc::new(runs)] {
+        let batch = RecordBatch::try_from_iter([("c", Arc::clone(&column))]).unwrap();
+        assert!((1_000_000..1_020_000).contains(&row_bytes(&batch).total()), "{}", column.data_type());
+    }
 }

@@ -1,5 +1,6 @@
 //! Entity tags, polling, and queries that are computed once.
 
+use thalweg_schemas::catalog::{Catalog, CatalogStream};
 use thalweg_schemas::warehouse::versions::{BatchVersion, Published};
 
 use super::*;
@@ -130,6 +131,8 @@ async fn a_tag_is_of_all_that_an_answer_depends_on() {
         "SHOW TABLES",
         "SELECT table_name FROM information_schema.tables",
         "EXPLAIN SELECT readings FROM totals",
+        "SELECT 'totals'::regclass",
+        "SELECT 'totals'::regclass::oid, readings FROM totals",
     ] {
         assert_eq!(server.tag(sql).await, None, "{sql}");
         assert_eq!(server.poll(sql, "*").await.status(), 200, "{sql}");
@@ -139,10 +142,48 @@ async fn a_tag_is_of_all_that_an_answer_depends_on() {
 }
 
 #[tokio::test]
+async fn any_answer_is_known_once_there_is_one() {
+    let server = Server::start().await;
+    let check = async |sql: &str, status: u16, ended: &str, count: u64| {
+        let url = format!("{}/v1/sql", server.url);
+        let reply = server.client.get(url).query(&[("query", sql)]).header("if-none-match", "*").send().await.unwrap();
+        assert_eq!(reply.status(), status, "{sql}");
+        server.until_ended(ended, count).await;
+        reply
+    };
+    check("SELECT nothing FROM totals", 400, "invalid_query", 1).await;
+    check("SELECT 1 / (readings - readings) FROM totals", 400, "query_failed", 1).await;
+    let reply = check(TOTALS, 304, "ok", 1).await;
+    assert_eq!(tag_of(&reply), server.tag(TOTALS).await);
+    // The answer is kept, and nothing is computed for whoever wants none.
+    check(TOTALS, 304, "shared", 2).await;
+    check("SELECT now()", 200, "ok", 2).await;
+}
+
+#[tokio::test]
+async fn a_stream_that_starts_over_has_other_tags() {
+    let server = Server::start().await;
+    let queries = [TOTALS, "SELECT count(*) FROM sensor_data"];
+    let tags = [server.tag(queries[0]).await.unwrap(), server.tag(queries[1]).await.unwrap()];
+    // The same definitions, origin and frontier, and other messages.
+    let mut catalog = Catalog::clone(&server.world.catalog.borrow());
+    for stream in catalog.streams.values_mut() {
+        *stream = Arc::new(CatalogStream { predecessors: 1, ..CatalogStream::clone(stream) });
+    }
+    server.world.catalog.send_replace(Arc::new(catalog));
+    for (sql, tag) in queries.iter().zip(tags) {
+        let reply = server.poll(sql, &tag).await;
+        assert_eq!(reply.status(), 200, "{sql}");
+        assert_ne!(tag_of(&reply).unwrap(), tag);
+    }
+}
+
+#[tokio::test]
 async fn one_layer_alone_has_the_tag_of_its_border() {
     let server = Server::start().await;
     let batch = "SELECT readings FROM batch.totals";
     let tag = server.tag(batch).await.unwrap();
+    assert_eq!(server.sql(batch).await.headers()["thalweg-frontier"], r#"{"sensor_data":{"0":22,"1":11}}"#);
     assert_eq!(server.poll(batch, &tag).await.status(), 304);
     server.publish_again();
     let reply = server.poll(batch, &tag).await;
@@ -193,6 +234,66 @@ async fn what_is_not_the_same_is_computed_for_everybody() {
         server.tag(TOTALS).await.unwrap();
         server.until_ended("ok", number).await;
     }
+}
+
+impl Server {
+    /// Sends a query, and returns once so many requests are under way.
+    async fn begin(&self, sql: &str, under_way: i64) -> JoinHandle<reqwest::Result<Reply>> {
+        let sent = tokio::spawn(self.post("/v1/sql").body(sql.to_owned()).send());
+        while self.world.sources.metrics.queries().running < under_way {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        sent
+    }
+}
+
+/// A heavy query that runs for long, with a text that is not short.
+fn endless(name: &str) -> String {
+    let sql = format!("SELECT count(*) AS {name} FROM generate_series(1, 100000000000) AS a(v) WHERE v % 7 <> 8");
+    format!("{sql} -- {}", "x".repeat(5_000))
+}
+
+#[tokio::test]
+async fn who_waits_has_no_place_and_can_be_cancelled() {
+    let server = Server::with(|config| {
+        config.max_queries = 2;
+        config.queue_wait = Duration::from_secs(5);
+    })
+    .await;
+    let _first = server.begin(&endless("a"), 1).await;
+    let waits = server.begin(&endless("a"), 2).await;
+    // The second place is free for another heavy query.
+    let other = format!("SELECT count(*) AS n FROM sensor_data -- {}", "x".repeat(5_000));
+    assert_eq!(server.sql(&other).await.status(), 200);
+    let cancel = "SELECT thalweg_cancel(max(id)) AS done FROM thalweg.queries WHERE state = 'running' AND query LIKE \
+                  'SELECT count(*) AS a %'";
+    assert_eq!(server.sql(cancel).await.json::<Value>().await.unwrap()["rows"], json!([[true]]));
+    let cancelled = tokio::time::timeout(Duration::from_secs(5), waits).await.unwrap();
+    assert_eq!(error(cancelled.unwrap().unwrap()).await.1, "cancelled");
+    // The first one goes on, and a client that vanishes ends its wait.
+    let vanishes = server.begin(&endless("a"), 2).await;
+    vanishes.abort();
+    let ended = async {
+        while server.world.sources.metrics.queries().running > 1 {
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(10), ended).await.unwrap();
+}
+
+#[tokio::test]
+async fn who_waits_in_vain_has_the_whole_time_of_a_query() {
+    let server = Server::with(|config| config.query_timeout = Duration::from_secs(2)).await;
+    let slow = "SELECT count(*) AS n FROM generate_series(1, 100000000000) AS a(v) WHERE md5(CAST(v AS TEXT)) < '1'";
+    let first = server.begin(slow, 1).await;
+    // The second one still waits when the time of the first one is over.
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    let began = std::time::Instant::now();
+    let second = server.begin(slow, 2).await;
+    assert_eq!(first.await.unwrap().unwrap().status(), 504);
+    assert_eq!(second.await.unwrap().unwrap().status(), 504);
+    // It waited for a second and a half, and then had two seconds of its own.
+    assert!(began.elapsed() > Duration::from_secs(3), "{:?}", began.elapsed());
 }
 
 #[tokio::test]
