@@ -47,7 +47,8 @@ pub async fn serve(doors: Doors, config: ServingConfig, sources: Sources, cancel
             async {
                 match postgres {
                     Some(listener) => {
-                        postgres::answer(listener, Arc::clone(&engine), tls.clone(), cancel.clone()).await
+                        let (engine, feeds) = (Arc::clone(&engine), Arc::clone(&feeds));
+                        postgres::answer(listener, engine, feeds, tls.clone(), cancel.clone()).await
                     }
                     None => Ok(()),
                 }

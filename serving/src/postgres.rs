@@ -59,6 +59,7 @@ use self::session::PostgresSession;
 use self::wire::Wire;
 use crate::access::DoorTls;
 use crate::activity::Protocol;
+use crate::changes::ChangeFeeds;
 use crate::engine::Engine;
 use crate::{Error, Result};
 
@@ -74,6 +75,7 @@ const PROTOCOL: &[u8] = b"postgresql";
 /// What connections share.
 struct PostgresDoor {
     engine: Arc<Engine>,
+    feeds: Arc<ChangeFeeds>,
     tls: Option<TlsAcceptor>,
     clients: Arc<Clients>,
     budget: AllBudget,
@@ -86,6 +88,7 @@ struct PostgresDoor {
 pub(crate) async fn answer(
     listener: TcpListener,
     engine: Arc<Engine>,
+    feeds: Arc<ChangeFeeds>,
     tls: Option<DoorTls>,
     cancel: CancellationToken,
 ) -> Result<()> {
@@ -93,7 +96,7 @@ pub(crate) async fn answer(
     let permits = Arc::new(Semaphore::new(engine.config.http.connections));
     let beyond = Arc::new(Semaphore::new(BEYOND));
     let (clients, budget) = (Arc::default(), AllBudget::new());
-    let door = Arc::new(PostgresDoor { engine, tls, clients, budget, cancel: cancel.clone() });
+    let door = Arc::new(PostgresDoor { engine, feeds, tls, clients, budget, cancel: cancel.clone() });
     let tasks = TaskTracker::new();
     let accepting = async {
         loop {
@@ -239,7 +242,15 @@ async fn welcome(
     wire.trust();
     wire.flush().await?;
     let interrupt = Arc::clone(&listed.interrupt);
-    let session = PostgresSession::new(Arc::clone(&door.engine), denied, interrupt, session, budget, settings)?;
+    let session = PostgresSession::new(
+        Arc::clone(&door.engine),
+        Arc::clone(&door.feeds),
+        denied,
+        interrupt,
+        session,
+        budget,
+        settings,
+    )?;
     Ok((session, listed))
 }
 

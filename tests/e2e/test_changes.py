@@ -10,6 +10,7 @@ import threading
 import time
 import urllib.parse
 
+import psycopg
 import pytest
 import requests
 from confluent_kafka import Producer
@@ -248,3 +249,75 @@ def test_curl_shows_the_rows(server):
 
 def answer_mean(server):
     return server.sql("SELECT mean FROM whole").rows[0][0]
+
+
+class Copier:
+    """A program that copies changes through PostgreSQL, and keeps the token with the rows."""
+
+    def __init__(self, server, query):
+        self.rows, self.token, self.resets, self.error = {}, None, 0, None
+        self.connection = psycopg.connect(server.postgres(), autocommit=True)
+        self.thread = threading.Thread(target=self._read, args=(query,), daemon=True)
+        self.thread.start()
+
+    def _read(self, query):
+        pending = {}
+        try:
+            with self.connection.cursor().copy(f"COPY ({query}) TO STDOUT") as copy:
+                for change, token, key, *values in copy.rows():
+                    if change == "reset":
+                        pending, self.resets = {}, self.resets + 1
+                    elif change == "upsert":
+                        pending[key] = values
+                    elif change == "delete":
+                        assert pending.pop(key) == values
+                    else:
+                        self.rows, self.token = dict(pending), token
+        except psycopg.Error as error:
+            self.error = error
+
+    def count(self):
+        return sum(int(pair.split(":")[1]) for pair in self.token.partition("@")[2].split(","))
+
+    def reaches(self, count):
+        until(lambda: self.token and self.count() >= count, f"{count} messages", 60)
+
+
+def test_copy_has_the_changes(server, kafka, topic):
+    copier = Copier(server, "SELECT _change, _token, k, c, total FROM changes('per_key') WHERE c < 30")
+    copier.reaches(1000)
+    for step in range(3):
+        send(kafka.bootstrap, topic, 1000 + 300 * step, 300)
+        copier.reaches(1300 + 300 * step)
+        rows = server.sql("SELECT k, c, total FROM per_key WHERE c < 30").rows
+        assert copier.rows == {k: [str(c), str(total)] for k, c, total in rows}
+    assert copier.resets == 1
+    # A cancelled COPY is an error, and the connection goes on.
+    copier.connection.cancel_safe()
+    copier.thread.join(20)
+    assert copier.error.sqlstate == "57014"
+    assert copier.connection.execute("SELECT 1").fetchone() == (1,)
+    last = copier.token
+    send(kafka.bootstrap, topic, 1900, 7)
+    server.until(lambda: server.sql("SELECT c FROM whole").rows == [(1907,)], "all rows", 60)
+    psql = ["psql", "-X", "-At", "-c", f"COPY (SELECT * FROM changes('per_key', '{last}')) TO STDOUT (FORMAT csv)"]
+    shown = subprocess.run(["timeout", "3", *psql, server.postgres()], capture_output=True, text=True).stdout
+    lines = shown.splitlines()
+    # Seven groups have changed since, and nothing is sent anew.
+    assert [line.split(",")[0] for line in lines] == ["upsert"] * 7 + ["frontier"], shown
+
+
+def test_copies_of_changes_that_ask_for_more_are_refused(server):
+    with psycopg.connect(server.postgres(), autocommit=True) as connection:
+
+        def refused(query, sqlstate):
+            with pytest.raises(psycopg.Error) as error:
+                connection.cursor().copy(f"COPY ({query}) TO STDOUT").__enter__()
+            assert error.value.sqlstate == sqlstate, error.value
+
+        refused("SELECT * FROM changes('per_key') LIMIT 3", "22023")
+        refused("SELECT count(*) FROM changes('per_key') GROUP BY k", "22023")
+        refused("SELECT nothing FROM changes('per_key')", "42703")
+        refused("SELECT * FROM changes('nothing')", "42P01")
+        refused("SELECT * FROM changes('per_key', 'x')", "22023")
+        assert connection.execute("SELECT 1").fetchone() == (1,)

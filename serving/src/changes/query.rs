@@ -30,6 +30,7 @@ use thalweg_schemas::{Error as SharedError, ViewName};
 use super::feed::ChangeFeeds;
 use super::listener::{ChangeEvent, ListenRequest, Listening, Selection, listen};
 use super::step::ChangeKind;
+use super::token::ResumeToken;
 use crate::engine::{ASSEMBLED, Engine};
 use crate::limits::text;
 use crate::{Error, Result};
@@ -108,7 +109,8 @@ fn of_query(query: Query) -> Result<Option<ChangesQuery>> {
     match (arguments, query.body.as_ref()) {
         (Some(arguments), SetExpr::Select(select)) if plain => of_select(select, &query, &arguments).map(Some),
         _ => Err(refused(
-            "changes('view') is read alone: SELECT a list of columns FROM it, with a WHERE on the columns of the view",
+            "changes('view') takes a list of columns and a WHERE, and nothing else",
+            "Copy the changes, and join, group or sort what you have.",
         )),
     }
 }
@@ -133,10 +135,14 @@ fn of_select(select: &Select, query: &Query, arguments: &[FunctionArg]) -> Resul
     let (view, token) = match texts.as_deref() {
         Some([Some(view)]) => (view, None),
         Some([Some(view), token]) => (view, token.as_ref().filter(|token| !token.is_empty())),
-        _ => return Err(refused("write changes('view'), or changes('view', 'the last _token')")),
+        _ => {
+            let help = "Write changes('view'), or changes('view', 'the last _token').";
+            return Err(refused("changes() takes the name of a view and a token, as texts", help));
+        }
     };
     let view = ViewName::new(view).map_err(SharedError::from)?;
-    let since = token.map(|token| token.parse()).transpose()?;
+    let since = token.map(|token| token.parse::<ResumeToken>()).transpose();
+    let since = since.map_err(|error| refused(&error.to_string(), "Give the last `_token` as it came."))?;
     let mut shown = Vec::new();
     let mut read = Vec::new();
     for item in &select.projection {
@@ -145,7 +151,8 @@ fn of_select(select: &Select, query: &Query, arguments: &[FunctionArg]) -> Resul
                 shown.extend([ShownColumn::Change, ShownColumn::Token, ShownColumn::All]);
             }
             SelectItem::Wildcard(_) | SelectItem::QualifiedWildcard(..) => {
-                return Err(refused("`*` stands alone: it has _change, _token and all columns of the view"));
+                let help = "`*` has _change, _token and all columns of the view; or name the columns.";
+                return Err(refused("`*` stands alone in a query of changes", help));
             }
             item => match named(item) {
                 Some(CHANGE) => shown.push(ShownColumn::Change),
@@ -202,8 +209,8 @@ fn selecting(mut query: Query, read: Option<Vec<SelectItem>>, table: &str, keys:
     EngineStatement::Statement(Box::new(Statement::Query(Box::new(query))))
 }
 
-fn refused(reason: &str) -> Error {
-    Error::ReadRequest { reason: reason.to_owned() }
+fn refused(message: &str, help: &str) -> Error {
+    Error::Shared(SharedError::refuse(message, help))
 }
 
 impl ChangesQuery {

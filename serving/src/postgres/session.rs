@@ -5,6 +5,8 @@
 mod portal;
 mod sizes;
 
+mod changes;
+
 mod answers;
 mod local;
 
@@ -30,12 +32,14 @@ use super::settings::SessionSettings;
 use super::wire::{Stop, Wire};
 use crate::access::AccessDenied;
 use crate::activity::{ListedSession, Protocol, RequestClient};
+use crate::changes::ChangeFeeds;
 use crate::engine::Engine;
 use crate::options::Options;
 
 /// The state of one connection.
 pub(super) struct PostgresSession {
     engine: Arc<Engine>,
+    feeds: Arc<ChangeFeeds>,
     /// Why the client may not change definitions.
     denied: Option<AccessDenied>,
     interrupt: Arc<Interrupt>,
@@ -85,6 +89,7 @@ impl HeldSettings {
 impl PostgresSession {
     pub(super) fn new(
         engine: Arc<Engine>,
+        feeds: Arc<ChangeFeeds>,
         denied: Option<AccessDenied>,
         interrupt: Arc<Interrupt>,
         listed: ListedSession,
@@ -94,6 +99,7 @@ impl PostgresSession {
         let settings = HeldSettings::new(settings, &budget)?;
         Ok(Self {
             engine,
+            feeds,
             denied,
             interrupt,
             listed,

@@ -6,7 +6,7 @@ use arrow::datatypes::SchemaRef;
 use arrow::record_batch::RecordBatch;
 use bytes::BytesMut;
 use datafusion::execution::memory_pool::MemoryConsumer;
-use futures::StreamExt;
+use futures::{FutureExt, StreamExt};
 use pgwire::messages::copy::{CopyDone, CopyOutResponse};
 use tokio::time::Instant;
 
@@ -117,6 +117,12 @@ impl PostgresSession {
             ClientCommand::Copy(_) => commands::query(&statement.sql),
             _ => statement.sql.clone(),
         };
+        if matches!(statement.command, ClientCommand::Copy(_))
+            && let Some(answer) = self.listen(wire, statement, &sql, stop).await?
+        {
+            portal.answer = PortalAnswer::Open(Box::new(answer));
+            return Ok(());
+        }
         let until = Instant::now() + self.engine.config.query_timeout;
         let engine = Arc::clone(&self.engine);
         // The future is large, and a connection that waits has none.
@@ -168,7 +174,17 @@ impl PostgresSession {
                 return Ok((sent, false));
             }
             if open.current.as_ref().is_none_or(|batch| batch.left() == 0) {
-                match wire.attend(stop, open.batches.next()).await? {
+                let next = match open.batches.next().now_or_never() {
+                    Some(next) => next,
+                    None => {
+                        // The client waits for rows that may be the last ones for a long time.
+                        if open.until.is_none() {
+                            wire.flush().await?;
+                        }
+                        wire.attend(stop, open.batches.next()).await?
+                    }
+                };
+                match next {
                     None => break,
                     Some(batch) => open.load(batch.map_err(|error| Failure::of(&error, "", 0))?).await?,
                 }

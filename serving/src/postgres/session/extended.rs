@@ -20,6 +20,7 @@ use super::portal::{Portal, PreparedStatement};
 use super::simple::{LONG_TEXT, split};
 use super::sizes::{self, HELD, PORTALS, STATEMENTS};
 use super::{PostgresSession, complete};
+use crate::changes::read_query;
 use crate::engine::Description;
 use crate::parameters::{Parameter, exactly};
 
@@ -163,7 +164,11 @@ impl PostgresSession {
         let Some(ClientStatement { command, sql, before }) = &prepared.statement else { return Ok(None) };
         let sql = match command {
             ClientCommand::Query { .. } | ClientCommand::Define { .. } | ClientCommand::Declare { .. } => sql.clone(),
-            ClientCommand::Copy(_) => commands::query(sql),
+            ClientCommand::Copy(_) => match commands::query(sql) {
+                // The engine does not know changes, and nobody is told of the columns of a COPY.
+                query if read_query(&query).is_ok_and(|query| query.is_some()) => return Ok(None),
+                query => query,
+            },
             _ => return Ok(None),
         };
         let declared = prepared.types.iter().map(|given| given.as_ref().and_then(types::planned)).collect();
