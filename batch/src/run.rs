@@ -24,7 +24,7 @@ use thalweg_schemas::warehouse::versions::{BatchVersion, MasterVersion};
 use thalweg_schemas::{Fault, Frontier, Shared, ViewName};
 use uuid::Uuid;
 
-use self::compute::{Reading, compute, states};
+use self::compute::{RangeReading, compute, states};
 use self::counted::RangeCount;
 pub(crate) use self::pinned_rows::rows;
 use self::search::of_view;
@@ -332,7 +332,7 @@ impl<'a> Run<'a> {
         let states = states(&self.view.plan, work, rows.plan, base)?;
         let files = self.table.writer(run);
         let count = RangeCount::new(&report.from, &report.to);
-        let reading = Reading { count, rows_expected: rows.expected };
+        let reading = RangeReading { count, rows_expected: rows.expected };
         let computing = compute(self.warehouse, self.config, states, files, reading, progress);
         let (files, rows_read) = match lease.hold(computing).await {
             Ok(Ok(computed)) => computed,

@@ -56,7 +56,7 @@ fn planning(plan: &ViewPlan, source: datafusion::error::DataFusionError) -> Erro
 }
 
 /// What a run reads of the master dataset.
-pub(super) struct Reading {
+pub(super) struct RangeReading {
     pub(super) count: RangeCount,
     /// Rows in the files.
     pub(super) rows_expected: Option<u64>,
@@ -69,7 +69,7 @@ pub(super) async fn compute(
     config: &BatchConfig,
     plan: LogicalPlan,
     mut files: StateFiles,
-    reading: Reading,
+    reading: RangeReading,
     mut progress: impl FnMut(Progress),
 ) -> Result<(Vec<NewFile>, u64)> {
     let spill = config.spill.clone();
@@ -99,11 +99,11 @@ async fn write_states(
     state: &SessionState,
     plan: LogicalPlan,
     files: &mut StateFiles,
-    reading: &Reading,
+    reading: &RangeReading,
     progress: &mut impl FnMut(Progress),
 ) -> Result<u64> {
     let running = |source| Error::RunPlan { what: COMPUTING.to_owned(), source };
-    let Reading { count, rows_expected } = reading;
+    let RangeReading { count, rows_expected } = reading;
     let rows_expected = *rows_expected;
     let physical = state.create_physical_plan(&plan).await.and_then(|plan| count.over(plan)).map_err(running)?;
     let mut states = execute_stream(physical, state.task_ctx()).map_err(running)?;

@@ -238,3 +238,32 @@ async fn a_stale_answer_may_lie_below_earlier_ones_but_not_below_what_is_asked_f
     let asks = stale(r#"SET thalweg.min_frontier = '{"sensor_data": {"0": 9}}'; "#);
     assert_eq!(code(&engine, &asks).await, "not_held");
 }
+
+#[tokio::test]
+async fn the_batch_layer_alone_stands_at_its_cut_and_covers_what_is_asked_for() {
+    let world = World::standing(&at(6, 6), &at(4, 4), &at(9, 9)).await;
+    let engine = engine(&world);
+    for (sql, expect) in [
+        ("SELECT * FROM batch.totals", at(4, 4)),
+        ("SET thalweg.source = 'batch'; SELECT * FROM totals", at(4, 4)),
+        ("SELECT * FROM batch.totals, batch.busy", at(4, 4)),
+        ("SELECT readings, thalweg_frontier('totals') FROM batch.totals", at(4, 4)),
+        ("SELECT * FROM speed.totals", at(9, 9)),
+        ("SELECT * FROM totals", at(9, 9)),
+        ("SELECT b.readings FROM batch.totals b, totals t", at(9, 9)),
+    ] {
+        let answer = engine.run(sql, Options::default()).await.unwrap();
+        assert_eq!(answer.frontier.values().collect::<Vec<_>>(), [&expect], "{sql}");
+    }
+    let asks = |offset: i64| {
+        format!(r#"SET thalweg.min_frontier = '{{"sensor_data": {{"0": {offset}}}}}'; SELECT * FROM batch.totals"#)
+    };
+    rows(&engine, &asks(4)).await;
+    let error = engine.run(&asks(6), Options::default()).await.err().unwrap();
+    assert_eq!(error.code(), ErrorCode::NotHeld);
+    assert!(error.to_string().contains("the batch side of its views stands at"), "{error}");
+    let next = world.snapshot(&at(6, 6), &at(6, 6), &at(9, 9)).await;
+    world.snapshots.send_replace(Some(Arc::new(next)));
+    world.publish(&at(6, 6), &at(9, 9)).await;
+    rows(&engine, &asks(6)).await;
+}
