@@ -15,6 +15,7 @@ import psycopg
 import pytest
 import requests
 from confluent_kafka import Producer
+from harness.platform import Platform
 from harness.wait import until
 
 FAST = dict(epoch_interval="200ms", mark_interval="400ms", batch_interval="1s", micro_batch_wait="20ms")
@@ -170,6 +171,39 @@ def test_a_listener_goes_on_after_every_death(server, kafka, topic):
         agrees(listener, server, "SELECT * FROM per_key")
         assert listener.resets == 0 and listener.events.count("frontier") >= 1
     listener.close()
+
+
+def test_a_replica_gives_changes_and_another_one_goes_on(thalweg, kafka, topic, tmp_path):
+    """Workers hold the rows, a batch process publishes; a worker dies, and the client moves to the other replica."""
+    send(kafka.bootstrap, topic, 0, 500)
+    platform = Platform(thalweg, tmp_path / "warehouse", ["a", "b"])
+    first, second = platform.replicas
+    first.ddl(STREAM.format(topic=topic))
+    first.ddl(VIEWS)
+    platform.join("a", "b")
+    platform.ready()
+    platform.settled()
+    listeners = {view: Listener(first.url, view).reaches(500, 90) for view in ("per_key", "small", "whole")}
+    for step in range(3):
+        send(kafka.bootstrap, topic, 500 + 200 * step, 200)
+        for view, listener in listeners.items():
+            listener.reaches(700 + 200 * step, 90)
+            agrees(listener, first, f"SELECT * FROM {view}")
+    assert [listener.resets for listener in listeners.values()] == [1, 1, 1]
+    for listener in listeners.values():
+        listener.close()
+    platform.workers["a"].kill()
+    send(kafka.bootstrap, topic, 1100, 200)
+    platform.join("a")
+    moved = {
+        view: Listener(second.url, view, since=listener.id, rows=listener.rows)
+        for view, listener in listeners.items()
+        if second.until(lambda: second.sql("SELECT c FROM whole").rows == [(1300,)], "all rows", 90)
+    }
+    for view, listener in moved.items():
+        listener.reaches(1300, 90)
+        agrees(listener, second, f"SELECT * FROM {view}")
+        assert listener.resets == 0, view
 
 
 def test_a_view_that_is_replaced_begins_anew_and_one_that_is_dropped_ends(server, kafka, topic):

@@ -84,7 +84,7 @@ pub(crate) fn read(sql: &str) -> Result<Option<ChangesQuery>> {
     let Statement::Query(query) = *statement else {
         return Ok(None);
     };
-    let names_changes = |name: &ObjectName| match name.to_string() == FUNCTION {
+    let names_changes = |name: &ObjectName| match is_changes(name) {
         true => ControlFlow::Break(()),
         false => ControlFlow::Continue(()),
     };
@@ -94,13 +94,15 @@ pub(crate) fn read(sql: &str) -> Result<Option<ChangesQuery>> {
     of_query(*query)
 }
 
+fn is_changes(name: &ObjectName) -> bool {
+    name.to_string().eq_ignore_ascii_case(FUNCTION)
+}
+
 fn of_query(query: Query) -> Result<Option<ChangesQuery>> {
     let arguments = match query.body.as_ref() {
         SetExpr::Select(select) => match select.from.first().map(|table| &table.relation) {
-            Some(TableFactor::Table { name, args: Some(args), .. }) if name.to_string() == FUNCTION => {
-                Some(args.args.clone())
-            }
-            Some(TableFactor::Table { name, args: None, .. }) if name.to_string() == FUNCTION => return Ok(None),
+            Some(TableFactor::Table { name, args: Some(args), .. }) if is_changes(name) => Some(args.args.clone()),
+            Some(TableFactor::Table { name, args: None, .. }) if is_changes(name) => return Ok(None),
             _ => None,
         },
         _ => None,

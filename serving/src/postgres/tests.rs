@@ -1,6 +1,7 @@
 //! The door with real clients over a real listener.
 
 mod bytes;
+mod changes;
 mod clients;
 mod encryption;
 mod extended;
@@ -15,6 +16,10 @@ use tokio_postgres::{Client, Config, NoTls, SimpleQueryMessage};
 use super::*;
 use crate::fixture::{World, at};
 use crate::sources::ServingConfig;
+
+fn feeds(end: &CancellationToken) -> Arc<ChangeFeeds> {
+    Arc::new(ChangeFeeds::new(4, Duration::from_millis(1), end.clone()))
+}
 
 struct Server {
     world: World,
@@ -40,7 +45,8 @@ impl Server {
         change(&mut config);
         let engine = Arc::new(Engine::new(config, world.sources.clone()).unwrap());
         let cancel = CancellationToken::new();
-        let task = tokio::spawn(answer(listener, engine, tls, cancel.clone()));
+        let feeds = feeds(&cancel);
+        let task = tokio::spawn(answer(listener, engine, feeds, tls, cancel.clone()));
         Self { world, port, cancel, task }
     }
 

@@ -164,11 +164,14 @@ impl PostgresSession {
         let Some(ClientStatement { command, sql, before }) = &prepared.statement else { return Ok(None) };
         let sql = match command {
             ClientCommand::Query { .. } | ClientCommand::Define { .. } | ClientCommand::Declare { .. } => sql.clone(),
-            ClientCommand::Copy(_) => match commands::query(sql) {
-                // The engine does not know changes, and nobody is told of the columns of a COPY.
-                query if read_query(&query).is_ok_and(|query| query.is_some()) => return Ok(None),
-                query => query,
-            },
+            // The engine does not know changes, and nobody is told of the columns of a COPY.
+            ClientCommand::Copy(_) => {
+                let query = commands::query(sql);
+                if read_query(&query).map_err(|error| Failure::of(&error, &query, *before))?.is_some() {
+                    return Ok(None);
+                }
+                query
+            }
             _ => return Ok(None),
         };
         let declared = prepared.types.iter().map(|given| given.as_ref().and_then(types::planned)).collect();

@@ -25,7 +25,8 @@ async fn a_certificate_that_cannot_be_read_is_an_error_at_the_start() {
     for (cert, key) in [("", ""), ("nonsense", "nonsense"), ("-----BEGIN CERTIFICATE-----\nAAAA\n", "")] {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let tls = DoorTls { cert_pem: cert.into(), key_pem: key.into() };
-        let answered = answer(listener, Arc::clone(&engine), Some(tls), CancellationToken::new()).await;
+        let end = CancellationToken::new();
+        let answered = answer(listener, Arc::clone(&engine), feeds(&end), Some(tls), end).await;
         assert!(matches!(answered, Err(Error::ServeTls(_))), "{cert} {answered:?}");
     }
 }
