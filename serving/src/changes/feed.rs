@@ -13,7 +13,7 @@ use std::time::Duration;
 use futures::TryStreamExt;
 use parking_lot::Mutex;
 use thalweg_schemas::{Fault, StreamName, ViewId, ViewName};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, broadcast};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, SemaphorePermit, broadcast};
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 
@@ -26,6 +26,9 @@ use crate::{Error, Result};
 
 /// The longest time between two looks at the view, and the pause after a failed one.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
+
+/// Queries for single listeners at the same time, so that hundreds of them leave places to plan to others.
+const OWN_QUERIES: usize = 2;
 
 /// Steps that a listener may be behind before it has to be brought up anew.
 const STEPS_BEHIND: usize = 16;
@@ -58,6 +61,8 @@ pub(crate) struct ChangeFeeds {
     places: Arc<Semaphore>,
     most: usize,
     step_every: Duration,
+    /// Queries for single listeners at the same time. Those of the feeds need no place.
+    own_queries: Semaphore,
     /// The end of the process.
     pub(super) end: CancellationToken,
 }
@@ -73,7 +78,20 @@ pub(super) struct JoinedFeed {
 impl ChangeFeeds {
     /// Feeds for at most `most` listeners, until `end`. Steps are at least `step_every` apart.
     pub(crate) fn new(most: usize, step_every: Duration, end: CancellationToken) -> Self {
-        Self { feeds: Mutex::default(), places: Arc::new(Semaphore::new(most)), most, step_every, end }
+        Self {
+            feeds: Mutex::default(),
+            places: Arc::new(Semaphore::new(most)),
+            most,
+            step_every,
+            own_queries: Semaphore::new(OWN_QUERIES),
+            end,
+        }
+    }
+
+    /// A place for queries whose result is for one listener. Who waits is a few steps behind, and is brought up in one.
+    pub(super) async fn own_query(&self) -> Option<SemaphorePermit<'_>> {
+        // The semaphore is never closed.
+        self.own_queries.acquire().await.ok()
     }
 
     /// How many views are followed.

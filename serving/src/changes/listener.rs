@@ -192,7 +192,7 @@ impl Listener {
                 self.at = Some(token);
                 return Ok(());
             }
-            Some(at) => match step(&self.engine, &StepStart::Frontier(&at.frontier), held).await {
+            Some(at) => match self.step_from(&at, held).await {
                 Ok(step) => return self.send_step(feed, &step, events).await,
                 Err(error) => tracing::info!(view = %self.request.view, %error, "a listener begins anew"),
             },
@@ -205,6 +205,11 @@ impl Listener {
             self.send_rows(feed, ChangeKind::Upsert, &batch, events).await?;
         }
         self.send_frontier(token, events).await
+    }
+
+    async fn step_from(&self, at: &ResumeToken, held: &HeldView) -> Result<ChangeStep> {
+        let _place = self.feeds.own_query().await;
+        step(&self.engine, &StepStart::Frontier(&at.frontier), held).await
     }
 
     async fn send_step(
@@ -251,6 +256,7 @@ impl Listener {
         if self.request.selection.is_none() {
             return Ok(rows.clone());
         }
+        let _place = self.feeds.own_query().await;
         let tables = AssembledTables::new([(table, rows.table()?)])?;
         collect(self.query(feed, tables, table).await?).await
     }
