@@ -1,5 +1,6 @@
 """Workers while their Kafka is away, and while a topic grows: what they hold is answered all the same."""
 
+import re
 import threading
 import time
 
@@ -72,6 +73,13 @@ def started(thalweg, kafka, tmp_path):
     platform.join("w1", "w2")
     platform.ready()
     platform.replicas[0].reached("sensor_data", production.record.ends())
+
+    def both_hold_partitions():
+        logs = [worker.log.read_text(errors="replace") for worker in platform.workers.values()]
+        return all(re.search(r"the group gives partitions partitions=\[\d", log) for log in logs)
+
+    until(both_hold_partitions, "both workers to hold partitions", timeout=60)
+    platform.settled()
     return platform, production
 
 
