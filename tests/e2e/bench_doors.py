@@ -31,7 +31,8 @@ CLIENTS = (1, 32, 64)
 ROWS = 100_000
 STREAM = """CREATE EXTERNAL TABLE readings (device STRING, load BIGINT) STORED AS KAFKA LOCATION 'readings'
   OPTIONS ('format' 'json')"""
-VIEW = "CREATE MATERIALIZED VIEW per_device AS SELECT device, count(*) AS n, sum(load) AS total FROM readings GROUP BY device"
+VIEW = """CREATE MATERIALIZED VIEW per_device AS SELECT device, count(*) AS n, sum(load) AS total FROM readings
+  GROUP BY device"""
 STATEMENTS = {
     "SELECT 1": ("SELECT 1", "SELECT 1", []),
     "one group": (
@@ -55,12 +56,12 @@ def fill(kafka):
 def in_server(server):
     """The number of answered queries, and their seconds."""
     text = server.get("/metrics").text
-    of = lambda what: sum(  # noqa: E731
-        float(line.split()[-1])
-        for line in text.splitlines()
-        if line.startswith(f"thalweg_query_seconds_{what}") and re.search('outcome="(ok|shared)"', line)
-    )
-    return of("count"), of("sum")
+
+    def total(what):
+        lines = (line for line in text.splitlines() if line.startswith(f"thalweg_query_seconds_{what}"))
+        return sum(float(line.split()[-1]) for line in lines if re.search('outcome="(ok|shared)"', line))
+
+    return total("count"), total("sum")
 
 
 def pgbench(folder, port, statement, clients):
@@ -82,7 +83,9 @@ def wrk(folder, url, statement, clients):
     script = folder / "post.lua"
     script.write_text(
         f"wrk.method = 'POST'\nwrk.body = [==[{body}]==]\nwrk.headers['content-type'] = 'application/json'\n"
-        "done = function(s, l, r) io.write(string.format('MEAN %f P50 %f\\n', l.mean / 1000, l:percentile(50) / 1000)) end\n"
+        "done = function(s, l, r)\n"
+        "  io.write(string.format('MEAN %f P50 %f\\n', l.mean / 1000, l:percentile(50) / 1000))\n"
+        "end\n"
     )
     command = ["wrk", "-t1", f"-c{clients}", f"-d{SECONDS}s", "-s", script, f"{url}/v1/sql"]
     told = subprocess.run(command, capture_output=True, text=True, check=True).stdout
@@ -96,7 +99,7 @@ def adbc(port, statement, clients):
     times, end = [], time.monotonic() + SECONDS
 
     def work():
-        with flight_sql.connect(f"grpc://127.0.0.1:{port}") as connection, connection.cursor() as cursor:
+        with flight_sql.connect(f"grpc://127.0.0.1:{port}", autocommit=True) as connection, connection.cursor() as cursor:
             values = tuple(statement[2])
             while time.monotonic() < end:
                 began = time.perf_counter()
@@ -126,7 +129,7 @@ def many_rows(server, port):
 
     watching = threading.Thread(target=watch)
     watching.start()
-    with flight_sql.connect(f"grpc://127.0.0.1:{port}") as connection, connection.cursor() as cursor:
+    with flight_sql.connect(f"grpc://127.0.0.1:{port}", autocommit=True) as connection, connection.cursor() as cursor:
         began, size, rows = time.perf_counter(), 0, 0
         cursor.execute(MANY)
         for batch in cursor.fetch_record_batch():
@@ -148,7 +151,7 @@ def main():
         ports = {"POSTGRES": free_port(), "FLIGHT_SQL": free_port()}
         environment = {f"THALWEG_{door}_ADDR": f"127.0.0.1:{port}" for door, port in ports.items()}
         # Every query is computed.
-        environment["THALWEG_KEPT_ANSWERS"] = "0"
+        environment["THALWEG_KEPT_ANSWERS"] = "1"
         server = Thalweg(
             folder / "one", kafka={"bootstrap.servers": kafka.bootstrap}, environment=environment, batch_interval="1h"
         )
