@@ -1,5 +1,5 @@
-"""What a door costs: the same statements through PostgreSQL (pgbench, prepared), HTTP (wrk) and Flight SQL (ADBC), beside
-the time of the query itself.
+"""What a door costs: the same statements through PostgreSQL (pgbench, prepared), HTTP (wrk) and Flight SQL (ADBC),
+beside the time of the query itself.
 
     python tests/e2e/bench_doors.py [SECONDS]
 
