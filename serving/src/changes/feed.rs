@@ -53,6 +53,8 @@ pub(super) struct ChangeFeed {
 struct Newest {
     held: Arc<HeldView>,
     steps: broadcast::Sender<FeedEvent>,
+    /// True once nobody makes steps any more. Whoever joins then would wait for ever.
+    ended: bool,
 }
 
 /// The feeds of a process.
@@ -120,37 +122,42 @@ impl ChangeFeeds {
         feeds.retain(|_, feed| feed.strong_count() > 0);
         let id = followed.view.plan.id().clone();
         // Somebody else may have started the feed meanwhile.
-        if let Some(feed) = feeds.get(&id).and_then(Weak::upgrade) {
-            return Ok(feed.joined());
+        if let Some(joined) = feeds.get(&id).and_then(Weak::upgrade).and_then(ChangeFeed::joined) {
+            return Ok(joined);
         }
         let (steps, _) = broadcast::channel(STEPS_BEHIND);
-        let feed = Arc::new(ChangeFeed { followed, newest: Mutex::new(Newest { held, steps }) });
+        let feed = Arc::new(ChangeFeed { followed, newest: Mutex::new(Newest { held, steps, ended: false }) });
         feeds.insert(id, Arc::downgrade(&feed));
         drop(feeds);
         let following = follow(Arc::downgrade(&feed), Arc::clone(engine), self.step_every);
+        let joined = feed.joined();
         tokio::spawn(self.end.clone().run_until_cancelled_owned(following));
-        Ok(feed.joined())
+        joined.ok_or_else(|| Error::NotReady { what: format!("view `{name}`"), reason: "it is changing".into() })
     }
 
     fn running(&self, followed: &FollowedView) -> Option<JoinedFeed> {
         let feeds = self.feeds.lock();
-        Some(feeds.get(followed.view.plan.id())?.upgrade()?.joined())
+        feeds.get(followed.view.plan.id())?.upgrade()?.joined()
     }
 }
 
 impl ChangeFeed {
-    fn joined(self: Arc<Self>) -> JoinedFeed {
+    /// `None` if the feed has ended.
+    fn joined(self: Arc<Self>) -> Option<JoinedFeed> {
         let newest = self.newest.lock();
+        if newest.ended {
+            return None;
+        }
         let (held, steps) = (Arc::clone(&newest.held), newest.steps.subscribe());
         drop(newest);
-        JoinedFeed { feed: self, held, steps }
+        Some(JoinedFeed { feed: self, held, steps })
     }
 
     /// Pins the view anew and sends the step to its frontier. False if the feed has ended: the view is another one.
     async fn advance(&self, engine: &Arc<Engine>) -> Result<bool> {
         let followed = FollowedView::find(engine, &self.followed.name)?;
         if followed.view.plan.id() != self.followed.view.plan.id() {
-            self.publish(None, FeedEvent::Anew);
+            self.end();
             return Ok(false);
         }
         let next = Arc::new(followed.hold(engine).await?);
@@ -170,17 +177,18 @@ impl ChangeFeed {
             },
             false => FeedEvent::Anew,
         };
-        self.publish(Some(next), event);
+        let mut newest = self.newest.lock();
+        newest.held = next;
+        // Without a receiver nobody listens, and the feed ends.
+        let _ = newest.steps.send(event);
         Ok(true)
     }
 
-    fn publish(&self, held: Option<Arc<HeldView>>, event: FeedEvent) {
+    /// Sends everybody to the feed that comes after this one, if there is one.
+    fn end(&self) {
         let mut newest = self.newest.lock();
-        if let Some(held) = held {
-            newest.held = held;
-        }
-        // Without a receiver nobody listens, and the feed ends.
-        let _ = newest.steps.send(event);
+        newest.ended = true;
+        let _ = newest.steps.send(FeedEvent::Anew);
     }
 }
 
@@ -207,7 +215,7 @@ async fn follow(feed: Weak<ChangeFeed>, engine: Arc<Engine>, step_every: Duratio
             Err(error) => {
                 tracing::debug!(view = %followed.followed.name, %error, "no step");
                 if !passes(&error) {
-                    followed.publish(None, FeedEvent::Anew);
+                    followed.end();
                     return;
                 }
                 drop(followed);
