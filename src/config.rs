@@ -69,6 +69,8 @@ pub struct Settings {
     pub(crate) max_calls: usize,
     #[serde(deserialize_with = "count")]
     pub(crate) max_listeners: usize,
+    #[serde(deserialize_with = "switch")]
+    pub(crate) rollups: bool,
     pub(crate) log_level: String,
     pub(crate) log_format: LogFormat,
     #[serde(deserialize_with = "count")]

@@ -25,8 +25,12 @@ mod accumulator;
 mod state_function;
 
 mod aggregate;
+mod table_aggregate;
 
 mod compile;
+
+mod measures;
+mod rollup;
 
 mod culprit;
 mod diagnose;
@@ -37,10 +41,13 @@ pub use compile::{ViewPlan, key_name};
 pub use culprit::{Culprit, failure_over, find_culprit};
 pub(crate) use diagnose::diagnose;
 pub use difference::{Difference, Differences};
+pub use measures::measured;
 pub use plans::{batches, between, collect, scan, stream};
+pub use rollup::RollUp;
 pub use split_plan::stream_column;
 pub use storage::{from_stored, stored_type, to_stored};
 pub use support::Equality;
+pub use table_aggregate::TableAggregate;
 
 #[cfg(test)]
 mod tests;

@@ -16,14 +16,17 @@ mod array_length;
 mod extremes;
 mod get_field;
 pub mod lengths;
+pub mod measure;
 mod not_in;
 mod sum;
 mod time_functions;
 
+pub(crate) mod buckets;
+
 mod one_value;
 
 mod floats;
-mod in_calendar;
+pub(crate) mod in_calendar;
 
 mod arithmetic;
 

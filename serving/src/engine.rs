@@ -6,6 +6,7 @@
 //! Invariant: a query ends by its last row, an error, the time limit or a client that disconnects. Each end asks all
 //! work of the query to return, and the return of the last of it frees the query's memory, lane and place.
 
+mod endless;
 mod frontier_function;
 
 mod determined;
@@ -100,7 +101,8 @@ impl Engine {
         // `pg_catalog` has an information_schema of its own.
         options.catalog.information_schema = false;
         options.sql_parser.collect_spans = true;
-        let base = session::state_with(settings, env);
+        let mut base = session::state_with(settings, env);
+        base.register_udtf(endless::CHANGES, Arc::new(endless::EndlessChanges));
         Ok(Self {
             lanes: Lanes::new(
                 config.target_partitions,
@@ -267,10 +269,7 @@ impl Engine {
         let Pinned { waiting, tables } = pinned;
         let pins = Arc::clone(&tables.pins);
         let identity = identify::identity(query, &tables.catalog, &pins);
-        let standing = Standing::of(query.tables(), &tables.catalog, &pins);
-        let certificate = query.options.certificate.then(|| identify::certificate(query, &pins, &standing.frontier));
-
-        drop(pins);
+        let catalog = Arc::clone(&tables.catalog);
         let can_restart = terms.can_restart;
         let pool = Arc::new(QueryPool::new(terms.memory, terms.threads, Arc::clone(&self.memory)));
         let (engine, read) = (Arc::clone(self), Arc::clone(query));
@@ -285,6 +284,11 @@ impl Engine {
         let (planned, held) = planned.await?;
         *places = held;
         let planned: Planned = planned?;
+        let spare = &planned.rolled_up;
+        let standing = Standing::of(query.tables(), &catalog, &pins, spare);
+        let certificate = query.options.certificate;
+        let certificate = certificate.then(|| identify::certificate(query, &pins, spare, &standing.frontier));
+        drop((catalog, pins));
 
         let place = match places.run.take() {
             Some(place) => place,

@@ -2,9 +2,9 @@
 //!
 //! The realtime side is in this process, or in [`workers`]. A query passes these modules: [`sources`] hold what the
 //! other layers publish; [`pin`] takes one immutable view of the sources; [`tables`] turns the pin into logical plans
-//! (batch states and realtime segments under one `finish`); [`names`] gives the plans their SQL names,
-//! and [`pg_catalog`] shows them to clients of PostgreSQL; [`engine`]
-//! plans and runs the query under limits; [`http`], [`postgres`] and [`flight_sql`] serve clients at the [`doors`].
+//! (batch states and realtime segments under one `finish`); [`rollups`] answers aggregates of rows from states;
+//! [`names`] gives the plans their SQL names, and [`pg_catalog`] shows them to clients of PostgreSQL; [`engine`] plans
+//! and runs the query under limits; [`http`], [`postgres`] and [`flight_sql`] serve clients at the [`doors`].
 //!
 //! Invariant: a query reads no source after its pin, so an answer always agrees with its frontier.
 
@@ -30,6 +30,11 @@ pub mod sources;
 
 mod pin;
 mod tables;
+
+mod planned_table;
+
+mod measures;
+mod rollups;
 
 mod status;
 

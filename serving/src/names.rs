@@ -19,11 +19,13 @@ use datafusion::physical_plan::ExecutionPlan;
 use datafusion::sql::sqlparser::ast::ObjectName;
 use thalweg_schemas::catalog::{Catalog, CatalogStream, CompiledView};
 use thalweg_schemas::definition::stream::PAYLOAD;
-use thalweg_schemas::{Result as SharedResult, StreamName};
+use thalweg_schemas::{Result as SharedResult, StreamName, ViewId};
 
 use crate::metrics::Metrics;
 use crate::options::SourceLayer;
 use crate::pin::{Pins, Wanted};
+use crate::planned_table::{PlannedTable, TableContent};
+use crate::rollups::CalledAggregates;
 use crate::system::{self, StateTable, SystemRows};
 use crate::tables::{self, Side};
 use crate::{Error, Result};
@@ -79,20 +81,25 @@ impl Named {
         let Some(pin) = pins.get(self.stream()) else {
             return Ok(None);
         };
-        match self {
-            Named::Rows(_) => {
-                let table = |rows| tables::rows(pin, rows, &self.schema(mentioned));
-                pin.rows.as_ref().map(table).transpose()
-            }
-            Named::Rejects(_) => {
-                let table = |rows| tables::rejects(pin, rows, &self.schema(mentioned));
-                pin.rows.as_ref().map(table).transpose()
-            }
-            Named::View(view, side) => match pin.views.get(view.plan.id()) {
-                Some(pinned) => tables::view(pin, pinned, *side).map(Some),
-                None => Ok(None),
-            },
-        }
+        let planned = match self {
+            Named::Rows(stream) => pin.rows.as_ref().map(|rows| {
+                let plan = tables::rows(pin, rows, &self.schema(mentioned))?;
+                Ok((plan, TableContent::Rows(stream.definition.name.clone())))
+            }),
+            Named::Rejects(_) => pin.rows.as_ref().map(|rows| {
+                let plan = tables::rejects(pin, rows, &self.schema(mentioned))?;
+                Ok((plan, TableContent::Rejects))
+            }),
+            Named::View(view, side) => pin.views.get(view.plan.id()).map(|pinned| {
+                let plan = tables::view(pin, pinned, *side)?;
+                Ok((plan, TableContent::View(view.plan.stream().clone(), view.plan.id().clone(), *side)))
+            }),
+        };
+        let table = |(plan, content)| {
+            let table: Arc<dyn TableProvider> = Arc::new(PlannedTable::new(plan, self.definition(), content));
+            table
+        };
+        planned.map(|planned: SharedResult<_>| planned.map(table)).transpose()
     }
 }
 
@@ -176,10 +183,12 @@ pub(crate) fn refuse_sided_streams(
 /// place in the text.
 ///
 /// Errors: [`Error::NotReady`] for a view that is being built for the first time, [`Error::ViewFailed`] if its run has
-/// failed, [`Error::NotUnderstood`]. `metrics` knows the newest runs.
+/// failed, [`Error::NotUnderstood`]. `metrics` knows the newest runs. Views that may answer an aggregate of `called` over
+/// rows are pinned if they can be.
 pub(crate) fn wanted(
     catalog: &Catalog,
     references: &[TableReference],
+    called: Option<&CalledAggregates>,
     metrics: &Metrics,
 ) -> Result<BTreeMap<StreamName, Wanted>> {
     let names = all_names(catalog);
@@ -209,16 +218,37 @@ pub(crate) fn wanted(
             stream: Arc::clone(stream),
             rows: false,
             views: BTreeMap::new(),
+            if_possible: BTreeMap::new(),
         });
         match named {
-            Named::Rows(_) | Named::Rejects(_) => of_stream.rows = true,
+            Named::Rows(stream) => {
+                of_stream.rows = true;
+                if let Some(called) = called {
+                    of_stream.if_possible.extend(views_for(catalog, &stream.definition.name, called));
+                }
+            }
+            Named::Rejects(_) => of_stream.rows = true,
             Named::View(view, _) => {
                 let id = view.plan.id().clone();
                 of_stream.views.insert(id, Arc::clone(view));
             }
         }
     }
+    for of_stream in wanted.values_mut() {
+        of_stream.if_possible.retain(|id, _| !of_stream.views.contains_key(id));
+    }
     Ok(wanted)
+}
+
+/// The views that may answer aggregates of a stream's rows.
+fn views_for<'a>(
+    catalog: &'a Catalog,
+    stream: &'a StreamName,
+    called: &'a CalledAggregates,
+) -> impl Iterator<Item = (ViewId, Arc<CompiledView>)> + 'a {
+    let serving = catalog.views.values().filter_map(|view| view.serving.as_ref());
+    let may_answer = serving.filter(move |view| view.plan.stream() == stream && called.may_read(view));
+    may_answer.map(|view| (view.plan.id().clone(), Arc::clone(view)))
 }
 
 /// The system tables among `references`.

@@ -1,5 +1,6 @@
 //! Options of a request beside its SQL: a frontier that the answer must cover, answers below earlier ones, answers
-//! without the partitions that no process holds, answers of one layer alone, and the certificate of the answer.
+//! without the partitions that no process holds, answers of one layer alone, the certificate of the
+//! answer, and answers without roll-ups.
 //!
 //! Clients set them in headers, in the JSON body, or by `SET thalweg.…` before the query; the place nearest to the
 //! query takes precedence. Invariant: `SET` statements are replaced by spaces, not cut out, so that lines and columns
@@ -52,6 +53,8 @@ pub(crate) struct Options {
     pub(crate) source: SourceLayer,
     /// The answer brings its certificate.
     pub(crate) certificate: bool,
+    /// Whether states of views answer aggregates of streams; `None` leaves that to the settings.
+    pub(crate) rollups: Option<bool>,
     /// Why the client may not change definitions. Set by the server, not by the request.
     pub(crate) definitions: Option<AccessDenied>,
     /// Who asks. Set by the server, not by the request.
@@ -84,22 +87,12 @@ impl Options {
                     refused(format!("source is `merged`, `batch` or `speed`, not `{}`", value.escape_debug()))
                 })?;
             }
-            "certificate" => {
-                self.certificate = match value {
-                    "true" => true,
-                    "false" => false,
-                    other => {
-                        return Err(refused(format!(
-                            "certificate is `true` or `false`, not `{}`",
-                            other.escape_debug()
-                        )));
-                    }
-                }
-            }
+            "certificate" => self.certificate = is_true("certificate", value)?,
+            "rollups" => self.rollups = Some(is_true("rollups", value)?),
             other => {
                 return Err(refused(format!(
                     "there is no option `thalweg.{other}`; there are thalweg.min_frontier, thalweg.partial, thalweg.stale, \
-                     thalweg.source and thalweg.certificate"
+                     thalweg.source, thalweg.certificate and thalweg.rollups"
                 )));
             }
         }
@@ -142,6 +135,14 @@ fn allows(name: &str, value: &str) -> Result<bool> {
         "allow" => Ok(true),
         "refuse" => Ok(false),
         other => Err(refused(format!("{name} is `allow` or `refuse`, not `{other}`"))),
+    }
+}
+
+fn is_true(name: &str, value: &str) -> Result<bool> {
+    match value {
+        "true" => Ok(true),
+        "false" => Ok(false),
+        other => Err(refused(format!("{name} is `true` or `false`, not `{}`", other.escape_debug()))),
     }
 }
 
@@ -245,6 +246,10 @@ mod tests {
             "SET thalweg.certificate = true; SELECT 1",
             Ok(("                                SELECT 1", Options { certificate: true, ..Options::default() })),
         );
+        check(
+            "SET thalweg.rollups = false; SELECT 1",
+            Ok(("                              SELECT 1", Options { rollups: Some(false), ..Options::default() })),
+        );
         // Other settings are left in the text; the statement parser refuses them.
         check("SET datafusion.x = 1; SELECT 1", Ok(("SET datafusion.x = 1; SELECT 1", options(None, false))));
     }
@@ -257,6 +262,7 @@ mod tests {
         check("SET thalweg.stale = 'yes'; SELECT 1", Err("not `yes`"));
         check("SET thalweg.source = 'both'; SELECT 1", Err("not `both`"));
         check("SET thalweg.certificate = 'allow'; SELECT 1", Err("not `allow`"));
+        check("SET thalweg.rollups = 'allow'; SELECT 1", Err("rollups is `true` or `false`"));
         check("SET thalweg.parts = 'x'; SELECT 1", Err("no option `thalweg.parts`"));
         check("SET thalweg.partial; SELECT 1", Err("is set as in"));
         check("SET thalweg.min_frontier = '{'; SELECT 1", Err("is not:"));

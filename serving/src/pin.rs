@@ -38,6 +38,8 @@ pub(crate) struct Wanted {
     /// True if the query reads the stream's rows or rejects.
     pub(crate) rows: bool,
     pub(crate) views: BTreeMap<ViewId, Arc<CompiledView>>,
+    /// Views that the query reads if they can be pinned at once, and need not read.
+    pub(crate) if_possible: BTreeMap<ViewId, Arc<CompiledView>>,
 }
 
 /// One stream at one frontier.
@@ -51,6 +53,8 @@ pub(crate) struct Pin {
     /// `None` if the query reads no rows.
     pub(crate) rows: Option<PinnedRows>,
     pub(crate) views: BTreeMap<ViewId, PinnedView>,
+    /// Those of the views that the query need not read.
+    pub(crate) spare: BTreeSet<ViewId>,
     /// Partitions that no process holds; their frontier is that of the batch layer.
     pub(crate) partial: BTreeSet<Partition>,
 }
@@ -198,7 +202,10 @@ pub(crate) async fn pin_all(
             }
             Realtime::Remote { workers, masters } => {
                 let sources = (sources.shared.published.clone(), masters.clone());
-                remote::pin_in_time(workers, sources, wanted, lowest, terms).await?
+                match remote::pin_all_at_once(workers, &sources, wanted, &lowest, terms).await {
+                    Some(pin) => pin,
+                    None => remote::pin_in_time(workers, sources, wanted, lowest, terms).await?,
+                }
             }
         };
         given.raise(&pin);

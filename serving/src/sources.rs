@@ -59,6 +59,8 @@ pub struct ServingConfig {
     pub max_calls: usize,
     /// Clients that listen to changes at the same time.
     pub max_listeners: usize,
+    /// True if states of views answer aggregates of streams, unless a request says otherwise.
+    pub rollups: bool,
     /// Bytes of small answers over HTTP that are kept for equal queries.
     pub kept_answers: usize,
 }
@@ -84,6 +86,7 @@ impl Default for ServingConfig {
             http: HttpLimits::default(),
             max_calls: 2,
             max_listeners: 256,
+            rollups: true,
             kept_answers: 16 << 20,
         }
     }

@@ -11,8 +11,6 @@
 use std::sync::Arc;
 
 use arrow::datatypes::Schema;
-use datafusion::catalog::TableProvider;
-use datafusion::catalog::view::ViewTable;
 use datafusion::error::DataFusionError;
 use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder};
 use datafusion::prelude::ident;
@@ -36,18 +34,22 @@ pub(crate) enum Side {
     Speed,
 }
 
-/// Returns a view's answer as a table.
+/// Returns a view's answer.
 ///
 /// Errors: the errors of the algebra.
-pub(crate) fn view(pin: &Pin, pinned: &PinnedView, side: Side) -> SharedResult<Arc<dyn TableProvider>> {
-    let plan = &pinned.view.plan;
-    let states = match side {
-        Side::Merged => view_states(pin, pinned)?,
-        Side::Batch => batch_states(pinned)?,
-        Side::Speed => segment_states(pin, pinned)?,
-    };
-    let finished = plan.finish(states)?;
-    Ok(Arc::new(ViewTable::new(finished, Some(pinned.view.definition.sql.clone()))))
+pub(crate) fn view(pin: &Pin, pinned: &PinnedView, side: Side) -> SharedResult<LogicalPlan> {
+    pinned.view.plan.finish(side_states(pin, pinned, side)?)
+}
+
+/// The states of one side, or of both layers.
+///
+/// Errors: the errors of the algebra.
+pub(crate) fn side_states(pin: &Pin, pinned: &PinnedView, side: Side) -> SharedResult<LogicalPlan> {
+    match side {
+        Side::Merged => view_states(pin, pinned),
+        Side::Batch => batch_states(pinned),
+        Side::Speed => segment_states(pin, pinned),
+    }
 }
 
 /// The states of both layers at the pin's frontier.
@@ -88,21 +90,21 @@ fn segment_states(pin: &Pin, pinned: &PinnedView) -> SharedResult<LogicalPlan> {
     }
 }
 
-/// Returns a stream's rows below the pin's frontier as a table with the columns of `schema`, without rejects.
+/// Returns a stream's rows below the pin's frontier, with the columns of `schema` and without rejects.
 ///
 /// Errors: [`SharedError::RunPlan`].
-pub(crate) fn rows(pin: &Pin, rows: &PinnedRows, schema: &Schema) -> SharedResult<Arc<dyn TableProvider>> {
+pub(crate) fn rows(pin: &Pin, rows: &PinnedRows, schema: &Schema) -> SharedResult<LogicalPlan> {
     table(pin, rows, ident(REJECT).is_null(), schema)
 }
 
-/// Returns the messages of a stream that could not be decoded, as a table with the columns of `schema`.
+/// Returns the messages of a stream that could not be decoded, with the columns of `schema`.
 ///
 /// Errors: [`SharedError::RunPlan`].
-pub(crate) fn rejects(pin: &Pin, rows: &PinnedRows, schema: &Schema) -> SharedResult<Arc<dyn TableProvider>> {
+pub(crate) fn rejects(pin: &Pin, rows: &PinnedRows, schema: &Schema) -> SharedResult<LogicalPlan> {
     table(pin, rows, ident(REJECT).is_not_null(), schema)
 }
 
-fn table(pin: &Pin, rows: &PinnedRows, keep: Expr, schema: &Schema) -> SharedResult<Arc<dyn TableProvider>> {
+fn table(pin: &Pin, rows: &PinnedRows, keep: Expr, schema: &Schema) -> SharedResult<LogicalPlan> {
     let select = |plan: LogicalPlan| {
         let columns = schema.fields().iter().map(|f| Ok(stream_column(&plan, f.name())?.alias(f.name())));
         let columns = columns.collect::<Result<Vec<_>, DataFusionError>>()?;
@@ -110,7 +112,7 @@ fn table(pin: &Pin, rows: &PinnedRows, keep: Expr, schema: &Schema) -> SharedRes
     };
     let archive = select(archive_rows(pin, rows)?).map_err(planning)?;
     let memory = select(memory_rows(pin, rows)?).map_err(planning)?;
-    Ok(Arc::new(ViewTable::new(union(archive, memory)?, Some(pin.stream.definition.shown_sql()))))
+    union(archive, memory)
 }
 
 /// Returns the rows and rejects of a stream below the pin's frontier, with the stream's row schema; rows below `from`

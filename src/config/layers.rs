@@ -66,6 +66,7 @@ impl Settings {
             http: self.http_limits(),
             max_calls: self.max_calls,
             max_listeners: self.max_listeners,
+            rollups: self.rollups,
             kept_answers: self.kept_answers,
             query_timeout: self.query_timeout,
             query_memory: self.query_memory,

@@ -92,8 +92,36 @@ EDGES = View(
     checks={"devices": counted_about, "notes": counted_about},
 )
 
+# The hours of devices, as a query of the stream that the states of `device_minutes` answer, and as measures of that view.
+HOURS_OF_ROWS = View(
+    "the hours of rows",
+    """SELECT device, date_trunc('hour', ts) AS hour, count(*) AS readings, avg(temperature) AS mean,
+              max(temperature) AS peak, approx_percentile_cont(temperature, 0.99) AS p99,
+              count(*) FILTER (WHERE temperature > 100) AS alarms
+       FROM sensor_data WHERE device <> 'd-001' GROUP BY 1, 2""",
+    f"""SELECT device, date_trunc('hour', ts) AS hour, count(*) AS readings, avg(temperature) AS mean,
+               max(temperature) AS peak, {quantile_bounds("temperature", 0.99)} AS p99,
+               count(*) FILTER (WHERE temperature > 100) AS alarms
+        FROM sensor_data WHERE device <> 'd-001' GROUP BY 1, 2""",
+    keys=["device", "hour"],
+    checks={"mean": close, "p99": ranked},
+)
+HOURS_OF_MINUTES = View(
+    "the hours of minutes",
+    """SELECT device, date_trunc('hour', minute) AS hour, measure(readings) AS readings, measure(mean) AS mean,
+              measure(peak) AS peak, measure(p99) AS p99, measure(alarms) AS alarms
+       FROM device_minutes WHERE device <> 'd-001' GROUP BY 1, 2""",
+    HOURS_OF_ROWS.truth,
+    keys=["device", "hour"],
+    checks={"mean": close, "p99": ranked},
+)
+ROLLED_UP = [HOURS_OF_ROWS, HOURS_OF_MINUTES]
+
 VIEWS = [DEVICE_MINUTES, STREAM_TOTALS, DEVICE_HEALTH, EDGES]
 
+# Aggregates of a stream are computed from its rows, so that a view and its stream are two witnesses.
+FROM_ROWS = "SET thalweg.rollups = false; "
+
 # One question to two views and the raw stream: three counts of the same rows, equal at one frontier.
-THREE_COUNTS = """SELECT events, by_minute, raw FROM (SELECT events FROM stream_totals)
+THREE_COUNTS = f"""{FROM_ROWS}SELECT events, by_minute, raw FROM (SELECT events FROM stream_totals)
     CROSS JOIN (SELECT sum(readings) AS by_minute FROM device_minutes) CROSS JOIN (SELECT count(*) AS raw FROM sensor_data)"""

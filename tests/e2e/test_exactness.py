@@ -11,7 +11,7 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from definitions import DEVICE_MINUTES, STREAM_TOTALS, THREE_COUNTS, VIEWS, stream
+from definitions import DEVICE_MINUTES, FROM_ROWS, ROLLED_UP, STREAM_TOTALS, THREE_COUNTS, VIEWS, stream
 from harness.faultproxy import KILL_BEFORE
 from harness.oracle import Oracle
 from harness.producer import Background, Production
@@ -38,6 +38,8 @@ class Asked:
             "WHERE device IN ('センサー-7', '') AND minute < TIMESTAMP '2026-03-01 12:05:00'",
         ):
             self.answers.append((DEVICE_MINUTES, where, self.server.sql(f"SELECT * FROM device_minutes {where}")))
+        for rolled_up in ROLLED_UP:
+            self.answers.append((rolled_up, "", self.server.sql(rolled_up.query)))
         self.answers.append((None, "", self.server.sql(THREE_COUNTS)))
 
     def compare(self, oracle):
@@ -201,7 +203,7 @@ def compare_rejects(server, oracle):
     assert all(row["_reject"] for row in answer.dicts()), "a reject without a reason"
 
     answer = server.sql(
-        "SELECT rows, rejects FROM (SELECT count(*) AS rows FROM sensor_data)"
+        FROM_ROWS + "SELECT rows, rejects FROM (SELECT count(*) AS rows FROM sensor_data)"
         " CROSS JOIN (SELECT count(*) AS rejects FROM rejects.sensor_data)"
     )
     oracle.at(answer.frontier["sensor_data"])

@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import requests
-from definitions import DEVICE_MINUTES, STREAM_TOTALS, stream
+from definitions import DEVICE_MINUTES, FROM_ROWS, STREAM_TOTALS, stream
 from harness.faultproxy import ALWAYS, HOLD, REFUSE_503
 from harness.oracle import Oracle
 from harness.producer import Production
@@ -489,7 +489,7 @@ def test_two_processes_on_one_warehouse_stay_exact(thalweg, kafka, topic, tmp_pa
     for server in (one, other):
         is_exact(server, production)
         counts = server.sql(
-            "SELECT rows, rejects FROM (SELECT count(*) AS rows FROM sensor_data)"
+            FROM_ROWS + "SELECT rows, rejects FROM (SELECT count(*) AS rows FROM sensor_data)"
             " CROSS JOIN (SELECT count(*) AS rejects FROM rejects.sensor_data)"
         ).one()
         assert counts["rows"] + counts["rejects"] == len(production.record)

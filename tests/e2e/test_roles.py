@@ -12,7 +12,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from definitions import DEVICE_MINUTES, STREAM_TOTALS, THREE_COUNTS, stream
+from definitions import DEVICE_MINUTES, HOURS_OF_MINUTES, HOURS_OF_ROWS, STREAM_TOTALS, THREE_COUNTS, stream
 from harness.oracle import Oracle
 from harness.platform import DEFINES, PASSING, SPEED, TOKEN, Platform, all_is_served, unheld
 from harness.producer import Background, Production
@@ -38,6 +38,8 @@ class Session(threading.Thread):
         (STREAM_TOTALS, "", "SELECT * FROM stream_totals"),
         (DEVICE_MINUTES, "WHERE device = 'd-000'", "SELECT * FROM device_minutes WHERE device = 'd-000'"),
         (None, "", THREE_COUNTS),
+        (HOURS_OF_ROWS, "", HOURS_OF_ROWS.query),
+        (HOURS_OF_MINUTES, "", HOURS_OF_MINUTES.query),
         (DEVICE_MINUTES, "", "SELECT * FROM device_minutes"),
     ]
 
@@ -57,7 +59,7 @@ class Session(threading.Thread):
             while not self.done.is_set():
                 client = self.random.choice(self.clients)
                 # The whole view is asked for rarely: comparing it costs the most.
-                view, where, sql = self.random.choices(self.QUESTIONS, (6, 6, 6, 1))[0]
+                view, where, sql = self.random.choices(self.QUESTIONS, (6, 6, 6, 2, 2, 1))[0]
                 try:
                     answer = client.ask(sql, thalweg_min_frontier=json.dumps(seen))
                 except Refused as refused:

@@ -52,7 +52,7 @@ macro_rules! files {
     };
 }
 
-files! { definitions errors numbers postgres_words repeats stream views }
+files! { definitions errors numbers postgres_words repeats rollups stream views }
 
 async fn run_all() -> Wrong {
     let folder = tempfile::tempdir().unwrap();
@@ -227,8 +227,10 @@ fn covers(streams: &Value, topics: &[Topic]) -> bool {
 /// Runs every statement of every file over each protocol, and records the unexpected answers.
 async fn run_files(thalweg: &Thalweg, when: &str, wrong: &mut Wrong) {
     let url = format!("{}/v1/sql", thalweg.url);
-    let http = || async { Ok(Http { url: url.clone(), client: reqwest::Client::new() }) };
-    run_files_over(http, &format!("{when}, over HTTP"), wrong).await;
+    for (rollups, how) in [("true", ""), ("false", " without roll-ups")] {
+        let http = || async { Ok(Http { url: url.clone(), client: reqwest::Client::new(), rollups }) };
+        run_files_over(http, &format!("{when}, over HTTP{how}"), wrong).await;
+    }
     let flight_sql = || async { Ok(FlightSqlDoor::connect(&thalweg.flight_sql).await) };
     run_files_over(flight_sql, &format!("{when}, over Flight SQL"), wrong).await;
     let postgres = || async { Ok(Postgres::connect(&thalweg.postgres).await) };
@@ -255,6 +257,8 @@ where
 struct Http {
     url: String,
     client: reqwest::Client,
+    /// Whether states of views may answer aggregates of streams.
+    rollups: &'static str,
 }
 
 /// An error in the form that the .slt files expect: `code: sentence (line:column)`.
@@ -286,7 +290,7 @@ impl AsyncDB for Http {
     type ColumnType = DefaultColumnType;
 
     async fn run(&mut self, sql: &str) -> Result<DBOutput<DefaultColumnType>, Refused> {
-        let request = self.client.post(&self.url).body(sql.to_owned());
+        let request = self.client.post(&self.url).header("thalweg-rollups", self.rollups).body(sql.to_owned());
         let reply = request.send().await.unwrap();
         let answered = reply.status().is_success();
         let body: Value = reply.json().await.unwrap();

@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, StructArray, new_empty_array};
-use arrow::compute::cast;
+use arrow::compute::{cast, filter, prep_null_mask_filter};
 use arrow::datatypes::Fields;
 use datafusion::common::{Result, ScalarValue, exec_err, internal_err};
 use datafusion::logical_expr::{Accumulator, EmitTo, GroupsAccumulator};
@@ -42,6 +42,14 @@ fn unpack(values: &[ArrayRef]) -> Result<Vec<ArrayRef>> {
         return exec_err!("a state is null");
     }
     Ok(states.columns().to_vec())
+}
+
+/// A filter that leaves out what is NULL.
+fn no_nulls(filter: &BooleanArray) -> BooleanArray {
+    match filter.null_count() {
+        0 => filter.clone(),
+        _ => prep_null_mask_filter(filter),
+    }
 }
 
 /// Returns the state columns as one struct column of the declared types.
@@ -84,8 +92,16 @@ impl GroupsAccumulator for StateGroupsAccumulator {
     ) -> Result<()> {
         match self.input {
             Input::Rows => self.groups.update_batch(values, group_indices, opt_filter, total_num_groups),
-            Input::States if opt_filter.is_some() => internal_err!("states are never filtered"),
-            Input::States => self.groups.merge_batch(&unpack(values)?, group_indices, total_num_groups),
+            Input::States => match opt_filter {
+                None => self.groups.merge_batch(&unpack(values)?, group_indices, total_num_groups),
+                Some(keep) => {
+                    let keep = &no_nulls(keep);
+                    let states = values.iter().map(|states| Ok(filter(states, keep)?)).collect::<Result<Vec<_>>>()?;
+                    let kept = group_indices.iter().zip(keep.values()).filter(|(_, keep)| *keep);
+                    let kept: Vec<usize> = kept.map(|(group, _)| *group).collect();
+                    self.groups.merge_batch(&unpack(&states)?, &kept, total_num_groups)
+                }
+            },
         }
     }
 

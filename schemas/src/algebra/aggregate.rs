@@ -44,6 +44,11 @@ pub struct Aggregate {
 }
 
 impl Aggregate {
+    /// The name of the aggregate function.
+    pub fn function(&self) -> &str {
+        self.planned.fun().name()
+    }
+
     /// Plans one aggregate over `rows` and wraps it in its forms.
     ///
     /// Errors: [`Error::RefuseDefinition`] if the aggregate cannot be maintained, [`Error::PlanView`] if DataFusion

@@ -24,6 +24,7 @@ use super::plans;
 use super::prepared::{InputTable, PreparedPlan};
 use super::split_plan::{check_expressions, find_aggregate, position_column, replace_aggregate, replace_scan};
 use super::storage::{StorageFunction, stored_type};
+use super::table_aggregate::TableAggregate;
 use crate::definition::message::UNLISTED;
 use crate::definition::stream::{PARTITION, StreamDefinition};
 use crate::definition::syntax;
@@ -46,13 +47,15 @@ pub struct ViewPlan {
     stream: StreamName,
     /// The analysed query.
     query: LogicalPlan,
+    /// The query's aggregate over the stream's columns; `None` if the query cannot be compared with others.
+    pub(super) shape: Option<TableAggregate>,
     /// The plan below the aggregate, over the stream's scan.
     input: LogicalPlan,
     groups: Vec<Expr>,
     pub(super) aggregates: Vec<Aggregate>,
     /// The input schema of the plan above the aggregate.
-    aggregate_schema: DFSchemaRef,
-    state_schema: SchemaRef,
+    pub(super) aggregate_schema: DFSchemaRef,
+    pub(super) state_schema: SchemaRef,
     stored_schema: SchemaRef,
     output_schema: SchemaRef,
     /// Physical plans of update over rows and of merge over states.
@@ -125,6 +128,7 @@ impl ViewPlan {
             groups: aggregate.group_expr.clone(),
             aggregates,
             aggregate_schema: Arc::clone(&aggregate.schema),
+            shape: TableAggregate::of(&LogicalPlan::Aggregate(aggregate)).map(|(shape, _)| shape),
             query,
             state_schema: Arc::new(Schema::empty()),
             stored_schema: Arc::new(Schema::empty()),
@@ -255,15 +259,17 @@ impl ViewPlan {
     /// The output of the view's aggregate, with the names that it has in the query.
     fn aggregate_values(&self, states: LogicalPlan) -> PlanResult<LogicalPlan> {
         let finished = self.combine(states, &[], |a| &a.finish)?;
+        LogicalPlanBuilder::from(finished).project(self.named_values())?.build()
+    }
+
+    /// Groups and finished states under the names that they have in the query.
+    pub(super) fn named_values(&self) -> Vec<Expr> {
         let names = (0..self.groups.len()).map(group_name).chain((0..self.aggregates.len()).map(state_name));
-        let renamed = names
-            .zip(self.aggregate_schema.iter())
-            .map(|(name, (relation, field))| {
-                let column = Expr::Column(datafusion::common::Column::new_unqualified(name));
-                column.alias_qualified(relation.cloned(), field.name())
-            })
-            .collect::<Vec<_>>();
-        LogicalPlanBuilder::from(finished).project(renamed)?.build()
+        let named = names.zip(self.aggregate_schema.iter()).map(|(name, (relation, field))| {
+            let column = Expr::Column(datafusion::common::Column::new_unqualified(name));
+            column.alias_qualified(relation.cloned(), field.name())
+        });
+        named.collect()
     }
 
     /// Groups states by `keys` and the view's groups, and calls one form of every aggregate.
@@ -327,7 +333,7 @@ impl ViewPlan {
             .map_err(|source| self.planning(source))
     }
 
-    fn planning(&self, source: DataFusionError) -> Error {
+    pub(super) fn planning(&self, source: DataFusionError) -> Error {
         Error::PlanView { view: self.name.clone(), source, span: None }
     }
 
@@ -372,7 +378,7 @@ fn keyed_rows(rows: LogicalPlan, groups: impl Iterator<Item = Expr>, calls: Vec<
 }
 
 /// The columns of `top` under their names alone.
-fn shown(top: LogicalPlan) -> PlanResult<LogicalPlan> {
+pub(super) fn shown(top: LogicalPlan) -> PlanResult<LogicalPlan> {
     let columns = top.schema().columns();
     let output = columns.into_iter().map(|column| {
         let name = column.name.clone();
@@ -401,11 +407,11 @@ fn growth_warning(call: &Expr, places: &QueryPlaces<'_>) -> Diagnostic {
     Diagnostic::new(message).at(written.and_then(|written| written.span))
 }
 
-fn group_name(i: usize) -> String {
+pub(super) fn group_name(i: usize) -> String {
     format!("g{i}")
 }
 
-fn state_name(i: usize) -> String {
+pub(super) fn state_name(i: usize) -> String {
     format!("a{i}")
 }
 

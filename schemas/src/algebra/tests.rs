@@ -7,6 +7,7 @@ mod digests;
 mod fixture;
 mod keyed;
 mod refusals;
+mod rollups;
 
 use std::sync::Arc;
 

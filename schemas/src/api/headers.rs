@@ -23,12 +23,16 @@ pub const SOURCE: &str = "thalweg-source";
 /// [`super::certificate::Certificate`].
 pub const CERTIFICATE: &str = "thalweg-certificate";
 
+/// In a request: [`TRUE`] if states of views may answer aggregates of streams, otherwise [`FALSE`].
+pub const ROLLUPS: &str = "thalweg-rollups";
+
 pub const MERGED: &str = "merged";
 pub const BATCH: &str = "batch";
 pub const SPEED: &str = "speed";
 pub const ALLOW: &str = "allow";
 pub const REFUSE: &str = "refuse";
 pub const TRUE: &str = "true";
+pub const FALSE: &str = "false";
 
 /// Every header that this project defines.
-pub const ALL: [&str; 6] = [FRONTIER, MIN_FRONTIER, STALE, PARTIAL, SOURCE, CERTIFICATE];
+pub const ALL: [&str; 7] = [FRONTIER, MIN_FRONTIER, STALE, PARTIAL, SOURCE, CERTIFICATE, ROLLUPS];

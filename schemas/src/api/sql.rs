@@ -40,6 +40,9 @@ pub struct SqlRequest {
     /// True if the answer brings its certificate.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub certificate: Option<bool>,
+    /// False if aggregates of streams are computed from rows, also where states of a view answer them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rollups: Option<bool>,
 }
 
 /// An answer as JSON.

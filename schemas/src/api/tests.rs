@@ -110,11 +110,15 @@ fn requests() {
         partial: None,
         source: None,
         certificate: None,
+        rollups: None,
     };
     check(plain.clone(), json!({"sql": "SELECT 1"}));
     let params = ["1", "\"a\"", "null", "[true]"].map(|text| SqlValue::new(text).unwrap()).into();
-    let given = SqlRequest { params, source: text("batch"), certificate: Some(true), ..plain.clone() };
-    check(given, json!({"sql": "SELECT 1", "params": [1, "a", null, [true]], "source": "batch", "certificate": true}));
+    let given =
+        SqlRequest { params, source: text("batch"), certificate: Some(true), rollups: Some(false), ..plain.clone() };
+    let options = json!({"sql": "SELECT 1", "params": [1, "a", null, [true]], "source": "batch", "certificate": true,
+        "rollups": false});
+    check(given, options);
     // No digit is lost, and a value that nests without end takes no stack.
     let long = "[".repeat(100_000) + &"]".repeat(100_000);
     for value in ["9223372036854775807", "0.1000", "1e400", "12345678901234567890123", &long] {

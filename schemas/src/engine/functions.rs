@@ -14,6 +14,7 @@ use datafusion::logical_expr::{AggregateUDF, ScalarUDF};
 use super::array_length::ArrayLength;
 use super::extremes;
 use super::lengths;
+use super::measure::Measure;
 use super::sum::WideSum;
 use super::time_functions::{DateBin, DateTrunc, Now, ToTimestamp};
 
@@ -44,6 +45,7 @@ pub(super) fn register(state: &mut SessionState) -> Result<()> {
         AggregateUDF::new_from_impl(WideSum::new()),
         AggregateUDF::new_from_impl(extremes::min()),
         AggregateUDF::new_from_impl(extremes::max()),
+        AggregateUDF::new_from_impl(Measure::new()),
     ];
     for function in aggregates {
         state.register_udaf(Arc::new(function))?;

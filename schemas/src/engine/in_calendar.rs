@@ -101,6 +101,6 @@ pub(super) fn in_calendar(computed: Expr, text: Text, or_null: bool) -> Expr {
 }
 
 /// The time that is checked, if `expr` is a check.
-pub(super) fn checked(expr: &Expr) -> Option<&Expr> {
+pub(crate) fn checked(expr: &Expr) -> Option<&Expr> {
     InCalendar::within(expr)
 }

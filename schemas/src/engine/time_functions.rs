@@ -190,23 +190,27 @@ impl DateBin {
     }
 
     fn stride(width: &ColumnarValue) -> Result<Option<Stride>> {
-        let width = match width {
-            ColumnarValue::Scalar(ScalarValue::IntervalMonthDayNano(width)) => width,
-            _ => return exec_err!("date_bin() takes its width as a constant: date_bin(INTERVAL '15 minutes', ts)"),
-        };
-        let Some(IntervalMonthDayNano { months, days, nanoseconds }) = *width else { return Ok(None) };
+        match width {
+            ColumnarValue::Scalar(ScalarValue::IntervalMonthDayNano(width)) => width.map(Self::stride_of).transpose(),
+            _ => exec_err!("date_bin() takes its width as a constant: date_bin(INTERVAL '15 minutes', ts)"),
+        }
+    }
+
+    /// Errors: the width is not above zero, or mixes months with days or times.
+    pub(super) fn stride_of(width: IntervalMonthDayNano) -> Result<Stride> {
+        let IntervalMonthDayNano { months, days, nanoseconds } = width;
         if months != 0 && (days != 0 || nanoseconds != 0) {
             return exec_err!("date_bin() takes months, or days and times, not both");
         }
         if months > 0 {
-            return Ok(Some(Stride::Months(i64::from(months))));
+            return Ok(Stride::Months(i64::from(months)));
         }
         if nanoseconds % NANOS != 0 {
             return exec_err!("date_bin() takes whole microseconds");
         }
         let micros = i64::from(days).checked_mul(DAY).and_then(|days| days.checked_add(nanoseconds / NANOS));
         match micros {
-            Some(micros) if micros > 0 => Ok(Some(Stride::Micros(micros))),
+            Some(micros) if micros > 0 => Ok(Stride::Micros(micros)),
             _ => exec_err!("date_bin() takes a width above zero and below 292,000 years"),
         }
     }

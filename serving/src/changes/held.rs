@@ -31,7 +31,7 @@ impl FollowedView {
         }
         let reference = datafusion::common::TableReference::bare(name.as_str());
         // Says why a view does not answer.
-        names::wanted(&catalog, &[reference], &engine.sources.metrics)?;
+        names::wanted(&catalog, &[reference], None, &engine.sources.metrics)?;
         let serving = catalog.views.get(name).and_then(|view| view.serving.clone());
         let found = serving.and_then(|view| {
             let stream = Arc::clone(catalog.streams.get(view.plan.stream())?);
@@ -49,6 +49,7 @@ impl FollowedView {
             stream: Arc::clone(&self.stream),
             rows: true,
             views: BTreeMap::from([(id, Arc::clone(&self.view))]),
+            if_possible: BTreeMap::new(),
         };
         let stream = self.stream.definition.name.clone();
         let mut pins = engine.pin_wanted(&stream, wanted, &Options::default()).await?;

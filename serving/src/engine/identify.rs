@@ -9,7 +9,10 @@
 //! Invariant: equal identities mean equal answers, up to the order of rows that the query leaves open and to the
 //! tolerance of sums of floats. A query whose answer depends on anything else has no identity.
 
+use std::collections::BTreeSet;
+
 use datafusion::common::TableReference;
+use thalweg_schemas::ViewId;
 use thalweg_schemas::api::certificate::{Certificate, CertifiedView};
 use thalweg_schemas::api::sql::Frontiers;
 use thalweg_schemas::catalog::Catalog;
@@ -17,6 +20,7 @@ use thalweg_schemas::engine::session::ENGINE;
 
 use super::determined::TABLE_FUNCTIONS;
 use super::planning::ReadQuery;
+use super::standing::read_views;
 use crate::identity::{AnswerIdentity, IdentityParts};
 use crate::names::{self, Named};
 use crate::parameters::{Bindings, Parameter};
@@ -80,8 +84,13 @@ fn is_table_function(reference: &TableReference) -> bool {
 }
 
 /// What the answer to `query`, which stands at `frontiers`, is computed from.
-pub(super) fn certificate(query: &ReadQuery, pins: &Pins, frontiers: &Frontiers) -> Certificate {
-    let views = pins.values().flat_map(|pin| pin.views.values()).map(|pinned| {
+pub(super) fn certificate(
+    query: &ReadQuery,
+    pins: &Pins,
+    spare: &BTreeSet<ViewId>,
+    frontiers: &Frontiers,
+) -> Certificate {
+    let views = pins.values().flat_map(|pin| read_views(pin, spare)).map(|pinned| {
         let certified = CertifiedView {
             id: pinned.view.plan.id().clone(),
             batch_version: pinned.batch.version,

@@ -2,6 +2,7 @@
 //!
 //! Invariant: pins are bounded by places, from the first one to the place in which the query runs.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,6 +18,7 @@ use super::standing::{Standing, frontiers, not_covered};
 use super::text_places::TextPlaces;
 use crate::options::Options;
 use crate::pin::{PinOptions, Pins, changed, pin_all};
+use crate::rollups::CalledAggregates;
 use crate::system::{self, SystemSources};
 use crate::{Error, Result, names};
 
@@ -50,10 +52,12 @@ impl Engine {
         })
     }
 
-    /// Pins the streams behind `references`. A pin that fails is tried again for a `wait`.
+    /// Pins the streams behind `references`, with views that may answer aggregates of `called`. A pin that fails is tried
+    /// again for a `wait`.
     async fn pin_streams(
         &self,
         references: &[TableReference],
+        called: Option<&CalledAggregates>,
         options: &Options,
         wait: Duration,
     ) -> Result<(Arc<Catalog>, Pins)> {
@@ -66,7 +70,7 @@ impl Engine {
             });
         }
         names::refuse_sided_streams(&catalog, references, options.source)?;
-        let wanted = names::wanted(&catalog, references, &self.sources.metrics)?;
+        let wanted = names::wanted(&catalog, references, called, &self.sources.metrics)?;
         let terms = PinOptions { options, deadline: Instant::now() + wait, keep: self.config.query_timeout };
         let pins = pin_all(&self.sources, &self.given, &wanted, &terms).await?;
         Ok((catalog, pins))
@@ -81,7 +85,13 @@ impl Engine {
         let mut published = self.sources.shared.published.clone();
         loop {
             published.borrow_and_update();
-            let (catalog, pins) = self.pin_streams(&query.references, &query.options, self.config.pin_wait).await?;
+            let pinned = self.pin_streams(
+                &query.references,
+                query.called.as_ref().filter(|_| query.rolls_up),
+                &query.options,
+                self.config.pin_wait,
+            );
+            let (catalog, pins) = pinned.await?;
             let found = frontiers(query.tables(), &catalog, &pins);
             let Some((stream, below)) = not_covered(&found, &query.options.min_frontier) else {
                 return Ok((catalog, pins));
@@ -101,8 +111,8 @@ impl Engine {
     /// later answer stands below, unless its client allows that.
     pub(crate) async fn standing(&self, references: &[TableReference], options: &Options) -> Option<Standing> {
         let place = self.places.pinned().await.ok()?;
-        let (catalog, pins) = self.pin_streams(references, options, Duration::ZERO).await.ok()?;
-        let standing = Standing::of(references, &catalog, &pins);
+        let (catalog, pins) = self.pin_streams(references, None, options, Duration::ZERO).await.ok()?;
+        let standing = Standing::of(references, &catalog, &pins, &BTreeSet::new());
         drop((pins, place));
         Some(standing)
     }

@@ -2,6 +2,7 @@
 //!
 //! Invariant: only plans that read are made, and each of their operators has a guard.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use arrow::datatypes::{DataType, SchemaRef};
@@ -15,6 +16,7 @@ use datafusion::execution::{FunctionRegistry, TaskContext};
 use datafusion::logical_expr::LogicalPlan;
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::sql::parser::Statement as EngineStatement;
+use thalweg_schemas::ViewId;
 use thalweg_schemas::catalog::Catalog;
 use thalweg_schemas::definition::{Statement, pieces, repeats, syntax};
 use thalweg_schemas::engine::expansion::{self, Excess};
@@ -28,11 +30,14 @@ use crate::limits::memory::first_merge;
 use crate::limits::relations::OPERATORS;
 use crate::limits::weight::{self, Weight};
 use crate::limits::{growth, guard, relations, text};
+use crate::measures;
 use crate::names;
 use crate::options::{Options, SourceLayer};
 use crate::parameters::{self, Bindings};
 use crate::pg_catalog::PgCatalog;
 use crate::pin::Pins;
+use crate::planned_table;
+use crate::rollups::{self, CalledAggregates};
 use crate::statements::{self, RequestKind};
 use crate::system::{SystemRows, SystemState, cancel};
 use crate::{Error, Result};
@@ -55,6 +60,10 @@ pub(super) struct ReadQuery {
     placeholders: usize,
     pub(super) bindings: Bindings,
     frontiers_of: Vec<FrontierOf>,
+    /// The aggregates that the query calls, if it aggregates.
+    pub(super) called: Option<CalledAggregates>,
+    /// True if states of views may answer aggregates of rows.
+    pub(super) rolls_up: bool,
     /// The tables of the query, if they are not those of the catalog.
     pub(super) assembled: Option<AssembledTables>,
 }
@@ -103,6 +112,8 @@ pub(super) struct Planned {
     pub(super) weight: Weight,
     /// The part of the query's memory that rows of system tables take.
     pub(super) system: Option<MemoryReservation>,
+    /// The views whose states stand for rows.
+    pub(super) rolled_up: BTreeSet<ViewId>,
 }
 
 /// Reads a text.
@@ -157,15 +168,18 @@ fn query(
     let frontiers_of = frontier_function::names(&statement, source);
     references.extend(frontiers_of.iter().map(|of| of.table.clone()));
     let is_determined = is_determined(state, &statement);
+    let rolls_up = options.rollups.unwrap_or(true);
     Ok(RequestContent::Query(Box::new(ReadQuery {
         sql,
-        statement,
         references,
         options,
         is_determined,
         placeholders,
         bindings,
         frontiers_of,
+        called: CalledAggregates::of(&statement, state),
+        rolls_up,
+        statement,
         assembled: None,
     })))
 }
@@ -202,7 +216,7 @@ pub(super) async fn plan(
     config.options_mut().execution.sort_spill_reservation_bytes = first_merge(terms.memory, terms.threads);
     *state.config_mut() = config;
     let (rows, system) = std::mem::take(&mut *tables.system).rows(allowance.pool())?;
-    let (logical, _) = logical(&mut state, query, &tables, rows).await?;
+    let BoundPlan { plan: logical, rolled_up, .. } = logical(&mut state, query, &tables, rows).await?;
     let env = RuntimeEnvBuilder::from_runtime_env(state.runtime_env())
         .with_memory_pool(allowance.operators_pool())
         .build_arc()
@@ -213,26 +227,35 @@ pub(super) async fn plan(
     weight::refuse_pairs(&physical, max_join_pairs)?;
     let weight = weight::weigh(&physical).map_err(planning)?;
     let physical = guard::guarded(physical, &allowance).map_err(planning)?;
-    Ok(Planned { physical, task, allowance, weight, system })
+    Ok(Planned { physical, task, allowance, weight, system, rolled_up })
 }
 
 /// Describes a query over `tables`, none of which is read.
 ///
 /// Errors: those of [`plan`] before the optimizer.
 pub(super) async fn describe(mut state: SessionState, query: &ReadQuery, tables: QueryTables) -> Result<Description> {
-    let (logical, parameters) = logical(&mut state, query, &tables, SystemRows::new()).await?;
+    let BoundPlan { plan: logical, parameters, .. } = logical(&mut state, query, &tables, SystemRows::new()).await?;
     let columns = state.analyzer().execute_and_check(logical, state.config_options(), |_, _| {}).map_err(planning)?;
     let tables = query.tables().to_vec();
     Ok(Description { parameters, columns: Some(repeats::shown(columns.schema().inner())), tables })
 }
 
-/// Plans the statement of `query` with its values, and returns the types of its placeholders. Registers the tables.
+/// The plan of a statement with the values of its placeholders.
+struct BoundPlan {
+    plan: LogicalPlan,
+    /// The types of the placeholders.
+    parameters: Vec<DataType>,
+    /// The views whose states stand for rows.
+    rolled_up: BTreeSet<ViewId>,
+}
+
+/// Plans the statement of `query` with its values. Registers the tables.
 async fn logical(
     state: &mut SessionState,
     query: &ReadQuery,
     tables: &QueryTables,
     system: SystemRows,
-) -> Result<(LogicalPlan, Vec<DataType>)> {
+) -> Result<BoundPlan> {
     let mut statement = query.statement.clone();
     let mut prepared = tables.postgres.prepare(&mut statement, &tables.catalog, state).map_err(planning)?;
     let mentioned = Arc::new(syntax::mentioned(&statement));
@@ -251,26 +274,18 @@ async fn logical(
     let frontiers = frontier_function::function(&query.frontiers_of, &tables.catalog, &tables.pins);
     state.register_udf(Arc::new(frontiers)).map_err(planning)?;
     let state = &*state;
-    let planned = match bound(state, statement, query).await {
-        // Nothing is optimised before its size is known.
-        Ok(planned) => refuse_unfit(&planned.0).map(|()| planned),
-        Err(error) => Err(error),
-    };
-    let (logical, types) = match prepared.instead {
-        None => planned?,
+    let planned = bound(state, statement, query, &tables.pins).await;
+    match prepared.instead {
+        None => planned,
         // The planner does not take every query of a client. A poorer answer is better than none.
         Some(instead) => match planned {
-            Ok((plan, types)) if state.create_physical_plan(&plan).await.is_ok() => (plan, types),
-            planned => match bound(state, instead, query).await {
-                Ok(instead) => {
-                    refuse_unfit(&instead.0)?;
-                    instead
-                }
-                Err(_) => planned?,
+            Ok(bound) if state.create_physical_plan(&bound.plan).await.is_ok() => Ok(bound),
+            planned => match bound(state, instead, query, &tables.pins).await {
+                instead @ (Ok(_) | Err(Error::RefuseSize { .. } | Error::ChangeByQuery(_))) => instead,
+                Err(_) => planned,
             },
         },
-    };
-    Ok((logical, types))
+    }
 }
 
 /// Errors: for a plan that changes something, or that is too large to be optimised.
@@ -283,12 +298,8 @@ fn refuse_unfit(plan: &LogicalPlan) -> Result<()> {
     }
 }
 
-/// Plans `statement` with the values of `query`.
-async fn bound(
-    state: &SessionState,
-    statement: EngineStatement,
-    query: &ReadQuery,
-) -> Result<(LogicalPlan, Vec<DataType>)> {
+/// Plans `statement` with the values of `query`, over the tables' plans. Nothing is optimised before its size is known.
+async fn bound(state: &SessionState, statement: EngineStatement, query: &ReadQuery, pins: &Pins) -> Result<BoundPlan> {
     let planned = parameters::bind(statement, query.placeholders, &query.bindings, |statement| async move {
         let mut apart = statement.clone();
         match state.statement_to_plan(statement).await {
@@ -299,7 +310,23 @@ async fn bound(
             planned => planned,
         }
     });
-    planned.await
+    let (plan, parameters) = planned.await?;
+    let has_views = pins.values().any(|pin| !pin.views.is_empty());
+    let (plan, rolled_up) = match &query.called {
+        Some(called) if has_views && (query.rolls_up || called.measures()) => {
+            refuse_unfit(&plan)?;
+            let analysed = state.analyzer().execute_and_check(plan, state.config_options(), |_, _| {});
+            let measured = analysed.and_then(|plan| measures::replace_measures(plan, pins)).map_err(planning)?;
+            match query.rolls_up {
+                true => rollups::roll_up(measured, pins).map_err(planning)?,
+                false => (measured, BTreeSet::new()),
+            }
+        }
+        _ => (plan, BTreeSet::new()),
+    };
+    let plan = planned_table::write_out(plan).map_err(planning)?;
+    refuse_unfit(&plan)?;
+    Ok(BoundPlan { plan, parameters, rolled_up })
 }
 
 /// True if the planner says that columns of a SELECT have one name. It has no error of its own for that.

@@ -3,7 +3,7 @@
 //! Invariant: an answer from batch sides alone is never said to stand above a cut. The batch side of a view ends at the
 //! view's cut, whatever the frontier of its stream is.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use datafusion::common::TableReference;
 use thalweg_schemas::api::sql::{Frontiers, Partial};
@@ -11,7 +11,7 @@ use thalweg_schemas::catalog::Catalog;
 use thalweg_schemas::{Frontier, StreamName, ViewId, ViewName};
 
 use crate::names::{self, Named};
-use crate::pin::{Pin, Pins};
+use crate::pin::{Pin, PinnedView, Pins};
 use crate::tables::Side;
 
 /// What is known of an answer before its rows.
@@ -26,10 +26,11 @@ pub(crate) struct Standing {
 }
 
 impl Standing {
-    /// Where an answer from these pins stands that reads the tables `read`.
-    pub(super) fn of(read: &[TableReference], catalog: &Catalog, pins: &Pins) -> Self {
+    /// Where an answer from these pins stands that reads the tables `read`, and the views `spare` among those that need
+    /// not be read.
+    pub(super) fn of(read: &[TableReference], catalog: &Catalog, pins: &Pins, spare: &BTreeSet<ViewId>) -> Self {
         let partial = pins.iter().filter(|(_, pin)| !pin.partial.is_empty());
-        let views = pins.values().flat_map(|pin| pin.views.values());
+        let views = pins.values().flat_map(|pin| read_views(pin, spare));
         Self {
             frontier: frontiers(read, catalog, pins),
             stale: pins.values().any(|pin| pin.stale),
@@ -37,6 +38,11 @@ impl Standing {
             views: views.map(|view| (view.view.definition.name.clone(), view.view.plan.id().clone())).collect(),
         }
     }
+}
+
+/// The views of a pin without those that were not read.
+pub(super) fn read_views<'a>(pin: &'a Pin, spare: &'a BTreeSet<ViewId>) -> impl Iterator<Item = &'a PinnedView> {
+    pin.views.iter().filter(|(id, _)| !pin.spare.contains(*id) || spare.contains(*id)).map(|(_, pinned)| pinned)
 }
 
 /// The frontier of every stream that is read: the lowest cut if batch sides alone are read of the stream, and else that

@@ -5,6 +5,7 @@ mod frontiers;
 mod limits;
 mod parameters;
 mod refusals;
+mod rollups;
 mod system;
 
 use arrow::record_batch::RecordBatch;

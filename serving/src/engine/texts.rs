@@ -65,7 +65,7 @@ impl Engine {
         };
         let catalog = Arc::clone(&self.sources.shared.catalog.borrow());
         names::refuse_sided_streams(&catalog, &query.references, query.options.source)?;
-        names::wanted(&catalog, &query.references, &self.sources.metrics)?;
+        names::wanted(&catalog, &query.references, None, &self.sources.metrics)?;
         let state = self.base.clone();
         let time = self.time_to_plan(places.is_short, deadline);
         let tables = QueryTables {
@@ -115,7 +115,11 @@ impl Engine {
             (read, places)
         });
         let (read, places) = read.await?;
-        Ok((read?, places))
+        let mut read = read?;
+        if let RequestContent::Query(query) = &mut read {
+            query.rolls_up = query.options.rollups.unwrap_or(self.config.rollups);
+        }
+        Ok((read, places))
     }
 
     /// Applies definitions on a lane, because views are compiled on the way.

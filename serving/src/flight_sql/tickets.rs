@@ -42,6 +42,8 @@ pub(super) struct SealedQuery {
     source: String,
     #[prost(bool, tag = "9")]
     certificate: bool,
+    #[prost(bool, optional, tag = "10")]
+    rollups: Option<bool>,
 }
 
 impl SealedQuery {
@@ -58,6 +60,7 @@ impl SealedQuery {
             bound,
             source: options.source.as_str().to_owned(),
             certificate: options.certificate,
+            rollups: options.rollups,
         })
     }
 
@@ -69,6 +72,7 @@ impl SealedQuery {
             partial: self.partial,
             stale: self.stale,
             certificate: self.certificate,
+            rollups: self.rollups,
             definitions: caller.definitions,
             client: caller.options.client.clone(),
             ..Options::default()
@@ -139,6 +143,7 @@ mod tests {
             stale: true,
             source: SourceLayer::Batch,
             certificate: true,
+            rollups: Some(false),
             definitions: None,
             client: RequestClient::default(),
         };

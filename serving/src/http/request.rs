@@ -16,19 +16,20 @@ use crate::parameters::Parameter;
 use crate::{Error, Result};
 
 /// Headers and parameters that set an option, and the names of the options.
-const OPTIONS: [(&str, &str); 5] = [
+const OPTIONS: [(&str, &str); 6] = [
     (headers::STALE, "stale"),
     (headers::MIN_FRONTIER, "min_frontier"),
     (headers::PARTIAL, "partial"),
     (headers::SOURCE, "source"),
     (headers::CERTIFICATE, "certificate"),
+    (headers::ROLLUPS, "rollups"),
 ];
 
 /// The parameter that names the format.
 const FORMAT: &str = "format";
 
 /// The parameters of a query string that every query takes.
-pub(super) const EVERY: [&str; 6] = ["format", "stale", "min_frontier", "partial", "source", "certificate"];
+pub(super) const EVERY: [&str; 7] = ["format", "stale", "min_frontier", "partial", "source", "certificate", "rollups"];
 
 /// What every query has beside its text.
 #[derive(Debug)]
@@ -118,6 +119,7 @@ pub(super) fn body(
         if let Some(certificate) = request.certificate {
             options.certificate = certificate;
         }
+        options.rollups = request.rollups.or(options.rollups);
         return Ok((request.sql, values::parameters(&request.params)?));
     }
     match std::str::from_utf8(body) {
@@ -155,19 +157,20 @@ mod tests {
         headers.insert("thalweg-stale", HeaderValue::from_static("allow"));
         headers.insert("thalweg-source", HeaderValue::from_static("batch"));
         headers.insert("thalweg-certificate", HeaderValue::from_static("true"));
+        headers.insert("thalweg-rollups", HeaderValue::from_static("false"));
         let frontier = HeaderValue::from_static(r#"{"s":{"0":7}}"#);
         headers.insert("thalweg-min-frontier", frontier);
         let mut options = wishes(&mut Vec::new(), &headers).unwrap().options;
-        assert!(options.partial && options.stale && options.certificate);
+        assert!(options.partial && options.stale && options.certificate && options.rollups == Some(false));
         assert_eq!((options.min_frontier.len(), options.source), (1, SourceLayer::Batch));
         let mut given = vec![("source".to_owned(), "speed".to_owned()), ("query".to_owned(), "SELECT 1".to_owned())];
         assert_eq!(wishes(&mut given, &headers).unwrap().options.source, SourceLayer::Speed);
         assert_eq!(given.len(), 1);
         let json = HeaderValue::from_static("application/json");
         let text = br#"{"sql": "SELECT 1", "stale": false, "partial": "refuse", "min_frontier": {}, "source": "merged",
-            "certificate": false}"#;
+            "certificate": false, "rollups": true}"#;
         body(Some(&json), text, &mut options).unwrap();
-        assert_eq!(options, Options::default());
+        assert_eq!(options, Options { rollups: Some(true), ..Options::default() });
         for (name, _) in OPTIONS {
             let name = header::HeaderName::from_static(name);
             let headers = HeaderMap::from_iter([(name.clone(), HeaderValue::from_static("perhaps"))]);

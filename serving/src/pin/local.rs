@@ -2,14 +2,14 @@
 //!
 //! Invariant: a pin uses a single snapshot; data of a newer snapshot is never mixed in.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use thalweg_schemas::catalog::CompiledView;
 use thalweg_schemas::realtime::snapshot::{RowsChunk, StreamHandle, StreamSnapshot};
 use thalweg_schemas::realtime::tile::tile;
 use thalweg_schemas::warehouse::versions::Published;
-use thalweg_schemas::{Error as SharedError, Frontier, StreamName};
+use thalweg_schemas::{Error as SharedError, Frontier, StreamName, ViewId};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
@@ -131,22 +131,24 @@ pub(super) fn pin(
         })
     };
     let rows = wanted.rows.then(rows).transpose()?;
-    let views = wanted
-        .views
-        .values()
-        .map(|view| {
-            let pinned = pin_view(view, snapshot, published)?;
-            Ok((view.plan.id().clone(), pinned))
-        })
-        .collect::<Result<_>>()?;
+    let pin_view = |view| Ok((view_id(view), pin_view(view, snapshot, published)?));
+    let mut views = wanted.views.values().map(pin_view).collect::<Result<BTreeMap<_, _>>>()?;
+    let spare: BTreeMap<_, _> = wanted.if_possible.values().filter_map(|view| pin_view(view).ok()).collect();
+    let spare_ids = spare.keys().cloned().collect();
+    views.extend(spare);
     Ok(Pin {
         stream: Arc::clone(&wanted.stream),
         frontier: snapshot.frontier.clone(),
         stale: is_stale(snapshot, &lowest.given),
         rows,
         views,
+        spare: spare_ids,
         partial: BTreeSet::new(),
     })
+}
+
+fn view_id(view: &Arc<CompiledView>) -> ViewId {
+    view.plan.id().clone()
 }
 
 fn pin_view(view: &Arc<CompiledView>, snapshot: &StreamSnapshot, published: &Published) -> Result<PinnedView> {

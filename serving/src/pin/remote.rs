@@ -3,7 +3,7 @@
 //! Invariant: S of every table is fixed before the workers are asked, and F is the frontier of the workers' pins. A
 //! worker's part of the answer is read under the same pin that F came from.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,6 +14,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::{Pin, PinOptions, PinnedRows, PinnedView, RowsAbove, Tiles, Wanted, changed, published_cut, try_until};
+use crate::options::Options;
 use crate::workers::assign::{
     LowestFrontier, Requirements, WorkerChoice, choose_workers, describe_unheld, partial_frontier,
 };
@@ -87,6 +88,36 @@ pub(super) async fn pin_in_time(
         }
         again = (again * 2).min(AGAIN_LAST);
     }
+}
+
+/// Pins with all views that the query need not read, if there are any and all of them can be pinned at once. Views that
+/// have failed are left out.
+pub(super) async fn pin_all_at_once(
+    workers: &Workers,
+    sources: &(watch::Receiver<Arc<Published>>, watch::Receiver<Arc<Masters>>),
+    wanted: &Wanted,
+    lowest: impl Fn() -> LowestFrontier,
+    terms: &PinOptions<'_>,
+) -> Option<Pin> {
+    let whole = Options { partial: false, ..terms.options.clone() };
+    let terms = PinOptions { options: &whole, deadline: Instant::now(), keep: terms.keep };
+    let mut spare = wanted.if_possible.clone();
+    while !spare.is_empty() {
+        let mut all = Wanted { if_possible: BTreeMap::new(), ..wanted.clone() };
+        all.views.extend(spare.clone());
+        match pin_in_time(workers, sources.clone(), &all, &lowest, &terms).await {
+            Ok(pin) => return Some(Pin { spare: spare.into_keys().collect(), ..pin }),
+            Err(Error::ViewFailed { view, .. }) => {
+                let before = spare.len();
+                spare.retain(|_, spare| spare.definition.name != view);
+                if spare.len() == before {
+                    return None;
+                }
+            }
+            Err(_) => return None,
+        }
+    }
+    None
 }
 
 fn below(wanted: &Wanted, published: &Published, master: Option<&Arc<MasterVersion>>) -> Result<Below> {
@@ -190,6 +221,7 @@ fn put_together(wanted: &Wanted, below: Below, chosen: WorkerChoice, asked: Vec<
         stale: chosen.stale,
         rows,
         views,
+        spare: BTreeSet::new(),
         partial: chosen.unheld.into_keys().collect(),
     }
 }

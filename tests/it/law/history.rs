@@ -10,14 +10,17 @@ use std::sync::Arc;
 use arrow::array::{ArrayRef, AsArray, StringArray};
 use arrow::compute::{concat_batches, filter_record_batch, is_null};
 use arrow::record_batch::RecordBatch;
+use datafusion::common::tree_node::Transformed;
+use datafusion::datasource::empty::EmptyTable;
 use datafusion::execution::SessionState;
-use datafusion::logical_expr::LogicalPlanBuilder;
+use datafusion::logical_expr::{LogicalPlan, LogicalPlanBuilder};
+use datafusion::prelude::SessionContext;
 use rand::Rng;
 use rand::rngs::StdRng;
 use thalweg_batch::{Archive, BatchConfig, ViewTable, run_view};
 use thalweg_kit::definitions;
 use thalweg_kit::world::warehouse_in_memory;
-use thalweg_schemas::algebra::{batches, between, collect, scan};
+use thalweg_schemas::algebra::{TableAggregate, batches, between, collect, scan};
 use thalweg_schemas::api::runs::RunMode;
 use thalweg_schemas::catalog::{Catalog, CompiledView};
 use thalweg_schemas::definition::message::UNLISTED;
@@ -84,14 +87,22 @@ pub(crate) async fn check(seed: u64, rng: &mut StdRng, query: &Query) {
         }
         if rng.random_bool(0.3) {
             // An answer in the middle of the history: everything below the archive frontier.
-            let got = answer(rng, &setting, &mut archive, &all, &ends, (read, &at)).await;
+            let states = states(rng, &setting, &mut archive, &all, &ends, (read, &at)).await;
+            let got = answer(&setting, states).await;
             let expect = whole(query, &all, read).await;
             compare(&got, &expect, query, &context);
         }
     }
-    let got = answer(rng, &setting, &mut archive, &all, &ends, (places.len(), &end)).await;
+    let states = states(rng, &setting, &mut archive, &all, &ends, (places.len(), &end)).await;
+    let got = answer(&setting, states.clone()).await;
     let expect = whole(query, &all, places.len()).await;
     compare(&got, &expect, query, &context);
+    if let Some(coarser) = &query.coarser {
+        let context = format!("{context}; rolled up: {}", coarser.view);
+        let got = rolled_up(&setting, states, coarser, &context).await;
+        let expect = whole(coarser, &all, places.len()).await;
+        compare(&got, &expect, coarser, &context);
+    }
 }
 
 /// An answer, or the error of a total that does not fit its type.
@@ -170,15 +181,15 @@ async fn recompute(rng: &mut StdRng, setting: &Setting, context: &str) {
         .unwrap_or_else(|e| panic!("{context}: {e}"));
 }
 
-/// Returns the merged answer at `to`: batch states below B, realtime states from B up.
-async fn answer(
+/// Returns the states at `to`: batch states below B, realtime states from B up.
+async fn states(
     rng: &mut StdRng,
     setting: &Setting,
     archive: &mut Archive,
     all: &RecordBatch,
     ends: &[(usize, Frontier)],
     to: (usize, &Frontier),
-) -> Answered<Vec<RecordBatch>> {
+) -> LogicalPlan {
     let plan = &setting.view.plan;
     let mut table = ViewTable::open(&setting.warehouse, plan.id(), plan.stored_schema()).await.unwrap();
     let version = table.latest().await.unwrap();
@@ -211,9 +222,38 @@ async fn answer(
     let segments = batches("segments", Arc::clone(plan.state_schema()), states).unwrap();
     let stored = ParquetFiles::new(Arc::clone(plan.stored_schema()), files);
     let batch = plan.from_stored(scan("batch", Arc::new(stored)).unwrap()).unwrap();
-    let both = LogicalPlanBuilder::from(batch).union(segments).unwrap();
-    let finished = plan.finish(both.build().unwrap()).unwrap();
+    LogicalPlanBuilder::from(batch).union(segments).unwrap().build().unwrap()
+}
+
+async fn answer(setting: &Setting, states: LogicalPlan) -> Answered<Vec<RecordBatch>> {
+    let finished = setting.view.plan.finish(states).unwrap();
     collect(&setting.state, "the law", finished).await.map_err(out_of_range)
+}
+
+/// Answers `coarser`, a query of the stream, from the states of the view.
+async fn rolled_up(
+    setting: &Setting,
+    states: LogicalPlan,
+    coarser: &Query,
+    context: &str,
+) -> Answered<Vec<RecordBatch>> {
+    let session = SessionContext::new_with_state(setting.state.clone());
+    let events = EmptyTable::new(stream().table_schema_with(&UNLISTED.into()));
+    session.register_table("events", Arc::new(events)).unwrap();
+    let state = session.state();
+    let plan = state.create_logical_plan(&coarser.view).await.unwrap_or_else(|e| panic!("{context}: {e}"));
+    let plan = state.analyzer().execute_and_check(plan, state.config_options(), |_, _| {}).unwrap();
+    let mut found = false;
+    let rolled = plan.transform_down_with_subqueries(|node| {
+        let Some((asked, _)) = TableAggregate::of(&node) else { return Ok(Transformed::no(node)) };
+        let roll_up = setting.view.plan.roll_up(&asked).unwrap_or_else(|| panic!("not rolled up: {context}"));
+        found = true;
+        Ok(Transformed::yes(roll_up.over(states.clone()).unwrap()))
+    });
+    let rolled = rolled.unwrap().data;
+    assert!(found, "{context}");
+    let rolled = rolled.transform_up_with_subqueries(|node| Ok(Transformed::yes(node.recompute_schema()?)));
+    collect(&state, "the law", rolled.unwrap().data).await.map_err(out_of_range)
 }
 
 /// The text of an error that a total may have.
@@ -232,7 +272,7 @@ async fn rebuild(setting: &Setting, master: &MasterVersion, cut: &Frontier) -> V
     run(setting, plan.update(rows).unwrap()).await
 }
 
-async fn run(setting: &Setting, plan: datafusion::logical_expr::LogicalPlan) -> Vec<RecordBatch> {
+async fn run(setting: &Setting, plan: LogicalPlan) -> Vec<RecordBatch> {
     let text = plan.display_indent().to_string();
     collect(&setting.state, "the law", plan)
         .await

@@ -20,6 +20,8 @@ pub(crate) struct Query {
     pub(crate) groups: usize,
     /// The judge of each aggregate column.
     pub(crate) judges: Vec<Judge>,
+    /// The same aggregates over fewer groups, which the view's states answer too.
+    pub(crate) coarser: Option<Box<Query>>,
 }
 
 const TIES: &str = "/*ties*/";
@@ -238,6 +240,7 @@ fn query(groups: &[&str], aggregates: &[(&str, Judge)], filter: &str, having: &s
         whole: aggregates.iter().map(alone).collect(),
         groups: groups.len(),
         judges: aggregates.iter().map(|(_, judge)| *judge).collect(),
+        coarser: None,
     }
 }
 
@@ -247,10 +250,18 @@ pub(crate) fn random(rng: &mut StdRng) -> Query {
     let aggregates: Vec<_> = AGGREGATES.choose_multiple(rng, count).copied().collect();
     let groups = GROUPS.choose(rng).unwrap();
     let having = if rng.random_bool(0.2) { "HAVING count(*) > 2" } else { "" };
-    query(groups, &aggregates, FILTERS.choose(rng).unwrap(), having)
+    let filter = FILTERS.choose(rng).unwrap();
+    let coarser = having.is_empty() && !groups.is_empty();
+    let coarser = coarser.then(|| &groups[..rng.random_range(0..groups.len())]);
+    let coarser = coarser.map(|groups| Box::new(query(groups, &aggregates, filter, "")));
+    Query { coarser, ..query(groups, &aggregates, filter, having) }
 }
 
-/// Returns a grouped and a global query for every aggregate.
+/// Returns a grouped and a global query for every aggregate. The states of the grouped one answer the other too.
 pub(crate) fn each_aggregate() -> Vec<Query> {
-    AGGREGATES.iter().flat_map(|a| [query(&["k"], &[*a], "", ""), query(&[], &[*a], "", "")]).collect()
+    let both = |a: &(&'static str, Judge)| {
+        let (grouped, global) = (query(&["k"], &[*a], "", ""), query(&[], &[*a], "", ""));
+        [Query { coarser: Some(Box::new(global.clone())), ..grouped }, global]
+    };
+    AGGREGATES.iter().flat_map(both).collect()
 }

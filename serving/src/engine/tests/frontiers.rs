@@ -75,7 +75,7 @@ async fn a_stopped_stream_says_why() {
     assert!(error.to_string().contains("recreated"), "{error}");
 }
 
-fn failure(step: FailedStep, fault: Fault) -> ViewFailure {
+pub(super) fn failure(step: FailedStep, fault: Fault) -> ViewFailure {
     let reason = "Divide by zero error".to_owned();
     ViewFailure { step, fault, reason, expression: None, from: at(7, 8), to: at(7, 9), since_ms: 1 }
 }
