@@ -5,9 +5,9 @@
 
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, StructArray, new_empty_array};
+use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, StructArray, new_null_array};
 use arrow::compute::{cast, filter, prep_null_mask_filter};
-use arrow::datatypes::Fields;
+use arrow::datatypes::{DataType, Fields};
 use datafusion::common::{Result, ScalarValue, exec_err, internal_err};
 use datafusion::logical_expr::{Accumulator, EmitTo, GroupsAccumulator};
 use parking_lot::Mutex;
@@ -140,30 +140,43 @@ pub(super) struct OneGroupAccumulator {
     state: Fields,
     input: Input,
     output: Output,
+    /// The types of the aggregate's arguments and of its ordering keys.
+    arguments: Vec<DataType>,
     touched: bool,
     /// The group index of every row. Its length is the row count of the largest batch so far.
     zeros: Vec<usize>,
 }
 
 impl OneGroupAccumulator {
-    pub(super) fn new(groups: Box<dyn GroupsAccumulator>, state: Fields, input: Input, output: Output) -> Self {
-        Self { groups: Mutex::new(groups), state, input, output, touched: false, zeros: Vec::new() }
+    pub(super) fn new(
+        groups: Box<dyn GroupsAccumulator>,
+        state: Fields,
+        input: Input,
+        output: Output,
+        arguments: Vec<DataType>,
+    ) -> Self {
+        Self { groups: Mutex::new(groups), state, input, output, arguments, touched: false, zeros: Vec::new() }
     }
 
     fn merge(&mut self, states: &[ArrayRef]) -> Result<()> {
         let rows = states.first().map_or(0, |column| column.len());
+        if rows == 0 {
+            return Ok(());
+        }
         self.touched = true;
         self.zeros.resize(self.zeros.len().max(rows), 0);
         self.groups.get_mut().merge_batch(states, &self.zeros[..rows], 1)
     }
 
-    /// Creates the single group if no batch has done so: an aggregate over no rows has a value too.
+    /// Creates the single group if no batch has done so: an aggregate over no rows has a value too. The engine takes a
+    /// group for one with a value until a row was left out, so that is what the group begins with.
     fn touch(&mut self) -> Result<()> {
         if self.touched {
             return Ok(());
         }
-        let none: Vec<_> = self.state.iter().map(|f| new_empty_array(f.data_type())).collect();
-        self.merge(&none)
+        self.touched = true;
+        let row: Vec<ArrayRef> = self.arguments.iter().map(|data_type| new_null_array(data_type, 1)).collect();
+        self.groups.get_mut().update_batch(&row, &[0], Some(&BooleanArray::from(vec![false])), 1)
     }
 }
 
@@ -182,6 +195,9 @@ impl Accumulator for OneGroupAccumulator {
             Input::States => self.merge(&unpack(values)?),
             Input::Rows => {
                 let rows = values.first().map_or(0, |column| column.len());
+                if rows == 0 {
+                    return Ok(());
+                }
                 self.touched = true;
                 self.zeros.resize(self.zeros.len().max(rows), 0);
                 self.groups.get_mut().update_batch(values, &self.zeros[..rows], None, 1)

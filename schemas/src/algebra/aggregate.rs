@@ -70,7 +70,7 @@ impl Aggregate {
         let key = format!("{whole:?}: {}; grouped: {grouped}", planned.field().data_type());
         let form = |input, output| {
             let planned = Arc::clone(&planned);
-            StateFunction::new(planned, &key, known.ordered, grouped, input, output)
+            StateFunction::new(planned, rows.schema().as_arrow(), &key, known.ordered, grouped, input, output)
                 .map(|function| Arc::new(AggregateUDF::new_from_impl(function)))
                 .map_err(planning)
         };

@@ -56,7 +56,8 @@ impl ViewPlan {
         let left = without(&asked.conditions, &own.conditions)?;
         let left = left.into_iter().map(|condition| columns.express(condition)).collect::<Option<Vec<_>>>()?;
         let groups = asked.groups.iter().map(|group| columns.group(group)).collect::<Option<Vec<_>>>()?;
-        let types = asked.output.fields().iter().skip(groups.len());
+        // Grouping sets have a column more.
+        let types = asked.output.fields().iter().skip(asked.output.fields().len() - asked.calls.len());
         let calls = asked.calls.iter().zip(types);
         let call = |(call, field): (&Expr, &Arc<Field>)| {
             let known = self.aggregates.iter().zip(&own.calls).enumerate();

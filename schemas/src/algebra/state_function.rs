@@ -8,7 +8,7 @@
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
-use arrow::datatypes::{DataType, Field, FieldRef, Fields};
+use arrow::datatypes::{DataType, Field, FieldRef, Fields, Schema};
 use datafusion::common::Result;
 use datafusion::logical_expr::function::{AccumulatorArgs, StateFieldsArgs};
 use datafusion::logical_expr::utils::AggregateOrderSensitivity;
@@ -30,13 +30,17 @@ pub(super) struct StateFunction {
     /// True in a view with groups.
     grouped: bool,
     state: Fields,
+    /// The types of the planned aggregate's arguments and of its ordering keys.
+    arguments: Vec<DataType>,
     input: Input,
     output: Output,
 }
 
 impl StateFunction {
+    /// `rows` is the schema over which the aggregate was planned.
     pub(super) fn new(
         planned: Arc<AggregateFunctionExpr>,
+        rows: &Schema,
         key: &str,
         ordered: bool,
         grouped: bool,
@@ -54,6 +58,7 @@ impl StateFunction {
             key: key.to_owned(),
             signature: Signature::variadic_any(Volatility::Immutable),
             state: state_fields(&planned)?,
+            arguments: argument_types(&planned, rows)?,
             planned,
             ordered,
             grouped,
@@ -82,6 +87,13 @@ fn state_fields(planned: &AggregateFunctionExpr) -> Result<Fields> {
         .enumerate()
         .map(|(i, field)| Field::new(format!("s{i}"), field.data_type().clone(), true))
         .collect())
+}
+
+/// The types of the columns that the planned aggregate reads of `rows`.
+fn argument_types(planned: &AggregateFunctionExpr, rows: &Schema) -> Result<Vec<DataType>> {
+    let arguments = planned.expressions().into_iter();
+    let keys = planned.order_bys().iter().map(|key| Arc::clone(&key.expr));
+    arguments.chain(keys).map(|expr| expr.data_type(rows)).collect()
 }
 
 impl PartialEq for StateFunction {
@@ -135,7 +147,13 @@ impl AggregateUDFImpl for StateFunction {
     fn accumulator(&self, _: AccumulatorArgs<'_>) -> Result<Box<dyn Accumulator>> {
         if self.by_groups() {
             let groups = self.planned.create_groups_accumulator()?;
-            return Ok(Box::new(OneGroupAccumulator::new(groups, self.state.clone(), self.input, self.output)));
+            return Ok(Box::new(OneGroupAccumulator::new(
+                groups,
+                self.state.clone(),
+                self.input,
+                self.output,
+                self.arguments.clone(),
+            )));
         }
         Ok(Box::new(StateAccumulator::new(
             self.planned.create_accumulator()?,

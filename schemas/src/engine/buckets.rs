@@ -66,7 +66,7 @@ impl Bucket {
 
     /// The spans within which a part of a time, as `date_part` names it, does not change; `None` for other parts.
     pub(crate) fn of_part(part: &str) -> Option<Self> {
-        Some(match part {
+        Some(match part.to_lowercase().as_str() {
             "year" => Bucket::Months(12),
             "quarter" => Bucket::Months(3),
             "month" => Bucket::Months(1),
