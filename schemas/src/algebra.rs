@@ -12,6 +12,8 @@
 //! accumulators do with rows and states, and `support` refuses every aggregate for which this is not enough.
 
 mod places;
+
+mod groupings;
 mod plans;
 mod prepared;
 mod split_plan;

@@ -16,6 +16,7 @@ mod array_length;
 mod extremes;
 mod get_field;
 pub mod lengths;
+mod mean;
 pub mod measure;
 mod not_in;
 mod sum;
@@ -31,6 +32,7 @@ pub(crate) mod in_calendar;
 mod arithmetic;
 
 mod at_time_zone;
+mod common_times;
 mod guarded;
 
 mod analysis;

@@ -54,6 +54,7 @@ use crate::activity::Activity;
 use crate::answer::{Answer, Batches};
 use crate::identity::AnswerIdentity;
 use crate::limits::allowance::Terms;
+use crate::limits::guard::CountWindows;
 use crate::limits::lanes::Lanes;
 use crate::limits::memory::{AllQueries, QueryPool};
 use crate::limits::places::Places;
@@ -103,6 +104,7 @@ impl Engine {
         options.sql_parser.collect_spans = true;
         let mut base = session::state_with(settings, env);
         base.register_udtf(endless::CHANGES, Arc::new(endless::EndlessChanges));
+        base.add_analyzer_rule(Arc::new(CountWindows));
         Ok(Self {
             lanes: Lanes::new(
                 config.target_partitions,

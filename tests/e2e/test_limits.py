@@ -225,6 +225,32 @@ def test_a_client_that_goes_away_takes_its_work_along(server):
     assert ask(server.url, "SELECT 1")[0] == "ok"
 
 
+# Values of window functions that are far larger than their rows.
+WINDOWS = [
+    "array_agg(a.n) OVER (ORDER BY a.n, b.n)",
+    "string_agg(a.k, ',') OVER (ORDER BY a.n, b.n)",
+    "array_agg(a.n) OVER ()",
+    "array_agg(a.n) FILTER (WHERE a.n % 2 = 0) OVER (PARTITION BY b.n)",
+    "max(CASE WHEN a.n = 7 THEN repeat(a.k, 2000) END) OVER ()",
+    "first_value(CASE WHEN a.n = 0 THEN repeat(a.k, 2000) END) OVER (ORDER BY a.n, b.n)",
+]
+
+
+@pytest.mark.parametrize("call", WINDOWS)
+def test_values_of_window_functions_count(server, call):
+    before = resident(server)
+    query = f"SELECT count(v) FROM (SELECT {call} AS v FROM s a JOIN s b ON b.n < 50)"
+    ended = []
+    asking = threading.Thread(target=lambda: ended.append(ask(server.url, query)))
+    asking.start()
+    most = before
+    while asking.is_alive():
+        most = max(most, resident(server))
+        time.sleep(0.02)
+    assert ended[0][0] in ENDS, ended
+    assert most < before + MEMORY * 5 // 4, f"{before >> 20} MiB became {most >> 20} MiB: {ended}"
+
+
 def test_a_join_that_cannot_end_is_refused_with_advice(thalweg, kafka, topic):
     fill(kafka.bootstrap, topic)
     server = thalweg(max_join_pairs=1_000_000, batch_interval="2s").start()

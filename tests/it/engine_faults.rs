@@ -5,7 +5,8 @@
 //! Invariant: no code of Thalweg runs in these tests.
 
 use datafusion::arrow::util::display::{ArrayFormatter, FormatOptions};
-use datafusion::prelude::SessionContext;
+use datafusion::execution::runtime_env::RuntimeEnvBuilder;
+use datafusion::prelude::{SessionConfig, SessionContext};
 
 /// The values of a query's rows, or its error.
 async fn ask(sql: &str) -> Result<String, String> {
@@ -65,6 +66,17 @@ async fn sums_wrap_around() {
 }
 
 #[tokio::test]
+async fn averages_wrap_around() {
+    let age = "arrow_cast(9223372036854775807, 'Duration(Microsecond)')";
+    let found = ask(&format!("SELECT CAST(avg(n) AS BIGINT) FROM (VALUES ({age}), ({age})) AS t(n) GROUP BY n")).await;
+    still(found, "-1");
+    let nines = "9".repeat(76);
+    let table = format!("(VALUES (CAST('{nines}' AS DECIMAL(76, 0)))) AS t(n), range(0, 18)");
+    let found = ask(&format!("SELECT avg(n) < 0 FROM {table}")).await;
+    still_fails(found, "Overflow");
+}
+
+#[tokio::test]
 async fn sums_of_distinct_values_wrap_around_in_windows() {
     let frame = "OVER (ORDER BY n ROWS BETWEEN 1 PRECEDING AND CURRENT ROW)";
     let table = "(VALUES (1), (9223372036854775807)) AS t(n)";
@@ -90,6 +102,35 @@ async fn times_end_in_the_year_2262() {
     let both = format!("(VALUES ({far}, DATE '2026-01-01')) AS s(t, d)");
     still_fails(ask(&format!("SELECT t > d FROM {both}")).await, "");
     still_fails(ask("SELECT to_timestamp('9999-12-31T00:00:00')").await, "");
+}
+
+#[tokio::test]
+async fn times_that_meet_end_in_the_year_2262() {
+    let far = "arrow_cast('9999-12-31T00:00:00', 'Timestamp(Microsecond, None)')";
+    let both = format!("(SELECT {far} AS t, DATE '9999-12-31' AS d) AS s");
+    for expression in ["coalesce(d, t)", "CASE WHEN t IS NULL THEN t ELSE d END", "greatest(t, d)", "[t, d]"] {
+        still_fails(ask(&format!("SELECT {expression} FROM {both}")).await, "");
+    }
+    still_fails(ask(&format!("SELECT t FROM {both} UNION ALL SELECT d FROM {both}")).await, "");
+    still_fails(ask(&format!("SELECT 1 FROM {both} JOIN (SELECT DATE '9999-12-31' AS x) AS o ON t = x")).await, "");
+}
+
+#[tokio::test]
+async fn words_after_group_by_are_ignored() {
+    let table = "(VALUES (1), (2)) AS t(n)";
+    still(ask(&format!("SELECT count(*) FROM (SELECT n FROM {table} GROUP BY n WITH ROLLUP) AS s")).await, "2");
+    still(ask(&format!("SELECT count(*) FROM (SELECT n FROM {table} GROUP BY ROLLUP (n)) AS s")).await, "3");
+}
+
+#[tokio::test]
+async fn values_of_windows_do_not_count() {
+    let small = RuntimeEnvBuilder::new().with_memory_limit(4 << 20, 1.0).build_arc().unwrap();
+    let context = SessionContext::new_with_config_rt(SessionConfig::new().with_target_partitions(1), small);
+    // The values have 64 MB.
+    let query = "SELECT array_agg(value) OVER (ORDER BY value) FROM generate_series(1, 4000)";
+    let batches = context.sql(query).await.unwrap().collect().await.unwrap();
+    let rows: usize = batches.iter().map(|batch| batch.num_rows()).sum();
+    assert_eq!(rows, 4000, "the fault is gone: see docs/engine-faults.md");
 }
 
 #[tokio::test]

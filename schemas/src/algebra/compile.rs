@@ -19,6 +19,7 @@ use datafusion::physical_plan::empty::EmptyExec;
 use datafusion::prelude::SessionContext;
 
 use super::aggregate::Aggregate;
+use super::groupings::check_groupings;
 use super::places::QueryPlaces;
 use super::plans;
 use super::prepared::{InputTable, PreparedPlan};
@@ -86,6 +87,7 @@ impl ViewPlan {
         let state = session.state();
         let dialect = state.config_options().sql_parser.dialect;
         let mut statement = state.sql_to_statement(query, &dialect).map_err(planning)?;
+        check_groupings(&statement, places)?;
         let named = syntax::mentioned(&statement);
         syntax::rewrite(&mut statement, |_| named.iter().copied().collect())?;
         let table = Arc::new(EmptyTable::new(stream.table_schema_with(&named)));

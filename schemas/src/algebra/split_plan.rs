@@ -162,6 +162,7 @@ fn refuse_expression(expr: &Expr) -> Option<Error> {
             "Create a view per query and combine them when you query.",
         ),
         Expr::GroupingSet(_) => {
+            // The syntax tree of a query has been checked for them.
             ("GROUPING SETS, CUBE and ROLLUP are not maintained".into(), "Create one view per grouping.")
         }
         Expr::Placeholder(_) | Expr::ScalarVariable(..) => {
@@ -184,10 +185,6 @@ fn refuse_expression(expr: &Expr) -> Option<Error> {
 fn place_of(expr: &Expr, places: &QueryPlaces<'_>) -> Option<TextSpan> {
     match expr {
         Expr::ScalarSubquery(_) | Expr::InSubquery(_) | Expr::Exists(_) => places.subquery(),
-        Expr::GroupingSet(_) => {
-            let kinds: [&[Keyword]; 3] = [&[Keyword::GROUPING, Keyword::SETS], &[Keyword::CUBE], &[Keyword::ROLLUP]];
-            kinds.iter().find_map(|keywords| places.clause(keywords))
-        }
         Expr::Alias(alias) => places.identifier(&alias.name),
         call => places.call(call)?.span,
     }

@@ -150,6 +150,32 @@ fn clauses_and_calls_of_views_have_places() {
     place(&view("SELECT array_agg(ts ORDER BY ts) AS n FROM s ORDER BY 1"), &[("4:46+8", "no order")]);
     place(&view("SELECT DISTINCT count(*) AS n FROM s"), &[("4:1+15", "DISTINCT")]);
     place(&view("SELECT device, count(*) AS n FROM s GROUP BY ROLLUP (device)"), &[("4:46+6", "ROLLUP")]);
+    for (groups, at) in [
+        ("CUBE (device, ts)", "4:46+4"),
+        ("ROLLUP(device, ts)", "4:46+6"),
+        ("GROUPING SETS ((device), ())", "4:46+13"),
+        ("GROUPING SETS (ROLLUP (device), CUBE (ts))", "4:46+13"),
+        ("CUBE ((device, ts))", "4:46+4"),
+        ("device, ROLLUP (ts)", "4:54+6"),
+        ("device WITH ROLLUP", "4:53+11"),
+        ("device, ts WITH CUBE", "4:57+9"),
+        ("ALL WITH ROLLUP", "4:50+11"),
+    ] {
+        place(&view(&format!("SELECT device, count(*) AS n FROM s GROUP BY {groups}")), &[(at, "are not maintained")]);
+    }
+    place(
+        &view("SELECT sum(n) AS n FROM (SELECT ts, count(*) AS n FROM s GROUP BY device, CUBE (ts)) AS q"),
+        &[("4:75+4", "CUBE")],
+    );
+    place(
+        &view("WITH q AS (SELECT count(*) AS n FROM s GROUP BY ROLLUP (device)) SELECT n FROM q"),
+        &[("4:49+6", "ROLLUP")],
+    );
+    place(
+        &view("SELECT count(*) AS n FROM s WHERE device IN (SELECT device FROM s GROUP BY CUBE (device))"),
+        &[("4:76+4", "CUBE")],
+    );
+    place(&view("SELECT count(*) AS n FROM s GROUP BY ()"), &[("4:29+8", "names no group")]);
     place(&view("SELECT device, sum(temperature) OVER (ORDER BY ts) AS n FROM s"), &[("4:16+3", "Window")]);
     place(&view("SELECT count(*) AS _n FROM s"), &[("4:20+2", "`_n`")]);
     place(&view("SELECT count(*) AS n FROM s WHERE ts > CURRENT_TIMESTAMP"), &[("4:40+17", "now()")]);

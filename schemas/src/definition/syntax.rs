@@ -15,9 +15,9 @@ use std::ops::ControlFlow;
 
 use datafusion::sql::parser::Statement as Parsed;
 use datafusion::sql::sqlparser::ast::{
-    AccessExpr, ExcludeSelectItem, Expr, Ident, Join, JoinConstraint, JoinOperator, ObjectName, ObjectNamePart, Query,
-    Select, SelectItem, SelectItemQualifiedWildcardKind, Statement, TableFactor, TableWithJoins, Value, ValueWithSpan,
-    VisitMut, VisitorMut, WildcardAdditionalOptions, visit_expressions,
+    AccessExpr, ExcludeSelectItem, Expr, GroupByExpr, Ident, Join, JoinConstraint, JoinOperator, ObjectName,
+    ObjectNamePart, Query, Select, SelectItem, SelectItemQualifiedWildcardKind, Statement, TableFactor, TableWithJoins,
+    Value, ValueWithSpan, VisitMut, VisitorMut, WildcardAdditionalOptions, visit_expressions,
 };
 
 use crate::definition::message::UNLISTED;
@@ -28,7 +28,8 @@ use crate::{Error, Result};
 /// Rewrites `statement` for the planner. `unlisted` gives the columns of a table that `*` leaves out, by the table's
 /// name.
 ///
-/// Errors: [`Error::RefuseDefinition`] for a pattern of `to_char` that the engine does not have.
+/// Errors: [`Error::RefuseDefinition`] for a pattern of `to_char` that the engine does not have, and for words after
+/// GROUP BY that the planner would ignore.
 pub fn rewrite(statement: &mut Parsed, unlisted: impl Fn(&ObjectName) -> Vec<&'static str>) -> Result<()> {
     let Some(statement) = inner_mut(statement) else { return Ok(()) };
     match VisitMut::visit(statement, &mut Rewriting { unlisted, tables: BTreeSet::new() }) {
@@ -88,7 +89,10 @@ impl<F: Fn(&ObjectName) -> Vec<&'static str>> VisitorMut for Rewriting<F> {
     fn pre_visit_select(&mut self, select: &mut Select) -> ControlFlow<Error> {
         self.leave_out_unlisted(select);
         join_lists(&mut select.from);
-        ControlFlow::Continue(())
+        match ignored_grouping(&select.group_by) {
+            Some(error) => ControlFlow::Break(error),
+            None => ControlFlow::Continue(()),
+        }
     }
 
     fn pre_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<Error> {
@@ -103,6 +107,16 @@ impl<F: Fn(&ObjectName) -> Vec<&'static str>> VisitorMut for Rewriting<F> {
         }
         ControlFlow::Continue(())
     }
+}
+
+/// Refuses `GROUP BY a, b WITH ROLLUP` and the like, of which the planner sees `GROUP BY a, b` alone.
+fn ignored_grouping(group_by: &GroupByExpr) -> Option<Error> {
+    let (GroupByExpr::Expressions(_, modifiers) | GroupByExpr::All(modifiers)) = group_by;
+    let modifier = modifiers.first()?;
+    Some(Error::refuse(
+        format!("`{modifier}` behind the expressions of GROUP BY is not supported"),
+        "Write GROUP BY ROLLUP (a, b), CUBE (a, b) or GROUPING SETS ((a, b), (a), ()).",
+    ))
 }
 
 /// Turns `.name` behind a subscript or a call into `['name']`. In front of the first subscript, the planner itself
@@ -300,6 +314,24 @@ mod tests {
             "SELECT 1 FROM ((a JOIN b ON true) LEFT JOIN UNNEST(a.x) AS t (y) ON true) JOIN c ON true",
         );
         check("SELECT 1 FROM UNNEST([1]) AS t(y)", "SELECT 1 FROM UNNEST([1]) AS t (y)");
+    }
+
+    #[test]
+    fn words_that_the_planner_ignores_are_refused() {
+        for (written, word) in [
+            ("SELECT a FROM s GROUP BY a WITH ROLLUP", "`WITH ROLLUP`"),
+            ("SELECT a FROM s GROUP BY a, b WITH CUBE", "`WITH CUBE`"),
+            ("SELECT a FROM s GROUP BY ALL WITH ROLLUP", "`WITH ROLLUP`"),
+            ("SELECT * FROM (SELECT a FROM s GROUP BY a WITH TOTALS) AS t", "`WITH TOTALS`"),
+            ("WITH t AS (SELECT a FROM s GROUP BY a WITH ROLLUP) SELECT 1", "`WITH ROLLUP`"),
+            ("SELECT 1 WHERE 1 IN (SELECT count(*) FROM s GROUP BY a WITH CUBE)", "`WITH CUBE`"),
+            ("SELECT 1 UNION SELECT count(*) FROM s GROUP BY a WITH CUBE", "`WITH CUBE`"),
+        ] {
+            let mut statement = DFParser::parse_sql(written).unwrap().remove(0).unwrap();
+            let error = rewrite(&mut statement, |_| Vec::new()).unwrap_err().to_string();
+            assert!(error.contains(word), "{written}: {error}");
+        }
+        check("SELECT a FROM s GROUP BY ROLLUP(a, b)", "SELECT a FROM s GROUP BY ROLLUP (a, b)");
     }
 
     #[test]

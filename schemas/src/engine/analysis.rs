@@ -1,8 +1,8 @@
 //! Rules that every plan goes through before it is optimised: `NOT IN` knows of NULLs, times are in microseconds, and
 //! arithmetic is checked.
 //!
-//! [`Microseconds`] comes before the engine's coercion of types and [`Exact`] after it. Both come before constants are
-//! folded, so folding uses the same arithmetic as rows do.
+//! [`Microseconds`] and [`CommonTimes`] come before the engine's coercion of types and [`Exact`] after it. All come
+//! before constants are folded, so folding uses the same arithmetic as rows do.
 //!
 //! Invariant: a rule that has been applied changes nothing when it is applied again. Plans of a view are analysed when
 //! the view is compiled, and once more when they are run.
@@ -21,6 +21,7 @@ use datafusion::optimizer::analyzer::{Analyzer, AnalyzerRule};
 
 use super::arithmetic;
 use super::at_time_zone::AtTimeZone;
+use super::common_times::CommonTimes;
 use super::floats::{in_set, is_float, is_in_set};
 use super::get_field::GetField;
 use super::guarded;
@@ -30,7 +31,9 @@ use super::not_in::NotIn;
 /// The engine's rules, and ours around them.
 pub(super) fn rules() -> Vec<Arc<dyn AnalyzerRule + Send + Sync>> {
     let mut rules = Analyzer::new().rules;
-    rules.splice(0..0, [Arc::new(NotIn) as Arc<dyn AnalyzerRule + Send + Sync>, Arc::new(Microseconds)]);
+    let before: [Arc<dyn AnalyzerRule + Send + Sync>; 3] =
+        [Arc::new(NotIn), Arc::new(Microseconds), Arc::new(CommonTimes)];
+    rules.splice(0..0, before);
     rules.push(Arc::new(Exact));
     rules
 }

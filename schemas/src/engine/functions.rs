@@ -14,6 +14,7 @@ use datafusion::logical_expr::{AggregateUDF, ScalarUDF};
 use super::array_length::ArrayLength;
 use super::extremes;
 use super::lengths;
+use super::mean::ExactMean;
 use super::measure::Measure;
 use super::sum::WideSum;
 use super::time_functions::{DateBin, DateTrunc, Now, ToTimestamp};
@@ -43,6 +44,7 @@ pub(super) fn register(state: &mut SessionState) -> Result<()> {
     }
     let aggregates = [
         AggregateUDF::new_from_impl(WideSum::new()),
+        AggregateUDF::new_from_impl(ExactMean::new()),
         AggregateUDF::new_from_impl(extremes::min()),
         AggregateUDF::new_from_impl(extremes::max()),
         AggregateUDF::new_from_impl(Measure::new()),

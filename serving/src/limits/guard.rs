@@ -8,6 +8,8 @@
 
 mod copies;
 mod filter;
+mod windows;
+
 mod stream;
 
 use std::fmt;
@@ -29,6 +31,8 @@ use datafusion::physical_plan::{
 };
 
 use self::copies::CopyReservations;
+pub(crate) use self::windows::CountWindows;
+use self::windows::WindowValues;
 use super::allowance::Allowance;
 use super::growth;
 use super::slices::Unnested;
@@ -122,6 +126,8 @@ struct Duty {
     made: Option<Arc<CopyReservations>>,
     /// The columns that the operator above joins to longer values, as often as they occur there.
     joined: Arc<[usize]>,
+    /// The values that the window functions of the operator below make.
+    values: Arc<[Arc<WindowValues>]>,
 }
 
 /// The operator.
@@ -240,6 +246,7 @@ fn joins_values(expression: &Arc<dyn PhysicalExpr>) -> bool {
 /// the node among joins, if it is one.
 fn guard(node: Arc<dyn ExecutionPlan>, number: usize, allowance: &Arc<Allowance>) -> Result<Arc<dyn ExecutionPlan>> {
     let node = with_checked_filter(node, allowance)?;
+    let (node, values) = windows::counted(node, allowance)?;
     let made = COPIERS.contains(&node.name()).then(Arc::<CopyReservations>::default);
     let node = with_duties(node, number, made.as_ref(), allowance)?;
     let counted = match node.name() {
@@ -248,7 +255,8 @@ fn guard(node: Arc<dyn ExecutionPlan>, number: usize, allowance: &Arc<Allowance>
         _ => Counted::Nothing,
     };
     let cut = Cut::Rows(allowance.batch_rows());
-    let duty = Duty { counted, cut, join: None, once: false, copied: None, made, joined: Arc::default() };
+    let values = values.into();
+    let duty = Duty { counted, cut, join: None, once: false, copied: None, made, joined: Arc::default(), values };
     let rows = match JOINS.contains(&node.name()) {
         true => allowance.join_rows(number),
         false => allowance.batch_rows(),

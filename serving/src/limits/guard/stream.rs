@@ -169,6 +169,8 @@ impl Stream for GuardStream {
         }
         match next {
             Some(Ok(batch)) => {
+                // They count as a batch from now on.
+                self.duty.values.iter().for_each(|values| values.hand_on(batch.num_rows()));
                 if let Err(error) = self.look_at(&batch) {
                     return self.end(Some(Err(error)));
                 }
