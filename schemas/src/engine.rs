@@ -37,6 +37,7 @@ mod guarded;
 
 mod analysis;
 mod functions;
+mod same_types;
 mod sql_types;
 mod unnest;
 

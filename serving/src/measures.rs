@@ -7,13 +7,14 @@
 
 use std::collections::BTreeMap;
 
-use datafusion::common::tree_node::{Transformed, TransformedResult, TreeNode};
+use datafusion::common::tree_node::{Transformed, TransformedResult, TreeNode, TreeNodeRecursion};
 use datafusion::common::{Column, DFSchema, Result as EngineResult, internal_err, plan_err};
 use datafusion::error::DataFusionError;
 use datafusion::logical_expr::expr::AggregateFunction;
 use datafusion::logical_expr::logical_plan::Aggregate;
 use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder};
 use thalweg_schemas::algebra::measured;
+use thalweg_schemas::engine::measure::MEASURE;
 
 use crate::pin::{PinnedView, Pins};
 use crate::planned_table::{TableContent, with_table};
@@ -31,11 +32,37 @@ pub(crate) fn replace_measures(plan: LogicalPlan, pins: &Pins) -> EngineResult<L
         }),
         _ => Ok(Transformed::no(node)),
     })?;
+    refuse_left(&replaced.data)?;
     if !replaced.transformed {
         return Ok(replaced.data);
     }
     // States of a row that an outer join has added are NULL.
     replaced.data.transform_up_with_subqueries(|node| Ok(Transformed::yes(node.recompute_schema()?))).data()
+}
+
+/// Errors: a call of `measure` is left, such as one with OVER.
+fn refuse_left(plan: &LogicalPlan) -> EngineResult<()> {
+    plan.apply_with_subqueries(|node| {
+        node.apply_expressions(|expr| {
+            let is_left = expr.exists(|inner| Ok(is_measure(inner)))?;
+            match is_left {
+                true => plan_err!(
+                    "measure() takes a column of a view, without OVER: SELECT device, measure(mean) FROM device_minutes \
+                     GROUP BY device"
+                ),
+                false => Ok(TreeNodeRecursion::Continue),
+            }
+        })
+    })?;
+    Ok(())
+}
+
+fn is_measure(expr: &Expr) -> bool {
+    match expr {
+        Expr::AggregateFunction(call) => call.func.name() == MEASURE,
+        Expr::WindowFunction(call) => call.fun.name() == MEASURE,
+        _ => false,
+    }
 }
 
 /// The aggregate with calls over states in the places of its calls of `measure`, and with the same columns. `None` if it

@@ -88,6 +88,7 @@ impl Options {
                 })?;
             }
             "certificate" => self.certificate = is_true("certificate", value)?,
+            "rollups" if value == "default" => self.rollups = None,
             "rollups" => self.rollups = Some(is_true("rollups", value)?),
             other => {
                 return Err(refused(format!(
@@ -140,8 +141,8 @@ fn allows(name: &str, value: &str) -> Result<bool> {
 
 fn is_true(name: &str, value: &str) -> Result<bool> {
     match value {
-        "true" => Ok(true),
-        "false" => Ok(false),
+        "true" | "on" => Ok(true),
+        "false" | "off" => Ok(false),
         other => Err(refused(format!("{name} is `true` or `false`, not `{}`", other.escape_debug()))),
     }
 }
@@ -248,7 +249,7 @@ mod tests {
         );
         check(
             "SET thalweg.rollups = false; SELECT 1",
-            Ok(("                              SELECT 1", Options { rollups: Some(false), ..Options::default() })),
+            Ok(("                             SELECT 1", Options { rollups: Some(false), ..Options::default() })),
         );
         // Other settings are left in the text; the statement parser refuses them.
         check("SET datafusion.x = 1; SELECT 1", Ok(("SET datafusion.x = 1; SELECT 1", options(None, false))));

@@ -66,6 +66,17 @@ async fn sums_wrap_around() {
 }
 
 #[tokio::test]
+async fn a_sum_beside_a_distinct_has_more_digits() {
+    let table = "(VALUES (1, CAST(1.5 AS DECIMAL(18, 4)))) AS t(k, d)";
+    let frame =
+        SessionContext::new().sql(&format!("SELECT sum(DISTINCT k), sum(d) FROM {table} GROUP BY k")).await.unwrap();
+    let digits = |schema: &datafusion::arrow::datatypes::Schema| schema.field(1).data_type().to_string();
+    let described = digits(frame.schema().as_arrow());
+    let found = frame.collect().await.unwrap();
+    still(Ok(format!("{described}, {}", digits(&found[0].schema()))), "Decimal128(28, 4), Decimal128(38, 4)");
+}
+
+#[tokio::test]
 async fn averages_wrap_around() {
     let age = "arrow_cast(9223372036854775807, 'Duration(Microsecond)')";
     let found = ask(&format!("SELECT CAST(avg(n) AS BIGINT) FROM (VALUES ({age}), ({age})) AS t(n) GROUP BY n")).await;

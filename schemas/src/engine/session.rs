@@ -15,7 +15,7 @@ use datafusion::prelude::SessionConfig;
 use super::guarded::{self, GuardedPlanner};
 use super::sql_types::MicrosecondTypes;
 use super::unnest::UnnestJoins;
-use super::{analysis, functions};
+use super::{analysis, functions, same_types};
 use crate::warehouse::Warehouse;
 use crate::{Error, Result};
 
@@ -76,7 +76,7 @@ pub fn state_with(config: SessionConfig, env: Arc<RuntimeEnv>) -> SessionState {
         .with_runtime_env(env)
         .with_default_features()
         .with_analyzer_rules(analysis::rules())
-        .with_optimizer_rules(guarded::rules())
+        .with_optimizer_rules(same_types::held(guarded::rules()))
         .with_query_planner(Arc::new(GuardedPlanner))
         .with_type_planner(Arc::new(MicrosecondTypes))
         .with_relation_planners(vec![Arc::new(UnnestJoins)])

@@ -4,6 +4,8 @@
 mod long_values;
 mod sweep;
 
+use arrow::array::AsArray;
+use arrow::datatypes::{DataType, Decimal128Type, Schema};
 use datafusion::common::ScalarValue;
 
 use super::session;
@@ -17,7 +19,7 @@ pub(super) async fn ask(sql: &str) -> Result<String, String> {
     for batch in &batches {
         for row in 0..batch.num_rows() {
             let cells = batch.columns().iter().map(|column| {
-                let array = arrow::compute::cast(column, &arrow::datatypes::DataType::Utf8);
+                let array = arrow::compute::cast(column, &DataType::Utf8);
                 array.map(|array| ScalarValue::try_from_array(&array, row).unwrap().to_string())
             });
             rows.push(cells.collect::<Result<Vec<_>, _>>().map_err(|e| e.to_string())?.join(" "));
@@ -325,6 +327,21 @@ async fn not_in_knows_of_nulls() {
     }
     let within = format!("{with} SELECT l.id FROM l WHERE (l.id IN (SELECT id FROM r)) IS NULL");
     assert!(ask(&within).await.unwrap_err().contains("Use EXISTS"));
+}
+
+#[tokio::test]
+async fn a_sum_beside_a_distinct_keeps_its_type() {
+    let table = "(VALUES (1, CAST(1.5 AS DECIMAL(18, 4))), (1, CAST(2.5 AS DECIMAL(18, 4)))) AS t(k, d)";
+    for calls in ["sum(DISTINCT k) AS n, sum(d) AS s", "count(DISTINCT k) AS n, sum(d) AS s, max(d) AS m"] {
+        let session = session::context(session::runtime(None, None, None).unwrap(), 1);
+        let frame = session.sql(&format!("SELECT {calls} FROM {table} GROUP BY k")).await.unwrap();
+        let described = frame.schema().as_arrow().clone();
+        let found = frame.collect().await.unwrap();
+        let types = |schema: &Schema| schema.fields().iter().map(|f| f.data_type().clone()).collect::<Vec<_>>();
+        assert_eq!(types(&found[0].schema()), types(&described), "{calls}");
+        assert_eq!(described.field(1).data_type(), &DataType::Decimal128(28, 4), "{calls}");
+        assert_eq!(found[0].column(1).as_primitive::<Decimal128Type>().value(0), 40_000, "{calls}");
+    }
 }
 
 #[tokio::test]

@@ -216,7 +216,7 @@ pub(super) async fn plan(
     config.options_mut().execution.sort_spill_reservation_bytes = first_merge(terms.memory, terms.threads);
     *state.config_mut() = config;
     let (rows, system) = std::mem::take(&mut *tables.system).rows(allowance.pool())?;
-    let BoundPlan { plan: logical, rolled_up, .. } = logical(&mut state, query, &tables, rows).await?;
+    let BoundPlan { plan: logical, rolled_up, .. } = logical(&mut state, query, &tables, rows, Purpose::Run).await?;
     let env = RuntimeEnvBuilder::from_runtime_env(state.runtime_env())
         .with_memory_pool(allowance.operators_pool())
         .build_arc()
@@ -234,10 +234,19 @@ pub(super) async fn plan(
 ///
 /// Errors: those of [`plan`] before the optimizer.
 pub(super) async fn describe(mut state: SessionState, query: &ReadQuery, tables: QueryTables) -> Result<Description> {
-    let BoundPlan { plan: logical, parameters, .. } = logical(&mut state, query, &tables, SystemRows::new()).await?;
+    let BoundPlan { plan: logical, parameters, .. } =
+        logical(&mut state, query, &tables, SystemRows::new(), Purpose::Describe).await?;
     let columns = state.analyzer().execute_and_check(logical, state.config_options(), |_, _| {}).map_err(planning)?;
     let tables = query.tables().to_vec();
     Ok(Description { parameters, columns: Some(repeats::shown(columns.schema().inner())), tables })
+}
+
+/// What a plan is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Purpose {
+    Run,
+    /// The tables have no plans.
+    Describe,
 }
 
 /// The plan of a statement with the values of its placeholders.
@@ -255,6 +264,7 @@ async fn logical(
     query: &ReadQuery,
     tables: &QueryTables,
     system: SystemRows,
+    purpose: Purpose,
 ) -> Result<BoundPlan> {
     let mut statement = query.statement.clone();
     let mut prepared = tables.postgres.prepare(&mut statement, &tables.catalog, state).map_err(planning)?;
@@ -274,13 +284,13 @@ async fn logical(
     let frontiers = frontier_function::function(&query.frontiers_of, &tables.catalog, &tables.pins);
     state.register_udf(Arc::new(frontiers)).map_err(planning)?;
     let state = &*state;
-    let planned = bound(state, statement, query, &tables.pins).await;
+    let planned = bound(state, statement, query, &tables.pins, purpose).await;
     match prepared.instead {
         None => planned,
         // The planner does not take every query of a client. A poorer answer is better than none.
         Some(instead) => match planned {
             Ok(bound) if state.create_physical_plan(&bound.plan).await.is_ok() => Ok(bound),
-            planned => match bound(state, instead, query, &tables.pins).await {
+            planned => match bound(state, instead, query, &tables.pins, purpose).await {
                 instead @ (Ok(_) | Err(Error::RefuseSize { .. } | Error::ChangeByQuery(_))) => instead,
                 Err(_) => planned,
             },
@@ -299,7 +309,13 @@ fn refuse_unfit(plan: &LogicalPlan) -> Result<()> {
 }
 
 /// Plans `statement` with the values of `query`, over the tables' plans. Nothing is optimised before its size is known.
-async fn bound(state: &SessionState, statement: EngineStatement, query: &ReadQuery, pins: &Pins) -> Result<BoundPlan> {
+async fn bound(
+    state: &SessionState,
+    statement: EngineStatement,
+    query: &ReadQuery,
+    pins: &Pins,
+    purpose: Purpose,
+) -> Result<BoundPlan> {
     let planned = parameters::bind(statement, query.placeholders, &query.bindings, |statement| async move {
         let mut apart = statement.clone();
         match state.statement_to_plan(statement).await {
@@ -311,9 +327,9 @@ async fn bound(state: &SessionState, statement: EngineStatement, query: &ReadQue
         }
     });
     let (plan, parameters) = planned.await?;
-    let has_views = pins.values().any(|pin| !pin.views.is_empty());
+    let may_roll_up = query.rolls_up && pins.values().any(|pin| pin.rows.is_some() && !pin.views.is_empty());
     let (plan, rolled_up) = match &query.called {
-        Some(called) if has_views && (query.rolls_up || called.measures()) => {
+        Some(called) if purpose == Purpose::Run && (may_roll_up || called.measures()) => {
             refuse_unfit(&plan)?;
             let analysed = state.analyzer().execute_and_check(plan, state.config_options(), |_, _| {});
             let measured = analysed.and_then(|plan| measures::replace_measures(plan, pins)).map_err(planning)?;

@@ -87,9 +87,11 @@ const VALUE_BYTES: usize = 4 << 10;
 const FRONTIER_BYTES: usize = 1 << 20;
 
 /// Options of queries, with their values at the start.
-const OPTIONS: [(&str, &str); 4] = [
+const OPTIONS: [(&str, &str); 6] = [
+    ("thalweg.certificate", "false"),
     ("thalweg.min_frontier", "{}"),
     ("thalweg.partial", "refuse"),
+    ("thalweg.rollups", "default"),
     ("thalweg.source", "merged"),
     ("thalweg.stale", "refuse"),
 ];
@@ -286,6 +288,10 @@ mod tests {
         check("thalweg.partial", "allow", Ok("allow"));
         check("THALWEG.STALE", "allow", Ok("allow"));
         check("thalweg.stale", "perhaps", Err("22023"));
+        check("thalweg.rollups", "off", Ok("off"));
+        check("thalweg.rollups", "default", Ok("default"));
+        check("thalweg.rollups", "perhaps", Err("22023"));
+        check("thalweg.certificate", "true", Ok("true"));
         check("thalweg.parts", "allow", Err("22023"));
     }
 
