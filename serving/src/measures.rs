@@ -65,8 +65,8 @@ fn is_measure(expr: &Expr) -> bool {
     }
 }
 
-/// The aggregate with calls over states in the places of its calls of `measure`, and with the same columns. `None` if it
-/// has no such call.
+/// The aggregate with calls over states in the places of its calls of `measure`, and with the same columns. `None` if
+/// it has no such call.
 fn without_measures(aggregate: &Aggregate, pins: &Pins) -> EngineResult<Option<LogicalPlan>> {
     let mut input = aggregate.input.as_ref().clone();
     let mut carried: BTreeMap<Vec<usize>, Vec<Column>> = BTreeMap::new();
@@ -214,8 +214,8 @@ fn rows_with_states(content: &TableContent, pins: &Pins) -> EngineResult<Logical
     rows.map_err(|error| DataFusionError::External(Box::new(error)))
 }
 
-/// The plan with `rows` in the place of the table at the end of `path`, and with their columns `hidden` carried up to the
-/// top, where they have the returned names.
+/// The plan with `rows` in the place of the table at the end of `path`, and with their columns `hidden` carried up to
+/// the top, where they have the returned names.
 fn carry(
     plan: &LogicalPlan,
     path: &[usize],

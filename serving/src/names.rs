@@ -183,8 +183,8 @@ pub(crate) fn refuse_sided_streams(
 /// place in the text.
 ///
 /// Errors: [`Error::NotReady`] for a view that is being built for the first time, [`Error::ViewFailed`] if its run has
-/// failed, [`Error::NotUnderstood`]. `metrics` knows the newest runs. Views that may answer an aggregate of `called` over
-/// rows are pinned if they can be.
+/// failed, [`Error::NotUnderstood`]. `metrics` knows the newest runs. Views that may answer an aggregate of `called`
+/// over rows are pinned if they can be.
 pub(crate) fn wanted(
     catalog: &Catalog,
     references: &[TableReference],

@@ -34,7 +34,7 @@ impl CalledAggregates {
             EngineStatement::Explain(explain) => return Self::of(&explain.statement, state),
             _ => return None,
         };
-        let mut found = Aggregates { state, names: BTreeSet::new(), groups: false };
+        let mut found = FoundCalls { state, names: BTreeSet::new(), groups: false };
         // The visit never breaks.
         let _ = statement.visit(&mut found);
         (found.groups || !found.names.is_empty()).then_some(Self(found.names))
@@ -55,13 +55,13 @@ impl CalledAggregates {
 /// Aggregates that groups may answer without a state.
 const OF_GROUPS: [&str; 5] = ["count", "min", "max", "bool_and", "bool_or"];
 
-struct Aggregates<'a> {
+struct FoundCalls<'a> {
     state: &'a SessionState,
     names: BTreeSet<String>,
     groups: bool,
 }
 
-impl Visitor for Aggregates<'_> {
+impl Visitor for FoundCalls<'_> {
     type Break = ();
 
     fn pre_visit_expr(&mut self, expr: &SqlExpr) -> ControlFlow<()> {

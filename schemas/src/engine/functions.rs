@@ -15,7 +15,7 @@ use super::array_length::ArrayLength;
 use super::extremes;
 use super::lengths;
 use super::mean::ExactMean;
-use super::measure::Measure;
+use super::measure::MeasureCall;
 use super::sum::WideSum;
 use super::time_functions::{DateBin, DateTrunc, Now, ToTimestamp};
 
@@ -47,7 +47,7 @@ pub(super) fn register(state: &mut SessionState) -> Result<()> {
         AggregateUDF::new_from_impl(ExactMean::new()),
         AggregateUDF::new_from_impl(extremes::min()),
         AggregateUDF::new_from_impl(extremes::max()),
-        AggregateUDF::new_from_impl(Measure::new()),
+        AggregateUDF::new_from_impl(MeasureCall::new()),
     ];
     for function in aggregates {
         state.register_udaf(Arc::new(function))?;

@@ -19,7 +19,7 @@ mod values;
 
 mod rules;
 
-pub(super) use rules::{GuardedPlanner, rules};
+pub(super) use rules::{GuardedPlanner, Rule, rules};
 pub(super) use values::{protect, protect_cases};
 
 #[cfg(test)]

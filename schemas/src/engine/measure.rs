@@ -12,17 +12,17 @@ use datafusion::logical_expr::{Accumulator, AggregateUDFImpl, Signature, Volatil
 pub const MEASURE: &str = "measure";
 
 #[derive(Debug, PartialEq, Eq, Hash)]
-pub(super) struct Measure {
+pub(super) struct MeasureCall {
     signature: Signature,
 }
 
-impl Measure {
+impl MeasureCall {
     pub(super) fn new() -> Self {
         Self { signature: Signature::any(1, Volatility::Immutable) }
     }
 }
 
-impl AggregateUDFImpl for Measure {
+impl AggregateUDFImpl for MeasureCall {
     fn name(&self) -> &'static str {
         MEASURE
     }

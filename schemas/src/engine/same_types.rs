@@ -12,7 +12,7 @@ use datafusion::common::tree_node::Transformed;
 use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder, cast};
 use datafusion::optimizer::{ApplyOrder, OptimizerConfig, OptimizerRule};
 
-type Rule = Arc<dyn OptimizerRule + Send + Sync>;
+use super::guarded::Rule;
 
 /// `rules` with the one rule that changes types held to them.
 pub(super) fn held(mut rules: Vec<Rule>) -> Vec<Rule> {

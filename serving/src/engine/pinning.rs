@@ -52,8 +52,8 @@ impl Engine {
         })
     }
 
-    /// Pins the streams behind `references`, with views that may answer aggregates of `called`. A pin that fails is tried
-    /// again for a `wait`.
+    /// Pins the streams behind `references`, with views that may answer aggregates of `called`. A pin that fails is
+    /// tried again for a `wait`.
     async fn pin_streams(
         &self,
         references: &[TableReference],

@@ -16,11 +16,11 @@ use crate::engine::in_calendar::checked;
 
 /// The groups of a view, as columns of its states.
 pub(super) struct GroupColumns<'v> {
-    groups: Vec<Group<'v>>,
+    groups: Vec<ViewGroup<'v>>,
     columns: &'v DFSchema,
 }
 
-struct Group<'v> {
+struct ViewGroup<'v> {
     expr: &'v Expr,
     column: Expr,
     /// False if equal values may differ: 0.0 and -0.0 are one group.
@@ -31,7 +31,7 @@ struct Group<'v> {
 impl<'v> GroupColumns<'v> {
     pub(super) fn of(view: &'v TableAggregate) -> Self {
         let columns = view.columns.as_ref();
-        let groups = view.groups.iter().enumerate().map(|(i, expr)| Group {
+        let groups = view.groups.iter().enumerate().map(|(i, expr)| ViewGroup {
             expr,
             column: Expr::Column(Column::new_unqualified(group_name(i))),
             is_exact: expr.get_type(columns).is_ok_and(|data_type| !has_floats(&data_type)),
@@ -104,7 +104,8 @@ impl<'v> GroupColumns<'v> {
 
     /// The group column with times that are cut to spans of `time` within those of `coarse`.
     fn within(&self, coarse: Bucket, time: &Expr) -> Option<&Expr> {
-        let is_within = |group: &&Group<'_>| group.bucket.is_some_and(|(fine, of)| of == time && fine.refines(coarse));
+        let is_within =
+            |group: &&ViewGroup<'_>| group.bucket.is_some_and(|(fine, of)| of == time && fine.refines(coarse));
         self.groups.iter().find(is_within).map(|group| &group.column)
     }
 
@@ -137,7 +138,7 @@ impl<'v> GroupColumns<'v> {
         let Expr::BinaryExpr(BinaryExpr { left, op, right }) = expr else { return None };
         let of = |side: &Expr, op: Operator, bound: &Expr| {
             let time = as_utc(side, self.columns);
-            let separates = |group: &&Group<'_>| {
+            let separates = |group: &&ViewGroup<'_>| {
                 group.bucket.is_some_and(|(bucket, of)| of == time && self.separates(bucket, op, bound))
             };
             let column = &self.groups.iter().find(separates)?.column;

@@ -12,8 +12,8 @@ use super::fixture::{compile, direct, rows, states_of, stream_definition, text};
 use crate::algebra::{TableAggregate, ViewPlan, batches, collect};
 use crate::engine::session;
 
-/// The query's plan with its aggregates answered from states of `view`, which were made of two parts of the rows; `None`
-/// if the view answers none of them.
+/// The query's plan with its aggregates answered from states of `view`, which were made of two parts of the rows.
+/// `None` if the view answers none of them.
 async fn rolled_up(view: &ViewPlan, query: &str) -> Option<LogicalPlan> {
     let context = SessionContext::new_with_state(session::state(session::runtime(None, None, None).unwrap(), 1));
     let table = EmptyTable::new(stream_definition().table_schema_with(&[].into()));

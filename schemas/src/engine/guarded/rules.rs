@@ -24,7 +24,7 @@ use super::fallible::may_fail;
 use super::given::in_place;
 use super::values::root;
 
-type Rule = Arc<dyn OptimizerRule + Send + Sync>;
+pub(in super::super) type Rule = Arc<dyn OptimizerRule + Send + Sync>;
 
 /// The engine's rules, and ours among them.
 pub(in super::super) fn rules() -> Vec<Rule> {
