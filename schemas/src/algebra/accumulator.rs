@@ -68,17 +68,34 @@ fn pack(states: Vec<ArrayRef>, fields: &Fields) -> Result<ArrayRef> {
     Ok(Arc::new(StructArray::try_new(fields.clone(), columns, None)?))
 }
 
+/// Gives the groups a row of NULLs that is left out.
+fn leave_out(groups: &mut dyn GroupsAccumulator, arguments: &[DataType], total_num_groups: usize) -> Result<()> {
+    if total_num_groups == 0 {
+        return Ok(());
+    }
+    let row: Vec<ArrayRef> = arguments.iter().map(|data_type| new_null_array(data_type, 1)).collect();
+    groups.update_batch(&row, &[0], Some(&BooleanArray::from(vec![false])), total_num_groups)
+}
+
 /// A groups accumulator that delegates to the groups accumulator of the planned aggregate.
 pub(super) struct StateGroupsAccumulator {
     groups: Box<dyn GroupsAccumulator>,
     state: Fields,
     input: Input,
     output: Output,
+    /// The types of the aggregate's arguments and of its ordering keys.
+    arguments: Vec<DataType>,
 }
 
 impl StateGroupsAccumulator {
-    pub(super) fn new(groups: Box<dyn GroupsAccumulator>, state: Fields, input: Input, output: Output) -> Self {
-        Self { groups, state, input, output }
+    pub(super) fn new(
+        groups: Box<dyn GroupsAccumulator>,
+        state: Fields,
+        input: Input,
+        output: Output,
+        arguments: Vec<DataType>,
+    ) -> Self {
+        Self { groups, state, input, output, arguments }
     }
 }
 
@@ -96,6 +113,8 @@ impl GroupsAccumulator for StateGroupsAccumulator {
                 None => self.groups.merge_batch(&unpack(values)?, group_indices, total_num_groups),
                 Some(keep) => {
                     let keep = &no_nulls(keep);
+                    // The engine takes all groups for ones with a value until a row was left out.
+                    leave_out(self.groups.as_mut(), &self.arguments, total_num_groups)?;
                     let states = values.iter().map(|states| Ok(filter(states, keep)?)).collect::<Result<Vec<_>>>()?;
                     let kept = group_indices.iter().zip(keep.values()).filter(|(_, keep)| *keep);
                     let kept: Vec<usize> = kept.map(|(group, _)| *group).collect();
@@ -168,15 +187,13 @@ impl OneGroupAccumulator {
         self.groups.get_mut().merge_batch(states, &self.zeros[..rows], 1)
     }
 
-    /// Creates the single group if no batch has done so: an aggregate over no rows has a value too. The engine takes a
-    /// group for one with a value until a row was left out, so that is what the group begins with.
+    /// Creates the single group if no batch has done so: an aggregate over no rows has a value too.
     fn touch(&mut self) -> Result<()> {
         if self.touched {
             return Ok(());
         }
         self.touched = true;
-        let row: Vec<ArrayRef> = self.arguments.iter().map(|data_type| new_null_array(data_type, 1)).collect();
-        self.groups.get_mut().update_batch(&row, &[0], Some(&BooleanArray::from(vec![false])), 1)
+        leave_out(self.groups.get_mut().as_mut(), &self.arguments, 1)
     }
 }
 

@@ -14,6 +14,7 @@ use datafusion::common::{DFSchemaRef, ExprSchema, Result as PlanResult};
 use datafusion::datasource::empty::EmptyTable;
 use datafusion::error::DataFusionError;
 use datafusion::execution::TaskContext;
+use datafusion::logical_expr::utils::grouping_set_to_exprlist;
 use datafusion::logical_expr::{AggregateUDF, Expr, LogicalPlan, LogicalPlanBuilder, ScalarUDF};
 use datafusion::physical_plan::empty::EmptyExec;
 use datafusion::prelude::SessionContext;
@@ -127,7 +128,7 @@ impl ViewPlan {
             name: view.name.clone(),
             stream: stream.name.clone(),
             input: aggregate.input.as_ref().clone(),
-            groups: aggregate.group_expr.clone(),
+            groups: once(&aggregate.group_expr).map_err(planning)?,
             aggregates,
             aggregate_schema: Arc::clone(&aggregate.schema),
             shape: TableAggregate::of(&LogicalPlan::Aggregate(aggregate)).map(|(shape, _)| shape),
@@ -388,6 +389,11 @@ pub(super) fn shown(top: LogicalPlan) -> PlanResult<LogicalPlan> {
     });
     let output = output.collect::<Vec<_>>();
     LogicalPlanBuilder::from(top).project(output)?.build()
+}
+
+/// The groups of an aggregate: `GROUP BY k, k` has one.
+fn once(groups: &[Expr]) -> PlanResult<Vec<Expr>> {
+    Ok(grouping_set_to_exprlist(groups)?.into_iter().cloned().collect())
 }
 
 /// The text of an expression, as its author knows it.

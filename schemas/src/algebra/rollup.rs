@@ -18,9 +18,9 @@ mod groups;
 use std::sync::Arc;
 
 use arrow::datatypes::Field;
-use datafusion::common::{Column, DFSchema, DFSchemaRef, Result as PlanResult};
+use datafusion::common::{Column, DFSchema, DFSchemaRef, Result as PlanResult, internal_err};
 use datafusion::logical_expr::expr::{AggregateFunction, AggregateFunctionParams};
-use datafusion::logical_expr::utils::{conjunction, split_conjunction_owned};
+use datafusion::logical_expr::utils::{conjunction, grouping_set_to_exprlist, split_conjunction_owned};
 use datafusion::logical_expr::{Expr, ExprSchemable, LogicalPlan, LogicalPlanBuilder};
 
 use self::groups::GroupColumns;
@@ -40,6 +40,8 @@ pub struct RollUp {
     condition: Option<Expr>,
     groups: Vec<Expr>,
     calls: Vec<Expr>,
+    /// Where each column of the output is among those of the groups and the calls.
+    places: Vec<usize>,
     output: DFSchemaRef,
 }
 
@@ -66,7 +68,19 @@ impl ViewPlan {
             (call.get_type(&states).ok()? == *field.data_type()).then_some(call)
         };
         let calls = calls.map(call).collect::<Option<Vec<_>>>()?;
-        Some(RollUp { condition: conjunction(left), groups, calls, output: Arc::clone(&asked.output) })
+        let shown = asked.output.fields().len() - asked.calls.len();
+        // Expressions that the query tells apart may be one over the states: `count(*)` and `count(1)`.
+        let (groups, mut places) = match groups.as_slice() {
+            [Expr::GroupingSet(_)] => {
+                let sizes = [&groups, &asked.groups].map(|groups| Some(grouping_set_to_exprlist(groups).ok()?.len()));
+                (sizes[0].is_some() && sizes[0] == sizes[1]).then_some((groups, (0..shown).collect::<Vec<_>>()))?
+            }
+            _ => once(groups),
+        };
+        let before = if asked.groups.len() == shown { groups.len() } else { shown };
+        let (calls, of_calls) = once(calls);
+        places.extend(of_calls.into_iter().map(|at| before + at));
+        Some(RollUp { condition: conjunction(left), groups, calls, places, output: Arc::clone(&asked.output) })
     }
 }
 
@@ -84,12 +98,31 @@ impl RollUp {
             states = states.filter(condition)?;
         }
         let rolled = states.aggregate(self.groups, self.calls)?.build()?;
-        let named = rolled.schema().columns().into_iter().zip(self.output.iter());
-        let named = named
-            .map(|(column, (relation, field))| Expr::Column(column).alias_qualified(relation.cloned(), field.name()));
+        let columns = rolled.schema().columns();
+        if columns.len() != self.places.iter().max().map_or(0, |last| last + 1) {
+            return internal_err!("a roll-up has {} columns", columns.len());
+        }
+        let named = self.places.iter().zip(self.output.iter());
+        let named = named.map(|(at, (relation, field))| {
+            Expr::Column(columns[*at].clone()).alias_qualified(relation.cloned(), field.name())
+        });
         let named = named.collect::<Vec<_>>();
         LogicalPlanBuilder::from(rolled).project(named)?.build()
     }
+}
+
+/// Each expression once, and where each of `all` is among them.
+fn once(all: Vec<Expr>) -> (Vec<Expr>, Vec<usize>) {
+    let mut found: Vec<Expr> = Vec::with_capacity(all.len());
+    let mut places = Vec::with_capacity(all.len());
+    for expr in all {
+        let known = found.iter().position(|known| *known == expr);
+        places.push(known.unwrap_or(found.len()));
+        if known.is_none() {
+            found.push(expr);
+        }
+    }
+    (found, places)
 }
 
 /// The expressions of `all` that are not in `part`; `None` if `part` has one that `all` has not.

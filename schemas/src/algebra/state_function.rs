@@ -173,6 +173,7 @@ impl AggregateUDFImpl for StateFunction {
             self.state.clone(),
             self.input,
             self.output,
+            self.arguments.clone(),
         )))
     }
 

@@ -12,7 +12,7 @@ use datafusion::common::tree_node::{Transformed, TransformedResult, TreeNode};
 use datafusion::common::{Column, DFSchema, DFSchemaRef, Result as PlanResult, plan_err};
 use datafusion::logical_expr::logical_plan::TableScan;
 use datafusion::logical_expr::simplify::SimplifyContext;
-use datafusion::logical_expr::utils::split_conjunction_owned;
+use datafusion::logical_expr::utils::{grouping_set_to_exprlist, split_conjunction_owned};
 use datafusion::logical_expr::{Distinct, Expr, LogicalPlan};
 use datafusion::optimizer::simplify_expressions::ExprSimplifier;
 use std::sync::Arc;
@@ -55,9 +55,20 @@ impl TableAggregate {
             }
         }
         let of_input = |expr: &Expr| resolved(expr, input);
+        let output = Arc::clone(node.schema());
+        let shown = output.fields().len() - calls.len();
+        // `GROUP BY k, k` shows one group.
+        let groups = match node {
+            LogicalPlan::Aggregate(_) if !matches!(groups.as_slice(), [Expr::GroupingSet(_)]) => {
+                grouping_set_to_exprlist(&groups).ok()?.into_iter().cloned().collect()
+            }
+            _ => groups,
+        };
+        if groups.len() != shown && !matches!(groups.as_slice(), [Expr::GroupingSet(_)]) {
+            return None;
+        }
         let groups = groups.iter().map(of_input).collect::<Option<_>>()?;
         let calls = calls.iter().map(of_input).collect::<Option<_>>()?;
-        let output = Arc::clone(node.schema());
         Some((TableAggregate { conditions: split, groups, calls, columns: table, output }, scan))
     }
 }

@@ -49,6 +49,16 @@ async fn check(aggregate: &str) {
 }
 
 #[tokio::test]
+async fn a_group_may_be_named_twice() {
+    for query in [
+        "SELECT k, count(*) AS n, sum(i) AS s FROM events GROUP BY k, k",
+        "SELECT k, b, upper(k) AS u, sum(i) AS s FROM events GROUP BY k, b, 1, upper(k)",
+    ] {
+        check_law(query, query).await;
+    }
+}
+
+#[tokio::test]
 async fn exact_aggregates_obey_the_law() {
     for aggregate in [
         "count(*)",

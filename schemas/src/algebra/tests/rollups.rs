@@ -92,6 +92,12 @@ async fn coarser_groups_are_answered_from_states() {
         "min(k)",
         "max(length(k))",
         "count(DISTINCT k) FILTER (WHERE b)",
+        // Groups of which no row is left.
+        "bool_or(b) FILTER (WHERE k = 'a')",
+        "avg(i) FILTER (WHERE k = 'c')",
+        "min(f) FILTER (WHERE b AND k = 'b')",
+        "stddev(d) FILTER (WHERE k = 'a')",
+        "array_agg(DISTINCT s ORDER BY s) FILTER (WHERE NOT b)",
     ] {
         for (head, tail) in [
             ("k, ", " GROUP BY k"),
@@ -105,6 +111,7 @@ async fn coarser_groups_are_answered_from_states() {
             ("k, ", " WHERE k IN ('a', 'c') AND b IS NOT NULL GROUP BY k HAVING count(*) > 1"),
             ("k, b, ", " GROUP BY ROLLUP (k, b)"),
             ("k, b, ", " GROUP BY CUBE (k, b)"),
+            ("k, ", " WHERE false GROUP BY ROLLUP (k)"),
         ] {
             check(ALL, &format!("SELECT {head}{call} AS x FROM events{tail}")).await;
         }
@@ -130,6 +137,11 @@ async fn however_a_query_is_written() {
          (SELECT k, sum(i) AS n FROM events GROUP BY k) b ON a.k = b.k",
         "SELECT k, sum(sum(i)) OVER (ORDER BY k) FROM events GROUP BY k",
         "SELECT count(*), sum(i), count(DISTINCT s) FROM events WHERE false",
+        // What is one over the states.
+        "SELECT DISTINCT upper(k) AS one, upper(k) AS other, b FROM events",
+        "SELECT k AS one, k AS other, count(*), count(1), sum(i) AS x, sum(i) AS y FROM events GROUP BY k, 2",
+        "SELECT upper(k), lower(k), count(*) FROM events GROUP BY upper(k), lower(k), k",
+        "SELECT k, b, count(*), count(1) FROM events GROUP BY ROLLUP (k, b)",
     ] {
         check(ALL, query).await;
     }
