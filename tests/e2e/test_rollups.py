@@ -1,7 +1,7 @@
 """Roll-ups: an aggregate of a stream is the same from the states of a view and from the rows, whatever was asked; and
 what a client sees of them.
 
-Random queries are asked twice at one frontier. THALWEG_ROLLUP_SEED is the seed of the queries, THALWEG_ROLLUP_QUERIES
+Random queries are asked twice at one frontier, and measures of views beside aggregates of rows. THALWEG_ROLLUP_SEED is the seed of the queries, THALWEG_ROLLUP_QUERIES
 their number.
 """
 
@@ -159,6 +159,48 @@ def test_random_queries_have_the_same_answer_from_states_and_from_rows(server):
         assert got.frontier == want.frontier and got.names == want.names and got.types == want.types, sql
         assert agree(got.rows, want.rows), f"query {number} of seed {SEED}: {sql}\n{got.rows[:5]}\n{want.rows[:5]}"
     assert rolled > QUERIES / 5, f"only {rolled} of {QUERIES} queries were rolled up"
+
+
+# Of a view's group {0} and another {1}: in the words of the view, and of the stream.
+OF_GROUPS = ["{0}", "{1}", "{0} IS NULL", "coalesce(CAST({0} AS STRING), 'none')", "CASE WHEN {1} IS NULL THEN {0} END"]
+OF_ROWS = ["{0} IS NOT NULL", "{0} <> {0} OR {1} IS NOT NULL", "CAST({0} AS STRING) > 'd-001'"]
+
+
+def measures(chance):
+    """A random query that measures columns of a view, and the same over the rows of the stream."""
+    view, (groups, condition) = chance.choice([item for item in VIEWS.items() if item[1][0]])
+    groups = split(groups)
+    picked = [chance.randrange(len(groups)), chance.randrange(len(groups))]
+    of_view, of_stream = [f"g{i}" for i in picked], [groups[i] for i in picked]
+    items = chance.sample(OF_GROUPS, chance.choice([0, 1, 2]))
+    # 0.0 and -0.0 are one group, and texts tell them apart.
+    wheres = [] if view == "by_value" else chance.sample(OF_ROWS, chance.choice([0, 0, 1]))
+    items = [item for item in items if view != "by_value" or "CAST" not in item]
+    calls = chance.sample(range(len(CALLS)), chance.choice([1, 2, 4]))
+
+    def written(words, call, table, kept):
+        fill = lambda text: text.format(*words)  # noqa: E731
+        shown = [f"{fill(item)} AS x{i}" for i, item in enumerate(items)] + [f"{call(i)} AS m{i}" for i in calls]
+        where = [fill(text) for text in wheres] + kept
+        where = f" WHERE {' AND '.join(where)}" if where else ""
+        by = f" GROUP BY {', '.join(fill(item) for item in items)}" if items else ""
+        return f"SELECT {', '.join(shown)} FROM {table}{where}{by}"
+
+    return (
+        written(of_view, lambda i: f"measure(a{i})", view, []),
+        written(of_stream, lambda i: CALLS[i], "sensor_data", [condition] if condition else []),
+    )
+
+
+def test_random_measures_of_views_are_aggregates_of_their_streams(server):
+    chance = random.Random(SEED)
+    for number in range(QUERIES):
+        measured, whole = measures(chance)
+        got, want = server.sql(measured), server.sql(FROM_ROWS + whole)
+        assert got.frontier == want.frontier and got.types == want.types, f"{measured}\n{whole}"
+        assert agree(got.rows, want.rows), (
+            f"query {number} of seed {SEED}: {measured}\n{whole}\n{got.rows[:5]}\n{want.rows[:5]}"
+        )
 
 
 def test_a_client_of_postgresql_rolls_up_measures_and_turns_it_off(server):
