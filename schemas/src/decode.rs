@@ -19,6 +19,7 @@ mod messages;
 mod columns;
 
 mod json;
+mod raw;
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -33,6 +34,7 @@ use crate::definition::message::KeptPart;
 use crate::definition::stream::{RecordFormat, StreamDefinition};
 use crate::{Error, Result, StreamName};
 use json::JsonReader;
+use raw::RawReader;
 
 pub use messages::Messages;
 
@@ -57,6 +59,13 @@ struct Parsed {
     reasons: Vec<Option<Reason>>,
 }
 
+/// The reader of a stream's format.
+#[derive(Debug)]
+enum Reader {
+    Json(JsonReader),
+    Raw(RawReader),
+}
+
 /// Decodes the messages of one stream.
 #[derive(Debug)]
 pub struct Decoder {
@@ -64,15 +73,17 @@ pub struct Decoder {
     /// The columns as declared, including `NOT NULL`.
     columns: SchemaRef,
     row_schema: SchemaRef,
-    reader: JsonReader,
+    reader: Reader,
     keep: KeptPart,
 }
 
 impl Decoder {
     /// Errors: [`Error::Decode`] if the stream's format has no reader for a column's type.
     pub fn new(stream: &StreamDefinition) -> Result<Self> {
+        let columns = nullable(&stream.columns);
         let reader = match stream.format {
-            RecordFormat::Json => JsonReader::new(nullable(&stream.columns), &stream.messages.units),
+            RecordFormat::Json => JsonReader::new(columns, &stream.messages.units).map(Reader::Json),
+            RecordFormat::Raw => RawReader::new(columns).map(Reader::Raw),
         };
         let row_schema = stream.row_schema();
         Ok(Self {
@@ -88,7 +99,11 @@ impl Decoder {
     ///
     /// Errors: [`Error::Decode`] because of a bug in this program; never because of the content of a message.
     pub fn decode(&self, messages: &Messages) -> Result<Decoded> {
-        let mut parsed = self.reader.read(messages).map_err(|e| failed(&self.stream, &self.row_schema, &e))?;
+        let parsed = match &self.reader {
+            Reader::Json(reader) => reader.read(messages),
+            Reader::Raw(reader) => reader.read(messages),
+        };
+        let mut parsed = parsed.map_err(|e| failed(&self.stream, &self.row_schema, &e))?;
         self.enforce_not_null(&mut parsed);
         self.assemble(messages, &parsed).map_err(|e| failed(&self.stream, &self.row_schema, &e))
     }

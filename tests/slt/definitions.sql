@@ -51,3 +51,10 @@ CREATE MATERIALIZED VIEW IF NOT EXISTS number_months AS
 
 CREATE MATERIALIZED VIEW IF NOT EXISTS number_days AS
   SELECT date_bin(INTERVAL '1 day', tz AT TIME ZONE 'Europe/Berlin') AS day, count(*) AS rows FROM numbers GROUP BY 1;
+
+-- Lines of a log, as they are.
+CREATE EXTERNAL TABLE IF NOT EXISTS lines (line STRING NOT NULL) STORED AS KAFKA LOCATION 'lines' OPTIONS ('format' 'raw');
+
+CREATE MATERIALIZED VIEW IF NOT EXISTS line_answers AS
+  SELECT nullif(split_part(line, ' ', 8), '') AS status, count(*) AS lines, max(length(line)) AS longest FROM lines
+  GROUP BY 1;

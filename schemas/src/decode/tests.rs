@@ -1,6 +1,7 @@
 //! Tests of the public decoder: messages become rows and rejects.
 
 mod arbitrary;
+mod raw;
 mod syntax;
 mod values;
 

@@ -44,17 +44,7 @@ pub(super) fn create_stream(create: CreateExternalTable, piece: &Piece<'_>) -> R
     let columns = column::schema(create.columns)?;
     let mut options = read_options(create.options, piece)?;
     let value_of = |key| piece.option(key).and_then(|option| option.value);
-    let format = match options.remove(FORMAT) {
-        None => RecordFormat::Json,
-        Some(format) if format.eq_ignore_ascii_case("json") => RecordFormat::Json,
-        Some(other) => {
-            return Err(Error::refuse(
-                format!("Messages in the format `{other}` cannot be decoded"),
-                "The format that exists is 'json': one JSON object per message.",
-            )
-            .at(value_of(FORMAT)));
-        }
-    };
+    let format = read_format(&mut options, &columns).map_err(|refusal| refusal.at(value_of(FORMAT)))?;
     let event_time = options.remove(EVENT_TIME);
     if let Some(column) = &event_time {
         let found = columns.field_with_name(column).ok().map(|f| f.data_type());
@@ -77,8 +67,10 @@ pub(super) fn create_stream(create: CreateExternalTable, piece: &Piece<'_>) -> R
         )
         .at(value_of(CONNECTION)));
     }
-    let messages =
-        MessageOptions { units: read_units(&mut options, &columns, piece)?, keep: read_keep(&mut options, piece)? };
+    let messages = MessageOptions {
+        units: read_units(&mut options, &columns, piece)?,
+        keep: read_keep(&mut options, format, piece)?,
+    };
     let statement = Statement::CreateStream {
         definition: StreamDefinition {
             name,
@@ -204,9 +196,30 @@ fn has_timestamps(data_type: &DataType) -> bool {
     }
 }
 
-/// Takes the option that says what is kept of a message out of `options`.
-fn read_keep(options: &mut BTreeMap<String, String>, piece: &Piece<'_>) -> Result<KeptPart> {
+/// Takes the format out of `options`. Raw messages need one column for their payload.
+fn read_format(options: &mut BTreeMap<String, String>, columns: &Schema) -> Result<RecordFormat> {
+    let Some(name) = options.remove(FORMAT) else { return Ok(RecordFormat::Json) };
+    let format = RecordFormat::ALL.into_iter().find(|format| name.eq_ignore_ascii_case(format.name()));
+    let types: Vec<&DataType> = columns.fields().iter().map(|field| field.data_type()).collect();
+    match (format, types.as_slice()) {
+        (None, _) => Err(Error::refuse(
+            format!("Messages in the format `{name}` cannot be decoded"),
+            "Formats are 'json', one JSON object per message, and 'raw', one value per message.",
+        )),
+        (Some(RecordFormat::Raw), [DataType::Utf8 | DataType::Binary]) => Ok(RecordFormat::Raw),
+        (Some(RecordFormat::Raw), _) => Err(Error::refuse(
+            "A stream of raw messages has one column, for the payload, of type STRING or BYTEA",
+            "Declare that column alone: (line STRING). Key, headers and time of a message are in _key, _headers and \
+             _timestamp.",
+        )),
+        (Some(RecordFormat::Json), _) => Ok(RecordFormat::Json),
+    }
+}
+
+/// Takes the option that says what is kept of a message out of `options`. The column of a raw message is its payload.
+fn read_keep(options: &mut BTreeMap<String, String>, format: RecordFormat, piece: &Piece<'_>) -> Result<KeptPart> {
     match options.remove(KEEP) {
+        None if format == RecordFormat::Raw => Ok(KeptPart::Row),
         None => Ok(KeptPart::default()),
         Some(part) if part.eq_ignore_ascii_case("message") => Ok(KeptPart::Message),
         Some(part) if part.eq_ignore_ascii_case("row") => Ok(KeptPart::Row),

@@ -26,7 +26,7 @@ impl StreamDefinition {
             // Writing to a string cannot fail.
             let _ = write!(sql, " ({})", columns.join(", "));
         }
-        let mut options = vec![option("format", "json")];
+        let mut options = vec![option("format", self.format.name())];
         options.extend(self.event_time.iter().map(|column| option("event_time", column)));
         options.extend(self.connection.iter().map(|name| option("connection", name)));
         options.extend(self.kafka.iter().map(|(property, value)| {

@@ -27,6 +27,21 @@ pub const REJECT: &str = "_reject";
 pub enum RecordFormat {
     /// One JSON object per message.
     Json,
+    /// One value per message: the payload as it is.
+    Raw,
+}
+
+impl RecordFormat {
+    /// All formats.
+    pub const ALL: [Self; 2] = [Self::Json, Self::Raw];
+
+    /// The name that the option `format` has for it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Json => "json",
+            Self::Raw => "raw",
+        }
+    }
 }
 
 /// The definition of a stream.
