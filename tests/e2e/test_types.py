@@ -112,3 +112,64 @@ def test_every_part_of_a_message_is_kept(kafka, thalweg, place):
     asked(server)
     audit = server.cli("audit")
     assert audit.returncode == 0, audit.stdout + audit.stderr
+
+
+LINES = [
+    (0, b"k1", "GET /grün 200".encode()),
+    (0, b"k1", None),
+    (1, None, b"\xff\xfe not text"),
+    (1, b"k2", b""),
+    (0, b"k2", b'{"json": "is a line too"}'),
+]
+
+
+def test_raw_messages_are_their_bytes(kafka, thalweg, place):
+    topic = f"{place}-lines"
+    kafka.create_topic(topic, 2)
+    producer = Producer({"bootstrap.servers": kafka.bootstrap})
+    for partition, key, value in LINES:
+        producer.produce(topic, value, key, partition=partition)
+    assert producer.flush(60) == 0
+    server = thalweg(epoch_interval="500ms", mark_interval="500ms").start()
+    server.ddl(
+        stream("lines", topic, "line STRING", format="raw")
+        + stream("bytes", topic, "message BYTEA NOT NULL", format="raw")
+        + """
+        CREATE MATERIALIZED VIEW keys AS SELECT _key AS key, count(*) AS n, count(line) AS lines, max(length(line)) AS longest
+          FROM lines GROUP BY _key;
+        CREATE MATERIALIZED VIEW sizes AS SELECT length(encode(message, 'hex')) / 2 AS size, count(*) AS n FROM bytes GROUP BY 1;
+        """
+    )
+    for name in ("lines", "bytes"):
+        server.reached(name, {0: 3, 1: 2})
+    server.ready()
+    questions = {
+        "SELECT _partition, _offset, line FROM lines ORDER BY 1, 2": [
+            (0, 0, "GET /grün 200"), (0, 1, None), (0, 2, '{"json": "is a line too"}'), (1, 1, ""),
+        ],
+        "SELECT _partition, _offset, _reject, encode(_payload, 'hex') FROM rejects.lines": [
+            (1, 0, "the message is not UTF-8 text", b"\xff\xfe not text".hex()),
+        ],
+        "SELECT encode(message, 'hex') AS m FROM bytes ORDER BY _partition, _offset": [
+            (value.hex(),) for value in [LINES[0][2], LINES[4][2], LINES[2][2], b""]
+        ],
+        "SELECT _offset, _reject FROM rejects.bytes": [(1, "`message` is NOT NULL and has no value")],
+        "SELECT * FROM keys ORDER BY key": [("k1", 2, 1, 13), ("k2", 2, 2, 25)],
+        "SELECT * FROM sizes ORDER BY size": [(0, 1), (11, 1), (14, 1), (25, 1)],
+    }  # fmt: skip
+
+    def answered():
+        for sql, rows in questions.items():
+            assert server.sql(sql).rows == rows, sql
+
+    answered()
+    server.kill()
+    server.start()
+    answered()
+    assert server.stop() == 0
+    server.start()
+    run = server.http.post(f"{server.url}/v1/batch/run", timeout=60)
+    assert run.status_code == 200, run.text
+    answered()
+    audit = server.cli("audit")
+    assert audit.returncode == 0, audit.stdout + audit.stderr
