@@ -61,7 +61,7 @@ struct Parsed {
 
 /// The reader of a stream's format.
 #[derive(Debug)]
-enum Reader {
+enum FormatReader {
     Json(JsonReader),
     Raw(RawReader),
 }
@@ -73,7 +73,7 @@ pub struct Decoder {
     /// The columns as declared, including `NOT NULL`.
     columns: SchemaRef,
     row_schema: SchemaRef,
-    reader: Reader,
+    reader: FormatReader,
     keep: KeptPart,
 }
 
@@ -82,8 +82,8 @@ impl Decoder {
     pub fn new(stream: &StreamDefinition) -> Result<Self> {
         let columns = nullable(&stream.columns);
         let reader = match stream.format {
-            RecordFormat::Json => JsonReader::new(columns, &stream.messages.units).map(Reader::Json),
-            RecordFormat::Raw => RawReader::new(columns).map(Reader::Raw),
+            RecordFormat::Json => JsonReader::new(columns, &stream.messages.units).map(FormatReader::Json),
+            RecordFormat::Raw => RawReader::new(columns).map(FormatReader::Raw),
         };
         let row_schema = stream.row_schema();
         Ok(Self {
@@ -100,8 +100,8 @@ impl Decoder {
     /// Errors: [`Error::Decode`] because of a bug in this program; never because of the content of a message.
     pub fn decode(&self, messages: &Messages) -> Result<Decoded> {
         let parsed = match &self.reader {
-            Reader::Json(reader) => reader.read(messages),
-            Reader::Raw(reader) => reader.read(messages),
+            FormatReader::Json(reader) => reader.read(messages),
+            FormatReader::Raw(reader) => reader.read(messages),
         };
         let mut parsed = parsed.map_err(|e| failed(&self.stream, &self.row_schema, &e))?;
         self.enforce_not_null(&mut parsed);
