@@ -286,10 +286,10 @@ impl Engine {
         let (planned, held) = planned.await?;
         *places = held;
         let planned: Planned = planned?;
-        let spare = &planned.rolled_up;
-        let standing = Standing::of(query.tables(), &catalog, &pins, spare);
+        let rolled_up = &planned.rolled_up;
+        let standing = Standing::of(query.tables(), &catalog, &pins, rolled_up);
         let certificate = query.options.certificate;
-        let certificate = certificate.then(|| identify::certificate(query, &pins, spare, &standing.frontier));
+        let certificate = certificate.then(|| identify::certificate(query, &pins, rolled_up, &standing.frontier));
         drop((catalog, pins));
 
         let place = match places.run.take() {

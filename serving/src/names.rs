@@ -218,13 +218,13 @@ pub(crate) fn wanted(
             stream: Arc::clone(stream),
             rows: false,
             views: BTreeMap::new(),
-            if_possible: BTreeMap::new(),
+            spare: BTreeMap::new(),
         });
         match named {
             Named::Rows(stream) => {
                 of_stream.rows = true;
                 if let Some(called) = called {
-                    of_stream.if_possible.extend(views_for(catalog, &stream.definition.name, called));
+                    of_stream.spare.extend(views_for(catalog, &stream.definition.name, called));
                 }
             }
             Named::Rejects(_) => of_stream.rows = true,
@@ -235,7 +235,7 @@ pub(crate) fn wanted(
         }
     }
     for of_stream in wanted.values_mut() {
-        of_stream.if_possible.retain(|id, _| !of_stream.views.contains_key(id));
+        of_stream.spare.retain(|id, _| !of_stream.views.contains_key(id));
     }
     Ok(wanted)
 }

@@ -39,7 +39,7 @@ pub(crate) struct Wanted {
     pub(crate) rows: bool,
     pub(crate) views: BTreeMap<ViewId, Arc<CompiledView>>,
     /// Views that the query reads if they can be pinned at once, and need not read.
-    pub(crate) if_possible: BTreeMap<ViewId, Arc<CompiledView>>,
+    pub(crate) spare: BTreeMap<ViewId, Arc<CompiledView>>,
 }
 
 /// One stream at one frontier.

@@ -8,6 +8,8 @@
 //!
 //! Invariant: the aggregate of the calls by the groups, over the table's rows that meet all conditions, is the query.
 
+use std::sync::Arc;
+
 use datafusion::common::tree_node::{Transformed, TransformedResult, TreeNode};
 use datafusion::common::{Column, DFSchema, DFSchemaRef, Result as PlanResult, plan_err};
 use datafusion::logical_expr::logical_plan::TableScan;
@@ -15,7 +17,6 @@ use datafusion::logical_expr::simplify::SimplifyContext;
 use datafusion::logical_expr::utils::{grouping_set_to_exprlist, split_conjunction_owned};
 use datafusion::logical_expr::{Distinct, Expr, LogicalPlan};
 use datafusion::optimizer::simplify_expressions::ExprSimplifier;
-use std::sync::Arc;
 
 /// An aggregate over one table.
 #[derive(Debug, Clone)]

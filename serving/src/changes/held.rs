@@ -49,7 +49,7 @@ impl FollowedView {
             stream: Arc::clone(&self.stream),
             rows: true,
             views: BTreeMap::from([(id, Arc::clone(&self.view))]),
-            if_possible: BTreeMap::new(),
+            spare: BTreeMap::new(),
         };
         let stream = self.stream.definition.name.clone();
         let mut pins = engine.pin_wanted(&stream, wanted, &Options::default()).await?;

@@ -6,9 +6,11 @@ use std::time::Duration;
 
 use arrow::util::display::{ArrayFormatter, FormatOptions};
 use futures::TryStreamExt;
-use thalweg_schemas::{Error as SharedError, Frontier, ViewName};
+use thalweg_schemas::failure::{FailedStep, ViewFailure};
+use thalweg_schemas::{Error as SharedError, Fault, Frontier, ViewName};
 use tokio_util::sync::CancellationToken;
 
+use super::feed::FeedEvent;
 use super::*;
 use crate::Error;
 use crate::engine::{ASSEMBLED, Engine};
@@ -263,6 +265,29 @@ async fn a_feed_ends_with_its_last_listener() {
     })
     .await
     .unwrap();
+}
+
+#[tokio::test]
+async fn a_feed_that_has_ended_takes_no_listeners() {
+    let place = Place::standing(&at(4, 3), &at(2, 1), &at(5, 4)).await;
+    let name = ViewName::new("busy").unwrap();
+    // Somebody who has not looked at the news yet keeps the feed.
+    let mut first = place.feeds.join(&place.engine, &name).await.unwrap();
+    let id = place.world.view_id("busy");
+    let (step, fault, reason) = (FailedStep::Update, Fault::User, "Divide by zero error".to_owned());
+    let failure = ViewFailure { step, fault, reason, expression: None, from: at(7, 8), to: at(7, 9), since_ms: 1 };
+    place.world.alter(|snapshot| {
+        snapshot.views.remove(&id);
+        snapshot.failed.insert(id.clone(), Arc::new(failure));
+    });
+    let news = tokio::time::timeout(Duration::from_secs(60), first.steps.recv()).await.expect("news in time");
+    assert!(matches!(news, Ok(FeedEvent::Anew)));
+    // The view is well again.
+    place.move_to(&at(4, 3), &at(2, 1), &at(9, 9)).await;
+    let mut second = place.feeds.join(&place.engine, &name).await.unwrap();
+    assert!(!Arc::ptr_eq(&first.feed, &second.feed));
+    place.move_to(&at(4, 3), &at(2, 1), &at(12, 12)).await;
+    tokio::time::timeout(Duration::from_secs(60), second.steps.recv()).await.expect("a step in time").unwrap();
 }
 
 #[tokio::test]

@@ -87,10 +87,10 @@ fn is_table_function(reference: &TableReference) -> bool {
 pub(super) fn certificate(
     query: &ReadQuery,
     pins: &Pins,
-    spare: &BTreeSet<ViewId>,
+    rolled_up: &BTreeSet<ViewId>,
     frontiers: &Frontiers,
 ) -> Certificate {
-    let views = pins.values().flat_map(|pin| read_views(pin, spare)).map(|pinned| {
+    let views = pins.values().flat_map(|pin| read_views(pin, rolled_up)).map(|pinned| {
         let certified = CertifiedView {
             id: pinned.view.plan.id().clone(),
             batch_version: pinned.batch.version,

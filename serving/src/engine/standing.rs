@@ -26,11 +26,10 @@ pub(crate) struct Standing {
 }
 
 impl Standing {
-    /// Where an answer from these pins stands that reads the tables `read`, and the views `spare` among those that need
-    /// not be read.
-    pub(super) fn of(read: &[TableReference], catalog: &Catalog, pins: &Pins, spare: &BTreeSet<ViewId>) -> Self {
+    /// Where an answer from these pins stands that reads the tables `read`, and the views `rolled_up` in place of rows.
+    pub(super) fn of(read: &[TableReference], catalog: &Catalog, pins: &Pins, rolled_up: &BTreeSet<ViewId>) -> Self {
         let partial = pins.iter().filter(|(_, pin)| !pin.partial.is_empty());
-        let views = pins.values().flat_map(|pin| read_views(pin, spare));
+        let views = pins.values().flat_map(|pin| read_views(pin, rolled_up));
         Self {
             frontier: frontiers(read, catalog, pins),
             stale: pins.values().any(|pin| pin.stale),
@@ -40,9 +39,9 @@ impl Standing {
     }
 }
 
-/// The views of a pin without those that were not read.
-pub(super) fn read_views<'a>(pin: &'a Pin, spare: &'a BTreeSet<ViewId>) -> impl Iterator<Item = &'a PinnedView> {
-    pin.views.iter().filter(|(id, _)| !pin.spare.contains(*id) || spare.contains(*id)).map(|(_, pinned)| pinned)
+/// The views of a pin without spare ones that were not rolled up.
+pub(super) fn read_views<'a>(pin: &'a Pin, rolled_up: &'a BTreeSet<ViewId>) -> impl Iterator<Item = &'a PinnedView> {
+    pin.views.iter().filter(|(id, _)| !pin.spare.contains(*id) || rolled_up.contains(*id)).map(|(_, pinned)| pinned)
 }
 
 /// The frontier of every stream that is read: the lowest cut if batch sides alone are read of the stream, and else that

@@ -131,9 +131,9 @@ pub(super) fn pin(
         })
     };
     let rows = wanted.rows.then(rows).transpose()?;
-    let pin_view = |view| Ok((view_id(view), pin_view(view, snapshot, published)?));
-    let mut views = wanted.views.values().map(pin_view).collect::<Result<BTreeMap<_, _>>>()?;
-    let spare: BTreeMap<_, _> = wanted.if_possible.values().filter_map(|view| pin_view(view).ok()).collect();
+    let pinned = |(id, view): (&ViewId, &Arc<CompiledView>)| Ok((id.clone(), pin_view(view, snapshot, published)?));
+    let mut views = wanted.views.iter().map(pinned).collect::<Result<BTreeMap<_, _>>>()?;
+    let spare: BTreeMap<_, _> = wanted.spare.iter().filter_map(|view| pinned(view).ok()).collect();
     let spare_ids = spare.keys().cloned().collect();
     views.extend(spare);
     Ok(Pin {
@@ -145,10 +145,6 @@ pub(super) fn pin(
         spare: spare_ids,
         partial: BTreeSet::new(),
     })
-}
-
-fn view_id(view: &Arc<CompiledView>) -> ViewId {
-    view.plan.id().clone()
 }
 
 fn pin_view(view: &Arc<CompiledView>, snapshot: &StreamSnapshot, published: &Published) -> Result<PinnedView> {

@@ -101,9 +101,9 @@ pub(super) async fn pin_all_at_once(
 ) -> Option<Pin> {
     let whole = Options { partial: false, ..terms.options.clone() };
     let terms = PinOptions { options: &whole, deadline: Instant::now(), keep: terms.keep };
-    let mut spare = wanted.if_possible.clone();
+    let mut spare = wanted.spare.clone();
     while !spare.is_empty() {
-        let mut all = Wanted { if_possible: BTreeMap::new(), ..wanted.clone() };
+        let mut all = Wanted { spare: BTreeMap::new(), ..wanted.clone() };
         all.views.extend(spare.clone());
         match pin_in_time(workers, sources.clone(), &all, &lowest, &terms).await {
             Ok(pin) => return Some(Pin { spare: spare.into_keys().collect(), ..pin }),
