@@ -18,10 +18,12 @@ mod messages;
 
 mod columns;
 
+mod avro;
 mod json;
 mod raw;
 
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, Int32Array, Int64Array, StringBuilder, TimestampMicrosecondArray, UInt32Array};
@@ -32,11 +34,13 @@ use arrow::record_batch::RecordBatch;
 
 use crate::definition::message::KeptPart;
 use crate::definition::stream::{RecordFormat, StreamDefinition};
-use crate::{Error, Result, StreamName};
+use crate::{Error, Offset, Partition, Result, StreamName};
+use avro::AvroReader;
 use json::JsonReader;
 use raw::RawReader;
 
-pub use messages::Messages;
+pub use avro::SchemaId;
+pub use messages::{Messages, OneMessage};
 
 /// The result of decoding a run of messages.
 #[derive(Debug, Clone)]
@@ -62,6 +66,7 @@ struct Parsed {
 /// The reader of a stream's format.
 #[derive(Debug)]
 enum FormatReader {
+    Avro(AvroReader),
     Json(JsonReader),
     Raw(RawReader),
 }
@@ -81,8 +86,10 @@ impl Decoder {
     /// Errors: [`Error::Decode`] if the stream's format has no reader for a column's type.
     pub fn new(stream: &StreamDefinition) -> Result<Self> {
         let columns = nullable(&stream.columns);
+        let (units, avro) = (&stream.messages.units, &stream.messages.avro);
         let reader = match stream.format {
-            RecordFormat::Json => JsonReader::new(columns, &stream.messages.units).map(FormatReader::Json),
+            RecordFormat::Avro => AvroReader::new(columns, units, avro).map(FormatReader::Avro),
+            RecordFormat::Json => JsonReader::new(columns, units).map(FormatReader::Json),
             RecordFormat::Raw => RawReader::new(columns).map(FormatReader::Raw),
         };
         let row_schema = stream.row_schema();
@@ -95,11 +102,28 @@ impl Decoder {
         })
     }
 
-    /// Decodes all `messages`, with at most 2 GiB each of keys, headers and payloads.
+    /// By partition, the first message that cannot be decoded before the schema with this id is learned.
+    pub fn unknown_schemas(&self, messages: &Messages) -> BTreeMap<Partition, (Offset, SchemaId)> {
+        match &self.reader {
+            FormatReader::Avro(reader) => reader.unknown(messages),
+            FormatReader::Json(_) | FormatReader::Raw(_) => BTreeMap::new(),
+        }
+    }
+
+    /// Takes the schema with an id from a registry, or why messages with that id are rejects. Types that the schema
+    /// names are in `references`, each after those that it names itself.
+    pub fn learn_schema(&self, id: SchemaId, text: &std::result::Result<String, String>, references: &[String]) {
+        if let FormatReader::Avro(reader) = &self.reader {
+            reader.learn(id, text, references);
+        }
+    }
+
+    /// Decodes all `messages`, whose schemas must be known, with at most 2 GiB each of keys, headers and payloads.
     ///
     /// Errors: [`Error::Decode`] because of a bug in this program; never because of the content of a message.
     pub fn decode(&self, messages: &Messages) -> Result<Decoded> {
         let parsed = match &self.reader {
+            FormatReader::Avro(reader) => reader.read(messages),
             FormatReader::Json(reader) => reader.read(messages),
             FormatReader::Raw(reader) => reader.read(messages),
         };
@@ -129,7 +153,7 @@ impl Decoder {
         let mut arrays: Vec<ArrayRef> = vec![
             Arc::new(Int32Array::from(messages.partitions().to_vec())),
             Arc::new(Int64Array::from(messages.offsets().to_vec())),
-            Arc::new(TimestampMicrosecondArray::from(messages.timestamps_us().to_vec())),
+            Arc::new(TimestampMicrosecondArray::from_iter(messages.timestamps_us())),
         ];
         if rejects == 0 {
             arrays.extend(parsed.columns.columns().iter().map(Arc::clone));
@@ -153,6 +177,19 @@ impl Decoder {
         arrays.push(messages.headers()?);
         Ok(Decoded { rows: RecordBatch::try_new(Arc::clone(&self.row_schema), arrays)?, rejects })
     }
+}
+
+/// Checks what a definition says of its messages against its columns.
+///
+/// Errors: [`Error::RefuseDefinition`].
+pub(crate) fn check(stream: &StreamDefinition) -> Result<()> {
+    if stream.format != RecordFormat::Avro {
+        return Ok(());
+    }
+    avro::check_own(&stream.messages.avro, &nullable(&stream.columns)).map_err(|why| {
+        let help = "A column takes the field of its name; docs/definitions.md lists the types that columns take.";
+        Error::refuse(format!("The schema in 'avro.schema' cannot be used: {why}"), help)
+    })
 }
 
 /// The same columns, all nullable. `NOT NULL` is enforced after reading, for all rows at once.

@@ -31,6 +31,7 @@ pub mod syntax;
 
 pub mod repeats;
 
+mod avro_options;
 mod column;
 mod comment;
 mod create_stream;

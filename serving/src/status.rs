@@ -124,6 +124,7 @@ fn partitions(standing: &StreamCondition) -> BTreeMap<Partition, PartitionStatus
             rows: health.rows,
             rejects: health.rejects,
             latest_event: health.latest_event_us.and_then(iso),
+            waiting: health.waiting.clone(),
             worker: holders.and_then(|h| h.held.get(&partition).cloned()),
         };
         (partition, status)

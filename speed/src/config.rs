@@ -14,6 +14,7 @@ use thalweg_schemas::{Partition, StreamName};
 
 use crate::budget::queue_bytes;
 use crate::connections::{KafkaConnections, Properties};
+use crate::schema_cache::{SchemaCache, without_registry};
 use crate::{Error, Result};
 
 /// The partitions of every stream that this process reads.
@@ -58,6 +59,8 @@ pub struct SpeedConfig {
     pub assignment: Assignment,
     /// The ways to Kafka; a stream's own properties override those of its connection.
     pub kafka: KafkaConnections,
+    /// The schemas that were fetched from registries.
+    pub schemas: SchemaCache,
     /// A micro-batch ends at this many messages …
     pub micro_batch_rows: usize,
     /// … or this long after its first message.
@@ -83,6 +86,7 @@ impl Default for SpeedConfig {
         Self {
             assignment: Assignment::All,
             kafka: KafkaConnections::default(),
+            schemas: SchemaCache::default(),
             micro_batch_rows: 65_536,
             micro_batch_wait: Duration::from_millis(20),
             epoch_bytes: 256 << 20,
@@ -142,7 +146,7 @@ pub(crate) fn kafka_properties(stream: &StreamDefinition, config: &SpeedConfig) 
     }
     // librdkafka requires a group for every consumer; this client commits nothing to the group.
     out.insert("group.id".into(), format!("thalweg-{}", stream.name));
-    out.extend(connection.clone());
+    out.extend(without_registry(connection));
     out.extend(stream.kafka.clone());
     out.extend(pairs(&FIXED));
     Ok(out)

@@ -38,6 +38,19 @@ pub enum Error {
         reference: String,
         reason: String,
     },
+    #[error(
+        "{table} does not say where the schema registry is; stream `{stream}` reads Avro and needs schema.registry.url \
+         there, or 'avro.schema' in its OPTIONS"
+    )]
+    FindRegistry { stream: StreamName, table: String },
+    #[error("{property} in {table}, the connection of stream `{stream}`, cannot be used: {reason}")]
+    ConfigureRegistry {
+        stream: StreamName,
+        table: String,
+        property: String,
+        /// Contains no credential.
+        reason: String,
+    },
     #[error("{table} does not say where Kafka is; stream `{stream}` needs bootstrap.servers there")]
     FindBrokers { stream: StreamName, table: String },
     #[error("Kafka at {brokers} cannot be asked about topic `{topic}`: {}", silence(.source))]
@@ -170,6 +183,8 @@ impl Error {
             | Error::FindConnection { .. }
             | Error::RefuseOption { .. }
             | Error::FindBrokers { .. }
+            | Error::FindRegistry { .. }
+            | Error::ConfigureRegistry { .. }
             | Error::FindTopic { .. }
             | Error::PartitionGone { .. }
             | Error::Expired { .. }

@@ -19,6 +19,7 @@ mod epoch;
 mod failures;
 mod memory;
 mod partitions;
+mod schemas;
 mod views;
 
 use std::sync::Arc;
@@ -33,6 +34,7 @@ use tokio_util::sync::CancellationToken;
 use self::connections::Connections;
 use self::event::IngestEvent;
 use self::partitions::rows_that_count;
+use self::schemas::AwaitedSchemas;
 use self::views::Updated;
 use self::work::Work;
 use crate::Result;
@@ -79,6 +81,7 @@ struct Ingest<'a> {
     config: &'a SpeedConfig,
     shares: MemoryShares,
     decoder: Arc<Decoder>,
+    schemas: AwaitedSchemas,
     connections: Connections<'a>,
     state: StreamState,
     work: Work,
@@ -96,6 +99,7 @@ impl<'a> Ingest<'a> {
         Ok(Self {
             config,
             decoder: Arc::new(Decoder::new(definition)?),
+            schemas: AwaitedSchemas::new(config, definition)?,
             work: Work::new(definition.name.clone(), connections.warehouse(), &shares, config.spill.clone())?,
             state: StreamState::new(start, shares.batch),
             connections,
@@ -124,6 +128,7 @@ impl<'a> Ingest<'a> {
 
     /// Processes one micro-batch: afterwards the rows and all held views stand at the positions of the batch.
     async fn take(&mut self, mut drained: Drained) -> Result<()> {
+        self.await_schemas(&mut drained).await?;
         let counted = self.counted(&drained);
         let positions = drained.positions.within(counted.iter().copied());
         let to = self.state.frontier().max(&positions);

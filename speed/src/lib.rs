@@ -15,7 +15,11 @@ mod error;
 mod budget;
 mod connections;
 
+mod schema_cache;
+
 mod config;
+
+mod registry;
 
 mod kafka;
 
@@ -41,5 +45,6 @@ pub use ingest::ingest;
 pub use kafka::channel::{BatchSender, BrokerStatus, ConsumerCommand, Drained, Source};
 pub use kafka::headers::expects_panic;
 pub use run::{record_origins, run};
+pub use schema_cache::{SchemaCache, unknown_registry_property};
 pub use session::{Ended, Start, Upstream};
 pub use state::rebuild::rebuild_range;

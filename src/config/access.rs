@@ -11,7 +11,7 @@ use thalweg_schemas::definition::is_connection;
 use thalweg_schemas::definition::kafka_options::set_by_platform;
 use thalweg_schemas::reference::look_up;
 use thalweg_serving::{Access, AccessToken, Origins};
-use thalweg_speed::{KafkaConnections, Properties};
+use thalweg_speed::{KafkaConnections, Properties, unknown_registry_property};
 use toml::Value;
 
 use super::Settings;
@@ -158,11 +158,14 @@ pub(super) fn connections<'de, D: Deserializer<'de>>(from: D) -> Result<BTreeMap
 
 fn accept(table: &str, properties: &Properties) -> Result<(), String> {
     let own = properties.keys().find_map(|property| Some((property, set_by_platform(property)?)));
-    match own {
-        Some((property, advice)) => {
+    match (own, unknown_registry_property(properties)) {
+        (Some((property, advice)), _) => {
             Err(format!("the platform itself sets {property}, which [{table}] gives; {advice}"))
         }
-        None => Ok(()),
+        (None, Some((property, known))) => {
+            Err(format!("[{table}] gives {property}; of the schema registry there are {}", known.join(", ")))
+        }
+        (None, None) => Ok(()),
     }
 }
 

@@ -75,6 +75,8 @@ words! {
         Starting = "starting",
         /// No broker answers.
         WaitingForKafka = "waiting_for_kafka",
+        /// The next message of some partitions has a schema that the registry does not give.
+        WaitingForSchema = "waiting_for_schema",
         /// Messages that were in the log at the start are still unread.
         CatchingUp = "catching_up",
         /// No worker holds some partitions.
@@ -96,6 +98,9 @@ pub struct PartitionStatus {
     pub rows: u64,
     pub rejects: u64,
     pub latest_event: Option<String>,
+    /// Why reading waits: the schema of the next message is not known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub waiting: Option<String>,
     /// The worker that holds the partition, if workers do.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub worker: Option<String>,

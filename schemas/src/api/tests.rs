@@ -70,7 +70,8 @@ fn text(text: &str) -> Option<String> {
 
 #[test]
 fn words_are_written_and_later_ones_are_read() {
-    let phases = ["starting", "waiting_for_kafka", "catching_up", "not_held", "running", "stopped"];
+    let phases =
+        ["starting", "waiting_for_kafka", "waiting_for_schema", "catching_up", "not_held", "running", "stopped"];
     check_words(StreamPhase::ALL, &phases, StreamPhase::Unknown);
     check_words(ViewPhase::ALL, &["serving", "building", "failed"], ViewPhase::Unknown);
     check_words(RunEnd::ALL, &["published", "nothing_new", "fenced", "busy", "failed"], RunEnd::Unknown);
@@ -209,6 +210,7 @@ fn partition(worker: Option<String>) -> PartitionStatus {
         rows: 6,
         rejects: 1,
         latest_event: None,
+        waiting: None,
         worker,
     }
 }

@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use super::file::compile_view;
 use super::{Applied, Catalog, CatalogStream, CatalogView};
+use crate::decode;
 use crate::definition::statement::Statement;
 use crate::definition::stream::StreamDefinition;
 use crate::definition::view::ViewDefinition;
@@ -119,6 +120,7 @@ impl Catalog {
                 if self.views.keys().any(|view| view.as_str() == name.as_str()) {
                     return Err(exists("view", name.as_str()));
                 }
+                decode::check(definition)?;
                 let effect = match self.streams.get(name) {
                     None if self.kept_streams.contains_key(name) => return Err(kept_stream(name)),
                     None => self.create_stream(definition, facts)?,

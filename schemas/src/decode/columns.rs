@@ -49,9 +49,10 @@ pub(super) enum ColumnBuilder {
 #[derive(Debug)]
 pub(super) struct List {
     item: FieldRef,
-    items: ColumnBuilder,
+    pub(super) items: ColumnBuilder,
     ends: Vec<i32>,
-    length: i32,
+    /// The number of all items.
+    pub(super) length: i32,
     present: NullBufferBuilder,
 }
 
@@ -60,8 +61,8 @@ pub(super) struct List {
 pub(super) struct Struct {
     fields: Fields,
     names: FieldNames,
-    columns: Vec<ColumnBuilder>,
-    present: NullBufferBuilder,
+    pub(super) columns: Vec<ColumnBuilder>,
+    pub(super) present: NullBufferBuilder,
 }
 
 impl ColumnBuilder {
@@ -175,6 +176,32 @@ impl ColumnBuilder {
         }
     }
 
+    /// Appends null.
+    pub(super) fn append_null(&mut self) {
+        match self {
+            Self::Boolean(builder) => builder.append_null(),
+            Self::Int8(builder) => builder.append_null(),
+            Self::Int16(builder) => builder.append_null(),
+            Self::Int32(builder) => builder.append_null(),
+            Self::Int64(builder) => builder.append_null(),
+            Self::Float32(builder) => builder.append_null(),
+            Self::Float64(builder) => builder.append_null(),
+            Self::Decimal(builder, ..) => builder.append_null(),
+            Self::Text(builder) => builder.append_null(),
+            Self::Bytes(builder) => builder.append_null(),
+            Self::Date(builder) => builder.append_null(),
+            Self::Timestamp(builder, _) => builder.append_null(),
+            Self::List(list) => {
+                list.ends.push(list.length);
+                list.present.append_null();
+            }
+            Self::Struct(object) => {
+                object.columns.iter_mut().for_each(Self::append_null);
+                object.present.append_null();
+            }
+        }
+    }
+
     /// The appended values as an array.
     pub(super) fn finish(self) -> Result<ArrayRef, ArrowError> {
         Ok(match self {
@@ -226,6 +253,12 @@ pub(super) fn columns(
 }
 
 impl List {
+    /// Ends a list whose items were appended.
+    pub(super) fn end(&mut self) {
+        self.ends.push(self.length);
+        self.present.append_non_null();
+    }
+
     fn append(&mut self, raw: Option<&str>) -> Result<(), ValueError> {
         let items: Result<Option<Vec<&RawValue>>, ValueError> = raw
             .map(|raw| match serde_json::from_str(raw) {
@@ -250,6 +283,11 @@ impl List {
 }
 
 impl Struct {
+    /// The name of a field.
+    pub(super) fn name(&self, at: usize) -> &str {
+        self.names.name(at)
+    }
+
     fn append(&mut self, raw: Option<&str>) -> Result<(), ValueError> {
         let mut values = FieldValues::new(self.columns.len());
         let filled: Result<(), ValueError> = match raw {

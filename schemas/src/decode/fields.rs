@@ -44,6 +44,11 @@ impl FieldNames {
         &self.names[at]
     }
 
+    /// The index of the name that `key` matches, and whether it is written like the name.
+    pub(super) fn place(&self, key: &str) -> Option<(usize, bool)> {
+        self.find(key, 0).map(|(at, found)| (at, found == Match::Exact))
+    }
+
     /// The index of the name that `key` matches. `guess` is the index if the object's keys are in the order of the
     /// columns.
     fn find(&self, key: &str, guess: usize) -> Option<(usize, Match)> {

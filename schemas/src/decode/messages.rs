@@ -3,6 +3,7 @@
 //! Invariant: every column has one entry per message. The entries of a column are end to end in one buffer, so a
 //! message costs no allocation of its own.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, BinaryArray, BinaryBuilder, ListArray, StringArray, StructArray};
@@ -42,6 +43,11 @@ impl ByteStrings {
     fn get(&self, at: usize) -> &[u8] {
         let start = if at == 0 { 0 } else { self.ends[at - 1] };
         &self.bytes[start..self.ends[at]]
+    }
+
+    /// The string at `at`, if it is present.
+    fn found(&self, at: usize) -> Option<&[u8]> {
+        self.present[at].then(|| self.get(at))
     }
 
     fn memory(&self) -> usize {
@@ -88,13 +94,23 @@ fn of<T>(column: &Vec<T>) -> usize {
 pub struct Messages {
     partitions: Vec<i32>,
     offsets: Vec<i64>,
-    timestamps_us: Vec<Option<i64>>,
+    /// Kafka's timestamps, which may lie outside any calendar.
+    timestamps_ms: Vec<Option<i64>>,
     keys: ByteStrings,
     payloads: ByteStrings,
     /// The number of headers up to the end of each message.
     header_ends: Vec<usize>,
     header_names: ByteStrings,
     header_values: ByteStrings,
+}
+
+/// A message, without its headers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct OneMessage<'a> {
+    pub offset: Offset,
+    pub timestamp_ms: Option<i64>,
+    pub key: Option<&'a [u8]>,
+    pub payload: Option<&'a [u8]>,
 }
 
 /// Microseconds of a time that a calendar has.
@@ -112,7 +128,7 @@ impl Messages {
     pub fn push(&mut self, partition: Partition, offset: Offset, timestamp_ms: Option<i64>, payload: Option<&[u8]>) {
         self.partitions.push(partition.0);
         self.offsets.push(offset.0);
-        self.timestamps_us.push(timestamp_ms.and_then(micros));
+        self.timestamps_ms.push(timestamp_ms);
         self.keys.push(None);
         self.payloads.push(payload);
         self.header_ends.push(self.header_names.ends.len());
@@ -132,6 +148,42 @@ impl Messages {
         }
     }
 
+    /// The messages of these partitions below the offsets, and all messages of other partitions.
+    pub fn below(&self, ends: &BTreeMap<Partition, Offset>) -> Self {
+        let mut kept = Self::new();
+        for at in 0..self.len() {
+            let (partition, offset) = (Partition(self.partitions[at]), Offset(self.offsets[at]));
+            if ends.get(&partition).is_some_and(|end| offset >= *end) {
+                continue;
+            }
+            kept.push(partition, offset, self.timestamps_ms[at], self.payloads.found(at));
+            if let Some(key) = self.keys.found(at) {
+                kept.set_key(key);
+            }
+            let start = if at == 0 { 0 } else { self.header_ends[at - 1] };
+            for header in start..self.header_ends[at] {
+                let name = self.header_names.get(header);
+                kept.header_names.push(Some(name));
+                kept.header_values.push(self.header_values.found(header));
+            }
+            if let Some(end) = kept.header_ends.last_mut() {
+                *end = kept.header_names.ends.len();
+            }
+        }
+        kept
+    }
+
+    /// The last message of a partition.
+    pub fn last_of(&self, partition: Partition) -> Option<OneMessage<'_>> {
+        let at = self.partitions.iter().rposition(|found| *found == partition.0)?;
+        Some(OneMessage {
+            offset: Offset(self.offsets[at]),
+            timestamp_ms: self.timestamps_ms[at],
+            key: self.keys.found(at),
+            payload: self.payloads.found(at),
+        })
+    }
+
     /// The number of messages.
     pub fn len(&self) -> usize {
         self.partitions.len()
@@ -145,7 +197,7 @@ impl Messages {
     pub fn memory(&self) -> usize {
         of(&self.partitions)
             + of(&self.offsets)
-            + of(&self.timestamps_us)
+            + of(&self.timestamps_ms)
             + of(&self.header_ends)
             + self.keys.memory()
             + self.payloads.memory()
@@ -157,7 +209,7 @@ impl Messages {
     pub fn clear(&mut self) {
         self.partitions.clear();
         self.offsets.clear();
-        self.timestamps_us.clear();
+        self.timestamps_ms.clear();
         self.header_ends.clear();
         for column in [&mut self.keys, &mut self.payloads, &mut self.header_names, &mut self.header_values] {
             column.clear();
@@ -172,13 +224,26 @@ impl Messages {
         &self.offsets
     }
 
-    pub(super) fn timestamps_us(&self) -> &[Option<i64>] {
-        &self.timestamps_us
+    /// Microseconds since 1970; `None` for a message without a timestamp that a calendar has.
+    pub(super) fn timestamps_us(&self) -> impl Iterator<Item = Option<i64>> {
+        self.timestamps_ms.iter().map(|ms| ms.and_then(micros))
     }
 
     /// The payload of message `at`; empty if the message has no payload.
     pub(super) fn payload(&self, at: usize) -> &[u8] {
         self.payloads.get(at)
+    }
+
+    /// True if message `at` has a payload, which may be empty.
+    pub(super) fn has_payload(&self, at: usize) -> bool {
+        self.payloads.present[at]
+    }
+
+    /// The value of the first header `name` of message `at`.
+    pub(super) fn header(&self, at: usize, name: &str) -> Option<&[u8]> {
+        let start = if at == 0 { 0 } else { self.header_ends[at - 1] };
+        let found = (start..self.header_ends[at]).find(|h| self.header_names.get(*h) == name.as_bytes())?;
+        self.header_values.found(found)
     }
 
     /// The payloads of all messages.
@@ -190,7 +255,7 @@ impl Messages {
     pub(super) fn payloads_of(&self, keep: impl Iterator<Item = bool>) -> ArrayRef {
         let mut payloads = BinaryBuilder::new();
         for (at, keep) in keep.enumerate() {
-            payloads.append_option((keep && self.payloads.present[at]).then(|| self.payloads.get(at)));
+            payloads.append_option(self.payloads.found(at).filter(|_| keep));
         }
         Arc::new(payloads.finish())
     }

@@ -123,6 +123,18 @@ pub(super) fn floored(text: &str, scale: i8) -> Result<i128, NumberError> {
     Ok(if negative { -whole - 1 } else { whole })
 }
 
+/// `value` with `from` decimal places, with `to` of them. Only zeros are cut.
+pub(super) fn rescaled(value: i128, from: u32, to: u32) -> Result<i128, NumberError> {
+    let factor = 10i128.checked_pow(from.abs_diff(to));
+    match (factor, from <= to) {
+        _ if value == 0 => Ok(0),
+        (Some(factor), true) => value.checked_mul(factor).ok_or(NumberError::Range),
+        (Some(factor), false) if value % factor == 0 => Ok(value / factor),
+        (None, true) => Err(NumberError::Range),
+        (_, false) => Err(NumberError::Fraction),
+    }
+}
+
 /// The number behind the `e`. Beyond 32 bits only the sign matters, so a large placeholder is returned.
 fn exponent(text: &str) -> i64 {
     match text.parse::<i32>() {

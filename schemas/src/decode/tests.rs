@@ -1,6 +1,8 @@
 //! Tests of the public decoder: messages become rows and rejects.
 
 mod arbitrary;
+mod avro;
+mod avro_beside;
 mod raw;
 mod syntax;
 mod values;

@@ -54,6 +54,34 @@ pub(super) fn micros_of_number(number: &str, unit: TimestampUnit) -> Result<i64,
         TimestampUnit::Nanoseconds => numbers::scaled(number, 0).map(|nanos| nanos.div_euclid(1000)),
     }
     .map_err(TimeError::Number)?;
+    plausible(micros, unit)
+}
+
+/// Microseconds since 1970 of `value` in `unit`, which a number without a declared unit has by assumption.
+pub(super) fn micros_of_whole(value: i64, unit: TimestampUnit) -> Result<i64, TimeError> {
+    plausible(micros_in(value, unit), unit)
+}
+
+/// Microseconds since 1970 of `value` in `unit`. Nanoseconds are cut.
+pub(super) fn micros_of_declared(value: i64, unit: TimestampUnit) -> Result<i64, TimeError> {
+    Some(micros_in(value, unit))
+        .filter(|micros| TIMES.contains(micros))
+        .and_then(|m| i64::try_from(m).ok())
+        .ok_or(RANGE)
+}
+
+fn micros_in(value: i64, unit: TimestampUnit) -> i128 {
+    let value = i128::from(value);
+    match unit {
+        TimestampUnit::Seconds => value * 1_000_000,
+        TimestampUnit::Milliseconds => value * 1000,
+        TimestampUnit::Microseconds => value,
+        TimestampUnit::Nanoseconds => value.div_euclid(1000),
+    }
+}
+
+/// Refuses a time outside the calendar, and one that looks like a number in a coarser unit than `unit`.
+fn plausible(micros: i128, unit: TimestampUnit) -> Result<i64, TimeError> {
     if !TIMES.contains(&micros) {
         return Err(RANGE);
     }
@@ -69,7 +97,8 @@ pub(super) fn days_of_number(number: &str) -> Result<i32, TimeError> {
     in_range(numbers::whole(number).map_err(TimeError::Number)?)
 }
 
-fn in_range(days: i64) -> Result<i32, TimeError> {
+/// Days since 1970, within the calendar.
+pub(super) fn in_range(days: i64) -> Result<i32, TimeError> {
     if !DAYS.contains(&days) {
         return Err(RANGE);
     }

@@ -9,6 +9,7 @@ use datafusion::sql::parser::CreateExternalTable;
 use datafusion::sql::sqlparser::ast::{Spanned, TableConstraint, Value};
 use datafusion::sql::sqlparser::keywords::Keyword;
 
+use crate::definition::avro_options::{self, read_avro};
 use crate::definition::column;
 use crate::definition::kafka_options::KAFKA;
 use crate::definition::message::{KeptPart, MessageOptions, TimestampUnit, TimestampUnits};
@@ -29,7 +30,8 @@ const TIMESTAMP_UNIT: &str = "timestamp_unit";
 const UNIT_OF: &str = "timestamp_unit.";
 const KEEP: &str = "keep";
 /// Every option but librdkafka's properties and the units of columns.
-const NAMES: [&str; 5] = [FORMAT, EVENT_TIME, CONNECTION, TIMESTAMP_UNIT, KEEP];
+const NAMES: [&str; 7] =
+    [FORMAT, EVENT_TIME, CONNECTION, TIMESTAMP_UNIT, KEEP, avro_options::FRAMING, avro_options::SCHEMA];
 /// Kafka's limit, in characters.
 const LONGEST_TOPIC: usize = 249;
 
@@ -68,6 +70,7 @@ pub(super) fn create_stream(create: CreateExternalTable, piece: &Piece<'_>) -> R
         .at(value_of(CONNECTION)));
     }
     let messages = MessageOptions {
+        avro: read_avro(&mut options, format, piece)?,
         units: read_units(&mut options, &columns, piece)?,
         keep: read_keep(&mut options, format, piece)?,
     };
@@ -204,7 +207,7 @@ fn read_format(options: &mut BTreeMap<String, String>, columns: &Schema) -> Resu
     match (format, types.as_slice()) {
         (None, _) => Err(Error::refuse(
             format!("Messages in the format `{name}` cannot be decoded"),
-            "Formats are 'json', one JSON object per message, and 'raw', one value per message.",
+            "Formats are 'json', one JSON object per message, 'avro', one Avro value, and 'raw', the payload as it is.",
         )),
         (Some(RecordFormat::Raw), [DataType::Utf8 | DataType::Binary]) => Ok(RecordFormat::Raw),
         (Some(RecordFormat::Raw), _) => Err(Error::refuse(
@@ -212,7 +215,7 @@ fn read_format(options: &mut BTreeMap<String, String>, columns: &Schema) -> Resu
             "Declare that column alone: (line STRING). Key, headers and time of a message are in _key, _headers and \
              _timestamp.",
         )),
-        (Some(RecordFormat::Json), _) => Ok(RecordFormat::Json),
+        (Some(format), _) => Ok(format),
     }
 }
 
@@ -264,8 +267,10 @@ fn nearest_option(key: &str) -> String {
             format!("Did you mean '{KAFKA}{}'?", key.trim_start_matches('.'))
         }
         None => format!(
-            "Options are '{FORMAT}', '{EVENT_TIME}', '{CONNECTION}', '{TIMESTAMP_UNIT}', '{UNIT_OF}<column>', '{KEEP}' and \
-             librdkafka's properties as '{KAFKA}<property>'."
+            "Options are '{FORMAT}', '{EVENT_TIME}', '{CONNECTION}', '{TIMESTAMP_UNIT}', '{UNIT_OF}<column>', '{KEEP}', \
+             '{}', '{}' and librdkafka's properties as '{KAFKA}<property>'.",
+            avro_options::FRAMING,
+            avro_options::SCHEMA,
         ),
     }
 }

@@ -122,9 +122,47 @@ pub enum KeptPart {
     Message,
 }
 
+/// What says which schema wrote an Avro message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum AvroFraming {
+    /// The id of a schema in a registry, in Confluent's wire format.
+    #[default]
+    Confluent,
+    /// The fingerprint of a schema, in Avro's single-object encoding.
+    SingleObject,
+    /// Nothing: one schema wrote all messages.
+    None,
+}
+
+impl AvroFraming {
+    const ALL: [Self; 3] = [Self::Confluent, Self::SingleObject, Self::None];
+
+    /// The framing that an option names.
+    pub(crate) fn parse(text: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|framing| text.eq_ignore_ascii_case(framing.name()))
+    }
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Confluent => "confluent",
+            Self::SingleObject => "single_object",
+            Self::None => "none",
+        }
+    }
+}
+
+/// How a stream reads Avro.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct AvroOptions {
+    pub framing: AvroFraming,
+    /// The schema that wrote the messages, or a list of them, as JSON; `None` if a registry has them.
+    pub schema: Option<String>,
+}
+
 /// How a stream reads and keeps messages.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct MessageOptions {
+    pub avro: AvroOptions,
     pub units: TimestampUnits,
     pub keep: KeptPart,
 }

@@ -25,6 +25,8 @@ pub const REJECT: &str = "_reject";
 /// The encoding of messages.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RecordFormat {
+    /// One Avro value per message.
+    Avro,
     /// One JSON object per message.
     Json,
     /// One value per message: the payload as it is.
@@ -33,11 +35,12 @@ pub enum RecordFormat {
 
 impl RecordFormat {
     /// All formats.
-    pub const ALL: [Self; 2] = [Self::Json, Self::Raw];
+    pub const ALL: [Self; 3] = [Self::Json, Self::Avro, Self::Raw];
 
     /// The name that the option `format` has for it.
     pub fn name(self) -> &'static str {
         match self {
+            Self::Avro => "avro",
             Self::Json => "json",
             Self::Raw => "raw",
         }

@@ -34,6 +34,9 @@ pub struct PartitionHealth {
     /// Rows and rejects read since the process started.
     pub rows: u64,
     pub rejects: u64,
+    /// Why reading waits at the frontier, though Kafka has more: the schema of the next message is not known.
+    #[serde(default)]
+    pub waiting: Option<String>,
 }
 
 /// One stream as the speed layer sees it.

@@ -62,6 +62,7 @@ struct Live {
     events: Family<OfPartition, Counter>,
     rejects: Family<OfPartition, Counter>,
     lag: Gauges<OfPartition>,
+    waiting: Gauges<OfPartition>,
     frontier: Gauges<OfPartition>,
     archive_frontier: Gauges<OfPartition>,
     latest_event: FloatGauges<OfPartition>,
@@ -145,6 +146,7 @@ impl Live {
             self.events.get_or_create(&labels).inc_by(health.rows);
             self.rejects.get_or_create(&labels).inc_by(health.rejects);
             set(&self.lag, &labels, health.lag);
+            set(&self.waiting, &labels, i64::from(health.waiting.is_some()));
             if let Some(us) = health.latest_event_us {
                 let seconds = us as f64 / 1e6;
                 self.latest_event.get_or_create(&labels).set(seconds);
@@ -219,6 +221,11 @@ impl Live {
         all.register("events", "Rows read since the process started", self.events);
         all.register("rejects", "Messages that could not be decoded since the process started", self.rejects);
         all.register("lag", "Messages that are in Kafka and not yet read", self.lag);
+        all.register(
+            "waiting_for_schema",
+            "1 while a partition waits for the schema of its next message; /v1/streams says why",
+            self.waiting,
+        );
         all.register("frontier", "The next offset to be read: everything below it is answered", self.frontier);
         all.register("archive_frontier", "The next offset to be archived", self.archive_frontier);
         all.register(

@@ -68,6 +68,7 @@ impl StreamCondition {
             _ if unheld => StreamPhase::NotHeld,
             (None, None) => StreamPhase::Starting,
             (None, Some(_)) if self.waiting.is_some() => StreamPhase::WaitingForKafka,
+            (None, Some(_)) if self.waits_for_schema().is_some() => StreamPhase::WaitingForSchema,
             (None, Some(_)) if !self.caught_up => StreamPhase::CatchingUp,
             (None, Some(_)) => StreamPhase::Running,
         }
@@ -75,7 +76,11 @@ impl StreamCondition {
 
     /// Returns why the stream is stopped or waits, with advice.
     pub(crate) fn reason(&self) -> Option<&str> {
-        self.failure.as_deref().or(self.waiting.as_deref())
+        self.failure.as_deref().or(self.waiting.as_deref()).or(self.waits_for_schema())
+    }
+
+    fn waits_for_schema(&self) -> Option<&str> {
+        self.health.values().find_map(|health| health.waiting.as_deref())
     }
 
     /// True if queries are answered, even if only at the frontier that was reached before Kafka became unreachable.

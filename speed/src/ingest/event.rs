@@ -7,12 +7,14 @@ use std::sync::Arc;
 use thalweg_schemas::ViewId;
 use thalweg_schemas::algebra::Culprit;
 use thalweg_schemas::catalog::CompiledView;
+use thalweg_schemas::decode::SchemaId;
 use thalweg_schemas::failure::ViewFailure;
 use thalweg_schemas::realtime::epoch::EpochOutcome;
 use thalweg_schemas::realtime::segment::Segment;
 
 use crate::group::change::AssignmentChange;
 use crate::kafka::channel::{BrokerStatus, Drained};
+use crate::schema_cache::FetchedSchema;
 use crate::state::rebuild::Rebuilt;
 
 /// One event.
@@ -44,6 +46,8 @@ pub(super) enum JobDone {
     RebuildFailed(Arc<CompiledView>, u64, Culprit),
     /// A rebuild ended early, because nobody needs it.
     Aborted,
+    /// What the registry answers for a schema.
+    Schema(SchemaId, Result<FetchedSchema, String>),
     /// A search has ended: the failure as it was recorded, and a more precise one.
     Located(Arc<CompiledView>, Arc<ViewFailure>, ViewFailure),
 }

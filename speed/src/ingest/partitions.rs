@@ -34,6 +34,7 @@ impl Ingest<'_> {
             partitions = %assigned.at,
             "partitions gained"
         );
+        self.schemas.forget(&assigned.at.partitions().collect());
         self.state.assign(assigned);
         self.connections.assign(&assigned.at)?;
         if self.state.paused_since().is_some() {
@@ -51,7 +52,9 @@ impl Ingest<'_> {
         if revoking.is_empty() {
             return Ok(());
         }
-        self.connections.unassign(revoking.clone())?;
+        // Waiting partitions are not read already.
+        let waiting = self.schemas.forget(&revoking);
+        self.connections.unassign(&revoking - &waiting)?;
         self.work.revoking.push(Revoked { partitions: revoking, done: revoked.done });
         Ok(())
     }
@@ -82,11 +85,11 @@ impl Ingest<'_> {
         Ok(())
     }
 
-    /// The partitions whose messages in `drained` count: this process reads the partition, and the messages were
-    /// drained after its latest assignment.
+    /// The partitions whose messages in `drained` count: this process reads the partition, which waits for no schema, and
+    /// the messages were drained after its latest assignment.
     pub(super) fn counted(&self, drained: &Drained) -> BTreeSet<Partition> {
         let here = self.state.frontier().partitions();
-        here.filter(|p| self.connections.is_current(*p, drained)).collect()
+        here.filter(|p| self.connections.is_current(*p, drained) && !self.schemas.holds(*p)).collect()
     }
 
     /// Starts reading partitions that the topic has gained. They start at 0, and the catalog records that before

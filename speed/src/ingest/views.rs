@@ -85,6 +85,7 @@ impl Ingest<'_> {
             }
             JobDone::RebuildFailed(view, id, culprit) => self.fail_rebuild(self.now(), view, id, culprit),
             JobDone::Located(view, recorded, precise) => self.take_located(&view, &recorded, precise),
+            JobDone::Schema(id, answer) => return self.take_schema(id, answer),
             JobDone::Aborted => {}
         }
         Ok(())

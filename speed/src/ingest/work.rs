@@ -164,6 +164,11 @@ impl Work {
         });
     }
 
+    /// Starts a job beside the loop.
+    pub(super) fn spawn(&mut self, job: impl Future<Output = Result<JobDone>> + Send + 'static) {
+        self.jobs.spawn(job);
+    }
+
     pub(super) fn merge(&mut self, job: MergeJob) {
         let session = Arc::clone(&self.session);
         self.jobs.spawn(async move {

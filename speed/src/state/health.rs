@@ -186,6 +186,11 @@ impl LogStatus {
         self.catch_up.observe(frontier, &self.ends);
     }
 
+    /// Records why a partition waits for a schema; `None` once it does not.
+    pub(crate) fn wait(&mut self, partition: Partition, reason: Option<String>) {
+        self.health.partitions.entry(partition).or_default().waiting = reason;
+    }
+
     /// Adds partitions that are read from `at` on, with their high watermarks in `high`. `frontier` names them
     /// already.
     pub(crate) fn assign(&mut self, at: &Frontier, high: &Frontier, frontier: &Frontier) {

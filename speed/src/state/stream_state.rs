@@ -157,6 +157,12 @@ impl StreamState {
         self.is_shown = false;
     }
 
+    /// Records why a partition waits for a schema; `None` once it does not.
+    pub(crate) fn wait(&mut self, partition: Partition, reason: Option<String>) {
+        self.log.wait(partition, reason);
+        self.is_shown = false;
+    }
+
     /// Reduces `frontier`, the frontier of a version, to the partitions that this process reads.
     pub(crate) fn within(&self, frontier: &Frontier) -> Frontier {
         frontier.or(&self.origin).within(self.frontier().partitions())

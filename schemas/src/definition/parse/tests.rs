@@ -227,7 +227,10 @@ fn streams_that_are_refused() {
     refuse("CREATE EXTERNAL TABLE batch (a INT) STORED AS KAFKA LOCATION 't'", "reserved");
     refuse("CREATE EXTERNAL TEMPORARY TABLE s (a INT) STORED AS KAFKA LOCATION 't'", "temporary");
 
-    refuse_options("'format' 'avro'", "Formats are 'json', one JSON object per message, and 'raw'");
+    refuse_options(
+        "'format' 'xml'",
+        "Formats are 'json', one JSON object per message, 'avro', one Avro value, and 'raw'",
+    );
     refuse_options("'format' 'raw'", "has one column, for the payload");
     refuse_options("'fromat' 'json'", "Did you mean 'format'?");
     refuse_options("'event-time' 'ts'", "Did you mean 'event_time'?");

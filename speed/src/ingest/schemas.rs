@@ -1,0 +1,172 @@
+//! The ingest loop's part in schemas: a partition whose next message has an unknown schema waits for the registry.
+//!
+//! ```text
+//!  unknown id ─▶ ask, for a moment ─┬─▶ known: decode
+//!                                   └─▶ cut the batch before the message, stop reading the partition, ask again
+//!                                       with back-off ─▶ known: read the partition from the message on
+//! ```
+//!
+//! Invariant: no message is refused because the registry is away or does not know an id yet. The other partitions go
+//! on, and a waiting partition costs no memory.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use thalweg_schemas::decode::SchemaId;
+use thalweg_schemas::definition::message::AvroFraming;
+use thalweg_schemas::definition::stream::{RecordFormat, StreamDefinition};
+use thalweg_schemas::{Frontier, Offset, Partition};
+use tokio::time::{Instant, timeout_at};
+
+use super::Ingest;
+use super::event::JobDone;
+use crate::Result;
+use crate::config::SpeedConfig;
+use crate::kafka::channel::Drained;
+use crate::kafka::identity::last_message;
+use crate::registry::SchemaRegistry;
+use crate::schema_cache::FetchedSchema;
+
+/// How long the loop itself waits for schemas of a batch.
+const AT_ONCE: Duration = Duration::from_secs(2);
+/// The pause after the first failed attempt; it doubles up to [`LONGEST_PAUSE`].
+const FIRST_PAUSE: Duration = Duration::from_millis(500);
+const LONGEST_PAUSE: Duration = Duration::from_secs(15);
+
+/// The schemas that are waited for.
+#[derive(Default)]
+pub(super) struct AwaitedSchemas {
+    registry: Option<SchemaRegistry>,
+    /// By partition, the message that cannot be decoded yet.
+    waits: BTreeMap<Partition, (Offset, SchemaId)>,
+    /// The schemas that are asked for beside the loop, and the number of attempts that failed.
+    asked: BTreeMap<SchemaId, u32>,
+}
+
+impl AwaitedSchemas {
+    /// Errors: those of [`SchemaRegistry::open`], if the stream needs a registry.
+    pub(super) fn new(config: &SpeedConfig, stream: &StreamDefinition) -> Result<Self> {
+        let needs = stream.format == RecordFormat::Avro && stream.messages.avro.framing == AvroFraming::Confluent;
+        let registry = if needs { Some(SchemaRegistry::open(config, stream)?) } else { None };
+        Ok(Self { registry, ..Self::default() })
+    }
+
+    /// True if messages of this partition are not read at the moment.
+    pub(super) fn holds(&self, partition: Partition) -> bool {
+        self.waits.contains_key(&partition)
+    }
+
+    /// Forgets that these partitions wait, because they are not read any more or are read from another offset. Returns
+    /// those that did.
+    pub(super) fn forget(&mut self, partitions: &BTreeSet<Partition>) -> BTreeSet<Partition> {
+        let waiting = partitions.iter().copied().filter(|partition| self.waits.remove(partition).is_some());
+        waiting.collect()
+    }
+}
+
+impl Ingest<'_> {
+    /// Makes the schemas of a batch known, or cuts the batch before the first message of each partition whose schema
+    /// is not.
+    pub(super) async fn await_schemas(&mut self, drained: &mut Drained) -> Result<()> {
+        let Some(registry) = self.schemas.registry.clone() else { return Ok(()) };
+        let deadline = Instant::now() + AT_ONCE;
+        let counted = self.counted(drained);
+        let mut refused = BTreeMap::new();
+        let unknown = loop {
+            let mut unknown = self.decoder.unknown_schemas(&drained.messages);
+            unknown.retain(|partition, _| counted.contains(partition));
+            let ids: BTreeSet<SchemaId> = unknown.values().map(|(_, id)| *id).collect();
+            let next = ids.into_iter().find(|id| !refused.contains_key(id) && !self.schemas.asked.contains_key(id));
+            let Some(id) = next else { break unknown };
+            match timeout_at(deadline, registry.fetch(id)).await {
+                Ok(Ok(fetched)) => self.learn(id, &fetched),
+                Ok(Err(reason)) => drop(refused.insert(id, reason)),
+                Err(_) => drop(refused.insert(id, "the registry has not answered yet".to_owned())),
+            }
+        };
+        if unknown.is_empty() {
+            return Ok(());
+        }
+        let ends: BTreeMap<Partition, Offset> = unknown.iter().map(|(p, (offset, _))| (*p, *offset)).collect();
+        drained.messages = drained.messages.below(&ends);
+        for (partition, (offset, id)) in &unknown {
+            drained.positions.set(*partition, *offset);
+            drained.ends.remove(partition);
+            drained.last.remove(partition);
+            if let Some(last) = drained.messages.last_of(*partition) {
+                let last = last_message(last.offset.0, last.timestamp_ms, last.key, last.payload);
+                drained.last.insert(*partition, last);
+            }
+            self.schemas.waits.insert(*partition, (*offset, *id));
+            if let Some(reason) = refused.get(id) {
+                tracing::warn!(stream = %self.state.name(), %partition, %offset, "waiting for schema {id}: {reason}");
+                self.tell_wait(*partition, reason);
+            }
+        }
+        self.connections.unassign(unknown.keys().copied().collect())?;
+        for (_, id) in unknown.values() {
+            if !self.schemas.asked.contains_key(id) {
+                self.schemas.asked.insert(*id, 0);
+                self.work.fetch_schema(registry.clone(), *id, FIRST_PAUSE);
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes the answer of a registry. Partitions that waited for the schema are read again.
+    pub(super) fn take_schema(&mut self, id: SchemaId, answer: Result<FetchedSchema, String>) -> Result<()> {
+        let waiting = self.schemas.waits.iter().filter(|(_, (_, awaited))| *awaited == id);
+        let waiting: Frontier = waiting.map(|(partition, (offset, _))| (*partition, *offset)).collect();
+        match answer {
+            Ok(fetched) => {
+                self.learn(id, &fetched);
+                self.schemas.asked.remove(&id);
+                self.schemas.forget(&waiting.partitions().collect());
+                for partition in waiting.partitions() {
+                    self.state.wait(partition, None);
+                }
+                if waiting.is_empty() {
+                    return Ok(());
+                }
+                tracing::info!(stream = %self.state.name(), partitions = %waiting, "schema {id} is known: reading goes on");
+                self.connections.assign(&waiting)?;
+                if self.state.paused_since().is_some() {
+                    self.connections.pause()?;
+                }
+            }
+            Err(_) if waiting.is_empty() => drop(self.schemas.asked.remove(&id)),
+            Err(reason) => {
+                for partition in waiting.partitions() {
+                    self.tell_wait(partition, &reason);
+                }
+                if let (Some(registry), Some(failed)) = (&self.schemas.registry, self.schemas.asked.get_mut(&id)) {
+                    *failed += 1;
+                    let pause = FIRST_PAUSE.saturating_mul(2u32.saturating_pow(*failed)).min(LONGEST_PAUSE);
+                    self.work.fetch_schema(registry.clone(), id, pause);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn learn(&self, id: SchemaId, fetched: &FetchedSchema) {
+        self.decoder.learn_schema(id, &fetched.text, &fetched.references);
+    }
+
+    fn tell_wait(&mut self, partition: Partition, reason: &str) {
+        if let Some((offset, id)) = self.schemas.waits.get(&partition) {
+            let told = format!("partition {partition} waits at offset {offset} for schema {id}: {reason}");
+            self.state.wait(partition, Some(told));
+        }
+    }
+}
+
+impl super::work::Work {
+    /// Asks for a schema after a pause.
+    fn fetch_schema(&mut self, registry: SchemaRegistry, id: SchemaId, pause: Duration) {
+        self.spawn(async move {
+            tokio::time::sleep(pause).await;
+            Ok(JobDone::Schema(id, registry.fetch(id).await))
+        });
+    }
+}

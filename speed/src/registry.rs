@@ -1,0 +1,266 @@
+//! The schema registry of a connection: a client of the REST interface that Confluent's registry has, and others too.
+//!
+//! The settings of a connection name the registry beside the brokers, in the properties of Confluent's clients:
+//! `schema.registry.url` (several, with commas), `schema.registry.basic.auth.user.info`,
+//! `schema.registry.bearer.auth.token` and `schema.registry.ssl.ca.location`.
+//!
+//! Invariant: a schema never changes under its id, so one that was fetched is kept for the life of the process. No
+//! error or log contains a credential.
+
+use std::collections::HashSet;
+use std::error::Error as _;
+use std::time::Duration;
+
+use reqwest::header::CONTENT_TYPE;
+use reqwest::{Certificate, Client, RequestBuilder, StatusCode, Url};
+use serde::Deserialize;
+use thalweg_schemas::decode::SchemaId;
+use thalweg_schemas::definition::stream::StreamDefinition;
+use thalweg_schemas::reference::look_up;
+
+use crate::config::SpeedConfig;
+use crate::connections::table_of;
+use crate::schema_cache::{AUTHORITY, FetchedSchema, SchemaCache, TOKEN, URL, USER_INFO};
+use crate::{Error, Result};
+
+/// How long one answer may take.
+const ANSWER: Duration = Duration::from_secs(10);
+/// The largest answer, in bytes.
+const LARGEST_ANSWER: usize = 16 << 20;
+/// The most schemas that one schema refers to, directly or not.
+const MOST_REFERENCES: usize = 1000;
+
+/// The client of one registry.
+#[derive(Debug, Clone)]
+pub(crate) struct SchemaRegistry {
+    client: Client,
+    /// As the settings write them, to tell registries apart.
+    written: String,
+    urls: Vec<Url>,
+    /// Name and password.
+    user: Option<(String, Option<String>)>,
+    token: Option<String>,
+    cache: SchemaCache,
+}
+
+/// What a registry answers for a schema.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct SchemaAnswer {
+    schema: String,
+    /// Left out for Avro.
+    schema_type: Option<String>,
+    #[serde(default)]
+    references: Vec<SchemaReference>,
+}
+
+#[derive(Debug, Deserialize)]
+struct SchemaReference {
+    subject: String,
+    version: i64,
+}
+
+/// What a registry answers if it has no schema.
+#[derive(Debug, Default, Deserialize)]
+struct RegistryRefusal {
+    #[serde(default)]
+    error_code: u32,
+}
+
+/// The code for an unknown id.
+const UNKNOWN_SCHEMA: u32 = 40403;
+
+impl SchemaRegistry {
+    /// The registry of the stream's connection. No request is sent yet.
+    ///
+    /// Errors: [`Error::FindConnection`], [`Error::FindRegistry`], [`Error::ConfigureRegistry`], [`Error::Secret`].
+    pub(crate) fn open(config: &SpeedConfig, stream: &StreamDefinition) -> Result<Self> {
+        let written = config.kafka.of(stream)?;
+        let table = table_of(stream);
+        let property = |name: &str| -> Result<Option<String>> {
+            let Some(value) = written.get(name) else { return Ok(None) };
+            let found = look_up(value).map_err(|reason| Error::Secret {
+                stream: stream.name.clone(),
+                table: table.clone(),
+                property: name.to_owned(),
+                reference: value.clone(),
+                reason,
+            })?;
+            Ok(Some(found).filter(|found| !found.is_empty()))
+        };
+        let refuse = |property: &str, reason: &str| Error::ConfigureRegistry {
+            stream: stream.name.clone(),
+            table: table.clone(),
+            property: property.to_owned(),
+            reason: reason.to_owned(),
+        };
+        let lacks = || Error::FindRegistry { stream: stream.name.clone(), table: table.clone() };
+        let urls = property(URL)?.ok_or_else(lacks)?;
+        let urls: Option<Vec<Url>> = urls.split(',').map(|url| base(url.trim())).collect();
+        let urls = urls.filter(|urls| !urls.is_empty());
+        let urls = urls.ok_or_else(|| refuse(URL, "it is no address like http://registry:8081"))?;
+        let mut client = Client::builder().timeout(ANSWER).connect_timeout(ANSWER / 2);
+        if let Some(path) = property(AUTHORITY)? {
+            let pem = std::fs::read(&path).map_err(|e| refuse(AUTHORITY, &format!("{path} cannot be read: {e}")))?;
+            let trusted = Certificate::from_pem_bundle(&pem).ok().filter(|list| !list.is_empty());
+            let trusted = trusted.ok_or_else(|| refuse(AUTHORITY, &format!("{path} holds no certificate in PEM")))?;
+            client = trusted.into_iter().fold(client, reqwest::ClientBuilder::add_root_certificate);
+        }
+        let user = property(USER_INFO)?.map(|info| match info.split_once(':') {
+            Some((name, password)) => (name.to_owned(), Some(password.to_owned())),
+            None => (info, None),
+        });
+        Ok(Self {
+            client: client.build().map_err(|_| refuse(URL, "no client can be made for it"))?,
+            written: written.get(URL).cloned().unwrap_or_default(),
+            urls,
+            user,
+            token: property(TOKEN)?,
+            cache: config.schemas.clone(),
+        })
+    }
+
+    /// The schema with an id.
+    ///
+    /// Errors: why the registry does not give it now, as a sentence.
+    pub(crate) async fn fetch(&self, id: SchemaId) -> Result<FetchedSchema, String> {
+        let key = (self.written.clone(), id);
+        if let Some(known) = self.cache.get(&key) {
+            return Ok(known);
+        }
+        let mut reason = String::new();
+        for url in &self.urls {
+            match self.fetch_from(url, id).await {
+                Ok(fetched) => {
+                    self.cache.keep(key, fetched.clone());
+                    return Ok(fetched);
+                }
+                Err(why) => reason = why,
+            }
+        }
+        Err(reason)
+    }
+
+    async fn fetch_from(&self, url: &Url, id: SchemaId) -> Result<FetchedSchema, String> {
+        let found: SchemaAnswer = match id {
+            SchemaId::Number(number) => self.ask(url, &["schemas", "ids", &number.to_string()], id).await?,
+            SchemaId::Guid(guid) => self.ask(url, &["schemas", "guids", &guid.to_string()], id).await?,
+        };
+        let kind = found.schema_type.as_deref().unwrap_or("AVRO");
+        if !kind.eq_ignore_ascii_case("AVRO") {
+            let text = Err(format!("the schema is one of {kind}, and the stream reads Avro"));
+            return Ok(FetchedSchema { text, references: Vec::new() });
+        }
+        let mut references = Vec::new();
+        let mut seen = HashSet::new();
+        // What a schema refers to comes before it: a schema is put aside until its own references were read.
+        let mut open = vec![(None, found.references)];
+        while let Some((text, mut rest)) = open.pop() {
+            let Some(next) = (!rest.is_empty()).then(|| rest.remove(0)) else {
+                references.extend(text);
+                continue;
+            };
+            open.push((text, rest));
+            if !seen.insert((next.subject.clone(), next.version)) {
+                continue;
+            }
+            if seen.len() > MOST_REFERENCES {
+                let text = Err(format!("the schema refers to more than {MOST_REFERENCES} others"));
+                return Ok(FetchedSchema { text, references: Vec::new() });
+            }
+            let version = next.version.to_string();
+            let path = ["subjects", &next.subject, "versions", &version];
+            let referred: SchemaAnswer = self.ask(url, &path, id).await?;
+            open.push((Some(referred.schema), referred.references));
+        }
+        Ok(FetchedSchema { text: Ok(found.schema), references })
+    }
+
+    /// Asks for a document below `url`.
+    ///
+    /// Errors: why there is none, as a sentence.
+    async fn ask<T: for<'de> Deserialize<'de>>(&self, url: &Url, path: &[&str], id: SchemaId) -> Result<T, String> {
+        let mut asked = url.clone();
+        if let Ok(mut segments) = asked.path_segments_mut() {
+            segments.pop_if_empty().extend(path);
+        }
+        let at = shown(url);
+        let answered = self.authorized(self.client.get(asked)).send().await;
+        let mut answer =
+            answered.map_err(|error| format!("the registry at {at} does not answer: {}", cause(&error)))?;
+        let status = answer.status();
+        let kind = answer.headers().get(CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or("").to_owned();
+        let mut body = Vec::new();
+        loop {
+            match answer.chunk().await {
+                Ok(None) => break,
+                Ok(Some(_)) if body.len() > LARGEST_ANSWER => {
+                    return Err(format!("the registry at {at} answers with more than {} MiB", LARGEST_ANSWER >> 20));
+                }
+                Ok(Some(chunk)) => body.extend_from_slice(&chunk),
+                Err(error) => return Err(format!("the registry at {at} broke off: {}", cause(&error))),
+            }
+        }
+        match status {
+            StatusCode::OK => serde_json::from_slice(&body).map_err(|_| {
+                let kind = if kind.is_empty() { "something else" } else { &kind };
+                format!(
+                    "the registry at {at} answers with {kind} and no schema; is {URL} the address of its interface?"
+                )
+            }),
+            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => {
+                Err(format!("the registry at {at} refuses the credentials ({status}); see {USER_INFO} and {TOKEN}"))
+            }
+            StatusCode::NOT_FOUND => {
+                let refusal: RegistryRefusal = serde_json::from_slice(&body).unwrap_or_default();
+                match refusal.error_code {
+                    UNKNOWN_SCHEMA => Err(format!(
+                        "the registry at {at} has no schema {id}; was it deleted, or does \
+                                                   the producer use another registry?"
+                    )),
+                    0 => Err(format!("the registry at {at} answers 404; is {URL} the address of its interface?")),
+                    code => Err(format!("the registry at {at} lacks a schema that schema {id} refers to ({code})")),
+                }
+            }
+            other => Err(format!("the registry at {at} answers {other}")),
+        }
+    }
+
+    fn authorized(&self, request: RequestBuilder) -> RequestBuilder {
+        match (&self.token, &self.user) {
+            (Some(token), _) => request.bearer_auth(token),
+            (None, Some((name, password))) => request.basic_auth(name, password.as_ref()),
+            (None, None) => request,
+        }
+    }
+}
+
+fn base(url: &str) -> Option<Url> {
+    Url::parse(url).ok().filter(|url| matches!(url.scheme(), "http" | "https") && url.has_host())
+}
+
+/// An address without the credentials that it may hold.
+fn shown(url: &Url) -> String {
+    let mut shown = url.clone();
+    let hidden = shown.set_username("").and_then(|()| shown.set_password(None));
+    if hidden.is_err() {
+        return "its address".to_owned();
+    }
+    shown.set_query(None);
+    shown.as_str().trim_end_matches('/').to_owned()
+}
+
+/// The innermost cause, because the outer ones repeat the address with its credentials.
+fn cause(error: &reqwest::Error) -> String {
+    if error.is_timeout() {
+        return format!("nothing came within {} s", ANSWER.as_secs());
+    }
+    let mut source = error.source();
+    while let Some(inner) = source.and_then(std::error::Error::source) {
+        source = Some(inner);
+    }
+    source.map_or_else(|| "the connection failed".to_owned(), ToString::to_string)
+}
+
+#[cfg(test)]
+mod tests;
