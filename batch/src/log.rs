@@ -1,6 +1,8 @@
 //! The log of one Delta table: reads commits one by one, and commits by compare-and-set.
 //!
-//! A table of an earlier version may lack columns that were added since. The first commit of this version adds them.
+//! A table may lack columns of its definition: those that this version has added, and those that a stream got while its
+//! messages flowed. The first commit under the definition adds them. A process with the narrower definition can still read
+//! the table, and its drafts are fenced: the rows that it holds lack the columns, so they are read again from Kafka.
 //!
 //! Invariant: a commit has a random id and is written exactly one version above the version that it was decided on.
 //! After an error or a conflict, only the log says whether the commit landed. So a draft lands once or never, however
@@ -53,6 +55,8 @@ pub(crate) struct Log {
     columns: StructType,
     /// The metadata that adds the columns which the table lacks; the next commit contains it.
     evolution: Option<Metadata>,
+    /// True if the table has columns that this process does not know.
+    outgrown: bool,
     /// The id of the commit in progress; `seen` is true once the log holds this commit.
     awaited: Option<Uuid>,
     seen: bool,
@@ -92,7 +96,8 @@ pub(crate) enum Landing {
 impl Log {
     /// Opens the table in `folder`; `None` if the table does not exist.
     ///
-    /// Errors: [`Error::MatchSchema`] if the table's columns differ from `schema`, [`Error::ReadLog`].
+    /// Errors: [`Error::MatchSchema`] if neither the table's columns nor those of `schema` are the others with further
+    /// ones, [`Error::ReadLog`].
     pub(crate) async fn open(store: Arc<dyn ObjectStore>, folder: Path, schema: &SchemaRef) -> Result<Option<Self>> {
         let delta = log_store(&store, &folder);
         let read = |source| Error::ReadLog { table: folder.to_string(), source: Box::new(source) };
@@ -103,10 +108,14 @@ impl Log {
         };
         let columns = entry::kernel_schema(&folder, schema)?;
         let found = snapshot.schema();
+        let mut outgrown = false;
         let evolution = if *found == columns {
             None
-        } else if entry::lacks_added_columns(&found, &columns) {
+        } else if entry::widens(&found, &columns) {
             Some(snapshot.metadata().clone().with_schema(&columns).map_err(|e| read(e.into()))?)
+        } else if entry::widens(&columns, &found) {
+            outgrown = true;
+            None
         } else {
             return Err(Error::MatchSchema {
                 table: folder.to_string(),
@@ -135,6 +144,7 @@ impl Log {
             checkpointed,
             columns,
             evolution,
+            outgrown,
             awaited: None,
             seen: false,
         }))
@@ -178,15 +188,17 @@ impl Log {
     }
 
     fn apply(&mut self, mut actions: Vec<Action>) -> Result<()> {
-        // The one change of a schema that is understood is the one that this process would make.
-        let before = actions.len();
-        actions.retain(|action| match action {
-            Action::Metadata(metadata) => {
-                self.evolution.is_none() || metadata.parse_schema().ok().as_ref() != Some(&self.columns)
-            }
-            _ => true,
+        // The changes of a schema that are understood: the one that this process would make, and further columns.
+        let (mut evolved, mut outgrown) = (false, self.outgrown);
+        actions.retain(|action| {
+            let Action::Metadata(metadata) = action else { return true };
+            let Ok(schema) = metadata.parse_schema() else { return true };
+            let own = schema == self.columns;
+            let wider = !own && entry::widens(&self.columns, &schema);
+            evolved |= own && self.evolution.is_some();
+            outgrown |= wider;
+            !(evolved || wider)
         });
-        let evolved = actions.len() < before;
         // Replay on a copy, so that an invalid commit does not change the state.
         let mut state = self.state.clone();
         let commit = state.apply(self.folder.as_ref(), actions).map_err(|reason| Error::UnderstandLog {
@@ -195,9 +207,10 @@ impl Log {
             reason,
         })?;
         self.state = state;
-        if evolved {
+        if evolved || outgrown {
             self.evolution = None;
         }
+        self.outgrown = outgrown;
         self.seen |= commit.is_some() && commit == self.awaited;
         Ok(())
     }
@@ -222,7 +235,7 @@ impl Log {
             if self.seen {
                 return Ok(Landing::Landed);
             }
-            let Some(draft) = decide(&self.state) else {
+            let Some(draft) = decide(&self.state).filter(|_| !self.outgrown) else {
                 return Ok(Landing::Fenced);
             };
             match self.write(id, draft).await {

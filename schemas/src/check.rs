@@ -120,6 +120,7 @@ impl Check {
         match statement {
             Statement::CreateView { definition, .. } => self.diagnosed(piece, definition).await.unwrap_or_default(),
             Statement::CreateStream { .. }
+            | Statement::AddColumns { .. }
             | Statement::DropStream { .. }
             | Statement::DropView { .. }
             | Statement::Comment { .. }

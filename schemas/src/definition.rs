@@ -37,6 +37,8 @@ mod comment;
 mod create_stream;
 mod create_view;
 
+pub(crate) mod alter_stream;
+
 pub(crate) mod parse;
 
 pub use create_stream::is_connection;

@@ -128,8 +128,8 @@ impl<'a> Ingest<'a> {
 
     /// Processes one micro-batch: afterwards the rows and all held views stand at the positions of the batch.
     async fn take(&mut self, mut drained: Drained) -> Result<()> {
-        self.await_schemas(&mut drained).await?;
         let counted = self.counted(&drained);
+        self.await_schemas(&mut drained, &counted).await?;
         let positions = drained.positions.within(counted.iter().copied());
         let to = self.state.frontier().max(&positions);
         drained.last.retain(|p, _| counted.contains(p));

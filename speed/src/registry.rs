@@ -20,7 +20,7 @@ use thalweg_schemas::reference::look_up;
 
 use crate::config::SpeedConfig;
 use crate::connections::table_of;
-use crate::schema_cache::{AUTHORITY, FetchedSchema, SchemaCache, TOKEN, URL, USER_INFO};
+use crate::schema_cache::{AUTHORITY, FetchedSchema, KNOWN, SchemaCache, TOKEN, URL, USER_INFO};
 use crate::{Error, Result};
 
 /// How long one answer may take.
@@ -34,13 +34,22 @@ const MOST_REFERENCES: usize = 1000;
 #[derive(Debug, Clone)]
 pub(crate) struct SchemaRegistry {
     client: Client,
-    /// As the settings write them, to tell registries apart.
+    /// The properties as the settings write them: what one connection may see is not shown to another.
     written: String,
     urls: Vec<Url>,
     /// Name and password.
     user: Option<(String, Option<String>)>,
     token: Option<String>,
     cache: SchemaCache,
+}
+
+/// Why a schema cannot be had.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Unfetched {
+    /// A sentence, without credentials.
+    pub(crate) reason: String,
+    /// True if the registry answers that it has no such schema: no process can have read messages with it.
+    pub(crate) is_unknown: bool,
 }
 
 /// What a registry answers for a schema.
@@ -66,9 +75,6 @@ struct RegistryRefusal {
     #[serde(default)]
     error_code: u32,
 }
-
-/// The code for an unknown id.
-const UNKNOWN_SCHEMA: u32 = 40403;
 
 impl SchemaRegistry {
     /// The registry of the stream's connection. No request is sent yet.
@@ -99,7 +105,8 @@ impl SchemaRegistry {
         let urls: Option<Vec<Url>> = urls.split(',').map(|url| base(url.trim())).collect();
         let urls = urls.filter(|urls| !urls.is_empty());
         let urls = urls.ok_or_else(|| refuse(URL, "it is no address like http://registry:8081"))?;
-        let mut client = Client::builder().timeout(ANSWER).connect_timeout(ANSWER / 2);
+        // As librdkafka, the client goes straight to the address that the settings name.
+        let mut client = Client::builder().no_proxy().timeout(ANSWER).connect_timeout(ANSWER / 2);
         if let Some(path) = property(AUTHORITY)? {
             let pem = std::fs::read(&path).map_err(|e| refuse(AUTHORITY, &format!("{path} cannot be read: {e}")))?;
             let trusted = Certificate::from_pem_bundle(&pem).ok().filter(|list| !list.is_empty());
@@ -112,7 +119,7 @@ impl SchemaRegistry {
         });
         Ok(Self {
             client: client.build().map_err(|_| refuse(URL, "no client can be made for it"))?,
-            written: written.get(URL).cloned().unwrap_or_default(),
+            written: KNOWN.map(|key| written.get(key).map_or("", String::as_str)).join("\n"),
             urls,
             user,
             token: property(TOKEN)?,
@@ -122,30 +129,40 @@ impl SchemaRegistry {
 
     /// The schema with an id.
     ///
-    /// Errors: why the registry does not give it now, as a sentence.
-    pub(crate) async fn fetch(&self, id: SchemaId) -> Result<FetchedSchema, String> {
+    /// Errors: why the registry does not give it now.
+    pub(crate) async fn fetch(&self, id: SchemaId) -> Result<FetchedSchema, Unfetched> {
         let key = (self.written.clone(), id);
         if let Some(known) = self.cache.get(&key) {
             return Ok(known);
         }
-        let mut reason = String::new();
+        let mut failed = Unfetched { reason: String::new(), is_unknown: false };
         for url in &self.urls {
             match self.fetch_from(url, id).await {
                 Ok(fetched) => {
                     self.cache.keep(key, fetched.clone());
                     return Ok(fetched);
                 }
-                Err(why) => reason = why,
+                Err(why) => failed = why,
             }
         }
-        Err(reason)
+        Err(failed)
     }
 
-    async fn fetch_from(&self, url: &Url, id: SchemaId) -> Result<FetchedSchema, String> {
-        let found: SchemaAnswer = match id {
-            SchemaId::Number(number) => self.ask(url, &["schemas", "ids", &number.to_string()], id).await?,
-            SchemaId::Guid(guid) => self.ask(url, &["schemas", "guids", &guid.to_string()], id).await?,
+    async fn fetch_from(&self, url: &Url, id: SchemaId) -> Result<FetchedSchema, Unfetched> {
+        let found: Result<SchemaAnswer, Unfetched> = match id {
+            SchemaId::Number(number) => self.ask(url, &["schemas", "ids", &number.to_string()]).await,
+            SchemaId::Guid(guid) => self.ask(url, &["schemas", "guids", &guid.to_string()]).await,
         };
+        let found = found.map_err(|failed| match failed.is_unknown {
+            true => {
+                let reason = format!(
+                    "the registry at {} has no schema {id}; was it deleted, or does the producer use another registry?",
+                    shown(url)
+                );
+                Unfetched { reason, ..failed }
+            }
+            false => failed,
+        })?;
         let kind = found.schema_type.as_deref().unwrap_or("AVRO");
         if !kind.eq_ignore_ascii_case("AVRO") {
             let text = Err(format!("the schema is one of {kind}, and the stream reads Avro"));
@@ -170,7 +187,11 @@ impl SchemaRegistry {
             }
             let version = next.version.to_string();
             let path = ["subjects", &next.subject, "versions", &version];
-            let referred: SchemaAnswer = self.ask(url, &path, id).await?;
+            let referred = self.ask::<SchemaAnswer>(url, &path).await.map_err(|failed| {
+                let of = format!("version {version} of the subject `{}`, which schema {id} refers to", next.subject);
+                // The schema itself is there, so a process may have read its messages before.
+                Unfetched { reason: format!("{of}: {}", failed.reason), is_unknown: false }
+            })?;
             open.push((Some(referred.schema), referred.references));
         }
         Ok(FetchedSchema { text: Ok(found.schema), references })
@@ -178,16 +199,16 @@ impl SchemaRegistry {
 
     /// Asks for a document below `url`.
     ///
-    /// Errors: why there is none, as a sentence.
-    async fn ask<T: for<'de> Deserialize<'de>>(&self, url: &Url, path: &[&str], id: SchemaId) -> Result<T, String> {
+    /// Errors: why there is none.
+    async fn ask<T: for<'de> Deserialize<'de>>(&self, url: &Url, path: &[&str]) -> Result<T, Unfetched> {
         let mut asked = url.clone();
         if let Ok(mut segments) = asked.path_segments_mut() {
             segments.pop_if_empty().extend(path);
         }
         let at = shown(url);
+        let away = |reason: String| Unfetched { reason: format!("the registry at {at} {reason}"), is_unknown: false };
         let answered = self.authorized(self.client.get(asked)).send().await;
-        let mut answer =
-            answered.map_err(|error| format!("the registry at {at} does not answer: {}", cause(&error)))?;
+        let mut answer = answered.map_err(|error| away(format!("does not answer: {}", cause(&error))))?;
         let status = answer.status();
         let kind = answer.headers().get(CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or("").to_owned();
         let mut body = Vec::new();
@@ -195,34 +216,28 @@ impl SchemaRegistry {
             match answer.chunk().await {
                 Ok(None) => break,
                 Ok(Some(_)) if body.len() > LARGEST_ANSWER => {
-                    return Err(format!("the registry at {at} answers with more than {} MiB", LARGEST_ANSWER >> 20));
+                    return Err(away(format!("answers with more than {} MiB", LARGEST_ANSWER >> 20)));
                 }
                 Ok(Some(chunk)) => body.extend_from_slice(&chunk),
-                Err(error) => return Err(format!("the registry at {at} broke off: {}", cause(&error))),
+                Err(error) => return Err(away(format!("broke off: {}", cause(&error)))),
             }
         }
         match status {
             StatusCode::OK => serde_json::from_slice(&body).map_err(|_| {
                 let kind = if kind.is_empty() { "something else" } else { &kind };
-                format!(
-                    "the registry at {at} answers with {kind} and no schema; is {URL} the address of its interface?"
-                )
+                away(format!("answers with {kind} and no schema; is {URL} the address of its interface?"))
             }),
             StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => {
-                Err(format!("the registry at {at} refuses the credentials ({status}); see {USER_INFO} and {TOKEN}"))
+                Err(away(format!("refuses the credentials ({status}); see {USER_INFO} and {TOKEN}")))
             }
             StatusCode::NOT_FOUND => {
                 let refusal: RegistryRefusal = serde_json::from_slice(&body).unwrap_or_default();
                 match refusal.error_code {
-                    UNKNOWN_SCHEMA => Err(format!(
-                        "the registry at {at} has no schema {id}; was it deleted, or does \
-                                                   the producer use another registry?"
-                    )),
-                    0 => Err(format!("the registry at {at} answers 404; is {URL} the address of its interface?")),
-                    code => Err(format!("the registry at {at} lacks a schema that schema {id} refers to ({code})")),
+                    0 => Err(away(format!("answers 404; is {URL} the address of its interface?"))),
+                    code => Err(Unfetched { is_unknown: true, ..away(format!("does not have it ({code})")) }),
                 }
             }
-            other => Err(format!("the registry at {at} answers {other}")),
+            other => Err(away(format!("answers {other}"))),
         }
     }
 

@@ -16,7 +16,7 @@ pub(crate) const URL: &str = "schema.registry.url";
 pub(crate) const USER_INFO: &str = "schema.registry.basic.auth.user.info";
 pub(crate) const TOKEN: &str = "schema.registry.bearer.auth.token";
 pub(crate) const AUTHORITY: &str = "schema.registry.ssl.ca.location";
-const KNOWN: [&str; 4] = [URL, USER_INFO, TOKEN, AUTHORITY];
+pub(crate) const KNOWN: [&str; 4] = [URL, USER_INFO, TOKEN, AUTHORITY];
 
 /// A schema of a registry.
 #[derive(Debug, Clone)]

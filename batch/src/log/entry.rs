@@ -11,7 +11,6 @@ use deltalake_core::kernel::transaction::{CommitData, TransactionError};
 use deltalake_core::kernel::{Action, Add, Protocol, Remove, StructType, Transaction, new_metadata};
 use deltalake_core::protocol::{DeltaOperation, SaveMode};
 use object_store::path::Path;
-use thalweg_schemas::definition::message::ADDED;
 use uuid::Uuid;
 
 use super::state::{CommitInfo, LogState, MARK, NEXT, Stats};
@@ -106,11 +105,11 @@ pub(super) fn kernel_schema(folder: &Path, schema: &SchemaRef) -> Result<StructT
     schema.as_ref().try_into_kernel().map_err(|e| Error::MapSchema { table: folder.to_string(), reason: e.to_string() })
 }
 
-/// True if `found` has all columns of `defined` but the last ones, and these may be added to a table.
-pub(super) fn lacks_added_columns(found: &StructType, defined: &StructType) -> bool {
-    let held = found.fields().count();
-    let missing = || defined.fields().skip(held);
-    found.fields().eq(defined.fields().take(held)) && missing().all(|field| ADDED.contains(&field.name().as_str()))
+/// True if `wide` has all columns of `narrow` in their order, and further ones that rows need not have.
+pub(super) fn widens(narrow: &StructType, wide: &StructType) -> bool {
+    let mut kept = narrow.fields().peekable();
+    let optional = wide.fields().filter(|field| kept.next_if_eq(field).is_none()).all(|field| field.is_nullable());
+    optional && kept.peek().is_none()
 }
 
 /// The columns as text.

@@ -6,12 +6,15 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use arrow::datatypes::Field;
+
 use super::file::compile_view;
 use super::{Applied, Catalog, CatalogStream, CatalogView};
 use crate::decode;
-use crate::definition::statement::Statement;
+use crate::definition::statement::{AddedColumn, Statement};
 use crate::definition::stream::StreamDefinition;
 use crate::definition::view::ViewDefinition;
+use crate::definition::{self, alter_stream};
 use crate::{Error, Frontier, Result, StreamName, ViewId, ViewName};
 
 /// A requested change.
@@ -153,6 +156,19 @@ impl Catalog {
                     }
                     true => Err(exists("view", name.as_str())),
                     false => self.build_view(definition).await,
+                }
+            }
+            Statement::AddColumns { stream, columns, if_exists } => {
+                if self.kept_streams.contains_key(stream) {
+                    return Err(kept_stream(stream));
+                }
+                match self.streams.get(stream) {
+                    None if *if_exists => Ok((Effect::Nothing(format!("there is no stream {stream}")), Vec::new())),
+                    None => Err(missing_stream(stream)),
+                    Some(before) => match widened(&before.definition, columns, repeated)? {
+                        None => Ok((Effect::Nothing(format!("stream {stream} is as it was")), Vec::new())),
+                        Some(definition) => Ok((self.replace_stream(&definition, facts).await?, Vec::new())),
+                    },
                 }
             }
             Statement::DropStream { name, if_exists } => {
@@ -329,16 +345,65 @@ fn is_same(before: &StreamDefinition, after: &StreamDefinition) -> bool {
         && *kafka == after.kafka
 }
 
-/// Refuses a stream whose rows would not fit the archived rows or the compiled views.
+/// The definition with more columns; `None` if it has them all. `repeated`: a column that stands as it is written is no
+/// conflict.
+fn widened(before: &StreamDefinition, columns: &[AddedColumn], repeated: bool) -> Result<Option<StreamDefinition>> {
+    let mut definition = before.clone();
+    for added in columns {
+        let known = definition.columns.field_with_name(&added.name).ok().cloned();
+        let sql = alter_stream::with_column(&definition.sql, &added.text);
+        let sql = sql.ok_or_else(|| Error::Broken(format!("stream {} has no list of columns", before.name)))?;
+        match known {
+            Some(_) if added.if_not_exists => {}
+            // The text with the column twice is refused, so the column is compared in a stream of its own.
+            Some(known) if repeated && is_declared(&known, added)? => {}
+            Some(_) => {
+                return Err(Error::refuse(
+                    format!("Stream `{}` has a column `{}` already", before.name, added.name),
+                    "Use another name, or ADD COLUMN IF NOT EXISTS.",
+                ));
+            }
+            None => definition = stream_of(&sql)?,
+        }
+    }
+    Ok((definition.sql != before.sql).then_some(definition))
+}
+
+/// True if `added` declares the column that a stream has.
+fn is_declared(known: &Field, added: &AddedColumn) -> Result<bool> {
+    let alone = stream_of(&format!("CREATE EXTERNAL TABLE s ({}) STORED AS KAFKA LOCATION 's'", added.text))?;
+    Ok(alone.columns.fields().iter().any(|field| field.as_ref() == known))
+}
+
+fn stream_of(sql: &str) -> Result<StreamDefinition> {
+    match definition::parse(sql)?.pop() {
+        Some(Statement::CreateStream { definition, .. }) => Ok(definition),
+        _ => Err(Error::Broken(format!("`{sql}` defines no stream"))),
+    }
+}
+
+/// Refuses a stream whose rows would not fit the archived rows or the compiled views. Columns may be added.
 fn keep_shape(before: &StreamDefinition, after: &StreamDefinition) -> Result<()> {
     let name = &after.name;
     let refuse = |what: &str| {
         Err(Error::refuse(
             format!("Stream `{name}` has an archive or views, so its {what} cannot change"),
-            "Create a stream with another name; options may change.",
+            "Create a stream with another name; options may change, and columns may be added.",
         ))
     };
-    if before.columns != after.columns {
+    let mut kept = before.columns.fields().iter().peekable();
+    for field in after.columns.fields() {
+        if kept.next_if_eq(&field).is_none() && !field.is_nullable() {
+            return Err(Error::refuse(
+                format!(
+                    "Column `{}` of stream `{name}` is new and NOT NULL, and archived rows have no value",
+                    field.name()
+                ),
+                "Leave out NOT NULL.",
+            ));
+        }
+    }
+    if kept.peek().is_some() {
         return refuse("columns");
     }
     if before.topic != after.topic {

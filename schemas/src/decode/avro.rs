@@ -4,7 +4,7 @@
 //!
 //! | framing | before the value |
 //! |---|---|
-//! | `confluent` | a zero byte and the schema's id in a registry, four bytes, the highest first; or a byte 1 and the sixteen bytes of the schema's GUID; or nothing, if the header `__value_schema_id` holds one of these |
+//! | `confluent` | a zero byte and the schema's id in a registry, four bytes, the highest first; or nothing, if the header `__value_schema_id` holds these, or a byte 1 and the sixteen bytes of the schema's GUID |
 //! | `single_object` | `C3 01` and the fingerprint of one of the stream's own schemas, eight bytes, the lowest first |
 //! | `none` | nothing: the stream's own schema wrote every message |
 //!
@@ -117,7 +117,11 @@ impl AvroReader {
         let reader = Self { columns, units: units.clone(), framing: options.framing, writers: RwLock::default() };
         builders(&reader, 0)?;
         let own = own_writers(options, &reader.columns).map_err(ArrowError::SchemaError)?;
-        reader.writers.write().extend(own);
+        let refused = options.refused.iter().map(|id| {
+            let why = "the definition of the stream refuses the schema".to_owned();
+            (WriterName::Registered(SchemaId::Number(*id)), Arc::new(Err(why)))
+        });
+        reader.writers.write().extend(own.into_iter().chain(refused));
         Ok(reader)
     }
 
@@ -314,16 +318,18 @@ fn frame(framing: AvroFraming, messages: &Messages, at: usize) -> Result<(Writer
     match framing {
         AvroFraming::Confluent => {
             if let Some(header) = messages.header(at, HEADER) {
-                return match schema_id(header) {
-                    Some((id, [])) => Ok((WriterName::Registered(id), payload)),
-                    _ => Err(format!("the header `{HEADER}` holds no id of a schema").into()),
+                return match header_id(header) {
+                    Some(id) => Ok((WriterName::Registered(id), payload)),
+                    None => Err(format!("the header `{HEADER}` holds no id of a schema").into()),
                 };
             }
-            match (schema_id(payload), payload) {
-                (Some((id, value)), _) => Ok((WriterName::Registered(id), value)),
-                (None, []) => Err("the message is empty".into()),
-                (None, [0 | 1, ..]) => Err("the message ends within the id of its schema".into()),
-                (None, _) => Err("the message does not begin with a zero byte and the id of its schema".into()),
+            match payload {
+                [] => Err("the message is empty".into()),
+                [0, rest @ ..] => match rest.split_first_chunk() {
+                    Some((id, value)) => Ok((WriterName::Registered(SchemaId::Number(u32::from_be_bytes(*id))), value)),
+                    None => Err("the message ends within the id of its schema".into()),
+                },
+                _ => Err("the message does not begin with a zero byte and the id of its schema".into()),
             }
         }
         AvroFraming::SingleObject => match payload {
@@ -338,12 +344,12 @@ fn frame(framing: AvroFraming, messages: &Messages, at: usize) -> Result<(Writer
     }
 }
 
-/// The id at the begin of `bytes`, and what is behind.
-fn schema_id(bytes: &[u8]) -> Option<(SchemaId, &[u8])> {
-    let (magic, rest) = bytes.split_first()?;
+/// The id of a schema that a header holds.
+fn header_id(header: &[u8]) -> Option<SchemaId> {
+    let (magic, id) = header.split_first()?;
     match magic {
-        0 => rest.split_first_chunk().map(|(id, rest)| (SchemaId::Number(u32::from_be_bytes(*id)), rest)),
-        1 => rest.split_first_chunk().map(|(guid, rest)| (SchemaId::Guid(Uuid::from_bytes(*guid)), rest)),
+        0 => Some(SchemaId::Number(u32::from_be_bytes(id.try_into().ok()?))),
+        1 => Some(SchemaId::Guid(Uuid::from_bytes(id.try_into().ok()?))),
         _ => None,
     }
 }

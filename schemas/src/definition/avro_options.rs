@@ -3,7 +3,7 @@
 //! Invariant: a stream has a schema of its own exactly if no registry has those of its messages. Whether the schema
 //! fits the columns is checked by [`crate::decode`].
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::message::{AvroFraming, AvroOptions};
 use super::pieces::Piece;
@@ -14,6 +14,8 @@ use crate::{Error, Result};
 pub(super) const FRAMING: &str = "avro.framing";
 /// The schema of the messages, as JSON.
 pub(super) const SCHEMA: &str = "avro.schema";
+/// Ids of schemas whose messages are rejects.
+pub(super) const REFUSED: &str = "avro.refused";
 
 /// Takes the options of Avro out of `options`.
 ///
@@ -23,11 +25,11 @@ pub(super) fn read_avro(
     format: RecordFormat,
     piece: &Piece<'_>,
 ) -> Result<AvroOptions> {
-    let (framing, schema) = (options.remove(FRAMING), options.remove(SCHEMA));
+    let (framing, schema, refused) = (options.remove(FRAMING), options.remove(SCHEMA), options.remove(REFUSED));
     let named = |key| piece.option(key).and_then(|option| option.name);
     let valued = |key| piece.option(key).and_then(|option| option.value);
     if format != RecordFormat::Avro {
-        let given = [(FRAMING, framing.is_some()), (SCHEMA, schema.is_some())];
+        let given = [(FRAMING, framing.is_some()), (SCHEMA, schema.is_some()), (REFUSED, refused.is_some())];
         return match given.into_iter().find(|(_, given)| *given) {
             None => Ok(AvroOptions::default()),
             Some((key, _)) => {
@@ -43,7 +45,7 @@ pub(super) fn read_avro(
         Some(text) => AvroFraming::parse(&text).ok_or_else(|| {
             let help = "Framings are 'confluent', with the id of a schema in a registry, 'single_object', with the \
                         fingerprint of a schema, and 'none'.";
-            Error::refuse(format!("There is no framing `{text}`"), help).at(valued(FRAMING))
+            Error::refuse(format!("`{text}` is no '{FRAMING}'"), help).at(valued(FRAMING))
         })?,
     };
     match (framing, &schema) {
@@ -60,5 +62,19 @@ pub(super) fn read_avro(
         }
         (_, Some(_)) => {}
     }
-    Ok(AvroOptions { framing, schema })
+    let refused = refused.as_deref().map_or(Ok(BTreeSet::new()), |list| {
+        if framing != AvroFraming::Confluent {
+            let message = "A schema without a registry has no ids that could be refused";
+            return Err(Error::refuse(message, "Leave out 'avro.refused'.").at(named(REFUSED)));
+        }
+        let ids = list.split(',').map(|id| {
+            let id = id.trim();
+            id.parse().map_err(|_| {
+                let help = "Ids are whole numbers with commas between: 'avro.refused' '17, 19'.";
+                Error::refuse(format!("`{id}` is no id of a schema"), help).at(valued(REFUSED))
+            })
+        });
+        ids.collect()
+    })?;
+    Ok(AvroOptions { framing, schema, refused })
 }

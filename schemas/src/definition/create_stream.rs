@@ -30,8 +30,16 @@ const TIMESTAMP_UNIT: &str = "timestamp_unit";
 const UNIT_OF: &str = "timestamp_unit.";
 const KEEP: &str = "keep";
 /// Every option but librdkafka's properties and the units of columns.
-const NAMES: [&str; 7] =
-    [FORMAT, EVENT_TIME, CONNECTION, TIMESTAMP_UNIT, KEEP, avro_options::FRAMING, avro_options::SCHEMA];
+const NAMES: [&str; 8] = [
+    FORMAT,
+    EVENT_TIME,
+    CONNECTION,
+    TIMESTAMP_UNIT,
+    KEEP,
+    avro_options::FRAMING,
+    avro_options::SCHEMA,
+    avro_options::REFUSED,
+];
 /// Kafka's limit, in characters.
 const LONGEST_TOPIC: usize = 249;
 
@@ -268,9 +276,10 @@ fn nearest_option(key: &str) -> String {
         }
         None => format!(
             "Options are '{FORMAT}', '{EVENT_TIME}', '{CONNECTION}', '{TIMESTAMP_UNIT}', '{UNIT_OF}<column>', '{KEEP}', \
-             '{}', '{}' and librdkafka's properties as '{KAFKA}<property>'.",
+             '{}', '{}', '{}' and librdkafka's properties as '{KAFKA}<property>'.",
             avro_options::FRAMING,
             avro_options::SCHEMA,
+            avro_options::REFUSED,
         ),
     }
 }

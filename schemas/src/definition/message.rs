@@ -2,7 +2,7 @@
 //!
 //! Invariant: the columns named here have canonical types and are nullable, so an archive without them can get them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use arrow::datatypes::{DataType, Field, FieldRef, Fields};
@@ -18,9 +18,6 @@ pub const PAYLOAD: &str = "_payload";
 
 /// The columns of a stream that only a query which names them sees.
 pub const UNLISTED: [&str; 4] = [KEY, KEY_BYTES, HEADERS, PAYLOAD];
-
-/// The columns that archives of earlier versions lack.
-pub const ADDED: [&str; 2] = [KEY, HEADERS];
 
 /// The unlisted column `name` as queries see it.
 pub(crate) fn unlisted_field(name: &str) -> Field {
@@ -157,6 +154,8 @@ pub struct AvroOptions {
     pub framing: AvroFraming,
     /// The schema that wrote the messages, or a list of them, as JSON; `None` if a registry has them.
     pub schema: Option<String>,
+    /// Ids of schemas whose messages are rejects, whatever the registry says.
+    pub refused: BTreeSet<u32>,
 }
 
 /// How a stream reads and keeps messages.

@@ -1,5 +1,6 @@
-//! Definitions in SQL: `CREATE EXTERNAL TABLE … STORED AS KAFKA` creates a stream, `CREATE MATERIALIZED VIEW` creates a
-//! view, `DROP` removes them, and `COMMENT ON` explains them. Queries are passed on unchanged.
+//! Definitions in SQL: `CREATE EXTERNAL TABLE … STORED AS KAFKA` creates a stream, `ALTER TABLE` adds columns to it,
+//! `CREATE MATERIALIZED VIEW` creates a view, `DROP` removes them, and `COMMENT ON` explains them. Queries are passed on
+//! unchanged.
 //!
 //! DataFusion's parser reads all statements, so users learn no new syntax. Statements and clauses that the parser
 //! understands and this platform does not support are refused, with advice in the message. Nothing is ignored silently.
@@ -10,6 +11,7 @@ use datafusion::sql::parser::Statement as Parsed;
 use datafusion::sql::sqlparser::ast::{ObjectName, ObjectType, Query, SetExpr, Spanned, Statement as Sql};
 use datafusion::sql::sqlparser::keywords::Keyword;
 
+use crate::definition::alter_stream::alter_stream;
 use crate::definition::comment::comment;
 use crate::definition::create_stream::create_stream;
 use crate::definition::create_view::create_view;
@@ -76,6 +78,7 @@ pub(crate) fn read_kept(piece: &Piece<'_>) -> Result<Vec<PlacedStatement>> {
                 let drop = |name| drop_one(object_type, name, if_exists, piece);
                 return names.iter().map(drop).collect();
             }
+            Sql::AlterTable(alter) => alter_stream(alter, piece)?,
             Sql::Comment { object_type, object_name, comment: text, if_exists } => {
                 comment(object_type, &object_name, text, if_exists)?
             }
@@ -149,7 +152,11 @@ fn accept_query(statement: &Sql) -> Result<()> {
             Err(Error::refuse("Archived rows are never changed", "Filter them in the view or in the query (WHERE)."))
         }
         Sql::Set(_) => Err(settings_are_fixed()),
-        Sql::AlterTable(_) | Sql::AlterView { .. } => {
+        Sql::AlterTable(_) => Err(Error::refuse(
+            "ALTER TABLE is a definition, not a query",
+            "Send ALTER TABLE stream ADD COLUMN name TYPE on its own.",
+        )),
+        Sql::AlterView { .. } => {
             Err(Error::refuse("ALTER is not supported", "Use CREATE OR REPLACE with the whole definition."))
         }
         Sql::StartTransaction { .. } | Sql::Commit { .. } | Sql::Rollback { .. } => Err(Error::refuse(
@@ -161,7 +168,7 @@ fn accept_query(statement: &Sql) -> Result<()> {
             let first = first.split_whitespace().next().unwrap_or("This").to_owned();
             Err(Error::refuse(
                 format!("{first} statements like this one are not supported"),
-                "Use CREATE EXTERNAL TABLE, CREATE MATERIALIZED VIEW, DROP, COMMENT, SELECT, EXPLAIN, SHOW or DESCRIBE.",
+                "Use CREATE EXTERNAL TABLE, CREATE MATERIALIZED VIEW, ALTER TABLE, DROP, COMMENT, SELECT, EXPLAIN, SHOW or DESCRIBE.",
             ))
         }
     }

@@ -22,6 +22,12 @@ pub enum Statement {
         or_replace: bool,
         if_not_exists: bool,
     },
+    /// `ALTER TABLE stream ADD COLUMN …`.
+    AddColumns {
+        stream: StreamName,
+        columns: Vec<AddedColumn>,
+        if_exists: bool,
+    },
     DropStream {
         name: StreamName,
         if_exists: bool,
@@ -40,6 +46,15 @@ pub enum Statement {
     },
     /// `SELECT`, `WITH`, `VALUES`, `EXPLAIN`, `SHOW` or `DESCRIBE`, as the user wrote it.
     Query(String),
+}
+
+/// A column that a stream gets.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AddedColumn {
+    pub name: String,
+    /// Name and type in SQL.
+    pub text: String,
+    pub if_not_exists: bool,
 }
 
 /// What a comment is on.

@@ -14,6 +14,7 @@ use thalweg_schemas::realtime::segment::Segment;
 
 use crate::group::change::AssignmentChange;
 use crate::kafka::channel::{BrokerStatus, Drained};
+use crate::registry::Unfetched;
 use crate::schema_cache::FetchedSchema;
 use crate::state::rebuild::Rebuilt;
 
@@ -47,7 +48,7 @@ pub(super) enum JobDone {
     /// A rebuild ended early, because nobody needs it.
     Aborted,
     /// What the registry answers for a schema.
-    Schema(SchemaId, Result<FetchedSchema, String>),
+    Schema(SchemaId, Result<FetchedSchema, Unfetched>),
     /// A search has ended: the failure as it was recorded, and a more precise one.
     Located(Arc<CompiledView>, Arc<ViewFailure>, ViewFailure),
 }

@@ -20,12 +20,12 @@ use tokio::time::{Instant, timeout_at};
 
 use super::Ingest;
 use super::event::JobDone;
-use crate::Result;
 use crate::config::SpeedConfig;
 use crate::kafka::channel::Drained;
 use crate::kafka::identity::last_message;
-use crate::registry::SchemaRegistry;
+use crate::registry::{SchemaRegistry, Unfetched};
 use crate::schema_cache::FetchedSchema;
+use crate::{Error, Result};
 
 /// How long the loop itself waits for schemas of a batch.
 const AT_ONCE: Duration = Duration::from_secs(2);
@@ -39,8 +39,15 @@ pub(super) struct AwaitedSchemas {
     registry: Option<SchemaRegistry>,
     /// By partition, the message that cannot be decoded yet.
     waits: BTreeMap<Partition, (Offset, SchemaId)>,
-    /// The schemas that are asked for beside the loop, and the number of attempts that failed.
-    asked: BTreeMap<SchemaId, u32>,
+    /// The schemas that are asked for beside the loop.
+    asked: BTreeMap<SchemaId, AskedSchema>,
+}
+
+/// A schema that the registry did not give so far.
+struct AskedSchema {
+    /// The attempts that failed.
+    failed: u32,
+    last: Unfetched,
 }
 
 impl AwaitedSchemas {
@@ -66,11 +73,10 @@ impl AwaitedSchemas {
 
 impl Ingest<'_> {
     /// Makes the schemas of a batch known, or cuts the batch before the first message of each partition whose schema
-    /// is not.
-    pub(super) async fn await_schemas(&mut self, drained: &mut Drained) -> Result<()> {
+    /// is not. `counted` are the partitions that count in the batch, as they do up to the cut.
+    pub(super) async fn await_schemas(&mut self, drained: &mut Drained, counted: &BTreeSet<Partition>) -> Result<()> {
         let Some(registry) = self.schemas.registry.clone() else { return Ok(()) };
         let deadline = Instant::now() + AT_ONCE;
-        let counted = self.counted(drained);
         let mut refused = BTreeMap::new();
         let unknown = loop {
             let mut unknown = self.decoder.unknown_schemas(&drained.messages);
@@ -80,8 +86,11 @@ impl Ingest<'_> {
             let Some(id) = next else { break unknown };
             match timeout_at(deadline, registry.fetch(id)).await {
                 Ok(Ok(fetched)) => self.learn(id, &fetched),
-                Ok(Err(reason)) => drop(refused.insert(id, reason)),
-                Err(_) => drop(refused.insert(id, "the registry has not answered yet".to_owned())),
+                Ok(Err(failed)) => drop(refused.insert(id, failed)),
+                Err(_) => {
+                    let reason = "the registry has not answered yet".to_owned();
+                    refused.insert(id, Unfetched { reason, is_unknown: false });
+                }
             }
         };
         if unknown.is_empty() {
@@ -98,23 +107,22 @@ impl Ingest<'_> {
                 drained.last.insert(*partition, last);
             }
             self.schemas.waits.insert(*partition, (*offset, *id));
-            if let Some(reason) = refused.get(id) {
-                tracing::warn!(stream = %self.state.name(), %partition, %offset, "waiting for schema {id}: {reason}");
-                self.tell_wait(*partition, reason);
-            }
         }
         self.connections.unassign(unknown.keys().copied().collect())?;
-        for (_, id) in unknown.values() {
-            if !self.schemas.asked.contains_key(id) {
-                self.schemas.asked.insert(*id, 0);
-                self.work.fetch_schema(registry.clone(), *id, FIRST_PAUSE);
-            }
+        for (id, last) in refused {
+            let stream = self.state.name();
+            tracing::warn!(%stream, at = %Frontier::from_iter(ends.clone()), "waiting for schema {id}: {}", last.reason);
+            self.schemas.asked.insert(id, AskedSchema { failed: 0, last });
+            self.work.fetch_schema(registry.clone(), id, FIRST_PAUSE);
+        }
+        for partition in unknown.keys() {
+            self.tell_wait(*partition);
         }
         Ok(())
     }
 
     /// Takes the answer of a registry. Partitions that waited for the schema are read again.
-    pub(super) fn take_schema(&mut self, id: SchemaId, answer: Result<FetchedSchema, String>) -> Result<()> {
+    pub(super) fn take_schema(&mut self, id: SchemaId, answer: Result<FetchedSchema, Unfetched>) -> Result<()> {
         let waiting = self.schemas.waits.iter().filter(|(_, (_, awaited))| *awaited == id);
         let waiting: Frontier = waiting.map(|(partition, (offset, _))| (*partition, *offset)).collect();
         match answer {
@@ -123,10 +131,14 @@ impl Ingest<'_> {
                 self.schemas.asked.remove(&id);
                 self.schemas.forget(&waiting.partitions().collect());
                 for partition in waiting.partitions() {
-                    self.state.wait(partition, None);
+                    self.state.go_on(partition);
                 }
                 if waiting.is_empty() {
                     return Ok(());
+                }
+                let stands = self.state.frontier().within(waiting.partitions());
+                if stands != waiting {
+                    return Err(Error::Broken(format!("partitions wait at {waiting} and were read up to {stands}")));
                 }
                 tracing::info!(stream = %self.state.name(), partitions = %waiting, "schema {id} is known: reading goes on");
                 self.connections.assign(&waiting)?;
@@ -135,14 +147,14 @@ impl Ingest<'_> {
                 }
             }
             Err(_) if waiting.is_empty() => drop(self.schemas.asked.remove(&id)),
-            Err(reason) => {
-                for partition in waiting.partitions() {
-                    self.tell_wait(partition, &reason);
-                }
-                if let (Some(registry), Some(failed)) = (&self.schemas.registry, self.schemas.asked.get_mut(&id)) {
-                    *failed += 1;
-                    let pause = FIRST_PAUSE.saturating_mul(2u32.saturating_pow(*failed)).min(LONGEST_PAUSE);
+            Err(last) => {
+                if let (Some(registry), Some(asked)) = (&self.schemas.registry, self.schemas.asked.get_mut(&id)) {
+                    *asked = AskedSchema { failed: asked.failed + 1, last };
+                    let pause = FIRST_PAUSE.saturating_mul(2u32.saturating_pow(asked.failed)).min(LONGEST_PAUSE);
                     self.work.fetch_schema(registry.clone(), id, pause);
+                }
+                for partition in waiting.partitions() {
+                    self.tell_wait(partition);
                 }
             }
         }
@@ -153,10 +165,13 @@ impl Ingest<'_> {
         self.decoder.learn_schema(id, &fetched.text, &fetched.references);
     }
 
-    fn tell_wait(&mut self, partition: Partition, reason: &str) {
-        if let Some((offset, id)) = self.schemas.waits.get(&partition) {
-            let told = format!("partition {partition} waits at offset {offset} for schema {id}: {reason}");
-            self.state.wait(partition, Some(told));
+    /// Shows why a partition waits. If the registry says that it has no such schema, no process can have read further,
+    /// so the partition stands at its end for now, and queries are answered.
+    fn tell_wait(&mut self, partition: Partition) {
+        let Some((offset, id)) = self.schemas.waits.get(&partition) else { return };
+        if let Some(AskedSchema { last, .. }) = self.schemas.asked.get(id) {
+            let told = format!("partition {partition} waits at offset {offset} for schema {id}: {}", last.reason);
+            self.state.wait(partition, told, last.is_unknown);
         }
     }
 }

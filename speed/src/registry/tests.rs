@@ -48,7 +48,7 @@ fn open(properties: &[(&str, &str)]) -> Result<SchemaRegistry> {
     SchemaRegistry::open(&SpeedConfig { kafka, ..SpeedConfig::default() }, &stream("s", &[]))
 }
 
-async fn fetch(url: &str, id: u32) -> Result<FetchedSchema, String> {
+async fn fetch(url: &str, id: u32) -> Result<FetchedSchema, Unfetched> {
     open(&[(URL, url)]).unwrap().fetch(SchemaId::Number(id)).await
 }
 
@@ -103,15 +103,16 @@ async fn what_is_no_schema_says_why() {
         (4, "answers with application/json and no schema"),
         (5, "answers 500"),
         (6, "refuses the credentials (401"),
-        (7, "lacks a schema that schema 7 refers to (40402)"),
+        (7, "version 3 of the subject `gone`, which schema 7 refers to: the registry"),
         (8, "broke off"),
         (9, "does not answer"),
         (10, "answers with more than 16 MiB"),
     ] {
-        let why = fetch(&secret, id).await.unwrap_err();
+        let Unfetched { reason: why, is_unknown } = fetch(&secret, id).await.unwrap_err();
+        assert_eq!(is_unknown, id == 1);
         assert!(why.contains(part) && why.contains("127.0.0.1") && !why.contains("hunter2"), "{id}: {why}");
     }
-    let why = fetch("http://127.0.0.1:1", 1).await.unwrap_err();
+    let why = fetch("http://127.0.0.1:1", 1).await.unwrap_err().reason;
     assert!(why.starts_with("the registry at http://127.0.0.1:1 does not answer: "), "{why}");
 }
 

@@ -186,9 +186,18 @@ impl LogStatus {
         self.catch_up.observe(frontier, &self.ends);
     }
 
-    /// Records why a partition waits for a schema; `None` once it does not.
-    pub(crate) fn wait(&mut self, partition: Partition, reason: Option<String>) {
-        self.health.partitions.entry(partition).or_default().waiting = reason;
+    /// Records why a partition waits for a schema. If no process can have read further, `is_end`, the partition has
+    /// caught up at `frontier`.
+    pub(crate) fn wait(&mut self, partition: Partition, reason: String, is_end: bool, frontier: &Frontier) {
+        self.health.partitions.entry(partition).or_default().waiting = Some(reason);
+        if is_end {
+            self.catch_up.observe(frontier, &BTreeSet::from([partition]));
+        }
+    }
+
+    /// Records that a partition does not wait any more.
+    pub(crate) fn go_on(&mut self, partition: Partition) {
+        self.health.partitions.entry(partition).or_default().waiting = None;
     }
 
     /// Adds partitions that are read from `at` on, with their high watermarks in `high`. `frontier` names them

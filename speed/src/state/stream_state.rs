@@ -157,9 +157,15 @@ impl StreamState {
         self.is_shown = false;
     }
 
-    /// Records why a partition waits for a schema; `None` once it does not.
-    pub(crate) fn wait(&mut self, partition: Partition, reason: Option<String>) {
-        self.log.wait(partition, reason);
+    /// Records why a partition waits for a schema, and whether no process can have read further.
+    pub(crate) fn wait(&mut self, partition: Partition, reason: String, is_end: bool) {
+        self.log.wait(partition, reason, is_end, self.epochs.frontier());
+        self.is_shown = false;
+    }
+
+    /// Records that a partition does not wait any more.
+    pub(crate) fn go_on(&mut self, partition: Partition) {
+        self.log.go_on(partition);
         self.is_shown = false;
     }
 

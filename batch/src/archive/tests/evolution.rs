@@ -1,16 +1,20 @@
-//! Archives of earlier versions, which lack columns: they are read as they are, and the next commit adds the columns.
+//! Archives that lack columns of their stream: of earlier versions, or of a stream that got columns. They are read as
+//! they are, and the next commit adds the columns. A process with the narrower definition reads on and commits nothing.
 
 use arrow::array::{Array, AsArray, BinaryArray};
-use arrow::datatypes::Schema;
+use arrow::datatypes::{DataType, Field, Schema};
 use thalweg_kit::world::warehouse_in_memory;
-use thalweg_schemas::definition::message::{ADDED, KEY};
+use thalweg_schemas::definition::message::KEY;
 
 use super::*;
+
+/// The last columns of the archive, which earlier versions did not have.
+const ADDED: usize = 2;
 
 /// An archive as an earlier version made it, with rows below these positions.
 async fn earlier(warehouse: &Warehouse) -> Archive {
     let schema = stream().row_schema();
-    let columns = schema.fields().len() - ADDED.len();
+    let columns = schema.fields().len() - ADDED;
     let schema: SchemaRef = Arc::new(Schema::new(schema.fields()[..columns].to_vec()));
     let folder = Warehouse::master_path(&stream().name);
     let log = Log::open_or_create(warehouse.store(), folder, &schema).await.unwrap();
@@ -59,9 +63,16 @@ async fn the_first_commit_adds_what_an_earlier_version_lacks() {
         assert_eq!((seen.version, &seen.frontier), (version.version, &version.frontier));
         assert_eq!(keys(&warehouse, &seen).await, (3, 8));
     }
-    // An earlier program understands neither the table nor its next commit.
-    let error = old.latest().await.unwrap_err();
-    assert!(matches!(error, Error::UnderstandLog { .. }), "{error}");
+    // A process with fewer columns reads on, and lands nothing any more: neither where it stands nor where the table does.
+    for (from, to) in [(4, 8), (6, 8)] {
+        let late = without_added(epoch(&[(0, from)], &[(0, to)], true), &old);
+        let EpochOutcome::Fenced(seen) = old.commit(&late).await.unwrap() else { panic!("it landed at {from}") };
+        assert_eq!((seen.version, &seen.frontier), (version.version, &version.frontier));
+    }
+    let mut reopened = earlier(&warehouse).await;
+    assert_eq!(reopened.latest().await.unwrap().version, version.version);
+    let late = without_added(epoch(&[(0, 6)], &[(0, 8)], true), &reopened);
+    assert!(matches!(reopened.commit(&late).await.unwrap(), EpochOutcome::Fenced(_)));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -79,12 +90,30 @@ async fn two_processes_add_the_columns_once() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn other_columns_are_not_added() {
-    let warehouse = warehouse_in_memory();
+async fn columns_may_come_anywhere_and_change_in_no_other_way() {
     let schema = stream().row_schema();
-    let folder = Warehouse::master_path(&stream().name);
-    let fewer: SchemaRef = Arc::new(Schema::new(schema.fields()[..schema.fields().len() - 3].to_vec()));
-    Log::open_or_create(warehouse.store(), folder, &fewer).await.unwrap();
-    let refused = Archive::open(&warehouse, &stream(), at(&[])).await.unwrap_err();
-    assert!(matches!(refused, Error::MatchSchema { .. }), "{refused}");
+    let open = async |fields: Vec<Field>| {
+        let warehouse = warehouse_in_memory();
+        let folder = Warehouse::master_path(&stream().name);
+        Log::open_or_create(warehouse.store(), folder, &Arc::new(Schema::new(fields))).await.unwrap();
+        Archive::open(&warehouse, &stream(), at(&[])).await
+    };
+    let fields = || schema.fields().iter().map(|field| field.as_ref().clone()).collect::<Vec<_>>();
+    let without = |names: &[&str]| fields().into_iter().filter(|f| !names.contains(&f.name().as_str())).collect();
+    for missing in [&["amount"][..], &["device", "tags", "_payload"], &["info"]] {
+        open(without(missing)).await.unwrap();
+    }
+    // Without a column that rows must have, with a column of another type, in another order, and with one more and one
+    // less.
+    let mut other_type = fields();
+    let at = schema.index_of("count").unwrap();
+    other_type[at] = Field::new("count", DataType::Int32, true);
+    let mut other_order = fields();
+    other_order.swap(3, 4);
+    let mut renamed = fields();
+    renamed[at] = Field::new("renamed", DataType::Int64, true);
+    for fields in [without(&[OFFSET]), other_type, other_order, renamed] {
+        let refused = open(fields).await.unwrap_err();
+        assert!(matches!(refused, Error::MatchSchema { .. }), "{refused}");
+    }
 }

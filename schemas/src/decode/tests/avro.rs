@@ -58,7 +58,7 @@ fn check_record(columns: &str, schema: &str, value: &[u8], expect: &str) {
     let decoded = decoder.decode(&messages([message.as_slice(), b"\x01", &message])).unwrap();
     let shown = show(&decoded);
     assert_eq!([&shown[0], &shown[2]], [expect, expect], "{columns} {schema}");
-    assert!(shown[1].starts_with("reject: the message ends within the id"), "{}", shown[1]);
+    assert!(shown[1].starts_with("reject: the message does not begin"), "{}", shown[1]);
     if expect.starts_with("reject") {
         return;
     }
@@ -431,6 +431,7 @@ fn ids_may_be_in_a_header_and_guids_too() {
         (Some(by_number.clone()), n(1)),
         (Some(by_guid.clone()), n(2)),
         (None, [by_guid, n(3)].concat()),
+        (Some([vec![1], vec![0; 15]].concat()), n(3)),
         (Some(vec![0, 1]), n(4)),
         (Some(vec![2]), n(4)),
         (Some(by_number), vec![]),
@@ -443,9 +444,10 @@ fn ids_may_be_in_a_header_and_guids_too() {
     }
     assert!(decoder.unknown_schemas(&all).is_empty());
     let shown = show(&decoder.decode(&all).unwrap());
-    assert_eq!(shown[..3], ["1", "2", "3"]);
-    assert!(shown[3].contains("holds no id") && shown[4].contains("holds no id"), "{shown:?}");
-    assert_eq!(shown[5], "reject: the value of `a` is not a valid INT: the message ends too early (schema 7)");
+    assert_eq!(shown[..2], ["1", "2"]);
+    assert!(shown[2].contains("does not begin with a zero byte"), "{shown:?}");
+    assert!(shown[3..6].iter().all(|reason| reason.contains("holds no id")), "{shown:?}");
+    assert_eq!(shown[6], "reject: the value of `a` is not a valid INT: the message ends too early (schema 7)");
 }
 
 #[test]
@@ -485,7 +487,7 @@ fn definitions_of_avro() {
         parsed.unwrap_err().to_string()
     };
     for (options, part) in [
-        ("'format' 'avro', 'avro.framing' 'xml'", "no framing `xml`"),
+        ("'format' 'avro', 'avro.framing' 'xml'", "`xml` is no 'avro.framing'"),
         ("'format' 'avro', 'avro.framing' 'none'", "needs a schema"),
         ("'format' 'avro', 'avro.framing' 'single_object'", "needs a schema"),
         ("'format' 'avro', 'avro.framing' 'confluent', 'avro.schema' '\"int\"'", "every message names its schema"),
@@ -493,6 +495,9 @@ fn definitions_of_avro() {
         ("'format' 'raw', 'avro.framing' 'none'", "in the format 'raw'"),
         ("'format' 'avro', 'avro.schema' '\"string\"'", "it is written as string, which no INT takes"),
         ("'format' 'avro', 'avro.schema' '{'", "it is not JSON"),
+        ("'format' 'avro', 'avro.refused' '7, x'", "`x` is no id of a schema"),
+        ("'format' 'avro', 'avro.refused' '4294967296'", "is no id of a schema"),
+        ("'format' 'avro', 'avro.framing' 'none', 'avro.schema' '\"int\"', 'avro.refused' '7'", "has no ids"),
         ("'format' 'avro', 'avro.shema' '{'", "Did you mean 'avro.schema'?"),
     ] {
         // A stream of one column of type INT is no stream of raw messages.
@@ -501,4 +506,9 @@ fn definitions_of_avro() {
         assert!(said.contains(&part.replace("'raw'", "'json'")), "{options}: {said}");
     }
     assert_eq!(with_options("a INT", "'format' 'AVRO'").messages.avro.schema, None);
+    let refusing = Decoder::new(&with_options("a INT", "'format' 'avro', 'avro.refused' '7, 9'")).unwrap();
+    let message = framed(7, &n(1));
+    assert!(refusing.unknown_schemas(&messages([message.as_slice()])).is_empty());
+    let shown = show(&refusing.decode(&messages([message.as_slice()])).unwrap());
+    assert_eq!(shown, ["reject: the definition of the stream refuses the schema (schema 7)"]);
 }

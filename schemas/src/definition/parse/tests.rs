@@ -35,6 +35,11 @@ fn show(statement: &Statement) -> String {
             if *or_replace { " replace" } else { "" },
             if *if_not_exists { " unless" } else { "" },
         ),
+        Statement::AddColumns { stream, columns, if_exists } => {
+            let columns: Vec<String> =
+                columns.iter().map(|c| format!("{} {}", c.text, if c.if_not_exists { "unless" } else { "" })).collect();
+            format!("add to {stream} {}{if_exists}", columns.join(", "))
+        }
         Statement::DropStream { name, if_exists } => format!("drop stream {name} {if_exists}"),
         Statement::DropView { name, if_exists } => format!("drop view {name} {if_exists}"),
         Statement::Comment { kind, on, column, text, if_exists } => {
@@ -281,7 +286,14 @@ fn statements_that_are_refused() {
     refuse("COPY s TO 'x.csv'", "Accept: text/csv");
     refuse("SET datafusion.execution.batch_size = 1", "settings of the server");
     refuse("RESET datafusion.execution.batch_size", "settings of the server");
-    refuse("ALTER TABLE s ADD COLUMN b INT", "CREATE OR REPLACE");
+    refuse("ALTER TABLE s DROP COLUMN b", "CREATE OR REPLACE");
+    refuse("ALTER TABLE s ADD COLUMN b INT FIRST", "new ones are the last");
+    refuse("ALTER TABLE s ADD COLUMN b INT, RENAME TO t", "CREATE OR REPLACE");
+    refuse("ALTER TABLE s ADD COLUMN b INT NOT NULL", "archived rows have no value");
+    refuse("ALTER TABLE s ADD COLUMN b INTERVAL", "cannot be archived");
+    refuse("ALTER TABLE s ADD COLUMN _offset INT", "_offset");
+    refuse("ALTER TABLE x.s ADD COLUMN b INT", "has a schema in front");
+    refuse("ALTER VIEW v AS SELECT 1", "CREATE OR REPLACE");
     refuse("BEGIN", "in one request");
     refuse("CREATE SCHEMA x", "CREATE statements");
     refuse("GRANT SELECT ON s TO u", "GRANT statements");
