@@ -178,8 +178,8 @@ impl PostgresSession {
         let engine = Arc::clone(&self.engine);
         let describing = Box::pin(engine.describe(&sql, declared, self.options()));
         let described = wire.attend(stop, describing).await?;
-        let described = Arc::new(described.map_err(|error| Failure::of(&error, &sql, *before))?);
-        prepared.describe(Arc::clone(&described), self.budget.hold(sizes::description(&described))?);
+        let described = described.map_err(|error| Failure::of(&error, &sql, *before))?;
+        prepared.describe(Arc::clone(&described), self.budget.hold(described.bytes())?);
         Ok(Some(described))
     }
 
