@@ -53,9 +53,11 @@ impl Engine {
     pub(crate) async fn describe(
         self: &Arc<Self>,
         sql: &str,
-        declared: Declared,
+        mut declared: Declared,
         options: Options,
     ) -> Result<Arc<Description>> {
+        // Placeholders without a type need not be counted; some doors do.
+        declared.truncate(declared.iter().rposition(Option::is_some).map_or(0, |last| last + 1));
         let newest = || Arc::clone(&self.sources.shared.catalog.borrow());
         let catalog = newest();
         if sql.len() > LONG_TEXT {

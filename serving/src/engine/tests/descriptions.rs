@@ -34,6 +34,10 @@ async fn a_text_is_described_once() {
     for sql in ["SELECT device, $1 FROM device_minutes", "SELECT 1", "SELECT * FROM thalweg.streams", "DROP VIEW x"] {
         assert!(Arc::ptr_eq(&describe(sql).await, &describe(sql).await), "{sql}");
     }
+    // Doors that count placeholders and doors that do not share what is known.
+    let sql = "SELECT device, $1 FROM device_minutes";
+    let counted = engine.describe(sql, vec![None], Options::default()).await.unwrap();
+    assert!(Arc::ptr_eq(&counted, &describe(sql).await));
     // Values do not change what is described, and an answer has the columns that were described.
     for value in ["a", "b"] {
         let values = vec![Parameter::Text(value.to_owned())];
