@@ -305,6 +305,29 @@ def test_asyncpg_reads_and_binds_every_type(filled):
     asyncio.run(talk())
 
 
+def test_statements_of_a_replaced_view_are_prepared_anew(filled):
+    """A row is never read with the columns of an earlier definition, also if their types are the same."""
+
+    async def talk():
+        connection = await asyncpg.connect(host="127.0.0.1", port=filled.port, user="me", database="thalweg", ssl=False)
+        query = "SELECT * FROM per_device LIMIT 1"
+        statement = await connection.prepare(query)
+        assert list((await statement.fetchrow()).keys()) == ["device", "readings", "peak"]
+        assert list((await connection.fetchrow(query)).keys()) == ["device", "readings", "peak"]
+        for columns in ["count(*) AS events, min(temperature) AS least", "array_agg(temperature) AS all, count(*) AS n, 1 AS one"]:
+            filled.server.ddl(f"CREATE OR REPLACE MATERIALIZED VIEW per_device AS SELECT device, {columns} FROM sensor_data GROUP BY device")
+            names = ["device", *(column.split()[-1] for column in columns.split(", "))]
+            until(lambda: filled.server.sql(query).names == names, "the view")
+            for _ in range(3):
+                with pytest.raises(asyncpg.exceptions.InvalidCachedStatementError):
+                    await statement.fetchrow()
+                # A query without a statement of its own is prepared anew by the driver.
+                assert list((await connection.fetchrow(query)).keys()) == names
+        await connection.close()
+
+    asyncio.run(talk())
+
+
 @pytest.mark.parametrize("options", ["", "&preferQueryMode=simple", "&binaryTransfer=false"])
 def test_pgjdbc_reads_and_binds(filled, options):
     jar = subprocess.run([ROOT / "infra/pgjdbc/jar"], capture_output=True, text=True, check=True).stdout.strip()
