@@ -61,7 +61,10 @@ impl DescribedText {
 }
 
 /// The descriptions that are kept.
-pub(super) struct Descriptions(Mutex<KeptDescriptions>);
+pub(super) struct Descriptions {
+    limits: RecentLimits,
+    kept: Mutex<KeptDescriptions>,
+}
 
 struct KeptDescriptions {
     /// The catalog that all of them are of.
@@ -71,14 +74,19 @@ struct KeptDescriptions {
 
 impl Default for Descriptions {
     fn default() -> Self {
-        Self(Mutex::new(KeptDescriptions { catalog: Weak::new(), recent: Recent::new(LIMITS) }))
+        Self::new(LIMITS)
     }
 }
 
 impl Descriptions {
+    fn new(limits: RecentLimits) -> Self {
+        let kept = KeptDescriptions { catalog: Weak::new(), recent: Recent::new(limits) };
+        Self { limits, kept: Mutex::new(kept) }
+    }
+
     /// The description of a text in the definitions of `catalog`.
     pub(super) fn find(&self, catalog: &Arc<Catalog>, text: &DescribedText) -> Option<Arc<Description>> {
-        let mut kept = self.0.lock();
+        let mut kept = self.kept.lock();
         match is_of(&kept.catalog, catalog) {
             true => kept.recent.use_now(text, Instant::now()).cloned(),
             false => None,
@@ -93,12 +101,12 @@ impl Descriptions {
         text: DescribedText,
         description: &Arc<Description>,
     ) {
-        let mut kept = self.0.lock();
+        let mut kept = self.kept.lock();
         if !Arc::ptr_eq(catalog, &newest()) {
             return;
         }
         if !is_of(&kept.catalog, catalog) {
-            *kept = KeptDescriptions { catalog: Arc::downgrade(catalog), recent: Recent::new(LIMITS) };
+            *kept = KeptDescriptions { catalog: Arc::downgrade(catalog), recent: Recent::new(self.limits) };
         }
         let bytes = text.bytes() + description.bytes();
         // One that is larger than all may be together is made again each time.
@@ -161,25 +169,26 @@ mod tests {
     }
 
     #[test]
-    fn their_bytes_are_bounded() {
-        let (kept, catalog) = (Descriptions::default(), Arc::new(Catalog::default()));
+    fn their_number_and_their_bytes_are_bounded() {
+        let limits = RecentLimits { count: 50, bytes: 100_000, ..LIMITS };
+        let (kept, catalog) = (Descriptions::new(limits), Arc::new(Catalog::default()));
         let keep = |text, columns| kept.keep(&catalog, || Arc::clone(&catalog), text, &description(columns));
         keep(text("first"), 1);
         for number in 0..20 {
-            keep(text(&number.to_string()), 30_000);
+            keep(text(&number.to_string()), 100);
         }
         assert!(kept.find(&catalog, &text("first")).is_none(), "columns are not counted");
         keep(text("second"), 1);
         for number in 0..20 {
-            keep(text(&number.to_string().repeat(2 << 20)), 1);
+            keep(text(&number.to_string().repeat(10_000)), 1);
         }
         assert!(kept.find(&catalog, &text("second")).is_none(), "texts are not counted");
-        keep(text("third"), 500_000);
+        keep(text("third"), 2_000);
         assert!(kept.find(&catalog, &text("third")).is_none());
-        assert!(kept.0.lock().recent.bytes() <= LIMITS.bytes);
-        for number in 0..=LIMITS.count {
+        assert!(kept.kept.lock().recent.bytes() <= limits.bytes);
+        for number in 0..=limits.count {
             keep(text(&number.to_string()), 1);
         }
-        assert_eq!(kept.0.lock().recent.len(), LIMITS.count);
+        assert_eq!(kept.kept.lock().recent.len(), limits.count);
     }
 }
