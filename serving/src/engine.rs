@@ -13,6 +13,8 @@ mod determined;
 
 mod assembled;
 
+mod descriptions;
+
 mod panicked;
 mod planning;
 
@@ -44,8 +46,9 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, timeout_at};
 
 pub(crate) use self::assembled::{ASSEMBLED, AssembledTables};
+pub(crate) use self::descriptions::Description;
+use self::descriptions::Descriptions;
 use self::opened::{OpenedContent, Pinned};
-pub(crate) use self::planning::Description;
 use self::planning::{Planned, ReadQuery, RequestContent};
 pub(crate) use self::run_over::AssembledRows;
 use self::running::Running;
@@ -86,6 +89,7 @@ pub(crate) struct Engine {
     memory: Arc<AllQueries>,
     given: AnsweredFrontiers,
     postgres: Arc<PgCatalog>,
+    descriptions: Descriptions,
     pub(crate) readiness: Readiness,
     panics: AtomicU64,
     pub(crate) activity: Arc<Activity>,
@@ -116,6 +120,7 @@ impl Engine {
             memory: Arc::new(AllQueries::new(config.all_queries_memory, config.reclaim)),
             given: AnsweredFrontiers::default(),
             postgres: Arc::default(),
+            descriptions: Descriptions::default(),
             readiness: Readiness::default(),
             panics: AtomicU64::new(0),
             activity: Arc::default(),

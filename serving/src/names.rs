@@ -19,7 +19,7 @@ use datafusion::physical_plan::ExecutionPlan;
 use datafusion::sql::sqlparser::ast::ObjectName;
 use thalweg_schemas::catalog::{Catalog, CatalogStream, CompiledView};
 use thalweg_schemas::definition::stream::PAYLOAD;
-use thalweg_schemas::{Result as SharedResult, StreamName, ViewId};
+use thalweg_schemas::{Result as SharedResult, StreamName, ViewId, ViewName};
 
 use crate::metrics::Metrics;
 use crate::options::SourceLayer;
@@ -132,11 +132,8 @@ pub(crate) fn find(catalog: &Catalog, reference: &TableReference) -> Option<Name
         return None;
     }
     let table = reference.table();
-    let stream = || catalog.streams.iter().find(|(name, _)| name.as_str() == table).map(|(_, stream)| stream.clone());
-    let view = |side| {
-        let view = catalog.views.iter().find(|(name, _)| name.as_str() == table)?.1.serving.clone()?;
-        Some(Named::View(view, side))
-    };
+    let stream = || catalog.streams.get(&StreamName::new(table).ok()?).cloned();
+    let view = |side| Some(Named::View(catalog.views.get(&ViewName::new(table).ok()?)?.serving.clone()?, side));
     match reference.schema().unwrap_or(PUBLIC) {
         PUBLIC => view(Side::Merged).or_else(|| stream().map(Named::Rows)),
         BATCH => view(Side::Batch),
@@ -191,14 +188,13 @@ pub(crate) fn wanted(
     called: Option<&CalledAggregates>,
     metrics: &Metrics,
 ) -> Result<BTreeMap<StreamName, Wanted>> {
-    let names = all_names(catalog);
     let mut wanted: BTreeMap<StreamName, Wanted> = BTreeMap::new();
     for reference in references {
         if reference.catalog().is_some_and(|c| c != CATALOG) {
             continue;
         }
         let schema = reference.schema().unwrap_or(PUBLIC);
-        let Some(named) = names.get(schema).and_then(|t| t.get(reference.table())) else {
+        let Some(named) = find(catalog, reference) else {
             if SCHEMAS.contains(&schema) {
                 refuse_kept_stream(catalog, reference.table())?;
             }
@@ -207,7 +203,7 @@ pub(crate) fn wanted(
             }
             continue;
         };
-        let stream = match named {
+        let stream = match &named {
             Named::Rows(stream) | Named::Rejects(stream) => stream,
             Named::View(view, _) => match catalog.streams.get(view.plan.stream()) {
                 Some(stream) => stream,
@@ -229,8 +225,7 @@ pub(crate) fn wanted(
             }
             Named::Rejects(_) => of_stream.rows = true,
             Named::View(view, _) => {
-                let id = view.plan.id().clone();
-                of_stream.views.insert(id, Arc::clone(view));
+                of_stream.views.insert(view.plan.id().clone(), view);
             }
         }
     }
@@ -302,17 +297,16 @@ fn is_stream(catalog: &Catalog, name: &str) -> bool {
 /// Returns the SQL catalog of one query: the names of `catalog`, and the schemas `others`. A table is planned when the
 /// query names it.
 pub(crate) fn catalog_list(
-    catalog: &Catalog,
+    catalog: &Arc<Catalog>,
     pins: Arc<Pins>,
     mentioned: &Arc<Mentioned>,
     others: Vec<(&'static str, Arc<dyn SchemaProvider>)>,
 ) -> Arc<dyn CatalogProviderList> {
-    let schemas = all_names(catalog)
+    let schemas = SCHEMAS
         .into_iter()
-        .map(|(schema, names)| {
-            let pins = Arc::clone(&pins);
-            let mentioned = Arc::clone(mentioned);
-            let tables: Arc<dyn SchemaProvider> = Arc::new(Tables { names, pins, mentioned });
+        .map(|schema| {
+            let (catalog, pins, mentioned) = (Arc::clone(catalog), Arc::clone(&pins), Arc::clone(mentioned));
+            let tables: Arc<dyn SchemaProvider> = Arc::new(Tables { schema, catalog, pins, mentioned });
             (schema, tables)
         })
         .chain(others)
@@ -338,7 +332,8 @@ impl CatalogProvider for Schemas {
 
 #[derive(Debug)]
 struct Tables {
-    names: BTreeMap<String, Named>,
+    schema: &'static str,
+    catalog: Arc<Catalog>,
     pins: Arc<Pins>,
     mentioned: Arc<Mentioned>,
 }
@@ -346,11 +341,12 @@ struct Tables {
 #[async_trait]
 impl SchemaProvider for Tables {
     fn table_names(&self) -> Vec<String> {
-        self.names.keys().cloned().collect()
+        let names = all_names(&self.catalog).remove(self.schema).unwrap_or_default();
+        names.into_keys().collect()
     }
 
     async fn table(&self, name: &str) -> EngineResult<Option<Arc<dyn TableProvider>>> {
-        let Some(named) = self.names.get(name) else {
+        let Some(named) = find(&self.catalog, &TableReference::partial(self.schema, name)) else {
             return Ok(None);
         };
         match named.table(&self.pins, &self.mentioned) {
@@ -358,14 +354,14 @@ impl SchemaProvider for Tables {
             Ok(None) => Ok(Some(Arc::new(Described {
                 definition: named.definition(),
                 schema: named.schema(&self.mentioned),
-                named: named.clone(),
+                named,
             }))),
             Err(error) => Err(DataFusionError::External(Box::new(error))),
         }
     }
 
     fn table_exist(&self, name: &str) -> bool {
-        self.names.contains_key(name)
+        find(&self.catalog, &TableReference::partial(self.schema, name)).is_some()
     }
 }
 

@@ -21,7 +21,7 @@ use crate::activity::RequestClient;
 use crate::{Error, Result};
 
 /// The layers that answer for views that are named without a schema.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
 pub(crate) enum SourceLayer {
     #[default]
     Merged,

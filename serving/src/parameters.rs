@@ -5,6 +5,8 @@
 
 mod decimals;
 
+pub(crate) mod arrays;
+
 use std::collections::BTreeSet;
 use std::ops::ControlFlow;
 
@@ -245,13 +247,30 @@ fn value_of(number: usize, value: &Parameter, wanted: &DataType) -> Result<Scala
         Parameter::Null => ScalarValue::try_from(wanted).map_err(planning),
         Parameter::Text(text) => {
             let wrong = |reason: String| refused(format!("${number} is a {wanted}: {reason}"));
-            let value = match wanted.is_decimal() {
-                true => decimal(text.trim()).map_err(wrong)?,
-                false => ScalarValue::Utf8(Some(text.clone())),
+            let value = match wanted {
+                DataType::List(item) => return list_of(text, item.data_type()).map_err(wrong),
+                _ if wanted.is_decimal() => decimal(text.trim()).map_err(wrong)?,
+                _ => ScalarValue::Utf8(Some(text.clone())),
             };
             value.cast_to(wanted).map_err(|error| wrong(error.strip_backtrace()))
         }
     }
+}
+
+/// The list that a text such as `{1,NULL,3}` says.
+fn list_of(text: &str, wanted: &DataType) -> Result<ScalarValue, String> {
+    let null = ScalarValue::try_from(wanted).map_err(|error| error.strip_backtrace())?;
+    let items = arrays::items(text)?.into_iter().map(|item| match item {
+        None => Ok(null.clone()),
+        Some(text) if wanted.is_decimal() => {
+            let value = exactly(decimal(text.trim())?, wanted)?;
+            let fits = value.data_type() == *wanted;
+            fits.then_some(value).ok_or_else(|| format!("`{}` has more digits", beginning(&text)))
+        }
+        Some(text) => ScalarValue::Utf8(Some(text)).cast_to(wanted).map_err(|error| error.strip_backtrace()),
+    });
+    let items = items.collect::<Result<Vec<_>, String>>()?;
+    Ok(ScalarValue::List(ScalarValue::new_list(&items, wanted, true)))
 }
 
 /// The types that `plan` expects of its placeholders.

@@ -1,11 +1,15 @@
 //! The schema `thalweg`: the state of this server as tables, for plain SQL.
 //!
+//! The documents of the HTTP API and the tables are made from the same values ([`crate::status`]); a test holds them
+//! against each other, field by field.
+//!
 //! Invariant: the state is read once for each query, when it is pinned, so a query that names a table twice reads the
 //! same rows. The rows are made on the query's lane, and count in its memory.
 
 pub(crate) mod cancel;
 mod columns;
 mod rows;
+mod worker_rows;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -15,8 +19,9 @@ use arrow::json::ReaderBuilder;
 use arrow::record_batch::RecordBatch;
 use datafusion::execution::memory_pool::{MemoryConsumer, MemoryPool, MemoryReservation};
 use serde::Serialize;
-use thalweg_schemas::api::streams::StreamStatus;
-use thalweg_schemas::api::views::ViewStatus;
+use thalweg_schemas::api::process::ProcessStatus;
+use thalweg_schemas::api::streams::{StreamList, StreamStatus, WorkerEntry};
+use thalweg_schemas::api::views::{ViewList, ViewStatus};
 
 use crate::activity::{Activity, ClientSession, EndedQuery, RunningQuery};
 use crate::metrics::{EndedAudit, EndedRun};
@@ -32,6 +37,9 @@ pub(crate) enum StateTable {
     Streams,
     Partitions,
     Views,
+    Workers,
+    NotUnderstood,
+    Process,
     Runs,
     Audits,
     Rejects,
@@ -41,10 +49,13 @@ pub(crate) enum StateTable {
 }
 
 impl StateTable {
-    pub(crate) const ALL: [StateTable; 9] = [
+    pub(crate) const ALL: [StateTable; 12] = [
         StateTable::Streams,
         StateTable::Partitions,
         StateTable::Views,
+        StateTable::Workers,
+        StateTable::NotUnderstood,
+        StateTable::Process,
         StateTable::Runs,
         StateTable::Audits,
         StateTable::Rejects,
@@ -58,6 +69,9 @@ impl StateTable {
             StateTable::Streams => "streams",
             StateTable::Partitions => "partitions",
             StateTable::Views => "views",
+            StateTable::Workers => "workers",
+            StateTable::NotUnderstood => "not_understood",
+            StateTable::Process => "process",
             StateTable::Runs => "runs",
             StateTable::Audits => "audits",
             StateTable::Rejects => "rejects",
@@ -89,8 +103,9 @@ pub(crate) struct SystemSources<'a> {
 #[derive(Default)]
 pub(crate) struct SystemState {
     tables: BTreeSet<StateTable>,
-    streams: Vec<StreamStatus>,
-    views: Vec<ViewStatus>,
+    streams: Option<StreamList>,
+    views: Option<ViewList>,
+    process: Option<ProcessStatus>,
     runs: Vec<EndedRun>,
     audits: Vec<EndedAudit>,
     ended: Vec<EndedQuery>,
@@ -99,16 +114,26 @@ pub(crate) struct SystemState {
     settings: Arc<[ShownSetting]>,
 }
 
+/// The tables that `/v1/streams` fills.
+const OF_STREAMS: [StateTable; 5] =
+    [StateTable::Streams, StateTable::Partitions, StateTable::Rejects, StateTable::Workers, StateTable::NotUnderstood];
+
+/// The tables that `/v1/views` fills.
+const OF_VIEWS: [StateTable; 2] = [StateTable::Views, StateTable::NotUnderstood];
+
 /// Reads the state behind `tables`. Workers in other processes are asked for at most their time limit.
 pub(crate) async fn read(tables: BTreeSet<StateTable>, from: SystemSources<'_>) -> SystemState {
     let SystemSources { sources, activity } = from;
     let wants = |table: StateTable| tables.contains(&table);
     let mut state = SystemState::default();
-    if [StateTable::Streams, StateTable::Partitions, StateTable::Rejects].into_iter().any(wants) {
-        state.streams = status::streams(sources).await.streams;
+    if OF_STREAMS.into_iter().any(wants) {
+        state.streams = Some(status::streams(sources).await);
     }
-    if wants(StateTable::Views) {
-        state.views = status::views(sources).await.views;
+    if OF_VIEWS.into_iter().any(wants) {
+        state.views = Some(status::views(sources).await);
+    }
+    if wants(StateTable::Process) {
+        state.process = Some(status::process(sources));
     }
     if wants(StateTable::Runs) {
         state.runs = sources.metrics.runs();
@@ -146,12 +171,32 @@ impl SystemState {
         Ok((rows, Some(held)))
     }
 
+    fn streams(&self) -> impl Iterator<Item = &StreamStatus> {
+        self.streams.iter().flat_map(|list| &list.streams)
+    }
+
+    fn workers(&self) -> impl Iterator<Item = &WorkerEntry> {
+        self.streams.iter().filter_map(|list| list.workers.as_ref()).flatten()
+    }
+
+    fn views(&self) -> impl Iterator<Item = &ViewStatus> {
+        self.views.iter().flat_map(|list| &list.views)
+    }
+
     fn batch(&self, table: StateTable) -> Result<RecordBatch> {
         match table {
-            StateTable::Streams => batch(table, self.streams.iter().map(rows::StreamRow::of)),
-            StateTable::Partitions => batch(table, self.streams.iter().flat_map(rows::PartitionRow::of)),
-            StateTable::Rejects => batch(table, self.streams.iter().flat_map(rows::RejectRow::of)),
-            StateTable::Views => batch(table, self.views.iter().map(rows::ViewRow::of)),
+            StateTable::Streams => batch(table, self.streams().map(rows::StreamRow::of)),
+            StateTable::Partitions => batch(table, self.streams().flat_map(rows::PartitionRow::of)),
+            StateTable::Rejects => batch(table, self.streams().flat_map(rows::RejectRow::of)),
+            StateTable::Views => batch(table, self.views().map(rows::ViewRow::of)),
+            StateTable::Workers => batch(table, self.workers().flat_map(worker_rows::WorkerRow::of)),
+            StateTable::NotUnderstood => {
+                let streams = self.streams.iter().flat_map(|list| &list.not_understood);
+                let views = self.views.iter().flat_map(|list| &list.not_understood);
+                let streams = streams.map(|kept| rows::NotUnderstoodRow::of("stream", kept));
+                batch(table, streams.chain(views.map(|kept| rows::NotUnderstoodRow::of("view", kept))))
+            }
+            StateTable::Process => batch(table, self.process.iter()),
             StateTable::Runs => batch(table, self.runs.iter().map(rows::RunRow::of)),
             StateTable::Audits => batch(table, self.audits.iter().map(rows::AuditRow::of)),
             StateTable::Queries => {

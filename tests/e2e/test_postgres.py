@@ -3,8 +3,10 @@
 import asyncio
 import contextlib
 import csv
+import datetime
 import decimal
 import io
+import math
 import os
 import pathlib
 import signal
@@ -244,6 +246,86 @@ def test_asyncpg_prepares_and_reads_in_parts(filled):
 
     asyncio.run(talk())
     until(lambda: filled.running() == 0, "all queries to end")
+
+
+ASYNCPG_VALUES = [
+    # The driver looks up the types of arrays before it reads the first one.
+    ("ARRAY['a', NULL, 'b c']", ["a", None, "b c"]),
+    ("ARRAY[1, NULL, 9223372036854775807]", [1, None, 9223372036854775807]),
+    ("ARRAY[CAST(1.5 AS REAL)]", [1.5]),
+    ("ARRAY[1.5e0, 'NaN'::DOUBLE]", [1.5, math.nan]),
+    ("ARRAY[true, false]", [True, False]),
+    ("ARRAY[CAST('12345678901234567890.12' AS DECIMAL(22, 2))]", [decimal.Decimal("12345678901234567890.12")]),
+    ("ARRAY[TIMESTAMP '2026-11-30 12:00:00.000001']", [datetime.datetime(2026, 11, 30, 12, 0, 0, 1)]),
+    ("ARRAY[DATE '2026-11-30']", [datetime.date(2026, 11, 30)]),
+    ("ARRAY[CAST('x' AS BYTEA)]", [b"x"]),
+    ("CAST(ARRAY[] AS BIGINT[])", []),
+    ("CAST(NULL AS BIGINT[])", None),
+    ("ARRAY[ARRAY[1], ARRAY[2, 3]]", "[[1],[2,3]]"),
+    ("named_struct('a', 1, 'b', ARRAY['x'])", '{"a":1,"b":["x"]}'),
+    ("ARRAY[named_struct('a', 1)]", '[{"a":1}]'),
+    ("CAST(1.10 AS DECIMAL(5, 2))", decimal.Decimal("1.10")),
+    ("TIMESTAMP '2026-11-30 12:00:00'", datetime.datetime(2026, 11, 30, 12)),
+    ("to_timestamp(0) AT TIME ZONE 'UTC'", datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)),
+    ("INTERVAL '1 day 2 seconds'", datetime.timedelta(days=1, seconds=2)),
+]
+
+
+def test_asyncpg_reads_and_binds_every_type(filled):
+    async def talk():
+        connection = await asyncpg.connect(host="127.0.0.1", port=filled.port, user="me", database="thalweg", ssl=False)
+        try:
+            for sql, expect in ASYNCPG_VALUES:
+                assert repr(await connection.fetchval(f"SELECT {sql} AS v")) == repr(expect), sql
+            counts = await connection.fetch("SELECT device, array_agg(readings) AS all FROM per_device GROUP BY device")
+            assert all(len(record["all"]) == 1 and record["all"][0] > 0 for record in counts) and len(counts) > 1
+            devices = [record["device"] for record in counts if record["device"]]
+            for condition, value, expect in [
+                ("device = ANY($1)", devices[:3], 3),
+                ("device = ANY($1::TEXT[])", [devices[0], None], 1),
+                ("device = ANY($1)", [], 0),
+                ("readings = ANY($1)", [-1, None], 0),
+                ("device = $1", devices[0], 1),
+                ("peak > $1::DOUBLE", -1e300, None),
+                ("peak > CAST($1 AS DECIMAL(10, 2))", decimal.Decimal("-100.55"), None),
+                ("TIMESTAMP '2026-01-01 00:00:00' = $1", datetime.datetime(2026, 1, 1), None),
+            ]:
+                statement = await connection.prepare(f"SELECT count(*) FROM per_device WHERE {condition}")
+                for _ in range(2):
+                    assert await statement.fetchval(value) == expect or expect is None, (condition, value)
+            # Names and types of the catalog, asked for with arrays.
+            sql = "SELECT typname FROM pg_type WHERE oid = ANY({}) ORDER BY 1"
+            for cast in ["$1", "$1::oid[]", "($1::oid[])"]:
+                assert await connection.fetch(sql.format(cast), [25, 1009]) == [("_text",), ("text",)], cast
+            names = await connection.fetch("SELECT relname FROM pg_class WHERE relname = ANY($1)", ["per_device", "nothing"])
+            assert {record["relname"] for record in names} == {"per_device"}
+        finally:
+            await connection.close()
+
+    asyncio.run(talk())
+
+
+def test_statements_of_a_replaced_view_are_prepared_anew(filled):
+    """A row is never read with the columns of an earlier definition, also if their types are the same."""
+
+    async def talk():
+        connection = await asyncpg.connect(host="127.0.0.1", port=filled.port, user="me", database="thalweg", ssl=False)
+        query = "SELECT * FROM per_device LIMIT 1"
+        statement = await connection.prepare(query)
+        assert list((await statement.fetchrow()).keys()) == ["device", "readings", "peak"]
+        assert list((await connection.fetchrow(query)).keys()) == ["device", "readings", "peak"]
+        for columns in ["count(*) AS events, min(temperature) AS least", "array_agg(temperature) AS all, count(*) AS n, 1 AS one"]:
+            filled.server.ddl(f"CREATE OR REPLACE MATERIALIZED VIEW per_device AS SELECT device, {columns} FROM sensor_data GROUP BY device")
+            names = ["device", *(column.split()[-1] for column in columns.split(", "))]
+            until(lambda: filled.server.sql(query).names == names, "the view")
+            for _ in range(3):
+                with pytest.raises(asyncpg.exceptions.InvalidCachedStatementError):
+                    await statement.fetchrow()
+                # A query without a statement of its own is prepared anew by the driver.
+                assert list((await connection.fetchrow(query)).keys()) == names
+        await connection.close()
+
+    asyncio.run(talk())
 
 
 @pytest.mark.parametrize("options", ["", "&preferQueryMode=simple", "&binaryTransfer=false"])

@@ -235,6 +235,16 @@ def test_a_stranger_is_not_answered(thalweg, cluster, place, tmp_path):
     message = until(refusal, "the published view").message
     assert flight in message and "token" in message, message
 
+    # The workers as a table, and as `thalweg status` prints them.
+    columns = "address, up, reason, stream, caught_up, lag"
+    known = friend.sql(f"SELECT {columns}, frontier FROM thalweg.workers").rows
+    ends = {str(partition): end for partition, end in production.record.ends().items()}
+    assert [row[:6] for row in known] == [(flight, True, None, "sensor_data", "[0]", 0)], known
+    assert json.loads(known[0][6]) == ends
+    refused = stranger.sql(f"SELECT {columns} FROM thalweg.workers").rows
+    assert len(refused) == 1 and refused[0][:2] == (flight, False) and refused[0][3] is None, refused
+    assert f"worker {flight}: down: it {refused[0][2]}" in stranger.cli("status").stdout
+
 
 def test_a_worker_that_is_short_of_memory_is_relieved_by_an_early_run(thalweg, kafka, topic, tmp_path):
     """Only a run moves the cut, and only the cut lets a worker forget: it must not have to wait for the interval."""

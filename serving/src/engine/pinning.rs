@@ -110,6 +110,9 @@ impl Engine {
     /// Where the answer to a query that reads these tables would stand now; `None` if that is not known at once. No
     /// later answer stands below, unless its client allows that.
     pub(crate) async fn standing(&self, references: &[TableReference], options: &Options) -> Option<Standing> {
+        if references.is_empty() {
+            return Some(Standing::default());
+        }
         let place = self.places.pinned().await.ok()?;
         let (catalog, pins) = self.pin_streams(references, None, options, Duration::ZERO).await.ok()?;
         let standing = Standing::of(references, &catalog, &pins, &BTreeSet::new());

@@ -5,7 +5,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use arrow::datatypes::{DataType, SchemaRef};
+use arrow::datatypes::DataType;
 use datafusion::common::TableReference;
 use datafusion::common::tree_node::TreeNodeRecursion;
 use datafusion::error::DataFusionError;
@@ -22,6 +22,7 @@ use thalweg_schemas::definition::{Statement, pieces, repeats, syntax};
 use thalweg_schemas::engine::expansion::{self, Excess};
 
 use super::assembled::AssembledTables;
+use super::descriptions::Description;
 use super::determined::is_determined;
 use super::frontier_function::{self, FrontierOf};
 use crate::activity::Activity;
@@ -91,17 +92,6 @@ impl RequestText {
             RequestText::Sql(text) | RequestText::Parts { text, .. } => text,
         }
     }
-}
-
-/// What is known of a text without running it.
-#[derive(Debug, Clone, PartialEq)]
-pub(crate) struct Description {
-    /// The types of `$1`, `$2`, …
-    pub(crate) parameters: Vec<DataType>,
-    /// The columns of the answer; `None` for definitions.
-    pub(crate) columns: Option<SchemaRef>,
-    /// The tables that are read.
-    pub(crate) tables: Vec<TableReference>,
 }
 
 /// A plan that is ready to run.

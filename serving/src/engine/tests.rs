@@ -1,6 +1,7 @@
 //! The engine over a small platform of its own: answers, frontiers, refusals and limits.
 
 mod answers;
+mod descriptions;
 mod frontiers;
 mod limits;
 mod parameters;

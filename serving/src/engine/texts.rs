@@ -7,13 +7,15 @@
 
 use std::sync::Arc;
 
+use thalweg_schemas::catalog::Catalog;
 use thalweg_schemas::definition::Statement;
 use tokio::time::{Instant, timeout_at};
 use tokio_util::task::AbortOnDropHandle;
 
 use super::Engine;
+use super::descriptions::{DescribedText, Description};
 use super::panicked::LOGGED_CHARACTERS;
-use super::planning::{self, Description, QueryTables, RequestContent, RequestText};
+use super::planning::{self, QueryTables, RequestContent, RequestText};
 use super::text_places::TextPlaces;
 use crate::answer::Answer;
 use crate::limits::weight::Weight;
@@ -45,14 +47,38 @@ pub(super) struct LaneTime {
 
 impl Engine {
     /// Describes the text of a request without running it: the types of its placeholders (those in `declared` where the
-    /// client has chosen them) and the columns of its answer.
+    /// client has chosen them) and the columns of its answer. A description is kept until definitions change.
     ///
     /// Errors: those of a text that cannot be read or planned.
     pub(crate) async fn describe(
         self: &Arc<Self>,
         sql: &str,
+        mut declared: Declared,
+        options: Options,
+    ) -> Result<Arc<Description>> {
+        // Placeholders without a type need not be counted; some doors do.
+        declared.truncate(declared.iter().rposition(Option::is_some).map_or(0, |last| last + 1));
+        let newest = || Arc::clone(&self.sources.shared.catalog.borrow());
+        let catalog = newest();
+        if sql.len() > LONG_TEXT {
+            return self.describe_anew(sql, declared, options, catalog).await.map(Arc::new);
+        }
+        let text = DescribedText { sql: sql.to_owned(), declared, source: options.source };
+        if let Some(known) = self.descriptions.find(&catalog, &text) {
+            return Ok(known);
+        }
+        let described = self.describe_anew(sql, text.declared.clone(), options, Arc::clone(&catalog)).await;
+        let described = Arc::new(described?);
+        self.descriptions.keep(&catalog, newest, text, &described);
+        Ok(described)
+    }
+
+    async fn describe_anew(
+        self: &Arc<Self>,
+        sql: &str,
         declared: Declared,
         options: Options,
+        catalog: Arc<Catalog>,
     ) -> Result<Description> {
         let deadline = Instant::now() + self.config.query_timeout;
         let request = RequestText::Sql(sql.to_owned());
@@ -63,7 +89,6 @@ impl Engine {
             }
             RequestContent::Query(query) => query,
         };
-        let catalog = Arc::clone(&self.sources.shared.catalog.borrow());
         names::refuse_sided_streams(&catalog, &query.references, query.options.source)?;
         names::wanted(&catalog, &query.references, None, &self.sources.metrics)?;
         let state = self.base.clone();

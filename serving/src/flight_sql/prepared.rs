@@ -1,4 +1,4 @@
-//! Prepared statements: texts with what is known of them, and the values that are bound, under handles.
+//! Prepared statements: texts and the values that are bound to them, under handles.
 //!
 //! Invariant: a handle is its caller's alone. Handles are bounded in number and in bytes: a caller that prepares more
 //! loses the one that it used least recently.
@@ -7,21 +7,16 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use arrow::datatypes::DataType;
 use arrow::record_batch::RecordBatch;
 use parking_lot::Mutex;
 use uuid::Uuid;
 
 use super::callers::CallerName;
-use crate::engine::Description;
 use crate::recent::{Recent, RecentLimits};
 use crate::{Error, Result};
 
-/// The statements of one caller, with their values and descriptions.
+/// The statements of one caller, with their values.
 const LIMITS: RecentLimits = RecentLimits { count: 4_000, bytes: 64 << 20, within: Duration::from_secs(60 * 60) };
-
-/// Bytes around the name of a table.
-const TABLE_BYTES: usize = 96;
 
 /// The name of a prepared statement.
 pub(super) type StatementHandle = [u8; 16];
@@ -30,9 +25,8 @@ pub(super) type StatementHandle = [u8; 16];
 #[derive(Debug, Clone)]
 pub(super) struct FlightStatement {
     pub(super) sql: Arc<str>,
-    pub(super) description: Arc<Description>,
-    /// The version of the catalog that the description is of.
-    pub(super) catalog: u64,
+    /// The number of its placeholders.
+    pub(super) placeholders: usize,
     /// The values that are bound, one row for each run.
     pub(super) bound: Option<Arc<RecordBatch>>,
 }
@@ -40,11 +34,7 @@ pub(super) struct FlightStatement {
 impl FlightStatement {
     fn bytes(&self) -> usize {
         let bound = self.bound.as_ref().map_or(0, |bound| bound.get_array_memory_size());
-        // Fields share what they can, so this is the most that they take.
-        let columns = self.description.columns.as_ref().map_or(0, |columns| columns.fields().size());
-        let parameters: usize = self.description.parameters.iter().map(DataType::size).sum();
-        let tables: usize = self.description.tables.iter().map(|table| table.to_string().len() + TABLE_BYTES).sum();
-        self.sql.len() + bound + columns + parameters + tables
+        self.sql.len() + bound
     }
 }
 
@@ -81,22 +71,6 @@ impl FlightStatements {
         keep(&mut callers, caller, handle, query)
     }
 
-    /// Describes a statement anew.
-    ///
-    /// Errors: [`Error::FindStatementHandle`], [`Error::ReadLongRequest`].
-    pub(super) fn describe(
-        &self,
-        caller: CallerName,
-        handle: &[u8],
-        description: &Arc<Description>,
-        catalog: u64,
-    ) -> Result<()> {
-        let mut callers = self.0.lock();
-        let (handle, query) = find(&mut callers, caller, handle)?;
-        let query = FlightStatement { description: Arc::clone(description), catalog, ..query.clone() };
-        keep(&mut callers, caller, handle, query)
-    }
-
     /// Ends a statement. One that is not known has ended already.
     pub(super) fn close(&self, caller: CallerName, handle: &[u8]) {
         let mut callers = self.0.lock();
@@ -111,7 +85,7 @@ fn keep(callers: &mut Callers, caller: CallerName, handle: StatementHandle, quer
     let bytes = query.bytes();
     own.keep(handle, query, bytes, Instant::now()).map_err(|_| Error::ReadLongRequest {
         reason: format!(
-            "the statement takes more than {} MiB with its columns and values; select fewer columns",
+            "the statement takes more than {} MiB with its values; bind fewer rows at once",
             LIMITS.bytes >> 20
         ),
     })
@@ -129,19 +103,14 @@ fn find<'a>(
 
 #[cfg(test)]
 mod tests {
-    use arrow::datatypes::{Field, Schema};
+    use arrow::array::{ArrayRef, Int64Array};
 
     use super::*;
     use crate::access::{Access, AccessToken};
     use crate::flight_sql::callers::caller;
 
     fn query(sql: &str) -> FlightStatement {
-        FlightStatement {
-            sql: sql.into(),
-            description: Arc::new(Description { parameters: Vec::new(), columns: None, tables: Vec::new() }),
-            catalog: 1,
-            bound: None,
-        }
+        FlightStatement { sql: sql.into(), placeholders: 0, bound: None }
     }
 
     #[test]
@@ -181,24 +150,22 @@ mod tests {
     }
 
     #[test]
-    fn columns_count_and_what_is_larger_than_all_is_refused() {
+    fn values_count_and_what_is_larger_than_all_is_refused() {
         let caller = caller(&Access::default(), None).unwrap().name;
         let prepared = FlightStatements::default();
-        let wide = |columns: usize| {
-            let fields = (0..columns).map(|n| Field::new(format!("{n}").repeat(20), DataType::Int64, true));
-            let columns = Some(Arc::new(Schema::new(fields.collect::<Vec<_>>())));
-            FlightStatement {
-                description: Arc::new(Description { columns, ..(*query("").description).clone() }),
-                ..query("SELECT *")
-            }
+        let values = |rows: usize| {
+            let column: ArrayRef = Arc::new(Int64Array::from(vec![7; rows]));
+            Some(RecordBatch::try_from_iter([("$1", column)]).unwrap())
         };
         let first = prepared.keep(caller, query("SELECT 1")).unwrap();
         for _ in 0..20 {
-            prepared.keep(caller, wide(30_000)).unwrap();
+            let handle = prepared.keep(caller, query("SELECT $1")).unwrap();
+            prepared.bind(caller, &handle, values(1 << 20)).unwrap();
         }
-        assert!(prepared.get(caller, &first).is_err(), "columns are not counted");
+        assert!(prepared.get(caller, &first).is_err(), "values are not counted");
         assert!(prepared.0.lock()[&caller].bytes() <= LIMITS.bytes);
-        let refused = prepared.keep(caller, wide(500_000)).unwrap_err();
+        let handle = prepared.keep(caller, query("SELECT $1")).unwrap();
+        let refused = prepared.bind(caller, &handle, values(9 << 20)).unwrap_err();
         assert!(refused.to_string().contains("more than 64 MiB"), "{refused}");
     }
 }

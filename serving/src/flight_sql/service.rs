@@ -36,7 +36,7 @@ use super::sessions::FlightSessions;
 use super::tickets::{SealedQuery, TicketSeal};
 use super::{REQUEST_BYTES, facts, frames, messages, parameters, tables, wire};
 use crate::access::{AccessDenied, Right};
-use crate::engine::{Description, Engine, Standing};
+use crate::engine::{Engine, Standing};
 use crate::parameters::Declared;
 use crate::statements;
 use crate::{Error, Result};
@@ -74,10 +74,6 @@ impl FlightSql {
         }
     }
 
-    fn catalog_version(&self) -> u64 {
-        self.engine.sources.shared.catalog.borrow().version
-    }
-
     /// The answer to a command that asks about the catalog or the server; `None` for other commands.
     fn known(&self, command: &Command) -> Result<Option<RecordBatch>> {
         let catalog = || Arc::clone(&self.engine.sources.shared.catalog.borrow());
@@ -101,28 +97,23 @@ impl FlightSql {
         if let Some(batch) = self.known(&command)? {
             return Ok(AskedFlight { schema: batch.schema(), ticket: command.into_any(), tables: None });
         }
-        let (sql, options, description, bound) = match command {
+        let (sql, description, bound) = match command {
             Command::CommandStatementQuery(query) => {
                 refuse_transaction(query.transaction_id.as_deref())?;
                 let description = self.engine.describe(&query.query, Vec::new(), caller.options.clone()).await?;
-                (query.query, caller.options.clone(), Arc::new(description), Vec::new())
+                (query.query, description, Vec::new())
             }
             Command::CommandPreparedStatementQuery(query) => {
-                let handle = query.prepared_statement_handle;
-                let prepared = self.prepared.get(caller.name, &handle)?;
+                let prepared = self.prepared.get(caller.name, &query.prepared_statement_handle)?;
                 let declared = prepared.bound.as_ref().map_or(Declared::new(), |bound| parameters::declared(bound));
-                let description = match is_described(&prepared.description, &declared) {
-                    true if prepared.catalog == self.catalog_version() => prepared.description,
-                    true => Arc::new(self.describe_again(caller, &handle, &prepared.sql).await?),
-                    false => Arc::new(self.engine.describe(&prepared.sql, declared, caller.options.clone()).await?),
-                };
+                let description = self.engine.describe(&prepared.sql, declared, caller.options.clone()).await?;
                 let bound = prepared.bound.as_ref().map_or(Ok(Vec::new()), |bound| parameters::to_bytes(bound))?;
-                (prepared.sql.to_string(), caller.options.clone(), description, bound)
+                (prepared.sql.to_string(), description, bound)
             }
             other => return Err(unknown_command("GetFlightInfo", &other)),
         };
         let schema = description.columns.clone().unwrap_or_else(statements::applied_schema);
-        let sealed = SealedQuery::new(caller, sql, &options, bound)?;
+        let sealed = SealedQuery::new(caller, sql, &caller.options, bound)?;
         let ticket = TicketStatementQuery { statement_handle: self.seal.seal(&sealed) };
         let tables = description.columns.is_some().then(|| description.tables.clone());
         Ok(AskedFlight { schema: wire::sent_schema(&schema), ticket: ticket.as_any(), tables })
@@ -137,13 +128,6 @@ impl FlightSql {
                 AnswerHead { frontier: &frontier, stale, partial: &partial, views: &views }.to_bytes()
             }
         }
-    }
-
-    async fn describe_again(&self, caller: &FlightCaller, handle: &[u8], sql: &str) -> Result<Description> {
-        let version = self.catalog_version();
-        let description = self.engine.describe(sql, Declared::new(), caller.options.clone()).await?;
-        self.prepared.describe(caller.name, handle, &Arc::new(description.clone()), version)?;
-        Ok(description)
     }
 
     async fn info(&self, request: Request<FlightDescriptor>) -> Result<FlightInfo> {
@@ -211,13 +195,6 @@ fn command(descriptor: &FlightDescriptor) -> Result<Command> {
     }
     let any = messages::any("the command", &descriptor.cmd)?;
     Command::try_from(any).map_err(|error| Error::ReadRequest { reason: format!("the command: {error}") })
-}
-
-/// True if bound values declare no other types than the statement was described with.
-fn is_described(description: &Description, declared: &Declared) -> bool {
-    let known = |at: usize| description.parameters.get(at);
-    let mut declared = declared.iter().enumerate();
-    declared.all(|(at, of)| of.as_ref().is_none_or(|of| known(at) == Some(of)))
 }
 
 fn refuse_transaction(id: Option<&[u8]>) -> Result<()> {

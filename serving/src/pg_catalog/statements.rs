@@ -5,6 +5,7 @@
 //! | `FROM pg_class` | `FROM pg_catalog.pg_class` |
 //! | `x COLLATE pg_catalog.default` | `x`: the tables hold names, which compare byte by byte |
 //! | `x = ANY('{a,b}')`, `x = ANY(array)` | `array_has(pg_texts(…), CAST(x AS TEXT))` |
+//! | `oid = ANY($1)` | the same of `CAST($1 AS INT UNSIGNED[])`: the array has the type of the column |
 //! | `ARRAY(SELECT x FROM …)` | `(SELECT array_agg(x) FROM …)` |
 //! | `(SELECT x FROM t WHERE t.k = a.k)` | `(SELECT max(x) FROM …)`: at most one row, as PostgreSQL demands |
 //! | `(SELECT x FROM t … ORDER BY y LIMIT 1)` | `(SELECT first_value(x ORDER BY y) FROM t …)` |
@@ -52,7 +53,12 @@ pub(super) fn rewrite(statement: &mut Statement, snapshot: &Snapshot, subqueries
     Empty { table: &table, column: &column, queries: BTreeSet::new() }.query(query);
     name_columns(query);
     let function = |name: &str| snapshot.system.type_of_column(name) == Some("regproc");
-    let mut rewriting = CatalogRewriting { subqueries, table: &table, column: &column, function: &function };
+    let item = |name: &str| match snapshot.system.type_of_column(name)? {
+        "oid" => Some(words::oid()),
+        other => sql_type(other),
+    };
+    let mut rewriting =
+        CatalogRewriting { subqueries, table: &table, column: &column, function: &function, item: &item };
     // The walk cannot break because the visitor does not.
     let _ = VisitMut::visit(query.as_mut(), &mut rewriting);
 }
@@ -135,6 +141,8 @@ struct CatalogRewriting<'a> {
     column: &'a dyn Fn(&str) -> Option<SqlType>,
     /// True for a column of this name that refers to functions.
     function: &'a dyn Fn(&str) -> bool,
+    /// The type of the items of an array that is compared with a column of this name.
+    item: &'a dyn Fn(&str) -> Option<SqlType>,
 }
 
 impl VisitorMut for CatalogRewriting<'_> {
@@ -150,10 +158,11 @@ impl VisitorMut for CatalogRewriting<'_> {
                 *expr = words::call_all("current_schema", Vec::new());
             }
             Expr::AnyOp { left, compare_op: BinaryOperator::Eq, right, .. } if !is_query(right) => {
-                *expr = holds(right, left);
+                *expr = holds(right, left, self.type_of(left));
             }
             Expr::AllOp { left, compare_op: BinaryOperator::NotEq, right } if !is_query(right) => {
-                *expr = Expr::UnaryOp { op: UnaryOperator::Not, expr: Box::new(holds(right, left)) };
+                *expr =
+                    Expr::UnaryOp { op: UnaryOperator::Not, expr: Box::new(holds(right, left, self.type_of(left))) };
             }
             Expr::Function(function)
                 if calls_array(&function.name) && matches!(function.args, FunctionArguments::Subquery(_)) =>
@@ -301,16 +310,14 @@ impl CatalogRewriting<'_> {
         None
     }
 
+    /// The type of the items of an array that is compared with `column`, if that is one of the catalog.
+    fn type_of(&self, column: &Expr) -> Option<SqlType> {
+        (self.item)(&name_of(column)?.value.to_lowercase())
+    }
+
     /// Columns that refer to functions hold names here, and `-` where PostgreSQL has 0.
     fn no_function(&self, column: &Expr, number: &mut Expr) {
-        let name = match column {
-            Expr::Identifier(ident) => ident,
-            Expr::CompoundIdentifier(idents) => match idents.last() {
-                Some(ident) => ident,
-                None => return,
-            },
-            _ => return,
-        };
+        let Some(name) = name_of(column) else { return };
         let is_zero = matches!(number, Expr::Value(value) if matches!(&value.value, Value::Number(n, _) if n == "0"));
         if is_zero && (self.function)(&name.value.to_lowercase()) {
             *number = text("-");
@@ -320,6 +327,15 @@ impl CatalogRewriting<'_> {
     /// Replaces the SELECTs of a query within that have no rows. Returns true if the query has none.
     fn is_empty(&self, query: &mut Query) -> bool {
         Empty { table: self.table, column: self.column, queries: BTreeSet::new() }.query(query)
+    }
+}
+
+/// The name of a column without that of its table.
+fn name_of(column: &Expr) -> Option<&Ident> {
+    match column {
+        Expr::Identifier(ident) => Some(ident),
+        Expr::CompoundIdentifier(idents) => idents.last(),
+        _ => None,
     }
 }
 
@@ -355,22 +371,26 @@ fn calls_array(name: &ObjectName) -> bool {
     matches!(parts(name).as_slice(), [name] if name == "array")
 }
 
-/// True if the array has the value, which are compared as texts: an array may be one in quotes.
-fn holds(array: &Expr, value: &Expr) -> Expr {
+/// True if the array has the value, which are compared as texts: an array may be one in quotes. `item` is the type of
+/// the array's items if the array is a placeholder, whose client is told of the type.
+fn holds(array: &Expr, value: &Expr, item: Option<SqlType>) -> Expr {
     let mut array = array;
     while let Expr::Nested(inner) = array {
         array = inner;
     }
     let array = match array {
-        Expr::Cast { expr: inner, .. } if is_placeholder(inner) => words::to_text(inner.as_ref().clone()),
-        array if is_placeholder(array) => words::to_text(array.clone()),
+        Expr::Cast { expr: inner, data_type, .. }
+            if words::is_placeholder(inner) && words::item_of(data_type).is_none() =>
+        {
+            words::to_text(inner.as_ref().clone())
+        }
+        array if words::is_placeholder(array) => match item {
+            Some(item) => words::to_type(array.clone(), words::array_of(item)),
+            None => words::to_text(array.clone()),
+        },
         array => array.clone(),
     };
     words::call_all("array_has", vec![words::call("pg_texts", array), words::to_text(value.clone())])
-}
-
-fn is_placeholder(expr: &Expr) -> bool {
-    matches!(expr, Expr::Value(value) if matches!(value.value, Value::Placeholder(_)))
 }
 
 fn null() -> Expr {

@@ -6,6 +6,7 @@
 //! | `a OPERATOR(pg_catalog.~) b` | `a ~ b` |
 //! | `'sensor_data'::regclass` | `regclass('sensor_data')`, the oid; `regclass_text(…)` where it is shown |
 //! | `x::oid`, `x::name`, `x::pg_catalog.int2[]` | a cast to INT, TEXT, SMALLINT[] |
+//! | `$1::oid[]` | a cast to INT UNSIGNED[], by which clients are told that an array of oids is expected |
 //! | `x::uuid`, `x::json`, `x::jsonb` | `uuid_in(x)`, `json_in(x)`: the text, if it is one of the type |
 //! | `x LIKE 'a/_b' ESCAPE '/'` | `x LIKE 'a\_b'` |
 //!
@@ -220,7 +221,28 @@ fn cast(expr: &mut Expr) {
         *expr = call("regtype_texts", inner.as_ref().clone());
         return;
     }
+    if is_placeholder(inner) && item_of(data_type).is_some_and(is_oid) {
+        *data_type = array_of(oid());
+        return;
+    }
     plain(data_type);
+}
+
+pub(super) fn is_placeholder(expr: &Expr) -> bool {
+    matches!(expr, Expr::Value(value) if matches!(value.value, Value::Placeholder(_)))
+}
+
+/// The type of the oids in an array for a placeholder.
+pub(super) fn oid() -> SqlType {
+    SqlType::IntUnsigned(None)
+}
+
+pub(super) fn array_of(item: SqlType) -> SqlType {
+    SqlType::Array(ArrayElemTypeDef::SquareBracket(Box::new(item), None))
+}
+
+fn is_oid(data_type: &SqlType) -> bool {
+    matches!(data_type, SqlType::Custom(name, arguments) if arguments.is_empty() && type_name(name).as_deref() == Some("oid"))
 }
 
 /// The function that checks a text of the type, whose values are texts here.
@@ -273,7 +295,7 @@ fn is_text(data_type: &SqlType) -> bool {
     matches!(data_type, SqlType::Text | SqlType::Varchar(_) | SqlType::String(_) | SqlType::Char(_))
 }
 
-fn item_of(data_type: &SqlType) -> Option<&SqlType> {
+pub(super) fn item_of(data_type: &SqlType) -> Option<&SqlType> {
     match data_type {
         SqlType::Array(
             ArrayElemTypeDef::SquareBracket(item, _)
@@ -350,7 +372,12 @@ pub(super) fn call_ordered(name: &str, argument: Expr, keys: Vec<OrderByExpr>) -
 
 /// `expr` as a text.
 pub(super) fn to_text(expr: Expr) -> Expr {
-    Expr::Cast { kind: CastKind::Cast, expr: Box::new(expr), data_type: SqlType::Text, array: false, format: None }
+    to_type(expr, SqlType::Text)
+}
+
+/// `expr` as a value of the type.
+pub(super) fn to_type(expr: Expr, data_type: SqlType) -> Expr {
+    Expr::Cast { kind: CastKind::Cast, expr: Box::new(expr), data_type, array: false, format: None }
 }
 
 #[cfg(test)]
@@ -387,6 +414,8 @@ mod tests {
         check("SELECT 1 FROM pg_catalog.generate_series(1, 2) AS s", "SELECT 1 FROM generate_series(1, 2) AS s");
         check("SELECT x::pg_catalog.int2[]", "SELECT x::SMALLINT[]");
         check("SELECT x::oid, y::name", "SELECT x::INT, y::TEXT");
+        check("SELECT x::oid[], $1::oid", "SELECT x::INT[], $1::INT");
+        check("SELECT $1::oid[], $2::pg_catalog.oid[]", "SELECT $1::INT UNSIGNED[], $2::INT UNSIGNED[]");
         check("SELECT x::mood", "SELECT x::mood");
         check("SELECT 1 WHERE x::uuid = 'a'", "SELECT 1 WHERE uuid_in(CAST(x AS TEXT)) = 'a'");
         check("SELECT x::jsonb, y::UUID::text", "SELECT json_in(CAST(x AS TEXT)) AS x, uuid_in(CAST(y AS TEXT))::TEXT");

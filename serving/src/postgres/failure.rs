@@ -20,6 +20,8 @@ pub(super) struct Failure {
     pub(super) hint: Option<String>,
     /// The place in the client's text, in characters from 1.
     pub(super) position: Option<usize>,
+    /// PostgreSQL's function that says so, for drivers that look at it.
+    pub(super) routine: Option<&'static str>,
 }
 
 /// Why a message is not answered as usual.
@@ -116,7 +118,14 @@ fn state_of(code: ErrorCode, message: &str) -> &'static str {
 
 impl Failure {
     pub(super) fn new(state: &'static str, message: impl Into<String>) -> Self {
-        Self { state, code: None, message: message.into(), hint: None, position: None }
+        Self { state, code: None, message: message.into(), hint: None, position: None, routine: None }
+    }
+
+    /// The error of a prepared statement whose columns are not those that the client was told of. Drivers know it, and
+    /// prepare the statement anew.
+    pub(super) fn other_columns() -> Self {
+        let routine = Some("RevalidateCachedQuery");
+        Self { routine, ..Self::new("0A000", "cached plan must not change result type") }
     }
 
     /// The error of a message that cannot be read.
@@ -172,7 +181,7 @@ impl Failure {
             _ => body.message,
         };
         let state = state_of(body.code, &message);
-        Self { state, code: Some(body.code), message, hint: None, position }
+        Self { state, code: Some(body.code), message, hint: None, position, routine: None }
     }
 
     /// The message of an error; `severity` is `ERROR` or `FATAL`.
@@ -191,7 +200,8 @@ impl Failure {
         fields.extend(self.hint.iter().map(|hint| (b'H', hint.clone())));
         fields.extend(self.position.map(|position| (b'P', position.to_string())));
         // PostgreSQL has the name of a function of its own here.
-        fields.extend(self.code.map(|code| (b'R', code.as_str().to_owned())));
+        let routine = self.routine.or(self.code.map(|code| code.as_str()));
+        fields.extend(routine.map(|routine| (b'R', routine.to_owned())));
         fields
     }
 }

@@ -8,7 +8,7 @@ use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
 
 use super::StateTable;
 
-/// Kinds of columns. Frontiers are texts of JSON: the next offset of every partition.
+/// Kinds of columns. Frontiers are texts of JSON: the next offset of every partition. So are maps and lists.
 #[derive(Clone, Copy)]
 enum Kind {
     Text,
@@ -29,6 +29,7 @@ pub(super) fn schema(table: StateTable) -> SchemaRef {
             ("failure", Text),
             ("answers", Flag),
             ("archive_failure", Text),
+            ("unheld", Text),
             ("origin", Text),
             ("frontier", Text),
             ("archive_frontier", Text),
@@ -72,9 +73,47 @@ pub(super) fn schema(table: StateTable) -> SchemaRef {
             ("segments", Count),
             ("segment_bytes", Count),
             ("failure", Text),
+            ("failure_help", Text),
+            ("failure_step", Text),
+            ("failure_fault", Text),
+            ("failure_reason", Text),
+            ("failure_expression", Text),
+            ("failure_from", Text),
+            ("failure_to", Text),
             ("failing_since", Time),
             ("warnings", Text),
             ("definition", Text),
+        ],
+        StateTable::Workers => &[
+            ("address", Text),
+            ("up", Flag),
+            ("reason", Text),
+            ("worker", Text),
+            ("stream", Text),
+            ("failure", Text),
+            ("waiting", Text),
+            ("archive_failure", Text),
+            ("frontier", Text),
+            ("caught_up", Text),
+            ("lag", Count),
+            ("rows", Count),
+            ("rejects", Count),
+            ("latest_event", Time),
+            ("views", Count),
+            ("segments", Count),
+            ("failed_views", Text),
+            ("delayed_views", Text),
+            ("memory_bytes", Count),
+            ("memory_budget", Count),
+            ("paused", Flag),
+        ],
+        StateTable::NotUnderstood => &[("kind", Text), ("name", Text), ("reason", Text)],
+        StateTable::Process => &[
+            ("version", Text),
+            ("uptime_seconds", Number),
+            ("queries_running", Count),
+            ("queries_answered", Count),
+            ("queries_failed", Count),
         ],
         StateTable::Runs => &[
             ("view", Text),

@@ -5,16 +5,18 @@
 use std::sync::atomic::Ordering;
 
 use serde::Serialize;
-use thalweg_schemas::Frontier;
+use thalweg_schemas::api::NotUnderstood;
 use thalweg_schemas::api::runs::RunSummary;
 use thalweg_schemas::api::streams::StreamStatus;
 use thalweg_schemas::api::views::ViewStatus;
+use thalweg_schemas::failure::FailedStep;
+use thalweg_schemas::{Fault, Frontier};
 
 use crate::activity::{ClientSession, EndedQuery, RunningQuery};
 use crate::metrics::{EndedAudit, EndedRun};
 
 /// `{"0": 12}`.
-fn json(frontier: &Frontier) -> String {
+pub(super) fn json(frontier: &Frontier) -> String {
     let positions = frontier.iter().map(|(partition, offset)| format!("\"{}\":{}", partition.0, offset.0));
     format!("{{{}}}", positions.collect::<Vec<_>>().join(","))
 }
@@ -31,6 +33,8 @@ pub(super) struct StreamRow {
     failure: Option<String>,
     answers: bool,
     archive_failure: Option<String>,
+    /// Partitions that no worker holds, with the reasons, as JSON.
+    unheld: Option<String>,
     origin: String,
     frontier: Option<String>,
     archive_frontier: Option<String>,
@@ -56,6 +60,7 @@ impl StreamRow {
             failure: stream.failure.clone(),
             answers: stream.answers,
             archive_failure: stream.archive_failure.clone(),
+            unheld: (!stream.unheld.is_empty()).then(|| serde_json::to_string(&stream.unheld).ok()).flatten(),
             origin: json(&stream.origin),
             frontier: stream.frontier.as_ref().map(json),
             archive_frontier: stream.archive_frontier.as_ref().map(json),
@@ -142,6 +147,13 @@ pub(super) struct ViewRow {
     segments: Option<usize>,
     segment_bytes: Option<usize>,
     failure: Option<String>,
+    failure_help: Option<&'static str>,
+    failure_step: Option<FailedStep>,
+    failure_fault: Option<Fault>,
+    failure_reason: Option<String>,
+    failure_expression: Option<String>,
+    failure_from: Option<String>,
+    failure_to: Option<String>,
     failing_since: Option<i64>,
     warnings: Option<String>,
     definition: String,
@@ -149,6 +161,7 @@ pub(super) struct ViewRow {
 
 impl ViewRow {
     pub(super) fn of(view: &ViewStatus) -> Self {
+        let failure = view.failure.as_ref();
         Self {
             name: view.name.to_string(),
             stream: view.stream.to_string(),
@@ -164,11 +177,33 @@ impl ViewRow {
             batch_rows: view.batch_rows,
             segments: view.segments,
             segment_bytes: view.segment_bytes,
-            failure: view.failure.as_ref().map(|failure| failure.sentence()),
-            failing_since: view.failure.as_ref().map(|failure| micros(failure.since_ms)),
+            failure: failure.map(|failure| failure.sentence()),
+            failure_help: failure.map(|failure| failure.advice()),
+            failure_step: failure.map(|failure| failure.step),
+            failure_fault: failure.map(|failure| failure.fault),
+            failure_reason: failure.map(|failure| failure.reason.clone()),
+            failure_expression: failure.and_then(|failure| failure.expression.clone()),
+            failure_from: failure.map(|failure| json(&failure.from)),
+            failure_to: failure.map(|failure| json(&failure.to)),
+            failing_since: failure.map(|failure| micros(failure.since_ms)),
             warnings: (!view.warnings.is_empty()).then(|| view.warnings.join("\n")),
             definition: view.sql.clone(),
         }
+    }
+}
+
+/// A definition that this version of the program does not understand.
+#[derive(Serialize)]
+pub(super) struct NotUnderstoodRow {
+    /// `stream` or `view`.
+    kind: &'static str,
+    name: String,
+    reason: String,
+}
+
+impl NotUnderstoodRow {
+    pub(super) fn of(kind: &'static str, kept: &NotUnderstood) -> Self {
+        Self { kind, name: kept.name.clone(), reason: kept.reason.clone() }
     }
 }
 

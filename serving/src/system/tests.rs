@@ -1,5 +1,7 @@
 //! The system tables over a small platform: their columns, their rows, and what is not shown.
 
+mod documents;
+
 use arrow::util::pretty::pretty_format_batches;
 use datafusion::execution::memory_pool::GreedyMemoryPool;
 
@@ -50,6 +52,9 @@ async fn each_table_has_the_columns_of_its_rows_and_shows_them() {
     check(StateTable::Partitions, 2, &["sensor_data"]);
     check(StateTable::Rejects, 2, &["| 2       |"]);
     check(StateTable::Views, 3, &["device_minutes", "serving", "totals"]);
+    check(StateTable::Workers, 0, &[]);
+    check(StateTable::NotUnderstood, 0, &[]);
+    check(StateTable::Process, 1, &[env!("CARGO_PKG_VERSION")]);
     check(StateTable::Runs, 1, &["totals", "published", "full"]);
     check(StateTable::Audits, 0, &[]);
     check(StateTable::Queries, 1, &["running", "SELECT 1"]);

@@ -69,6 +69,15 @@ async fn a_query_with_values_is_the_query_with_literals() {
         "SELECT 2 UNION ALL SELECT 3",
     )
     .await;
+    for (list, literal) in
+        [("{d1,\"d2\"}", "ARRAY['d1', 'd2']"), ("{}", "CAST(ARRAY[] AS TEXT[])"), ("{d1,NULL}", "ARRAY['d1', NULL]")]
+    {
+        check(&format!("{devices} device = ANY($1)"), vec![text(list)], &format!("{devices} device = ANY({literal})"))
+            .await;
+    }
+    check(&format!("{devices} readings = ANY($1)"), vec![text("{ 1,7 }")], &format!("{devices} readings IN (1, 7)"))
+        .await;
+    check("SELECT $1::DECIMAL(4, 2)[]", vec![text("{1.5,22.25}")], "SELECT ARRAY[1.5, 22.25]::DECIMAL(4, 2)[]").await;
     check("SELECT $1", vec![text("it's; $2 -- no comment")], "SELECT 'it''s; $2 -- no comment'").await;
     check("SELECT CAST($1 AS BIGINT) + 1", vec![text("41")], "SELECT 42").await;
     check("SELECT $1::BIGINT + $2::BIGINT", vec![text("41"), Parameter::Null], "SELECT NULL").await;
@@ -122,7 +131,7 @@ async fn a_text_is_described_without_being_run() {
     let check = async |sql: &str, declared: Declared, parameters: &[DataType], columns: &[(&str, DataType)]| {
         let got = engine.describe(sql, declared, Options::default()).await.unwrap_or_else(|e| panic!("{sql}: {e}"));
         assert_eq!(got.parameters, parameters, "{sql}");
-        let fields = got.columns.unwrap();
+        let fields = got.columns.clone().unwrap();
         let got: Vec<_> = fields.fields().iter().map(|f| (f.name().as_str(), f.data_type().clone())).collect();
         assert_eq!(got, columns, "{sql}");
     };

@@ -3,7 +3,6 @@
 //! Invariant: an action changes nothing but what its caller made.
 
 use std::collections::HashMap;
-use std::sync::Arc;
 
 use arrow::datatypes::{DataType, Field, Schema, TimeUnit};
 use arrow_flight::sql::{
@@ -109,9 +108,7 @@ impl FlightSql {
         let create: ActionCreatePreparedStatementRequest =
             messages::body("ActionCreatePreparedStatementRequest", body)?;
         refuse_transaction(create.transaction_id.as_deref())?;
-        let catalog = self.catalog_version();
-        let described = self.engine.describe(&create.query, Declared::new(), caller.options.clone());
-        let description = Arc::new(described.await?);
+        let description = self.engine.describe(&create.query, Declared::new(), caller.options.clone()).await?;
         // Definitions have no columns, by which drivers know that they are no query.
         let dataset_schema = match &description.columns {
             Some(columns) => schema_bytes(&sent_schema(columns))?,
@@ -121,7 +118,7 @@ impl FlightSql {
         let parameters = parameters.map(|(at, of)| Field::new(format!("${}", at + 1), bindable(of), true));
         let parameter_schema = schema_bytes(&sent_schema(&Schema::new(parameters.collect::<Vec<_>>())))?;
         let sql = create.query.into();
-        let query = FlightStatement { sql, description, catalog, bound: None };
+        let query = FlightStatement { sql, placeholders: description.parameters.len(), bound: None };
         let handle = self.prepared.keep(caller.name, query)?;
         Ok(ActionCreatePreparedStatementResult {
             prepared_statement_handle: handle.to_vec().into(),

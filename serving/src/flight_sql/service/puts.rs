@@ -43,10 +43,9 @@ impl FlightSql {
                 let handle = query.prepared_statement_handle;
                 let prepared = self.prepared.get(caller.name, &handle)?;
                 let bound = rows.decode().await?;
-                let (given, expected) =
-                    (bound.as_ref().map_or(0, |b| b.num_columns()), &prepared.description.parameters);
-                if given != expected.len() && bound.is_some() {
-                    let reason = format!("{given} values are bound for {} placeholders", expected.len());
+                let (given, expected) = (bound.as_ref().map_or(0, |b| b.num_columns()), prepared.placeholders);
+                if given != expected && bound.is_some() {
+                    let reason = format!("{given} values are bound for {expected} placeholders");
                     return Err(Error::BindParameters { reason });
                 }
                 self.prepared.bind(caller.name, &handle, bound)?;

@@ -252,3 +252,17 @@ async fn an_answer_says_its_own_frontier_in_sql() {
         Err("invalid_query".to_owned())
     );
 }
+
+#[tokio::test]
+async fn the_state_is_told_while_no_query_is_answered() {
+    let none = |config: &mut ServingConfig| {
+        (config.max_queries, config.max_light_queries, config.max_lost_queries) = (0, 0, 0);
+    };
+    let server = Server::configured(World::standing(&at(30, 20), &at(22, 11), &at(47, 33)).await, none).await;
+    assert_eq!(server.rows("/v1/sql", &[("query", "SELECT * FROM thalweg.streams")]).await, Err("too_busy".into()));
+    for (path, list) in [("/v1/streams", "streams"), ("/v1/views", "views")] {
+        let told: Value = server.get(path).await.json().await.unwrap();
+        assert!(told[list].as_array().is_some_and(|list| !list.is_empty()), "{path}: {told}");
+    }
+    assert_eq!(server.get("/v1/process").await.status(), 200);
+}

@@ -101,7 +101,7 @@ async fn an_answer_is_described_as_it_is() {
         let types = |schema: &arrow::datatypes::Schema| -> Vec<(String, String)> {
             schema.fields().iter().map(|field| (field.name().clone(), field.data_type().to_string())).collect()
         };
-        let columns = described.columns.unwrap();
+        let columns = described.columns.clone().unwrap();
         assert_eq!(types(&columns), types(&answered[0].schema()), "{}", path.display());
     }
 }

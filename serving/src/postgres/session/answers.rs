@@ -129,7 +129,8 @@ impl PostgresSession {
         let running = Box::pin(engine.run_with(&sql, portal.values.clone(), self.options()));
         let answer = wire.attend(stop, running).await?;
         let answer = answer.map_err(|error| Failure::of(&error, &sql, statement.before))?;
-        portal.check_columns(&answer.schema)?;
+        // A definition that came in between counts, whether the answer has it or not.
+        portal.check_columns(&answer.schema, self.catalog_version())?;
         portal.columns_held = Some(self.budget.hold(sizes::columns(&answer.schema))?);
         self.frontier = Some(answer.frontier);
         let memory = answer.memory.map(|memory| MemoryConsumer::new("an encoded answer").register(&memory).into());

@@ -151,6 +151,10 @@ impl PostgresSession {
         Ok(read.map_err(|error| Failure::new("XX000", error.to_string()))??)
     }
 
+    pub(super) fn catalog_version(&self) -> u64 {
+        self.engine.sources.shared.catalog.borrow().version
+    }
+
     /// What the engine says of a statement; it is asked once.
     async fn description(
         &mut self,
@@ -178,8 +182,8 @@ impl PostgresSession {
         let engine = Arc::clone(&self.engine);
         let describing = Box::pin(engine.describe(&sql, declared, self.options()));
         let described = wire.attend(stop, describing).await?;
-        let described = Arc::new(described.map_err(|error| Failure::of(&error, &sql, *before))?);
-        prepared.describe(Arc::clone(&described), self.budget.hold(sizes::description(&described))?);
+        let described = described.map_err(|error| Failure::of(&error, &sql, *before))?;
+        prepared.describe(Arc::clone(&described), self.budget.hold(described.bytes())?);
         Ok(Some(described))
     }
 
@@ -198,7 +202,12 @@ impl PostgresSession {
         if let Some(statement) = &prepared.statement {
             self.check_block(&statement.command)?;
         }
+        let catalog = self.catalog_version();
+        prepared.ask_again();
         let described = self.description(wire, &prepared, stop).await?;
+        if let Some(described) = &described {
+            prepared.tell(Arc::clone(described), catalog);
+        }
         let count = described.as_ref().map_or(0, |described| described.parameters.len()).max(prepared.types.len());
         let oids = (0..count).map(|at| {
             let declared = prepared.types.get(at).cloned().flatten();
@@ -212,7 +221,11 @@ impl PostgresSession {
                 let executed = self.prepared(name)?;
                 let is_query =
                     matches!(&executed.statement, Some(ClientStatement { command: ClientCommand::Query { .. }, .. }));
+                executed.ask_again();
                 let described = self.description(wire, &executed, stop).await?;
+                if let Some(described) = &described {
+                    executed.tell(Arc::clone(described), catalog);
+                }
                 described.filter(|_| is_query).and_then(|described| described.columns.clone())
             }
             Some(ClientCommand::Fetch { name, moves: false, .. }) => self.cursor(name)?.schema().cloned(),

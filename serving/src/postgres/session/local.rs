@@ -234,7 +234,7 @@ impl PostgresSession {
             let Some(schema) = self.local_columns(command) else { return Ok(PortalRun::default()) };
             let batch = RecordBatch::try_new(Arc::clone(&schema), self.shown(command)?);
             let batch = batch.map_err(|error| Failure::of(&Error::Encode(error), "", 0))?;
-            portal.check_columns(&schema)?;
+            portal.check_columns(&schema, self.catalog_version())?;
             portal.answer = PortalAnswer::Open(Box::new(OpenAnswer {
                 schema,
                 batches: Box::pin(stream::iter([Ok(batch)])),

@@ -25,12 +25,14 @@ pub(super) struct PreparedStatement {
     pub(super) types: Vec<Option<Type>>,
     /// What the engine says of the statement, once it was asked.
     described: Mutex<Option<(Arc<Description>, BudgetShare)>>,
+    /// What the client was told of, and the version of the catalog at that time.
+    told: Mutex<Option<(Arc<Description>, u64)>>,
     _held: BudgetShare,
 }
 
 impl PreparedStatement {
     pub(super) fn new(statement: Option<ClientStatement>, types: Vec<Option<Type>>, held: BudgetShare) -> Self {
-        Self { statement, types, described: Mutex::default(), _held: held }
+        Self { statement, types, described: Mutex::default(), told: Mutex::default(), _held: held }
     }
 
     pub(super) fn description(&self) -> Option<Arc<Description>> {
@@ -40,6 +42,16 @@ impl PreparedStatement {
     /// Keeps what the engine says.
     pub(super) fn describe(&self, described: Arc<Description>, held: BudgetShare) {
         *self.described.lock() = Some((described, held));
+    }
+
+    /// Forgets what the engine said: definitions may have changed.
+    pub(super) fn ask_again(&self) {
+        self.described.lock().take();
+    }
+
+    /// Notes what the client is told of.
+    pub(super) fn tell(&self, described: Arc<Description>, catalog: u64) {
+        *self.told.lock() = Some((described, catalog));
     }
 }
 
@@ -119,10 +131,11 @@ impl Portal {
         }
     }
 
-    /// Checks that the answer has the columns that the client was told of.
+    /// Checks that the answer, in definitions of the version `catalog`, has the columns that the client was told of.
     ///
-    /// Errors: a failure that drivers know; they prepare the statement anew.
-    pub(super) fn check_columns(&self, schema: &SchemaRef) -> Result<(), Failure> {
+    /// Errors: [`Failure::other_columns`], each time until the client prepares the statement anew or asks for its
+    /// columns.
+    pub(super) fn check_columns(&self, schema: &SchemaRef, catalog: u64) -> Result<(), Failure> {
         types::check_count(schema)?;
         if !self.formats.fit(schema.fields().len()) {
             return Err(Failure::protocol(format!(
@@ -131,15 +144,17 @@ impl Portal {
                 schema.fields().len()
             )));
         }
-        let Some(told) = self.prepared.description() else { return Ok(()) };
+        let Some((told, version)) = self.prepared.told.lock().clone() else { return Ok(()) };
         let Some(told) = &told.columns else { return Ok(()) };
         let of = |schema: &SchemaRef| -> Vec<Type> {
             schema.fields().iter().map(|field| types::shown(field.data_type())).collect()
         };
-        if of(told) == of(schema) {
-            return Ok(());
+        let names =
+            |schema: &SchemaRef| -> Vec<String> { schema.fields().iter().map(|field| field.name().clone()).collect() };
+        // Without a new definition, a column keeps its name.
+        match of(told) == of(schema) && (version == catalog || names(told) == names(schema)) {
+            true => Ok(()),
+            false => Err(Failure::other_columns()),
         }
-        self.prepared.described.lock().take();
-        Err(Failure::new("0A000", "cached plan must not change result type"))
     }
 }

@@ -3,7 +3,6 @@
 use arrow::datatypes::Schema;
 
 use super::super::failure::Failure;
-use crate::engine::Description;
 use crate::parameters::Parameter;
 
 /// Bytes that count for a statement or a portal beside its text and its values.
@@ -37,9 +36,4 @@ pub(super) fn values(values: &[Parameter]) -> usize {
 
 pub(super) fn columns(schema: &Schema) -> usize {
     schema.fields().size()
-}
-
-pub(super) fn description(described: &Description) -> usize {
-    let parameters: usize = described.parameters.iter().map(|parameter| parameter.size()).sum();
-    parameters + described.columns.as_ref().map_or(0, |schema| columns(schema))
 }

@@ -251,3 +251,30 @@ async fn infinite_times_are_refused() {
         assert!(said(&error).contains("infinite times are not supported"), "{given}: {}", said(&error));
     }
 }
+
+#[tokio::test]
+async fn an_array_that_is_compared_with_oids_is_one_of_oids() {
+    let server = Server::start().await;
+    let client = server.client().await;
+    for (array, expect) in [
+        ("$1::oid[]", Type::OID_ARRAY),
+        ("($1::pg_catalog.oid[])", Type::OID_ARRAY),
+        ("CAST($1 AS oid[])", Type::OID_ARRAY),
+        ("$1", Type::OID_ARRAY),
+        ("$1::int4[]", Type::INT4_ARRAY),
+    ] {
+        let sql = format!("SELECT typname FROM pg_type t WHERE t.oid = ANY({array}) ORDER BY 1");
+        let statement = client.prepare(&sql).await.unwrap_or_else(|error| panic!("{sql}: {}", said(&error)));
+        assert_eq!(statement.params(), std::slice::from_ref(&expect), "{sql}");
+        let found = match expect {
+            Type::OID_ARRAY => client.query(&statement, &[&vec![25_u32, 1009, u32::MAX]]).await,
+            _ => client.query(&statement, &[&vec![25, 1009, -1]]).await,
+        };
+        let found: Vec<String> = found.unwrap().iter().map(|row| row.get(0)).collect();
+        assert_eq!(found, ["_text", "text"], "{sql}");
+    }
+    let statement = client.prepare("SELECT count(*) FROM pg_class WHERE relname <> ALL($1)").await.unwrap();
+    assert_eq!(statement.params(), [Type::TEXT_ARRAY]);
+    let rest = client.query_one(&statement, &[&vec!["totals"]]).await.unwrap();
+    assert!(rest.get::<_, i64>(0) > 0);
+}

@@ -3,13 +3,13 @@
 use std::iter::Peekable;
 use std::str::Chars;
 
-use crate::parameters::beginning;
+use super::decimals::beginning;
 
 /// Items of an array: while they are read, each takes many times its bytes.
 const MOST_ITEMS: usize = 250_000;
 
 /// Errors: a sentence for more items than an array may have.
-pub(super) fn check_count(count: usize) -> Result<(), String> {
+pub(crate) fn check_count(count: usize) -> Result<(), String> {
     match count <= MOST_ITEMS {
         true => Ok(()),
         false => Err(format!("an array has more than {MOST_ITEMS} items; send it in parts")),
@@ -19,7 +19,7 @@ pub(super) fn check_count(count: usize) -> Result<(), String> {
 /// The texts of the items of an array; `None` is NULL.
 ///
 /// Errors: a sentence for a text that is no array of one dimension.
-pub(super) fn items(text: &str) -> Result<Vec<Option<String>>, String> {
+pub(crate) fn items(text: &str) -> Result<Vec<Option<String>>, String> {
     let wrong = || format!("`{}` is not an array of one dimension, such as {{a,\"b c\",NULL}}", beginning(text));
     let mut letters = text.trim().chars().peekable();
     let mut items = Vec::new();
