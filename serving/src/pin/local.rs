@@ -109,6 +109,12 @@ pub(super) fn pin(
         if !snapshot.has_reached_kafka() {
             return Err(not_ready("it has not reached Kafka yet".into()));
         }
+        if let Some(why) = snapshot.health.values().find_map(|health| health.waiting.as_deref()) {
+            return Err(not_ready(format!(
+                "{why}. What was read can be asked at {}, which may lie below earlier answers: {ALLOW_STALE}",
+                snapshot.frontier
+            )));
+        }
         let lag: i64 = snapshot.health.values().map(|h| h.lag).sum();
         return Err(not_ready(format!("it is catching up with Kafka, {lag} messages are left")));
     }

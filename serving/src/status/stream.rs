@@ -210,12 +210,12 @@ fn holder<'a>(
         if let Some(failure) = &status.failure {
             reasons.push(format!("worker {worker} has stopped: {failure}"));
         } else if !status.caught_up.contains(&partition) {
-            let lag = status.health.get(&partition).map_or(0, |health| health.lag);
-            reasons.push(match &status.waiting {
-                Some(why) => format!("worker {worker} waits for Kafka ({why})"),
-                None => {
-                    format!("worker {worker} is catching up with Kafka, {lag} messages are left")
-                }
+            let health = status.health.get(&partition);
+            let lag = health.map_or(0, |health| health.lag);
+            reasons.push(match (&status.waiting, health.and_then(|health| health.waiting.as_ref())) {
+                (Some(why), _) => format!("worker {worker} waits for Kafka ({why})"),
+                (None, Some(why)) => format!("worker {worker}: {why}"),
+                (None, None) => format!("worker {worker} is catching up with Kafka, {lag} messages are left"),
             });
         } else if best.is_none_or(|(.., highest)| offset > highest) {
             best = Some((worker, status, offset));

@@ -55,6 +55,7 @@ pub(super) fn schema(table: StateTable) -> SchemaRef {
             ("rows", Count),
             ("rejects", Count),
             ("latest_event", Time),
+            ("waiting", Text),
             ("worker", Text),
         ],
         StateTable::Views => &[

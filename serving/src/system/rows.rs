@@ -90,6 +90,7 @@ pub(super) struct PartitionRow {
     rows: u64,
     rejects: u64,
     latest_event: Option<String>,
+    waiting: Option<String>,
     worker: Option<String>,
 }
 
@@ -105,6 +106,7 @@ impl PartitionRow {
             rows: status.rows,
             rejects: status.rejects,
             latest_event: status.latest_event.clone(),
+            waiting: status.waiting.clone(),
             worker: status.worker.clone(),
         })
     }

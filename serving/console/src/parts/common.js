@@ -24,6 +24,7 @@ const TONES = {
   starting: "busy",
   building: "busy",
   waiting_for_kafka: "warn",
+  waiting_for_schema: "warn",
   not_held: "warn",
   stopped: "bad",
   failed: "bad",

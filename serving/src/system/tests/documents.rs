@@ -100,7 +100,8 @@ async fn streams_partitions_and_views_show_what_their_documents_say() {
     let held = [(Partition(1), "worker w1 waits".to_owned())];
     let list = state.streams.as_mut().unwrap();
     list.streams[0].unheld = held.into_iter().collect();
-    list.streams[0].partitions.get_mut(&Partition(0)).unwrap().worker = Some("w0".into());
+    let partition = list.streams[0].partitions.get_mut(&Partition(0)).unwrap();
+    (partition.worker, partition.waiting) = (Some("w0".into()), Some("schema 7".into()));
 
     let list = state.streams.as_ref().unwrap();
     let (streams, partitions) = (rows(&state, StateTable::Streams), rows(&state, StateTable::Partitions));
@@ -192,6 +193,7 @@ fn reading() -> WorkerStream {
         latest_event_us,
         rows: 5,
         rejects: 1,
+        waiting: None,
     };
     WorkerStream {
         failure: Some("the topic is gone".into()),
