@@ -15,6 +15,7 @@ use criterion::{criterion_group, criterion_main};
 criterion_group!(
     layers,
     decode::json,
+    decode::avro,
     algebra::update,
     algebra::merge,
     algebra::finish,
