@@ -8,7 +8,7 @@ use anyhow::Result;
 use clap::{CommandFactory, Parser, Subcommand};
 use thalweg_client::terminal;
 
-use crate::commands::{apply, audit, batch, check, completions, demo, init, serve, speed, sql, status, up};
+use crate::commands::{apply, audit, batch, check, completions, demo, infer, init, serve, speed, sql, status, up};
 use crate::config;
 
 const EXAMPLES: &str = "\
@@ -42,6 +42,7 @@ pub(crate) enum Command {
     Batch(Box<batch::Arguments>),
     Serve(Box<serve::Arguments>),
     Init(init::Arguments),
+    Infer(Box<infer::Arguments>),
     Check(check::Arguments),
     Apply(apply::Arguments),
     Sql(sql::Arguments),
@@ -66,6 +67,7 @@ pub(crate) async fn run(command: Command) -> Result<ExitCode> {
         Command::Batch(arguments) => batch::run(*arguments).await,
         Command::Serve(arguments) => serve::run(*arguments).await,
         Command::Init(arguments) => init::run(&arguments),
+        Command::Infer(arguments) => infer::run(*arguments).await,
         Command::Check(arguments) => check::run(arguments).await,
         Command::Apply(arguments) => apply::run(arguments).await,
         Command::Sql(arguments) => sql::run(arguments).await,

@@ -5,6 +5,7 @@
 pub(crate) mod apply;
 pub(crate) mod check;
 pub(crate) mod completions;
+pub(crate) mod infer;
 pub(crate) mod init;
 
 pub(crate) mod audit;

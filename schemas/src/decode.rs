@@ -19,8 +19,11 @@ mod messages;
 mod columns;
 
 mod avro;
+mod csv;
 mod json;
 mod raw;
+
+pub mod infer;
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -36,6 +39,7 @@ use crate::definition::message::KeptPart;
 use crate::definition::stream::{RecordFormat, StreamDefinition};
 use crate::{Error, Offset, Partition, Result, StreamName};
 use avro::AvroReader;
+use csv::{CsvReader, Separator};
 use json::JsonReader;
 use raw::RawReader;
 
@@ -67,6 +71,7 @@ struct Parsed {
 #[derive(Debug)]
 enum FormatReader {
     Avro(AvroReader),
+    Csv(CsvReader),
     Json(JsonReader),
     Raw(RawReader),
 }
@@ -89,6 +94,8 @@ impl Decoder {
         let (units, avro) = (&stream.messages.units, &stream.messages.avro);
         let reader = match stream.format {
             RecordFormat::Avro => AvroReader::new(columns, units, avro).map(FormatReader::Avro),
+            RecordFormat::Csv => CsvReader::new(columns, units, Separator::Comma).map(FormatReader::Csv),
+            RecordFormat::Tsv => CsvReader::new(columns, units, Separator::Tab).map(FormatReader::Csv),
             RecordFormat::Json => JsonReader::new(columns, units).map(FormatReader::Json),
             RecordFormat::Raw => RawReader::new(columns).map(FormatReader::Raw),
         };
@@ -106,7 +113,7 @@ impl Decoder {
     pub fn unknown_schemas(&self, messages: &Messages) -> BTreeMap<Partition, (Offset, SchemaId)> {
         match &self.reader {
             FormatReader::Avro(reader) => reader.unknown(messages),
-            FormatReader::Json(_) | FormatReader::Raw(_) => BTreeMap::new(),
+            FormatReader::Csv(_) | FormatReader::Json(_) | FormatReader::Raw(_) => BTreeMap::new(),
         }
     }
 
@@ -124,6 +131,7 @@ impl Decoder {
     pub fn decode(&self, messages: &Messages) -> Result<Decoded> {
         let parsed = match &self.reader {
             FormatReader::Avro(reader) => reader.read(messages),
+            FormatReader::Csv(reader) => reader.read(messages),
             FormatReader::Json(reader) => reader.read(messages),
             FormatReader::Raw(reader) => reader.read(messages),
         };

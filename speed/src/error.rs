@@ -43,6 +43,12 @@ pub enum Error {
          there, or 'avro.schema' in its OPTIONS"
     )]
     FindRegistry { stream: StreamName, table: String },
+    #[error("no schema is known for topic `{topic}`: {reason}")]
+    FindSchema {
+        topic: String,
+        /// Contains no credential.
+        reason: String,
+    },
     #[error("{property} in {table}, the connection of stream `{stream}`, cannot be used: {reason}")]
     ConfigureRegistry {
         stream: StreamName,
@@ -184,6 +190,7 @@ impl Error {
             | Error::RefuseOption { .. }
             | Error::FindBrokers { .. }
             | Error::FindRegistry { .. }
+            | Error::FindSchema { .. }
             | Error::ConfigureRegistry { .. }
             | Error::FindTopic { .. }
             | Error::PartitionGone { .. }

@@ -34,6 +34,8 @@ mod ingest;
 
 mod run;
 
+mod sample;
+
 pub mod flight;
 
 pub use config::{Assignment, SpeedConfig};
@@ -45,6 +47,7 @@ pub use ingest::ingest;
 pub use kafka::channel::{BatchSender, BrokerStatus, ConsumerCommand, Drained, Source};
 pub use kafka::headers::expects_panic;
 pub use run::{record_origins, run};
+pub use sample::{TopicSchema, newest_messages, newest_schema};
 pub use schema_cache::{SchemaCache, unknown_registry_property};
 pub use session::{Ended, Start, Upstream};
 pub use state::rebuild::rebuild_range;

@@ -163,6 +163,29 @@ impl SchemaRegistry {
             }
             false => failed,
         })?;
+        self.with_references(url, found, &format!("schema {id}")).await
+    }
+
+    /// The newest schema of a subject, from the first registry that answers.
+    ///
+    /// Errors: why there is none.
+    pub(crate) async fn newest(&self, subject: &str) -> Result<FetchedSchema, Unfetched> {
+        let mut failed = Unfetched { reason: String::new(), is_unknown: false };
+        for url in &self.urls {
+            match self.ask::<SchemaAnswer>(url, &["subjects", subject, "versions", "latest"]).await {
+                Ok(found) => return self.with_references(url, found, &format!("the schema of `{subject}`")).await,
+                Err(why) if why.is_unknown => {
+                    let reason = format!("the registry at {} has no subject `{subject}`", shown(url));
+                    failed = Unfetched { reason, ..why };
+                }
+                Err(why) => failed = why,
+            }
+        }
+        Err(failed)
+    }
+
+    /// A schema with those that it refers to. `name` is what errors call it.
+    async fn with_references(&self, url: &Url, found: SchemaAnswer, name: &str) -> Result<FetchedSchema, Unfetched> {
         let kind = found.schema_type.as_deref().unwrap_or("AVRO");
         if !kind.eq_ignore_ascii_case("AVRO") {
             let text = Err(format!("the schema is one of {kind}, and the stream reads Avro"));
@@ -188,7 +211,7 @@ impl SchemaRegistry {
             let version = next.version.to_string();
             let path = ["subjects", &next.subject, "versions", &version];
             let referred = self.ask::<SchemaAnswer>(url, &path).await.map_err(|failed| {
-                let of = format!("version {version} of the subject `{}`, which schema {id} refers to", next.subject);
+                let of = format!("version {version} of the subject `{}`, which {name} refers to", next.subject);
                 // The schema itself is there, so a process may have read its messages before.
                 Unfetched { reason: format!("{of}: {}", failed.reason), is_unknown: false }
             })?;

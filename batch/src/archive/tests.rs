@@ -234,6 +234,7 @@ async fn another_schema_is_refused() {
     let mut other = stream();
     let mut fields: Vec<_> = other.columns.fields().iter().cloned().collect();
     fields.pop();
+    fields.push(Arc::new(arrow::datatypes::Field::new("other", arrow::datatypes::DataType::Int64, true)));
     other.columns = Arc::new(arrow::datatypes::Schema::new(fields));
     let error = Archive::open(&warehouse, &other, Frontier::new()).await.unwrap_err();
     assert!(matches!(error, Error::MatchSchema { .. }), "{error}");

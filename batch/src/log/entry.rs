@@ -105,11 +105,10 @@ pub(super) fn kernel_schema(folder: &Path, schema: &SchemaRef) -> Result<StructT
     schema.as_ref().try_into_kernel().map_err(|e| Error::MapSchema { table: folder.to_string(), reason: e.to_string() })
 }
 
-/// True if `wide` has all columns of `narrow` in their order, and further ones that rows need not have.
+/// True if `wide` has all columns of `narrow`, and further ones that rows need not have.
 pub(super) fn widens(narrow: &StructType, wide: &StructType) -> bool {
-    let mut kept = narrow.fields().peekable();
-    let optional = wide.fields().filter(|field| kept.next_if_eq(field).is_none()).all(|field| field.is_nullable());
-    optional && kept.peek().is_none()
+    narrow.fields().all(|field| wide.field(field.name()) == Some(field))
+        && wide.fields().all(|field| field.is_nullable() || narrow.field(field.name()).is_some())
 }
 
 /// The columns as text.

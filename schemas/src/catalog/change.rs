@@ -6,13 +6,13 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use arrow::datatypes::Field;
+use arrow::datatypes::{Field, FieldRef, Schema};
 
 use super::file::compile_view;
 use super::{Applied, Catalog, CatalogStream, CatalogView};
 use crate::decode;
 use crate::definition::statement::{AddedColumn, Statement};
-use crate::definition::stream::StreamDefinition;
+use crate::definition::stream::{RecordFormat, StreamDefinition};
 use crate::definition::view::ViewDefinition;
 use crate::definition::{self, alter_stream};
 use crate::{Error, Frontier, Result, StreamName, ViewId, ViewName};
@@ -333,11 +333,20 @@ impl Catalog {
     }
 }
 
-/// True if both definitions say the same, however they are written.
+/// The first column of `before` that `after` does not have as it was, in the same order.
+fn lost_column<'a>(before: &'a Schema, after: &Schema) -> Option<&'a FieldRef> {
+    let mut kept = before.fields().iter().peekable();
+    for field in after.fields() {
+        kept.next_if(|next| *next == field);
+    }
+    kept.next()
+}
+
+/// True if both definitions say the same, however they are written. The one that stands may have got columns since.
 fn is_same(before: &StreamDefinition, after: &StreamDefinition) -> bool {
     let StreamDefinition { name: _, topic, columns, format, event_time, connection, messages, kafka, sql: _ } = before;
     *topic == after.topic
-        && *columns == after.columns
+        && lost_column(&after.columns, columns).is_none()
         && *format == after.format
         && *event_time == after.event_time
         && *connection == after.connection
@@ -391,20 +400,24 @@ fn keep_shape(before: &StreamDefinition, after: &StreamDefinition) -> Result<()>
             "Create a stream with another name; options may change, and columns may be added.",
         ))
     };
-    let mut kept = before.columns.fields().iter().peekable();
-    for field in after.columns.fields() {
-        if kept.next_if_eq(&field).is_none() && !field.is_nullable() {
-            return Err(Error::refuse(
-                format!(
-                    "Column `{}` of stream `{name}` is new and NOT NULL, and archived rows have no value",
-                    field.name()
-                ),
-                "Leave out NOT NULL.",
-            ));
-        }
-    }
-    if kept.peek().is_some() {
+    if lost_column(&before.columns, &after.columns).is_some() {
         return refuse("columns");
+    }
+    let fields = || after.columns.fields().iter();
+    let is_new = |field: &&FieldRef| before.columns.field_with_name(field.name()).is_err();
+    if let Some(required) = fields().filter(is_new).find(|field| !field.is_nullable()) {
+        let what = format!("Column `{}` of stream `{name}`", required.name());
+        return Err(Error::refuse(
+            format!("{what} is new and NOT NULL, and archived rows have no value"),
+            "Leave out NOT NULL.",
+        ));
+    }
+    let by_place = matches!(after.format, RecordFormat::Csv | RecordFormat::Tsv);
+    if by_place && fields().take(before.columns.fields().len()).any(|field| is_new(&field)) {
+        return Err(Error::refuse(
+            format!("Values of stream `{name}` meet its columns by their places"),
+            "Add new columns behind the others.",
+        ));
     }
     if before.topic != after.topic {
         return refuse("topic");

@@ -1,5 +1,7 @@
 //! The catalog through its public interface, over an object store that injects faults.
 
+mod columns;
+
 use object_store::path::Path;
 use object_store::{ObjectStoreExt, PutPayload};
 use thalweg_kit::store::{FaultyStore, Trap, Trouble};

@@ -19,6 +19,7 @@ mod schema;
 
 mod cursor;
 mod fingerprint;
+mod infer;
 mod plan;
 mod skip;
 
@@ -32,6 +33,8 @@ use arrow::error::ArrowError;
 use arrow::record_batch::{RecordBatch, RecordBatchOptions};
 use parking_lot::RwLock;
 use uuid::Uuid;
+
+pub(super) use self::infer::columns_of;
 
 use self::cursor::AvroBytes;
 use self::plan::{RecordPlan, ValueSource};

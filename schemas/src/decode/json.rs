@@ -21,6 +21,7 @@
 //! - Keys are compared after their escapes are resolved. A column without upper-case letters takes a key in any case,
 //!   and prefers the key that is written like the column. Unknown keys are ignored. A column's key that occurs twice
 //!   makes the message a reject, because either value could be meant. So do two keys that match in another case only.
+//! - A byte order mark before the object is ignored.
 //! - Values are not converted between kinds: a STRING or BOOLEAN takes no number, and a number type takes no boolean.
 //!
 //! Invariant: a row's values equal the values in its message, and no byte of a message reaches the row of another
@@ -94,6 +95,8 @@ impl JsonReader {
         let Ok(text) = std::str::from_utf8(payload) else {
             return Err("the message is not UTF-8 text".into());
         };
+        // RFC 8259, 8.1: a reader may ignore the mark.
+        let text = text.strip_prefix('\u{feff}').unwrap_or(text);
         match values.fill(&self.names, text) {
             Ok(None) => Ok(()),
             Ok(Some(at)) => Err(format!("`{}` occurs twice", self.names.name(at)).into()),

@@ -3,6 +3,8 @@
 mod arbitrary;
 mod avro;
 mod avro_beside;
+mod csv;
+mod infer;
 mod raw;
 mod syntax;
 mod values;

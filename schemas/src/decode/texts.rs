@@ -15,6 +15,11 @@ pub(super) fn unquote(raw: &str) -> Option<Cow<'_, str>> {
     Some(Cow::Borrowed(inside))
 }
 
+/// `text` as a JSON string.
+pub(super) fn quote(text: &str) -> String {
+    serde_json::Value::from(text).to_string()
+}
+
 /// True if `text` is a number by JSON's grammar and nothing else.
 pub(super) fn is_number(text: &str) -> bool {
     text.starts_with(|c: char| c == '-' || c.is_ascii_digit())

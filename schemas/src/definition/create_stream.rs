@@ -215,7 +215,8 @@ fn read_format(options: &mut BTreeMap<String, String>, columns: &Schema) -> Resu
     match (format, types.as_slice()) {
         (None, _) => Err(Error::refuse(
             format!("Messages in the format `{name}` cannot be decoded"),
-            "Formats are 'json', one JSON object per message, 'avro', one Avro value, and 'raw', the payload as it is.",
+            "Formats are 'json', one JSON object per message, 'avro', one Avro value, 'csv' and 'tsv', one line, and 'raw', \
+             the payload as it is.",
         )),
         (Some(RecordFormat::Raw), [DataType::Utf8 | DataType::Binary]) => Ok(RecordFormat::Raw),
         (Some(RecordFormat::Raw), _) => Err(Error::refuse(

@@ -27,22 +27,28 @@ pub const REJECT: &str = "_reject";
 pub enum RecordFormat {
     /// One Avro value per message.
     Avro,
+    /// One line of values per message, with commas between.
+    Csv,
     /// One JSON object per message.
     Json,
     /// One value per message: the payload as it is.
     Raw,
+    /// One line of values per message, with tabs between.
+    Tsv,
 }
 
 impl RecordFormat {
     /// All formats.
-    pub const ALL: [Self; 3] = [Self::Json, Self::Avro, Self::Raw];
+    pub const ALL: [Self; 5] = [Self::Json, Self::Avro, Self::Csv, Self::Tsv, Self::Raw];
 
     /// The name that the option `format` has for it.
     pub fn name(self) -> &'static str {
         match self {
             Self::Avro => "avro",
+            Self::Csv => "csv",
             Self::Json => "json",
             Self::Raw => "raw",
+            Self::Tsv => "tsv",
         }
     }
 }

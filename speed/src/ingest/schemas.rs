@@ -78,10 +78,10 @@ impl Ingest<'_> {
         let Some(registry) = self.schemas.registry.clone() else { return Ok(()) };
         let deadline = Instant::now() + AT_ONCE;
         let mut refused = BTreeMap::new();
-        let unknown = loop {
-            let mut unknown = self.decoder.unknown_schemas(&drained.messages);
-            unknown.retain(|partition, _| counted.contains(partition));
-            let ids: BTreeSet<SchemaId> = unknown.values().map(|(_, id)| *id).collect();
+        let mut unknown = loop {
+            let unknown = self.decoder.unknown_schemas(&drained.messages);
+            let counts = unknown.iter().filter(|(partition, _)| counted.contains(partition));
+            let ids: BTreeSet<SchemaId> = counts.map(|(_, (_, id))| *id).collect();
             let next = ids.into_iter().find(|id| !refused.contains_key(id) && !self.schemas.asked.contains_key(id));
             let Some(id) = next else { break unknown };
             match timeout_at(deadline, registry.fetch(id)).await {
@@ -98,6 +98,8 @@ impl Ingest<'_> {
         }
         let ends: BTreeMap<Partition, Offset> = unknown.iter().map(|(p, (offset, _))| (*p, *offset)).collect();
         drained.messages = drained.messages.below(&ends);
+        // What else was drained of a partition that waits, or was assigned again, is read later.
+        unknown.retain(|partition, _| counted.contains(partition));
         for (partition, (offset, id)) in &unknown {
             drained.positions.set(*partition, *offset);
             drained.ends.remove(partition);

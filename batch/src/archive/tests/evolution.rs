@@ -103,16 +103,16 @@ async fn columns_may_come_anywhere_and_change_in_no_other_way() {
     for missing in [&["amount"][..], &["device", "tags", "_payload"], &["info"]] {
         open(without(missing)).await.unwrap();
     }
-    // Without a column that rows must have, with a column of another type, in another order, and with one more and one
-    // less.
+    let mut other_order = fields();
+    other_order.swap(3, 4);
+    open(other_order).await.unwrap();
+    // Without a column that rows must have, with a column of another type, and with one more and one less.
     let mut other_type = fields();
     let at = schema.index_of("count").unwrap();
     other_type[at] = Field::new("count", DataType::Int32, true);
-    let mut other_order = fields();
-    other_order.swap(3, 4);
     let mut renamed = fields();
     renamed[at] = Field::new("renamed", DataType::Int64, true);
-    for fields in [without(&[OFFSET]), other_type, other_order, renamed] {
+    for fields in [without(&[OFFSET]), other_type, renamed] {
         let refused = open(fields).await.unwrap_err();
         assert!(matches!(refused, Error::MatchSchema { .. }), "{refused}");
     }

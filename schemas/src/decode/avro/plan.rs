@@ -154,8 +154,10 @@ pub(super) fn source(schema: &AvroSchema, of: TypeId, wanted: &DataType) -> Resu
         (Shape::Long, ..) if is_whole => From::Long,
         (Shape::Float, _, T::Float32 | T::Float64) => From::Float,
         (Shape::Double, _, T::Float64) => From::Double,
-        (Shape::Bytes, Some(LogicalType::Decimal { scale }), T::Decimal128(..)) => From::Decimal { scale, size: None },
-        (Shape::Fixed { size, .. }, Some(LogicalType::Decimal { scale }), T::Decimal128(..)) => {
+        (Shape::Bytes, Some(LogicalType::Decimal { scale, .. }), T::Decimal128(..)) => {
+            From::Decimal { scale, size: None }
+        }
+        (Shape::Fixed { size, .. }, Some(LogicalType::Decimal { scale, .. }), T::Decimal128(..)) => {
             From::Decimal { scale, size: Some(*size) }
         }
         (_, Some(LogicalType::Decimal { .. }), _) => return Err(refusal(schema, of, wanted)),

@@ -63,6 +63,7 @@ pub(super) struct AvroField {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum LogicalType {
     Decimal {
+        precision: u32,
         scale: u32,
     },
     Date,
@@ -285,7 +286,7 @@ fn logical(object: &Map<String, Value>, shape: &Shape) -> Option<LogicalType> {
             if precision == 0 || scale > precision {
                 return None;
             }
-            LogicalType::Decimal { scale }
+            LogicalType::Decimal { precision, scale }
         }
         ("date", Shape::Int) => LogicalType::Date,
         ("time-millis", Shape::Int) => LogicalType::Time(Milliseconds),

@@ -11,7 +11,7 @@ fn rejects(payload: &str, why: &str) {
 fn what_is_not_one_object() {
     rejects("", "the message is empty");
     rejects(" \n", "the message is empty");
-    for other in ["[]", "1", "null", "hello", "\"{}\"", "[{\"a\":1}]", "\u{feff}{\"a\":1}", "\u{a0}{}"] {
+    for other in ["[]", "1", "null", "hello", "\"{}\"", "[{\"a\":1}]", "\u{feff}[]", "\u{feff}\u{feff}{}", "\u{a0}{}"] {
         rejects(other, "the message is not a JSON object");
     }
     for half in ["{", "{\"a\":1", "{\"a\":{\"b\":1}", "{\"a\":\"}", "{\"a\"", "{\"a\":1,", "{\"x\":[1,"] {

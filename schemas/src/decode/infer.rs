@@ -1,0 +1,154 @@
+//! Columns for a stream from what is known of its messages: a sample of them, or their schema.
+//!
+//! Invariant: a guess says so. What is printed is a definition for people to read and correct, never applied by itself.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use arrow::datatypes::{DataType, Fields, TimeUnit};
+use arrow::json::reader::infer_json_schema_from_iterator;
+use serde_json::Value;
+
+use super::{avro, times};
+use crate::definition::types::sql_name;
+
+/// A column and its type in SQL.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct InferredColumn {
+    pub name: String,
+    pub sql: String,
+}
+
+/// The columns, and what has none.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct InferredColumns {
+    pub columns: Vec<InferredColumn>,
+    /// Fields without a column, with the reason.
+    pub left_out: Vec<String>,
+}
+
+/// The columns for an Avro schema. Types that it names are in `references`, each after those that it names itself.
+///
+/// Errors: why there are none, as the end of a sentence.
+pub fn columns_of_avro(text: &str, references: &[String]) -> Result<InferredColumns, String> {
+    avro::columns_of(text, references)
+}
+
+/// The columns for JSON messages: whole numbers as BIGINT, texts that are all times of ISO 8601 as TIMESTAMP.
+///
+/// Errors: why there are none, as the end of a sentence.
+pub fn columns_of_json(messages: &[Vec<u8>]) -> Result<InferredColumns, String> {
+    let values: Vec<Value> = messages.iter().filter_map(|message| serde_json::from_slice(message).ok()).collect();
+    let objects: Vec<&Value> = values.iter().filter(|value| value.is_object()).collect();
+    if objects.is_empty() {
+        return Err("no message of the sample is a JSON object".to_owned());
+    }
+    let keys: BTreeSet<&String> =
+        objects.iter().filter_map(|object| object.as_object()).flat_map(|o| o.keys()).collect();
+    let mut inferred = InferredColumns::default();
+    for key in keys {
+        // Each key by itself, so that one with values of two kinds costs no other its column.
+        let of_key = objects.iter().filter_map(|object| object.get(key).filter(|value| !value.is_null()));
+        let of_key: Vec<Value> = of_key.map(|value| serde_json::json!({ "v": value })).collect();
+        let found = infer_json_schema_from_iterator(of_key.iter().map(Ok::<_, arrow::error::ArrowError>));
+        let found = found.ok().and_then(|schema| schema.fields().first().cloned());
+        match found.map(|field| field.data_type().clone()) {
+            Some(found) if found != DataType::Null && is_known(&found) => {
+                let texts: Option<Vec<&str>> = of_key.iter().map(|value| value["v"].as_str()).collect();
+                let are_times = texts.is_some_and(|texts| texts.iter().all(|t| times::micros_of_text(t).is_ok()));
+                let found = if are_times { DataType::Timestamp(TimeUnit::Microsecond, None) } else { found };
+                inferred.add(key, sql_name(&plain(&found)));
+            }
+            Some(DataType::Null) | None if of_key.is_empty() => {
+                inferred.left_out.push(format!("{key}: it is null in the whole sample"));
+            }
+            _ => inferred.left_out.push(format!("{key}: its values are of several kinds")),
+        }
+    }
+    Ok(inferred)
+}
+
+/// True if a column can have the type.
+fn is_known(found: &DataType) -> bool {
+    match found {
+        DataType::Null => false,
+        DataType::List(item) => is_known(item.data_type()),
+        DataType::Struct(fields) => fields.iter().any(|field| is_known(field.data_type()) && is_word(field.name())),
+        _ => true,
+    }
+}
+
+/// The type without fields that were null in the whole sample.
+fn plain(found: &DataType) -> DataType {
+    match found {
+        DataType::List(item) => DataType::List(Arc::new(item.as_ref().clone().with_data_type(plain(item.data_type())))),
+        DataType::Struct(fields) => {
+            let known = fields.iter().filter(|field| is_known(field.data_type()) && is_word(field.name()));
+            DataType::Struct(Fields::from_iter(
+                known.map(|field| field.as_ref().clone().with_data_type(plain(field.data_type()))),
+            ))
+        }
+        other => other.clone(),
+    }
+}
+
+impl InferredColumns {
+    /// Adds a column, unless a stream cannot have it.
+    pub(super) fn add(&mut self, name: &str, sql: String) {
+        let is_same = |column: &InferredColumn| column.name.eq_ignore_ascii_case(name);
+        if name.starts_with('_') {
+            self.left_out.push(format!("{name}: names that begin with an underscore are the platform's"));
+        } else if let Some(other) = self.columns.iter().find(|column| is_same(column)) {
+            self.left_out.push(format!("{name}: it differs from {} in case only", other.name));
+        } else {
+            self.columns.push(InferredColumn { name: name.to_owned(), sql });
+        }
+    }
+
+    /// The statement that creates a stream of these columns. `options` are written as they are.
+    pub fn statement(&self, stream: &str, topic: &str, options: &[(&str, &str)]) -> String {
+        let width = self.columns.iter().map(|column| quoted(&column.name).len()).max().unwrap_or(0);
+        let columns: Vec<String> =
+            self.columns.iter().map(|column| format!("  {:width$} {}", quoted(&column.name), column.sql)).collect();
+        let notes: String = self.left_out.iter().map(|note| format!("  -- {}\n", note.replace('\n', " "))).collect();
+        let options: Vec<String> = options
+            .iter()
+            .map(|(key, value)| format!("'{}' '{}'", key.replace('\'', "''"), value.replace('\'', "''")))
+            .collect();
+        format!(
+            "CREATE EXTERNAL TABLE {} (\n{}\n{notes})\nSTORED AS KAFKA LOCATION '{topic}'\nOPTIONS ({});\n",
+            quoted(stream),
+            columns.join(",\n"),
+            options.join(", ")
+        )
+    }
+}
+
+/// A name, in quotes if it is no word. An unquoted name takes keys in any case.
+fn quoted(name: &str) -> String {
+    match is_word(name) && !RESERVED.contains(&name.to_ascii_lowercase().as_str()) {
+        true => name.to_owned(),
+        false => format!("\"{}\"", name.replace('"', "\"\"")),
+    }
+}
+
+fn is_word(name: &str) -> bool {
+    name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')
+        && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
+}
+
+/// Words that cannot be the name of a column without quotes.
+const RESERVED: [&str; 12] = [
+    "check",
+    "constraint",
+    "end",
+    "foreign",
+    "from",
+    "group",
+    "order",
+    "primary",
+    "select",
+    "table",
+    "unique",
+    "where",
+];

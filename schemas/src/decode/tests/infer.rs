@@ -1,0 +1,123 @@
+//! Proposed columns: what is printed is a definition that reads the messages it was made from.
+
+use super::{definition, messages, show};
+use crate::decode::infer::{columns_of_avro, columns_of_json};
+use crate::decode::{Decoder, SchemaId, check};
+use crate::definition::Statement;
+
+fn stream(sql: &str) -> crate::definition::stream::StreamDefinition {
+    match definition::parse(sql).unwrap_or_else(|e| panic!("{sql}: {e}")).remove(0) {
+        Statement::CreateStream { definition, .. } => definition,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn every_field_of_a_schema_is_a_column() {
+    let schema = r#"{"type":"record","name":"R","namespace":"n","fields":[
+        {"name":"id","type":"long"},{"name":"orderId","type":["null","int"]},{"name":"ok","type":"boolean"},
+        {"name":"f","type":"float"},{"name":"d","type":"double"},{"name":"raw","type":"bytes"},{"name":"s","type":"string"},
+        {"name":"price","type":{"type":"bytes","logicalType":"decimal","precision":12,"scale":2}},
+        {"name":"huge","type":{"type":"bytes","logicalType":"decimal","precision":60,"scale":2}},
+        {"name":"day","type":{"type":"int","logicalType":"date"}},
+        {"name":"at","type":{"type":"long","logicalType":"timestamp-millis"}},
+        {"name":"time","type":{"type":"int","logicalType":"time-millis"}},
+        {"name":"uid","type":{"type":"string","logicalType":"uuid"}},
+        {"name":"span","type":{"type":"fixed","name":"D","size":12,"logicalType":"duration"}},
+        {"name":"hash","type":{"type":"fixed","name":"H","size":4}},
+        {"name":"kind","type":{"type":"enum","name":"E","symbols":["A"]}},
+        {"name":"tags","type":{"type":"array","items":["null","string"]}},
+        {"name":"attributes","type":{"type":"map","values":"double"}},
+        {"name":"place","type":{"type":"record","name":"P","fields":[{"name":"lat","type":"double"},{"name":"self","type":["null","P"]}]}},
+        {"name":"either","type":["null","long","string"]},{"name":"nothing","type":"null"},
+        {"name":"again","type":["null","R"]},{"name":"order","type":"int"},{"name":"_offset","type":"long"}]}"#;
+    let inferred = columns_of_avro(schema, &[]).unwrap();
+    let found: Vec<String> = inferred.columns.iter().map(|column| format!("{} {}", column.name, column.sql)).collect();
+    assert_eq!(
+        found,
+        [
+            "id BIGINT",
+            "orderId INT",
+            "ok BOOLEAN",
+            "f REAL",
+            "d DOUBLE",
+            "raw BYTEA",
+            "s STRING",
+            "price DECIMAL(12, 2)",
+            "day DATE",
+            "at TIMESTAMP",
+            "time BIGINT",
+            "uid STRING",
+            "span STRING",
+            "hash BYTEA",
+            "kind STRING",
+            "tags STRING[]",
+            "attributes STRUCT<key STRING, value DOUBLE>[]",
+            "place STRUCT<lat DOUBLE>",
+            "either STRUCT<long BIGINT, string STRING>",
+            "order INT",
+        ]
+    );
+    assert_eq!(
+        inferred.left_out,
+        [
+            "huge: a decimal of 60 digits",
+            "nothing: it is always null",
+            "again: it holds itself",
+            "_offset: names that begin with an underscore are the platform's",
+        ]
+    );
+    let sql = inferred.statement("orders", "orders.v1", &[("format", "avro")]);
+    let definition = stream(&sql);
+    assert_eq!(definition.columns.fields().len(), 20, "{sql}");
+    // Every column can be read from the schema.
+    let decoder = Decoder::new(&definition).unwrap();
+    decoder.learn_schema(SchemaId::Number(7), &Ok(schema.to_owned()), &[]);
+    let shown = show(&decoder.decode(&messages([&[0, 0, 0, 0, 7][..]])).unwrap());
+    assert!(shown[0].contains("the message ends too early"), "{}", shown[0]);
+    check(&definition).unwrap();
+    for (text, part) in [("\"long\"", "it is of long"), ("{", "it is not JSON")] {
+        assert!(columns_of_avro(text, &[]).unwrap_err().contains(part), "{text}");
+    }
+}
+
+#[test]
+fn columns_are_guessed_from_messages() {
+    let sample = [
+        r#"{"id":1,"at":"2026-01-02T03:04:05Z","price":1.5,"who":{"name":"Ada","odd-key":1},"tags":["a"],"mixed":1,"none":null}"#,
+        r#"{"id":2,"at":"2026-01-02 03:04","price":2,"who":{"name":null,"age":3},"tags":[],"mixed":"x","order id":true}"#,
+        "no JSON",
+        "[1]",
+        r#"{"id":null,"note":"2026","lines":[{"sku":"A"}],"_partition":1,"iD":3}"#,
+    ];
+    let bytes: Vec<Vec<u8>> = sample.iter().map(|message| message.as_bytes().to_vec()).collect();
+    let inferred = columns_of_json(&bytes).unwrap();
+    let sql = inferred.statement("t-1", "t-1", &[("format", "json"), ("connection", "eu")]);
+    let definition = stream(&sql);
+    let found: Vec<String> = inferred.columns.iter().map(|column| format!("{} {}", column.name, column.sql)).collect();
+    assert_eq!(
+        found,
+        [
+            "at TIMESTAMP",
+            "id BIGINT",
+            "lines STRUCT<sku STRING>[]",
+            "note STRING",
+            "order id BOOLEAN",
+            "price DOUBLE",
+            "tags STRING[]",
+            "who STRUCT<age BIGINT, name STRING>",
+        ],
+        "{sql}"
+    );
+    assert_eq!(
+        inferred.left_out,
+        [
+            "_partition: names that begin with an underscore are the platform's",
+            "mixed: its values are of several kinds",
+            "none: it is null in the whole sample",
+        ]
+    );
+    let decoded = Decoder::new(&definition).unwrap().decode(&messages(sample.map(str::as_bytes))).unwrap();
+    assert_eq!(decoded.rejects, 2);
+    assert!(columns_of_json(&[b"x".to_vec()]).unwrap_err().contains("JSON object"));
+}
