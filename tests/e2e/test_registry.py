@@ -119,7 +119,7 @@ def test_the_proxy_hides_and_demands(registry, place):
         assert requests.get(f"{proxy.url}/schemas/ids/{id}", timeout=10).status_code == 401
         asked = {"headers": {"authorization": "Bearer secret"}, "timeout": 10}
         assert requests.get(f"{proxy.url}/schemas/ids/{id}", **asked).json()["schema"] == USER
-        proxy.hidden = {id}
+        proxy.hidden = {f"/schemas/ids/{id}"}
         assert requests.get(f"{proxy.url}/schemas/ids/{id}", **asked).json()["error_code"] == 40403
         proxy.shut()
         with pytest.raises(requests.ConnectionError):

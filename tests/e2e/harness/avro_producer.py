@@ -192,7 +192,6 @@ class AvroScript(Script):
         good, _ = self._written(row, r.randrange(self.version + 1))
         return r.choice(
             [
-                None,
                 b"",
                 b"\0",
                 good[:4],

@@ -27,7 +27,8 @@ _JSON = "application/vnd.schemaregistry.v1+json"
 
 
 class RegistryProxy:
-    """`url` is where clients go. `misbehaves` is None or one of the words above; `hidden` holds ids that are denied."""
+    """`url` is where clients go. `misbehaves` is None or one of the words above; `hidden` holds paths that
+    are not found."""
 
     def __init__(self, registry_url, demands=None):
         """`demands` is the value of the header `Authorization` that a request must carry."""
@@ -99,8 +100,7 @@ def _handler(proxy):
                 return self.misbehave(how)
             if proxy.demands is not None and self.headers.get("authorization") != proxy.demands:
                 return self.answer(401, b'{"error_code":401,"message":"Unauthorized"}', [("WWW-Authenticate", "Bearer")])
-            id = self.path.partition("/schemas/ids/")[2].partition("?")[0]
-            if id.isdigit() and int(id) in proxy.hidden:
+            if self.path.partition("?")[0].removeprefix(proxy.target.path) in proxy.hidden:
                 return self.answer(404, b'{"error_code":40403,"message":"Schema not found"}')
             connection = http.client.HTTPConnection(proxy.target.hostname, proxy.target.port, timeout=30)
             if proxy.target.scheme == "https":
