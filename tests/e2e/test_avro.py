@@ -6,7 +6,9 @@ Each topic is read by one process, recomputed, audited, and read again after a k
 
 import datetime
 import json
+import pathlib
 import random
+import re
 import struct
 import uuid
 from decimal import Decimal
@@ -26,7 +28,7 @@ from harness.avro_producer import (
 )
 from harness.oracle import Oracle
 from harness.producer import Background
-from harness.thalweg import Refused, run
+from harness.thalweg import ROOT, Refused, run
 from harness.wait import until
 from test_exactness import Asked, compare_rejects, compare_rows
 
@@ -292,7 +294,11 @@ def test_schemas_of_other_kinds_and_odd_ids_are_rejects(kafka, thalweg, registry
     proto = registry.register(f"{place}-p", 'syntax = "proto3"; message M { string a = 1; }', kind="PROTOBUF")
     text = registry.register(f"{place}-j", json.dumps({"type": "object"}), kind="JSON")
     write = Writer(registry, topic, record("R", ("a", "string")))
-    produce(kafka, topic, [(0, write({"a": "x"})), (0, framed(proto, b"\0\2x")), (0, framed(text, b"{}")), (0, write({"a": "y"}))])
+    produce(
+        kafka,
+        topic,
+        [(0, write({"a": "x"})), (0, framed(proto, b"\0\2x")), (0, framed(text, b"{}")), (0, write({"a": "y"}))],
+    )
     server = connected(thalweg, registry).start()
     server.ddl(table("r", topic, "a STRING"))
     server.reached("r", {0: 4})
@@ -301,6 +307,53 @@ def test_schemas_of_other_kinds_and_odd_ids_are_rejects(kafka, thalweg, registry
         server.sql("SELECT _reject FROM rejects.r ORDER BY _offset").rows, [(proto, "PROTOBUF"), (text, "JSON")]
     ):
         assert f"schema {id}" in said and kind in said.upper(), said
+
+
+# --- The schemas of this project.
+
+
+@pytest.mark.parametrize(
+    "file, columns, row",
+    [
+        ("user", "name STRING NOT NULL, age INT", {"name": "Ada", "age": 36}),
+        (
+            "sensor",
+            "device STRING NOT NULL, site STRING NOT NULL, ts TIMESTAMP NOT NULL, temperature DOUBLE",
+            {"device": "boiler-7", "site": "Oslo", "ts": "2026-03-01T12:00:00.000001", "temperature": 64.5},
+        ),
+        (
+            "login",
+            "account STRING NOT NULL, address STRING NOT NULL, country STRING, ts TIMESTAMP NOT NULL, success BOOLEAN NOT NULL",
+            {"account": "ada", "address": "10.0.0.7", "country": None, "ts": "2026-03-01T12:00:00", "success": False},
+        ),
+        (
+            "price",
+            "symbol STRING NOT NULL, ts TIMESTAMP NOT NULL, price DECIMAL(12, 2) NOT NULL, volume BIGINT NOT NULL",
+            {"symbol": "ACME", "ts": "2026-03-01T12:00:00", "price": "12.50", "volume": 100},
+        ),
+    ],
+    ids=["user", "sensor", "login", "price"],
+)
+def test_the_schemas_of_this_project(kafka, thalweg, registry, topic, file, columns, row):
+    """Through the registry, and as the stream's own schema."""
+    schema = (ROOT / f"schemas/avro/{file}.avsc").read_text()
+    said = dict(row)
+    if "ts" in said:
+        said["ts"] = datetime.datetime.fromisoformat(said["ts"]).replace(tzinfo=UTC)
+    if "price" in said:
+        said["price"] = Decimal(said["price"])
+    write = Writer(registry, topic, schema)
+    produce(kafka, topic, [(0, write(said)), (1, encoded(schema, said))])
+    server = connected(thalweg, registry).start()
+    server.ddl(
+        table("registered", topic, columns)
+        + ";"
+        + table("own", topic, columns, avro__schema=schema, avro__framing="none")
+    )
+    names = ", ".join("CAST(price AS STRING)" if name == "price" else name for name in row)
+    for name, partition in (("registered", 0), ("own", 1)):
+        server.reached(name, {0: 1, 1: 1})
+        assert server.sql(f"SELECT {names} FROM {name} WHERE _partition = {partition}").rows == [tuple(row.values())]
 
 
 # --- Framings.
@@ -366,9 +419,7 @@ def test_framings(kafka, thalweg, registry, place):
         f"{places} FROM rejects.headers ORDER BY 1, 2": [(0, n) for n in range(3, 9)],
         "SELECT _headers[1].name FROM headers WHERE _partition = 1": [(header,)],
     }
-    through_everything(
-        server, {"bare": {0: 5, 1: 1}, "single": {0: 9}, "headers": {0: 9, 1: 1}}, questions
-    )
+    through_everything(server, {"bare": {0: 5, 1: 1}, "single": {0: 9}, "headers": {0: 9, 1: 1}}, questions)
     said = server.sql("SELECT _reject FROM rejects.headers WHERE _offset = 4").rows[0][0]
     assert "GUID" in said, said
 
@@ -504,7 +555,9 @@ def test_ten_thousand_fields(kafka, thalweg, registry, topic):
 
 def test_schemas_that_hold_themselves(kafka, thalweg, registry, topic):
     """A list and a tree: what a column can hold of them arrives, and what is too deep is a reject with a reason."""
-    node = record("Node", ("value", "long"), ("next", optional("Node")), ("children", {"type": "array", "items": "Node"}))
+    node = record(
+        "Node", ("value", "long"), ("next", optional("Node")), ("children", {"type": "array", "items": "Node"})
+    )
     write = Writer(registry, topic, node)
 
     def chain(length):
@@ -518,7 +571,11 @@ def test_schemas_that_hold_themselves(kafka, thalweg, registry, topic):
     produce(kafka, topic, [(0, message) for message in messages])
     server = connected(thalweg, registry).start()
     server.ddl(
-        table("nodes", topic, "value BIGINT, next STRUCT<value BIGINT, next STRUCT<value BIGINT>>, children STRUCT<value BIGINT>[]")
+        table(
+            "nodes",
+            topic,
+            "value BIGINT, next STRUCT<value BIGINT, next STRUCT<value BIGINT>>, children STRUCT<value BIGINT>[]",
+        )
         + ";"
         + table("nexts", topic, "value BIGINT")
     )
@@ -535,6 +592,32 @@ def test_schemas_that_hold_themselves(kafka, thalweg, registry, topic):
     assert "deep" in said, said
 
 
+def test_values_that_take_no_bytes(kafka, thalweg, registry, topic):
+    """Few bytes that stand for very many values: lists of nulls, and records of records of nothing, doubled sixty times."""
+    write = Writer(registry, topic, record("Plain", ("id", "long")))
+    lists = registry.register(
+        f"{topic}-l", record("Lists", ("id", "long"), ("tags", {"type": "array", "items": "null"}))
+    )
+    levels = [("id", "long"), ("f0", {"type": "record", "name": "L0", "fields": [{"name": "a", "type": "null"}]})]
+    for n in range(60):
+        fields = [{"name": name, "type": f"L{n}"} for name in "ab"]
+        levels.append((f"f{n + 1}", {"type": "record", "name": f"L{n + 1}", "fields": fields}))
+    doubled = registry.register(f"{topic}-d", record("Doubled", *levels))
+    claims = encoded('"long"', 65_000)
+    messages = [(0, framed(lists, b"\2" + claims + b"\0")) for _ in range(20_000)]
+    messages += [(0, framed(doubled, b"\4")), (0, write({"id": 3}))]
+    produce(kafka, topic, messages)
+    server = connected(thalweg, registry).start()
+    server.ddl(table("odd", topic, "id BIGINT, tags STRING[]") + ";" + table("ids", topic, "id BIGINT"))
+    for name in ("odd", "ids"):
+        server.reached(name, {0: len(messages)}, timeout=120)
+        counts = f"SELECT count(*) FROM {name}", f"SELECT count(*) FROM rejects.{name}"
+        assert sum(server.sql(sql).rows[0][0] for sql in counts) == len(messages)
+        assert server.sql(f"SELECT id FROM {name} ORDER BY _offset DESC LIMIT 1").rows == [(3,)]
+    peak = int(re.search(r"VmHWM:\s+(\d+) kB", pathlib.Path(f"/proc/{server.process.pid}/status").read_text())[1])
+    assert peak < 1_500_000, f"{peak} kB of memory"
+
+
 # --- References.
 
 
@@ -542,7 +625,14 @@ def test_references_between_schemas(kafka, thalweg, registry, topic, place):
     """A chain of three and a diamond, and a newer version of what they name."""
     point = record("Point", ("lat", "double"), ("lon", "double"), namespace="geo")
     city = record("City", ("name", "string"), ("at", "geo.Point"), namespace="geo")
-    trip = record("Trip", ("id", "long"), ("start", "geo.Point"), ("to", "City"), ("via", {"type": "array", "items": "geo.City"}), namespace="geo")
+    trip = record(
+        "Trip",
+        ("id", "long"),
+        ("start", "geo.Point"),
+        ("to", "City"),
+        ("via", {"type": "array", "items": "geo.City"}),
+        namespace="geo",
+    )
     registry.register(f"{place}-point", point)
     registry.register(f"{place}-city", city, [("geo.Point", f"{place}-point", 1)])
     references = [("geo.City", f"{place}-city", 1), ("geo.Point", f"{place}-point", 1)]
@@ -593,7 +683,11 @@ def test_every_answer_is_exact_while_writers_change(kafka, thalweg, registry, pl
         production.script.version = (wave - 1) // 3
         before = covered()
         sending.allow(events * wave // waves)
-        until(lambda: covered() >= before + moments.uniform(0.2, 0.8) * events / waves, "the stream to move on", timeout=120)
+        until(
+            lambda: covered() >= before + moments.uniform(0.2, 0.8) * events / waves,
+            "the stream to move on",
+            timeout=120,
+        )
         asked.everything()
         server.kill()
         server.start()

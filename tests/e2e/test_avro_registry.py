@@ -18,7 +18,9 @@ from harness.wait import until
 from test_avro import FAST, answered, table, through_everything
 
 OLD = record("Sale", ("id", "long"), ("item", "string"), ("rebate", "double"))
-NEW = record("Sale", ("item", "string"), ("price", logical("decimal", "bytes", precision=9, scale=2)), ("id", ["long", "null"]))
+NEW = record(
+    "Sale", ("item", "string"), ("price", logical("decimal", "bytes", precision=9, scale=2)), ("id", ["long", "null"])
+)
 COLUMNS = "id BIGINT, item STRING, price DECIMAL(10, 2)"
 COUNT = "SELECT count(*) AS n FROM {} WHERE _partition = {}"
 
@@ -87,7 +89,10 @@ def test_a_registry_that_misbehaves(kafka, thalweg, registry, registry_proxy, to
     write_old, write_new, _, id = written(registry, topic)
     produce(kafka, topic, [(p, write_old(n)) for p in (0, 1) for n in range(50)])
     server = connected_to(thalweg, registry_proxy.url).start()
-    server.ddl(table("sales", topic, COLUMNS) + "; CREATE MATERIALIZED VIEW items AS SELECT count(*) AS n, sum(id) AS ids FROM sales")
+    server.ddl(
+        table("sales", topic, COLUMNS)
+        + "; CREATE MATERIALIZED VIEW items AS SELECT count(*) AS n, sum(id) AS ids FROM sales"
+    )
     server.reached("sales", {0: 50, 1: 50})
     with registry_proxy.misbehaving(how):
         produce(kafka, topic, [(0, write_old(50)), (0, write_new(51)), (0, write_old(52)), (1, write_old(50))])
@@ -152,7 +157,9 @@ def test_a_registry_that_is_down_from_the_start(kafka, thalweg, tmp_path, place)
         registry.up()
         server.reached("sales", {0: 61, 1: 51})
         nothing_is_rejected(server, "sales")
-        assert server.sql("SELECT count(*), count(DISTINCT id), max(id), count(price) FROM sales").rows == [(112, 101, 100, 1)]
+        assert server.sql("SELECT count(*), count(DISTINCT id), max(id), count(price) FROM sales").rows == [
+            (112, 101, 100, 1)
+        ]
     finally:
         registry.down()
 
@@ -190,7 +197,9 @@ def test_a_schema_that_is_registered_late(kafka, thalweg, registry, registry_pro
 def test_ids_that_nobody_ever_gave(kafka, thalweg, registry, registry_proxy, topic):
     """The highest ids: the partition waits, asks with patience, and holds up nothing else; it can be dropped."""
     write_old, *_ = written(registry, topic)
-    produce(kafka, topic, [(0, framed(2**31, b"\0")), (0, framed(2**32 - 1, b"\0")), (1, write_old(1)), (0, write_old(2))])
+    produce(
+        kafka, topic, [(0, framed(2**31, b"\0")), (0, framed(2**32 - 1, b"\0")), (1, write_old(1)), (0, write_old(2))]
+    )
     server = connected_to(thalweg, registry_proxy.url).start()
     server.ddl(table("sales", topic, COLUMNS))
     has_rows(server, "sales", 1, 1)
@@ -294,7 +303,10 @@ def test_two_streams_have_two_registries(kafka, thalweg, registry, tmp_path, pla
         server.ddl(
             ";".join(
                 [table("one", topics[0], "id BIGINT, name STRING, x INT")]
-                + [table(name, topics[1], "id BIGINT, name STRING, x INT", connection=name) for name in ("eu", "wrong", "stranger")]
+                + [
+                    table(name, topics[1], "id BIGINT, name STRING, x INT", connection=name)
+                    for name in ("eu", "wrong", "stranger")
+                ]
             )
         )
         server.reached("one", {0: 1, 1: 1})

@@ -7,7 +7,11 @@ import struct
 import pytest
 import requests
 from confluent_kafka import Consumer, TopicPartition
+from confluent_kafka.schema_registry.avro import AvroDeserializer
+from confluent_kafka.schema_registry.json_schema import JSONDeserializer, JSONSerializer
+from confluent_kafka.schema_registry.protobuf import ProtobufDeserializer, ProtobufSerializer
 from confluent_kafka.serialization import MessageField, SerializationContext
+from google.protobuf.struct_pb2 import Value
 from harness.avro_producer import AvroProduction, Writer, client, produce, record
 from harness.registryproxy import DROPPED, ENDLESS, MISBEHAVIOURS, SILENT, RegistryProxy
 from harness.servers import Registry
@@ -45,9 +49,20 @@ def test_what_the_registry_answers(registry, place):
     two = registry.register(f"{place}-value", group, [("people.User", f"{place}-user", 1)])
     assert registry.ask("GET", f"/schemas/ids/{one}") == {"schema": USER, "schemaType": "AVRO", "references": []}
     reference = {"name": "people.User", "subject": f"{place}-user", "version": 1}
-    assert registry.ask("GET", f"/schemas/ids/{two}") == {"schema": group, "schemaType": "AVRO", "references": [reference]}
+    assert registry.ask("GET", f"/schemas/ids/{two}") == {
+        "schema": group,
+        "schemaType": "AVRO",
+        "references": [reference],
+    }
     version = registry.ask("GET", f"/subjects/{place}-user/versions/1")
-    assert version == {"subject": f"{place}-user", "version": 1, "id": one, "schema": USER, "schemaType": "AVRO", "references": []}
+    assert version == {
+        "subject": f"{place}-user",
+        "version": 1,
+        "id": one,
+        "schema": USER,
+        "schemaType": "AVRO",
+        "references": [],
+    }
     assert registry.ask("GET", f"/subjects/{place}-user/versions/latest") == version
     for path, code in [
         ("/schemas/ids/999999", 40403),
@@ -94,6 +109,20 @@ def test_a_production_is_what_its_record_says(kafka, registry, topic):
     assert 200 < broken < 400 and min(versions.values()) > 200 and len(versions) == 3, (broken, versions)
 
 
+def test_the_other_serializers(registry, topic):
+    """JSON with a schema, and Protobuf."""
+    where = SerializationContext(topic, MessageField.VALUE)
+    person = json.dumps({"title": "Person", "type": "object", "properties": {"name": {"type": "string"}}})
+    payload = JSONSerializer(person, client(registry))({"name": "Ada"}, where)
+    assert json.loads(payload[5:]) == {"name": "Ada"} and payload[0] == 0
+    assert JSONDeserializer(person)(payload, where) == {"name": "Ada"}
+    options = {"use.deprecated.format": False}
+    payload = ProtobufSerializer(Value, client(registry), options)(Value(number_value=1.5), where)
+    id = struct.unpack(">I", payload[1:5])[0]
+    assert registry.ask("GET", f"/schemas/ids/{id}")["schemaType"] == "PROTOBUF"
+    assert ProtobufDeserializer(Value, options)(payload, where).number_value == 1.5
+
+
 @pytest.mark.parametrize("how", MISBEHAVIOURS)
 def test_the_proxy_misbehaves(registry, registry_proxy, how):
     with registry_proxy.misbehaving(how):
@@ -131,8 +160,6 @@ def test_the_proxy_hides_and_demands(registry, place):
 
 
 def decoder(registry, topic):
-    from confluent_kafka.schema_registry.avro import AvroDeserializer
-
     decode = AvroDeserializer(client(registry))
     return lambda payload: decode(payload, SerializationContext(topic, MessageField.VALUE))
 

@@ -3,20 +3,15 @@
 import io
 import json
 import struct
-import warnings
 from datetime import datetime, timezone
 
 import fastavro
 from confluent_kafka import Producer
+from confluent_kafka.schema_registry import Schema, SchemaReference, SchemaRegistryClient
+from confluent_kafka.schema_registry.avro import AvroSerializer
 from confluent_kafka.serialization import MessageField, SerializationContext
 
 from .producer import Production, Script
-
-with warnings.catch_warnings():
-    # A dependency of the client warns of another one.
-    warnings.simplefilter("ignore")
-    from confluent_kafka.schema_registry import Schema, SchemaReference, SchemaRegistryClient
-    from confluent_kafka.schema_registry.avro import AvroSerializer
 
 
 def record(name, *fields, **more):
@@ -87,7 +82,9 @@ def produce(kafka, topic, messages):
 
     producer = Producer({"bootstrap.servers": kafka.bootstrap, "enable.idempotence": True, "log_level": 2})
     for at, (partition, payload, *headers) in enumerate(messages):
-        producer.produce(topic, payload, partition=partition, headers=headers[0] if headers else None, on_delivery=report(at))
+        producer.produce(
+            topic, payload, partition=partition, headers=headers[0] if headers else None, on_delivery=report(at)
+        )
     assert producer.flush(60) == 0
     return offsets
 
@@ -121,7 +118,13 @@ VERSIONS = [
     record(
         "Reading",
         ("Note", ["string", "null"]),
-        ("cost", [{"type": "fixed", "name": "Cost", "size": 9, "logicalType": "decimal", "precision": 18, "scale": 4}, "null"]),
+        (
+            "cost",
+            [
+                {"type": "fixed", "name": "Cost", "size": 9, "logicalType": "decimal", "precision": 18, "scale": 4},
+                "null",
+            ],
+        ),
         ("counter", ["long", "null"]),
         ("temperature", ["double", "null"]),
         ("extras", {"type": "map", "values": ["null", "long", {"type": "array", "items": "string"}]}),
@@ -188,7 +191,9 @@ class AvroScript(Script):
     def _broken(self):
         """A message that cannot be decoded, each kind as often as the others."""
         r = self.random
-        row = dict(device="d-000", ts=datetime(2026, 3, 1, 12), temperature=1.5, counter=1, cost=None, ok=True, note="n")
+        row = dict(
+            device="d-000", ts=datetime(2026, 3, 1, 12), temperature=1.5, counter=1, cost=None, ok=True, note="n"
+        )
         good, _ = self._written(row, r.randrange(self.version + 1))
         return r.choice(
             [

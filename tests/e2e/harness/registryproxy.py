@@ -99,15 +99,21 @@ def _handler(proxy):
             if how is not None:
                 return self.misbehave(how)
             if proxy.demands is not None and self.headers.get("authorization") != proxy.demands:
-                return self.answer(401, b'{"error_code":401,"message":"Unauthorized"}', [("WWW-Authenticate", "Bearer")])
+                return self.answer(
+                    401, b'{"error_code":401,"message":"Unauthorized"}', [("WWW-Authenticate", "Bearer")]
+                )
             if self.path.partition("?")[0].removeprefix(proxy.target.path) in proxy.hidden:
                 return self.answer(404, b'{"error_code":40403,"message":"Schema not found"}')
             connection = http.client.HTTPConnection(proxy.target.hostname, proxy.target.port, timeout=30)
             if proxy.target.scheme == "https":
                 context = ssl._create_unverified_context()
-                connection = http.client.HTTPSConnection(proxy.target.hostname, proxy.target.port, timeout=30, context=context)
+                connection = http.client.HTTPSConnection(
+                    proxy.target.hostname, proxy.target.port, timeout=30, context=context
+                )
             with contextlib.closing(connection):
-                headers = {n: v for n, v in self.headers.items() if n.lower() in ("accept", "authorization", "content-type")}
+                headers = {
+                    n: v for n, v in self.headers.items() if n.lower() in ("accept", "authorization", "content-type")
+                }
                 try:
                     connection.request(self.command, self.path, body or None, headers)
                     response = connection.getresponse()
