@@ -8,10 +8,12 @@ import contextlib
 import json
 import re
 import struct
+import time
 from decimal import Decimal
 
 import pytest
 from harness.avro_producer import Writer, encoded, framed, logical, produce, record
+from harness.platform import Platform
 from harness.registryproxy import MISBEHAVIOURS, SILENT, RegistryProxy
 from harness.servers import Registry
 from harness.wait import until
@@ -248,6 +250,47 @@ def test_a_reference_that_is_missing(kafka, thalweg, registry, registry_proxy, t
     registry_proxy.hidden = set()
     server.reached("lines", {0: 1})
     assert server.sql("SELECT id, b.x FROM lines").rows == [(1, 2)]
+
+
+def test_workers_wait_and_stay_in_the_group(kafka, thalweg, registry, registry_proxy, tmp_path, place):
+    """Longer than their session with the group: no partition moves, replicas say what is missing, and a worker may die."""
+    kafka.create_topic(place, 4)
+    write_old, write_new, _, id = written(registry, place)
+    registry_proxy.hidden = {f"/schemas/ids/{id}"}
+    url = {"schema.registry.url": registry_proxy.url}
+
+    def start(name, role, **options):
+        if role != "batch":
+            options["kafka"] = {**options.get("kafka", {}), **url}
+        return thalweg(name, role=role, **options)
+
+    produce(kafka, place, [(n % 4, write_old(n)) for n in range(400)])
+    platform = Platform(start, tmp_path / "warehouse", ["w1", "w2"])
+    replica = platform.replicas[0]
+    replica.ddl(table("sales", place, COLUMNS) + "; CREATE MATERIALIZED VIEW n AS SELECT count(*) AS n FROM sales")
+    platform.join("w1", "w2")
+    platform.ready()
+    replica.reached("sales", {p: 100 for p in range(4)})
+    platform.settled()
+    produce(kafka, place, [(0, write_new(400)), (0, write_old(401)), (1, write_old(402))])
+    replica.reached("sales", {1: 101})
+    waits(replica, "sales", 0, str(id))
+    asked = registry_proxy.asked(f"/schemas/ids/{id}")
+    # Long enough for the group to miss a worker that does not poll.
+    began = time.monotonic()
+    while time.monotonic() < began + 15:
+        produce(kafka, place, [(1, write_old(403))])
+        waits(replica, "sales", 0, str(id))
+    assert registry_proxy.asked(f"/schemas/ids/{id}") > asked
+    logs = [worker.log.read_text(errors="replace") for worker in platform.workers.values()]
+    assert not any("the session with the group is over" in log for log in logs)
+    nothing_is_rejected(replica, "sales")
+    platform.workers["w1"].kill()
+    waits(replica, "sales", 0, str(id))
+    registry_proxy.hidden = set()
+    replica.reached("sales", {0: 102})
+    nothing_is_rejected(replica, "sales")
+    assert replica.sql("SELECT max(id) FROM sales WHERE _partition = 0").rows == [(401,)]
 
 
 # --- Who asks.
