@@ -392,8 +392,7 @@ def test_framings(kafka, thalweg, registry, place):
             (0, framed(id, bare)),
             # The header wins, and then the payload has no prefix.
             (0, framed(id, bare), [(header, framed(id))]),
-            # What Confluent's serializer writes with a registry that gives GUIDs.
-            (0, bare, [(header, b"\1" + uuid.uuid4().bytes)]),
+            (0, bare, [(header, b"\1" + uuid.uuid4().bytes[1:])]),
             (0, bare, [(header, b"\0\0")]),
             (0, bare, [(header, b"")]),
             (0, bare, [("__key_schema_id", framed(id))]),
@@ -423,8 +422,34 @@ def test_framings(kafka, thalweg, registry, place):
         "SELECT _headers[1].name FROM headers WHERE _partition = 1": [(header,)],
     }
     through_everything(server, {"bare": {0: 5, 1: 1}, "single": {0: 9}, "headers": {0: 9, 1: 1}}, questions)
-    said = server.sql("SELECT _reject FROM rejects.headers WHERE _offset = 4").rows[0][0]
-    assert "GUID" in said, said
+
+
+def test_schemas_named_by_guid(kafka, thalweg, registry_proxy, topic):
+    """Confluent's own serializer for headers; a GUID in the payload means the same."""
+    write = Writer(registry_proxy.url, topic, READING, in_header=True)
+    value = write({"id": 1, "name": "Ada"})
+    [(name, guid)] = write.headers
+    assert (name, guid[0], len(guid)) == ("__value_schema_id", 1, 17) and value == encoded(
+        READING, {"id": 1, "name": "Ada"}
+    )
+    plain = Writer(registry_proxy.url, topic, READING)({"id": 2, "name": None})
+    messages = [
+        (0, value, [(name, guid)]),
+        (0, guid + value),
+        (0, plain),
+        (0, value[:-1], [(name, guid)]),
+        (1, guid[:9]),
+    ]
+    produce(kafka, topic, messages)
+    server = thalweg(kafka={"schema.registry.url": registry_proxy.url}, **FAST).start()
+    server.ddl(table("readings", topic, "id BIGINT, name STRING"))
+    questions = {
+        "SELECT _offset, id, name FROM readings ORDER BY 1": [(0, 1, "Ada"), (1, 1, "Ada"), (2, 2, None)],
+        "SELECT _partition, _offset FROM rejects.readings ORDER BY 1": [(0, 3), (1, 0)],
+    }
+    through_everything(server, {"readings": {0: 4, 1: 1}}, questions)
+    said = server.sql("SELECT _reject FROM rejects.readings WHERE _partition = 0").rows[0][0]
+    assert str(uuid.UUID(bytes=guid[1:])) in said, said
 
 
 def test_bare_values_need_no_registry(kafka, thalweg, topic):

@@ -318,7 +318,7 @@ def test_two_streams_have_two_registries(kafka, thalweg, registry, tmp_path, pla
     """The same id is another schema in each: one registry is open, the other has TLS and a password."""
     secure = Registry(tmp_path / "registry", secure=True)
     try:
-        topics = [f"{place}-{n}" for n in (1, 2)]
+        topics = [f"{place}-{n}" for n in (1, 2, 3)]
         for topic in topics:
             kafka.create_topic(topic, 2)
         first = Writer(registry, topics[0], record("A", ("id", "long"), ("name", "string")))
@@ -329,6 +329,9 @@ def test_two_streams_have_two_registries(kafka, thalweg, registry, tmp_path, pla
             secure.register(f"s{count}-value", record(f"B{count}", ("name", "string"), ("id", "int"), ("x", "int")))
         schema = secure.ask("GET", f"/schemas/ids/{id}")["schema"]
         produce(kafka, topics[0], [(0, payload), (1, payload)])
+        # What another stream has fetched is known, so strangers read a schema that nobody else needs.
+        alien = Writer(secure, topics[2], record("Alien", ("id", "long")))({"id": 3})
+        produce(kafka, topics[2], [(0, alien)])
         produce(kafka, topics[1], [(0, framed(id, encoded(schema, {"name": "Bo", "id": 2, "x": 3})))])
         brokers = {"bootstrap.servers": kafka.bootstrap}
         password = secure.properties["schema.registry.basic.auth.user.info"]
@@ -345,11 +348,11 @@ def test_two_streams_have_two_registries(kafka, thalweg, registry, tmp_path, pla
         server = thalweg(config=config, **FAST).start()
         server.ddl(
             ";".join(
-                [table("one", topics[0], "id BIGINT, name STRING, x INT")]
-                + [
-                    table(name, topics[1], "id BIGINT, name STRING, x INT", connection=name)
-                    for name in ("eu", "wrong", "stranger")
+                [
+                    table("one", topics[0], "id BIGINT, name STRING, x INT"),
+                    table("eu", topics[1], "id BIGINT, name STRING, x INT", connection="eu"),
                 ]
+                + [table(name, topics[2], "id BIGINT", connection=name) for name in ("wrong", "stranger")]
             )
         )
         server.reached("one", {0: 1, 1: 1})

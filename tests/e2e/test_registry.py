@@ -3,6 +3,7 @@
 import collections
 import json
 import struct
+import uuid
 
 import pytest
 import requests
@@ -141,7 +142,7 @@ def test_the_proxy_misbehaves(registry, registry_proxy, how):
     assert registry_proxy.asked("/subjects") >= 2
 
 
-def test_the_proxy_hides_and_demands(registry, place):
+def test_the_proxy_hides_demands_and_gives_guids(registry, place):
     id = registry.register(f"{place}-value", USER)
     proxy = RegistryProxy(registry.url, demands="Bearer secret")
     try:
@@ -150,6 +151,15 @@ def test_the_proxy_hides_and_demands(registry, place):
         assert requests.get(f"{proxy.url}/schemas/ids/{id}", **asked).json()["schema"] == USER
         proxy.hidden = {f"/schemas/ids/{id}"}
         assert requests.get(f"{proxy.url}/schemas/ids/{id}", **asked).json()["error_code"] == 40403
+        with pytest.raises(Exception, match="401"):
+            Writer(proxy.url, place, USER)({"name": "Ada", "age": 1})
+        proxy.demands = None
+        proxy.hidden = set()
+        write = Writer(proxy.url, place, USER, in_header=True)
+        write({"name": "Ada", "age": 1})
+        guid = str(uuid.UUID(bytes=write.headers[0][1][1:]))
+        assert requests.get(f"{proxy.url}/schemas/guids/{guid}", timeout=10).json()["schema"] == USER
+        assert requests.get(f"{proxy.url}/schemas/guids/{uuid.uuid4()}", timeout=10).status_code == 404
         proxy.shut()
         with pytest.raises(requests.ConnectionError):
             requests.get(f"{proxy.url}/subjects", **asked)

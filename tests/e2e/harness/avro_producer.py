@@ -7,7 +7,7 @@ from datetime import datetime, timezone
 
 import fastavro
 from confluent_kafka import Producer
-from confluent_kafka.schema_registry import Schema, SchemaReference, SchemaRegistryClient
+from confluent_kafka.schema_registry import Schema, SchemaReference, SchemaRegistryClient, header_schema_id_serializer
 from confluent_kafka.schema_registry.avro import AvroSerializer
 from confluent_kafka.serialization import MessageField, SerializationContext
 
@@ -40,13 +40,16 @@ def client(registry):
 class Writer:
     """One version of a program that writes to a topic: calling it with a value gives the bytes of a message."""
 
-    def __init__(self, registry, topic, schema, references=()):
-        """`references` are (name, subject, version)."""
-        self.context = SerializationContext(topic, MessageField.VALUE)
+    def __init__(self, registry, topic, schema, references=(), in_header=False):
+        """`references` are (name, subject, version). `in_header`: the schema is named in `headers` after each call."""
+        self.headers = []
+        self.context = SerializationContext(topic, MessageField.VALUE, self.headers)
         known = Schema(schema, "AVRO", [SchemaReference(*reference) for reference in references])
-        self.serializer = AvroSerializer(client(registry), known)
+        options = {"schema.id.serializer": header_schema_id_serializer} if in_header else {}
+        self.serializer = AvroSerializer(client(registry), known, conf=options)
 
     def __call__(self, value):
+        self.headers.clear()
         return self.serializer(value, self.context)
 
 

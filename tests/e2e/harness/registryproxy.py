@@ -1,9 +1,11 @@
-"""An HTTP server before the schema registry, which demands credentials and misbehaves when told to."""
+"""An HTTP server before the schema registry, which gives GUIDs, demands credentials, and misbehaves when told to."""
 
 import contextlib
 import http.client
+import json
 import ssl
 import threading
+import uuid
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import urlsplit
 
@@ -36,6 +38,7 @@ class RegistryProxy:
         self.demands = demands
         self.misbehaves = None
         self.hidden = set()
+        self.guids = {}
         self.log = []
         self._changed = threading.Condition()
         self._port = 0
@@ -102,8 +105,13 @@ def _handler(proxy):
                 return self.answer(
                     401, b'{"error_code":401,"message":"Unauthorized"}', [("WWW-Authenticate", "Bearer")]
                 )
-            if self.path.partition("?")[0].removeprefix(proxy.target.path) in proxy.hidden:
-                return self.answer(404, b'{"error_code":40403,"message":"Schema not found"}')
+            path = self.path.partition("?")[0].removeprefix(proxy.target.path)
+            if path in proxy.hidden:
+                code = 40402 if path.startswith("/subjects") else 40403
+                return self.answer(404, json.dumps({"error_code": code, "message": "not found"}).encode())
+            guid = path.removeprefix("/schemas/guids/")
+            if guid in proxy.guids:
+                self.path = f"{proxy.target.path}/schemas/ids/{proxy.guids[guid]}"
             connection = http.client.HTTPConnection(proxy.target.hostname, proxy.target.port, timeout=30)
             if proxy.target.scheme == "https":
                 context = ssl._create_unverified_context()
@@ -117,9 +125,19 @@ def _handler(proxy):
                 try:
                     connection.request(self.command, self.path, body or None, headers)
                     response = connection.getresponse()
-                    self.answer(response.status, response.read(), kind=response.getheader("content-type", _JSON))
+                    content = self.with_guid(response.status, response.read())
+                    self.answer(response.status, content, kind=response.getheader("content-type", _JSON))
                 except OSError:
                     self.answer(502, b"")
+
+        def with_guid(self, status, content):
+            """The answer to a registration, with a GUID as Confluent's registry gives one."""
+            if self.command != "POST" or status != 200:
+                return content
+            answer = json.loads(content)
+            guid = str(uuid.uuid5(uuid.NAMESPACE_URL, f"{proxy.url}/{answer['id']}"))
+            proxy.guids[guid] = answer["id"]
+            return json.dumps({**answer, "guid": guid}).encode()
 
         def misbehave(self, how):
             if how == HTML:
