@@ -434,7 +434,7 @@ def test_framings(kafka, thalweg, registry, place):
 
 
 def test_schemas_named_by_guid(kafka, thalweg, registry_proxy, topic):
-    """Confluent's own serializer for headers; a GUID in the payload means the same."""
+    """Confluent's own serializer for headers. Nobody writes a GUID into the payload: there it is junk."""
     write = Writer(registry_proxy.url, topic, READING, in_header=True)
     value = write({"id": 1, "name": "Ada"})
     [(name, guid)] = write.headers
@@ -453,11 +453,11 @@ def test_schemas_named_by_guid(kafka, thalweg, registry_proxy, topic):
     server = thalweg(kafka={"schema.registry.url": registry_proxy.url}, **FAST).start()
     server.ddl(table("readings", topic, "id BIGINT, name STRING"))
     questions = {
-        "SELECT _offset, id, name FROM readings ORDER BY 1": [(0, 1, "Ada"), (1, 1, "Ada"), (2, 2, None)],
-        "SELECT _partition, _offset FROM rejects.readings ORDER BY 1": [(0, 3), (1, 0)],
+        "SELECT _offset, id, name FROM readings ORDER BY 1": [(0, 1, "Ada"), (2, 2, None)],
+        "SELECT _partition, _offset FROM rejects.readings ORDER BY 1, 2": [(0, 1), (0, 3), (1, 0)],
     }
     through_everything(server, {"readings": {0: 4, 1: 1}}, questions)
-    said = server.sql("SELECT _reject FROM rejects.readings WHERE _partition = 0").rows[0][0]
+    said = server.sql("SELECT _reject FROM rejects.readings WHERE _offset = 3").rows[0][0]
     assert str(uuid.UUID(bytes=guid[1:])) in said, said
 
 
