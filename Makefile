@@ -49,7 +49,7 @@ licences: ## licences, sources and versions of what is built in (deny.toml)
 unit: ## tests of the crates, SQL files and the law
 	@$(LINTED) cargo test --locked --workspace
 
-e2e: install build ## end to end: the binary, a real Kafka, a real S3 server (E2E=path::test picks)
+e2e: install build ## end to end: the binary, a real Kafka, S3 server and schema registry (E2E=path::test picks)
 	@export THALWEG_BIN=$(TARGET)/debug/thalweg
 	none=5 # what pytest says if nothing is selected
 	$(PYTEST) -n $(E2E_AT_ONCE) --dist worksteal -m "not alone" $(E2E) || [ $$? = $$none ]

@@ -10,7 +10,8 @@ import pytest
 sys.path.insert(0, str(pathlib.Path(__file__).parent))
 
 from harness.faultproxy import FaultProxy
-from harness.servers import S3, Kafka
+from harness.registryproxy import RegistryProxy
+from harness.servers import S3, Kafka, Registry
 from harness.thalweg import Thalweg, binary
 
 _numbers = itertools.count(1)
@@ -79,6 +80,21 @@ def s3(tmp_path_factory):
 def proxy(s3):
     """A proxy before the S3 server, without faults until one is armed."""
     proxy = FaultProxy(s3.options["aws_endpoint"])
+    yield proxy
+    proxy.close()
+
+
+@pytest.fixture(scope="session")
+def registry(tmp_path_factory):
+    server = Registry(tmp_path_factory.mktemp("registry"))
+    yield server
+    server.down()
+
+
+@pytest.fixture
+def registry_proxy(registry):
+    """A proxy before the registry, which behaves until it is told otherwise."""
+    proxy = RegistryProxy(registry.url)
     yield proxy
     proxy.close()
 

@@ -1,8 +1,9 @@
-"""The real servers: Apache Kafka and S3, through infra/*/up and down, as anyone would start them by hand."""
+"""The real servers: Apache Kafka, S3 and a schema registry, through infra/*/up and down, as anyone would start them by hand."""
 
 import pathlib
 import subprocess
 
+import requests
 from confluent_kafka import TopicPartition
 from confluent_kafka.admin import AdminClient, NewPartitions, NewTopic
 
@@ -79,3 +80,42 @@ class S3:
     def reached_through(self, endpoint):
         """The options of a client that goes through a proxy."""
         return {**self.options, "aws_endpoint": endpoint}
+
+
+class Registry:
+    """One schema registry. `url` is the same after a restart; `properties` is what a connection needs to reach it."""
+
+    def __init__(self, folder, secure=False):
+        self.folder = str(folder)
+        self.secure = secure
+        self.up()
+
+    def up(self):
+        self.url, *said = _run("registry/up", "--dir", self.folder, *(["--secure"] if self.secure else [])).split()
+        self.properties = dict(line.split("=", 1) for line in said) or {"schema.registry.url": self.url}
+
+    def down(self, *flags):
+        _run("registry/down", "--dir", self.folder, *flags)
+
+    def ask(self, method, path, **body):
+        """An answer of the registry, as JSON if there is any."""
+        answer = self.answer(method, path, **body)
+        assert answer.status_code == 200, f"{method} {path}: {answer.status_code} {answer.text}"
+        return answer.json()
+
+    def answer(self, method, path, **body):
+        user = self.properties.get("schema.registry.basic.auth.user.info")
+        return requests.request(
+            method,
+            self.url + path,
+            json=body or None,
+            auth=tuple(user.split(":", 1)) if user else None,
+            verify=self.properties.get("schema.registry.ssl.ca.location", True),
+            timeout=30,
+        )
+
+    def register(self, subject, schema, references=(), kind="AVRO"):
+        """The id of a schema, given as text. `references` are (name, subject, version)."""
+        references = [dict(zip(("name", "subject", "version"), reference)) for reference in references]
+        body = {"schema": schema, "schemaType": kind, "references": references}
+        return self.ask("POST", f"/subjects/{subject}/versions", **body)["id"]
