@@ -1,8 +1,8 @@
 //! The log of one Delta table: reads commits one by one, and commits by compare-and-set.
 //!
 //! A table may lack columns of its definition: those that this version has added, and those that a stream got while its
-//! messages flowed. The first commit under the definition adds them. A process with the narrower definition can still read
-//! the table, and its drafts are fenced: the rows that it holds lack the columns, so they are read again from Kafka.
+//! messages flowed. The first commit under the definition adds them. A process with the narrower definition can still
+//! read the table, and its drafts are fenced: its rows lack the columns, so they are read again from Kafka.
 //!
 //! Invariant: a commit has a random id and is written exactly one version above the version that it was decided on.
 //! After an error or a conflict, only the log says whether the commit landed. So a draft lands once or never, however

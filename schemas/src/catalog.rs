@@ -15,6 +15,7 @@ mod kept;
 mod comments;
 
 mod file;
+mod shape;
 
 mod commenting;
 

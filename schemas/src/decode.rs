@@ -17,6 +17,7 @@ mod times;
 mod messages;
 
 mod columns;
+mod inferred;
 
 mod avro;
 mod csv;

@@ -38,7 +38,7 @@ pub(super) use self::infer::columns_of;
 
 use self::cursor::AvroBytes;
 use self::plan::{RecordPlan, ValueSource};
-use self::schema::{AvroSchema, Shape, TypeId};
+use self::schema::{AvroSchema, AvroShape, TypeId};
 use self::value::RecordError;
 use super::columns::{ColumnBuilder, columns};
 use super::{Messages, Parsed, Reason};
@@ -266,8 +266,8 @@ fn writer(schema: &AvroSchema, columns: &SchemaRef) -> Result<Writer, String> {
 
 fn root_plan(schema: &AvroSchema, root: TypeId, columns: &SchemaRef) -> Result<RootPlan, String> {
     match (&schema.get(root).shape, columns.fields().as_ref()) {
-        (Shape::Record { .. }, _) => RecordPlan::new(schema, root, columns.fields()).map(RootPlan::Record),
-        (Shape::Union(branches), _) => {
+        (AvroShape::Record { .. }, _) => RecordPlan::new(schema, root, columns.fields()).map(RootPlan::Record),
+        (AvroShape::Union(branches), _) => {
             let plans: Vec<_> = branches.iter().map(|branch| root_plan(schema, *branch, columns)).collect();
             match plans.iter().all(Result::is_err) {
                 true => plans.into_iter().find_map(Result::err).map_or_else(|| Err(String::new()), Err),

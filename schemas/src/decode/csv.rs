@@ -1,4 +1,5 @@
-//! Messages of one line of values: CSV by RFC 4180 (<https://www.rfc-editor.org/rfc/rfc4180>), or values with tabs between.
+//! Messages of one line of values: CSV by RFC 4180 (<https://www.rfc-editor.org/rfc/rfc4180>), or values with tabs
+//! between.
 //!
 //! The first value is that of the first column, and so on: there are as many values as columns.
 //!

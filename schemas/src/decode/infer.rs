@@ -9,23 +9,11 @@ use arrow::datatypes::{DataType, Fields, TimeUnit};
 use arrow::json::reader::infer_json_schema_from_iterator;
 use serde_json::Value;
 
+use super::inferred::is_word;
 use super::{avro, times};
+
+pub use super::inferred::{InferredColumn, InferredColumns};
 use crate::definition::types::sql_name;
-
-/// A column and its type in SQL.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct InferredColumn {
-    pub name: String,
-    pub sql: String,
-}
-
-/// The columns, and what has none.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct InferredColumns {
-    pub columns: Vec<InferredColumn>,
-    /// Fields without a column, with the reason.
-    pub left_out: Vec<String>,
-}
 
 /// The columns for an Avro schema. Types that it names are in `references`, each after those that it names itself.
 ///
@@ -91,64 +79,3 @@ fn plain(found: &DataType) -> DataType {
         other => other.clone(),
     }
 }
-
-impl InferredColumns {
-    /// Adds a column, unless a stream cannot have it.
-    pub(super) fn add(&mut self, name: &str, sql: String) {
-        let is_same = |column: &InferredColumn| column.name.eq_ignore_ascii_case(name);
-        if name.starts_with('_') {
-            self.left_out.push(format!("{name}: names that begin with an underscore are the platform's"));
-        } else if let Some(other) = self.columns.iter().find(|column| is_same(column)) {
-            self.left_out.push(format!("{name}: it differs from {} in case only", other.name));
-        } else {
-            self.columns.push(InferredColumn { name: name.to_owned(), sql });
-        }
-    }
-
-    /// The statement that creates a stream of these columns. `options` are written as they are.
-    pub fn statement(&self, stream: &str, topic: &str, options: &[(&str, &str)]) -> String {
-        let width = self.columns.iter().map(|column| quoted(&column.name).len()).max().unwrap_or(0);
-        let columns: Vec<String> =
-            self.columns.iter().map(|column| format!("  {:width$} {}", quoted(&column.name), column.sql)).collect();
-        let notes: String = self.left_out.iter().map(|note| format!("  -- {}\n", note.replace('\n', " "))).collect();
-        let options: Vec<String> = options
-            .iter()
-            .map(|(key, value)| format!("'{}' '{}'", key.replace('\'', "''"), value.replace('\'', "''")))
-            .collect();
-        format!(
-            "CREATE EXTERNAL TABLE {} (\n{}\n{notes})\nSTORED AS KAFKA LOCATION '{topic}'\nOPTIONS ({});\n",
-            quoted(stream),
-            columns.join(",\n"),
-            options.join(", ")
-        )
-    }
-}
-
-/// A name, in quotes if it is no word. An unquoted name takes keys in any case.
-fn quoted(name: &str) -> String {
-    match is_word(name) && !RESERVED.contains(&name.to_ascii_lowercase().as_str()) {
-        true => name.to_owned(),
-        false => format!("\"{}\"", name.replace('"', "\"\"")),
-    }
-}
-
-fn is_word(name: &str) -> bool {
-    name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')
-        && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
-}
-
-/// Words that cannot be the name of a column without quotes.
-const RESERVED: [&str; 12] = [
-    "check",
-    "constraint",
-    "end",
-    "foreign",
-    "from",
-    "group",
-    "order",
-    "primary",
-    "select",
-    "table",
-    "unique",
-    "where",
-];

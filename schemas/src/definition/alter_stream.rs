@@ -1,7 +1,7 @@
 //! `ALTER TABLE … ADD COLUMN`: a stream gets columns while its messages flow.
 //!
-//! Invariant: a stream is what its CREATE statement says. A column is added to the text of the statement, so the catalog
-//! holds one text that defines all of the stream.
+//! Invariant: a stream is what its CREATE statement says. A column is added to the text of the statement, so the
+//! catalog holds one text that defines all of the stream.
 
 use datafusion::sql::sqlparser::ast::{AlterTable, AlterTableOperation, Spanned};
 use datafusion::sql::sqlparser::keywords::Keyword;

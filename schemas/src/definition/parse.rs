@@ -1,6 +1,6 @@
-//! Definitions in SQL: `CREATE EXTERNAL TABLE … STORED AS KAFKA` creates a stream, `ALTER TABLE` adds columns to it,
-//! `CREATE MATERIALIZED VIEW` creates a view, `DROP` removes them, and `COMMENT ON` explains them. Queries are passed on
-//! unchanged.
+//! Definitions in SQL: `CREATE EXTERNAL TABLE … STORED AS KAFKA` creates a stream, `ALTER TABLE` adds columns,
+//! `CREATE MATERIALIZED VIEW` creates a view, `DROP` removes them, and `COMMENT ON` explains them. Queries are passed
+//! on unchanged.
 //!
 //! DataFusion's parser reads all statements, so users learn no new syntax. Statements and clauses that the parser
 //! understands and this platform does not support are refused, with advice in the message. Nothing is ignored silently.

@@ -85,8 +85,8 @@ impl Ingest<'_> {
         Ok(())
     }
 
-    /// The partitions whose messages in `drained` count: this process reads the partition, which waits for no schema, and
-    /// the messages were drained after its latest assignment.
+    /// The partitions whose messages in `drained` count: this process reads the partition, which waits for no schema,
+    /// and the messages were drained after its latest assignment.
     pub(super) fn counted(&self, drained: &Drained) -> BTreeSet<Partition> {
         let here = self.state.frontier().partitions();
         here.filter(|p| self.connections.is_current(*p, drained) && !self.schemas.holds(*p)).collect()

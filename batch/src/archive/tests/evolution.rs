@@ -63,7 +63,8 @@ async fn the_first_commit_adds_what_an_earlier_version_lacks() {
         assert_eq!((seen.version, &seen.frontier), (version.version, &version.frontier));
         assert_eq!(keys(&warehouse, &seen).await, (3, 8));
     }
-    // A process with fewer columns reads on, and lands nothing any more: neither where it stands nor where the table does.
+    // A process with fewer columns reads on, and lands nothing any more: neither where it stands, nor where the table
+    // does.
     for (from, to) in [(4, 8), (6, 8)] {
         let late = without_added(epoch(&[(0, from)], &[(0, to)], true), &old);
         let EpochOutcome::Fenced(seen) = old.commit(&late).await.unwrap() else { panic!("it landed at {from}") };

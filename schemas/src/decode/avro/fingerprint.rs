@@ -5,7 +5,7 @@
 
 use std::collections::HashSet;
 
-use super::schema::{AvroSchema, Shape, TypeId};
+use super::schema::{AvroSchema, AvroShape, TypeId};
 
 /// The fingerprint of no bytes.
 const EMPTY: u64 = 0xc15d_213a_a4d7_a795;
@@ -29,14 +29,14 @@ fn rabin(bytes: &[u8]) -> u64 {
 
 fn write(schema: &AvroSchema, of: TypeId, out: &mut String, known: &mut HashSet<TypeId>) {
     let shape = &schema.get(of).shape;
-    if let Shape::Record { name, .. } | Shape::Enum { name, .. } | Shape::Fixed { name, .. } = shape
+    if let AvroShape::Record { name, .. } | AvroShape::Enum { name, .. } | AvroShape::Fixed { name, .. } = shape
         && !known.insert(of)
     {
         out.push_str(&quoted(name));
         return;
     }
     match shape {
-        Shape::Record { name, fields } => {
+        AvroShape::Record { name, fields } => {
             out.push_str(&format!("{{\"name\":{},\"type\":\"record\",\"fields\":[", quoted(name)));
             for (at, field) in fields.iter().enumerate() {
                 let comma = if at == 0 { "" } else { "," };
@@ -46,25 +46,25 @@ fn write(schema: &AvroSchema, of: TypeId, out: &mut String, known: &mut HashSet<
             }
             out.push_str("]}");
         }
-        Shape::Enum { name, symbols } => {
+        AvroShape::Enum { name, symbols } => {
             let symbols: Vec<String> = symbols.iter().map(|symbol| quoted(symbol)).collect();
             let symbols = symbols.join(",");
             out.push_str(&format!("{{\"name\":{},\"type\":\"enum\",\"symbols\":[{symbols}]}}", quoted(name)));
         }
-        Shape::Fixed { name, size } => {
+        AvroShape::Fixed { name, size } => {
             out.push_str(&format!("{{\"name\":{},\"type\":\"fixed\",\"size\":{size}}}", quoted(name)));
         }
-        Shape::Array(items) => {
+        AvroShape::Array(items) => {
             out.push_str("{\"type\":\"array\",\"items\":");
             write(schema, *items, out, known);
             out.push('}');
         }
-        Shape::Map(values) => {
+        AvroShape::Map(values) => {
             out.push_str("{\"type\":\"map\",\"values\":");
             write(schema, *values, out, known);
             out.push('}');
         }
-        Shape::Union(branches) => {
+        AvroShape::Union(branches) => {
             for (at, branch) in branches.iter().enumerate() {
                 out.push(if at == 0 { '[' } else { ',' });
                 write(schema, *branch, out, known);

@@ -3,8 +3,8 @@
 //! Invariant: a stream with these columns reads every message of the schema, except values that no column type holds,
 //! which are named.
 
-use super::super::infer::InferredColumns;
-use super::schema::{AvroSchema, LogicalType, Shape, TypeId};
+use super::super::inferred::InferredColumns;
+use super::schema::{AvroSchema, AvroShape, LogicalType, TypeId};
 
 /// The most digits of a DECIMAL.
 const MOST_DIGITS: u32 = 38;
@@ -14,7 +14,7 @@ const MOST_DIGITS: u32 = 38;
 /// Errors: why there are none, as the end of a sentence.
 pub(in super::super) fn columns_of(text: &str, references: &[String]) -> Result<InferredColumns, String> {
     let schema = AvroSchema::parse(text, references)?;
-    let Shape::Record { fields, .. } = &schema.get(schema.root).shape else {
+    let AvroShape::Record { fields, .. } = &schema.get(schema.root).shape else {
         return Err(format!("it is of {}, and columns are the fields of a record", schema.name(schema.root)));
     };
     let mut inferred = InferredColumns::default();
@@ -41,20 +41,20 @@ fn sql_type(schema: &AvroSchema, of: TypeId, open: &mut Vec<TypeId>) -> Result<S
         (_, Some(LogicalType::Date)) => "DATE".into(),
         (_, Some(LogicalType::Time(_))) => "BIGINT".into(),
         (_, Some(LogicalType::Timestamp(_))) => "TIMESTAMP".into(),
-        (_, Some(LogicalType::Uuid | LogicalType::Duration)) | (Shape::Text | Shape::Enum { .. }, None) => {
+        (_, Some(LogicalType::Uuid | LogicalType::Duration)) | (AvroShape::Text | AvroShape::Enum { .. }, None) => {
             "STRING".into()
         }
-        (Shape::Null, None) => return Err("it is always null".into()),
-        (Shape::Boolean, None) => "BOOLEAN".into(),
-        (Shape::Int, None) => "INT".into(),
-        (Shape::Long, None) => "BIGINT".into(),
-        (Shape::Float, None) => "REAL".into(),
-        (Shape::Double, None) => "DOUBLE".into(),
-        (Shape::Bytes | Shape::Fixed { .. }, None) => "BYTEA".into(),
-        (Shape::Array(items), None) => format!("{}[]", sql_type(schema, *items, open)?),
-        (Shape::Map(values), None) => format!("STRUCT<key STRING, value {}>[]", sql_type(schema, *values, open)?),
-        (Shape::Record { .. }, None) if open.contains(&of) => return Err("it holds itself".into()),
-        (Shape::Record { name, fields }, None) => {
+        (AvroShape::Null, None) => return Err("it is always null".into()),
+        (AvroShape::Boolean, None) => "BOOLEAN".into(),
+        (AvroShape::Int, None) => "INT".into(),
+        (AvroShape::Long, None) => "BIGINT".into(),
+        (AvroShape::Float, None) => "REAL".into(),
+        (AvroShape::Double, None) => "DOUBLE".into(),
+        (AvroShape::Bytes | AvroShape::Fixed { .. }, None) => "BYTEA".into(),
+        (AvroShape::Array(items), None) => format!("{}[]", sql_type(schema, *items, open)?),
+        (AvroShape::Map(values), None) => format!("STRUCT<key STRING, value {}>[]", sql_type(schema, *values, open)?),
+        (AvroShape::Record { .. }, None) if open.contains(&of) => return Err("it holds itself".into()),
+        (AvroShape::Record { name, fields }, None) => {
             open.push(of);
             let inner = fields.iter().filter_map(|field| Some((&field.name, sql_type(schema, field.of, open).ok()?)));
             let inner: Vec<String> = inner.map(|(name, sql)| format!("{name} {sql}")).collect();
@@ -64,9 +64,9 @@ fn sql_type(schema: &AvroSchema, of: TypeId, open: &mut Vec<TypeId>) -> Result<S
             }
             format!("STRUCT<{}>", inner.join(", "))
         }
-        (Shape::Union(branches), None) => {
+        (AvroShape::Union(branches), None) => {
             let branches: Vec<TypeId> =
-                branches.iter().copied().filter(|branch| schema.get(*branch).shape != Shape::Null).collect();
+                branches.iter().copied().filter(|branch| schema.get(*branch).shape != AvroShape::Null).collect();
             match branches[..] {
                 [] => return Err("it is always null".into()),
                 [branch] => sql_type(schema, branch, open)?,
@@ -78,6 +78,5 @@ fn sql_type(schema: &AvroSchema, of: TypeId, open: &mut Vec<TypeId>) -> Result<S
                 }
             }
         }
-        (_, Some(_)) => return Err("its type is unknown".into()),
     })
 }

@@ -25,7 +25,7 @@
 use arrow::datatypes::{DataType, FieldRef, Fields};
 
 use super::super::fields::FieldNames;
-use super::schema::{AvroField, AvroSchema, LogicalType, Shape, TypeId};
+use super::schema::{AvroField, AvroSchema, AvroShape, LogicalType, TypeId};
 use crate::definition::message::TimestampUnit;
 use crate::definition::types::sql_name;
 
@@ -86,7 +86,7 @@ impl RecordPlan {
     ///
     /// Errors: why the fields cannot be had, as a sentence.
     pub(super) fn new(schema: &AvroSchema, record: TypeId, wanted: &Fields) -> Result<Self, String> {
-        let Shape::Record { fields, .. } = &schema.get(record).shape else {
+        let AvroShape::Record { fields, .. } = &schema.get(record).shape else {
             return Err(format!("{} is no record", schema.name(record)));
         };
         let names = FieldNames::new(wanted);
@@ -137,39 +137,41 @@ pub(super) fn source(schema: &AvroSchema, of: TypeId, wanted: &DataType) -> Resu
     let found = schema.get(of);
     let is_whole = matches!(wanted, T::Int8 | T::Int16 | T::Int32 | T::Int64);
     Ok(match (&found.shape, found.logical, wanted) {
-        (Shape::Null, ..) => From::Null,
-        (Shape::Union(branches), ..) => return union(schema, branches, wanted),
-        (Shape::Boolean, _, T::Boolean) => From::Boolean,
+        (AvroShape::Null, ..) => From::Null,
+        (AvroShape::Union(branches), ..) => return union(schema, branches, wanted),
+        (AvroShape::Boolean, _, T::Boolean) => From::Boolean,
         (_, Some(LogicalType::Date), T::Date32) => From::Date,
         (_, Some(LogicalType::Timestamp(unit)), T::Timestamp(..)) => From::Timestamp(unit),
         (_, Some(LogicalType::Time(unit)), T::Int64 | T::Utf8) => From::Time(unit),
         (_, Some(LogicalType::Date | LogicalType::Timestamp(_) | LogicalType::Time(_)), _) => {
             return Err(refusal(schema, of, wanted));
         }
-        (Shape::Int, _, T::Date32) => From::Date,
-        (Shape::Int, _, T::Timestamp(..) | T::Decimal128(..) | T::Float32 | T::Float64) => From::Int,
-        (Shape::Long, _, T::Timestamp(..)) => From::Moment,
-        (Shape::Long, _, T::Decimal128(..) | T::Float32 | T::Float64) => From::Long,
-        (Shape::Int, ..) if is_whole => From::Int,
-        (Shape::Long, ..) if is_whole => From::Long,
-        (Shape::Float, _, T::Float32 | T::Float64) => From::Float,
-        (Shape::Double, _, T::Float64) => From::Double,
-        (Shape::Bytes, Some(LogicalType::Decimal { scale, .. }), T::Decimal128(..)) => {
+        (AvroShape::Int, _, T::Date32) => From::Date,
+        (AvroShape::Int, _, T::Timestamp(..) | T::Decimal128(..) | T::Float32 | T::Float64) => From::Int,
+        (AvroShape::Long, _, T::Timestamp(..)) => From::Moment,
+        (AvroShape::Long, _, T::Decimal128(..) | T::Float32 | T::Float64) => From::Long,
+        (AvroShape::Int, ..) if is_whole => From::Int,
+        (AvroShape::Long, ..) if is_whole => From::Long,
+        (AvroShape::Float, _, T::Float32 | T::Float64) => From::Float,
+        (AvroShape::Double, _, T::Float64) => From::Double,
+        (AvroShape::Bytes, Some(LogicalType::Decimal { scale, .. }), T::Decimal128(..)) => {
             From::Decimal { scale, size: None }
         }
-        (Shape::Fixed { size, .. }, Some(LogicalType::Decimal { scale, .. }), T::Decimal128(..)) => {
+        (AvroShape::Fixed { size, .. }, Some(LogicalType::Decimal { scale, .. }), T::Decimal128(..)) => {
             From::Decimal { scale, size: Some(*size) }
         }
         (_, Some(LogicalType::Decimal { .. }), _) => return Err(refusal(schema, of, wanted)),
-        (Shape::Text | Shape::Bytes, _, T::Utf8) => From::Text,
-        (Shape::Text | Shape::Bytes, _, T::Binary) => From::Bytes,
-        (Shape::Enum { symbols, .. }, _, T::Utf8) => From::Symbol(symbols.clone()),
-        (Shape::Fixed { .. }, Some(LogicalType::Uuid), T::Utf8) => From::Uuid,
-        (Shape::Fixed { .. }, Some(LogicalType::Duration), T::Utf8) => From::Duration,
-        (Shape::Fixed { size, .. }, _, T::Binary) => From::Fixed(*size),
-        (Shape::Array(items), _, T::List(item)) => From::List(Box::new(source(schema, *items, item.data_type())?)),
-        (Shape::Map(values), _, T::List(item)) => return entries(schema, *values, item.data_type()),
-        (Shape::Record { .. }, _, T::Struct(fields)) => From::Record(Box::new(RecordPlan::new(schema, of, fields)?)),
+        (AvroShape::Text | AvroShape::Bytes, _, T::Utf8) => From::Text,
+        (AvroShape::Text | AvroShape::Bytes, _, T::Binary) => From::Bytes,
+        (AvroShape::Enum { symbols, .. }, _, T::Utf8) => From::Symbol(symbols.clone()),
+        (AvroShape::Fixed { .. }, Some(LogicalType::Uuid), T::Utf8) => From::Uuid,
+        (AvroShape::Fixed { .. }, Some(LogicalType::Duration), T::Utf8) => From::Duration,
+        (AvroShape::Fixed { size, .. }, _, T::Binary) => From::Fixed(*size),
+        (AvroShape::Array(items), _, T::List(item)) => From::List(Box::new(source(schema, *items, item.data_type())?)),
+        (AvroShape::Map(values), _, T::List(item)) => return entries(schema, *values, item.data_type()),
+        (AvroShape::Record { .. }, _, T::Struct(fields)) => {
+            From::Record(Box::new(RecordPlan::new(schema, of, fields)?))
+        }
         _ => return Err(refusal(schema, of, wanted)),
     })
 }
@@ -204,7 +206,7 @@ fn entries(schema: &AvroSchema, values: TypeId, item: &DataType) -> Result<Value
 }
 
 fn union(schema: &AvroSchema, branches: &[TypeId], wanted: &DataType) -> Result<ValueSource, String> {
-    let is_null = |branch: &TypeId| schema.get(*branch).shape == Shape::Null;
+    let is_null = |branch: &TypeId| schema.get(*branch).shape == AvroShape::Null;
     if let DataType::Struct(fields) = wanted
         && branches.iter().filter(|branch| !is_null(branch)).count() > 1
         && let Some(sources) = branch_fields(schema, branches, fields)
@@ -232,7 +234,7 @@ fn branch_fields(
         return None;
     }
     let of_branch = |branch: &TypeId| {
-        if schema.get(*branch).shape == Shape::Null {
+        if schema.get(*branch).shape == AvroShape::Null {
             return Some(None);
         }
         let field = place(schema.name(*branch))?;

@@ -29,13 +29,13 @@ pub(super) struct AvroSchema {
 /// A type, and what its values mean.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct AvroType {
-    pub(super) shape: Shape,
+    pub(super) shape: AvroShape,
     pub(super) logical: Option<LogicalType>,
 }
 
 /// How values are written.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) enum Shape {
+pub(super) enum AvroShape {
     Null,
     Boolean,
     Int,
@@ -76,15 +76,15 @@ pub(super) enum LogicalType {
     Duration,
 }
 
-const PRIMITIVES: [(&str, Shape); 8] = [
-    ("null", Shape::Null),
-    ("boolean", Shape::Boolean),
-    ("int", Shape::Int),
-    ("long", Shape::Long),
-    ("float", Shape::Float),
-    ("double", Shape::Double),
-    ("bytes", Shape::Bytes),
-    ("string", Shape::Text),
+const PRIMITIVES: [(&str, AvroShape); 8] = [
+    ("null", AvroShape::Null),
+    ("boolean", AvroShape::Boolean),
+    ("int", AvroShape::Int),
+    ("long", AvroShape::Long),
+    ("float", AvroShape::Float),
+    ("double", AvroShape::Double),
+    ("bytes", AvroShape::Bytes),
+    ("string", AvroShape::Text),
 ];
 
 impl AvroSchema {
@@ -97,7 +97,7 @@ impl AvroSchema {
             table.read(&json(reference)?, "")?;
         }
         let root = table.read(&json(text)?, "")?;
-        let undefined = |shape: &Shape| matches!(shape, Shape::Union(branches) if branches.is_empty());
+        let undefined = |shape: &AvroShape| matches!(shape, AvroShape::Union(branches) if branches.is_empty());
         match table.types.iter().any(|found| undefined(&found.shape)) {
             true => Err("a union has no branches".into()),
             false => Ok(Self { types: table.types, root }),
@@ -112,12 +112,12 @@ impl AvroSchema {
     /// `com.example.User`.
     pub(super) fn name(&self, id: TypeId) -> &str {
         match &self.get(id).shape {
-            Shape::Fixed { name, .. } | Shape::Enum { name, .. } | Shape::Record { name, .. } => {
+            AvroShape::Fixed { name, .. } | AvroShape::Enum { name, .. } | AvroShape::Record { name, .. } => {
                 name.rsplit('.').next().unwrap_or(name)
             }
-            Shape::Array(_) => "array",
-            Shape::Map(_) => "map",
-            Shape::Union(_) => "union",
+            AvroShape::Array(_) => "array",
+            AvroShape::Map(_) => "map",
+            AvroShape::Union(_) => "union",
             primitive => PRIMITIVES.iter().find(|(_, shape)| shape == primitive).map_or("", |(name, _)| name),
         }
     }
@@ -136,7 +136,7 @@ struct SchemaTable {
 }
 
 impl SchemaTable {
-    fn add(&mut self, shape: Shape, logical: Option<LogicalType>) -> Result<TypeId, String> {
+    fn add(&mut self, shape: AvroShape, logical: Option<LogicalType>) -> Result<TypeId, String> {
         if self.types.len() >= MOST_TYPES {
             return Err(format!("it has more than {MOST_TYPES} types"));
         }
@@ -151,10 +151,10 @@ impl SchemaTable {
             Value::Array(branches) => {
                 let branches = branches.iter().map(|branch| self.read(branch, namespace));
                 let branches: Vec<TypeId> = branches.collect::<Result<_, _>>()?;
-                if branches.iter().any(|branch| matches!(self.types[branch.0].shape, Shape::Union(_))) {
+                if branches.iter().any(|branch| matches!(self.types[branch.0].shape, AvroShape::Union(_))) {
                     return Err("a union holds a union".into());
                 }
-                self.add(Shape::Union(branches), None)
+                self.add(AvroShape::Union(branches), None)
             }
             Value::Object(object) => self.read_object(object, namespace),
             _ => Err("a type is neither a name, nor an object, nor a list of branches".into()),
@@ -182,14 +182,14 @@ impl SchemaTable {
             "enum" => {
                 let (name, _) = declared(object, namespace)?;
                 let symbols = texts(object, "symbols", &name)?;
-                let id = self.add(Shape::Enum { name: name.clone(), symbols }, None)?;
+                let id = self.add(AvroShape::Enum { name: name.clone(), symbols }, None)?;
                 self.define(name, id)
             }
             "fixed" => {
                 let (name, _) = declared(object, namespace)?;
                 let size = object.get("size").and_then(Value::as_u64).and_then(|size| i32::try_from(size).ok());
                 let size = size.ok_or_else(|| format!("`{name}` has no size below 2 GiB"))?;
-                let shape = Shape::Fixed { name: name.clone(), size: size.unsigned_abs() as usize };
+                let shape = AvroShape::Fixed { name: name.clone(), size: size.unsigned_abs() as usize };
                 let logical = logical(object, &shape);
                 let id = self.add(shape, logical)?;
                 self.define(name, id)
@@ -197,12 +197,12 @@ impl SchemaTable {
             "array" => {
                 let items = object.get("items").ok_or("an array has no `items`")?;
                 let items = self.read(items, namespace)?;
-                self.add(Shape::Array(items), None)
+                self.add(AvroShape::Array(items), None)
             }
             "map" => {
                 let values = object.get("values").ok_or("a map has no `values`")?;
                 let values = self.read(values, namespace)?;
-                self.add(Shape::Map(values), None)
+                self.add(AvroShape::Map(values), None)
             }
             name => {
                 let id = self.find(name, namespace)?;
@@ -222,7 +222,7 @@ impl SchemaTable {
     fn read_record(&mut self, object: &Map<String, Value>, namespace: &str) -> Result<TypeId, String> {
         let (name, namespace) = declared(object, namespace)?;
         // The name comes first, because fields may be of the record itself.
-        let id = self.add(Shape::Record { name: name.clone(), fields: Vec::new() }, None)?;
+        let id = self.add(AvroShape::Record { name: name.clone(), fields: Vec::new() }, None)?;
         self.define(name.clone(), id)?;
         let Some(Value::Array(declarations)) = object.get("fields") else {
             return Err(format!("the record `{name}` has no list of `fields`"));
@@ -240,7 +240,7 @@ impl SchemaTable {
         if let Some(twice) = names.windows(2).find(|pair| pair[0] == pair[1]) {
             return Err(format!("the record `{name}` has two fields `{}`", twice[0]));
         }
-        self.types[id.0].shape = Shape::Record { name, fields };
+        self.types[id.0].shape = AvroShape::Record { name, fields };
         Ok(id)
     }
 
@@ -276,11 +276,11 @@ fn texts(object: &Map<String, Value>, key: &str, name: &str) -> Result<Vec<Strin
 }
 
 /// The logical type of `object`; `None` if there is none, or if it does not fit `shape`, as the specification has it.
-fn logical(object: &Map<String, Value>, shape: &Shape) -> Option<LogicalType> {
+fn logical(object: &Map<String, Value>, shape: &AvroShape) -> Option<LogicalType> {
     use TimestampUnit::{Microseconds, Milliseconds, Nanoseconds};
     let name = object.get("logicalType")?.as_str()?;
     Some(match (name, shape) {
-        ("decimal", Shape::Bytes | Shape::Fixed { .. }) => {
+        ("decimal", AvroShape::Bytes | AvroShape::Fixed { .. }) => {
             let number = |key: &str| object.get(key).and_then(Value::as_u64).and_then(|n| u32::try_from(n).ok());
             let (precision, scale) = (number("precision")?, object.get("scale").map_or(Some(0), |_| number("scale"))?);
             if precision == 0 || scale > precision {
@@ -288,14 +288,14 @@ fn logical(object: &Map<String, Value>, shape: &Shape) -> Option<LogicalType> {
             }
             LogicalType::Decimal { precision, scale }
         }
-        ("date", Shape::Int) => LogicalType::Date,
-        ("time-millis", Shape::Int) => LogicalType::Time(Milliseconds),
-        ("time-micros", Shape::Long) => LogicalType::Time(Microseconds),
-        ("timestamp-millis" | "local-timestamp-millis", Shape::Long) => LogicalType::Timestamp(Milliseconds),
-        ("timestamp-micros" | "local-timestamp-micros", Shape::Long) => LogicalType::Timestamp(Microseconds),
-        ("timestamp-nanos" | "local-timestamp-nanos", Shape::Long) => LogicalType::Timestamp(Nanoseconds),
-        ("uuid", Shape::Text | Shape::Fixed { size: 16, .. }) => LogicalType::Uuid,
-        ("duration", Shape::Fixed { size: 12, .. }) => LogicalType::Duration,
+        ("date", AvroShape::Int) => LogicalType::Date,
+        ("time-millis", AvroShape::Int) => LogicalType::Time(Milliseconds),
+        ("time-micros", AvroShape::Long) => LogicalType::Time(Microseconds),
+        ("timestamp-millis" | "local-timestamp-millis", AvroShape::Long) => LogicalType::Timestamp(Milliseconds),
+        ("timestamp-micros" | "local-timestamp-micros", AvroShape::Long) => LogicalType::Timestamp(Microseconds),
+        ("timestamp-nanos" | "local-timestamp-nanos", AvroShape::Long) => LogicalType::Timestamp(Nanoseconds),
+        ("uuid", AvroShape::Text | AvroShape::Fixed { size: 16, .. }) => LogicalType::Uuid,
+        ("duration", AvroShape::Fixed { size: 12, .. }) => LogicalType::Duration,
         _ => return None,
     })
 }

@@ -4,7 +4,7 @@
 
 use super::super::columns::ValueError;
 use super::cursor::{AvroBytes, each_item};
-use super::schema::{AvroSchema, Shape, TypeId};
+use super::schema::{AvroSchema, AvroShape, TypeId};
 
 /// The deepest value that is skipped: schemas may be recursive.
 const DEEPEST: usize = 200;
@@ -19,22 +19,24 @@ fn skip_at(schema: &AvroSchema, of: TypeId, bytes: &mut AvroBytes<'_>, depth: us
         return Err(format!("values are nested more than {DEEPEST} deep").into());
     }
     match &schema.get(of).shape {
-        Shape::Null => bytes.free(),
-        Shape::Boolean => bytes.boolean().map(drop),
-        Shape::Int => bytes.int().map(drop),
-        Shape::Long => bytes.long().map(drop),
-        Shape::Float => bytes.take(4).map(drop),
-        Shape::Double => bytes.take(8).map(drop),
-        Shape::Bytes | Shape::Text => bytes.bytes().map(drop),
-        Shape::Fixed { size, .. } => bytes.take(*size).map(drop),
-        Shape::Enum { symbols, .. } => bytes.branch(symbols.len()).map(drop),
-        Shape::Array(items) => each_item(bytes, |bytes| skip_at(schema, *items, bytes, depth + 1)),
-        Shape::Map(values) => each_item(bytes, |bytes| {
+        AvroShape::Null => bytes.free(),
+        AvroShape::Boolean => bytes.boolean().map(drop),
+        AvroShape::Int => bytes.int().map(drop),
+        AvroShape::Long => bytes.long().map(drop),
+        AvroShape::Float => bytes.take(4).map(drop),
+        AvroShape::Double => bytes.take(8).map(drop),
+        AvroShape::Bytes | AvroShape::Text => bytes.bytes().map(drop),
+        AvroShape::Fixed { size, .. } => bytes.take(*size).map(drop),
+        AvroShape::Enum { symbols, .. } => bytes.branch(symbols.len()).map(drop),
+        AvroShape::Array(items) => each_item(bytes, |bytes| skip_at(schema, *items, bytes, depth + 1)),
+        AvroShape::Map(values) => each_item(bytes, |bytes| {
             bytes.bytes()?;
             skip_at(schema, *values, bytes, depth + 1)
         }),
-        Shape::Record { fields, .. } => fields.iter().try_for_each(|field| skip_at(schema, field.of, bytes, depth + 1)),
-        Shape::Union(branches) => {
+        AvroShape::Record { fields, .. } => {
+            fields.iter().try_for_each(|field| skip_at(schema, field.of, bytes, depth + 1))
+        }
+        AvroShape::Union(branches) => {
             let branch = bytes.branch(branches.len())?;
             skip_at(schema, branches[branch], bytes, depth + 1)
         }
