@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use anyhow::{Result, bail};
 use clap::{Args, ValueEnum};
 use thalweg_client::terminal;
-use thalweg_schemas::decode::infer::{InferredColumns, columns_of_avro, columns_of_json};
+use thalweg_schemas::decode::infer::{InferredColumns, columns_of_avro, columns_of_json, first_reject};
 use thalweg_schemas::definition::stream::StreamDefinition;
 use thalweg_schemas::definition::{self, Statement};
 use thalweg_speed::{Assignment, SpeedConfig};
@@ -57,7 +57,7 @@ pub(crate) async fn run(arguments: Arguments) -> Result<ExitCode> {
     let settings = flags::settings(&arguments.warehouse, &[flags::table(&arguments.kafka)])?;
     let config = settings.speed(Assignment::All);
     let stream = stream(&arguments)?;
-    let (inferred, format) = columns(&config, &stream, arguments.format, arguments.sample).await?;
+    let Proposal { inferred, format, sample } = propose(&config, &stream, arguments.format, arguments.sample).await?;
     if inferred.columns.is_empty() {
         bail!(
             "nothing of the messages of topic `{}` can be a column: {}",
@@ -68,22 +68,36 @@ pub(crate) async fn run(arguments: Arguments) -> Result<ExitCode> {
     let mut options = vec![("format", format)];
     options.extend(arguments.connection.as_deref().map(|name| ("connection", name)));
     let name = arguments.name.unwrap_or_else(|| word(&arguments.topic));
-    terminal::out(inferred.statement(&name, &arguments.topic, &options).trim_end())?;
+    let statement = inferred.statement(&name, &arguments.topic, &options);
+    terminal::out(statement.trim_end())?;
+    if let Some((rejects, first)) = first_reject(&statement, &sample)? {
+        let all = sample.len();
+        terminal::err(&format!(
+            "note: {rejects} of {all} messages of the sample would be rejects, the first because {first}"
+        ));
+    }
     Ok(ExitCode::SUCCESS)
 }
 
-async fn columns(
+/// Proposed columns, the format of their messages, and the messages that they are guessed from.
+struct Proposal {
+    inferred: InferredColumns,
+    format: &'static str,
+    sample: Vec<Vec<u8>>,
+}
+
+async fn propose(
     config: &SpeedConfig,
     stream: &StreamDefinition,
     wanted: Option<InferredFormat>,
     sample: usize,
-) -> Result<(InferredColumns, &'static str)> {
+) -> Result<Proposal> {
     let topic = &stream.topic;
     if wanted != Some(InferredFormat::Json) {
         if let Some(schema) = thalweg_speed::newest_schema(config, stream).await? {
             let inferred = columns_of_avro(&schema.text, &schema.references);
             let refused = |why| anyhow::anyhow!("the newest schema of topic `{topic}` cannot be used: {why}");
-            return Ok((inferred.map_err(refused)?, "avro"));
+            return Ok(Proposal { inferred: inferred.map_err(refused)?, format: "avro", sample: Vec::new() });
         }
         if wanted == Some(InferredFormat::Avro) {
             return Err(Usage("Avro needs a schema registry: add --kafka schema.registry.url=URL".to_owned()).into());
@@ -98,7 +112,7 @@ async fn columns(
             "columns for topic `{topic}` cannot be guessed: {why}; is it Avro? Then add --kafka schema.registry.url=URL"
         )
     };
-    Ok((columns_of_json(&messages).map_err(refused)?, "json"))
+    Ok(Proposal { inferred: columns_of_json(&messages).map_err(refused)?, format: "json", sample: messages })
 }
 
 /// A stream that leads to the topic; its columns do not matter.

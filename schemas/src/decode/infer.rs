@@ -5,15 +5,19 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use arrow::array::AsArray;
 use arrow::datatypes::{DataType, Fields, TimeUnit};
 use arrow::json::reader::infer_json_schema_from_iterator;
 use serde_json::Value;
 
 use super::inferred::is_word;
-use super::{avro, times};
+use super::{Decoder, Messages, avro, times};
 
 pub use super::inferred::{InferredColumn, InferredColumns};
+use crate::definition::stream::REJECT;
 use crate::definition::types::sql_name;
+use crate::definition::{self, Statement};
+use crate::{Error, Offset, Partition, Result};
 
 /// The columns for an Avro schema. Types that it names are in `references`, each after those that it names itself.
 ///
@@ -40,7 +44,9 @@ pub fn columns_of_json(messages: &[Vec<u8>]) -> Result<InferredColumns, String> 
         let of_key: Vec<Value> = of_key.map(|value| serde_json::json!({ "v": value })).collect();
         let found = infer_json_schema_from_iterator(of_key.iter().map(Ok::<_, arrow::error::ArrowError>));
         let found = found.ok().and_then(|schema| schema.fields().first().cloned());
-        match found.map(|field| field.data_type().clone()) {
+        let kind = of_key.first().map(|value| std::mem::discriminant(&value["v"]));
+        let one_kind = of_key.iter().all(|value| Some(std::mem::discriminant(&value["v"])) == kind);
+        match found.map(|field| field.data_type().clone()).filter(|_| one_kind) {
             Some(found) if found != DataType::Null && is_known(&found) => {
                 let texts: Option<Vec<&str>> = of_key.iter().map(|value| value["v"].as_str()).collect();
                 let are_times = texts.is_some_and(|texts| texts.iter().all(|t| times::micros_of_text(t).is_ok()));
@@ -54,6 +60,23 @@ pub fn columns_of_json(messages: &[Vec<u8>]) -> Result<InferredColumns, String> 
         }
     }
     Ok(inferred)
+}
+
+/// How many of the messages the stream that `statement` creates rejects, and why the first; `None` if it reads them all.
+///
+/// Errors: the statement creates no stream.
+pub fn first_reject(statement: &str, messages: &[Vec<u8>]) -> Result<Option<(usize, String)>> {
+    let Some(Statement::CreateStream { definition, .. }) = definition::parse(statement)?.pop() else {
+        return Err(Error::Broken(format!("`{statement}` creates no stream")));
+    };
+    let mut all = Messages::new();
+    for (offset, message) in (0..).zip(messages) {
+        all.push(Partition(0), Offset(offset), None, Some(message));
+    }
+    let decoded = Decoder::new(&definition)?.decode(&all)?;
+    let reasons = decoded.rows.column_by_name(REJECT).and_then(|reasons| reasons.as_string_opt::<i32>());
+    let first = reasons.and_then(|reasons| reasons.iter().flatten().next());
+    Ok(first.map(|first| (decoded.rejects, first.to_owned())))
 }
 
 /// True if a column can have the type.
