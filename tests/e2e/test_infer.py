@@ -8,7 +8,7 @@ from harness.thalweg import run
 
 MESSAGES = [
     {"orderId": 1, "at": "2026-01-02T03:04:05Z", "price": 2.5, "buyer": {"name": "Ada"}, "lines": [{"sku": "A"}], "x": None},
-    {"orderId": 2, "at": "2026-01-02 03:04", "price": 3, "buyer": {"name": "Bo", "age": 5}, "order id": "7", "mixed": 1},
+    {"orderId": 2, "at": "2026-01-02 03:04", "price": 3, "buyer": {"name": "Bo", "age": 5}, "order-id": "7", "mixed": 1},
     {"orderId": 3, "at": "2026-01-02T03:04:05+01:00", "buyer": None, "lines": [], "mixed": "text"},
 ]
 
@@ -32,7 +32,7 @@ def test_a_sample_of_messages_is_a_stream(kafka, thalweg, place):
     server = thalweg().start()
     server.ddl(told.stdout)
     server.reached("orders", {0: 2, 1: 1, 2: 1})
-    rows = server.sql('SELECT orderid, at, price, buyer.age, lines[1].sku, "order id" FROM orders ORDER BY 1').rows
+    rows = server.sql('SELECT orderid, at, price, buyer.age, lines[1].sku, "order-id" FROM orders ORDER BY 1').rows
     assert rows == [
         (1, "2026-01-02T03:04:05", 2.5, None, "A", None),
         (2, "2026-01-02T03:04:00", 3.0, 5, None, "7"),

@@ -124,7 +124,7 @@ fn clauses_of_streams_have_places() {
     place(&stream("STORED AS KAFKA LOCATION ('x', 'y')"), &[("4:19+8", "one topic")]);
     place(&stream("STORED AS KAFKA LOCATION 'x' PARTITIONED BY (a)"), &[("4:32+14", "PARTITIONED")]);
     let options = |options: &str| stream(&format!("STORED AS KAFKA LOCATION 'x' OPTIONS ({options})"));
-    place(&options("'format' 'xml'"), &[("4:50+6", "`avro`")]);
+    place(&options("'format' 'xml'"), &[("4:50+5", "`xml`")]);
     place(&options("'event_time' 'b'"), &[("4:54+3", "not a column")]);
     place(&options("'format' 'json', 'FORMAT' 'json'"), &[("4:58+8", "twice")]);
     place(&options("kafka.x 'a', bootstrap.servers 'b'"), &[("4:54+17", "no option")]);

@@ -2,6 +2,8 @@
 //!
 //! Invariant: the statement is valid, and what has no column is in a comment.
 
+use crate::definition::types::NOT_IN_NAMES;
+
 /// A column and its type in SQL.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct InferredColumn {
@@ -23,6 +25,8 @@ impl InferredColumns {
         let is_same = |column: &InferredColumn| column.name.eq_ignore_ascii_case(name);
         if name.starts_with('_') {
             self.left_out.push(format!("{name}: names that begin with an underscore are the platform's"));
+        } else if name.is_empty() || name.contains(|c| NOT_IN_NAMES.contains(c)) {
+            self.left_out.push(format!("{name}: no column can have this name"));
         } else if let Some(other) = self.columns.iter().find(|column| is_same(column)) {
             self.left_out.push(format!("{name}: it differs from {} in case only", other.name));
         } else {

@@ -92,8 +92,8 @@ mod tests {
             ("(a INT)", "(a INT, n BIGINT)"),
             ("(a DECIMAL(10, 2) NOT NULL )", "(a DECIMAL(10, 2) NOT NULL, n BIGINT)"),
             (
-                "(\n  a INT,\n  \"b)\" STRUCT<x INT, y INT[]>\n)",
-                "(\n  a INT,\n  \"b)\" STRUCT<x INT, y INT[]>, n BIGINT)",
+                "(\n  a INT,\n  \"B\" STRUCT<x INT, y INT[]>\n)",
+                "(\n  a INT,\n  \"B\" STRUCT<x INT, y INT[]>, n BIGINT)",
             ),
             ("(a INT -- the last (\n)", "(a INT -- the last (\n, n BIGINT)"),
             ("(a INT /* ) */)", "(a INT /* ) */, n BIGINT)"),

@@ -14,13 +14,10 @@ use datafusion::sql::planner::{ContextProvider, ParserOptions, SqlToRel};
 use datafusion::sql::sqlparser::ast::{ArrayElemTypeDef, ColumnDef, ColumnOption, DataType as SqlType, Ident};
 
 use crate::definition::statement::normal;
-use crate::definition::types::{canonical, sql_name};
+use crate::definition::types::{NOT_IN_NAMES, canonical, sql_name};
 use crate::engine::session;
 use crate::error::{Diagnostic, TextSpan};
 use crate::{Error, Result};
-
-/// Characters that Delta and Parquet do not allow in column names.
-const NOT_IN_NAMES: &str = " ,;{}()\n\t=";
 
 /// The schema of the declared columns, with canonical types. Columns are nullable unless `NOT NULL`.
 ///

@@ -12,6 +12,9 @@ use arrow::datatypes::{DataType, Field, FieldRef, TimeUnit};
 
 use crate::{Error, Result};
 
+/// Characters that Delta and Parquet do not allow in the names of columns.
+pub(crate) const NOT_IN_NAMES: &str = " ,;{}()\n\t=";
+
 /// Delta's name for the items of a list.
 const LIST_ITEM: &str = "element";
 
