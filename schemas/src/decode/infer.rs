@@ -62,7 +62,7 @@ pub fn columns_of_json(messages: &[Vec<u8>]) -> Result<InferredColumns, String> 
     Ok(inferred)
 }
 
-/// How many of the messages the stream that `statement` creates rejects, and why the first; `None` if it reads them all.
+/// How many of the messages the stream that `statement` creates rejects, and why the first; `None` if it reads all.
 ///
 /// Errors: the statement creates no stream.
 pub fn first_reject(statement: &str, messages: &[Vec<u8>]) -> Result<Option<(usize, String)>> {
