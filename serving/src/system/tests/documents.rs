@@ -192,6 +192,7 @@ fn reading() -> WorkerStream {
         latest_event_us,
         rows: 5,
         rejects: 1,
+        waiting: None,
     };
     WorkerStream {
         failure: Some("the topic is gone".into()),
