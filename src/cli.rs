@@ -8,7 +8,9 @@ use anyhow::Result;
 use clap::{CommandFactory, Parser, Subcommand};
 use thalweg_client::terminal;
 
-use crate::commands::{apply, audit, batch, check, completions, demo, infer, init, serve, speed, sql, status, up};
+use crate::commands::{
+    apply, audit, batch, check, completions, demo, infer, init, produce, serve, speed, sql, status, up,
+};
 use crate::config;
 
 const EXAMPLES: &str = "\
@@ -47,6 +49,7 @@ pub(crate) enum Command {
     Apply(apply::Arguments),
     Sql(sql::Arguments),
     Status(status::Arguments),
+    Produce(Box<produce::Arguments>),
     Audit(audit::Arguments),
     Demo(demo::Arguments),
     /// Print the default settings, a file that documents every key
@@ -72,6 +75,7 @@ pub(crate) async fn run(command: Command) -> Result<ExitCode> {
         Command::Apply(arguments) => apply::run(arguments).await,
         Command::Sql(arguments) => sql::run(arguments).await,
         Command::Status(arguments) => status::run(arguments).await,
+        Command::Produce(arguments) => produce::run(*arguments).await,
         Command::Audit(arguments) => audit::run(arguments).await,
         Command::Demo(arguments) => demo::run(arguments).await,
         Command::Completions(arguments) => completions::run(&arguments, Cli::command()),

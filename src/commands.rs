@@ -13,6 +13,8 @@ pub(crate) mod status;
 
 pub(crate) mod sql;
 
+pub(crate) mod produce;
+
 pub(crate) mod demo;
 
 mod process;

@@ -21,6 +21,8 @@ mod commenting;
 
 pub(crate) mod change;
 
+mod define;
+
 mod store;
 
 mod follow;
@@ -34,6 +36,7 @@ use crate::definition::view::ViewDefinition;
 use crate::{Error, Frontier, Result, StreamName, ViewName};
 
 pub use comments::Comments;
+pub use define::define_stream;
 pub use follow::CatalogFollower;
 pub use kept::{KeptEntry, RestOfFile};
 pub use store::CatalogStore;

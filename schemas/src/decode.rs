@@ -12,14 +12,14 @@ mod fields;
 mod numbers;
 mod texts;
 
-mod times;
+pub(crate) mod times;
 
 mod messages;
 
 mod columns;
 mod inferred;
 
-mod avro;
+pub(crate) mod avro;
 mod csv;
 mod json;
 mod raw;
@@ -41,6 +41,7 @@ use crate::definition::stream::{RecordFormat, StreamDefinition};
 use crate::{Error, Offset, Partition, Result, StreamName};
 use avro::AvroReader;
 use csv::{CsvReader, Separator};
+use fields::FieldNames;
 use json::JsonReader;
 use raw::RawReader;
 
@@ -186,6 +187,31 @@ impl Decoder {
         arrays.push(messages.headers()?);
         Ok(Decoded { rows: RecordBatch::try_new(Arc::clone(&self.row_schema), arrays)?, rejects })
     }
+}
+
+/// The columns that get their values from fields or columns called `names`, as from the keys of a JSON object.
+///
+/// Errors: the two names that a column could take, and the column.
+pub fn match_columns(columns: &SchemaRef, names: &[&str]) -> Result<Vec<Option<usize>>, [String; 3]> {
+    let known = FieldNames::new(columns.fields());
+    let mut taken: Vec<Option<(usize, bool)>> = vec![None; columns.fields().len()];
+    for (at, name) in names.iter().enumerate() {
+        let Some((column, exact)) = known.place(name) else { continue };
+        match taken[column] {
+            Some((other, before)) if before == exact => {
+                return Err([names[other].to_owned(), (*name).to_owned(), known.name(column).to_owned()]);
+            }
+            Some((_, true)) => {}
+            _ => taken[column] = Some((at, exact)),
+        }
+    }
+    let mut matched = vec![None; names.len()];
+    for (column, from) in taken.iter().enumerate() {
+        if let Some((at, _)) = from {
+            matched[*at] = Some(column);
+        }
+    }
+    Ok(matched)
 }
 
 /// Checks what a definition says of its messages against its columns.

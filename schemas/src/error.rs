@@ -83,6 +83,8 @@ pub enum Error {
     Panicked { what: &'static str, message: String },
     #[error("decoding stream `{stream}`: {reason}")]
     Decode { stream: StreamName, reason: String },
+    #[error("messages of stream `{stream}` cannot be written: {reason}")]
+    Encode { stream: StreamName, reason: String },
     /// The segments in memory do not tile the requested range. The reader pins again.
     #[error("realtime state of {what} is not held from {from} to {to}: {reason}")]
     NotHeld { what: String, from: Box<Frontier>, to: Box<Frontier>, reason: String },
@@ -103,6 +105,7 @@ impl Error {
             | Error::OpenWarehouse { .. }
             | Error::OpenFolder { .. }
             | Error::ReadCatalog { .. }
+            | Error::Encode { .. }
             | Error::PlanView { .. } => Fault::User,
             Error::Store { source, .. } => store_fault(source),
             Error::WriteCatalog { .. } | Error::NotHeld { .. } => Fault::Transient,

@@ -1,5 +1,5 @@
-//! The contract between the layers: names and frontiers, definitions, decoding, the state algebra, the catalog, the
-//! warehouse, and the values that layers exchange. The crate holds more than schemas.
+//! The contract between the layers: names and frontiers, definitions, decoding and encoding, the state algebra, the
+//! catalog, the warehouse, and the values that layers exchange. The crate holds more than schemas.
 //!
 //! Modules are in reading order: each module imports only modules listed above it. Invariant: this crate does not talk
 //! to Kafka, Delta or a client. I/O goes only through an [`object_store`] handle or a DataFusion plan. Of its
@@ -21,6 +21,8 @@ pub mod engine;
 pub mod definition;
 
 pub mod decode;
+
+pub mod encode;
 
 pub mod algebra;
 

@@ -187,6 +187,42 @@ pub(crate) fn member_properties(stream: &StreamDefinition, config: &SpeedConfig)
     Ok(out)
 }
 
+/// Beginnings of properties that a producer does not take from a connection: those of readers, of which librdkafka
+/// would warn, and the identity of its transactions.
+const NOT_OF_PRODUCERS: [&str; 10] = [
+    "transactional.id",
+    "group.",
+    "fetch.",
+    "queued.",
+    "session.timeout",
+    "heartbeat.",
+    "auto.",
+    "enable.auto.",
+    "isolation.level",
+    "partition.assignment.",
+];
+
+/// Every librdkafka property of a client that writes to the topic of `stream`: `defaults`, under the user's, under
+/// `fixed`. References to secrets are not resolved.
+///
+/// Errors: those of [`kafka_properties`].
+pub(crate) fn producer_properties(
+    stream: &StreamDefinition,
+    kafka: &KafkaConnections,
+    defaults: Properties,
+    fixed: Properties,
+) -> Result<Properties> {
+    if let Some((_, reason)) = kafka_options::refused(&stream.kafka) {
+        return Err(Error::RefuseOption { stream: stream.name.clone(), reason: reason.to_string() });
+    }
+    let mut out = defaults;
+    out.extend(without_registry(kafka.of(stream)?));
+    out.extend(stream.kafka.clone());
+    out.retain(|property, _| !NOT_OF_PRODUCERS.iter().any(|prefix| property.starts_with(prefix)));
+    out.extend(fixed);
+    Ok(out)
+}
+
 /// The number of bytes that librdkafka may fetch ahead for `stream`: the user's setting, or the default from the
 /// budget.
 pub(crate) fn queue_of(config: &SpeedConfig, stream: &StreamDefinition) -> usize {

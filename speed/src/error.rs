@@ -138,6 +138,37 @@ pub enum Error {
          next start"
     )]
     LastEpoch { stream: StreamName },
+    #[error("the schema for messages of stream `{stream}` cannot be had: {reason}")]
+    FetchSchema { stream: StreamName, reason: String },
+    #[error("{file} cannot be read: {source}")]
+    OpenRows {
+        file: String,
+        #[source]
+        source: std::io::Error,
+    },
+    #[error("{file} does not fit: {reason}")]
+    MatchRows { file: String, reason: String },
+    #[error("{file}, {place} {number}: {reason}")]
+    ReadRow {
+        file: String,
+        /// What is counted: rows or lines.
+        place: &'static str,
+        number: u64,
+        reason: String,
+    },
+    #[error("messages of topic `{topic}` cannot be sent: {source}")]
+    Produce {
+        topic: String,
+        #[source]
+        source: KafkaError,
+    },
+    #[error("the transaction for topic `{topic}` cannot be {what}: {source}{}", transaction_help(.source))]
+    Transaction {
+        topic: String,
+        what: &'static str,
+        #[source]
+        source: KafkaError,
+    },
     #[error("splitting states by partition: {0}")]
     Split(#[from] arrow::error::ArrowError),
     #[error("a task of stream `{stream}` failed: {source}")]
@@ -199,8 +230,11 @@ impl Error {
             | Error::Recreated { .. }
             | Error::OffsetGone { .. }
             | Error::Instance { .. }
+            | Error::OpenRows { .. }
+            | Error::MatchRows { .. }
+            | Error::ReadRow { .. }
             | Error::ServeTls(_) => Fault::User,
-            Error::StartThreads(_) | Error::Serve(_) => Fault::Transient,
+            Error::StartThreads(_) | Error::Serve(_) | Error::FetchSchema { .. } => Fault::Transient,
             Error::ReadBack { .. } | Error::LastEpoch { .. } | Error::Origin { .. } => Fault::Transient,
             Error::AwaitPartition { .. } => Fault::Transient,
             Error::ConsumerStopped { .. } | Error::Disconnected { .. } => Fault::Transient,
@@ -210,12 +244,13 @@ impl Error {
                     _ => Fault::Transient,
                 }
             }
-            Error::Survey { source, .. } | Error::Consume { source, .. } => {
-                match source.rdkafka_error_code().map(classify) {
-                    Some(KafkaErrorClass::Stop(fault)) => fault,
-                    _ => Fault::Transient,
-                }
-            }
+            Error::Survey { source, .. }
+            | Error::Consume { source, .. }
+            | Error::Produce { source, .. }
+            | Error::Transaction { source, .. } => match source.rdkafka_error_code().map(classify) {
+                Some(KafkaErrorClass::Stop(fault)) => fault,
+                _ => Fault::Transient,
+            },
             Error::Split(_) => Fault::Engine,
             // A task that did not panic was cancelled, because its threads end.
             Error::Task { source, .. } if source.is_panic() => Fault::Engine,
@@ -240,6 +275,19 @@ fn silence(source: &KafkaError) -> String {
             format!("no broker answers there; start it, or correct bootstrap.servers ({source})")
         }
         _ => source.to_string(),
+    }
+}
+
+/// What to do about a transaction that failed.
+fn transaction_help(source: &KafkaError) -> &'static str {
+    match source.rdkafka_error_code() {
+        Some(Code::InvalidTransactionTimeout) => {
+            "; the brokers allow less: set --kafka transaction.timeout.ms to their transaction.max.timeout.ms"
+        }
+        Some(Code::ProducerFenced | Code::Fenced | Code::InvalidProducerEpoch) => {
+            "; another process sends the same rows, or the transaction took longer than transaction.timeout.ms"
+        }
+        _ => "",
     }
 }
 

@@ -6,9 +6,10 @@
 //! ```
 //!
 //! The configuration fixes the partitions that a process reads, or a consumer group assigns and revokes them while
-//! the loop runs (`group`). Modules are in reading order: each module imports only modules listed above it. All state
-//! is disposable: the master dataset and the tail of the Kafka log are enough to rebuild it. This is the only layer
-//! that knows rdkafka, and it does not know how the archive is stored.
+//! the loop runs (`group`). The other way, `produce` sends the rows of a file. Modules are in reading order: each
+//! module imports only modules listed above it. All state is disposable: the master dataset and the tail of the Kafka
+//! log are enough to rebuild it. This is the only layer that knows rdkafka, and it does not know how the archive is
+//! stored.
 
 mod error;
 
@@ -34,6 +35,7 @@ mod ingest;
 
 mod run;
 
+mod produce;
 mod sample;
 
 pub mod flight;
@@ -46,6 +48,7 @@ pub use group::discovery::{members, workers};
 pub use ingest::ingest;
 pub use kafka::channel::{BatchSender, BrokerStatus, ConsumerCommand, Drained, Source};
 pub use kafka::headers::expects_panic;
+pub use produce::{FileFormat, Loss, ProduceCounts, ProducePlan, Produced, RowsFrom, produce};
 pub use run::{record_origins, run};
 pub use sample::{TopicSchema, newest_messages, newest_schema};
 pub use schema_cache::{SchemaCache, unknown_registry_property};

@@ -69,6 +69,12 @@ struct SchemaReference {
     version: i64,
 }
 
+/// The newest version of a subject.
+#[derive(Debug, Deserialize)]
+struct VersionAnswer {
+    id: u32,
+}
+
 /// What a registry answers if it has no schema.
 #[derive(Debug, Default, Deserialize)]
 struct RegistryRefusal {
@@ -141,6 +147,24 @@ impl SchemaRegistry {
                 Ok(fetched) => {
                     self.cache.keep(key, fetched.clone());
                     return Ok(fetched);
+                }
+                Err(why) => failed = why,
+            }
+        }
+        Err(failed)
+    }
+
+    /// The id of the newest schema of a subject.
+    ///
+    /// Errors: why the registry does not give it now.
+    pub(crate) async fn newest(&self, subject: &str) -> Result<u32, Unfetched> {
+        let mut failed = Unfetched { reason: String::new(), is_unknown: false };
+        for url in &self.urls {
+            match self.ask::<VersionAnswer>(url, &["subjects", subject, "versions", "latest"]).await {
+                Ok(found) => return Ok(found.id),
+                Err(why) if why.is_unknown => {
+                    let reason = format!("the registry at {} has no subject `{subject}`", shown(url));
+                    return Err(Unfetched { reason, ..why });
                 }
                 Err(why) => failed = why,
             }

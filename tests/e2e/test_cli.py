@@ -21,6 +21,7 @@ COMMANDS = [
     "apply",
     "sql",
     "status",
+    "produce",
     "audit",
     "batch run",
 ]

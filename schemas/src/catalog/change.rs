@@ -344,7 +344,7 @@ fn exists(kind: &'static str, name: &str) -> Error {
     Error::CreateTwice { kind, name: name.to_owned() }
 }
 
-fn missing_stream(name: &StreamName) -> Error {
+pub(super) fn missing_stream(name: &StreamName) -> Error {
     Error::FindDefinition { kind: "stream", name: name.to_string() }
 }
 

@@ -25,6 +25,10 @@ mod skip;
 
 mod value;
 
+mod target;
+
+mod write;
+
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
@@ -45,6 +49,8 @@ use super::{Messages, Parsed, Reason};
 use crate::definition::message::{AvroFraming, AvroOptions, TimestampUnits};
 use crate::definition::types::sql_name;
 use crate::{Offset, Partition};
+
+pub(crate) use write::AvroWriter;
 
 /// What a message calls its schema in a registry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]

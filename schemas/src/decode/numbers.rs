@@ -10,7 +10,7 @@ use std::str::FromStr;
 
 /// Why a number is not a value of its column's type.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum NumberError {
+pub(crate) enum NumberError {
     /// The number has more decimal places than the type.
     Fraction,
     /// The number is outside the range of the type.

@@ -12,7 +12,7 @@ use crate::definition::message::TimestampUnit;
 
 /// Why a text or a number is not a time.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum TimeError {
+pub(crate) enum TimeError {
     /// The text is not written as a time.
     Form,
     Number(NumberError),
@@ -26,7 +26,7 @@ const DAY_SECONDS: i64 = 86_400;
 /// Midnight of 1980-01-01 and of 2100-01-01, in microseconds since 1970.
 const PLAUSIBLE: std::ops::Range<i128> = 315_532_800_000_000..4_102_444_800_000_000;
 /// The first and the last microsecond of the years 1 to 9999.
-pub(super) const TIMES: std::ops::RangeInclusive<i128> = -62_135_596_800_000_000..=253_402_300_799_999_999;
+pub(crate) const TIMES: std::ops::RangeInclusive<i128> = -62_135_596_800_000_000..=253_402_300_799_999_999;
 /// The first and the last day of the years 1 to 9999.
 const DAYS: std::ops::RangeInclusive<i64> = -719_162..=2_932_896;
 
@@ -46,7 +46,7 @@ pub(super) fn explain(error: TimeError, unit: TimestampUnit) -> Cow<'static, str
 
 /// Microseconds since 1970 of `number`, a number by JSON's grammar, in `unit`. Digits below a microsecond are cut.
 /// Numbers of microseconds and nanoseconds must be whole.
-pub(super) fn micros_of_number(number: &str, unit: TimestampUnit) -> Result<i64, TimeError> {
+pub(crate) fn micros_of_number(number: &str, unit: TimestampUnit) -> Result<i64, TimeError> {
     let micros = match unit {
         TimestampUnit::Seconds => numbers::floored(number, 6),
         TimestampUnit::Milliseconds => numbers::floored(number, 3),
@@ -98,7 +98,7 @@ pub(super) fn days_of_number(number: &str) -> Result<i32, TimeError> {
 }
 
 /// Days since 1970, within the calendar.
-pub(super) fn in_range(days: i64) -> Result<i32, TimeError> {
+pub(crate) fn in_range(days: i64) -> Result<i32, TimeError> {
     if !DAYS.contains(&days) {
         return Err(RANGE);
     }

@@ -12,8 +12,8 @@ use rdkafka::error::KafkaError;
 use rdkafka::types::RDKafkaConfRes;
 use thalweg_schemas::definition::stream::StreamDefinition;
 
-use crate::config::{SpeedConfig, kafka_properties, member_properties};
-use crate::connections::{Properties, table_of};
+use crate::config::{SpeedConfig, kafka_properties, member_properties, producer_properties};
+use crate::connections::{KafkaConnections, Properties, table_of};
 use crate::kafka::secrets::{is_reference, resolve};
 use crate::{Error, Result};
 
@@ -42,6 +42,24 @@ impl<'a> ClientProperties<'a> {
     /// Errors: those of [`Self::of_reader`].
     pub(crate) fn of_member(config: &SpeedConfig, stream: &'a StreamDefinition) -> Result<Self> {
         Self::look_up(stream, member_properties(stream, config)?)
+    }
+
+    /// The configuration of a client that writes, with these properties over the defaults of this layer, and those
+    /// under the user's.
+    ///
+    /// Errors: those of [`Self::of_reader`].
+    pub(crate) fn of_producer(
+        kafka: &KafkaConnections,
+        stream: &'a StreamDefinition,
+        defaults: Properties,
+        fixed: Properties,
+    ) -> Result<Self> {
+        Self::look_up(stream, producer_properties(stream, kafka, defaults, fixed)?)
+    }
+
+    /// The value of a property.
+    pub(crate) fn get(&self, property: &str) -> Option<&str> {
+        self.properties.get(property).map(String::as_str)
     }
 
     fn look_up(stream: &'a StreamDefinition, written: BTreeMap<String, String>) -> Result<Self> {
@@ -106,7 +124,6 @@ mod tests {
     use thalweg_kit::definitions::stream;
 
     use super::*;
-    use crate::connections::KafkaConnections;
 
     /// The error of a client with these properties in `[kafka]`, and these of the stream.
     fn fail(connection: &[(&str, &str)], own: &[(&str, &str)], named: Option<&str>) -> String {

@@ -53,6 +53,20 @@ async fn fetch(url: &str, id: u32) -> Result<FetchedSchema, Unfetched> {
 }
 
 #[tokio::test]
+async fn the_newest_schema_of_a_subject_is_found() {
+    let newest =
+        answer("200 OK", "application/json", "{\"subject\":\"t-value\",\"version\":3,\"id\":7,\"schema\":\"x\"}");
+    let unknown = answer("404 Not Found", "application/json", "{\"error_code\":40401,\"message\":\"no\"}");
+    let (url, _) =
+        server(&[("/subjects/t-value/versions/latest", newest), ("/subjects/u-value/versions/latest", unknown)]).await;
+    let registry = open(&[(URL, &format!("http://127.0.0.1:1,{url}"))]).unwrap();
+    assert_eq!(registry.newest("t-value").await, Ok(7));
+    let refused = registry.newest("u-value").await.unwrap_err();
+    assert_eq!((refused.reason, refused.is_unknown), (format!("the registry at {url} has no subject `u-value`"), true));
+    assert!(!registry.newest("w-value").await.unwrap_err().is_unknown);
+}
+
+#[tokio::test]
 async fn schemas_come_with_what_they_refer_to() {
     let refers = |to: &str| format!(",\"references\":[{to}]");
     let to = |subject: &str| format!("{{\"name\":\"n\",\"subject\":\"{subject}\",\"version\":1}}");
