@@ -190,24 +190,6 @@ impl SchemaRegistry {
         self.with_references(url, found, &format!("schema {id}")).await
     }
 
-    /// The newest schema of a subject, from the first registry that answers.
-    ///
-    /// Errors: why there is none.
-    pub(crate) async fn newest(&self, subject: &str) -> Result<FetchedSchema, Unfetched> {
-        let mut failed = Unfetched { reason: String::new(), is_unknown: false };
-        for url in &self.urls {
-            match self.ask::<SchemaAnswer>(url, &["subjects", subject, "versions", "latest"]).await {
-                Ok(found) => return self.with_references(url, found, &format!("the schema of `{subject}`")).await,
-                Err(why) if why.is_unknown => {
-                    let reason = format!("the registry at {} has no subject `{subject}`", shown(url));
-                    failed = Unfetched { reason, ..why };
-                }
-                Err(why) => failed = why,
-            }
-        }
-        Err(failed)
-    }
-
     /// A schema with those that it refers to. `name` is what errors call it.
     async fn with_references(&self, url: &Url, found: SchemaAnswer, name: &str) -> Result<FetchedSchema, Unfetched> {
         let kind = found.schema_type.as_deref().unwrap_or("AVRO");

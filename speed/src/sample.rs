@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use rdkafka::error::KafkaError;
 use rdkafka::message::Message;
+use thalweg_schemas::decode::SchemaId;
 use thalweg_schemas::definition::stream::StreamDefinition;
 use thalweg_schemas::{Frontier, Offset, Partition};
 
@@ -71,7 +72,8 @@ pub async fn newest_schema(config: &SpeedConfig, stream: &StreamDefinition) -> R
     };
     let subject = format!("{}-value", stream.topic);
     let refused = |reason| Error::FindSchema { topic: stream.topic.clone(), reason };
-    let fetched = registry.newest(&subject).await.map_err(|failed| refused(failed.reason))?;
+    let id = registry.newest(&subject).await.map_err(|failed| refused(failed.reason))?;
+    let fetched = registry.fetch(SchemaId::Number(id)).await.map_err(|failed| refused(failed.reason))?;
     let text = fetched.text.map_err(refused)?;
     Ok(Some(TopicSchema { text, references: fetched.references }))
 }

@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use arrow::datatypes::{DataType, Fields};
 
 use super::plan::{FieldStep, RecordPlan, source};
-use super::schema::{AvroSchema, LogicalType, Shape, TypeId};
+use super::schema::{AvroSchema, AvroShape, LogicalType, TypeId};
 use crate::definition::message::TimestampUnit;
 use crate::definition::types::sql_name;
 
@@ -64,10 +64,10 @@ pub(super) enum RootTarget {
 /// Errors: why they cannot be, as the end of a sentence.
 pub(super) fn root(schema: &AvroSchema, of: TypeId, columns: &Fields) -> Result<RootTarget, String> {
     match (&schema.get(of).shape, columns.as_ref()) {
-        (Shape::Record { .. }, _) => {
+        (AvroShape::Record { .. }, _) => {
             Ok(RootTarget::Record { before: Vec::new(), record: record(schema, of, columns)? })
         }
-        (Shape::Union(branches), _) => {
+        (AvroShape::Union(branches), _) => {
             let roots = branches.iter().enumerate().map(|(at, branch)| {
                 let mut found = root(schema, *branch, columns)?;
                 let (RootTarget::Record { before, .. } | RootTarget::Value { before, .. }) = &mut found;
@@ -83,7 +83,7 @@ pub(super) fn root(schema: &AvroSchema, of: TypeId, columns: &Fields) -> Result<
             }
             Err(why)
         }
-        (Shape::Null, _) => Err("the schema has null alone".into()),
+        (AvroShape::Null, _) => Err("the schema has null alone".into()),
         (_, [column]) => Ok(RootTarget::Value { before: Vec::new(), target: target(schema, of, column.data_type())? }),
         _ => Err(format!("a value is written as {}, and the stream has several columns", schema.name(of))),
     }
@@ -91,7 +91,7 @@ pub(super) fn root(schema: &AvroSchema, of: TypeId, columns: &Fields) -> Result<
 
 fn record(schema: &AvroSchema, of: TypeId, columns: &Fields) -> Result<RecordTarget, String> {
     let plan = RecordPlan::new(schema, of, columns)?;
-    let Shape::Record { fields, .. } = &schema.get(of).shape else {
+    let AvroShape::Record { fields, .. } = &schema.get(of).shape else {
         return Err(format!("{} is no record", schema.name(of)));
     };
     let targets = plan.steps.iter().zip(fields).map(|(step, field)| match step {
@@ -114,9 +114,9 @@ fn record(schema: &AvroSchema, of: TypeId, columns: &Fields) -> Result<RecordTar
 /// How a type takes null.
 fn null(schema: &AvroSchema, of: TypeId) -> Option<AvroTarget> {
     match &schema.get(of).shape {
-        Shape::Null => Some(AvroTarget::Null),
-        Shape::Union(branches) => {
-            let branch = |id: &TypeId| (schema.get(*id).shape == Shape::Null).then_some(AvroTarget::Null);
+        AvroShape::Null => Some(AvroTarget::Null),
+        AvroShape::Union(branches) => {
+            let branch = |id: &TypeId| (schema.get(*id).shape == AvroShape::Null).then_some(AvroTarget::Null);
             let branches: Vec<_> = branches.iter().map(branch).collect();
             branches.iter().any(Option::is_some).then_some(AvroTarget::Union(branches))
         }
@@ -131,10 +131,10 @@ fn target(schema: &AvroSchema, of: TypeId, column: &DataType) -> Result<AvroTarg
     use DataType as T;
     let found = schema.get(of);
     let refused = || format!("{} is read from {}, and is not written as it", sql_name(column), schema.name(of));
-    let is_int = found.shape == Shape::Int;
+    let is_int = found.shape == AvroShape::Int;
     Ok(match (&found.shape, found.logical, column) {
-        (Shape::Null, ..) => AvroTarget::Null,
-        (Shape::Union(branches), ..) => {
+        (AvroShape::Null, ..) => AvroTarget::Null,
+        (AvroShape::Union(branches), ..) => {
             let targets: Vec<_> = branches.iter().map(|branch| target(schema, *branch, column)).collect();
             let takes = |found: &Result<AvroTarget, String>| !matches!(found, Err(_) | Ok(AvroTarget::Null));
             if !targets.iter().any(takes) {
@@ -142,32 +142,32 @@ fn target(schema: &AvroSchema, of: TypeId, column: &DataType) -> Result<AvroTarg
             }
             AvroTarget::Union(targets.into_iter().map(Result::ok).collect())
         }
-        (Shape::Boolean, _, T::Boolean) => AvroTarget::Boolean,
-        (Shape::Int, None | Some(LogicalType::Date), T::Date32) => AvroTarget::Date,
-        (Shape::Long, Some(LogicalType::Timestamp(unit)), T::Timestamp(..)) => AvroTarget::Timestamp(unit),
-        (Shape::Int | Shape::Long, None, T::Timestamp(..)) => AvroTarget::Moment { is_int },
-        (Shape::Int, None, T::Int8 | T::Int16 | T::Int32 | T::Int64) => AvroTarget::Int,
-        (Shape::Long, None, T::Int8 | T::Int16 | T::Int32 | T::Int64) => AvroTarget::Long,
-        (Shape::Float, _, T::Float32 | T::Float64) => AvroTarget::Float,
-        (Shape::Double, _, T::Float64) => AvroTarget::Double,
-        (Shape::Bytes, Some(LogicalType::Decimal { scale }), T::Decimal128(..)) => {
+        (AvroShape::Boolean, _, T::Boolean) => AvroTarget::Boolean,
+        (AvroShape::Int, None | Some(LogicalType::Date), T::Date32) => AvroTarget::Date,
+        (AvroShape::Long, Some(LogicalType::Timestamp(unit)), T::Timestamp(..)) => AvroTarget::Timestamp(unit),
+        (AvroShape::Int | AvroShape::Long, None, T::Timestamp(..)) => AvroTarget::Moment { is_int },
+        (AvroShape::Int, None, T::Int8 | T::Int16 | T::Int32 | T::Int64) => AvroTarget::Int,
+        (AvroShape::Long, None, T::Int8 | T::Int16 | T::Int32 | T::Int64) => AvroTarget::Long,
+        (AvroShape::Float, _, T::Float32 | T::Float64) => AvroTarget::Float,
+        (AvroShape::Double, _, T::Float64) => AvroTarget::Double,
+        (AvroShape::Bytes, Some(LogicalType::Decimal { scale, .. }), T::Decimal128(..)) => {
             AvroTarget::Decimal { scale, size: None }
         }
-        (Shape::Fixed { size, .. }, Some(LogicalType::Decimal { scale }), T::Decimal128(..)) => {
+        (AvroShape::Fixed { size, .. }, Some(LogicalType::Decimal { scale, .. }), T::Decimal128(..)) => {
             AvroTarget::Decimal { scale, size: Some(*size) }
         }
         (_, Some(LogicalType::Decimal { .. } | LogicalType::Duration), _) => return Err(refused()),
-        (Shape::Text | Shape::Bytes, _, T::Utf8) | (Shape::Bytes, _, T::Binary) => AvroTarget::Bytes,
-        (Shape::Text, _, T::Binary) => AvroTarget::Text,
-        (Shape::Enum { symbols, .. }, _, T::Utf8) => {
+        (AvroShape::Text | AvroShape::Bytes, _, T::Utf8) | (AvroShape::Bytes, _, T::Binary) => AvroTarget::Bytes,
+        (AvroShape::Text, _, T::Binary) => AvroTarget::Text,
+        (AvroShape::Enum { symbols, .. }, _, T::Utf8) => {
             AvroTarget::Symbol(symbols.iter().zip(0i64..).map(|(symbol, at)| (symbol.clone(), at)).collect())
         }
-        (Shape::Fixed { .. }, Some(LogicalType::Uuid), T::Utf8) => AvroTarget::Uuid,
-        (Shape::Fixed { size, .. }, _, T::Binary) => AvroTarget::Fixed(*size),
-        (Shape::Array(items), _, T::List(item)) => {
+        (AvroShape::Fixed { .. }, Some(LogicalType::Uuid), T::Utf8) => AvroTarget::Uuid,
+        (AvroShape::Fixed { size, .. }, _, T::Binary) => AvroTarget::Fixed(*size),
+        (AvroShape::Array(items), _, T::List(item)) => {
             AvroTarget::List(Box::new(target(schema, *items, item.data_type())?))
         }
-        (Shape::Record { .. }, _, T::Struct(fields)) => AvroTarget::Record(record(schema, of, fields)?),
+        (AvroShape::Record { .. }, _, T::Struct(fields)) => AvroTarget::Record(record(schema, of, fields)?),
         // In the words of the reader, if it takes none either.
         _ => return Err(source(schema, of, column).err().unwrap_or_else(refused)),
     })
