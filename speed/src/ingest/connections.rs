@@ -152,6 +152,9 @@ impl<'a> Connections<'a> {
 
     /// Makes the consumer stop reading these partitions. Messages that were drained before still count.
     pub(super) fn unassign(&mut self, partitions: BTreeSet<Partition>) -> Result<()> {
+        if partitions.is_empty() {
+            return Ok(());
+        }
         self.commands += 1;
         self.command(ConsumerCommand::Unassign(partitions))
     }
