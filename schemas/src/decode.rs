@@ -194,21 +194,22 @@ impl Decoder {
 /// Errors: the two names that a column could take, and the column.
 pub fn match_columns(columns: &SchemaRef, names: &[&str]) -> Result<Vec<Option<usize>>, [String; 3]> {
     let known = FieldNames::new(columns.fields());
-    let mut taken: Vec<Option<(usize, bool)>> = vec![None; columns.fields().len()];
-    for (at, name) in names.iter().enumerate() {
-        let Some((column, exact)) = known.place(name) else { continue };
-        match taken[column] {
-            Some((other, before)) if before == exact => {
-                return Err([names[other].to_owned(), (*name).to_owned(), known.name(column).to_owned()]);
-            }
-            Some((_, true)) => {}
-            _ => taken[column] = Some((at, exact)),
-        }
-    }
     let mut matched = vec![None; names.len()];
-    for (column, from) in taken.iter().enumerate() {
-        if let Some((at, _)) = from {
-            matched[*at] = Some(column);
+    let mut taken: Vec<Option<(usize, bool)>> = vec![None; columns.fields().len()];
+    // A name that is written like the column is preferred, wherever it stands.
+    for exactly in [true, false] {
+        for (at, name) in names.iter().enumerate() {
+            let Some((column, exact)) = known.place(name).filter(|(_, exact)| *exact == exactly) else { continue };
+            match taken[column] {
+                Some((other, before)) if before == exact => {
+                    return Err([names[other].to_owned(), (*name).to_owned(), known.name(column).to_owned()]);
+                }
+                Some(_) => {}
+                None => {
+                    taken[column] = Some((at, exact));
+                    matched[at] = Some(column);
+                }
+            }
         }
     }
     Ok(matched)

@@ -287,12 +287,14 @@ def test_a_transaction_is_all_or_nothing(server, tmp_path):
     bad = tmp_path / "bad.csv"
     bad.write_text(file.read_text() + "nothing\n")
     failed(produce(server, "--file", bad, "--transactional"), "the transaction was aborted")
-    stopped = begin(server, "--file", file, "--transactional", "--rate", "500/s")
+    again = write(tmp_path / "again.csv", rows)
+    stopped = begin(server, "--file", again, "--transactional", "--rate", "500/s")
     killed = begin(server, "--file", file, "--transactional", "--rate", "500/s", "--key", "id")
     time.sleep(3)
     stopped.send_signal(signal.SIGINT)
     out, err = stopped.communicate(timeout=60)
-    assert stopped.returncode == 1, (out, err)
+    assert stopped.returncode == 1 and b"delivered 0 rows" in out, (out, err)
+    assert b"stopped before the end" in err and b"the transaction was aborted" in err, err
     killed.kill()
     killed.wait()
     done = produce(server, "--file", file, "--transactional")

@@ -205,6 +205,8 @@ fn names_of_a_file_meet_columns_in_any_case() {
     check(&["b", "B"], Ok(&[None, Some(1)]));
     check(&["A", "a"], Ok(&[None, Some(0)]));
     check(&["a", "A"], Ok(&[Some(0), None]));
+    check(&["A", "A", "a"], Ok(&[None, None, Some(0)]));
+    check(&["A", "A"], Err(["A", "A", "a"]));
     check(&["c", "c"], Err(["c", "c", "c"]));
 }
 

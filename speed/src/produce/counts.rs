@@ -57,8 +57,10 @@ impl RowCounts {
         self.last.store(number, Relaxed);
     }
 
+    /// Counts a row that is not sent, and so is not under way.
     pub(super) fn would_send(&self, bytes: usize) {
         self.sent.fetch_add(1, Relaxed);
+        self.delivered.fetch_add(1, Relaxed);
         self.bytes.fetch_add(bytes as u64, Relaxed);
     }
 

@@ -163,7 +163,7 @@ impl RowReader {
         Ok(matched)
     }
 
-    /// Adds a row as a JSON object. Returns false if no more rows are wanted.
+    /// Adds a row as a JSON object, if it is wanted. Returns false if no more rows are.
     pub(super) fn add(&mut self, number: u64, object: &[u8]) -> bool {
         if self.left == 0 {
             return false;
@@ -172,7 +172,7 @@ impl RowReader {
         self.objects.push(Partition(0), Offset(0), None, Some(object));
         self.numbers.push(number);
         self.bytes += object.len();
-        true
+        self.left > 0
     }
 
     /// The number of rows that were added since [`Self::take`].

@@ -110,7 +110,9 @@ fn fields_of_csv_are_read_by_their_columns() {
     refuse(Csv, "a\n1\nx\n", "f, row 2: the value of `a` is not a valid INT: its text is not a number");
     refuse(Csv, "l\n\"1],\"\"a\"\":[2\"\n", "f, row 1: the value of `l` is not a valid INT[]: it is text");
     refuse(Csv, "", "f does not fit: it has no line with the names of columns");
-    refuse(Csv, "A,a,A\n1,2,3\n", "f does not fit: `A` and `A` are both `a`");
+    refuse(Csv, "A,A\n1,2\n", "f does not fit: `A` and `A` are both `a`");
+    let short = "f does not fit: incorrect number of fields for line 2, expected 2 got 1";
+    refuse(Csv, "a,b\n1\n", short);
     let none = "f does not fit: no column is one of the stream's: it has `x`, and the stream `a`, `b`, `t`, `f`, `y`, \
                 `o`, `l`";
     refuse(Csv, "x\n1\n", none);
