@@ -13,6 +13,7 @@ import pyarrow.csv
 import pyarrow.parquet
 import pytest
 from confluent_kafka import Consumer
+from harness.avro_producer import logical, optional, record
 from harness.thalweg import binary, environment, free_port, run
 from harness.wait import until
 
@@ -344,6 +345,44 @@ def test_definitions_of_files_and_other_formats(kafka, place, tmp_path):
     consumer.close()
     values = [message.value() for message in found]
     assert values == [b"first", None, b"\x02\x02\x02x\x02" + zigzag(1_714_521_600_000), b"\x04\x00\x00"]
+
+
+def test_a_registry_and_lines_take_rows_too(kafka, registry, thalweg, place, tmp_path):
+    """Avro in Confluent's wire format by the newest schema of the registry, CSV and TSV; what is sent is what is read."""
+    fields = [
+        ("id", "long"),
+        ("name", optional("string")),
+        ("at", optional(logical("timestamp-micros", "long"))),
+        ("price", optional(logical("decimal", "bytes", precision=20, scale=4))),
+    ]
+    to_kafka = ["--kafka", f"bootstrap.servers={kafka.bootstrap}", "--kafka", f"schema.registry.url={registry.url}"]
+    rows = table(500).select(["id", "name", "price", "at"])
+    file = write(tmp_path / "rows.parquet", rows)
+    server = thalweg(kafka={"schema.registry.url": registry.url}).start()
+    for format in ["avro", "csv", "tsv"]:
+        kafka.create_topic(f"{place}-{format}", PARTITIONS)
+        columns = "id BIGINT, name STRING, price DECIMAL(20,4), at TIMESTAMP"
+        server.ddl(
+            f"CREATE EXTERNAL TABLE {format}s ({columns}) STORED AS KAFKA LOCATION '{place}-{format}' "
+            f"OPTIONS ('format' '{format}')"
+        )
+    missing = server.cli("produce", "avros", *to_kafka, "--file", file)
+    failed(missing, f"{place}-avro-value", "register")
+    registry.register(f"{place}-avro-value", record("Row", *fields))
+    for format in ["avro", "csv"]:
+        sent = server.cli("produce", f"{format}s", *to_kafka, "--file", file)
+        assert sent.returncode == 0, sent.stderr
+        counted = f"SELECT count(*) AS n FROM {format}s"
+        server.until(lambda counted=counted: count(server, counted) == 500, "all rows", 60)
+        got = server.sql(f"SELECT id, name, CAST(price AS STRING), at FROM {format}s ORDER BY id").rows
+        for found, wanted in zip(got, rows.to_pylist(), strict=True):
+            price = None if wanted["price"] is None else str(wanted["price"])
+            at = None if wanted["at"] is None else wanted["at"]
+            assert found[:3] == (wanted["id"], wanted["name"], price), found
+            assert (found[3] and datetime.datetime.fromisoformat(found[3])) == at, found
+    # The names have line breaks, which no line with tabs holds.
+    refused = server.cli("produce", "tsvs", *to_kafka, "--file", file)
+    failed(refused, "a tab or a line break")
 
 
 def zigzag(number):
