@@ -82,6 +82,8 @@ def test_columns_come_while_messages_flow(kafka, thalweg, place):
 
     flow.start()
     server.ddl("ALTER TABLE s ADD COLUMN n INT")
+    for _ in range(30):
+        assert server.sql("SELECT count(*), count(n) FROM s").rows[0][0] >= 300
     server.ddl("CREATE MATERIALIZED VIEW by_n AS SELECT n, count(*) AS c FROM s GROUP BY n")
     with pytest.raises(Refused, match="has a column `n` already"):
         server.ddl("ALTER TABLE s ADD COLUMN n INT")

@@ -128,6 +128,10 @@ pub(super) fn pin(
         }
     }
     let rows = || -> Result<PinnedRows> {
+        let held = snapshot.rows.iter().rev().find_map(|chunk| chunk.batches.first());
+        if held.is_some_and(|rows| rows.schema() != wanted.stream.definition.row_schema()) {
+            return Err(not_held("its rows are read again, because it has another definition now".into()));
+        }
         let archived = &snapshot.master.frontier;
         let above = rows_above(archived, &snapshot.rows, &snapshot.frontier);
         Ok(PinnedRows {
