@@ -5,6 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
+use arrow::datatypes::SchemaRef;
 use thalweg_schemas::catalog::CompiledView;
 use thalweg_schemas::realtime::snapshot::{RowsChunk, StreamHandle, StreamSnapshot};
 use thalweg_schemas::realtime::tile::tile;
@@ -128,8 +129,7 @@ pub(super) fn pin(
         }
     }
     let rows = || -> Result<PinnedRows> {
-        let held = snapshot.rows.iter().rev().find_map(|chunk| chunk.batches.first());
-        if held.is_some_and(|rows| rows.schema() != wanted.stream.definition.row_schema()) {
+        if !are_of(&snapshot.rows, &wanted.stream.definition.row_schema()) {
             return Err(not_held("its rows are read again, because it has another definition now".into()));
         }
         let archived = &snapshot.master.frontier;
@@ -174,6 +174,13 @@ fn pin_view(view: &Arc<CompiledView>, snapshot: &StreamSnapshot, published: &Pub
         other => Error::Shared(other),
     })?;
     Ok(PinnedView { view: Arc::clone(view), batch, cut, tiles: Tiles::Local(tiles) })
+}
+
+/// False if rows were read under another definition, which has another schema. All chunks of a snapshot were read under
+/// one.
+fn are_of(chunks: &[Arc<RowsChunk>], schema: &SchemaRef) -> bool {
+    let held = chunks.iter().rev().find_map(|chunk| chunk.batches.first());
+    held.is_none_or(|rows| rows.schema_ref() == schema)
 }
 
 /// Returns the chunks with rows of `[archived, frontier)`, or why they leave a gap.

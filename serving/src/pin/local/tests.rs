@@ -1,5 +1,7 @@
 //! Rows above the archive: every gap is refused, and every gapless run of chunks is found.
 
+use arrow::datatypes::{DataType, Field, Schema};
+use arrow::record_batch::RecordBatch;
 use thalweg_schemas::Partition;
 
 use super::*;
@@ -52,4 +54,18 @@ fn a_partition_that_appears_starts_at_zero() {
     assert_eq!(rows_above(&at(5), &chunks, &second(4)).unwrap().len(), 2);
     let gap = [chunk(at(5), at(9)), chunk(second(2), second(4))];
     assert!(rows_above(&at(5), &gap, &second(4)).is_err());
+}
+
+#[test]
+fn rows_of_an_older_definition_are_none_of_a_newer_one() {
+    let schema = |columns: &[&str]| -> SchemaRef {
+        let fields = columns.iter().map(|name| Field::new(*name, DataType::Int64, true));
+        Arc::new(Schema::new(fields.collect::<Vec<_>>()))
+    };
+    let chunk = |batches: Vec<RecordBatch>| Arc::new(RowsChunk { from: at(0), to: at(1), batches, bytes: 0 });
+    let rows = || chunk(vec![RecordBatch::new_empty(schema(&["a"]))]);
+    let (older, newer) = (schema(&["a"]), schema(&["a", "b"]));
+    assert!(are_of(&[], &newer) && are_of(&[chunk(Vec::new())], &newer));
+    assert!(are_of(&[rows(), chunk(Vec::new())], &older));
+    assert!(!are_of(&[rows(), chunk(Vec::new())], &newer));
 }
