@@ -32,14 +32,16 @@ use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, Int32Array, Int64Array, StringBuilder, TimestampMicrosecondArray, UInt32Array};
 use arrow::compute::take;
-use arrow::datatypes::{Schema, SchemaRef};
+use arrow::datatypes::{Field, Schema, SchemaRef};
 use arrow::error::ArrowError;
-use arrow::record_batch::RecordBatch;
+use arrow::record_batch::{RecordBatch, RecordBatchOptions};
 
 use crate::definition::message::KeptPart;
 use crate::definition::stream::{RecordFormat, StreamDefinition};
+use crate::definition::types::sql_name;
 use crate::{Error, Offset, Partition, Result, StreamName};
 use avro::AvroReader;
+use columns::ColumnBuilder;
 use csv::{CsvReader, Separator};
 use fields::FieldNames;
 use json::JsonReader;
@@ -67,6 +69,23 @@ struct Parsed {
     columns: RecordBatch,
     /// Why each message could not be read; `None` for messages that could.
     reasons: Vec<Option<Reason>>,
+}
+
+impl Parsed {
+    /// The values of `columns` with the schema `of`, and a reason or none for each of them.
+    ///
+    /// Errors: a bug in this program: the columns have other types or lengths.
+    fn new(of: &SchemaRef, columns: Vec<ColumnBuilder>, reasons: Vec<Option<Reason>>) -> Result<Self, ArrowError> {
+        let arrays = columns.into_iter().map(ColumnBuilder::finish).collect::<Result<_, _>>()?;
+        let rows = RecordBatchOptions::new().with_row_count(Some(reasons.len()));
+        Ok(Self { columns: RecordBatch::try_new_with_options(Arc::clone(of), arrays, &rows)?, reasons })
+    }
+}
+
+/// Why a value was not taken into its column.
+fn refused_value(column: &Field, why: &str) -> Reason {
+    let (name, wanted) = (column.name(), sql_name(column.data_type()));
+    format!("the value of `{name}` is not a valid {wanted}: {why}").into()
 }
 
 /// The reader of a stream's format.

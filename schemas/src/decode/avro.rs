@@ -34,7 +34,6 @@ use std::sync::Arc;
 
 use arrow::datatypes::SchemaRef;
 use arrow::error::ArrowError;
-use arrow::record_batch::{RecordBatch, RecordBatchOptions};
 use parking_lot::RwLock;
 use uuid::Uuid;
 
@@ -45,9 +44,8 @@ use self::plan::{RecordPlan, ValueSource};
 use self::schema::{AvroSchema, AvroShape, TypeId};
 use self::value::RecordError;
 use super::columns::{ColumnBuilder, columns};
-use super::{Messages, Parsed, Reason};
+use super::{Messages, Parsed, Reason, refused_value};
 use crate::definition::message::{AvroFraming, AvroOptions, TimestampUnits};
-use crate::definition::types::sql_name;
 use crate::{Offset, Partition};
 
 pub(crate) use write::AvroWriter;
@@ -192,15 +190,7 @@ impl AvroReader {
             };
             reasons.push(refused.map(|why| format!("{why}{name}").into()));
         }
-        let columns = columns.into_iter().map(ColumnBuilder::finish);
-        Ok(Parsed {
-            columns: RecordBatch::try_new_with_options(
-                Arc::clone(&self.columns),
-                columns.collect::<Result<_, _>>()?,
-                &RecordBatchOptions::new().with_row_count(Some(messages.len())),
-            )?,
-            reasons,
-        })
+        Parsed::new(&self.columns, columns, reasons)
     }
 
     fn writer(&self, name: WriterName) -> Result<KnownWriter, ArrowError> {
@@ -217,9 +207,7 @@ impl AvroReader {
         match append_root(&writer.schema, &writer.plan, columns, &mut bytes) {
             Ok(()) => {}
             Err(RecordError::Column(at, why)) => {
-                let field = self.columns.field(at);
-                let wanted = sql_name(field.data_type());
-                return Err(format!("the value of `{}` is not a valid {wanted}: {why}", field.name()).into());
+                return Err(refused_value(self.columns.field(at), &why));
             }
             Err(RecordError::Field(name, why)) => {
                 return Err(format!("the field `{name}` cannot be read: {why}").into());

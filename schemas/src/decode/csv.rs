@@ -21,17 +21,14 @@
 //! reject.
 
 use std::borrow::Cow;
-use std::sync::Arc;
 
 use arrow::datatypes::{DataType, SchemaRef};
 use arrow::error::ArrowError;
-use arrow::record_batch::{RecordBatch, RecordBatchOptions};
 
 use super::columns::{ColumnBuilder, columns};
 use super::texts;
-use super::{Messages, Parsed, Reason};
+use super::{Messages, Parsed, Reason, refused_value};
 use crate::definition::message::TimestampUnits;
-use crate::definition::types::sql_name;
 
 /// What is between values.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -74,15 +71,7 @@ impl CsvReader {
                 }
             });
         }
-        let columns = columns.into_iter().map(ColumnBuilder::finish);
-        Ok(Parsed {
-            columns: RecordBatch::try_new_with_options(
-                Arc::clone(&self.columns),
-                columns.collect::<Result<_, _>>()?,
-                &RecordBatchOptions::new().with_row_count(Some(messages.len())),
-            )?,
-            reasons,
-        })
+        Parsed::new(&self.columns, columns, reasons)
     }
 
     /// The values of a message, one for each column.
@@ -113,8 +102,7 @@ impl CsvReader {
             if let Err(why) = column.append(value.as_deref())
                 && refused.is_none()
             {
-                let wanted = sql_name(field.data_type());
-                refused = Some(format!("the value of `{}` is not a valid {wanted}: {why}", field.name()).into());
+                refused = Some(refused_value(field, &why));
             }
         }
         refused

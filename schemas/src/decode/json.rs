@@ -27,18 +27,14 @@
 //! Invariant: a row's values equal the values in its message, and no byte of a message reaches the row of another
 //! message.
 
-use std::sync::Arc;
-
 use arrow::datatypes::SchemaRef;
 use arrow::error::ArrowError;
-use arrow::record_batch::{RecordBatch, RecordBatchOptions};
 use serde::de::IgnoredAny;
 
 use super::columns::columns;
 use super::fields::{FieldNames, FieldValues};
-use super::{Messages, Parsed, Reason};
+use super::{Messages, Parsed, Reason, refused_value};
 use crate::definition::message::TimestampUnits;
-use crate::definition::types;
 
 /// Reads JSON messages into the columns of a schema.
 #[derive(Debug)]
@@ -71,23 +67,12 @@ impl JsonReader {
                 if let Err(why) = column.append(values.raw(c))
                     && reason.is_none()
                 {
-                    let field = self.columns.field(c);
-                    let wanted = types::sql_name(field.data_type());
-                    let value = format!("the value of `{}` is not a valid {wanted}", field.name());
-                    reason = Some(format!("{value}: {why}").into());
+                    reason = Some(refused_value(self.columns.field(c), &why));
                 }
             }
             reasons.push(reason);
         }
-        let columns = columns.into_iter().map(|c| c.finish());
-        Ok(Parsed {
-            columns: RecordBatch::try_new_with_options(
-                Arc::clone(&self.columns),
-                columns.collect::<Result<_, _>>()?,
-                &RecordBatchOptions::new().with_row_count(Some(messages.len())),
-            )?,
-            reasons,
-        })
+        Parsed::new(&self.columns, columns, reasons)
     }
 
     /// Fills `values` with the values of one message.
