@@ -14,6 +14,7 @@ pub(crate) mod status;
 pub(crate) mod sql;
 
 pub(crate) mod produce;
+pub(crate) mod rejects;
 
 pub(crate) mod demo;
 

@@ -30,7 +30,7 @@ use tokio::runtime::Handle;
 use url::Url;
 
 use crate::error::nearest::nearest;
-use crate::{Error, Result, StreamName, ViewId};
+use crate::{Error, Partition, Result, StreamName, ViewId};
 
 /// The longest time of one request to an object store; a longer request is aborted and retried. The option `timeout`
 /// overrides this value.
@@ -135,6 +135,11 @@ impl Warehouse {
     /// The folder of a view's leases: numbered files that name the process that computes the view.
     pub fn lease_path(view: &ViewId) -> Path {
         Path::from_iter(["leases", view.as_str()])
+    }
+
+    /// The folder of the leases of a stream's amendments.
+    pub fn amendments_lease_path(stream: &StreamName, partition: Partition) -> Path {
+        Path::from_iter(["leases".to_owned(), format!("{stream}.{partition}")])
     }
 
     /// The folder of the failures of runs, with one object per view.

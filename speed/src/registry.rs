@@ -15,7 +15,8 @@ use reqwest::header::CONTENT_TYPE;
 use reqwest::{Certificate, Client, RequestBuilder, StatusCode, Url};
 use serde::Deserialize;
 use thalweg_schemas::decode::SchemaId;
-use thalweg_schemas::definition::stream::StreamDefinition;
+use thalweg_schemas::definition::message::AvroFraming;
+use thalweg_schemas::definition::stream::{RecordFormat, StreamDefinition};
 use thalweg_schemas::reference::look_up;
 
 use crate::config::SpeedConfig;
@@ -131,6 +132,14 @@ impl SchemaRegistry {
             token: property(TOKEN)?,
             cache: config.schemas.clone(),
         })
+    }
+
+    /// The registry of a stream whose messages name their schemas by ids; `None` for other streams.
+    ///
+    /// Errors: those of [`Self::open`].
+    pub(crate) fn needed(config: &SpeedConfig, stream: &StreamDefinition) -> Result<Option<Self>> {
+        let needs = stream.format == RecordFormat::Avro && stream.messages.avro.framing == AvroFraming::Confluent;
+        needs.then(|| Self::open(config, stream)).transpose()
     }
 
     /// The schema with an id.
