@@ -13,6 +13,7 @@ pub(crate) mod status;
 
 pub(crate) mod sql;
 
+pub(crate) mod load;
 pub(crate) mod produce;
 pub(crate) mod rejects;
 

@@ -58,6 +58,13 @@ pub enum Error {
     },
     #[error("the lease in {path} was not taken: {reason}")]
     Lease { path: String, reason: String },
+    #[error("{pattern} cannot be loaded: {reason}")]
+    FindFiles { pattern: String, reason: String },
+    #[error(
+        "{file} is in stream `{stream}`, and has changed since; give what is new in it another name, because rows that \
+         have entered stay"
+    )]
+    FileChanged { stream: StreamName, file: String },
     #[error("the condition `{condition}` cannot choose rejects: {reason}")]
     ChooseRejects { condition: String, reason: String },
     #[error("reading rejects of stream `{stream}` again: {reason}")]
@@ -97,6 +104,7 @@ impl Error {
             // Another program has written to the table, which concerns its stream or its view alone.
             Error::UnderstandLog { .. } => Fault::User,
             Error::MatchSchema { .. } | Error::MapSchema { .. } | Error::ChooseRejects { .. } => Fault::User,
+            Error::FindFiles { .. } | Error::FileChanged { .. } => Fault::User,
             Error::Store { source, .. } => store_fault(source),
             Error::Lease { .. } | Error::Amending { .. } => Fault::Transient,
             Error::ReadAgain { fault, .. } => *fault,

@@ -49,7 +49,7 @@ pub use group::discovery::{members, workers};
 pub use ingest::ingest;
 pub use kafka::channel::{BatchSender, BrokerStatus, ConsumerCommand, Drained, Source};
 pub use kafka::headers::expects_panic;
-pub use produce::{FileFormat, Loss, ProduceCounts, ProducePlan, Produced, RowsFrom, produce};
+pub use produce::{Loss, ProduceCounts, ProducePlan, Produced, RowsFrom, produce};
 pub use reread::Rereading;
 pub use run::{record_origins, run};
 pub use sample::{TopicSchema, newest_messages, newest_schema};
