@@ -61,6 +61,8 @@ pub struct Settings {
     metrics_open: bool,
     #[serde(deserialize_with = "switch")]
     pub(crate) replica_definitions: bool,
+    #[serde(deserialize_with = "access::names")]
+    pub(crate) copy_from: Vec<String>,
     #[serde(deserialize_with = "count")]
     pub(crate) http_connections: usize,
     #[serde(deserialize_with = "duration")]

@@ -11,6 +11,7 @@ mod parts;
 mod process;
 
 mod calls;
+mod loads;
 
 mod audit;
 mod streams;

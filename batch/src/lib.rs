@@ -40,7 +40,7 @@ pub use archive::Archive;
 pub use error::{Error, Result};
 pub use failed_runs::follow_failures;
 pub use follow::{follow_masters, follow_published};
-pub use load::{LoadPlan, LoadProgress, load};
+pub use load::{LoadPlan, LoadProgress, LoadedReport, load};
 pub use promote::promote;
 pub use retry::{RetryProgress, RetryScope, retry_rejects};
 pub use run::{BatchConfig, Progress, run_view, run_views};

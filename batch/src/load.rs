@@ -40,6 +40,8 @@ const DIGITS: usize = 16;
 pub struct LoadPlan {
     /// Paths and URLs; names may have `*`, `?` and `[…]`.
     pub from: Vec<String>,
+    /// Paths and URLs below which files must be; `None`: they may be anywhere.
+    pub within: Option<Vec<String>>,
     /// The format of all files; `None`: what the end of each name tells.
     pub format: Option<FileFormat>,
     /// Rows that do not fit are counted and left out.
@@ -65,6 +67,29 @@ pub struct LoadProgress {
     pub current: Option<String>,
 }
 
+/// What a load has done, as a sentence.
+#[derive(Debug)]
+pub struct LoadedReport<'a> {
+    pub loaded: &'a LoadProgress,
+    pub dry_run: bool,
+    pub skipped: u64,
+}
+
+impl std::fmt::Display for LoadedReport<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let LoadProgress { files, before, rows, .. } = self.loaded;
+        let verb = if self.dry_run { "would enter" } else { "have entered" };
+        write!(f, "{rows} rows of {} files {verb}", files - before)?;
+        if *before > 0 {
+            write!(f, "; {before} files were there before")?;
+        }
+        if self.skipped > 0 {
+            write!(f, "; {} rows were left out", self.skipped)?;
+        }
+        Ok(())
+    }
+}
+
 /// Loads files into `stream`. Files that have entered before are left out. `notes` has what users should know of the
 /// files.
 ///
@@ -81,7 +106,7 @@ pub async fn load(
     let name = &stream.definition.name;
     let mut files = Vec::new();
     for pattern in &plan.from {
-        for file in find(pattern, &plan.storage).await? {
+        for file in find(pattern, plan.within.as_deref(), &plan.storage).await? {
             let format = plan.format.or_else(|| FileFormat::of_name(&file.url));
             let lacks = || Error::FindFiles {
                 pattern: file.url.clone(),

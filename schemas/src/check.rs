@@ -124,6 +124,7 @@ impl Check {
             | Statement::DropStream { .. }
             | Statement::DropView { .. }
             | Statement::Comment { .. }
+            | Statement::CopyFrom(_)
             | Statement::Query(_) => Vec::new(),
         }
     }

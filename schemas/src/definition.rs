@@ -34,6 +34,7 @@ pub mod repeats;
 mod avro_options;
 mod column;
 mod comment;
+mod copy_from;
 mod create_stream;
 mod create_view;
 

@@ -32,6 +32,8 @@ pub enum Error {
          the setting http_hosts"
     )]
     AskOtherHost { host: String },
+    #[error("COPY loads files, and is sent on its own")]
+    MixCopy,
     #[error("{0}")]
     Deny(AccessDenied),
     #[error("the request did not arrive within {seconds} s; send it faster, or raise the setting http_timeout")]
@@ -220,6 +222,7 @@ impl Error {
             | Error::FindSession
             | Error::TakeAnswer { .. }
             | Error::MixStatements { .. }
+            | Error::MixCopy
             | Error::ChangeByQuery(_)
             | Error::RefusePairs { .. }
             | Error::RefuseSize { .. }
@@ -340,7 +343,7 @@ impl Error {
             Error::SetOption { .. } => ErrorCode::BadOption,
             Error::BindParameters { .. } => ErrorCode::BadParameter,
             Error::FindStatement => ErrorCode::Empty,
-            Error::MixStatements { .. } => ErrorCode::MixedStatements,
+            Error::MixStatements { .. } | Error::MixCopy => ErrorCode::MixedStatements,
             Error::ChangeByQuery(_) => ErrorCode::ReadOnly,
             Error::NotReady { .. } => ErrorCode::NotReady,
             Error::NotHeld { .. } => ErrorCode::NotHeld,

@@ -85,6 +85,11 @@ impl World {
                     }
                 })
             }),
+            load: Arc::new(|files| {
+                Box::pin(
+                    async move { Ok((format!("1 rows of {} have entered", files.from), vec!["a note".to_owned()])) },
+                )
+            }),
             batch: Arc::new(|request| Box::pin(async move { Ok(RunList { runs: vec![ran("totals", request.full)] }) })),
             metrics: Arc::new(Metrics::new()),
             settings: Arc::from([]),

@@ -12,6 +12,7 @@ use futures::future::BoxFuture;
 use thalweg_schemas::api::audits::AuditList;
 use thalweg_schemas::api::runs::RunList;
 use thalweg_schemas::catalog::{Catalog, CompiledView};
+use thalweg_schemas::definition::statement::CopiedFiles;
 use thalweg_schemas::realtime::snapshot::{StreamHandle, StreamSnapshot};
 use thalweg_schemas::warehouse::versions::{Masters, Published};
 use thalweg_schemas::{Fault, Shared, StreamName, ViewName};
@@ -158,6 +159,8 @@ pub struct Sources {
     pub realtime: Realtime,
     /// `POST /v1/audit`; `None` means all views.
     pub audit: Call<Option<ViewName>, AuditList>,
+    /// `COPY stream FROM 'files'`; the answer says what was loaded, and what is to be known of the files.
+    pub load: Call<CopiedFiles, (String, Vec<String>)>,
     /// `POST /v1/batch/run`.
     pub batch: Call<BatchRequest, RunList>,
     pub metrics: Arc<Metrics>,

@@ -12,10 +12,11 @@ use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use arrow::record_batch::RecordBatch;
 use futures::stream;
 use thalweg_schemas::definition::pieces::Piece;
+use thalweg_schemas::definition::statement::CopiedFiles;
 use thalweg_schemas::definition::{self, Statement};
 
 use crate::answer::Answer;
-use crate::sources::Sources;
+use crate::sources::{CallError, Sources};
 use crate::{Error, Result};
 
 /// How long the answer to a definition waits for this process to follow the new catalog.
@@ -28,13 +29,19 @@ pub(crate) enum RequestKind {
     Query,
 }
 
-/// Errors: [`Error::Shared`] if a statement cannot be read, [`Error::FindStatement`], [`Error::MixStatements`].
+/// Errors: [`Error::Shared`] if a statement cannot be read, [`Error::FindStatement`], [`Error::MixStatements`],
+/// [`Error::MixCopy`].
 pub(crate) fn read(pieces: &[Piece<'_>]) -> Result<RequestKind> {
     let statements = definition::parse_pieces(pieces)?;
     if statements.is_empty() {
         return Err(Error::FindStatement);
     }
     let queries = statements.iter().filter(|s| matches!(s, Statement::Query(_))).count();
+    if let [_, _, ..] = &statements[..]
+        && statements.iter().any(|s| matches!(s, Statement::CopyFrom(_)))
+    {
+        return Err(Error::MixCopy);
+    }
     match (queries, statements.len() - queries) {
         (1, 0) => Ok(RequestKind::Query),
         (0, _) => Ok(RequestKind::Definitions(statements)),
@@ -62,8 +69,22 @@ pub(crate) async fn apply(sources: &Sources, definitions: Vec<Statement>) -> Res
     if tokio::time::timeout(FOLLOW_WAIT, followed).await.is_err() {
         tracing::warn!(version, "the catalog was changed but is not followed yet");
     }
-    let actions = applied.iter().map(|a| Some(a.action.clone()));
-    let warnings = applied.iter().map(|a| (!a.warnings.is_empty()).then(|| a.warnings.join("\n")));
+    answer(applied.into_iter().map(|applied| (applied.action, applied.warnings)).collect())
+}
+
+/// Loads files; the answer is as that of a definition.
+///
+/// Errors: [`Error::Call`].
+pub(crate) async fn copy(sources: &Sources, files: CopiedFiles) -> Result<Answer> {
+    let loaded = (sources.load)(files).await;
+    let loaded = loaded.map_err(|CallError { fault, message }| Error::Call { fault, message })?;
+    answer(vec![loaded])
+}
+
+/// One row for each statement: what was done, and what is to be known.
+fn answer(done: Vec<(String, Vec<String>)>) -> Result<Answer> {
+    let actions = done.iter().map(|(action, _)| Some(action.clone()));
+    let warnings = done.iter().map(|(_, warnings)| (!warnings.is_empty()).then(|| warnings.join("\n")));
     let columns: Vec<ArrayRef> =
         vec![Arc::new(actions.collect::<StringArray>()), Arc::new(warnings.collect::<StringArray>())];
     let schema = applied_schema();

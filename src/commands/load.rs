@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, anyhow};
 use clap::Args;
-use thalweg_batch::{LoadPlan, LoadProgress, load};
+use thalweg_batch::{LoadPlan, LoadProgress, LoadedReport, load};
 use thalweg_client::terminal;
 use thalweg_schemas::StreamName;
 use thalweg_schemas::catalog::CatalogStore;
@@ -71,6 +71,7 @@ pub(crate) async fn run(arguments: Arguments) -> Result<ExitCode> {
     let stream = catalog.streams.get(&name).ok_or_else(lacks)?;
     let plan = LoadPlan {
         from: arguments.files,
+        within: None,
         format: arguments.format.map(RowsFormat::of_layer),
         skip_bad: arguments.skip_bad,
         dry_run: arguments.dry_run,
@@ -99,7 +100,8 @@ pub(crate) async fn run(arguments: Arguments) -> Result<ExitCode> {
     for skip in notes.skips() {
         terminal::err(&format!("left out: {skip}"));
     }
-    terminal::out(&report(&loaded, plan.dry_run, notes.skipped()))?;
+    let report = LoadedReport { loaded: &loaded, dry_run: plan.dry_run, skipped: notes.skipped() };
+    terminal::out(&report.to_string())?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -108,20 +110,4 @@ fn line(progress: &LoadProgress, began: Instant) -> String {
     let rate = *rows as f64 / began.elapsed().as_secs_f64().max(0.001);
     let current = current.as_deref().unwrap_or_default();
     format!("{done} of {files} files, {rows} rows, {rate:.0} rows/s: {current}")
-}
-
-fn report(loaded: &LoadProgress, dry_run: bool, skipped: u64) -> String {
-    let LoadProgress { files, before, rows, .. } = loaded;
-    let new = files - before;
-    let mut text = match dry_run {
-        true => format!("{rows} rows of {new} files would enter"),
-        false => format!("{rows} rows of {new} files have entered"),
-    };
-    if *before > 0 {
-        text.push_str(&format!("; {before} files were there before"));
-    }
-    if skipped > 0 {
-        text.push_str(&format!("; {skipped} rows were left out"));
-    }
-    text
 }

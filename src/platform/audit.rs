@@ -11,6 +11,7 @@ use thalweg_batch::audit::{AuditStep, PublishedRange, audit_published, audit_vie
 use thalweg_schemas::api::audits::{AuditList, AuditReport, FailedAudit};
 use thalweg_schemas::api::runs::RunList;
 use thalweg_schemas::catalog::{Catalog, CompiledView};
+use thalweg_schemas::definition::statement::CopiedFiles;
 use thalweg_schemas::engine::threads::Threads;
 use thalweg_schemas::{Fault, Shared, ViewName};
 use thalweg_serving::{BatchRequest, Call, CallError, Metrics, Realtime, ShownSetting, Sources};
@@ -34,12 +35,18 @@ pub(super) struct Audits {
 
 impl Audits {
     /// Returns the sources of the serving layer, with these audits among them.
-    pub(super) fn sources(&self, batch: Call<BatchRequest, RunList>, metrics: Arc<Metrics>) -> Sources {
+    pub(super) fn sources(
+        &self,
+        batch: Call<BatchRequest, RunList>,
+        load: Call<CopiedFiles, (String, Vec<String>)>,
+        metrics: Arc<Metrics>,
+    ) -> Sources {
         Sources {
             shared: self.shared.clone(),
             realtime: self.realtime.clone(),
             audit: self.call(),
             batch,
+            load,
             metrics,
             settings: Arc::clone(&self.settings),
         }

@@ -51,6 +51,11 @@ impl Runs {
         Self { shared: shared.clone(), metrics: Arc::clone(metrics), threads, config }
     }
 
+    /// What other work of the batch layer needs.
+    pub(super) fn parts(&self) -> (Shared, Arc<Threads>, BatchConfig) {
+        (self.shared.clone(), Arc::clone(&self.threads), self.config.clone())
+    }
+
     /// Runs views when they are due, or at once when `wake` is notified.
     pub(super) fn schedule(self, wake: Arc<Notify>, published: watch::Sender<Arc<Published>>) -> Part {
         let Self { shared, metrics, threads, config } = self;

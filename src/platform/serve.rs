@@ -15,6 +15,7 @@ use futures::FutureExt;
 use thalweg_batch::{failed_runs, follow_failures, follow_masters, follow_published};
 use thalweg_schemas::api::runs::RunList;
 use thalweg_schemas::catalog::Catalog;
+use thalweg_schemas::definition::statement::CopiedFiles;
 use thalweg_schemas::{Fault, Shared};
 use thalweg_serving::{
     Access, BatchRequest, Call, CallError, Metrics, Realtime, Workers, WorkersAt, WorkersConfig, discover,
@@ -65,7 +66,7 @@ pub(crate) async fn serve(settings: &Settings, access: Access, opened: Opened) -
         settings: settings.shown.as_slice().into(),
     };
     let metrics = Arc::new(Metrics::new());
-    let sources = audits.sources(no_runs(), Arc::clone(&metrics));
+    let sources = audits.sources(no_runs(), no_loads(), Arc::clone(&metrics));
     let serving = settings.serving(access);
     let addresses = opened.addresses;
     let doors = opened.doors(settings)?;
@@ -105,6 +106,16 @@ fn discovery(settings: &Settings, shared: &Shared, found: watch::Sender<Vec<Stri
 }
 
 /// Refuses runs on a replica: a run would take memory and cores from queries.
+fn no_loads() -> Call<CopiedFiles, (String, Vec<String>)> {
+    Arc::new(|_| {
+        std::future::ready(Err(CallError {
+            fault: Fault::User,
+            message: "a replica loads no files; send COPY to `thalweg up`, or use `thalweg load`".to_owned(),
+        }))
+        .boxed()
+    })
+}
+
 fn no_runs() -> Call<BatchRequest, RunList> {
     Arc::new(|_| {
         std::future::ready(Err(CallError {

@@ -17,6 +17,7 @@ use tokio::sync::{Notify, watch};
 
 use super::audit::Audits;
 use super::calls::Runs;
+use super::loads::Loads;
 use super::parts::{Part, Platform};
 use super::process::{Opened, spill_folder, stream_threads, threads};
 use super::stopped::Stopped;
@@ -55,7 +56,7 @@ pub(crate) async fn up(settings: &Settings, access: Access, opened: Opened) -> R
     let runs = Runs::new(&shared, &metrics, Arc::clone(&threads), settings.batch());
     let (realtime, memory, spill) = (Realtime::Local(handles), settings.batch_memory, settings.spill_dir());
     let audits = Audits { shared, threads, realtime, memory, spill, settings: settings.shown.as_slice().into() };
-    let sources = audits.sources(runs.call(), metrics);
+    let sources = audits.sources(runs.call(), Loads::of(settings, &runs).call(), metrics);
     let serving = settings.serving(access);
     let addresses = opened.addresses;
     let doors = opened.doors(settings)?;

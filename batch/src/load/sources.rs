@@ -44,11 +44,21 @@ enum SourcePlace {
     Store(Arc<dyn ObjectStore>, Path),
 }
 
-/// The files of a path or URL, in the order of their names.
+/// The files of a path or URL, in the order of their names. All of them must be below a place of `within`, if there is
+/// one.
 ///
-/// Errors: [`Error::FindFiles`] if there is none, or the place cannot be read.
-pub(super) async fn find(pattern: &str, storage: &BTreeMap<String, String>) -> Result<Vec<SourceFile>> {
+/// Errors: [`Error::FindFiles`] if there is none, or the place cannot be read or is not allowed.
+pub(super) async fn find(
+    pattern: &str,
+    within: Option<&[String]>,
+    storage: &BTreeMap<String, String>,
+) -> Result<Vec<SourceFile>> {
     let failed = |reason: String| Error::FindFiles { pattern: pattern.to_owned(), reason };
+    let outside = || failed("it is not below a place that the setting copy_from names".to_owned());
+    // Nothing is looked at elsewhere, so that no answer tells what is there.
+    if within.is_some_and(|places| !is_below(&fixed(pattern), places)) {
+        return Err(outside());
+    }
     let mut found = match Url::parse(pattern) {
         Ok(url) if url.scheme() == "file" => on_disk(pattern.strip_prefix("file://").unwrap_or(pattern)),
         Ok(url) if url.scheme().len() > 1 => in_store(pattern, &url, storage).await,
@@ -57,10 +67,51 @@ pub(super) async fn find(pattern: &str, storage: &BTreeMap<String, String>) -> R
     .map_err(failed)?;
     found.sort_by(|a, b| a.url.cmp(&b.url));
     found.dedup_by(|a, b| a.url == b.url);
+    // A link may lead elsewhere.
+    let real = |file: &SourceFile| match &file.place {
+        SourcePlace::Disk(path) => path.canonicalize().map(|path| path.to_string_lossy().into_owned()).ok(),
+        SourcePlace::Store(..) => Some(file.url.clone()),
+    };
+    if let Some(places) = within {
+        let real_places: Vec<String> = places.iter().map(|place| canonical(place)).collect();
+        if !found.iter().all(|file| real(file).is_some_and(|real| is_below(&real, &real_places))) {
+            return Err(outside());
+        }
+    }
     if found.is_empty() {
         return Err(failed("no file has that name".to_owned()));
     }
     Ok(found)
+}
+
+/// A path without its scheme, or a URL; up to the first sign of a pattern.
+fn fixed(pattern: &str) -> String {
+    let text = pattern.strip_prefix("file://").unwrap_or(pattern);
+    let end = text.find(['*', '?', '[']).unwrap_or(text.len());
+    match text.contains("://") {
+        true => text[..end].to_owned(),
+        false => std::path::absolute(&text[..end]).map_or_else(|_| String::new(), |p| p.to_string_lossy().into_owned()),
+    }
+}
+
+/// A place as its files are called in the end.
+fn canonical(place: &str) -> String {
+    let text = place.strip_prefix("file://").unwrap_or(place);
+    match text.contains("://") {
+        true => text.to_owned(),
+        false => {
+            DiskPath::new(text).canonicalize().map_or_else(|_| text.to_owned(), |p| p.to_string_lossy().into_owned())
+        }
+    }
+}
+
+/// True if a path or URL lies below one of `places`: whole names count, and `..` leads nowhere.
+fn is_below(text: &str, places: &[String]) -> bool {
+    let is_in = |place: &String| {
+        let place = place.strip_prefix("file://").unwrap_or(place).trim_end_matches('/');
+        text.strip_prefix(place).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+    };
+    !text.split('/').any(|name| name == "..") && places.iter().any(is_in)
 }
 
 fn on_disk(pattern: &str) -> Result<Vec<SourceFile>, String> {
@@ -139,5 +190,32 @@ impl SourceFile {
         }
         copy.seek(SeekFrom::Start(0)).map_err(|e| failed(e.to_string()))?;
         Ok(copy)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_files_below_a_place_are_reached() {
+        let places = ["/srv/in/", "s3://bucket/history", "file:///data"].map(str::to_owned);
+        let check = |pattern: &str, expect: bool| assert_eq!(is_below(&fixed(pattern), &places), expect, "{pattern}");
+        check("/srv/in/a.csv", true);
+        check("/srv/in/*/a.csv", true);
+        check("file:///srv/in/a.csv", true);
+        check("/data/a.csv", true);
+        check("/srv/in/../secret.csv", false);
+        check("/srv/inner/a.csv", false);
+        check("/srv/*/a.csv", false);
+        check("/*", false);
+        check("a.csv", false);
+        check("", false);
+        check("s3://bucket/history/a.csv", true);
+        check("s3://bucket/history*/a.csv", true);
+        check("s3://bucket/historyx/a.csv", false);
+        check("s3://bucket/history/../a.csv", false);
+        check("s3://other/history/a.csv", false);
+        check("s3a://bucket/history/a.csv", false);
     }
 }

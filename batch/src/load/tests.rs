@@ -21,7 +21,14 @@ async fn site() -> (tempfile::TempDir, Warehouse, CatalogStream) {
 }
 
 fn plan(from: &[String]) -> LoadPlan {
-    LoadPlan { from: from.to_vec(), format: None, skip_bad: false, dry_run: false, storage: BTreeMap::new() }
+    LoadPlan {
+        from: from.to_vec(),
+        within: None,
+        format: None,
+        skip_bad: false,
+        dry_run: false,
+        storage: BTreeMap::new(),
+    }
 }
 
 async fn loaded(warehouse: &Warehouse, stream: &CatalogStream, plan: &LoadPlan) -> Result<LoadProgress> {

@@ -217,6 +217,10 @@ impl Catalog {
                 };
                 Ok((effect, Vec::new()))
             }
+            Statement::CopyFrom(_) => Err(Error::refuse(
+                "COPY loads rows, and defines nothing",
+                "Send COPY on its own to a running server, when the definitions are there.",
+            )),
             Statement::Query(sql) => Err(Error::refuse(
                 format!("`{}` is a query, not a definition", first_words(sql)),
                 "Send queries on their own.",

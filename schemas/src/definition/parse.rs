@@ -13,6 +13,7 @@ use datafusion::sql::sqlparser::keywords::Keyword;
 
 use crate::definition::alter_stream::alter_stream;
 use crate::definition::comment::comment;
+use crate::definition::copy_from::copy_from;
 use crate::definition::create_stream::create_stream;
 use crate::definition::create_view::create_view;
 use crate::definition::kafka_options;
@@ -63,6 +64,9 @@ pub(crate) fn read(piece: &Piece<'_>) -> Result<Vec<PlacedStatement>> {
 pub(crate) fn read_kept(piece: &Piece<'_>) -> Result<Vec<PlacedStatement>> {
     let query =
         || PlacedStatement { statement: Statement::Query(piece.text.to_owned()), subject: piece.span(), stream: None };
+    if let Some(copied) = copy_from(piece)? {
+        return Ok(vec![copied]);
+    }
     let statement = match piece.parse()? {
         Parsed::CreateExternalTable(create) => create_stream(create, piece)?,
         Parsed::Statement(statement) => match *statement {
@@ -98,7 +102,7 @@ pub(crate) fn read_kept(piece: &Piece<'_>) -> Result<Vec<PlacedStatement>> {
         }
         Parsed::CopyTo(_) => {
             return Err(Error::refuse(
-                "COPY is not supported",
+                "COPY TO writes no files here",
                 "Send the query to POST /v1/sql with `Accept: text/csv`.",
             ));
         }

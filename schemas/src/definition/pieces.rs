@@ -63,7 +63,7 @@ impl Piece<'_> {
     pub(crate) fn parse(&self) -> Result<Statement> {
         let tokens = self.tokens.iter().map(|t| (&t.parsed.token, TextSpan::of_parser(t.parsed.span)));
         depth::check(tokens).map_err(|deep| syntax(deep.reason, deep.span.or_else(|| self.first_word())))?;
-        let mut statements = DFParserBuilder::new(self.tokens.iter().map(|t| t.parsed.clone()).collect::<Vec<_>>())
+        let mut statements = DFParserBuilder::new(self.parsed_tokens())
             .build()
             .and_then(|mut parser| parser.parse_statements())
             .map_err(|e| self.explain(&e))?;
@@ -71,6 +71,17 @@ impl Piece<'_> {
             (Some(statement), None) => Ok(statement),
             _ => Err(syntax("expected one statement here".into(), self.first_word())),
         }
+    }
+
+    /// True if the first word is this one.
+    pub(crate) fn begins_with(&self, keyword: Keyword) -> bool {
+        let first = self.tokens.first().map(|token| &token.parsed.token);
+        matches!(first, Some(Token::Word(word)) if word.keyword == keyword)
+    }
+
+    /// The tokens, with their places in the whole text.
+    pub(crate) fn parsed_tokens(&self) -> Vec<TokenWithSpan> {
+        self.tokens.iter().map(|token| token.parsed.clone()).collect()
     }
 
     /// The span from the first word to the last word.
@@ -121,7 +132,7 @@ impl Piece<'_> {
 
     /// Moves the place from the parser's message into the span. The parser gives no place for errors at the end of the
     /// text; these get the end of the last word.
-    fn explain(&self, error: &DataFusionError) -> Error {
+    pub(crate) fn explain(&self, error: &DataFusionError) -> Error {
         let text = match error.find_root() {
             DataFusionError::SQL(parser, _) => parser.to_string(),
             other => other.strip_backtrace(),

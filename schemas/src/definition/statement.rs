@@ -44,8 +44,20 @@ pub enum Statement {
         text: Option<String>,
         if_exists: bool,
     },
+    /// `COPY stream FROM 'files'`, which changes no definition.
+    CopyFrom(CopiedFiles),
     /// `SELECT`, `WITH`, `VALUES`, `EXPLAIN`, `SHOW` or `DESCRIBE`, as the user wrote it.
     Query(String),
+}
+
+/// The files of a COPY.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CopiedFiles {
+    pub stream: StreamName,
+    /// A path or URL, whose names may have `*`, `?` and `[…]`.
+    pub from: String,
+    /// The name of the format, if the statement says it.
+    pub format: Option<String>,
 }
 
 /// A column that a stream gets.

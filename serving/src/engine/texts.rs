@@ -147,8 +147,15 @@ impl Engine {
         Ok((read, places))
     }
 
-    /// Applies definitions on a lane, because views are compiled on the way.
-    pub(super) async fn apply(self: &Arc<Self>, definitions: Vec<Statement>, places: TextPlaces) -> Result<Answer> {
+    /// Applies definitions on a lane, because views are compiled on the way. A COPY takes no lane: another layer does its
+    /// work, for as long as the files are.
+    pub(super) async fn apply(self: &Arc<Self>, mut definitions: Vec<Statement>, places: TextPlaces) -> Result<Answer> {
+        if let [Statement::CopyFrom(_)] = &definitions[..]
+            && let Some(Statement::CopyFrom(files)) = definitions.pop()
+        {
+            drop(places);
+            return statements::copy(&self.sources, files).await;
+        }
         let sources = self.sources.clone();
         let seconds = DEFINITIONS_TIME.as_secs_f64();
         let time = LaneTime {

@@ -128,7 +128,9 @@ pub(super) fn read(text: &str) -> Vec<ClientStatement> {
         let command = command(&words).unwrap_or_else(|| engine_command(&words));
         match (&command, found.last_mut()) {
             // Definitions that follow each other are one change of the catalog.
-            (ClientCommand::Define { tags }, Some((ClientCommand::Define { tags: before }, _, to))) => {
+            (ClientCommand::Define { tags }, Some((ClientCommand::Define { tags: before }, _, to)))
+                if !tags.iter().chain(&*before).any(|tag| tag == COPY) =>
+            {
                 before.extend_from_slice(tags);
                 *to = words.end();
             }
@@ -160,8 +162,14 @@ impl StatementWords<'_> {
     }
 }
 
+/// The tag of a COPY that loads files. It is sent on its own.
+const COPY: &str = "COPY";
+
 /// The statement as one of the engine.
 fn engine_command(words: &StatementWords<'_>) -> ClientCommand {
+    if words.keyword(0) == "COPY" {
+        return ClientCommand::Define { tags: vec![COPY.to_owned()] };
+    }
     const DEFINE: [&str; 8] = ["CREATE", "DROP", "ALTER", "COMMENT", "GRANT", "REVOKE", "TRUNCATE", "REFRESH"];
     if DEFINE.iter().any(|word| words.starts(&[word])) {
         return ClientCommand::Define { tags: vec![tag(words)] };

@@ -46,6 +46,7 @@ fn show(statement: &Statement) -> String {
             let column = column.as_ref().map(|column| format!(".{column}")).unwrap_or_default();
             format!("comment {kind:?} {on}{column} {text:?} {if_exists}")
         }
+        Statement::CopyFrom(files) => format!("copy {} from {} as {:?}", files.stream, files.from, files.format),
         Statement::Query(sql) => format!("query {sql}"),
     }
 }

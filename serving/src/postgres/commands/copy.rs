@@ -16,13 +16,17 @@ impl CopyLayout {
     }
 }
 
-/// `COPY … TO STDOUT`; `None` for a COPY between a table and a file of the server, which the engine refuses.
+/// `COPY … TO STDOUT`; `None` for a COPY between a table and files of the server, which the engine reads or refuses.
 pub(super) fn read(words: &StatementWords<'_>) -> Option<ClientCommand> {
     let end = source_end(words);
-    if words.keyword(end) == "FROM" {
+    if words.keyword(end) == "FROM" && matches!(words.keyword(end + 1).as_str(), "STDIN" | "PROGRAM") {
         return Some(ClientCommand::Refuse(
-            Failure::unsupported("COPY FROM is not supported: tables are filled by Kafka")
-                .hint("Send messages to the stream's topic; DESCRIBE the stream to see which fields they have."),
+            Failure::unsupported(
+                "COPY FROM STDIN is not supported: tables are filled by Kafka, and history from files",
+            )
+            .hint(
+                "Send messages to the stream's topic, or name files that the server reaches: COPY stream FROM 'URL'.",
+            ),
         ));
     }
     if words.keyword(end) != "TO" || words.keyword(end + 1) != "STDOUT" {
