@@ -31,11 +31,14 @@ pub mod syntax;
 
 pub mod repeats;
 
+mod registry_options;
+
 mod avro_options;
 mod column;
 mod comment;
 mod create_stream;
 mod create_view;
+mod protobuf_options;
 
 pub(crate) mod alter_stream;
 

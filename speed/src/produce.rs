@@ -24,7 +24,6 @@ use std::io::Read;
 use std::sync::mpsc;
 
 use thalweg_schemas::decode::SchemaId;
-use thalweg_schemas::definition::message::AvroFraming;
 use thalweg_schemas::definition::stream::RecordFormat;
 use thalweg_schemas::encode::MessageEncoder;
 use tokio_util::sync::CancellationToken;
@@ -76,8 +75,7 @@ pub fn produce(plan: &ProducePlan, counts: &ProduceCounts, stop: &CancellationTo
 /// Errors: [`Error::FetchSchema`], and those of the registry's configuration and of the encoder.
 fn encoder(plan: &ProducePlan) -> Result<MessageEncoder> {
     let stream = &plan.stream;
-    let is_registered = stream.messages.avro.framing == AvroFraming::Confluent;
-    if stream.format != RecordFormat::Avro || !is_registered {
+    if !stream.needs_registry() || stream.format != RecordFormat::Avro {
         return Ok(MessageEncoder::new(stream)?);
     }
     let config = SpeedConfig { kafka: plan.kafka.clone(), ..SpeedConfig::default() };
@@ -92,8 +90,7 @@ fn encoder(plan: &ProducePlan) -> Result<MessageEncoder> {
         true => failed(format!("{}; register the schema of the topic's values there first", unfetched.reason)),
         false => failed(unfetched.reason),
     })?;
-    let text = schema.text.map_err(failed)?;
-    Ok(MessageEncoder::registered(stream, id, &text, &schema.references)?)
+    Ok(MessageEncoder::registered(stream, id, &schema.map_err(failed)?)?)
 }
 
 /// Encodes without sending.

@@ -13,8 +13,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use thalweg_schemas::decode::SchemaId;
-use thalweg_schemas::definition::message::AvroFraming;
-use thalweg_schemas::definition::stream::{RecordFormat, StreamDefinition};
+use thalweg_schemas::definition::stream::StreamDefinition;
 use thalweg_schemas::{Frontier, Offset, Partition};
 use tokio::time::{Instant, timeout_at};
 
@@ -53,8 +52,7 @@ struct AskedSchema {
 impl AwaitedSchemas {
     /// Errors: those of [`SchemaRegistry::open`], if the stream needs a registry.
     pub(super) fn new(config: &SpeedConfig, stream: &StreamDefinition) -> Result<Self> {
-        let needs = stream.format == RecordFormat::Avro && stream.messages.avro.framing == AvroFraming::Confluent;
-        let registry = if needs { Some(SchemaRegistry::open(config, stream)?) } else { None };
+        let registry = if stream.needs_registry() { Some(SchemaRegistry::open(config, stream)?) } else { None };
         Ok(Self { registry, ..Self::default() })
     }
 
@@ -164,7 +162,7 @@ impl Ingest<'_> {
     }
 
     fn learn(&self, id: SchemaId, fetched: &FetchedSchema) {
-        self.decoder.learn_schema(id, &fetched.text, &fetched.references);
+        self.decoder.learn_schema(id, fetched);
     }
 
     /// Shows why a partition waits. If the registry says that it has no such schema, no process can have read further,
