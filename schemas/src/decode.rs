@@ -42,7 +42,6 @@ use arrow::record_batch::{RecordBatch, RecordBatchOptions};
 
 use crate::definition::message::KeptPart;
 use crate::definition::stream::{RecordFormat, StreamDefinition};
-use crate::definition::types::sql_name;
 use crate::{Error, Offset, Partition, Result, StreamName};
 use avro::AvroReader;
 use columns::ColumnBuilder;
@@ -85,12 +84,6 @@ impl Parsed {
         let rows = RecordBatchOptions::new().with_row_count(Some(reasons.len()));
         Ok(Self { columns: RecordBatch::try_new_with_options(Arc::clone(of), arrays, &rows)?, reasons })
     }
-}
-
-/// Why a value was not taken into its column.
-fn refused_value(column: &Field, why: &str) -> Reason {
-    let (name, wanted) = (column.name(), sql_name(column.data_type()));
-    format!("the value of `{name}` is not a valid {wanted}: {why}").into()
 }
 
 /// The reader of a stream's format.

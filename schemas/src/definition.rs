@@ -34,11 +34,12 @@ pub mod repeats;
 mod registry_options;
 
 mod avro_options;
+mod protobuf_options;
+
 mod column;
 mod comment;
 mod create_stream;
 mod create_view;
-mod protobuf_options;
 
 pub(crate) mod alter_stream;
 

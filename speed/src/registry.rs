@@ -204,7 +204,7 @@ impl SchemaRegistry {
                 continue;
             };
             open.push((done, rest));
-            // Imports of Protobuf are found by their names, and one schema may have several. Types of Avro have their own.
+            // Imports of Protobuf are found by their names, and a schema may have several; types of Avro bring theirs.
             let name_counts = (kind == SchemaKind::Protobuf).then(|| next.name.clone());
             if !seen.insert((name_counts, next.subject.clone(), next.version)) {
                 continue;

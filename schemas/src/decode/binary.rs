@@ -5,10 +5,9 @@
 use arrow::array::{ArrowPrimitiveType, PrimitiveBuilder};
 use arrow::datatypes::Schema;
 
-use super::columns::{Struct, ValueError};
+use super::columns::{ColumnBuilder, Struct, ValueError, refused_value};
 use super::numbers::{self, NumberError};
 use super::times::{self, TimeError};
-use super::{Reason, refused_value};
 use crate::definition::message::TimestampUnit;
 
 /// A bug: a plan has no source that its column cannot take.
@@ -27,7 +26,7 @@ pub(super) enum RecordError {
 
 impl RecordError {
     /// The reason why a message is a reject.
-    pub(super) fn of_message(self, columns: &Schema) -> Reason {
+    pub(super) fn of_message(self, columns: &Schema) -> ValueError {
         match self {
             Self::Column(at, why) => refused_value(columns.field(at), &why),
             Self::Field(name, why) => format!("the field `{name}` cannot be read: {why}").into(),
@@ -43,6 +42,12 @@ impl RecordError {
             Self::Whole(why) => why,
         }
     }
+}
+
+/// Appends null for a value that is refused.
+pub(super) fn refuse(column: &mut ColumnBuilder, why: ValueError) -> Result<(), ValueError> {
+    column.append_null();
+    Err(why)
 }
 
 /// Appends a value, or null for one that is refused.

@@ -8,11 +8,11 @@
 //! | `delimited` | the length of the value: one value per message |
 //! | `none` | nothing: the stream's own schema wrote every message |
 //!
-//! [`plan`] lists what columns take. A field that a message does not have is NULL, or the default of its type if the schema
-//! cannot tell the two apart (proto3 without `optional`), or the default that the schema declares.
+//! [`plan`] lists what columns take. A field that a message does not have is NULL, or the default of its type if the
+//! schema cannot tell the two apart (proto3 without `optional`), or the default that the schema declares.
 //!
-//! Readers of Protobuf elsewhere skip a field that is written in another type than it is declared, and cut numbers to 32
-//! bits; here such a message is a reject. Decision 0025 compares.
+//! Readers of Protobuf elsewhere skip a field that is written in another type than it is declared, and cut numbers to
+//! 32 bits; here such a message is a reject. Decision 0025 compares.
 //!
 //! Invariant: whether a message is a row or a reject depends on the message, its writer's schema and the stream alone.
 
@@ -27,11 +27,14 @@ mod schema;
 
 mod skip;
 
-mod known_types;
-mod plan;
-mod value;
-
 mod json_text;
+mod whole;
+
+mod known_types;
+
+mod plan;
+
+mod value;
 
 mod infer;
 

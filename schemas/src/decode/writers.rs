@@ -12,7 +12,8 @@ use arrow::error::ArrowError;
 use parking_lot::RwLock;
 use uuid::Uuid;
 
-use super::{Messages, Reason};
+use super::columns::ValueError;
+use super::messages::Messages;
 use crate::{Offset, Partition};
 
 /// What a message calls its schema in a registry.
@@ -166,7 +167,7 @@ impl<W> Writers<W> {
 /// The payload of message `at`.
 ///
 /// Errors: it has none.
-pub(super) fn payload(messages: &Messages, at: usize) -> Result<&[u8], Reason> {
+pub(super) fn payload(messages: &Messages, at: usize) -> Result<&[u8], ValueError> {
     match messages.has_payload(at) {
         true => Ok(messages.payload(at)),
         false => Err("the message is empty".into()),
@@ -189,7 +190,7 @@ pub(super) struct RegisteredFrame<'a> {
 /// Takes message `at` apart.
 ///
 /// Errors: it names no schema.
-pub(super) fn registered_frame(messages: &Messages, at: usize) -> Result<RegisteredFrame<'_>, Reason> {
+pub(super) fn registered_frame(messages: &Messages, at: usize) -> Result<RegisteredFrame<'_>, ValueError> {
     let payload = payload(messages, at)?;
     if let Some(header) = messages.header(at, HEADER) {
         let (id, rest) = header_id(header).ok_or_else(no_header_id)?;
@@ -208,7 +209,7 @@ pub(super) fn registered_frame(messages: &Messages, at: usize) -> Result<Registe
 }
 
 /// Why a header is refused.
-pub(super) fn no_header_id() -> Reason {
+pub(super) fn no_header_id() -> ValueError {
     format!("the header `{HEADER}` holds no id of a schema").into()
 }
 

@@ -4,8 +4,8 @@
 //! register it. What it imports is looked up among the references of the schema, and among the files that every
 //! compiler knows ([`super::known_files`]).
 //!
-//! Options change nothing of how a message is read, so they are left out, and files that only extend options need not be
-//! complete. The exceptions are the features of editions: they become what proto2 and proto3 have in their place.
+//! Options change nothing of how a message is read, so they are left out, and files that only extend options need not
+//! be complete. The exceptions are the features of editions: they become what proto2 and proto3 have in their place.
 //!
 //! Invariant: whatever the text is, the result is a pool or a reason; no text can overflow the stack.
 

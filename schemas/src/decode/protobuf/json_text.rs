@@ -10,22 +10,10 @@ use std::fmt::Write as _;
 
 use super::super::columns::ValueError;
 use super::super::texts;
-use super::known_types::KnownType;
 use super::wire::{RawValue, WireBytes, WireKey, check_depth};
 
 /// Floats up to here hold all whole numbers.
 const WHOLE: f64 = 9_007_199_254_740_992.0;
-
-/// The text of a message in one part or several.
-pub(super) fn write(known: KnownType, parts: &[&[u8]], depth: usize) -> Result<String, ValueError> {
-    let mut text = String::new();
-    match known {
-        KnownType::JsonObject => object(parts, depth, &mut text)?,
-        KnownType::JsonList => list(parts, depth, &mut text)?,
-        _ => value(parts, depth, &mut text)?,
-    }
-    Ok(text)
-}
 
 /// Calls `take` with every value and its field's number.
 fn each<'a>(
@@ -52,7 +40,8 @@ fn utf8(bytes: &[u8]) -> Result<&str, ValueError> {
     std::str::from_utf8(bytes).map_err(|_| "a text of its JSON is not UTF-8".into())
 }
 
-fn object(parts: &[&[u8]], depth: usize, text: &mut String) -> Result<(), ValueError> {
+/// Appends a `Struct`.
+pub(super) fn object(parts: &[&[u8]], depth: usize, text: &mut String) -> Result<(), ValueError> {
     let mut entries: Vec<(&str, Vec<&[u8]>)> = Vec::new();
     let mut places: HashMap<&str, usize> = HashMap::new();
     each(parts, depth, |number, found| match (number, found) {
@@ -91,7 +80,8 @@ fn object(parts: &[&[u8]], depth: usize, text: &mut String) -> Result<(), ValueE
     Ok(())
 }
 
-fn list(parts: &[&[u8]], depth: usize, text: &mut String) -> Result<(), ValueError> {
+/// Appends a `ListValue`.
+pub(super) fn list(parts: &[&[u8]], depth: usize, text: &mut String) -> Result<(), ValueError> {
     let mut is_first = true;
     text.push('[');
     each(parts, depth, |number, found| match (number, found) {
@@ -106,8 +96,8 @@ fn list(parts: &[&[u8]], depth: usize, text: &mut String) -> Result<(), ValueErr
     Ok(())
 }
 
-/// A `Value`: the member of its oneof that came last, with the parts of it that came since another did.
-fn value(parts: &[&[u8]], depth: usize, text: &mut String) -> Result<(), ValueError> {
+/// Appends a `Value`: the member of its oneof that came last, with the parts of it that came since another did.
+pub(super) fn value(parts: &[&[u8]], depth: usize, text: &mut String) -> Result<(), ValueError> {
     let mut last: (u32, Option<RawValue<'_>>) = (0, None);
     let mut inner: Vec<&[u8]> = Vec::new();
     each(parts, depth, |number, found| {

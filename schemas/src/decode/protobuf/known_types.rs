@@ -11,17 +11,18 @@
 //!
 //! Invariant: a message counts as one of these if it has the name and the fields.
 
-use super::super::binary::{big_endian, decimal, fit, put, time};
+use arrow::datatypes::DataType;
+use chrono::{Datelike as _, NaiveDate};
+
+use super::super::binary::{UNPLANNED, big_endian, decimal, fit, put, refuse, time};
 use super::super::columns::{ColumnBuilder, ValueError};
 use super::super::{numbers, texts, times};
 use super::json_text;
 use super::schema::{MessageId, ProtoSchema, ProtoType};
 use super::skip::{form, within};
-use super::value::{refuse, whole};
+use super::whole::whole;
 use super::wire::{RawValue, WireBytes, check_depth};
 use crate::definition::message::TimestampUnit;
-use arrow::datatypes::DataType;
-use chrono::{Datelike as _, NaiveDate};
 
 /// A message that stands for one value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -173,11 +174,17 @@ pub(super) fn append_known(
             put(builder, found.and_then(|found| text_decimal(bytes(found), *precision, *scale)))
         }
         (KnownType::JsonObject | KnownType::JsonValue | KnownType::JsonList, To::Text(builder)) => {
-            let text = json_text::write(known, parts, depth);
+            let write = match known {
+                KnownType::JsonObject => json_text::object,
+                KnownType::JsonList => json_text::list,
+                _ => json_text::value,
+            };
+            let mut text = String::new();
+            let text = write(parts, depth, &mut text).map(|()| text);
             builder.append_option(text.as_ref().ok());
             text.map(drop)
         }
-        (_, column) => refuse(column, super::super::binary::UNPLANNED),
+        (_, column) => refuse(column, UNPLANNED),
     }
 }
 

@@ -1,7 +1,7 @@
 //! Schemas of Protobuf: from linked descriptors to a table of messages that is made for reading.
 //!
-//! Invariant: every [`MessageId`] and [`EnumId`] of a schema is a place in its tables, and the fields of a message are in
-//! the order of their numbers.
+//! Invariant: every [`MessageId`] and [`EnumId`] of a schema is a place in its tables, and the fields of a message are
+//! in the order of their numbers.
 
 use std::collections::HashMap;
 

@@ -1,7 +1,7 @@
 //! Values that no column takes, and fields that must be there.
 //!
-//! Invariant: a value is skipped as strictly as others are read, only without looking at texts. A message is complete if
-//! the whole of it is, whichever part of it is read.
+//! Invariant: a value is skipped as strictly as others are read, only without looking at texts. A message is complete
+//! if the whole of it is, whichever part of it is read.
 
 use std::collections::HashMap;
 

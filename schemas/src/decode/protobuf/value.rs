@@ -9,18 +9,16 @@
 
 use std::collections::HashMap;
 
-use super::super::binary::{RecordError, UNPLANNED, decimal, fit, put, time};
+use super::super::binary::{RecordError, UNPLANNED, put, refuse};
 use super::super::columns::{ColumnBuilder, ValueError};
-use super::super::times;
 use super::known_types::{append_known, only_field};
 use super::plan::{ColumnPlan, ProtoPlan, ProtoSource, ProtoStep};
 use super::schema::{EnumId, ProtoField, ProtoSchema, ProtoType};
 use super::skip::{FieldForm, check_value, each_packed, form};
-use super::wire::{RawValue, WireBytes, check_depth, unzigzag};
-use crate::definition::message::TimestampUnit;
+use super::whole::{append_whole, narrow, whole};
+use super::wire::{RawValue, WireBytes, check_depth};
 
 const UTF8: ValueError = ValueError::Borrowed("the text is not UTF-8");
-const LOST_BITS: ValueError = ValueError::Borrowed("a number that is declared with 32 bits has more");
 
 /// The values of messages that are being read, each until its message ends.
 #[derive(Debug, Default)]
@@ -30,11 +28,11 @@ pub(super) struct HeldValues<'a>(Vec<HeldValue<'a>>);
 #[derive(Debug, Default)]
 struct HeldValue<'a> {
     field: usize,
-    value: Held<'a>,
+    value: HeldContent<'a>,
 }
 
 #[derive(Debug, Default)]
-enum Held<'a> {
+enum HeldContent<'a> {
     #[default]
     Nothing,
     One(RawValue<'a>),
@@ -48,22 +46,22 @@ impl<'a> HeldValues<'a> {
         let held = &mut self.0[slot];
         let before = std::mem::take(&mut held.value);
         held.value = match (before, value) {
-            (Held::One(RawValue::Bytes(first)), RawValue::Bytes(next)) if add && held.field == field => {
-                Held::Several(vec![first, next])
+            (HeldContent::One(RawValue::Bytes(first)), RawValue::Bytes(next)) if add && held.field == field => {
+                HeldContent::Several(vec![first, next])
             }
-            (Held::Several(mut parts), RawValue::Bytes(next)) if add && held.field == field => {
+            (HeldContent::Several(mut parts), RawValue::Bytes(next)) if add && held.field == field => {
                 parts.push(next);
-                Held::Several(parts)
+                HeldContent::Several(parts)
             }
-            _ => Held::One(value),
+            _ => HeldContent::One(value),
         };
         held.field = field;
     }
 
     /// The value of a field, which is not held any more.
-    fn take(&mut self, slot: usize, field: usize) -> Held<'a> {
+    fn take(&mut self, slot: usize, field: usize) -> HeldContent<'a> {
         let held = &mut self.0[slot];
-        if held.field == field { std::mem::take(&mut held.value) } else { Held::Nothing }
+        if held.field == field { std::mem::take(&mut held.value) } else { HeldContent::Nothing }
     }
 }
 
@@ -181,9 +179,9 @@ impl MessageReading<'_> {
                 Ok(())
             }
             ColumnPlan::One { field, slot, source } => match held.take(self.base + slot, *field) {
-                Held::One(value) => self.append_value(source, column, value, held),
-                Held::Several(parts) => self.append_parts(source, column, &parts, held),
-                Held::Nothing => {
+                HeldContent::One(value) => self.append_value(source, column, value, held),
+                HeldContent::Several(parts) => self.append_parts(source, column, &parts, held),
+                HeldContent::Nothing => {
                     let field = &self.schema.get(self.plan.message).fields[*field];
                     match (field.absent.raw(), source) {
                         (None, _) => {
@@ -197,10 +195,10 @@ impl MessageReading<'_> {
             },
             ColumnPlan::Entries { field, slot, plan } => {
                 let entries = match held.take(self.base + slot, *field) {
-                    Held::Nothing => Vec::new(),
-                    Held::One(RawValue::Bytes(entry)) => vec![entry],
-                    Held::One(_) => return refuse(column, UNPLANNED),
-                    Held::Several(entries) => entries,
+                    HeldContent::Nothing => Vec::new(),
+                    HeldContent::One(RawValue::Bytes(entry)) => vec![entry],
+                    HeldContent::One(_) => return refuse(column, UNPLANNED),
+                    HeldContent::Several(entries) => entries,
                 };
                 self.append_entries(plan, column, &entries, held)
             }
@@ -315,12 +313,6 @@ fn append_struct<'a>(
     appended.map_err(|refused| refused.of_struct(object))
 }
 
-/// Appends null for a value that is refused.
-pub(super) fn refuse(column: &mut ColumnBuilder, why: ValueError) -> Result<(), ValueError> {
-    column.append_null();
-    Err(why)
-}
-
 /// Appends a value that is no message.
 fn append_scalar(
     schema: &ProtoSchema,
@@ -367,57 +359,5 @@ fn append_symbol(schema: &ProtoSchema, id: EnumId, number: i32, builder: &mut ar
         Some(symbol) => builder.append_value(symbol),
         // A newer writer knows it. Its digits are what the canonical JSON of Protobuf has in its place.
         None => builder.append_value(number.to_string()),
-    }
-}
-
-/// A number of 32 bits, which may be written with its sign in 64.
-fn narrow(number: u64) -> Result<i32, ValueError> {
-    match (i32::try_from(number.cast_signed()), u32::try_from(number)) {
-        (Ok(number), _) => Ok(number),
-        (_, Ok(number)) => Ok(number.cast_signed()),
-        _ => Err(LOST_BITS),
-    }
-}
-
-/// A whole number, or that of an enum.
-pub(super) fn whole(of: ProtoType, value: RawValue<'_>) -> Result<i128, ValueError> {
-    Ok(match (of, value) {
-        (ProtoType::Int32 | ProtoType::Enum(_), RawValue::Varint(number)) => narrow(number)?.into(),
-        (ProtoType::Uint32, RawValue::Varint(number)) => u32::try_from(number).map_err(|_| LOST_BITS)?.into(),
-        (ProtoType::Sint32, RawValue::Varint(number)) => {
-            unzigzag(u32::try_from(number).map_err(|_| LOST_BITS)?.into()).into()
-        }
-        (ProtoType::Int64, RawValue::Varint(number)) => number.cast_signed().into(),
-        (ProtoType::Uint64, RawValue::Varint(number)) | (ProtoType::Fixed64, RawValue::Fixed64(number)) => {
-            number.into()
-        }
-        (ProtoType::Sint64, RawValue::Varint(number)) => unzigzag(number).into(),
-        (ProtoType::Fixed32, RawValue::Fixed32(bits)) => bits.into(),
-        (ProtoType::Sfixed32, RawValue::Fixed32(bits)) => bits.cast_signed().into(),
-        (ProtoType::Sfixed64, RawValue::Fixed64(bits)) => bits.cast_signed().into(),
-        _ => return Err(UNPLANNED),
-    })
-}
-
-/// Appends a whole number to a column of numbers or times.
-pub(super) fn append_whole(column: &mut ColumnBuilder, number: Result<i128, ValueError>) -> Result<(), ValueError> {
-    use ColumnBuilder as To;
-    let long = |number: i128| fit::<_, i64>(number);
-    match column {
-        To::Int8(builder) => put(builder, number.and_then(fit)),
-        To::Int16(builder) => put(builder, number.and_then(fit)),
-        To::Int32(builder) => put(builder, number.and_then(fit)),
-        To::Int64(builder) => put(builder, number.and_then(fit)),
-        // Nearest.
-        To::Float32(builder) => put(builder, number.map(|n| n as f32)),
-        To::Float64(builder) => put(builder, number.map(|n| n as f64)),
-        To::Decimal(builder, precision, scale) => put(builder, number.and_then(|n| decimal(n, 0, *precision, *scale))),
-        To::Timestamp(builder, unit) => {
-            put(builder, number.and_then(long).and_then(|n| time(times::micros_of_whole(n, *unit), *unit)))
-        }
-        To::Date(builder) => {
-            put(builder, number.and_then(long).and_then(|n| time(times::in_range(n), TimestampUnit::default())))
-        }
-        column => refuse(column, UNPLANNED),
     }
 }
