@@ -61,7 +61,10 @@ pub(super) fn object(parts: &[&[u8]], depth: usize, text: &mut String) -> Result
             })?;
             let place = *places.entry(key).or_insert(entries.len());
             match entries.get_mut(place) {
-                Some(entry) => entry.1 = held,
+                Some(entry) => {
+                    let replaced = std::mem::replace(&mut entry.1, held);
+                    value(&replaced, depth + 2, &mut String::new())?;
+                }
                 None => entries.push((key, held)),
             }
             Ok(())
@@ -101,15 +104,19 @@ pub(super) fn value(parts: &[&[u8]], depth: usize, text: &mut String) -> Result<
     let mut last: (u32, Option<RawValue<'_>>) = (0, None);
     let mut inner: Vec<&[u8]> = Vec::new();
     each(parts, depth, |number, found| {
-        if (1..=6).contains(&number) {
-            if last.0 != number {
-                inner.clear();
-            }
-            if let (5 | 6, RawValue::Bytes(part)) = (number, found) {
-                inner.push(part);
-            }
-            last = (number, Some(found));
+        if last.0 != number && (1..=6).contains(&number) {
+            // What is replaced must be JSON, too.
+            nested(last.0, &inner, depth, &mut String::new())?;
+            inner.clear();
         }
+        match (number, found) {
+            (1 | 4, RawValue::Varint(_)) | (2, RawValue::Fixed64(_)) => {}
+            (3, RawValue::Bytes(bytes)) => drop(utf8(bytes)?),
+            (5 | 6, RawValue::Bytes(part)) => inner.push(part),
+            (1..=6, _) => return mismatch(),
+            _ => return Ok(()),
+        }
+        last = (number, Some(found));
         Ok(())
     })?;
     match last {
@@ -127,9 +134,16 @@ pub(super) fn value(parts: &[&[u8]], depth: usize, text: &mut String) -> Result<
         }
         (3, Some(RawValue::Bytes(bytes))) => text.push_str(&texts::quote(utf8(bytes)?)),
         (4, Some(RawValue::Varint(number))) => text.push_str(if number == 0 { "false" } else { "true" }),
-        (5, Some(RawValue::Bytes(_))) => return object(&inner, depth + 1, text),
-        (6, Some(RawValue::Bytes(_))) => return list(&inner, depth + 1, text),
-        _ => return mismatch(),
+        (number, _) => return nested(number, &inner, depth, text),
     }
     Ok(())
+}
+
+/// Appends a member of a `Value` that is a message; nothing for others.
+fn nested(number: u32, parts: &[&[u8]], depth: usize, text: &mut String) -> Result<(), ValueError> {
+    match number {
+        5 => object(parts, depth + 1, text),
+        6 => list(parts, depth + 1, text),
+        _ => Ok(()),
+    }
 }

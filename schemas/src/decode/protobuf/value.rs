@@ -14,7 +14,7 @@ use super::super::columns::{ColumnBuilder, ValueError};
 use super::known_types::{append_known, only_field};
 use super::plan::{ColumnPlan, ProtoPlan, ProtoSource, ProtoStep};
 use super::schema::{EnumId, ProtoField, ProtoSchema, ProtoType};
-use super::skip::{FieldForm, check_value, each_packed, form};
+use super::skip::{FieldForm, check_message, check_value, each_packed, form, within};
 use super::whole::{append_whole, narrow, whole};
 use super::wire::{RawValue, WireBytes, check_depth};
 
@@ -41,21 +41,26 @@ enum HeldContent<'a> {
 }
 
 impl<'a> HeldValues<'a> {
-    /// Holds a value, in place of the one before. Values that `add` up are kept behind those before.
-    fn hold(&mut self, slot: usize, field: usize, value: RawValue<'a>, add: bool) {
+    /// Holds a value, in place of the one before. Values that `add` up are kept behind those before. Returns the value of
+    /// another field that it replaces.
+    fn hold(&mut self, slot: usize, field: usize, value: RawValue<'a>, add: bool) -> Option<HeldValue<'a>> {
         let held = &mut self.0[slot];
         let before = std::mem::take(&mut held.value);
+        if held.field != field {
+            let other = std::mem::replace(held, HeldValue { field, value: HeldContent::One(value) }).field;
+            return Some(HeldValue { field: other, value: before });
+        }
         held.value = match (before, value) {
-            (HeldContent::One(RawValue::Bytes(first)), RawValue::Bytes(next)) if add && held.field == field => {
+            (HeldContent::One(RawValue::Bytes(first)), RawValue::Bytes(next)) if add => {
                 HeldContent::Several(vec![first, next])
             }
-            (HeldContent::Several(mut parts), RawValue::Bytes(next)) if add && held.field == field => {
+            (HeldContent::Several(mut parts), RawValue::Bytes(next)) if add => {
                 parts.push(next);
                 HeldContent::Several(parts)
             }
             _ => HeldContent::One(value),
         };
-        held.field = field;
+        None
     }
 
     /// The value of a field, which is not held any more.
@@ -124,10 +129,11 @@ impl MessageReading<'_> {
             let done = read.and_then(|(form, value)| match step {
                 ProtoStep::Skip => check_value(self.schema, field, form, value, self.depth),
                 ProtoStep::Hold { slot, column } => {
-                    held.hold(self.base + slot, place, value, field.of.message().is_some());
+                    let replaced = held.hold(self.base + slot, place, value, field.of.message().is_some());
+                    let checked = replaced.map_or(Ok(()), |replaced| self.check_replaced(&replaced));
                     match column {
-                        Some(_) => Ok(()),
-                        None => check_value(self.schema, field, form, value, self.depth),
+                        Some(_) => checked,
+                        None => checked.and_then(|()| check_value(self.schema, field, form, value, self.depth)),
                     }
                 }
                 ProtoStep::Item { column } => self.append_items(column, field, form, value, columns, held),
@@ -140,6 +146,20 @@ impl MessageReading<'_> {
             })?;
         }
         Ok(())
+    }
+
+    /// Checks a message of a oneof that another member replaced, so that no column takes it.
+    fn check_replaced(&self, replaced: &HeldValue<'_>) -> Result<(), ValueError> {
+        let field = &self.schema.get(self.plan.message).fields[replaced.field];
+        let Some(id) = field.of.message() else { return Ok(()) };
+        let checked = match &replaced.value {
+            HeldContent::One(RawValue::Bytes(part)) => check_message(self.schema, id, part, self.depth + 1),
+            HeldContent::Several(parts) => {
+                parts.iter().try_for_each(|part| check_message(self.schema, id, part, self.depth + 1))
+            }
+            _ => Ok(()),
+        };
+        checked.map_err(|why| within(&field.name, &why))
     }
 
     fn append_items<'a>(
@@ -285,7 +305,9 @@ impl MessageReading<'_> {
                 (Some(value), of) => MapKey::Number(whole(of, value)?),
                 (None, _) => return Err(UNPLANNED),
             };
-            last.insert(key, at);
+            if let Some(replaced) = last.insert(key, at) {
+                check_message(self.schema, plan.message, entries[replaced], self.depth + 1)?;
+            }
         }
         let mut places: Vec<usize> = last.into_values().collect();
         places.sort_unstable();

@@ -354,6 +354,12 @@ fn the_last_member_of_a_oneof_counts() {
     check(&[x.clone(), y.clone()], "null|null|{x: 1, y: 2}");
     check(&[x.clone(), num(1, n(5)), y.clone()], "null|null|{x: 0, y: 2}");
     check(&[x.clone(), num(1, n(5))], "5|null|null");
+    let broken = |value: &[Vec<u8>]| {
+        let why = "`c`: the message ends within a number";
+        check(value, &format!("reject: the value of `a` is not a valid INT: {why} (schema 7)"));
+    };
+    broken(&[len(3, [0x80]), num(1, n(5))]);
+    broken(&[x.clone(), len(3, [0x80]), num(1, n(5))]);
     // Also by a member that no column takes.
     check(&[num(1, n(5)), num(4, n(5))], "null|null|null");
     check_record("a INT", fields, &cat(&[num(1, n(5)), x]), "null");

@@ -2,6 +2,7 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use proptest::prelude::*;
 use prost_reflect::prost::Message as _;
 use prost_reflect::prost_types::FileDescriptorSet;
 
@@ -299,4 +300,79 @@ fn large_schemas_are_read_in_time() {
     let decoder = decoder("f7 STRUCT<a INT>", &text);
     let value = len(7, num(1, 5));
     assert_eq!(show(&decoder.decode(&messages([framed(7, &[0], &value).as_slice()])).unwrap()), ["{a: 5}"]);
+}
+
+/// A schema with something of everything.
+const RICH: &str = "edition = \"2023\"; package a.b; import public \"x.proto\"; option java_package = \"x\";
+    message M { option (o).p = { q: [1, <r: 2>] }; int32 a = 1 [features.field_presence = IMPLICIT, deprecated = true];
+      map<string, N> m = 2; oneof o { string s = 3; N n = 4 [features.message_encoding = DELIMITED]; } repeated E e = 5;
+      message N { .a.b.M m = 1; reserved 2, 4 to 6; extensions 100 to max; } enum E { option allow_alias = true; A = 0; B = 0; } }
+    extend M { int32 x = 101; } service S { rpc R(M) returns (stream M); }";
+
+/// Parts of the language, which edits put anywhere.
+const PARTS: [&str; 22] = [
+    "{",
+    "}",
+    "message",
+    "M",
+    ".",
+    "=",
+    "0",
+    "-1",
+    "536870912",
+    "\"",
+    "'",
+    "/*",
+    "//",
+    "map<",
+    ">",
+    "oneof",
+    "group",
+    "[",
+    "]",
+    "required",
+    "import public \"the schema\";",
+    "edition = \"2024\";",
+];
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(300))]
+
+    #[test]
+    fn whatever_a_text_is_it_is_a_schema_or_none(
+        edits in proptest::collection::vec((any::<proptest::sample::Index>(), 0..12usize, 0..PARTS.len()), 0..5),
+        syntax in 0..3usize,
+    ) {
+        let mut text = RICH.replace("edition = \"2023\"", ["edition = \"2023\"", "syntax = \"proto3\"", "syntax = \"proto2\""][syntax]);
+        for (at, cut, part) in edits {
+            let at = at.index(text.len() + 1);
+            let end = (at + cut).min(text.len());
+            text.replace_range(at..end, PARTS[part]);
+        }
+        let shown = read("a INT, m STRUCT<key STRING>[]", with(&text, &[("x.proto", "syntax = \"proto3\";")]), &num(1, 5));
+        prop_assert!(shown.starts_with("reject: ") || shown.starts_with("5|") || shown.starts_with("null|"), "{text}: {shown}");
+    }
+
+    #[test]
+    fn whatever_bytes_are_they_are_a_descriptor_or_none(
+        edits in proptest::collection::vec((any::<proptest::sample::Index>(), any::<u8>(), any::<bool>()), 0..6),
+        is_set in any::<bool>(),
+    ) {
+        let text = "syntax = \"proto2\"; package p; message M { required int32 a = 1; map<string, N> m = 2; oneof o { string s = 3; }
+            optional group G = 4 { optional int32 x = 1; } message N { optional E e = 1 [default = B]; } enum E { A = 1; B = 2; } }";
+        let set = descriptors(text);
+        let mut bytes = if is_set { set.encode_to_vec() } else { set.file[0].encode_to_vec() };
+        for (at, to, insert) in edits {
+            let at = at.index(bytes.len());
+            if insert { bytes.insert(at, to) } else { bytes[at] = to }
+        }
+        let text = STANDARD.encode(bytes);
+        if is_set {
+            let options = format!("'format' 'protobuf', 'protobuf.descriptor' '{text}', 'protobuf.message' 'p.M'");
+            let definition = with_options("a INT", &options);
+            drop(crate::decode::check(&definition));
+        } else {
+            drop(read("a INT, m STRUCT<key STRING>[]", schema(&text), &num(1, 5)));
+        }
+    }
 }

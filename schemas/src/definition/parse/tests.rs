@@ -234,7 +234,8 @@ fn streams_that_are_refused() {
 
     refuse_options(
         "'format' 'xml'",
-        "Formats are 'json', one JSON object per message, 'avro', one Avro value, 'csv' and 'tsv', one line",
+        "Formats are 'json', one JSON object per message, 'avro', one Avro value, 'protobuf', one Protobuf message, \
+         'csv' and 'tsv', one line",
     );
     refuse_options("'format' 'raw'", "has one column, for the payload");
     refuse_options("'fromat' 'json'", "Did you mean 'format'?");
