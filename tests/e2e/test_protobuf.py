@@ -43,7 +43,7 @@ EVERYTHING = Schema(
 COLUMNS = """id BIGINT NOT NULL, flag BOOLEAN, tiny TINYINT, small SMALLINT, number BIGINT, unsigned BIGINT UNSIGNED, f32 BIGINT,
   f64 DECIMAL(20, 1), real REAL, exact DOUBLE, name STRING, raw BYTEA, kind STRING, maybe STRING, numbers BIGINT[], tags STRING[],
   place STRUCT<lon DOUBLE, lat DOUBLE>, places STRUCT<lat DOUBLE>[], counts STRUCT<key STRING, value BIGINT>[],
-  by_floor STRUCT<key INT, value STRUCT<lat DOUBLE> >[], text STRING, whole BIGINT, at TIMESTAMP, took BIGINT, wrapped BIGINT,
+  by_floor STRUCT<key INT, value STRUCT<lat DOUBLE>>[], text STRING, whole BIGINT, at TIMESTAMP, took BIGINT, wrapped BIGINT,
   extra STRING, day DATE, price DECIMAL(12, 3), camelcase STRING, again STRUCT<id BIGINT, again STRUCT<name STRING>>, absent INT"""
 
 

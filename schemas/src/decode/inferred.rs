@@ -30,8 +30,6 @@ impl InferredColumns {
         } else if let Some(other) = self.columns.iter().find(|column| is_same(column)) {
             self.left_out.push(format!("{name}: it differs from {} in case only", other.name));
         } else {
-            // The parser takes `>>[]` for a list within, not for a list of what both close.
-            let sql = sql.replace(">>", "> >");
             self.columns.push(InferredColumn { name: name.to_owned(), sql });
         }
     }

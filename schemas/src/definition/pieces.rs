@@ -63,7 +63,7 @@ impl Piece<'_> {
     pub(crate) fn parse(&self) -> Result<Statement> {
         let tokens = self.tokens.iter().map(|t| (&t.parsed.token, TextSpan::of_parser(t.parsed.span)));
         depth::check(tokens).map_err(|deep| syntax(deep.reason, deep.span.or_else(|| self.first_word())))?;
-        let mut statements = DFParserBuilder::new(self.tokens.iter().map(|t| t.parsed.clone()).collect::<Vec<_>>())
+        let mut statements = DFParserBuilder::new(self.parsed_tokens())
             .build()
             .and_then(|mut parser| parser.parse_statements())
             .map_err(|e| self.explain(&e))?;
@@ -71,6 +71,23 @@ impl Piece<'_> {
             (Some(statement), None) => Ok(statement),
             _ => Err(syntax("expected one statement here".into(), self.first_word())),
         }
+    }
+
+    /// The tokens as the parser takes them: it would read `STRUCT<a STRUCT<b INT>>[]` as a STRUCT that holds a list, so
+    /// two brackets before a list are two tokens.
+    fn parsed_tokens(&self) -> Vec<TokenWithSpan> {
+        let mut parsed = Vec::with_capacity(self.tokens.len());
+        for (at, token) in self.tokens.iter().enumerate() {
+            let next = self.tokens[at + 1..].iter().find(|next| next.is_solid());
+            let closes = token.parsed.token == Token::ShiftRight;
+            if closes && next.is_some_and(|next| next.parsed.token == Token::LBracket) {
+                let bracket = TokenWithSpan { token: Token::Gt, span: token.parsed.span };
+                parsed.extend([bracket.clone(), bracket]);
+            } else {
+                parsed.push(token.parsed.clone());
+            }
+        }
+        parsed
     }
 
     /// The span from the first word to the last word.

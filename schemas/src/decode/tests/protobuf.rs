@@ -428,7 +428,7 @@ fn maps_are_lists_of_entries() {
         "[{key: true}]",
     );
     let m = "map<uint64, N> --- message N { int32 b = 1; }";
-    check("STRUCT<key DECIMAL(20,0), value STRUCT<b INT> >[]", m, &len(1, num(1, n(7))), "[{key: 7, value: {b: 0}}]");
+    check("STRUCT<key DECIMAL(20,0), value STRUCT<b INT>>[]", m, &len(1, num(1, n(7))), "[{key: 7, value: {b: 0}}]");
     refuse(
         "STRUCT<key STRING, value INT>[]",
         of,

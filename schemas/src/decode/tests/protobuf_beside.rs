@@ -37,7 +37,7 @@ fn columns() -> String {
         "f1 DOUBLE, f2 REAL, f3 INT, f4 BIGINT, f5 BIGINT, f6 DECIMAL(20,0), f7 INT, f8 BIGINT, f9 BIGINT,
          f10 DECIMAL(20,0), f11 INT, f12 BIGINT, f13 BOOLEAN, f14 STRING, f15 BYTEA, f16 STRING, f17 INT, f18 STRING, f19 BOOLEAN,
          f20 {N}, f21 BIGINT, f22 STRING, f23 {N}, f24 BYTEA, f25 INT[], f26 BIGINT[], f27 STRING[], f28 {N}[], f29 DOUBLE[],
-         f30 BOOLEAN[], f31 BIGINT[], f32 STRING[], f33 STRUCT<key STRING, value {N} >[], f34 STRUCT<key INT, value BYTEA>[],
+         f30 BOOLEAN[], f31 BIGINT[], f32 STRING[], f33 STRUCT<key STRING, value {N}>[], f34 STRUCT<key INT, value BYTEA>[],
          f35 STRUCT<key BOOLEAN, value INT>[]"
     )
 }

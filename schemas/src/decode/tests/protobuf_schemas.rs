@@ -262,7 +262,7 @@ fn every_field_of_a_message_is_a_column() {
         "buyer_name STRING",
         "big DECIMAL(20, 0)",
         "tags STRING[]",
-        "lines STRUCT<key INT, value STRUCT<sku BIGINT, price DOUBLE> >[]",
+        "lines STRUCT<key INT, value STRUCT<sku BIGINT, price DOUBLE>>[]",
         "at TIMESTAMP",
         "took BIGINT",
         "gift BOOLEAN",

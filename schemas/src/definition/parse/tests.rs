@@ -194,6 +194,9 @@ fn columns_have_canonical_types() {
     column("a DECIMAL(5), b DECIMAL(38,10)", "a DECIMAL(5, 0), b DECIMAL(38, 10)");
     column("a INT[], b ARRAY<STRING>", "a INT[], b STRING[]");
     column("a STRUCT<B INT, c STRUCT<d DATE>>", "a STRUCT<b INT, c STRUCT<d DATE>>");
+    column("a STRUCT<b INT, c STRUCT<d DATE>>[]", "a STRUCT<b INT, c STRUCT<d DATE>>[]");
+    column("a STRUCT<b STRUCT<c STRUCT<d DATE>>[]>[]", "a STRUCT<b STRUCT<c STRUCT<d DATE>>[]>[]");
+    column("a STRUCT<b STRUCT<c STRUCT<d STRUCT<e DATE>>>> [][]", "a STRUCT<b STRUCT<c STRUCT<d STRUCT<e DATE>>>>[][]");
     column("Device INT, \"deviceId\" INT NULL", "device INT, deviceId INT");
     column("a INT NOT NULL,", "a INT NOT NULL");
 
