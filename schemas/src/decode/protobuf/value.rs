@@ -41,8 +41,8 @@ enum HeldContent<'a> {
 }
 
 impl<'a> HeldValues<'a> {
-    /// Holds a value, in place of the one before. Values that `add` up are kept behind those before. Returns the value of
-    /// another field that it replaces.
+    /// Holds a value, in place of the one before. Values that `add` up are kept behind those before. Returns the value
+    /// of another field that it replaces.
     fn hold(&mut self, slot: usize, field: usize, value: RawValue<'a>, add: bool) -> Option<HeldValue<'a>> {
         let held = &mut self.0[slot];
         let before = std::mem::take(&mut held.value);
