@@ -13,6 +13,7 @@ use prost_reflect::{DescriptorPool, DynamicMessage, Kind, MapKey, MessageDescrip
 use super::protobuf::{framed, schema};
 use super::{messages, show, with_options};
 use crate::decode::{Decoder, SchemaId};
+use crate::definition::stream::REJECT;
 
 /// Every kind of field, in both syntaxes of presence. The two are linked in one schema.
 const FIELDS: &str = "double f1 = 1; float f2 = 2; int32 f3 = 3; int64 f4 = 4; uint32 f5 = 5; uint64 f6 = 6; sint32 f7 = 7;
@@ -210,7 +211,8 @@ fn ours(decoder: &Decoder, payload: &[u8]) -> Result<Vec<String>, String> {
     if let Some(reason) = row.strip_prefix("reject: ") {
         return Err(reason.to_owned());
     }
-    let columns = decoded.rows.columns()[3..decoded.rows.num_columns() - 4].iter();
+    let end = decoded.rows.schema().index_of(REJECT).unwrap();
+    let columns = decoded.rows.columns()[3..end].iter();
     let value = |column: &ArrayRef| {
         let is_map = matches!(column.data_type(), DataType::List(item)
             if matches!(item.data_type(), DataType::Struct(fields) if fields[0].name() == "key"));
