@@ -9,7 +9,7 @@ use clap::{CommandFactory, Parser, Subcommand};
 use thalweg_client::terminal;
 
 use crate::commands::{
-    apply, audit, batch, check, completions, demo, infer, init, produce, serve, speed, sql, status, up,
+    apply, audit, batch, check, completions, demo, infer, init, load, produce, rejects, serve, speed, sql, status, up,
 };
 use crate::config;
 
@@ -50,6 +50,8 @@ pub(crate) enum Command {
     Sql(sql::Arguments),
     Status(status::Arguments),
     Produce(Box<produce::Arguments>),
+    Load(Box<load::Arguments>),
+    Rejects(Box<rejects::Arguments>),
     Audit(audit::Arguments),
     Demo(demo::Arguments),
     /// Print the default settings, a file that documents every key
@@ -76,6 +78,8 @@ pub(crate) async fn run(command: Command) -> Result<ExitCode> {
         Command::Sql(arguments) => sql::run(arguments).await,
         Command::Status(arguments) => status::run(arguments).await,
         Command::Produce(arguments) => produce::run(*arguments).await,
+        Command::Load(arguments) => load::run(*arguments).await,
+        Command::Rejects(arguments) => rejects::run(*arguments).await,
         Command::Audit(arguments) => audit::run(arguments).await,
         Command::Demo(arguments) => demo::run(arguments).await,
         Command::Completions(arguments) => completions::run(&arguments, Cli::command()),

@@ -13,7 +13,9 @@ pub(crate) mod status;
 
 pub(crate) mod sql;
 
+pub(crate) mod load;
 pub(crate) mod produce;
+pub(crate) mod rejects;
 
 pub(crate) mod demo;
 

@@ -211,6 +211,11 @@ impl Settings {
         })
     }
 
+    /// The options of the object store.
+    pub(crate) fn storage(&self) -> BTreeMap<String, String> {
+        self.storage.clone()
+    }
+
     /// Opens the warehouse; a local warehouse is created if missing.
     pub(crate) fn open_warehouse(&self) -> Result<Warehouse> {
         let url = match self.warehouse.as_str() {

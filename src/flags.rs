@@ -7,9 +7,10 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use anyhow::Result;
-use clap::Args;
+use clap::{Args, ValueEnum};
 use serde::Serialize;
 use thalweg_client::Client;
+use thalweg_schemas::files::FileFormat;
 use thalweg_schemas::reference::look_up;
 use toml::Table;
 
@@ -295,4 +296,30 @@ pub(crate) struct ReplicaFlags {
     /// For --workers group: what the names of the consumer groups begin with [default: thalweg]
     #[arg(long, value_name = "NAME")]
     group_id: Option<String>,
+}
+
+/// The format of a file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum RowsFormat {
+    /// The first line names the columns; an empty field is null
+    Csv,
+    /// As csv, with tabs
+    Tsv,
+    /// Objects one after the other, or a list of objects
+    Json,
+    /// One object per line
+    Ndjson,
+    Parquet,
+}
+
+impl RowsFormat {
+    pub(crate) fn of_layer(self) -> FileFormat {
+        match self {
+            Self::Csv => FileFormat::Csv,
+            Self::Tsv => FileFormat::Tsv,
+            Self::Json => FileFormat::Json,
+            Self::Ndjson => FileFormat::Ndjson,
+            Self::Parquet => FileFormat::Parquet,
+        }
+    }
 }

@@ -1,8 +1,11 @@
 //! The master dataset of a stream: one Delta table. Each commit adds the rows and the positions of one epoch.
 //!
+//! Amendments enter by commits of their own, in partitions that no topic has.
+//!
 //! Invariant: an epoch lands exactly once or never. An epoch lands only if the table is at the epoch's `from` in
 //! every partition that the epoch names. The table's rows are exactly the offsets below its frontier.
 
+mod amend;
 mod serve;
 
 use std::sync::Arc;
@@ -15,6 +18,7 @@ use thalweg_schemas::warehouse::versions::MasterVersion;
 use thalweg_schemas::{Frontier, StreamName};
 use uuid::Uuid;
 
+pub(crate) use self::amend::Amended;
 pub use self::serve::serve;
 use crate::files::{discard, write_epoch};
 use crate::log::{Draft, Landing, Log, LogState, NewFile};

@@ -58,6 +58,19 @@ pub enum Error {
     },
     #[error("the lease in {path} was not taken: {reason}")]
     Lease { path: String, reason: String },
+    #[error("{pattern} cannot be loaded: {reason}")]
+    FindFiles { pattern: String, reason: String },
+    #[error(
+        "{file} is in stream `{stream}`, and has changed since; give what is new in it another name, because rows that \
+         have entered stay"
+    )]
+    FileChanged { stream: StreamName, file: String },
+    #[error("the condition `{condition}` cannot choose rejects: {reason}")]
+    ChooseRejects { condition: String, reason: String },
+    #[error("reading rejects of stream `{stream}` again: {reason}")]
+    ReadAgain { stream: StreamName, fault: Fault, reason: String },
+    #[error("{holder} changes stream `{stream}` in the same way at the moment; wait until it has ended")]
+    Amending { stream: StreamName, holder: String },
     #[error(transparent)]
     Schemas(#[from] thalweg_schemas::Error),
     #[error("broken promise: {0}")]
@@ -90,9 +103,11 @@ impl Error {
             Error::AcceptEpoch { .. } | Error::Broken(_) => Fault::Bug,
             // Another program has written to the table, which concerns its stream or its view alone.
             Error::UnderstandLog { .. } => Fault::User,
-            Error::MatchSchema { .. } | Error::MapSchema { .. } => Fault::User,
+            Error::MatchSchema { .. } | Error::MapSchema { .. } | Error::ChooseRejects { .. } => Fault::User,
+            Error::FindFiles { .. } | Error::FileChanged { .. } => Fault::User,
             Error::Store { source, .. } => store_fault(source),
-            Error::Lease { .. } => Fault::Transient,
+            Error::Lease { .. } | Error::Amending { .. } => Fault::Transient,
+            Error::ReadAgain { fault, .. } => *fault,
             Error::WriteFile { source, .. } => root_fault(source).unwrap_or(Fault::Engine),
             Error::RunPlan { source, .. } => plan_fault(source),
             Error::Schemas(source) => source.fault(),

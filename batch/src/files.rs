@@ -1,7 +1,9 @@
-//! Writes data files: an epoch's rows as one file, and the states of a plan as several files.
+//! Writes data files: an epoch's rows as one file, and other rows and states as several files.
 //!
 //! Invariant: a file's name contains the id of its commit or run, and no other content ever gets this name. So a file
 //! may be rewritten after an error, or left behind, without harm.
+
+mod parts;
 
 use std::sync::Arc;
 
@@ -10,18 +12,18 @@ use arrow::compute::interleave_record_batch;
 use arrow::datatypes::{Int32Type, Int64Type, SchemaRef};
 use arrow::record_batch::RecordBatch;
 use bytes::Bytes;
-use object_store::buffered::BufWriter;
 use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt, PutPayload};
-use parquet::arrow::{ArrowWriter, AsyncArrowWriter};
+use parquet::arrow::ArrowWriter;
 use parquet::errors::ParquetError;
 use thalweg_schemas::definition::stream::{OFFSET, PARTITION, PAYLOAD};
 use thalweg_schemas::realtime::epoch::Epoch;
-use thalweg_schemas::warehouse::parquet::{state_properties, writer_properties};
+use thalweg_schemas::warehouse::parquet::writer_properties;
 use thalweg_schemas::warehouse::versions::OffsetSpan;
 use thalweg_schemas::{Frontier, Offset, Partition};
 use uuid::Uuid;
 
+pub(crate) use self::parts::{FileKind, PartFiles};
 use crate::log::NewFile;
 use crate::{Error, Result};
 
@@ -29,8 +31,6 @@ use crate::{Error, Result};
 const PART_BYTES: usize = 8 << 20;
 /// Rows that are encoded at a time.
 const CHUNK_ROWS: usize = 64 * 1024;
-/// Approximate size of a file of states: a filtered query opens few files, and a compaction rewrites little.
-const STATE_FILE_BYTES: usize = 128 * 1024 * 1024;
 
 /// The partition and offset of a row, and the row's index in the epoch's batches.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -159,93 +159,6 @@ fn encode(batches: &[RecordBatch], order: &[Position], schema: &SchemaRef) -> Re
         writer.write(&interleave_record_batch(&batches, &indices)?)?;
     }
     writer.into_inner()
-}
-
-/// Writes states to files of bounded size, as batches arrive.
-pub(crate) struct StateFiles {
-    store: Arc<dyn ObjectStore>,
-    folder: Path,
-    schema: SchemaRef,
-    run: Uuid,
-    limit: usize,
-    open: Option<OpenFile>,
-    done: Vec<NewFile>,
-}
-
-struct OpenFile {
-    writer: AsyncArrowWriter<BufWriter>,
-    name: String,
-    rows: u64,
-}
-
-impl StateFiles {
-    pub(crate) fn new(store: Arc<dyn ObjectStore>, folder: Path, schema: SchemaRef, run: Uuid) -> Self {
-        Self { store, folder, schema, run, limit: STATE_FILE_BYTES, open: None, done: Vec::new() }
-    }
-
-    /// Writes a batch. Closes the current file at the size limit.
-    ///
-    /// Errors: [`Error::WriteFile`].
-    pub(crate) async fn write(&mut self, batch: &RecordBatch) -> Result<()> {
-        if batch.num_rows() == 0 {
-            return Ok(());
-        }
-        let mut open = match self.open.take() {
-            Some(open) => open,
-            None => self.start()?,
-        };
-        let written = open.writer.write(batch).await;
-        written.map_err(|source| self.failed(&open.name, source))?;
-        open.rows += batch.num_rows() as u64;
-        if open.writer.bytes_written() + open.writer.in_progress_size() >= self.limit {
-            self.close(open).await
-        } else {
-            self.open = Some(open);
-            Ok(())
-        }
-    }
-
-    /// Closes the last file. The files belong to no version until they are committed.
-    ///
-    /// Errors: [`Error::WriteFile`].
-    pub(crate) async fn finish(mut self) -> Result<Vec<NewFile>> {
-        if let Some(open) = self.open.take() {
-            self.close(open).await?;
-        }
-        Ok(self.done)
-    }
-
-    /// Deletes the finished files after an error.
-    pub(crate) async fn abandon(self) {
-        discard(&self.store, &self.folder, &self.done).await;
-    }
-
-    fn start(&self) -> Result<OpenFile> {
-        let name = format!("states-{}-{}.parquet", self.run.simple(), self.done.len());
-        let path = self.folder.clone().join(name.as_str());
-        let writer = AsyncArrowWriter::try_new(
-            BufWriter::new(Arc::clone(&self.store), path),
-            Arc::clone(&self.schema),
-            Some(state_properties(&self.schema)),
-        );
-        Ok(OpenFile { writer: writer.map_err(|source| self.failed(&name, source))?, name, rows: 0 })
-    }
-
-    async fn close(&mut self, mut open: OpenFile) -> Result<()> {
-        let finished = open.writer.finish().await;
-        finished.map_err(|source| self.failed(&open.name, source))?;
-        self.done.push(NewFile {
-            size: open.writer.bytes_written() as u64,
-            path: open.name,
-            rows: open.rows,
-            span: None,
-        });
-        Ok(())
-    }
-
-    fn failed(&self, name: &str, source: ParquetError) -> Error {
-        Error::WriteFile { path: self.folder.clone().join(name).to_string(), source }
-    }
 }
 
 /// Deletes files that will not be committed. A file that cannot be deleted is left behind without harm; in a view's

@@ -1,4 +1,5 @@
-//! A lease for each view: allows one run of a view at a time, so that no two processes compute the same states.
+//! A lease for each view: allows one run of a view at a time, so that no two processes compute the same states. The
+//! amendments of a stream have leases too, so that no two processes prepare the same ones.
 //!
 //! A lease consists of numbered files in the warehouse, `leases/<view id>/NNNNNNNN.json`, which are [`Claims`]. The
 //! file with the highest number is valid. Taking, renewing and releasing a lease each create the next file.
@@ -10,10 +11,11 @@ mod file;
 
 use std::time::Duration;
 
-use thalweg_schemas::ViewId;
+use object_store::path::Path;
 use thalweg_schemas::clock::{WallClock, millis_of};
 use thalweg_schemas::warehouse::Warehouse;
 use thalweg_schemas::warehouse::claims::{Claim, Claims};
+use thalweg_schemas::{Partition, StreamName, ViewId};
 use uuid::Uuid;
 
 pub use self::file::Holder;
@@ -64,7 +66,23 @@ struct Leases {
 ///
 /// Errors: [`Error::Store`], [`Error::Lease`].
 pub(crate) async fn take(warehouse: &Warehouse, view: &ViewId, clock: &WallClock) -> Result<Taken> {
-    let leases = Leases { files: Claims::new(warehouse, Warehouse::lease_path(view)), clock: clock.clone() };
+    take_in(warehouse, Warehouse::lease_path(view), clock).await
+}
+
+/// Takes the lease of the amendments of `stream` in one of their partitions.
+///
+/// Errors: as [`take`].
+pub(crate) async fn take_amendments(
+    warehouse: &Warehouse,
+    stream: &StreamName,
+    partition: Partition,
+    clock: &WallClock,
+) -> Result<Taken> {
+    take_in(warehouse, Warehouse::amendments_lease_path(stream, partition), clock).await
+}
+
+async fn take_in(warehouse: &Warehouse, folder: Path, clock: &WallClock) -> Result<Taken> {
+    let leases = Leases { files: Claims::new(warehouse, folder), clock: clock.clone() };
     let me = Holder::new();
     for _ in 0..RACES {
         let newest = leases.newest().await?;

@@ -24,6 +24,7 @@ use thalweg_schemas::warehouse::versions::{BatchVersion, MasterVersion};
 use thalweg_schemas::{Fault, Frontier, Shared, ViewName};
 use uuid::Uuid;
 
+pub(crate) use self::compute::bounded;
 use self::compute::{RangeReading, compute, states};
 use self::counted::RangeCount;
 pub(crate) use self::pinned_rows::rows;

@@ -16,7 +16,7 @@ use thalweg_schemas::warehouse::versions::BatchVersion;
 use thalweg_schemas::{Frontier, ViewId};
 use uuid::Uuid;
 
-use crate::files::{StateFiles, discard};
+use crate::files::{FileKind, PartFiles, discard};
 use crate::log::{Draft, Landing, Log, NewFile, PublishedAt};
 use crate::{Error, Result};
 
@@ -102,8 +102,10 @@ impl ViewTable {
     }
 
     /// A writer for the states of `run`.
-    pub(crate) fn writer(&self, run: Uuid) -> StateFiles {
-        StateFiles::new(Arc::clone(&self.store), self.folder.clone(), Arc::clone(&self.schema), run)
+    pub(crate) fn writer(&self, run: Uuid) -> PartFiles {
+        let name = format!("states-{}", run.simple());
+        let (store, folder, schema) = (Arc::clone(&self.store), self.folder.clone(), Arc::clone(&self.schema));
+        PartFiles::new(store, folder, schema, FileKind::States, name)
     }
 
     /// Deletes the files of a run that is not published.

@@ -44,7 +44,7 @@ pub use culprit::{Culprit, failure_over, find_culprit};
 pub(crate) use diagnose::diagnose;
 pub use difference::{Difference, Differences};
 pub use measures::measured;
-pub use plans::{batches, between, collect, scan, stream};
+pub use plans::{batches, between, collect, scan, still_rejected, stream};
 pub use rollup::RollUp;
 pub use split_plan::stream_column;
 pub use storage::{from_stored, stored_type, to_stored};

@@ -85,6 +85,22 @@ pub enum Error {
     Decode { stream: StreamName, reason: String },
     #[error("messages of stream `{stream}` cannot be written: {reason}")]
     Encode { stream: StreamName, reason: String },
+    #[error("{file} cannot be read: {source}")]
+    OpenRows {
+        file: String,
+        #[source]
+        source: std::io::Error,
+    },
+    #[error("{file} does not fit: {reason}")]
+    MatchRows { file: String, reason: String },
+    #[error("{file}, {place} {number}: {reason}")]
+    ReadRow {
+        file: String,
+        /// What is counted: rows or lines.
+        place: &'static str,
+        number: u64,
+        reason: String,
+    },
     /// The segments in memory do not tile the requested range. The reader pins again.
     #[error("realtime state of {what} is not held from {from} to {to}: {reason}")]
     NotHeld { what: String, from: Box<Frontier>, to: Box<Frontier>, reason: String },
@@ -106,6 +122,9 @@ impl Error {
             | Error::OpenFolder { .. }
             | Error::ReadCatalog { .. }
             | Error::Encode { .. }
+            | Error::OpenRows { .. }
+            | Error::MatchRows { .. }
+            | Error::ReadRow { .. }
             | Error::PlanView { .. } => Fault::User,
             Error::Store { source, .. } => store_fault(source),
             Error::WriteCatalog { .. } | Error::NotHeld { .. } => Fault::Transient,

@@ -1,5 +1,5 @@
-//! Frontiers: the next offset of every Kafka partition of a stream. A frontier is the only border between batch and
-//! speed.
+//! Frontiers: the next offset of every partition of a stream: those of its topic, and those of its amendments. A
+//! frontier is the only border between batch and speed.
 //!
 //! Invariant: a partition that a frontier does not name is at offset 0, so frontiers can be compared although a topic
 //! has gained partitions between them.
@@ -9,7 +9,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-/// A Kafka partition number.
+/// A partition number: of the topic, or, below 0, of the stream's amendments, which no topic has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, Default)]
 #[serde(transparent)]
 pub struct Partition(pub i32);
@@ -18,6 +18,18 @@ pub struct Partition(pub i32);
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, Default)]
 #[serde(transparent)]
 pub struct Offset(pub i64);
+
+impl Partition {
+    /// The amendments that are rejects which were read again.
+    pub const RETRIED: Self = Self(-1);
+    /// The amendments that are rows of files.
+    pub const LOADED: Self = Self(-2);
+
+    /// True for a partition of amendments: the archive alone has its rows.
+    pub fn is_amended(self) -> bool {
+        self.0 < 0
+    }
+}
 
 impl fmt::Display for Partition {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -61,6 +73,16 @@ impl Frontier {
     pub fn advance(&mut self, partition: Partition, offset: Offset) {
         let at = self.0.entry(partition).or_insert(offset);
         *at = (*at).max(offset);
+    }
+
+    /// The partitions of the topic.
+    pub fn of_topic(&self) -> Frontier {
+        self.iter().filter(|(p, _)| !p.is_amended()).collect()
+    }
+
+    /// The partitions of amendments.
+    pub fn of_amendments(&self) -> Frontier {
+        self.iter().filter(|(p, _)| p.is_amended()).collect()
     }
 
     /// The named partitions, in order.

@@ -24,6 +24,8 @@ pub mod decode;
 
 pub mod encode;
 
+pub mod files;
+
 pub mod algebra;
 
 pub mod catalog;

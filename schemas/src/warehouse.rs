@@ -30,7 +30,7 @@ use tokio::runtime::Handle;
 use url::Url;
 
 use crate::error::nearest::nearest;
-use crate::{Error, Result, StreamName, ViewId};
+use crate::{Error, Partition, Result, StreamName, ViewId};
 
 /// The longest time of one request to an object store; a longer request is aborted and retried. The option `timeout`
 /// overrides this value.
@@ -87,15 +87,27 @@ impl Warehouse {
                 }
             }
             "s3" | "s3a" => {
-                let variables =
-                    std::env::vars().filter(|(k, _)| k.starts_with("AWS_")).map(|(k, v)| (k.to_ascii_lowercase(), v));
-                open_s3(&parsed, variables.chain(options.clone())).map_err(|e| fail(e.to_string()))?
+                open_s3(&parsed, settings_of_aws().chain(options.clone())).map_err(|e| fail(e.to_string()))?
             }
             other => {
                 return Err(fail(format!("`{other}` is not supported; use file:// or s3://")));
             }
         };
         Ok(Self { url: parsed, store })
+    }
+
+    /// Opens the bucket of an `s3://` URL, whose path is not looked at, with the options of [`Self::open_with`].
+    ///
+    /// Errors: [`Error::OpenWarehouse`].
+    pub fn open_bucket(url: &Url, options: &BTreeMap<String, String>) -> Result<Arc<dyn ObjectStore>> {
+        let fail = |reason: String| Error::OpenWarehouse { url: url.to_string(), reason };
+        options.keys().try_for_each(|key| check_option(key)).map_err(fail)?;
+        if !matches!(url.scheme(), "s3" | "s3a") {
+            return Err(fail(format!("`{}` is not supported; use file:// or s3://", url.scheme())));
+        }
+        let mut bucket = url.clone();
+        bucket.set_path("");
+        open_s3(&bucket, settings_of_aws().chain(options.clone())).map_err(|e| fail(e.to_string()))
     }
 
     /// A warehouse on a store that the caller has opened. Tests pass a store that fails.
@@ -137,6 +149,11 @@ impl Warehouse {
         Path::from_iter(["leases", view.as_str()])
     }
 
+    /// The folder of the leases of a stream's amendments.
+    pub fn amendments_lease_path(stream: &StreamName, partition: Partition) -> Path {
+        Path::from_iter(["leases".to_owned(), format!("{stream}.{partition}")])
+    }
+
     /// The folder of the failures of runs, with one object per view.
     pub fn failures_path() -> Path {
         Path::from("failures")
@@ -169,6 +186,11 @@ impl Warehouse {
 }
 
 /// The store of an `s3://bucket/prefix`; its root is the prefix. Options that S3 does not know are ignored.
+/// What the environment says, as it says it to all tools of AWS.
+fn settings_of_aws() -> impl Iterator<Item = (String, String)> {
+    std::env::vars().filter(|(k, _)| k.starts_with("AWS_")).map(|(k, v)| (k.to_ascii_lowercase(), v))
+}
+
 fn open_s3(url: &Url, options: impl Iterator<Item = (String, String)>) -> object_store::Result<Arc<dyn ObjectStore>> {
     let (_, prefix) = ObjectStoreScheme::parse(url)?;
     let timeout = AmazonS3ConfigKey::Client(ClientConfigKey::Timeout);

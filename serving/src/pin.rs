@@ -21,7 +21,7 @@ use thalweg_schemas::catalog::{CatalogStream, CompiledView};
 use thalweg_schemas::realtime::segment::Segment;
 use thalweg_schemas::realtime::snapshot::RowsChunk;
 use thalweg_schemas::warehouse::versions::{BatchVersion, MasterVersion, Published};
-use thalweg_schemas::{Frontier, Partition, StreamName, ViewId};
+use thalweg_schemas::{Frontier, Offset, Partition, StreamName, ViewId};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
@@ -63,7 +63,7 @@ pub(crate) struct Pin {
 #[derive(Debug)]
 pub(crate) struct PinnedRows {
     pub(crate) master: Arc<MasterVersion>,
-    /// A.
+    /// A; for amendments, F if the archive has more.
     pub(crate) archived: Frontier,
     pub(crate) above: RowsAbove,
 }
@@ -95,6 +95,13 @@ pub(crate) enum Tiles {
 
 /// The pins of one query.
 pub(crate) type Pins = BTreeMap<StreamName, Pin>;
+
+/// The part of the archive's frontier `archived` that rows at the pin's `frontier` come from. The archive has amendments
+/// before the speed layer has taken them.
+fn archived_at(archived: &Frontier, frontier: &Frontier) -> Frontier {
+    let at = |(p, at): (Partition, Offset)| if p.is_amended() { (p, at.min(frontier.get(p))) } else { (p, at) };
+    archived.iter().map(at).collect()
+}
 
 /// Returns the newest batch version of a view, and its cut.
 ///

@@ -14,11 +14,11 @@ use arrow::datatypes::Schema;
 use datafusion::error::DataFusionError;
 use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder};
 use datafusion::prelude::ident;
-use thalweg_schemas::algebra::{batches, between, scan, stream_column};
+use thalweg_schemas::algebra::{batches, between, scan, still_rejected, stream_column};
 use thalweg_schemas::definition::stream::REJECT;
 use thalweg_schemas::warehouse::parquet::ParquetFiles;
 use thalweg_schemas::warehouse::versions::DataFile;
-use thalweg_schemas::{Error as SharedError, Frontier, Result as SharedResult};
+use thalweg_schemas::{Error as SharedError, Frontier, Partition, Result as SharedResult};
 
 use crate::pin::{Pin, PinnedRows, PinnedView, RowsAbove, Tiles};
 use crate::workers::scan::RemoteTable;
@@ -97,11 +97,20 @@ pub(crate) fn rows(pin: &Pin, rows: &PinnedRows, schema: &Schema) -> SharedResul
     table(pin, rows, ident(REJECT).is_null(), schema)
 }
 
-/// Returns the messages of a stream that could not be decoded, with the columns of `schema`.
+/// Returns the messages of a stream that could not be decoded and did not enter later, with the columns of `schema`.
 ///
 /// Errors: [`SharedError::RunPlan`].
 pub(crate) fn rejects(pin: &Pin, rows: &PinnedRows, schema: &Schema) -> SharedResult<LogicalPlan> {
-    table(pin, rows, ident(REJECT).is_not_null(), schema)
+    let rejects = table(pin, rows, ident(REJECT).is_not_null(), schema)?;
+    let retried = pin.frontier.within([Partition::RETRIED]);
+    let none = Frontier::new();
+    if retried.stands_at(&none) {
+        return Ok(rejects);
+    }
+    let files = rows.master.files.iter().filter(|file| file.touches(&none, &retried)).cloned().collect();
+    let name = format!("{} amendments below {retried}", pin.stream.definition.name);
+    let files = Arc::new(ParquetFiles::new(pin.stream.definition.row_schema(), files));
+    still_rejected(rejects, between(scan(&name, files)?, &none, &retried)?)
 }
 
 fn table(pin: &Pin, rows: &PinnedRows, keep: Expr, schema: &Schema) -> SharedResult<LogicalPlan> {
@@ -136,7 +145,12 @@ fn archive_rows(pin: &Pin, rows: &PinnedRows) -> SharedResult<LogicalPlan> {
         return batches(&name, schema, Vec::new());
     }
     let files: Vec<DataFile> = master.files.to_vec();
-    scan(&name, Arc::new(ParquetFiles::new(schema, files)))
+    let all = scan(&name, Arc::new(ParquetFiles::new(schema, files)))?;
+    // Files have amendments that the speed layer has not taken yet.
+    match rows.archived.covers(&master.frontier) {
+        true => Ok(all),
+        false => between(all, &Frontier::new(), &rows.archived),
+    }
 }
 
 fn memory_rows(pin: &Pin, rows: &PinnedRows) -> SharedResult<LogicalPlan> {

@@ -37,10 +37,12 @@ pub enum Assignment {
 }
 
 impl Assignment {
-    /// True if this process reads `partition` as soon as the topic has it, without an assignment by a group.
+    /// True if this process reads `partition` as soon as the topic has it, without an assignment by a group. Amendments
+    /// go with partition 0.
     pub(crate) fn takes_found(&self, partition: Partition) -> bool {
         match self {
             Assignment::All => true,
+            Assignment::Static(range) if partition.is_amended() => range.contains(&Partition(0)),
             Assignment::Static(range) => range.contains(&partition),
             // The group assigns the partition.
             Assignment::Group { .. } => false,

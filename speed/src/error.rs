@@ -140,22 +140,6 @@ pub enum Error {
     LastEpoch { stream: StreamName },
     #[error("the schema for messages of stream `{stream}` cannot be had: {reason}")]
     FetchSchema { stream: StreamName, reason: String },
-    #[error("{file} cannot be read: {source}")]
-    OpenRows {
-        file: String,
-        #[source]
-        source: std::io::Error,
-    },
-    #[error("{file} does not fit: {reason}")]
-    MatchRows { file: String, reason: String },
-    #[error("{file}, {place} {number}: {reason}")]
-    ReadRow {
-        file: String,
-        /// What is counted: rows or lines.
-        place: &'static str,
-        number: u64,
-        reason: String,
-    },
     #[error("messages of topic `{topic}` cannot be sent: {source}")]
     Produce {
         topic: String,
@@ -230,9 +214,6 @@ impl Error {
             | Error::Recreated { .. }
             | Error::OffsetGone { .. }
             | Error::Instance { .. }
-            | Error::OpenRows { .. }
-            | Error::MatchRows { .. }
-            | Error::ReadRow { .. }
             | Error::ServeTls(_) => Fault::User,
             Error::StartThreads(_) | Error::Serve(_) | Error::FetchSchema { .. } => Fault::Transient,
             Error::ReadBack { .. } | Error::LastEpoch { .. } | Error::Origin { .. } => Fault::Transient,

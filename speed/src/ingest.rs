@@ -15,6 +15,7 @@ mod connections;
 mod searches;
 mod work;
 
+mod amendments;
 mod epoch;
 mod failures;
 mod memory;
@@ -171,14 +172,15 @@ impl<'a> Ingest<'a> {
         Ok(decoded?.rows)
     }
 
-    /// Handles a new version of the master dataset: the same rows in other files, or an epoch of another process.
+    /// Handles a new version of the master dataset: the same rows in other files, amendments, or an epoch of another
+    /// process.
     fn follow_master(&mut self) -> Option<Ended> {
         let version = self.connections.newest_master();
         if version.version <= self.state.master().version {
             return None;
         }
-        let frontier = self.state.within(&version.frontier);
-        if frontier.stands_at(self.state.archived()) {
+        let frontier = self.state.within(&version.frontier).of_topic();
+        if frontier.stands_at(&self.state.archived().of_topic()) {
             self.state.adopt(version);
             self.reconcile();
             return None;
@@ -201,6 +203,7 @@ impl<'a> Ingest<'a> {
         if self.state.is_retry_due(now) {
             self.reconcile();
         }
+        self.take_amendments(now)?;
         self.work.end_rebuilds(&self.state.rebuilds());
         self.start_merges();
         self.start_search();

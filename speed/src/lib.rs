@@ -36,6 +36,7 @@ mod ingest;
 mod run;
 
 mod produce;
+mod reread;
 mod sample;
 
 pub mod flight;
@@ -48,7 +49,8 @@ pub use group::discovery::{members, workers};
 pub use ingest::ingest;
 pub use kafka::channel::{BatchSender, BrokerStatus, ConsumerCommand, Drained, Source};
 pub use kafka::headers::expects_panic;
-pub use produce::{FileFormat, Loss, ProduceCounts, ProducePlan, Produced, RowsFrom, produce};
+pub use produce::{Loss, ProduceCounts, ProducePlan, Produced, RowsFrom, produce};
+pub use reread::Rereading;
 pub use run::{record_origins, run};
 pub use sample::{newest_messages, newest_schema};
 pub use schema_cache::{SchemaCache, unknown_registry_property};

@@ -13,30 +13,26 @@ mod counts;
 
 mod rows;
 
-mod csv;
-mod json;
-mod parquet;
-
 mod send;
 
 use std::fs::File;
-use std::io::Read;
-use std::sync::mpsc;
+use std::sync::{Arc, mpsc};
 
 use thalweg_schemas::decode::SchemaId;
 use thalweg_schemas::definition::stream::RecordFormat;
 use thalweg_schemas::encode::MessageEncoder;
+use thalweg_schemas::files::{BadRows, FileFormat, OpenedRows, RowReader, read};
 use tokio_util::sync::CancellationToken;
 
 use crate::config::SpeedConfig;
 use crate::registry::SchemaRegistry;
 use crate::{Error, Result};
 use counts::RowCounts;
-use rows::{EncodedRows, FromFile, RowReader, reader_gone};
+use rows::{EncodedRows, FromFile, RowEncoder, reader_gone};
 use send::Sender;
 
 pub use counts::{Loss, ProduceCounts, Produced};
-pub use plan::{FileFormat, ProducePlan, RowsFrom};
+pub use plan::{ProducePlan, RowsFrom};
 
 /// Batches between the thread that reads and the one that sends.
 const AHEAD: usize = 2;
@@ -46,8 +42,14 @@ const AHEAD: usize = 2;
 ///
 /// Errors: nothing was sent, because the plan cannot be carried out or no broker answers.
 pub fn produce(plan: &ProducePlan, counts: &ProduceCounts, stop: &CancellationToken) -> Result<Produced> {
-    let encoder = encoder(plan)?;
-    let reader = RowReader::new(plan, encoder, counts.0.clone())?;
+    let bad = BadRows {
+        file: plan.from.to_string(),
+        format: plan.format,
+        skip: plan.skip_bad,
+        notes: Arc::clone(&counts.0.notes),
+    };
+    let encoder = RowEncoder::new(plan, encoder(plan)?, bad.clone())?;
+    let reader = RowReader::new(&plan.stream, bad, plan.limit)?;
     let opened = open(plan)?;
     let sender = match plan.dry_run {
         true => None,
@@ -59,8 +61,8 @@ pub fn produce(plan: &ProducePlan, counts: &ProduceCounts, stop: &CancellationTo
         move || {
             // A receiver that is gone needs no more rows.
             let mut pass = |rows: EncodedRows| to.send(FromFile::Rows(rows)).is_ok();
-            let end = read(opened, format, reader, &mut pass).map_or_else(FromFile::Failed, |()| FromFile::End);
-            let _ = to.send(end);
+            let read = read_encoded(opened, format, reader, &encoder, &mut pass);
+            let _ = to.send(read.map_or_else(FromFile::Failed, |()| FromFile::End));
         }
     });
     reading.map_err(Error::StartThreads)?;
@@ -113,46 +115,37 @@ fn encode_all(from: &mpsc::Receiver<FromFile>, counts: &RowCounts, stop: &Cancel
     Produced { is_complete, is_committed: None, failure, lost: Vec::new() }
 }
 
-enum OpenedRows {
-    Bytes(Box<dyn Read + Send>),
-    File(File),
-}
-
 fn open(plan: &ProducePlan) -> Result<OpenedRows> {
-    let failed = |source| Error::OpenRows { file: plan.from.to_string(), source };
-    match (&plan.from, plan.format) {
-        (RowsFrom::Stdin, FileFormat::Parquet) => {
-            let source = std::io::Error::other("Parquet is read from its end; give a file");
-            Err(failed(source))
-        }
-        (RowsFrom::Stdin, _) => Ok(OpenedRows::Bytes(Box::new(std::io::stdin()))),
-        (RowsFrom::File(path), format) => {
+    let failed = |source| thalweg_schemas::Error::OpenRows { file: plan.from.to_string(), source };
+    match &plan.from {
+        RowsFrom::Stdin => Ok(OpenedRows::Bytes(Box::new(std::io::stdin()))),
+        RowsFrom::File(path) => {
             let file = File::open(path).map_err(failed)?;
             if file.metadata().map_err(failed)?.is_dir() {
-                return Err(failed(std::io::Error::other("it is a folder")));
+                return Err(failed(std::io::Error::other("it is a folder")).into());
             }
-            Ok(match format {
-                FileFormat::Parquet => OpenedRows::File(file),
-                _ => OpenedRows::Bytes(Box::new(file)),
-            })
+            Ok(OpenedRows::File(file))
         }
     }
 }
 
-/// Reads all rows. `pass` returns false if no more are wanted.
-fn read(
+/// Reads and encodes all rows. `pass` returns false if no more are wanted.
+fn read_encoded(
     opened: OpenedRows,
     format: FileFormat,
     reader: RowReader,
+    encoder: &RowEncoder,
     pass: &mut dyn FnMut(EncodedRows) -> bool,
 ) -> Result<()> {
-    match (opened, format) {
-        (OpenedRows::File(file), _) => parquet::read(file, reader, pass),
-        (OpenedRows::Bytes(bytes), FileFormat::Csv) => csv::read(bytes, b',', reader, pass),
-        (OpenedRows::Bytes(bytes), FileFormat::Tsv) => csv::read(bytes, b'\t', reader, pass),
-        (OpenedRows::Bytes(bytes), FileFormat::Json) => json::read(bytes, reader, pass),
-        (OpenedRows::Bytes(bytes), _) => json::read_lines(bytes, reader, pass),
-    }
+    let mut failed = None;
+    read(opened, format, reader, &mut |rows| match encoder.encode(rows) {
+        Ok(encoded) => pass(encoded),
+        Err(error) => {
+            failed = Some(error);
+            false
+        }
+    })?;
+    failed.map_or(Ok(()), Err)
 }
 
 #[cfg(test)]

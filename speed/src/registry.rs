@@ -134,6 +134,13 @@ impl SchemaRegistry {
         })
     }
 
+    /// The registry of a stream whose messages name their schemas by ids; `None` for other streams.
+    ///
+    /// Errors: those of [`Self::open`].
+    pub(crate) fn needed(config: &SpeedConfig, stream: &StreamDefinition) -> Result<Option<Self>> {
+        stream.needs_registry().then(|| Self::open(config, stream)).transpose()
+    }
+
     /// The schema with an id.
     ///
     /// Errors: why the registry does not give it now.

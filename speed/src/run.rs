@@ -140,7 +140,8 @@ async fn session(
     check_origin(stream, &origin, &master, &partitions)?;
     let (grown, found) = watch::channel(0);
     let (feed, source) = Source::new(found);
-    let from = ResumePoint { at: next.within(partitions.iter().copied()), master: Arc::clone(&master) };
+    let at = next.within(partitions.iter().copied()).of_topic();
+    let from = ResumePoint { at, master: Arc::clone(&master) };
     let connecting = connect(config, topic.clone(), stream, &catalogs, from, grown, feed);
     let (sender, changes) = mpsc::channel(1);
     let following = match membership {
@@ -280,6 +281,7 @@ async fn checked(
     let (log, origin) = survey(topic, stream, catalogs, None).await?;
     let next = master.frontier.or(&origin);
     // Archived partitions that no longer exist are an error in every process, whichever process reads them.
+    let next = next.of_topic();
     let gone = next.partitions().filter(|p| !log.contains_key(p));
     check_watermarks(&topic.name, &log, &next.within(gone))?;
     check(topic, stream, &log, &origin, master, partitions).await?;

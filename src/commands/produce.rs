@@ -11,7 +11,7 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, anyhow};
-use clap::{Args, ValueEnum};
+use clap::Args;
 use thalweg_client::terminal;
 use thalweg_demo::generator::Rate;
 use thalweg_schemas::StreamName;
@@ -20,12 +20,13 @@ use thalweg_schemas::api::streams::StreamList;
 use thalweg_schemas::catalog::define_stream;
 use thalweg_schemas::definition;
 use thalweg_schemas::definition::stream::StreamDefinition;
-use thalweg_speed::{FileFormat, ProduceCounts, ProducePlan, RowsFrom, produce};
+use thalweg_schemas::files::FileFormat;
+use thalweg_speed::{ProduceCounts, ProducePlan, RowsFrom, produce};
 use tokio_util::sync::CancellationToken;
 
 use crate::commands::apply;
 use crate::config::{Settings, parse_count, parse_duration};
-use crate::flags::{self, KafkaFlags, ServerFlags, Usage};
+use crate::flags::{self, KafkaFlags, RowsFormat, ServerFlags, Usage};
 use crate::signals::Signals;
 
 const EXAMPLES: &str = "\
@@ -100,44 +101,6 @@ pub(crate) struct Arguments {
     server: ServerFlags,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum RowsFormat {
-    /// The first line names the columns; an empty field is null
-    Csv,
-    /// As csv, with tabs
-    Tsv,
-    /// Objects one after the other, or a list of objects
-    Json,
-    /// One object per line
-    Ndjson,
-    Parquet,
-}
-
-impl RowsFormat {
-    fn of_layer(self) -> FileFormat {
-        match self {
-            Self::Csv => FileFormat::Csv,
-            Self::Tsv => FileFormat::Tsv,
-            Self::Json => FileFormat::Json,
-            Self::Ndjson => FileFormat::Ndjson,
-            Self::Parquet => FileFormat::Parquet,
-        }
-    }
-
-    /// The format that the end of a file's name tells.
-    fn guess(name: &str) -> Option<Self> {
-        let (_, ending) = name.rsplit_once('.')?;
-        Some(match ending.to_lowercase().as_str() {
-            "csv" => Self::Csv,
-            "tsv" | "tab" => Self::Tsv,
-            "json" => Self::Json,
-            "ndjson" | "jsonl" => Self::Ndjson,
-            "parquet" => Self::Parquet,
-            _ => return None,
-        })
-    }
-}
-
 impl Arguments {
     fn rows(&self) -> Result<(RowsFrom, FileFormat)> {
         let from = match &self.file {
@@ -145,12 +108,12 @@ impl Arguments {
             _ => RowsFrom::Stdin,
         };
         let guessed = match &from {
-            RowsFrom::File(path) => RowsFormat::guess(&path.to_string_lossy()),
+            RowsFrom::File(path) => FileFormat::of_name(&path.to_string_lossy()),
             RowsFrom::Stdin => None,
         };
         let lacks = || Usage(format!("say with --format how the rows of {from} are written"));
-        let format = self.format.or(guessed).ok_or_else(lacks)?;
-        Ok((from, format.of_layer()))
+        let format = self.format.map(RowsFormat::of_layer).or(guessed).ok_or_else(lacks)?;
+        Ok((from, format))
     }
 
     async fn definition(&self) -> Result<StreamDefinition> {
@@ -231,25 +194,4 @@ fn tell(counts: &ProduceCounts, before: u64) -> u64 {
         false => terminal::err(&line),
     }
     counts.sent()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_ending_tells_the_format() {
-        for (name, expect) in [
-            ("a.csv", Some(RowsFormat::Csv)),
-            ("a/b.c.TSV", Some(RowsFormat::Tsv)),
-            ("a.json", Some(RowsFormat::Json)),
-            ("a.jsonl", Some(RowsFormat::Ndjson)),
-            ("a.ndjson", Some(RowsFormat::Ndjson)),
-            ("a.parquet", Some(RowsFormat::Parquet)),
-            ("a.csv.gz", None),
-            ("csv", None),
-        ] {
-            assert_eq!(RowsFormat::guess(name), expect, "{name}");
-        }
-    }
 }

@@ -3,6 +3,7 @@
 //!
 //! Invariant: every published snapshot is checked, not only the last one.
 
+mod amendments;
 mod isolation;
 mod kafka;
 mod partitions;

@@ -1,4 +1,5 @@
-//! The archive's loop: receives epochs, sends outcomes and announces every new version.
+//! The archive's loop: receives epochs, sends outcomes and announces every new version, those of other processes
+//! included.
 //!
 //! Invariant: epochs are committed in the order of arrival, and each epoch is answered before the next one starts.
 //! The loop ends when all senders are gone, so that the last epochs of a stopping speed layer are archived.
@@ -15,6 +16,8 @@ use tokio_util::sync::CancellationToken;
 use super::Archive;
 use crate::Result;
 
+/// How often an archive without epochs is looked at. Other processes commit amendments.
+const LOOK: Duration = Duration::from_secs(1);
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 
@@ -30,7 +33,13 @@ pub async fn serve(
     landed: impl Fn(Duration),
     cancel: CancellationToken,
 ) -> Result<()> {
-    while let Some(EpochRequest { epoch, reply }) = requests.recv().await {
+    loop {
+        let next = tokio::time::timeout(LOOK, requests.recv()).await;
+        let Ok(request) = next else {
+            look(&mut archive, &versions).await?;
+            continue;
+        };
+        let Some(EpochRequest { epoch, reply }) = request else { return Ok(()) };
         let began = Instant::now();
         let mut pause = FIRST_PAUSE;
         let outcome = loop {
@@ -67,5 +76,24 @@ pub async fn serve(
         let _ = reply.send(outcome);
         archive.maintain().await;
     }
-    Ok(())
+}
+
+/// Announces what others have committed. A failure that may pass is left to the next look.
+///
+/// Errors: a fault that a retry cannot fix.
+async fn look(archive: &mut Archive, versions: &watch::Sender<Arc<MasterVersion>>) -> Result<()> {
+    match archive.latest().await {
+        Ok(version) => {
+            versions.send_if_modified(|known| {
+                let is_newer = version.version > known.version;
+                if is_newer {
+                    *known = version;
+                }
+                is_newer
+            });
+            Ok(())
+        }
+        Err(error) if error.fault() == Fault::Transient => Ok(()),
+        Err(error) => Err(error),
+    }
 }

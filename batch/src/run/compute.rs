@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use datafusion::execution::context::SessionState;
+use datafusion::execution::runtime_env::RuntimeEnv;
 use datafusion::logical_expr::{LogicalPlan, LogicalPlanBuilder};
 use datafusion::physical_plan::execute_stream;
 use datafusion::prelude::ident;
@@ -19,7 +20,7 @@ use thalweg_schemas::warehouse::versions::BatchVersion;
 use super::counted::RangeCount;
 use super::{BatchConfig, COMPUTING, Progress};
 use crate::decide::RunKind;
-use crate::files::StateFiles;
+use crate::files::PartFiles;
 use crate::log::NewFile;
 use crate::{Error, Result};
 
@@ -68,16 +69,11 @@ pub(super) async fn compute(
     warehouse: &Warehouse,
     config: &BatchConfig,
     plan: LogicalPlan,
-    mut files: StateFiles,
+    mut files: PartFiles,
     reading: RangeReading,
     mut progress: impl FnMut(Progress),
 ) -> Result<(Vec<NewFile>, u64)> {
-    let spill = config.spill.clone();
-    tokio::fs::create_dir_all(&spill).await.map_err(|e| Error::RunPlan {
-        what: format!("creating the spill folder {}", spill.display()),
-        source: e.into(),
-    })?;
-    let env = session::runtime(Some(warehouse), Some(config.memory), Some(spill))?;
+    let env = bounded(warehouse, config).await?;
     let mut state = session::state(env, config.target_partitions);
     // Memory that every sort reserves to merge its spilled data. DataFusion's default is too large for several sorts
     // in a small limit.
@@ -95,10 +91,22 @@ pub(super) async fn compute(
     }
 }
 
+/// A runtime with the memory of a run, which spills to the folder of runs.
+///
+/// Errors: [`Error::RunPlan`], if the folder cannot be created.
+pub(crate) async fn bounded(warehouse: &Warehouse, config: &BatchConfig) -> Result<Arc<RuntimeEnv>> {
+    let spill = config.spill.clone();
+    tokio::fs::create_dir_all(&spill).await.map_err(|e| Error::RunPlan {
+        what: format!("creating the spill folder {}", spill.display()),
+        source: e.into(),
+    })?;
+    Ok(session::runtime(Some(warehouse), Some(config.memory), Some(spill))?)
+}
+
 async fn write_states(
     state: &SessionState,
     plan: LogicalPlan,
-    files: &mut StateFiles,
+    files: &mut PartFiles,
     reading: &RangeReading,
     progress: &mut impl FnMut(Progress),
 ) -> Result<u64> {
@@ -115,7 +123,7 @@ async fn write_states(
             batch = states.next() => {
                 let Some(batch) = batch else { break };
                 let batch = batch.map_err(running)?;
-                files.write(&batch).await?;
+                files.write(&batch, None).await?;
                 states_written += batch.num_rows() as u64;
             }
             _ = ticks.tick() => progress(Progress {

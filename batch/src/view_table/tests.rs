@@ -60,7 +60,7 @@ async fn publish(
 ) -> Result<PublishOutcome> {
     let run = Uuid::new_v4();
     let mut writer = table.writer(run);
-    writer.write(&states(values)).await?;
+    writer.write(&states(values), None).await?;
     let publication =
         Publication { run, files: writer.finish().await?, replace, cut: at(&[(0, cut)]), master_version: 7 };
     table.publish(base, publication).await
@@ -211,7 +211,7 @@ async fn replaced_files_are_removed_after_the_grace() {
     let next = published(publish(&mut table, Some(&base), &[2], true, 11).await.unwrap());
     // The file of an unpublished run must stay, whatever the grace time.
     let mut writer = table.writer(Uuid::new_v4());
-    writer.write(&states(&[9])).await.unwrap();
+    writer.write(&states(&[9]), None).await.unwrap();
     writer.finish().await.unwrap();
     table.maintain(Duration::from_secs(3600)).await;
     assert_eq!(parquet_files(&warehouse).await, 3);

@@ -4,18 +4,19 @@
 
 use std::sync::Arc;
 
-use arrow::datatypes::SchemaRef;
+use arrow::datatypes::{DataType, SchemaRef};
 use arrow::record_batch::RecordBatch;
 use datafusion::catalog::{MemTable, TableProvider};
 use datafusion::datasource::provider_as_source;
 use datafusion::error::DataFusionError;
 use datafusion::execution::SendableRecordBatchStream;
 use datafusion::execution::context::SessionState;
-use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder, lit};
+use datafusion::logical_expr::{Expr, JoinType, LogicalPlan, LogicalPlanBuilder, Operator, binary_expr, cast, lit};
 use datafusion::physical_plan::execute_stream;
 use datafusion::prelude::ident;
 use futures::TryStreamExt;
 
+use crate::definition::message::SOURCE;
 use crate::definition::stream::{OFFSET, PARTITION};
 use crate::{Error, Frontier, Result};
 
@@ -55,6 +56,25 @@ pub fn between(rows: LogicalPlan, from: &Frontier, to: &Frontier) -> Result<Logi
         .unwrap_or_else(|| lit(false));
     LogicalPlanBuilder::from(rows).filter(range).and_then(LogicalPlanBuilder::build).map_err(planning)
 }
+
+/// The `rejects` that were not read again with success. `amendments` are the rows of [`Partition::RETRIED`], each of
+/// which names its reject in its column `_source`.
+///
+/// Errors: [`Error::RunPlan`].
+pub fn still_rejected(rejects: LogicalPlan, amendments: LogicalPlan) -> Result<LogicalPlan> {
+    let text = |column: Expr| cast(column, DataType::Utf8);
+    let colon = binary_expr(text(ident(PARTITION)), Operator::StringConcat, lit(":"));
+    let place = binary_expr(colon, Operator::StringConcat, text(ident(OFFSET)));
+    let named = || {
+        let right = LogicalPlanBuilder::from(amendments).project([ident(SOURCE).alias(AMENDED)])?.build()?;
+        let keys = (vec![place], vec![ident(AMENDED)]);
+        LogicalPlanBuilder::from(rejects).join_with_expr_keys(right, JoinType::LeftAnti, keys, None)?.build()
+    };
+    named().map_err(planning)
+}
+
+/// The reject that an amendment names, in a plan beside rejects.
+const AMENDED: &str = "_amended";
 
 /// Plans and starts `plan`.
 ///

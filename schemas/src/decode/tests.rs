@@ -44,7 +44,7 @@ fn messages<'a>(payloads: impl IntoIterator<Item = &'a [u8]>) -> Messages {
 fn show(decoded: &Decoded) -> Vec<String> {
     let rows = &decoded.rows;
     let options = FormatOptions::default().with_null("null");
-    let columns = rows.num_columns() - 4;
+    let columns = rows.num_columns() - 5;
     let reasons = rows.column(columns).as_string::<i32>();
     (0..rows.num_rows())
         .map(|row| {

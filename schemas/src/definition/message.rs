@@ -16,13 +16,17 @@ pub const HEADERS: &str = "_headers";
 /// The bytes of a message. They are null in a row of a stream that keeps rows only.
 pub const PAYLOAD: &str = "_payload";
 
+/// Where an amendment is from, as text; null for a message that was read from its topic. A reject that was read again
+/// has the reject's partition and offset, `3:1042`; a row of a file has the file and its row, `URL#17`.
+pub const SOURCE: &str = "_source";
+
 /// The columns of a stream that only a query which names them sees.
-pub const UNLISTED: [&str; 4] = [KEY, KEY_BYTES, HEADERS, PAYLOAD];
+pub const UNLISTED: [&str; 5] = [KEY, KEY_BYTES, HEADERS, PAYLOAD, SOURCE];
 
 /// The unlisted column `name` as queries see it.
 pub(crate) fn unlisted_field(name: &str) -> Field {
     let data_type = match name {
-        KEY => DataType::Utf8,
+        KEY | SOURCE => DataType::Utf8,
         HEADERS => headers_type(),
         _ => DataType::Binary,
     };
@@ -30,8 +34,12 @@ pub(crate) fn unlisted_field(name: &str) -> Field {
 }
 
 /// The columns of the archive behind `_payload`.
-pub(crate) fn added_fields() -> [Field; 2] {
-    [Field::new(KEY, DataType::Binary, true), Field::new(HEADERS, headers_type(), true)]
+pub(crate) fn added_fields() -> [Field; 3] {
+    [
+        Field::new(KEY, DataType::Binary, true),
+        Field::new(HEADERS, headers_type(), true),
+        Field::new(SOURCE, DataType::Utf8, true),
+    ]
 }
 
 fn headers_type() -> DataType {

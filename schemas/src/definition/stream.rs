@@ -13,9 +13,9 @@ use crate::definition::message::{self, AvroFraming, MessageOptions, ProtobufFram
 
 pub use crate::definition::message::PAYLOAD;
 
-/// The Kafka partition of a row, `Int32`.
+/// The partition of a row, `Int32`; below 0 for amendments.
 pub const PARTITION: &str = "_partition";
-/// The Kafka offset of a row, `Int64`.
+/// The offset of a row in its partition, `Int64`.
 pub const OFFSET: &str = "_offset";
 /// The Kafka timestamp of a row, in microseconds since 1970, without a time zone.
 pub const TIMESTAMP: &str = "_timestamp";
@@ -94,7 +94,7 @@ impl StreamDefinition {
     }
 
     /// The schema of the archive: `_partition, _offset, _timestamp`, the columns (all nullable), `_reject, _payload,
-    /// _key, _headers`.
+    /// _key, _headers, _source`.
     pub fn row_schema(&self) -> SchemaRef {
         let mut fields = leading_fields();
         fields.extend(self.columns.fields().iter().map(|f| Field::new(f.name(), f.data_type().clone(), true)));

@@ -14,7 +14,9 @@ use thalweg_schemas::{Error as SharedError, Frontier, StreamName, ViewId};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use super::{Pin, PinOptions, PinnedRows, PinnedView, RowsAbove, Tiles, Wanted, changed, published_cut, try_until};
+use super::{
+    Pin, PinOptions, PinnedRows, PinnedView, RowsAbove, Tiles, Wanted, archived_at, changed, published_cut, try_until,
+};
 use crate::options::ALLOW_STALE;
 use crate::workers::assign::LowestFrontier;
 use crate::{Error, Result};
@@ -132,11 +134,11 @@ pub(super) fn pin(
         if !are_of(&snapshot.rows, &wanted.stream.definition.row_schema()) {
             return Err(not_held("its rows are read again, because it has another definition now".into()));
         }
-        let archived = &snapshot.master.frontier;
-        let above = rows_above(archived, &snapshot.rows, &snapshot.frontier);
+        let archived = archived_at(&snapshot.master.frontier, &snapshot.frontier);
+        let above = rows_above(&archived, &snapshot.rows, &snapshot.frontier);
         Ok(PinnedRows {
             master: Arc::clone(&snapshot.master),
-            archived: archived.clone(),
+            archived,
             above: RowsAbove::Local(above.map_err(not_held)?),
         })
     };

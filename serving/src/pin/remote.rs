@@ -13,7 +13,9 @@ use thalweg_schemas::warehouse::versions::{MasterVersion, Masters, Published};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use super::{Pin, PinOptions, PinnedRows, PinnedView, RowsAbove, Tiles, Wanted, changed, published_cut, try_until};
+use super::{
+    Pin, PinOptions, PinnedRows, PinnedView, RowsAbove, Tiles, Wanted, archived_at, changed, published_cut, try_until,
+};
 use crate::options::Options;
 use crate::workers::assign::{
     LowestFrontier, Requirements, WorkerChoice, choose_workers, describe_unheld, partial_frontier,
@@ -212,7 +214,7 @@ fn put_together(wanted: &Wanted, below: Below, chosen: WorkerChoice, asked: Vec<
     let views: BTreeMap<_, _> = views.collect();
     let rows = below.master.map(|(master, archived)| PinnedRows {
         master,
-        archived,
+        archived: archived_at(&archived, &chosen.frontier),
         above: RowsAbove::Remote(Arc::clone(&shares)),
     });
     Pin {

@@ -101,7 +101,7 @@ impl Requirements {
             let held = pinned.views.get(view).unwrap_or(&nothing);
             check(held, from.get(partition), to).map_err(|reason| format!("does not hold view {view}: {reason}"))?;
         }
-        if let Some(from) = &self.rows {
+        if let Some(from) = self.rows.as_ref().filter(|from| !partition.is_amended() || from.get(partition) < to) {
             let held = pinned.rows.as_ref().unwrap_or(&nothing);
             check(held, from.get(partition), to).map_err(|reason| format!("does not hold the rows: {reason}"))?;
         }

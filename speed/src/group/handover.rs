@@ -55,7 +55,7 @@ impl Handover {
             let event = tokio::select! {
                 event = membership.next() => event,
                 Ok(()) = self.masters.changed() => {
-                    let archived = self.masters.borrow_and_update().frontier.clone();
+                    let archived = self.masters.borrow_and_update().frontier.of_topic();
                     membership.commit_offsets(&archived);
                     continue;
                 }
@@ -126,8 +126,13 @@ impl Handover {
         let (log, origin) = survey(&self.probe, &self.stream, &self.catalogs, Some(partitions)).await?;
         let master = self.newest().await?;
         check(&self.probe, &self.stream, &log, &origin, &master, partitions).await?;
-        let at = master.frontier.or(&origin);
-        Ok(Assigned { at: at.within(partitions.iter().copied()), origin, master, high: high(&log) })
+        let at = master.frontier.or(&origin).within(partitions.iter().copied());
+        // Amendments go with partition 0.
+        let amended = match partitions.contains(&Partition(0)) {
+            true => master.frontier.of_amendments(),
+            false => Frontier::new(),
+        };
+        Ok(Assigned { at: at.or(&amended), origin, master, high: high(&log) })
     }
 
     /// The newest version of the master dataset, read after this call began. The empty epoch makes the archive read

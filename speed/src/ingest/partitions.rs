@@ -36,7 +36,7 @@ impl Ingest<'_> {
         );
         self.schemas.forget(&assigned.at.partitions().collect());
         self.state.assign(assigned);
-        self.connections.assign(&assigned.at)?;
+        self.connections.assign(&assigned.at.of_topic())?;
         if self.state.paused_since().is_some() {
             self.connections.pause()?;
         }
@@ -47,14 +47,15 @@ impl Ingest<'_> {
     /// Stops reading at once. [`Ingest::drop_revoked`] does the rest.
     fn stop_reading(&mut self, revoked: Revoked) -> Result<()> {
         let held = self.state.frontier();
-        let mut revoking = revoked.partitions;
+        let mut revoking = self.with_amendments(revoked.partitions);
         revoking.retain(|p| held.named(*p).is_some());
         if revoking.is_empty() {
             return Ok(());
         }
         // Waiting partitions are not read already.
         let waiting = self.schemas.forget(&revoking);
-        self.connections.unassign(&revoking - &waiting)?;
+        let read = revoking.iter().filter(|p| !p.is_amended() && !waiting.contains(p));
+        self.connections.unassign(read.copied().collect())?;
         self.work.revoking.push(Revoked { partitions: revoking, done: revoked.done });
         Ok(())
     }
@@ -88,7 +89,7 @@ impl Ingest<'_> {
     /// The partitions whose messages in `drained` count: this process reads the partition, which waits for no schema,
     /// and the messages were drained after its latest assignment.
     pub(super) fn counted(&self, drained: &Drained) -> BTreeSet<Partition> {
-        let here = self.state.frontier().partitions();
+        let here = self.state.frontier().partitions().filter(|p| !p.is_amended());
         here.filter(|p| self.connections.is_current(*p, drained) && !self.schemas.holds(*p)).collect()
     }
 

@@ -52,8 +52,7 @@ struct AskedSchema {
 impl AwaitedSchemas {
     /// Errors: those of [`SchemaRegistry::open`], if the stream needs a registry.
     pub(super) fn new(config: &SpeedConfig, stream: &StreamDefinition) -> Result<Self> {
-        let registry = if stream.needs_registry() { Some(SchemaRegistry::open(config, stream)?) } else { None };
-        Ok(Self { registry, ..Self::default() })
+        Ok(Self { registry: SchemaRegistry::needed(config, stream)?, ..Self::default() })
     }
 
     /// True if messages of this partition are not read at the moment.

@@ -15,6 +15,7 @@ use thalweg_schemas::realtime::segment::{Provenance, Segment};
 use thalweg_schemas::{Fault, Frontier, Partition, ViewId};
 
 use super::Ingest;
+use super::amendments::Amending;
 use super::event::JobDone;
 use crate::state::rebuild::{REBUILDING, Rebuilt, Stretch, update_memory};
 use crate::state::update::{empty, update_batch};
@@ -86,6 +87,7 @@ impl Ingest<'_> {
             JobDone::RebuildFailed(view, id, culprit) => self.fail_rebuild(self.now(), view, id, culprit),
             JobDone::Located(view, recorded, precise) => self.take_located(&view, &recorded, precise),
             JobDone::Schema(id, answer) => return self.take_schema(id, answer),
+            JobDone::Amended(amended) => return self.add_amendments(amended),
             JobDone::Aborted => {}
         }
         Ok(())
@@ -107,6 +109,8 @@ impl Ingest<'_> {
             match self.state.step(self.now(), &id, &cut) {
                 Step::Nothing | Step::Wait => {}
                 Step::Record => self.state.record_cut(self.now(), &id, cut),
+                // The loop comes here again when the amendments are added.
+                Step::Rebuild(_) if self.work.amending == Amending::Running => {}
                 Step::Rebuild(partitions) => self.start_rebuild(Arc::clone(view), cut, partitions),
             }
         }

@@ -28,6 +28,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::budget::MemoryShares;
 use crate::group::change::Revoked;
+use crate::ingest::amendments::Amending;
 use crate::ingest::event::{IngestEvent, JobDone};
 use crate::ingest::searches::{FailedRange, SearchQueue};
 use crate::state::rebuild::{Rebuild, Rebuilt, Stretch, continue_rebuild, rebuild};
@@ -56,6 +57,7 @@ pub(super) struct Work {
     /// The rebuilds that run, by their number.
     rebuilds: BTreeMap<u64, CancellationToken>,
     pub(super) searches: SearchQueue,
+    pub(super) amending: Amending,
     in_flight: Option<InFlight>,
     /// When the last epoch with a mark was cut.
     pub(super) last_mark: Option<Duration>,
@@ -83,6 +85,7 @@ impl Work {
             jobs: JoinSet::new(),
             rebuilds: BTreeMap::new(),
             searches: SearchQueue::default(),
+            amending: Amending::default(),
             in_flight: None,
             last_mark: None,
             last_request: None,
@@ -142,6 +145,11 @@ impl Work {
     /// The session for work that the loop does itself.
     pub(super) fn session(&self) -> &Arc<SessionState> {
         &self.session
+    }
+
+    /// The session for rebuilds, searches and amendments.
+    pub(super) fn rebuild_session(&self) -> Arc<SessionState> {
+        Arc::clone(&self.rebuild_session)
     }
 
     /// Bytes that rebuilds and searches have reserved of their memory pool.

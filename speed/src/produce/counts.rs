@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use parking_lot::Mutex;
+use thalweg_schemas::files::RowNotes;
 
 use crate::Error;
 
@@ -32,21 +33,16 @@ pub struct Produced {
     pub lost: Vec<Loss>,
 }
 
-/// Skipped rows of which the reason is kept.
-const REASONS: usize = 10;
-
 #[derive(Debug, Default)]
 pub(super) struct RowCounts {
     pub(super) sent: AtomicU64,
     bytes: AtomicU64,
     delivered: AtomicU64,
     lost: AtomicU64,
-    skipped: AtomicU64,
     /// The number of the last row that was sent.
     last: AtomicU64,
     losses: Mutex<BTreeMap<String, (u64, u64)>>,
-    skips: Mutex<Vec<String>>,
-    notes: Mutex<Vec<String>>,
+    pub(super) notes: Arc<RowNotes>,
     silence: Mutex<Option<String>>,
 }
 
@@ -96,18 +92,6 @@ impl RowCounts {
         losses
     }
 
-    pub(super) fn skip(&self, reason: impl FnOnce() -> String) {
-        self.skipped.fetch_add(1, Relaxed);
-        let mut skips = self.skips.lock();
-        if skips.len() < REASONS {
-            skips.push(reason());
-        }
-    }
-
-    pub(super) fn note(&self, note: String) {
-        self.notes.lock().push(note);
-    }
-
     /// Keeps what librdkafka says while nothing is delivered.
     pub(super) fn silent(&self, reason: String) {
         *self.silence.lock() = Some(reason);
@@ -141,7 +125,7 @@ impl ProduceCounts {
 
     /// Rows that did not fit and were left out.
     pub fn skipped(&self) -> u64 {
-        self.0.skipped.load(Relaxed)
+        self.0.notes.skipped()
     }
 
     /// The number of the last row in the file that was sent.
@@ -151,12 +135,12 @@ impl ProduceCounts {
 
     /// Why the first of the skipped rows did not fit.
     pub fn skips(&self) -> Vec<String> {
-        self.0.skips.lock().clone()
+        self.0.notes.skips()
     }
 
     /// What the user should know of the file. A note is given once.
     pub fn take_notes(&self) -> Vec<String> {
-        std::mem::take(&mut *self.0.notes.lock())
+        self.0.notes.take_notes()
     }
 
     /// What Kafka's client said last, if nothing was delivered since.

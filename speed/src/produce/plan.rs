@@ -6,20 +6,9 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use thalweg_schemas::definition::stream::StreamDefinition;
+use thalweg_schemas::files::FileFormat;
 
 use crate::connections::KafkaConnections;
-
-/// The format of a file.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum FileFormat {
-    Csv,
-    Tsv,
-    /// Objects one after the other, or lists of them.
-    Json,
-    /// One object per line.
-    Ndjson,
-    Parquet,
-}
 
 /// Where rows come from.
 #[derive(Debug, Clone)]

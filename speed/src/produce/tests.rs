@@ -14,9 +14,11 @@ fn payloads(format: FileFormat, text: &str, change: impl FnOnce(&mut ProducePlan
     let counts = ProduceCounts::default();
     let encoder = MessageEncoder::new(&plan.stream).unwrap();
     let mut found = Vec::new();
-    let read = RowReader::new(&plan, encoder, counts.0.clone()).and_then(|reader| {
+    let bad = BadRows { file: plan.from.to_string(), format, skip: plan.skip_bad, notes: Arc::clone(&counts.0.notes) };
+    let read = RowEncoder::new(&plan, encoder, bad.clone()).and_then(|encoder| {
+        let reader = RowReader::new(&plan.stream, bad, plan.limit)?;
         let bytes = OpenedRows::Bytes(Box::new(std::io::Cursor::new(text.as_bytes().to_vec())));
-        read(bytes, format, reader, &mut |rows| {
+        read_encoded(bytes, format, reader, &encoder, &mut |rows| {
             for row in rows.iter() {
                 let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
                 let key = row.key.map_or(String::new(), |key| text(key) + "=");
@@ -157,7 +159,7 @@ fn a_quote_that_is_never_closed_ends_in_an_error() {
     /// A field that does not end.
     struct Endless(bool);
 
-    impl Read for Endless {
+    impl std::io::Read for Endless {
         fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
             let start: &[u8] = if std::mem::replace(&mut self.0, true) { b"" } else { b"b\n\"" };
             buffer[..start.len()].copy_from_slice(start);
@@ -165,8 +167,9 @@ fn a_quote_that_is_never_closed_ends_in_an_error() {
             Ok(buffer.len())
         }
     }
-    let plan = plan(FileFormat::Csv);
-    let reader = RowReader::new(&plan, MessageEncoder::new(&plan.stream).unwrap(), ProduceCounts::default().0).unwrap();
-    let error = csv::read(Endless(false), b',', reader, &mut |_| true).unwrap_err().to_string();
+    let bad = BadRows { file: "f".to_owned(), format: FileFormat::Csv, skip: false, notes: Arc::default() };
+    let reader = RowReader::new(&wide(), bad, None).unwrap();
+    let endless = OpenedRows::Bytes(Box::new(Endless(false)));
+    let error = read(endless, FileFormat::Csv, reader, &mut |_| true).unwrap_err().to_string();
     assert_eq!(error, "f, row 1: 512 rows from here are longer than 256 MiB; is a quote not closed?");
 }

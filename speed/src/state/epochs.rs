@@ -1,8 +1,10 @@
 //! Rows in memory, epoch by epoch: the open epoch, the epoch in flight to the archive, and the epochs that landed.
 //!
+//! Amendments are never in memory: only the frontier of all names them.
+//!
 //! Invariant: epochs follow each other without gaps, no chunk crosses the end of an epoch, and an epoch leaves memory
-//! only after it has landed. A frontier names the partitions that were read at the time, and all rows belong to these
-//! partitions.
+//! only after it has landed. The frontier of an epoch or a chunk names the partitions of the topic that were read at
+//! the time, and all rows belong to these partitions.
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
@@ -108,6 +110,8 @@ pub(crate) struct CutEpoch {
 #[derive(Debug)]
 pub(crate) struct Epochs {
     schema: SchemaRef,
+    /// The end of the open epoch, and how far amendments have been taken.
+    frontier: Frontier,
     list: VecDeque<EpochRows>,
     chunk_bytes: usize,
 }
@@ -115,7 +119,8 @@ pub(crate) struct Epochs {
 impl Epochs {
     /// An empty list; the first epoch starts at `from`.
     pub(crate) fn new(schema: SchemaRef, from: Frontier) -> Self {
-        Self { schema, list: VecDeque::from([EpochRows::open(from)]), chunk_bytes: CHUNK_BYTES }
+        let list = VecDeque::from([EpochRows::open(from.of_topic())]);
+        Self { schema, frontier: from, list, chunk_bytes: CHUNK_BYTES }
     }
 
     /// Limits the size of copied chunks, because the rows exist twice while a copy is made.
@@ -127,9 +132,14 @@ impl Epochs {
         self.list.back_mut().expect("there is always an open epoch")
     }
 
-    /// The frontier up to which Kafka has been read.
+    /// The frontier up to which Kafka has been read and amendments have been taken.
     pub(crate) fn frontier(&self) -> &Frontier {
-        &self.list.back().expect("there is always an open epoch").to
+        &self.frontier
+    }
+
+    /// Records that the amendments below `to` have been taken.
+    pub(crate) fn amend(&mut self, to: &Frontier) {
+        self.frontier = to.or(&self.frontier);
     }
 
     /// Adds the rows that were read between the frontier and `to`.
@@ -141,8 +151,10 @@ impl Epochs {
         last: HashMap<Partition, LastMessage>,
     ) -> Result<()> {
         let (schema, chunk_bytes) = (Arc::clone(&self.schema), self.chunk_bytes);
+        let topic = to.of_topic();
+        self.frontier = to;
         let open = self.last();
-        let count = rows.num_rows();
+        let (count, to) = (rows.num_rows(), topic);
         let chunk = RowsChunk {
             from: std::mem::replace(&mut open.to, to.clone()),
             to,
@@ -162,8 +174,11 @@ impl Epochs {
     /// Adds newly assigned partitions to the frontiers of the open epoch, so that the next chunks start at their
     /// offsets.
     pub(crate) fn assign(&mut self, assigned: &Frontier) {
-        let open = self.last();
         for (partition, offset) in assigned.iter() {
+            self.frontier.advance(partition, offset);
+        }
+        let open = self.last();
+        for (partition, offset) in assigned.of_topic().iter() {
             open.from.advance(partition, offset);
             open.to.advance(partition, offset);
         }
@@ -171,6 +186,7 @@ impl Epochs {
 
     /// Drops partitions and their rows. An epoch in flight must not contain rows of these partitions.
     pub(crate) fn revoke(&mut self, revoked: &BTreeSet<Partition>) -> Result<()> {
+        self.frontier.remove(revoked);
         for epoch in &mut self.list {
             epoch.from.remove(revoked);
             epoch.to.remove(revoked);

@@ -119,7 +119,8 @@ impl CatchUp {
         self.ended.extend(ends);
         let reached = |p: Partition, at: Offset| {
             let target = self.target.named(p);
-            let end = target.is_some_and(|high| at >= high || self.ended.contains(&p));
+            // Nothing of amendments is given out before the archive has it, so their end at a start is known.
+            let end = p.is_amended() || target.is_some_and(|high| at >= high || self.ended.contains(&p));
             end && at >= self.floor.get(p)
         };
         let reached = frontier.iter().filter(|(p, at)| reached(*p, *at));
@@ -214,6 +215,16 @@ impl LogStatus {
         self.health.revoke(revoked);
         self.high.remove(revoked);
         self.ends.retain(|p| !revoked.contains(p));
+    }
+
+    /// Records how far amendments have been taken, and how far the archive has them. Before Kafka was reached nothing
+    /// is shown of any partition.
+    pub(crate) fn amend(&mut self, frontier: &Frontier, archived: &Frontier) {
+        self.high = self.high.max(archived);
+        if !self.health.partitions.is_empty() {
+            self.health.update(frontier, &self.high, &self.ends);
+            self.catch_up.observe(frontier, &self.ends);
+        }
     }
 
     pub(crate) fn partitions(&self) -> &BTreeMap<Partition, PartitionHealth> {

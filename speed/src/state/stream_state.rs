@@ -5,6 +5,7 @@
 //! time. The frontier, `archived` and `marked` name only partitions that this process reads. Updates about partitions
 //! of other processes are ignored.
 
+pub(crate) mod amendments;
 mod failures;
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
@@ -219,8 +220,8 @@ impl StreamState {
         let cut = match self.epochs.cut() {
             Some(cut) => cut,
             None if mark && self.lacks_mark() => CutEpoch {
-                from: self.archived.clone(),
-                to: self.archived.clone(),
+                from: self.archived.of_topic(),
+                to: self.archived.of_topic(),
                 rows: Vec::new(),
                 last: HashMap::new(),
             },
@@ -250,15 +251,15 @@ impl StreamState {
         if version.version > self.master.version {
             self.master = version;
         }
-        self.is_shown = false;
+        self.see_amendments();
     }
 
-    /// Takes a newer version of the master dataset that stands at the same frontier in the partitions of this
-    /// process.
+    /// Takes a newer version of the master dataset that stands at the same frontier in the partitions of the topic
+    /// that this process reads.
     pub(crate) fn adopt(&mut self, version: Arc<MasterVersion>) {
         self.marked = self.within(&version.mark);
         self.master = version;
-        self.is_shown = false;
+        self.see_amendments();
     }
 
     /// Keeps the wanted views and their rebuilds, and drops all others.

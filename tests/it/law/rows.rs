@@ -53,11 +53,14 @@ pub(crate) struct Place {
     pub(crate) offset: Offset,
 }
 
-/// Makes up to 240 messages in up to four partitions, read in a random order of partitions. The frontier covers
-/// trailing gaps, as transaction markers leave them, and partitions without any message.
+/// Makes up to 240 messages in up to four partitions, read in a random order of partitions. Some partitions may be those
+/// of amendments. The frontier covers trailing gaps, as transaction markers leave them, and partitions without any
+/// message.
 pub(crate) fn places(rng: &mut StdRng) -> (Vec<Place>, Frontier) {
     let partitions = rng.random_range(1..=4);
     let mut next: Vec<i64> = (0..partitions).map(|_| rng.random_range(0..3)).collect();
+    let amended = rng.random_range(0..=2);
+    let partition = |p: usize| Partition(p as i32 - amended);
     let count = *[0, 1, 7, 40, 240].choose(rng).unwrap();
     let places = (0..count)
         .map(|_| {
@@ -67,11 +70,11 @@ pub(crate) fn places(rng: &mut StdRng) -> (Vec<Place>, Frontier) {
             }
             let offset = Offset(next[p]);
             next[p] += 1;
-            Place { partition: Partition(p as i32), offset }
+            Place { partition: partition(p), offset }
         })
         .collect();
     let frontier = next.iter().enumerate();
-    let frontier = frontier.map(|(p, next)| (Partition(p as i32), Offset(next + rng.random_range(0..2)))).collect();
+    let frontier = frontier.map(|(p, next)| (partition(p), Offset(next + rng.random_range(0..2)))).collect();
     (places, frontier)
 }
 
@@ -191,6 +194,8 @@ pub(crate) fn rows(rng: &mut StdRng, places: &[Place]) -> RecordBatch {
     let keys: [&[u8]; 4] = [b"k1", b"", "\u{e4}".as_bytes(), b"\xff\x00"];
     all.push(Arc::new(BinaryArray::from_iter(column(rng, n, |r| pick(r, &keys)))));
     let schema = stream().row_schema();
-    all.push(new_null_array(schema.field(schema.fields().len() - 1).data_type(), n));
+    // Headers and sources.
+    let rest = schema.fields().iter().skip(all.len()).map(|field| new_null_array(field.data_type(), n));
+    all.extend(rest.collect::<Vec<_>>());
     RecordBatch::try_new(schema, all).unwrap()
 }

@@ -2,7 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use thalweg_schemas::decode::Messages;
+use thalweg_schemas::decode::{Decoder, Messages};
+use thalweg_schemas::realtime::epoch::{Epoch, EpochOutcome};
 use thalweg_schemas::{Frontier, Offset, Partition};
 use thalweg_speed::Drained;
 
@@ -105,6 +106,40 @@ impl Script {
             high: self.positions.clone(),
             assignment,
         }
+    }
+
+    /// Adds amendments behind those that there are: the commit of another process.
+    pub(crate) async fn amend(&mut self, site: &Site, partition: Partition, count: i64) {
+        let mut archive = site.archive().await;
+        let from = archive.latest().await.unwrap().frontier.get(partition);
+        let events = self.events.entry(partition).or_default();
+        let mut messages = Messages::new();
+        for offset in from.0..from.0 + count {
+            let value = 7_000_000 + offset;
+            let text = format!(r#"{{"device": "{}", "value": {value}}}"#, device(value));
+            messages.push(partition, Offset(offset), Some(1000), Some(text.as_bytes()));
+            events.push((offset, value));
+        }
+        let definition = site.world.definition();
+        let rows = Decoder::new(&definition).unwrap().decode(&messages).unwrap().rows;
+        let at = |offset| [(partition, offset)].into_iter().collect::<Frontier>();
+        let to = Offset(from.0 + count);
+        let epoch = Epoch {
+            stream: definition.name,
+            from: at(from),
+            to: at(to),
+            rows: vec![rows],
+            mark: true,
+            last: HashMap::new(),
+        };
+        let outcome = archive.commit(&epoch).await.unwrap();
+        assert!(matches!(outcome, EpochOutcome::Landed(_)), "{outcome:?}");
+    }
+
+    /// The end of the amendments of a partition.
+    pub(crate) fn amended(&self, partition: Partition) -> Offset {
+        let last = self.events.get(&partition).and_then(|events| events.last());
+        Offset(last.map_or(0, |(offset, _)| offset + 1))
     }
 
     fn between(&self, from: &Frontier, to: &Frontier) -> impl Iterator<Item = i64> {

@@ -345,10 +345,11 @@ impl Run {
         let joins = |a: &Frontier, b: &Frontier| a.covers(b) && b.covers(a);
         let gapless = |pair: &[Arc<RowsChunk>]| joins(&pair[0].to, &pair[1].from);
         assert!(chunks.windows(2).all(gapless));
-        assert!(chunks.last().is_none_or(|c| joins(&c.to, to)));
-        let first = chunks.first().map_or(to, |chunk| &chunk.from);
+        let to = to.of_topic();
+        assert!(chunks.last().is_none_or(|c| joins(&c.to, &to)));
+        let first = chunks.first().map_or(&to, |chunk| &chunk.from);
         let rows: usize = chunks.iter().flat_map(|chunk| &chunk.batches).map(RecordBatch::num_rows).sum();
-        assert_eq!(rows, script.events(first, to), "rows from {first} to {to}");
+        assert_eq!(rows, script.events(first, &to), "rows from {first} to {to}");
     }
 
     /// Asks the loop to end.
@@ -367,8 +368,8 @@ impl Run {
         let ended = self.ended().await.unwrap();
         assert!(matches!(ended, Ended::ShutDown), "{ended:?}");
         let master = site.archive().await.latest().await.unwrap();
-        assert_eq!(master.frontier, frontier);
-        assert_eq!(master.mark, frontier);
+        assert_eq!(master.frontier.of_topic(), frontier);
+        assert_eq!(master.mark.of_topic(), frontier);
     }
 }
 

@@ -44,7 +44,9 @@ impl Worker {
         let catalog = site.world.catalogs.load().await.unwrap();
         let origin = catalog.streams[&site.world.stream].origin.clone();
         let at = master.frontier.or(&origin).within(set(partitions));
-        let assigned = Assigned { at: at.clone(), origin, high: at.clone(), master };
+        // Amendments go with partition 0.
+        let amended = if partitions.contains(&0) { master.frontier.of_amendments() } else { Frontier::new() };
+        let assigned = Assigned { at: at.or(&amended), origin, high: at.clone(), master };
         self.run.change(AssignmentChange::Assign(assigned)).await;
         match self.run.command().await {
             ConsumerCommand::Assign(assigned) => assert_eq!(assigned, at),
@@ -74,7 +76,7 @@ impl Worker {
         let drained = script.drained(&self.at, &to, self.assignment);
         self.run.feed(drained).await;
         self.at = to.clone();
-        let here = |s: &StreamSnapshot| s.frontier == to;
+        let here = |s: &StreamSnapshot| s.frontier.of_topic() == to;
         self.run.until("all that was read", here).await;
     }
 
@@ -85,7 +87,7 @@ impl Worker {
         let mine = self.partitions();
         let tiles = |s: &StreamSnapshot| {
             let cut = cut.within(s.frontier.partitions());
-            let all: BTreeSet<Partition> = s.frontier.partitions().collect();
+            let all: BTreeSet<Partition> = s.frontier.of_topic().partitions().collect();
             let held = s.views.get(&id);
             all == mine && held.is_some_and(|held| tile(&id, held, &cut, &s.frontier).is_ok())
         };
@@ -113,11 +115,14 @@ impl Worker {
         self.check_some(site, script, &mine).await;
         let snapshot = self.run.snapshot();
         let names = |f: &Frontier| f.partitions().collect::<BTreeSet<_>>();
-        assert_eq!(names(&snapshot.frontier), self.partitions());
-        assert!(self.partitions().is_superset(&snapshot.health.keys().copied().collect()));
-        assert!(self.partitions().is_superset(&snapshot.caught_up_partitions));
+        assert_eq!(names(&snapshot.frontier.of_topic()), self.partitions());
+        let amended = !snapshot.frontier.of_amendments().is_empty();
+        assert!(!amended || self.partitions().contains(&Partition(0)));
+        let all = names(&snapshot.frontier);
+        assert!(all.is_superset(&snapshot.health.keys().copied().collect()));
+        assert!(all.is_superset(&snapshot.caught_up_partitions));
         for held in snapshot.views.values() {
-            assert!(self.partitions().is_superset(&held.partitions.keys().copied().collect()));
+            assert!(all.is_superset(&held.partitions.keys().copied().collect()));
         }
         for chunk in &snapshot.rows {
             assert!(self.partitions().is_superset(&names(&chunk.to)), "{}", chunk.to);

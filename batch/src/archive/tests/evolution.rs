@@ -9,7 +9,7 @@ use thalweg_schemas::definition::message::KEY;
 use super::*;
 
 /// The last columns of the archive, which earlier versions did not have.
-const ADDED: usize = 2;
+const ADDED: usize = 3;
 
 /// An archive as an earlier version made it, with rows below these positions.
 async fn earlier(warehouse: &Warehouse) -> Archive {

@@ -93,6 +93,7 @@ pub(super) fn rows() -> RecordBatch {
         Arc::new(BinaryArray::from_iter((0..13).map(|i| is_reject(i).then_some(&b"{"[..])))),
         Arc::new(BinaryArray::from_iter(ROWS.map(|r| r.2.map(str::as_bytes)))),
         new_null_array(stream_definition().row_schema().field(13).data_type(), ROWS.len()),
+        new_null_array(&DataType::Utf8, ROWS.len()),
     ];
     RecordBatch::try_new(stream_definition().row_schema(), columns).unwrap()
 }

@@ -5,7 +5,7 @@
 
 use std::io::{BufRead, BufReader, Read};
 
-use super::rows::{EncodedRows, RowReader};
+use super::rows::{FileRows, RowReader};
 use crate::Result;
 
 /// What is read from a file at once.
@@ -20,19 +20,15 @@ const BYTES: usize = 16 << 20;
 /// Reads a file with one object per line.
 ///
 /// Errors: the file cannot be read, or a row does not fit.
-pub(super) fn read_lines(
-    bytes: impl Read,
-    mut rows: RowReader,
-    pass: &mut dyn FnMut(EncodedRows) -> bool,
-) -> Result<()> {
+pub(super) fn read_lines(bytes: impl Read, mut rows: RowReader, pass: &mut dyn FnMut(FileRows) -> bool) -> Result<()> {
     let mut bytes = BufReader::with_capacity(CHUNK, bytes);
     let mut line = Vec::new();
     for number in 1.. {
         line.clear();
         let limit = LONGEST as u64 + 1;
-        let read = bytes.by_ref().take(limit).read_until(b'\n', &mut line).map_err(|e| rows.failed(e))?;
+        let read = bytes.by_ref().take(limit).read_until(b'\n', &mut line).map_err(|e| rows.bad().failed(e))?;
         if read > LONGEST {
-            return Err(rows.refuse_row(number, format!("it is longer than {} MiB", LONGEST >> 20)));
+            return Err(rows.bad().refuse_row(number, format!("it is longer than {} MiB", LONGEST >> 20)));
         }
         let object = if number == 1 { without_mark(&line) } else { &line };
         let object = object.trim_ascii();
@@ -73,19 +69,19 @@ enum JsonPlace {
 /// Reads objects one after the other, and lists of objects.
 ///
 /// Errors: the file cannot be read, something is between objects, or a row does not fit.
-pub(super) fn read(bytes: impl Read, mut rows: RowReader, pass: &mut dyn FnMut(EncodedRows) -> bool) -> Result<()> {
+pub(super) fn read(bytes: impl Read, mut rows: RowReader, pass: &mut dyn FnMut(FileRows) -> bool) -> Result<()> {
     let mut bytes = BufReader::with_capacity(CHUNK, bytes);
     let mut object: Vec<u8> = Vec::new();
     let (mut place, mut in_list, mut number, mut at_start) = (JsonPlace::Outside, false, 0, true);
     loop {
-        let chunk = bytes.fill_buf().map_err(|e| rows.failed(e))?;
+        let chunk = bytes.fill_buf().map_err(|e| rows.bad().failed(e))?;
         let (length, whole) = (chunk.len(), chunk);
         let chunk = if at_start { without_mark(whole) } else { whole };
         at_start = false;
         for byte in chunk {
             let was = place;
             place = step(place, *byte, in_list)
-                .ok_or_else(|| rows.refuse_row(number + 1, "something else than a JSON object is here"))?;
+                .ok_or_else(|| rows.bad().refuse_row(number + 1, "something else than a JSON object is here"))?;
             match (was, place) {
                 (_, JsonPlace::ListStart) => in_list = true,
                 (JsonPlace::ListStart | JsonPlace::ListItem, JsonPlace::Outside) => in_list = false,
@@ -97,7 +93,7 @@ pub(super) fn read(bytes: impl Read, mut rows: RowReader, pass: &mut dyn FnMut(E
                 object.push(*byte);
             }
             if object.len() > LONGEST {
-                return Err(rows.refuse_row(number + 1, format!("it is longer than {} MiB", LONGEST >> 20)));
+                return Err(rows.bad().refuse_row(number + 1, format!("it is longer than {} MiB", LONGEST >> 20)));
             }
             if was_inside && !is_inside {
                 number += 1;
@@ -123,9 +119,9 @@ pub(super) fn read(bytes: impl Read, mut rows: RowReader, pass: &mut dyn FnMut(E
     match place {
         JsonPlace::Outside => Ok(()),
         JsonPlace::Object { .. } | JsonPlace::Text { .. } => {
-            Err(rows.refuse_row(number + 1, "the JSON object is not complete"))
+            Err(rows.bad().refuse_row(number + 1, "the JSON object is not complete"))
         }
-        _ => Err(rows.refuse_row(number + 1, "the list is not complete")),
+        _ => Err(rows.bad().refuse_row(number + 1, "the list is not complete")),
     }
 }
 

@@ -15,7 +15,7 @@ use arrow::datatypes::{DataType, Field, Schema};
 use arrow::record_batch::RecordBatch;
 use serde_json::value::RawValue;
 
-use super::rows::{EncodedRows, RowReader};
+use super::rows::{FileRows, RowReader};
 use crate::Result;
 
 const CHUNK: usize = 1 << 20;
@@ -31,15 +31,15 @@ pub(super) fn read(
     bytes: impl Read,
     delimiter: u8,
     mut rows: RowReader,
-    pass: &mut dyn FnMut(EncodedRows) -> bool,
+    pass: &mut dyn FnMut(FileRows) -> bool,
 ) -> Result<()> {
     let mut bytes = BufReader::with_capacity(CHUNK, bytes);
     let head = first_line(&mut bytes, &rows)?;
     let format = Format::default().with_header(true).with_delimiter(delimiter);
-    let (header, _) = format.infer_schema(head.as_slice(), Some(0)).map_err(|e| rows.refuse(e.to_string()))?;
+    let (header, _) = format.infer_schema(head.as_slice(), Some(0)).map_err(|e| rows.bad().refuse(e.to_string()))?;
     let names: Vec<String> = header.fields().iter().map(|field| field.name().trim().to_owned()).collect();
     if names.is_empty() {
-        return Err(rows.refuse("it has no line with the names of columns"));
+        return Err(rows.bad().refuse("it has no line with the names of columns"));
     }
     let matched = rows.match_names(&names.iter().map(String::as_str).collect::<Vec<_>>())?;
     let columns = matched.iter().enumerate().filter_map(|(from, to)| Some((from, (*to)?)));
@@ -53,21 +53,21 @@ pub(super) fn read(
     let mut bytes = head.as_slice().chain(bytes);
     let (mut number, mut fed) = (0, 0);
     loop {
-        let chunk = bytes.fill_buf().map_err(|e| rows.failed(e))?;
+        let chunk = bytes.fill_buf().map_err(|e| rows.bad().failed(e))?;
         let is_end = chunk.is_empty();
-        let taken = decoder.decode(chunk).map_err(|e| rows.refuse(explain(&e.to_string())))?;
+        let taken = decoder.decode(chunk).map_err(|e| rows.bad().refuse(explain(&e.to_string())))?;
         bytes.consume(taken);
         fed += taken;
         if fed > LONGEST {
             let sentence =
                 format!("{ROWS} rows from here are longer than {} MiB; is a quote not closed?", LONGEST >> 20);
-            return Err(rows.refuse_row(number + 1, sentence));
+            return Err(rows.bad().refuse_row(number + 1, sentence));
         }
         if decoder.capacity() > 0 && !is_end {
             continue;
         }
         fed = 0;
-        match decoder.flush().map_err(|e| rows.refuse(explain(&e.to_string())))? {
+        match decoder.flush().map_err(|e| rows.bad().refuse(explain(&e.to_string())))? {
             Some(batch) => {
                 let wants_more = add(&mut rows, &columns, &batch, number);
                 number += batch.num_rows() as u64;
@@ -89,9 +89,9 @@ fn explain(error: &str) -> String {
 /// The start of a file up to its first line break, at least.
 fn first_line(bytes: &mut impl BufRead, rows: &RowReader) -> Result<Vec<u8>> {
     let mut head = Vec::new();
-    let read = bytes.take(CHUNK as u64).read_until(b'\n', &mut head).map_err(|e| rows.failed(e))?;
+    let read = bytes.take(CHUNK as u64).read_until(b'\n', &mut head).map_err(|e| rows.bad().failed(e))?;
     if read == CHUNK {
-        return Err(rows.refuse("its first line, which names the columns, is longer than 1 MiB"));
+        return Err(rows.bad().refuse("its first line, which names the columns, is longer than 1 MiB"));
     }
     Ok(head)
 }

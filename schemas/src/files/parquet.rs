@@ -9,7 +9,7 @@ use arrow::datatypes::DataType;
 use datafusion::parquet::arrow::ProjectionMask;
 use datafusion::parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 
-use super::rows::{EncodedRows, RowReader, readable, widened};
+use super::rows::{FileRows, RowReader, readable, widened};
 use crate::Result;
 
 /// Rows that are read together.
@@ -18,8 +18,8 @@ const ROWS: usize = 1024;
 /// Reads a file.
 ///
 /// Errors: the file cannot be read, or a row does not fit.
-pub(super) fn read(file: File, mut rows: RowReader, pass: &mut dyn FnMut(EncodedRows) -> bool) -> Result<()> {
-    let builder = ParquetRecordBatchReaderBuilder::try_new(file).map_err(|e| rows.refuse(e.to_string()))?;
+pub(super) fn read(file: File, mut rows: RowReader, pass: &mut dyn FnMut(FileRows) -> bool) -> Result<()> {
+    let builder = ParquetRecordBatchReaderBuilder::try_new(file).map_err(|e| rows.bad().refuse(e.to_string()))?;
     let schema = builder.schema().clone();
     let names: Vec<&str> = schema.fields().iter().map(|field| field.name().as_str()).collect();
     let matched = rows.match_names(&names)?;
@@ -28,7 +28,7 @@ pub(super) fn read(file: File, mut rows: RowReader, pass: &mut dyn FnMut(Encoded
     for (field, to) in schema.fields().iter().zip(&matched) {
         let Some(to) = to else { continue };
         let found = readable(field.data_type());
-        let found = found.map_err(|why| rows.refuse(format!("column `{}`: {why}", field.name())))?;
+        let found = found.map_err(|why| rows.bad().refuse(format!("column `{}`: {why}", field.name())))?;
         columns.push((*to, found));
     }
     if columns.iter().any(|(to, found)| found != rows.columns().field(*to).data_type()) {
@@ -39,13 +39,14 @@ pub(super) fn read(file: File, mut rows: RowReader, pass: &mut dyn FnMut(Encoded
     let batches = builder.with_projection(mask).with_batch_size(ROWS).build();
     let options = CastOptions { safe: false, ..CastOptions::default() };
     let mut before = 0;
-    for batch in batches.map_err(|e| rows.refuse(e.to_string()))? {
-        let batch = batch.map_err(|e| rows.refuse(e.to_string()))?;
+    for batch in batches.map_err(|e| rows.bad().refuse(e.to_string()))? {
+        let batch = batch.map_err(|e| rows.bad().refuse(e.to_string()))?;
         let mut arrays = Vec::with_capacity(columns.len());
         for ((to, data_type), array) in columns.iter().zip(batch.columns()) {
             let name = rows.columns().field(*to).name();
             let array = cast_with_options(array, data_type, &options);
-            let array = array.map_err(|e| rows.refuse_row(before + 1, format!("column `{name}` from here: {e}")))?;
+            let array =
+                array.map_err(|e| rows.bad().refuse_row(before + 1, format!("column `{name}` from here: {e}")))?;
             arrays.push((*to, array));
         }
         let Some(encoded) = rows.take_batch(&arrays, batch.num_rows(), before)? else { return Ok(()) };
