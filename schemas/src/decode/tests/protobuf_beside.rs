@@ -233,8 +233,13 @@ fn decoder() -> Decoder {
     decoder
 }
 
-/// Reasons for which only we refuse: numbers that lose bits, and maps whose entries are written as something else.
-const STRICTER: [&str; 2] = ["a number that is declared with 32 bits has more", "Entry"];
+/// True for reasons for which only we refuse: numbers that lose bits, and maps whose entries are written as something
+/// else, which prost-reflect reads as if they were messages.
+fn is_stricter(why: &str) -> bool {
+    let is_map = ["f33", "f34", "f35"].iter().any(|map| why.contains(&format!("the value of `{map}`")));
+    let is_other = why.contains("Entry") || why.contains("a group ends that did not begin");
+    why.contains("a number that is declared with 32 bits has more") || is_map && is_other
+}
 
 /// Checks a payload against what prost-reflect says of it.
 fn compare(decoder: &Decoder, of: &MessageDescriptor, payload: &[u8]) -> Result<(), TestCaseError> {
@@ -244,7 +249,7 @@ fn compare(decoder: &Decoder, of: &MessageDescriptor, payload: &[u8]) -> Result<
         // They look at the texts of messages that no column takes.
         (Ok(_), Err(error)) => prop_assert!(error.to_string().contains("UTF-8"), "only we read {payload:?}: {error}"),
         (Err(why), Ok(_)) => {
-            prop_assert!(STRICTER.iter().any(|s| why.contains(s)), "only we refuse {payload:?}: {why}")
+            prop_assert!(is_stricter(&why), "only we refuse {payload:?}: {why}")
         }
         (Err(_), Err(_)) => {}
     }
