@@ -1,15 +1,20 @@
-//! Decoding of JSON messages of about 110 bytes, and of the same events in Avro, beside arrow-avro.
+//! Decoding of JSON messages of about 110 bytes, and of the same events in Avro and Protobuf, beside arrow-avro and
+//! prost-reflect.
 //!
 //! Invariant: all messages are valid, because rejects are rare and slower.
 
 use std::hint::black_box;
 
+use arrow::array::AsArray;
+use arrow::datatypes::{Float64Type, Int32Type, Int64Type, TimestampMicrosecondType};
 use arrow_avro::reader::ReaderBuilder;
 use arrow_avro::schema::{AvroSchema, Fingerprint, FingerprintAlgorithm, FingerprintStrategy, SchemaStore};
 use arrow_avro::writer::WriterBuilder;
 use arrow_avro::writer::format::AvroSoeFormat;
 use criterion::{Criterion, Throughput};
-use thalweg_schemas::decode::{Decoder, Messages, SchemaId};
+use prost_reflect::prost::Message as _;
+use prost_reflect::{DescriptorPool, DynamicMessage, Value};
+use thalweg_schemas::decode::{Decoder, Messages, RegisteredSchema, SchemaId, SchemaKind};
 use thalweg_schemas::definition::stream::RecordFormat;
 use thalweg_schemas::{Offset, Partition};
 
@@ -54,7 +59,7 @@ pub(crate) fn avro(criterion: &mut Criterion) {
     let mut definition = definition;
     definition.format = RecordFormat::Avro;
     let decoder = Decoder::new(&definition).expect("a stream of Avro");
-    decoder.learn_schema(SchemaId::Number(7), &Ok(text.clone()), &[]);
+    decoder.learn_schema(SchemaId::Number(7), &Ok(RegisteredSchema::alone(SchemaKind::Avro, text.clone())));
     assert_eq!(decoder.decode(&messages).expect("no failure").rejects, 0);
 
     let mut store = SchemaStore::new_with_type(FingerprintAlgorithm::Id);
@@ -77,6 +82,59 @@ pub(crate) fn avro(criterion: &mut Criterion) {
                 theirs.decode(message).expect("a message");
             }
             theirs.flush().expect("a batch")
+        });
+    });
+    group.finish();
+}
+
+const READING: &str = "syntax = \"proto3\";
+    message Reading { string device = 1; int32 room = 2; int64 ts = 3; double temperature = 4; int64 load = 5; }";
+
+/// The columns of the events as Protobuf in Confluent's wire format, read by our decoder and by prost-reflect.
+pub(crate) fn protobuf(criterion: &mut Criterion) {
+    let mut file = protox_parse::parse("reading.proto", READING).expect("a schema");
+    file.source_code_info = None;
+    let mut pool = DescriptorPool::new();
+    pool.add_file_descriptor_proto(file).expect("a schema");
+    let reading = pool.get_message_by_name("Reading").expect("the message");
+
+    let rows = events::rows(0, events::MICRO_BATCH, 100_000);
+    let column = |name| rows.column_by_name(name).expect("a column of the events");
+    let encode = |row| {
+        let mut message = DynamicMessage::new(reading.clone());
+        let device = column("device").as_string::<i32>().value(row).to_owned();
+        message.set_field_by_name("device", Value::String(device));
+        message.set_field_by_name("room", Value::I32(column("room").as_primitive::<Int32Type>().value(row)));
+        let ts = column("ts").as_primitive::<TimestampMicrosecondType>().value(row);
+        message.set_field_by_name("ts", Value::I64(ts));
+        let temperature = column("temperature").as_primitive::<Float64Type>().value(row);
+        message.set_field_by_name("temperature", Value::F64(temperature));
+        message.set_field_by_name("load", Value::I64(column("load").as_primitive::<Int64Type>().value(row)));
+        message.encode_to_vec()
+    };
+    let encoded: Vec<Vec<u8>> = (0..rows.num_rows()).map(encode).collect();
+    let mut messages = Messages::new();
+    for (i, payload) in (0..).zip(&encoded) {
+        let framed = [&[0, 0, 0, 0, 7, 0], payload.as_slice()].concat();
+        messages.push(Partition(0), Offset(i), Some(0), Some(&framed));
+    }
+    let mut definition = events::stream();
+    definition.format = RecordFormat::Protobuf;
+    let decoder = Decoder::new(&definition).expect("a stream of Protobuf");
+    decoder.learn_schema(SchemaId::Number(7), &Ok(RegisteredSchema::alone(SchemaKind::Protobuf, READING)));
+    assert_eq!(decoder.decode(&messages).expect("no failure").rejects, 0);
+
+    let bytes = encoded.iter().map(Vec::len).sum::<usize>() / encoded.len() + 6;
+    let mut group = criterion.benchmark_group("decode");
+    group.throughput(Throughput::Elements(encoded.len() as u64));
+    group.bench_function(format!("Protobuf, {bytes} bytes an event"), |bencher| {
+        bencher.iter(|| decoder.decode(black_box(&messages)));
+    });
+    group.bench_function(format!("Protobuf, {bytes} bytes an event, prost-reflect alone"), |bencher| {
+        bencher.iter(|| {
+            for message in black_box(&encoded) {
+                black_box(DynamicMessage::decode(reading.clone(), message.as_slice()).expect("a message"));
+            }
         });
     });
     group.finish();

@@ -16,6 +16,7 @@ criterion_group!(
     layers,
     decode::json,
     decode::avro,
+    decode::protobuf,
     algebra::update,
     algebra::merge,
     algebra::finish,

@@ -19,9 +19,13 @@ mod messages;
 mod columns;
 mod inferred;
 
+mod binary;
+mod writers;
+
 pub(crate) mod avro;
 mod csv;
 mod json;
+mod protobuf;
 mod raw;
 
 pub mod infer;
@@ -34,23 +38,23 @@ use arrow::array::{
     Array, ArrayRef, Int32Array, Int64Array, StringBuilder, TimestampMicrosecondArray, UInt32Array, new_null_array,
 };
 use arrow::compute::take;
-use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use arrow::datatypes::{DataType, Schema, SchemaRef};
 use arrow::error::ArrowError;
 use arrow::record_batch::{RecordBatch, RecordBatchOptions};
 
 use crate::definition::message::KeptPart;
 use crate::definition::stream::{RecordFormat, StreamDefinition};
-use crate::definition::types::sql_name;
 use crate::{Error, Offset, Partition, Result, StreamName};
 use avro::AvroReader;
 use columns::ColumnBuilder;
 use csv::{CsvReader, Separator};
 use fields::FieldNames;
 use json::JsonReader;
+use protobuf::ProtobufReader;
 use raw::RawReader;
 
-pub use avro::SchemaId;
 pub use messages::{Messages, OneMessage};
+pub use writers::{ReferencedSchema, RegisteredSchema, SchemaId, SchemaKind};
 
 /// The result of decoding a run of messages.
 #[derive(Debug, Clone)]
@@ -84,18 +88,13 @@ impl Parsed {
     }
 }
 
-/// Why a value was not taken into its column.
-fn refused_value(column: &Field, why: &str) -> Reason {
-    let (name, wanted) = (column.name(), sql_name(column.data_type()));
-    format!("the value of `{name}` is not a valid {wanted}: {why}").into()
-}
-
 /// The reader of a stream's format.
 #[derive(Debug)]
 enum FormatReader {
     Avro(AvroReader),
     Csv(CsvReader),
     Json(JsonReader),
+    Protobuf(ProtobufReader),
     Raw(RawReader),
 }
 
@@ -114,12 +113,13 @@ impl Decoder {
     /// Errors: [`Error::Decode`] if the stream's format has no reader for a column's type.
     pub fn new(stream: &StreamDefinition) -> Result<Self> {
         let columns = nullable(&stream.columns);
-        let (units, avro) = (&stream.messages.units, &stream.messages.avro);
+        let (units, avro, protobuf) = (&stream.messages.units, &stream.messages.avro, &stream.messages.protobuf);
         let reader = match stream.format {
             RecordFormat::Avro => AvroReader::new(columns, units, avro).map(FormatReader::Avro),
             RecordFormat::Csv => CsvReader::new(columns, units, Separator::Comma).map(FormatReader::Csv),
             RecordFormat::Tsv => CsvReader::new(columns, units, Separator::Tab).map(FormatReader::Csv),
             RecordFormat::Json => JsonReader::new(columns, units).map(FormatReader::Json),
+            RecordFormat::Protobuf => ProtobufReader::new(columns, units, protobuf).map(FormatReader::Protobuf),
             RecordFormat::Raw => RawReader::new(columns).map(FormatReader::Raw),
         };
         let row_schema = stream.row_schema();
@@ -136,15 +136,17 @@ impl Decoder {
     pub fn unknown_schemas(&self, messages: &Messages) -> BTreeMap<Partition, (Offset, SchemaId)> {
         match &self.reader {
             FormatReader::Avro(reader) => reader.unknown(messages),
+            FormatReader::Protobuf(reader) => reader.unknown(messages),
             FormatReader::Csv(_) | FormatReader::Json(_) | FormatReader::Raw(_) => BTreeMap::new(),
         }
     }
 
-    /// Takes the schema with an id from a registry, or why messages with that id are rejects. Types that the schema
-    /// names are in `references`, each after those that it names itself.
-    pub fn learn_schema(&self, id: SchemaId, text: &std::result::Result<String, String>, references: &[String]) {
-        if let FormatReader::Avro(reader) = &self.reader {
-            reader.learn(id, text, references);
+    /// Takes the schema with an id from a registry, or why messages with that id are rejects.
+    pub fn learn_schema(&self, id: SchemaId, schema: &std::result::Result<RegisteredSchema, String>) {
+        match &self.reader {
+            FormatReader::Avro(reader) => reader.learn(id, schema),
+            FormatReader::Protobuf(reader) => reader.learn(id, schema),
+            FormatReader::Csv(_) | FormatReader::Json(_) | FormatReader::Raw(_) => {}
         }
     }
 
@@ -156,6 +158,7 @@ impl Decoder {
             FormatReader::Avro(reader) => reader.read(messages),
             FormatReader::Csv(reader) => reader.read(messages),
             FormatReader::Json(reader) => reader.read(messages),
+            FormatReader::Protobuf(reader) => reader.read(messages),
             FormatReader::Raw(reader) => reader.read(messages),
         };
         let mut parsed = parsed.map_err(|e| failed(&self.stream, &self.row_schema, &e))?;
@@ -241,12 +244,15 @@ pub fn match_columns(columns: &SchemaRef, names: &[&str]) -> Result<Vec<Option<u
 ///
 /// Errors: [`Error::RefuseDefinition`].
 pub(crate) fn check(stream: &StreamDefinition) -> Result<()> {
-    if stream.format != RecordFormat::Avro {
-        return Ok(());
-    }
-    avro::check_own(&stream.messages.avro, &nullable(&stream.columns)).map_err(|why| {
+    let columns = nullable(&stream.columns);
+    let checked = match stream.format {
+        RecordFormat::Avro => avro::check_own(&stream.messages.avro, &columns),
+        RecordFormat::Protobuf => protobuf::check_own(&stream.messages.protobuf, &columns),
+        RecordFormat::Csv | RecordFormat::Json | RecordFormat::Raw | RecordFormat::Tsv => Ok(()),
+    };
+    checked.map_err(|why| {
         let help = "A column takes the field of its name; docs/definitions.md lists the types that columns take.";
-        Error::refuse(format!("The schema in 'avro.schema' cannot be used: {why}"), help)
+        Error::refuse(format!("The schema in '{}.schema' cannot be used: {why}", stream.format.name()), help)
     })
 }
 

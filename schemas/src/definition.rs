@@ -31,7 +31,11 @@ pub mod syntax;
 
 pub mod repeats;
 
+mod registry_options;
+
 mod avro_options;
+mod protobuf_options;
+
 mod column;
 mod comment;
 mod copy_from;

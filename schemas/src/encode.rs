@@ -9,6 +9,7 @@ use arrow::array::{Array, AsArray};
 use arrow::datatypes::{DataType, SchemaRef};
 use arrow::record_batch::RecordBatch;
 
+use crate::decode::RegisteredSchema;
 use crate::decode::avro::AvroWriter;
 use crate::definition::message::TimestampUnits;
 use crate::definition::stream::{RecordFormat, StreamDefinition};
@@ -86,6 +87,10 @@ impl MessageEncoder {
             RecordFormat::Json => FormatWriter::Json(JsonWriter::new(stream.columns.fields(), &units)),
             RecordFormat::Csv => FormatWriter::Line(LineWriter::new(stream.columns.fields(), &units, b',')),
             RecordFormat::Tsv => FormatWriter::Line(LineWriter::new(stream.columns.fields(), &units, b'\t')),
+            RecordFormat::Protobuf => {
+                let reason = "no messages are written in Protobuf".to_owned();
+                return Err(Error::Encode { stream: stream.name.clone(), reason });
+            }
             RecordFormat::Raw => FormatWriter::Raw,
         };
         Ok(Self { columns: SchemaRef::clone(&stream.columns), units, writer })
@@ -94,9 +99,9 @@ impl MessageEncoder {
     /// The encoder of a stream whose messages are framed with the id of a schema in a registry.
     ///
     /// Errors: [`Error::Encode`] if the schema cannot hold the columns.
-    pub fn registered(stream: &StreamDefinition, id: u32, text: &str, references: &[String]) -> Result<Self> {
+    pub fn registered(stream: &StreamDefinition, id: u32, schema: &RegisteredSchema) -> Result<Self> {
         let units = stream.messages.units.clone();
-        let writer = AvroWriter::registered(&stream.columns, &units, id, text, references)
+        let writer = AvroWriter::registered(&stream.columns, &units, id, schema)
             .map_err(|reason| Error::Encode { stream: stream.name.clone(), reason })?;
         Ok(Self { columns: SchemaRef::clone(&stream.columns), units, writer: FormatWriter::Avro(Box::new(writer)) })
     }

@@ -39,8 +39,8 @@ pub enum Error {
         reason: String,
     },
     #[error(
-        "{table} does not say where the schema registry is; stream `{stream}` reads Avro and needs schema.registry.url \
-         there, or 'avro.schema' in its OPTIONS"
+        "{table} does not say where the schema registry is; stream `{stream}` needs schema.registry.url there, or the \
+         schema of its messages in its OPTIONS ('avro.schema', 'protobuf.schema')"
     )]
     FindRegistry { stream: StreamName, table: String },
     #[error("no schema is known for topic `{topic}`: {reason}")]

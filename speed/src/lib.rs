@@ -52,7 +52,7 @@ pub use kafka::headers::expects_panic;
 pub use produce::{Loss, ProduceCounts, ProducePlan, Produced, RowsFrom, produce};
 pub use reread::Rereading;
 pub use run::{record_origins, run};
-pub use sample::{TopicSchema, newest_messages, newest_schema};
+pub use sample::{newest_messages, newest_schema};
 pub use schema_cache::{SchemaCache, unknown_registry_property};
 pub use session::{Ended, Start, Upstream};
 pub use state::rebuild::rebuild_range;

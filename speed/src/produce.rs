@@ -19,7 +19,6 @@ use std::fs::File;
 use std::sync::{Arc, mpsc};
 
 use thalweg_schemas::decode::SchemaId;
-use thalweg_schemas::definition::message::AvroFraming;
 use thalweg_schemas::definition::stream::RecordFormat;
 use thalweg_schemas::encode::MessageEncoder;
 use thalweg_schemas::files::{BadRows, FileFormat, OpenedRows, RowReader, read};
@@ -78,8 +77,7 @@ pub fn produce(plan: &ProducePlan, counts: &ProduceCounts, stop: &CancellationTo
 /// Errors: [`Error::FetchSchema`], and those of the registry's configuration and of the encoder.
 fn encoder(plan: &ProducePlan) -> Result<MessageEncoder> {
     let stream = &plan.stream;
-    let is_registered = stream.messages.avro.framing == AvroFraming::Confluent;
-    if stream.format != RecordFormat::Avro || !is_registered {
+    if !stream.needs_registry() || stream.format != RecordFormat::Avro {
         return Ok(MessageEncoder::new(stream)?);
     }
     let config = SpeedConfig { kafka: plan.kafka.clone(), ..SpeedConfig::default() };
@@ -94,8 +92,7 @@ fn encoder(plan: &ProducePlan) -> Result<MessageEncoder> {
         true => failed(format!("{}; register the schema of the topic's values there first", unfetched.reason)),
         false => failed(unfetched.reason),
     })?;
-    let text = schema.text.map_err(failed)?;
-    Ok(MessageEncoder::registered(stream, id, &text, &schema.references)?)
+    Ok(MessageEncoder::registered(stream, id, &schema.map_err(failed)?)?)
 }
 
 /// Encodes without sending.

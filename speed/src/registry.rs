@@ -14,9 +14,8 @@ use std::time::Duration;
 use reqwest::header::CONTENT_TYPE;
 use reqwest::{Certificate, Client, RequestBuilder, StatusCode, Url};
 use serde::Deserialize;
-use thalweg_schemas::decode::SchemaId;
-use thalweg_schemas::definition::message::AvroFraming;
-use thalweg_schemas::definition::stream::{RecordFormat, StreamDefinition};
+use thalweg_schemas::decode::{ReferencedSchema, RegisteredSchema, SchemaId, SchemaKind};
+use thalweg_schemas::definition::stream::StreamDefinition;
 use thalweg_schemas::reference::look_up;
 
 use crate::config::SpeedConfig;
@@ -66,6 +65,7 @@ struct SchemaAnswer {
 
 #[derive(Debug, Deserialize)]
 struct SchemaReference {
+    name: String,
     subject: String,
     version: i64,
 }
@@ -138,8 +138,7 @@ impl SchemaRegistry {
     ///
     /// Errors: those of [`Self::open`].
     pub(crate) fn needed(config: &SpeedConfig, stream: &StreamDefinition) -> Result<Option<Self>> {
-        let needs = stream.format == RecordFormat::Avro && stream.messages.avro.framing == AvroFraming::Confluent;
-        needs.then(|| Self::open(config, stream)).transpose()
+        stream.needs_registry().then(|| Self::open(config, stream)).transpose()
     }
 
     /// The schema with an id.
@@ -201,27 +200,24 @@ impl SchemaRegistry {
 
     /// A schema with those that it refers to. `name` is what errors call it.
     async fn with_references(&self, url: &Url, found: SchemaAnswer, name: &str) -> Result<FetchedSchema, Unfetched> {
-        let kind = found.schema_type.as_deref().unwrap_or("AVRO");
-        if !kind.eq_ignore_ascii_case("AVRO") {
-            let text = Err(format!("the schema is one of {kind}, and the stream reads Avro"));
-            return Ok(FetchedSchema { text, references: Vec::new() });
-        }
+        let kind = SchemaKind::of_registry(found.schema_type.as_deref());
         let mut references = Vec::new();
         let mut seen = HashSet::new();
         // What a schema refers to comes before it: a schema is put aside until its own references were read.
         let mut open = vec![(None, found.references)];
-        while let Some((text, mut rest)) = open.pop() {
+        while let Some((done, mut rest)) = open.pop() {
             let Some(next) = (!rest.is_empty()).then(|| rest.remove(0)) else {
-                references.extend(text);
+                references.extend(done);
                 continue;
             };
-            open.push((text, rest));
-            if !seen.insert((next.subject.clone(), next.version)) {
+            open.push((done, rest));
+            // Imports of Protobuf are found by their names, and a schema may have several; types of Avro bring theirs.
+            let name_counts = (kind == SchemaKind::Protobuf).then(|| next.name.clone());
+            if !seen.insert((name_counts, next.subject.clone(), next.version)) {
                 continue;
             }
             if seen.len() > MOST_REFERENCES {
-                let text = Err(format!("the schema refers to more than {MOST_REFERENCES} others"));
-                return Ok(FetchedSchema { text, references: Vec::new() });
+                return Ok(Err(format!("the schema refers to more than {MOST_REFERENCES} others")));
             }
             let version = next.version.to_string();
             let path = ["subjects", &next.subject, "versions", &version];
@@ -230,9 +226,10 @@ impl SchemaRegistry {
                 // The schema itself is there, so a process may have read its messages before.
                 Unfetched { reason: format!("{of}: {}", failed.reason), is_unknown: false }
             })?;
-            open.push((Some(referred.schema), referred.references));
+            let referenced = ReferencedSchema { name: next.name, text: referred.schema };
+            open.push((Some(referenced), referred.references));
         }
-        Ok(FetchedSchema { text: Ok(found.schema), references })
+        Ok(Ok(RegisteredSchema { kind, text: found.schema, references }))
     }
 
     /// Asks for a document below `url`.

@@ -45,9 +45,9 @@ impl Rereading {
             while let Some(id) = self.next_unknown(messages, &asked) {
                 asked.insert(id);
                 match registry.fetch(id).await {
-                    Ok(fetched) => self.decoder.learn_schema(id, &fetched.text, &fetched.references),
+                    Ok(fetched) => self.decoder.learn_schema(id, &fetched),
                     Err(unfetched) if unfetched.is_unknown => {
-                        self.decoder.learn_schema(id, &Err(unfetched.reason), &[]);
+                        self.decoder.learn_schema(id, &Err(unfetched.reason));
                     }
                     Err(unfetched) => {
                         return Err(Error::FetchSchema { stream: self.stream.clone(), reason: unfetched.reason });

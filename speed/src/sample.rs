@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use rdkafka::error::KafkaError;
 use rdkafka::message::Message;
-use thalweg_schemas::decode::SchemaId;
+use thalweg_schemas::decode::{RegisteredSchema, SchemaId};
 use thalweg_schemas::definition::stream::StreamDefinition;
 use thalweg_schemas::{Frontier, Offset, Partition};
 
@@ -19,13 +19,6 @@ use crate::{Error, Result};
 /// How long reading the sample may take.
 const READ: Duration = Duration::from_secs(20);
 const POLL: Duration = Duration::from_millis(200);
-
-/// A schema of a registry: its text, and the schemas that it refers to, each after those that it refers to itself.
-#[derive(Debug, Clone)]
-pub struct TopicSchema {
-    pub text: String,
-    pub references: Vec<String>,
-}
 
 /// At most `count` of the newest messages of the topic of `stream`, from all partitions. Fewer if reading takes long.
 /// Messages without a payload are left out.
@@ -65,7 +58,7 @@ fn read(topic: &Topic, count: usize) -> Result<Vec<Vec<u8>>> {
 /// has no registry.
 ///
 /// Errors: why there is none: those of a client, and a sentence of the registry.
-pub async fn newest_schema(config: &SpeedConfig, stream: &StreamDefinition) -> Result<Option<TopicSchema>> {
+pub async fn newest_schema(config: &SpeedConfig, stream: &StreamDefinition) -> Result<Option<RegisteredSchema>> {
     let registry = match SchemaRegistry::open(config, stream) {
         Err(Error::FindRegistry { .. }) => return Ok(None),
         opened => opened?,
@@ -74,6 +67,5 @@ pub async fn newest_schema(config: &SpeedConfig, stream: &StreamDefinition) -> R
     let refused = |reason| Error::FindSchema { topic: stream.topic.clone(), reason };
     let id = registry.newest(&subject).await.map_err(|failed| refused(failed.reason))?;
     let fetched = registry.fetch(SchemaId::Number(id)).await.map_err(|failed| refused(failed.reason))?;
-    let text = fetched.text.map_err(refused)?;
-    Ok(Some(TopicSchema { text, references: fetched.references }))
+    fetched.map(Some).map_err(refused)
 }

@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
-use thalweg_schemas::decode::SchemaId;
+use thalweg_schemas::decode::{RegisteredSchema, SchemaId};
 
 use crate::connections::Properties;
 
@@ -18,14 +18,8 @@ pub(crate) const TOKEN: &str = "schema.registry.bearer.auth.token";
 pub(crate) const AUTHORITY: &str = "schema.registry.ssl.ca.location";
 pub(crate) const KNOWN: [&str; 4] = [URL, USER_INFO, TOKEN, AUTHORITY];
 
-/// A schema of a registry.
-#[derive(Debug, Clone)]
-pub(crate) struct FetchedSchema {
-    /// The text, or why messages with this schema are rejects.
-    pub(crate) text: Result<String, String>,
-    /// The schemas that the text refers to, each after those that it refers to itself.
-    pub(crate) references: Vec<String>,
-}
+/// A schema of a registry, or why messages with it are rejects.
+pub(crate) type FetchedSchema = Result<RegisteredSchema, String>;
 
 /// The schemas that this process has fetched, by the registry's addresses and the id; clones share them.
 #[derive(Clone, Default)]

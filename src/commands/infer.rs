@@ -7,8 +7,9 @@ use std::process::ExitCode;
 use anyhow::{Result, bail};
 use clap::{Args, ValueEnum};
 use thalweg_client::terminal;
-use thalweg_schemas::decode::infer::{InferredColumns, columns_of_avro, columns_of_json, first_reject};
-use thalweg_schemas::definition::stream::StreamDefinition;
+use thalweg_schemas::decode::SchemaKind;
+use thalweg_schemas::decode::infer::{InferredColumns, columns_of_json, columns_of_schema, first_reject};
+use thalweg_schemas::definition::stream::{RecordFormat, StreamDefinition};
 use thalweg_schemas::definition::{self, Statement};
 use thalweg_speed::{Assignment, SpeedConfig};
 
@@ -20,8 +21,8 @@ Examples:
   thalweg infer orders --kafka bootstrap.servers=kafka:9092 --kafka schema.registry.url=http://registry:8081
   thalweg infer clicks --connection eu --format json --sample 10000
 
-With a schema registry in the connection, the columns are those of the newest schema of the subject TOPIC-value; else
-they are guessed from the newest messages. Read what is printed, correct it, and apply it with `thalweg apply`.";
+With a schema registry in the connection, the columns are those of the newest schema of the subject TOPIC-value, in
+Avro or Protobuf; else they are guessed from the newest messages. Read what is printed, correct it, and apply it with `thalweg apply`.";
 
 /// Propose a stream for a topic, from its schema or from a sample of its messages
 #[derive(Debug, Args)]
@@ -35,7 +36,7 @@ pub(crate) struct Arguments {
     /// The connection of the settings that leads to the topic [default: kafka]
     #[arg(long, value_name = "NAME")]
     connection: Option<String>,
-    /// How messages are encoded [default: avro if the connection has a schema registry, else json]
+    /// How messages are encoded [default: as the schema in the registry says if the connection has one, else json]
     #[arg(long, value_enum)]
     format: Option<InferredFormat>,
     /// The number of messages that are read, if columns are guessed from messages
@@ -51,6 +52,18 @@ pub(crate) struct Arguments {
 enum InferredFormat {
     Avro,
     Json,
+    Protobuf,
+}
+
+impl InferredFormat {
+    /// The name that the option `format` has for it.
+    fn name(self) -> &'static str {
+        match self {
+            Self::Avro => RecordFormat::Avro.name(),
+            Self::Json => RecordFormat::Json.name(),
+            Self::Protobuf => RecordFormat::Protobuf.name(),
+        }
+    }
 }
 
 pub(crate) async fn run(arguments: Arguments) -> Result<ExitCode> {
@@ -95,12 +108,19 @@ async fn propose(
     let topic = &stream.topic;
     if wanted != Some(InferredFormat::Json) {
         if let Some(schema) = thalweg_speed::newest_schema(config, stream).await? {
-            let inferred = columns_of_avro(&schema.text, &schema.references);
+            let format =
+                if schema.kind == SchemaKind::Protobuf { InferredFormat::Protobuf } else { InferredFormat::Avro };
+            if let Some(wanted) = wanted.filter(|wanted| *wanted != format) {
+                let (wanted, found) = (wanted.name(), format.name());
+                bail!("the newest schema of topic `{topic}` is one of {found}, and --format is {wanted}");
+            }
             let refused = |why| anyhow::anyhow!("the newest schema of topic `{topic}` cannot be used: {why}");
-            return Ok(Proposal { inferred: inferred.map_err(refused)?, format: "avro", sample: Vec::new() });
+            let inferred = columns_of_schema(&schema).map_err(refused)?;
+            return Ok(Proposal { inferred, format: format.name(), sample: Vec::new() });
         }
-        if wanted == Some(InferredFormat::Avro) {
-            return Err(Usage("Avro needs a schema registry: add --kafka schema.registry.url=URL".to_owned()).into());
+        if let Some(wanted) = wanted {
+            let needs = format!("{} needs a schema registry: add --kafka schema.registry.url=URL", wanted.name());
+            return Err(Usage(needs).into());
         }
     }
     let messages = thalweg_speed::newest_messages(config, stream, sample).await?;
@@ -109,10 +129,11 @@ async fn propose(
     }
     let refused = |why| {
         anyhow::anyhow!(
-            "columns for topic `{topic}` cannot be guessed: {why}; is it Avro? Then add --kafka schema.registry.url=URL"
+            "columns for topic `{topic}` cannot be guessed: {why}; is it Avro or Protobuf? Then add --kafka schema.registry.url=URL"
         )
     };
-    Ok(Proposal { inferred: columns_of_json(&messages).map_err(refused)?, format: "json", sample: messages })
+    let inferred = columns_of_json(&messages).map_err(refused)?;
+    Ok(Proposal { inferred, format: InferredFormat::Json.name(), sample: messages })
 }
 
 /// A stream that leads to the topic; its columns do not matter.

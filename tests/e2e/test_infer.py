@@ -58,7 +58,7 @@ def test_the_newest_schema_is_a_stream(kafka, registry, thalweg, place):
         (2, "1970-01-01T00:00:05", "n", 0, 1),
     ]
     sampled = run("infer", place, "--format", "json", *flags)
-    assert sampled.returncode == 1 and "is it Avro?" in sampled.stderr, sampled.stderr
+    assert sampled.returncode == 1 and "is it Avro or Protobuf?" in sampled.stderr, sampled.stderr
 
 
 def test_what_cannot_be_inferred_is_told(kafka, registry, place):

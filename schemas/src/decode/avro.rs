@@ -29,64 +29,26 @@ mod target;
 
 mod write;
 
-use std::collections::{BTreeMap, HashMap};
-use std::sync::Arc;
+use std::collections::BTreeMap;
 
 use arrow::datatypes::SchemaRef;
 use arrow::error::ArrowError;
-use parking_lot::RwLock;
-use uuid::Uuid;
 
 pub(super) use self::infer::columns_of;
 
 use self::cursor::AvroBytes;
 use self::plan::{RecordPlan, ValueSource};
 use self::schema::{AvroSchema, AvroShape, TypeId};
-use self::value::RecordError;
+use super::binary::RecordError;
 use super::columns::{ColumnBuilder, columns};
-use super::{Messages, Parsed, Reason, refused_value};
+use super::writers::{
+    KnownWriter, RegisteredSchema, SchemaId, SchemaKind, WriterName, Writers, no_header_id, payload, registered_frame,
+};
+use super::{Messages, Parsed, Reason};
 use crate::definition::message::{AvroFraming, AvroOptions, TimestampUnits};
 use crate::{Offset, Partition};
 
 pub(crate) use write::AvroWriter;
-
-/// What a message calls its schema in a registry.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum SchemaId {
-    Number(u32),
-    Guid(Uuid),
-}
-
-impl std::fmt::Display for SchemaId {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::Number(id) => id.fmt(f),
-            Self::Guid(guid) => guid.fmt(f),
-        }
-    }
-}
-
-/// The header that names the schema of a message's value.
-const HEADER: &str = "__value_schema_id";
-
-/// What says who wrote a message.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-enum WriterName {
-    Registered(SchemaId),
-    Fingerprint(u64),
-    /// The one writer of a stream without framing.
-    Only,
-}
-
-impl std::fmt::Display for WriterName {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::Registered(id) => write!(f, " (schema {id})"),
-            Self::Fingerprint(fingerprint) => write!(f, " (schema {fingerprint:016x})"),
-            Self::Only => Ok(()),
-        }
-    }
-}
 
 /// A schema, and how its values fill the columns.
 #[derive(Debug)]
@@ -105,9 +67,6 @@ enum RootPlan {
     Value(ValueSource),
 }
 
-/// A writer, or why its values cannot be read.
-type KnownWriter = Arc<Result<Writer, String>>;
-
 /// Reads Avro messages into the columns of a schema.
 #[derive(Debug)]
 pub(super) struct AvroReader {
@@ -115,50 +74,34 @@ pub(super) struct AvroReader {
     columns: SchemaRef,
     units: TimestampUnits,
     framing: AvroFraming,
-    writers: RwLock<HashMap<WriterName, KnownWriter>>,
+    writers: Writers<Writer>,
 }
 
 impl AvroReader {
     /// Errors: the stream's own schema is missing, is no schema, or does not fit the columns.
     pub(super) fn new(columns: SchemaRef, units: &TimestampUnits, options: &AvroOptions) -> Result<Self, ArrowError> {
-        let reader = Self { columns, units: units.clone(), framing: options.framing, writers: RwLock::default() };
+        let own = own_writers(options, &columns).map_err(ArrowError::SchemaError)?;
+        let writers = Writers::new(own, &options.refused);
+        let reader = Self { columns, units: units.clone(), framing: options.framing, writers };
         builders(&reader, 0)?;
-        let own = own_writers(options, &reader.columns).map_err(ArrowError::SchemaError)?;
-        let refused = options.refused.iter().map(|id| {
-            let why = "the definition of the stream refuses the schema".to_owned();
-            (WriterName::Registered(SchemaId::Number(*id)), Arc::new(Err(why)))
-        });
-        reader.writers.write().extend(own.into_iter().chain(refused));
         Ok(reader)
     }
 
-    /// Adds the schema with an id. Types that it names are in `references`, each after those that it names itself.
-    pub(super) fn learn(&self, id: SchemaId, text: &Result<String, String>, references: &[String]) {
-        let writer = text.clone().and_then(|text| writer(&AvroSchema::parse(&text, references)?, &self.columns));
-        self.writers.write().insert(WriterName::Registered(id), Arc::new(writer));
+    /// Adds the schema with an id, or why messages with that id are rejects.
+    pub(super) fn learn(&self, id: SchemaId, schema: &Result<RegisteredSchema, String>) {
+        let writer = schema.as_ref().map_err(Clone::clone).and_then(|schema| {
+            schema.expect(SchemaKind::Avro)?;
+            writer(&AvroSchema::parse(&schema.text, &schema.references)?, &self.columns)
+        });
+        self.writers.learn(id, writer);
     }
 
     /// By partition, the first message whose schema is not known.
     pub(super) fn unknown(&self, messages: &Messages) -> BTreeMap<Partition, (Offset, SchemaId)> {
-        let mut unknown = BTreeMap::new();
-        if self.framing != AvroFraming::Confluent {
-            return unknown;
+        match self.framing {
+            AvroFraming::Confluent => self.writers.unknown(messages),
+            AvroFraming::SingleObject | AvroFraming::None => BTreeMap::new(),
         }
-        let writers = self.writers.read();
-        let mut known = None;
-        for at in 0..messages.len() {
-            let Ok((name @ WriterName::Registered(id), _)) = frame(self.framing, messages, at) else { continue };
-            if known == Some(id) {
-                continue;
-            }
-            if writers.contains_key(&name) {
-                known = Some(id);
-            } else {
-                let (partition, offset) = (messages.partitions()[at], messages.offsets()[at]);
-                unknown.entry(Partition(partition)).or_insert((Offset(offset), id));
-            }
-        }
-        unknown
     }
 
     /// Reads all `messages`, whose schemas must be known.
@@ -167,7 +110,7 @@ impl AvroReader {
     pub(super) fn read(&self, messages: &Messages) -> Result<Parsed, ArrowError> {
         let mut columns = builders(self, messages.len())?;
         let mut reasons = Vec::with_capacity(messages.len());
-        let mut last: Option<(WriterName, KnownWriter)> = None;
+        let mut last: Option<(WriterName, KnownWriter<Writer>)> = None;
         for at in 0..messages.len() {
             let (name, value) = match frame(self.framing, messages, at) {
                 Ok(framed) => framed,
@@ -179,7 +122,7 @@ impl AvroReader {
             };
             let writer = match &last {
                 Some((known, writer)) if *known == name => writer,
-                _ => &last.insert((name, self.writer(name)?)).1,
+                _ => &last.insert((name, self.writers.get(name)?)).1,
             };
             let refused = match writer.as_ref() {
                 Ok(writer) => self.append(writer, &mut columns, value).err(),
@@ -193,27 +136,10 @@ impl AvroReader {
         Parsed::new(&self.columns, columns, reasons)
     }
 
-    fn writer(&self, name: WriterName) -> Result<KnownWriter, ArrowError> {
-        let known = self.writers.read().get(&name).map(Arc::clone);
-        match (known, name) {
-            (Some(writer), _) => Ok(writer),
-            (None, WriterName::Fingerprint(_)) => Ok(Arc::new(Err("the stream has no such schema".to_owned()))),
-            (None, _) => Err(ArrowError::SchemaError(format!("a schema was not fetched{name}"))),
-        }
-    }
-
     fn append(&self, writer: &Writer, columns: &mut [ColumnBuilder], value: &[u8]) -> Result<(), Reason> {
         let mut bytes = AvroBytes::new(value);
-        match append_root(&writer.schema, &writer.plan, columns, &mut bytes) {
-            Ok(()) => {}
-            Err(RecordError::Column(at, why)) => {
-                return Err(refused_value(self.columns.field(at), &why));
-            }
-            Err(RecordError::Field(name, why)) => {
-                return Err(format!("the field `{name}` cannot be read: {why}").into());
-            }
-            Err(RecordError::Whole(why)) => return Err(why),
-        }
+        let appended = append_root(&writer.schema, &writer.plan, columns, &mut bytes);
+        appended.map_err(|refused| refused.of_message(&self.columns))?;
         match bytes.rest.len() {
             0 => Ok(()),
             1 => Err("a byte follows the value".into()),
@@ -276,7 +202,7 @@ fn root_plan(schema: &AvroSchema, root: TypeId, columns: &SchemaRef) -> Result<R
 /// The writers whose schemas the stream's definition has.
 ///
 /// Errors: a schema is missing, is none, or does not fit the columns.
-fn own_writers(options: &AvroOptions, columns: &SchemaRef) -> Result<Vec<(WriterName, KnownWriter)>, String> {
+fn own_writers(options: &AvroOptions, columns: &SchemaRef) -> Result<Vec<(WriterName, Writer)>, String> {
     let text = match (options.framing, &options.schema) {
         (AvroFraming::Confluent, _) => return Ok(Vec::new()),
         (_, Some(text)) => text,
@@ -294,7 +220,7 @@ fn own_writers(options: &AvroOptions, columns: &SchemaRef) -> Result<Vec<(Writer
             AvroFraming::SingleObject => WriterName::Fingerprint(fingerprint::fingerprint(&schema)),
             _ => WriterName::Only,
         };
-        Ok((name, Arc::new(Ok(writer(&schema, columns)?))))
+        Ok((name, writer(&schema, columns)?))
     });
     own.collect()
 }
@@ -308,28 +234,15 @@ pub(super) fn check_own(options: &AvroOptions, columns: &SchemaRef) -> Result<()
 
 /// Who wrote message `at`, and its value.
 fn frame(framing: AvroFraming, messages: &Messages, at: usize) -> Result<(WriterName, &[u8]), Reason> {
-    if !messages.has_payload(at) {
-        return Err("the message is empty".into());
-    }
-    let payload = messages.payload(at);
     match framing {
         AvroFraming::Confluent => {
-            if let Some(header) = messages.header(at, HEADER) {
-                return match header_id(header) {
-                    Some(id) => Ok((WriterName::Registered(id), payload)),
-                    None => Err(format!("the header `{HEADER}` holds no id of a schema").into()),
-                };
-            }
-            match payload {
-                [] => Err("the message is empty".into()),
-                [0, rest @ ..] => match rest.split_first_chunk() {
-                    Some((id, value)) => Ok((WriterName::Registered(SchemaId::Number(u32::from_be_bytes(*id))), value)),
-                    None => Err("the message ends within the id of its schema".into()),
-                },
-                _ => Err("the message does not begin with a zero byte and the id of its schema".into()),
+            let found = registered_frame(messages, at)?;
+            match found.header {
+                None | Some([]) => Ok((WriterName::Registered(found.id), found.payload)),
+                Some(_) => Err(no_header_id()),
             }
         }
-        AvroFraming::SingleObject => match payload {
+        AvroFraming::SingleObject => match payload(messages, at)? {
             [] => Err("the message is empty".into()),
             [0xc3, 0x01, a, b, c, d, e, f, g, h, value @ ..] => {
                 let fingerprint = u64::from_le_bytes([*a, *b, *c, *d, *e, *f, *g, *h]);
@@ -337,16 +250,6 @@ fn frame(framing: AvroFraming, messages: &Messages, at: usize) -> Result<(Writer
             }
             _ => Err("the message does not begin with C3 01 and the fingerprint of its schema".into()),
         },
-        AvroFraming::None => Ok((WriterName::Only, payload)),
-    }
-}
-
-/// The id of a schema that a header holds.
-fn header_id(header: &[u8]) -> Option<SchemaId> {
-    let (magic, id) = header.split_first()?;
-    match magic {
-        0 => Some(SchemaId::Number(u32::from_be_bytes(id.try_into().ok()?))),
-        1 => Some(SchemaId::Guid(Uuid::from_bytes(id.try_into().ok()?))),
-        _ => None,
+        AvroFraming::None => Ok((WriterName::Only, payload(messages, at)?)),
     }
 }

@@ -12,7 +12,7 @@ use arrow::array::{
     PrimitiveBuilder, StringBuilder, StructArray, TimestampMicrosecondBuilder,
 };
 use arrow::buffer::OffsetBuffer;
-use arrow::datatypes::{DataType, FieldRef, Fields, TimeUnit};
+use arrow::datatypes::{DataType, Field, FieldRef, Fields, TimeUnit};
 use arrow::error::ArrowError;
 use serde_json::value::RawValue;
 
@@ -25,6 +25,12 @@ use crate::definition::types::sql_name;
 
 /// Why a value is not of its column's type, as the end of a sentence: "the value of `a` is not a valid INT: …".
 pub(super) type ValueError = Cow<'static, str>;
+
+/// Why a value was not taken into its column.
+pub(super) fn refused_value(column: &Field, why: &str) -> ValueError {
+    let (name, wanted) = (column.name(), sql_name(column.data_type()));
+    format!("the value of `{name}` is not a valid {wanted}: {why}").into()
+}
 
 /// The builder of one column with a canonical type.
 #[derive(Debug)]

@@ -25,9 +25,9 @@ use std::borrow::Cow;
 use arrow::datatypes::{DataType, SchemaRef};
 use arrow::error::ArrowError;
 
-use super::columns::{ColumnBuilder, columns};
+use super::columns::{ColumnBuilder, columns, refused_value};
 use super::texts;
-use super::{Messages, Parsed, Reason, refused_value};
+use super::{Messages, Parsed, Reason};
 use crate::definition::message::TimestampUnits;
 
 /// What is between values.

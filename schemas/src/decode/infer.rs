@@ -11,7 +11,8 @@ use arrow::json::reader::infer_json_schema_from_iterator;
 use serde_json::Value;
 
 use super::inferred::is_word;
-use super::{Decoder, Messages, avro, times};
+use super::writers::{RegisteredSchema, SchemaKind};
+use super::{Decoder, Messages, avro, protobuf, times};
 
 pub use super::inferred::{InferredColumn, InferredColumns};
 use crate::definition::stream::REJECT;
@@ -19,11 +20,15 @@ use crate::definition::types::sql_name;
 use crate::definition::{self, Statement};
 use crate::{Error, Offset, Partition, Result};
 
-/// The columns for an Avro schema. Types that it names are in `references`, each after those that it names itself.
+/// The columns for a schema of a registry.
 ///
 /// Errors: why there are none, as the end of a sentence.
-pub fn columns_of_avro(text: &str, references: &[String]) -> Result<InferredColumns, String> {
-    avro::columns_of(text, references)
+pub fn columns_of_schema(schema: &RegisteredSchema) -> Result<InferredColumns, String> {
+    match &schema.kind {
+        SchemaKind::Avro => avro::columns_of(schema),
+        SchemaKind::Protobuf => protobuf::columns_of(schema),
+        SchemaKind::Other(name) => Err(format!("no stream reads messages of {name}")),
+    }
 }
 
 /// The columns for JSON messages: whole numbers as BIGINT, texts that are all times of ISO 8601 as TIMESTAMP.

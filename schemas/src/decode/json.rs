@@ -31,9 +31,9 @@ use arrow::datatypes::SchemaRef;
 use arrow::error::ArrowError;
 use serde::de::IgnoredAny;
 
-use super::columns::columns;
+use super::columns::{columns, refused_value};
 use super::fields::{FieldNames, FieldValues};
-use super::{Messages, Parsed, Reason, refused_value};
+use super::{Messages, Parsed, Reason};
 use crate::definition::message::TimestampUnits;
 
 /// Reads JSON messages into the columns of a schema.

@@ -3,10 +3,11 @@
 //! Invariant: a stream has a schema of its own exactly if no registry has those of its messages. Whether the schema
 //! fits the columns is checked by [`crate::decode`].
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use super::message::{AvroFraming, AvroOptions};
 use super::pieces::Piece;
+use super::registry_options::{foreign, refused_ids};
 use super::stream::RecordFormat;
 use crate::{Error, Result};
 
@@ -30,14 +31,7 @@ pub(super) fn read_avro(
     let valued = |key| piece.option(key).and_then(|option| option.value);
     if format != RecordFormat::Avro {
         let given = [(FRAMING, framing.is_some()), (SCHEMA, schema.is_some()), (REFUSED, refused.is_some())];
-        return match given.into_iter().find(|(_, given)| *given) {
-            None => Ok(AvroOptions::default()),
-            Some((key, _)) => {
-                let message =
-                    format!("'{key}' belongs to Avro, and the messages are in the format '{}'", format.name());
-                Err(Error::refuse(message, "Add 'format' 'avro', or leave the option out.").at(named(key)))
-            }
-        };
+        return foreign("Avro", &given, format, piece).map(|()| AvroOptions::default());
     }
     let framing = match framing {
         None if schema.is_some() => AvroFraming::None,
@@ -62,19 +56,6 @@ pub(super) fn read_avro(
         }
         (_, Some(_)) => {}
     }
-    let refused = refused.as_deref().map_or(Ok(BTreeSet::new()), |list| {
-        if framing != AvroFraming::Confluent {
-            let message = "A schema without a registry has no ids that could be refused";
-            return Err(Error::refuse(message, "Leave out 'avro.refused'.").at(named(REFUSED)));
-        }
-        let ids = list.split(',').map(|id| {
-            let id = id.trim();
-            id.parse().map_err(|_| {
-                let help = "Ids are whole numbers with commas between: 'avro.refused' '17, 19'.";
-                Error::refuse(format!("`{id}` is no id of a schema"), help).at(valued(REFUSED))
-            })
-        });
-        ids.collect()
-    })?;
+    let refused = refused_ids(refused.as_deref(), REFUSED, framing == AvroFraming::Confluent, piece)?;
     Ok(AvroOptions { framing, schema, refused })
 }

@@ -14,6 +14,7 @@ use crate::definition::column;
 use crate::definition::kafka_options::KAFKA;
 use crate::definition::message::{KeptPart, MessageOptions, TimestampUnit, TimestampUnits};
 use crate::definition::pieces::Piece;
+use crate::definition::protobuf_options::{self, read_protobuf};
 use crate::definition::statement::{PlacedStatement, Statement, stream_name};
 use crate::definition::stream::{RecordFormat, StreamDefinition};
 use crate::error::TextSpan;
@@ -30,7 +31,7 @@ const TIMESTAMP_UNIT: &str = "timestamp_unit";
 const UNIT_OF: &str = "timestamp_unit.";
 const KEEP: &str = "keep";
 /// Every option but librdkafka's properties and the units of columns.
-const NAMES: [&str; 8] = [
+const NAMES: [&str; 13] = [
     FORMAT,
     EVENT_TIME,
     CONNECTION,
@@ -39,7 +40,14 @@ const NAMES: [&str; 8] = [
     avro_options::FRAMING,
     avro_options::SCHEMA,
     avro_options::REFUSED,
+    protobuf_options::FRAMING,
+    protobuf_options::SCHEMA,
+    protobuf_options::DESCRIPTOR,
+    protobuf_options::MESSAGE,
+    protobuf_options::REFUSED,
 ];
+/// Where the options of formats with schemas begin.
+const OF_FORMATS: usize = 5;
 /// Kafka's limit, in characters.
 const LONGEST_TOPIC: usize = 249;
 
@@ -79,6 +87,7 @@ pub(super) fn create_stream(create: CreateExternalTable, piece: &Piece<'_>) -> R
     }
     let messages = MessageOptions {
         avro: read_avro(&mut options, format, piece)?,
+        protobuf: Box::new(read_protobuf(&mut options, format, piece)?),
         units: read_units(&mut options, &columns, piece)?,
         keep: read_keep(&mut options, format, piece)?,
     };
@@ -215,8 +224,8 @@ fn read_format(options: &mut BTreeMap<String, String>, columns: &Schema) -> Resu
     match (format, types.as_slice()) {
         (None, _) => Err(Error::refuse(
             format!("Messages in the format `{name}` cannot be decoded"),
-            "Formats are 'json', one JSON object per message, 'avro', one Avro value, 'csv' and 'tsv', one line, and 'raw', \
-             the payload as it is.",
+            "Formats are 'json', one JSON object per message, 'avro', one Avro value, 'protobuf', one Protobuf message, \
+             'csv' and 'tsv', one line, and 'raw', the payload as it is.",
         )),
         (Some(RecordFormat::Raw), [DataType::Utf8 | DataType::Binary]) => Ok(RecordFormat::Raw),
         (Some(RecordFormat::Raw), _) => Err(Error::refuse(
@@ -277,10 +286,8 @@ fn nearest_option(key: &str) -> String {
         }
         None => format!(
             "Options are '{FORMAT}', '{EVENT_TIME}', '{CONNECTION}', '{TIMESTAMP_UNIT}', '{UNIT_OF}<column>', '{KEEP}', \
-             '{}', '{}', '{}' and librdkafka's properties as '{KAFKA}<property>'.",
-            avro_options::FRAMING,
-            avro_options::SCHEMA,
-            avro_options::REFUSED,
+             {} and librdkafka's properties as '{KAFKA}<property>'.",
+            NAMES[OF_FORMATS..].iter().map(|name| format!("'{name}'")).collect::<Vec<_>>().join(", "),
         ),
     }
 }

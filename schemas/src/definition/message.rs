@@ -166,10 +166,55 @@ pub struct AvroOptions {
     pub refused: BTreeSet<u32>,
 }
 
+/// What says which schema wrote a Protobuf message, and which type of it the message has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum ProtobufFraming {
+    /// The id of a schema in a registry and the path to the type, in Confluent's wire format.
+    #[default]
+    Confluent,
+    /// Nothing: one type wrote all messages, each behind its length.
+    Delimited,
+    /// Nothing: one type wrote all messages.
+    None,
+}
+
+impl ProtobufFraming {
+    const ALL: [Self; 3] = [Self::Confluent, Self::Delimited, Self::None];
+
+    /// The framing that an option names.
+    pub(crate) fn parse(text: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|framing| text.eq_ignore_ascii_case(framing.name()))
+    }
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Confluent => "confluent",
+            Self::Delimited => "delimited",
+            Self::None => "none",
+        }
+    }
+}
+
+/// How a stream reads Protobuf.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct ProtobufOptions {
+    pub framing: ProtobufFraming,
+    /// The text of the `.proto` file that declares the messages; `None` if a registry or `descriptor` has it.
+    pub schema: Option<String>,
+    /// The descriptors of the files that declare the messages, in base64.
+    pub descriptor: Option<String>,
+    /// The full name of the only message that is read.
+    pub message: Option<String>,
+    /// Ids of schemas whose messages are rejects, whatever the registry says.
+    pub refused: BTreeSet<u32>,
+}
+
 /// How a stream reads and keeps messages.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct MessageOptions {
     pub avro: AvroOptions,
+    /// Boxed, because definitions are moved and nearly none has it.
+    pub protobuf: Box<ProtobufOptions>,
     pub units: TimestampUnits,
     pub keep: KeptPart,
 }

@@ -79,9 +79,21 @@ impl Piece<'_> {
         matches!(first, Some(Token::Word(word)) if word.keyword == keyword)
     }
 
-    /// The tokens, with their places in the whole text.
+    /// The tokens as the parser takes them: it would read `STRUCT<a STRUCT<b INT>>[]` as a STRUCT that holds a list, so
+    /// two brackets before a list are two tokens.
     pub(crate) fn parsed_tokens(&self) -> Vec<TokenWithSpan> {
-        self.tokens.iter().map(|token| token.parsed.clone()).collect()
+        let mut parsed = Vec::with_capacity(self.tokens.len());
+        for (at, token) in self.tokens.iter().enumerate() {
+            let next = self.tokens[at + 1..].iter().find(|next| next.is_solid());
+            let closes = token.parsed.token == Token::ShiftRight;
+            if closes && next.is_some_and(|next| next.parsed.token == Token::LBracket) {
+                let bracket = TokenWithSpan { token: Token::Gt, span: token.parsed.span };
+                parsed.extend([bracket.clone(), bracket]);
+            } else {
+                parsed.push(token.parsed.clone());
+            }
+        }
+        parsed
     }
 
     /// The span from the first word to the last word.

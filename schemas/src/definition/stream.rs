@@ -9,7 +9,7 @@ use std::sync::Arc;
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
 
 use crate::StreamName;
-use crate::definition::message::{self, MessageOptions, UNLISTED};
+use crate::definition::message::{self, AvroFraming, MessageOptions, ProtobufFraming, UNLISTED};
 
 pub use crate::definition::message::PAYLOAD;
 
@@ -31,6 +31,8 @@ pub enum RecordFormat {
     Csv,
     /// One JSON object per message.
     Json,
+    /// One Protobuf message per message.
+    Protobuf,
     /// One value per message: the payload as it is.
     Raw,
     /// One line of values per message, with tabs between.
@@ -39,7 +41,7 @@ pub enum RecordFormat {
 
 impl RecordFormat {
     /// All formats.
-    pub const ALL: [Self; 5] = [Self::Json, Self::Avro, Self::Csv, Self::Tsv, Self::Raw];
+    pub const ALL: [Self; 6] = [Self::Json, Self::Avro, Self::Protobuf, Self::Csv, Self::Tsv, Self::Raw];
 
     /// The name that the option `format` has for it.
     pub fn name(self) -> &'static str {
@@ -47,6 +49,7 @@ impl RecordFormat {
             Self::Avro => "avro",
             Self::Csv => "csv",
             Self::Json => "json",
+            Self::Protobuf => "protobuf",
             Self::Raw => "raw",
             Self::Tsv => "tsv",
         }
@@ -75,6 +78,15 @@ pub struct StreamDefinition {
 }
 
 impl StreamDefinition {
+    /// True if the schemas of messages are in a registry.
+    pub fn needs_registry(&self) -> bool {
+        match self.format {
+            RecordFormat::Avro => self.messages.avro.framing == AvroFraming::Confluent,
+            RecordFormat::Protobuf => self.messages.protobuf.framing == ProtobufFraming::Confluent,
+            RecordFormat::Csv | RecordFormat::Json | RecordFormat::Raw | RecordFormat::Tsv => false,
+        }
+    }
+
     /// The hash of the statement, 32 hexadecimal digits. Processes compare hashes to check that they know the same
     /// definition.
     pub fn fingerprint(&self) -> String {

@@ -11,7 +11,7 @@ use arrow::datatypes::Schema;
 use proptest::prelude::*;
 
 use super::*;
-use crate::decode::{Decoder, Messages, match_columns};
+use crate::decode::{Decoder, Messages, SchemaKind, match_columns};
 use crate::definition::{self, Statement};
 use crate::{Offset, Partition};
 
@@ -385,7 +385,8 @@ fn a_registered_schema_frames_each_message() {
     let of = stream("a STRING", "'format' 'avro'");
     let error = MessageEncoder::new(&of).unwrap_err();
     assert!(error.to_string().ends_with("the schema of its messages is in a registry"), "{error}");
-    let encoder = MessageEncoder::registered(&of, 258, "\"string\"", &[]).unwrap();
+    let encoder =
+        MessageEncoder::registered(&of, 258, &RegisteredSchema::alone(SchemaKind::Avro, "\"string\"")).unwrap();
     let encoded = encoder.encode(&rows("a STRING", &["{\"a\":\"x\"}"]));
     assert_eq!(encoded.payloads.get(0), Some([0, 0, 0, 1, 2, 2, b'x'].as_slice()));
 }

@@ -161,7 +161,7 @@ impl Ingest<'_> {
     }
 
     fn learn(&self, id: SchemaId, fetched: &FetchedSchema) {
-        self.decoder.learn_schema(id, &fetched.text, &fetched.references);
+        self.decoder.learn_schema(id, fetched);
     }
 
     /// Shows why a partition waits. If the registry says that it has no such schema, no process can have read further,

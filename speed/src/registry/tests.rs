@@ -82,14 +82,33 @@ async fn schemas_come_with_what_they_refer_to() {
     let registry = open(&[(URL, &format!("http://127.0.0.1:1, {url}/base/")), (USER_INFO, "me:secret")]).unwrap();
     for _ in 0..2 {
         let seven = registry.fetch(SchemaId::Number(7)).await.unwrap();
-        assert_eq!((seven.text, seven.references), (Ok("seven".to_owned()), vec!["b".to_owned(), "a".to_owned()]));
+        let seven = seven.unwrap();
+        let texts: Vec<&str> = seven.references.iter().map(|reference| reference.text.as_str()).collect();
+        assert_eq!((seven.kind, seven.text.as_str(), texts), (SchemaKind::Avro, "seven", vec!["b", "a"]));
     }
     assert_eq!(asked.lock().unwrap().len(), 3, "what was fetched is kept");
     assert!(asked.lock().unwrap()[0].to_lowercase().contains("authorization: basic bwu6c2vjcmv0"));
-    let eight = registry.fetch(SchemaId::Number(8)).await.unwrap();
-    assert_eq!(eight.text.unwrap_err(), "the schema is one of PROTOBUF, and the stream reads Avro");
+    let eight = registry.fetch(SchemaId::Number(8)).await.unwrap().unwrap();
+    assert_eq!((eight.kind, eight.text.as_str()), (SchemaKind::Protobuf, "eight"));
     let five = uuid::Uuid::from_u128(5);
-    assert_eq!(registry.fetch(SchemaId::Guid(five)).await.unwrap().text.unwrap(), "five");
+    assert_eq!(registry.fetch(SchemaId::Guid(five)).await.unwrap().unwrap().text, "five");
+}
+
+#[tokio::test]
+async fn imports_of_protobuf_come_under_each_of_their_names() {
+    let to = |name: &str| format!("{{\"name\":\"{name}\",\"subject\":\"a\",\"version\":1}}");
+    let both = |kind: &str| format!(",\"schemaType\":\"{kind}\",\"references\":[{},{}]", to("x.proto"), to("y.proto"));
+    let (url, _) = server(&[
+        ("/schemas/ids/7", schema("seven", &both("PROTOBUF"))),
+        ("/schemas/ids/8", schema("eight", &both("AVRO"))),
+        ("/subjects/a/versions/1", schema("a", "")),
+    ])
+    .await;
+    for (id, names) in [(7, vec!["x.proto", "y.proto"]), (8, vec!["x.proto"])] {
+        let found = fetch(&url, id).await.unwrap().unwrap();
+        let found: Vec<&str> = found.references.iter().map(|reference| reference.name.as_str()).collect();
+        assert_eq!(found, names);
+    }
 }
 
 #[tokio::test]

@@ -4,16 +4,17 @@
 //! which are named.
 
 use super::super::inferred::InferredColumns;
+use super::super::writers::RegisteredSchema;
 use super::schema::{AvroSchema, AvroShape, LogicalType, TypeId};
 
 /// The most digits of a DECIMAL.
 const MOST_DIGITS: u32 = 38;
 
-/// The columns for a schema. Types that it names are in `references`, each after those that it names itself.
+/// The columns for a schema.
 ///
 /// Errors: why there are none, as the end of a sentence.
-pub(in super::super) fn columns_of(text: &str, references: &[String]) -> Result<InferredColumns, String> {
-    let schema = AvroSchema::parse(text, references)?;
+pub(in super::super) fn columns_of(schema: &RegisteredSchema) -> Result<InferredColumns, String> {
+    let schema = AvroSchema::parse(&schema.text, &schema.references)?;
     let AvroShape::Record { fields, .. } = &schema.get(schema.root).shape else {
         return Err(format!("it is of {}, and columns are the fields of a record", schema.name(schema.root)));
     };

@@ -10,6 +10,7 @@ use std::collections::HashMap;
 
 use serde_json::{Map, Value};
 
+use super::super::writers::ReferencedSchema;
 use crate::definition::message::TimestampUnit;
 
 /// The most types that a schema has, a guard against schemas that were made to harm.
@@ -91,10 +92,10 @@ impl AvroSchema {
     /// The schema in `text`, which may name types of `references`. A reference may name types of those before it.
     ///
     /// Errors: why the text is no schema, as the end of a sentence.
-    pub(super) fn parse(text: &str, references: &[String]) -> Result<Self, String> {
+    pub(super) fn parse(text: &str, references: &[ReferencedSchema]) -> Result<Self, String> {
         let mut table = SchemaTable::default();
         for reference in references {
-            table.read(&json(reference)?, "")?;
+            table.read(&json(&reference.text)?, "")?;
         }
         let root = table.read(&json(text)?, "")?;
         let undefined = |shape: &AvroShape| matches!(shape, AvroShape::Union(branches) if branches.is_empty());

@@ -5,30 +5,16 @@
 
 use std::borrow::Cow;
 
-use arrow::array::{ArrowPrimitiveType, PrimitiveBuilder};
 use uuid::Uuid;
 
+use super::super::binary::{RecordError, UNPLANNED, big_endian, decimal, fit, put, time};
 use super::super::columns::{ColumnBuilder, ValueError};
-use super::super::numbers::{self, NumberError};
-use super::super::times::{self, TimeError};
+use super::super::times;
 use super::cursor::{AvroBytes, each_item};
 use super::plan::{FieldStep, RecordPlan, ValueSource};
 use super::schema::AvroSchema;
 use super::skip::skip;
 use crate::definition::message::TimestampUnit;
-
-/// A bug: a plan has no source that its column cannot take.
-const UNPLANNED: ValueError = ValueError::Borrowed("the plan does not fit the column");
-
-/// Why a record was refused: the column or field, and the reason.
-pub(super) enum RecordError {
-    /// The value of this column.
-    Column(usize, ValueError),
-    /// A field that no column takes.
-    Field(String, ValueError),
-    /// The value as a whole.
-    Whole(ValueError),
-}
 
 /// Appends a record to `columns`.
 pub(super) fn append_record(
@@ -181,28 +167,7 @@ fn append_struct(
     };
     let appended = append_record(schema, plan, &mut object.columns, bytes);
     object.present.append_non_null();
-    appended.map_err(|refused| match refused {
-        RecordError::Column(at, why) => format!("`{}`: {why}", object.name(at)).into(),
-        RecordError::Field(name, why) => format!("`{name}`: {why}").into(),
-        RecordError::Whole(why) => why,
-    })
-}
-
-/// Appends a value, or null for one that is refused.
-fn put<P: ArrowPrimitiveType>(
-    builder: &mut PrimitiveBuilder<P>,
-    value: Result<P::Native, ValueError>,
-) -> Result<(), ValueError> {
-    match value {
-        Ok(value) => {
-            builder.append_value(value);
-            Ok(())
-        }
-        Err(why) => {
-            builder.append_null();
-            Err(why)
-        }
-    }
+    appended.map_err(|refused| refused.of_struct(object))
 }
 
 fn whole(source: &ValueSource, bytes: &mut AvroBytes<'_>) -> Result<i64, ValueError> {
@@ -212,25 +177,8 @@ fn whole(source: &ValueSource, bytes: &mut AvroBytes<'_>) -> Result<i64, ValueEr
     }
 }
 
-fn fit<T: TryFrom<i64>>(number: i64) -> Result<T, ValueError> {
-    T::try_from(number).map_err(|_| numbers::explain(NumberError::Range).into())
-}
-
 fn float(bytes: &mut AvroBytes<'_>) -> Result<f32, ValueError> {
     bytes.array().map(f32::from_le_bytes)
-}
-
-fn time<T>(found: Result<T, TimeError>, unit: TimestampUnit) -> Result<T, ValueError> {
-    found.map_err(|error| times::explain(error, unit))
-}
-
-fn decimal(value: i128, from: u32, precision: u8, to: i8) -> Result<i128, ValueError> {
-    let explain = |error| ValueError::Borrowed(numbers::explain(error));
-    let value = numbers::rescaled(value, from, to.unsigned_abs().into()).map_err(explain)?;
-    match value.unsigned_abs() < 10u128.pow(precision.into()) {
-        true => Ok(value),
-        false => Err(explain(NumberError::Range)),
-    }
 }
 
 /// The number of a decimal: two's complement, the highest byte first.
@@ -239,15 +187,7 @@ fn unscaled(bytes: &mut AvroBytes<'_>, size: Option<usize>) -> Result<i128, Valu
         Some(size) => bytes.take(size)?,
         None => bytes.bytes()?,
     };
-    let sign = if digits.first().is_some_and(|first| *first >= 0x80) { 0xff } else { 0 };
-    let (above, kept) = digits.split_at(digits.len().saturating_sub(16));
-    let mut number = [sign; 16];
-    number[16 - kept.len()..].copy_from_slice(kept);
-    let number = i128::from_be_bytes(number);
-    match above.iter().all(|byte| *byte == sign) && (number < 0) == (sign == 0xff) {
-        true => Ok(number),
-        false => Err(numbers::explain(NumberError::Range).into()),
-    }
+    big_endian(digits)
 }
 
 const DAY_MICROS: i64 = 86_400_000_000;

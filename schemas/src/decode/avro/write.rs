@@ -13,6 +13,7 @@ use arrow::datatypes::{
 use arrow::record_batch::RecordBatch;
 use uuid::Uuid;
 
+use super::super::writers::{RegisteredSchema, SchemaKind};
 use super::super::{numbers, times};
 use super::fingerprint::fingerprint;
 use super::schema::AvroSchema;
@@ -58,10 +59,10 @@ impl AvroWriter {
         columns: &SchemaRef,
         units: &TimestampUnits,
         id: u32,
-        text: &str,
-        references: &[String],
+        schema: &RegisteredSchema,
     ) -> Result<Self, String> {
-        let schema = AvroSchema::parse(text, references)?;
+        schema.expect(SchemaKind::Avro)?;
+        let schema = AvroSchema::parse(&schema.text, &schema.references)?;
         let frame = [&[0], id.to_be_bytes().as_slice()].concat();
         Self::with_schema(columns, units, frame, &schema)
     }

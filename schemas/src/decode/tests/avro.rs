@@ -3,7 +3,7 @@
 use uuid::Uuid;
 
 use super::{definition, messages, show, with_options};
-use crate::decode::{Decoder, Messages, SchemaId};
+use crate::decode::{Decoder, Messages, ReferencedSchema, RegisteredSchema, SchemaId, SchemaKind};
 use crate::definition::Statement;
 use crate::{Offset, Partition};
 
@@ -34,6 +34,10 @@ fn framed(id: u32, value: &[u8]) -> Vec<u8> {
     [&[0], id.to_be_bytes().as_slice(), value].concat()
 }
 
+fn avro(text: impl Into<String>) -> RegisteredSchema {
+    RegisteredSchema::alone(SchemaKind::Avro, text)
+}
+
 fn number(id: u32) -> SchemaId {
     SchemaId::Number(id)
 }
@@ -46,7 +50,7 @@ fn field(schema: &str) -> String {
 /// A decoder that knows schema 7.
 fn decoder(columns: &str, schema: &str) -> Decoder {
     let decoder = Decoder::new(&with_options(columns, "'format' 'avro'")).unwrap();
-    decoder.learn_schema(number(7), &Ok(schema.to_owned()), &[]);
+    decoder.learn_schema(number(7), &Ok(avro(schema)));
     decoder
 }
 
@@ -194,7 +198,7 @@ fn times_and_dates() {
     check("TIMESTAMP", "\"long\"", n(1_700_000_000_000_000), "2023-11-14T22:13:20");
     let stream = with_options("a TIMESTAMP", "'format' 'avro', 'timestamp_unit' 'ms'");
     let decoder = Decoder::new(&stream).unwrap();
-    decoder.learn_schema(number(7), &Ok(field("\"long\"")), &[]);
+    decoder.learn_schema(number(7), &Ok(avro(field("\"long\""))));
     let message = framed(7, &n(1_700_000_000_000));
     assert_eq!(show(&decoder.decode(&messages([message.as_slice()])).unwrap()), ["2023-11-14T22:13:20"]);
     check("BIGINT", &logical("int", "time-millis"), n(1), "1000");
@@ -409,12 +413,15 @@ fn unknown_schemas_are_named_by_partition() {
     let shown = show(&decoder.decode(&below).unwrap());
     let reject = "reject: the message does not begin with a zero byte and the id of its schema";
     assert_eq!(shown, ["1", reject, "4"]);
-    decoder.learn_schema(number(8), &Err("the schema is one of PROTOBUF".to_owned()), &[]);
-    decoder.learn_schema(number(1 << 31), &Ok(field("\"string\"")), &[]);
+    decoder.learn_schema(number(8), &Ok(RegisteredSchema::alone(SchemaKind::Protobuf, "")));
+    decoder.learn_schema(number(1 << 31), &Ok(avro(field("\"string\""))));
     assert_eq!(unknown(&decoder, &all), [(Partition(0), (Offset(3), number(9)))]);
-    decoder.learn_schema(number(9), &Ok(field("\"X\"")), &[r#"{"type":"fixed","name":"X","size":1}"#.to_owned()]);
+    let fixed = r#"{"type":"fixed","name":"X","size":1}"#.to_owned();
+    let mut refers = avro(field("\"X\""));
+    refers.references.push(ReferencedSchema { name: "x".to_owned(), text: fixed });
+    decoder.learn_schema(number(9), &Ok(refers));
     let shown = show(&decoder.decode(&all).unwrap());
-    assert_eq!(shown[1], "reject: the schema is one of PROTOBUF (schema 8)");
+    assert_eq!(shown[1], "reject: the schema is one of PROTOBUF, and the stream reads Avro (schema 8)");
     assert_eq!(shown[3], "reject: `a`: it is written as X, which no INT takes (schema 9)");
     assert_eq!(shown[4], "reject: `a`: it is written as string, which no INT takes (schema 2147483648)");
 }
@@ -423,7 +430,7 @@ fn unknown_schemas_are_named_by_partition() {
 fn ids_may_be_in_a_header_and_guids_too() {
     let decoder = decoder("a INT", &field("\"int\""));
     let guid = Uuid::from_u128(5);
-    decoder.learn_schema(SchemaId::Guid(guid), &Ok(field("\"long\"")), &[]);
+    decoder.learn_schema(SchemaId::Guid(guid), &Ok(avro(field("\"long\""))));
     let mut all = Messages::new();
     let by_number = [&[0], 7u32.to_be_bytes().as_slice()].concat();
     let by_guid = [&[1], guid.as_bytes().as_slice()].concat();

@@ -15,7 +15,7 @@ use arrow_avro::writer::format::AvroSoeFormat;
 use proptest::prelude::*;
 
 use super::{messages, with_options};
-use crate::decode::{Decoded, Decoder, SchemaId};
+use crate::decode::{Decoded, Decoder, RegisteredSchema, SchemaId, SchemaKind};
 
 /// The columns that are read, in another order than they are written, and without one.
 const COLUMNS: &str = "t TIMESTAMP, s STRING, b BOOLEAN, i INT, l BIGINT, f DOUBLE, y BYTEA, d DATE, m DECIMAL(20,3), \
@@ -92,7 +92,7 @@ fn encoded(batch: &RecordBatch) -> (Vec<Vec<u8>>, String) {
 
 fn decoded(payloads: &[Vec<u8>], schema: &str) -> Decoded {
     let decoder = Decoder::new(&with_options(COLUMNS, "'format' 'avro'")).unwrap();
-    decoder.learn_schema(SchemaId::Number(7), &Ok(schema.to_owned()), &[]);
+    decoder.learn_schema(SchemaId::Number(7), &Ok(RegisteredSchema::alone(SchemaKind::Avro, schema)));
     decoder.decode(&messages(payloads.iter().map(Vec::as_slice))).unwrap()
 }
 

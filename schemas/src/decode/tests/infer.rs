@@ -1,8 +1,8 @@
 //! Proposed columns: what is printed is a definition that reads the messages it was made from.
 
 use super::{definition, messages, show};
-use crate::decode::infer::{columns_of_avro, columns_of_json};
-use crate::decode::{Decoder, SchemaId, check};
+use crate::decode::infer::{columns_of_json, columns_of_schema};
+use crate::decode::{Decoder, RegisteredSchema, SchemaId, SchemaKind, check};
 use crate::definition::Statement;
 
 fn stream(sql: &str) -> crate::definition::stream::StreamDefinition {
@@ -31,7 +31,8 @@ fn every_field_of_a_schema_is_a_column() {
         {"name":"place","type":{"type":"record","name":"P","fields":[{"name":"lat","type":"double"},{"name":"self","type":["null","P"]}]}},
         {"name":"either","type":["null","long","string"]},{"name":"nothing","type":"null"},
         {"name":"again","type":["null","R"]},{"name":"order","type":"int"},{"name":"_offset","type":"long"}]}"#;
-    let inferred = columns_of_avro(schema, &[]).unwrap();
+    let schema = RegisteredSchema::alone(SchemaKind::Avro, schema);
+    let inferred = columns_of_schema(&schema).unwrap();
     let found: Vec<String> = inferred.columns.iter().map(|column| format!("{} {}", column.name, column.sql)).collect();
     assert_eq!(
         found,
@@ -72,12 +73,13 @@ fn every_field_of_a_schema_is_a_column() {
     assert_eq!(definition.columns.fields().len(), 20, "{sql}");
     // Every column can be read from the schema.
     let decoder = Decoder::new(&definition).unwrap();
-    decoder.learn_schema(SchemaId::Number(7), &Ok(schema.to_owned()), &[]);
+    decoder.learn_schema(SchemaId::Number(7), &Ok(schema));
     let shown = show(&decoder.decode(&messages([&[0, 0, 0, 0, 7][..]])).unwrap());
     assert!(shown[0].contains("the message ends too early"), "{}", shown[0]);
     check(&definition).unwrap();
     for (text, part) in [("\"long\"", "it is of long"), ("{", "it is not JSON")] {
-        assert!(columns_of_avro(text, &[]).unwrap_err().contains(part), "{text}");
+        let schema = RegisteredSchema::alone(SchemaKind::Avro, text);
+        assert!(columns_of_schema(&schema).unwrap_err().contains(part), "{text}");
     }
 }
 

@@ -195,6 +195,9 @@ fn columns_have_canonical_types() {
     column("a DECIMAL(5), b DECIMAL(38,10)", "a DECIMAL(5, 0), b DECIMAL(38, 10)");
     column("a INT[], b ARRAY<STRING>", "a INT[], b STRING[]");
     column("a STRUCT<B INT, c STRUCT<d DATE>>", "a STRUCT<b INT, c STRUCT<d DATE>>");
+    column("a STRUCT<b INT, c STRUCT<d DATE>>[]", "a STRUCT<b INT, c STRUCT<d DATE>>[]");
+    column("a STRUCT<b STRUCT<c STRUCT<d DATE>>[]>[]", "a STRUCT<b STRUCT<c STRUCT<d DATE>>[]>[]");
+    column("a STRUCT<b STRUCT<c STRUCT<d STRUCT<e DATE>>>> [][]", "a STRUCT<b STRUCT<c STRUCT<d STRUCT<e DATE>>>>[][]");
     column("Device INT, \"deviceId\" INT NULL", "device INT, deviceId INT");
     column("a INT NOT NULL,", "a INT NOT NULL");
 
@@ -235,7 +238,8 @@ fn streams_that_are_refused() {
 
     refuse_options(
         "'format' 'xml'",
-        "Formats are 'json', one JSON object per message, 'avro', one Avro value, 'csv' and 'tsv', one line",
+        "Formats are 'json', one JSON object per message, 'avro', one Avro value, 'protobuf', one Protobuf message, \
+         'csv' and 'tsv', one line",
     );
     refuse_options("'format' 'raw'", "has one column, for the payload");
     refuse_options("'fromat' 'json'", "Did you mean 'format'?");
