@@ -6,7 +6,8 @@
 //!
 //! The names of the Parquet files say which file their rows are of, so the archive's version knows what it has.
 //!
-//! Invariant: a file enters whole and once, or not at all. A load that ended early goes on with the files that are left.
+//! Invariant: a file enters whole and once, or not at all. A load that ended early goes on with the files that are
+//! left.
 
 mod sources;
 
@@ -25,7 +26,7 @@ use thalweg_schemas::warehouse::versions::MasterVersion;
 use tokio::sync::mpsc;
 
 use self::sources::{SourceFile, find};
-use crate::archive::{Amended, Archive};
+use crate::archive::{AmendOutcome, Archive};
 use crate::lease::{self, Lease, Taken};
 use crate::run::BatchConfig;
 use crate::{Error, Result};
@@ -93,8 +94,9 @@ impl std::fmt::Display for LoadedReport<'_> {
 /// Loads files into `stream`. Files that have entered before are left out. `notes` has what users should know of the
 /// files.
 ///
-/// Errors: [`Error::FindFiles`], [`Error::FileChanged`], [`Error::Amending`]; [`thalweg_schemas::Error::ReadRow`] for a row that does
-/// not fit; those of the storage. Files that were told as done have entered; a second call goes on behind them.
+/// Errors: [`Error::FindFiles`], [`Error::FileChanged`], [`Error::Amending`]; [`thalweg_schemas::Error::ReadRow`] for a
+/// row that does not fit; those of the storage. Files that were told as done have entered; a second call goes on behind
+/// them.
 pub async fn load(
     warehouse: &Warehouse,
     stream: &CatalogStream,
@@ -227,8 +229,8 @@ impl Loading<'_> {
                 return Ok(FileLoaded::Rows(count));
             }
             match self.archive.amend(amendment).await? {
-                Amended::Landed => return Ok(FileLoaded::Rows(count)),
-                Amended::Fenced => tracing::info!(file = file.url, "another load was first; reading it again"),
+                AmendOutcome::Landed => return Ok(FileLoaded::Rows(count)),
+                AmendOutcome::Fenced => tracing::info!(file = file.url, "another load was first; reading it again"),
             }
         }
     }

@@ -32,7 +32,7 @@ use thalweg_schemas::warehouse::Warehouse;
 use thalweg_schemas::warehouse::versions::MasterVersion;
 use thalweg_schemas::{Fault, Frontier, Offset, Partition};
 
-use crate::archive::{Amended, Archive};
+use crate::archive::{AmendOutcome, Archive};
 use crate::lease::{self, Taken};
 use crate::run::{BatchConfig, bounded, rows};
 use crate::{Error, Result};
@@ -65,9 +65,9 @@ pub type Redecoded = BoxFuture<'static, Result<RecordBatch, (Fault, String)>>;
 /// Reads the archived rejects of `stream` again, and commits those that are rows under today's definition. `decode`
 /// makes rows and rejects of messages.
 ///
-/// Errors: [`Error::Amending`] if another process does the same; [`Error::RunPlan`] for a condition that is none; those
-/// of the storage. After an error nothing has entered, or, if the storage failed while committing, perhaps all; a second
-/// call enters what has not.
+/// Errors: [`Error::Amending`] if another process does the same; [`Error::ChooseRejects`]; those of the storage. After
+/// an error nothing has entered, or, if the storage failed while committing, perhaps all; a second call enters what has
+/// not.
 pub async fn retry_rejects(
     warehouse: &Warehouse,
     stream: &CatalogStream,
@@ -128,8 +128,10 @@ async fn retry(
             return Ok(done);
         }
         match archive.amend(amendment).await? {
-            Amended::Landed => return Ok(done),
-            Amended::Fenced => tracing::info!(stream = %definition.name, "another retry was first; beginning again"),
+            AmendOutcome::Landed => return Ok(done),
+            AmendOutcome::Fenced => {
+                tracing::info!(stream = %definition.name, "another retry was first; beginning again")
+            }
         }
     }
 }

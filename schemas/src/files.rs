@@ -3,6 +3,8 @@
 //! Invariant: memory does not grow with a file, and a row is passed on only if it fits the stream, under the rules by
 //! which the stream takes JSON messages.
 
+mod format;
+
 mod bad_rows;
 
 mod rows;
@@ -11,70 +13,16 @@ mod csv;
 mod json;
 mod parquet;
 
-use std::fs::File;
-use std::io::Read;
-
 pub use bad_rows::{BadRows, RowNotes};
-pub use rows::{FileRows, RowReader};
+pub use format::{FileFormat, FileRows, OpenedRows};
+pub use rows::RowReader;
 
 use crate::Result;
 
-/// The format of a file.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum FileFormat {
-    Csv,
-    Tsv,
-    /// Objects one after the other, or lists of them.
-    Json,
-    /// One object per line.
-    Ndjson,
-    Parquet,
-}
-
-impl FileFormat {
-    /// The format that the end of a file's name tells.
-    pub fn of_name(name: &str) -> Option<Self> {
-        let (_, ending) = name.rsplit_once('.')?;
-        Self::parse(ending)
-    }
-
-    /// The format that users call `name`.
-    pub fn parse(name: &str) -> Option<Self> {
-        Some(match name.to_lowercase().as_str() {
-            "csv" => Self::Csv,
-            "tsv" | "tab" => Self::Tsv,
-            "json" => Self::Json,
-            "ndjson" | "jsonl" => Self::Ndjson,
-            "parquet" => Self::Parquet,
-            _ => return None,
-        })
-    }
-
-    /// What a row is called by its number.
-    fn place(self) -> &'static str {
-        if self == Self::Ndjson { "line" } else { "row" }
-    }
-}
-
-/// An opened file, or bytes that arrive.
-pub enum OpenedRows {
-    Bytes(Box<dyn Read + Send>),
-    File(File),
-}
-
-impl std::fmt::Debug for OpenedRows {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(match self {
-            Self::Bytes(_) => "bytes",
-            Self::File(_) => "a file",
-        })
-    }
-}
-
 /// Reads all rows. `pass` returns false if no more are wanted.
 ///
-/// Errors: [`crate::Error::OpenRows`], [`crate::Error::MatchRows`], [`crate::Error::ReadRow`] for the first row that does
-/// not fit, unless such rows are skipped.
+/// Errors: [`crate::Error::OpenRows`], [`crate::Error::MatchRows`], [`crate::Error::ReadRow`] for the first row that
+/// does not fit, unless such rows are skipped.
 pub fn read(
     opened: OpenedRows,
     format: FileFormat,
@@ -92,26 +40,5 @@ pub fn read(
         (OpenedRows::Bytes(bytes), FileFormat::Tsv) => csv::read(bytes, b'\t', reader, pass),
         (OpenedRows::Bytes(bytes), FileFormat::Json) => json::read(bytes, reader, pass),
         (OpenedRows::Bytes(bytes), FileFormat::Ndjson) => json::read_lines(bytes, reader, pass),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_ending_tells_the_format() {
-        for (name, expect) in [
-            ("a.csv", Some(FileFormat::Csv)),
-            ("a/b.c.TSV", Some(FileFormat::Tsv)),
-            ("a.json", Some(FileFormat::Json)),
-            ("a.jsonl", Some(FileFormat::Ndjson)),
-            ("a.ndjson", Some(FileFormat::Ndjson)),
-            ("a.parquet", Some(FileFormat::Parquet)),
-            ("a.csv.gz", None),
-            ("csv", None),
-        ] {
-            assert_eq!(FileFormat::of_name(name), expect, "{name}");
-        }
     }
 }

@@ -32,8 +32,6 @@ pub enum Error {
          the setting http_hosts"
     )]
     AskOtherHost { host: String },
-    #[error("COPY loads files, and is sent on its own")]
-    MixCopy,
     #[error("{0}")]
     Deny(AccessDenied),
     #[error("the request did not arrive within {seconds} s; send it faster, or raise the setting http_timeout")]
@@ -222,7 +220,6 @@ impl Error {
             | Error::FindSession
             | Error::TakeAnswer { .. }
             | Error::MixStatements { .. }
-            | Error::MixCopy
             | Error::ChangeByQuery(_)
             | Error::RefusePairs { .. }
             | Error::RefuseSize { .. }
@@ -343,7 +340,7 @@ impl Error {
             Error::SetOption { .. } => ErrorCode::BadOption,
             Error::BindParameters { .. } => ErrorCode::BadParameter,
             Error::FindStatement => ErrorCode::Empty,
-            Error::MixStatements { .. } | Error::MixCopy => ErrorCode::MixedStatements,
+            Error::MixStatements { .. } => ErrorCode::MixedStatements,
             Error::ChangeByQuery(_) => ErrorCode::ReadOnly,
             Error::NotReady { .. } => ErrorCode::NotReady,
             Error::NotHeld { .. } => ErrorCode::NotHeld,

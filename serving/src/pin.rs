@@ -96,8 +96,8 @@ pub(crate) enum Tiles {
 /// The pins of one query.
 pub(crate) type Pins = BTreeMap<StreamName, Pin>;
 
-/// The part of the archive's frontier `archived` that rows at the pin's `frontier` come from. The archive has amendments
-/// before the speed layer has taken them.
+/// The part of the archive's frontier `archived` that rows at the pin's `frontier` come from. The archive has
+/// amendments before the speed layer has taken them.
 fn archived_at(archived: &Frontier, frontier: &Frontier) -> Frontier {
     let at = |(p, at): (Partition, Offset)| if p.is_amended() { (p, at.min(frontier.get(p))) } else { (p, at) };
     archived.iter().map(at).collect()

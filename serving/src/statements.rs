@@ -11,6 +11,7 @@ use arrow::array::{ArrayRef, StringArray};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use arrow::record_batch::RecordBatch;
 use futures::stream;
+use thalweg_schemas::Error as SharedError;
 use thalweg_schemas::definition::pieces::Piece;
 use thalweg_schemas::definition::statement::CopiedFiles;
 use thalweg_schemas::definition::{self, Statement};
@@ -29,8 +30,8 @@ pub(crate) enum RequestKind {
     Query,
 }
 
-/// Errors: [`Error::Shared`] if a statement cannot be read, [`Error::FindStatement`], [`Error::MixStatements`],
-/// [`Error::MixCopy`].
+/// Errors: [`Error::Shared`] if a statement cannot be read, or if a COPY is not alone; [`Error::FindStatement`],
+/// [`Error::MixStatements`].
 pub(crate) fn read(pieces: &[Piece<'_>]) -> Result<RequestKind> {
     let statements = definition::parse_pieces(pieces)?;
     if statements.is_empty() {
@@ -40,7 +41,8 @@ pub(crate) fn read(pieces: &[Piece<'_>]) -> Result<RequestKind> {
     if let [_, _, ..] = &statements[..]
         && statements.iter().any(|s| matches!(s, Statement::CopyFrom(_)))
     {
-        return Err(Error::MixCopy);
+        let refused = SharedError::refuse("COPY loads files beside no other statement", "Send it on its own.");
+        return Err(Error::Shared(refused));
     }
     match (queries, statements.len() - queries) {
         (1, 0) => Ok(RequestKind::Query),

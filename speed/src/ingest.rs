@@ -9,6 +9,8 @@
 //! frontier. A failure of one view ends neither the loop nor another view. Jobs beside the loop (merges, rebuilds,
 //! searches for a message) work only on immutable segments, rows and pinned versions.
 
+mod amended;
+
 mod event;
 
 mod connections;

@@ -34,10 +34,11 @@ pub(crate) struct Amendment {
 
 /// What became of an amendment.
 #[derive(Debug)]
-pub(crate) enum Amended {
+pub(crate) enum AmendOutcome {
     /// The rows are in the archive.
     Landed,
-    /// Another amendment of the partition was first, or the stream has got columns: begin again from the newest version.
+    /// Another amendment of the partition was first, or the stream has got columns: begin again at the newest
+    /// version.
     Fenced,
 }
 
@@ -61,11 +62,11 @@ impl Archive {
     /// Commits an amendment; one without rows changes nothing.
     ///
     /// Errors: the storage failed, and it is unknown whether the amendment landed. It has or it has not, whole.
-    pub(crate) async fn amend(&mut self, amendment: Amendment) -> Result<Amended> {
+    pub(crate) async fn amend(&mut self, amendment: Amendment) -> Result<AmendOutcome> {
         let Amendment { partition, from, next, id, files, .. } = amendment;
         let files = files.finish().await?;
         if from == next {
-            return Ok(Amended::Landed);
+            return Ok(AmendOutcome::Landed);
         }
         let draft = |next_of: &Frontier| draft(next_of, partition, (from, next), &files);
         let mut tries = 0;
@@ -81,10 +82,10 @@ impl Archive {
             }
         };
         match landing {
-            Landing::Landed => Ok(Amended::Landed),
+            Landing::Landed => Ok(AmendOutcome::Landed),
             Landing::Fenced => {
                 discard(self.log.store(), self.log.folder(), &files).await;
-                Ok(Amended::Fenced)
+                Ok(AmendOutcome::Fenced)
             }
         }
     }

@@ -1,7 +1,7 @@
 //! Files of bounded size, written as batches arrive: the states of a run, and the rows of amendments.
 //!
-//! Invariant: a file is complete in the store before it is named in the result, and memory does not grow with the number
-//! of files.
+//! Invariant: a file is complete in the store before it is named in the result, and memory does not grow with the
+//! number of files.
 
 use std::sync::Arc;
 

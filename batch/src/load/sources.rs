@@ -1,7 +1,7 @@
 //! The files that are loaded: found by paths and URLs in which names may have `*`, `?` and `[…]`, and read from a disk.
 //!
-//! Invariant: a file is known by its URL, and by an identity that changes when the file does. A remote file is copied to
-//! a disk first, whole, because Parquet is read from its end.
+//! Invariant: a file is known by its URL, and by an identity that changes when the file does. A remote file is copied
+//! to a disk first, whole, because Parquet is read from its end.
 
 use std::collections::BTreeMap;
 use std::fs::File;

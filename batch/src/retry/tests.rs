@@ -189,7 +189,7 @@ async fn of_two_at_once_one_is_told_to_wait_and_no_reject_enters_twice() {
     late.push(&rows).await.unwrap();
     assert_eq!(retried_with(&warehouse, &stream, None, lenient(100)).await.unwrap(), (5, 5));
     let before = archive.latest().await.unwrap();
-    assert!(matches!(archive.amend(late).await.unwrap(), Amended::Fenced));
+    assert!(matches!(archive.amend(late).await.unwrap(), AmendOutcome::Fenced));
     assert_eq!(archive.latest().await.unwrap().version, before.version);
     assert_eq!(amendments(&warehouse, &stream).await.len(), 5);
 }

@@ -10,8 +10,7 @@ use arrow::compute::filter_record_batch;
 use arrow::error::ArrowError;
 use parking_lot::Mutex;
 
-use super::FileFormat;
-use super::rows::FileRows;
+use super::format::{FileFormat, FileRows};
 use crate::{Error, Result};
 
 /// Skipped rows of which the reason is kept.

@@ -15,7 +15,8 @@ use arrow::datatypes::{DataType, Field, Schema};
 use arrow::record_batch::RecordBatch;
 use serde_json::value::RawValue;
 
-use super::rows::{FileRows, RowReader};
+use super::format::FileRows;
+use super::rows::RowReader;
 use crate::Result;
 
 const CHUNK: usize = 1 << 20;

@@ -5,7 +5,8 @@
 
 use std::io::{BufRead, BufReader, Read};
 
-use super::rows::{FileRows, RowReader};
+use super::format::FileRows;
+use super::rows::RowReader;
 use crate::Result;
 
 /// What is read from a file at once.

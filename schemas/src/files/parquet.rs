@@ -9,7 +9,8 @@ use arrow::datatypes::DataType;
 use datafusion::parquet::arrow::ProjectionMask;
 use datafusion::parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 
-use super::rows::{FileRows, RowReader, readable, widened};
+use super::format::FileRows;
+use super::rows::{RowReader, readable, widened};
 use crate::Result;
 
 /// Rows that are read together.

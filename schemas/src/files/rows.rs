@@ -12,20 +12,13 @@ use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use arrow::record_batch::RecordBatch;
 
 use super::bad_rows::{BadRows, broken};
+use super::format::FileRows;
 use crate::decode::{Decoder, Messages, match_columns};
 use crate::definition::message::KeptPart;
 use crate::definition::stream::{REJECT, RecordFormat, StreamDefinition};
 use crate::definition::types::canonical;
 use crate::encode::MessageEncoder;
 use crate::{Error, Offset, Partition, Result};
-
-/// Rows of a file with the stream's columns, all nullable.
-#[derive(Debug, Clone)]
-pub struct FileRows {
-    /// The number of each row, or of its line.
-    pub numbers: Vec<u64>,
-    pub rows: RecordBatch,
-}
 
 /// Takes the rows of a file.
 pub struct RowReader {
@@ -145,8 +138,8 @@ impl RowReader {
         self.bad.without(FileRows { numbers, rows }, &bad.collect::<Vec<_>>())
     }
 
-    /// Takes a batch of other rows: columns with canonical types, each with its column of the stream. `before` rows came
-    /// before them. Returns `None` if no more rows are wanted.
+    /// Takes a batch of other rows: columns with canonical types, each with its column of the stream. `before` rows
+    /// came before them. Returns `None` if no more rows are wanted.
     ///
     /// Errors: as [`Self::take`].
     pub(super) fn take_batch(

@@ -147,8 +147,8 @@ impl Engine {
         Ok((read, places))
     }
 
-    /// Applies definitions on a lane, because views are compiled on the way. A COPY takes no lane: another layer does its
-    /// work, for as long as the files are.
+    /// Applies definitions on a lane, because views are compiled on the way. A COPY takes no lane: another layer does
+    /// its work, for as long as the files are.
     pub(super) async fn apply(self: &Arc<Self>, mut definitions: Vec<Statement>, places: TextPlaces) -> Result<Answer> {
         if let [Statement::CopyFrom(_)] = &definitions[..]
             && let Some(Statement::CopyFrom(files)) = definitions.pop()

@@ -167,7 +167,7 @@ const COPY: &str = "COPY";
 
 /// The statement as one of the engine.
 fn engine_command(words: &StatementWords<'_>) -> ClientCommand {
-    if words.keyword(0) == "COPY" {
+    if copy::reads_files(words) {
         return ClientCommand::Define { tags: vec![COPY.to_owned()] };
     }
     const DEFINE: [&str; 8] = ["CREATE", "DROP", "ALTER", "COMMENT", "GRANT", "REVOKE", "TRUNCATE", "REFRESH"];

@@ -9,40 +9,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use thalweg_schemas::algebra::Culprit;
-use thalweg_schemas::catalog::CompiledView;
-use thalweg_schemas::realtime::segment::Segment;
 use thalweg_schemas::{Fault, Partition};
 
 use super::Ingest;
+use super::amended::{AmendedView, AmendedViews, Amending};
 use super::event::JobDone;
 use crate::state::rebuild::rebuild;
-use crate::state::stream_state::amendments::DueAmendments;
 use crate::{Error, Result};
 
 /// The pause after the files of the archive could not be read.
 const AGAIN: Duration = Duration::from_secs(1);
-
-/// The work over amendments, for every view that was held.
-pub(super) struct Amended {
-    due: DueAmendments,
-    views: Vec<AmendedView>,
-}
-
-struct AmendedView {
-    view: Arc<CompiledView>,
-    /// The segments over the amendments, or why there are none.
-    segments: Result<Vec<Segment>, Culprit>,
-}
-
-/// When amendments may be taken.
-#[derive(Debug, Default, PartialEq, Eq)]
-pub(super) enum Amending {
-    #[default]
-    Idle,
-    Running,
-    /// Not before this time, because the files could not be read.
-    Paused(Duration),
-}
 
 impl Ingest<'_> {
     /// Starts to take the amendments that are due. None are taken while memory is short.
@@ -64,7 +40,7 @@ impl Ingest<'_> {
         };
         let jobs: Vec<_> = self.state.views().map(|view| self.state.amend_view(Arc::clone(view), &due)).collect();
         if jobs.is_empty() {
-            return self.add_amendments(Amended { due, views: Vec::new() });
+            return self.add_amendments(AmendedViews { due, views: Vec::new() });
         }
         self.work.amending = Amending::Running;
         let session = self.work.rebuild_session();
@@ -75,7 +51,7 @@ impl Ingest<'_> {
                 let rebuilt = rebuild(Arc::clone(&session), job).await;
                 views.push(AmendedView { view, segments: rebuilt.map(|rebuilt| rebuilt.segments) });
             }
-            Ok(JobDone::Amended(Amended { due, views }))
+            Ok(JobDone::Amended(AmendedViews { due, views }))
         });
         Ok(())
     }
@@ -83,9 +59,9 @@ impl Ingest<'_> {
     /// Adds the segments of amendments, unless a view lacks them for a reason that may pass.
     ///
     /// Errors: a broken invariant.
-    pub(super) fn add_amendments(&mut self, amended: Amended) -> Result<()> {
+    pub(super) fn add_amendments(&mut self, amended: AmendedViews) -> Result<()> {
         let now = self.now();
-        let Amended { due, views } = amended;
+        let AmendedViews { due, views } = amended;
         self.work.amending = Amending::Idle;
         // The partition may have gone to another process meanwhile.
         let stand = self.state.frontier().of_amendments();

@@ -13,7 +13,7 @@ use thalweg_schemas::realtime::epoch::EpochOutcome;
 use thalweg_schemas::realtime::segment::Segment;
 
 use crate::group::change::AssignmentChange;
-use crate::ingest::amendments::Amended;
+use crate::ingest::amended::AmendedViews;
 use crate::kafka::channel::{BrokerStatus, Drained};
 use crate::registry::Unfetched;
 use crate::schema_cache::FetchedSchema;
@@ -42,7 +42,7 @@ pub(super) enum JobDone {
     /// A merge of segments of this incarnation of the view.
     Merged(ViewId, u64, Vec<Segment>),
     Rebuilt(Rebuilt),
-    Amended(Amended),
+    Amended(AmendedViews),
     /// A merge of segments of this incarnation of the view failed.
     MergeFailed(ViewId, u64, ViewFailure),
     /// The rebuild of this number failed, in this range.

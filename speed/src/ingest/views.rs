@@ -15,7 +15,7 @@ use thalweg_schemas::realtime::segment::{Provenance, Segment};
 use thalweg_schemas::{Fault, Frontier, Partition, ViewId};
 
 use super::Ingest;
-use super::amendments::Amending;
+use super::amended::Amending;
 use super::event::JobDone;
 use crate::state::rebuild::{REBUILDING, Rebuilt, Stretch, update_memory};
 use crate::state::update::{empty, update_batch};

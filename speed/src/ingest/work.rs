@@ -28,7 +28,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::budget::MemoryShares;
 use crate::group::change::Revoked;
-use crate::ingest::amendments::Amending;
+use crate::ingest::amended::Amending;
 use crate::ingest::event::{IngestEvent, JobDone};
 use crate::ingest::searches::{FailedRange, SearchQueue};
 use crate::state::rebuild::{Rebuild, Rebuilt, Stretch, continue_rebuild, rebuild};

@@ -53,9 +53,9 @@ pub(crate) struct Place {
     pub(crate) offset: Offset,
 }
 
-/// Makes up to 240 messages in up to four partitions, read in a random order of partitions. Some partitions may be those
-/// of amendments. The frontier covers trailing gaps, as transaction markers leave them, and partitions without any
-/// message.
+/// Makes up to 240 messages in up to four partitions, read in a random order of partitions. Some partitions may be
+/// those of amendments. The frontier covers trailing gaps, as transaction markers leave them, and partitions without
+/// any message.
 pub(crate) fn places(rng: &mut StdRng) -> (Vec<Place>, Frontier) {
     let partitions = rng.random_range(1..=4);
     let mut next: Vec<i64> = (0..partitions).map(|_| rng.random_range(0..3)).collect();

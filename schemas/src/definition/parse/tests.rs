@@ -355,3 +355,30 @@ fn comments() {
     refuse("COMMENT ON TABLE rejects.s IS 'a'", "is not the name of");
     refuse("COMMENT ON DATABASE thalweg IS 'a'", "COMMENT ON DATABASE is not supported");
 }
+
+#[test]
+fn files_are_copied_into_streams() {
+    check("COPY s FROM 's3://b/*.parquet'", &["copy s from s3://b/*.parquet as None"]);
+    check("copy \"s\" from 'a.csv' with (format CSV, header)", &["copy s from a.csv as Some(\"csv\")"]);
+    check(
+        "COPY s FROM 'a' (FORMAT ndjson); DROP TABLE s",
+        &["copy s from a as Some(\"ndjson\")", "drop stream s false"],
+    );
+    for (sql, expect) in [
+        ("COPY s (a, b) FROM 'x'", "Leave out the list of columns"),
+        ("COPY s FROM STDIN", "files that the server reaches"),
+        ("COPY s FROM PROGRAM 'cat x'", "files that the server reaches"),
+        ("COPY s FROM 'x' WITH (FORMAT avro)", "no files of the format `avro`"),
+        ("COPY s FROM 'x' WITH (DELIMITER ';')", "does not know the option"),
+        ("COPY s FROM 'x' WITH (HEADER false)", "does not know the option"),
+        ("COPY s FROM 'x' CSV", "stand in brackets"),
+        ("COPY a.s FROM 'x'", "schema in front"),
+        ("COPY s TO 'x'", "COPY TO writes no files here"),
+        ("COPY (SELECT 1 FROM s) TO 'x'", "COPY TO writes no files here"),
+    ] {
+        refuse(sql, expect);
+    }
+    for sql in ["COPY s FROM", "COPY FROM 'x'", "COPY s FROM 'x' WITH", "COPY s FROM 'x' 'y'"] {
+        assert!(matches!(parse(sql), Err(Error::ParseSql(_))), "{sql}: {:?}", parse(sql));
+    }
+}

@@ -38,6 +38,11 @@ pub(super) fn read(words: &StatementWords<'_>) -> Option<ClientCommand> {
     })
 }
 
+/// True for a COPY from files that the engine has loaded.
+pub(super) fn reads_files(words: &StatementWords<'_>) -> bool {
+    words.keyword(0) == "COPY" && words.keyword(source_end(words)) == "FROM"
+}
+
 /// The number of the word behind the query or the table.
 fn source_end(words: &StatementWords<'_>) -> usize {
     let mut depth = 0_usize;

@@ -1,4 +1,5 @@
-//! The part of a stream's state that deals with amendments: rows that enter by a commit of the archive and not by Kafka.
+//! The part of a stream's state that deals with amendments: rows that enter by a commit of the archive and not by
+//! Kafka.
 //!
 //! The process that reads partition 0 of the topic takes the amendments of the stream, so exactly one process of
 //! several does.
