@@ -18,7 +18,7 @@ use thalweg_schemas::warehouse::versions::MasterVersion;
 use thalweg_schemas::{Frontier, StreamName};
 use uuid::Uuid;
 
-pub(crate) use self::amend::AmendOutcome;
+pub(crate) use self::amend::{AmendOutcome, check_defined};
 pub use self::serve::serve;
 use crate::files::{discard, write_epoch};
 use crate::log::{Draft, Landing, Log, LogState, NewFile};

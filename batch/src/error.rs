@@ -58,6 +58,8 @@ pub enum Error {
     },
     #[error("the lease in {path} was not taken: {reason}")]
     Lease { path: String, reason: String },
+    #[error("stream `{stream}` was changed or dropped meanwhile; if it is still there, run the command again")]
+    Outgrown { stream: StreamName },
     #[error("{pattern} cannot be loaded: {reason}")]
     FindFiles { pattern: String, reason: String },
     #[error(
@@ -106,7 +108,7 @@ impl Error {
             Error::MatchSchema { .. } | Error::MapSchema { .. } | Error::ChooseRejects { .. } => Fault::User,
             Error::FindFiles { .. } | Error::FileChanged { .. } => Fault::User,
             Error::Store { source, .. } => store_fault(source),
-            Error::Lease { .. } | Error::Amending { .. } => Fault::Transient,
+            Error::Lease { .. } | Error::Amending { .. } | Error::Outgrown { .. } => Fault::Transient,
             Error::ReadAgain { fault, .. } => *fault,
             Error::WriteFile { source, .. } => root_fault(source).unwrap_or(Fault::Engine),
             Error::RunPlan { source, .. } => plan_fault(source),

@@ -12,9 +12,10 @@
 mod sources;
 
 use std::collections::BTreeMap;
+use std::fmt::Write;
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, Int32Array, Int64Array, RecordBatch, StringArray, new_null_array};
+use arrow::array::{ArrayRef, Int32Array, Int64Array, RecordBatch, StringArray, StringBuilder, new_null_array};
 use arrow::error::ArrowError;
 use thalweg_schemas::Partition;
 use thalweg_schemas::catalog::CatalogStream;
@@ -26,7 +27,7 @@ use thalweg_schemas::warehouse::versions::MasterVersion;
 use tokio::sync::mpsc;
 
 use self::sources::{SourceFile, find};
-use crate::archive::{AmendOutcome, Archive};
+use crate::archive::{AmendOutcome, Archive, check_defined};
 use crate::lease::{self, Lease, Taken};
 use crate::run::BatchConfig;
 use crate::{Error, Result};
@@ -109,6 +110,9 @@ pub async fn load(
     let mut files = Vec::new();
     for pattern in &plan.from {
         for file in find(pattern, plan.within.as_deref(), &plan.storage).await? {
+            if files.iter().any(|(_, known): &(FileFormat, SourceFile)| known.url == file.url) {
+                continue;
+            }
             let format = plan.format.or_else(|| FileFormat::of_name(&file.url));
             let lacks = || Error::FindFiles {
                 pattern: file.url.clone(),
@@ -124,6 +128,8 @@ pub async fn load(
     };
     let mut loading = Loading {
         archive: Archive::open(warehouse, &stream.definition, stream.origin.clone()).await?,
+        warehouse,
+        stream,
         definition: &stream.definition,
         plan,
         config,
@@ -143,6 +149,8 @@ async fn hold<T>(lease: &mut Lease, work: impl Future<Output = T>) -> Result<T, 
 
 struct Loading<'a> {
     archive: Archive,
+    warehouse: &'a Warehouse,
+    stream: &'a CatalogStream,
     definition: &'a StreamDefinition,
     plan: &'a LoadPlan,
     config: &'a BatchConfig,
@@ -228,6 +236,14 @@ impl Loading<'_> {
                 amendment.abandon().await;
                 return Ok(FileLoaded::Rows(count));
             }
+            let checked = match file.check() {
+                Ok(()) => check_defined(self.warehouse, self.stream).await,
+                changed => changed,
+            };
+            if let Err(error) = checked {
+                amendment.abandon().await;
+                return Err(error);
+            }
             match self.archive.amend(amendment).await? {
                 AmendOutcome::Landed => return Ok(FileLoaded::Rows(count)),
                 AmendOutcome::Fenced => tracing::info!(file = file.url, "another load was first; reading it again"),
@@ -247,15 +263,24 @@ fn placed(definition: &StreamDefinition, url: &str, rows: &FileRows) -> Result<R
     let arrays = schema.fields().iter().map(|field| -> ArrayRef {
         match rows.rows.column_by_name(field.name()) {
             Some(column) => Arc::clone(column),
-            None if field.name() == SOURCE => {
-                Arc::new(StringArray::from_iter_values(rows.numbers.iter().map(|number| format!("{url}#{number}"))))
-            }
+            None if field.name() == SOURCE => Arc::new(sources(url, &rows.numbers)),
             None if field.name() == PARTITION => Arc::new(Int32Array::from_value(Partition::LOADED.0, count)),
             None if field.name() == OFFSET => Arc::new(Int64Array::from_value(0, count)),
             None => new_null_array(field.data_type(), count),
         }
     });
     RecordBatch::try_new(Arc::clone(&schema), arrays.collect())
+}
+
+/// The sources of rows, written into one buffer.
+fn sources(url: &str, numbers: &[u64]) -> StringArray {
+    let mut sources = StringBuilder::with_capacity(numbers.len(), numbers.len() * (url.len() + 8));
+    for number in numbers {
+        // Memory takes every text.
+        let _ = write!(sources, "{url}#{number}");
+        sources.append_value("");
+    }
+    sources.finish()
 }
 
 /// What the archive knows of a file.

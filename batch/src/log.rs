@@ -170,6 +170,11 @@ impl Log {
         &self.state
     }
 
+    /// True if the table has columns that this process does not know, so that its drafts are fenced.
+    pub(crate) fn is_outgrown(&self) -> bool {
+        self.outgrown
+    }
+
     pub(crate) fn folder(&self) -> &Path {
         &self.folder
     }

@@ -32,7 +32,7 @@ use thalweg_schemas::warehouse::Warehouse;
 use thalweg_schemas::warehouse::versions::MasterVersion;
 use thalweg_schemas::{Fault, Frontier, Offset, Partition};
 
-use crate::archive::{AmendOutcome, Archive};
+use crate::archive::{AmendOutcome, Archive, check_defined};
 use crate::lease::{self, Taken};
 use crate::run::{BatchConfig, bounded, rows};
 use crate::{Error, Result};
@@ -126,6 +126,10 @@ async fn retry(
         if scope.dry_run {
             amendment.abandon().await;
             return Ok(done);
+        }
+        if let Err(error) = check_defined(warehouse, stream).await {
+            amendment.abandon().await;
+            return Err(error);
         }
         match archive.amend(amendment).await? {
             AmendOutcome::Landed => return Ok(done),

@@ -9,6 +9,8 @@ use std::time::Duration;
 use arrow::array::{ArrayRef, Int32Array, Int64Array};
 use arrow::datatypes::SchemaRef;
 use arrow::record_batch::RecordBatch;
+use thalweg_schemas::catalog::{CatalogStore, CatalogStream};
+use thalweg_schemas::warehouse::Warehouse;
 use thalweg_schemas::warehouse::versions::{MasterVersion, OffsetSpan};
 use thalweg_schemas::{Fault, Frontier, Offset, Partition};
 use uuid::Uuid;
@@ -37,8 +39,7 @@ pub(crate) struct Amendment {
 pub(crate) enum AmendOutcome {
     /// The rows are in the archive.
     Landed,
-    /// Another amendment of the partition was first, or the stream has got columns: begin again at the newest
-    /// version.
+    /// Another amendment of the partition was first: begin again at the newest version.
     Fenced,
 }
 
@@ -61,7 +62,8 @@ impl Archive {
 
     /// Commits an amendment; one without rows changes nothing.
     ///
-    /// Errors: the storage failed, and it is unknown whether the amendment landed. It has or it has not, whole.
+    /// Errors: [`Error::Outgrown`]; the storage failed, and it is unknown whether the amendment landed. It has or it has
+    /// not, whole.
     pub(crate) async fn amend(&mut self, amendment: Amendment) -> Result<AmendOutcome> {
         let Amendment { partition, from, next, id, files, .. } = amendment;
         let files = files.finish().await?;
@@ -85,9 +87,27 @@ impl Archive {
             Landing::Landed => Ok(AmendOutcome::Landed),
             Landing::Fenced => {
                 discard(self.log.store(), self.log.folder(), &files).await;
-                Ok(AmendOutcome::Fenced)
+                match self.log.is_outgrown() {
+                    true => Err(Error::Outgrown { stream: self.stream.clone() }),
+                    false => Ok(AmendOutcome::Fenced),
+                }
             }
         }
+    }
+}
+
+/// Checks that a stream is defined as it was when an amendment of it was begun.
+///
+/// Errors: [`Error::Outgrown`]; the catalog cannot be read.
+pub(crate) async fn check_defined(warehouse: &Warehouse, stream: &CatalogStream) -> Result<()> {
+    let catalog = CatalogStore::new(warehouse.clone()).load().await?;
+    let is_same = |known: &Arc<CatalogStream>| {
+        known.definition.sql == stream.definition.sql && known.predecessors == stream.predecessors
+    };
+    let name = &stream.definition.name;
+    match catalog.streams.get(name).is_some_and(is_same) {
+        true => Ok(()),
+        false => Err(Error::Outgrown { stream: name.clone() }),
     }
 }
 

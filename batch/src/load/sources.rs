@@ -4,7 +4,7 @@
 //! to a disk first, whole, because Parquet is read from its end.
 
 use std::collections::BTreeMap;
-use std::fs::File;
+use std::fs::{File, Metadata};
 use std::io::{Seek, SeekFrom, Write};
 use std::path::{Path as DiskPath, PathBuf};
 use std::sync::Arc;
@@ -12,7 +12,7 @@ use std::sync::Arc;
 use futures::{StreamExt, TryStreamExt, stream};
 use glob::{MatchOptions, Pattern};
 use object_store::path::Path;
-use object_store::{ObjectMeta, ObjectStore, ObjectStoreExt};
+use object_store::{GetOptions, ObjectMeta, ObjectStore, ObjectStoreExt};
 use thalweg_schemas::warehouse::Warehouse;
 use url::Url;
 
@@ -24,7 +24,10 @@ const PART: u64 = 8 << 20;
 const AHEAD: usize = 4;
 
 const MATCH: MatchOptions =
-    MatchOptions { case_sensitive: true, require_literal_separator: true, require_literal_leading_dot: false };
+    MatchOptions { case_sensitive: true, require_literal_separator: true, require_literal_leading_dot: true };
+
+const OUTSIDE: &str = "it is not below a place that the setting copy_from names";
+const CHANGED: &str = "it was changed while it was read; run the command again";
 
 /// One file.
 #[derive(Debug, Clone)]
@@ -41,7 +44,8 @@ pub(super) struct SourceFile {
 #[derive(Debug, Clone)]
 enum SourcePlace {
     Disk(PathBuf),
-    Store(Arc<dyn ObjectStore>, Path),
+    /// With the entity tag, if the store has one.
+    Store(Arc<dyn ObjectStore>, Path, Option<String>),
 }
 
 /// The files of a path or URL, in the order of their names. All of them must be below a place of `within`, if there is
@@ -54,34 +58,27 @@ pub(super) async fn find(
     storage: &BTreeMap<String, String>,
 ) -> Result<Vec<SourceFile>> {
     let failed = |reason: String| Error::FindFiles { pattern: pattern.to_owned(), reason };
-    let outside = || failed("it is not below a place that the setting copy_from names".to_owned());
     // Nothing is looked at elsewhere, so that no answer tells what is there.
-    if within.is_some_and(|places| !is_below(&fixed(pattern), places)) {
-        return Err(outside());
+    if within.is_some_and(|places| climbs(pattern) || !is_below(&fixed(pattern), places)) {
+        return Err(failed(OUTSIDE.to_owned()));
     }
     let mut found = match Url::parse(pattern) {
-        Ok(url) if url.scheme() == "file" => on_disk(pattern.strip_prefix("file://").unwrap_or(pattern)),
-        Ok(url) if url.scheme().len() > 1 => in_store(pattern, &url, storage).await,
-        _ => on_disk(pattern),
+        Ok(url) if url.scheme() == "file" => on_disk(pattern.strip_prefix("file://").unwrap_or(pattern), within),
+        Ok(url) if url.scheme().len() > 1 => in_store(pattern, &url, storage, within).await,
+        _ => on_disk(pattern, within),
     }
     .map_err(failed)?;
     found.sort_by(|a, b| a.url.cmp(&b.url));
     found.dedup_by(|a, b| a.url == b.url);
-    // A link may lead elsewhere.
-    let real = |file: &SourceFile| match &file.place {
-        SourcePlace::Disk(path) => path.canonicalize().map(|path| path.to_string_lossy().into_owned()).ok(),
-        SourcePlace::Store(..) => Some(file.url.clone()),
-    };
-    if let Some(places) = within {
-        let real_places: Vec<String> = places.iter().map(|place| canonical(place)).collect();
-        if !found.iter().all(|file| real(file).is_some_and(|real| is_below(&real, &real_places))) {
-            return Err(outside());
-        }
-    }
     if found.is_empty() {
         return Err(failed("no file has that name".to_owned()));
     }
     Ok(found)
+}
+
+/// True if a part of a pattern may lead upwards: `..`, or `.*`, which `..` matches.
+fn climbs(pattern: &str) -> bool {
+    pattern.split('/').any(|name| name == ".." || name.starts_with('.') && name.contains(['*', '?', '[']))
 }
 
 /// A path without its scheme, or a URL; up to the first sign of a pattern.
@@ -114,37 +111,55 @@ fn is_below(text: &str, places: &[String]) -> bool {
     !text.split('/').any(|name| name == "..") && places.iter().any(is_in)
 }
 
-fn on_disk(pattern: &str) -> Result<Vec<SourceFile>, String> {
+fn on_disk(pattern: &str, within: Option<&[String]>) -> Result<Vec<SourceFile>, String> {
     let absolute = std::path::absolute(pattern).map_err(|e| e.to_string())?;
     // A name that is there is taken as it is, whatever signs it has.
-    let paths: Vec<PathBuf> = if absolute.exists() {
+    let is_name = absolute.exists();
+    let paths: Vec<PathBuf> = if is_name {
         vec![absolute]
     } else {
         let text = absolute.to_str().ok_or("it is not UTF-8")?;
         let found = glob::glob_with(text, MATCH).map_err(|e| e.to_string())?;
         found.collect::<Result<_, _>>().map_err(|e| e.to_string())?
     };
+    let places: Option<Vec<String>> = within.map(|places| places.iter().map(|place| canonical(place)).collect());
     let mut files = Vec::new();
     for path in paths {
+        // A file has one name, however it is reached.
+        let path = path.canonicalize().map_err(|e| format!("{}: {e}", path.display()))?;
+        if places.as_ref().is_some_and(|places| !is_below(&path.to_string_lossy(), places)) {
+            return Err(OUTSIDE.to_owned());
+        }
         let known = std::fs::metadata(&path).map_err(|e| format!("{}: {e}", path.display()))?;
-        if known.is_dir() {
+        if known.is_dir() && is_name {
             return Err(format!("{} is a folder; write {}/*", path.display(), path.display()));
         }
-        let changed = known.modified().map_err(|e| e.to_string())?;
-        let changed = changed.duration_since(std::time::UNIX_EPOCH).map_or(0, |since| since.as_nanos());
-        let url = Url::from_file_path(&path).map_err(|()| format!("{} is no absolute path", path.display()))?;
-        let (url, size) = (url.to_string(), known.len());
-        files.push(SourceFile { url, identity: format!("{size} {changed}"), size, place: SourcePlace::Disk(path) });
+        if !known.is_dir() {
+            let url = Url::from_file_path(&path).map_err(|()| format!("{} is no absolute path", path.display()))?;
+            let (url, size, identity) = (url.to_string(), known.len(), identity(&known)?);
+            files.push(SourceFile { url, identity, size, place: SourcePlace::Disk(path) });
+        }
     }
     Ok(files)
 }
 
-async fn in_store(pattern: &str, url: &Url, storage: &BTreeMap<String, String>) -> Result<Vec<SourceFile>, String> {
+fn identity(known: &Metadata) -> Result<String, String> {
+    let changed = known.modified().map_err(|e| e.to_string())?;
+    let changed = changed.duration_since(std::time::UNIX_EPOCH).map_or(0, |since| since.as_nanos());
+    Ok(format!("{} {changed}", known.len()))
+}
+
+async fn in_store(
+    pattern: &str,
+    url: &Url,
+    storage: &BTreeMap<String, String>,
+    within: Option<&[String]>,
+) -> Result<Vec<SourceFile>, String> {
     let store = Warehouse::open_bucket(url, storage).map_err(|e| e.to_string())?;
     // The text itself, because a URL escapes what patterns are made of.
     let bucket = url.host_str().ok_or("it names no bucket")?;
     let key = pattern.split_once("://").and_then(|(_, rest)| rest.split_once('/')).map_or("", |(_, key)| key);
-    let address = |path: &Path| format!("{}://{bucket}/{path}", url.scheme());
+    let address = |path: &Path| format!("s3://{bucket}/{path}");
     let file = |meta: ObjectMeta| SourceFile {
         url: address(&meta.location),
         identity: match &meta.e_tag {
@@ -152,8 +167,10 @@ async fn in_store(pattern: &str, url: &Url, storage: &BTreeMap<String, String>) 
             None => format!("{} {}", meta.size, meta.last_modified.timestamp_micros()),
         },
         size: meta.size,
-        place: SourcePlace::Store(Arc::clone(&store), meta.location),
+        place: SourcePlace::Store(Arc::clone(&store), meta.location, meta.e_tag),
     };
+    // The part before a sign may be the beginning of a longer name.
+    let is_allowed = |file: &SourceFile| within.is_none_or(|places| is_below(&file.url, places));
     if !key.contains(['*', '?', '[']) {
         let path = Path::parse(key).map_err(|e| e.to_string())?;
         return match store.head(&path).await {
@@ -166,7 +183,9 @@ async fn in_store(pattern: &str, url: &Url, storage: &BTreeMap<String, String>) 
     let fixed = &key[..key.find(['*', '?', '[']).unwrap_or(key.len())];
     let folder = fixed.rsplit_once('/').map(|(folder, _)| Path::from(folder));
     let listed: Vec<ObjectMeta> = store.list(folder.as_ref()).try_collect().await.map_err(|e| e.to_string())?;
-    Ok(listed.into_iter().filter(|meta| wanted.matches_with(meta.location.as_ref(), MATCH)).map(file).collect())
+    let matching = listed.into_iter().filter(|meta| wanted.matches_with(meta.location.as_ref(), MATCH)).map(file);
+    let matching: Vec<SourceFile> = matching.collect();
+    if matching.iter().all(is_allowed) { Ok(matching) } else { Err(OUTSIDE.to_owned()) }
 }
 
 impl SourceFile {
@@ -175,21 +194,40 @@ impl SourceFile {
     /// Errors: [`Error::FindFiles`].
     pub(super) async fn open(&self, folder: &DiskPath) -> Result<File> {
         let failed = |reason: String| Error::FindFiles { pattern: self.url.clone(), reason };
-        let (store, path) = match &self.place {
+        let (store, path, tag) = match &self.place {
             SourcePlace::Disk(path) => return File::open(path).map_err(|e| failed(e.to_string())),
-            SourcePlace::Store(store, path) => (store, path),
+            SourcePlace::Store(store, path, tag) => (store, path, tag),
         };
         tokio::fs::create_dir_all(folder).await.map_err(|e| failed(e.to_string()))?;
         let mut copy = tempfile::tempfile_in(folder).map_err(|e| failed(e.to_string()))?;
         let starts = (0..self.size).step_by(usize::try_from(PART).unwrap_or(usize::MAX));
-        let parts = starts.map(|start| store.get_range(path, start..self.size.min(start + PART)));
+        let parts = starts.map(|start| async move {
+            let range = Some((start..self.size.min(start + PART)).into());
+            let options = GetOptions { range, if_match: tag.clone(), ..GetOptions::default() };
+            store.get_opts(path, options).await?.bytes().await
+        });
         let mut parts = stream::iter(parts).buffered(AHEAD);
         while let Some(part) = parts.next().await {
-            let part = part.map_err(|source| Error::Store { path: self.url.clone(), source })?;
+            let part = part.map_err(|source| match source {
+                object_store::Error::Precondition { .. } => failed(CHANGED.to_owned()),
+                source => Error::Store { path: self.url.clone(), source },
+            })?;
             copy.write_all(&part).map_err(|e| failed(e.to_string()))?;
         }
         copy.seek(SeekFrom::Start(0)).map_err(|e| failed(e.to_string()))?;
         Ok(copy)
+    }
+
+    /// Checks, after a file was read, that it is what it was when it was found.
+    ///
+    /// Errors: [`Error::FindFiles`].
+    pub(super) fn check(&self) -> Result<()> {
+        let SourcePlace::Disk(path) = &self.place else { return Ok(()) };
+        let now = std::fs::metadata(path).map_err(|e| e.to_string()).and_then(|known| identity(&known));
+        match now {
+            Ok(now) if now == self.identity => Ok(()),
+            _ => Err(Error::FindFiles { pattern: self.url.clone(), reason: CHANGED.to_owned() }),
+        }
     }
 }
 
@@ -200,12 +238,16 @@ mod tests {
     #[test]
     fn only_files_below_a_place_are_reached() {
         let places = ["/srv/in/", "s3://bucket/history", "file:///data"].map(str::to_owned);
-        let check = |pattern: &str, expect: bool| assert_eq!(is_below(&fixed(pattern), &places), expect, "{pattern}");
+        let reached = |pattern: &str| !climbs(pattern) && is_below(&fixed(pattern), &places);
+        let check = |pattern: &str, expect: bool| assert_eq!(reached(pattern), expect, "{pattern}");
         check("/srv/in/a.csv", true);
         check("/srv/in/*/a.csv", true);
         check("file:///srv/in/a.csv", true);
         check("/data/a.csv", true);
         check("/srv/in/../secret.csv", false);
+        check("/srv/in/*/../../secret.csv", false);
+        check("/srv/in/.*/secret.csv", false);
+        check("/srv/in/.hidden/a.csv", true);
         check("/srv/inner/a.csv", false);
         check("/srv/*/a.csv", false);
         check("/*", false);

@@ -2,22 +2,29 @@
 
 use std::path::Path;
 
-use arrow::array::AsArray;
+use arrow::array::{AsArray, BinaryArray};
 use arrow::datatypes::{DataType, Field, Int32Type, Int64Type, Schema};
 use parquet::arrow::ArrowWriter;
-use thalweg_kit::positions::at;
+use thalweg_kit::positions;
 use thalweg_kit::world::warehouse_in_memory;
-use thalweg_kit::{definitions, positions};
+use thalweg_schemas::catalog::CatalogStore;
+use thalweg_schemas::definition::parse;
 use thalweg_schemas::engine::session;
 use thalweg_schemas::warehouse::parquet::ParquetFiles;
 
 use super::*;
 
 async fn site() -> (tempfile::TempDir, Warehouse, CatalogStream) {
-    let columns = [("id", DataType::Int64), ("name", DataType::Utf8)];
-    let catalog = definitions::catalog(definitions::stream("s", &columns), at(&[(0, 0)]), &[]).await;
-    let stream = catalog.streams.values().next().unwrap().as_ref().clone();
-    (tempfile::tempdir().unwrap(), warehouse_in_memory(), stream)
+    let warehouse = warehouse_in_memory();
+    let sql = "CREATE EXTERNAL TABLE s (id BIGINT, name STRING) STORED AS KAFKA LOCATION 's'";
+    let stream = defined(&warehouse, sql).await;
+    (tempfile::tempdir().unwrap(), warehouse, stream)
+}
+
+async fn defined(warehouse: &Warehouse, sql: &str) -> CatalogStream {
+    let catalogs = CatalogStore::new(warehouse.clone());
+    catalogs.apply(parse(sql).unwrap()).await.unwrap();
+    catalogs.load().await.unwrap().streams.values().next().unwrap().as_ref().clone()
 }
 
 fn plan(from: &[String]) -> LoadPlan {
@@ -182,4 +189,54 @@ async fn what_cannot_be_loaded() {
     let elsewhere = loaded(&warehouse, &stream, &plan(&["ftp://host/x.csv".to_owned()])).await.unwrap_err();
     assert!(elsewhere.to_string().contains("`ftp` is not supported"), "{elsewhere}");
     assert_eq!(rows(&warehouse, &stream).await, [row("one", "in.csv#1", 1)]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_has_one_name_however_it_is_reached() {
+    let (folder, warehouse, stream) = site().await;
+    let file = write(folder.path(), "a.csv", "id,name\n1,one\n");
+    std::fs::create_dir(folder.path().join("sub")).unwrap();
+    std::os::unix::fs::symlink(folder.path(), folder.path().join("link")).unwrap();
+    let root = folder.path().display();
+    let names = [
+        file,
+        format!("{root}/sub/../a.csv"),
+        format!("{root}/link/a.csv"),
+        format!("file://{root}/?.csv"),
+        format!("{root}/*"),
+    ];
+    for name in &names {
+        loaded(&warehouse, &stream, &plan(std::slice::from_ref(name))).await.unwrap();
+    }
+    assert_eq!(loaded(&warehouse, &stream, &plan(&names)).await.unwrap().files, 1);
+    assert_eq!(rows(&warehouse, &stream).await, [row("one", "a.csv#1", 1)]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn columns_of_parquet_may_lack_a_type() {
+    let (folder, warehouse, stream) = site().await;
+    let path = folder.path().join("a.parquet");
+    let fields = vec![Field::new("id", DataType::Null, true), Field::new("name", DataType::Binary, true)];
+    let schema = Arc::new(Schema::new(fields));
+    let names = BinaryArray::from(vec![&b"one"[..], "\u{e4}".as_bytes()]);
+    let arrays: Vec<ArrayRef> = vec![new_null_array(&DataType::Null, 2), Arc::new(names)];
+    let mut writer = ArrowWriter::try_new(std::fs::File::create(&path).unwrap(), Arc::clone(&schema), None).unwrap();
+    writer.write(&RecordBatch::try_new(schema, arrays).unwrap()).unwrap();
+    writer.close().unwrap();
+    loaded(&warehouse, &stream, &plan(&[path.to_str().unwrap().to_owned()])).await.unwrap();
+    let found = rows(&warehouse, &stream).await;
+    assert_eq!(found.iter().map(|row| row.0.as_str()).collect::<Vec<_>>(), ["one", "\u{e4}"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stream_that_gets_columns_meanwhile_ends_the_load() {
+    let (folder, warehouse, stream) = site().await;
+    let first = write(folder.path(), "a.csv", "id,name,more\n1,one,2\n");
+    let wider = defined(&warehouse, "ALTER TABLE s ADD COLUMN more BIGINT").await;
+    loaded(&warehouse, &wider, &plan(std::slice::from_ref(&first))).await.unwrap();
+    let second = write(folder.path(), "b.csv", "id,name\n2,two\n");
+    let late = loaded(&warehouse, &stream, &plan(std::slice::from_ref(&second))).await.unwrap_err();
+    assert!(late.to_string().contains("was changed or dropped meanwhile"), "{late}");
+    assert_eq!(loaded(&warehouse, &wider, &plan(&[first, second])).await.unwrap().rows, 1);
+    assert_eq!(rows(&warehouse, &wider).await, [row("one", "a.csv#1", 1), row("two", "b.csv#1", 2)]);
 }

@@ -7,7 +7,9 @@ use futures::FutureExt;
 use thalweg_kit::definitions;
 use thalweg_kit::positions::at;
 use thalweg_kit::world::warehouse_in_memory;
+use thalweg_schemas::catalog::CatalogStore;
 use thalweg_schemas::decode::Decoder;
+use thalweg_schemas::definition::parse;
 use thalweg_schemas::realtime::epoch::{Epoch, EpochOutcome};
 use thalweg_schemas::warehouse::parquet::ParquetFiles;
 
@@ -20,9 +22,10 @@ fn stream() -> StreamDefinition {
 /// An archive whose partitions 0 and 1 have a row at even offsets, and a reject at odd ones.
 async fn archive() -> (Warehouse, CatalogStream) {
     let warehouse = warehouse_in_memory();
-    let origin = at(&[(0, 0), (1, 0)]);
-    let catalog = definitions::catalog(stream(), origin, &[]).await;
-    let stream = catalog.streams.values().next().unwrap().as_ref().clone();
+    let catalogs = CatalogStore::new(warehouse.clone());
+    let sql = "CREATE EXTERNAL TABLE s (n BIGINT) STORED AS KAFKA LOCATION 's'";
+    catalogs.apply(parse(sql).unwrap()).await.unwrap();
+    let stream = catalogs.load().await.unwrap().streams.values().next().unwrap().as_ref().clone();
     append(&warehouse, &stream, &[(0, 0), (1, 0)], &[(0, 6), (1, 4)]).await;
     (warehouse, stream)
 }

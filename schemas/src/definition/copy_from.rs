@@ -9,6 +9,7 @@ use datafusion::sql::sqlparser::ast::{CopyOption, CopySource, CopyTarget, Spanne
 use datafusion::sql::sqlparser::dialect::PostgreSqlDialect;
 use datafusion::sql::sqlparser::keywords::Keyword;
 use datafusion::sql::sqlparser::parser::Parser;
+use datafusion::sql::sqlparser::tokenizer::Token;
 
 use crate::definition::pieces::Piece;
 use crate::definition::statement::{CopiedFiles, PlacedStatement, Statement, normal, stream_name};
@@ -25,7 +26,12 @@ pub(super) fn copy_from(piece: &Piece<'_>) -> Result<Option<PlacedStatement>> {
     if !piece.begins_with(Keyword::COPY) || piece.clause(&[Keyword::FROM]).is_none() {
         return Ok(None);
     }
-    let parsed = Parser::new(&PostgreSqlDialect {}).with_tokens_with_locations(piece.parsed_tokens()).parse_statement();
+    let dialect = PostgreSqlDialect {};
+    let mut parser = Parser::new(&dialect).with_tokens_with_locations(piece.parsed_tokens());
+    let parsed = parser.parse_statement().and_then(|parsed| match parser.peek_token() {
+        end if end.token == Token::EOF => Ok(parsed),
+        more => parser.expected("the end of the statement", more),
+    });
     let parsed = match parsed {
         Ok(parsed) => parsed,
         // A query may have a FROM: COPY (SELECT … FROM …) TO.
@@ -52,9 +58,15 @@ pub(super) fn copy_from(piece: &Piece<'_>) -> Result<Option<PlacedStatement>> {
     if !legacy_options.is_empty() {
         return refuse("Options of COPY stand in brackets", "Write COPY stream FROM 'files' WITH (FORMAT csv).");
     }
+    if options.is_empty() && piece.clause(&[Keyword::WITH]).is_some() {
+        return refuse("Nothing stands behind WITH", "Leave it out, or write WITH (FORMAT csv).");
+    }
     let mut format = None;
     for option in options {
         match option {
+            CopyOption::Format(_) if format.is_some() => {
+                return refuse("The format of the files is said twice", "Say it once: WITH (FORMAT csv).");
+            }
             CopyOption::Format(name) if FORMATS.contains(&normal(&name).as_str()) => format = Some(normal(&name)),
             CopyOption::Format(name) => {
                 return refuse(

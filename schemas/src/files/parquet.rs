@@ -3,6 +3,7 @@
 //! Invariant: columns that the stream does not have are not read.
 
 use std::fs::File;
+use std::sync::Arc;
 
 use arrow::compute::{CastOptions, cast_with_options};
 use arrow::datatypes::DataType;
@@ -14,7 +15,7 @@ use super::rows::{RowReader, readable, widened};
 use crate::Result;
 
 /// Rows that are read together.
-const ROWS: usize = 1024;
+const ROWS: usize = 4096;
 
 /// Reads a file.
 ///
@@ -28,7 +29,7 @@ pub(super) fn read(file: File, mut rows: RowReader, pass: &mut dyn FnMut(FileRow
     let mut columns: Vec<(usize, DataType)> = Vec::new();
     for (field, to) in schema.fields().iter().zip(&matched) {
         let Some(to) = to else { continue };
-        let found = readable(field.data_type());
+        let found = readable(&typed(field.data_type(), rows.columns().field(*to).data_type()));
         let found = found.map_err(|why| rows.bad().refuse(format!("column `{}`: {why}", field.name())))?;
         columns.push((*to, found));
     }
@@ -57,4 +58,25 @@ pub(super) fn read(file: File, mut rows: RowReader, pass: &mut dyn FnMut(FileRow
         }
     }
     Ok(())
+}
+
+/// The type of a column of a file, as the stream's column `to` says it where the file does not: a column without any
+/// value may have no type, and texts may be bytes.
+fn typed(found: &DataType, to: &DataType) -> DataType {
+    match (found, to) {
+        (DataType::Null, _) => to.clone(),
+        (DataType::Binary | DataType::LargeBinary | DataType::BinaryView, DataType::Utf8) => DataType::Utf8,
+        (DataType::List(item) | DataType::LargeList(item), DataType::List(inner)) => {
+            DataType::List(Arc::new(item.as_ref().clone().with_data_type(typed(item.data_type(), inner.data_type()))))
+        }
+        (DataType::Struct(fields), DataType::Struct(inner)) => {
+            let typed = fields.iter().map(|field| {
+                let known = inner.iter().find(|known| known.name().eq_ignore_ascii_case(field.name()));
+                let data_type = known.map_or(DataType::Utf8, |known| known.data_type().clone());
+                field.as_ref().clone().with_data_type(typed(field.data_type(), &data_type))
+            });
+            DataType::Struct(typed.collect())
+        }
+        _ => found.clone(),
+    }
 }

@@ -370,6 +370,8 @@ fn files_are_copied_into_streams() {
         ("COPY s FROM PROGRAM 'cat x'", "files that the server reaches"),
         ("COPY s FROM 'x' WITH (FORMAT avro)", "no files of the format `avro`"),
         ("COPY s FROM 'x' WITH (DELIMITER ';')", "does not know the option"),
+        ("COPY s FROM 'x' WITH", "Nothing stands behind WITH"),
+        ("COPY s FROM 'x' WITH (FORMAT csv, FORMAT tsv)", "said twice"),
         ("COPY s FROM 'x' WITH (HEADER false)", "does not know the option"),
         ("COPY s FROM 'x' CSV", "stand in brackets"),
         ("COPY a.s FROM 'x'", "schema in front"),
@@ -378,7 +380,16 @@ fn files_are_copied_into_streams() {
     ] {
         refuse(sql, expect);
     }
-    for sql in ["COPY s FROM", "COPY FROM 'x'", "COPY s FROM 'x' WITH", "COPY s FROM 'x' 'y'"] {
+    for sql in [
+        "COPY s FROM",
+        "COPY FROM 'x'",
+        "COPY s FROM 'x' 'y'",
+        "COPY s FROM 'x', 'y'",
+        "COPY s FROM 'x' WHERE id > 1000",
+        "COPY s FROM 'x' and more",
+        "COPY s FROM 'x' (FORMAT csv) (FORMAT csv)",
+        "COPY s FROM 'x' WITH (FORMAT csv) WHERE false",
+    ] {
         assert!(matches!(parse(sql), Err(Error::ParseSql(_))), "{sql}: {:?}", parse(sql));
     }
 }
