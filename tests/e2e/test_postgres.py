@@ -101,7 +101,7 @@ def test_psql_asks_defines_copies_and_shows_the_place_of_an_error(filled, tmp_pa
     with file.open() as lines:
         assert {row["device"]: int(row["readings"]) for row in csv.DictReader(lines)} == expect
     refused = filled.psql("-c", "COPY per_device FROM STDIN", sql="")
-    assert "COPY FROM is not supported" in refused.stderr, refused
+    assert "COPY FROM STDIN is not supported" in refused.stderr, refused
 
 
 def test_psql_cancels(filled):

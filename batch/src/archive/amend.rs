@@ -62,8 +62,8 @@ impl Archive {
 
     /// Commits an amendment; one without rows changes nothing.
     ///
-    /// Errors: [`Error::Outgrown`]; the storage failed, and it is unknown whether the amendment landed. It has or it has
-    /// not, whole.
+    /// Errors: [`Error::Outgrown`]; the storage failed, and it is unknown whether the amendment landed. It has or it
+    /// has not, whole.
     pub(crate) async fn amend(&mut self, amendment: Amendment) -> Result<AmendOutcome> {
         let Amendment { partition, from, next, id, files, .. } = amendment;
         let files = files.finish().await?;

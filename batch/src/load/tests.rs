@@ -109,15 +109,16 @@ async fn files_of_every_format_enter_once() {
         write(folder.path(), "d.ndjson", "{\"id\": 6, \"name\": \"six\"}\n\n{\"ID\": 7, \"name\": \"seven\"}\n"),
         write_parquet(folder.path(), "e.parquet", &[8, 9]),
         write(folder.path(), "f.csv", "id,name\n"),
+        write(folder.path(), "g.csv", "id,name\r\n10,\"a \"\"b\"\", c\nd\"\r\n11,5\" wide\r\n"),
     ];
     let dry = LoadPlan { dry_run: true, ..plan(&files) };
-    assert_eq!(loaded(&warehouse, &stream, &dry).await.unwrap().rows, 9);
+    assert_eq!(loaded(&warehouse, &stream, &dry).await.unwrap().rows, 11);
     assert_eq!(rows(&warehouse, &stream).await, []);
     let done = loaded(&warehouse, &stream, &plan(&files[..3])).await.unwrap();
     assert_eq!((done.files, done.done, done.before, done.rows), (3, 3, 0, 5));
     let all = plan(&[format!("{}/*", folder.path().display())]);
     let done = loaded(&warehouse, &stream, &all).await.unwrap();
-    assert_eq!((done.files, done.done, done.before, done.rows), (6, 6, 3, 4));
+    assert_eq!((done.files, done.done, done.before, done.rows), (7, 7, 3, 6));
     let expect = [
         row("one", "a.csv#1", 1),
         row("two", "a.csv#2", 2),
@@ -128,10 +129,12 @@ async fn files_of_every_format_enter_once() {
         row("seven", "d.ndjson#3", 7),
         row("p8", "e.parquet#1", 8),
         row("p9", "e.parquet#2", 9),
+        row("a \"b\", c\nd", "g.csv#1", 10),
+        row("5\" wide", "g.csv#2", 11),
     ];
     assert_eq!(rows(&warehouse, &stream).await, expect);
     let done = loaded(&warehouse, &stream, &all).await.unwrap();
-    assert_eq!((done.before, done.rows), (5, 0), "a file without rows is read again");
+    assert_eq!((done.before, done.rows), (6, 0), "a file without rows is read again");
     assert_eq!(rows(&warehouse, &stream).await, expect);
 }
 
@@ -175,6 +178,7 @@ async fn what_cannot_be_loaded() {
         ("x.csv", Some(""), "no line with the names"),
         ("y.csv", Some("a,b\n1,2\n"), "no column is one of the stream's"),
         ("y.json", Some("{\"id\": 1"), "is not complete"),
+        ("z.csv", Some("id,name\n1,one\n2,\"two\n3,three\n"), "a quote is opened in it and not closed"),
         ("y.parquet", Some("PAR1 and no more"), "y.parquet"),
         ("in.csv", None, "has changed since"),
         ("[", None, "cannot be loaded"),

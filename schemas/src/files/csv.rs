@@ -52,13 +52,19 @@ pub(super) fn read(
     let builder = ReaderBuilder::new(schema).with_header(true).with_delimiter(delimiter).with_batch_size(ROWS);
     let mut decoder: Decoder = builder.build_decoder();
     let mut bytes = head.as_slice().chain(bytes);
-    let (mut number, mut fed) = (0, 0);
+    let (mut number, mut fed, mut place) = (0, 0, CsvPlace::Start);
     loop {
         let chunk = bytes.fill_buf().map_err(|e| rows.bad().failed(e))?;
         let is_end = chunk.is_empty();
         let taken = decoder.decode(chunk).map_err(|e| rows.bad().refuse(explain(&e.to_string())))?;
+        for byte in &chunk[..taken] {
+            place = place.behind(*byte, delimiter);
+        }
         bytes.consume(taken);
         fed += taken;
+        if is_end && place == CsvPlace::Quoted {
+            return Err(rows.bad().refuse("a quote is opened in it and not closed until the end"));
+        }
         if fed > LONGEST {
             let sentence =
                 format!("{ROWS} rows from here are longer than {} MiB; is a quote not closed?", LONGEST >> 20);
@@ -78,6 +84,29 @@ pub(super) fn read(
             }
             None if is_end => return Ok(()),
             None => {}
+        }
+    }
+}
+
+/// Where a byte of a file is. The library takes the end of a file for the end of a quote.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum CsvPlace {
+    /// At the start of a field.
+    Start,
+    Plain,
+    Quoted,
+    /// Behind a quote within quotes: the end of the field, or the first of two.
+    Quote,
+}
+
+impl CsvPlace {
+    fn behind(self, byte: u8, delimiter: u8) -> Self {
+        match (self, byte) {
+            (Self::Quoted, b'"') => Self::Quote,
+            (Self::Quoted, _) | (Self::Start | Self::Quote, b'"') => Self::Quoted,
+            (_, b'\n' | b'\r') => Self::Start,
+            (_, byte) if byte == delimiter => Self::Start,
+            _ => Self::Plain,
         }
     }
 }

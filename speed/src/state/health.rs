@@ -217,6 +217,15 @@ impl LogStatus {
         self.ends.retain(|p| !revoked.contains(p));
     }
 
+    /// Counts amendments that were taken. They are rows, and their offsets are dense.
+    pub(crate) fn count_amendments(&mut self, from: &Frontier, to: &Frontier) {
+        for (partition, end) in to.iter() {
+            if let Some(health) = self.health.partitions.get_mut(&partition) {
+                health.rows += u64::try_from(end.0 - from.get(partition).0).unwrap_or_default();
+            }
+        }
+    }
+
     /// Records how far amendments have been taken, and how far the archive has them. Before Kafka was reached nothing
     /// is shown of any partition.
     pub(crate) fn amend(&mut self, frontier: &Frontier, archived: &Frontier) {

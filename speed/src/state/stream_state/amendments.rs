@@ -70,6 +70,8 @@ impl StreamState {
     /// Adds the segments of every held view over amendments up to `to`.
     pub(crate) fn amend(&mut self, to: &Frontier, segments: Vec<(ViewId, Vec<Segment>)>) -> Result<()> {
         self.views.extend(segments)?;
+        self.see_amendments();
+        self.log.count_amendments(self.epochs.frontier(), to);
         self.epochs.amend(to);
         self.archived = to.or(&self.archived);
         // Every commit of amendments is a mark.
