@@ -53,6 +53,24 @@ impl Number {
         }
     }
 
+    /// Whether it reads the table `t`, and whether it reads `r`.
+    fn reads(&self) -> (bool, bool) {
+        let both = |left: &Self, right: &Self| {
+            let (left, right) = (left.reads(), right.reads());
+            (left.0 || right.0, left.1 || right.1)
+        };
+        match self {
+            Self::Column(name) => (*name != "v", *name == "v"),
+            Self::Quotient(left, right) | Self::Coalesce(left, right) | Self::Case(_, left, right) => both(left, right),
+            Self::Constant(_) => (false, false),
+            Self::OfText => (true, false),
+        }
+    }
+
+    fn may_fail(&self) -> bool {
+        matches!(self, Self::Quotient(..) | Self::OfText | Self::Case(..) | Self::Coalesce(..))
+    }
+
     fn of(&self, row: &Row) -> Evaluated<i64> {
         match self {
             Self::Column("a") => Ok(Some(row.a)),
@@ -138,6 +156,26 @@ impl Condition {
                 _ => otherwise.of(row),
             },
             Self::Constant(value) => Ok(*value),
+        }
+    }
+
+    /// True if a part is an equality between the tables with a side that may fail. Such sides are computed for rows
+    /// without a partner too: docs/engine-faults.md has the exception.
+    fn has_key_that_may_fail(&self) -> bool {
+        match self {
+            Self::Compare(left, "=" | "<>", right) => {
+                let sides = (left.reads(), right.reads());
+                let is_key = matches!(sides, ((true, false), (false, true)) | ((false, true), (true, false)));
+                is_key && (left.may_fail() || right.may_fail())
+            }
+            Self::And(left, right) | Self::Or(left, right) => {
+                left.has_key_that_may_fail() || right.has_key_that_may_fail()
+            }
+            Self::Not(inner) | Self::Is(inner, _) => inner.has_key_that_may_fail(),
+            Self::Case(when, then, otherwise) => {
+                [when, then, otherwise].iter().any(|part| part.has_key_that_may_fail())
+            }
+            Self::Compare(..) | Self::IsNumber | Self::IsNull(_) | Self::Constant(_) => false,
         }
     }
 
@@ -372,7 +410,8 @@ fn cases() -> u32 {
 fn random_conditions_fail_only_where_a_row_fails() {
     const ONE: &[&str] = &["a", "b"];
     const TWO: &[&str] = &["a", "b", "v"];
-    let case = (condition(ONE), condition(ONE), condition(TWO), value(ONE));
+    let both = condition(TWO).prop_filter("a documented exception", |both| !both.has_key_that_may_fail());
+    let case = (condition(ONE), condition(ONE), both, value(ONE));
     let case = case.prop_map(|(c, d, both, v)| Case { c, d, both, v });
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
     let sessions = STEPS.map(|step| (step, session_of(step)));
