@@ -5,13 +5,17 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::Arc;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use clap::{Args, ValueEnum};
 use serde::Serialize;
 use thalweg_client::Client;
+use thalweg_schemas::StreamName;
+use thalweg_schemas::catalog::{CatalogStore, CatalogStream};
 use thalweg_schemas::files::FileFormat;
 use thalweg_schemas::reference::look_up;
+use thalweg_schemas::warehouse::Warehouse;
 use toml::Table;
 
 use crate::config::{
@@ -296,6 +300,16 @@ pub(crate) struct ReplicaFlags {
     /// For --workers group: what the names of the consumer groups begin with [default: thalweg]
     #[arg(long, value_name = "NAME")]
     group_id: Option<String>,
+}
+
+/// Opens the warehouse of the settings, and finds a stream in it.
+pub(crate) async fn open_stream(settings: &Settings, name: &str) -> Result<(Warehouse, Arc<CatalogStream>)> {
+    let name = StreamName::new(name).map_err(|e| Usage(e.to_string()))?;
+    let warehouse = settings.open_warehouse()?;
+    let catalog = CatalogStore::new(warehouse.clone()).load().await?;
+    let found = catalog.streams.get(&name).map(Arc::clone);
+    let stream = found.with_context(|| format!("the warehouse {} has no stream `{name}`", warehouse.url()))?;
+    Ok((warehouse, stream))
 }
 
 /// The format of a file.

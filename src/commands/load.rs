@@ -8,16 +8,14 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use anyhow::{Result, anyhow};
+use anyhow::Result;
 use clap::Args;
 use thalweg_batch::{LoadPlan, LoadProgress, LoadedReport, load};
 use thalweg_client::terminal;
-use thalweg_schemas::StreamName;
-use thalweg_schemas::catalog::CatalogStore;
 use thalweg_schemas::files::RowNotes;
 
 use crate::config::LogFormat;
-use crate::flags::{self, RowsFormat, RunFlags, Usage, WarehouseFlags};
+use crate::flags::{self, RowsFormat, RunFlags, WarehouseFlags};
 use crate::logging;
 
 const EXAMPLES: &str = "\
@@ -64,11 +62,7 @@ pub(crate) struct Arguments {
 pub(crate) async fn run(arguments: Arguments) -> Result<ExitCode> {
     let settings = flags::settings(&arguments.warehouse, &[flags::table(&arguments.run)])?;
     logging::start("warn", LogFormat::Text)?;
-    let name = StreamName::new(&arguments.stream).map_err(|e| Usage(e.to_string()))?;
-    let warehouse = settings.open_warehouse()?;
-    let catalog = CatalogStore::new(warehouse.clone()).load().await?;
-    let lacks = || anyhow!("the warehouse {} has no stream `{name}`", warehouse.url());
-    let stream = catalog.streams.get(&name).ok_or_else(lacks)?;
+    let (warehouse, stream) = flags::open_stream(&settings, &arguments.stream).await?;
     let plan = LoadPlan {
         from: arguments.files,
         within: None,
@@ -87,7 +81,7 @@ pub(crate) async fn run(arguments: Arguments) -> Result<ExitCode> {
             if on_terminal { terminal::err_again(&line) } else { terminal::err(&line) }
         }
     };
-    let loaded = load(&warehouse, stream, &plan, &settings.batch(), &notes, tell).await;
+    let loaded = load(&warehouse, &stream, &plan, &settings.batch(), &notes, tell).await;
     if on_terminal {
         terminal::err_again("");
     }

@@ -6,17 +6,15 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use anyhow::{Result, anyhow};
+use anyhow::Result;
 use clap::{Args, Subcommand};
 use futures::FutureExt;
 use thalweg_batch::{RetryProgress, RetryScope, retry_rejects};
 use thalweg_client::terminal;
-use thalweg_schemas::StreamName;
-use thalweg_schemas::catalog::CatalogStore;
 use thalweg_speed::{Assignment, Rereading};
 
 use crate::config::LogFormat;
-use crate::flags::{self, KafkaFlags, RunFlags, Usage, WarehouseFlags};
+use crate::flags::{self, KafkaFlags, RunFlags, WarehouseFlags};
 use crate::logging;
 
 const EXAMPLES: &str = "\
@@ -82,11 +80,7 @@ async fn retry(arguments: RetryArguments) -> Result<ExitCode> {
     let groups = [flags::table(&arguments.kafka), flags::table(&arguments.run)];
     let settings = flags::settings(&arguments.warehouse, &groups)?;
     logging::start("warn", LogFormat::Text)?;
-    let name = StreamName::new(&arguments.stream).map_err(|e| Usage(e.to_string()))?;
-    let warehouse = settings.open_warehouse()?;
-    let catalog = CatalogStore::new(warehouse.clone()).load().await?;
-    let lacks = || anyhow!("the warehouse {} has no stream `{name}`", warehouse.url());
-    let stream = catalog.streams.get(&name).ok_or_else(lacks)?;
+    let (warehouse, stream) = flags::open_stream(&settings, &arguments.stream).await?;
     let rereading = Arc::new(Rereading::new(&settings.speed(Assignment::All), &stream.definition)?);
     let scope = RetryScope { condition: arguments.condition, dry_run: arguments.dry_run };
     let mut told = Instant::now();
@@ -104,7 +98,8 @@ async fn retry(arguments: RetryArguments) -> Result<ExitCode> {
         }
         .boxed()
     };
-    let done = retry_rejects(&warehouse, stream, &scope, &settings.batch(), decode, tell).await?;
+    let name = &stream.definition.name;
+    let done = retry_rejects(&warehouse, &stream, &scope, &settings.batch(), decode, tell).await?;
     let RetryProgress { read, entered } = done;
     let left = read - entered;
     terminal::out(&match (read, arguments.dry_run) {

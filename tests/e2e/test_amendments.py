@@ -5,13 +5,16 @@ Under the second definition, they are rows. The views must then have each messag
 """
 
 import json
+import struct
+import subprocess
 import threading
 import time
 
 import pytest
 from confluent_kafka import Producer
+from harness.avro_producer import Writer, produce, record
 from harness.platform import PASSING, Platform
-from harness.thalweg import Refused, run
+from harness.thalweg import Refused, binary, environment, run
 
 PARTITIONS = 3
 START_MS = 1_767_225_600_000
@@ -222,12 +225,41 @@ def test_workers_and_replicas_take_amendments(kafka, thalweg, place, tmp_path):
     agree(list(range(0, 300, 3)))
 
 
+def test_rejects_whose_schema_was_refused(kafka, thalweg, registry, place):
+    """Messages of a schema that an operator has refused enter when the registry is to be asked for it after all."""
+    kafka.create_topic(place, 1)
+    write = Writer(registry, place, record("Sale", ("id", "long"), ("item", "string")))
+    other = Writer(registry, place, record("Sale", ("id", "long"), ("item", "string"), ("more", "long", 0)))
+    values = [{"id": n, "item": f"item {n}", "more": 1} for n in range(60)]
+    messages = [(0, (other if n % 3 == 0 else write)(value)) for n, value in enumerate(values)]
+    produce(kafka, place, messages)
+    schema = struct.unpack(">I", messages[0][1][1:5])[0]
+
+    def sales(refused, verb="CREATE"):
+        options = f"'format' 'avro'{refused}"
+        return f"{verb} EXTERNAL TABLE s (id BIGINT, item STRING) STORED AS KAFKA LOCATION '{place}' OPTIONS ({options});"
+
+    at = {"schema.registry.url": registry.url}
+    server = thalweg(kafka=at, epoch_interval="300ms", mark_interval="300ms", batch_interval="1s").start()
+    server.ddl(sales(f", 'avro.refused' '{schema}'") + "CREATE MATERIALIZED VIEW t AS SELECT count(*) AS n, sum(id) AS s FROM s")
+    count = "SELECT count(*), (SELECT count(*) FROM rejects.s), (SELECT n FROM t) FROM s"
+    server.until(lambda: server.sql(count).rows == [(40, 20, 40)], "the messages", 60)
+    server.until(lambda: sum((server.json("/v1/streams")["streams"][0]["archive_frontier"] or {}).values()) == 60, "an archive", 60)
+    lost = run("rejects", "retry", "s", *server.where(), "--kafka", "schema.registry.url=http://127.0.0.1:9")
+    assert lost.returncode == 0 and "0 of 20" in lost.stdout, lost.stdout + lost.stderr
+    server.ddl(sales("", "CREATE OR REPLACE"))
+    lost = run("rejects", "retry", "s", *server.where(), "--kafka", "schema.registry.url=http://127.0.0.1:9")
+    assert lost.returncode != 0 and "reading rejects of stream `s` again" in lost.stderr, lost.stdout + lost.stderr
+    done = retry(server.where(), "--kafka", f"schema.registry.url={registry.url}")
+    assert done == "20 of 20 rejects are rows now, 0 stay rejects"
+    taken(server, 20)
+    assert server.sql(count).rows == [(60, 0, 60)]
+    assert server.sql("SELECT s FROM t").rows == [(sum(range(60)),)]
+    assert server.sql("SELECT count(*) FROM s WHERE item <> 'item ' || CAST(id AS STRING)").rows == [(0,)]
+
+
 @pytest.mark.parametrize("seconds", [0.05, 0.15, 0.3])
 def test_a_killed_retry_enters_all_or_nothing(kafka, thalweg, place, seconds):
-    import subprocess
-
-    from harness.thalweg import binary, environment
-
     topic = Topic(kafka, place)
     topic.send(900)
     server = thalweg(epoch_interval="300ms", mark_interval="300ms", batch_interval="1s").start()
