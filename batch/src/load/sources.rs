@@ -171,13 +171,13 @@ async fn in_store(
     };
     // The part before a sign may be the beginning of a longer name.
     let is_allowed = |file: &SourceFile| within.is_none_or(|places| is_below(&file.url, places));
-    if !key.contains(['*', '?', '[']) {
-        let path = Path::parse(key).map_err(|e| e.to_string())?;
-        return match store.head(&path).await {
-            Ok(meta) => Ok(vec![file(meta)]),
-            Err(object_store::Error::NotFound { .. }) => Ok(Vec::new()),
-            Err(error) => Err(error.to_string()),
-        };
+    // A name that is there is taken as it is, whatever signs it has.
+    let path = Path::parse(key).map_err(|e| e.to_string())?;
+    match store.head(&path).await {
+        Ok(meta) => return Ok(vec![file(meta)]),
+        Err(object_store::Error::NotFound { .. }) if !key.contains(['*', '?', '[']) => return Ok(Vec::new()),
+        Err(object_store::Error::NotFound { .. }) => {}
+        Err(error) => return Err(error.to_string()),
     }
     let wanted = Pattern::new(key).map_err(|e| e.to_string())?;
     let fixed = &key[..key.find(['*', '?', '[']).unwrap_or(key.len())];
