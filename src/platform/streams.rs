@@ -8,9 +8,11 @@ use std::time::Duration;
 
 use futures::future::join_all;
 use thalweg_batch::{Archive, archive};
-use thalweg_schemas::catalog::Catalog;
+
+use thalweg_schemas::catalog::{Catalog, CatalogStream};
 use thalweg_schemas::engine::threads::Threads;
 use thalweg_schemas::realtime::snapshot::{StreamHandle, StreamSnapshot};
+use thalweg_schemas::warehouse::versions::MasterVersion;
 use thalweg_schemas::{Shared, StreamName};
 use thalweg_serving::Metrics;
 use thalweg_speed::{SpeedConfig, Upstream, record_origins};
@@ -184,17 +186,12 @@ async fn attempt(
     let Some(stream) = stream else {
         return Ok(());
     };
-    // The archive needs the origin of partitions that it does not know yet.
-    let origin = tokio::select! {
+    let opened = tokio::select! {
         () = cancel.cancelled() => return Ok(()),
-        origin = record_origins(&runner.config, &stream, &shared.catalogs, &shown.failure) => match origin {
-            // Nothing is held yet, so an end loses nothing, whatever fails meanwhile.
-            Err(_) if cancel.is_cancelled() => return Ok(()),
-            origin => origin?,
-        },
+        opened = open_archive(&stream, runner, shown) => opened,
     };
-    let mut archive = Archive::open(&shared.warehouse, &stream.definition, origin).await?;
-    let (versions, masters) = watch::channel(archive.latest().await?);
+    let (archive, newest) = opened.map_err(Stopped::while_idle)?;
+    let (versions, masters) = watch::channel(newest);
     let (requests, epochs) = mpsc::channel(EPOCHS);
     // The archive must outlive the speed layer, which sends it a last epoch. So the archive has its own token, and
     // ends by itself when all senders of epochs are dropped.
@@ -226,6 +223,20 @@ async fn attempt(
     // If both failed, the archive's failure caused the other one.
     archive_outcome?;
     Ok(speed_outcome?)
+}
+
+/// Opens the archive of a stream, which needs the origin of partitions that it does not know yet. Returns the newest
+/// version of the archive with it.
+async fn open_archive(
+    stream: &CatalogStream,
+    runner: &StreamRunner,
+    shown: &Shown,
+) -> Result<(Archive, Arc<MasterVersion>), Stopped> {
+    let shared = &runner.shared;
+    let origin = record_origins(&runner.config, stream, &shared.catalogs, &shown.failure).await?;
+    let mut archive = Archive::open(&shared.warehouse, &stream.definition, origin).await?;
+    let newest = archive.latest().await?;
+    Ok((archive, newest))
 }
 
 #[cfg(test)]

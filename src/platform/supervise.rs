@@ -15,7 +15,8 @@ use super::stopped::Stopped;
 /// Runs `attempt` repeatedly until it succeeds, is cancelled, or fails by a bug. While the part is down, `failure`
 /// holds the reason; the code that sees the part work again clears it.
 ///
-/// Errors: a failure by a bug, and the failure of the attempt that was running at `cancel`.
+/// Errors: a failure by a bug, and the failure of the attempt that was running at `cancel` if that may have lost
+/// something.
 pub(crate) async fn supervise<E: Into<Stopped>, Attempt: Future<Output = Result<(), E>>>(
     part: &str,
     cancel: &CancellationToken,
@@ -29,8 +30,10 @@ pub(crate) async fn supervise<E: Into<Stopped>, Attempt: Future<Output = Result<
             return Ok(());
         };
         let stopped: Stopped = failed.into();
-        let pause = failures.count(stopped.fault, began.elapsed()).filter(|_| !cancel.is_cancelled());
-        let Some(pause) = pause else {
+        if cancel.is_cancelled() {
+            return if stopped.loses_nothing() { Ok(()) } else { Err(stopped) };
+        }
+        let Some(pause) = failures.count(stopped.fault, began.elapsed()) else {
             return Err(stopped);
         };
         tell(part, failure, &stopped, pause);
@@ -84,14 +87,23 @@ mod tests {
         assert_eq!(outcome.await.unwrap_err().fault, Fault::Bug);
     }
 
-    #[tokio::test]
-    async fn a_failure_while_ending_is_reported() {
+    /// The outcome of a part that fails by `stopped` while it is ended.
+    async fn fails_while_ending(stopped: Stopped) -> Option<Fault> {
         let (failure, _) = watch::channel(None);
         let cancel = CancellationToken::new();
-        let outcome = supervise("x", &cancel, &failure, || async {
+        let mut failed = Some(stopped);
+        let outcome = supervise("x", &cancel, &failure, || {
             cancel.cancel();
-            Err(transient())
+            ready(Err(failed.take().unwrap()))
         });
-        assert_eq!(outcome.await.unwrap_err().fault, Fault::Transient);
+        outcome.await.err().map(|stopped| stopped.fault)
+    }
+
+    #[tokio::test]
+    async fn a_failure_while_ending_is_reported_unless_nothing_was_held() {
+        assert_eq!(fails_while_ending(transient()).await, Some(Fault::Transient));
+        assert_eq!(fails_while_ending(transient().while_idle()).await, None);
+        assert_eq!(fails_while_ending(Stopped::user("no".to_owned()).while_idle()).await, None);
+        assert_eq!(fails_while_ending(Stopped::broken("no".to_owned()).while_idle()).await, Some(Fault::Bug));
     }
 }
