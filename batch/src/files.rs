@@ -16,6 +16,7 @@ use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt, PutPayload};
 use parquet::arrow::ArrowWriter;
 use parquet::errors::ParquetError;
+use thalweg_schemas::definition::message::ROW;
 use thalweg_schemas::definition::stream::{OFFSET, PARTITION, PAYLOAD};
 use thalweg_schemas::realtime::epoch::Epoch;
 use thalweg_schemas::warehouse::parquet::writer_properties;
@@ -32,11 +33,12 @@ const PART_BYTES: usize = 8 << 20;
 /// Rows that are encoded at a time.
 const CHUNK_ROWS: usize = 64 * 1024;
 
-/// The partition and offset of a row, and the row's index in the epoch's batches.
+/// The partition and offset of a row, its number in its message, and its index in the epoch's batches.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 struct Position {
     partition: i32,
     offset: i64,
+    number: Option<i32>,
     batch: u32,
     row: u32,
 }
@@ -52,10 +54,13 @@ fn order(rows: &[RecordBatch], schema: &SchemaRef, from: &Frontier, to: &Frontie
         }
         let partitions = column::<Int32Type>(batch, PARTITION)?;
         let offsets = column::<Int64Type>(batch, OFFSET)?;
+        let numbers = batch.column_by_name(ROW).and_then(|column| column.as_primitive_opt::<Int32Type>());
+        let numbers = numbers.filter(|numbers| numbers.null_count() < numbers.len());
         for (row, (partition, offset)) in partitions.iter().zip(offsets).enumerate() {
             order.push(Position {
                 partition: *partition,
                 offset: *offset,
+                number: numbers.filter(|numbers| numbers.is_valid(row)).map(|numbers| numbers.value(row)),
                 batch: u32::try_from(index).map_err(|e| e.to_string())?,
                 row: u32::try_from(row).map_err(|e| e.to_string())?,
             });
@@ -63,7 +68,8 @@ fn order(rows: &[RecordBatch], schema: &SchemaRef, from: &Frontier, to: &Frontie
     }
     order.sort_unstable();
     for pair in order.windows(2) {
-        if (pair[0].partition, pair[0].offset) == (pair[1].partition, pair[1].offset) {
+        let place = |at: &Position| (at.partition, at.offset, at.number);
+        if place(&pair[0]) == place(&pair[1]) {
             return Err(format!("offset {} of partition {} is in it twice", pair[0].offset, pair[0].partition));
         }
     }

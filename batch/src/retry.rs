@@ -7,11 +7,12 @@
 //! Invariant: a reject enters once. The rejects are chosen in the version at which the amendment begins, and the commit
 //! lands only if no other amendment has landed since.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, StringArray};
-use arrow::compute::{filter_record_batch, is_null};
-use arrow::datatypes::{Int32Type, Int64Type, TimestampMicrosecondType};
+use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, StringArray, new_null_array};
+use arrow::compute::filter_record_batch;
+use arrow::datatypes::{DataType, Int32Type, Int64Type, TimestampMicrosecondType};
 use arrow::error::ArrowError;
 use arrow::record_batch::RecordBatch;
 use datafusion::common::DFSchema;
@@ -24,7 +25,7 @@ use futures::future::BoxFuture;
 use thalweg_schemas::algebra::{self, still_rejected, stream_column};
 use thalweg_schemas::catalog::CatalogStream;
 use thalweg_schemas::decode::Messages;
-use thalweg_schemas::definition::message::{HEADERS, KEY_BYTES, PAYLOAD, SOURCE, UNLISTED};
+use thalweg_schemas::definition::message::{HEADERS, KEY_BYTES, PAYLOAD, ROW, SOURCE, UNLISTED};
 use thalweg_schemas::definition::stream::{OFFSET, PARTITION, REJECT, StreamDefinition, TIMESTAMP};
 use thalweg_schemas::engine::session;
 use thalweg_schemas::error::Diagnostic;
@@ -114,7 +115,7 @@ async fn retry(
                 let part = batch.slice(start, TOGETHER.min(batch.num_rows() - start));
                 let read_again = |(fault, reason)| Error::ReadAgain { stream: definition.name.clone(), fault, reason };
                 let decoded = decode(messages(&part)?).await.map_err(read_again)?;
-                let rows = rows_of(&decoded).map_err(|e| broken(&e))?;
+                let rows = rows_of(&part, &decoded).map_err(|e| broken(&e))?;
                 done.read += part.num_rows() as u64;
                 done.entered += rows.num_rows() as u64;
                 if !scope.dry_run {
@@ -168,7 +169,7 @@ fn candidates(
         let condition = state.create_logical_expr(condition, &schema).map_err(refuse)?;
         chosen = chosen.filter(condition).map_err(refuse)?;
     }
-    let sorted = chosen.sort([ident(PARTITION).sort(true, false), ident(OFFSET).sort(true, false)]);
+    let sorted = chosen.sort([PARTITION, OFFSET, ROW].map(|name| ident(name).sort(true, true)));
     sorted.and_then(LogicalPlanBuilder::build).map_err(planning)
 }
 
@@ -188,7 +189,8 @@ fn messages(rejects: &RecordBatch) -> Result<Messages> {
     let partitions = column(PARTITION)?;
     let offsets = column(OFFSET)?;
     let times = column(TIMESTAMP)?;
-    let (payloads, keys, headers) = (column(PAYLOAD)?, column(KEY_BYTES)?, column(HEADERS)?);
+    let (payloads, keys, headers, numbers) = (column(PAYLOAD)?, column(KEY_BYTES)?, column(HEADERS)?, column(ROW)?);
+    let numbers = numbers.as_primitive::<Int32Type>();
     let partitions = partitions.as_primitive::<Int32Type>();
     let offsets = offsets.as_primitive::<Int64Type>();
     let times = times.as_primitive::<TimestampMicrosecondType>();
@@ -200,6 +202,9 @@ fn messages(rejects: &RecordBatch) -> Result<Messages> {
         messages.push(Partition(partitions.value(row)), Offset(offsets.value(row)), time_ms, payload);
         if keys.is_valid(row) {
             messages.set_key(keys.value(row));
+        }
+        if numbers.is_valid(row) {
+            messages.set_row(numbers.value(row));
         }
         if headers.is_valid(row) {
             let of_row = headers.value(row);
@@ -213,18 +218,37 @@ fn messages(rejects: &RecordBatch) -> Result<Messages> {
     Ok(messages)
 }
 
-/// The rows of a decoded batch, each with its reject as its source.
-fn rows_of(decoded: &RecordBatch) -> Result<RecordBatch, ArrowError> {
+/// The rows that `rejects` have become in `decoded`, each with its reject as its source. A reject that was a whole
+/// message leaves all of its rows out if one of them is still a reject, because none of them would be a reject
+/// afterwards.
+fn rows_of(rejects: &RecordBatch, decoded: &RecordBatch) -> Result<RecordBatch, ArrowError> {
     let reasons = decoded.column_by_name(REJECT).ok_or_else(|| ArrowError::SchemaError(REJECT.to_owned()))?;
-    let keep: BooleanArray = is_null(reasons)?;
+    let places = |batch: &RecordBatch| {
+        let partitions = batch[PARTITION].as_primitive::<Int32Type>().clone();
+        let offsets = batch[OFFSET].as_primitive::<Int64Type>().clone();
+        move |row: usize| (partitions.value(row), offsets.value(row))
+    };
+    let (place, rejected_at) = (places(decoded), places(rejects));
+    let parts = rejects[ROW].as_primitive::<Int32Type>();
+    let whole: BTreeSet<_> = (0..rejects.num_rows()).filter(|row| parts.is_null(*row)).map(rejected_at).collect();
+    let still = (0..decoded.num_rows()).filter(|row| reasons.is_valid(*row)).map(&place);
+    let still: BTreeSet<_> = still.filter(|place| whole.contains(place)).collect();
+    let keep: BooleanArray =
+        (0..decoded.num_rows()).map(|row| Some(reasons.is_null(row) && !still.contains(&place(row)))).collect();
     let rows = filter_record_batch(decoded, &keep)?;
-    let partitions = rows[PARTITION].as_primitive::<Int32Type>().values();
-    let offsets = rows[OFFSET].as_primitive::<Int64Type>().values();
-    let sources = partitions.iter().zip(offsets).map(|(partition, offset)| format!("{partition}:{offset}"));
+    let place = places(&rows);
+    let numbers = rows[ROW].as_primitive::<Int32Type>();
+    let sources = (0..rows.num_rows()).map(|row| {
+        let (partition, offset) = place(row);
+        match whole.contains(&(partition, offset)) {
+            true => format!("{partition}:{offset}"),
+            false => format!("{partition}:{offset}:{}", numbers.value(row)),
+        }
+    });
     let sources: ArrayRef = Arc::new(StringArray::from_iter_values(sources));
-    let at = rows.schema().index_of(SOURCE)?;
     let mut arrays = rows.columns().to_vec();
-    arrays[at] = sources;
+    arrays[rows.schema().index_of(SOURCE)?] = sources;
+    arrays[rows.schema().index_of(ROW)?] = new_null_array(&DataType::Int32, rows.num_rows());
     RecordBatch::try_new(rows.schema(), arrays)
 }
 

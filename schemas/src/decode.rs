@@ -5,8 +5,8 @@
 //! and no message is lost silently. Rows keep their key and headers, and their payload too unless the stream says
 //! otherwise.
 //!
-//! Invariant: for any bytes, the batch has one row per message, in the order of the messages. A row's content depends
-//! only on its own message.
+//! Invariant: for any bytes, the batch has one row per message, in the order of the messages, unless the stream says
+//! that messages have other numbers of rows. A row's content depends only on its own message.
 
 mod fields;
 mod numbers;
@@ -15,7 +15,9 @@ mod texts;
 pub(crate) mod times;
 
 mod messages;
+mod origins;
 
+mod base64;
 mod columns;
 mod inferred;
 
@@ -37,12 +39,12 @@ use std::sync::Arc;
 use arrow::array::{
     Array, ArrayRef, Int32Array, Int64Array, StringBuilder, TimestampMicrosecondArray, UInt32Array, new_null_array,
 };
-use arrow::compute::take;
+use arrow::compute::{take, take_record_batch};
 use arrow::datatypes::{DataType, Schema, SchemaRef};
 use arrow::error::ArrowError;
 use arrow::record_batch::{RecordBatch, RecordBatchOptions};
 
-use crate::definition::message::KeptPart;
+use crate::definition::message::{KeptPart, MessageOptions, Tombstones};
 use crate::definition::stream::{RecordFormat, StreamDefinition};
 use crate::{Error, Offset, Partition, Result, StreamName};
 use avro::AvroReader;
@@ -50,6 +52,7 @@ use columns::ColumnBuilder;
 use csv::{CsvReader, Separator};
 use fields::FieldNames;
 use json::JsonReader;
+use origins::RowOrigins;
 use protobuf::ProtobufReader;
 use raw::RawReader;
 
@@ -71,10 +74,12 @@ type Reason = Cow<'static, str>;
 /// The result of a format's reader for a run of messages.
 #[derive(Debug)]
 struct Parsed {
-    /// The declared columns, one row per message. The values of a reject are undefined.
+    /// The declared columns. The values of a reject are undefined.
     columns: RecordBatch,
-    /// Why each message could not be read; `None` for messages that could.
+    /// Why each row could not be read; `None` for rows that could.
     reasons: Vec<Option<Reason>>,
+    /// Where the rows are from; `None` if there is one per message.
+    origins: Option<RowOrigins>,
 }
 
 impl Parsed {
@@ -84,7 +89,21 @@ impl Parsed {
     fn new(of: &SchemaRef, columns: Vec<ColumnBuilder>, reasons: Vec<Option<Reason>>) -> Result<Self, ArrowError> {
         let arrays = columns.into_iter().map(ColumnBuilder::finish).collect::<Result<_, _>>()?;
         let rows = RecordBatchOptions::new().with_row_count(Some(reasons.len()));
-        Ok(Self { columns: RecordBatch::try_new_with_options(Arc::clone(of), arrays, &rows)?, reasons })
+        Ok(Self { columns: RecordBatch::try_new_with_options(Arc::clone(of), arrays, &rows)?, reasons, origins: None })
+    }
+
+    /// The rows of messages with a payload. There is one row per message.
+    fn without_tombstones(self, messages: &Messages) -> Result<Self, ArrowError> {
+        let origins = RowOrigins::of_payloads(messages);
+        let kept = UInt32Array::from(origins.messages().to_vec());
+        let columns = take_record_batch(&self.columns, &kept)?;
+        let reasons = kept.values().iter().map(|at| self.reasons[*at as usize].clone()).collect();
+        Ok(Self { columns, reasons, origins: Some(origins) })
+    }
+
+    /// The same rows from these places.
+    fn from(self, origins: RowOrigins) -> Self {
+        Self { origins: Some(origins), ..self }
     }
 }
 
@@ -93,7 +112,7 @@ impl Parsed {
 enum FormatReader {
     Avro(AvroReader),
     Csv(CsvReader),
-    Json(JsonReader),
+    Json(Box<JsonReader>),
     Protobuf(ProtobufReader),
     Raw(RawReader),
 }
@@ -107,18 +126,21 @@ pub struct Decoder {
     row_schema: SchemaRef,
     reader: FormatReader,
     keep: KeptPart,
+    tombstones: Tombstones,
 }
 
 impl Decoder {
     /// Errors: [`Error::Decode`] if the stream's format has no reader for a column's type.
     pub fn new(stream: &StreamDefinition) -> Result<Self> {
         let columns = nullable(&stream.columns);
-        let (units, avro, protobuf) = (&stream.messages.units, &stream.messages.avro, &stream.messages.protobuf);
+        let MessageOptions { json, avro, protobuf, tombstones, units, keep } = &stream.messages;
         let reader = match stream.format {
             RecordFormat::Avro => AvroReader::new(columns, units, avro).map(FormatReader::Avro),
             RecordFormat::Csv => CsvReader::new(columns, units, Separator::Comma).map(FormatReader::Csv),
             RecordFormat::Tsv => CsvReader::new(columns, units, Separator::Tab).map(FormatReader::Csv),
-            RecordFormat::Json => JsonReader::new(columns, units).map(FormatReader::Json),
+            RecordFormat::Json => {
+                JsonReader::new(columns, units, *json, *tombstones).map(|reader| FormatReader::Json(Box::new(reader)))
+            }
             RecordFormat::Protobuf => ProtobufReader::new(columns, units, protobuf).map(FormatReader::Protobuf),
             RecordFormat::Raw => RawReader::new(columns).map(FormatReader::Raw),
         };
@@ -128,7 +150,8 @@ impl Decoder {
             columns: Arc::clone(&stream.columns),
             reader: reader.map_err(|e| failed(&stream.name, &row_schema, &e))?,
             row_schema,
-            keep: stream.messages.keep,
+            keep: *keep,
+            tombstones: *tombstones,
         })
     }
 
@@ -161,9 +184,13 @@ impl Decoder {
             FormatReader::Protobuf(reader) => reader.read(messages),
             FormatReader::Raw(reader) => reader.read(messages),
         };
-        let mut parsed = parsed.map_err(|e| failed(&self.stream, &self.row_schema, &e))?;
+        let failed = |e| failed(&self.stream, &self.row_schema, &e);
+        let mut parsed = parsed.map_err(failed)?;
+        if self.tombstones == Tombstones::Skip && parsed.origins.is_none() {
+            parsed = parsed.without_tombstones(messages).map_err(failed)?;
+        }
         self.enforce_not_null(&mut parsed);
-        self.assemble(messages, &parsed).map_err(|e| failed(&self.stream, &self.row_schema, &e))
+        self.assemble(messages, &parsed).map_err(failed)
     }
 
     /// Turns a row into a reject if a `NOT NULL` column has no value.
@@ -184,11 +211,16 @@ impl Decoder {
     /// Combines the leading columns, the declared columns and the parts of the message into one batch.
     fn assemble(&self, messages: &Messages, parsed: &Parsed) -> Result<Decoded, ArrowError> {
         let rejects = parsed.reasons.iter().filter(|r| r.is_some()).count();
-        let mut arrays: Vec<ArrayRef> = vec![
+        let position: [ArrayRef; 3] = [
             Arc::new(Int32Array::from(messages.partitions().to_vec())),
             Arc::new(Int64Array::from(messages.offsets().to_vec())),
             Arc::new(TimestampMicrosecondArray::from_iter(messages.timestamps_us())),
         ];
+        let of_rows = |array: ArrayRef| match &parsed.origins {
+            None => Ok(array),
+            Some(origins) => origins.take(&array),
+        };
+        let mut arrays = position.into_iter().map(of_rows).collect::<Result<Vec<ArrayRef>, _>>()?;
         if rejects == 0 {
             arrays.extend(parsed.columns.columns().iter().map(Arc::clone));
         } else {
@@ -203,13 +235,19 @@ impl Decoder {
             reasons.append_option(reason.as_deref());
         }
         arrays.push(Arc::new(reasons.finish()));
-        arrays.push(match self.keep {
-            KeptPart::Message => messages.payloads()?,
-            KeptPart::Row => messages.payloads_of(parsed.reasons.iter().map(Option::is_some)),
+        let kept = || parsed.reasons.iter().map(|reason| self.keep == KeptPart::Message || reason.is_some());
+        arrays.push(match (&parsed.origins, self.keep) {
+            (Some(origins), _) => origins.payloads(messages, kept()),
+            (None, KeptPart::Message) => messages.payloads()?,
+            (None, KeptPart::Row) => messages.payloads_of(kept()),
         });
-        arrays.push(messages.keys()?);
-        arrays.push(messages.headers()?);
-        arrays.push(new_null_array(&DataType::Utf8, messages.len()));
+        arrays.push(of_rows(messages.keys()?)?);
+        arrays.push(of_rows(messages.headers()?)?);
+        arrays.push(new_null_array(&DataType::Utf8, parsed.reasons.len()));
+        arrays.push(match &parsed.origins {
+            Some(origins) => origins.rows(),
+            None => new_null_array(&DataType::Int32, parsed.reasons.len()),
+        });
         Ok(Decoded { rows: RecordBatch::try_new(Arc::clone(&self.row_schema), arrays)?, rejects })
     }
 }

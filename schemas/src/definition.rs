@@ -34,6 +34,7 @@ pub mod repeats;
 mod registry_options;
 
 mod avro_options;
+mod json_options;
 mod protobuf_options;
 
 mod column;

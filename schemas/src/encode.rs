@@ -11,11 +11,11 @@ use arrow::record_batch::RecordBatch;
 
 use crate::decode::RegisteredSchema;
 use crate::decode::avro::AvroWriter;
-use crate::definition::message::TimestampUnits;
+use crate::definition::message::{BytesForm, Envelope, TimestampUnits};
 use crate::definition::stream::{RecordFormat, StreamDefinition};
 use crate::definition::types::sql_name;
 use crate::{Error, Result};
-use json::JsonWriter;
+use json::{JsonWriter, WrittenForm};
 use lines::LineWriter;
 
 /// Byte strings end to end; a string may be absent.
@@ -84,7 +84,13 @@ impl MessageEncoder {
             RecordFormat::Avro => AvroWriter::new(&stream.columns, &units, &stream.messages.avro)
                 .map(|writer| FormatWriter::Avro(Box::new(writer)))
                 .map_err(|reason| Error::Encode { stream: stream.name.clone(), reason })?,
-            RecordFormat::Json => FormatWriter::Json(JsonWriter::new(stream.columns.fields(), &units)),
+            RecordFormat::Json if stream.messages.json.envelope != Envelope::None => {
+                let reason = "messages in an envelope are written by Kafka Connect, and not here".to_owned();
+                return Err(Error::Encode { stream: stream.name.clone(), reason });
+            }
+            RecordFormat::Json => {
+                FormatWriter::Json(JsonWriter::new(stream.columns.fields(), &units, stream.messages.json.bytes))
+            }
             RecordFormat::Csv => FormatWriter::Line(LineWriter::new(stream.columns.fields(), &units, b',')),
             RecordFormat::Tsv => FormatWriter::Line(LineWriter::new(stream.columns.fields(), &units, b'\t')),
             RecordFormat::Protobuf => {
@@ -109,7 +115,7 @@ impl MessageEncoder {
     /// The encoder of JSON objects with the fields of `columns`, which have canonical types.
     pub fn json(columns: &SchemaRef) -> Self {
         let units = TimestampUnits::default();
-        let writer = FormatWriter::Json(JsonWriter::new(columns.fields(), &units));
+        let writer = FormatWriter::Json(JsonWriter::new(columns.fields(), &units, BytesForm::default()));
         Self { columns: SchemaRef::clone(columns), units, writer }
     }
 
@@ -158,7 +164,8 @@ impl MessageEncoder {
                 _ if array.is_null(row) => false,
                 _ => {
                     let mut text = Vec::new();
-                    json::write(array, row, self.units.of(field.name()), &mut text)?;
+                    let form = WrittenForm { unit: self.units.of(field.name()), bytes: BytesForm::default() };
+                    json::write(array, row, form, &mut text)?;
                     texts.bytes.extend(text.into_iter().filter(|byte| *byte != b'"'));
                     true
                 }

@@ -8,6 +8,7 @@
 //! Invariant: the plans are plain projections, filters, unions and the algebra's aggregates, inlined into the query,
 //! so DataFusion's own rules push filters and columns into both sides.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use arrow::datatypes::Schema;
@@ -15,6 +16,7 @@ use datafusion::error::DataFusionError;
 use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder};
 use datafusion::prelude::ident;
 use thalweg_schemas::algebra::{batches, between, scan, still_rejected, stream_column};
+use thalweg_schemas::definition::message::ROW;
 use thalweg_schemas::definition::stream::REJECT;
 use thalweg_schemas::warehouse::parquet::ParquetFiles;
 use thalweg_schemas::warehouse::versions::DataFile;
@@ -101,16 +103,27 @@ pub(crate) fn rows(pin: &Pin, rows: &PinnedRows, schema: &Schema) -> SharedResul
 ///
 /// Errors: [`SharedError::RunPlan`].
 pub(crate) fn rejects(pin: &Pin, rows: &PinnedRows, schema: &Schema) -> SharedResult<LogicalPlan> {
-    let rejects = table(pin, rows, ident(REJECT).is_not_null(), schema)?;
+    let is_reject = || ident(REJECT).is_not_null();
     let retried = pin.frontier.within([Partition::RETRIED]);
     let none = Frontier::new();
     if retried.stands_at(&none) {
-        return Ok(rejects);
+        return table(pin, rows, is_reject(), schema);
     }
+    let definition = &pin.stream.definition;
     let files = rows.master.files.iter().filter(|file| file.touches(&none, &retried)).cloned().collect();
-    let name = format!("{} amendments below {retried}", pin.stream.definition.name);
-    let files = Arc::new(ParquetFiles::new(pin.stream.definition.row_schema(), files));
-    still_rejected(rejects, between(scan(&name, files)?, &none, &retried)?)
+    let name = format!("{} amendments below {retried}", definition.name);
+    let files = Arc::new(ParquetFiles::new(definition.row_schema(), files));
+    let amendments = between(scan(&name, files)?, &none, &retried)?;
+    if !definition.messages.has_several_rows() || schema.field_with_name(ROW).is_ok() {
+        return still_rejected(table(pin, rows, is_reject(), schema)?, amendments);
+    }
+    // A reject is a part of its message, so its number is needed although the query does not ask for it.
+    let row = definition.reject_schema_with(&BTreeSet::from([ROW]));
+    let row = row.field_with_name(ROW).map_err(|e| planning(e.into()))?.clone();
+    let numbered = Schema::new(schema.fields().iter().map(|f| f.as_ref().clone()).chain([row]).collect::<Vec<_>>());
+    let rejects = still_rejected(table(pin, rows, is_reject(), &numbered)?, amendments)?;
+    let columns = schema.fields().iter().map(|field| ident(field.name()));
+    LogicalPlanBuilder::from(rejects).project(columns).and_then(LogicalPlanBuilder::build).map_err(planning)
 }
 
 fn table(pin: &Pin, rows: &PinnedRows, keep: Expr, schema: &Schema) -> SharedResult<LogicalPlan> {

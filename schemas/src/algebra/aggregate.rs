@@ -16,10 +16,9 @@ use datafusion::physical_expr::aggregate::{AggregateFunctionExpr, LoweredAggrega
 
 use super::accumulator::{Input, Output};
 use super::rounding::magnitudes;
-use super::split_plan::position_column;
+use super::split_plan::{position_column, positions};
 use super::state_function::StateFunction;
 use super::support::{Equality, accept};
-use crate::definition::stream::{OFFSET, PARTITION};
 use crate::{Error, Result, ViewName};
 
 /// One aggregate of a view, in its forms.
@@ -112,13 +111,14 @@ fn lower(expr: &Expr, rows: &LogicalPlan) -> PlanResult<Arc<AggregateFunctionExp
     .aggregate)
 }
 
-/// Appends `_partition, _offset` to the ordering keys, so that no two rows tie.
+/// Appends `_partition, _offset` to the ordering keys, and `_row` if messages have several rows, so that no two rows
+/// tie.
 ///
 /// A key that repeats an earlier key orders nothing and is left out. The engine simplifies both keys and drops the
 /// second one; if this function kept it, the rows and the accumulator would disagree on the number of keys.
 fn break_ties(mut call: AggregateFunction, rows: &LogicalPlan) -> PlanResult<AggregateFunction> {
     let mut keys = std::mem::take(&mut call.params.order_by);
-    for name in [PARTITION, OFFSET] {
+    for name in positions(rows) {
         let column = Expr::Column(position_column(rows, name)?);
         keys.push(Sort::new(column, true, false));
     }

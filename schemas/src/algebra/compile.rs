@@ -27,7 +27,7 @@ use super::prepared::{InputTable, PreparedPlan};
 use super::split_plan::{check_expressions, find_aggregate, position_column, replace_aggregate, replace_scan};
 use super::storage::{StorageFunction, stored_type};
 use super::table_aggregate::TableAggregate;
-use crate::definition::message::UNLISTED;
+use crate::definition::message::{ROW, UNLISTED};
 use crate::definition::stream::{PARTITION, StreamDefinition};
 use crate::definition::syntax;
 use crate::definition::view::ViewDefinition;
@@ -89,7 +89,11 @@ impl ViewPlan {
         let dialect = state.config_options().sql_parser.dialect;
         let mut statement = state.sql_to_statement(query, &dialect).map_err(planning)?;
         check_groupings(&statement, places)?;
-        let named = syntax::mentioned(&statement);
+        let mut named = syntax::mentioned(&statement);
+        if stream.messages.has_several_rows() {
+            // Ordered aggregates need it.
+            named.insert(ROW);
+        }
         syntax::rewrite(&mut statement, |_| named.iter().copied().collect())?;
         let table = Arc::new(EmptyTable::new(stream.table_schema_with(&named)));
         session.register_table(stream.name.as_str(), table).map_err(planning)?;

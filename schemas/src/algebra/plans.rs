@@ -13,10 +13,10 @@ use datafusion::execution::SendableRecordBatchStream;
 use datafusion::execution::context::SessionState;
 use datafusion::logical_expr::{Expr, JoinType, LogicalPlan, LogicalPlanBuilder, Operator, binary_expr, cast, lit};
 use datafusion::physical_plan::execute_stream;
-use datafusion::prelude::ident;
+use datafusion::prelude::{coalesce, ident};
 use futures::TryStreamExt;
 
-use crate::definition::message::SOURCE;
+use crate::definition::message::{ROW, SOURCE};
 use crate::definition::stream::{OFFSET, PARTITION};
 use crate::{Error, Frontier, Result};
 
@@ -58,13 +58,16 @@ pub fn between(rows: LogicalPlan, from: &Frontier, to: &Frontier) -> Result<Logi
 }
 
 /// The `rejects` that were not read again with success. `amendments` are the rows of [`Partition::RETRIED`], each of
-/// which names its reject in its column `_source`.
+/// which names its reject in its column `_source`. Rejects with a column `_row` can be a part of their message.
 ///
 /// Errors: [`Error::RunPlan`].
 pub fn still_rejected(rejects: LogicalPlan, amendments: LogicalPlan) -> Result<LogicalPlan> {
     let text = |column: Expr| cast(column, DataType::Utf8);
-    let colon = binary_expr(text(ident(PARTITION)), Operator::StringConcat, lit(":"));
-    let place = binary_expr(colon, Operator::StringConcat, text(ident(OFFSET)));
+    let joined = |left: Expr, right: Expr| binary_expr(left, Operator::StringConcat, right);
+    let mut place = joined(joined(text(ident(PARTITION)), lit(":")), text(ident(OFFSET)));
+    if rejects.schema().has_column_with_unqualified_name(ROW) {
+        place = joined(place, coalesce(vec![joined(lit(":"), text(ident(ROW))), lit("")]));
+    }
     let named = || {
         let right = LogicalPlanBuilder::from(amendments).project([ident(SOURCE).alias(AMENDED)])?.build()?;
         let keys = (vec![place], vec![ident(AMENDED)]);

@@ -20,7 +20,7 @@ use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder, Volatility
 use datafusion::sql::sqlparser::keywords::Keyword;
 
 use super::places::QueryPlaces;
-use crate::definition::message::{KEY, KEY_BYTES};
+use crate::definition::message::{KEY, KEY_BYTES, ROW};
 use crate::definition::stream::{OFFSET, PARTITION, REJECT};
 use crate::error::TextSpan;
 use crate::{Error, Result};
@@ -229,14 +229,14 @@ pub(super) fn replace_keyed_aggregate(
 }
 
 /// Returns the plan `input` over `rows` (of a stream's row schema) in place of the stream's scan. Rejects are left
-/// out, and `_partition` and `_offset` are carried up to the top.
+/// out, and the columns with the position of a row are carried up to the top.
 pub(super) fn replace_scan(input: &LogicalPlan, rows: LogicalPlan) -> PlanResult<LogicalPlan> {
     match input {
         LogicalPlan::TableScan(scan) => as_stream_table(scan, rows),
         LogicalPlan::Projection(projection) => {
             let below = replace_scan(&projection.input, rows)?;
             let mut exprs = projection.expr.clone();
-            for name in [PARTITION, OFFSET] {
+            for name in positions(&below) {
                 let position = Expr::Column(position_column(&below, name)?);
                 if !exprs.contains(&position) {
                     exprs.push(position);
@@ -279,6 +279,12 @@ pub fn stream_column(rows: &LogicalPlan, name: &str) -> PlanResult<Expr> {
         KEY_BYTES => Expr::Column(position_column(rows, KEY)?),
         _ => Expr::Column(position_column(rows, name)?),
     })
+}
+
+/// The columns that order the rows of `plan` as they were read: `_row` too, if `plan` has it.
+pub(super) fn positions(plan: &LogicalPlan) -> impl Iterator<Item = &'static str> + use<> {
+    let row = plan.schema().has_column_with_unqualified_name(ROW).then_some(ROW);
+    [PARTITION, OFFSET].into_iter().chain(row)
 }
 
 /// Finds the column called `name` in a plan's output, whatever its qualifier.

@@ -87,15 +87,7 @@ pub(super) fn decimal(value: i128, from: u32, precision: u8, to: i8) -> Result<i
     }
 }
 
-/// The number in two's complement, the highest byte first; zero in no bytes.
+/// As [`numbers::big_endian`], with the reason in words.
 pub(super) fn big_endian(digits: &[u8]) -> Result<i128, ValueError> {
-    let sign = if digits.first().is_some_and(|first| *first >= 0x80) { 0xff } else { 0 };
-    let (above, kept) = digits.split_at(digits.len().saturating_sub(16));
-    let mut number = [sign; 16];
-    number[16 - kept.len()..].copy_from_slice(kept);
-    let number = i128::from_be_bytes(number);
-    match above.iter().all(|byte| *byte == sign) && (number < 0) == (sign == 0xff) {
-        true => Ok(number),
-        false => Err(numbers::explain(NumberError::Range).into()),
-    }
+    numbers::big_endian(digits).map_err(|error| numbers::explain(error).into())
 }

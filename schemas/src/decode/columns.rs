@@ -16,11 +16,12 @@ use arrow::datatypes::{DataType, Field, FieldRef, Fields, TimeUnit};
 use arrow::error::ArrowError;
 use serde_json::value::RawValue;
 
+use super::base64;
 use super::fields::{FieldNames, FieldValues};
 use super::numbers::{self, NumberError};
 use super::texts;
 use super::times::{self, TimeError};
-use crate::definition::message::TimestampUnit;
+use crate::definition::message::{BytesForm, DecimalForm, TimestampUnit};
 use crate::definition::types::sql_name;
 
 /// Why a value is not of its column's type, as the end of a sentence: "the value of `a` is not a valid INT: …".
@@ -42,9 +43,9 @@ pub(super) enum ColumnBuilder {
     Int64(Int64Builder),
     Float32(Float32Builder),
     Float64(Float64Builder),
-    Decimal(Decimal128Builder, u8, i8),
+    Decimal(Decimal128Builder, u8, i8, DecimalForm),
     Text(StringBuilder),
-    Bytes(BinaryBuilder),
+    Bytes(BinaryBuilder, BytesForm),
     Date(Date32Builder),
     Timestamp(TimestampMicrosecondBuilder, TimestampUnit),
     List(Box<List>),
@@ -89,9 +90,10 @@ impl ColumnBuilder {
                 Decimal128Builder::with_capacity(rows).with_data_type(data_type.clone()),
                 *precision,
                 *scale,
+                DecimalForm::default(),
             ),
             T::Utf8 => Self::Text(StringBuilder::with_capacity(rows, rows * 8)),
-            T::Binary => Self::Bytes(BinaryBuilder::with_capacity(rows, rows * 8)),
+            T::Binary => Self::Bytes(BinaryBuilder::with_capacity(rows, rows * 8), BytesForm::default()),
             T::Date32 => Self::Date(Date32Builder::with_capacity(rows)),
             T::Timestamp(TimeUnit::Microsecond, _) => Self::Timestamp(
                 TimestampMicrosecondBuilder::with_capacity(rows).with_data_type(data_type.clone()),
@@ -116,6 +118,17 @@ impl ColumnBuilder {
         })
     }
 
+    /// Reads strings of bytes and decimals in these forms from now on, at any depth.
+    pub(super) fn read_as(&mut self, bytes: BytesForm, decimals: DecimalForm) {
+        match self {
+            Self::Bytes(_, form) => *form = bytes,
+            Self::Decimal(_, _, _, form) => *form = decimals,
+            Self::List(list) => list.items.read_as(bytes, decimals),
+            Self::Struct(object) => object.columns.iter_mut().for_each(|column| column.read_as(bytes, decimals)),
+            _ => {}
+        }
+    }
+
     /// Appends the value of `raw`, one JSON value. `None` appends null.
     pub(super) fn append(&mut self, raw: Option<&str>) -> Result<(), ValueError> {
         let raw = raw.filter(|raw| *raw != "null");
@@ -136,10 +149,13 @@ impl ColumnBuilder {
             Self::Int64(builder) => number(builder, raw, numbers::whole),
             Self::Float32(builder) => float(builder, raw, [f32::NAN, f32::INFINITY]),
             Self::Float64(builder) => float(builder, raw, [f64::NAN, f64::INFINITY]),
-            Self::Decimal(builder, precision, scale) => number(builder, raw, |text| {
-                let value = numbers::scaled(text, *scale)?;
+            Self::Decimal(builder, precision, scale, form) => value(builder, raw, |raw| {
+                let value = match form {
+                    DecimalForm::Base64 if raw.starts_with(['"', '{']) => base64::decimal(raw, *scale)?,
+                    _ => numbers::scaled(&digits(raw)?, *scale).map_err(explain)?,
+                };
                 let limit = 10u128.pow(u32::from(*precision));
-                if value.unsigned_abs() < limit { Ok(value) } else { Err(NumberError::Range) }
+                if value.unsigned_abs() < limit { Ok(value) } else { Err(explain(NumberError::Range)) }
             }),
             Self::Text(builder) => {
                 let text = raw.map(text).transpose();
@@ -149,8 +165,11 @@ impl ColumnBuilder {
                 }
                 text.map(|_| ())
             }
-            Self::Bytes(builder) => {
-                let read = |raw| texts::bytes(&text(raw)?).ok_or(NOT_HEXADECIMAL);
+            Self::Bytes(builder, form) => {
+                let read = |raw| match form {
+                    BytesForm::Hexadecimal => texts::bytes(&text(raw)?).ok_or(NOT_HEXADECIMAL),
+                    BytesForm::Base64 => base64::bytes(&text(raw)?).map_err(ValueError::from),
+                };
                 let bytes = raw.map(read).transpose();
                 match &bytes {
                     Ok(bytes) => builder.append_option(bytes.as_deref()),
@@ -194,7 +213,7 @@ impl ColumnBuilder {
             Self::Float64(builder) => builder.append_null(),
             Self::Decimal(builder, ..) => builder.append_null(),
             Self::Text(builder) => builder.append_null(),
-            Self::Bytes(builder) => builder.append_null(),
+            Self::Bytes(builder, _) => builder.append_null(),
             Self::Date(builder) => builder.append_null(),
             Self::Timestamp(builder, _) => builder.append_null(),
             Self::List(list) => {
@@ -220,7 +239,7 @@ impl ColumnBuilder {
             Self::Float64(mut builder) => Arc::new(builder.finish()),
             Self::Decimal(mut builder, ..) => Arc::new(builder.finish()),
             Self::Text(mut builder) => Arc::new(builder.finish()),
-            Self::Bytes(mut builder) => Arc::new(builder.finish()),
+            Self::Bytes(mut builder, _) => Arc::new(builder.finish()),
             Self::Date(mut builder) => Arc::new(builder.finish()),
             Self::Timestamp(mut builder, _) => Arc::new(builder.finish()),
             Self::List(list) => {

@@ -102,6 +102,8 @@ pub struct Messages {
     header_ends: Vec<usize>,
     header_names: ByteStrings,
     header_values: ByteStrings,
+    /// The rows that messages are, if they are rows of a message that was split before.
+    rows: BTreeMap<usize, i32>,
 }
 
 /// A message, without its headers.
@@ -139,6 +141,11 @@ impl Messages {
         self.keys.fill_last(key);
     }
 
+    /// Says that the message that was added last is this row of a message that was split before.
+    pub fn set_row(&mut self, row: i32) {
+        self.rows.insert(self.len().saturating_sub(1), row);
+    }
+
     /// Adds a header to the message that was added last.
     pub fn add_header(&mut self, name: &str, value: Option<&[u8]>) {
         if let Some(end) = self.header_ends.last_mut() {
@@ -159,6 +166,9 @@ impl Messages {
             kept.push(partition, offset, self.timestamps_ms[at], self.payloads.found(at));
             if let Some(key) = self.keys.found(at) {
                 kept.set_key(key);
+            }
+            if let Some(row) = self.row(at) {
+                kept.set_row(row);
             }
             let start = if at == 0 { 0 } else { self.header_ends[at - 1] };
             for header in start..self.header_ends[at] {
@@ -211,6 +221,7 @@ impl Messages {
         self.offsets.clear();
         self.timestamps_ms.clear();
         self.header_ends.clear();
+        self.rows.clear();
         for column in [&mut self.keys, &mut self.payloads, &mut self.header_names, &mut self.header_values] {
             column.clear();
         }
@@ -237,6 +248,11 @@ impl Messages {
     /// True if message `at` has a payload, which may be empty.
     pub(super) fn has_payload(&self, at: usize) -> bool {
         self.payloads.present[at]
+    }
+
+    /// The row that message `at` is, if it is a row of a message that was split before.
+    pub(super) fn row(&self, at: usize) -> Option<i32> {
+        self.rows.get(&at).copied()
     }
 
     /// The value of the first header `name` of message `at`.

@@ -25,6 +25,19 @@ pub(super) fn explain(error: NumberError) -> &'static str {
     }
 }
 
+/// The number in two's complement, the highest byte first; zero in no bytes.
+pub(super) fn big_endian(digits: &[u8]) -> Result<i128, NumberError> {
+    let sign = if digits.first().is_some_and(|first| *first >= 0x80) { 0xff } else { 0 };
+    let (above, kept) = digits.split_at(digits.len().saturating_sub(16));
+    let mut number = [sign; 16];
+    number[16 - kept.len()..].copy_from_slice(kept);
+    let number = i128::from_be_bytes(number);
+    match above.iter().all(|byte| *byte == sign) && (number < 0) == (sign == 0xff) {
+        true => Ok(number),
+        false => Err(NumberError::Range),
+    }
+}
+
 /// The value of `text`, a whole number by JSON's grammar: `1`, `1.0`, `12e2`.
 pub(super) fn whole<T: TryFrom<i64>>(text: &str) -> Result<T, NumberError> {
     let value = match short(text) {

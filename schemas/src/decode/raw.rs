@@ -51,6 +51,6 @@ impl RawReader {
             }
             _ => (Arc::clone(&payloads), vec![None; payloads.len()]),
         };
-        Ok(Parsed { columns: RecordBatch::try_new(Arc::clone(&self.columns), vec![column])?, reasons })
+        Ok(Parsed { columns: RecordBatch::try_new(Arc::clone(&self.columns), vec![column])?, reasons, origins: None })
     }
 }

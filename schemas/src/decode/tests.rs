@@ -9,6 +9,7 @@ mod protobuf;
 mod protobuf_beside;
 mod protobuf_schemas;
 mod raw;
+mod shapes;
 mod syntax;
 mod values;
 
@@ -44,7 +45,7 @@ fn messages<'a>(payloads: impl IntoIterator<Item = &'a [u8]>) -> Messages {
 fn show(decoded: &Decoded) -> Vec<String> {
     let rows = &decoded.rows;
     let options = FormatOptions::default().with_null("null");
-    let columns = rows.num_columns() - 5;
+    let columns = rows.num_columns() - 6;
     let reasons = rows.column(columns).as_string::<i32>();
     (0..rows.num_rows())
         .map(|row| {

@@ -11,6 +11,7 @@ use datafusion::sql::sqlparser::keywords::Keyword;
 
 use crate::definition::avro_options::{self, read_avro};
 use crate::definition::column;
+use crate::definition::json_options::{self, read_json, read_tombstones, set_units_of_envelope};
 use crate::definition::kafka_options::KAFKA;
 use crate::definition::message::{KeptPart, MessageOptions, TimestampUnit, TimestampUnits};
 use crate::definition::pieces::Piece;
@@ -31,12 +32,17 @@ const TIMESTAMP_UNIT: &str = "timestamp_unit";
 const UNIT_OF: &str = "timestamp_unit.";
 const KEEP: &str = "keep";
 /// Every option but librdkafka's properties and the units of columns.
-const NAMES: [&str; 13] = [
+const NAMES: [&str; 18] = [
     FORMAT,
     EVENT_TIME,
     CONNECTION,
     TIMESTAMP_UNIT,
     KEEP,
+    json_options::TOMBSTONES,
+    json_options::ENVELOPE,
+    json_options::ROWS,
+    json_options::BYTES,
+    json_options::DECIMALS,
     avro_options::FRAMING,
     avro_options::SCHEMA,
     avro_options::REFUSED,
@@ -85,10 +91,15 @@ pub(super) fn create_stream(create: CreateExternalTable, piece: &Piece<'_>) -> R
         )
         .at(value_of(CONNECTION)));
     }
+    let json = read_json(&mut options, format, piece)?;
+    let mut units = read_units(&mut options, &columns, piece)?;
+    set_units_of_envelope(&mut units, &columns, json.envelope);
     let messages = MessageOptions {
+        json,
         avro: read_avro(&mut options, format, piece)?,
         protobuf: Box::new(read_protobuf(&mut options, format, piece)?),
-        units: read_units(&mut options, &columns, piece)?,
+        tombstones: read_tombstones(&mut options, format, json.envelope, piece)?,
+        units,
         keep: read_keep(&mut options, format, piece)?,
     };
     let statement = Statement::CreateStream {

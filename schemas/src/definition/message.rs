@@ -20,25 +20,30 @@ pub const PAYLOAD: &str = "_payload";
 /// has the reject's partition and offset, `3:1042`; a row of a file has the file and its row, `URL#17`.
 pub const SOURCE: &str = "_source";
 
+/// The place of a row in its message, from 0; null in a stream whose messages have one row each, and for an amendment.
+pub const ROW: &str = "_row";
+
 /// The columns of a stream that only a query which names them sees.
-pub const UNLISTED: [&str; 5] = [KEY, KEY_BYTES, HEADERS, PAYLOAD, SOURCE];
+pub const UNLISTED: [&str; 6] = [KEY, KEY_BYTES, HEADERS, PAYLOAD, SOURCE, ROW];
 
 /// The unlisted column `name` as queries see it.
 pub(crate) fn unlisted_field(name: &str) -> Field {
     let data_type = match name {
         KEY | SOURCE => DataType::Utf8,
         HEADERS => headers_type(),
+        ROW => DataType::Int32,
         _ => DataType::Binary,
     };
     Field::new(name, data_type, true)
 }
 
 /// The columns of the archive behind `_payload`.
-pub(crate) fn added_fields() -> [Field; 3] {
+pub(crate) fn added_fields() -> [Field; 4] {
     [
         Field::new(KEY, DataType::Binary, true),
         Field::new(HEADERS, headers_type(), true),
         Field::new(SOURCE, DataType::Utf8, true),
+        Field::new(ROW, DataType::Int32, true),
     ]
 }
 
@@ -209,12 +214,80 @@ pub struct ProtobufOptions {
     pub refused: BTreeSet<u32>,
 }
 
+/// What is around the object with the columns of a row.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Envelope {
+    #[default]
+    None,
+    /// The schema and the payload of Kafka Connect's JsonConverter.
+    Connect,
+    /// A change event of Debezium, with or without the envelope of Connect.
+    Debezium,
+}
+
+/// How many objects a message has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum MessageRows {
+    #[default]
+    One,
+    /// The items of a JSON array, or one object.
+    Array,
+    /// One object a line.
+    Lines,
+}
+
+/// How a JSON string holds the value of a BYTEA.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum BytesForm {
+    #[default]
+    Hexadecimal,
+    Base64,
+}
+
+/// How a JSON string holds the value of a DECIMAL.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum DecimalForm {
+    #[default]
+    Number,
+    /// The value without its decimal point, as the bytes of a big-endian two's complement in base64. The column has
+    /// the scale.
+    Base64,
+}
+
+/// How a stream reads JSON.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct JsonOptions {
+    pub envelope: Envelope,
+    pub rows: MessageRows,
+    pub bytes: BytesForm,
+    pub decimals: DecimalForm,
+}
+
+/// What becomes of a message without a payload.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Tombstones {
+    /// The format's reader gets the message: it is a reject, or a row of raw messages without a value.
+    #[default]
+    Read,
+    /// The message has no row.
+    Skip,
+}
+
 /// How a stream reads and keeps messages.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct MessageOptions {
+    pub json: JsonOptions,
     pub avro: AvroOptions,
     /// Boxed, because definitions are moved and nearly none has it.
     pub protobuf: Box<ProtobufOptions>,
+    pub tombstones: Tombstones,
     pub units: TimestampUnits,
     pub keep: KeptPart,
+}
+
+impl MessageOptions {
+    /// True if a message can have more than one row.
+    pub fn has_several_rows(&self) -> bool {
+        self.json.rows != MessageRows::One
+    }
 }

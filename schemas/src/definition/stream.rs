@@ -94,7 +94,7 @@ impl StreamDefinition {
     }
 
     /// The schema of the archive: `_partition, _offset, _timestamp`, the columns (all nullable), `_reject, _payload,
-    /// _key, _headers, _source`.
+    /// _key, _headers, _source, _row`.
     pub fn row_schema(&self) -> SchemaRef {
         let mut fields = leading_fields();
         fields.extend(self.columns.fields().iter().map(|f| Field::new(f.name(), f.data_type().clone(), true)));

@@ -3,7 +3,7 @@
 //! | column | is written as |
 //! |---|---|
 //! | numbers | a number with all of its digits; `"NaN"`, `"Infinity"` and `"-Infinity"` as text |
-//! | BYTEA | hexadecimal digits |
+//! | BYTEA | hexadecimal digits, or base64 if the stream says so |
 //! | DATE | `2024-05-01` |
 //! | TIMESTAMP | a number, if the stream says that its numbers are `s`, `ms` or `ns`; otherwise ISO 8601 |
 //! | lists, STRUCT | lists, with null for items without a value; objects |
@@ -19,23 +19,33 @@ use arrow::datatypes::{
     TimestampMicrosecondType,
 };
 use arrow::record_batch::RecordBatch;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use chrono::{DateTime, Datelike, NaiveDate, Timelike};
 
 use crate::decode::times::{self, TIMES};
-use crate::definition::message::{TimestampUnit, TimestampUnits};
+use crate::definition::message::{BytesForm, TimestampUnit, TimestampUnits};
 use crate::definition::types::sql_name;
 
 /// Writes the rows of a batch.
 #[derive(Debug)]
 pub(super) struct JsonWriter {
-    /// By column: the key with its colon, and the unit of numbers that are times.
-    columns: Vec<(Vec<u8>, TimestampUnit)>,
+    /// By column: the key with its colon, and the form of its values.
+    columns: Vec<(Vec<u8>, WrittenForm)>,
     names: Vec<String>,
 }
 
+/// The forms of values that a stream chooses.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct WrittenForm {
+    /// The unit of numbers that are times.
+    pub(super) unit: TimestampUnit,
+    pub(super) bytes: BytesForm,
+}
+
 impl JsonWriter {
-    pub(super) fn new(fields: &Fields, units: &TimestampUnits) -> Self {
-        let column = |name: &String| (key(name), units.of(name));
+    pub(super) fn new(fields: &Fields, units: &TimestampUnits, bytes: BytesForm) -> Self {
+        let column = |name: &String| (key(name), WrittenForm { unit: units.of(name), bytes });
         let names: Vec<String> = fields.iter().map(|field| field.name().clone()).collect();
         Self { columns: names.iter().map(column).collect(), names }
     }
@@ -45,14 +55,14 @@ impl JsonWriter {
     /// Errors: a value has no form that would be read back.
     pub(super) fn write(&self, rows: &RecordBatch, row: usize, out: &mut Vec<u8>) -> Result<(), String> {
         let mut separator = b'{';
-        for (at, (array, (key, unit))) in rows.columns().iter().zip(&self.columns).enumerate() {
+        for (at, (array, (key, form))) in rows.columns().iter().zip(&self.columns).enumerate() {
             if array.is_null(row) {
                 continue;
             }
             out.push(separator);
             separator = b',';
             out.extend_from_slice(key);
-            write(array, row, *unit, out).map_err(|why| refusal(&self.names[at], array.data_type(), &why))?;
+            write(array, row, *form, out).map_err(|why| refusal(&self.names[at], array.data_type(), &why))?;
         }
         close(separator, out);
         Ok(())
@@ -91,7 +101,7 @@ fn put(out: &mut Vec<u8>, text: fmt::Arguments<'_>) {
 /// Appends a value with a canonical type.
 ///
 /// Errors: why the value has no form that would be read back, as a clause.
-pub(super) fn write(array: &dyn Array, row: usize, unit: TimestampUnit, out: &mut Vec<u8>) -> Result<(), String> {
+pub(super) fn write(array: &dyn Array, row: usize, form: WrittenForm, out: &mut Vec<u8>) -> Result<(), String> {
     use DataType as T;
     if array.is_null(row) {
         out.extend_from_slice(b"null");
@@ -122,9 +132,11 @@ pub(super) fn write(array: &dyn Array, row: usize, unit: TimestampUnit, out: &mu
         }
         T::Utf8 => quote(array.as_string::<i32>().value(row), out),
         T::Binary => {
+            let bytes = array.as_binary::<i32>().value(row);
             out.push(b'"');
-            for byte in array.as_binary::<i32>().value(row) {
-                put(out, format_args!("{byte:02x}"));
+            match form.bytes {
+                BytesForm::Hexadecimal => bytes.iter().for_each(|byte| put(out, format_args!("{byte:02x}"))),
+                BytesForm::Base64 => out.extend_from_slice(STANDARD.encode(bytes).as_bytes()),
             }
             out.push(b'"');
         }
@@ -133,7 +145,7 @@ pub(super) fn write(array: &dyn Array, row: usize, unit: TimestampUnit, out: &mu
             let date = times::in_range(days.into()).ok().and_then(date).ok_or(RANGE)?;
             put(out, format_args!("\"{:04}-{:02}-{:02}\"", date.year(), date.month(), date.day()));
         }
-        T::Timestamp(..) => put_time(array.as_primitive::<TimestampMicrosecondType>().value(row), unit, out)?,
+        T::Timestamp(..) => put_time(array.as_primitive::<TimestampMicrosecondType>().value(row), form.unit, out)?,
         T::List(_) => {
             let items = array.as_list::<i32>().value(row);
             out.push(b'[');
@@ -141,11 +153,11 @@ pub(super) fn write(array: &dyn Array, row: usize, unit: TimestampUnit, out: &mu
                 if at > 0 {
                     out.push(b',');
                 }
-                write(&items, at, unit, out).map_err(|why| format!("item {}: {why}", at + 1))?;
+                write(&items, at, form, out).map_err(|why| format!("item {}: {why}", at + 1))?;
             }
             out.push(b']');
         }
-        T::Struct(fields) => put_object(array.as_struct(), fields, row, unit, out)?,
+        T::Struct(fields) => put_object(array.as_struct(), fields, row, form, out)?,
         other => return Err(format!("{other} is no type of a stream")),
     }
     Ok(())
@@ -157,7 +169,7 @@ fn put_object(
     object: &StructArray,
     fields: &Fields,
     row: usize,
-    unit: TimestampUnit,
+    form: WrittenForm,
     out: &mut Vec<u8>,
 ) -> Result<(), String> {
     let mut separator = b'{';
@@ -169,7 +181,7 @@ fn put_object(
         separator = b',';
         quote(field.name(), out);
         out.push(b':');
-        write(array, row, unit, out).map_err(|why| format!("`{}`: {why}", field.name()))?;
+        write(array, row, form, out).map_err(|why| format!("`{}`: {why}", field.name()))?;
     }
     close(separator, out);
     Ok(())

@@ -6,8 +6,8 @@ use arrow::array::Array;
 use arrow::datatypes::{DataType, Fields};
 use arrow::record_batch::RecordBatch;
 
-use super::json;
-use crate::definition::message::{TimestampUnit, TimestampUnits};
+use super::json::{self, WrittenForm};
+use crate::definition::message::{BytesForm, TimestampUnit, TimestampUnits};
 
 /// Writes the rows of a batch.
 #[derive(Debug)]
@@ -65,7 +65,7 @@ impl LineWriter {
 /// A value as JSON has it, without the quotes around a text.
 fn text(array: &dyn Array, row: usize, unit: TimestampUnit) -> Result<String, String> {
     let mut value = Vec::new();
-    json::write(array, row, unit, &mut value)?;
+    json::write(array, row, WrittenForm { unit, bytes: BytesForm::default() }, &mut value)?;
     let is_text = value.first() == Some(&b'"') && !matches!(array.data_type(), DataType::List(_) | DataType::Struct(_));
     let text = match is_text {
         true => serde_json::from_slice(&value).ok(),

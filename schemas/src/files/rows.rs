@@ -14,7 +14,7 @@ use arrow::record_batch::RecordBatch;
 use super::bad_rows::{BadRows, broken};
 use super::format::FileRows;
 use crate::decode::{Decoder, Messages, match_columns};
-use crate::definition::message::KeptPart;
+use crate::definition::message::{JsonOptions, KeptPart, Tombstones};
 use crate::definition::stream::{REJECT, RecordFormat, StreamDefinition};
 use crate::definition::types::canonical;
 use crate::encode::MessageEncoder;
@@ -48,6 +48,9 @@ impl RowReader {
         let mut as_json: StreamDefinition = stream.clone();
         as_json.format = RecordFormat::Json;
         as_json.messages.keep = KeptPart::Row;
+        // A file has no envelopes and no tombstones, and bytes in hexadecimal digits.
+        as_json.messages.json = JsonOptions::default();
+        as_json.messages.tombstones = Tombstones::default();
         Ok(Self {
             bad,
             columns: Arc::clone(&stream.columns),

@@ -24,6 +24,7 @@ use thalweg_schemas::algebra::{TableAggregate, batches, between, collect, scan};
 use thalweg_schemas::api::runs::RunMode;
 use thalweg_schemas::catalog::{Catalog, CompiledView};
 use thalweg_schemas::definition::message::UNLISTED;
+use thalweg_schemas::definition::stream::StreamDefinition;
 use thalweg_schemas::engine::session;
 use thalweg_schemas::realtime::epoch::{Epoch, EpochOutcome};
 use thalweg_schemas::warehouse::Warehouse;
@@ -38,6 +39,7 @@ use super::rows::{Place, places, rows, stream};
 /// Shared by all steps of one history.
 struct Setting {
     warehouse: Warehouse,
+    stream: StreamDefinition,
     catalog: Catalog,
     view: Arc<CompiledView>,
     state: SessionState,
@@ -51,23 +53,26 @@ struct Setting {
 pub(crate) async fn check(seed: u64, rng: &mut StdRng, query: &Query) {
     // The output is shown only if the test fails, also after a panic in a worker thread.
     println!("LAW_SEED={seed}: {}", query.view);
-    let (places, end) = places(rng);
-    let all = rows(rng, &places);
-    let setting = setting(rng, query).await;
+    let stream = stream(rng.random_bool(0.4));
+    let (places, end) = places(rng, stream.messages.has_several_rows());
+    let all = rows(rng, &stream, &places);
+    let setting = setting(rng, &stream, query).await;
     let context = format!("LAW_SEED={seed}: {}", query.view);
 
-    let mut archive = Archive::open(&setting.warehouse, &stream(), Frontier::new())
-        .await
-        .unwrap_or_else(|e| panic!("{context}: {e}"));
+    let mut archive =
+        Archive::open(&setting.warehouse, &stream, Frontier::new()).await.unwrap_or_else(|e| panic!("{context}: {e}"));
     let mut read = 0;
     let mut at: Frontier = end.partitions().map(|p| (p, Offset(0))).collect();
     let mut ends = vec![(0, at.clone())];
     for _ in 0..rng.random_range(0..5) {
         let upto = rng.random_range(read..=places.len());
+        // An epoch ends behind a message.
+        let rest = places[upto..].iter().take_while(|place| upto > read && place.shares_message(&places[upto - 1]));
+        let upto = upto + rest.count();
         let to = position(&at, &places[read..upto]);
         let mark = rng.random_bool(0.6);
         let epoch = Epoch {
-            stream: stream().name,
+            stream: stream.name.clone(),
             from: at.clone(),
             to: to.clone(),
             rows: slices(rng, &all, read, upto),
@@ -80,7 +85,7 @@ pub(crate) async fn check(seed: u64, rng: &mut StdRng, query: &Query) {
         (read, at) = (upto, to);
         ends.push((read, at.clone()));
         if rng.random_bool(0.3) {
-            archive = Archive::open(&setting.warehouse, &stream(), Frontier::new()).await.unwrap();
+            archive = Archive::open(&setting.warehouse, &stream, Frontier::new()).await.unwrap();
         }
         if rng.random_bool(0.6) {
             recompute(rng, &setting, &context).await;
@@ -89,18 +94,18 @@ pub(crate) async fn check(seed: u64, rng: &mut StdRng, query: &Query) {
             // An answer in the middle of the history: everything below the archive frontier.
             let states = states(rng, &setting, &mut archive, &all, &ends, (read, &at)).await;
             let got = answer(&setting, states).await;
-            let expect = whole(query, &all, read).await;
+            let expect = whole(query, &stream, &all, read).await;
             compare(&got, &expect, query, &context);
         }
     }
     let states = states(rng, &setting, &mut archive, &all, &ends, (places.len(), &end)).await;
     let got = answer(&setting, states.clone()).await;
-    let expect = whole(query, &all, places.len()).await;
+    let expect = whole(query, &stream, &all, places.len()).await;
     compare(&got, &expect, query, &context);
     if let Some(coarser) = &query.coarser {
         let context = format!("{context}; rolled up: {}", coarser.view);
         let got = rolled_up(&setting, states, coarser, &context).await;
-        let expect = whole(coarser, &all, places.len()).await;
+        let expect = whole(coarser, &stream, &all, places.len()).await;
         compare(&got, &expect, coarser, &context);
     }
 }
@@ -120,14 +125,14 @@ fn compare(got: &Answered<Vec<RecordBatch>>, expect: &Answered<Vec<Vec<RecordBat
     }
 }
 
-async fn setting(rng: &mut StdRng, query: &Query) -> Setting {
+async fn setting(rng: &mut StdRng, stream: &StreamDefinition, query: &Query) -> Setting {
     let folder = tempfile::tempdir().unwrap();
     let warehouse = if rng.random_bool(0.5) {
         Warehouse::open(folder.path().to_str().unwrap(), &BTreeMap::new()).unwrap()
     } else {
         warehouse_in_memory()
     };
-    let catalog = definitions::catalog(stream(), Frontier::new(), &[("v", &query.view)]).await;
+    let catalog = definitions::catalog(stream.clone(), Frontier::new(), &[("v", &query.view)]).await;
     let view = definitions::view(&catalog, "v");
     let bounded = rng.random_bool(0.5);
     let memory = bounded.then_some(32 << 20);
@@ -143,6 +148,7 @@ async fn setting(rng: &mut StdRng, query: &Query) -> Setting {
             ..BatchConfig::default()
         },
         warehouse,
+        stream: stream.clone(),
         catalog,
         view,
         _folder: folder,
@@ -238,7 +244,7 @@ async fn rolled_up(
     context: &str,
 ) -> Answered<Vec<RecordBatch>> {
     let session = SessionContext::new_with_state(setting.state.clone());
-    let events = EmptyTable::new(stream().table_schema_with(&UNLISTED.into()));
+    let events = EmptyTable::new(setting.stream.table_schema_with(&UNLISTED.into()));
     session.register_table("events", Arc::new(events)).unwrap();
     let state = session.state();
     let plan = state.create_logical_plan(&coarser.view).await.unwrap_or_else(|e| panic!("{context}: {e}"));
@@ -266,7 +272,7 @@ fn out_of_range(error: impl std::fmt::Display) -> String {
 /// Computes the states of the archived rows above `cut`, as a restart does.
 async fn rebuild(setting: &Setting, master: &MasterVersion, cut: &Frontier) -> Vec<RecordBatch> {
     let plan = &setting.view.plan;
-    let files = ParquetFiles::new(stream().row_schema(), master.files.to_vec());
+    let files = ParquetFiles::new(setting.stream.row_schema(), master.files.to_vec());
     let rows = scan("archive", Arc::new(files)).unwrap();
     let rows = between(rows, cut, &master.frontier).unwrap();
     run(setting, plan.update(rows).unwrap()).await
@@ -279,13 +285,18 @@ async fn run(setting: &Setting, plan: LogicalPlan) -> Vec<RecordBatch> {
         .unwrap_or_else(|e| panic!("{}: {e}\n{text}", setting.view.definition.query))
 }
 
-/// Runs one query for each aggregate over the first `count` messages, by DataFusion alone.
-async fn whole(query: &Query, all: &RecordBatch, count: usize) -> Answered<Vec<Vec<RecordBatch>>> {
+/// Runs one query for each aggregate over the first `count` rows, by DataFusion alone.
+async fn whole(
+    query: &Query,
+    stream: &StreamDefinition,
+    all: &RecordBatch,
+    count: usize,
+) -> Answered<Vec<Vec<RecordBatch>>> {
     let read = all.slice(0, count);
     let read = concat_batches(&read.schema(), [&read]).unwrap();
     let kept = is_null(read.column_by_name("_reject").unwrap()).unwrap();
     let kept = filter_record_batch(&read, &kept).unwrap();
-    let schema = stream().table_schema_with(&UNLISTED.into());
+    let schema = stream.table_schema_with(&UNLISTED.into());
     let keys = kept.column_by_name("_key").unwrap();
     let texts = keys.as_binary::<i32>().iter().map(|key| key.and_then(|key| std::str::from_utf8(key).ok()));
     let texts: ArrayRef = Arc::new(texts.collect::<StringArray>());

@@ -137,7 +137,7 @@ const AGGREGATES: &[(&str, Judge)] = &[
     ("first_value(i ORDER BY t/*ties*/) IGNORE NULLS", Exact),
     ("last_value(s ORDER BY day/*ties*/) IGNORE NULLS", Exact),
     ("first_value(bin ORDER BY f/*ties*/)", Exact),
-    ("first_value(s ORDER BY _offset, _partition)", Exact),
+    ("first_value(s ORDER BY _offset, _partition, _row)", Exact),
     ("array_agg(i ORDER BY t/*ties*/)", Exact),
     ("array_agg(s ORDER BY f DESC/*ties*/) FILTER (WHERE b)", Exact),
     ("array_agg(DISTINCT s ORDER BY s)", Exact),
@@ -226,7 +226,7 @@ fn query(groups: &[&str], aggregates: &[(&str, Judge)], filter: &str, having: &s
     };
     let alone = |(call, judge): &(&str, Judge)| {
         let mut items = keys.clone();
-        let mut call = call.replace(TIES, ", _partition, _offset");
+        let mut call = call.replace(TIES, ", _partition, _offset, _row");
         for (float, total) in FLOAT_ORDER {
             call = call.replace(float, total);
         }

@@ -14,10 +14,12 @@ use rand::Rng;
 use rand::rngs::StdRng;
 use rand::seq::IndexedRandom;
 use thalweg_kit::definitions;
+use thalweg_schemas::definition::message::{MessageRows, ROW};
 use thalweg_schemas::definition::stream::StreamDefinition;
 use thalweg_schemas::{Frontier, Offset, Partition};
 
-pub(crate) fn stream() -> StreamDefinition {
+/// A stream whose messages have one row each, or `several`.
+pub(crate) fn stream(several: bool) -> StreamDefinition {
     let columns = [
         ("k", DataType::Utf8),
         ("small", DataType::Int16),
@@ -35,7 +37,11 @@ pub(crate) fn stream() -> StreamDefinition {
         ("doc", DataType::Struct(doc_fields())),
         ("tags", DataType::List(Arc::new(tag()))),
     ];
-    definitions::stream("events", &columns)
+    let mut stream = definitions::stream("events", &columns);
+    if several {
+        stream.messages.json.rows = MessageRows::Array;
+    }
+    stream
 }
 
 fn doc_fields() -> Fields {
@@ -46,33 +52,47 @@ fn tag() -> Field {
     Field::new("element", DataType::Utf8, true)
 }
 
-/// The partition and offset of one message. Places are listed in the order of reading.
+/// The partition and offset of a message, and the number of one of its rows if it has several. Places are listed in
+/// the order of reading.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Place {
     pub(crate) partition: Partition,
     pub(crate) offset: Offset,
+    row: Option<i32>,
+}
+
+impl Place {
+    /// True if both are rows of one message.
+    pub(crate) fn shares_message(&self, other: &Self) -> bool {
+        (self.partition, self.offset) == (other.partition, other.offset)
+    }
 }
 
 /// Makes up to 240 messages in up to four partitions, read in a random order of partitions. Some partitions may be
 /// those of amendments. The frontier covers trailing gaps, as transaction markers leave them, and partitions without
-/// any message.
-pub(crate) fn places(rng: &mut StdRng) -> (Vec<Place>, Frontier) {
+/// any message. With `several`, a message has up to four rows, or none.
+pub(crate) fn places(rng: &mut StdRng, several: bool) -> (Vec<Place>, Frontier) {
     let partitions = rng.random_range(1..=4);
     let mut next: Vec<i64> = (0..partitions).map(|_| rng.random_range(0..3)).collect();
     let amended = rng.random_range(0..=2);
     let partition = |p: usize| Partition(p as i32 - amended);
     let count = *[0, 1, 7, 40, 240].choose(rng).unwrap();
-    let places = (0..count)
-        .map(|_| {
-            let p = rng.random_range(0..partitions);
-            if rng.random_bool(0.1) {
-                next[p] += rng.random_range(1..5);
-            }
-            let offset = Offset(next[p]);
-            next[p] += 1;
-            Place { partition: partition(p), offset }
-        })
-        .collect();
+    let mut places = Vec::new();
+    while places.len() < count {
+        let p = rng.random_range(0..partitions);
+        if rng.random_bool(0.1) {
+            next[p] += rng.random_range(1..5);
+        }
+        let (partition, offset) = (partition(p), Offset(next[p]));
+        next[p] += 1;
+        // An amendment is a row of its own.
+        if several && !partition.is_amended() {
+            let rows = rng.random_range(0..=4);
+            places.extend((0..rows).map(|row| Place { partition, offset, row: Some(row) }));
+        } else {
+            places.push(Place { partition, offset, row: None });
+        }
+    }
     let frontier = next.iter().enumerate();
     let frontier = frontier.map(|(p, next)| (partition(p), Offset(next + rng.random_range(0..2)))).collect();
     (places, frontier)
@@ -132,8 +152,8 @@ fn tags(rng: &mut StdRng, n: usize) -> ArrayRef {
     Arc::new(lists.finish())
 }
 
-/// Makes rows of the stream's row schema at `places`. About one in fifteen is a reject.
-pub(crate) fn rows(rng: &mut StdRng, places: &[Place]) -> RecordBatch {
+/// Makes rows of the row schema of `stream` at `places`. About one in fifteen is a reject.
+pub(crate) fn rows(rng: &mut StdRng, stream: &StreamDefinition, places: &[Place]) -> RecordBatch {
     let n = places.len();
     let rejected: Vec<bool> = (0..n).map(|_| rng.random_bool(0.07)).collect();
     let long = "the same thirty-two bytes, then: ";
@@ -193,9 +213,13 @@ pub(crate) fn rows(rng: &mut StdRng, places: &[Place]) -> RecordBatch {
     all.push(Arc::new(BinaryArray::from_iter(rejected.iter().map(|r| r.then_some(&b"\xff{"[..])))));
     let keys: [&[u8]; 4] = [b"k1", b"", "\u{e4}".as_bytes(), b"\xff\x00"];
     all.push(Arc::new(BinaryArray::from_iter(column(rng, n, |r| pick(r, &keys)))));
-    let schema = stream().row_schema();
+    let schema = stream.row_schema();
+    let numbers: ArrayRef = Arc::new(places.iter().map(|place| place.row).collect::<Int32Array>());
     // Headers and sources.
-    let rest = schema.fields().iter().skip(all.len()).map(|field| new_null_array(field.data_type(), n));
+    let rest = schema.fields().iter().skip(all.len()).map(|field| match field.name().as_str() {
+        ROW => Arc::clone(&numbers),
+        _ => new_null_array(field.data_type(), n),
+    });
     all.extend(rest.collect::<Vec<_>>());
     RecordBatch::try_new(schema, all).unwrap()
 }

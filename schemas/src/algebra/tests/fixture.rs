@@ -94,6 +94,7 @@ pub(super) fn rows() -> RecordBatch {
         Arc::new(BinaryArray::from_iter(ROWS.map(|r| r.2.map(str::as_bytes)))),
         new_null_array(stream_definition().row_schema().field(13).data_type(), ROWS.len()),
         new_null_array(&DataType::Utf8, ROWS.len()),
+        new_null_array(&DataType::Int32, ROWS.len()),
     ];
     RecordBatch::try_new(stream_definition().row_schema(), columns).unwrap()
 }

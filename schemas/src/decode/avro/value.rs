@@ -82,7 +82,7 @@ pub(super) fn append(
         // Nearest, as the specification promotes them.
         (From::Int | From::Long, To::Float32(builder)) => put(builder, whole(source, bytes).map(|n| n as f32)),
         (From::Int | From::Long, To::Float64(builder)) => put(builder, whole(source, bytes).map(|n| n as f64)),
-        (From::Int | From::Long, To::Decimal(builder, precision, scale)) => {
+        (From::Int | From::Long, To::Decimal(builder, precision, scale, _)) => {
             put(builder, whole(source, bytes).and_then(|n| decimal(i128::from(n), 0, *precision, *scale)))
         }
         (From::Int | From::Moment, To::Timestamp(builder, unit)) => {
@@ -100,7 +100,7 @@ pub(super) fn append(
             put(builder, bytes.long().and_then(|n| time(times::micros_of_declared(n, *unit), *unit)))
         }
         (From::Time(unit), To::Int64(builder)) => put(builder, time_of_day(bytes, *unit)),
-        (From::Decimal { scale, size }, To::Decimal(builder, precision, to)) => {
+        (From::Decimal { scale, size }, To::Decimal(builder, precision, to, _)) => {
             put(builder, unscaled(bytes, *size).and_then(|n| decimal(n, *scale, *precision, *to)))
         }
         (source, To::Text(builder)) => {
@@ -108,7 +108,7 @@ pub(super) fn append(
             builder.append_option(text.as_deref().ok());
             text.map(drop)
         }
-        (From::Bytes | From::Fixed(_), To::Bytes(builder)) => {
+        (From::Bytes | From::Fixed(_), To::Bytes(builder, _)) => {
             let value = match source {
                 From::Fixed(size) => bytes.take(*size),
                 _ => bytes.bytes(),

@@ -165,11 +165,11 @@ pub(super) fn append_known(
             text.map(drop)
         }
         (KnownType::Date, To::Date(builder)) => put(builder, first_fields(schema, id, parts, depth).and_then(date)),
-        (KnownType::BinaryDecimal, To::Decimal(builder, precision, scale)) => {
+        (KnownType::BinaryDecimal, To::Decimal(builder, precision, scale, _)) => {
             let found = first_fields(schema, id, parts, depth);
             put(builder, found.and_then(|found| binary_decimal(found, *precision, *scale)))
         }
-        (KnownType::TextDecimal, To::Decimal(builder, precision, scale)) => {
+        (KnownType::TextDecimal, To::Decimal(builder, precision, scale, _)) => {
             let found = only_field(schema, id, parts, depth);
             put(builder, found.and_then(|found| text_decimal(bytes(found), *precision, *scale)))
         }

@@ -360,7 +360,7 @@ fn append_scalar(
             builder.append_option(text.as_ref().ok());
             text.map(drop)
         }
-        (From::Bytes, To::Bytes(builder), RawValue::Bytes(bytes)) => {
+        (From::Bytes, To::Bytes(builder, _), RawValue::Bytes(bytes)) => {
             builder.append_value(bytes);
             Ok(())
         }

@@ -52,7 +52,9 @@ pub(super) fn append_whole(column: &mut ColumnBuilder, number: Result<i128, Valu
         // Nearest.
         To::Float32(builder) => put(builder, number.map(|n| n as f32)),
         To::Float64(builder) => put(builder, number.map(|n| n as f64)),
-        To::Decimal(builder, precision, scale) => put(builder, number.and_then(|n| decimal(n, 0, *precision, *scale))),
+        To::Decimal(builder, precision, scale, _) => {
+            put(builder, number.and_then(|n| decimal(n, 0, *precision, *scale)))
+        }
         To::Timestamp(builder, unit) => {
             put(builder, number.and_then(long).and_then(|n| time(times::micros_of_whole(n, *unit), *unit)))
         }
