@@ -17,6 +17,8 @@ mod logging;
 
 mod signals;
 
+mod proposal;
+
 mod platform;
 
 mod commands;

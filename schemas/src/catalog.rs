@@ -23,6 +23,8 @@ pub(crate) mod change;
 
 mod define;
 
+mod opening;
+
 mod store;
 
 mod follow;
@@ -39,6 +41,7 @@ pub use comments::Comments;
 pub use define::define_stream;
 pub use follow::CatalogFollower;
 pub use kept::{KeptEntry, RestOfFile};
+pub use opening::{FindColumns, FoundColumns, is_open, with_columns};
 pub use store::CatalogStore;
 
 /// One version of the catalog. Version 0 is empty and has no file.

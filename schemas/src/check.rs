@@ -96,7 +96,10 @@ impl Check {
                 }
                 Err(error) => {
                     // A name in a DROP need not be defined in these texts.
-                    if matches!(placed.statement, Statement::CreateStream { .. } | Statement::CreateView { .. }) {
+                    if matches!(
+                        placed.statement,
+                        Statement::CreateStream { .. } | Statement::CreateOpenStream(_) | Statement::CreateView { .. }
+                    ) {
                         self.broken.extend(piece.created_name());
                     }
                     self.failed(piece, &placed, &error).await;
@@ -120,6 +123,7 @@ impl Check {
         match statement {
             Statement::CreateView { definition, .. } => self.diagnosed(piece, definition).await.unwrap_or_default(),
             Statement::CreateStream { .. }
+            | Statement::CreateOpenStream(_)
             | Statement::AddColumns { .. }
             | Statement::DropStream { .. }
             | Statement::DropView { .. }

@@ -133,7 +133,7 @@ impl Decoder {
     /// Errors: [`Error::Decode`] if the stream's format has no reader for a column's type.
     pub fn new(stream: &StreamDefinition) -> Result<Self> {
         let columns = nullable(&stream.columns);
-        let MessageOptions { json, avro, protobuf, tombstones, units, keep } = &stream.messages;
+        let MessageOptions { json, avro, protobuf, tombstones, evolves: _, units, keep } = &stream.messages;
         let reader = match stream.format {
             RecordFormat::Avro => AvroReader::new(columns, units, avro).map(FormatReader::Avro),
             RecordFormat::Csv => CsvReader::new(columns, units, Separator::Comma).map(FormatReader::Csv),

@@ -42,6 +42,7 @@ mod comment;
 mod copy_from;
 mod create_stream;
 mod create_view;
+pub mod open_stream;
 
 pub(crate) mod alter_stream;
 

@@ -90,6 +90,7 @@ impl World {
                     async move { Ok((format!("1 rows of {} have entered", files.from), vec!["a note".to_owned()])) },
                 )
             }),
+            columns: Arc::new(|_| Box::pin(async { Ok(("(a INT)".to_owned(), vec!["a guess".to_owned()])) })),
             batch: Arc::new(|request| Box::pin(async move { Ok(RunList { runs: vec![ran("totals", request.full)] }) })),
             metrics: Arc::new(Metrics::new()),
             settings: Arc::from([]),

@@ -11,8 +11,8 @@ use std::time::Duration;
 use futures::future::BoxFuture;
 use thalweg_schemas::api::audits::AuditList;
 use thalweg_schemas::api::runs::RunList;
-use thalweg_schemas::catalog::{Catalog, CompiledView};
-use thalweg_schemas::definition::statement::CopiedFiles;
+use thalweg_schemas::catalog::{Catalog, CompiledView, FoundColumns};
+use thalweg_schemas::definition::statement::{CopiedFiles, OpenStream};
 use thalweg_schemas::realtime::snapshot::{StreamHandle, StreamSnapshot};
 use thalweg_schemas::warehouse::versions::{Masters, Published};
 use thalweg_schemas::{Fault, Shared, StreamName, ViewName};
@@ -161,6 +161,8 @@ pub struct Sources {
     pub audit: Call<Option<ViewName>, AuditList>,
     /// `COPY stream FROM 'files'`; the answer says what was loaded, and what is to be known of the files.
     pub load: Call<CopiedFiles, (String, Vec<String>)>,
+    /// The columns of a stream that is created without.
+    pub columns: Call<OpenStream, FoundColumns>,
     /// `POST /v1/batch/run`.
     pub batch: Call<BatchRequest, RunList>,
     pub metrics: Arc<Metrics>,

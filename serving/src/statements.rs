@@ -10,8 +10,9 @@ use std::time::Duration;
 use arrow::array::{ArrayRef, StringArray};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use arrow::record_batch::RecordBatch;
-use futures::stream;
+use futures::{FutureExt, TryFutureExt, stream};
 use thalweg_schemas::Error as SharedError;
+use thalweg_schemas::catalog::{self, is_open};
 use thalweg_schemas::definition::pieces::Piece;
 use thalweg_schemas::definition::statement::CopiedFiles;
 use thalweg_schemas::definition::{self, Statement};
@@ -60,10 +61,10 @@ pub(crate) fn applied_schema() -> SchemaRef {
 }
 
 /// Applies `definitions` in one catalog version and waits until this process follows that version. The answer has one
-/// row per statement: `action`, and `warning` if there is one.
+/// row per statement: `action`, and `warning` if there is one or if there are `notes` on the statement.
 ///
 /// Errors: [`Error::Shared`].
-pub(crate) async fn apply(sources: &Sources, definitions: Vec<Statement>) -> Result<Answer> {
+pub(crate) async fn apply(sources: &Sources, definitions: Vec<Statement>, notes: Vec<Vec<String>>) -> Result<Answer> {
     let applied = sources.shared.catalogs.apply(definitions).await?;
     let version = sources.shared.catalogs.load().await?.version;
     let mut catalog = sources.shared.catalog.clone();
@@ -71,7 +72,30 @@ pub(crate) async fn apply(sources: &Sources, definitions: Vec<Statement>) -> Res
     if tokio::time::timeout(FOLLOW_WAIT, followed).await.is_err() {
         tracing::warn!(version, "the catalog was changed but is not followed yet");
     }
-    answer(applied.into_iter().map(|applied| (applied.action, applied.warnings)).collect())
+    let notes = notes.into_iter().chain(std::iter::repeat_with(Vec::new));
+    let told = applied.into_iter().zip(notes).map(|(applied, mut notes)| {
+        notes.extend(applied.warnings);
+        (applied.action, notes)
+    });
+    answer(told.collect())
+}
+
+/// Gives streams without columns those of their topics. Returns by statement what is to be known of them.
+///
+/// Errors: [`Error::Call`] if a topic cannot be asked, [`Error::Shared`].
+pub(crate) async fn with_columns(
+    sources: &Sources,
+    definitions: Vec<Statement>,
+) -> Result<(Vec<Statement>, Vec<Vec<String>>)> {
+    if !definitions.iter().any(is_open) {
+        return Ok((definitions, Vec::new()));
+    }
+    let catalog = sources.shared.catalogs.load().await?;
+    let find = |open| {
+        let found = (sources.columns)(open);
+        found.map_err(|CallError { fault, message }| Error::Call { fault, message }).boxed()
+    };
+    catalog::with_columns(definitions, &catalog, &find).await
 }
 
 /// Loads files; the answer is as that of a definition.

@@ -97,12 +97,13 @@ impl<'a> Ingest<'a> {
         let shares = MemoryShares::of(config.memory_budget, queue_of(config, definition));
         let (_, none) = mpsc::channel(1);
         let changes = std::mem::replace(&mut start.changes, none);
+        let catalogs = upstream.shared.catalogs.clone();
         let connections = Connections::new(Arc::clone(&stream), upstream, source, changes);
         connections.limit_batches(shares.first_batch());
         Ok(Self {
             config,
             decoder: Arc::new(Decoder::new(definition)?),
-            schemas: AwaitedSchemas::new(config, definition)?,
+            schemas: AwaitedSchemas::new(config, definition, &catalogs)?,
             work: Work::new(definition.name.clone(), connections.warehouse(), &shares, config.spill.clone())?,
             state: StreamState::new(start, shares.batch),
             connections,

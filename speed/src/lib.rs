@@ -21,6 +21,7 @@ mod schema_cache;
 mod config;
 
 mod registry;
+mod schema_source;
 
 mod kafka;
 

@@ -8,12 +8,14 @@ use std::process::ExitCode;
 use anyhow::Result;
 use clap::Args;
 use thalweg_client::terminal;
-use thalweg_schemas::catalog::{Applied, CatalogStore};
+use thalweg_schemas::catalog::{Applied, CatalogStore, is_open, with_columns};
 use thalweg_schemas::definition::{self, Statement};
 use thalweg_schemas::error::{Diagnostic, TextSpan};
 use thalweg_schemas::{Error, Fault, warehouse::Warehouse};
+use thalweg_speed::{Assignment, SpeedConfig};
 
 use crate::flags::{self, Usage, WarehouseFlags};
+use crate::proposal;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -44,7 +46,8 @@ pub(crate) struct Arguments {
 pub(crate) async fn run(arguments: Arguments) -> Result<ExitCode> {
     let statements = read(&arguments.files)?;
     let settings = flags::settings(&arguments.warehouse, &[])?;
-    for applied in apply(&settings.open_warehouse()?, statements).await? {
+    let config = settings.speed(Assignment::All);
+    for applied in apply(&settings.open_warehouse()?, &config, statements).await? {
         terminal::out(&terminal::plain(&applied.action))?;
         for warning in applied.warnings {
             terminal::err(&format!("warning: {warning}"));
@@ -85,8 +88,21 @@ fn read_one(file: &Path) -> Result<Vec<Statement>> {
 
 /// Writes the definitions into the catalog. A definition that stands as it is written changes nothing, so a file can be
 /// applied at every start.
-pub(crate) async fn apply(warehouse: &Warehouse, statements: Vec<Statement>) -> Result<Vec<Applied>> {
-    let applied = CatalogStore::new(warehouse.clone()).apply_again(statements).await;
+pub(crate) async fn apply(
+    warehouse: &Warehouse,
+    kafka: &SpeedConfig,
+    statements: Vec<Statement>,
+) -> Result<Vec<Applied>> {
+    let catalogs = CatalogStore::new(warehouse.clone());
+    let find = |open| proposal::columns_of(kafka.clone(), open);
+    let (statements, mut notes) = match statements.iter().any(is_open) {
+        true => with_columns(statements, &*catalogs.load().await?, &find).await?,
+        false => (statements, Vec::new()),
+    };
+    let applied = catalogs.apply_again(statements).await.map(|mut applied| {
+        applied.iter_mut().zip(&mut notes).for_each(|(applied, notes)| applied.warnings.append(notes));
+        applied
+    });
     applied.map_err(|e| {
         let advice = match e.fault() {
             Fault::User => "nothing was applied (`thalweg check FILE` shows the place)",

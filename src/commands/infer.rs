@@ -7,13 +7,12 @@ use std::process::ExitCode;
 use anyhow::{Result, bail};
 use clap::{Args, ValueEnum};
 use thalweg_client::terminal;
-use thalweg_schemas::decode::SchemaKind;
-use thalweg_schemas::decode::infer::{InferredColumns, columns_of_json, columns_of_schema, first_reject};
-use thalweg_schemas::definition::stream::{RecordFormat, StreamDefinition};
-use thalweg_schemas::definition::{self, Statement};
-use thalweg_speed::{Assignment, SpeedConfig};
+use thalweg_schemas::decode::infer::first_reject;
+use thalweg_schemas::definition::stream::RecordFormat;
+use thalweg_speed::Assignment;
 
-use crate::flags::{self, KafkaFlags, Usage, WarehouseFlags};
+use crate::flags::{self, KafkaFlags, WarehouseFlags};
+use crate::proposal::{Proposal, SAMPLE, leading_to, propose};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -40,7 +39,7 @@ pub(crate) struct Arguments {
     #[arg(long, value_enum)]
     format: Option<InferredFormat>,
     /// The number of messages that are read, if columns are guessed from messages
-    #[arg(long, value_name = "N", default_value_t = 1000)]
+    #[arg(long, value_name = "N", default_value_t = SAMPLE)]
     sample: usize,
     #[command(flatten)]
     kafka: KafkaFlags,
@@ -56,12 +55,11 @@ enum InferredFormat {
 }
 
 impl InferredFormat {
-    /// The name that the option `format` has for it.
-    fn name(self) -> &'static str {
+    fn of_layer(self) -> RecordFormat {
         match self {
-            Self::Avro => RecordFormat::Avro.name(),
-            Self::Json => RecordFormat::Json.name(),
-            Self::Protobuf => RecordFormat::Protobuf.name(),
+            Self::Avro => RecordFormat::Avro,
+            Self::Json => RecordFormat::Json,
+            Self::Protobuf => RecordFormat::Protobuf,
         }
     }
 }
@@ -69,8 +67,9 @@ impl InferredFormat {
 pub(crate) async fn run(arguments: Arguments) -> Result<ExitCode> {
     let settings = flags::settings(&arguments.warehouse, &[flags::table(&arguments.kafka)])?;
     let config = settings.speed(Assignment::All);
-    let stream = stream(&arguments)?;
-    let Proposal { inferred, format, sample } = propose(&config, &stream, arguments.format, arguments.sample).await?;
+    let stream = leading_to(&arguments.topic, arguments.connection.as_deref())?;
+    let wanted = arguments.format.map(InferredFormat::of_layer);
+    let Proposal { inferred, format, sample } = propose(&config, &stream, wanted, arguments.sample).await?;
     if inferred.columns.is_empty() {
         bail!(
             "nothing of the messages of topic `{}` can be a column: {}",
@@ -78,7 +77,7 @@ pub(crate) async fn run(arguments: Arguments) -> Result<ExitCode> {
             inferred.left_out.join("; ")
         );
     }
-    let mut options = vec![("format", format)];
+    let mut options = vec![("format", format.name())];
     options.extend(arguments.connection.as_deref().map(|name| ("connection", name)));
     let name = arguments.name.unwrap_or_else(|| word(&arguments.topic));
     let statement = inferred.statement(&name, &arguments.topic, &options);
@@ -90,65 +89,6 @@ pub(crate) async fn run(arguments: Arguments) -> Result<ExitCode> {
         ));
     }
     Ok(ExitCode::SUCCESS)
-}
-
-/// Proposed columns, the format of their messages, and the messages that they are guessed from.
-struct Proposal {
-    inferred: InferredColumns,
-    format: &'static str,
-    sample: Vec<Vec<u8>>,
-}
-
-async fn propose(
-    config: &SpeedConfig,
-    stream: &StreamDefinition,
-    wanted: Option<InferredFormat>,
-    sample: usize,
-) -> Result<Proposal> {
-    let topic = &stream.topic;
-    if wanted != Some(InferredFormat::Json) {
-        if let Some(schema) = thalweg_speed::newest_schema(config, stream).await? {
-            let format =
-                if schema.kind == SchemaKind::Protobuf { InferredFormat::Protobuf } else { InferredFormat::Avro };
-            if let Some(wanted) = wanted.filter(|wanted| *wanted != format) {
-                let (wanted, found) = (wanted.name(), format.name());
-                bail!("the newest schema of topic `{topic}` is one of {found}, and --format is {wanted}");
-            }
-            let refused = |why| anyhow::anyhow!("the newest schema of topic `{topic}` cannot be used: {why}");
-            let inferred = columns_of_schema(&schema).map_err(refused)?;
-            return Ok(Proposal { inferred, format: format.name(), sample: Vec::new() });
-        }
-        if let Some(wanted) = wanted {
-            let needs = format!("{} needs a schema registry: add --kafka schema.registry.url=URL", wanted.name());
-            return Err(Usage(needs).into());
-        }
-    }
-    let messages = thalweg_speed::newest_messages(config, stream, sample).await?;
-    if messages.is_empty() {
-        bail!("topic `{topic}` has no messages yet; produce some, or write the definition by hand");
-    }
-    let refused = |why| {
-        anyhow::anyhow!(
-            "columns for topic `{topic}` cannot be guessed: {why}; is it Avro or Protobuf? Then add --kafka schema.registry.url=URL"
-        )
-    };
-    let inferred = columns_of_json(&messages).map_err(refused)?;
-    Ok(Proposal { inferred, format: InferredFormat::Json.name(), sample: messages })
-}
-
-/// A stream that leads to the topic; its columns do not matter.
-fn stream(arguments: &Arguments) -> Result<StreamDefinition> {
-    let text = |text: &str| text.replace('\'', "''");
-    let connection = arguments.connection.as_ref().map(|name| format!(", 'connection' '{}'", text(name)));
-    let sql = format!(
-        "CREATE EXTERNAL TABLE sample (message BYTEA) STORED AS KAFKA LOCATION '{}' OPTIONS ('format' 'raw'{})",
-        text(&arguments.topic),
-        connection.unwrap_or_default()
-    );
-    match definition::parse(&sql).map_err(|e| Usage(e.to_string()))?.pop() {
-        Some(Statement::CreateStream { definition, .. }) => Ok(definition),
-        _ => bail!("`{sql}` defines no stream"),
-    }
 }
 
 /// A topic's name as that of a stream: lower-case letters, digits and underscores.

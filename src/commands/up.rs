@@ -11,6 +11,7 @@ use std::process::ExitCode;
 use anyhow::Result;
 use clap::Args;
 use thalweg_client::terminal;
+use thalweg_speed::Assignment;
 
 use crate::commands::{apply, process};
 use crate::config::Settings;
@@ -92,7 +93,7 @@ pub(crate) async fn run(arguments: Arguments) -> Result<ExitCode> {
     };
     definitions.extend(own);
     if !definitions.is_empty() {
-        for applied in apply::apply(&opened.warehouse, definitions).await? {
+        for applied in apply::apply(&opened.warehouse, &settings.speed(Assignment::All), definitions).await? {
             tracing::info!(action = applied.action, warnings = ?applied.warnings, "applied");
         }
     }

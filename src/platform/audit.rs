@@ -10,8 +10,8 @@ use futures::FutureExt;
 use thalweg_batch::audit::{AuditStep, PublishedRange, audit_published, audit_view};
 use thalweg_schemas::api::audits::{AuditList, AuditReport, FailedAudit};
 use thalweg_schemas::api::runs::RunList;
-use thalweg_schemas::catalog::{Catalog, CompiledView};
-use thalweg_schemas::definition::statement::CopiedFiles;
+use thalweg_schemas::catalog::{Catalog, CompiledView, FoundColumns};
+use thalweg_schemas::definition::statement::{CopiedFiles, OpenStream};
 use thalweg_schemas::engine::threads::Threads;
 use thalweg_schemas::{Fault, Shared, ViewName};
 use thalweg_serving::{BatchRequest, Call, CallError, Metrics, Realtime, ShownSetting, Sources};
@@ -39,6 +39,7 @@ impl Audits {
         &self,
         batch: Call<BatchRequest, RunList>,
         load: Call<CopiedFiles, (String, Vec<String>)>,
+        columns: Call<OpenStream, FoundColumns>,
         metrics: Arc<Metrics>,
     ) -> Sources {
         Sources {
@@ -47,6 +48,7 @@ impl Audits {
             audit: self.call(),
             batch,
             load,
+            columns,
             metrics,
             settings: Arc::clone(&self.settings),
         }

@@ -4,18 +4,23 @@
 
 use std::sync::Arc;
 
-use futures::FutureExt;
+use futures::{FutureExt, TryFutureExt};
 use thalweg_batch::{BatchConfig, Downstream, RunEvent, run_views, schedule};
 use thalweg_schemas::api::runs::{RunList, RunMode, RunReport};
+use thalweg_schemas::catalog::FoundColumns;
+use thalweg_schemas::definition::statement::OpenStream;
 use thalweg_schemas::engine::threads::Threads;
 use thalweg_schemas::warehouse::versions::Published;
 use thalweg_schemas::{Fault, Shared};
 use thalweg_serving::{BatchRequest, Call, CallError, Metrics};
+use thalweg_speed::Assignment;
 use tokio::sync::{Notify, mpsc, watch};
 
 use super::parts::Part;
 use super::stopped::Stopped;
 use super::supervise::supervise;
+use crate::config::Settings;
+use crate::{advice, proposal};
 
 /// The name of the part.
 const SCHEDULE: &str = "the batch layer";
@@ -28,6 +33,19 @@ pub(super) struct Runs {
     /// The threads that runs compute on.
     threads: Arc<Threads>,
     config: BatchConfig,
+}
+
+/// Returns what finds out the columns of streams that are created without: Kafka and the registries are asked.
+pub(super) fn columns(settings: &Settings) -> Call<OpenStream, FoundColumns> {
+    let config = settings.speed(Assignment::All);
+    Arc::new(move |open| {
+        let found = proposal::columns_of(config.clone(), open);
+        let failed = |error: anyhow::Error| CallError {
+            fault: error.downcast_ref::<thalweg_speed::Error>().map_or(Fault::User, |error| error.fault()),
+            message: advice::sentence(&error),
+        };
+        found.map_err(failed).boxed()
+    })
 }
 
 /// Runs `work` on `threads`; a client that disconnects ends it.

@@ -23,6 +23,7 @@ use thalweg_serving::{
 use tokio::sync::watch;
 
 use super::audit::Audits;
+use super::calls::columns;
 use super::parts::{Part, Platform};
 use super::process::{Opened, spill_folder, threads};
 use super::stopped::Stopped;
@@ -66,7 +67,7 @@ pub(crate) async fn serve(settings: &Settings, access: Access, opened: Opened) -
         settings: settings.shown.as_slice().into(),
     };
     let metrics = Arc::new(Metrics::new());
-    let sources = audits.sources(no_runs(), no_loads(), Arc::clone(&metrics));
+    let sources = audits.sources(no_runs(), no_loads(), columns(settings), Arc::clone(&metrics));
     let serving = settings.serving(access);
     let addresses = opened.addresses;
     let doors = opened.doors(settings)?;

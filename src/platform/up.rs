@@ -16,7 +16,7 @@ use thalweg_speed::Assignment;
 use tokio::sync::{Notify, watch};
 
 use super::audit::Audits;
-use super::calls::Runs;
+use super::calls::{Runs, columns};
 use super::loads::Loads;
 use super::parts::{Part, Platform};
 use super::process::{Opened, spill_folder, stream_threads, threads};
@@ -56,7 +56,7 @@ pub(crate) async fn up(settings: &Settings, access: Access, opened: Opened) -> R
     let runs = Runs::new(&shared, &metrics, Arc::clone(&threads), settings.batch());
     let (realtime, memory, spill) = (Realtime::Local(handles), settings.batch_memory, settings.spill_dir());
     let audits = Audits { shared, threads, realtime, memory, spill, settings: settings.shown.as_slice().into() };
-    let sources = audits.sources(runs.call(), Loads::of(settings, &runs).call(), metrics);
+    let sources = audits.sources(runs.call(), Loads::of(settings, &runs).call(), columns(settings), metrics);
     let serving = settings.serving(access);
     let addresses = opened.addresses;
     let doors = opened.doors(settings)?;

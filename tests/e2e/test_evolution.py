@@ -11,6 +11,7 @@ import time
 
 import pytest
 from confluent_kafka import Producer
+from harness.avro_producer import Writer, optional, produce, record
 from harness.platform import PASSING, Platform
 from harness.thalweg import Refused
 
@@ -167,3 +168,77 @@ def test_workers_agree_on_the_line(kafka, thalweg, place, tmp_path):
 
         asked(server, attempt)
     assert found[0] == found[1]
+
+
+VERSIONS = [
+    [("id", "long")],
+    [("id", "long"), ("n", "int", 0), ("Note", optional("string"), None)],
+    [("id", "long"), ("Note", optional("string"), None), ("place", {"type": "record", "name": "P", "fields": []}), ("late", "double", 0.0)],
+]
+VERSIONS[2][2][1]["fields"] = [{"name": "lat", "type": "double"}]
+
+
+def evolving(version, i):
+    fields = {"id": i, "n": i % 7, "Note": f"note {i}", "place": {"lat": i / 2}, "late": i / 4}
+    return {name: fields[name] for name, *_ in VERSIONS[version]}
+
+
+def test_new_fields_of_a_schema_become_columns(kafka, registry, thalweg, place, tmp_path):
+    """The topic evolves twice while workers are killed. No value of a new field is lost: columns come first."""
+    kafka.create_topic(place, PARTITIONS)
+    writers = [Writer(registry, place, record("Reading", *fields)) for fields in VERSIONS]
+    sent = []
+
+    def send(version, count):
+        messages = []
+        for i in range(len(sent), len(sent) + count):
+            messages.append((i % PARTITIONS, writers[version](evolving(version, i))))
+            sent.append(version)
+        produce(kafka, place, messages)
+
+    send(0, 300)
+    properties = {"schema.registry.url": registry.url}
+    platform = Platform(thalweg, tmp_path / "warehouse", ["one", "two"], kafka=properties)
+    replica = platform.replicas[0]
+    options = "('format' 'avro', 'evolve' 'auto')"
+    replica.ddl(f"CREATE EXTERNAL TABLE s STORED AS KAFKA LOCATION '{place}' OPTIONS {options};")
+    replica.ddl("CREATE MATERIALIZED VIEW before AS SELECT count(*) AS c, sum(id) AS t FROM s")
+    # What the registry had when the stream was created.
+    assert "TABLE s (id BIGINT) STORED" in replica.json("/v1/streams")["streams"][0]["sql"]
+    platform.join("one", "two")
+    platform.ready()
+    for round in range(6):
+        send([0, 1, 2, 1, 2, 0][round], 300)
+        if round % 2:
+            name = ["one", "two"][round // 2 % 2]
+            platform.workers[name].kill()
+            send(round % 3, 100)
+            platform.workers[name].start(ready=False)
+    platform.settled()
+    replica.reached("s", {p: len(range(p, len(sent), PARTITIONS)) for p in range(PARTITIONS)})
+
+    def check():
+        rows = replica.sql("SELECT id, n, note, place.lat, late FROM s ORDER BY id").rows
+        expect = []
+        for i, version in enumerate(sent):
+            value = {"n": None, "Note": None, "place": {"lat": None}, "late": None, **evolving(version, i)}
+            expect.append((i, value["n"], value["Note"], value["place"]["lat"], value["late"]))
+        assert rows == expect
+        assert replica.sql("SELECT * FROM before").rows == [(len(sent), len(sent) * (len(sent) - 1) // 2)]
+        by_n = dict(replica.sql("SELECT n, count(*) FROM s GROUP BY n").rows)
+        assert by_n == dict(replica.sql("SELECT n, c FROM by_n").rows)
+
+    replica.ddl("CREATE MATERIALIZED VIEW by_n AS SELECT n, count(*) AS c FROM s GROUP BY n")
+    check()
+    assert replica.sql("SELECT count(*) FROM rejects.s").rows == [(0,)]
+    for worker in platform.workers.values():
+        worker.kill()
+        worker.start(ready=False)
+    platform.settled()
+    check()
+    for options, sentence in [
+        ("('evolve' 'auto')", "schemas are in a registry"),
+        ("('format' 'avro', 'evolve' 'sometimes')", "is no 'evolve'"),
+    ]:
+        with pytest.raises(Refused, match=sentence):
+            replica.ddl(f"CREATE EXTERNAL TABLE t (id BIGINT) STORED AS KAFKA LOCATION '{place}' OPTIONS {options}")

@@ -217,6 +217,10 @@ impl Catalog {
                 };
                 Ok((effect, Vec::new()))
             }
+            Statement::CreateOpenStream(_) => Err(Error::refuse(
+                "The stream has no columns",
+                "Declare those that you need: (name TYPE, …); `thalweg infer TOPIC` proposes them.",
+            )),
             Statement::CopyFrom(_) => Err(Error::refuse(
                 "COPY loads rows, and defines nothing",
                 "Send COPY on its own to a running server, when the definitions are there.",

@@ -16,6 +16,7 @@ pub async fn define_stream(statements: Vec<Statement>, name: &StreamName) -> Res
     for statement in statements {
         let is_about = match &statement {
             Statement::CreateStream { definition, .. } => definition.name == *name,
+            Statement::CreateOpenStream(open) => open.name == *name,
             Statement::AddColumns { stream, .. } => stream == name,
             Statement::DropStream { name: dropped, .. } => dropped == name,
             _ => false,

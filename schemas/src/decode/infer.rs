@@ -10,12 +10,12 @@ use arrow::datatypes::{DataType, Fields, TimeUnit};
 use arrow::json::reader::infer_json_schema_from_iterator;
 use serde_json::Value;
 
-use super::inferred::is_word;
+use super::inferred::{is_word, quoted};
 use super::writers::{RegisteredSchema, SchemaKind};
-use super::{Decoder, Messages, avro, protobuf, times};
+use super::{Decoder, Messages, avro, match_columns, protobuf, times};
 
 pub use super::inferred::{InferredColumn, InferredColumns};
-use crate::definition::stream::REJECT;
+use crate::definition::stream::{REJECT, StreamDefinition};
 use crate::definition::types::sql_name;
 use crate::definition::{self, Statement};
 use crate::{Error, Offset, Partition, Result};
@@ -26,9 +26,57 @@ use crate::{Error, Offset, Partition, Result};
 pub fn columns_of_schema(schema: &RegisteredSchema) -> Result<InferredColumns, String> {
     match &schema.kind {
         SchemaKind::Avro => avro::columns_of(schema),
-        SchemaKind::Protobuf => protobuf::columns_of(schema),
+        SchemaKind::Protobuf => protobuf::columns_of(schema, None),
         SchemaKind::Other(name) => Err(format!("no stream reads messages of {name}")),
     }
+}
+
+/// The statement that gives a stream a column for each field of a schema that has none; `None` if all have one. Fields
+/// that no column can take are left out.
+///
+/// Errors: why the schema has no columns, as the end of a sentence.
+pub fn new_columns(stream: &StreamDefinition, schema: &RegisteredSchema) -> Result<Option<Statement>, String> {
+    let inferred = match &schema.kind {
+        SchemaKind::Protobuf => protobuf::columns_of(schema, stream.messages.protobuf.message.as_deref())?,
+        _ => columns_of_schema(schema)?,
+    };
+    let has = |name: &str| {
+        let matched = match_columns(&stream.columns, &[name]);
+        matched.is_ok_and(|matched| matched[0].is_some())
+    };
+    let is_new = |column: &&InferredColumn| match &schema.kind {
+        // A column may have the JSON name of a field.
+        SchemaKind::Protobuf => !has(&column.name) && !has(&camel_case(&column.name)),
+        _ => !has(&column.name),
+    };
+    let added: Vec<String> = inferred
+        .columns
+        .iter()
+        .filter(is_new)
+        .map(|column| format!("ADD COLUMN IF NOT EXISTS {} {}", quoted(&column.name), column.sql))
+        .collect();
+    if added.is_empty() {
+        return Ok(None);
+    }
+    let statement = format!("ALTER TABLE {} {}", quoted(stream.name.as_str()), added.join(", "));
+    definition::parse(&statement).map(|mut statements| statements.pop()).map_err(|e| e.to_string())
+}
+
+/// The JSON name that a field of Protobuf has unless its schema gives it another one.
+fn camel_case(name: &str) -> String {
+    let mut after_line = false;
+    let mut found = String::with_capacity(name.len());
+    for c in name.chars() {
+        match (c, after_line) {
+            ('_', _) => after_line = true,
+            (c, true) => {
+                found.push(c.to_ascii_uppercase());
+                after_line = false;
+            }
+            (c, false) => found.push(c),
+        }
+    }
+    found
 }
 
 /// The columns for JSON messages: whole numbers as BIGINT, texts that are all times of ISO 8601 as TIMESTAMP.

@@ -2,6 +2,7 @@
 //!
 //! Invariant: the statement is valid, and what has no column is in a comment.
 
+use crate::definition::pieces;
 use crate::definition::types::NOT_IN_NAMES;
 
 /// A column and its type in SQL.
@@ -34,6 +35,13 @@ impl InferredColumns {
         }
     }
 
+    /// The columns with their brackets.
+    pub fn list(&self) -> String {
+        let columns: Vec<String> =
+            self.columns.iter().map(|column| format!("{} {}", quoted(&column.name), column.sql)).collect();
+        format!("({})", columns.join(", "))
+    }
+
     /// The statement that creates a stream of these columns. `options` are written as they are.
     pub fn statement(&self, stream: &str, topic: &str, options: &[(&str, &str)]) -> String {
         let width = self.columns.iter().map(|column| quoted(&column.name).len()).max().unwrap_or(0);
@@ -54,11 +62,17 @@ impl InferredColumns {
 }
 
 /// A name, in quotes if it is no word. An unquoted name takes keys in any case.
-fn quoted(name: &str) -> String {
-    match is_word(name) && !RESERVED.contains(&name.to_ascii_lowercase().as_str()) {
+pub(super) fn quoted(name: &str) -> String {
+    match is_word(name) && !RESERVED.contains(&name.to_ascii_lowercase().as_str()) && names_a_column(name) {
         true => name.to_owned(),
         false => format!("\"{}\"", name.replace('"', "\"\"")),
     }
+}
+
+/// Whether the parser takes an unquoted word for a column. In a list of columns, `key` begins a constraint.
+fn names_a_column(word: &str) -> bool {
+    let sql = format!("CREATE EXTERNAL TABLE t ({word} INT) STORED AS KAFKA LOCATION 't'");
+    pieces::split(&sql).is_ok_and(|pieces| pieces.iter().all(|piece| piece.parse().is_ok()))
 }
 
 pub(super) fn is_word(name: &str) -> bool {
@@ -66,7 +80,7 @@ pub(super) fn is_word(name: &str) -> bool {
         && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
 }
 
-/// Words that cannot be the name of a column without quotes.
+/// Words that queries cannot name a column by without quotes.
 const RESERVED: [&str; 12] = [
     "check",
     "constraint",

@@ -31,13 +31,15 @@ const TIMESTAMP_UNIT: &str = "timestamp_unit";
 /// The unit of one column: `'timestamp_unit.at' 'ms'`.
 const UNIT_OF: &str = "timestamp_unit.";
 const KEEP: &str = "keep";
+const EVOLVE: &str = "evolve";
 /// Every option but librdkafka's properties and the units of columns.
-const NAMES: [&str; 18] = [
+const NAMES: [&str; 19] = [
     FORMAT,
     EVENT_TIME,
     CONNECTION,
     TIMESTAMP_UNIT,
     KEEP,
+    EVOLVE,
     json_options::TOMBSTONES,
     json_options::ENVELOPE,
     json_options::ROWS,
@@ -53,7 +55,7 @@ const NAMES: [&str; 18] = [
     protobuf_options::REFUSED,
 ];
 /// Where the options of formats with schemas begin.
-const OF_FORMATS: usize = 5;
+const OF_FORMATS: usize = 6;
 /// Kafka's limit, in characters.
 const LONGEST_TOPIC: usize = 249;
 
@@ -99,28 +101,65 @@ pub(super) fn create_stream(create: CreateExternalTable, piece: &Piece<'_>) -> R
         avro: read_avro(&mut options, format, piece)?,
         protobuf: Box::new(read_protobuf(&mut options, format, piece)?),
         tombstones: read_tombstones(&mut options, format, json.envelope, piece)?,
+        evolves: read_evolve(&mut options, piece)?,
         units,
         keep: read_keep(&mut options, format, piece)?,
     };
-    let statement = Statement::CreateStream {
-        definition: StreamDefinition {
-            name,
-            topic,
-            columns,
-            format,
-            event_time,
-            connection,
-            messages,
-            kafka: options
-                .into_iter()
-                .filter_map(|(key, value)| Some((key.strip_prefix(KAFKA)?.to_owned(), value)))
-                .collect(),
-            sql: piece.text.to_owned(),
-        },
-        or_replace: create.or_replace,
-        if_not_exists: create.if_not_exists,
+    let definition = StreamDefinition {
+        name,
+        topic,
+        columns,
+        format,
+        event_time,
+        connection,
+        messages,
+        kafka: options
+            .into_iter()
+            .filter_map(|(key, value)| Some((key.strip_prefix(KAFKA)?.to_owned(), value)))
+            .collect(),
+        sql: piece.text.to_owned(),
     };
+    if definition.messages.evolves && !definition.needs_registry() {
+        let help = "Leave out 'evolve'; ALTER TABLE … ADD COLUMN adds columns to any stream.";
+        let refusal = Error::refuse("Only a stream whose schemas are in a registry gets columns by itself", help);
+        return Err(refusal.at(piece.option(EVOLVE).and_then(|option| option.name)));
+    }
+    let (or_replace, if_not_exists) = (create.or_replace, create.if_not_exists);
+    let statement = Statement::CreateStream { definition, or_replace, if_not_exists };
     Ok(PlacedStatement { statement, subject, stream: None })
+}
+
+/// The topic of a stream without columns.
+///
+/// Errors: as [`create_stream`].
+pub(super) fn topic_of(create: &CreateExternalTable, piece: &Piece<'_>) -> Result<String> {
+    refuse_clauses(create, piece)?;
+    read_options(create.options.clone(), piece)?;
+    read_topic(&create.locations, piece)
+}
+
+/// The format that a stream without columns names, if there is such a format.
+pub(super) fn format_of(create: &CreateExternalTable) -> Option<RecordFormat> {
+    let name = option_of(create, FORMAT)?;
+    RecordFormat::ALL.into_iter().find(|format| name.eq_ignore_ascii_case(format.name()))
+}
+
+/// The connection that a stream without columns names.
+pub(super) fn connection_of(create: &CreateExternalTable) -> Option<String> {
+    option_of(create, CONNECTION)
+}
+
+fn option_of(create: &CreateExternalTable, name: &str) -> Option<String> {
+    let (_, value) = create.options.iter().find(|(key, _)| key.eq_ignore_ascii_case(name))?;
+    Some(text_of(value.clone()))
+}
+
+/// The text of an option's value.
+fn text_of(value: Value) -> String {
+    match value {
+        Value::SingleQuotedString(text) | Value::DoubleQuotedString(text) | Value::EscapedStringLiteral(text) => text,
+        other => other.to_string(),
+    }
 }
 
 fn refuse_clauses(create: &CreateExternalTable, piece: &Piece<'_>) -> Result<()> {
@@ -263,6 +302,20 @@ fn read_keep(options: &mut BTreeMap<String, String>, format: RecordFormat, piece
     }
 }
 
+/// Takes the option that says whether new fields become columns out of `options`.
+fn read_evolve(options: &mut BTreeMap<String, String>, piece: &Piece<'_>) -> Result<bool> {
+    match options.remove(EVOLVE) {
+        None => Ok(false),
+        Some(text) if text.eq_ignore_ascii_case("auto") => Ok(true),
+        Some(text) if text.eq_ignore_ascii_case("none") => Ok(false),
+        Some(other) => {
+            let help = "Write 'auto', and new fields become columns, or 'none'.";
+            let value = piece.option(EVOLVE).and_then(|option| option.value);
+            Err(Error::refuse(format!("`{other}` is no 'evolve'"), help).at(value))
+        }
+    }
+}
+
 /// The options by lower-case key. Unknown and repeated options are refused.
 fn read_options(options: Vec<(String, Value)>, piece: &Piece<'_>) -> Result<BTreeMap<String, String>> {
     let mut found = BTreeMap::new();
@@ -276,13 +329,7 @@ fn read_options(options: Vec<(String, Value)>, piece: &Piece<'_>) -> Result<BTre
         if !named(KAFKA) && !named(UNIT_OF) && !NAMES.contains(&key.as_str()) {
             return refuse(format!("There is no option '{key}'"), nearest_option(&key));
         }
-        let value = match value {
-            Value::SingleQuotedString(text) | Value::DoubleQuotedString(text) | Value::EscapedStringLiteral(text) => {
-                text
-            }
-            other => other.to_string(),
-        };
-        if found.insert(key.clone(), value).is_some() {
+        if found.insert(key.clone(), text_of(value)).is_some() {
             return refuse(format!("The option '{key}' is given twice"), "Keep one of them.".into());
         }
     }
@@ -297,7 +344,7 @@ fn nearest_option(key: &str) -> String {
         }
         None => format!(
             "Options are '{FORMAT}', '{EVENT_TIME}', '{CONNECTION}', '{TIMESTAMP_UNIT}', '{UNIT_OF}<column>', '{KEEP}', \
-             {} and librdkafka's properties as '{KAFKA}<property>'.",
+             '{EVOLVE}', {} and librdkafka's properties as '{KAFKA}<property>'.",
             NAMES[OF_FORMATS..].iter().map(|name| format!("'{name}'")).collect::<Vec<_>>().join(", "),
         ),
     }

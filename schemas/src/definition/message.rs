@@ -281,6 +281,8 @@ pub struct MessageOptions {
     /// Boxed, because definitions are moved and nearly none has it.
     pub protobuf: Box<ProtobufOptions>,
     pub tombstones: Tombstones,
+    /// True if the stream gets a column for every field that a new schema of the registry has.
+    pub evolves: bool,
     pub units: TimestampUnits,
     pub keep: KeptPart,
 }

@@ -17,6 +17,7 @@ use crate::definition::copy_from::copy_from;
 use crate::definition::create_stream::create_stream;
 use crate::definition::create_view::create_view;
 use crate::definition::kafka_options;
+use crate::definition::open_stream::open_stream;
 use crate::definition::pieces::{self, Piece};
 use crate::definition::statement::{PlacedStatement, Statement, stream_name, view_name};
 use crate::error::TextSpan;
@@ -68,6 +69,7 @@ pub(crate) fn read_kept(piece: &Piece<'_>) -> Result<Vec<PlacedStatement>> {
         return Ok(vec![copied]);
     }
     let statement = match piece.parse()? {
+        Parsed::CreateExternalTable(create) if create.columns.is_empty() => open_stream(create, piece)?,
         Parsed::CreateExternalTable(create) => create_stream(create, piece)?,
         Parsed::Statement(statement) => match *statement {
             Sql::CreateView(create) => create_view(create, piece)?,

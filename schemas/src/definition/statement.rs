@@ -4,7 +4,7 @@
 
 use datafusion::sql::sqlparser::ast::{Ident, ObjectName, ObjectNamePart, Spanned};
 
-use crate::definition::stream::StreamDefinition;
+use crate::definition::stream::{RecordFormat, StreamDefinition};
 use crate::definition::view::ViewDefinition;
 use crate::error::TextSpan;
 use crate::{Error, Result, StreamName, ViewName};
@@ -17,6 +17,8 @@ pub enum Statement {
         or_replace: bool,
         if_not_exists: bool,
     },
+    /// A stream whose columns are found out before it is created.
+    CreateOpenStream(OpenStream),
     CreateView {
         definition: ViewDefinition,
         or_replace: bool,
@@ -48,6 +50,26 @@ pub enum Statement {
     CopyFrom(CopiedFiles),
     /// `SELECT`, `WITH`, `VALUES`, `EXPLAIN`, `SHOW` or `DESCRIBE`, as the user wrote it.
     Query(String),
+}
+
+/// A CREATE of a stream without columns, and what leads to its topic.
+#[derive(Debug, Clone)]
+pub struct OpenStream {
+    pub name: StreamName,
+    pub topic: String,
+    pub format: RecordFormat,
+    pub connection: Option<String>,
+    pub or_replace: bool,
+    /// The statement as the user wrote it, up to the name of the stream and behind it.
+    pub(super) start: String,
+    pub(super) end: String,
+}
+
+impl OpenStream {
+    /// The statement with columns: `(a INT, b STRING)`.
+    pub fn text_with(&self, columns: &str) -> String {
+        format!("{} {columns}{}", self.start, self.end)
+    }
 }
 
 /// The files of a COPY.

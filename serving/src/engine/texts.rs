@@ -156,6 +156,8 @@ impl Engine {
             drop(places);
             return statements::copy(&self.sources, files).await;
         }
+        // Kafka is asked beside the lanes, too.
+        let (definitions, notes) = statements::with_columns(&self.sources, definitions).await?;
         let sources = self.sources.clone();
         let seconds = DEFINITIONS_TIME.as_secs_f64();
         let time = LaneTime {
@@ -164,7 +166,7 @@ impl Engine {
             late: Box::new(move || Error::ApplyInTime { seconds }),
         };
         let applied = self.on_lane(time, "definitions", async move {
-            let applied = statements::apply(&sources, definitions).await;
+            let applied = statements::apply(&sources, definitions, notes).await;
             (applied, places)
         });
         applied.await?.0

@@ -12,6 +12,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use thalweg_schemas::catalog::CatalogStore;
 use thalweg_schemas::decode::SchemaId;
 use thalweg_schemas::definition::stream::StreamDefinition;
 use thalweg_schemas::{Frontier, Offset, Partition};
@@ -22,8 +23,9 @@ use super::event::JobDone;
 use crate::config::SpeedConfig;
 use crate::kafka::channel::Drained;
 use crate::kafka::identity::last_message;
-use crate::registry::{SchemaRegistry, Unfetched};
+use crate::registry::Unfetched;
 use crate::schema_cache::FetchedSchema;
+use crate::schema_source::SchemaSource;
 use crate::{Error, Result};
 
 /// How long the loop itself waits for schemas of a batch.
@@ -35,7 +37,7 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(15);
 /// The schemas that are waited for.
 #[derive(Default)]
 pub(super) struct AwaitedSchemas {
-    registry: Option<SchemaRegistry>,
+    source: Option<SchemaSource>,
     /// By partition, the message that cannot be decoded yet.
     waits: BTreeMap<Partition, (Offset, SchemaId)>,
     /// The schemas that are asked for beside the loop.
@@ -50,9 +52,9 @@ struct AskedSchema {
 }
 
 impl AwaitedSchemas {
-    /// Errors: those of [`SchemaRegistry::open`], if the stream needs a registry.
-    pub(super) fn new(config: &SpeedConfig, stream: &StreamDefinition) -> Result<Self> {
-        Ok(Self { registry: SchemaRegistry::needed(config, stream)?, ..Self::default() })
+    /// Errors: those of [`SchemaSource::needed`].
+    pub(super) fn new(config: &SpeedConfig, stream: &StreamDefinition, catalogs: &CatalogStore) -> Result<Self> {
+        Ok(Self { source: SchemaSource::needed(config, stream, catalogs)?, ..Self::default() })
     }
 
     /// True if messages of this partition are not read at the moment.
@@ -72,7 +74,7 @@ impl Ingest<'_> {
     /// Makes the schemas of a batch known, or cuts the batch before the first message of each partition whose schema
     /// is not. `counted` are the partitions that count in the batch, as they do up to the cut.
     pub(super) async fn await_schemas(&mut self, drained: &mut Drained, counted: &BTreeSet<Partition>) -> Result<()> {
-        let Some(registry) = self.schemas.registry.clone() else { return Ok(()) };
+        let Some(source) = self.schemas.source.clone() else { return Ok(()) };
         let deadline = Instant::now() + AT_ONCE;
         let mut refused = BTreeMap::new();
         let mut unknown = loop {
@@ -81,7 +83,7 @@ impl Ingest<'_> {
             let ids: BTreeSet<SchemaId> = counts.map(|(_, (_, id))| *id).collect();
             let next = ids.into_iter().find(|id| !refused.contains_key(id) && !self.schemas.asked.contains_key(id));
             let Some(id) = next else { break unknown };
-            match timeout_at(deadline, registry.fetch(id)).await {
+            match timeout_at(deadline, source.fetch(id)).await {
                 Ok(Ok(fetched)) => self.learn(id, &fetched),
                 Ok(Err(failed)) => drop(refused.insert(id, failed)),
                 Err(_) => {
@@ -112,7 +114,7 @@ impl Ingest<'_> {
             let stream = self.state.name();
             tracing::warn!(%stream, at = %Frontier::from_iter(ends.clone()), "waiting for schema {id}: {}", last.reason);
             self.schemas.asked.insert(id, AskedSchema { failed: 0, last });
-            self.work.fetch_schema(registry.clone(), id, FIRST_PAUSE);
+            self.work.fetch_schema(source.clone(), id, FIRST_PAUSE);
         }
         for partition in unknown.keys() {
             self.tell_wait(*partition);
@@ -147,10 +149,10 @@ impl Ingest<'_> {
             }
             Err(_) if waiting.is_empty() => drop(self.schemas.asked.remove(&id)),
             Err(last) => {
-                if let (Some(registry), Some(asked)) = (&self.schemas.registry, self.schemas.asked.get_mut(&id)) {
+                if let (Some(source), Some(asked)) = (&self.schemas.source, self.schemas.asked.get_mut(&id)) {
                     *asked = AskedSchema { failed: asked.failed + 1, last };
                     let pause = FIRST_PAUSE.saturating_mul(2u32.saturating_pow(asked.failed)).min(LONGEST_PAUSE);
-                    self.work.fetch_schema(registry.clone(), id, pause);
+                    self.work.fetch_schema(source.clone(), id, pause);
                 }
                 for partition in waiting.partitions() {
                     self.tell_wait(partition);
@@ -177,10 +179,10 @@ impl Ingest<'_> {
 
 impl super::work::Work {
     /// Asks for a schema after a pause.
-    fn fetch_schema(&mut self, registry: SchemaRegistry, id: SchemaId, pause: Duration) {
+    fn fetch_schema(&mut self, source: SchemaSource, id: SchemaId, pause: Duration) {
         self.spawn(async move {
             tokio::time::sleep(pause).await;
-            Ok(JobDone::Schema(id, registry.fetch(id).await))
+            Ok(JobDone::Schema(id, source.fetch(id).await))
         });
     }
 }

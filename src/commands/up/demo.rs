@@ -275,7 +275,8 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let url = folder.path().to_string_lossy().into_owned();
         let warehouse = thalweg_schemas::warehouse::Warehouse::open(&url, &BTreeMap::new()).unwrap();
-        let applied = crate::commands::apply::apply(&warehouse, definitions().unwrap()).await.unwrap();
+        let kafka = crate::Settings::from_table(toml::Table::new()).unwrap().speed(thalweg_speed::Assignment::All);
+        let applied = crate::commands::apply::apply(&warehouse, &kafka, definitions().unwrap()).await.unwrap();
         assert_eq!(applied.len(), DemoStream::ALL.len() + views());
         for applied in applied {
             assert!(applied.warnings.is_empty(), "{applied:?}");

@@ -15,15 +15,17 @@ PASSING = frozenset({"not_ready", "not_held", "worker_failed", "stream_stopped"}
 class Platform:
     """The processes of one platform."""
 
-    def __init__(self, thalweg, warehouse, workers):
+    def __init__(self, thalweg, warehouse, workers, kafka=None):
+        """`kafka`: more properties of the connection."""
         self.start_one = thalweg
+        self.kafka = kafka or {}
         self.warehouse = f"file://{warehouse}"
         self.ports = {name: free_port() for name in workers}
         self.workers = {}
         self.batch = self._start("batch", "batch", batch_interval="2s")
         listed = ",".join(f"127.0.0.1:{port}" for port in self.ports.values())
         self.replicas = [
-            self._start("by-list", "serve", workers=listed, environment=DEFINES),
+            self._start("by-list", "serve", workers=listed, environment=DEFINES, kafka=self.kafka),
             self._start("by-group", "serve", workers="group"),
         ]
 
@@ -42,7 +44,7 @@ class Platform:
                 self.workers[name].listening()
             else:
                 flight = f"127.0.0.1:{self.ports[name]}"
-                options = dict(SPEED, flight_addr=flight, kafka=SILENT)
+                options = dict(SPEED, flight_addr=flight, kafka={**SILENT, **self.kafka})
                 self.workers[name] = self._start(name, "speed", **options)
 
     def ready(self, timeout=90):

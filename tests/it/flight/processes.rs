@@ -93,6 +93,7 @@ pub(crate) fn sources(world: &Warehouse, realtime: Realtime) -> Sources {
         realtime,
         audit: Arc::new(move |_| Box::pin(async move { Err(refuse()) })),
         load: Arc::new(move |_| Box::pin(async move { Err(refuse()) })),
+        columns: Arc::new(move |_| Box::pin(async move { Err(refuse()) })),
         batch: Arc::new(move |_| Box::pin(async move { Err(refuse()) })),
         metrics: Arc::new(Metrics::new()),
         settings: Arc::from([]),

@@ -8,12 +8,17 @@ use super::super::writers::RegisteredSchema;
 use super::known_types::KnownType;
 use super::schema::{MessageId, ProtoField, ProtoSchema, ProtoType};
 
-/// The columns for the first message of a schema, which is the one that most topics have.
+/// The columns for the message `wanted` of a schema. Without a name, for the first one, which is the one that most
+/// topics have.
 ///
 /// Errors: why there are none, as the end of a sentence.
-pub(in super::super) fn columns_of(schema: &RegisteredSchema) -> Result<InferredColumns, String> {
+pub(in super::super) fn columns_of(schema: &RegisteredSchema, wanted: Option<&str>) -> Result<InferredColumns, String> {
     let schema = ProtoSchema::registered(schema)?;
-    let [root, others @ ..] = schema.top.as_slice() else { return Err("it has no message".to_owned()) };
+    let is_wanted = |id: &MessageId| wanted.is_none_or(|name| schema.get(*id).name == name);
+    let Some(root) = schema.top.iter().find(|id| is_wanted(id)) else {
+        return Err(wanted.map_or("it has no message".to_owned(), |name| format!("it has no message {name}")));
+    };
+    let others: Vec<&MessageId> = schema.top.iter().filter(|id| wanted.is_none() && *id != root).collect();
     let mut inferred = InferredColumns::default();
     for field in &schema.get(*root).fields {
         match sql_type(&schema, field, &mut vec![*root]) {
@@ -22,7 +27,7 @@ pub(in super::super) fn columns_of(schema: &RegisteredSchema) -> Result<Inferred
         }
     }
     if !others.is_empty() {
-        let names: Vec<&str> = others.iter().map(|id| schema.get(*id).name.as_str()).collect();
+        let names: Vec<&str> = others.into_iter().map(|id| schema.get(*id).name.as_str()).collect();
         let root = &schema.get(*root).name;
         inferred.left_out.push(format!("these are the fields of {root}; the schema also has {}", names.join(", ")));
     }

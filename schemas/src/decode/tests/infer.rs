@@ -1,15 +1,34 @@
 //! Proposed columns: what is printed is a definition that reads the messages it was made from.
 
+use datafusion::sql::sqlparser::keywords::ALL_KEYWORDS;
+
 use super::{definition, messages, show};
 use crate::decode::infer::{columns_of_json, columns_of_schema};
 use crate::decode::{Decoder, RegisteredSchema, SchemaId, SchemaKind, check};
 use crate::definition::Statement;
+use crate::definition::open_stream::columns_of;
 
 fn stream(sql: &str) -> crate::definition::stream::StreamDefinition {
     match definition::parse(sql).unwrap_or_else(|e| panic!("{sql}: {e}")).remove(0) {
         Statement::CreateStream { definition, .. } => definition,
         other => panic!("{other:?}"),
     }
+}
+
+/// Every word of SQL is the name of a field, also within another one.
+#[test]
+fn words_of_sql_are_names() {
+    let words: Vec<String> =
+        ALL_KEYWORDS.iter().map(|word| word.to_lowercase()).filter(|w| !w.starts_with('_')).collect();
+    let fields: Vec<String> = words.iter().map(|word| format!(r#"{{"name":"{word}","type":"int"}}"#)).collect();
+    let inner =
+        format!(r#"{{"name":"inner_","type":{{"type":"record","name":"I","fields":[{}]}}}}"#, fields[..200].join(","));
+    let schema = format!(r#"{{"type":"record","name":"R","fields":[{},{inner}]}}"#, fields.join(","));
+    let inferred = columns_of_schema(&RegisteredSchema::alone(SchemaKind::Avro, schema)).unwrap();
+    let stream = stream(&inferred.statement("s", "t", &[("format", "avro")]));
+    let names: Vec<&String> = stream.columns.fields().iter().map(|field| field.name()).collect();
+    assert_eq!(names[..words.len()], words.iter().collect::<Vec<_>>());
+    assert_eq!(columns_of(&stream.sql).map(|list| list.len() > words.len()), Some(true));
 }
 
 #[test]

@@ -27,6 +27,7 @@ fn show(statement: &Statement) -> String {
                 if *if_not_exists { " unless" } else { "" },
             )
         }
+        Statement::CreateOpenStream(open) => format!("stream {} of {}, {}", open.name, open.topic, open.format.name()),
         Statement::CreateView { definition: d, or_replace, if_not_exists } => format!(
             "view {} of {}: {}{}{}",
             d.name,
