@@ -7,7 +7,7 @@
 //! Invariant: a schema never changes under its id, so one that was fetched is kept for the life of the process. No
 //! error or log contains a credential.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::error::Error as _;
 use std::time::Duration;
 
@@ -68,6 +68,13 @@ struct SchemaReference {
     name: String,
     subject: String,
     version: i64,
+}
+
+/// The schemas that a schema refers to, or why messages with it are rejects.
+type FetchedReferences = Result<Vec<ReferencedSchema>, String>;
+
+fn too_many() -> String {
+    format!("the schema refers to more than {MOST_REFERENCES} others")
 }
 
 /// The newest version of a subject.
@@ -201,35 +208,75 @@ impl SchemaRegistry {
     /// A schema with those that it refers to. `name` is what errors call it.
     async fn with_references(&self, url: &Url, found: SchemaAnswer, name: &str) -> Result<FetchedSchema, Unfetched> {
         let kind = SchemaKind::of_registry(found.schema_type.as_deref());
+        let references = match kind {
+            SchemaKind::Protobuf => self.imports(url, found.references, name).await?,
+            _ => self.types(url, found.references, name).await?,
+        };
+        Ok(references.map(|references| RegisteredSchema { kind, text: found.schema, references }))
+    }
+
+    /// The schemas whose types a schema of Avro uses, each after those that it uses itself.
+    async fn types(&self, url: &Url, of: Vec<SchemaReference>, name: &str) -> Result<FetchedReferences, Unfetched> {
         let mut references = Vec::new();
         let mut seen = HashSet::new();
-        // What a schema refers to comes before it: a schema is put aside until its own references were read.
-        let mut open = vec![(None, found.references)];
+        // A schema is put aside until its own references were read.
+        let mut open = vec![(None, of)];
         while let Some((done, mut rest)) = open.pop() {
             let Some(next) = (!rest.is_empty()).then(|| rest.remove(0)) else {
                 references.extend(done);
                 continue;
             };
             open.push((done, rest));
-            // Imports of Protobuf are found by their names, and a schema may have several; types of Avro bring theirs.
-            let name_counts = (kind == SchemaKind::Protobuf).then(|| next.name.clone());
-            if !seen.insert((name_counts, next.subject.clone(), next.version)) {
+            if !seen.insert((next.subject.clone(), next.version)) {
                 continue;
             }
             if seen.len() > MOST_REFERENCES {
-                return Ok(Err(format!("the schema refers to more than {MOST_REFERENCES} others")));
+                return Ok(Err(too_many()));
             }
-            let version = next.version.to_string();
-            let path = ["subjects", &next.subject, "versions", &version];
-            let referred = self.ask::<SchemaAnswer>(url, &path).await.map_err(|failed| {
-                let of = format!("version {version} of the subject `{}`, which {name} refers to", next.subject);
-                // The schema itself is there, so a process may have read its messages before.
-                Unfetched { reason: format!("{of}: {}", failed.reason), is_unknown: false }
-            })?;
+            let referred = self.referred(url, &next, name).await?;
             let referenced = ReferencedSchema { name: next.name, text: referred.schema };
             open.push((Some(referenced), referred.references));
         }
-        Ok(Ok(RegisteredSchema { kind, text: found.schema, references }))
+        Ok(Ok(references))
+    }
+
+    /// The files that a schema of Protobuf imports. A file has one text under its name: the schema's own reference
+    /// counts, then those of its references; of several at one distance, the newest version.
+    async fn imports(&self, url: &Url, of: Vec<SchemaReference>, name: &str) -> Result<FetchedReferences, Unfetched> {
+        let mut references: Vec<ReferencedSchema> = Vec::new();
+        let mut level = of;
+        while !level.is_empty() {
+            let mut next: BTreeMap<String, SchemaReference> = BTreeMap::new();
+            for reference in level.drain(..) {
+                if references.iter().any(|known| known.name == reference.name) {
+                    continue;
+                }
+                let newest = next.get(&reference.name).is_none_or(|other| other.version < reference.version);
+                if newest {
+                    next.insert(reference.name.clone(), reference);
+                }
+            }
+            for reference in next.into_values() {
+                if references.len() == MOST_REFERENCES {
+                    return Ok(Err(too_many()));
+                }
+                let referred = self.referred(url, &reference, name).await?;
+                references.push(ReferencedSchema { name: reference.name, text: referred.schema });
+                level.extend(referred.references);
+            }
+        }
+        Ok(Ok(references))
+    }
+
+    /// The schema that a reference names. `name` is what errors call the schema that refers to it.
+    async fn referred(&self, url: &Url, reference: &SchemaReference, name: &str) -> Result<SchemaAnswer, Unfetched> {
+        let version = reference.version.to_string();
+        let path = ["subjects", &reference.subject, "versions", &version];
+        self.ask::<SchemaAnswer>(url, &path).await.map_err(|failed| {
+            let of = format!("version {version} of the subject `{}`, which {name} refers to", reference.subject);
+            // The schema itself is there, so a process may have read its messages before.
+            Unfetched { reason: format!("{of}: {}", failed.reason), is_unknown: false }
+        })
     }
 
     /// Asks for a document below `url`.

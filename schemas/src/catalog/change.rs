@@ -165,7 +165,10 @@ impl Catalog {
                     None => Err(missing_stream(stream)),
                     Some(before) => match widened(&before.definition, columns, repeated)? {
                         None => Ok((Effect::Nothing(format!("stream {stream} is as it was")), Vec::new())),
-                        Some(definition) => Ok((self.replace_stream(&definition, facts).await?, Vec::new())),
+                        Some(definition) => {
+                            decode::check(&definition)?;
+                            Ok((self.replace_stream(&definition, facts).await?, Vec::new()))
+                        }
                     },
                 }
             }

@@ -2,6 +2,8 @@
 //!
 //! Invariant: the statement is valid, and what has no column is in a comment.
 
+use std::collections::HashSet;
+
 use crate::definition::pieces;
 use crate::definition::types::NOT_IN_NAMES;
 
@@ -35,6 +37,20 @@ impl InferredColumns {
         }
     }
 
+    /// Adds the column of a record's field, or why it has none.
+    pub(super) fn add_written<T: PartialEq>(&mut self, name: &str, sql: Result<String, String>, nesting: &Nesting<T>) {
+        match sql {
+            Ok(sql) => {
+                self.add(name, sql);
+                if nesting.is_cut() {
+                    self.left_out
+                        .push(format!("some fields of {name}: it has more than {MOST_FIELDS}, or too deep ones"));
+                }
+            }
+            Err(why) => self.left_out.push(format!("{name}: {why}")),
+        }
+    }
+
     /// The columns with their brackets.
     pub fn list(&self) -> String {
         let columns: Vec<String> =
@@ -58,6 +74,73 @@ impl InferredColumns {
             columns.join(",\n"),
             options.join(", ")
         )
+    }
+}
+
+/// The records around a type while its column is written. Records may hold each other in so many ways that all of
+/// their fields would fill any memory.
+#[derive(Debug)]
+pub(super) struct Nesting<T> {
+    around: Vec<T>,
+    /// The fields that the column may still get.
+    left: usize,
+    is_cut: bool,
+}
+
+/// The most fields of a column, with all that they hold.
+const MOST_FIELDS: usize = 500;
+/// The most records around a field.
+const DEEPEST: usize = 20;
+
+impl<T: PartialEq> Nesting<T> {
+    /// Within the record whose fields are columns.
+    pub(super) fn within(root: T) -> Self {
+        Self { around: vec![root], left: MOST_FIELDS, is_cut: false }
+    }
+
+    /// Errors: the record cannot be written here, and why.
+    pub(super) fn enter(&mut self, record: T) -> Result<(), String> {
+        if self.around.contains(&record) {
+            return Err("it holds itself".to_owned());
+        }
+        if self.around.len() > DEEPEST || self.left == 0 {
+            self.is_cut = true;
+            return Err(format!("it has more than {MOST_FIELDS} fields, or some more than {DEEPEST} deep"));
+        }
+        self.around.push(record);
+        Ok(())
+    }
+
+    pub(super) fn leave(&mut self) {
+        self.around.pop();
+    }
+
+    /// The fields of a STRUCT in SQL. Those that differ from another one in case only are left out, as Delta ignores
+    /// case, and so are those that no column can have.
+    pub(super) fn fields<'f, F: 'f>(
+        &mut self,
+        fields: impl Iterator<Item = (&'f str, F)>,
+        mut sql: impl FnMut(F, &mut Self) -> Option<String>,
+    ) -> Vec<String> {
+        let mut names = HashSet::new();
+        let mut written = Vec::new();
+        for (name, field) in fields {
+            if self.left == 0 {
+                self.is_cut = true;
+                break;
+            }
+            if !names.insert(name.to_lowercase()) {
+                continue;
+            }
+            self.left -= 1;
+            written.extend(sql(field, self).map(|sql| format!("{name} {sql}")));
+        }
+        written
+    }
+
+    /// True if fields are missing, because there are too many.
+    pub(super) fn is_cut(&self) -> bool {
+        self.is_cut
     }
 }
 

@@ -92,7 +92,25 @@ fn read_column(column: ColumnDef) -> Result<Field> {
         }
         other => other,
     })?;
+    if levels(&data_type) > MOST_LEVELS {
+        return Err(Error::refuse(
+            format!("Column `{name}`: STRUCTs and lists are nested too deep"),
+            "Delta Lake keeps about forty STRUCTs within each other; declare fewer.",
+        ));
+    }
     Ok(Field::new(name, data_type, !required))
+}
+
+/// The levels of JSON that a schema in Delta's log may have within a column. Its reader takes 128 in all.
+const MOST_LEVELS: usize = 115;
+
+/// The levels of JSON that Delta's log needs for a type.
+fn levels(data_type: &DataType) -> usize {
+    match data_type {
+        DataType::List(item) => 1 + levels(item.data_type()),
+        DataType::Struct(fields) => 3 + fields.iter().map(|field| levels(field.data_type())).max().unwrap_or(0),
+        _ => 0,
+    }
 }
 
 /// Refuses PRIMARY KEY: messages are not de-duplicated by key, and accepting the words would promise that.

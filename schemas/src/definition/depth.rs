@@ -53,7 +53,10 @@ struct Depth {
     /// The sum of `operators` over all levels.
     operators: usize,
     queries: usize,
-    type_brackets: usize,
+    /// The brackets of types that are open, each with the number of open levels around it.
+    types: Vec<usize>,
+    /// The brackets of array types since the last comma that ended a type.
+    arrays: usize,
     before: Option<Keyword>,
     after_bracket: bool,
     after_period: bool,
@@ -61,7 +64,7 @@ struct Depth {
 
 impl Depth {
     fn excess(&self) -> Option<String> {
-        if self.levels.len() - 1 > BRACKETS || self.type_brackets > BRACKETS {
+        if self.levels.len() - 1 > BRACKETS || self.types.len() + self.arrays > BRACKETS {
             return Some(format!("brackets nest deeper than {BRACKETS}"));
         }
         if self.operators > OPERATORS {
@@ -84,7 +87,7 @@ impl Depth {
                 self.close(false);
                 // Subscripts and brackets of array types are chains as well.
                 self.operate();
-                self.type_brackets += usize::from(self.after_bracket);
+                self.arrays += usize::from(self.after_bracket);
             }
             Token::Comma => self.separate(),
             Token::SemiColon => {}
@@ -104,7 +107,15 @@ impl Depth {
             token if is_text(token) => {}
             token => {
                 let generic = matches!(self.before, Some(Keyword::ARRAY | Keyword::STRUCT | Keyword::MAP));
-                self.type_brackets += usize::from(*token == Token::Lt && generic);
+                match token {
+                    Token::Lt if generic => self.types.push(self.levels.len()),
+                    Token::Gt => self.end_type(),
+                    Token::ShiftRight => {
+                        self.end_type();
+                        self.end_type();
+                    }
+                    _ => {}
+                }
                 self.operate();
             }
         }
@@ -181,12 +192,22 @@ impl Depth {
         }
     }
 
+    /// Closes the innermost bracket of a type. Within brackets of another kind, the sign compares.
+    fn end_type(&mut self) {
+        if self.types.last() == Some(&self.levels.len()) {
+            self.types.pop();
+        }
+    }
+
     fn operate(&mut self) {
         self.level().operators += 1;
         self.operators += 1;
     }
 
     fn separate(&mut self) {
+        if self.types.is_empty() {
+            self.arrays = 0;
+        }
         if self.level().from {
             self.queries += 1;
         }
@@ -300,6 +321,10 @@ mod tests {
             check(&repeat("SELECT ", open, 140), brackets);
         }
         check(&repeat("SELECT x::INT", "[]", 140), brackets);
+        check(&repeat("CREATE TABLE t (x ", "STRUCT<y INT, z ", 140), brackets);
+        check(&repeat("CREATE TABLE t (x ", "STRUCT<y INT[] OPTIONS (a = 1 > 2), z ", 140), brackets);
+        check(&repeat("CREATE TABLE t (x ", "STRUCT<y INT OPTIONS (a = 1 >> 2 >> 3), z ", 140), brackets);
+        check(&repeat("CREATE TABLE t (x STRUCT<y INT", "[]", 140), brackets);
     }
 
     #[test]
@@ -315,5 +340,10 @@ mod tests {
         check(&format!("SELECT a IS DISTINCT FROM b, {columns} FROM t"), None);
         check(&format!("SELECT CASE {} END", "WHEN t.end = 1 AND t.case > 2 THEN 3 + 4 ".repeat(2_000)), None);
         check("SELECT a AS end, b FROM t ORDER BY a, b; ))) ]", None);
+        for wide in ["STRUCT<x INT>", "STRUCT<x STRUCT<y ARRAY<INT>>>", "INT[][]", "STRUCT<x INT[]>[]"] {
+            let columns: Vec<String> = (0..1_000).map(|at| format!("c{at} {wide}")).collect();
+            check(&format!("CREATE TABLE t ({})", columns.join(", ")), None);
+        }
+        check(&format!("SELECT {}", list("x > y::INT[]", 1_000)), None);
     }
 }

@@ -111,6 +111,29 @@ async fn imports_of_protobuf_come_under_each_of_their_names() {
     }
 }
 
+/// Of several versions of a file, the schema's own counts, wherever it stands; then the newest of those at one distance.
+#[tokio::test]
+async fn the_nearest_version_of_an_import_counts() {
+    let to = |name: &str, version: u32| format!("{{\"name\":\"{name}\",\"subject\":\"{name}\",\"version\":{version}}}");
+    let refers = |to: &[String]| format!(",\"schemaType\":\"PROTOBUF\",\"references\":[{}]", to.join(","));
+    let (url, _) = server(&[
+        ("/schemas/ids/1", schema("one", &refers(&[to("m", 2), to("b", 1)]))),
+        ("/schemas/ids/2", schema("two", &refers(&[to("b", 1), to("m", 2)]))),
+        ("/schemas/ids/3", schema("three", &refers(&[to("c", 1), to("b", 1)]))),
+        ("/schemas/ids/4", schema("four", &refers(&[to("b", 1), to("c", 1)]))),
+        ("/subjects/m/versions/1", schema("m1", &refers(&[to("b", 1)]))),
+        ("/subjects/m/versions/2", schema("m2", &refers(&[to("b", 1)]))),
+        ("/subjects/b/versions/1", schema("b", &refers(&[to("m", 1)]))),
+        ("/subjects/c/versions/1", schema("c", &refers(&[to("m", 2)]))),
+    ])
+    .await;
+    for id in 1..=4 {
+        let found = fetch(&url, id).await.unwrap().unwrap();
+        let found = found.references.iter().find(|reference| reference.name == "m").unwrap();
+        assert_eq!(found.text, "m2", "{id}");
+    }
+}
+
 #[tokio::test]
 async fn what_is_no_schema_says_why() {
     let unknown = "{\"error_code\":40403,\"message\":\"x\"}";

@@ -74,3 +74,16 @@ async fn a_file_with_its_changes_is_applied_at_every_start() {
     f.refused(again(&STREAM.replace("a INT", "a INT, x INT")).await, "the stream `s` exists already");
     f.refused(again(&STREAM.replace("a INT", "a DATE")).await, "the stream `s` exists already");
 }
+
+/// A column that the schema in the definition cannot fill is refused, as when the stream is created with it.
+#[tokio::test]
+async fn a_column_fits_the_schema_of_the_definition() {
+    let f = Fixture::new();
+    let schema = r#"{"type":"record","name":"R","fields":[{"name":"a","type":"int"},{"name":"b","type":"string"}]}"#;
+    let create = format!(
+        "CREATE EXTERNAL TABLE s (a INT) STORED AS KAFKA LOCATION 's' OPTIONS ('format' 'avro', 'avro.schema' '{schema}')"
+    );
+    f.apply(&create).await.unwrap();
+    f.refused(f.apply("ALTER TABLE s ADD COLUMN b INT").await, "`b`: it is written as string, which no INT takes");
+    assert_eq!(f.apply("ALTER TABLE s ADD COLUMN b STRING").await.unwrap(), ["replaced stream s"]);
+}

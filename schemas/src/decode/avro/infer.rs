@@ -3,7 +3,7 @@
 //! Invariant: a stream with these columns reads every message of the schema, except values that no column type holds,
 //! which are named.
 
-use super::super::inferred::InferredColumns;
+use super::super::inferred::{InferredColumns, Nesting};
 use super::super::writers::RegisteredSchema;
 use super::schema::{AvroSchema, AvroShape, LogicalType, TypeId};
 
@@ -20,19 +20,17 @@ pub(in super::super) fn columns_of(schema: &RegisteredSchema) -> Result<Inferred
     };
     let mut inferred = InferredColumns::default();
     for field in fields {
-        let mut open = vec![schema.root];
-        match sql_type(&schema, field.of, &mut open) {
-            Ok(sql) => inferred.add(&field.name, sql),
-            Err(why) => inferred.left_out.push(format!("{}: {why}", field.name)),
-        }
+        let mut nesting = Nesting::within(schema.root);
+        let sql = sql_type(&schema, field.of, &mut nesting);
+        inferred.add_written(&field.name, sql, &nesting);
     }
     Ok(inferred)
 }
 
-/// The SQL type for a type. `open` are the records around it.
+/// The SQL type for a type.
 ///
 /// Errors: why there is none.
-fn sql_type(schema: &AvroSchema, of: TypeId, open: &mut Vec<TypeId>) -> Result<String, String> {
+fn sql_type(schema: &AvroSchema, of: TypeId, nesting: &mut Nesting<TypeId>) -> Result<String, String> {
     let found = schema.get(of);
     Ok(match (&found.shape, found.logical) {
         (_, Some(LogicalType::Decimal { precision, scale })) if precision <= MOST_DIGITS => {
@@ -52,14 +50,15 @@ fn sql_type(schema: &AvroSchema, of: TypeId, open: &mut Vec<TypeId>) -> Result<S
         (AvroShape::Float, None) => "REAL".into(),
         (AvroShape::Double, None) => "DOUBLE".into(),
         (AvroShape::Bytes | AvroShape::Fixed { .. }, None) => "BYTEA".into(),
-        (AvroShape::Array(items), None) => format!("{}[]", sql_type(schema, *items, open)?),
-        (AvroShape::Map(values), None) => format!("STRUCT<key STRING, value {}>[]", sql_type(schema, *values, open)?),
-        (AvroShape::Record { .. }, None) if open.contains(&of) => return Err("it holds itself".into()),
+        (AvroShape::Array(items), None) => format!("{}[]", sql_type(schema, *items, nesting)?),
+        (AvroShape::Map(values), None) => {
+            format!("STRUCT<key STRING, value {}>[]", sql_type(schema, *values, nesting)?)
+        }
         (AvroShape::Record { name, fields }, None) => {
-            open.push(of);
-            let inner = fields.iter().filter_map(|field| Some((&field.name, sql_type(schema, field.of, open).ok()?)));
-            let inner: Vec<String> = inner.map(|(name, sql)| format!("{name} {sql}")).collect();
-            open.pop();
+            nesting.enter(of)?;
+            let fields = fields.iter().map(|field| (field.name.as_str(), field.of));
+            let inner = nesting.fields(fields, |of, nesting| sql_type(schema, of, nesting).ok());
+            nesting.leave();
             if inner.is_empty() {
                 return Err(format!("the record {name} has no fields with columns"));
             }
@@ -70,12 +69,13 @@ fn sql_type(schema: &AvroSchema, of: TypeId, open: &mut Vec<TypeId>) -> Result<S
                 branches.iter().copied().filter(|branch| schema.get(*branch).shape != AvroShape::Null).collect();
             match branches[..] {
                 [] => return Err("it is always null".into()),
-                [branch] => sql_type(schema, branch, open)?,
+                [branch] => sql_type(schema, branch, nesting)?,
                 _ => {
-                    let fields = branches
-                        .iter()
-                        .map(|branch| Ok(format!("{} {}", schema.name(*branch), sql_type(schema, *branch, open)?)));
-                    format!("STRUCT<{}>", fields.collect::<Result<Vec<String>, String>>()?.join(", "))
+                    let mut fields = Vec::with_capacity(branches.len());
+                    for branch in branches {
+                        fields.push(format!("{} {}", schema.name(branch), sql_type(schema, branch, nesting)?));
+                    }
+                    format!("STRUCT<{}>", fields.join(", "))
                 }
             }
         }

@@ -29,15 +29,61 @@ pub(super) struct ParsedText<'a> {
 pub(super) fn as_proto3(text: &str) -> ParsedText<'_> {
     let plain = ParsedText { source: Cow::Borrowed(text), is_edition: false };
     let Some(start) = first_word(text) else { return plain };
-    let after = text[start..].strip_prefix("edition").map(str::trim_start);
-    let (Some(after), Some(end)) = (after, text[start..].find(';')) else { return plain };
-    if !after.starts_with('=') {
-        return plain;
-    }
+    let Some(after) = text[start..].strip_prefix("edition") else { return plain };
+    let sign = first_word(after).filter(|at| after[*at..].starts_with('='));
+    let (Some(_), Some(end)) = (sign, text[start..].find(';')) else { return plain };
     let statement = &text[start..start + end];
     let lines = "\n".repeat(statement.matches('\n').count());
-    let source = format!("{}{lines}syntax = \"proto3\"{}", &text[..start], &text[start + end..]);
+    let rest = without_reserved_names(&text[start + end..]);
+    let source = format!("{}{lines}syntax = \"proto3\"{rest}", &text[..start]);
     ParsedText { source: Cow::Owned(source), is_edition: true }
+}
+
+/// The text without `reserved foo, bar;`, which only editions have. Numbers may be reserved as everywhere. Lines stay.
+fn without_reserved_names(text: &str) -> String {
+    const RESERVED: &str = "reserved";
+    let mut left = String::with_capacity(text.len());
+    let mut rest = text;
+    let mut begins = false;
+    while let Some(c) = rest.chars().next() {
+        let length = match c {
+            '/' if rest.starts_with("//") || rest.starts_with("/*") => {
+                let behind = first_word(rest).unwrap_or(rest.len());
+                left.push_str(&rest[..behind]);
+                rest = &rest[behind..];
+                continue;
+            }
+            '"' | '\'' => 1 + end_of_quote(&rest[1..], c),
+            _ if begins && rest.starts_with(RESERVED) => {
+                let names = rest[RESERVED.len()..].trim_start();
+                let end = rest.find(';').map_or(rest.len(), |end| end + 1);
+                if names.len() < rest.len() - RESERVED.len()
+                    && names.starts_with(|c: char| c.is_alphabetic() || c == '_')
+                {
+                    left.extend(rest[..end].chars().filter(|c| *c == '\n'));
+                    rest = &rest[end..];
+                    continue;
+                }
+                RESERVED.len()
+            }
+            _ => c.len_utf8(),
+        };
+        begins = matches!(c, '{' | '}' | ';') || (begins && c.is_whitespace());
+        left.push_str(&rest[..length]);
+        rest = &rest[length..];
+    }
+    left
+}
+
+/// Where a text in quotes ends, behind its last quote.
+fn end_of_quote(text: &str, quote: char) -> usize {
+    let mut escaped = false;
+    let end = text.char_indices().find(|(_, c)| {
+        let ends = *c == quote && !escaped;
+        escaped = *c == '\\' && !escaped;
+        ends
+    });
+    end.map_or(text.len(), |(at, _)| at + quote.len_utf8())
 }
 
 /// Where the first word behind comments begins.

@@ -23,6 +23,10 @@ use super::wire::{WireBytes, WireKey, WireType};
 
 /// What errors call the schema itself; no import can have this name.
 const ITSELF: &str = "the schema";
+/// What the parser says of a default in a text of proto3, which is how it gets those of editions.
+const NO_DEFAULT: &str = "default values are not allowed in proto3";
+const NO_DEFAULT_OF_EDITION: &str =
+    "defaults in the text of an edition are not read; give the file's descriptor instead of its text";
 /// The most brackets within brackets, far beyond what the parser takes by itself, so that it need not be trusted.
 const MOST_BRACKETS: usize = 100;
 /// The most files of a schema.
@@ -185,9 +189,16 @@ fn read(name: &str, text: &str) -> Result<FileDescriptorProto, String> {
     let mut file = match descriptor(text) {
         Some(file) => file.map_err(|why| told(name, &why))?,
         None => {
+            let text = text.strip_prefix('\u{feff}').unwrap_or(text);
             shallow(text).map_err(|why| told(name, &why))?;
             let text = editions::as_proto3(text);
-            let parsed = protox_parse::parse(name, &text.source).map_err(|error| place(name, &format!("{error:?}")))?;
+            let parsed = protox_parse::parse(name, &text.source).map_err(|error| {
+                let told = place(name, &format!("{error:?}"));
+                match text.is_edition {
+                    true => told.replace(NO_DEFAULT, NO_DEFAULT_OF_EDITION),
+                    false => told,
+                }
+            })?;
             editions::plain(parsed, text.is_edition).map_err(|why| told(name, &why))?
         }
     };

@@ -3,7 +3,7 @@
 //! Invariant: a stream with these columns reads every message of the type, except values that no column type holds,
 //! which are named.
 
-use super::super::inferred::{InferredColumns, is_word};
+use super::super::inferred::{InferredColumns, Nesting, is_word};
 use super::super::writers::RegisteredSchema;
 use super::known_types::KnownType;
 use super::schema::{MessageId, ProtoField, ProtoSchema, ProtoType};
@@ -21,10 +21,12 @@ pub(in super::super) fn columns_of(schema: &RegisteredSchema, wanted: Option<&st
     let others: Vec<&MessageId> = schema.top.iter().filter(|id| wanted.is_none() && *id != root).collect();
     let mut inferred = InferredColumns::default();
     for field in &schema.get(*root).fields {
-        match sql_type(&schema, field, &mut vec![*root]) {
-            Ok(sql) => inferred.add(&field.name, sql),
-            Err(why) => inferred.left_out.push(format!("{}: {why}", field.name)),
-        }
+        let mut nesting = Nesting::within(*root);
+        let sql = sql_type(&schema, field, &mut nesting);
+        inferred.add_written(&field.name, sql, &nesting);
+    }
+    if schema.get(*root).fields.is_empty() {
+        inferred.left_out.push(format!("{}: it has no fields", schema.get(*root).name));
     }
     if !others.is_empty() {
         let names: Vec<&str> = others.into_iter().map(|id| schema.get(*id).name.as_str()).collect();
@@ -34,15 +36,15 @@ pub(in super::super) fn columns_of(schema: &RegisteredSchema, wanted: Option<&st
     Ok(inferred)
 }
 
-/// The SQL type for a field. `open` are the messages around it.
+/// The SQL type for a field.
 ///
 /// Errors: why there is none.
-fn sql_type(schema: &ProtoSchema, field: &ProtoField, open: &mut Vec<MessageId>) -> Result<String, String> {
-    let one = sql_of(schema, field.of, open)?;
+fn sql_type(schema: &ProtoSchema, field: &ProtoField, nesting: &mut Nesting<MessageId>) -> Result<String, String> {
+    let one = sql_of(schema, field.of, nesting)?;
     Ok(if field.is_repeated { format!("{one}[]") } else { one })
 }
 
-fn sql_of(schema: &ProtoSchema, of: ProtoType, open: &mut Vec<MessageId>) -> Result<String, String> {
+fn sql_of(schema: &ProtoSchema, of: ProtoType, nesting: &mut Nesting<MessageId>) -> Result<String, String> {
     Ok(match of {
         ProtoType::Bool => "BOOLEAN",
         ProtoType::Int32 | ProtoType::Sint32 | ProtoType::Sfixed32 => "INT",
@@ -52,14 +54,14 @@ fn sql_of(schema: &ProtoSchema, of: ProtoType, open: &mut Vec<MessageId>) -> Res
         ProtoType::Double => "DOUBLE",
         ProtoType::Text | ProtoType::Enum(_) => "STRING",
         ProtoType::Bytes => "BYTEA",
-        ProtoType::Message(id) | ProtoType::Group(id) => return sql_of_message(schema, id, open),
+        ProtoType::Message(id) | ProtoType::Group(id) => return sql_of_message(schema, id, nesting),
     }
     .to_owned())
 }
 
-fn sql_of_message(schema: &ProtoSchema, id: MessageId, open: &mut Vec<MessageId>) -> Result<String, String> {
+fn sql_of_message(schema: &ProtoSchema, id: MessageId, nesting: &mut Nesting<MessageId>) -> Result<String, String> {
     if let Some(inner) = KnownType::wrapped(schema, id) {
-        return sql_of(schema, inner, open);
+        return sql_of(schema, inner, nesting);
     }
     let known = match KnownType::named(schema, id) {
         Some(KnownType::Timestamp) => Some("TIMESTAMP"),
@@ -73,14 +75,11 @@ fn sql_of_message(schema: &ProtoSchema, id: MessageId, open: &mut Vec<MessageId>
     if let Some(known) = known {
         return Ok(known.to_owned());
     }
-    if open.contains(&id) {
-        return Err("it holds itself".to_owned());
-    }
-    open.push(id);
+    nesting.enter(id)?;
     let fields = schema.get(id).fields.iter().filter(|field| is_word(&field.name));
-    let fields: Vec<String> =
-        fields.filter_map(|field| Some(format!("{} {}", field.name, sql_type(schema, field, open).ok()?))).collect();
-    open.pop();
+    let fields = fields.map(|field| (field.name.as_str(), field));
+    let fields = nesting.fields(fields, |field, nesting| sql_type(schema, field, nesting).ok());
+    nesting.leave();
     if fields.is_empty() {
         return Err(format!("the message {} has no fields with columns", schema.get(id).name));
     }

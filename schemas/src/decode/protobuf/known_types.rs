@@ -157,7 +157,7 @@ pub(super) fn append_known(
         }
         (KnownType::Duration, To::Int64(builder)) => {
             let micros = first_fields(schema, id, parts, depth).and_then(duration);
-            put(builder, micros.map(|(seconds, nanos)| seconds * 1_000_000 + i64::from(nanos.div_euclid(1000))))
+            put(builder, micros.map(|(seconds, nanos)| seconds * 1_000_000 + i64::from(nanos / 1000)))
         }
         (KnownType::Duration, To::Text(builder)) => {
             let text = first_fields(schema, id, parts, depth).and_then(duration).map(duration_text);
@@ -249,8 +249,30 @@ fn binary_decimal(fields: [Option<RawValue<'_>>; 3], precision: u8, to: i8) -> R
 }
 
 fn text_decimal(text: &[u8], precision: u8, to: i8) -> Result<i128, ValueError> {
-    let text = std::str::from_utf8(text).ok().map(|text| text.strip_prefix('+').unwrap_or(text));
-    let text = text.filter(|text| texts::is_number(text)).ok_or(ValueError::Borrowed("its text is not a number"))?;
-    let value = numbers::scaled(text, to).map_err(|error| ValueError::Borrowed(numbers::explain(error)))?;
+    let text = std::str::from_utf8(text).ok().and_then(plain_number);
+    let text = text.ok_or(ValueError::Borrowed("its text is not a number"))?;
+    let value = numbers::scaled(&text, to).map_err(|error| ValueError::Borrowed(numbers::explain(error)))?;
     decimal(value, to.unsigned_abs().into(), precision, to)
+}
+
+/// The number in a `google.type.Decimal` by JSON's grammar. Its own grammar takes `+1`, `.5`, `5.`, `007`, and no text
+/// for 0.
+fn plain_number(text: &str) -> Option<String> {
+    if text.is_empty() {
+        return Some("0".to_owned());
+    }
+    let (sign, unsigned) = match text.strip_prefix('-') {
+        Some(rest) => ("-", rest),
+        None => ("", text.strip_prefix('+').unwrap_or(text)),
+    };
+    let (mantissa, exponent) = unsigned.split_at(unsigned.find(['e', 'E']).unwrap_or(unsigned.len()));
+    let (whole, fraction) = mantissa.split_once('.').unwrap_or((mantissa, ""));
+    let is_some = !unsigned.starts_with('-') && (!whole.is_empty() || !fraction.is_empty());
+    let whole = match whole.trim_start_matches('0') {
+        "" => "0",
+        whole => whole,
+    };
+    let fraction = if fraction.is_empty() { String::new() } else { format!(".{fraction}") };
+    let plain = format!("{sign}{whole}{fraction}{exponent}");
+    (is_some && texts::is_number(&plain)).then_some(plain)
 }

@@ -31,6 +31,30 @@ fn words_of_sql_are_names() {
     assert_eq!(columns_of(&stream.sql).map(|list| list.len() > words.len()), Some(true));
 }
 
+/// Each of 40 messages has two fields of the next one: a trillion fields in all.
+#[test]
+fn a_column_has_no_endless_fields() {
+    let next = |n: u32| format!("message M{n} {{ M{m} a = 1; M{m} b = 2; int32 c = 3; int32 C = 4; }}", m = n + 1);
+    let messages: String = (0..40).map(next).collect();
+    let text = format!("syntax = \"proto2\"; {messages} message M40 {{ optional int32 x = 1; }}");
+    let text = text.replace("{ M", "{ optional M").replace("; M", "; optional M");
+    let text = text.replace("; int32", "; optional int32");
+    let proto = RegisteredSchema::alone(SchemaKind::Protobuf, text);
+    let of = |n: u32, inner: String| {
+        let a = format!(r#"{{"name":"a","type":{inner}}},{{"name":"b","type":"M{n}"}}"#);
+        format!(r#"{{"type":"record","name":"M{m}","fields":[{a},{{"name":"c","type":"int"}}]}}"#, m = n - 1)
+    };
+    let last = r#"{"type":"record","name":"M40","fields":[{"name":"x","type":"int"}]}"#.to_owned();
+    let avro = RegisteredSchema::alone(SchemaKind::Avro, (1..=40).rev().fold(last, |inner, n| of(n, inner)));
+    for (schema, format) in [(proto, "protobuf"), (avro, "avro")] {
+        let inferred = columns_of_schema(&schema).unwrap();
+        assert!(inferred.left_out.iter().any(|left| left.contains("some fields of a")), "{:?}", inferred.left_out);
+        let statement = inferred.statement("s", "t", &[("format", format)]);
+        assert!(statement.len() < 100_000, "{}", statement.len());
+        assert!(stream(&statement).columns.fields().iter().any(|field| field.name() == "c"));
+    }
+}
+
 #[test]
 fn every_field_of_a_schema_is_a_column() {
     let schema = r#"{"type":"record","name":"R","namespace":"n","fields":[

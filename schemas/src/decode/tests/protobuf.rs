@@ -70,7 +70,7 @@ fn proto3(fields: &str) -> String {
     let imports = ["timestamp", "duration", "wrappers", "struct", "any"];
     let imports = imports.map(|name| format!("import \"google/protobuf/{name}.proto\";")).concat();
     format!(
-        "syntax = \"proto3\"; package p; {imports} import \"google/type/date.proto\";
+        "syntax = \"proto3\"; package p; {imports} import \"google/type/date.proto\"; import \"google/type/decimal.proto\";
          import \"confluent/type/decimal.proto\"; message M {{ {fields} }} {beside}"
     )
 }
@@ -92,7 +92,7 @@ pub(super) fn decoder(columns: &str, text: &str) -> Decoder {
 fn check_text(columns: &str, text: &str, value: &[u8], expect: &str) {
     let decoder = decoder(columns, text);
     let message = framed(7, &[0], value);
-    let decoded = decoder.decode(&messages([message.as_slice(), b"\x01", &message])).unwrap();
+    let decoded = decoder.decode(&messages([message.as_slice(), b"\x02", &message])).unwrap();
     let shown = show(&decoded);
     assert_eq!([&shown[0], &shown[2]], [expect, expect], "{columns} {text}");
     assert!(shown[1].starts_with("reject: the message does not begin"), "{}", shown[1]);
@@ -526,6 +526,8 @@ fn messages_that_stand_for_one_value() {
     let of = "google.protobuf.Duration";
     check("BIGINT", of, &time(1, 500_000_999), "1500000");
     check("BIGINT", of, &time(-1, -500_000_000), "-1500000");
+    check("BIGINT", of, &time(-1, -1_999), "-1000001");
+    check("BIGINT", of, &time(0, -1), "0");
     check("STRING", of, &time(3, 0), "3s");
     check("STRING", of, &time(0, -500_000_000), "-0.500s");
     check("STRING", of, &time(3, 1_000), "3.000001s");
@@ -561,6 +563,23 @@ fn messages_that_stand_for_one_value() {
     refuse("DECIMAL(10, 1)", of, &decimal(&[1], 2), "it has more decimal places");
     refuse("DECIMAL(10, 1)", of, &decimal(&[1], -40), RANGE);
     refuse("DECIMAL(10, 1)", of, &decimal(&[1; 17], 0), RANGE);
+    let of = "google.type.Decimal";
+    for (text, shown) in [
+        ("-12.5", "-12.50"),
+        ("+1e1", "10.00"),
+        (".5", "0.50"),
+        ("5.", "5.00"),
+        ("007", "7.00"),
+        ("-00.50", "-0.50"),
+        ("0", "0.00"),
+        ("", "0.00"),
+        ("25E-1", "2.50"),
+    ] {
+        check("DECIMAL(10,2)", of, &len(1, len(1, text)), shown);
+    }
+    for text in [".", "+-5", "--5", "e5", "1e", "1.2.3", " 1", "1,5", "NaN", "0x1"] {
+        refuse("DECIMAL(10, 2)", of, &len(1, len(1, text)), "its text is not a number");
+    }
 }
 
 #[test]
@@ -686,6 +705,11 @@ fn ids_and_paths_may_be_in_a_header() {
     assert!(shown[4].contains("the path to its type cannot be read: the message ends"), "{shown:?}");
     assert!(shown[5].contains("something follows the path"), "{shown:?}");
     assert!(shown[6].contains("holds no id of a schema"), "{shown:?}");
+    // The GUID may also stand before the message.
+    let guid = guid.as_bytes().as_slice();
+    let prefixed = [cat(&[vec![1], guid.to_vec(), vec![0], num(5, n(4))]), [&[1], &guid[..15]].concat()];
+    let shown = show(&decoder.decode(&messages(prefixed.iter().map(Vec::as_slice))).unwrap());
+    assert_eq!(shown, ["4", "reject: the message ends within the GUID of its schema"]);
 }
 
 #[test]

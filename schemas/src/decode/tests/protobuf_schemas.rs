@@ -71,6 +71,32 @@ fn texts_that_are_no_schema() {
     }
 }
 
+/// What only the texts of editions have, and what every compiler skips.
+#[test]
+fn texts_are_read_as_compilers_read_them() {
+    let message = "message M { int32 a = 1; }";
+    for text in [
+        format!("\u{feff}syntax = \"proto3\"; {message}"),
+        format!("edition /* x */ = // y\n \"2023\"; {message}"),
+        "edition = \"2023\"; message M { reserved foo, bar; reserved 7, 9 to max; int32 a = 1; reserved\nx ; }"
+            .to_owned(),
+        "edition = \"2023\"; message M { string x = 2 [(o) = \"{ reserved a; }\"]; // reserved b;\n int32 a = 1; }"
+            .to_owned(),
+        "edition = \"2023\"; enum E { reserved OLD; X = 0; } message M { int32 a = 1; int32 reserved = 2; }".to_owned(),
+    ] {
+        assert_eq!(read("a INT", schema(&text), &num(1, 5)), "5", "{text}");
+    }
+    for text in [
+        "edition = \"2023\"; message M { reserved",
+        "edition = \"2023\"; message M { reserved a",
+        "edition = \"2023\";\"",
+    ] {
+        assert!(read("a INT", schema(text), &[]).starts_with("reject: "), "{text}");
+    }
+    let said = read("a INT", schema("edition = \"2023\"; message M { int32 a = 1 [default = 5]; }"), &[]);
+    assert!(said.contains("give the file's descriptor"), "{said}");
+}
+
 #[test]
 fn imports_are_references_or_known() {
     let text = "syntax = \"proto3\"; package a.b; import \"common/money.proto\"; import public \"other.proto\";
