@@ -315,6 +315,8 @@ pub(crate) async fn open_stream(settings: &Settings, name: &str) -> Result<(Ware
 /// The format of a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum RowsFormat {
+    /// An object container file
+    Avro,
     /// The first line names the columns; an empty field is null
     Csv,
     /// As csv, with tabs
@@ -329,6 +331,7 @@ pub(crate) enum RowsFormat {
 impl RowsFormat {
     pub(crate) fn of_layer(self) -> FileFormat {
         match self {
+            Self::Avro => FileFormat::Avro,
             Self::Csv => FileFormat::Csv,
             Self::Tsv => FileFormat::Tsv,
             Self::Json => FileFormat::Json,

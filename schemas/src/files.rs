@@ -9,6 +9,7 @@ mod bad_rows;
 
 mod rows;
 
+mod avro;
 mod csv;
 mod json;
 mod parquet;
@@ -36,6 +37,7 @@ pub fn read(
             Err(reader.bad().failed(source))
         }
         (OpenedRows::File(file), format) => read(OpenedRows::Bytes(Box::new(file)), format, reader, pass),
+        (OpenedRows::Bytes(bytes), FileFormat::Avro) => avro::read(bytes, reader, pass),
         (OpenedRows::Bytes(bytes), FileFormat::Csv) => csv::read(bytes, b',', reader, pass),
         (OpenedRows::Bytes(bytes), FileFormat::Tsv) => csv::read(bytes, b'\t', reader, pass),
         (OpenedRows::Bytes(bytes), FileFormat::Json) => json::read(bytes, reader, pass),

@@ -9,6 +9,7 @@ import subprocess
 import threading
 import time
 
+import fastavro
 import psycopg
 import pyarrow
 import pyarrow.fs
@@ -51,6 +52,27 @@ def write_ndjson(path, ids):
 def write_csv(path, ids):
     lines = (f'{i},k{i % 7},{(START + i) * 1000000},"[""a"",null,""{i}""]"' for i in ids)
     pathlib.Path(path).write_text("\n".join(["id,k,at,tags", *lines]))
+
+
+AVRO = {
+    "type": "record",
+    "name": "Row",
+    "fields": [
+        {"name": "extra", "type": {"type": "map", "values": "bytes"}},
+        {"name": "ID", "type": "int"},
+        {"name": "k", "type": [{"type": "enum", "name": "K", "symbols": [f"k{i}" for i in range(7)]}, "null"]},
+        {"name": "at", "type": {"type": "long", "logicalType": "timestamp-millis"}},
+        {"name": "tags", "type": {"type": "array", "items": ["null", "string"]}},
+    ],
+}
+
+
+def write_avro(path, ids, codec):
+    rows = (
+        {"extra": {"x": b"y"}, "ID": i, "k": f"k{i % 7}", "at": (START + i) * 1000, "tags": ["a", None, str(i)]} for i in ids
+    )
+    with open(path, "wb") as file:
+        fastavro.writer(file, fastavro.parse_schema(AVRO), rows, codec=codec, sync_interval=4096)
 
 
 def produce(kafka, topic, ids):
@@ -127,6 +149,34 @@ def test_files_enter_beside_a_topic(kafka, thalweg, topic, tmp_path):
     check(server, everything)
     audit = server.cli("audit")
     assert audit.returncode == 0, audit.stdout + audit.stderr
+
+
+def test_avro_files(kafka, thalweg, topic, tmp_path):
+    server = thalweg(epoch_interval="300ms", mark_interval="300ms", environment={"THALWEG_COPY_FROM": str(tmp_path)}).start()
+    server.ddl(create(topic) + VIEW)
+    server.reached("s", {})
+    write_avro(tmp_path / "a.avro", range(1000, 4000), "null")
+    write_avro(tmp_path / "b.avro", range(4000, 6000), "deflate")
+    write_avro(tmp_path / "c.data", range(6000, 6500), "deflate")
+    write_avro(tmp_path / "d.avro", range(6500, 7000), "null")
+    assert load(server.where(), f"{tmp_path}/[ab].avro") == "5000 rows of 2 files have entered"
+    assert server.sql(f"COPY s FROM '{tmp_path}/c.data' WITH (FORMAT avro)").rows[0][0].startswith("500 rows of 1 files")
+    sent = server.cli("produce", "s", "--file", str(tmp_path / "d.avro"), "--kafka", f"bootstrap.servers={kafka.bootstrap}")
+    assert sent.returncode == 0, sent.stderr
+    taken(server, 5500)
+    server.until(lambda: server.sql("SELECT count(*) FROM s WHERE _partition >= 0").rows == [(500,)], "the topic", 60)
+    check(server, list(range(1000, 7000)))
+    # A file that breaks off enters not at all.
+    whole = (tmp_path / "b.avro").read_bytes()
+    (tmp_path / "e.avro").write_bytes(whole[:-7])
+    refused = load(server.where(), f"{tmp_path}/e.avro", "--skip-bad", code=1)
+    assert "e.avro" in refused and "damaged: the file ends within it" in refused, refused
+    (tmp_path / "f.avro").write_bytes(whole[:5000] + b"?" + whole[5001:])
+    assert "f.avro" in load(server.where(), f"{tmp_path}/f.avro", code=1)
+    check(server, list(range(1000, 7000)))
+    server.kill()
+    server.start()
+    check(server, list(range(1000, 7000)))
 
 
 def test_a_killed_load_goes_on_where_it_was(kafka, thalweg, topic, tmp_path):

@@ -23,6 +23,8 @@ mod infer;
 mod plan;
 mod skip;
 
+mod run;
+
 mod value;
 
 mod target;
@@ -48,6 +50,7 @@ use super::{Messages, Parsed, Reason};
 use crate::definition::message::{AvroFraming, AvroOptions, TimestampUnits};
 use crate::{Offset, Partition};
 
+pub(crate) use run::ValueRun;
 pub(crate) use write::AvroWriter;
 
 /// A schema, and how its values fill the columns.

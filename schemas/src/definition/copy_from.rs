@@ -17,7 +17,7 @@ use crate::error::TextSpan;
 use crate::{Error, Result};
 
 /// The formats that a statement may name.
-const FORMATS: [&str; 5] = ["csv", "tsv", "json", "ndjson", "parquet"];
+const FORMATS: [&str; 6] = ["avro", "csv", "tsv", "json", "ndjson", "parquet"];
 
 /// A COPY that reads files; `None` for every other statement.
 ///

@@ -10,6 +10,8 @@ use arrow::record_batch::RecordBatch;
 /// The format of a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FileFormat {
+    /// An object container file.
+    Avro,
     Csv,
     Tsv,
     /// Objects one after the other, or lists of them.
@@ -29,6 +31,7 @@ impl FileFormat {
     /// The format that users call `name`.
     pub fn parse(name: &str) -> Option<Self> {
         Some(match name.to_lowercase().as_str() {
+            "avro" => Self::Avro,
             "csv" => Self::Csv,
             "tsv" | "tab" => Self::Tsv,
             "json" => Self::Json,
@@ -80,6 +83,7 @@ mod tests {
             ("a.jsonl", Some(FileFormat::Ndjson)),
             ("a.ndjson", Some(FileFormat::Ndjson)),
             ("a.parquet", Some(FileFormat::Parquet)),
+            ("a.avro", Some(FileFormat::Avro)),
             ("a.csv.gz", None),
             ("csv", None),
         ] {

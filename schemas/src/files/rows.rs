@@ -5,6 +5,7 @@
 //!
 //! Invariant: a row is passed on only if all rows of its batch fit, or if the others are to be skipped.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, new_null_array};
@@ -14,7 +15,7 @@ use arrow::record_batch::RecordBatch;
 use super::bad_rows::{BadRows, broken};
 use super::format::FileRows;
 use crate::decode::{Decoder, Messages, match_columns};
-use crate::definition::message::{JsonOptions, KeptPart, Tombstones};
+use crate::definition::message::{AvroFraming, AvroOptions, JsonOptions, KeptPart, Tombstones};
 use crate::definition::stream::{REJECT, RecordFormat, StreamDefinition};
 use crate::definition::types::canonical;
 use crate::encode::MessageEncoder;
@@ -23,6 +24,8 @@ use crate::{Error, Offset, Partition, Result};
 /// Takes the rows of a file.
 pub struct RowReader {
     bad: BadRows,
+    /// The stream, as if its messages were JSON.
+    stream: StreamDefinition,
     columns: SchemaRef,
     decoder: Decoder,
     /// How many more rows are wanted.
@@ -55,11 +58,26 @@ impl RowReader {
             bad,
             columns: Arc::clone(&stream.columns),
             decoder: Decoder::new(&as_json)?,
+            stream: as_json,
             left: limit.unwrap_or(u64::MAX),
             objects: Messages::new(),
             numbers: Vec::new(),
             bytes: 0,
         })
+    }
+
+    /// Takes values of this Avro schema for rows from now on, in place of JSON objects.
+    ///
+    /// Errors: [`Error::MatchRows`] if no column can be read from the schema.
+    pub(super) fn read_avro(&mut self, schema: &str) -> Result<()> {
+        self.stream.format = RecordFormat::Avro;
+        self.stream.messages.avro =
+            AvroOptions { framing: AvroFraming::None, schema: Some(schema.to_owned()), refused: BTreeSet::new() };
+        self.decoder = Decoder::new(&self.stream).map_err(|error| match error {
+            Error::Decode { reason, .. } => self.bad.refuse(reason),
+            other => other,
+        })?;
+        Ok(())
     }
 
     pub(super) fn columns(&self) -> &SchemaRef {

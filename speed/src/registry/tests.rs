@@ -111,7 +111,7 @@ async fn imports_of_protobuf_come_under_each_of_their_names() {
     }
 }
 
-/// Of several versions of a file, the schema's own counts, wherever it stands; then the newest of those at one distance.
+/// Of several versions of a file, the schema's own counts, then the newest of those at one distance.
 #[tokio::test]
 async fn the_nearest_version_of_an_import_counts() {
     let to = |name: &str, version: u32| format!("{{\"name\":\"{name}\",\"subject\":\"{name}\",\"version\":{version}}}");

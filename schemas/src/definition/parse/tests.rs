@@ -373,7 +373,7 @@ fn files_are_copied_into_streams() {
         ("COPY s (a, b) FROM 'x'", "Leave out the list of columns"),
         ("COPY s FROM STDIN", "files that the server reaches"),
         ("COPY s FROM PROGRAM 'cat x'", "files that the server reaches"),
-        ("COPY s FROM 'x' WITH (FORMAT avro)", "no files of the format `avro`"),
+        ("COPY s FROM 'x' WITH (FORMAT orc)", "no files of the format `orc`"),
         ("COPY s FROM 'x' WITH (DELIMITER ';')", "does not know the option"),
         ("COPY s FROM 'x' WITH", "Nothing stands behind WITH"),
         ("COPY s FROM 'x' WITH (FORMAT csv, FORMAT tsv)", "said twice"),
