@@ -10,7 +10,7 @@ use arrow::datatypes::{DataType, Fields, TimeUnit};
 use arrow::json::reader::infer_json_schema_from_iterator;
 use serde_json::Value;
 
-use super::inferred::{is_word, quoted};
+use super::inferred::{camel_case, is_word, quoted};
 use super::writers::{RegisteredSchema, SchemaKind};
 use super::{Decoder, Messages, avro, match_columns, protobuf, times};
 
@@ -60,23 +60,6 @@ pub fn new_columns(stream: &StreamDefinition, schema: &RegisteredSchema) -> Resu
     }
     let statement = format!("ALTER TABLE {} {}", quoted(stream.name.as_str()), added.join(", "));
     definition::parse(&statement).map(|mut statements| statements.pop()).map_err(|e| e.to_string())
-}
-
-/// The JSON name that a field of Protobuf has unless its schema gives it another one.
-fn camel_case(name: &str) -> String {
-    let mut after_line = false;
-    let mut found = String::with_capacity(name.len());
-    for c in name.chars() {
-        match (c, after_line) {
-            ('_', _) => after_line = true,
-            (c, true) => {
-                found.push(c.to_ascii_uppercase());
-                after_line = false;
-            }
-            (c, false) => found.push(c),
-        }
-    }
-    found
 }
 
 /// The columns for JSON messages: whole numbers as BIGINT, texts that are all times of ISO 8601 as TIMESTAMP.

@@ -158,6 +158,23 @@ fn names_a_column(word: &str) -> bool {
     pieces::split(&sql).is_ok_and(|pieces| pieces.iter().all(|piece| piece.parse().is_ok()))
 }
 
+/// The JSON name that a field of Protobuf has unless its schema gives it another one.
+pub(super) fn camel_case(name: &str) -> String {
+    let mut after_line = false;
+    let mut found = String::with_capacity(name.len());
+    for c in name.chars() {
+        match (c, after_line) {
+            ('_', _) => after_line = true,
+            (c, true) => {
+                found.push(c.to_ascii_uppercase());
+                after_line = false;
+            }
+            (c, false) => found.push(c),
+        }
+    }
+    found
+}
+
 pub(super) fn is_word(name: &str) -> bool {
     name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')
         && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')

@@ -131,6 +131,11 @@ impl<'a> ReadRows<'_, 'a> {
                 Ok(_) if self.reader.options.rows == MessageRows::One => {
                     self.append_at(&mut origins, payload, at, None, 0..payload.len());
                 }
+                Ok(items) if is_blown_up(messages, at, items.len()) => {
+                    let repeats = format!("its key and headers would be repeated for {} objects", items.len());
+                    self.reject(repeats.into());
+                    origins.push(at, None, 0..payload.len());
+                }
                 Ok(items) => {
                     for (row, item) in (0i32..).zip(items) {
                         self.append_at(&mut origins, payload, at, Some(row), item);
@@ -188,6 +193,15 @@ impl<'a> ReadRows<'_, 'a> {
         self.columns.iter_mut().for_each(ColumnBuilder::append_null);
         self.reasons.push(Some(reason));
     }
+}
+
+/// How many times the bytes of its payload a message may have as keys and headers of its rows, beside some KiB.
+const MOST_REPEATED: usize = 64;
+
+/// True if the rows of a message would take far more memory than the message: each row has its key and headers.
+fn is_blown_up(messages: &Messages, at: usize, rows: usize) -> bool {
+    let repeated = messages.shared_bytes(at).saturating_mul(rows.saturating_sub(1));
+    repeated > (64 << 10) + messages.payload(at).len().saturating_mul(MOST_REPEATED)
 }
 
 /// The text of an object. RFC 8259, 8.1: a reader may ignore the byte order mark.

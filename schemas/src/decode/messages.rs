@@ -250,6 +250,14 @@ impl Messages {
         self.payloads.present[at]
     }
 
+    /// The bytes of the key and the headers of message `at`, which every row of the message has.
+    pub(super) fn shared_bytes(&self, at: usize) -> usize {
+        let start = if at == 0 { 0 } else { self.header_ends[at - 1] };
+        let headers = (start..self.header_ends[at])
+            .map(|header| self.header_names.get(header).len() + self.header_values.get(header).len());
+        self.keys.get(at).len() + headers.sum::<usize>()
+    }
+
     /// The row that message `at` is, if it is a row of a message that was split before.
     pub(super) fn row(&self, at: usize) -> Option<i32> {
         self.rows.get(&at).copied()

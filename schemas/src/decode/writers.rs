@@ -204,12 +204,6 @@ pub(super) fn registered_frame(messages: &Messages, at: usize) -> Result<Registe
             }
             None => Err("the message ends within the id of its schema".into()),
         },
-        [1, rest @ ..] => match rest.split_first_chunk() {
-            Some((guid, payload)) => {
-                Ok(RegisteredFrame { id: SchemaId::Guid(Uuid::from_bytes(*guid)), header: None, payload })
-            }
-            None => Err("the message ends within the GUID of its schema".into()),
-        },
         _ => Err("the message does not begin with a zero byte and the id of its schema".into()),
     }
 }

@@ -1,6 +1,6 @@
 //! One random history: epochs and marks committed to a real Delta table, recomputations at random times, restarts,
 //! and micro-batches above the cut, rebuilt or live, merged in random order. The merged answer is then compared with
-//! one query.
+//! one query. The stream may have got columns in between: what was archived before has no values in them.
 //!
 //! Invariant: the history uses the product's own archive, recomputation and plans. Only Kafka and HTTP are left out.
 
@@ -34,7 +34,7 @@ use thalweg_schemas::{Frontier, Offset};
 
 use super::answers::assert_same;
 use super::queries::Query;
-use super::rows::{Place, places, rows, stream};
+use super::rows::{Place, before_columns, places, rows, stream, without_later_values};
 
 /// Shared by all steps of one history.
 struct Setting {
@@ -55,30 +55,35 @@ pub(crate) async fn check(seed: u64, rng: &mut StdRng, query: &Query) {
     println!("LAW_SEED={seed}: {}", query.view);
     let stream = stream(rng.random_bool(0.4));
     let (places, end) = places(rng, stream.messages.has_several_rows());
-    let all = rows(rng, &stream, &places);
+    let before = before_columns(rng, &stream);
+    let line = if rng.random_bool(0.5) { whole_messages(&places, rng.random_range(0..=places.len())) } else { 0 };
+    let all = without_later_values(&rows(rng, &stream, &places), &before, line);
     let setting = setting(rng, &stream, query).await;
     let context = format!("LAW_SEED={seed}: {}", query.view);
 
-    let mut archive =
-        Archive::open(&setting.warehouse, &stream, Frontier::new()).await.unwrap_or_else(|e| panic!("{context}: {e}"));
     let mut read = 0;
     let mut at: Frontier = end.partitions().map(|p| (p, Offset(0))).collect();
     let mut ends = vec![(0, at.clone())];
+    if line > 0 {
+        let to = position(&at, &places[..line]);
+        let early = before.row_schema();
+        let columns = early.fields().iter().map(|field| all.schema().index_of(field.name()).unwrap());
+        let columns: Vec<usize> = columns.collect();
+        let rows = slices(rng, &all, 0, line).iter().map(|rows| rows.project(&columns).unwrap()).collect();
+        let mut archive = Archive::open(&setting.warehouse, &before, Frontier::new()).await.unwrap();
+        let epoch = epoch(&stream, (&at, &to), rows, rng.random_bool(0.6));
+        let outcome = archive.commit(&epoch).await.unwrap_or_else(|e| panic!("{context}: {e}"));
+        assert!(matches!(outcome, EpochOutcome::Landed(_)), "{context}");
+        (read, at) = (line, to);
+        ends.push((read, at.clone()));
+    }
+    let mut archive =
+        Archive::open(&setting.warehouse, &stream, Frontier::new()).await.unwrap_or_else(|e| panic!("{context}: {e}"));
     for _ in 0..rng.random_range(0..5) {
-        let upto = rng.random_range(read..=places.len());
-        // An epoch ends behind a message.
-        let rest = places[upto..].iter().take_while(|place| upto > read && place.shares_message(&places[upto - 1]));
-        let upto = upto + rest.count();
+        let upto = whole_messages(&places, rng.random_range(read..=places.len()));
         let to = position(&at, &places[read..upto]);
-        let mark = rng.random_bool(0.6);
-        let epoch = Epoch {
-            stream: stream.name.clone(),
-            from: at.clone(),
-            to: to.clone(),
-            rows: slices(rng, &all, read, upto),
-            mark,
-            last: HashMap::new(),
-        };
+        let rows = slices(rng, &all, read, upto);
+        let epoch = epoch(&stream, (&at, &to), rows, rng.random_bool(0.6));
         let outcome = archive.commit(&epoch).await;
         let outcome = outcome.unwrap_or_else(|e| panic!("{context}: {e}"));
         assert!(matches!(outcome, EpochOutcome::Landed(_)), "{context}");
@@ -108,6 +113,16 @@ pub(crate) async fn check(seed: u64, rng: &mut StdRng, query: &Query) {
         let expect = whole(coarser, &stream, &all, places.len()).await;
         compare(&got, &expect, coarser, &context);
     }
+}
+
+/// The rows up to `count` and those of the same message: an epoch ends behind a message.
+fn whole_messages(places: &[Place], count: usize) -> usize {
+    let Some(last) = places[..count].last() else { return count };
+    count + places[count..].iter().take_while(|place| place.shares_message(last)).count()
+}
+
+fn epoch(stream: &StreamDefinition, (from, to): (&Frontier, &Frontier), rows: Vec<RecordBatch>, mark: bool) -> Epoch {
+    Epoch { stream: stream.name.clone(), from: from.clone(), to: to.clone(), rows, mark, last: HashMap::new() }
 }
 
 /// An answer, or the error of a total that does not fit its type.

@@ -8,7 +8,7 @@ use arrow::array::{
     new_null_array,
 };
 use arrow::buffer::NullBuffer;
-use arrow::datatypes::{DataType, Field, Fields, TimeUnit};
+use arrow::datatypes::{DataType, Field, Fields, Schema, TimeUnit};
 use arrow::record_batch::RecordBatch;
 use rand::Rng;
 use rand::rngs::StdRng;
@@ -42,6 +42,29 @@ pub(crate) fn stream(several: bool) -> StreamDefinition {
         stream.messages.json.rows = MessageRows::Array;
     }
     stream
+}
+
+/// The stream before it got some of its columns, or none of them.
+pub(crate) fn before_columns(rng: &mut StdRng, stream: &StreamDefinition) -> StreamDefinition {
+    let columns = stream.columns.fields().iter();
+    let early: Vec<_> = columns.filter(|_| rng.random_bool(0.7)).map(Arc::clone).collect();
+    let mut before = stream.clone();
+    if !early.is_empty() {
+        before.columns = Arc::new(Schema::new(early));
+    }
+    before
+}
+
+/// `all` without the values that `before` has no columns for, in the first `count` rows.
+pub(crate) fn without_later_values(all: &RecordBatch, before: &StreamDefinition, count: usize) -> RecordBatch {
+    let early = BooleanArray::from_iter((0..all.num_rows()).map(|row| Some(row < count)));
+    let schema = all.schema();
+    let known = before.row_schema();
+    let columns = schema.fields().iter().zip(all.columns()).map(|(field, column)| match known.index_of(field.name()) {
+        Ok(_) => Arc::clone(column),
+        Err(_) => arrow::compute::nullif(column, &early).unwrap(),
+    });
+    RecordBatch::try_new(Arc::clone(&schema), columns.collect()).unwrap()
 }
 
 fn doc_fields() -> Fields {

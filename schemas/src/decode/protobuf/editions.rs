@@ -9,6 +9,7 @@
 //! Invariant: a file keeps the names, numbers and types of its fields, and no options but the aliases of enums.
 
 use std::borrow::Cow;
+use std::collections::HashSet;
 
 use prost_reflect::prost::Message as _;
 use prost_reflect::prost_types::field_descriptor_proto::{Label, Type};
@@ -18,6 +19,8 @@ use prost_reflect::prost_types::{
     MessageOptions, UninterpretedOption,
 };
 use prost_reflect::{DynamicMessage, ReflectMessage as _};
+
+use super::super::inferred::camel_case;
 
 /// The text of a file as the parser takes it.
 pub(super) struct ParsedText<'a> {
@@ -247,6 +250,7 @@ fn plain_message(message: &mut DescriptorProto, features: Option<EditionFeatures
             edition_field(field, features.with(&options.uninterpreted_option), has_implicit);
         }
     }
+    set_apart(&mut message.field);
     for inner in &mut message.nested_type {
         plain_message(inner, features, has_implicit);
     }
@@ -256,6 +260,33 @@ fn plain_message(message: &mut DescriptorProto, features: Option<EditionFeatures
     message.oneof_decl.iter_mut().for_each(|oneof| oneof.options = None);
     message.options =
         options.map_entry.map(|map_entry| MessageOptions { map_entry: Some(map_entry), ..MessageOptions::default() });
+}
+
+/// What begins the end of a name that was set apart. No name has this character.
+const APART: char = '\u{1}';
+
+/// Gives fields whose names differ in underscores and case only names that the linker takes. Compilers take them, with a
+/// warning, because JSON alone confuses them.
+fn set_apart(fields: &mut [FieldDescriptorProto]) {
+    let (mut written, mut plain, mut of_json) = (HashSet::new(), HashSet::new(), HashSet::new());
+    for field in fields {
+        let (name, number) = (field.name().to_owned(), field.number());
+        let json = field.json_name.clone().unwrap_or_else(|| camel_case(&name));
+        let is_alone = plain.insert(name.replace('_', "").to_lowercase());
+        // A name that is there twice is left to the linker.
+        if !is_alone && !written.contains(&name) {
+            field.name = Some(format!("{name}{APART}{number}"));
+        }
+        if !of_json.insert(json.clone()) {
+            field.json_name = Some(format!("{json}{APART}{number}"));
+        }
+        written.insert(name);
+    }
+}
+
+/// The name that a field has in its schema.
+pub(super) fn written_name(name: &str) -> &str {
+    name.split(APART).next().unwrap_or(name)
 }
 
 fn edition_field(field: &mut FieldDescriptorProto, features: EditionFeatures, has_implicit: &mut bool) {

@@ -8,6 +8,7 @@ use std::collections::HashMap;
 use prost_reflect::{DescriptorPool, EnumDescriptor, FieldDescriptor, Kind, MessageDescriptor, Value};
 
 use super::super::writers::RegisteredSchema;
+use super::editions::written_name;
 use super::files;
 use super::wire::{RawValue, WireType};
 use crate::definition::message::ProtobufOptions;
@@ -366,8 +367,8 @@ impl MessageTable {
             _ => default_value(&field.default_value(), of),
         };
         Ok(ProtoField {
-            name: field.name().to_owned(),
-            json_name: field.json_name().to_owned(),
+            name: written_name(field.name()).to_owned(),
+            json_name: written_name(field.json_name()).to_owned(),
             number: field.number(),
             of,
             is_repeated,

@@ -97,6 +97,27 @@ fn texts_are_read_as_compilers_read_them() {
     assert!(said.contains("give the file's descriptor"), "{said}");
 }
 
+/// The linker refuses such names; compilers do not.
+#[test]
+fn names_may_be_alike() {
+    let value = [num(1, 5), num(2, 6), num(3, 7)].concat();
+    for (start, fields, columns) in [
+        ("syntax = \"proto3\";", "int32 user_id = 1; int32 userid = 2; int32 userId = 3;", "user_id INT, userid INT"),
+        (
+            "syntax = \"proto3\";",
+            "int32 foo1 = 1; int32 foo_1 = 2; int32 x = 3 [json_name = \"foo1\"];",
+            "foo1 INT, foo_1 INT",
+        ),
+        ("syntax = \"proto2\";", "optional int32 foo1 = 1; optional int32 foo_1 = 2;", "foo1 INT, foo_1 INT"),
+        ("edition = \"2023\";", "int32 foo1 = 1; int32 foo_1 = 2; int32 FOO1 = 3;", "foo1 INT, foo_1 INT"),
+    ] {
+        let text = format!("{start} message M {{ {fields} }}");
+        assert_eq!(read(columns, schema(&text), &value), "5|6", "{text}");
+    }
+    let twice = "syntax = \"proto3\"; message M { int32 a = 1; int32 a = 2; }";
+    assert!(read("a INT", schema(twice), &value).starts_with("reject: "));
+}
+
 #[test]
 fn imports_are_references_or_known() {
     let text = "syntax = \"proto3\"; package a.b; import \"common/money.proto\"; import public \"other.proto\";

@@ -83,6 +83,20 @@ fn rows_keep_their_message_and_number() {
 }
 
 #[test]
+fn large_headers_are_not_repeated_without_end() {
+    let decoder = Decoder::new(&with_options("a INT", "'json.rows' 'lines'")).unwrap();
+    let rows_with = |header: usize, objects: usize| {
+        let mut messages = Messages::new();
+        messages.push(Partition(0), Offset(7), None, Some("{}\n".repeat(objects).as_bytes()));
+        messages.add_header("h", Some(&vec![b'x'; header]));
+        show(&decoder.decode(&messages).unwrap())
+    };
+    assert_eq!(rows_with(150, 1000).len(), 1000);
+    assert_eq!(rows_with(500_000, 1), ["null"]);
+    assert_eq!(rows_with(500_000, 100_000), ["reject: its key and headers would be repeated for 100000 objects"]);
+}
+
+#[test]
 fn a_row_that_was_split_before_is_one_row() {
     let mut messages = Messages::new();
     messages.push(Partition(0), Offset(7), None, Some(b"{\"a\":1}"));
