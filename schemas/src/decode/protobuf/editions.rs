@@ -265,8 +265,8 @@ fn plain_message(message: &mut DescriptorProto, features: Option<EditionFeatures
 /// What begins the end of a name that was set apart. No name has this character.
 const APART: char = '\u{1}';
 
-/// Gives fields whose names differ in underscores and case only names that the linker takes. Compilers take them, with a
-/// warning, because JSON alone confuses them.
+/// Gives fields whose names differ in underscores and case only names that the linker takes. Compilers take them with
+/// a warning, because JSON alone confuses them.
 fn set_apart(fields: &mut [FieldDescriptorProto]) {
     let (mut written, mut plain, mut of_json) = (HashSet::new(), HashSet::new(), HashSet::new());
     for field in fields {
